@@ -1,0 +1,91 @@
+"""Errors for people: each names the file, the node, the operator, what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a node or a value came from: a file and a place in it ('line 12, column 3', 'node 17')."""
+
+    file: str | None = None
+    place: str | None = None
+    path: tuple[str, ...] = ()  # the call path of YAML blocks or ONNX functions, outermost first
+
+    def __str__(self) -> str:
+        text = ": ".join(part for part in (self.file, self.place) if part)
+        if self.path:
+            text += f" (in {' > '.join(self.path)})"
+        return text
+
+
+class GraphcError(Exception):
+    """Base of every error that is the fault of a model, its inputs or the environment, and not of graphc.
+
+    `message` says what is wrong, `hint` what to do; `op`, `node` and `source` say where.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        op: str | None = None,
+        node: str | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.message, self.hint, self.op, self.node, self.source = message, hint, op, node, source
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        where = str(self.source) if self.source else ""
+        what = " ".join(part for part in (self.op, f"'{self.node}'" if self.node else None) if part)
+        head = ": ".join(part for part in (where, what) if part)
+        text = f"{head}: {self.message}" if head else self.message
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+    def located(self, *, op: str | None = None, node: str | None = None, source: Source | None = None) -> GraphcError:
+        """The same error with the places filled in that it does not have yet."""
+        self.op, self.node, self.source = self.op or op, self.node or node, self.source or source
+        return self
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (type(self), self.message, self.hint, self.op, self.node, self.source)
+
+
+def _rebuild(cls, message, hint, op, node, source):  # exceptions with keyword arguments do not pickle by themselves
+    return cls(message, hint=hint, op=op, node=node, source=source)
+
+
+class LoadError(GraphcError):
+    """A model file that can't be read: truncated, not the format it claims, unknown syntax, unsafe paths."""
+
+
+class TypeRuleError(GraphcError):
+    """Operands or attributes that an operator does not accept."""
+
+
+class UnsupportedError(GraphcError):
+    """Something valid that graphc can't do (yet): an operator, an opset, a dtype."""
+
+
+class InputError(GraphcError):
+    """Wrong arrays handed to a compiled model: names, dtypes, shapes, values."""
+
+
+class CheckError(GraphcError):
+    """Several problems of one file, reported together; `problems` holds them."""
+
+    def __init__(self, problems: list[GraphcError], **where) -> None:
+        self.problems = list(problems)
+        plural = "problem" if len(self.problems) == 1 else "problems"
+        lines = "\n".join(f"- {p}" for p in self.problems)
+        super().__init__(f"{len(self.problems)} {plural}:\n{lines}", **where)
+
+    def __reduce__(self) -> tuple:
+        return CheckError, (self.problems,)
+
+
+class GraphcWarning(UserWarning):
+    """Something the user should know of that does not stop the work (no cache directory, a slow path)."""

@@ -1,0 +1,249 @@
+"""Scalar expressions: the one body of an elementwise operator, for every backend.
+
+An operator's `scalar` is plain Python over these functions. Called with numbers it computes (Python's own floats and
+ints); called with `Expr` arguments it builds an expression tree that a backend turns into code (LLVM vector IR on the
+CPU, Numba source on CUDA). Trees are typed: arithmetic needs both operands of one dtype, Python numbers take the dtype
+of the other operand, comparisons give bool.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+
+BOOL = np.dtype(bool)
+
+
+@dataclass(frozen=True)
+class Expr:
+    """A node of an expression tree. `prim` is 'arg' (value = operand index), 'const' (value = number) or a primitive."""
+
+    prim: str
+    args: tuple[Expr, ...]
+    dtype: np.dtype
+    value: int | float | bool | None = None
+
+    def __add__(self, o): return _binary("add", self, o)
+    def __radd__(self, o): return _binary("add", o, self)
+    def __sub__(self, o): return _binary("sub", self, o)
+    def __rsub__(self, o): return _binary("sub", o, self)
+    def __mul__(self, o): return _binary("mul", self, o)
+    def __rmul__(self, o): return _binary("mul", o, self)
+    def __truediv__(self, o): return _binary("div", self, o)
+    def __rtruediv__(self, o): return _binary("div", o, self)
+    def __neg__(self): return Expr("neg", (self,), self.dtype)
+    def __lt__(self, o): return _compare("lt", self, o)
+    def __le__(self, o): return _compare("le", self, o)
+    def __gt__(self, o): return _compare("gt", self, o)
+    def __ge__(self, o): return _compare("ge", self, o)
+    def __and__(self, o): return _binary("and", self, o)
+    def __or__(self, o): return _binary("or", self, o)
+    def __xor__(self, o): return _binary("xor", self, o)
+    def __invert__(self): return Expr("not", (self,), self.dtype)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a scalar body can't branch on an operand: use where(condition, a, b)")
+
+    def __str__(self) -> str:
+        if self.prim == "arg":
+            return f"x{self.value}"
+        if self.prim == "const":
+            return repr(self.value)
+        if self.prim in _INFIX and len(self.args) == 2:
+            return f"({self.args[0]} {_INFIX[self.prim]} {self.args[1]})"
+        if self.prim == "cast":
+            return f"{self.dtype.name}({self.args[0]})"
+        return f"{self.prim}({', '.join(map(str, self.args))})"
+
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+          "eq": "==", "ne": "!=", "and": "&", "or": "|", "xor": "^"}  # fmt: skip
+Number = Union[Expr, float, int, bool]
+
+
+def arg(index: int, dtype) -> Expr:
+    """Operand number `index` of the kernel."""
+    return Expr("arg", (), np.dtype(dtype), index)
+
+
+def const(value, dtype) -> Expr:
+    dtype = np.dtype(dtype)
+    value = bool(value) if dtype == BOOL else int(value) if dtype.kind in "iu" else float(value)
+    return Expr("const", (), dtype, value)
+
+
+def _pair(a: Number, b: Number) -> tuple[Expr, Expr]:
+    if not isinstance(a, Expr):
+        a = const(a, b.dtype)
+    if not isinstance(b, Expr):
+        b = const(b, a.dtype)
+    if a.dtype != b.dtype:
+        raise TypeError(f"operands of one primitive differ in dtype: {a.dtype} and {b.dtype}")
+    return a, b
+
+
+def _binary(prim: str, a: Number, b: Number) -> Expr:
+    a, b = _pair(a, b)
+    return Expr(prim, (a, b), a.dtype)
+
+
+def _compare(prim: str, a: Number, b: Number) -> Expr:
+    return Expr(prim, _pair(a, b), BOOL)
+
+
+def _unary_fn(prim: str, number: Callable) -> Callable:
+    def fn(x: Number):
+        return Expr(prim, (x,), x.dtype) if isinstance(x, Expr) else number(x)
+
+    fn.__name__ = prim
+    return fn
+
+
+def _binary_fn(prim: str, number: Callable, compare: bool = False) -> Callable:
+    build = _compare if compare else _binary
+
+    def fn(a: Number, b: Number):
+        return build(prim, a, b) if isinstance(a, Expr) or isinstance(b, Expr) else number(a, b)
+
+    fn.__name__ = prim
+    return fn
+
+
+def _quiet(f: Callable, *, domain: float = math.nan, overflow: float = math.inf) -> Callable:
+    """IEEE results where Python's math raises."""
+
+    def g(*xs):
+        try:
+            return f(*xs)
+        except OverflowError:
+            return overflow
+        except (ValueError, ZeroDivisionError):
+            return domain
+
+    return g
+
+
+def _div(a, b):
+    if isinstance(a, int) and isinstance(b, int):  # integer division truncates, as in C and ONNX
+        q = abs(a) // abs(b) if b else 0
+        return q if (a < 0) == (b < 0) else -q
+    if b == 0:
+        return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
+    return a / b
+
+
+def _log(x):
+    return -math.inf if x == 0 else math.log(x)
+
+
+def _round_even(x):
+    return float(round(x)) if math.isfinite(x) else x
+
+
+def _pick(a, b, take_a: bool):
+    return a + b if a != a or b != b else (a if take_a else b)
+
+
+# --- primitives. Each is a function of numbers or of Exprs. -----------------------------------------------------------
+exp = _unary_fn("exp", _quiet(math.exp))
+log = _unary_fn("log", _quiet(_log))
+log1p = _unary_fn("log1p", _quiet(math.log1p))
+expm1 = _unary_fn("expm1", _quiet(math.expm1))
+sqrt = _unary_fn("sqrt", _quiet(math.sqrt))
+sin = _unary_fn("sin", _quiet(math.sin))
+cos = _unary_fn("cos", _quiet(math.cos))
+tan = _unary_fn("tan", _quiet(math.tan))
+asin = _unary_fn("asin", _quiet(math.asin))
+acos = _unary_fn("acos", _quiet(math.acos))
+atan = _unary_fn("atan", _quiet(math.atan))
+sinh = _unary_fn("sinh", _quiet(math.sinh))
+cosh = _unary_fn("cosh", _quiet(math.cosh))
+tanh = _unary_fn("tanh", math.tanh)
+asinh = _unary_fn("asinh", _quiet(math.asinh))
+acosh = _unary_fn("acosh", _quiet(math.acosh))
+atanh = _unary_fn("atanh", _quiet(math.atanh))
+erf = _unary_fn("erf", math.erf)
+floor = _unary_fn("floor", lambda x: float(math.floor(x)) if math.isfinite(x) else x)
+ceil = _unary_fn("ceil", lambda x: float(math.ceil(x)) if math.isfinite(x) else x)
+rint = _unary_fn("rint", _round_even)  # half to even
+trunc = _unary_fn("trunc", lambda x: float(math.trunc(x)) if math.isfinite(x) else x)
+absolute = _unary_fn("abs", abs)
+pow = _binary_fn("pow", _quiet(math.pow))  # noqa: A001  (the field's name)
+minimum = _binary_fn("min", lambda a, b: _pick(a, b, a < b))  # NaN in either operand gives NaN
+maximum = _binary_fn("max", lambda a, b: _pick(a, b, a > b))
+fmod = _binary_fn("fmod", _quiet(math.fmod))  # sign of the dividend
+div = _binary_fn("div", _div)  # truncates on integers
+eq = _binary_fn("eq", lambda a, b: a == b, compare=True)
+ne = _binary_fn("ne", lambda a, b: a != b, compare=True)
+shift_left = _binary_fn("shl", lambda a, b: a << b)
+shift_right = _binary_fn("shr", lambda a, b: a >> b)
+
+
+def isnan(x: Number):
+    return Expr("ne", (x, x), BOOL) if isinstance(x, Expr) else x != x
+
+
+def where(condition: Number, a: Number, b: Number):
+    """a where condition is true, else b. Both sides are computed."""
+    if not any(isinstance(v, Expr) for v in (condition, a, b)):
+        return a if condition else b
+    a, b = _pair(a, b)
+    if not isinstance(condition, Expr):
+        condition = const(condition, BOOL)
+    return Expr("select", (condition, a, b), a.dtype)
+
+
+def cast(x: Number, dtype):
+    """Convert to another dtype (floats to ints truncate; to bool compares with zero)."""
+    dtype = np.dtype(dtype)
+    if isinstance(x, Expr):
+        return x if x.dtype == dtype else Expr("cast", (x,), dtype)
+    return dtype.type(x).item()
+
+
+def clamp(x: Number, lo: Number, hi: Number):
+    return minimum(maximum(x, lo), hi)
+
+
+def sigmoid(x: Number):
+    """1 / (1 + exp(-x)); a primitive of its own because backends evaluate it without overflow."""
+    if isinstance(x, Expr):
+        return Expr("sigmoid", (x,), x.dtype)
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def substitute(e: Expr, args: list[Expr]) -> Expr:
+    """e with its operands replaced: composition of expressions."""
+    if e.prim == "arg":
+        return args[e.value]
+    if not e.args:
+        return e
+    return Expr(e.prim, tuple(substitute(a, args) for a in e.args), e.dtype, e.value)
+
+
+def evaluate(e: Expr, values: list):
+    """Interpret a tree on numbers (tests; the plain Python meaning of a kernel)."""
+    if e.prim == "arg":
+        return values[e.value]
+    if e.prim == "const":
+        return e.value
+    xs = [evaluate(a, values) for a in e.args]
+    return cast(xs[0], e.dtype) if e.prim == "cast" else _NUMBERS[e.prim](*xs)
+
+
+_NUMBERS: dict[str, Callable] = {
+    "exp": exp, "log": log, "log1p": log1p, "expm1": expm1, "sqrt": sqrt, "sin": sin, "cos": cos, "tan": tan,
+    "asin": asin, "acos": acos, "atan": atan, "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh,
+    "atanh": atanh, "erf": erf, "sigmoid": sigmoid, "floor": floor, "ceil": ceil, "rint": rint, "trunc": trunc,
+    "abs": absolute, "pow": pow, "min": minimum, "max": maximum, "fmod": fmod, "div": div, "eq": eq, "ne": ne,
+    "shl": shift_left, "shr": shift_right, "select": where,
+    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
+    "lt": lambda a, b: a < b, "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,
+    "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
+    "not": lambda a: (not a) if isinstance(a, bool) else ~a,
+}  # fmt: skip
+PRIMITIVES = frozenset(_NUMBERS) | {"cast"}

@@ -1,0 +1,305 @@
+"""The operator record and the registry: everything the compiler knows of an operator, as data, in one place.
+
+Names, attributes and semantics are those of the newest ONNX opset; a front end translates older forms. To add an
+operator, add a record in `graphc/ops/`: see docs/add-an-operator.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.errors import TypeRuleError, UnsupportedError
+from graphc.types import TensorType
+
+if TYPE_CHECKING:
+    from graphc.graph import Builder, Value
+
+
+class Kind(enum.Enum):
+    """What a backend dispatches on."""
+
+    ELEMENTWISE = "elementwise"  # out[i] = scalar(broadcast inputs[i])
+    REDUCTION = "reduction"  # combine over axes
+    COMPOSITE = "composite"  # expands into other operators
+    CONTRACTION = "contraction"  # MatMul, Gemm, Einsum
+    WINDOW = "window"  # convolutions, pools
+    MOVEMENT = "movement"  # elements move and do not change
+    INDEX = "index"  # positions come from data
+    NORMALIZE = "normalize"
+    RECURRENT = "recurrent"
+    SOURCE = "source"  # the value follows from attributes, shapes or a seed
+    CONTROL = "control"  # holds subgraphs
+
+
+class Deferred(Exception):
+    """A type rule needs a value or a type that is known only when the inputs are bound."""
+
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Attr:
+    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph'.
+
+    A default of None means: optional, the type rule treats its absence. bool attributes accept 0 and 1.
+    """
+
+    type: Any
+    default: Any = REQUIRED
+    choices: tuple = ()
+
+
+class Call:
+    """What a type rule, an expansion or a cost sees of one use of an operator."""
+
+    def __init__(self, op: Op, inputs: Sequence[Value | None], attrs: Mapping[str, Any], n_outputs: int) -> None:
+        self.op, self.inputs, self.attrs, self.n_outputs = op, tuple(inputs), attrs, n_outputs
+
+    def has(self, i: int) -> bool:
+        """Is operand i given? (Trailing and '' optional operands are not.)"""
+        return i < len(self.inputs) and self.inputs[i] is not None
+
+    def type(self, i: int) -> TensorType:
+        """Type of operand i. Raises Deferred while it is unknown."""
+        v = self.inputs[i]
+        if v.type is None:
+            raise Deferred(f"type of '{v.name}'")
+        return v.type
+
+    def shape(self, i: int) -> tuple:
+        return self.type(i).shape
+
+    def dtype(self, i: int) -> np.dtype:
+        return self.type(i).dtype
+
+    def rank(self, i: int) -> int:
+        return len(self.type(i).shape)
+
+    def const(self, i: int) -> np.ndarray:
+        """Value of operand i when compiling. Raises Deferred if it depends on the inputs' shapes or values."""
+        v = self.inputs[i]
+        if v.data is None:
+            raise Deferred(f"value of '{v.name}'")
+        return v.data
+
+    def ints(self, i: int) -> list[int]:
+        """Value of operand i as a flat list of ints (a shape, axes, pads …)."""
+        return [int(x) for x in np.asarray(self.const(i)).reshape(-1)]
+
+    def __getattr__(self, name: str) -> Any:  # attributes of the operator read as fields: call.axis
+        try:
+            return self.__dict__["attrs"][name]
+        except KeyError:
+            raise AttributeError(f"operator {self.op.name} has no attribute '{name}'") from None
+
+    def fail(self, message: str, hint: str | None = None) -> TypeRuleError:
+        """An error to raise: `raise call.fail('…')`. The node's name and place are filled in by the caller."""
+        return TypeRuleError(message, hint=hint, op=self.op.name)
+
+    def axis_of(self, axis: int, rank: int) -> int:
+        """A possibly negative axis as 0 ≤ axis < rank. Raises TypeRuleError."""
+        if not -rank <= axis < rank:
+            raise self.fail(f"axis {axis} is out of range for rank {rank}", f"use an axis from {-rank} to {rank - 1}")
+        return axis % rank
+
+
+# --- domains: valid inputs as plain data, which tests turn into strategies ---------------------------------------------
+@dataclass(frozen=True)
+class Tensor:
+    """A random operand: shape, and the range and dtype of its elements where they differ from the domain's."""
+
+    shape: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Const:
+    """An operand given as a constant when compiling: shapes, axes, pads, scales …"""
+
+    value: Any
+    dtype: str = "int64"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One valid use: operands (None for an absent one), attributes, number of outputs."""
+
+    inputs: tuple[Tensor | Const | None, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    n_outputs: int = 1
+
+
+FLOATS = ("float32", "float64")
+INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+NUMBERS = FLOATS + INTS
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry an operand.
+
+    `dtypes`: what operand 0 (and those that must agree with it) may be. `cases`: explicit uses; an elementwise operator
+    needs none (tests draw broadcastable shapes).
+    """
+
+    dtypes: tuple[str, ...] = FLOATS
+    low: float | tuple[float, ...] = -4.0
+    high: float | tuple[float, ...] = 4.0
+    cases: tuple[Case, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A reduction as scalar code: finish(combine over axes of map(x), n). combine: 'add' | 'mul' | 'max' | 'min' | 'and' | 'or'."""
+
+    combine: str
+    map: Callable = lambda x: x
+    finish: Callable = lambda acc, n: acc
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator. Only `name`, `inputs`, `kind`, `infer` and `reference` are needed.
+
+    inputs     formal operand names: 'x', 'b?' is optional, '*xs' takes the rest
+    infer      Call -> types of the outputs. May raise Deferred (through Call) or TypeRuleError (`raise call.fail(…)`)
+    scalar     elementwise: (*operands, **attrs named in scalar_attrs) -> expression, over graphc.expr
+    reduction  reductions: the Reduction
+    expand     composite: (Builder, Call) -> Value or Values; the operator in terms of others
+    reference  (*arrays or None, **all attrs) -> array or tuple of arrays: NumPy, independent of scalar and expand
+    tolerance  of float32 results against the float64 reference, relative to the largest magnitude of the result
+    flops      Call -> floating point operations (default: one an output element)
+    values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
+    deterministic  False for random operators: not folded, not compared by value
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    kind: Kind
+    infer: Callable[[Call], Sequence[TensorType]]
+    reference: Callable
+    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ("y",)
+    scalar: Callable | None = None
+    scalar_attrs: tuple[str, ...] = ()
+    reduction: Reduction | None = None
+    expand: Callable[[Builder, Call], Any] | None = None
+    tolerance: float = 1e-5
+    domain: Domain = field(default_factory=Domain)
+    flops: Callable[[Call], int] | None = None
+    values: tuple[int, ...] = ()
+    deterministic: bool = True
+
+    @property
+    def variadic(self) -> bool:
+        return bool(self.inputs) and self.inputs[-1].startswith("*")
+
+    @property
+    def min_inputs(self) -> int:
+        required = [i for i, n in enumerate(self.inputs) if not n.endswith("?") and not n.startswith("*")]
+        return (required[-1] + 1) if required else 0
+
+    def complete_attrs(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """`given` checked and with the defaults added. Raises TypeRuleError on unknown, missing or mistyped ones."""
+        out = {}
+        for key, value in given.items():
+            spec = self.attrs.get(key)
+            if spec is None:
+                from difflib import get_close_matches
+
+                close = get_close_matches(key, self.attrs, 1)
+                known = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(self.attrs) or 'none'}"
+                raise TypeRuleError(f"unknown attribute '{key}'", hint=known, op=self.name)
+            out[key] = _coerce(self.name, key, spec, value)
+        for key, spec in self.attrs.items():
+            if key not in out:
+                if spec.default is REQUIRED:
+                    raise TypeRuleError(f"attribute '{key}' is missing", op=self.name)
+                out[key] = spec.default
+        return out
+
+    def __repr__(self) -> str:
+        return f"Op({self.name})"
+
+    def __reduce__(self):  # by name: records hold functions
+        return get_op, (self.name,)
+
+
+def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        match spec.type:
+            case "ints":
+                value = tuple(int(v) for v in value)
+            case "floats":
+                value = tuple(float(v) for v in value)
+            case "strings":
+                value = tuple(str(v) for v in value)
+            case "dtype":
+                value = np.dtype(value)
+            case "tensor":
+                value = np.asarray(value)
+            case "graph":
+                pass
+            case t:
+                if t is int and isinstance(value, float) and value != int(value):
+                    raise ValueError
+                value = t(value)
+    except (TypeError, ValueError, OverflowError):
+        want = spec.type if isinstance(spec.type, str) else spec.type.__name__
+        raise TypeRuleError(f"attribute '{key}' must be of type {want}, not {value!r}", op=op) from None
+    if spec.choices and value not in spec.choices:
+        raise TypeRuleError(f"attribute '{key}' is {value!r}", hint=f"one of: {', '.join(map(repr, spec.choices))}", op=op)
+    return value
+
+
+# --- the registry -----------------------------------------------------------------------------------------------------
+_REGISTRY: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Add an operator. Raises ValueError if the name is taken."""
+    if op.name in _REGISTRY:
+        raise ValueError(f"operator {op.name} is registered twice")
+    _REGISTRY[op.name] = op
+    return op
+
+
+@lru_cache(maxsize=1)
+def _load_all() -> None:
+    import graphc.ops as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"graphc.ops.{module.name}")
+
+
+def get_op(name: str) -> Op:
+    """The operator of that name. Raises UnsupportedError with close names."""
+    _load_all()
+    op = _REGISTRY.get(name)
+    if op is None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, _REGISTRY, 3, 0.7)
+        raise UnsupportedError(
+            f"unknown operator '{name}'", hint=f"did you mean {' or '.join(close)}?" if close else "see docs/operators.md for what is supported"
+        )
+    return op
+
+
+def all_ops() -> dict[str, Op]:
+    """Every registered operator by name, sorted."""
+    _load_all()
+    return dict(sorted(_REGISTRY.items()))

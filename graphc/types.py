@@ -1,0 +1,163 @@
+"""Tensor types: an element dtype and a shape of ints and symbolic dims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Union
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sym:
+    """A dim known by name only, or an expression of such names ('batch', '(h + 1)//2').
+
+    Arithmetic gives new symbols whose text is the expression; two dims are the same when their texts are. Nothing is
+    ever computed from the text: binding a graph to numbers infers every type again.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+    def __add__(self, other: Dim) -> Dim:
+        return self if other == 0 else Sym(f"{_term(self)} + {_term(other)}")
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Dim) -> Dim:
+        if other == 0:
+            return self
+        return 0 if other == self else Sym(f"{_term(self)} - {_term(other)}")
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return Sym(f"{_term(other)} - {_term(self)}")
+
+    def __mul__(self, other: Dim) -> Dim:
+        if other == 1:
+            return self
+        return 0 if other == 0 else Sym(f"{_term(self)}*{_term(other)}")
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        if other == 1:
+            return self
+        return 1 if other == self else Sym(f"{_term(self)}//{_term(other)}")
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return Sym(f"{_term(other)}//{_term(self)}")
+
+    def __neg__(self) -> Dim:
+        return Sym(f"-{_term(self)}")
+
+
+def _term(d: Dim) -> str:
+    text = str(d)
+    return f"({text})" if " " in text else text
+
+
+Dim = Union[int, Sym]
+Shape = tuple[Dim, ...]
+UNKNOWN = Sym("?")
+
+
+def prod(dims: Iterable[Dim]) -> Dim:
+    """Product of dims; the ints are multiplied first, so that a symbolic product reads '6*batch'."""
+    dims = list(dims)
+    known = math.prod(d for d in dims if isinstance(d, int))
+    total: Dim = known
+    for d in dims:
+        if isinstance(d, Sym):
+            total = d * total
+    return total
+
+
+def is_static(shape: Sequence[Dim]) -> bool:
+    return all(isinstance(d, int) for d in shape)
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Channel-blocked activations: [N, C/c, H, W, c] in memory, every row with `left`/`right` columns of zeros around it."""
+
+    c: int
+    left: int = 0
+    right: int = 0
+
+    def __str__(self) -> str:
+        halo = f" halo {self.left},{self.right}" if self.left or self.right else ""
+        return f"NCHW{self.c}c{halo}"
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """dtype (a numpy dtype; object for strings), logical shape, and layout (None is dense row-major)."""
+
+    dtype: np.dtype
+    shape: Shape
+    layout: Blocked | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        object.__setattr__(self, "shape", tuple(d if isinstance(d, Sym) else int(d) for d in self.shape))
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> Dim:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the logical elements. Needs a static shape."""
+        return int(self.size) * self.dtype.itemsize
+
+    @property
+    def is_static(self) -> bool:
+        return is_static(self.shape)
+
+    def with_shape(self, shape: Sequence[Dim]) -> TensorType:
+        return replace(self, shape=tuple(shape))
+
+    def with_dtype(self, dtype) -> TensorType:
+        return replace(self, dtype=np.dtype(dtype))
+
+    def __str__(self) -> str:
+        dims = ", ".join(str(d) for d in self.shape)
+        return f"{dtype_name(self.dtype)}[{dims}]" + (f" {self.layout}" if self.layout else "")
+
+
+def dtype_name(dtype) -> str:
+    dtype = np.dtype(dtype)
+    return "string" if dtype.kind in "OUS" else dtype.name
+
+
+def broadcast(*shapes: Sequence[Dim]) -> Shape:
+    """NumPy broadcasting on shapes that may hold symbols. Raises ValueError where known dims disagree.
+
+    A symbol against an int above 1 takes the int, and against another symbol stays the first: binding checks it.
+    """
+    rank = max((len(s) for s in shapes), default=0)
+    out: list[Dim] = []
+    for axis in range(rank):
+        dim: Dim = 1
+        for s in shapes:
+            k = axis - rank + len(s)
+            if k < 0 or s[k] == 1:
+                continue
+            d = s[k]
+            if dim == 1 or (isinstance(dim, Sym) and isinstance(d, int)):
+                dim = d
+            elif isinstance(dim, int) and isinstance(d, int) and dim != d:
+                raise ValueError(f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast at axis {axis - rank}")
+        out.append(dim)
+    return tuple(out)
