@@ -1,0 +1,118 @@
+"""What a compiled plan tells about itself, as plain data: its steps, its memory, why things fused, what each pass did.
+
+The driver fills these records; the command line and the tests read them. Nothing here computes or prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.errors import GraphcError
+from graphc.types import Shape
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """One step of the program: a kernel call, or a host call through the reference.
+
+    nodes      names of the graph nodes that the step computes, the anchor first
+    ops        their operators, in the same order
+    kernel     name of the kernel; equal names share machine code
+    algorithm  'direct', 'winograd F(4x4)', 'gemm', … ('' where there is no choice)
+    reason     why this algorithm, in one sentence
+    output     name of the value it makes
+    flops      arithmetic of the operators (2 a multiply-add), whatever the algorithm really does
+    nbytes     bytes that must cross: operands, weights and results once each
+    host       runs through the NumPy reference, because no kernel serves it
+    """
+
+    index: int
+    nodes: tuple[str, ...]
+    ops: tuple[str, ...]
+    kernel: str
+    algorithm: str = ""
+    reason: str = ""
+    output: str = ""
+    flops: int = 0
+    nbytes: int = 0
+    host: bool = False
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A buffer of the arena: bytes [offset, offset + nbytes), in use from step `first` to step `last`, both included."""
+
+    name: str
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Bytes of a plan.
+
+    arena        size of the one block that holds every intermediate value
+    lower_bound  largest sum of bytes in use at one step: no plan of this order needs less
+    total        sum of all buffers: what it would take without reuse
+    weights      packed constants, outside the arena
+    """
+
+    arena: int
+    lower_bound: int
+    total: int
+    weights: int
+    intervals: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True)
+class FusionNote:
+    """Whether a node went into the kernel of its neighbour, and why or why not."""
+
+    node: str
+    applied: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class PassInfo:
+    """What one pass did: nodes before and after, seconds it took, and what it says about rewrites that it refused."""
+
+    name: str
+    before: int
+    after: int
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+Measure = Callable[[Mapping[str, np.ndarray], int], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model bound to input shapes: the program that runs, the arena that it runs in.
+
+    `measure(feeds, rounds)` runs the program step by step and returns the median seconds of each step.
+    """
+
+    target: str
+    threads: int
+    shapes: Mapping[str, Shape]
+    steps: tuple[StepInfo, ...]
+    memory: MemoryReport
+    notes: tuple[FusionNote, ...] = ()
+    passes: tuple[PassInfo, ...] = ()
+    measure: Measure | None = None
+
+    def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
+        """Median seconds of each step over `rounds` runs, in the order of `steps`.
+
+        Raises InputError where `feeds` do not fit, GraphcError where the target can't be profiled.
+        """
+        if self.measure is None:
+            raise GraphcError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
+        return list(self.measure(feeds, rounds))
