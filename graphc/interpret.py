@@ -1,0 +1,116 @@
+"""Running a graph node by node through the operators' NumPy references: what a graph means.
+
+Slow and obvious on purpose. The reference backend, constant folding and the control-flow operators stand on it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from graphc.errors import GraphcError, InputError
+from graphc.graph import Graph, Node, Value
+from graphc.op import Op
+from graphc.types import Sym, TensorType, dtype_name
+
+
+def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = True) -> dict[str, np.ndarray]:
+    """The graph's results by output name, for inputs given by name.
+
+    `strict` checks dtypes and shapes of the inputs and of every result against the inferred types; turn it off to run
+    the same graph in a wider precision. Raises InputError for wrong names, dtypes or shapes, and GraphcError naming the
+    node that fails.
+    """
+    names = [v.name for v in graph.inputs]
+    missing, extra = [n for n in names if n not in feeds], [n for n in feeds if n not in names]
+    if missing or extra:
+        wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(extra)}"] * bool(extra)
+        raise InputError(f"wrong input names ({'; '.join(wrong)})", hint=f"inputs of {graph.name}: {', '.join(names)}")
+    arrays = [np.asarray(feeds[n]) for n in names]
+    if strict:
+        check_inputs(graph, arrays)
+    return dict(zip(graph.output_names, run_graph(graph, arrays, strict=strict)))
+
+
+def run_graph(graph: Graph, arrays: Sequence[np.ndarray], *, strict: bool = True) -> list[np.ndarray]:
+    """The graph's results in order, for inputs in order. A value is freed after the last node that reads it."""
+    if len(arrays) != len(graph.inputs):
+        raise InputError(f"graph {graph.name} takes {len(graph.inputs)} inputs, not {len(arrays)}")
+    last_use = {v: i for i, node in enumerate(graph.nodes) for v in node.operands}
+    kept = set(graph.outputs)
+    env: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays))
+    for i, node in enumerate(graph.nodes):
+        results = run_node(node, [_lookup(env, v) for v in node.inputs], strict=strict)
+        env.update((v, a) for v, a in zip(node.outputs, results) if v in last_use or v in kept)
+        for v in set(node.operands):
+            if last_use[v] == i and v not in kept:
+                env.pop(v, None)
+    return [_lookup(env, v) for v in graph.outputs]
+
+
+def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = True) -> tuple[np.ndarray, ...]:
+    """One node's results through its operator's reference, for its operands in order (None where absent).
+
+    With `strict`, results must have the inferred dtype and shape: nothing is converted. Raises GraphcError (InputError
+    where the data is at fault) with the node's name and place.
+    """
+    where = {"op": node.op.name, "node": node.name, "source": node.source}
+    extra = {"n_outputs": len(node.outputs)} if _takes_n_outputs(node.op) else {}
+    try:
+        with np.errstate(all="ignore"):
+            results = node.op.reference(*arrays, **node.attrs, **extra)
+    except GraphcError as error:
+        raise error.located(**where) from None
+    except Exception as error:
+        shown = ", ".join("-" if a is None else str(TensorType(a.dtype, a.shape)) for a in arrays)
+        raise GraphcError(f"{type(error).__name__}: {error}\n  operands: {shown}", **where) from error
+    results = tuple(np.asarray(r) for r in (results if isinstance(results, (tuple, list)) else (results,)))
+    if len(results) < len(node.outputs):
+        raise GraphcError(f"its reference gives {len(results)} results, not {len(node.outputs)}", **where)
+    results = results[: len(node.outputs)]
+    if strict:
+        for value, array in zip(node.outputs, results):
+            if not _fits(array, value.type):
+                actual = TensorType(array.dtype, array.shape)
+                hint = "the operator's type rule and its reference disagree: please report this model"
+                raise GraphcError(f"result '{value.name}' is {actual}, inferred {value.type}", hint=hint, **where)
+    return results
+
+
+def check_inputs(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[Sym, int]:
+    """The numbers that the inputs' symbolic dims take. Raises InputError where dtype, rank or dims do not fit."""
+    bound: dict[Sym, int] = {}
+    for value, array in zip(graph.inputs, arrays):
+        if value.type is None:
+            continue
+        actual = TensorType(array.dtype, array.shape)
+        if not _fits(array, value.type):
+            raise InputError(f"input '{value.name}' is {actual}, the model wants {value.type}")
+        for dim, size in zip(value.type.shape, array.shape):
+            if isinstance(dim, Sym) and bound.setdefault(dim, size) != size:
+                hint = f"'{dim}' is {bound[dim]} in an earlier dim; equal names must have equal sizes"
+                raise InputError(f"input '{value.name}' is {actual}, the model wants {value.type}", hint=hint)
+    return bound
+
+
+def _fits(array: np.ndarray, want: TensorType | None) -> bool:
+    """Has the array that dtype, rank and those dims that are ints?"""
+    if want is None:
+        return True
+    same_dtype = array.dtype == want.dtype or dtype_name(array.dtype) == dtype_name(want.dtype) == "string"
+    same_rank = array.ndim == want.rank
+    return same_dtype and same_rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, array.shape))
+
+
+def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | None:
+    if v is None:
+        return None
+    return v.data if v.is_const else env[v]
+
+
+@lru_cache(maxsize=None)
+def _takes_n_outputs(op: Op) -> bool:
+    return "n_outputs" in inspect.signature(op.reference).parameters
