@@ -43,7 +43,7 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class Interval:
-    """A buffer of the arena: bytes [offset, offset + nbytes), in use from step `first` to step `last`, both included."""
+    """A buffer of the arena: bytes [offset, offset + nbytes), in use from step `first` to step `last` inclusive."""
 
     name: str
     offset: int
