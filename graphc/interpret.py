@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -111,6 +111,6 @@ def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | No
     return v.data if v.is_const else env[v]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _takes_n_outputs(op: Op) -> bool:
     return "n_outputs" in inspect.signature(op.reference).parameters
