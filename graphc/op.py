@@ -150,13 +150,15 @@ class Domain:
     """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry an operand.
 
     `dtypes`: what operand 0 (and those that must agree with it) may be. `cases`: explicit uses; an elementwise operator
-    needs none (tests draw broadcastable shapes).
+    needs none (tests draw broadcastable shapes). `special`: values outside the range (NaN, infinities) on which an operator
+    of floats is defined as well.
     """
 
     dtypes: tuple[str, ...] = FLOATS
     low: float | tuple[float, ...] = -4.0
     high: float | tuple[float, ...] = 4.0
     cases: tuple[Case, ...] = ()
+    special: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
