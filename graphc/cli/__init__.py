@@ -1,0 +1,5 @@
+"""The `graphc` command."""
+
+from graphc.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,42 @@
+"""graphc compile: fill the kernel cache, or show the graph after a pass."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from graphc.cli.console import progress_bars, seconds
+from graphc.cli.feeds import resolve_shapes
+from graphc.cli.options import compile_options, model_argument, open_model, shape_options
+from graphc.memory import format_bytes
+
+
+@click.command("compile")
+@model_argument
+@shape_options
+@click.option("--stop-after", metavar="PASS", help="Print the graph after this pass, and stop there.")
+@compile_options
+def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | None, **settings: Any) -> None:
+    """Compile MODEL ahead of time, so that its next start finds every kernel on disk."""
+    if stop_after:
+        click.echo(str(_graph_after(model, stop_after, settings["disable"])))
+        return
+    start = time.perf_counter()
+    with progress_bars() as progress:
+        compiled = open_model(model, **settings, progress=progress)
+        plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))
+    kernels = len({step.kernel for step in plan.steps if not step.host})
+    click.echo(
+        f"{compiled.name}: {len(compiled.source_graph.nodes)} nodes in {len(plan.steps)} steps and {kernels} kernels, "
+        f"weights {format_bytes(plan.memory.weights)}, arena {format_bytes(plan.memory.arena)}, "
+        f"{seconds(time.perf_counter() - start)}"
+    )
+
+
+def _graph_after(model: str, name: str, disabled: tuple[str, ...]) -> Any:
+    import frontends
+    from graphc import pipeline
+
+    return pipeline.run(frontends.load(model), disabled=disabled, stop_after=name)

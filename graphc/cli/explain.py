@@ -1,0 +1,79 @@
+"""graphc explain: which kernels a model became, and why; where its memory lies; what each pass did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from graphc.cli.console import count, print_table, progress_bars, seconds
+from graphc.cli.feeds import resolve_shapes
+from graphc.cli.options import compile_options, model_argument, open_model, shape_options
+from graphc.memory import Arena, Buffer, draw, format_bytes
+
+if TYPE_CHECKING:
+    from graphc.report import Plan
+
+
+@click.command()
+@model_argument
+@shape_options
+@compile_options
+def explain(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None:
+    """Say how MODEL was compiled: steps and algorithms, fusion, memory plan, passes."""
+    with progress_bars() as progress:
+        compiled = open_model(model, **settings, progress=progress)
+        plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))
+    sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in plan.shapes.items())
+    click.echo(f"{compiled.name} for {plan.target}, {plan.threads} thread{'s' * (plan.threads > 1)}, {sizes}")
+    _steps(plan)
+    _fusion(plan)
+    _memory(plan)
+    _passes(plan)
+
+
+def _steps(plan: Plan) -> None:
+    kernels = len({step.kernel for step in plan.steps if not step.host})
+    print_table(
+        (">step", "nodes", "kernel", "algorithm", "because", ">flop"),
+        [
+            (s.index, _nodes(s), "host (NumPy)" if s.host else s.kernel, s.algorithm, s.reason, count(s.flops))
+            for s in plan.steps
+        ],
+        title=f"\n{len(plan.steps)} steps, {kernels} kernels",
+    )
+
+
+def _nodes(step: Any) -> str:
+    fused = f" + {', '.join(step.ops[1:])}" if len(step.ops) > 1 else ""
+    return f"{step.nodes[0]}: {step.ops[0]}{fused}" if step.nodes else ""
+
+
+def _fusion(plan: Plan) -> None:
+    fused = sum(note.applied for note in plan.notes)
+    refused = [note for note in plan.notes if not note.applied]
+    click.echo(f"fusion: {fused} nodes went into the kernel of a neighbour, {len(refused)} did not")
+    if refused:
+        print_table(("node", "not fused because"), [(note.node, note.reason) for note in refused])
+    for reason, times in Counter(note.reason for note in plan.notes if note.applied).most_common():
+        click.echo(f"  {times} × {reason}")
+
+
+def _memory(plan: Plan) -> None:
+    memory = plan.memory
+    buffers = [Buffer(i.name, i.nbytes, i.first, i.last) for i in memory.intervals]
+    offsets = tuple(i.offset for i in memory.intervals)
+    click.echo(f"\nmemory: weights {format_bytes(memory.weights)}; ", nl=False)
+    click.echo(draw(buffers, Arena(offsets, memory.arena, memory.lower_bound, memory.total)), nl=False)
+
+
+def _passes(plan: Plan) -> None:
+    print_table(
+        ("pass", ">nodes before", ">after", ">time"),
+        [(p.name, p.before, p.after, seconds(p.seconds)) for p in plan.passes],
+        title="\npasses",
+    )
+    for p in plan.passes:
+        for note in p.notes:
+            click.echo(f"{p.name}: {note}")

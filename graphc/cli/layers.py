@@ -1,0 +1,80 @@
+"""A graph as a table of layers: what each reads, makes, holds and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.graph import Graph, Node, Value
+from graphc.infer import bind
+from graphc.op import Deferred
+
+STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node as a row. `sources` are row numbers, or names of the graph's inputs; `macs` is None where unknown."""
+
+    index: int
+    name: str
+    op: str
+    sources: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: int
+    statistics: int
+    macs: int | None
+
+
+def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[Layer]:
+    """One row a node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
+
+    A constant that several nodes read counts once, where it is read first.
+    """
+    bound = graph
+    if shapes is not None:
+        bound = bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
+    origin: dict[Value, str] = {v: v.name for v in graph.inputs}
+    counted: set[Value] = set()
+    rows = []
+    for i, (node, exact) in enumerate(zip(graph.nodes, bound.nodes)):
+        learned, measured = _weights(node, counted)
+        sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
+        outputs = tuple(str(v.type or "?") for v in node.outputs)
+        rows.append(Layer(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
+        origin.update({v: str(i) for v in node.outputs})
+    return rows
+
+
+def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
+    """Elements of the weights that this node is the first to read: learned, measured.
+
+    Operands that only say a shape, an axis or an index are no weights.
+    """
+    sizes = [0, 0]
+    for i, v in enumerate(node.inputs):
+        if (
+            v is None
+            or not v.is_const
+            or v in counted
+            or i in node.op.values
+            or v.dtype == np.int64
+            or v.dtype.kind in "bO"
+        ):
+            continue
+        counted.add(v)
+        sizes[i in STATISTICS.get(node.op.name, ())] += v.data.size
+    return sizes[0], sizes[1]
+
+
+def multiply_adds(node: Node) -> int | None:
+    """Multiply-adds of a node with bound shapes; 0 where it multiplies no two operands, None where shapes are open."""
+    if node.op.flops is None or len(node.operands) < 2:
+        return 0
+    try:
+        flops = node.op.flops(node.call)
+    except Deferred:
+        return None
+    return flops // 2 if isinstance(flops, (int, np.integer)) else None

@@ -1,0 +1,88 @@
+"""Options that several commands take, and the models that they open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from graphc.model import Model
+
+TARGETS = ("cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "reference")
+
+Command = Callable[..., Any]
+
+
+def stack(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator of several, applied so that they read from top to bottom in the help text."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+class Shape(click.ParamType):
+    """`name=2,3,224,224` -> ('name', (2, 3, 224, 224)); `name=` is a scalar."""
+
+    name = "name=2,3,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        name, equals, dims = value.rpartition("=")
+        try:
+            shape = tuple(int(d) for d in dims.split(",") if d.strip())
+        except ValueError:
+            shape = (-1,)
+        if not equals or not name or any(d < 0 for d in shape):
+            self.fail(f"'{value}' is not a shape; write the input's name and its sizes: name=2,3,224,224", param, ctx)
+        return name, shape
+
+
+model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=False))
+
+compile_options = stack(
+    click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="What to compile for."),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
+    click.option("--disable", multiple=True, metavar="PASS", help="Leave a pass out; may be repeated."),
+    click.option("--no-cache", is_flag=True, help="Neither read nor write kernels on disk."),
+)
+
+shape_options = stack(
+    click.option(
+        "--batch", type=click.IntRange(min=1), help="First dimension of the inputs, where the file leaves it open."
+    ),
+    click.option("--shape", "shapes", type=Shape(), multiple=True, help="Shape of an input; may be repeated."),
+)
+
+feed_options = stack(
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="[NAME=]SOURCE",
+        help="A .npy or .npz file, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
+    ),
+    shape_options,
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs."),
+)
+
+
+def open_model(
+    path: str,
+    *,
+    target: str = "cpu",
+    threads: int | None = None,
+    disable: tuple[str, ...] = (),
+    no_cache: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Model:
+    """Compile a model file with the values of `compile_options`. Raises GraphcError."""
+    import graphc
+
+    return graphc.compile(path, target=target, threads=threads, cache=not no_cache, disabled=disable, progress=progress)

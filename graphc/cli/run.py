@@ -1,0 +1,98 @@
+"""graphc run: compile a model, run it once, say what came out."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import numpy as np
+
+from graphc.cli.console import print_table, progress_bars, seconds
+from graphc.cli.feeds import make_feeds
+from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+
+TOP = 5  # best classes shown
+ROWS = 4  # of so many rows of a batch
+
+
+@click.command()
+@model_argument
+@feed_options
+@click.option("--output", type=click.Path(dir_okay=False, writable=True), help="Write all results to this .npz file.")
+@compile_options
+def run(
+    model: str,
+    inputs: tuple[str, ...],
+    shapes: tuple,
+    batch: int | None,
+    seed: int,
+    output: str | None,
+    **settings: Any,
+) -> None:
+    """Run MODEL once and summarize its outputs."""
+    start = time.perf_counter()
+    with progress_bars() as progress:
+        compiled = open_model(model, **settings, progress=progress)
+        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
+        compiled.plan({name: array.shape for name, array in feeds.items()})
+    ready = time.perf_counter()
+    results = compiled.run(feeds)
+    done = time.perf_counter()
+    for name, array in feeds.items():
+        click.echo(f"input {name}: {array.dtype}{list(array.shape)}")
+    print_table(
+        ("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), [_row(*item) for item in results.items()]
+    )
+    for name, array in results.items():
+        for line in top_classes(array):
+            click.echo(f"{name}{line}")
+    click.echo(f"compiled in {seconds(ready - start)}, ran in {seconds(done - ready)}")
+    if output:
+        save_arrays(output, results)
+        click.echo(f"wrote {output}")
+
+
+def _row(name: str, array: np.ndarray) -> tuple[str, ...]:
+    shape = "×".join(map(str, array.shape)) or "scalar"
+    if array.dtype.kind in "OUS" or not array.size:
+        return name, shape, str(array.dtype), "", "", "", ""
+    x = array.astype(np.float64)
+    bad = int(np.isnan(x).sum())
+    if bad == x.size:
+        return name, shape, str(array.dtype), "", "", "", str(bad)
+    return (
+        name,
+        shape,
+        str(array.dtype),
+        f"{np.nanmin(x):.6g}",
+        f"{np.nanmean(x):.6g}",
+        f"{np.nanmax(x):.6g}",
+        str(bad or ""),
+    )
+
+
+def top_classes(array: np.ndarray) -> list[str]:
+    """'[row] class: score …', best first, where the array looks like scores: floats [N, classes], ones behind."""
+    scores = array.astype(np.float32) if array.dtype.kind == "f" else array
+    if scores.dtype.kind != "f" or scores.ndim < 2 or scores[0].size != scores.shape[1] or scores.shape[1] < TOP:
+        return []
+    lines = []
+    for i, row in enumerate(scores.reshape(scores.shape[:2])[:ROWS]):
+        best = np.argsort(-row, kind="stable")[:TOP]
+        lines.append(f"[{i}] top {TOP}: " + ", ".join(f"class {c} ({row[c]:.4g})" for c in best))
+    return lines
+
+
+def save_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """An .npz file of arrays under any names (`np.savez` takes them as keywords: 'file' is not free)."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            plain = array.astype(str) if array.dtype.kind == "O" else array
+            plain = (
+                plain.astype(np.float32) if plain.dtype.kind == "V" else plain
+            )  # bfloat16 and float8 have no .npy form
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
+                np.lib.format.write_array(f, np.ascontiguousarray(plain), allow_pickle=False)
