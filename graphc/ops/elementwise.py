@@ -1,34 +1,103 @@
-"""Elementwise operators: one output element depends on one element of each (broadcast) operand."""
+"""What elementwise operators share: the type rule of broadcast operands, and the registration of a record.
+
+The operators are in `arithmetic`, `transcendental`, `activation`, `logic` and `cast`.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
-from graphc import expr as e
-from graphc.op import FLOATS, NUMBERS, Attr, Call, Domain, Kind, Op, register
-from graphc.types import TensorType, broadcast
+from graphc.expr import Number
+from graphc.op import Attr, Call, Case, Domain, Kind, Op, register
+from graphc.ops.precision import ANY, FLOATING, Family, in_float32, is_float
+from graphc.types import TensorType, broadcast, dtype_name
+
+SPECIAL = (math.nan, math.inf, -math.inf)
+"""Operands outside the numbers on which most operators are defined."""
+
+EXACT = 0.0
+ROUNDED = 2e-7
+"""Tolerances of float32 results: EXACT selects or changes bits, ROUNDED rounds once or twice (half an ulp is 6e-8)."""
 
 
 def same_dtype(call: Call) -> list[TensorType]:
     """Operands of one dtype, shapes broadcast; the result has that dtype."""
-    types = [call.type(i) for i in range(len(call.inputs)) if call.has(i)]
-    if any(t.dtype != types[0].dtype for t in types):
-        raise call.fail("operands differ in dtype", "insert a Cast")
+    return broadcasting(ANY)(call)
+
+
+def broadcasting(takes: Family, gives: np.dtype | None = None) -> Callable[[Call], list[TensorType]]:
+    """The type rule of operands of one dtype of a family, shapes broadcast. The result has that dtype, or `gives`.
+
+    Raises TypeRuleError where dtypes differ or are of another family, and where shapes do not broadcast.
+    """
+
+    def infer(call: Call) -> list[TensorType]:
+        types = [call.type(i) for i in range(len(call.inputs)) if call.has(i)]
+        dtype = types[0].dtype
+        require(call, takes, dtype)
+        if any(t.dtype != dtype for t in types):
+            raise call.fail("operands differ in dtype", "insert a Cast")
+        return [TensorType(gives or dtype, broadcast_shapes(call, types))]
+
+    return infer
+
+
+def require(call: Call, family: Family, dtype: np.dtype) -> None:
+    """Raises TypeRuleError if the dtype is not of the family."""
+    if not family.accepts(dtype):
+        raise call.fail(f"takes {family.name} operands, not {dtype_name(dtype)}", "insert a Cast")
+
+
+def broadcast_shapes(call: Call, types: list[TensorType]) -> tuple:
+    """The common shape. Raises TypeRuleError where there is none."""
     try:
-        return [TensorType(types[0].dtype, broadcast(*(t.shape for t in types)))]
+        return broadcast(*(t.shape for t in types))
     except ValueError as error:
-        raise call.fail(str(error)) from None
+        raise call.fail(str(error), "make the dims equal, or 1 where one is to be repeated") from None
 
 
-def elementwise(name: str, inputs: str, scalar, reference, *, infer=same_dtype, attrs=None, dtypes=FLOATS, low=-4.0, high=4.0, **more) -> Op:
+def elementwise(
+    name: str,
+    inputs: str,
+    scalar: Callable[..., Number],
+    reference: Callable,
+    *,
+    takes: Family = FLOATING,
+    gives: np.dtype | None = None,
+    infer: Callable[[Call], list[TensorType]] | None = None,
+    attrs: Mapping[str, Attr] | None = None,
+    low: float | tuple[float, ...] = -4.0,
+    high: float | tuple[float, ...] = 4.0,
+    special: tuple[float, ...] = SPECIAL,
+    cases: tuple[Case, ...] = (),
+    tolerance: float = 1e-5,
+) -> Op:
+    """Register an elementwise operator whose operands are of one dtype of the family `takes`.
+
+    The reference need only be right in float32 and wider; it is run in float32 for narrower types.
+    """
     attrs = attrs or {}
     return register(
-        Op(name, tuple(inputs.split()), Kind.ELEMENTWISE, infer, reference, attrs, scalar=scalar, scalar_attrs=tuple(attrs), domain=Domain(dtypes, low, high), **more)
+        Op(
+            name,
+            tuple(inputs.split()),
+            Kind.ELEMENTWISE,
+            infer or broadcasting(takes, gives),
+            in_float32(reference, like=None if gives else 0),
+            attrs,
+            scalar=scalar,
+            scalar_attrs=tuple(attrs),
+            tolerance=tolerance,
+            domain=Domain(takes.dtypes, low, high, cases, special),
+        )
     )
 
 
-elementwise("Add", "a b", lambda a, b: a + b, np.add, dtypes=NUMBERS)
-elementwise("Relu", "x", lambda x: e.maximum(x, 0), lambda x: np.where(x > 0, x, x * 0), dtypes=FLOATS)
-elementwise(
-    "LeakyRelu", "x", lambda x, alpha: e.where(x < 0, x * alpha, x), lambda x, alpha: np.where(x < 0, x * x.dtype.type(alpha), x), attrs={"alpha": Attr(float, 0.01)}
-)
+def kind_of(x: Number) -> str:
+    """'f', 'i', 'u' or 'b': the kind of number that a scalar body was given, whether an Expr or Python's own."""
+    if isinstance(x, (bool, int, float)):
+        return "b" if isinstance(x, bool) else "i" if isinstance(x, int) else "f"
+    return "f" if is_float(x.dtype) else x.dtype.kind

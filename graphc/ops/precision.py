@@ -1,0 +1,67 @@
+"""Families of element dtypes, and references that compute narrow floats in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.op import FLOATS, INTS, NUMBERS
+
+FLOAT32 = np.dtype(np.float32)
+INT64 = np.dtype(np.int64)
+BOOL = np.dtype(bool)
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Is it a real floating-point type, bfloat16 and the 8-bit ones included? (NumPy gives those kind 'V'.)"""
+    return dtype.kind == "f" or "float" in dtype.name
+
+
+def is_integer(dtype: np.dtype) -> bool:
+    """Is it an integer type, the 2- and 4-bit ones included?"""
+    return dtype.kind in "iu" or dtype.name.startswith(("int", "uint"))
+
+
+def is_narrow(dtype: np.dtype) -> bool:
+    """Is it a floating-point type narrower than float32?"""
+    return is_float(dtype) and dtype.itemsize < 4
+
+
+@dataclass(frozen=True)
+class Family:
+    """Dtypes that an operator takes: a name for messages, the test, and those that tests draw."""
+
+    name: str
+    accepts: Callable[[np.dtype], bool]
+    dtypes: tuple[str, ...]
+
+
+FLOATING = Family("floating-point", is_float, FLOATS)
+INTEGER = Family("integer", is_integer, INTS)
+NUMERIC = Family("numeric", lambda d: is_float(d) or is_integer(d), NUMBERS)
+SIGNED = Family("numeric", NUMERIC.accepts, tuple(d for d in NUMBERS if not d.startswith("u")))
+BOOLEAN = Family("bool", lambda d: d == BOOL, ("bool",))
+ANY = Family("any", lambda d: True, (*NUMBERS, "bool"))
+
+
+def widen(x: np.ndarray | None) -> np.ndarray | None:
+    """x, as float32 where its dtype is a narrower float."""
+    return x.astype(FLOAT32) if x is not None and is_narrow(x.dtype) else x
+
+
+def in_float32(reference: Callable, *, like: int | None = 0) -> Callable:
+    """The reference computed in float32 or wider, its one result rounded to the dtype of operand `like`.
+
+    like=None keeps the dtype of the result (bool, int64). IEEE exceptions pass without warnings: the results (inf, NaN)
+    are the operator's.
+    """
+
+    def run(*arrays: np.ndarray | None, **attrs) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            out = np.asarray(reference(*map(widen, arrays), **attrs))
+            return out if like is None else out.astype(arrays[like].dtype, copy=False)
+
+    run.__name__ = run.__qualname__ = f"{getattr(reference, '__name__', 'reference')}_reference"
+    return run

@@ -1,0 +1,32 @@
+"""Exponentials, logarithms, roots, trigonometric and hyperbolic functions of floats."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphc import expr as e
+from graphc.ops.elementwise import ROUNDED, elementwise
+
+
+def erf_reference(x: np.ndarray) -> np.ndarray:
+    """The error function, element by element: NumPy has none."""
+    return np.fromiter(map(math.erf, x.ravel()), np.float64, x.size).reshape(x.shape)
+
+
+elementwise("Sqrt", "x", e.sqrt, np.sqrt, low=0, high=9, tolerance=ROUNDED)
+elementwise("Exp", "x", e.exp, np.exp, high=8)
+elementwise("Log", "x", e.log, np.log, low=0.01, high=9)
+elementwise("Erf", "x", e.erf, erf_reference)
+elementwise("Sin", "x", e.sin, np.sin, low=-20, high=20)
+elementwise("Cos", "x", e.cos, np.cos, low=-20, high=20)
+elementwise("Tan", "x", e.tan, np.tan, low=-1.4, high=1.4)  # the poles magnify the rounding of x
+elementwise("Asin", "x", e.asin, np.arcsin, low=-1, high=1)
+elementwise("Acos", "x", e.acos, np.arccos, low=-1, high=1)
+elementwise("Atan", "x", e.atan, np.arctan)
+elementwise("Sinh", "x", e.sinh, np.sinh)
+elementwise("Cosh", "x", e.cosh, np.cosh)
+elementwise("Asinh", "x", e.asinh, np.arcsinh)
+elementwise("Acosh", "x", e.acosh, np.arccosh, low=1, high=9)
+elementwise("Atanh", "x", e.atanh, np.arctanh, low=-0.99, high=0.99)
