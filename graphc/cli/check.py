@@ -18,7 +18,10 @@ from graphc.errors import InputError
 @shape_options
 @compile_options
 def check(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None:
-    """List every problem of MODEL, and what would run on the host."""
+    """List every problem of MODEL at once.
+
+    Where there is none: how many steps it becomes, and which operators run on the host.
+    """
     import frontends
 
     problems = frontends.check(model)

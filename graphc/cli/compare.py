@@ -36,7 +36,10 @@ def compare(
     disable: tuple[str, ...],
     **settings: Any,
 ) -> None:
-    """Compare MODEL with the NumPy reference, node by node; exit 1 where they differ."""
+    """Compare MODEL with NumPy, node by node.
+
+    Names the first node that differs, and exits with 1.
+    """
     import frontends
 
     graph = frontends.load(model)

@@ -19,7 +19,10 @@ from graphc.memory import format_bytes
 @click.option("--stop-after", metavar="PASS", help="Print the graph after this pass, and stop there.")
 @compile_options
 def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | None, **settings: Any) -> None:
-    """Compile MODEL ahead of time, so that its next start finds every kernel on disk."""
+    """Compile MODEL ahead of time.
+
+    Its next start finds every kernel on disk.
+    """
     if stop_after:
         click.echo(str(_graph_after(model, stop_after, settings["disable"])))
         return

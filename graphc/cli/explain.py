@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @shape_options
 @compile_options
 def explain(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None:
-    """Say how MODEL was compiled: steps and algorithms, fusion, memory plan, passes."""
+    """Tell what MODEL became, and why.
+
+    Its steps with kernels and algorithms, what fused and what did not, the memory plan, and what each pass did.
+    """
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))

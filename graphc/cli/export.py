@@ -14,7 +14,7 @@ from graphc.memory import format_bytes
 @model_argument
 @click.argument("out", type=click.Path(dir_okay=False, writable=True))
 def export(model: str, out: str) -> None:
-    """Write MODEL (YAML or ONNX) to the ONNX file OUT."""
+    """Write MODEL as the ONNX file OUT."""
     import frontends
     from frontends.onnx_export import to_onnx
 

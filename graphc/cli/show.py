@@ -15,7 +15,10 @@ from graphc.errors import InputError
 @model_argument
 @shape_options
 def show(model: str, shapes: tuple, batch: int | None) -> None:
-    """Print the layers of MODEL: where each reads, its output, parameters and multiply-adds."""
+    """Print the layer table of MODEL.
+
+    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
+    """
     import frontends
 
     graph = frontends.load(model)

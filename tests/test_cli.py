@@ -1,0 +1,375 @@
+"""The `graphc` command: what each command prints, and how each mistake ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+
+import graphc
+from graphc.cli import app, compare, main
+from graphc.cli.bench import chrome_trace
+from graphc.cli.feeds import make_feeds, resolve_shapes
+from graphc.cli.layers import layers
+from graphc.cli.run import save_arrays, top_classes
+from graphc.errors import InputError
+from graphc.graph import Builder, Graph
+from graphc.report import MemoryReport, Plan, StepInfo
+from graphc.types import UNKNOWN, Sym, TensorType
+
+YAML = """\
+graphc: 1
+inputs: {x: {shape: [batch, 3, 16, 16]}}
+net:
+  - conv: {out: 8, k: 3, pad: same}
+  - bn
+  - relu
+  - maxpool: {k: 2, s: 2}
+  - flatten
+  - dense: 10
+outputs: {logits: last}
+weights: {seed: 0}
+"""
+
+
+def invoke(*args: object, code: int = 0) -> Result:
+    """Run the command; fails where it ends with another exit code than `code`."""
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def yaml_model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(YAML)
+    return path
+
+
+@pytest.fixture
+def onnx_model(tmp_path: Path) -> Path:
+    """scores = x @ w + 1 for x [batch, 4], w [4, 6]."""
+    w = numpy_helper.from_array(np.arange(24, dtype=np.float32).reshape(4, 6), "w")
+    one = numpy_helper.from_array(np.ones(1, np.float32), "one")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "dense"),
+        helper.make_node("Add", ["h", "one"], ["scores"], "plus"),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 6])
+    graph = helper.make_graph(nodes, "tiny", [x], [y], [w, one])
+    path = tmp_path / "tiny.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+# --- the commands ----------------------------------------------------------------------------
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_run_reads_arrays_and_writes_results(onnx_model: Path, tmp_path: Path, target: str):
+    x = np.random.default_rng(1).random((3, 4), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "out.npz"
+    result = invoke("run", onnx_model, "--input", f"x={tmp_path / 'x.npy'}", "--output", out, "--target", target)
+    assert "3×6" in result.output
+    assert "[0] top 5: class 5" in result.output
+    want = x @ np.arange(24, dtype=np.float32).reshape(4, 6) + 1
+    np.testing.assert_allclose(np.load(out)["scores"], want, rtol=1e-5)
+
+
+def test_run_takes_a_batch_and_a_seed(yaml_model: Path, tmp_path: Path):
+    outs = []
+    for seed in (0, 0, 1):
+        out = tmp_path / f"{len(outs)}.npz"
+        invoke("run", yaml_model, "--batch", 2, "--seed", seed, "--output", out, "--target", "reference")
+        outs.append(np.load(out)["logits"])
+    assert outs[0].shape == (2, 10)
+    np.testing.assert_array_equal(outs[0], outs[1])
+    assert not np.array_equal(outs[0], outs[2])
+
+
+def test_compile_says_what_it_made(yaml_model: Path):
+    assert "steps and" in invoke("compile", yaml_model).output
+
+
+def test_compile_stops_after_a_pass(yaml_model: Path):
+    from graphc import pipeline
+
+    text = invoke("compile", yaml_model, "--stop-after", pipeline.names()[0]).output
+    assert text.startswith("graph ") and "Conv" in text
+
+
+def test_compile_names_the_passes_when_one_is_unknown(yaml_model: Path):
+    from graphc import pipeline
+
+    assert pipeline.names()[0] in invoke("compile", yaml_model, "--stop-after", "nonsense", code=2).stderr
+
+
+def test_check_accepts_a_good_model(onnx_model: Path):
+    assert "no problems" in invoke("check", onnx_model).output
+
+
+def test_check_lists_every_problem(onnx_model: Path, tmp_path: Path):
+    model = onnx.load(onnx_model)
+    model.graph.node[0].op_type, model.graph.node[1].op_type = "MatMull", "Addd"
+    bad = tmp_path / "bad.onnx"
+    onnx.save(model, bad)
+    result = invoke("check", bad, code=2)
+    assert "MatMull" in result.output and "Addd" in result.output and "dense" in result.output
+    assert "2 problems" in result.stderr
+
+
+def test_show_counts_parameters_and_macs(yaml_model: Path):
+    text = invoke("show", yaml_model).output
+    conv, dense = 8 * 3 * 9, 10 * 8 * 8 * 8
+    biases = 10
+    macs = conv * 16 * 16 + dense
+    with_conv_bias = f"{conv + 8 + 16 + dense + biases:,} parameters"
+    without = f"{conv + 16 + dense + biases:,} parameters"
+    assert with_conv_bias in text or without in text
+    assert f"{macs:,} MACs" in text
+    assert "16 batch-norm statistics" in text
+
+
+def test_show_reads_onnx_too(onnx_model: Path):
+    text = invoke("show", onnx_model).output
+    assert "dense" in text and "25 parameters" in text and "24 MACs" in text
+
+
+def test_explain_has_all_four_parts(yaml_model: Path):
+    text = invoke("explain", yaml_model).output
+    for part in ("steps", "fusion:", "arena", "lower bound", "passes"):
+        assert part in text
+
+
+def test_bench_profiles_and_traces(yaml_model: Path, tmp_path: Path):
+    trace = tmp_path / "trace.json"
+    text = invoke("bench", yaml_model, "--rounds", 2, "--profile", "--trace", trace).output
+    assert "median" in text and "GFLOP/s" in text and "GB/s" in text
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert events and all(e["ph"] == "X" and e["dur"] >= 0 for e in events)
+
+
+def test_compare_agrees(yaml_model: Path):
+    assert "agree within" in invoke("compare", yaml_model).output
+
+
+def test_compare_names_the_first_node_that_differs(onnx_model: Path, monkeypatch: pytest.MonkeyPatch):
+    honest = compare.open_model
+
+    def wrong_weights(graph: Graph, **settings):
+        for node in graph.nodes:
+            if node.name == "dense":
+                spoiled = node.inputs[1].data.copy()
+                spoiled[2, 3] += 1000
+                object.__setattr__(node.inputs[1], "data", spoiled)
+        return honest(graph, **{**settings, "target": "reference"})
+
+    monkeypatch.setattr(compare, "open_model", wrong_weights)
+    error = invoke("compare", onnx_model, "--target", "reference", code=1).stderr
+    assert error.startswith("first difference: MatMul 'dense'")
+    assert "most at [0, 3]" in error
+
+
+def test_export_writes_a_model_that_computes_the_same(yaml_model: Path, tmp_path: Path):
+    exported = tmp_path / "tiny.onnx"
+    invoke("export", yaml_model, exported)
+    onnx.checker.check_model(onnx.load(exported), full_check=True)
+    x = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
+    want = graphc.compile(str(yaml_model), target="reference").run({"x": x})["logits"]
+    got = graphc.compile(str(exported), target="reference").run({"x": x})["logits"]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+# --- mistakes ----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08\x07\x12\x03abc", bytes(range(256)) * 8], ids=["empty", "truncated", "noise"]
+)
+@pytest.mark.parametrize("command", ["run", "check", "show", "explain"])
+def test_a_file_that_is_no_model_is_one_message(tmp_path: Path, command: str, content: bytes):
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    result = invoke(command, path, code=2)
+    assert "broken.onnx" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_typo_in_yaml_names_line_and_file(tmp_path: Path):
+    path = tmp_path / "typo.yaml"
+    path.write_text(YAML.replace("maxpool", "maxpol"))
+    error = invoke("show", path, code=2).stderr
+    assert "typo.yaml" in error and "7" in error and "maxpool" in error
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--input", "y=random"], "inputs: x"),
+        (["--input", "x=nowhere.npy"], "no file 'nowhere.npy'"),
+        (["--shape", "x=2,5"], "the model wants [batch, 4]"),
+        (["--shape", "x=2,4,1"], "the model wants [batch, 4]"),
+        (["--shape", "two"], "name=2,3,224,224"),
+        (["--target", "gpu"], "'gpu'"),
+        (["--threads", "0"], "--threads"),
+    ],
+)
+def test_wrong_options_are_one_message(onnx_model: Path, options: list[str], said: str):
+    result = invoke("run", onnx_model, *options, code=2)
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_model_is_one_message():
+    assert "no.onnx" in invoke("run", "no.onnx", code=2).output
+
+
+def test_an_unwritable_output_is_one_message(onnx_model: Path, tmp_path: Path):
+    result = invoke("run", onnx_model, "--output", tmp_path / "none" / "out.npz", "--target", "reference", code=2)
+    assert "out.npz" in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "error, code, said", [(KeyboardInterrupt(), 130, "interrupted"), (KeyError("oh"), 70, "bug in graphc")]
+)
+def test_other_ends(onnx_model: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(graphc, "compile", fail)
+    assert said in invoke("run", onnx_model, code=code).stderr
+
+
+def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
+    program = "import sys; from graphc.cli import main; main(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "show", str(onnx_model)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    _, error = process.communicate(timeout=60)
+    assert b"Traceback" not in error and b"bug" not in error
+
+
+def test_every_command_has_help():
+    text = invoke("--help").output
+    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export"):
+        assert name in text
+        assert "Usage" in invoke(name, "--help").output
+    assert set(app.main.commands) == {"run", "compile", "check", "show", "explain", "bench", "compare", "export"}
+
+
+# --- the parts ----------------------------------------------------------------------------
+def specs(**shapes):
+    b = Builder()
+    return [b.input(name, "int64" if name == "ids" else "float32", shape) for name, shape in shapes.items()]
+
+
+def test_shapes_bind_symbols_everywhere():
+    want = specs(x=(Sym("batch"), Sym("seq")), h=(1, Sym("batch"), 32))
+    assert resolve_shapes(want, {"x": (4, 7)}) == {"x": (4, 7), "h": (1, 4, 32)}
+
+
+def test_the_batch_goes_to_open_first_dims_only():
+    want = specs(x=(Sym("n"), 3), y=(5, 3), z=(UNKNOWN, 2))
+    assert resolve_shapes(want, {}, 8) == {"x": (8, 3), "y": (5, 3), "z": (8, 2)}
+    assert resolve_shapes(want, {}) == {"x": (1, 3), "y": (5, 3), "z": (1, 2)}
+
+
+def test_unnamed_dims_are_not_the_same_dim():
+    assert resolve_shapes(specs(x=(UNKNOWN, UNKNOWN)), {"x": (2, 3)}) == {"x": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    "shapes, batch, said",
+    [
+        ({}, None, "seq must be known"),
+        ({"x": (2, 3), "y": (2, 9)}, None, "batch = 2"),
+        ({"x": (2, 3), "y": (4, 3)}, None, "can't be"),
+        ({"z": (1,)}, None, "no input 'z'"),
+    ],
+)
+def test_shapes_that_do_not_fit(shapes, batch, said):
+    with pytest.raises(InputError) as error:
+        resolve_shapes(specs(x=(Sym("batch"), Sym("seq")), y=(Sym("batch"), 3)), shapes, batch)
+    assert said in str(error.value)
+
+
+def test_a_fixed_batch_is_not_overruled():
+    with pytest.raises(InputError, match="no input takes a batch of 2"):
+        resolve_shapes(specs(x=(1, 3)), {}, 2)
+
+
+def test_feeds_come_from_files_and_fills(tmp_path: Path):
+    ids = np.array([[1, 2, 3]])
+    np.savez(tmp_path / "in.npz", ids=ids)
+    want = specs(ids=(Sym("batch"), Sym("seq")), x=(Sym("batch"), 4), y=(Sym("seq"),))
+    feeds = make_feeds(want, [str(tmp_path / "in.npz"), "x=ones"], {}, seed=3)
+    np.testing.assert_array_equal(feeds["ids"], ids)
+    np.testing.assert_array_equal(feeds["x"], np.ones((1, 4), np.float32))
+    assert feeds["y"].shape == (3,) and feeds["y"].dtype == np.float32 and 0 <= feeds["y"].min() <= feeds["y"].max() < 1
+
+
+def test_pickled_arrays_are_refused(tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(InputError, match="can't read"):
+        make_feeds(specs(x=(1,)), [f"x={tmp_path / 'x.npy'}"])
+
+
+def test_results_are_saved_under_any_name(tmp_path: Path):
+    arrays = {"file": np.arange(3), "a/b": np.array(["x", "yy"], object)}
+    save_arrays(tmp_path / "out.npz", arrays)
+    loaded = np.load(tmp_path / "out.npz", allow_pickle=False)
+    assert set(loaded) == {"file", "a/b"}
+    assert list(loaded["a/b"]) == ["x", "yy"]
+
+
+def test_top_classes_only_of_scores():
+    assert top_classes(np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))[0].startswith("[0] top 5: class 5 (5)")
+    assert top_classes(np.zeros((1, 6, 2, 2), np.float32)) == []
+    assert top_classes(np.zeros((1, 6), np.int64)) == []
+
+
+@pytest.mark.parametrize(
+    "actual, expected, error",
+    [
+        ([1.0, 2.0], [1.0, 4.0], 0.5),
+        ([0.0, np.nan], [0.0, np.nan], 0.0),
+        ([0.0, 1.0], [0.0, np.nan], np.inf),
+        ([np.inf, 1.0], [-np.inf, 1.0], np.inf),
+        ([np.inf], [1.0], np.inf),
+    ],
+)
+def test_error_of_floats(actual, expected, error):
+    assert compare.error_of(np.array(actual), np.array(expected)) == error
+
+
+def test_error_of_other_types():
+    assert compare.error_of(np.arange(3), np.arange(3)) == 0
+    assert compare.error_of(np.arange(3), np.array([0, 1, 3])) == np.inf
+    assert compare.error_of(np.zeros(3, np.float32), np.zeros(3)) == np.inf
+    assert compare.error_of(np.zeros((3, 1)), np.zeros(3)) == np.inf
+
+
+def test_layers_count_shared_weights_once():
+    b = Builder("tied")
+    x, w = b.input("x", "float32", (Sym("batch"), 4)), b.constant(np.ones((4, 4), np.float32))
+    h = b.add("MatMul", x, w, name="one")
+    y = b.add("MatMul", h, w, name="two")
+    rows = layers(b.build({"y": y}), {"x": (3, 4)})
+    assert [r.parameters for r in rows] == [16, 0]
+    assert [r.sources for r in rows] == [("x",), ("0",)]
+    assert [r.macs for r in rows] == [48, 48]
+    assert rows[0].outputs == (str(TensorType("float32", (Sym("batch"), 4))),)
+
+
+def test_trace_events_follow_each_other():
+    steps = tuple(StepInfo(i, (f"n{i}",), ("Relu",), "relu") for i in range(3))
+    plan = Plan("cpu", 1, {}, steps, MemoryReport(0, 0, 0, 0))
+    events = chrome_trace(plan, [1e-6, 2e-6, 3e-6])["traceEvents"]
+    assert [round(e["ts"], 6) for e in events] == [0, 1, 3]
+    assert [e["name"] for e in events] == ["n0", "n1", "n2"]
