@@ -1,0 +1,68 @@
+"""Files -> graphs: `load` picks the front end by the kind of source, and imports it only then."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import GraphcError, LoadError
+
+if TYPE_CHECKING:
+    from graphc.graph import Graph
+
+ONNX_SUFFIXES = (".onnx", ".pb")
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+def load(source: Any) -> Graph:
+    """A graph from the path of an .onnx or .yaml file, the bytes of an ONNX file, or an onnx.ModelProto.
+
+    A Graph is returned as it is. Raises LoadError when the file can't be read, CheckError when it holds what graphc
+    does not support: all such problems at once.
+    """
+    if _is_graph(source):
+        return source
+    if _is_yaml(source):
+        from frontends.yaml_load import load_yaml
+
+        return load_yaml(source)
+    from frontends.onnx_load import load_onnx
+
+    return load_onnx(source)
+
+
+def check(source: Any) -> list[GraphcError]:
+    """Every problem of a model file; an empty list when it loads."""
+    try:
+        load(source)
+    except GraphcError as error:
+        return list(getattr(error, "problems", [error]))
+    return []
+
+
+def _is_graph(source: Any) -> bool:
+    from graphc.graph import Graph
+
+    return isinstance(source, Graph)
+
+
+def _is_yaml(source: Any) -> bool:
+    """False for ONNX. Raises LoadError for what is neither."""
+    if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "SerializeToString"):
+        return False
+    if not isinstance(source, (str, os.PathLike)):
+        raise LoadError(
+            f"can't load a model from {type(source).__name__}",
+            hint="pass the path of an .onnx or .yaml file, its bytes, an onnx.ModelProto or a graphc Graph",
+        )
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if suffix not in ONNX_SUFFIXES + YAML_SUFFIXES:
+        raise LoadError(
+            f"'{path}': unknown suffix '{suffix}'", hint=f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
+        )
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise LoadError(f"'{path}' {what}", hint="check the path")
+    return suffix in YAML_SUFFIXES

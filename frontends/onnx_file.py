@@ -1,0 +1,156 @@
+"""Bytes -> ModelProto, with the weights left out of the message.
+
+protobuf would copy every weight twice and refuse files above 2 GiB. So the file's outer fields are walked first
+(ModelProto.graph.initializer.raw_data, by the wire format of https://protobuf.dev/programming-guides/encoding), large
+`raw_data` is read straight into arrays, and protobuf parses what remains.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from onnx import ModelProto
+
+from graphc.errors import LoadError
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in ModelProto, GraphProto, TensorProto
+_LIFT = 1024  # bytes of raw_data from which a tensor is read apart from the message
+_VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A parsed model. `raw[i]`: the bytes of initializer i where they are not in the message any more."""
+
+    proto: ModelProto
+    file: str | None = None
+    folder: Path | None = None
+    raw: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def read_model(source: str | os.PathLike | bytes | ModelProto) -> ModelFile:
+    """A path, the bytes of a file, or a ModelProto. Raises LoadError when it can't be read or is not an ONNX model."""
+    if isinstance(source, ModelProto):
+        return ModelFile(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _read(io.BytesIO(source), len(source), None)
+    path = Path(source)
+    try:
+        with path.open("rb") as f:
+            return _read(f, os.fstat(f.fileno()).st_size, path)
+    except OSError as e:
+        raise LoadError(f"can't read '{path}': {e.strerror or e}", hint="check the path and its permissions") from None
+
+
+def _read(f: BinaryIO, size: int, path: Path | None) -> ModelFile:
+    name = str(path) if path else None
+    try:
+        scan = _Scan(f)
+        slim = scan.model(size)
+        proto = ModelProto.FromString(slim)
+    except (_Damaged, DecodeError) as e:
+        what = f"not an ONNX model, or a damaged one ({e})" if size else "the file is empty"
+        hint = "if it was downloaded, check that it is complete; Git LFS pointers are text files of about 130 bytes"
+        raise LoadError(f"{name or 'model'}: {what}", hint=hint) from None
+    if not proto.HasField("graph"):
+        raise LoadError(f"{name or 'model'}: not an ONNX model: it has no graph", hint="pass a ModelProto file (.onnx)")
+    return ModelFile(proto, name, path.parent if path else None, scan.raw)
+
+
+class _Damaged(Exception):
+    pass
+
+
+class _Scan:
+    def __init__(self, f: BinaryIO) -> None:
+        self.f, self.raw, self.count = f, {}, 0
+
+    def model(self, end: int) -> bytes:
+        """The whole message without the large raw_data of its initializers."""
+        return self._rewrite(end, _GRAPH, self._graph)
+
+    def _graph(self, end: int) -> bytes:
+        return self._rewrite(end, _INITIALIZER, self._initializer)
+
+    def _initializer(self, end: int) -> bytes:
+        index, self.count = self.count, self.count + 1
+        out = []
+        for start, number, wire, length in self._fields(end):
+            if number == _RAW_DATA and wire == _LEN and length >= _LIFT:
+                data = np.empty(length, np.uint8)
+                if self.f.readinto(data) != length:
+                    raise _Damaged("it became shorter while it was read")
+                self.raw[index] = data
+            else:
+                out.append(self._copy(start, length))
+        return b"".join(out)
+
+    def _rewrite(self, end: int, target: int, inner) -> bytes:
+        """The message up to `end`, with each submessage of field `target` rewritten by `inner`."""
+        out = []
+        for start, number, wire, length in self._fields(end):
+            if number == target and wire == _LEN:
+                body = inner(self.f.tell() + length)
+                out += (_varint(number << 3 | _LEN), _varint(len(body)), body)
+            else:
+                out.append(self._copy(start, length))
+        return b"".join(out)
+
+    def _fields(self, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """(start of the key, field number, wire type, length of what follows); the file stands after the key."""
+        while (start := self.f.tell()) < end:
+            key = self._read_varint(end)
+            number, wire = key >> 3, key & 7
+            if number == 0:
+                raise _Damaged(f"field number 0 at byte {start}")
+            if wire == _LEN:
+                length = self._read_varint(end)
+            elif wire == _VARINT:
+                at = self.f.tell()
+                self._read_varint(end)
+                length = self.f.tell() - at
+                self.f.seek(at)
+            elif wire in (_I64, _I32):
+                length = 8 if wire == _I64 else 4
+            else:
+                raise _Damaged(f"wire type {wire} at byte {start}")
+            stop = self.f.tell() + length
+            if stop > end:
+                raise _Damaged(
+                    f"field {number} at byte {start} ends at byte {stop}, after the end of its message, {end}"
+                )
+            yield start, number, wire, length
+            self.f.seek(stop)
+
+    def _copy(self, start: int, length: int) -> bytes:
+        stop = self.f.tell() + length
+        self.f.seek(start)
+        return self.f.read(stop - start)
+
+    def _read_varint(self, end: int) -> int:
+        value = shift = 0
+        while self.f.tell() < end and shift < 64:
+            byte = self.f.read(1)
+            if not byte:
+                raise _Damaged("it became shorter while it was read")
+            value |= (byte[0] & 0x7F) << shift
+            if byte[0] < 0x80:
+                return value
+            shift += 7
+        raise _Damaged(f"a number without end at byte {self.f.tell()}")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

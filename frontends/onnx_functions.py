@@ -1,0 +1,173 @@
+"""Functions: those that a model defines, and the bodies that ONNX gives for operators graphc has no record of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx.defs
+from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
+
+from frontends.onnx_data import enum_of, to_array, to_dense
+from graphc.errors import LoadError, UnsupportedError
+from graphc.types import Sym, TensorType
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+_A = AttributeProto
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function to inline: its body, and the attributes that its nodes may refer to by name."""
+
+    body: FunctionProto
+    attrs: Mapping[str, AttributeProto] = field(default_factory=dict)
+
+    @property
+    def opsets(self) -> dict[str, int]:
+        return opset_versions(self.body.opset_import)
+
+
+def opset_versions(imports: Iterable) -> dict[str, int]:
+    """Domain -> version; the default domain is ''."""
+    return {"" if i.domain in DEFAULT_DOMAINS else i.domain: i.version for i in imports}
+
+
+class Functions:
+    """The functions that a model defines, by domain, name and overload."""
+
+    def __init__(self, protos: Iterable[FunctionProto]) -> None:
+        self._protos = {self._key(p, p.name): p for p in protos}
+
+    @staticmethod
+    def _key(proto: FunctionProto | NodeProto, name: str) -> tuple[str, str, str]:
+        return "" if proto.domain in DEFAULT_DOMAINS else proto.domain, name, getattr(proto, "overload", "")
+
+    def find(self, node: NodeProto, attrs: Mapping[str, AttributeProto]) -> Call | None:
+        """The model's own function that the node calls, if it does. `attrs`: the node's, references resolved."""
+        body = self._protos.get(self._key(node, node.op_type))
+        if body is None:
+            return None
+        values = {a.name: a for a in body.attribute_proto} | dict(attrs)
+        unknown = set(attrs) - set(body.attribute) - {a.name for a in body.attribute_proto}
+        if unknown:
+            raise LoadError(f"the function has no attribute {', '.join(map(repr, sorted(unknown)))}")
+        missing = [name for name in body.attribute if name not in values]
+        if missing:
+            raise LoadError(f"the function's attribute {', '.join(map(repr, missing))} is missing")
+        return Call(body, values)
+
+
+def has_onnx_body(node: NodeProto, opset: int) -> bool:
+    """Does ONNX define the operator in terms of others?"""
+    if node.domain not in DEFAULT_DOMAINS or not onnx.defs.has(node.op_type, opset):
+        return False
+    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    return schema.has_function or schema.has_context_dependent_function
+
+
+def onnx_body(
+    node: NodeProto, opset: int, attrs: Mapping[str, AttributeProto], types: Sequence[TensorType | None]
+) -> Call | None:
+    """ONNX's own definition of the operator in terms of others, if it has one.
+
+    Raises UnsupportedError where that definition depends on operand types that are not known yet.
+    """
+    if not has_onnx_body(node, opset):
+        return None
+    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
+    if schema.has_function:
+        return Call(schema.function_body, defaults | dict(attrs))
+    versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
+    if not versions:
+        return None
+    if any(t is None for t, name in zip(types, node.input) if name):
+        raise UnsupportedError("its definition depends on operand types that are not known yet")
+    resolved = NodeProto()
+    resolved.CopyFrom(node)
+    del resolved.attribute[:]
+    resolved.attribute.extend(attrs.values())
+    encoded = [b"" if t is None else type_proto(t).SerializeToString() for t in types]
+    body = schema.get_context_dependent_function_with_opset_version(
+        max(versions), resolved.SerializeToString(), encoded
+    )
+    return Call(FunctionProto.FromString(body), defaults | dict(attrs)) if body else None
+
+
+def type_proto(t: TensorType) -> TypeProto:
+    """An ONNX tensor type; symbolic dims become dim_param, unknown ones nothing."""
+    proto = TypeProto()
+    proto.tensor_type.elem_type = enum_of(t.dtype)
+    proto.tensor_type.shape.SetInParent()
+    for d in t.shape:
+        dim = proto.tensor_type.shape.dim.add()
+        if not isinstance(d, Sym):
+            dim.dim_value = d
+        elif d.text != "?":
+            dim.dim_param = d.text
+    return proto
+
+
+def resolve(node: NodeProto, outer: Mapping[str, AttributeProto] | None) -> dict[str, AttributeProto]:
+    """The node's attributes by name, with references to the enclosing function's attributes replaced.
+
+    A reference to an attribute that the caller did not give is left out (the operator's default holds).
+    """
+    attrs: dict[str, AttributeProto] = {}
+    for a in node.attribute:
+        if a.name in attrs:
+            raise LoadError(f"attribute '{a.name}' is given twice")
+        if a.ref_attr_name:
+            if outer is None:
+                raise LoadError(f"attribute '{a.name}' refers to '{a.ref_attr_name}' outside a function")
+            if a.ref_attr_name in outer:
+                attrs[a.name] = _A()
+                attrs[a.name].CopyFrom(outer[a.ref_attr_name])
+                attrs[a.name].name = a.name
+        else:
+            attrs[a.name] = a
+    return attrs
+
+
+def attribute_value(a: AttributeProto, folder: Path | None) -> Any:
+    """An attribute as int, float, str, list, array, or GraphProto. Raises LoadError or UnsupportedError."""
+    kind = a.type or _guess_type(a)
+    try:
+        if kind == _A.STRING:
+            return a.s.decode("utf-8")
+        if kind == _A.STRINGS:
+            return [s.decode("utf-8") for s in a.strings]
+    except UnicodeDecodeError:
+        raise LoadError(f"attribute '{a.name}' is not UTF-8") from None
+    if kind == _A.TENSOR:
+        return to_array(a.t, folder)
+    if kind == _A.SPARSE_TENSOR:
+        return to_dense(a.sparse_tensor, folder)
+    if kind in _PLAIN:
+        value = getattr(a, _PLAIN[kind])
+        return list(value) if kind in (_A.INTS, _A.FLOATS) else value
+    raise UnsupportedError(f"attribute '{a.name}' of type {_A.AttributeType.Name(kind)}")
+
+
+_PLAIN = {_A.INT: "i", _A.FLOAT: "f", _A.INTS: "ints", _A.FLOATS: "floats", _A.GRAPH: "g"}
+
+
+def _guess_type(a: AttributeProto) -> int:
+    """Files of IR version 1 do not say which field holds the value."""
+    for kind, name in ((_A.FLOAT, "f"), (_A.INT, "i"), (_A.STRING, "s"), (_A.TENSOR, "t"), (_A.GRAPH, "g")):
+        if a.HasField(name):
+            return kind
+    for kind, name in ((_A.FLOATS, "floats"), (_A.STRINGS, "strings")):
+        if getattr(a, name):
+            return kind
+    return _A.INTS
+
+
+def dtype_enum(name: str) -> int:
+    """The number of a dtype that opsets below 6 gave by name ('FLOAT'). Raises LoadError."""
+    if name not in TensorProto.DataType.keys():  # noqa: SIM118  (an enum wrapper, not a dict)
+        raise LoadError(f"unknown dtype '{name}'")
+    return TensorProto.DataType.Value(name)

@@ -1,0 +1,467 @@
+"""ONNX -> Graph: operators map by name, and code is here only where ONNX's form differs.
+
+Everything wrong with a file is collected on the way, so that a person reads one report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
+
+from frontends.onnx_data import dtype_of, to_array, to_dense
+from frontends.onnx_file import ModelFile, read_model
+from frontends.onnx_functions import (
+    DEFAULT_DOMAINS,
+    Call,
+    Functions,
+    attribute_value,
+    dtype_enum,
+    has_onnx_body,
+    onnx_body,
+    opset_versions,
+    resolve,
+)
+from frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
+from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
+from graphc.graph import Builder, Graph, Value, constant
+from graphc.op import Op, all_ops
+from graphc.types import Sym, TensorType
+
+_MAX_NODES = 1_000_000  # after inlining: a few nested functions can describe billions
+
+
+def load_onnx(source: str | os.PathLike | bytes | ModelProto) -> Graph:
+    """A graph from the path or the bytes of an ONNX file, or a ModelProto.
+
+    Raises LoadError when it can't be read, else CheckError with every problem of the model.
+    """
+    model = read_model(source)
+    importer = _Importer(model)
+    graph = importer.run()
+    if importer.problems:
+        raise CheckError(importer.problems, source=Source(model.file) if model.file else None)
+    return graph
+
+
+@dataclass
+class _Scope:
+    """Names of one graph or function body. What it takes from an outer graph becomes a capture."""
+
+    builder: Builder
+    values: dict[str, Value | None] = field(default_factory=dict)
+    outer: _Scope | None = None
+    prefix: str = ""  # of the names of values and nodes (function bodies)
+    captures: dict[Value, Value] = field(default_factory=dict)  # outer value -> input of this graph
+
+    def find(self, name: str) -> Value | None:
+        """The value of that name (None: absent). Raises KeyError when there is none."""
+        if name == "":
+            return None
+        if name in self.values:
+            return self.values[name]
+        if self.outer is None:
+            raise KeyError(name)
+        v = self.outer.find(name)
+        if v is not None and not v.is_const:
+            v = self.captures.setdefault(v, Value(v.name, v.type))
+        self.values[name] = v
+        return v
+
+    def names(self) -> set[str]:
+        return set(self.values) | (self.outer.names() if self.outer else set())
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What holds for a list of nodes: opsets, the enclosing function's attributes, and the way there."""
+
+    opsets: Mapping[str, int]
+    attrs: Mapping[str, AttributeProto] | None = None
+    path: tuple[str, ...] = ()
+    inside: tuple[tuple[str, str], ...] = ()  # functions being inlined
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One node of the file, for conversion and for messages."""
+
+    proto: NodeProto
+    name: str
+    source: Source
+    scope: _Scope
+    context: _Context
+
+    @property
+    def outputs(self) -> list[str]:
+        names = list(self.proto.output)
+        while names and not names[-1]:
+            names.pop()
+        return names
+
+
+class _Importer:
+    def __init__(self, model: ModelFile) -> None:
+        self.model, self.proto = model, model.proto
+        self.problems: list[GraphcError] = []
+        self.poisoned: set[Value] = set()  # results of nodes that failed: what follows from them is not reported
+        self.functions = Functions(self.proto.functions)
+        self.ops: dict[str, Op] = all_ops()
+        self.count = 0
+
+    def run(self) -> Graph:
+        proto, opsets = self.proto.graph, opset_versions(self.proto.opset_import) or {"": 1}
+        name = proto.name or (Path(self.model.file).stem if self.model.file else "graph")
+        scope = _Scope(Builder(name))
+        self._initializers(proto, scope, self.model.raw)
+        for info in proto.input:
+            with self._report(Source(self.model.file, f"input '{info.name}'")):
+                if info.name not in scope.values:
+                    t = self._declared(info)
+                    scope.values[info.name] = Value(info.name, t)
+                    scope.builder.inputs.append(scope.values[info.name])
+                elif scope.values[info.name] in scope.builder.inputs:
+                    raise LoadError("is declared twice")
+        if not proto.output:
+            self.problems.append(LoadError("the graph has no outputs", hint="it computes nothing: export it again"))
+        self._nodes(proto.node, scope, _Context(opsets))
+        outputs = self._results(proto, scope)
+        meta = {
+            "format": "onnx",
+            "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
+            "opset": dict(opsets),
+            "output_types": self._output_types(proto.output),
+        }
+        builder = scope.builder
+        return Graph(
+            name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), tuple(o.name for o in proto.output), meta
+        )
+
+    # --- problems -----------------------------------------------------------------------------------------------------
+    @contextmanager
+    def _report(self, source: Source, op: str | None = None, node: str | None = None, operands: Iterable = ()):
+        """Collect what goes wrong inside as a problem of this place."""
+        try:
+            yield
+        except CheckError as error:
+            self.problems += error.problems
+        except GraphcError as error:
+            types = ", ".join(str(v.type or "?") if v is not None else "-" for v in operands)
+            if types.strip("?-, ") and "operand types" not in error.message:
+                error.message += f"\n  operand types: {types}"
+            self.problems.append(error.located(op=op, node=node, source=source))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            message = f"operands or attributes that make no sense ({type(error).__name__}: {error})"
+            self.problems.append(LoadError(message, op=op, node=node, source=source))
+
+    # --- names, types, constants --------------------------------------------------------------------------------------
+    def _initializers(self, proto: GraphProto, scope: _Scope, raw: Mapping[int, np.ndarray]) -> None:
+        for i, tensor in enumerate(proto.initializer):
+            with self._report(Source(self.model.file, f"initializer {i}")):
+                if tensor.name in scope.values:
+                    raise LoadError(f"initializer '{tensor.name}' is given twice")
+                scope.values[tensor.name] = self._poison(scope, tensor.name)
+                scope.values[tensor.name] = constant(tensor.name, to_array(tensor, self.model.folder, raw.get(i)))
+        for sparse in proto.sparse_initializer:
+            with self._report(Source(self.model.file, f"sparse initializer '{sparse.values.name}'")):
+                scope.values[sparse.values.name] = self._poison(scope, sparse.values.name)
+                scope.values[sparse.values.name] = constant(sparse.values.name, to_dense(sparse, self.model.folder))
+
+    def _poison(self, scope: _Scope, name: str) -> Value:
+        v = Value(scope.prefix + name, None)
+        self.poisoned.add(v)
+        return v
+
+    def _declared(self, info: ValueInfoProto) -> TensorType | None:
+        """The declared type; None where it has no shape. Raises UnsupportedError for other than tensors."""
+        kind = info.type.WhichOneof("value")
+        if kind is None:
+            return None
+        if kind != "tensor_type":
+            raise UnsupportedError(f"'{info.name}' is a {kind.removesuffix('_type')}; graphc works on tensors")
+        return _tensor_type(info.type, info.name)
+
+    def _output_types(self, outputs: Iterable[ValueInfoProto]) -> dict[str, TensorType | None]:
+        types: dict[str, TensorType | None] = {}
+        for info in outputs:
+            with self._report(Source(self.model.file, f"output '{info.name}'")):
+                types[info.name] = self._declared(info)
+        return types
+
+    def _results(self, proto: GraphProto, scope: _Scope) -> list[Value]:
+        out = []
+        for info in proto.output:
+            try:
+                v = scope.find(info.name)
+            except KeyError:
+                v = None
+            if v is None:
+                message = f"output '{info.name}' is produced by no node"
+                self.problems.append(
+                    LoadError(message, hint=_did_you_mean(info.name, scope), source=Source(self.model.file))
+                )
+                v = self._poison(scope, info.name)
+            out.append(v)
+        return out
+
+    # --- nodes --------------------------------------------------------------------------------------------------------
+    def _nodes(self, protos: Sequence[NodeProto], scope: _Scope, context: _Context) -> None:
+        """Convert the nodes in an order in which every value is produced before it is read."""
+        order = self._order(protos, scope, context)
+        used = {n.name for n in scope.builder.nodes}
+        for i in order:
+            proto = protos[i]
+            name = scope.prefix + (proto.name or next((o for o in proto.output if o), "") or f"{proto.op_type}_{i}")
+            if name in used:
+                name = f"{name}_{i}"
+            used.add(name)
+            opset = context.opsets.get("" if proto.domain in DEFAULT_DOMAINS else proto.domain)
+            place = f"node {i}" + (f" (opset {opset})" if opset is not None else "")
+            at = _Place(proto, name, Source(self.model.file, place, context.path), scope, context)
+            self._node(at)
+
+    def _node(self, at: _Place) -> None:
+        operands: list[Value | None] = []
+        op = f"{at.proto.domain}::{at.proto.op_type}" if at.proto.domain not in DEFAULT_DOMAINS else at.proto.op_type
+        with self._report(at.source, op, at.name, operands):
+            self.count += 1
+            if self.count > _MAX_NODES:
+                raise LoadError(f"more than {_MAX_NODES} nodes after inlining functions")
+            for name in at.proto.input:
+                try:
+                    operands.append(at.scope.find(name))
+                except KeyError:
+                    raise LoadError(
+                        f"reads '{name}', which nothing produces", hint=_did_you_mean(name, at.scope)
+                    ) from None
+            if any(v in self.poisoned for v in operands):
+                self._known(at)
+            else:
+                self._convert(at, operands)
+        for name in at.outputs:  # after a problem, so that one report holds them all
+            if name and name not in at.scope.values:
+                at.scope.values[name] = self._poison(at.scope, name)
+
+    def _known(self, at: _Place) -> None:
+        """Report an unknown operator though its operands are not known."""
+        proto = at.proto
+        if proto.domain in DEFAULT_DOMAINS and (proto.op_type in self.ops or proto.op_type in RENAMED):
+            return
+        attrs = resolve(proto, at.context.attrs)
+        opset = at.context.opsets.get("", NEWEST_OPSET)
+        if self.functions.find(proto, attrs) is None and not has_onnx_body(proto, opset):
+            raise _unknown(proto, self.ops)
+
+    def _convert(self, at: _Place, operands: list[Value | None]) -> None:
+        proto, protos = at.proto, resolve(at.proto, at.context.attrs)
+        call = self.functions.find(proto, protos)
+        if call is not None:
+            self._inline(at, call, operands)
+            return
+        if proto.domain not in DEFAULT_DOMAINS:
+            raise _unknown(proto, self.ops)
+        if "" not in at.context.opsets:
+            raise LoadError("the model imports no opset of the domain ''", hint="the file is damaged: export it again")
+        opset = at.context.opsets[""]
+        attrs = {name: attribute_value(a, self.model.folder) for name, a in protos.items()}
+        if proto.op_type == "Constant":
+            at.scope.values[proto.output[0]] = constant(at.scope.prefix + proto.output[0], _constant_value(attrs))
+            return
+        while operands and operands[-1] is None:
+            operands.pop()
+        names = [n and at.scope.prefix + n for n in at.outputs]
+        use = Use(proto.op_type, list(operands), attrs, names, opset, at.scope.builder)
+        builder = at.scope.builder
+        builder.prefix, builder.source = f"{at.name}/", at.source
+        results = modernize(use)
+        if results is None and use.op not in self.ops:
+            types = [None if v is None else v.type for v in operands]
+            call = onnx_body(proto, opset, protos, types)
+            if call is None:
+                raise _unknown(proto, self.ops)
+            self._inline(at, call, operands)
+            return
+        if results is None:
+            self._subgraphs(at, use)
+            attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
+            made = builder.add(use.op, *use.inputs, name=at.name, outputs=use.outputs, source=at.source, **attrs)
+            results = made if isinstance(made, tuple) else (made,)
+        at.scope.values.update((name, v) for name, v in zip(at.outputs, results) if name)
+
+    def _attribute(self, op: str, key: str, value: Any) -> Any:
+        """Dtypes are numbers (or names, in old files) in ONNX."""
+        spec = self.ops[op].attrs.get(key)
+        if spec is None or spec.type != "dtype" or isinstance(value, np.dtype):
+            return value
+        return dtype_of(dtype_enum(value) if isinstance(value, str) else value)
+
+    # --- functions ----------------------------------------------------------------------------------------------------
+    def _inline(self, at: _Place, call: Call, operands: Sequence[Value | None]) -> None:
+        body, key = call.body, (at.proto.domain, at.proto.op_type)
+        if key in at.context.inside:
+            raise LoadError(f"the function '{body.name}' calls itself", hint="ONNX does not allow recursion")
+        if len(operands) > len(body.input) or len(at.outputs) > len(body.output):
+            counts = f"{len(body.input)} inputs and {len(body.output)} outputs"
+            raise LoadError(
+                f"the function '{body.name}' has {counts}; the node names {len(operands)} and {len(at.outputs)}"
+            )
+        given = list(operands) + [None] * (len(body.input) - len(operands))
+        inner = _Scope(at.scope.builder, dict(zip(body.input, given)), prefix=f"{at.name}/")
+        context = _Context(
+            {**at.context.opsets, **call.opsets},
+            call.attrs,
+            (*at.context.path, f"{at.proto.op_type} '{at.name}'"),
+            (*at.context.inside, key),
+        )
+        self._nodes(body.node, inner, context)
+        for formal, actual in zip(body.output, at.outputs):
+            if actual:
+                try:
+                    v = inner.find(formal)
+                except KeyError:
+                    v = None
+                if v is None:
+                    raise LoadError(f"the function '{body.name}' does not produce its output '{formal}'")
+                at.scope.values[actual] = v
+
+    # --- control flow -------------------------------------------------------------------------------------------------
+    def _subgraphs(self, at: _Place, use: Use) -> None:
+        """Attributes that are graphs become Graphs; what they capture becomes operands at the end."""
+        protos = {key: g for key, g in use.attrs.items() if isinstance(g, GraphProto)}
+        if not protos:
+            return
+        formal = self._formal_types(use)
+        scopes = {key: self._subgraph(at, key, g, formal) for key, g in protos.items()}
+        captured = list(dict.fromkeys(v for scope, _ in scopes.values() for v in scope.captures))
+        if use.op == "Loop":
+            use.inputs += [None] * (2 - len(use.inputs))
+            use.attrs["n_states"] = len(use.inputs) - 2
+        for key, (scope, outputs) in scopes.items():
+            extra = [scope.captures.get(v) or Value(v.name, v.type) for v in captured]
+            inputs = (*scope.builder.inputs, *extra)
+            names = tuple(o.name for o in protos[key].output)
+            use.attrs[key] = Graph(f"{at.name}/{key}", inputs, tuple(outputs), tuple(scope.builder.nodes), names)
+        use.inputs += captured
+
+    @staticmethod
+    def _formal_types(use: Use) -> list[TensorType | None]:
+        """Types that the operands give to a body's inputs, where the file declares none."""
+        if use.op == "Loop":
+            states = [v.type if v is not None else None for v in use.inputs[2:]]
+            return [TensorType(np.int64, ()), TensorType(np.bool_, ()), *states]
+        return []
+
+    def _subgraph(
+        self, at: _Place, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
+    ) -> tuple[_Scope, list[Value]]:
+        scope = _Scope(Builder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
+        self._initializers(proto, scope, {})
+        for i, info in enumerate(proto.input):
+            declared = self._declared(info)
+            scope.values[info.name] = Value(info.name, declared or (formal[i] if i < len(formal) else None))
+            scope.builder.inputs.append(scope.values[info.name])
+        before = len(self.problems)
+        self._nodes(
+            proto.node, scope, replace(at.context, path=(*at.context.path, f"{at.proto.op_type} '{at.name}' {key}"))
+        )
+        outputs = self._results(proto, scope)
+        if len(self.problems) > before:
+            raise CheckError([])  # reported already, at its place
+        return scope, outputs
+
+    # --- order --------------------------------------------------------------------------------------------------------
+    def _order(self, protos: Sequence[NodeProto], scope: _Scope, context: _Context) -> list[int]:
+        """Indices of the nodes in topological order, ties in the file's order. Cycles and double names are problems."""
+        maker: dict[str, int] = {}
+        for i, proto in enumerate(protos):
+            for name in filter(None, proto.output):
+                where = Source(self.model.file, f"node {i}", context.path)
+                if name in maker or name in scope.values:
+                    first = f"node {maker[name]}" if name in maker else "an input or initializer"
+                    message = f"produces '{name}', which {first} produces too"
+                    self.problems.append(LoadError(message, op=proto.op_type, node=proto.name, source=where))
+                else:
+                    maker[name] = i
+        waits = [{maker[n] for n in _reads(proto) if n in maker} for proto in protos]
+        if all(j < i for i, needs in enumerate(waits) for j in needs):
+            return list(range(len(protos)))
+        import networkx as nx
+
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(len(protos)))
+        graph.add_edges_from((j, i) for i, needs in enumerate(waits) for j in needs)
+        try:
+            return list(nx.lexicographical_topological_sort(graph))
+        except nx.NetworkXUnfeasible:
+            cycle = " -> ".join(f"node {a} ({protos[a].op_type})" for a, *_ in nx.find_cycle(graph))
+            hint = "ONNX graphs are acyclic; recurrence is written with Loop or Scan"
+            raise CheckError([*self.problems, LoadError(f"the graph has a cycle: {cycle}", hint=hint)]) from None
+
+
+def _reads(node: NodeProto) -> Iterable[str]:
+    """Names that a node reads, those that its subgraphs take from outside included."""
+    yield from node.input
+    for a in node.attribute:
+        for g in (a.g, *a.graphs) if a.HasField("g") or a.graphs else ():
+            own = {o for n in g.node for o in n.output} | {i.name for i in (*g.input, *g.initializer)}
+            inner = {r for n in g.node for r in _reads(n)} | {o.name for o in g.output}
+            yield from sorted(inner - own)
+
+
+def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:
+    """None where the shape is not given. A dim without value or name is called after the tensor and its axis."""
+    t = proto.tensor_type
+    dtype = dtype_of(t.elem_type)
+    if not t.HasField("shape"):
+        return None
+    dims = [
+        Sym(d.dim_param)
+        if d.dim_param
+        else d.dim_value
+        if d.HasField("dim_value") and d.dim_value >= 0
+        else Sym(f"{name}_d{i}")
+        for i, d in enumerate(t.shape.dim)
+    ]
+    return TensorType(dtype, tuple(dims))
+
+
+def _constant_value(attrs: Mapping[str, Any]) -> np.ndarray:
+    """The array of a Constant node: value, sparse_value, value_int … value_strings."""
+    if len(attrs) != 1:
+        raise TypeRuleError(f"a Constant has one attribute, not {len(attrs)}: {', '.join(attrs)}")
+    ((key, value),) = attrs.items()
+    dtypes = {
+        "float": np.float32,
+        "floats": np.float32,
+        "int": np.int64,
+        "ints": np.int64,
+        "string": object,
+        "strings": object,
+    }
+    if key in ("value", "sparse_value") and isinstance(value, np.ndarray):
+        return value
+    if key.removeprefix("value_") not in dtypes:
+        raise TypeRuleError(f"unknown attribute '{key}'", hint="value, sparse_value, value_int, value_floats …")
+    return np.array(value, dtypes[key.removeprefix("value_")])
+
+
+def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
+    domain = f" of domain '{proto.domain}'" if proto.domain not in DEFAULT_DOMAINS else ""
+    close = [] if domain else get_close_matches(proto.op_type, known, 2, 0.8)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return UnsupportedError(
+        f"operator '{proto.op_type}'{domain} is not supported",
+        hint=f"{hint}see docs/operators.md for what is; export with standard operators or as a model function",
+    )
+
+
+def _did_you_mean(name: str, scope: _Scope) -> str | None:
+    close = get_close_matches(name, scope.names(), 1)
+    return f"did you mean '{close[0]}'?" if close else "the file is damaged or was cut out of a larger model"
