@@ -44,7 +44,7 @@ def differ(a: Dim, b: Dim) -> bool:
 
 # --- MatMul -----------------------------------------------------------------------------------------------------------
 def matmul_shape(call: Call, a: Shape, b: Shape) -> Shape:
-    """Shape of numpy.matmul: [..., M, K] x [..., K, N] -> [..., M, N]; a 1-d operand is a row (left) or column (right)."""
+    """Shape of numpy.matmul: [..., M, K] x [..., K, N] -> [..., M, N]; 1-d operands: a row, a column."""
     if not a or not b:
         raise call.fail("a matrix product needs operands of rank 1 or more", "use Mul for scalars")
     columns, rows = a[-1], b[-2] if len(b) > 1 else b[0]

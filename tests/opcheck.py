@@ -1,0 +1,145 @@
+"""Running an operator's domain cases: through its reference, through onnx.reference and through ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from graphc.graph import Builder, Graph, Node
+from graphc.interpret import run_graph, run_node
+from graphc.op import Case, Const, Op, get_op
+from graphc.types import TensorType, dtype_name
+
+RUNTIME_OPSET = 22
+
+
+def cases(*names: str) -> list:
+    """Every domain case of the operators as a pytest parameter (name, case), with an id to select it by."""
+    return [pytest.param(n, c, id=f"{n}-{i}") for n in names for i, c in enumerate(get_op(n).domain.cases)]
+
+
+def operands(op: Op, case: Case, dtype: str | None = None, seed: int = 0) -> list[np.ndarray | None]:
+    """Random operands of a case; `dtype` (default: the domain's first) for those that do not name theirs."""
+    rng, domain = np.random.default_rng(seed), op.domain
+    arrays: list[np.ndarray | None] = []
+    for i, spec in enumerate(case.inputs):
+        if spec is None:
+            arrays.append(None)
+            continue
+        if isinstance(spec, Const):
+            arrays.append(np.asarray(spec.value, spec.dtype))
+            continue
+        low, high = (v if isinstance(v, (int, float)) else v[i] for v in (domain.low, domain.high))
+        low, high = low if spec.low is None else spec.low, high if spec.high is None else spec.high
+        kind = np.dtype(spec.dtype or dtype or domain.dtypes[0])
+        if kind.kind == "b":
+            arrays.append(rng.random(spec.shape) < 0.5)
+        elif kind.kind in "iu":
+            arrays.append(
+                rng.integers(max(int(low), 0) if kind.kind == "u" else int(low), int(high) + 1, spec.shape, kind)
+            )
+        else:
+            arrays.append(rng.uniform(low, high, spec.shape).astype(kind))
+    return arrays
+
+
+def build(name: str, case: Case, arrays: Sequence[np.ndarray | None], symbolic: bool = False) -> tuple[Builder, Node]:
+    """A builder holding one node: constants for what the operator reads when compiling and for Const operands."""
+    b, op = Builder("case"), get_op(name)
+    inputs = []
+    for i, (spec, a) in enumerate(zip(case.inputs, arrays)):
+        if a is None:
+            inputs.append(None)
+        elif isinstance(spec, Const) or i in op.values:
+            inputs.append(b.constant(a))
+        else:
+            inputs.append(b.input(f"x{i}", a.dtype, a.shape))
+    b.add(name, *inputs, name="node", outputs=case.n_outputs, **case.attrs)
+    return b, b.nodes[-1]
+
+
+def reference(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...]:
+    """Results of the operator's reference, whose dtypes and shapes are checked against the inferred ones."""
+    return run_node(build(name, case, arrays)[1], arrays)
+
+
+def expanded(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...] | None:
+    """Results of the operator's expansion, node by node, or None where it has none for this case."""
+    b, node = build(name, case, arrays)
+    inner = Builder("expanded")
+    inner.inputs = b.inputs
+    result = node.op.expand(inner, node.call)
+    if result is None:
+        return None
+    outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+    for value, want in zip(outputs, node.outputs):
+        assert value.type == want.type, f"{name} expands to {value.type}, not {want.type}"
+    graph = Graph("expanded", tuple(b.inputs), tuple(outputs), tuple(inner.nodes), tuple(map(str, range(len(outputs)))))
+    return tuple(run_graph(graph, [arrays[int(v.name[1:])] for v in b.inputs]))
+
+
+def onnx_model(
+    name: str, case: Case, arrays: Sequence[np.ndarray | None], opset: int, domain: str = ""
+) -> onnx.ModelProto:
+    """The case as an ONNX model of one node. The spec's attributes that graphc gives a default keep that default."""
+    _, node = build(name, case, arrays)
+    attrs = {k: _onnx_attr(v) for k, v in case.attrs.items()}
+    names = [f"x{i}" if a is not None else "" for i, a in enumerate(arrays)]
+    outs = [f"y{i}" for i in range(case.n_outputs)]
+    proto = helper.make_node(name, names, outs, domain=domain, **attrs)
+    inputs = [_info(n, TensorType(a.dtype, a.shape)) for n, a in zip(names, arrays) if a is not None]
+    graph = helper.make_graph([proto], "case", inputs, [_info(o, v.type) for o, v in zip(outs, node.outputs)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid(domain, opset)], ir_version=10)
+
+
+def _onnx_attr(value):
+    if isinstance(value, np.dtype):
+        return helper.np_dtype_to_tensor_dtype(value)
+    return int(value) if isinstance(value, bool) else value
+
+
+def _info(name: str, t: TensorType) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(t.dtype), [int(d) for d in t.shape])
+
+
+def onnx_reference(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """Results of onnx.reference at the newest opset."""
+    model = onnx_model(name, case, arrays, onnx.defs.onnx_opset_version())
+    feeds = {f"x{i}": a for i, a in enumerate(arrays) if a is not None}
+    return ReferenceEvaluator(model).run(None, feeds)
+
+
+def onnx_runtime(
+    name: str, case: Case, arrays: Sequence[np.ndarray | None], opset: int = RUNTIME_OPSET
+) -> list[np.ndarray]:
+    """Results of ONNX Runtime. Skips the test where it is not installed."""
+    ort = pytest.importorskip("onnxruntime")
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model = onnx_model(name, case, arrays, opset).SerializeToString()
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feeds = {f"x{i}": a for i, a in enumerate(arrays) if a is not None}
+    return session.run(None, feeds)
+
+
+def agree(actual: Sequence[np.ndarray], want: Sequence[np.ndarray], tolerance: float = 1e-5) -> None:
+    """Same number of results, dtypes, shapes; values within `tolerance` of the largest magnitude (integers equal)."""
+    assert len(actual) == len(want)
+    for a, w in zip(actual, want):
+        a, w = np.asarray(a), np.asarray(w)
+        assert dtype_name(a.dtype) == dtype_name(w.dtype)
+        assert a.shape == w.shape
+        if a.dtype.kind in "iub":
+            np.testing.assert_array_equal(a, w)
+        else:
+            a, w = a.astype(np.float64), w.astype(np.float64)
+            finite = np.abs(w[np.isfinite(w)])
+            np.testing.assert_allclose(a, w, rtol=0, atol=tolerance * max(1.0, finite.max(initial=0.0)))
