@@ -6,14 +6,13 @@ Slow and obvious on purpose. The reference backend, constant folding and the con
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Node, Value
-from graphc.op import Op
 from graphc.types import Sym, TensorType, dtype_name
 
 
@@ -58,7 +57,7 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
     where the data is at fault) with the node's name and place.
     """
     where = {"op": node.op.name, "node": node.name, "source": node.source}
-    extra = {"n_outputs": len(node.outputs)} if _takes_n_outputs(node.op) else {}
+    extra = {"n_outputs": len(node.outputs)} if _takes_n_outputs(node.op.reference) else {}
     try:
         with np.errstate(all="ignore"):
             results = node.op.reference(*arrays, **node.attrs, **extra)
@@ -112,5 +111,5 @@ def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | No
 
 
 @cache
-def _takes_n_outputs(op: Op) -> bool:
-    return "n_outputs" in inspect.signature(op.reference).parameters
+def _takes_n_outputs(reference: Callable) -> bool:
+    return "n_outputs" in inspect.signature(reference).parameters

@@ -1,0 +1,383 @@
+"""Operators that move elements: where each one goes follows from shapes, attributes and constant operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.ops.shape import ANY, axes_of, same_type
+from graphc.types import Dim, Sym, TensorType, broadcast
+
+INF = 2**31 - 1  # slice bounds at or beyond this mean "to the end" of a dim that is not known
+
+
+def move(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
+    """Register an operator of kind MOVEMENT."""
+    domain = Domain(more.pop("dtypes", ANY), cases=tuple(cases))
+    more.setdefault("tolerance", 0.0)
+    return register(
+        Op(name, tuple(inputs.split()), Kind.MOVEMENT, infer, reference, attrs or {}, domain=domain, **more)
+    )
+
+
+def same_dim(call: Call, axis: int, dims: Sequence[Dim]) -> Dim:
+    """The one dim that all of `dims` are; an int wins over symbols. Raises TypeRuleError where two ints differ."""
+    known = {d for d in dims if isinstance(d, int)}
+    if len(known) > 1:
+        raise call.fail(f"operands differ in dim {axis}: {', '.join(map(str, dims))}")
+    return known.pop() if known else dims[0]
+
+
+# --- Transpose, Expand, Tile ------------------------------------------------------------------------------------------
+def _transposed(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    perm = tuple(reversed(range(x.rank))) if call.perm is None else call.perm
+    if sorted(perm) != list(range(x.rank)):
+        raise call.fail(f"perm {list(perm)} is not a permutation of the axes of {x}")
+    return [x.with_shape([x.shape[p] for p in perm])]
+
+
+move(
+    "Transpose",
+    "x",
+    _transposed,
+    lambda x, perm: np.transpose(x, perm),
+    [
+        Case((Tensor((2, 3, 4)),)),
+        Case((Tensor((2, 3, 4)),), {"perm": (0, 2, 1)}),
+        Case((Tensor((2, 3, 4, 5)),), {"perm": (0, 2, 3, 1)}),
+        Case((Tensor(()),)),
+    ],
+    {"perm": Attr("ints", None)},
+)
+
+
+def _expanded(call: Call) -> list[TensorType]:
+    x, target = call.type(0), call.ints(1)
+    try:
+        return [x.with_shape(broadcast(x.shape, target))]
+    except ValueError as error:
+        raise call.fail(str(error)) from None
+
+
+move(
+    "Expand",
+    "x shape",
+    _expanded,
+    lambda x, shape: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(int(d) for d in shape))),
+    [
+        Case((Tensor((3, 1)), Const([2, 1, 6]))),
+        Case((Tensor((3, 1)), Const([3, 4]))),
+        Case((Tensor((2, 3)), Const([1, 1]))),
+        Case((Tensor(()), Const([2, 2]))),
+    ],
+    values=(1,),
+)
+
+
+def _tiled(call: Call) -> list[TensorType]:
+    x, repeats = call.type(0), call.ints(1)
+    if len(repeats) != x.rank or min(repeats, default=0) < 0:
+        raise call.fail(f"repeats {repeats} must be {x.rank} numbers, none negative, for {x}")
+    return [x.with_shape([d * r for d, r in zip(x.shape, repeats)])]
+
+
+move(
+    "Tile",
+    "x repeats",
+    _tiled,
+    lambda x, repeats: np.tile(x, [int(r) for r in repeats]),
+    [
+        Case((Tensor((2, 3)), Const([2, 2]))),
+        Case((Tensor((2, 3, 1)), Const([1, 3, 0]))),
+        Case((Tensor((4,)), Const([3]))),
+    ],
+    values=(1,),
+)
+
+
+# --- Concat, Split ----------------------------------------------------------------------------------------------------
+def _concatenated(call: Call) -> list[TensorType]:
+    types = [call.type(i) for i in range(len(call.inputs))]
+    if not types:
+        raise call.fail("takes one operand or more")
+    first = types[0]
+    if any(t.dtype != first.dtype or t.rank != first.rank for t in types):
+        raise call.fail("operands differ in dtype or rank")
+    axis = call.axis_of(call.axis, first.rank)
+    dims: list[Dim] = []
+    for i in range(first.rank):
+        column = [t.shape[i] for t in types]
+        if i == axis:
+            numbers = sum(d for d in column if isinstance(d, int))
+            dims.append(sum((d for d in column if isinstance(d, Sym)), start=numbers))
+        else:
+            dims.append(same_dim(call, i, column))
+    return [first.with_shape(dims)]
+
+
+move(
+    "Concat",
+    "*xs",
+    _concatenated,
+    lambda *xs, axis: np.concatenate(xs, axis),
+    [
+        Case((Tensor((2, 3)), Tensor((4, 3))), {"axis": 0}),
+        Case((Tensor((2, 3)), Tensor((2, 1)), Tensor((2, 2))), {"axis": -1}),
+        Case((Tensor((1, 3, 2, 2)), Tensor((1, 16, 2, 2))), {"axis": 1}),
+        Case((Tensor((2, 0)), Tensor((2, 2))), {"axis": 1}),
+        Case((Tensor((5,)),), {"axis": 0}),
+    ],
+    {"axis": Attr(int)},
+)
+
+
+def split_sizes(dim: Dim, parts: int) -> list[Dim]:
+    """`parts` sizes of a dim: equal, or the last one smaller."""
+    chunk = (dim + (parts - 1)) // parts
+    return [chunk] * (parts - 1) + [dim - chunk * (parts - 1)]
+
+
+def _split_types(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    axis = call.axis_of(call.axis, x.rank)
+    dim = x.shape[axis]
+    if call.has(1):
+        if call.num_outputs is not None:
+            raise call.fail("has both sizes and num_outputs", "give one of them")
+        sizes = call.ints(1)
+        if min(sizes, default=0) < 0 or (isinstance(dim, int) and sum(sizes) != dim):
+            raise call.fail(f"sizes {sizes} do not add up to {dim}, axis {axis} of {x}")
+    else:
+        sizes = split_sizes(dim, call.num_outputs or call.n_outputs)
+        if isinstance(sizes[-1], int) and sizes[-1] < 0:
+            raise call.fail(f"can't split {dim}, axis {axis} of {x}, into {len(sizes)} parts")
+    if len(sizes) != call.n_outputs:
+        raise call.fail(f"splits into {len(sizes)} parts but has {call.n_outputs} outputs")
+    return [x.with_shape([*x.shape[:axis], s, *x.shape[axis + 1 :]]) for s in sizes]
+
+
+def _split(x, sizes=None, *, axis, num_outputs, n_outputs):
+    if sizes is None:
+        sizes = split_sizes(x.shape[axis], num_outputs or n_outputs)
+    return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
+
+
+move(
+    "Split",
+    "x sizes?",
+    _split_types,
+    _split,
+    [
+        Case((Tensor((6, 2)),), {"num_outputs": 3}, 3),
+        Case((Tensor((2, 7)),), {"axis": 1, "num_outputs": 4}, 4),
+        Case((Tensor((2, 6)), Const([2, 0, 4])), {"axis": -1}, 3),
+        Case((Tensor((1, 48, 2, 2)), Const([16, 32])), {"axis": 1}, 2),
+    ],
+    {"axis": Attr(int, 0), "num_outputs": Attr(int, None)},
+    outputs=("*ys",),
+    values=(1,),
+)
+
+
+# --- Slice ------------------------------------------------------------------------------------------------------------
+def slice_bounds(dim: int, start: int, end: int, step: int) -> range:
+    """Positions that one axis of Slice takes: negative bounds count from the end, both are clamped."""
+    start = start + dim if start < 0 else start
+    end = end + dim if end < 0 else end
+    if step > 0:
+        return range(min(max(start, 0), dim), min(max(end, 0), dim), step)
+    return range(min(max(start, 0), dim - 1), min(max(end, -1), dim - 1), step)
+
+
+def _slice_dim(dim: Dim, start: int, end: int, step: int) -> Dim:
+    if isinstance(dim, int):
+        return len(slice_bounds(dim, start, end, step))
+    if (step == 1 and start == 0 and end >= INF) or (step == -1 and (start == -1 or start >= INF) and end <= -INF):
+        return dim
+    if step == 1 and start >= 0 and end >= INF:
+        return dim - start
+    if step == 1 and start == 0 and end < 0:
+        return dim - -end
+    return Sym(f"len({dim})[{start}:{end}:{step}]")
+
+
+def slice_axes(call: Call) -> list[tuple[int, int, int, int]]:
+    """(axis, start, end, step) of each sliced axis. Raises Deferred, or TypeRuleError for a bad use."""
+    rank = call.rank(0)
+    starts, ends = call.ints(1), call.ints(2)
+    axes = axes_of(call, call.ints(3), rank) if call.has(3) else list(range(len(starts)))
+    steps = call.ints(4) if call.has(4) else [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or len(starts) > rank:
+        raise call.fail(f"starts {starts}, ends {ends}, axes {axes} and steps {steps} must be as many, at most {rank}")
+    if 0 in steps:
+        raise call.fail("a step is 0")
+    return list(zip(axes, starts, ends, steps))
+
+
+def _sliced(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    dims = list(x.shape)
+    for axis, start, end, step in slice_axes(call):
+        dims[axis] = _slice_dim(dims[axis], start, end, step)
+    return [x.with_shape(dims)]
+
+
+def _slice(x, starts, ends, axes=None, steps=None):
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    for axis, start, end, step in zip(axes, starts, ends, steps):
+        positions = slice_bounds(x.shape[axis], int(start), int(end), int(step))
+        x = np.take(x, np.asarray(positions, np.int64), int(axis))
+    return x
+
+
+move(
+    "Slice",
+    "x starts ends axes? steps?",
+    _sliced,
+    _slice,
+    [
+        Case((Tensor((6, 5)), Const([1, 0]), Const([4, 3]))),
+        Case((Tensor((6, 5)), Const([1]), Const([-1]), Const([1]))),
+        Case((Tensor((6, 5)), Const([0, 1]), Const([1000, 2**63 - 1]), Const([1, 0]), Const([2, 3]))),
+        Case((Tensor((6, 5)), Const([-1, 4]), Const([-(2**63), 0]), Const([0, -1]), Const([-1, -2]))),
+        Case((Tensor((6, 5)), Const([4]), Const([2]), Const([0]))),
+        Case((Tensor((6, 5)), Const([20]), Const([1]), Const([0], "int32"), Const([-1], "int32"))),
+    ],
+    values=(1, 2, 3, 4),
+)
+
+
+# --- Pad --------------------------------------------------------------------------------------------------------------
+def pad_amounts(call: Call) -> list[tuple[int, int]]:
+    """(before, after) of every axis; negative amounts crop. Raises Deferred, or TypeRuleError for a bad use."""
+    rank, pads = call.rank(0), call.ints(1)
+    axes = axes_of(call, call.ints(3), rank) if call.has(3) else list(range(rank))
+    if len(pads) != 2 * len(axes):
+        raise call.fail(f"pads {pads} must be {2 * len(axes)} numbers: all the starts, then all the ends")
+    amounts = [(0, 0)] * rank
+    for i, axis in enumerate(axes):
+        amounts[axis] = (pads[i], pads[len(axes) + i])
+    return amounts
+
+
+def _padded(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    if call.has(2) and call.dtype(2) != x.dtype:
+        raise call.fail(f"constant_value must be {x.dtype}", "insert a Cast")
+    dims = [d + (before + after) for d, (before, after) in zip(x.shape, pad_amounts(call))]
+    for axis, (old, new) in enumerate(zip(x.shape, dims)):
+        if isinstance(new, int) and (new < 0 or (call.mode != "constant" and old == 0 < new)):
+            raise call.fail(f"can't pad axis {axis} of {x} to {new} in mode {call.mode}")
+    return [x.with_shape(dims)]
+
+
+def _pad(x, pads, value=None, axes=None, *, mode):
+    axes = list(range(x.ndim)) if axes is None else [int(a) % x.ndim for a in axes]
+    amounts = np.zeros((x.ndim, 2), np.int64)
+    amounts[axes] = np.reshape(pads, (2, -1)).T
+    crop = np.maximum(-amounts, 0)
+    x = x[tuple(slice(a, d - b) for d, (a, b) in zip(x.shape, crop))]
+    amounts = np.maximum(amounts, 0)
+    if mode != "constant":
+        return np.pad(x, amounts, mode)
+    fill = ("" if x.dtype == object else 0) if value is None else np.reshape(value, ())[()]
+    out = np.full([d + a + b for d, (a, b) in zip(x.shape, amounts)], fill, x.dtype)
+    out[tuple(slice(a, a + d) for d, (a, _) in zip(x.shape, amounts))] = x
+    return out
+
+
+move(
+    "Pad",
+    "x pads value? axes?",
+    _padded,
+    _pad,
+    [
+        Case((Tensor((3, 4)), Const([1, 0, 2, 1]))),
+        Case((Tensor((3, 4), dtype="float32"), Const([0, 2, 0, 1]), Const(1.5, "float32"))),
+        Case((Tensor((1, 3, 4)), Const([1, 1]), None, Const([-1]))),
+        Case((Tensor((3, 4)), Const([-1, 2, 0, -1]))),
+        Case((Tensor((1, 2, 3, 4)), Const([0, 0, 1, 2, 0, 0, 1, 1])), {"mode": "reflect"}),
+        Case((Tensor((1, 2, 3, 4)), Const([0, 0, 1, 5, 0, 0, 4, 1])), {"mode": "edge"}),
+        Case((Tensor((1, 2, 3, 4)), Const([0, 0, 1, 2, 0, 0, 1, 1])), {"mode": "wrap"}),
+    ],
+    {"mode": Attr(str, "constant", ("constant", "reflect", "edge", "wrap"))},
+    values=(1, 3),
+)
+
+
+# --- Trilu, CenterCropPad ---------------------------------------------------------------------------------------------
+def _triangle(call: Call) -> list[TensorType]:
+    if call.rank(0) < 2:
+        raise call.fail("takes a matrix or a stack of them")
+    return same_type(call)
+
+
+def _trilu(x, k=None, *, upper):
+    rows, columns = np.ogrid[: x.shape[-2], : x.shape[-1]]
+    k = 0 if k is None else int(np.reshape(k, ()))
+    keep = columns - rows >= k if upper else columns - rows <= k
+    return np.where(keep, x, x.dtype.type(0))
+
+
+move(
+    "Trilu",
+    "x k?",
+    _triangle,
+    _trilu,
+    [
+        Case((Tensor((4, 5)),)),
+        Case((Tensor((2, 5, 4)), Const(-2)), {"upper": False}),
+        Case((Tensor((3, 3)), Const(1)), {"upper": True}),
+        Case((Tensor((3, 3)), Const(9)), {"upper": True}),
+    ],
+    {"upper": Attr(bool, True)},
+    values=(1,),
+)
+
+
+def _crop_pad_axes(call: Call) -> tuple[TensorType, list[int], list[int]]:
+    x, target = call.type(0), call.ints(1)
+    axes = list(range(x.rank)) if call.axes is None else axes_of(call, list(call.axes), x.rank)
+    if len(axes) != len(target):
+        raise call.fail(f"shape {target} must have one dim for each of the axes {axes}")
+    return x, axes, target
+
+
+def _center_type(call: Call) -> list[TensorType]:
+    x, axes, target = _crop_pad_axes(call)
+    dims = list(x.shape)
+    for axis, d in zip(axes, target):
+        dims[axis] = d
+    return [x.with_shape(dims)]
+
+
+def _center_crop_pad(x, shape, axes):
+    axes = range(x.ndim) if axes is None else axes
+    for axis, want in zip(axes, shape):
+        have, want = x.shape[axis], int(want)
+        first = abs(have - want) // 2
+        if want <= have:
+            x = np.take(x, range(first, first + want), axis)
+        else:
+            amounts = [(0, 0)] * x.ndim
+            amounts[axis] = (first, want - have - first)
+            x = np.pad(x, amounts)
+    return x
+
+
+move(
+    "CenterCropPad",
+    "x shape",
+    _center_type,
+    _center_crop_pad,
+    [
+        Case((Tensor((5, 8, 3)), Const([4, 9, 3]))),
+        Case((Tensor((5, 8, 3)), Const([10, 7])), {"axes": (-1, 0)}),
+    ],
+    {"axes": Attr("ints", None)},
+    values=(1,),
+)

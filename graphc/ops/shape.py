@@ -1,0 +1,272 @@
+"""Operators on shapes: the elements stay where they are in row-major order, only the dims change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.errors import UnsupportedError
+from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Domain, Kind, Op, Tensor, register
+from graphc.types import Dim, Sym, TensorType, prod
+
+ANY = (*NUMBERS, "bool")  # dtypes of operators that only move elements
+
+
+def same_type(call: Call) -> list[TensorType]:
+    """The result has the type of operand 0."""
+    return [call.type(0)]
+
+
+def reshaped(call: Call) -> list[TensorType]:
+    """Type of Reshape. 0 copies a dim (unless allowzero), one -1 takes what is left; symbolic dims cancel by name."""
+    x, target = call.type(0), call.ints(1)
+    dims: list[Dim] = []
+    for i, d in enumerate(target):
+        if d == 0 and not call.allowzero:
+            if i >= x.rank:
+                raise call.fail(f"shape {target} copies dim {i} of {x}, which has only {x.rank} dims")
+            d = x.shape[i]
+        elif d < -1:
+            raise call.fail(f"shape {target} has a dim below -1")
+        dims.append(d)
+    if target.count(-1) > 1:
+        raise call.fail(f"shape {target} has more than one -1")
+    if -1 in target:
+        if call.allowzero and 0 in target:
+            raise call.fail(f"shape {target} has both 0 and -1 with allowzero, so that -1 is not defined")
+        hole = target.index(-1)
+        dims[hole] = _rest(call, x, dims[:hole] + dims[hole + 1 :])
+    total, want = x.size, prod(dims)
+    if isinstance(total, int) and isinstance(want, int) and total != want:
+        raise call.fail(f"can't reshape {x} ({total} elements) to {target} ({want} elements)")
+    return [x.with_shape(dims)]
+
+
+def _rest(call: Call, x: TensorType, known: list[Dim]) -> Dim:
+    """The dim that makes `known` hold as many elements as x: equal symbols cancel, then the numbers divide."""
+    left = list(x.shape)
+    right = []
+    for d in known:
+        if isinstance(d, Sym) and d in left:
+            left.remove(d)
+        else:
+            right.append(d)
+    number = prod(d for d in left if isinstance(d, int))
+    divisor = prod(d for d in right if isinstance(d, int))
+    symbols = [d for d in left if isinstance(d, Sym)]
+    if divisor == 0:
+        raise call.fail(f"-1 is not defined where another dim is 0, operand is {x}")
+    if number % divisor == 0:
+        number, divisor = number // divisor, 1
+    elif not symbols:
+        raise call.fail(f"can't reshape {x}: {number} elements do not divide by {divisor}")
+    return prod([number, *symbols]) // prod([divisor, *(d for d in right if isinstance(d, Sym))])
+
+
+def _reshape(x, shape, allowzero):
+    dims = [x.shape[i] if d == 0 and not allowzero else int(d) for i, d in enumerate(shape)]
+    return x.reshape(dims)
+
+
+def _flattened(call: Call) -> list[TensorType]:
+    x, axis = call.type(0), call.axis
+    if not -x.rank <= axis <= x.rank:
+        raise call.fail(f"axis {axis} is out of range for {x}", f"use an axis from {-x.rank} to {x.rank}")
+    axis = axis + x.rank if axis < 0 else axis
+    return [x.with_shape((prod(x.shape[:axis]), prod(x.shape[axis:])))]
+
+
+def _flatten(x, axis):
+    axis = axis + x.ndim if axis < 0 else axis
+    return x.reshape(int(np.prod(x.shape[:axis], dtype=np.int64)), int(np.prod(x.shape[axis:], dtype=np.int64)))
+
+
+def axes_of(call: Call, axes: list[int], rank: int) -> list[int]:
+    """Distinct axes, made non-negative. Raises TypeRuleError where one is out of range or named twice."""
+    out = [call.axis_of(a, rank) for a in axes]
+    if len(set(out)) != len(out):
+        raise call.fail(f"axes {axes} name an axis twice")
+    return out
+
+
+def _squeezed(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    if call.has(1):
+        axes = axes_of(call, call.ints(1), x.rank)
+    elif x.is_static:
+        axes = [i for i, d in enumerate(x.shape) if d == 1]
+    else:
+        raise Deferred(f"which dims of {x} are 1")
+    for a in axes:
+        if isinstance(x.shape[a], int) and x.shape[a] != 1:
+            raise call.fail(f"axis {a} of {x} is {x.shape[a]}, not 1")
+    return [x.with_shape([d for i, d in enumerate(x.shape) if i not in axes])]
+
+
+def _squeeze(x, axes=None):
+    return np.squeeze(x, None if axes is None else tuple(int(a) for a in np.ravel(axes)))
+
+
+def _unsqueezed(call: Call) -> list[TensorType]:
+    x, given = call.type(0), call.ints(1)
+    rank = x.rank + len(given)
+    axes = axes_of(call, given, rank)
+    rest = iter(x.shape)
+    return [x.with_shape([1 if i in axes else next(rest) for i in range(rank)])]
+
+
+def _shape_range(rank: int, start: int, end: int | None) -> range:
+    """Dims that Shape gives: start and end may be negative and are clamped to [0, rank]."""
+    return range(*slice(start, end).indices(rank))
+
+
+def _shape_value(call: Call) -> list[TensorType]:
+    return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.start, call.end)),))]
+
+
+def _dropout(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    if call.has(2) and bool(call.const(2).reshape(())):
+        raise UnsupportedError("training mode is not supported", hint="export the model for inference")
+    return [x, x.with_dtype(bool)]
+
+
+def _expand_dropout(b, call: Call):
+    x = call.inputs[0]
+    y = b.add("Identity", x)
+    if call.n_outputs == 1:
+        return y
+    shape = b.constant(x.shape, "int64") if x.type.is_static else b.add("Shape", x)
+    return y, b.add("Expand", b.constant(True), shape)
+
+
+register(
+    Op(
+        "Identity",
+        ("x",),
+        Kind.MOVEMENT,
+        same_type,
+        lambda x: x,
+        domain=Domain(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+    )
+)
+register(
+    Op(
+        "Reshape",
+        ("x", "shape"),
+        Kind.MOVEMENT,
+        reshaped,
+        _reshape,
+        {"allowzero": Attr(bool, False)},
+        values=(1,),
+        domain=Domain(
+            ANY,
+            cases=(
+                Case((Tensor((2, 3, 4)), Const([4, 6]))),
+                Case((Tensor((2, 3, 4)), Const([0, -1]))),
+                Case((Tensor((2, 3, 4)), Const([-1, 0, 2, 2]))),
+                Case((Tensor((1, 1)), Const([], "int64"))),
+                Case((Tensor((0, 3)), Const([3, 0])), {"allowzero": True}),
+            ),
+        ),
+    )
+)
+register(
+    Op(
+        "Flatten",
+        ("x",),
+        Kind.MOVEMENT,
+        _flattened,
+        _flatten,
+        {"axis": Attr(int, 1)},
+        domain=Domain(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
+    )
+)
+register(
+    Op(
+        "Squeeze",
+        ("x", "axes?"),
+        Kind.MOVEMENT,
+        _squeezed,
+        _squeeze,
+        values=(1,),
+        domain=Domain(
+            ANY,
+            cases=(
+                Case((Tensor((1, 3, 1)),)),
+                Case((Tensor((1, 3, 1)), Const([-1]))),
+                Case((Tensor((1, 1)), Const([0, 1]))),
+            ),
+        ),
+    )
+)
+register(
+    Op(
+        "Unsqueeze",
+        ("x", "axes"),
+        Kind.MOVEMENT,
+        _unsqueezed,
+        lambda x, axes: np.expand_dims(x, tuple(int(a) for a in np.ravel(axes))),
+        values=(1,),
+        domain=Domain(
+            ANY,
+            cases=(
+                Case((Tensor((3, 2)), Const([0, 3]))),
+                Case((Tensor((3,)), Const([-1]))),
+                Case((Tensor(()), Const([0]))),
+            ),
+        ),
+    )
+)
+register(
+    Op(
+        "Dropout",
+        ("x", "ratio?", "training_mode?"),
+        Kind.COMPOSITE,
+        _dropout,
+        lambda x, ratio=None, training_mode=None, seed=None: (x, np.ones(x.shape, bool)),
+        {"seed": Attr(int, None)},
+        outputs=("y", "mask"),
+        expand=_expand_dropout,
+        values=(2,),
+        domain=Domain(
+            cases=(
+                Case((Tensor((2, 3)),)),
+                Case((Tensor((2, 3)), Const(0.25, "float32")), n_outputs=2),
+                Case((Tensor((2, 3)), None, Const(False, "bool"))),
+            )
+        ),
+    )
+)
+register(
+    Op(
+        "Shape",
+        ("x",),
+        Kind.SOURCE,
+        _shape_value,
+        lambda x, start, end: np.array([x.shape[i] for i in _shape_range(x.ndim, start, end)], np.int64),
+        {"start": Attr(int, 0), "end": Attr(int, None)},
+        outputs=("shape",),
+        domain=Domain(
+            ANY,
+            cases=(
+                Case((Tensor((2, 3, 4)),)),
+                Case((Tensor(()),)),
+                Case((Tensor((2, 3, 4)),), {"start": 1}),
+                Case((Tensor((2, 3, 4)),), {"start": -2, "end": -1}),
+                Case((Tensor((2, 3, 4)),), {"start": -9, "end": 9}),
+                Case((Tensor((2, 3, 4)),), {"start": 2, "end": 1}),
+            ),
+        ),
+    )
+)
+register(
+    Op(
+        "Size",
+        ("x",),
+        Kind.SOURCE,
+        lambda call: [TensorType(np.int64, ())],
+        lambda x: np.array(x.size, np.int64),
+        outputs=("size",),
+        domain=Domain(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+    )
+)
