@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import graphc
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"numba", "llvmlite", "onnx", "yaml"}
 PACKAGES = {"frontends", "backends"}
@@ -71,4 +73,4 @@ def test_help_needs_no_compiler():
 
 
 def test_the_package_says_that_it_is_typed():
-    assert (ROOT / "graphc" / "py.typed").exists()
+    assert (Path(graphc.__file__).parent / "py.typed").exists()

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @model_argument
 @shape_options
+@click.option("--why", is_flag=True, help="List every rewrite that matched and did not apply, with the reason.")
 @compile_options
-def explain(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None:
+def explain(model: str, shapes: tuple, batch: int | None, why: bool, **settings: Any) -> None:
     """Tell what MODEL became, and why.
 
     Its steps with kernels and algorithms, what fused and what did not, the memory plan, and what each pass did.
@@ -33,7 +34,7 @@ def explain(model: str, shapes: tuple, batch: int | None, **settings: Any) -> No
     _steps(plan)
     _fusion(plan)
     _memory(plan)
-    _passes(plan)
+    _passes(plan, why)
 
 
 def _steps(plan: Plan) -> None:
@@ -71,12 +72,14 @@ def _memory(plan: Plan) -> None:
     click.echo(draw(buffers, Arena(offsets, memory.arena, memory.lower_bound, memory.total)), nl=False)
 
 
-def _passes(plan: Plan) -> None:
+def _passes(plan: Plan, why: bool) -> None:
     print_table(
         ("pass", ">nodes before", ">after", ">time"),
         [(p.name, p.before, p.after, seconds(p.seconds)) for p in plan.passes],
         title="\npasses",
     )
-    for p in plan.passes:
-        for note in p.notes:
-            click.echo(f"{p.name}: {note}")
+    notes = [f"{p.name}: {note}" for p in plan.passes for note in p.notes]
+    if why:
+        click.echo("\n".join(notes))
+    elif notes:
+        click.echo(f"{len(notes)} rewrites matched and did not apply: --why lists them")

@@ -1,0 +1,92 @@
+"""The runtimes that are compared: each is a function (model file, threads) -> (inputs -> outputs)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+Feeds = dict[str, np.ndarray]
+Run = Callable[[Feeds], list[np.ndarray]]
+
+
+def graphc(path: Path, threads: int) -> Run:
+    import graphc
+
+    model = graphc.compile(str(path), threads=threads)
+    return lambda feeds: list(model.run(feeds).values())
+
+
+def onnxruntime(path: Path, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda feeds: session.run(None, feeds)
+
+
+def openvino(path: Path, threads: int) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    # float32, so that all engines compute the same thing
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
+    request = compiled.create_infer_request()
+
+    def run(feeds: Feeds) -> list[np.ndarray]:
+        results = request.infer(list(feeds.values()))
+        return [results[output] for output in compiled.outputs]
+
+    return run
+
+
+def mnn(path: Path, threads: int) -> Run:
+    import MNN
+
+    with tempfile.TemporaryDirectory() as folder:
+        converted = Path(folder) / "model.mnn"
+        tool = Path(sys.executable).parent / "mnnconvert"
+        arguments = ["-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "benchmark"]
+        subprocess.run([tool, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        interpreter = MNN.Interpreter(str(converted))
+    session = interpreter.createSession({"numThread": threads, "precision": "high", "backend": "CPU"})
+    inputs = interpreter.getSessionInputAll(session)
+    outputs = interpreter.getSessionOutputAll(session)
+
+    def tensor(array: np.ndarray) -> MNN.Tensor:
+        return MNN.Tensor(array.shape, MNN.Halide_Type_Float, array, MNN.Tensor_DimensionType_Caffe)
+
+    def run(feeds: Feeds) -> list[np.ndarray]:
+        for name, array in feeds.items():
+            inputs[name].copyFrom(tensor(array))
+        interpreter.runSession(session)
+        results = []
+        for output in outputs.values():
+            host = tensor(np.zeros(output.getShape(), np.float32))
+            output.copyToHostTensor(host)
+            results.append(np.array(host.getData()).reshape(output.getShape()))
+        return results
+
+    return run
+
+
+ENGINES = {"graphc": graphc, "onnxruntime": onnxruntime, "openvino": openvino, "mnn": mnn}
+
+
+def installed() -> dict[str, str]:
+    """Engine -> version, of those that are installed."""
+    found = {}
+    for name in ENGINES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
