@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.op import Attr, Call, Case, Tensor
-from graphc.ops.elementwise import EXACT, ROUNDED, broadcasting, elementwise, kind_of
+from graphc.ops.elementwise import EXACT, ROUNDED, broadcasting, elementwise, kind_of, require_broadcasts_to_first
 from graphc.ops.precision import NUMERIC, SIGNED
 from graphc.ops.transcendental import erf_reference
 from graphc.types import TensorType
@@ -50,14 +50,9 @@ elementwise(
 
 
 def _infer_prelu(call: Call) -> list[TensorType]:
-    x, (y,) = call.type(0), broadcasting(NUMERIC)(call)
-    if len(y.shape) != x.rank or any(
-        isinstance(b, int) and isinstance(a, int) and a != b for a, b in zip(x.shape, y.shape)
-    ):
-        raise call.fail(
-            "the slope has more elements than the operand", "give a slope that broadcasts to the operand's shape"
-        )
-    return [TensorType(x.dtype, x.shape)]
+    require_broadcasts_to_first(call, 1)
+    (y,) = broadcasting(NUMERIC)(call)
+    return [y.with_shape(call.shape(0))]
 
 
 elementwise(
@@ -95,7 +90,7 @@ elementwise(
 )
 
 
-# --- exponential units: exp(x) - 1 would lose the digits of small x -----------------------------------------------------
+# --- exponential units: exp(x) - 1 would lose the digits of small x ---------------------------------------------------
 elementwise(
     "Elu",
     "x",

@@ -59,6 +59,17 @@ def broadcast_shapes(call: Call, types: list[TensorType]) -> tuple:
         raise call.fail(str(error), "make the dims equal, or 1 where one is to be repeated") from None
 
 
+def require_broadcasts_to_first(call: Call, i: int) -> None:
+    """Raises TypeRuleError unless operand i broadcasts to the shape of operand 0 without changing it."""
+    to, shape = call.shape(0), call.shape(i)
+    both = zip(to[::-1], shape[::-1])
+    if len(shape) > len(to) or any(isinstance(a, int) and isinstance(b, int) and b not in (1, a) for a, b in both):
+        name = call.op.inputs[i].rstrip("?")
+        raise call.fail(
+            f"'{name}' of shape {shape} does not broadcast to {to}", "its dims must be 1 or those of the operand"
+        )
+
+
 def elementwise(
     name: str,
     inputs: str,

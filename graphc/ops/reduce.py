@@ -10,7 +10,7 @@ from graphc import expr as e
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Reduction, Tensor, register
 from graphc.ops.elementwise import EXACT, kind_of, require
-from graphc.ops.precision import ANY, FLOATING, INT64, NUMERIC, Family, in_float32, is_float
+from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Family, in_float32, is_float
 from graphc.types import TensorType
 
 _ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}
@@ -64,11 +64,11 @@ def _mean(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
 
 
 def _lowest(dtype: np.dtype):
-    return False if dtype == bool else -np.inf if is_float(dtype) else np.iinfo(dtype).min
+    return False if dtype == BOOL else -np.inf if is_float(dtype) else np.iinfo(dtype).min
 
 
 def _highest(dtype: np.dtype):
-    return True if dtype == bool else np.inf if is_float(dtype) else np.iinfo(dtype).max
+    return True if dtype == BOOL else np.inf if is_float(dtype) else np.iinfo(dtype).max
 
 
 def _log_sum_exp(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
