@@ -1,0 +1,66 @@
+"""One form for what can be written in several ways, so that later passes and backends know only that form."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.graph import Node, Value
+from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal
+
+canonicalize = Rewrite("canonicalize")
+
+
+@canonicalize.on("Add", "Mul")
+def constant_second(node: Node, sweep: Sweep) -> Value | None:
+    a, b = node.inputs
+    return sweep.remake(node, b, a) if a.is_const and not b.is_const else None
+
+
+@canonicalize.on("Sub")
+def subtract_as_add(node: Node, sweep: Sweep) -> Value | None:
+    """x - c as x + (-c), which is exact. (Not for unsigned numbers.)"""
+    x, c = node.inputs
+    if not c.is_const or x.is_const or c.dtype.kind not in "fi":
+        return None
+    return sweep.remake(node, x, sweep.constant(-c.data), op="Add")
+
+
+@canonicalize.on("Sum")
+def sum_of_two(node: Node, sweep: Sweep) -> Value | None:
+    return sweep.remake(node, *node.inputs, op="Add") if len(node.inputs) == 2 else None
+
+
+@canonicalize.on("Pow")
+def small_powers(node: Node, sweep: Sweep) -> Value | None:
+    """x² as x·x. The exponent may be of another dtype than x."""
+    x, exponent = node.inputs
+    if not all_equal(exponent, 2) or x.type != node.output.type:
+        return None
+    return sweep.remake(node, x, x, op="Mul")
+
+
+@canonicalize.on("Gemm")
+def gemm_factors_into_constants(node: Node, sweep: Sweep) -> Value | Skip | None:
+    """alpha into constant weights, beta into a constant bias; beta·c with beta = 0 is no bias."""
+    a, b, *rest = node.inputs
+    c = rest[0] if rest else None
+    alpha, beta = node.attrs["alpha"], node.attrs["beta"]
+    done = (alpha == 1 or not b.is_const) and (beta == 1 or c is not None and not c.is_const and beta != 0)
+    if done:
+        stays = [f"{k}={v:g}" for k, v in (("alpha", alpha), ("beta", beta if c else 1)) if v != 1]
+        return Skip(f"{', '.join(stays)}: operand is not constant") if stays else None
+    if alpha != 1 and b.is_const:
+        b, alpha = _scaled(b, alpha, sweep), 1.0
+    if c is None or beta == 0:
+        c, beta = None, 1.0
+    elif c.is_const:
+        c, beta = _scaled(c, beta, sweep), 1.0
+    operands = (a, b) if c is None else (a, b, c)
+    return sweep.remake(node, *operands, attrs={"alpha": alpha, "beta": beta})
+
+
+def _scaled(v: Value, factor: float, sweep: Sweep) -> Value:
+    """In float64, rounded once; integers keep their own arithmetic, as in the operator."""
+    if v.dtype.kind in "iu":
+        return sweep.constant(v.data * v.dtype.type(factor))
+    return sweep.constant(v.data.astype(np.float64) * factor, v.dtype)

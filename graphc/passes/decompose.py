@@ -1,0 +1,56 @@
+"""Replace operators that a backend has no kernel for by their expansions into others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from graphc.graph import Graph, Node, Value
+from graphc.passes.log import Log
+from graphc.passes.rewrite import Rewrite, Skip, Sweep
+
+MAX_DEPTH = 16  # expansions of expansions
+
+
+@dataclass(frozen=True)
+class Decompose:
+    """Expand every operator that has an expansion, except those named in `keep`, until none is left.
+
+    Elementwise operators with a scalar body are kept: backends serve them by kind. An expansion may also decline: then
+    the node stays, and the log says so.
+    """
+
+    keep: frozenset[str] = frozenset()
+    name: str = "decompose"
+
+    def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
+        once = Rewrite(self.name)
+        once.on("*")(self.expand)
+        for _ in range(MAX_DEPTH):
+            before, graph = graph, once(graph, log)
+            if graph is before:
+                return graph
+        raise RecursionError(f"expansions do not end: {sorted({n.op.name for n in graph.nodes if self.wants(n)})}")
+
+    def wants(self, node: Node) -> bool:
+        return node.op.expand is not None and node.op.scalar is None and node.op.name not in self.keep
+
+    def expand(self, node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
+        if not self.wants(node):
+            return None
+        start = len(sweep.nodes)
+        values = node.op.expand(sweep, node.call)
+        if values is None:
+            return Skip("its expansion does not cover this use")
+        values = (values,) if isinstance(values, Value) else tuple(values)
+        return _named(sweep, start, values, [v.name for v in node.outputs])
+
+
+def _named(sweep: Sweep, start: int, values: tuple[Value, ...], names: list[str]) -> tuple[Value, ...]:
+    """The expansion's results under the names of the node's outputs, so that values can be compared across passes."""
+    made = {v for n in sweep.nodes[start:] for v in n.outputs}
+    renamed = {v: replace(v, name=name) for v, name in zip(values, names) if v in made}
+    for i in range(start, len(sweep.nodes)):
+        n = sweep.nodes[i]
+        inputs = tuple(renamed.get(v, v) for v in n.inputs)
+        sweep.nodes[i] = replace(n, inputs=inputs, outputs=tuple(renamed.get(v, v) for v in n.outputs))
+    return tuple(renamed.get(v, v) for v in values)

@@ -1,0 +1,45 @@
+"""Compute when compiling what does not depend on the inputs, through the operators' NumPy references."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.graph import Graph, Node, Value, constant
+from graphc.interpret import run_node
+from graphc.op import Kind
+from graphc.passes.rewrite import Rewrite, Skip, Sweep
+from graphc.types import is_static
+
+MAX_BYTES = 16 << 20  # larger results are folded only if they are not larger than what they are made from
+
+fold_constants = Rewrite("fold_constants")
+
+
+@fold_constants.on("Shape", "Size")
+def of_a_known_type(node: Node, sweep: Sweep) -> Value | Skip | None:
+    """The shape is known though the elements are not."""
+    shape = node.inputs[0].shape
+    if not is_static(shape):
+        return Skip(f"shape {list(map(str, shape))} is symbolic")
+    return _constants(node, [np.broadcast_to(np.zeros((), node.inputs[0].dtype), shape)])[0]
+
+
+@fold_constants.on("*")
+def of_constants(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
+    if not all(v.is_const for v in node.operands):
+        return None
+    if not node.op.deterministic:
+        return Skip("its result is random")
+    if node.op.kind is Kind.CONTROL or any(isinstance(a, Graph) for a in node.attrs.values()):
+        return None
+    size = sum(v.type.nbytes for v in node.outputs if v.type is not None and v.type.is_static)
+    if size > max(MAX_BYTES, sum(v.data.nbytes for v in node.operands)):
+        return Skip(f"its result has {size >> 20} MiB")
+    return _constants(node, [None if v is None else v.data for v in node.inputs])
+
+
+def _constants(node: Node, arrays: list[np.ndarray | None]) -> tuple[Value, ...]:
+    """Contiguous, and copied where the reference gave a view of a larger array."""
+    results = (np.ascontiguousarray(r) if r.ndim else r for r in run_node(node, arrays))
+    results = (r if r.base is None else r.copy() for r in results)
+    return tuple(constant(v.name, r) for v, r in zip(node.outputs, results))

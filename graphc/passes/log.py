@@ -1,0 +1,44 @@
+"""What the passes did and did not do, node by node, for `graphc explain --why`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One rewrite at one node: `reason` says why it did not apply, '' means that it did."""
+
+    pass_name: str
+    rule: str
+    op: str
+    node: str
+    reason: str = ""
+
+    @property
+    def applied(self) -> bool:
+        return not self.reason
+
+    def __str__(self) -> str:
+        return f"{self.pass_name}: {self.op} '{self.node}': {self.rule}: {self.reason or 'applied'}"
+
+
+@dataclass
+class Log:
+    """Collects entries, in order. Passes take one optionally; rewrites that found no match write nothing."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def applied(self, pass_name: str = "") -> list[Entry]:
+        return [e for e in self.entries if e.applied and pass_name in ("", e.pass_name)]
+
+    def refused(self, pass_name: str = "") -> list[Entry]:
+        """What matched but did not apply. A rewrite that is tried again and again is reported once."""
+        found = [e for e in self.entries if not e.applied and pass_name in ("", e.pass_name)]
+        return list(dict.fromkeys(found))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.entries))

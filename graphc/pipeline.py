@@ -1,0 +1,85 @@
+"""The order of the passes. What is specific to a backend (decomposition, layout, fusion) the compiler adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from graphc.errors import GraphcError
+from graphc.graph import Graph
+from graphc.passes.canonicalize import canonicalize
+from graphc.passes.common_subexpressions import common_subexpressions
+from graphc.passes.dead_code import dead_code
+from graphc.passes.fold_batch_norm import fold_batch_norm
+from graphc.passes.fold_constants import fold_constants
+from graphc.passes.identities import identities
+from graphc.passes.log import Log
+from graphc.passes.merge_pads import merge_pads
+from graphc.passes.merge_reshapes import merge_reshapes
+from graphc.passes.rewrite import Pass
+from graphc.verify import verify as verify_graph
+
+# Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
+SHAPE_FREE: tuple[Pass, ...] = (
+    dead_code,
+    fold_constants,
+    canonicalize,
+    identities,
+    merge_reshapes,
+    fold_batch_norm,
+    merge_pads,
+    common_subexpressions,
+)
+
+# Once for each binding of the inputs' shapes: what was symbolic is a number now.
+BOUND: tuple[Pass, ...] = (
+    fold_constants,
+    canonicalize,
+    merge_reshapes,
+    identities,
+    fold_batch_norm,
+    merge_pads,
+    common_subexpressions,
+)
+
+
+def run(
+    graph: Graph,
+    passes: Sequence[Pass],
+    *,
+    stop_after: str | int | None = None,
+    disabled: Collection[str] = (),
+    log: Log | None = None,
+    verify: bool = False,
+    on_pass: Callable[[Pass, Graph, Graph], None] | None = None,
+) -> Graph:
+    """The graph after the passes, in order.
+
+    stop_after  name of the last pass to run, or how many to run
+    disabled    names of passes to leave out
+    verify      check the invariants before the first and after each pass (raises BrokenInvariant naming the pass)
+    on_pass     called with the pass and the graph before and after it
+
+    Raises GraphcError if `stop_after` is not a pass of this pipeline.
+    """
+    if verify:
+        verify_graph(graph)
+    for step in passes[: _count(passes, stop_after)]:
+        if step.name in disabled:
+            continue
+        before, graph = graph, step(graph, log)
+        if verify and graph is not before:
+            verify_graph(graph, step.name)
+        if on_pass is not None:
+            on_pass(step, before, graph)
+    return graph
+
+
+def _count(passes: Sequence[Pass], stop_after: str | int | None) -> int:
+    if stop_after is None:
+        return len(passes)
+    if isinstance(stop_after, int):
+        return stop_after
+    names = [p.name for p in passes]
+    if stop_after not in names:
+        raise GraphcError(f"no pass is named '{stop_after}'", hint=f"passes: {', '.join(names)}")
+    return names.index(stop_after) + 1
