@@ -121,7 +121,8 @@ def windows(
     """Geometry from the bare numbers. Raises ValueError naming the axis where a window does not fit.
 
     Sizes: SAME gives ceil(size/stride); otherwise the windows that fit into the padded input, with ceil_mode also one
-    that only begins inside it (not inside the padding at the end): ONNX AveragePool-22, torch.nn.MaxPool2d.
+    that only begins inside it (not inside the padding at the end): ONNX AveragePool-22, torch.nn.MaxPool2d. VALID is
+    padding of 0, and leaves ceil_mode as it is.
     """
     rank = len(spatial)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)

@@ -60,6 +60,7 @@ def pool_cases(extra: tuple[dict, ...] = ({},), dtype: str | None = None, n_outp
         ((1, 4, 7, 13), (3, 2), {"strides": (2, 2), "auto_pad": "SAME_UPPER"}),
         ((2, 4, 8, 7), (2, 3), {"strides": (1, 3), "auto_pad": "SAME_LOWER"}),
         ((1, 4, 7, 8), (3, 3), {"strides": (2, 2), "auto_pad": "VALID"}),
+        ((1, 4, 8, 7), (3, 2), {"strides": (2, 2), "auto_pad": "VALID", "ceil_mode": True}),
         ((1, 3, 7, 5), (1, 1), {"strides": (2, 2)}),
         ((2, 3, 13), (4,), {"strides": (3,), "pads": (1, 2)}),
         ((1, 3, 17), (3,), {"strides": (2,), "ceil_mode": True}),
