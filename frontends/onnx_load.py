@@ -29,9 +29,10 @@ from frontends.onnx_functions import (
     opset_versions,
     resolve,
 )
+from frontends.onnx_values import KnowingBuilder
 from frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
-from graphc.graph import Builder, Graph, Value, constant
+from graphc.graph import Graph, Value, constant
 from graphc.op import Op, all_ops
 from graphc.types import Sym, TensorType
 
@@ -55,7 +56,7 @@ def load_onnx(source: str | os.PathLike | bytes | ModelProto) -> Graph:
 class _Scope:
     """Names of one graph or function body. What it takes from an outer graph becomes a capture."""
 
-    builder: Builder
+    builder: KnowingBuilder
     values: dict[str, Value | None] = field(default_factory=dict)
     outer: _Scope | None = None
     prefix: str = ""  # of the names of values and nodes (function bodies)
@@ -71,9 +72,15 @@ class _Scope:
             raise KeyError(name)
         v = self.outer.find(name)
         if v is not None and not v.is_const:
-            v = self.captures.setdefault(v, Value(v.name, v.type))
+            v = self._capture(v)
         self.values[name] = v
         return v
+
+    def _capture(self, v: Value) -> Value:
+        inner = self.captures.setdefault(v, Value(v.name, v.type))
+        if v in self.outer.builder.known:
+            self.builder.known[inner] = self.outer.builder.known[v]
+        return inner
 
     def names(self) -> set[str]:
         return set(self.values) | (self.outer.names() if self.outer else set())
@@ -119,7 +126,7 @@ class _Importer:
     def run(self) -> Graph:
         proto, opsets = self.proto.graph, opset_versions(self.proto.opset_import) or {"": 1}
         name = proto.name or (Path(self.model.file).stem if self.model.file else "graph")
-        scope = _Scope(Builder(name))
+        scope = _Scope(KnowingBuilder(name))
         self._initializers(proto, scope, self.model.raw)
         for info in proto.input:
             with self._report(Source(self.model.file, f"input '{info.name}'")):
@@ -361,7 +368,7 @@ class _Importer:
     def _subgraph(
         self, at: _Place, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
     ) -> tuple[_Scope, list[Value]]:
-        scope = _Scope(Builder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
+        scope = _Scope(KnowingBuilder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
         self._initializers(proto, scope, {})
         for i, info in enumerate(proto.input):
             declared = self._declared(info)
