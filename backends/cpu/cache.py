@@ -1,0 +1,118 @@
+"""Machine code on disk: one object file a kernel, its readable source beside it.
+
+The key holds everything that the code depends on (the kernel's specification, the text of the generators, the versions
+of LLVM and Numba, the CPU), so an entry is either right or not found. Writes are atomic; a damaged entry (its checksum
+differs) is rebuilt; an unwritable directory means one warning and no cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import warnings
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from backends.cpu.target import Target
+from graphc.errors import GraphcWarning
+
+_MAGIC = b"graphc-object-1\n"
+
+
+def cache_dir() -> Path:
+    """`GRAPHC_CACHE_DIR`, or graphc under the user's cache folder."""
+    root = os.environ.get("GRAPHC_CACHE_DIR")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphc"
+
+
+@lru_cache(maxsize=1)
+def _fingerprint() -> bytes:
+    """Text of everything that generates code, and the versions of what compiles it."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in [*sorted(here.rglob("*.py")), here.parents[1] / "graphc" / "expr.py"]:
+        digest.update(path.read_bytes())
+    for package in ("llvmlite", "numba"):
+        try:
+            digest.update(version(package).encode())
+        except PackageNotFoundError:
+            digest.update(b"none")
+    return digest.digest()
+
+
+class ObjectCache:
+    """Object files by key. `enabled=False` keeps nothing."""
+
+    def __init__(self, target: Target, enabled: bool = True) -> None:
+        self.target = target
+        self.directory: Path | None = self._open() if enabled else None
+        self.hits = self.misses = 0
+
+    def _open(self) -> Path | None:
+        directory = cache_dir() / self.target.isa
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if directory.stat().st_uid != os.getuid() and os.getuid() != 0:
+                raise PermissionError("it belongs to another user")
+            with tempfile.TemporaryFile(dir=directory):
+                pass
+        except OSError as error:
+            warnings.warn(
+                f"no kernel cache: {directory} is not usable ({error}); every process compiles anew. "
+                "Set GRAPHC_CACHE_DIR to a private, writable folder.",
+                GraphcWarning,
+                stacklevel=2,
+            )
+            return None
+        return directory
+
+    def path(self, name: str, spec: str) -> Path:
+        key = hashlib.sha256(
+            b"\0".join([_fingerprint(), self.target.cpu.encode(), self.target.features.encode(), spec.encode()])
+        ).hexdigest()[:24]
+        return self.directory / f"{name[:64]}-{key}.o"
+
+    def get(self, name: str, spec: str) -> bytes | None:
+        """The object code, or None. A damaged entry is removed."""
+        if self.directory is None:
+            return None
+        path = self.path(name, spec)
+        try:
+            blob = path.read_bytes()
+        except OSError:
+            self.misses += 1
+            return None
+        head, code = blob[: len(_MAGIC) + 32], blob[len(_MAGIC) + 32 :]
+        if head != _MAGIC + hashlib.sha256(code).digest():
+            path.unlink(missing_ok=True)
+            self.misses += 1
+            return None
+        self.hits += 1
+        return code
+
+    def put(self, name: str, spec: str, code: bytes, source: str, suffix: str) -> None:
+        """Keep object code and its readable source (`suffix` .ll or .py) beside it."""
+        if self.directory is None:
+            return
+        path = self.path(name, spec)
+        try:
+            _write_atomic(path.with_suffix(suffix), source.encode())
+            _write_atomic(path, _MAGIC + hashlib.sha256(code).digest() + code)
+        except OSError as error:
+            warnings.warn(f"the kernel cache {self.directory} can't be written: {error}", GraphcWarning, stacklevel=2)
+            self.directory = None
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

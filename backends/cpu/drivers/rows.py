@@ -1,0 +1,45 @@
+"""Loops over rows for elementwise kernels: any broadcast operands, any strides outside the innermost dim."""
+
+from __future__ import annotations
+
+from backends.cpu.intrinsics import STEP, call2, store_i64
+from backends.cpu.toolchain import driver
+
+MAX_DIMS = 6
+# argument block: [micro, operands, dims, row length, rows per chunk …] then one record an operand:
+MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, DIMS = range(6)  # DIMS: MAX_DIMS outer extents, innermost first
+RECORDS = DIMS + MAX_DIMS  # each: address, bytes an element along the row (0: one for the row), MAX_DIMS byte strides
+RECORD = 2 + MAX_DIMS
+
+
+@driver("map_rows")
+def map_rows(target):
+    """Calls `map_row` on pieces of at most CHUNK elements of each row; pieces are cut evenly between threads."""
+
+    def map_rows(a, tid, nth):
+        count = a[OPERANDS]
+        length = a[LENGTH]
+        chunk = a[CHUNK]
+        pieces = (length + chunk - 1) // chunk
+        rows = 1
+        for d in range(MAX_DIMS):
+            rows *= a[DIMS + d]
+        table = a[SCRATCH] + tid * 256
+        work = rows * pieces
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            row = k // pieces
+            start = (k - row * pieces) * chunk
+            for i in range(count):
+                r = RECORDS + i * RECORD
+                address = a[r] + start * a[r + 1]
+                rest = row
+                for d in range(MAX_DIMS):
+                    extent = a[DIMS + d]
+                    if extent > 1:
+                        up = rest // extent
+                        address += (rest - up * extent) * a[r + 2 + d]
+                        rest = up
+                store_i64(table + 8 * i, address)
+            call2(a[MICRO], min(chunk, length - start), table)
+
+    return map_rows, STEP

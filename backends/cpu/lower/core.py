@@ -1,0 +1,229 @@
+"""The lowering context: where each value lives, and how steps are emitted.
+
+A module of this package registers with `@lowers("Op", …)` a function (Lowering, Group) -> None that emits the steps of a
+group whose anchor is that operator. A node for which `supported(node)` gives a reason runs on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backends.cpu.program import Buffer, Program, Ref, Step, aligned_empty
+from backends.cpu.target import Target
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+from graphc.graph import Node, Value
+from graphc.op import Call
+from graphc.report import StepInfo
+from graphc.types import Blocked, TensorType
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a value lives: address of its first element, its type, byte strides.
+
+    Dense: one stride a logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
+    and each spatial dim; the elements of a block are contiguous.
+    """
+
+    ref: Ref
+    type: TensorType
+    strides: tuple[int, ...]
+
+    @property
+    def contiguous(self) -> bool:
+        return self.type.layout is None and self.strides == dense_strides(self.type)
+
+
+def dense_strides(t: TensorType) -> tuple[int, ...]:
+    strides, step = [], t.dtype.itemsize
+    for d in reversed(t.shape):
+        strides.append(step)
+        step *= d
+    return tuple(reversed(strides))
+
+
+def blocked_strides(t: TensorType) -> tuple[int, ...]:
+    """Byte strides of [n, channel block, *spatial] with the halo around the innermost spatial dim."""
+    layout = t.layout
+    n_blocks = -(-t.shape[1] // layout.c)
+    step = layout.c * t.dtype.itemsize
+    strides = []
+    for axis, d in enumerate(reversed(t.shape[2:])):
+        strides.append(step)
+        step *= d + (layout.left + layout.right if axis == 0 else 0)
+    return (step * n_blocks, step, *reversed(strides))
+
+
+def storage_bytes(t: TensorType) -> int:
+    if t.layout is None:
+        return t.nbytes
+    return blocked_strides(t)[0] * t.shape[0]
+
+
+class Lowering:
+    """State of one lowering: the program so far, and the storage of each value."""
+
+    def __init__(self, target: Target, threads: int, weights: WeightStore) -> None:
+        self.target, self.threads, self.weights = target, threads, weights
+        self.program = Program()
+        self.storage: dict[Value, Storage] = {}
+        self._cleared: set[Value] = set()
+
+    # --- values --------------------------------------------------------------------------------------------------
+    def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None) -> Storage:
+        """Say where a value lives (inputs, results, parts of a concatenation, views)."""
+        t = v.type
+        s = Storage(ref, t, strides or (dense_strides(t) if t.layout is None else blocked_strides(t)))
+        self.storage[v] = s
+        return s
+
+    def write(self, v: Value) -> Storage:
+        """Storage for a value that the next step makes; a new arena buffer unless it has been placed already.
+
+        The halo of a blocked value is cleared here, before its first producer.
+        """
+        s = self.storage.get(v)
+        if s is None:
+            s = self.place(v, Ref(Buffer(v.name, storage_bytes(v.type))))
+        layout = v.type.layout
+        if layout and (layout.left or layout.right):
+            self._clear_halo(v, s)
+        if layout:  # the first pixel lies behind the left halo
+            return replace(s, ref=s.ref + layout.left * layout.c * v.type.dtype.itemsize)
+        return s
+
+    def read(self, v: Value) -> Storage:
+        """Where a value is. Constants are placed at first use, dense."""
+        s = self.storage.get(v)
+        if s is None:
+            if not v.is_const:
+                raise AssertionError(f"%{v.name} is read before it is written")
+            s = self.place(v, Ref(self.weights.dense(v)))
+        layout = v.type.layout
+        if layout:
+            return replace(s, ref=s.ref + layout.left * layout.c * v.type.dtype.itemsize)
+        return s
+
+    def _clear_halo(self, v: Value, s: Storage) -> None:
+        if v in self._cleared:
+            return
+        self._cleared.add(v)
+        t, layout = s.type, s.type.layout
+        vector = layout.c * t.dtype.itemsize
+        blocks = -(-t.shape[1] // layout.c)
+        rows = int(np.prod(t.shape[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
+        row = (t.shape[-1] + layout.left + layout.right) * vector
+        args = [s.ref, t.shape[0], s.strides[0], blocks, s.strides[1], rows, row, layout.left * vector, layout.right * vector]
+        self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+    def emit(self, kernel: Kernel, args: Sequence[int | Ref | Kernel], info: StepInfo, nbytes: int | None = None) -> None:
+        """Append a step: the driver `kernel` with its argument block."""
+        info = replace(info, index=len(self.program.steps), nbytes=info.nbytes if nbytes is None else nbytes)
+        self.program.steps.append(Step(kernel, tuple(args), info))
+
+    def info(self, group: Group, kernel: str, algorithm: str = "", reason: str = "") -> StepInfo:
+        """What a person wants to know of a group's main step."""
+        moved = sum(v.type.nbytes for v in group.inputs) + group.output.type.nbytes
+        return StepInfo(
+            0,
+            tuple(n.name for n in group.nodes),
+            tuple(n.op.name for n in group.nodes),
+            kernel,
+            algorithm,
+            reason,
+            group.output.name,
+            sum(flops(n) for n in group.nodes),
+            moved,
+        )
+
+    def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:
+        """Memory that one step uses: address of thread 0's part and the byte stride to the next thread's."""
+        stride = -(-nbytes_per_thread // 64) * 64
+        return Ref(Buffer(f"{name}/scratch", stride * self.threads, "scratch")), stride
+
+
+def flops(node: Node) -> int:
+    """Floating point operations of a node whose types are bound."""
+    if node.op.flops is not None:
+        return int(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs))))
+    return int(node.output.type.size) if node.output.type is not None else 0
+
+
+class WeightStore:
+    """Packed constants of a model, shared by its plans: the same array packed the same way exists once."""
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple, tuple[Buffer, object]] = {}
+        self.nbytes = 0
+
+    def pack(self, source: np.ndarray | tuple[np.ndarray, ...], recipe: tuple, make: Callable[[], np.ndarray], name: str = "weights") -> Buffer:
+        """The buffer of make(), an array derived from `source` alone as `recipe` says."""
+        sources = source if isinstance(source, tuple) else (source,)
+        key = (*(id(a) for a in sources), recipe)
+        if key not in self._packed:
+            data = make()
+            store = aligned_empty(data.nbytes)
+            store.view(data.dtype)[:] = data.reshape(-1) if data.dtype != bool else data.reshape(-1)
+            self._packed[key] = Buffer(name, data.nbytes, "const", store), sources  # sources stay alive: ids stay unique
+            self.nbytes += data.nbytes
+        return self._packed[key][0]
+
+    def dense(self, v: Value) -> Buffer:
+        """A constant as it is. Memory-mapped or aligned data is used in place."""
+        key = (id(v.data), ("dense",))
+        if key not in self._packed:
+            data = np.ascontiguousarray(v.data)
+            self._packed[key] = Buffer(v.name, data.nbytes, "const", data), v.data
+        return self._packed[key][0]
+
+
+# --- registry ---------------------------------------------------------------------------------------------------------
+Lower = Callable[[Lowering, Group], None]
+_LOWER: dict[str, Lower] = {}
+_SUPPORTED: dict[str, Callable[[Node, Target], "str | None"]] = {}
+
+
+def lowers(*ops: str, supported: Callable[[Node, Target], str | None] | None = None) -> Callable[[Lower], Lower]:
+    """Register the lowering of operators. supported(node, target): None, or why this use has no kernel."""
+
+    def register(fn: Lower) -> Lower:
+        for op in ops:
+            assert op not in _LOWER, op
+            _LOWER[op] = fn
+            if supported:
+                _SUPPORTED[op] = supported
+        return fn
+
+    return register
+
+
+def lowering_of(op: str) -> Lower | None:
+    return _LOWER.get(op)
+
+
+def unsupported(node: Node, target: Target) -> str | None:
+    """Why a node must run on the host, or None."""
+    if node.op.name not in _LOWER:
+        return f"{node.op.name} has no CPU kernel"
+    check = _SUPPORTED.get(node.op.name)
+    return check(node, target) if check else None
+
+
+NATIVE = frozenset("float32 float64 float16 bfloat16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
+
+
+def native_dtypes(node: Node, target: Target | None = None) -> str | None:
+    """None if every operand and result has a dtype that kernels compute with."""
+    for v in (*node.operands, *node.outputs):
+        if v.dtype.name not in NATIVE:
+            return f"dtype {v.dtype.name} has no machine code"
+    return None
+
+
+def is_blocked(v: Value) -> bool:
+    return isinstance(v.type.layout, Blocked)

@@ -1,0 +1,33 @@
+"""Reorder: steps between dense and blocked storage."""
+
+from __future__ import annotations
+
+import math
+
+from backends.cpu.lower.core import Lowering, lowers
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+
+
+@lowers("Reorder")
+def lower_reorder(lo: Lowering, group: Group) -> None:
+    (node,) = group.nodes
+    x, out = node.inputs[0], node.output
+    if x.type.layout and not out.type.layout and _same_bytes(x.type):
+        lo.place(out, lo.read(x).ref)
+        return
+    source = lo.read(x)
+    to = lo.write(out)
+    n, channels, *spatial = out.shape  # the logical shape is the same on both sides
+    w = spatial[-1] if spatial else 1
+    rows = math.prod(spatial[:-1])
+    blocked, c = (to, out.type.layout.c) if out.type.layout else (source, x.type.layout.c)
+    row_stride = blocked.strides[-2] if len(spatial) > 1 else 0
+    name, micro = ("to_blocked", "interleave_row") if out.type.layout else ("to_dense", "separate_row")
+    args = [source.ref, to.ref, n, channels, c, rows, w, blocked.strides[0], blocked.strides[1], row_stride, Kernel(micro, (c,))]
+    lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
+
+
+def _same_bytes(t) -> bool:
+    """A blocked tensor of 1x1 images without halo, whose channels fill their blocks, is dense already."""
+    return all(d == 1 for d in t.shape[2:]) and t.shape[1] % t.layout.c == 0 and not (t.layout.left or t.layout.right)

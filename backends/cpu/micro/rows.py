@@ -1,0 +1,49 @@
+"""Elementwise row kernel: out[i] = f(in_0[i], in_1[i], …) over one contiguous row."""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+
+from backends.cpu import scalar
+from backends.cpu.ir import I64, PTR, Emit, define, i64
+from backends.cpu.target import Target
+from backends.cpu.toolchain import micro
+from graphc.expr import Expr
+
+
+@micro("map_row")
+def map_row(module: ir.Module, symbol: str, target: Target, e: Expr, kinds: str, dtypes: tuple[str, ...]) -> None:
+    """void(int64 n, int64* addresses): addresses[0] is the output, then the operands.
+
+    kinds[i] of operand i: 'v' a row of n elements, 's' one element for the whole row. dtypes of operands; the output has
+    the expression's. The output may be an operand's own row.
+    """
+    fn, q = define(module, symbol, [I64, PTR])
+    n, table = fn.args
+    out = q.pointer(q.slot(table, 0))
+    rows = [q.pointer(q.slot(table, 1 + i)) for i in range(len(kinds))]
+    types = [np.dtype(t) for t in dtypes]
+    single = {i: q.load(rows[i], types[i], 1) for i, k in enumerate(kinds) if k == "s"}
+
+    def step(index: ir.Value, lanes: int) -> None:
+        def operand(i: int) -> ir.Value:
+            if i in single:
+                return q.splat(single[i], lanes)
+            at = q.offset(rows[i], q.b.mul(index, i64(types[i].itemsize)))
+            return q.load(at, types[i], lanes)
+
+        value = scalar.emit(q, e, operand, lanes)
+        q.store(value, q.offset(out, q.b.mul(index, i64(e.dtype.itemsize))), e.dtype, lanes)
+
+    each_vector(q, n, target.vl, step)
+    q.b.ret_void()
+
+
+def each_vector(q: Emit, n: ir.Value, lanes: int, step) -> None:
+    """step(i, lanes) over whole vectors of a row, then step(i, 1) over what is left."""
+    whole = q.b.and_(n, i64(-lanes))
+    with q.loop(whole, step=lanes) as i:
+        step(i, lanes)
+    with q.loop(n, start=whole) as i:
+        step(i, 1)

@@ -1,0 +1,74 @@
+"""Transposing one row between `c` planes of pixels and pixels of `c` channels."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from backends.cpu.ir import F32, I64, define, i64
+from backends.cpu.target import Target
+from backends.cpu.toolchain import micro
+
+
+@micro("interleave_row")
+def interleave_row(module: ir.Module, symbol: str, target: Target, c: int) -> None:
+    """void(planes, pixels, w, channels, plane bytes): pixels[i][j] = planes[j][i]."""
+    _row(module, symbol, c, to_pixels=True)
+
+
+@micro("separate_row")
+def separate_row(module: ir.Module, symbol: str, target: Target, c: int) -> None:
+    """void(pixels, planes, w, channels, plane bytes): planes[j][i] = pixels[i][j]."""
+    _row(module, symbol, c, to_pixels=False)
+
+
+def _row(module: ir.Module, symbol: str, c: int, to_pixels: bool) -> None:
+    fn, q = define(module, symbol, [I64] * 5)
+    b = q.b
+    source, target, w, channels, plane = fn.args
+    planes, pixels = (q.pointer(source), q.pointer(target)) if to_pixels else (q.pointer(target), q.pointer(source))
+    full = b.icmp_signed("==", channels, i64(c))
+    with b.if_else(full) as (whole, part):
+        with whole:
+            done = b.and_(w, i64(-c))
+            with q.loop(done, step=c) as i:  # c x c tiles: load rows, shuffle, store rows
+                at_planes = [q.offset(planes, b.add(b.mul(plane, i64(j)), b.mul(i, i64(4)))) for j in range(c)]
+                at_pixels = [q.offset(pixels, b.mul(b.add(i, i64(j)), i64(4 * c))) for j in range(c)]
+                rows = [q.load_raw(p, F32, c) for p in (at_planes if to_pixels else at_pixels)]
+                for value, p in zip(transpose(q, rows), at_pixels if to_pixels else at_planes):
+                    q.store_raw(value, p)
+            _scalar(q, planes, pixels, plane, i64(c), c, done, w, to_pixels)
+        with part:
+            _scalar(q, planes, pixels, plane, channels, c, i64(0), w, to_pixels)
+    b.ret_void()
+
+
+def _scalar(q, planes, pixels, plane, channels, c, start, w, to_pixels) -> None:
+    b = q.b
+    with q.loop(channels) as j:
+        row = q.offset(planes, b.mul(j, plane))
+        with q.loop(w, start=start) as i:
+            p = q.offset(row, b.mul(i, i64(4)))
+            x = q.offset(pixels, b.add(b.mul(i, i64(4 * c)), b.mul(j, i64(4))))
+            a, z = (p, x) if to_pixels else (x, p)
+            q.store_raw(q.load_raw(a, F32, 1), z)
+
+
+def transpose(q, rows: list[ir.Value]) -> list[ir.Value]:
+    """Transpose n vectors of n lanes (n a power of two) in log2(n) rounds of two-operand shuffles."""
+    n = len(rows)
+    half = n // 2
+    while half:
+        out = list(rows)
+        for i in range(n):
+            if not i & half:
+                lo, hi = rows[i], rows[i | half]
+                keep = [k if not k & half else n + (k ^ half) for k in range(n)]
+                swap = [(k | half) if not k & half else n + k for k in range(n)]
+                out[i], out[i | half] = _shuffle(q, lo, hi, keep), _shuffle(q, lo, hi, swap)
+        rows = out
+        half //= 2
+    return rows
+
+
+def _shuffle(q, a: ir.Value, b: ir.Value, mask: list[int]) -> ir.Value:
+    return q.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask))

@@ -1,0 +1,205 @@
+"""Scalar expressions (`graphc.expr`) as LLVM vector code: one emitter for every epilogue, elementwise and reduction kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from backends.cpu import vmath
+from backends.cpu.ir import F64, I1, I64, Emit, register_type
+from graphc.expr import Expr
+
+
+def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Value], lanes: int) -> ir.Value:
+    """The value of an expression. `operands[i]` is operand i in its register type, `lanes` wide."""
+    fetch = operands if callable(operands) else operands.__getitem__
+    done: dict[int, ir.Value] = {}
+
+    def go(node: Expr) -> ir.Value:
+        if id(node) not in done:
+            done[id(node)] = _emit_node(q, node, [go(a) for a in node.args], fetch, lanes)
+        return done[id(node)]
+
+    return go(e)
+
+
+def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.Value], lanes: int) -> ir.Value:
+    if e.prim == "arg":
+        return fetch(e.value)
+    if e.prim == "const":
+        return q.const(e.value, register_type(e.dtype), lanes)
+    if e.prim == "cast":
+        return convert(q, xs[0], e.args[0].dtype, e.dtype, lanes)
+    if e.prim == "select":
+        return q.b.select(*xs)
+    kind = e.args[0].dtype
+    if kind.kind in "fV":  # bfloat16 is of kind V
+        return _float(q, e.prim, xs, lanes)
+    return _bool(q, e.prim, xs) if kind == np.bool_ else _int(q, e.prim, xs, kind.kind == "i", lanes)
+
+
+_ORDERED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "=="}
+_ROUNDING = {"floor": "floor", "ceil": "ceil", "rint": "roundeven", "trunc": "trunc", "sqrt": "sqrt", "abs": "fabs"}
+_LIBM = {"sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "log1p", "expm1", "pow", "fmod"}  # fmt: skip
+
+
+def _float(q: Emit, prim: str, xs: list[ir.Value], lanes: int) -> ir.Value:
+    b, x = q.b, xs[0]
+    y = xs[1] if len(xs) > 1 else None
+    match prim:
+        case "add":
+            return b.fadd(x, y)
+        case "sub":
+            return b.fsub(x, y)
+        case "mul":
+            return b.fmul(x, y)
+        case "div":
+            return b.fdiv(x, y)
+        case "neg":
+            return b.fneg(x)
+        case "ne":
+            return b.fcmp_unordered("!=", x, y)
+        case "min" | "max":
+            # the comparison is false on NaN in x, so x comes through; NaN in y is picked by the second select
+            picked = b.select(b.fcmp_ordered("<" if prim == "min" else ">", y, x), y, x)
+            return b.select(b.fcmp_unordered("uno", y, y), y, picked)
+    if prim in _ORDERED:
+        return b.fcmp_ordered(_ORDERED[prim], x, y)
+    if prim in _ROUNDING:
+        return q.intrinsic(_ROUNDING[prim], x)
+    if prim in ("exp", "log", "tanh", "sigmoid", "erf"):
+        return getattr(vmath, prim)(q, x, lanes)
+    if prim in _LIBM:
+        return vmath.libm(q, prim, xs, lanes)
+    raise TypeError(f"primitive '{prim}' is not defined on floats")
+
+
+def _int(q: Emit, prim: str, xs: list[ir.Value], signed: bool, lanes: int) -> ir.Value:
+    b, x = q.b, xs[0]
+    y = xs[1] if len(xs) > 1 else None
+    compare = b.icmp_signed if signed else b.icmp_unsigned
+    element = x.type.element if lanes > 1 else x.type
+    simple = {"add": b.add, "sub": b.sub, "mul": b.mul, "and": b.and_, "or": b.or_, "xor": b.xor}
+    if prim in simple:
+        return simple[prim](x, y)
+    if prim in _ORDERED or prim == "ne":
+        return compare(_ORDERED.get(prim, "!="), x, y)
+    zero = q.const(0, element, lanes)
+    match prim:
+        case "neg":
+            return b.sub(zero, x)
+        case "not":
+            return b.not_(x)
+        case "abs":
+            return b.select(compare("<", x, zero), b.sub(zero, x), x) if signed else x
+        case "min" | "max":
+            return b.select(compare("<" if prim == "min" else ">", x, y), x, y)
+        case "floor" | "ceil" | "rint" | "trunc":
+            return x
+        case "div" | "fmod":
+            return _int_division(q, prim, x, y, signed, element, lanes)
+        case "shl" | "shr":
+            width = q.const(element.width, element, lanes)
+            inside = b.icmp_unsigned("<", y, width)  # a shift by the width or more gives poison in LLVM: define it as 0
+            safe = b.select(inside, y, zero)
+            return b.select(inside, b.shl(x, safe) if prim == "shl" else b.lshr(x, safe), zero)
+        case "pow":
+            return vmath.int_pow(q, x, y, signed, element, lanes)
+        case "sqrt" | "exp" | "log":
+            wide = convert(q, x, np.dtype(f"{'i' if signed else 'u'}{element.width // 8}"), np.dtype("f8"), lanes)
+            return b.fptosi(_float(q, prim, [wide], lanes), x.type)
+    raise TypeError(f"primitive '{prim}' is not defined on integers")
+
+
+def _int_division(q: Emit, prim: str, x: ir.Value, y: ir.Value, signed: bool, element: ir.Type, lanes: int) -> ir.Value:
+    """Truncating quotient and its remainder. Division by zero gives 0, the lowest number by -1 itself: never a trap."""
+    b = q.b
+    zero, one = q.const(0, element, lanes), q.const(1, element, lanes)
+    by_zero = b.icmp_signed("==", y, zero)
+    if signed:
+        minus = b.icmp_signed("==", y, q.const(-1, element, lanes))
+        safe = b.select(b.or_(by_zero, minus), one, y)
+        if prim == "div":
+            return b.select(by_zero, zero, b.select(minus, b.sub(zero, x), b.sdiv(x, safe)))
+        return b.select(b.or_(by_zero, minus), zero, b.srem(x, safe))
+    safe = b.select(by_zero, one, y)
+    return b.select(by_zero, zero, b.udiv(x, safe) if prim == "div" else b.urem(x, safe))
+
+
+def _bool(q: Emit, prim: str, xs: list[ir.Value]) -> ir.Value:
+    b, x = q.b, xs[0]
+    y = xs[1] if len(xs) > 1 else None
+    match prim:
+        case "and" | "mul" | "min":
+            return b.and_(x, y)
+        case "or" | "add" | "max":
+            return b.or_(x, y)
+        case "xor" | "ne":
+            return b.xor(x, y)
+        case "eq":
+            return b.not_(b.xor(x, y))
+        case "not":
+            return b.not_(x)
+        case "lt":
+            return b.and_(b.not_(x), y)
+        case "gt":
+            return b.and_(x, b.not_(y))
+        case "le":
+            return b.or_(b.not_(x), y)
+        case "ge":
+            return b.or_(x, b.not_(y))
+    raise TypeError(f"primitive '{prim}' is not defined on bool")
+
+
+def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) -> ir.Value:
+    """Cast between register types. Floats to integers truncate; out of range wraps through int64, NaN gives 0."""
+    b = q.b
+    source, to = np.dtype(source), np.dtype(to)
+    a, z = register_type(source), register_type(to)
+    out = q.vector(z, lanes)
+    source_float, to_float = source.kind in "fV", to.kind in "fV"
+    if to == np.bool_:
+        if source == np.bool_:
+            return x
+        zero = q.const(0, a, lanes)
+        return b.fcmp_unordered("!=", x, zero) if source_float else b.icmp_unsigned("!=", x, zero)
+    if source_float and to_float:
+        if a == z:
+            return round_half(q, x, to, lanes)
+        wide = b.fpext(x, out) if z == F64 else b.fptrunc(x, out)
+        return round_half(q, wide, to, lanes)
+    if source_float:
+        unsigned64 = to == np.uint64
+        op = "fptoui.sat" if unsigned64 else "fptosi.sat"
+        word = q.vector(I64, lanes)
+        whole = q.call(f"llvm.{op}.{_suffix(word)}.{_suffix(x.type)}", word, x)
+        return whole if to.itemsize == 8 else b.trunc(whole, out)
+    if to_float:
+        unsigned = source.kind in "ub"
+        value = b.uitofp(x, out) if unsigned else b.sitofp(x, out)
+        return round_half(q, value, to, lanes)
+    if a.width == z.width:
+        return x
+    if a.width > z.width:
+        return b.trunc(x, out)
+    return b.zext(x, out) if source.kind in "ub" or a == I1 else b.sext(x, out)
+
+
+def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:
+    """A float32 rounded to the precision of `to` (a cast to float16 must lose bits even when computing in float32)."""
+    if to.name not in ("float16", "bfloat16"):
+        return x
+    from backends.cpu.ir import memory_type
+
+    slot = q.variable(q.vector(memory_type(to), lanes))
+    pointer = q.b.bitcast(slot, q.b.bitcast(slot, ir.IntType(8).as_pointer()).type)
+    q.store(x, pointer, to, lanes)
+    return q.load(pointer, to, lanes)
+
+
+def _suffix(kind: ir.Type) -> str:
+    from backends.cpu.ir import type_suffix
+
+    return type_suffix(kind)

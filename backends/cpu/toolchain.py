@@ -1,0 +1,210 @@
+"""From a kernel's specification to its address: emit, optimise, assemble, cache, link into the process.
+
+Two kinds of native functions, both plain object files in the end:
+- a *micro-kernel* is emitted as LLVM IR by a function registered with `@micro`: the inner loops, specialised by register
+  tile, dtype and epilogue;
+- a *driver* is a Numba function registered with `@driver`: the loops around micro-kernels, sizes at run time.
+A cached kernel needs neither Numba nor its generator.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from backends.cpu.cache import ObjectCache
+from backends.cpu.target import Target
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Names a native function: the registered generator and what specialises it (hashable, with a faithful repr)."""
+
+    name: str
+    params: tuple = ()
+
+    def __str__(self) -> str:
+        text = "_".join(str(p) for p in self.params if not isinstance(p, tuple))
+        return f"{self.name}_{text}" if text else self.name
+
+    @property
+    def symbol(self) -> str:
+        safe = "".join(c if c.isalnum() else "_" for c in str(self))[:48]
+        return f"graphc_{safe}_{_digest(repr(self))}"
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class _Micro:
+    emit: Callable  # (module, symbol, target, *params) -> None: adds the function to the llvmlite module
+
+
+@dataclass(frozen=True)
+class _Driver:
+    make: Callable  # (target, *params) -> (Numba-compilable function, its signature)
+
+
+_GENERATORS: dict[str, _Micro | _Driver] = {}
+
+
+def micro(name: str) -> Callable:
+    """Register a generator of LLVM IR."""
+
+    def register(emit: Callable) -> Callable:
+        assert name not in _GENERATORS, name
+        _GENERATORS[name] = _Micro(emit)
+        return emit
+
+    return register
+
+
+def driver(name: str) -> Callable:
+    """Register a maker of a Numba function."""
+
+    def register(make: Callable) -> Callable:
+        assert name not in _GENERATORS, name
+        _GENERATORS[name] = _Driver(make)
+        return make
+
+    return register
+
+
+@lru_cache(maxsize=1)
+def _load_generators() -> None:
+    import importlib
+    import pkgutil
+
+    for sub in ("micro", "drivers"):
+        package = importlib.import_module(f"backends.cpu.{sub}")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+class Toolchain:
+    """Compiles and links kernels for one target. One a target a process; thread-safe."""
+
+    def __init__(self, target: Target, cache: bool = True) -> None:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self.llvm = llvm
+        self.target = target
+        self.cache = ObjectCache(target, cache)
+        self._machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+        )
+        linker = llvm.Target.from_default_triple().create_target_machine()
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), linker)
+        self._addresses: dict[Kernel, int] = {}
+        self._lock = threading.RLock()
+
+    def addresses(self, kernels: Iterable[Kernel], progress: Callable[[str, int, int], None] | None = None) -> dict[Kernel, int]:
+        """Addresses of kernels; those that neither this process nor the cache has are compiled."""
+        with self._lock:
+            wanted = dict.fromkeys(kernels)
+            missing = [k for k in wanted if k not in self._addresses]
+            to_build = []
+            for k in missing:
+                code = self.cache.get(k.name, repr(k))
+                if code is None:
+                    to_build.append(k)
+                else:
+                    self._link(code)
+            for i, k in enumerate(to_build):
+                if progress:
+                    progress("compiling kernels", i, len(to_build))
+                self._link(self._build(k))
+            if progress and to_build:
+                progress("compiling kernels", len(to_build), len(to_build))
+            if missing:
+                self._engine.finalize_object()
+                for k in missing:
+                    self._addresses[k] = self._engine.get_function_address(k.symbol)
+            return {k: self._addresses[k] for k in wanted}
+
+    def address(self, kernel: Kernel) -> int:
+        return self.addresses([kernel])[kernel]
+
+    def function(self, kernel: Kernel, restype: Any, *argtypes: Any) -> Callable:
+        """A kernel as a ctypes function (the GIL is released while it runs)."""
+        return ctypes.CFUNCTYPE(restype, *argtypes)(self.address(kernel))
+
+    def _link(self, code: bytes) -> None:
+        self._engine.add_object_file(self.llvm.ObjectFileRef.from_data(code))
+
+    def _build(self, kernel: Kernel) -> bytes:
+        _load_generators()
+        self.llvm.initialize_native_asmparser()
+        generator = _GENERATORS[kernel.name]
+        if isinstance(generator, _Micro):
+            source, text = self._micro_ir(generator, kernel)
+            suffix = ".ll"
+        else:
+            source, text = self._driver_ir(generator, kernel)
+            suffix = ".py"
+        module = self.llvm.parse_assembly(text)
+        module.verify()
+        if isinstance(generator, _Micro):
+            options = self.llvm.create_pipeline_tuning_options(speed_level=2)
+            options.loop_vectorization = options.slp_vectorization = False  # vectors are explicit already
+            self.llvm.create_pass_builder(self._machine, options).getModulePassManager().run(
+                module, self.llvm.create_pass_builder(self._machine, options)
+            )
+        code = self._machine.emit_object(module)
+        self.cache.put(kernel.name, repr(kernel), code, source, suffix)
+        return code
+
+    def _micro_ir(self, generator: _Micro, kernel: Kernel) -> tuple[str, str]:
+        from llvmlite import ir
+
+        module = ir.Module(kernel.symbol)
+        module.triple = self.llvm.get_default_triple()
+        module.data_layout = str(self._machine.target_data)
+        generator.emit(module, kernel.symbol, self.target, *kernel.params)
+        text = str(module)
+        return f"; {kernel!r} for {self.target}\n{text}", text
+
+    def _driver_ir(self, generator: _Driver, kernel: Kernel) -> tuple[str, str]:
+        import inspect
+
+        from numba import njit
+
+        function, signature = generator.make(self.target, *kernel.params)
+        dispatcher = njit(error_model="numpy", nogil=True)(function)
+        dispatcher.compile(signature)
+        (compiled,) = dispatcher.overloads.values()
+        text = compiled.library.get_llvm_str()
+        source = f"# {kernel!r} for {self.target}\n{inspect.getsource(function)}"
+        return source, text + _entry(kernel.symbol, compiled.fndesc.llvm_func_name, signature)
+
+
+def _entry(symbol: str, inner: str, signature: Any) -> str:
+    """A C entry point to a Numba function, whose own ABI has two pointers more (result, exception)."""
+    kinds = ["i64" if str(t).startswith("int64") else "ptr" for t in signature.args]
+    formal = ", ".join(f"{k} %a{i}" for i, k in enumerate(kinds))
+    returns = str(signature.return_type) == "int64"
+    body = f'  %r = alloca i64\n  %e = alloca ptr\n  %s = call i32 @"{inner}"(ptr %r, ptr %e, {formal})\n'
+    body += "  %v = load i64, ptr %r\n  ret i64 %v\n" if returns else "  ret void\n"
+    return f'\ndefine {"i64" if returns else "void"} @{symbol}({formal}) {{\n{body}}}\n'
+
+
+_TOOLCHAINS: dict[tuple[Target, bool], Toolchain] = {}
+_TOOLCHAINS_LOCK = threading.Lock()
+
+
+def toolchain(target: Target, cache: bool = True) -> Toolchain:
+    """The process's toolchain for a target."""
+    with _TOOLCHAINS_LOCK:
+        if (target, cache) not in _TOOLCHAINS:
+            _TOOLCHAINS[target, cache] = Toolchain(target, cache)
+        return _TOOLCHAINS[target, cache]

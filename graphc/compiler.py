@@ -1,0 +1,207 @@
+"""The one driver: load -> infer -> rewrite -> bind -> lay out -> fuse -> plan -> lower."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import GraphcError, InputError, UnsupportedError
+from graphc.graph import Graph, Value
+from graphc.infer import bind
+from graphc.model import Executable, Model
+from graphc.report import MemoryReport, PassInfo, Plan
+from graphc.types import TensorType
+
+Progress = Callable[[str, int, int], None]
+
+
+def compile(  # noqa: A001  (the field's name)
+    source: Any,
+    *,
+    target: str = "cpu",
+    threads: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    cache: bool = True,
+    disabled: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Model:
+    """Compile a model.
+
+    source    path of an .onnx or .yaml file, bytes of an ONNX file, an onnx ModelProto, or a Graph
+    target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
+    threads   how many threads an inference uses; default: the CPUs that this process may use
+    shapes    input shapes by name to plan for at once, where the model leaves dims open
+    cache     keep machine code on disk for the next process
+    disabled  names of passes to leave out
+    progress  called with (stage, done, total) during long work
+
+    Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
+    """
+    from graphc import pipeline
+
+    if isinstance(source, Graph):
+        loaded = source
+    else:
+        import frontends
+
+        loaded = frontends.load(source)
+    backend = _backend(target, threads, cache, progress)
+    infos: list[PassInfo] = []
+    graph = _run_passes(loaded, pipeline.SHAPE_FREE, disabled, infos)
+    recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
+
+    def bind_and_compile(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
+        passes = list(infos)
+        bound = bind(graph, types, values)
+        bound = _run_passes(bound, pipeline.bound(backend.kernel_operators()), disabled, passes)
+        return backend.executable(bound, tuple(passes))
+
+    model = Model(graph, loaded, bind_and_compile, shape_like_inputs(graph), recipe)
+    ready = all(v.type.is_static for v in graph.inputs) or shapes
+    if ready and not model._valued:
+        model.plan(shapes)
+    return model
+
+
+def shape_like_inputs(graph: Graph) -> list[str]:
+    """Inputs whose values (not only shapes) decide the shapes inside the graph: a plan is made for each value."""
+    producers = graph.producers()
+    needed: set[Value] = set()
+    stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
+    while stack:
+        v = stack.pop()
+        if v in needed or v.is_const:
+            continue
+        needed.add(v)
+        node = producers.get(v)
+        if node is not None and node.op.name not in ("Shape", "Size"):  # these need the type only
+            stack.extend(node.operands)
+    return [v.name for v in graph.inputs if v in needed]
+
+
+def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos: list[PassInfo]) -> Graph:
+    from graphc import pipeline
+
+    started = time.perf_counter()
+
+    def note(name: str, before: Graph, after: Graph) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        infos.append(PassInfo(name, len(before.nodes), len(after.nodes), now - started))
+        started = now
+
+    return pipeline.run(graph, passes, disabled=disabled, on_pass=note)
+
+
+# --- backends ---------------------------------------------------------------------------------------------------------
+def _backend(target: str, threads: int | None, cache: bool, progress: Progress | None) -> Any:
+    kind, _, isa = target.partition(":")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a positive int, not {threads!r}")
+    if kind == "cpu":
+        return _Cpu(isa or None, threads, cache, progress)
+    if kind == "reference":
+        return _Reference()
+    raise UnsupportedError(f"unknown target '{target}'", hint="one of: cpu, cpu:avx512, cpu:avx2, cpu:portable, reference")
+
+
+class _Cpu:
+    def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
+        from backends.cpu.lower.core import WeightStore
+        from backends.cpu.target import cpu_count, detect
+
+        self.target = detect(isa)
+        self.threads = threads or cpu_count()
+        self.cache, self.progress = cache, progress
+        self.weights = WeightStore()
+
+    def kernel_operators(self) -> frozenset[str]:
+        from backends.cpu.compile import kernel_operators
+
+        return kernel_operators()
+
+    def executable(self, graph: Graph, passes: tuple[PassInfo, ...]) -> Executable:
+        _require_static(graph)
+        return _CpuExecutable(self, graph, passes)
+
+
+class _CpuExecutable(Executable):
+    def __init__(self, backend: _Cpu, graph: Graph, passes: tuple[PassInfo, ...]) -> None:
+        from backends.cpu.compile import CpuProgram
+
+        program = CpuProgram(
+            graph, backend.target, backend.threads, backend.weights, cache=backend.cache, progress=backend.progress
+        )
+        self.program, self._backend, self._graph, self._passes = program, backend, graph, passes
+        self._run = program.run
+        self._results = [(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        if out is not None:
+            _check_out(out, self._results)
+        return self._run(arrays, out)
+
+    @property
+    def plan(self) -> Plan:
+        b, p = self._backend, self.program
+        names = [v.name for v in self._graph.inputs]
+
+        def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+            return p.measure([np.ascontiguousarray(feeds[n]) for n in names], rounds)
+
+        shapes = {v.name: v.type.shape for v in self._graph.inputs}
+        return Plan(
+            str(b.target), b.threads, shapes, p.steps, p.memory(b.weights), p.fusion_notes(), self._passes, measure
+        )
+
+
+def _check_out(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, TensorType]]) -> None:
+    for a, (name, t) in zip(out, results):
+        if a is not None and (a.shape != t.shape or a.dtype != t.dtype):
+            raise InputError(f"the array for output '{name}' is {TensorType(a.dtype, a.shape)}, the result is {t}")
+
+
+def _require_static(graph: Graph) -> None:
+    for node in graph.nodes:
+        for v in node.outputs:
+            if v.type is None or not v.type.is_static:
+                raise UnsupportedError(
+                    "the shape of its result depends on data, which the CPU backend does not do yet",
+                    hint="run this model with target='reference'",
+                    op=node.op.name, node=node.name, source=node.source,
+                )  # fmt: skip
+
+
+class _Reference:
+    def kernel_operators(self) -> frozenset[str]:
+        from graphc.op import all_ops
+
+        return frozenset(all_ops())
+
+    def executable(self, graph: Graph, passes: tuple[PassInfo, ...]) -> Executable:
+        return _ReferenceExecutable(graph, passes)
+
+
+class _ReferenceExecutable(Executable):
+    def __init__(self, graph: Graph, passes: tuple[PassInfo, ...]) -> None:
+        self.graph = graph
+        shapes = {v.name: v.type.shape for v in graph.inputs}
+        self.plan = Plan("reference", 1, shapes, (), MemoryReport(0, 0, 0, 0), (), passes)
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        from graphc.interpret import run_graph
+
+        results = run_graph(self.graph, arrays)
+        if out is not None:
+            _check_out(out, [(n, TensorType(r.dtype, r.shape)) for n, r in zip(self.graph.output_names, results)])
+            for k, buffer in enumerate(out):
+                if buffer is not None:
+                    buffer[...] = results[k]
+                    results[k] = buffer
+        return results
+
+
+__all__ = ["GraphcError", "compile"]

@@ -1,0 +1,199 @@
+"""The compiled model: call it, run it by names, look at its plans."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import InputError
+from graphc.graph import Graph, Value
+from graphc.report import Plan
+from graphc.types import Sym, TensorType, dtype_name
+
+# Binds the graph to input types (and to the values of shape-like inputs) and compiles it.
+Bind = Callable[[Mapping[str, TensorType], Mapping[str, np.ndarray]], "Executable"]
+
+
+class Executable:
+    """What a backend gives for one binding of the inputs: `run` takes and gives arrays in order; `plan` is its report."""
+
+    plan: Plan
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Signature of an input or output: shape entries are ints or names of symbolic dims; None while unknown."""
+
+    name: str
+    dtype: np.dtype | None
+    shape: tuple[int | str, ...] | None
+
+    def __str__(self) -> str:
+        if self.dtype is None or self.shape is None:
+            return f"{self.name}: ?"
+        return f"{self.name}: {dtype_name(self.dtype)}[{', '.join(map(str, self.shape))}]"
+
+
+def _spec(name: str, v: Value) -> Spec:
+    if v.type is None:
+        return Spec(name, None, None)
+    return Spec(name, v.type.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in v.type.shape))
+
+
+class Model:
+    """A compiled model. Made by `graphc.compile`.
+
+    >>> y = model(x)                              # one array, or a tuple when there are several outputs
+    >>> results = model.run({"x": x})             # by name
+    >>> model.run({"x": x}, out={"y": buffer})    # into your own array
+
+    Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
+    """
+
+    def __init__(self, graph: Graph, source_graph: Graph, bind: Bind, valued: Sequence[str], recipe: Mapping[str, Any]) -> None:
+        self.graph, self.source_graph = graph, source_graph
+        self._bind, self._recipe = bind, dict(recipe)
+        self._lock = threading.Lock()
+        self._names = tuple(v.name for v in graph.inputs)
+        self._input_types = tuple(v.type for v in graph.inputs)
+        self._valued = tuple(i for i, n in enumerate(self._names) if n in set(valued))
+        self._plans: dict[tuple, Executable] = {}
+        self._dtypes = tuple(t.dtype for t in self._input_types)
+        self.inputs = tuple(_spec(v.name, v) for v in graph.inputs)
+        self.outputs = tuple(_spec(n, v) for n, v in zip(graph.output_names, graph.outputs))
+        self._output_names = graph.output_names
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+    def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
+        """Inputs by position or name; gives the output array, or a tuple of them where there are several."""
+        if kwargs:
+            results = list(self.run({**dict(zip(self._names, args)), **kwargs}).values())
+        else:
+            if len(args) != len(self._names):
+                raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
+            results = self._run(args, None)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, feeds: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Results by name for inputs by name. `out`: arrays to write results into.
+
+        Raises InputError that names the input and says what the model wants.
+        """
+        try:
+            arrays = [feeds[n] for n in self._names]
+            if len(feeds) != len(arrays):
+                raise KeyError
+        except KeyError:
+            raise self._wrong_names(feeds) from None
+        buffers = None if out is None else self._buffers(out)
+        return dict(zip(self._output_names, self._run(arrays, buffers)))
+
+    def plan(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Plan:
+        """The plan for input shapes (by name; static shapes need none): steps, memory, why things fused.
+
+        Raises InputError where a symbolic dim is left open or shape-like inputs have no value.
+        """
+        arrays = []
+        for name, t in zip(self._names, self._input_types):
+            shape = (shapes or {}).get(name, t.shape)
+            if any(isinstance(d, Sym) for d in shape):
+                raise InputError(f"the shape of input '{name}' is open: {t}", hint=f"give shapes={{'{name}': (…)}}")
+            arrays.append(np.zeros(shape, t.dtype))
+        if self._valued:
+            names = ", ".join(f"'{self._names[i]}'" for i in self._valued)
+            raise InputError(f"shapes follow from the values of {names}", hint="run the model instead")
+        return self._executable([self._checked(i, a) for i, a in enumerate(arrays)]).plan
+
+    # --- running ---------------------------------------------------------------------------------------------------
+    def _run(self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+        ready = []
+        for i, a in enumerate(arrays):
+            if type(a) is not np.ndarray or a.dtype is not self._dtypes[i] or not a.flags.c_contiguous:
+                a = self._checked(i, a)
+            ready.append(a)
+        key = tuple([a.shape for a in ready])
+        if self._valued:
+            key += tuple(ready[i].tobytes() if ready[i].dtype != object else repr(ready[i]) for i in self._valued)
+        executable = self._plans.get(key)
+        if executable is None:
+            executable = self._executable(ready, key)
+        return executable.run(ready, out)
+
+    def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
+        if key is None:
+            key = tuple(a.shape for a in arrays)
+        with self._lock:
+            if key not in self._plans:
+                self._check_shapes(arrays)
+                types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
+                values = {self._names[i]: arrays[i].copy() for i in self._valued}
+                self._plans[key] = self._bind(types, values)
+            return self._plans[key]
+
+    def _checked(self, i: int, a: Any) -> np.ndarray:
+        """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
+        want = self._input_types[i]
+        array = np.asarray(a)
+        if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
+            hint = f"convert it: x.astype('{dtype_name(want.dtype)}')"
+            raise InputError(f"input '{self._names[i]}' is {dtype_name(array.dtype)}, the model wants {want}", hint=hint)
+        return np.ascontiguousarray(array) if array.ndim else array
+
+    def _check_shapes(self, arrays: Sequence[np.ndarray]) -> None:
+        bound: dict[Sym, tuple[int, str]] = {}
+        for name, want, a in zip(self._names, self._input_types, arrays):
+            fits = a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
+            if not fits:
+                raise InputError(f"input '{name}' has shape {a.shape}, the model wants {want}")
+            for d, n in zip(want.shape, a.shape):
+                if isinstance(d, Sym) and bound.setdefault(d, (n, name))[0] != n:
+                    other, where = bound[d]
+                    hint = f"dim '{d}' is {other} in input '{where}': dims of one name must be equal"
+                    raise InputError(f"input '{name}' has shape {a.shape}, the model wants {want}", hint=hint)
+
+    def _buffers(self, out: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
+        unknown = [n for n in out if n not in self._output_names]
+        if unknown:
+            raise InputError(f"unknown output '{unknown[0]}'", hint=self._signature())
+        for n, a in out.items():
+            if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
+                raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array")
+        return [out.get(n) for n in self._output_names]
+
+    def _wrong_names(self, feeds: Mapping[str, Any]) -> InputError:
+        missing = [n for n in self._names if n not in feeds]
+        extra = [n for n in feeds if n not in self._names]
+        parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(map(str, extra))}"] * bool(extra)
+        return InputError(f"wrong input names ({'; '.join(parts)})", hint=self._signature())
+
+    def _signature(self) -> str:
+        return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
+
+    def __repr__(self) -> str:
+        lines = [f"Model '{self.name}' for {self._recipe.get('target', 'cpu')}, {len(self.graph.nodes)} operators"]
+        lines += [f"  in   {s}" for s in self.inputs] + [f"  out  {s}" for s in self.outputs]
+        if self._plans:
+            lines.append(f"  {len(self._plans)} plan{'s' if len(self._plans) > 1 else ''}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple:
+        """Pickles the source graph and the options; machine code is found in the cache again."""
+        from graphc.compiler import compile
+
+        return _unpickle, (compile, self.source_graph, self._recipe)
+
+
+def _unpickle(compile: Callable, graph: Graph, recipe: Mapping[str, Any]) -> Model:
+    return compile(graph, **recipe)
+
+

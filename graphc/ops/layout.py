@@ -1,0 +1,28 @@
+"""Reorder: the one operator that the compiler itself inserts, between memory layouts of the same tensor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.types import Blocked, TensorType
+
+
+def _reorder_type(call: Call) -> list[TensorType]:
+    layout = Blocked(call.c, call.left, call.right) if call.c else None
+    return [replace(call.type(0), layout=layout)]
+
+
+REORDER = register(
+    Op(
+        "Reorder",
+        ("x",),
+        Kind.MOVEMENT,
+        _reorder_type,
+        reference=lambda x, c, left, right: x,
+        attrs={"c": Attr(int, 0), "left": Attr(int, 0), "right": Attr(int, 0)},
+        domain=Domain(("float32",), cases=(Case((Tensor((2, 5, 3, 4)),)),)),
+        tolerance=0.0,
+        flops=lambda call: 0,
+    )
+)
