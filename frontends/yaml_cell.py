@@ -1,0 +1,154 @@
+"""What a layer builds with: operators, weights and constants under the layer's name; and the registry of layers."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from keyword import iskeyword
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from frontends.yaml_syntax import Item
+from frontends.yaml_weights import MAX_ELEMENTS, Weights
+from graphc.errors import GraphcError, Source
+from graphc.graph import Builder, Value
+from graphc.types import Dim
+
+
+@dataclass(frozen=True)
+class Param:
+    """A weight in the graph: its value, and whether training would change it (running statistics are not trained)."""
+
+    value: Value
+    trainable: bool
+
+
+class Cell:
+    """One layer being built. `name` begins its nodes' names, `weights_name` its weights' (they differ in shared layers)."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        weights: Weights,
+        params: dict[str, Param],
+        name: str,
+        weights_name: str,
+        item: Item,
+        source: Source,
+    ) -> None:
+        self.builder, self.weights, self.params = builder, weights, params
+        self.name, self.weights_name, self.item, self.source = name, weights_name, item, source
+        self.count = 0
+        self.new_parameters = 0
+
+    def add(self, op: str, *inputs: Value | None, outputs: int = 1, **attrs: Any) -> Any:
+        """Append a node; returns its output Value, or a tuple when `outputs` is not 1. Raises GraphcError, located."""
+        self.count += 1
+        name = self.name if self.count == 1 else f"{self.name}/{op}_{self.count}"
+        return self.builder.add(op, *inputs, name=name, outputs=outputs, source=self.source, **attrs)
+
+    def weight(self, name: str, shape: tuple[int, ...], dtype: Any, init: str, trainable: bool = True) -> Value:
+        """The weight `name` of this layer, a constant. The same full name twice gives the same value."""
+        full = f"{self.weights_name}.{name}"
+        known = self.params.get(full)
+        if known:
+            if known.value.shape != shape:
+                raise self.fail(
+                    f"shared weight '{full}' has shape {list(known.value.shape)} where it was first used, {list(shape)} here"
+                )
+            return known.value
+        if math.prod(shape) > MAX_ELEMENTS or min(shape, default=1) < 1:
+            raise self.fail(f"weight '{full}' would have shape {list(shape)}", "check the sizes of the layer")
+        data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
+        value = self.builder.constant(data, name=full)
+        self.params[full] = Param(value, trainable)
+        if trainable:
+            self.new_parameters += data.size
+        return value
+
+    def const(self, data: Any, dtype: Any = np.int64) -> Value:
+        """A constant that is no weight: axes, shapes, scales."""
+        self.count += 1
+        return self.builder.constant(data, dtype, name=f"{self.name}/const_{self.count}")
+
+    def fail(self, message: str, hint: str | None = None) -> GraphcError:
+        return self.item.error(message, hint)
+
+    def fixed(self, x: Value, axis: int, what: str) -> int:
+        """A dim that must be known when the model is loaded, because weights or heads depend on it. Raises LoadError."""
+        dim: Dim = x.shape[axis]
+        if not isinstance(dim, int):
+            raise self.fail(
+                f"{what} must be a number, but the input is {x.type}", f"give axis {axis} of the input a fixed size"
+            )
+        return dim
+
+    def rank(self, x: Value, *ranks: int, hint: str | None = None) -> int:
+        """The rank of x, which must be one of `ranks`. Raises LoadError."""
+        rank = len(x.shape)
+        if rank not in ranks:
+            wanted = " or ".join(map(str, ranks))
+            raise self.fail(f"needs an input of rank {wanted}, not {x.type}", hint)
+        return rank
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the language. `args` maps names to (type hint, default); `main` is the one that a bare value sets."""
+
+    name: str
+    build: Callable
+    args: Mapping[str, tuple[Any, Any]]
+    main: str | None
+    operands: int | None  # how many values it takes; None is any number
+    doc: str
+
+    def __call__(
+        self, cell: Cell, operands: tuple[Value, ...], arguments: Mapping[str, Any]
+    ) -> Value | tuple[Value, ...]:
+        words = {f"{k}_" if iskeyword(k) else k: v for k, v in arguments.items()}
+        return self.build(cell, *operands, **words)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return tuple(k for k, (_, default) in self.args.items() if default is inspect.Parameter.empty)
+
+
+_LAYERS: dict[str, Layer] = {}
+
+
+def layer(build: Callable | None = None, *, name: str = "") -> Callable:
+    """Register a layer: a function (cell, *values, keyword-only arguments) -> Value or tuple of Values.
+
+    Its signature is the language: the hints are the arguments' types, the first keyword-only argument is what a bare
+    value sets (`dense: 10`).
+    """
+    if build is None:
+        return lambda fn: layer(fn, name=name)
+    name = name or build.__name__.rstrip("_")
+    if name in _LAYERS:
+        raise ValueError(f"layer {name} is defined twice")
+    hints = get_type_hints(build)
+    parameters = list(inspect.signature(build).parameters.values())[1:]
+    args = {p.name.rstrip("_"): (hints[p.name], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+    values = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    operands = None if any(p.kind is p.VAR_POSITIONAL for p in values) else len(values)
+    doc = inspect.cleandoc(build.__doc__ or "")
+    _LAYERS[name] = Layer(name, build, args, next(iter(args), None), operands, doc)
+    return build
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    import frontends.yaml_layers
+    import frontends.yaml_sequence  # noqa: F401  (both register their layers)
+
+
+def layers() -> dict[str, Layer]:
+    """Every layer of the language by name."""
+    _load()
+    return _LAYERS

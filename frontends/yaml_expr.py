@@ -1,0 +1,232 @@
+"""Arithmetic in YAML scalars: '4*$c', '(h + 1)//2', '$s == 1 and $n > 2'. A small parser; nothing is ever evaluated as code.
+
+or:      and ('or' and)*          sum:     product (('+' | '-') product)*
+and:     not ('and' not)*         product: unary (('*' | '/' | '//' | '%') unary)*
+not:     'not' not | compare      unary:   '-' unary | atom
+compare: sum (relation sum)?      atom:    number | $name | word | min(…) | max(…) | '(' or ')'
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+from zlib import crc32
+
+from graphc.types import Dim, Sym
+
+MAX_LENGTH = 400
+MAX_DEPTH = 40
+LIMIT = 1 << 62
+
+_TOKEN = re.compile(
+    r"\s*(?:(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+)|(\$?[A-Za-z_][A-Za-z_0-9]*)|(//|==|!=|<=|>=|[-+*/%()<>,]))"
+)
+_RELATIONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_ARITHMETIC = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+
+class ExprError(ValueError):
+    """What is wrong with an expression; `at` is the offset in its text."""
+
+    def __init__(self, message: str, at: int = 0) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def evaluate(text: str, variable: Callable[[str], Any], word: Callable[[str], Any] = str) -> Any:
+    """The value of an expression: int, float, bool, Sym, or what a lone `$name` or word stands for.
+
+    `variable(name)` gives the value of $name (raises ExprError if there is none), `word(name)` of a bare word: itself for
+    comparisons ('$act == relu'), or a dim. Raises ExprError.
+    """
+    return _Parser(text, variable, word).parse()
+
+
+class _Parser:
+    def __init__(self, text: str, variable: Callable[[str], Any], word: Callable[[str], Any]) -> None:
+        if len(text) > MAX_LENGTH:
+            raise ExprError(f"expression is longer than {MAX_LENGTH} characters")
+        self.text, self.variable, self.word = text, variable, word
+        self.tokens: list[tuple[str, int]] = []
+        at = 0
+        while text[at:].strip():
+            match = _TOKEN.match(text, at)
+            if not match:
+                at += len(text[at:]) - len(text[at:].lstrip())
+                raise ExprError(f"unexpected '{text[at]}' in '{text}'", at)
+            token = match.group(match.lastindex)
+            self.tokens.append((token, match.end() - len(token)))
+            at = match.end()
+        self.i = self.depth = 0
+
+    def parse(self) -> Any:
+        value = self._or()
+        if self.i < len(self.tokens):
+            raise self._unexpected()
+        return value
+
+    @property
+    def token(self) -> str:
+        return self.tokens[self.i][0] if self.i < len(self.tokens) else ""
+
+    def _unexpected(self) -> ExprError:
+        if not self.token:
+            return ExprError(f"'{self.text}' ends too early", len(self.text))
+        return ExprError(f"unexpected '{self.token}' in '{self.text}'", self.tokens[self.i][1])
+
+    def _take(self, *wanted: str) -> str | None:
+        if self.token in wanted and self.i < len(self.tokens):
+            self.i += 1
+            return self.tokens[self.i - 1][0]
+        return None
+
+    def _or(self) -> Any:
+        value = self._and()
+        while self._take("or"):
+            other = self._and()
+            value = _truth(value) or _truth(other)
+        return value
+
+    def _and(self) -> Any:
+        value = self._not()
+        while self._take("and"):
+            other = self._not()
+            value = _truth(value) and _truth(other)
+        return value
+
+    def _not(self) -> Any:
+        if self._take("not"):
+            return self._deeper(lambda: not _truth(self._not()))
+        return self._compare()
+
+    def _compare(self) -> Any:
+        a = self._sum()
+        if relation := self._take(*_RELATIONS):
+            b = self._sum()
+            if relation not in ("==", "!="):
+                _number(a, relation), _number(b, relation)
+            return _RELATIONS[relation](a, b)
+        return a
+
+    def _sum(self) -> Any:
+        value = self._product()
+        while sign := self._take("+", "-"):
+            value = _compute(sign, value, self._product())
+        return value
+
+    def _product(self) -> Any:
+        value = self._unary()
+        while sign := self._take("*", "/", "//", "%"):
+            value = _compute(sign, value, self._unary())
+        return value
+
+    def _unary(self) -> Any:
+        if self._take("-"):
+            return self._deeper(lambda: _compute("-", 0, self._unary()))
+        return self._atom()
+
+    def _deeper(self, rule: Callable[[], Any]) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ExprError("expression is nested too deeply")
+        value = rule()
+        self.depth -= 1
+        return value
+
+    def _atom(self) -> Any:
+        token = self.token
+        if self._take("("):
+            value = self._deeper(self._or)
+            if not self._take(")"):
+                raise self._unexpected()
+            return value
+        if not token or not (token[0].isalnum() or token[0] in "$_."):
+            raise self._unexpected()
+        self.i += 1
+        if token[0] == "$":
+            return self.variable(token[1:])
+        if token[0].isdigit() or token[0] == ".":
+            return int(token) if token.isdigit() else float(token)
+        if token in ("true", "false"):
+            return token == "true"
+        if token in ("min", "max") and self._take("("):
+            values = [self._deeper(self._sum)]
+            while self._take(","):
+                values.append(self._deeper(self._sum))
+            if not self._take(")"):
+                raise self._unexpected()
+            for v in values:
+                _number(v, token)
+            return min(values) if token == "min" else max(values)
+        if token in ("and", "or", "not"):
+            self.i -= 1
+            raise self._unexpected()
+        return self.word(token)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ExprError(f"'and', 'or' and 'not' take conditions, not {value}")
+    return value
+
+
+def _number(value: Any, sign: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ExprError(
+            f"'{sign}' takes numbers, not {value!r}"
+            if isinstance(value, str)
+            else f"'{sign}' takes numbers, not {value}"
+        )
+
+
+def _compute(sign: str, a: Any, b: Any) -> Any:
+    if isinstance(a, Sym) or isinstance(b, Sym):
+        if sign in "/%" or not all(isinstance(v, (int, Sym)) and not isinstance(v, bool) for v in (a, b)):
+            raise ExprError(f"a symbolic dim knows + - * //, not {a} {sign} {b}")
+    else:
+        _number(a, sign), _number(b, sign)
+    if sign in ("/", "//", "%") and b == 0:
+        raise ExprError("division by zero")
+    try:
+        value = _ARITHMETIC[sign](a, b)
+    except OverflowError:
+        raise ExprError("the number is too large") from None
+    if isinstance(value, int) and abs(value) > LIMIT:
+        raise ExprError("the number is too large")
+    return value
+
+
+def same_dim(a: Dim, b: Dim) -> bool:
+    """Are two dims the same number, whatever their symbols are? Decided on sample values of the symbols.
+
+    '(h - 1)//2 + 1' and '(h + 2 - 3)//2 + 1' are.
+    """
+    if a == b:
+        return True
+    try:
+        return all(_sample(a, seed) == _sample(b, seed) for seed in range(6))
+    except ExprError:  # an opaque symbol
+        return False
+
+
+def _sample(dim: Dim, seed: int) -> int:
+    if isinstance(dim, int):
+        return dim
+    # large numbers, different for different names, of both parities over the seeds
+    return evaluate(dim.text, lambda name: 0, lambda name: 96 + 131 * seed + 7 * (crc32(name.encode()) % 9973))

@@ -1,0 +1,74 @@
+"""How the paths of a branch meet: joins with checked shapes, and skips that project themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from frontends import yaml_layers
+from frontends.yaml_args import convert
+from frontends.yaml_cell import Cell
+from frontends.yaml_expr import same_dim
+from frontends.yaml_syntax import Item, check_keys
+from graphc.graph import Value
+
+MAX_STRIDE = 16
+_OPS = {"add": "Add", "mean": "Add", "mul": "Mul", "max": "Max"}
+
+
+def join(cell: Cell, how: str, paths: Mapping[str, Value], axis: int) -> Value:
+    """The paths' values joined. Raises LoadError that shows all shapes when they do not fit."""
+    values = list(paths.values())
+    if not values:
+        raise cell.fail("a branch has no paths")
+    rank = len(values[0].shape)
+    if how == "concat" and not -rank <= axis < rank:
+        raise cell.fail(f"axis {axis} is out of range for {values[0].type}")
+    for value in values:
+        pairs = list(zip(value.shape, values[0].shape))
+        free = axis % rank if how == "concat" else None
+        fits = [i == free or same_dim(a, b) or (free is None and 1 in (a, b)) for i, (a, b) in enumerate(pairs)]
+        if len(value.shape) != rank or not all(fits):
+            shapes = "\n  ".join(f"{name}: {v.type}" for name, v in paths.items())
+            hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            raise cell.fail(f"the paths can't be joined by {how}:\n  {shapes}", hint)
+    if len(values) == 1:
+        return values[0]
+    if how == "concat":
+        return cell.add("Concat", *values, axis=axis)
+    total = values[0]
+    for value in values[1:]:
+        total = cell.add(_OPS[how], total, value)
+    return cell.add("Mul", total, cell.const(1 / len(values), total.dtype)) if how == "mean" else total
+
+
+def project(item: Item, x: Value, target: Value, part: Callable[[str, Callable[[Cell], Value]], Value]) -> Value | None:
+    """`{project: auto | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution with
+    the stride that gives it (and batch norm), or no skip at all for never.
+
+    `part(name, build)` makes a layer. Raises LoadError where no stride fits.
+    """
+    spec = check_keys(item, ("project", "bn"), "a projected skip")
+    mode = spec["project"].value
+    if mode not in ("auto", "never"):
+        raise spec["project"].error(f"project must be auto or never, not {mode!r}")
+    if _same(x, target):
+        return x
+    if mode == "never":
+        return None
+    with_bn = convert(spec["bn"], bool, "bn") if "bn" in spec else True
+    if len(x.shape) != len(target.shape) or len(x.shape) < 3 or not isinstance(target.shape[1], int):
+        raise item.error(f"no 1x1 convolution makes {target.type} of {x.type}")
+    strides = tuple(_stride(a, b, item, x, target) for a, b in zip(x.shape[2:], target.shape[2:]))
+    y = part("conv", lambda c: yaml_layers.conv(c, x, out=target.shape[1], k=1, s=strides, bias=not with_bn))
+    return part("bn", lambda c: yaml_layers.bn(c, y)) if with_bn else y
+
+
+def _same(a: Value, b: Value) -> bool:
+    return len(a.shape) == len(b.shape) and all(same_dim(p, q) for p, q in zip(a.shape, b.shape))
+
+
+def _stride(size, wanted, item: Item, x: Value, target: Value) -> int:
+    for s in range(1, MAX_STRIDE + 1):
+        if same_dim((size - 1) // s + 1, wanted):
+            return s
+    raise item.error(f"no stride makes {target.type} of {x.type}")

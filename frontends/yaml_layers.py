@@ -1,0 +1,501 @@
+"""The layers for images and for everything: convolutions, pools, normalisation, activations, arithmetic, shapes.
+
+Each is a function whose signature is its syntax in YAML; it emits ONNX operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from frontends.yaml_cell import Cell, layer
+from graphc.graph import Value
+
+Ints = int | tuple[int, ...]
+Padding = Literal["same", "valid", "same_upper"] | int | tuple[int, ...]
+
+
+# --- convolutions -----------------------------------------------------------------------------------------------------
+@layer
+def conv(
+    c: Cell,
+    x: Value,
+    *,
+    out: int,
+    k: Ints = 3,
+    s: Ints = 1,
+    pad: Padding = "valid",
+    groups: int = 1,
+    dilation: Ints = 1,
+    bias: bool = True,
+) -> Value:
+    """Convolution over [batch, channels, …space]. pad: same = (k-1)*dilation in total, half on each side, whatever s is;
+    same_upper = TensorFlow's SAME; a number or a list for all sides, each axis, or begins then ends."""
+    space = c.rank(x, 3, 4, 5) - 2
+    channels = c.fixed(x, 1, "the number of channels")
+    if groups < 1 or channels % groups or out % groups:
+        raise c.fail(f"groups {groups} does not divide {channels} input and {out} output channels")
+    kernel, dilations = _window(c, "k", k, space), _window(c, "dilation", dilation, space)
+    w = c.weight("weight", (out, channels // groups, *kernel), x.dtype, "he")
+    b = [c.weight("bias", (out,), x.dtype, "small")] if bias else []
+    attrs = _pads(c, pad, kernel, dilations)
+    return c.add(
+        "Conv",
+        x,
+        w,
+        *b,
+        kernel_shape=kernel,
+        strides=_window(c, "s", s, space),
+        dilations=dilations,
+        group=groups,
+        **attrs,
+    )
+
+
+@layer
+def depthwise(
+    c: Cell,
+    x: Value,
+    *,
+    k: Ints = 3,
+    s: Ints = 1,
+    pad: Padding = "same",
+    dilation: Ints = 1,
+    bias: bool = True,
+    multiplier: int = 1,
+) -> Value:
+    """Depthwise convolution: every channel by itself, `multiplier` outputs each."""
+    c.rank(x, 3, 4, 5)
+    channels = c.fixed(x, 1, "the number of channels")
+    return conv(c, x, out=channels * multiplier, k=k, s=s, pad=pad, groups=channels, dilation=dilation, bias=bias)
+
+
+@layer
+def conv_transpose(
+    c: Cell,
+    x: Value,
+    *,
+    out: int,
+    k: Ints = 2,
+    s: Ints = 2,
+    pad: Padding = "valid",
+    output_pad: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+    bias: bool = True,
+) -> Value:
+    """Transposed convolution; pad same makes the output s times the input."""
+    space = c.rank(x, 3, 4, 5) - 2
+    channels = c.fixed(x, 1, "the number of channels")
+    if groups < 1 or channels % groups or out % groups:
+        raise c.fail(f"groups {groups} does not divide {channels} input and {out} output channels")
+    kernel, strides = _window(c, "k", k, space), _window(c, "s", s, space)
+    dilations, extra = _window(c, "dilation", dilation, space), _window(c, "output_pad", output_pad, space, least=0)
+    if pad in ("same", "same_upper"):
+        total = [(n - 1) * d + 1 + e - t for n, d, e, t in zip(kernel, dilations, extra, strides)]
+        if min(total) < 0:
+            raise c.fail(
+                f"pad same needs a kernel of at least the stride {list(strides)}, not {list(kernel)}",
+                "raise k or set output_pad",
+            )
+        attrs = {"pads": [t // 2 for t in total] + [t - t // 2 for t in total]}
+    else:
+        attrs = _pads(c, pad, kernel, dilations)
+    w = c.weight("weight", (channels, out // groups, *kernel), x.dtype, "he_transposed")
+    b = [c.weight("bias", (out,), x.dtype, "small")] if bias else []
+    return c.add(
+        "ConvTranspose",
+        x,
+        w,
+        *b,
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        output_padding=extra,
+        group=groups,
+        **attrs,
+    )
+
+
+def _window(c: Cell, name: str, value: Ints, space: int, least: int = 1) -> tuple[int, ...]:
+    values = (value,) * space if isinstance(value, int) else tuple(value)
+    if len(values) != space:
+        raise c.fail(
+            f"{name} has {len(values)} numbers, but the input has {space} spatial axes", f"give one number, or {space}"
+        )
+    if min(values) < least:
+        raise c.fail(f"{name} must be at least {least}, not {value}")
+    return values
+
+
+def _pads(c: Cell, pad: Padding, kernel: Sequence[int], dilations: Sequence[int]) -> dict:
+    """The ONNX attributes of a padding."""
+    space = len(kernel)
+    if pad == "same_upper":
+        return {"auto_pad": "SAME_UPPER"}
+    if pad == "same":
+        total = [(k - 1) * d for k, d in zip(kernel, dilations)]
+        return {"pads": [t // 2 for t in total] + [t - t // 2 for t in total]}
+    values = [0] if pad == "valid" else [pad] if isinstance(pad, int) else list(pad)
+    if len(values) not in (1, space, 2 * space):
+        raise c.fail(
+            f"pad has {len(values)} numbers, but the input has {space} spatial axes",
+            f"give 1, {space} or {2 * space} numbers",
+        )
+    return {"pads": values * (2 * space // len(values))}
+
+
+# --- pools ------------------------------------------------------------------------------------------------------------
+@layer
+def maxpool(
+    c: Cell,
+    x: Value,
+    *,
+    k: Ints = 2,
+    s: Ints | None = None,
+    pad: Padding = "valid",
+    dilation: Ints = 1,
+    ceil: bool = False,
+) -> Value:
+    """Maximum over windows; s is k where it is not given. ceil: round the output's size up."""
+    space = c.rank(x, 3, 4, 5) - 2
+    kernel, dilations = _window(c, "k", k, space), _window(c, "dilation", dilation, space)
+    strides = kernel if s is None else _window(c, "s", s, space)
+    attrs = _pads(c, pad, kernel, dilations)
+    return c.add("MaxPool", x, kernel_shape=kernel, strides=strides, dilations=dilations, ceil_mode=int(ceil), **attrs)
+
+
+@layer
+def avgpool(
+    c: Cell,
+    x: Value,
+    *,
+    k: Ints = 2,
+    s: Ints | None = None,
+    pad: Padding = "valid",
+    ceil: bool = False,
+    count_pad: bool = False,
+) -> Value:
+    """Mean over windows; s is k where it is not given. count_pad: padding counts as zeros in the mean."""
+    space = c.rank(x, 3, 4, 5) - 2
+    kernel = _window(c, "k", k, space)
+    strides = kernel if s is None else _window(c, "s", s, space)
+    attrs = _pads(c, pad, kernel, (1,) * space)
+    return c.add(
+        "AveragePool",
+        x,
+        kernel_shape=kernel,
+        strides=strides,
+        ceil_mode=int(ceil),
+        count_include_pad=int(count_pad),
+        **attrs,
+    )
+
+
+@layer
+def global_avgpool(c: Cell, x: Value, *, keepdims: bool = False) -> Value:
+    """Mean of each channel: [batch, channels], or [batch, channels, 1, …] with keepdims."""
+    return _global_pool(c, x, "GlobalAveragePool", keepdims)
+
+
+@layer
+def global_maxpool(c: Cell, x: Value, *, keepdims: bool = False) -> Value:
+    """Maximum of each channel: [batch, channels], or [batch, channels, 1, …] with keepdims."""
+    return _global_pool(c, x, "GlobalMaxPool", keepdims)
+
+
+def _global_pool(c: Cell, x: Value, op: str, keepdims: bool) -> Value:
+    c.rank(x, 3, 4, 5)
+    y = c.add(op, x)
+    return y if keepdims else c.add("Flatten", y, axis=1)
+
+
+# --- dense and normalisation ------------------------------------------------------------------------------------------
+@layer
+def dense(c: Cell, x: Value, *, out: int, bias: bool = True) -> Value:
+    """Fully connected layer over the last axis of [batch, features] or [batch, steps, features]."""
+    rank = c.rank(x, 2, 3, hint="put `flatten` or `global_avgpool` before it")
+    features = c.fixed(x, -1, "the number of features")
+    w = c.weight("weight", (out, features), x.dtype, "he")
+    b = [c.weight("bias", (out,), x.dtype, "small")] if bias else []
+    if rank == 2:
+        return c.add("Gemm", x, w, *b, transB=1)
+    y = c.add("MatMul", x, c.add("Transpose", w, perm=(1, 0)))
+    return c.add("Add", y, b[0]) if b else y
+
+
+@layer
+def bn(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
+    """Batch normalisation with its running statistics (axis 1)."""
+    c.rank(x, 2, 3, 4, 5)
+    channels = c.fixed(x, 1, "the number of channels")
+    parts = (("weight", "around_one"), ("bias", "small"), ("running_mean", "small"), ("running_var", "around_one"))
+    w = [c.weight(n, (channels,), x.dtype, init, trainable=not n.startswith("running")) for n, init in parts]
+    return c.add("BatchNormalization", x, *w, epsilon=eps)
+
+
+@layer
+def layernorm(c: Cell, x: Value, *, eps: float = 1e-5, bias: bool = True) -> Value:
+    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450)."""
+    n = c.fixed(x, -1, "the number of features")
+    w = c.weight("weight", (n,), x.dtype, "around_one")
+    b = [c.weight("bias", (n,), x.dtype, "small")] if bias else []
+    return c.add("LayerNormalization", x, w, *b, axis=-1, epsilon=eps)
+
+
+@layer
+def rmsnorm(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
+    """Root-mean-square normalisation over the last axis (Zhang, Sennrich 2019, arXiv:1910.07467)."""
+    w = c.weight("weight", (c.fixed(x, -1, "the number of features"),), x.dtype, "around_one")
+    return c.add("RMSNormalization", x, w, axis=-1, epsilon=eps)
+
+
+@layer
+def groupnorm(c: Cell, x: Value, *, groups: int, eps: float = 1e-5) -> Value:
+    """Group normalisation (Wu, He 2018, arXiv:1803.08494)."""
+    channels = c.fixed(x, 1, "the number of channels")
+    w, b = c.weight("weight", (channels,), x.dtype, "around_one"), c.weight("bias", (channels,), x.dtype, "small")
+    return c.add("GroupNormalization", x, w, b, num_groups=groups, epsilon=eps)
+
+
+@layer
+def instancenorm(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
+    """Instance normalisation (Ulyanov et al. 2016, arXiv:1607.08022)."""
+    channels = c.fixed(x, 1, "the number of channels")
+    w, b = c.weight("weight", (channels,), x.dtype, "around_one"), c.weight("bias", (channels,), x.dtype, "small")
+    return c.add("InstanceNormalization", x, w, b, epsilon=eps)
+
+
+@layer
+def lrn(c: Cell, x: Value, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Value:
+    """Local response normalisation across channels; alpha is divided by size, as in ONNX and PyTorch."""
+    return c.add("LRN", x, size=size, alpha=alpha, beta=beta, bias=k)
+
+
+@layer
+def dropout(c: Cell, x: Value, *, p: float = 0.5) -> Value:
+    """Nothing at inference; here so that a description can be complete."""
+    return x
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+def _simple(name: str, op: str, doc: str, **attrs: float) -> None:
+    def build(c: Cell, x: Value) -> Value:
+        return c.add(op, x, **attrs)
+
+    build.__doc__ = doc
+    layer(build, name=name)
+
+
+for _name, _op in {
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "softsign": "Softsign", "mish": "Mish",
+    "hswish": "HardSwish", "selu": "Selu", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs",
+}.items():  # fmt: skip
+    _simple(_name, _op, f"The ONNX operator {_op}.")
+_simple(
+    "hsigmoid", "HardSigmoid", "clip(x/6 + 1/2, 0, 1), as in MobileNet v3 (arXiv:1905.02244).", alpha=1 / 6, beta=0.5
+)
+
+
+@layer
+def identity(c: Cell, x: Value) -> Value:
+    """Nothing."""
+    return x
+
+
+@layer
+def relu6(c: Cell, x: Value) -> Value:
+    """clip(x, 0, 6)."""
+    return clip(c, x, low=0.0, high=6.0)
+
+
+@layer
+def clip(c: Cell, x: Value, *, low: float | None = None, high: float | None = None) -> Value:
+    """x between low and high."""
+    bounds = [None if v is None else c.const(v, x.dtype) for v in (low, high)]
+    return c.add("Clip", x, *bounds)
+
+
+@layer
+def swish(c: Cell, x: Value) -> Value:
+    """x·sigmoid(x), also known as silu."""
+    return c.add("Mul", x, c.add("Sigmoid", x))
+
+
+layer(swish, name="silu")
+
+
+@layer
+def gelu(c: Cell, x: Value, *, approximate: Literal["none", "tanh"] = "none") -> Value:
+    """x·Φ(x) (Hendrycks, Gimpel 2016, arXiv:1606.08415)."""
+    return c.add("Gelu", x, approximate=approximate)
+
+
+@layer
+def leaky_relu(c: Cell, x: Value, *, alpha: float = 0.01) -> Value:
+    """x where positive, else alpha·x."""
+    return c.add("LeakyRelu", x, alpha=alpha)
+
+
+@layer
+def elu(c: Cell, x: Value, *, alpha: float = 1.0) -> Value:
+    """x where positive, else alpha·(exp(x) - 1)."""
+    return c.add("Elu", x, alpha=alpha)
+
+
+@layer
+def prelu(c: Cell, x: Value) -> Value:
+    """Leaky relu with a learned slope for each channel."""
+    channels = c.fixed(x, 1, "the number of channels")
+    slope = c.weight("weight", (channels, *(1,) * (len(x.shape) - 2)), x.dtype, "small")
+    return c.add("PRelu", x, slope)
+
+
+@layer
+def softmax(c: Cell, x: Value, *, axis: int = -1) -> Value:
+    """exp(x)/Σ exp(x) along an axis."""
+    return c.add("Softmax", x, axis=axis)
+
+
+@layer
+def log_softmax(c: Cell, x: Value, *, axis: int = -1) -> Value:
+    """log of softmax along an axis."""
+    return c.add("LogSoftmax", x, axis=axis)
+
+
+# --- arithmetic of several values -------------------------------------------------------------------------------------
+def _fold(name: str, op: str, symbol: str) -> None:
+    def build(c: Cell, *xs: Value) -> Value:
+        if len(xs) < 2:
+            raise c.fail("needs at least two operands", "name them: from: [a, b]")
+        y = xs[0]
+        for x in xs[1:]:
+            y = c.add(op, y, x)
+        return y
+
+    build.__doc__ = f"a {symbol} b {symbol} … of what `from` names, with broadcasting."
+    layer(build, name=name)
+
+
+for _name, _op, _symbol in (("add", "Add", "+"), ("sub", "Sub", "-"), ("mul", "Mul", "·"), ("div", "Div", "/")):
+    _fold(_name, _op, _symbol)
+
+
+@layer
+def scale(c: Cell, x: Value, *, by: float) -> Value:
+    """x times a number."""
+    return c.add("Mul", x, c.const(by, x.dtype))
+
+
+@layer
+def matmul(c: Cell, a: Value, b: Value) -> Value:
+    """Matrix product of the two values that `from` names."""
+    return c.add("MatMul", a, b)
+
+
+@layer
+def concat(c: Cell, *xs: Value, axis: int = 1) -> Value:
+    """Join what `from` names along an axis."""
+    return xs[0] if len(xs) == 1 else c.add("Concat", *xs, axis=axis)
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+@layer
+def flatten(c: Cell, x: Value, *, axis: int = 1) -> Value:
+    """[batch, everything else]."""
+    return c.add("Flatten", x, axis=axis)
+
+
+@layer
+def reshape(c: Cell, x: Value, *, shape: tuple[int, ...]) -> Value:
+    """Another shape: 0 keeps the dim of the input, -1 takes what is left."""
+    return c.add("Reshape", x, c.const(shape))
+
+
+@layer
+def transpose(c: Cell, x: Value, *, perm: tuple[int, ...]) -> Value:
+    """Axes in another order."""
+    return c.add("Transpose", x, perm=perm)
+
+
+@layer
+def squeeze(c: Cell, x: Value, *, axes: Ints) -> Value:
+    """Remove axes of size 1."""
+    return c.add("Squeeze", x, c.const(_list(axes)))
+
+
+@layer
+def unsqueeze(c: Cell, x: Value, *, axes: Ints) -> Value:
+    """Insert axes of size 1."""
+    return c.add("Unsqueeze", x, c.const(_list(axes)))
+
+
+@layer(name="slice")
+def slice_(c: Cell, x: Value, *, axis: int, start: int = 0, end: int | None = None, step: int = 1) -> Value:
+    """x[start:end:step] along an axis."""
+    stop = np.iinfo(np.int64).max if end is None else end
+    return c.add("Slice", x, *(c.const([v]) for v in (start, stop, axis, step)))
+
+
+@layer
+def split(c: Cell, x: Value, *, parts: int, axis: int = 1) -> tuple[Value, ...]:
+    """Equal parts along an axis; `as: [a, b]` names them."""
+    if not 1 <= parts <= 4096:
+        raise c.fail(f"parts must be from 1 to 4096, not {parts}")
+    out = c.add("Split", x, outputs=parts, axis=axis, num_outputs=parts)
+    return out if isinstance(out, tuple) else (out,)
+
+
+@layer
+def pad(
+    c: Cell,
+    x: Value,
+    *,
+    by: Ints,
+    mode: Literal["constant", "reflect", "edge", "wrap"] = "constant",
+    value: float = 0.0,
+) -> Value:
+    """Pad the axes from 2 on: a number for all sides, one for each axis, or begins then ends."""
+    space = len(x.shape) - 2
+    amounts = [by] if isinstance(by, int) else list(by)
+    if space < 1 or len(amounts) not in (1, space, 2 * space):
+        raise c.fail(
+            f"by has {len(amounts)} numbers, but the input is {x.type}", f"give 1, {space} or {2 * space} numbers"
+        )
+    amounts *= 2 * space // len(amounts)
+    pads = [0, 0, *amounts[:space], 0, 0, *amounts[space:]]
+    return c.add("Pad", x, c.const(pads), *([c.const(value, x.dtype)] if value else []), mode=mode)
+
+
+@layer
+def upsample(c: Cell, x: Value, *, scale: int = 2, mode: Literal["nearest", "linear", "cubic"] = "nearest") -> Value:
+    """Enlarge the axes from 2 on by a whole number. nearest repeats; linear and cubic align half pixels."""
+    scales = c.const([1, 1] + [scale] * (len(x.shape) - 2), np.float32)
+    attrs = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {}
+    return c.add("Resize", x, None, scales, mode=mode, **attrs)
+
+
+def _reduce(name: str, op: str, doc: str) -> None:
+    def build(c: Cell, x: Value, *, axis: Ints, keepdims: bool = False) -> Value:
+        return c.add(op, x, c.const(_list(axis)), keepdims=int(keepdims))
+
+    build.__doc__ = doc
+    layer(build, name=name)
+
+
+for _name, _op in (("mean", "ReduceMean"), ("sum", "ReduceSum"), ("max", "ReduceMax"), ("min", "ReduceMin")):
+    _reduce(_name, _op, f"The {_name} along axes.")
+
+
+@layer
+def param(
+    c: Cell, *, shape: tuple[int, ...], init: Literal["he", "lecun", "small", "around_one", "embedding"] = "small"
+) -> Value:
+    """A learned tensor by itself (a position embedding, a scale); its weight is named `value`."""
+    return c.weight("value", shape, np.float32, init)
+
+
+def _list(value: Ints) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)

@@ -1,0 +1,105 @@
+"""What is wrong with a description whatever the shapes: every misspelt name and argument at once, before anything is built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from contextlib import suppress
+
+from frontends.yaml_args import SPECIAL, unknown_variable
+from frontends.yaml_cell import Layer
+from frontends.yaml_step import STRUCTURES, Block, Catalog, Step, read_step
+from frontends.yaml_syntax import Item, check_keys
+from graphc.errors import GraphcError
+
+_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)")
+
+
+def lint(catalog: Catalog, net: Item, params: Collection[str]) -> list[GraphcError]:
+    """Problems in the net and in every block, each once, in the order of the file."""
+    found: list[GraphcError] = []
+    linter = _Linter(catalog, found)
+    for block in catalog.blocks.values():
+        known = [*params, *block.args, *SPECIAL]
+        for default in block.args.values():
+            if default is not None:
+                linter.variables(default, known)
+        linter.steps(block.body)
+        linter.variables(block.body, known)
+    linter.steps(net)
+    linter.variables(net, [*params, *SPECIAL])
+    unique = {(e.source.place if e.source else "", e.message): e for e in found}
+    return sorted(unique.values(), key=lambda e: [int(n) for n in re.findall(r"\d+", e.source.place or "")])
+
+
+class _Linter:
+    def __init__(self, catalog: Catalog, found: list[GraphcError]) -> None:
+        self.catalog, self.found = catalog, found
+
+    def attempt(self, check: Callable, *args) -> None:
+        try:
+            check(*args)
+        except GraphcError as e:
+            self.found.append(e)
+
+    def variables(self, item: Item, known: Collection[str]) -> None:
+        """Every $name below the item is known."""
+        if isinstance(item.value, dict):
+            for key, value in item.value.items():
+                if key.startswith("$"):
+                    self.variables(item.at_key(key), known)
+                self.variables(value, known)
+        elif isinstance(item.value, list):
+            for value in item.value:
+                self.variables(value, known)
+        elif isinstance(item.value, str):
+            for name in _VARIABLE.findall(item.value):
+                if name not in known:
+                    self.found.append(item.error(unknown_variable(name, known)))
+
+    def steps(self, item: Item) -> None:
+        for entry in item.value if isinstance(item.value, list) else [item]:
+            self.attempt(self.step, entry)
+
+    def step(self, item: Item) -> None:
+        step = read_step(item)
+        if isinstance(step.callee, Item):
+            return self.steps(step.callee)
+        if step.callee.startswith("$"):
+            return None
+        if step.callee == "if":
+            self.steps(step.then)
+            return self.steps(step.otherwise) if step.otherwise is not None else None
+        if step.callee in STRUCTURES:
+            return self._structure(step)
+        callee = self.catalog.callee(step.callee, step.place)
+        if isinstance(callee, (Block, Layer)):
+            self.catalog.arguments(callee, step.args)
+        elif step.args.value is not None:
+            check_keys(step.args, (*callee.attrs, "inputs"), f"operator '{callee.name}'")
+        return None
+
+    def _structure(self, step: Step) -> None:
+        spec = step.args.mapping(f"'{step.callee}'")
+        if step.callee == "branch":
+            check_keys(step.args, STRUCTURES["branch"], "branch")
+            for path in spec["paths"].mapping("paths").values() if "paths" in spec else ():
+                if not (isinstance(path.value, dict) and "project" in path.value):
+                    self.steps(path)
+            return
+        of = spec.get("of")
+        if of is None or step.callee == "loop" or not isinstance(of.value, str):
+            if of is not None:
+                self.steps(of)
+            return
+        if of.value.startswith("$") or of.value in STRUCTURES:
+            return
+        callee = self.catalog.callee(of.value, of)
+        if isinstance(callee, (Block, Layer)):
+            beside = {k: v for k, v in spec.items() if k not in STRUCTURES["repeat"]}
+            extra: set[str] = set()
+            for key in ("first", "last"):
+                if key in spec:
+                    with suppress(KeyError):
+                        extra |= set(check_keys(spec[key], callee.args, f"'{callee.name}'"))
+            self.catalog.arguments(callee, step.args.of(beside, step.args.keys), tuple(extra))

@@ -1,0 +1,167 @@
+"""YAML model descriptions -> Graph. The language is described in docs/yaml.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frontends.yaml_args import to_dim
+from frontends.yaml_lint import lint
+from frontends.yaml_names import Names
+from frontends.yaml_net import Expander, Values
+from frontends.yaml_step import Catalog, read_block
+from frontends.yaml_syntax import Item, check_keys, did_you_mean, parse, read_file
+from frontends.yaml_weights import open_weights
+from graphc.errors import CheckError, GraphcError, Source
+from graphc.graph import Builder, Graph, Value
+
+VERSION = 1
+SECTIONS = ("graphc", "name", "doc", "params", "inputs", "defaults", "blocks", "net", "outputs", "weights")
+DTYPES = (
+    "float32",
+    "float64",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+)
+
+
+def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Graph:
+    """Load a model from a YAML file; `params` override those of its `params:` section.
+
+    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters) and 'parameters' (how many
+    trainable ones). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each with its
+    line and column.
+    """
+    return _load(read_file(path), Path(path).parent, Path(path).stem, params)
+
+
+def loads_yaml(text: str, params: Mapping[str, Any] | None = None, file: str = "<text>") -> Graph:
+    """Load a model from text. Its weights can't come from a file. Raises as `load_yaml`."""
+    return _load(parse(text, file), None, "model", params)
+
+
+def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[GraphcError]:
+    """All problems of the file; none when it loads."""
+    try:
+        load_yaml(path, params)
+    except CheckError as e:
+        return e.problems
+    except GraphcError as e:
+        return [e]
+    return []
+
+
+def _load(root: Item, folder: Path | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
+    spec = _sections(root)
+    params = _params(spec.get("params"), overrides or {}, root)
+    blocks = spec["blocks"].mapping("blocks") if "blocks" in spec else {}
+    catalog = Catalog({k: read_block(k, v) for k, v in blocks.items()}, spec.get("defaults"))
+    _raise_all(lint(catalog, spec["net"], params))
+    if "name" in spec:
+        name = spec["name"].word("name")
+    builder = Builder(name, Source(root.file))
+    inputs = _inputs(spec["inputs"], builder, params)
+    weights = open_weights(spec.get("weights"), folder)
+    expander = Expander(builder, weights, catalog, params)
+    last, names = expander.net(spec["net"], inputs)
+    outputs = _outputs(spec.get("outputs"), spec["net"], last, names)
+    _raise_all(weights.problems())
+    count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
+    return builder.build(
+        outputs, {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
+    )
+
+
+def _raise_all(problems: list[GraphcError]) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise CheckError(problems)
+
+
+def _sections(root: Item) -> dict[str, Item]:
+    spec = root.mapping("a model")
+    if "graphc" not in spec:
+        raise root.error("is not a graphc model: 'graphc: 1' is missing", "begin the file with 'graphc: 1'")
+    version = spec["graphc"]
+    if version.value != VERSION or isinstance(version.value, bool):
+        raise version.error(
+            f"version {version.plain()!r} of the language is not known", f"this program reads version {VERSION}"
+        )
+    check_keys(root, SECTIONS, "a model")
+    for key in ("inputs", "net"):
+        if key not in spec:
+            raise root.error(f"a model needs '{key}'")
+    return spec
+
+
+def _params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict[str, Item]:
+    params = dict(item.mapping("params")) if item is not None else {}
+    for name, value in overrides.items():
+        if name not in params:
+            raise root.error(f"the model has no param '{name}'", did_you_mean(name, params, "its params"))
+        if isinstance(value, np.generic):
+            value = value.item()
+        if not isinstance(value, (bool, int, float, str)):
+            raise root.error(f"param '{name}' must be a number, text or a boolean, not {value!r}")
+        old = params[name].value
+        if isinstance(old, (int, float)) != isinstance(value, (int, float)) or isinstance(old, bool) != isinstance(
+            value, bool
+        ):
+            raise root.error(f"param '{name}' must be {params[name].kind}, not {value!r}")
+        params[name] = params[name].of(value)
+    return params
+
+
+def _inputs(item: Item, builder: Builder, params: Mapping[str, Item]) -> dict[str, Value]:
+    from frontends.yaml_args import Env
+
+    entries = item.mapping("inputs")
+    if not entries:
+        raise item.error("a model needs at least one input")
+    values = {}
+    for name, raw in entries.items():
+        given = Env(params).resolve(raw)
+        spec = (
+            check_keys(given, ("shape", "dtype", "doc"), f"input '{name}'")
+            if isinstance(given.value, dict)
+            else {"shape": given}
+        )
+        if "shape" not in spec:
+            raise given.error(f"input '{name}' has no shape", "for example: {shape: [batch, 3, 224, 224]}")
+        dims = [to_dim(d, f"a dim of '{name}'") for d in spec["shape"].listing(f"the shape of '{name}'")]
+        dtype = spec["dtype"].word("dtype") if "dtype" in spec else "float32"
+        if dtype not in DTYPES:
+            raise spec["dtype"].error(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
+        values[name] = builder.input(name, dtype, dims)
+    return values
+
+
+def _outputs(item: Item | None, net: Item, last: Values, names: Names) -> dict[str, Value]:
+    """`{logits: last, boxes: b}`, `[a, b]`, or nothing: what the last step gives, as 'output'."""
+    if item is None:
+        entries = {"output": net.of("last")}
+    elif isinstance(item.value, list):
+        entries = {i.word("an output"): i for i in item.value}
+    else:
+        entries = item.mapping("outputs")
+    if not entries:
+        raise item.error("a model needs at least one output")
+    out = {}
+    for name, value in entries.items():
+        source = value.word("an output")
+        if source == "last" and not last:
+            raise value.error("the net gives no value", "name one: outputs: {y: NAME}")
+        out[name] = last[0] if source == "last" else names.find(source, value)
+    return out

@@ -1,0 +1,67 @@
+"""Names: of values that steps share by `as` and `from`, and of the places of steps, which name nodes and weights."""
+
+from __future__ import annotations
+
+from frontends.yaml_syntax import Item, did_you_mean
+from graphc.graph import Value
+
+
+def dotted(path: str, suffix: str) -> str:
+    return f"{path}.{suffix}" if suffix else path
+
+
+class Names:
+    """The values that `from` can name in one body; an iteration of a repeat sees those outside it too."""
+
+    def __init__(self, outer: Names | None = None) -> None:
+        self.outer = outer
+        self.values: dict[str, tuple[Value, Item]] = {}
+
+    def define(self, name: str, value: Value, item: Item, again: bool) -> None:
+        """Give a value a name. Raises LoadError when it is taken (and `again` is false) or reserved."""
+        if name == "last":
+            raise item.error("'last' always means what the step before gave", "choose another name")
+        scope = self
+        if again:  # inside a loop: give the name anew where it was first given
+            while name not in scope.values and scope.outer is not None:
+                scope = scope.outer
+            scope = scope if name in scope.values else self
+        elif name in self.values:
+            raise item.error(f"the name '{name}' is taken", f"by line {self.values[name][1].line}")
+        scope.values[name] = (value, item)
+
+    def find(self, name: str, item: Item) -> Value:
+        """The value of that name. Raises LoadError with close names."""
+        scope, known = self, []
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name][0]
+            known.extend(scope.values)
+            scope = scope.outer
+        raise item.error(f"no value is named '{name}' here", did_you_mean(name, ["last", *known], "named so far"))
+
+
+class Namer:
+    """Names the places in one list of steps.
+
+    In the net and in a path of a branch a step is known by its number (and a layer's name: '0.conv'); in a block's body
+    by its name, the second of a kind with '_2' ('conv', 'conv_2').
+    """
+
+    def __init__(self, by_name: bool = False) -> None:
+        self.by_name = by_name
+        self.taken: dict[str, int] = {}
+
+    def unique(self, stem: str) -> str:
+        n = self.taken[stem] = self.taken.get(stem, 0) + 1
+        return stem if n == 1 else f"{stem}_{n}"
+
+    def place(self, stem: str, index: int, name: str | None, item: Item | None, leaf: bool) -> str:
+        """The place of a step: `stem` is its layer's name ('' for a branch), `name` what the file calls it."""
+        if name is not None:
+            if name in self.taken:
+                raise item.error(f"two steps of one list are named '{name}'")
+            return self.unique(name)
+        if self.by_name:
+            return self.unique(stem) if stem else ""
+        return f"{index}.{stem}" if leaf else str(index)

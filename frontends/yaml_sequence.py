@@ -1,0 +1,161 @@
+"""The layers for sequences [batch, steps, features]: embedding, recurrent cells, attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from frontends.yaml_cell import Cell, layer
+from graphc.graph import Value
+
+Returned = Literal["all", "last"]
+
+
+@layer
+def embedding(c: Cell, ids: Value, *, vocab: int, dim: int) -> Value:
+    """Rows of a table [vocab, dim], chosen by whole numbers."""
+    if ids.dtype.kind not in "iu":
+        raise c.fail(f"takes whole numbers, not {ids.type}", "declare the input with dtype: int64")
+    return c.add("Gather", c.weight("weight", (vocab, dim), np.float32, "embedding"), ids, axis=0)
+
+
+@layer
+def lstm(
+    c: Cell,
+    x: Value,
+    *,
+    hidden: int,
+    layers: int = 1,
+    bidirectional: bool = False,
+    return_: Returned = "all",
+    biases: int = 2,
+) -> Value:
+    """Long short-term memory. return: all = [batch, steps, directions*hidden], last = the final state [batch, …].
+    biases: 2 as in ONNX and PyTorch, 1 as in Keras, 0. Gates in ONNX's order: input, output, forget, cell."""
+    return _recurrent(c, x, "LSTM", 4, hidden, layers, bidirectional, return_, biases)
+
+
+@layer
+def gru(
+    c: Cell,
+    x: Value,
+    *,
+    hidden: int,
+    layers: int = 1,
+    bidirectional: bool = False,
+    return_: Returned = "all",
+    biases: int = 2,
+    reset_after: bool = True,
+) -> Value:
+    """Gated recurrent unit. reset_after: the reset gate is applied after the product with the state, as in PyTorch,
+    cuDNN and Keras. Gates in ONNX's order: update, reset, hidden."""
+    return _recurrent(
+        c, x, "GRU", 3, hidden, layers, bidirectional, return_, biases, linear_before_reset=int(reset_after)
+    )
+
+
+@layer
+def rnn(
+    c: Cell,
+    x: Value,
+    *,
+    hidden: int,
+    layers: int = 1,
+    bidirectional: bool = False,
+    return_: Returned = "all",
+    biases: int = 2,
+    act: Literal["tanh", "relu"] = "tanh",
+) -> Value:
+    """Elman's recurrent network."""
+    activations = [act.capitalize()] * (1 + bidirectional)
+    return _recurrent(c, x, "RNN", 1, hidden, layers, bidirectional, return_, biases, activations=activations)
+
+
+def _recurrent(
+    c: Cell,
+    x: Value,
+    op: str,
+    gates: int,
+    hidden: int,
+    layers: int,
+    bidirectional: bool,
+    returned: Returned,
+    biases: int,
+    **attrs,
+) -> Value:
+    """Weights of layer i: l<i>.w [directions, gates*hidden, features], l<i>.r [directions, gates*hidden, hidden],
+    l<i>.b [directions, biases*gates*hidden]."""
+    c.rank(x, 3, hint="a recurrent layer reads [batch, steps, features]")
+    if not 1 <= layers <= 64 or biases not in (0, 1, 2):
+        raise c.fail(f"takes 1 to 64 layers and 0, 1 or 2 biases, not {layers} and {biases}")
+    n = 2 if bidirectional else 1
+    direction = "bidirectional" if bidirectional else "forward"
+    y = c.add("Transpose", x, perm=(1, 0, 2))  # ONNX's layout: [steps, batch, features]
+    state = None
+    for i in range(layers):
+        w = c.weight(f"l{i}.w", (n, gates * hidden, c.fixed(y, 2, "the number of features")), x.dtype, "recurrent")
+        r = c.weight(f"l{i}.r", (n, gates * hidden, hidden), x.dtype, "recurrent")
+        b = _bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype)
+        y, state = c.add(
+            op, y, w, r, *b, outputs=3 if op == "LSTM" else 2, hidden_size=hidden, direction=direction, **attrs
+        )[:2]
+        if returned == "last" and i == layers - 1:
+            break
+        if n == 1:  # [steps, 1, batch, hidden] -> [steps, batch, hidden]
+            y = c.add("Squeeze", y, c.const([1]))
+        else:
+            y = c.add("Reshape", c.add("Transpose", y, perm=(0, 2, 1, 3)), c.const([0, 0, n * hidden]))
+    if returned == "all":
+        return c.add("Transpose", y, perm=(1, 0, 2))
+    if n == 1:  # [1, batch, hidden] -> [batch, hidden]
+        return c.add("Squeeze", state, c.const([0]))
+    return c.add("Reshape", c.add("Transpose", state, perm=(1, 0, 2)), c.const([0, n * hidden]))
+
+
+def _bias(c: Cell, name: str, n: int, size: int, biases: int, dtype: np.dtype) -> list[Value]:
+    if not biases:
+        return []
+    b = c.weight(name, (n, biases * size), dtype, "small")
+    return [b] if biases == 2 else [c.add("Concat", b, c.const(np.zeros((n, size)), dtype), axis=1)]
+
+
+@layer
+def attention(c: Cell, x: Value, *, heads: int, bias: bool = True) -> Value:
+    """Multi-head self-attention, softmax(QKᵀ/√d)V (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Weights: in.weight [3*features, features] (queries, keys, values), out.weight [features, features], and biases."""
+    c.rank(x, 3, hint="attention reads [batch, steps, features]")
+    features = c.fixed(x, 2, "the number of features")
+    if heads < 1 or features % heads:
+        raise c.fail(f"{heads} heads do not divide {features} features")
+    size = features // heads
+    w = c.weight("in.weight", (3 * features, features), x.dtype, "lecun")
+    qkv = c.add("MatMul", x, c.add("Transpose", w, perm=(1, 0)))
+    if bias:
+        qkv = c.add("Add", qkv, c.weight("in.bias", (3 * features,), x.dtype, "small"))
+    parts = c.add("Split", qkv, outputs=3, axis=2, num_outputs=3)
+    shape = c.const([0, 0, heads, size])
+    # queries and values [batch, heads, steps, size], keys [batch, heads, size, steps]
+    q, k, v = (c.add("Transpose", c.add("Reshape", p, shape), perm=m) for p, m in zip(parts, _PERMS))
+    scores = c.add("MatMul", c.add("Mul", q, c.const(1 / math.sqrt(size), x.dtype)), k)
+    mixed = c.add("MatMul", c.add("Softmax", scores, axis=-1), v)
+    y = c.add("Reshape", c.add("Transpose", mixed, perm=(0, 2, 1, 3)), c.const([0, 0, features]))
+    w = c.weight("out.weight", (features, features), x.dtype, "lecun")
+    y = c.add("MatMul", y, c.add("Transpose", w, perm=(1, 0)))
+    return c.add("Add", y, c.weight("out.bias", (features,), x.dtype, "small")) if bias else y
+
+
+_PERMS = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
+
+
+@layer
+def class_token(c: Cell, x: Value) -> Value:
+    """Put a learned token before the steps, as in BERT and ViT (arXiv:2010.11929). The number of steps must be fixed."""
+    c.rank(x, 3)
+    steps, features = c.fixed(x, 1, "the number of steps"), c.fixed(x, 2, "the number of features")
+    token = c.weight("value", (1, 1, features), x.dtype, "small")
+    longer = c.add("Pad", x, c.const([0, 1, 0, 0, 0, 0]))
+    # a row of zeros and a token followed by zeros: their sum is the concatenation, for any batch
+    return c.add("Add", longer, c.add("Pad", token, c.const([0, 0, 0, 0, steps, 0])))

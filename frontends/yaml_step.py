@@ -1,0 +1,181 @@
+"""The grammar of steps: what a step in a list says, and what the names in it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from frontends.yaml_args import SPECIAL
+from frontends.yaml_cell import Layer, layers
+from frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.op import Op, all_ops
+
+COMMON = ("as", "from", "share", "name")
+STRUCTURES: dict[str, tuple[str, ...]] = {
+    "branch": ("join", "axis", "paths"),
+    "repeat": ("n", "of", "first", "last", "join", "axis"),
+    "loop": ("n", "of"),
+    "if": (),
+}
+Join = Literal["add", "mul", "mean", "max", "concat"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of a list of steps: what to apply (a layer, block, operator or structure), to what, and under what name."""
+
+    item: Item
+    callee: str | Item  # an Item is a list of steps in place of one
+    args: Item
+    save: Item | None = None  # as:
+    operands: Item | None = None  # from:
+    share: Item | None = None
+    name: Item | None = None
+    then: Item | None = None
+    otherwise: Item | None = None
+
+    @property
+    def place(self) -> Item:
+        """Where the name of the callee stands."""
+        return self.item.at_key(self.callee) if isinstance(self.callee, str) else self.item
+
+
+def read_step(item: Item) -> Step:
+    """A step: `relu`, `{conv: {out: 64}}`, `{dense: 10, as: logits}`, `{if: …, then: […], else: […]}`, or a list of steps.
+
+    as, from, share and name may stand beside the callee or among its arguments. Raises LoadError.
+    """
+    if isinstance(item.value, str) and item.value:
+        return Step(item, item.value, item.of(None))
+    if isinstance(item.value, list):
+        return Step(item, item, item.of(None))
+    if not isinstance(item.value, dict):
+        raise item.error(
+            f"a step must be a name or {{name: arguments}}, not {item.kind}", "for example: - conv: {out: 64, k: 3}"
+        )
+    beside = {k: v for k, v in item.value.items() if k in COMMON}
+    names = [k for k in item.value if k not in COMMON]
+    if "if" in names:
+        check_keys(item, (*COMMON, "if", "then", "else"), "if")
+        if "then" not in names:
+            raise item.error("if needs `then`", "for example: - if: $s > 1\n    then: [{maxpool: $s}]")
+        args = item.value["if"]
+        return _step(item, "if", args, beside, then=item.value["then"], otherwise=item.value.get("else"))
+    if len(names) != 1:
+        hint = "begin each step with its own '-'; beside the name only as, from, share and name can stand"
+        raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", hint)
+    args = item.value[names[0]]
+    if isinstance(args.value, dict):
+        inside = {k: v for k, v in args.value.items() if k in COMMON}
+        for k in set(inside) & set(beside):
+            raise args.at_key(k).error(f"'{k}' is given twice, beside '{names[0]}' and among its arguments")
+        beside |= inside
+        args = args.of({k: v for k, v in args.value.items() if k not in COMMON}, keys=args.keys)
+    return _step(item, names[0], args, beside)
+
+
+def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more) -> Step:
+    return Step(
+        item, callee, args, common.get("as"), common.get("from"), common.get("share"), common.get("name"), **more
+    )
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the file: its arguments with defaults (None: required), the names of what goes in and out, and its steps."""
+
+    name: str
+    item: Item
+    args: Mapping[str, Item | None]
+    inputs: tuple[str, ...]
+    outputs: tuple[Item, ...]
+    body: Item
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return tuple(k for k, default in self.args.items() if default is None)
+
+    @property
+    def main(self) -> str | None:
+        return next(iter(self.args), None)
+
+
+def read_block(name: str, item: Item) -> Block:
+    """A block: {args: {c: required, k: 3}, inputs: [x, skip], body: […], outputs: [name]}. Raises LoadError."""
+    what = f"block '{name}'"
+    taken = (
+        "structure"
+        if name in STRUCTURES
+        else "layer"
+        if name in layers()
+        else "operator"
+        if name in all_ops()
+        else None
+    )
+    if taken or name in COMMON:
+        raise item.error(f"{what} has the name of a {taken or 'keyword'}", "choose another name")
+    spec = check_keys(item, ("doc", "args", "inputs", "body", "outputs"), what)
+    if "body" not in spec:
+        raise item.error(f"{what} has no body")
+    args: dict[str, Item | None] = {}
+    for arg, default in (spec["args"].mapping(f"args of {what}") if "args" in spec else {}).items():
+        if arg in SPECIAL or arg in COMMON or not arg.isidentifier():
+            raise (
+                spec["args"]
+                .at_key(arg)
+                .error(f"'{arg}' can't be the name of an argument", f"not {', '.join((*SPECIAL, *COMMON))}")
+            )
+        args[arg] = None if default.value == "required" else default
+    inputs = (
+        tuple(i.word("an input of a block") for i in spec["inputs"].listing("inputs"))
+        if "inputs" in spec
+        else ("input",)
+    )
+    outputs = tuple(spec["outputs"].listing("outputs")) if "outputs" in spec else ()
+    return Block(name, item, args, inputs, outputs, spec["body"])
+
+
+class Catalog:
+    """Everything that a step can name, and the defaults of arguments."""
+
+    def __init__(self, blocks: Mapping[str, Block], defaults: Item | None = None) -> None:
+        self.blocks = blocks
+        self.defaults: dict[str, dict[str, Item]] = {}
+        for name, item in (defaults.mapping("defaults") if defaults else {}).items():
+            target = self.blocks.get(name) or layers().get(name)
+            if target is None:
+                place = defaults.at_key(name)
+                raise place.error(f"defaults for an unknown layer '{name}'", did_you_mean(name, [*blocks, *layers()]))
+            self.defaults[name] = check_keys(item, target.args, f"defaults of '{name}'")
+
+    def callee(self, name: str, place: Item) -> Block | Layer | Op:
+        """The block, layer or operator of that name. Raises LoadError with what was probably meant."""
+        found = self.blocks.get(name) or layers().get(name) or all_ops().get(name)
+        if found is None:
+            known = [*self.blocks, *layers(), *all_ops(), *STRUCTURES]
+            hint = did_you_mean(name, known) or "docs/yaml.md lists the layers; a block is defined under `blocks:`"
+            raise place.error(f"unknown layer '{name}'", hint)
+        return found
+
+    def arguments(self, callee: Block | Layer, args: Item, extra: tuple[str, ...] = ()) -> dict[str, Item]:
+        """The arguments by name, defaults of the file included. Raises LoadError on unknown and missing ones.
+
+        `extra` are arguments that will be given otherwise, and so may be missing.
+        """
+        what = f"'{callee.name}'"
+        if args.value is None:
+            given = {}
+        elif isinstance(args.value, dict):
+            given = check_keys(args, callee.args, what)
+        elif callee.main is None:
+            raise args.error(f"{what} takes no arguments", "write its name alone")
+        else:
+            given = {callee.main: args}
+        given = {**self.defaults.get(callee.name, {}), **given}
+        missing = [k for k in callee.required if k not in given and k not in extra]
+        if missing:
+            rest = [k for k in callee.args if k not in callee.required]
+            also = f" (it also takes {', '.join(rest)})" if rest else ""
+            raise args.error(f"{what} needs {', '.join(repr(k) for k in missing)}{also}")
+        return given

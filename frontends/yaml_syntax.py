@@ -1,0 +1,218 @@
+"""YAML text -> a tree of items that know their place in the file.
+
+The text is read as parser events only, so no tag ever constructs an object; size, nesting and aliases are bounded. Plain
+scalars follow YAML 1.2's core schema: `no` and `on` are words, not booleans.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graphc.errors import LoadError, Source
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_ITEMS = 100_000  # counted after aliases are followed
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False, ".inf": float("inf"), "-.inf": float("-inf")}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A scalar (None, bool, int, float, str), a list of items, or a dict of items, and where it stands (from 1)."""
+
+    value: Any
+    file: str
+    line: int
+    column: int
+    keys: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # places of a dict's keys
+
+    def source(self, path: tuple[str, ...] = ()) -> Source:
+        return Source(self.file, f"line {self.line}, column {self.column}", path)
+
+    def at_key(self, key: str) -> Item:
+        """An item at the place of one of the dict's keys."""
+        line, column = self.keys.get(key, (self.line, self.column))
+        return Item(key, self.file, line, column)
+
+    def of(self, value: Any, keys: Mapping[str, tuple[int, int]] | None = None) -> Item:
+        """Another value at the same place."""
+        return replace(self, value=value, keys=keys or {})
+
+    def error(self, message: str, hint: str | None = None) -> LoadError:
+        """An error at this place, to raise."""
+        return LoadError(message, hint=hint, source=self.source())
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        names = {
+            dict: "a mapping",
+            list: "a list",
+            str: "text",
+            bool: "a boolean",
+            int: "a whole number",
+            float: "a number",
+        }
+        return names.get(type(self.value), "nothing")
+
+    def plain(self) -> Any:
+        """Without the places."""
+        if isinstance(self.value, dict):
+            return {k: v.plain() for k, v in self.value.items()}
+        if isinstance(self.value, list):
+            return [v.plain() for v in self.value]
+        return self.value
+
+    def mapping(self, what: str) -> dict[str, Item]:
+        """The value as a dict. Raises LoadError if it is something else."""
+        if not isinstance(self.value, dict):
+            raise self.error(f"{what} must be a mapping (key: value), not {self.kind}")
+        return self.value
+
+    def listing(self, what: str) -> list[Item]:
+        """The value as a list. Raises LoadError if it is something else."""
+        if not isinstance(self.value, list):
+            raise self.error(f"{what} must be a list, not {self.kind}")
+        return self.value
+
+    def word(self, what: str) -> str:
+        """The value as text. Raises LoadError if it is something else."""
+        if not isinstance(self.value, str) or not self.value:
+            raise self.error(f"{what} must be a name, not {self.kind}" + (f" ({self.value})" if self.value else ""))
+        return self.value
+
+
+def did_you_mean(name: str, known: Any, what: str = "known") -> str | None:
+    """'did you mean …?', or the list of what is known when nothing is near and the list is short."""
+    known = sorted(known)
+    close = get_close_matches(name, known, 2, 0.6) or [k for k in known if k.lower() == name.lower()]
+    if close:
+        return f"did you mean {' or '.join(repr(c) for c in close)}?"
+    return f"{what}: {', '.join(known) or 'none'}" if len(known) <= 24 else None
+
+
+def check_keys(item: Item, known: Any, what: str) -> dict[str, Item]:
+    """The item's dict, whose keys must all be known. Raises LoadError with what was probably meant."""
+    for key in item.mapping(what):
+        if key not in known:
+            raise item.at_key(key).error(f"{what} has no '{key}'", did_you_mean(key, known))
+    return item.value
+
+
+def read_file(path: str | Path) -> Item:
+    """Parse a file. Raises LoadError if it can't be read, is too large, or is not YAML."""
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as e:
+        raise LoadError(f"can't be read: {e.strerror or e}", source=Source(str(path))) from None
+    return parse(data, str(path))
+
+
+def parse(data: bytes | str, file: str = "<text>") -> Item:
+    """Parse one YAML document. Raises LoadError with the place of what is wrong."""
+    if len(data) > MAX_BYTES:
+        raise LoadError(f"is larger than {MAX_BYTES >> 20} MB: no model description", source=Source(file))
+    if isinstance(data, bytes):
+        try:
+            data = data.decode("utf-8-sig")
+        except UnicodeDecodeError as e:
+            raise LoadError(f"is not text: byte {e.start} is not UTF-8", source=Source(file)) from None
+    return _Reader(data, file).document()
+
+
+class _Reader:
+    """Builds the items out of the parser's events."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file, self.count = file, 0
+        self.anchors: dict[str, Item] = {}
+        self.sizes: dict[str, int] = {}
+        self.events = self._events(text)
+
+    def _events(self, text: str) -> Iterator[yaml.Event]:
+        try:
+            yield from yaml.parse(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as e:
+            mark = e.problem_mark or e.context_mark
+            place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
+            what = ": ".join(part for part in (e.context, e.problem) if part)
+            raise LoadError(f"is not valid YAML: {what}", source=Source(self.file, place)) from None
+        except yaml.YAMLError as e:
+            raise LoadError(f"is not valid YAML: {str(e).splitlines()[0]}", source=Source(self.file)) from None
+
+    def document(self) -> Item:
+        next(self.events)  # start of the stream
+        if isinstance(next(self.events), yaml.StreamEndEvent):
+            raise LoadError("is empty", source=Source(self.file))
+        root = self.item(next(self.events), 0)
+        next(self.events)  # end of the document
+        if not isinstance(next(self.events), yaml.StreamEndEvent):
+            raise LoadError("holds several documents: one model is one document", source=Source(self.file))
+        return root
+
+    def item(self, event: yaml.Event, depth: int) -> Item:
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        here = Item(None, self.file, line, column)
+        before = self.count
+        self.count += 1
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
+                raise here.error(f"alias *{event.anchor} has no anchor before it, or holds itself")
+            self.count += self.sizes[event.anchor]
+        if self.count > MAX_ITEMS:
+            raise here.error(f"holds more than {MAX_ITEMS} items, aliases included")
+        if depth > MAX_DEPTH:
+            raise here.error(f"is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, yaml.AliasEvent):
+            return self.anchors[event.anchor]
+        if event.tag not in (None, "!"):
+            raise here.error(f"tag '{event.tag}' is not allowed", "the language has no tags: write plain values")
+        if isinstance(event, yaml.ScalarEvent):
+            item = here.of(_scalar(event.value) if event.style is None else event.value)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            item = here.of([self.item(e, depth + 1) for e in self._until(yaml.SequenceEndEvent)])
+        else:
+            item = self._mapping(here, depth)
+        if event.anchor:
+            self.anchors[event.anchor], self.sizes[event.anchor] = item, self.count - before
+        return item
+
+    def _until(self, end: type) -> Iterator[yaml.Event]:
+        while not isinstance(event := next(self.events), end):
+            yield event
+
+    def _mapping(self, here: Item, depth: int) -> Item:
+        entries: dict[str, Item] = {}
+        keys: dict[str, tuple[int, int]] = {}
+        for event in self._until(yaml.MappingEndEvent):
+            key = self.item(event, depth + 1)
+            if not isinstance(event, yaml.ScalarEvent):
+                raise key.error(f"a key must be a name, not {key.kind}")
+            name = event.value
+            if name in entries:
+                raise key.error(f"'{name}' is given twice", f"the first is in line {keys[name][0]}")
+            entries[name], keys[name] = self.item(next(self.events), depth + 1), (key.line, key.column)
+        return replace(here, value=entries, keys=keys)
+
+
+def _scalar(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) <= 40:
+        if _INT.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+    return text

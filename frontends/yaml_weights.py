@@ -1,0 +1,238 @@
+"""Where weights come from: a seed, or a safetensors or npz file beside the model. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.lib import format as npy
+
+from frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.errors import GraphcError, LoadError
+
+INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
+MAX_ELEMENTS = 1 << 31  # of one weight: a guard against typing errors
+
+
+def init(name: str) -> Callable:
+    """Register a way to draw a weight: (generator, shape) -> float32 array."""
+
+    def add(draw: Callable) -> Callable:
+        INITS[name] = draw
+        return draw
+
+    return add
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], std: float) -> np.ndarray:
+    data = rng.standard_normal(shape, dtype=np.float32)
+    data *= np.float32(std)
+    return data
+
+
+@init("he")
+def _he(rng, shape):
+    """N(0, 2/fan_in), fan_in = all axes but the first (He et al. 2015, arXiv:1502.01852)."""
+    return _normal(rng, shape, math.sqrt(2 / max(1, math.prod(shape[1:]))))
+
+
+@init("lecun")
+def _lecun(rng, shape):
+    """N(0, 1/fan_in): keeps the variance where no rectifier follows."""
+    return _normal(rng, shape, math.sqrt(1 / max(1, math.prod(shape[1:]))))
+
+
+@init("he_transposed")
+def _he_transposed(rng, shape):
+    """He for weights [in, out, …] of transposed convolutions."""
+    return _normal(rng, shape, math.sqrt(2 / max(1, shape[0])))
+
+
+@init("embedding")
+def _embedding(rng, shape):
+    return _normal(rng, shape, 1.0)
+
+
+@init("small")
+def _small(rng, shape):
+    return _normal(rng, shape, 0.05)
+
+
+@init("recurrent")
+def _recurrent(rng, shape):
+    """U(-1, 1)/sqrt(last axis), as is usual for recurrent cells."""
+    return (rng.random(shape, dtype=np.float32) * 2 - 1) / np.float32(math.sqrt(max(1, shape[-1])))
+
+
+@init("around_one")
+def _around_one(rng, shape):
+    """U(0.5, 1.5): scales and variances of normalisation."""
+    return rng.random(shape, dtype=np.float32) + np.float32(0.5)
+
+
+class Weights(Protocol):
+    """A source of weights."""
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
+        """The weight of that name. Problems are kept for `problems`, and zeros returned."""
+
+    def problems(self) -> list[GraphcError]:
+        """Everything that was wrong, when all weights have been asked for."""
+
+
+class SeededWeights:
+    """Random weights: each is a function of (seed, its name, its shape), so that a new layer leaves the others alone."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
+        key = hashlib.blake2s(f"{self.seed}:{name}".encode(), digest_size=16).digest()
+        rng = np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
+        return INITS[init](rng, shape).astype(dtype, copy=False)
+
+    def problems(self) -> list[GraphcError]:
+        return []
+
+
+class FileWeights:
+    """Weights from a file; floating dtypes are converted to the model's."""
+
+    def __init__(self, store: _Store, where: Item) -> None:
+        self.store, self.where = store, where
+        self.missing: dict[str, tuple[tuple[int, ...], Item]] = {}
+        self.wrong: list[GraphcError] = []
+        self.used: set[str] = set()
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
+        if name not in self.store.shapes:
+            self.missing[name] = (shape, where)
+            return np.zeros(shape, dtype)
+        self.used.add(name)
+        found = self.store.shapes[name]
+        if found != shape:
+            self.wrong.append(
+                where.error(f"weight '{name}' has shape {list(found)} in {self.store.name}, not {list(shape)}")
+            )
+            return np.zeros(shape, dtype)
+        try:
+            data = self.store.read(name)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as e:
+            self.wrong.append(where.error(f"weight '{name}' can't be read from {self.store.name}: {e}"))
+            return np.zeros(shape, dtype)
+        if data.dtype != dtype and (data.dtype.kind in "biuc" or dtype.kind != "f"):
+            self.wrong.append(where.error(f"weight '{name}' is {data.dtype} in {self.store.name}, not {dtype}"))
+        return data.astype(dtype, copy=False)
+
+    def problems(self) -> list[GraphcError]:
+        extra = sorted(set(self.store.shapes) - self.used)
+        out = list(self.wrong)
+        for name, (shape, where) in self.missing.items():
+            out.append(
+                where.error(f"weight '{name}' {list(shape)} is missing in {self.store.name}", _near(name, extra))
+            )
+        for name in extra:
+            hint = (
+                _near(name, self.missing)
+                or "remove it from the file, or the layer that it was for is missing in the model"
+            )
+            out.append(
+                self.where.error(
+                    f"{self.store.name} holds '{name}' {list(self.store.shapes[name])}, which no layer asks for", hint
+                )
+            )
+        return out
+
+
+def _near(name: str, others: Any) -> str | None:
+    hint = did_you_mean(name, others)
+    return hint if hint and hint.startswith("did you") else None
+
+
+def open_weights(item: Item | None, folder: Path | None) -> Weights:
+    """The `weights:` section: {seed: 0} (also the default) or {file: name}. Raises LoadError.
+
+    A file must lie inside the model's folder (links followed) and end in .safetensors or .npz.
+    """
+    if item is None:
+        return SeededWeights(0)
+    spec = check_keys(item, ("seed", "file"), "weights")
+    if len(spec) != 1:
+        raise item.error("weights takes either 'seed' or 'file'")
+    if "seed" in spec:
+        seed = spec["seed"].value
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise spec["seed"].error(f"seed must be a whole number, not {seed!r}")
+        return SeededWeights(seed)
+    where = spec["file"]
+    name = where.word("file")
+    if folder is None:
+        raise where.error("weights from a file need a model that is a file", "load it by its path")
+    root = folder.resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise where.error(
+            f"'{name}' lies outside the model's folder", "weights are read only from the folder of the YAML file"
+        )
+    if not path.is_file():
+        raise where.error(f"'{name}' does not exist in {root}")
+    readers = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
+    if path.suffix not in readers:
+        raise where.error(
+            f"'{name}' is neither .safetensors nor .npz", "convert it: nothing that needs unpickling is read"
+        )
+    try:
+        return FileWeights(readers[path.suffix](path), where)
+    except LoadError as e:
+        raise where.error(e.message, e.hint) from None
+
+
+class _Store(Protocol):
+    name: str
+    shapes: dict[str, tuple[int, ...]]
+
+    def read(self, name: str) -> np.ndarray: ...
+
+
+class _SafetensorsStore:
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.name = path.name
+        try:
+            self.file = safe_open(path, framework="numpy")
+            self.shapes = {k: tuple(self.file.get_slice(k).get_shape()) for k in self.file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as e:
+            raise LoadError(f"'{path.name}' is not a safetensors file: {e}") from None
+
+    def read(self, name: str) -> np.ndarray:
+        return self.file.get_tensor(name)
+
+
+class _NpzStore:
+    """An npz archive. A member's header is read before its data, so that its size is known to be right."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.shapes, self.path = path.name, {}, path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.namelist():
+                    with archive.open(member) as stream:
+                        self.shapes[member.removesuffix(".npy")] = _npy_header(stream)
+        except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as e:
+            raise LoadError(f"'{path.name}' is not an npz file: {e}") from None
+
+    def read(self, name: str) -> np.ndarray:
+        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+            return npy.read_array(stream, allow_pickle=False)
+
+
+def _npy_header(stream: Any) -> tuple[int, ...]:
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    return read(stream)[0]
