@@ -181,9 +181,9 @@ register_index(
     _one_hot_type,
     _one_hot,
     [
-        Case((Const([[0, 7], [-1, 2]]), Const(5), Tensor((2,), dtype="float32"))),
+        Case((Const([[0, 7], [-1, 2]]), Const(5), Const([0.0, 1.0], "float32"))),
         Case((Const([[0, 7], [-10, 2]]), Const(10.0, "float32"), Const([2, 5], "int32")), {"axis": 1}),
-        Case((Const([1.0, 0.0, 9.0], "float32"), Const(4), Tensor((2,), dtype="float32")), {"axis": 0}),
+        Case((Const([1.0, 0.0, 9.0], "float32"), Const(4), Const([-1.0, 2.5], "float32")), {"axis": 0}),
     ],
     {"axis": Attr(int, -1)},
     values=(1,),

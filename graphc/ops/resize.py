@@ -33,10 +33,10 @@ class Taps(NamedTuple):
     weights: np.ndarray  # float64 [out, taps], each row adds up to 1
     outside: np.ndarray  # bool [out]
 
-    @property
-    def is_identity(self) -> bool:
+    def is_identity(self, size: int) -> bool:
+        """Does an axis of that size stay as it is?"""
         n, taps = self.indices.shape
-        return taps == 1 and np.array_equal(self.indices[:, 0], np.arange(n)) and not self.outside.any()
+        return n == size and taps == 1 and np.array_equal(self.indices[:, 0], np.arange(n)) and not self.outside.any()
 
 
 class AxisScale(NamedTuple):
@@ -247,7 +247,7 @@ def resize_plan(
             antialias=antialias,
             exclude_outside=exclude_outside,
         )
-        if not taps.is_identity:
+        if not taps.is_identity(shape[axis]):
             plan.append((axis, taps))
     return plan
 
