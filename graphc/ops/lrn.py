@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Deferred, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
 from graphc.ops.precision import in_float32
 from graphc.ops.standardize import Expansion, infer_floats
 from graphc.types import TensorType
@@ -20,14 +20,14 @@ def _infer(call: Call) -> list[TensorType]:
     return [x]
 
 
-def _expand(b: Builder, call: Call) -> Value:
+def _expand(b: Builder, call: Call) -> Value | None:
     """x * (bias + alpha*mean of x² over `size` channels)**-beta. The mean is an average pool along axis 1.
 
-    Raises Deferred if the number of channels is symbolic.
+    None where the number of channels is symbolic.
     """
     channels = call.shape(0)[1]
     if not isinstance(channels, int):
-        raise Deferred("number of channels")
+        return None
     if 0 in call.shape(0):
         return b.add("Identity", call.inputs[0])
     ex = Expansion(b, call)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Deferred, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
 from graphc.ops.elementwise import EXACT, require
 from graphc.ops.precision import FLOATING, INT64, in_float32
 from graphc.types import TensorType
@@ -68,13 +68,13 @@ def _expand_log_softmax(b: Builder, call: Call) -> Value:
     return b.add("Sub", centered, b.add("Log", b.add("ReduceSum", b.add("Exp", centered), axis)))
 
 
-def _expand_hardmax(b: Builder, call: Call) -> Value:
-    """Positions along the axis compared with that of the first maximum. Raises Deferred if the axis is symbolic."""
+def _expand_hardmax(b: Builder, call: Call) -> Value | None:
+    """Positions along the axis compared with that of the first maximum. None where the axis is symbolic."""
     x = call.type(0)
     axis = call.axis_of(call.axis, x.rank)
     length = x.shape[axis]
     if not isinstance(length, int):
-        raise Deferred(f"length of axis {axis}")
+        return None
     if length == 0:
         return b.add("Identity", call.inputs[0])
     positions = np.arange(length).reshape([-1 if i == axis else 1 for i in range(x.rank)])
