@@ -56,7 +56,7 @@ def compile(  # noqa: A001  (the field's name)
     def bind_and_compile(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
         passes = list(infos)
         bound = bind(graph, types, values)
-        bound = _run_passes(bound, pipeline.bound(backend.kernel_operators()), disabled, passes)
+        bound = _run_passes(bound, _bound_passes(backend.kernel_operators()), disabled, passes)
         return backend.executable(bound, tuple(passes))
 
     model = Model(graph, loaded, bind_and_compile, shape_like_inputs(graph), recipe)
@@ -82,15 +82,23 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     return [v.name for v in graph.inputs if v in needed]
 
 
+def _bound_passes(kept: frozenset[str]) -> tuple:
+    """The passes after binding; operators without a kernel are decomposed once constants are folded."""
+    from graphc import pipeline
+    from graphc.passes.decompose import Decompose
+
+    return (*pipeline.BOUND, Decompose(kept), *pipeline.BOUND)
+
+
 def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos: list[PassInfo]) -> Graph:
     from graphc import pipeline
 
     started = time.perf_counter()
 
-    def note(name: str, before: Graph, after: Graph) -> None:
+    def note(done: Any, before: Graph, after: Graph) -> None:
         nonlocal started
         now = time.perf_counter()
-        infos.append(PassInfo(name, len(before.nodes), len(after.nodes), now - started))
+        infos.append(PassInfo(done.name, len(before.nodes), len(after.nodes), now - started))
         started = now
 
     return pipeline.run(graph, passes, disabled=disabled, on_pass=note)

@@ -95,9 +95,16 @@ class Blocked:
         return f"NCHW{self.c}c{halo}"
 
 
+def _dim(d) -> Dim:
+    return d if isinstance(d, Sym) else Sym(d) if isinstance(d, str) else int(d)
+
+
 @dataclass(frozen=True)
 class TensorType:
-    """dtype (a numpy dtype; object for strings), logical shape, and layout (None is dense row-major)."""
+    """dtype (a numpy dtype; object for strings), logical shape, and layout (None is dense row-major).
+
+    A str in the shape becomes a symbol.
+    """
 
     dtype: np.dtype
     shape: Shape
@@ -105,7 +112,7 @@ class TensorType:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
-        object.__setattr__(self, "shape", tuple(d if isinstance(d, Sym) else int(d) for d in self.shape))
+        object.__setattr__(self, "shape", tuple(map(_dim, self.shape)))
 
     @property
     def rank(self) -> int:
