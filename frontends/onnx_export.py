@@ -1,0 +1,243 @@
+"""Graph -> ONNX, so that any model can be run and compared elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+
+from frontends.onnx_data import enum_of, from_array
+from frontends.onnx_functions import type_proto
+from frontends.onnx_versions import NEWEST_OPSET
+from graphc.errors import CheckError, GraphcError, UnsupportedError
+from graphc.graph import Builder, Graph, Node, Rewriter, Value
+from graphc.types import dtype_name
+
+OLDEST_OPSET = 21  # of what is written: other runtimes know it
+_A = AttributeProto
+_Schema = onnx.defs.OpSchema
+
+
+def to_onnx(graph: Graph) -> ModelProto:
+    """The graph as an ONNX model of the lowest opset, from 21 on, that has all its operators, attributes and dtypes.
+
+    Operators that ONNX does not have are written as their expansion. Raises CheckError with every node that has no ONNX
+    form.
+    """
+    graph = _expand_foreign(graph)
+    opset = _opset_for(graph)
+    imports = [onnx.helper.make_opsetid("", opset)]
+    model = ModelProto(producer_name="graphc", ir_version=onnx.helper.find_min_ir_version_for(imports))
+    model.opset_import.extend(imports)
+    _Writer(model, opset).graph(graph, model.graph)
+    return model
+
+
+# --- which opset, which operators -------------------------------------------------------------------------------------
+def _newest() -> int:
+    return min(NEWEST_OPSET, onnx.defs.onnx_opset_version())
+
+
+def _expand_foreign(graph: Graph) -> Graph:
+    """Replace composite operators that ONNX does not have by what they stand for."""
+    if all(_in_onnx(n) or n.op.expand is None for n in graph.nodes):
+        return graph
+    rw = Rewriter(graph)
+    for node in graph.nodes:
+        if _in_onnx(node) or node.op.expand is None:
+            rw.copy(node)
+            continue
+        rw.prefix, rw.source = f"{node.name}/", node.source
+        inner = Builder(node.name, node.source, f"{node.name}/")
+        call = type(node.call)(node.op, tuple(rw(v) for v in node.inputs), node.attrs, len(node.outputs))
+        results = node.op.expand(inner, call)
+        rw.nodes += inner.nodes
+        rw.map.update(zip(node.outputs, (results,) if isinstance(results, Value) else tuple(results)))
+    return _expand_foreign(rw.finish())
+
+
+def _in_onnx(node: Node) -> bool:
+    return onnx.defs.has(node.op.name, _newest())
+
+
+def _opset_for(graph: Graph) -> int:
+    nodes = list(_all_nodes(graph))
+    for opset in range(min(OLDEST_OPSET, _newest()), _newest() + 1):
+        if all(_misfit(node, opset) is None for node in nodes):
+            return opset
+    reasons = [(node, _misfit(node, _newest())) for node in nodes]
+    problems: list[GraphcError] = [
+        UnsupportedError(f"can't be written as ONNX: {why}", op=node.op.name, node=node.name, source=node.source)
+        for node, why in reasons
+        if why is not None
+    ]
+    raise CheckError(problems)
+
+
+def _all_nodes(graph: Graph):
+    for node in graph.nodes:
+        yield node
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                yield from _all_nodes(value)
+
+
+def _misfit(node: Node, opset: int) -> str | None:
+    """Why that opset can't say the node; None if it can."""
+    if not onnx.defs.has(node.op.name, opset):
+        return f"opset {opset} has no operator of that name"
+    schema = onnx.defs.get_schema(node.op.name, opset, "")
+    inputs = _inputs(node)
+    if len(inputs) > schema.max_input or len(node.outputs) > schema.max_output:
+        return f"opset {opset} has {schema.max_input} inputs and {schema.max_output} outputs at most"
+    for key, value in node.attrs.items():
+        if key not in schema.attributes and not _is_default(node, key, value) and key not in _OUR_OWN:
+            return f"opset {opset} has no attribute '{key}'"
+    for i, v in enumerate(inputs):
+        if v is None or v.type is None:
+            continue
+        if v.type.layout is not None:
+            return f"operand {i} has the layout {v.type.layout}"
+        formal = schema.inputs[min(i, len(schema.inputs) - 1)]
+        name = onnx.TensorProto.DataType.Name(enum_of(v.type.dtype)).lower()
+        if f"tensor({name})" not in formal.types:
+            return f"opset {opset} does not take {dtype_name(v.type.dtype)} for '{formal.name}'"
+    return None
+
+
+_OUR_OWN = ("n_states",)  # attributes of the records that follow from the ONNX node's inputs
+
+
+def _is_default(node: Node, key: str, value: Any) -> bool:
+    return value is None or _same(value, node.op.attrs[key].default)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return False
+    return type(a) is type(b) and a == b or isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == b
+
+
+def _captures(node: Node) -> int:
+    """How many operands at the end are captures of subgraphs, which ONNX refers to by name."""
+    bodies = [g for g in node.attrs.values() if isinstance(g, Graph)]
+    if not bodies:
+        return 0
+    if node.op.name == "If":
+        return len(node.inputs) - 1
+    if node.op.name == "Loop":
+        return len(node.inputs) - 2 - node.attrs["n_states"]
+    raise UnsupportedError("its subgraphs have no ONNX form here", op=node.op.name, node=node.name, source=node.source)
+
+
+def _inputs(node: Node) -> Sequence[Value | None]:
+    """The operands that ONNX writes down, without absent ones at the end."""
+    inputs = list(node.inputs[: len(node.inputs) - _captures(node)])
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    return inputs
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+class _Writer:
+    def __init__(self, model: ModelProto, opset: int) -> None:
+        self.model, self.opset = model, opset
+        self.names: dict[Value, str] = {}
+        self.used: set[str] = set()  # of the whole model: subgraphs see the names outside
+
+    def graph(self, graph: Graph, out: GraphProto, captured: Mapping[Value, str] | None = None) -> None:
+        """Fill `out`. captured: names outside of the subgraph's inputs that are no formal inputs."""
+        out.name = graph.name
+        captured = dict(captured or {})
+        self.names.update(captured)
+        inputs = [v for v in graph.inputs if v not in captured]
+        made = {v for n in graph.nodes for v in n.outputs}
+        results: list[tuple[str, Value]] = []
+        for v in inputs:
+            self.names[v] = self._fresh(v.name)
+        for wanted, v in zip(graph.output_names, graph.outputs):
+            name = wanted if self.names.get(v) == wanted else self._fresh(wanted)
+            if v in made and v not in self.names:
+                self.names[v] = name
+            results.append((name, v))
+        out.input.extend(_value_info(self.names[v], v) for v in inputs)
+        for node in graph.nodes:
+            self._node(node, out)
+        for name, v in results:
+            if self._name(v) != name:
+                out.node.append(NodeProto(op_type="Identity", input=[self._name(v)], output=[name]))
+            out.output.append(_value_info(name, v))
+
+    def _node(self, node: Node, out: GraphProto) -> None:
+        schema = onnx.defs.get_schema(node.op.name, self.opset, "")
+        proto = NodeProto(op_type=node.op.name, name=node.name)
+        proto.input.extend("" if v is None else self._name(v) for v in _inputs(node))
+        for key, value in node.attrs.items():
+            if key in schema.attributes and not self._left_out(node, key, value, schema):
+                proto.attribute.append(self._attribute(node, key, value, schema.attributes[key].type))
+        proto.output.extend(self._name(v) for v in node.outputs)
+        out.node.append(proto)
+
+    @staticmethod
+    def _left_out(node: Node, key: str, value: Any, schema: _Schema) -> bool:
+        """Is the attribute what ONNX assumes anyway?"""
+        if value is None:
+            return True
+        spec = schema.attributes[key]
+        if spec.required or not _is_default(node, key, value):
+            return False
+        if not spec.default_value.name:
+            return True
+        default = onnx.helper.get_attribute_value(spec.default_value)
+        return _same(value, default.decode() if isinstance(default, bytes) else default)
+
+    def _attribute(self, node: Node, key: str, value: Any, kind: int) -> AttributeProto:
+        a = _A(name=key, type=int(kind))
+        if isinstance(value, Graph):
+            n = _captures(node)
+            inner = value.inputs[len(value.inputs) - n :] if n else ()
+            outer = node.inputs[len(node.inputs) - n :] if n else ()
+            self.graph(value, a.g, {i: self._name(o) for i, o in zip(inner, outer)})
+        elif a.type == _A.TENSOR:
+            a.t.CopyFrom(from_array(np.asarray(value)))
+        elif a.type == _A.INT:
+            a.i = enum_of(value) if node.op.attrs[key].type == "dtype" else int(value)
+        elif a.type == _A.FLOAT:
+            a.f = float(value)
+        elif a.type == _A.STRING:
+            a.s = value.encode()
+        elif a.type == _A.INTS:
+            a.ints.extend(value)
+        elif a.type == _A.FLOATS:
+            a.floats.extend(value)
+        elif a.type == _A.STRINGS:
+            a.strings.extend(s.encode() for s in value)
+        else:
+            kind_name = _A.AttributeType.Name(a.type)
+            raise UnsupportedError(f"attribute '{key}' of type {kind_name}", op=node.op.name, node=node.name)
+        return a
+
+    def _name(self, v: Value) -> str:
+        """The value's name; a constant that has none yet becomes an initializer (of the outermost graph)."""
+        if v not in self.names:
+            self.names[v] = self._fresh(v.name)
+            if v.is_const:
+                self.model.graph.initializer.append(from_array(v.data, self.names[v]))
+        return self.names[v]
+
+    def _fresh(self, name: str) -> str:
+        unique, n = name or "value", 1
+        while unique in self.used:
+            unique, n = f"{name or 'value'}_{n}", n + 1
+        self.used.add(unique)
+        return unique
+
+
+def _value_info(name: str, v: Value) -> ValueInfoProto:
+    info = ValueInfoProto(name=name)
+    if v.type is not None:
+        info.type.CopyFrom(type_proto(v.type))
+    return info
