@@ -55,8 +55,7 @@ def gemm_factors_into_constants(node: Node, sweep: Sweep) -> Value | Skip | None
         c, beta = None, 1.0
     elif c.is_const:
         c, beta = _scaled(c, beta, sweep), 1.0
-    operands = (a, b) if c is None else (a, b, c)
-    return sweep.remake(node, *operands, attrs={"alpha": alpha, "beta": beta})
+    return sweep.remake(node, a, b, c, attrs={"alpha": alpha, "beta": beta})
 
 
 def _scaled(v: Value, factor: float, sweep: Sweep) -> Value:

@@ -48,7 +48,7 @@ def of_one_operand(node: Node, sweep: Sweep) -> Value | None:
 
 @identities.on("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Pad", "Split")
 def same_elements_same_shape(node: Node, sweep: Sweep) -> Value | Skip | None:
-    """These operators only add, repeat or rearrange elements: with one output of the operand's shape they change nothing.
+    """They only add, repeat or rearrange elements: with one output of the operand's shape they change nothing.
 
     Pad may crop on one side and add on the other: its pads must all be 0.
     """

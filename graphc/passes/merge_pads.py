@@ -30,7 +30,7 @@ def into_average_pool(node: Node, sweep: Sweep) -> Value | Skip | None:
     if not node.attrs["count_include_pad"] and any(own.pads_begin + own.pads_end):
         return Skip("its own padding does not count, the Pad's does")
     if node.attrs["ceil_mode"]:
-        return Skip("with ceil_mode the last windows count elements by where the padding ends")
+        return Skip("with ceil_mode the last windows depend on where the padding ends")
     return _merged(node, pad, sweep, value_is_legal=_fill(pad.call) == 0, attrs={"count_include_pad": True})
 
 
@@ -42,6 +42,10 @@ def into_max_pool(node: Node, sweep: Sweep) -> Value | Skip | None:
         return None
     if len(node.outputs) > 1:
         return Skip("its indices count the padding")
+    if node.attrs["ceil_mode"]:
+        return Skip("with ceil_mode the last windows depend on where the padding ends")
+    if max(geometry(node.call).dilations) > 1:
+        return Skip("a dilated window may see padding alone")
     fill = _fill(pad.call)
     never_wins = fill == -np.inf or (fill == 0 and sweep.producer(pad.inputs[0], *NOT_NEGATIVE) is not None)
     return _merged(node, pad, sweep, value_is_legal=never_wins)

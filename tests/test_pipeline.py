@@ -1,0 +1,126 @@
+"""The pipeline as a whole: whatever passes run, the graph means the same."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from random_graphs import BATCH, feeds, graphs
+
+from graphc.errors import GraphcError
+from graphc.graph import Builder, Graph
+from graphc.infer import bind
+from graphc.interpret import interpret
+from graphc.passes.decompose import Decompose
+from graphc.passes.log import Log
+from graphc.pipeline import BOUND, SHAPE_FREE, run
+from graphc.verify import BrokenInvariant
+
+NAMES = sorted({p.name for p in (*SHAPE_FREE, *BOUND)})
+
+
+def bound(graph: Graph) -> Graph:
+    types = {v.name: v.type.with_shape([d if isinstance(d, int) else BATCH for d in v.shape]) for v in graph.inputs}
+    return bind(graph, types)
+
+
+def same_results(before: Graph, after: Graph) -> None:
+    assert before.output_names == after.output_names
+    assert [v.name for v in before.inputs] == [v.name for v in after.inputs]
+    want, got = interpret(before, feeds(before)), interpret(after, feeds(before))
+    for name, a in want.items():
+        assert got[name].dtype == a.dtype and got[name].shape == a.shape
+        scale = max(1.0, np.abs(a[np.isfinite(a)]).max(initial=0))
+        np.testing.assert_allclose(got[name], a, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
+
+
+@settings(max_examples=25, deadline=None)
+@given(graphs(symbolic=False))
+def test_all_passes(graph):
+    same_results(graph, run(graph, (*SHAPE_FREE, *BOUND), verify=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(graphs(symbolic=True))
+def test_all_passes_on_both_sides_of_binding(graph):
+    free = run(graph, SHAPE_FREE, verify=True)
+    same_results(graph, free)
+    same_results(graph, run(bound(free), BOUND, verify=True))
+
+
+@settings(max_examples=15, deadline=None)
+@given(graphs())
+def test_with_decomposition(graph):
+    same_results(graph, run(bound(graph), (*SHAPE_FREE, Decompose(frozenset({"Gemm"})), *BOUND), verify=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=8, deadline=None)
+@given(graph=graphs(symbolic=False))
+def test_each_pass_alone(name, graph):
+    same_results(graph, run(graph, SHAPE_FREE + BOUND, disabled=set(NAMES) - {name}, verify=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=8, deadline=None)
+@given(graph=graphs(symbolic=False))
+def test_all_passes_but_one(name, graph):
+    same_results(graph, run(graph, SHAPE_FREE + BOUND, disabled={name}, verify=True))
+
+
+@settings(max_examples=10, deadline=None)
+@given(graphs(symbolic=False))
+def test_a_second_run_finds_nothing_to_do(graph):
+    once = run(graph, SHAPE_FREE + BOUND)
+    log = Log()
+    twice = run(once, SHAPE_FREE + BOUND, log=log)
+    assert len(twice.nodes) == len(once.nodes), log.applied()
+
+
+# --- the driver of the passes -----------------------------------------------------------------------------------------
+def small() -> Graph:
+    b = Builder("small")
+    x = b.input("x", "float32", (2, 3))
+    return b.build({"y": b.add("Relu", b.add("Identity", x, name="same"), name="relu")})
+
+
+def test_stop_after():
+    seen = []
+    run(small(), SHAPE_FREE, stop_after="canonicalize", on_pass=lambda p, before, after: seen.append(p.name))
+    assert seen == ["dead_code", "fold_constants", "canonicalize"]
+    assert len(run(small(), SHAPE_FREE, stop_after=3).nodes) == 2
+    assert len(run(small(), SHAPE_FREE).nodes) == 1
+
+
+def test_stop_after_an_unknown_pass_lists_the_known_ones():
+    with pytest.raises(GraphcError, match="(?s)no pass is named 'fuse'.*canonicalize"):
+        run(small(), SHAPE_FREE, stop_after="fuse")
+
+
+def test_disabled():
+    assert len(run(small(), SHAPE_FREE, disabled={"identities"}).nodes) == 2
+
+
+def test_on_pass_sees_both_graphs():
+    counts = {}
+    run(
+        small(),
+        SHAPE_FREE,
+        on_pass=lambda p, before, after: counts.update({p.name: (len(before.nodes), len(after.nodes))}),
+    )
+    assert counts["identities"] == (2, 1)
+
+
+def test_the_verifier_names_the_pass():
+    class Breaks:
+        name = "breaks"
+
+        def __call__(self, graph, log=None):
+            return Graph(graph.name, graph.inputs, graph.outputs, (), graph.output_names)
+
+    with pytest.raises(BrokenInvariant, match="after pass 'breaks'"):
+        run(small(), [Breaks()], verify=True)
+
+
+def test_without_anything_to_do_the_graph_is_returned_itself():
+    b = Builder()
+    graph = b.build([b.add("Relu", b.input("x", "float32", (3,)))])
+    assert run(graph, SHAPE_FREE + BOUND) is graph
