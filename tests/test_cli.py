@@ -99,16 +99,17 @@ def test_compile_says_what_it_made(yaml_model: Path):
 
 
 def test_compile_stops_after_a_pass(yaml_model: Path):
-    from graphc import pipeline
+    before = invoke("compile", yaml_model, "--stop-after", "dead_code").output
+    assert before.startswith("graph ") and "BatchNormalization(" in before and "batch" in before
+    after = invoke("compile", yaml_model, "--stop-after", "fold_batch_norm").output
+    assert "Conv(" in after and "BatchNormalization(" not in after
+    bound = invoke("compile", yaml_model, "--stop-after", "bound:fold_constants", "--batch", 7).output
+    assert "float32[7, 8, 16, 16]" in bound and "batch" not in bound
 
-    text = invoke("compile", yaml_model, "--stop-after", pipeline.names()[0]).output
-    assert text.startswith("graph ") and "Conv" in text
 
-
-def test_compile_names_the_passes_when_one_is_unknown(yaml_model: Path):
-    from graphc import pipeline
-
-    assert pipeline.names()[0] in invoke("compile", yaml_model, "--stop-after", "nonsense", code=2).stderr
+@pytest.mark.parametrize("option", ["--stop-after", "--disable"])
+def test_compile_names_the_passes_when_one_is_unknown(yaml_model: Path, option: str):
+    assert "fold_batch_norm" in invoke("compile", yaml_model, option, "nonsense", code=2).stderr
 
 
 def test_check_accepts_a_good_model(onnx_model: Path):

@@ -13,6 +13,7 @@ import numpy as np
 from graphc.cli.console import progress_bars, stop
 from graphc.cli.feeds import make_feeds
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+from graphc.cli.passes import pass_names
 from graphc.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def compare(
         expected = {name: next(d.expected for d in nodes if d.value is v) for name, v in outputs}
         wrong = differing(graph, expected, feeds, tolerance, partial(build, disable=disable))
         if wrong:
-            without = passes_at_fault(graph, expected, feeds, tolerance, build, disable)
+            without = passes_at_fault(graph, expected, feeds, tolerance, build, settings["target"], disable)
             hint = f"; it agrees with --disable {' or --disable '.join(without)}" if without else ""
             stop(1, f"every node alone agrees, but the whole model differs in {', '.join(wrong)}{hint}")
     worst = max((d.error for d in nodes), default=0.0)
@@ -126,12 +127,11 @@ def passes_at_fault(
     feeds: Mapping[str, np.ndarray],
     tolerance: float,
     build: Build,
+    target: str,
     disabled: tuple[str, ...],
 ) -> list[str]:
     """Passes without which the whole model agrees."""
-    from graphc import pipeline
-
-    names = [name for name in pipeline.names() if name not in disabled]
+    names = [name for name in pass_names(target) if name not in disabled]
     return [
         n for n in names if not differing(graph, expected, feeds, tolerance, partial(build, disable=(*disabled, n)))
     ]

@@ -10,13 +10,18 @@ import click
 from graphc.cli.console import progress_bars, seconds
 from graphc.cli.feeds import resolve_shapes
 from graphc.cli.options import compile_options, model_argument, open_model, shape_options
+from graphc.cli.passes import graph_after
 from graphc.memory import format_bytes
 
 
 @click.command("compile")
 @model_argument
 @shape_options
-@click.option("--stop-after", metavar="PASS", help="Print the graph after this pass, and stop there.")
+@click.option(
+    "--stop-after",
+    metavar="PASS",
+    help="Print the graph after this pass ('bound:PASS': its second turn, with known shapes).",
+)
 @compile_options
 def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | None, **settings: Any) -> None:
     """Compile MODEL ahead of time.
@@ -24,7 +29,11 @@ def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | Non
     Its next start finds every kernel on disk.
     """
     if stop_after:
-        click.echo(str(_graph_after(model, stop_after, settings["disable"])))
+        import frontends
+
+        graph = frontends.load(model)
+        resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
+        click.echo(str(graph_after(graph, stop_after, settings["target"], settings["disable"], resolved)))
         return
     start = time.perf_counter()
     with progress_bars() as progress:
@@ -36,10 +45,3 @@ def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | Non
         f"weights {format_bytes(plan.memory.weights)}, arena {format_bytes(plan.memory.arena)}, "
         f"{seconds(time.perf_counter() - start)}"
     )
-
-
-def _graph_after(model: str, name: str, disabled: tuple[str, ...]) -> Any:
-    import frontends
-    from graphc import pipeline
-
-    return pipeline.run(frontends.load(model), disabled=disabled, stop_after=name)

@@ -10,17 +10,21 @@ from typing import Protocol
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.types import UNKNOWN, Shape, Sym
+from graphc.types import UNKNOWN
 
 FILLS = ("random", "ones", "zeros")
+_ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 
 
 class Spec(Protocol):
-    """Name, dtype and shape of an input."""
+    """An input: `graphc.model.Spec`, or a value of a graph.
+
+    Dims that are no ints are symbols: equal where their texts are.
+    """
 
     name: str
     dtype: np.dtype
-    shape: Shape
+    shape: tuple
 
 
 def resolve_shapes(
@@ -30,16 +34,15 @@ def resolve_shapes(
 
     Raises InputError for unknown names, shapes that do not fit, and dims that stay open.
     """
-    bound: dict[Sym, int] = {}
+    bound: dict[str, int] = {}
     for name, shape in shapes.items():
         _bind(_spec(specs, name), shape, bound)
     taken = batch is None
     for spec in specs:
-        first = spec.shape[0] if spec.shape and spec.name not in shapes else None
-        if isinstance(first, Sym) and first != UNKNOWN:
-            taken |= bound.setdefault(first, batch or 1) == batch
-        else:
-            taken |= first == UNKNOWN
+        if spec.name in shapes or not spec.shape or isinstance(spec.shape[0], int):
+            continue
+        first = str(spec.shape[0])
+        taken |= first == _ANY or bound.setdefault(first, batch or 1) == batch
     if not taken:
         fixed = ", ".join(f"{s.name}{_text(s.shape)}" for s in specs)
         raise InputError(f"no input takes a batch of {batch}: {fixed}", hint="leave --batch away")
@@ -83,19 +86,22 @@ def _spec(specs: Sequence[Spec], name: str) -> Spec:
     raise InputError(f"the model has no input '{name}'", hint=f"{guess}inputs: {', '.join(s.name for s in specs)}")
 
 
-def _bind(spec: Spec, shape: Sequence[int], bound: dict[Sym, int]) -> None:
+def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
     fits = len(shape) == len(spec.shape)
     for want, size in zip(spec.shape, shape):
-        fits &= size == want if isinstance(want, int) else want == UNKNOWN or bound.setdefault(want, size) == size
+        symbol = str(want)
+        fits &= size == want if isinstance(want, int) else symbol == _ANY or bound.setdefault(symbol, size) == size
     if not fits:
         sizes = ", ".join(f"{dim} = {size}" for dim, size in bound.items())
         where = f" with {sizes}" if sizes else ""
         raise InputError(f"input '{spec.name}' can't be {_text(shape)}: the model wants {_text(spec.shape)}{where}")
 
 
-def _complete(spec: Spec, bound: Mapping[Sym, int], batch: int) -> tuple[int, ...]:
-    sizes = [bound.get(d, batch if axis == 0 else d) if isinstance(d, Sym) else d for axis, d in enumerate(spec.shape)]
-    unbound = [str(d) for d in sizes if isinstance(d, Sym)]
+def _complete(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int, ...]:
+    sizes = [d if isinstance(d, int) else bound.get(str(d), str(d)) for d in spec.shape]
+    if sizes and sizes[0] == _ANY:
+        sizes[0] = batch
+    unbound = [d for d in sizes if isinstance(d, str)]
     if unbound:
         raise InputError(
             f"input '{spec.name}' is {_text(spec.shape)}, and {', '.join(unbound)} must be known",

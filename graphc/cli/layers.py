@@ -9,8 +9,9 @@ import numpy as np
 
 from graphc.graph import Graph, Node, Value
 from graphc.infer import bind
-from graphc.op import Deferred
+from graphc.op import Deferred, Kind
 
+MULTIPLIERS = (Kind.CONTRACTION, Kind.WINDOW, Kind.RECURRENT)  # with two operands: a pool has one
 STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
 
 
@@ -71,7 +72,7 @@ def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
 
 def multiply_adds(node: Node) -> int | None:
     """Multiply-adds of a node with bound shapes; 0 where it multiplies no two operands, None where shapes are open."""
-    if node.op.flops is None or len(node.operands) < 2:
+    if node.op.flops is None or node.op.kind not in MULTIPLIERS or len(node.operands) < 2:
         return 0
     try:
         flops = node.op.flops(node.call)

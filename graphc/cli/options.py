@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from graphc.graph import Graph
     from graphc.model import Model
 
 TARGETS = ("cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "reference")
@@ -74,7 +75,7 @@ feed_options = stack(
 
 
 def open_model(
-    path: str,
+    source: str | Graph,
     *,
     target: str = "cpu",
     threads: int | None = None,
@@ -82,7 +83,11 @@ def open_model(
     no_cache: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
-    """Compile a model file with the values of `compile_options`. Raises GraphcError."""
+    """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
     import graphc
+    from graphc.cli.passes import check_names
 
-    return graphc.compile(path, target=target, threads=threads, cache=not no_cache, disabled=disable, progress=progress)
+    check_names(disable, target)
+    return graphc.compile(
+        source, target=target, threads=threads, cache=not no_cache, disabled=disable, progress=progress
+    )

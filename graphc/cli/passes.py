@@ -1,0 +1,57 @@
+"""The passes by name, for the options that speak of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import GraphcError
+
+if TYPE_CHECKING:
+    from graphc.graph import Graph
+
+
+def pass_names(target: str) -> list[str]:
+    """Names of all passes of the pipeline, in order, once each."""
+    from graphc import pipeline
+
+    return list(dict.fromkeys(p.name for p in (*pipeline.SHAPE_FREE, *pipeline.bound(_kernel_operators(target)))))
+
+
+def check_names(names: tuple[str, ...], target: str) -> None:
+    """Raises GraphcError for a name that no pass has."""
+    known = pass_names(target) if names else []
+    for name in names:
+        if name not in known:
+            raise GraphcError(f"no pass is named '{name}'", hint=f"passes: {', '.join(known)}")
+
+
+def graph_after(
+    graph: Graph, name: str, target: str, disabled: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]
+) -> Graph:
+    """The graph after the pass of that name.
+
+    A pass of the shape-free part leaves dims open; one of the bound part (given as 'bound:NAME' where both have one of
+    that name) sees the graph with `shapes`.
+    """
+    from graphc import pipeline
+    from graphc.infer import bind
+
+    part, _, bare = name.rpartition(":")
+    free = [p.name for p in pipeline.SHAPE_FREE]
+    check_names((bare,), target)
+    if part == "bound" or bare not in free:
+        graph = pipeline.run(graph, pipeline.SHAPE_FREE, disabled=disabled)
+        graph = bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
+        return pipeline.run(graph, pipeline.bound(_kernel_operators(target)), stop_after=bare, disabled=disabled)
+    return pipeline.run(graph, pipeline.SHAPE_FREE, stop_after=bare, disabled=disabled)
+
+
+def _kernel_operators(target: str) -> Any:
+    if target == "reference":
+        from graphc.op import all_ops
+
+        return frozenset(all_ops())
+    from backends.cpu.compile import kernel_operators
+
+    return kernel_operators()
