@@ -140,6 +140,31 @@ def _log(x):
     return -math.inf if x == 0 else math.log(x)
 
 
+def _log1p(x):
+    return -math.inf if x == -1 else math.log1p(x)
+
+
+def _sinh(x):
+    try:
+        return math.sinh(x)
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
+def _atanh(x):
+    return math.copysign(math.inf, x) if abs(x) == 1 else math.atanh(x)
+
+
+def _pow(a, b):
+    odd = b % 2 == 1
+    try:
+        return math.pow(a, b)
+    except OverflowError:
+        return -math.inf if a < 0 and odd else math.inf
+    except ValueError:  # zero to a negative power, or the root of a negative number
+        return math.nan if a else math.copysign(math.inf, a) if odd else math.inf
+
+
 def _round_even(x):
     return float(round(x)) if math.isfinite(x) else x
 
@@ -151,7 +176,7 @@ def _pick(a, b, take_a: bool):
 # --- primitives. Each is a function of numbers or of Exprs. -----------------------------------------------------------
 exp = _unary_fn("exp", _quiet(math.exp))
 log = _unary_fn("log", _quiet(_log))
-log1p = _unary_fn("log1p", _quiet(math.log1p))
+log1p = _unary_fn("log1p", _quiet(_log1p))
 expm1 = _unary_fn("expm1", _quiet(math.expm1))
 sqrt = _unary_fn("sqrt", _quiet(math.sqrt))
 sin = _unary_fn("sin", _quiet(math.sin))
@@ -160,19 +185,19 @@ tan = _unary_fn("tan", _quiet(math.tan))
 asin = _unary_fn("asin", _quiet(math.asin))
 acos = _unary_fn("acos", _quiet(math.acos))
 atan = _unary_fn("atan", _quiet(math.atan))
-sinh = _unary_fn("sinh", _quiet(math.sinh))
+sinh = _unary_fn("sinh", _sinh)
 cosh = _unary_fn("cosh", _quiet(math.cosh))
 tanh = _unary_fn("tanh", math.tanh)
 asinh = _unary_fn("asinh", _quiet(math.asinh))
 acosh = _unary_fn("acosh", _quiet(math.acosh))
-atanh = _unary_fn("atanh", _quiet(math.atanh))
+atanh = _unary_fn("atanh", _quiet(_atanh))
 erf = _unary_fn("erf", math.erf)
 floor = _unary_fn("floor", lambda x: float(math.floor(x)) if math.isfinite(x) else x)
 ceil = _unary_fn("ceil", lambda x: float(math.ceil(x)) if math.isfinite(x) else x)
 rint = _unary_fn("rint", _round_even)  # half to even
 trunc = _unary_fn("trunc", lambda x: float(math.trunc(x)) if math.isfinite(x) else x)
 absolute = _unary_fn("abs", abs)
-pow = _binary_fn("pow", _quiet(math.pow))  # noqa: A001  (the field's name)
+pow = _binary_fn("pow", _pow)  # noqa: A001  (the field's name)
 minimum = _binary_fn("min", lambda a, b: _pick(a, b, a < b))  # NaN in either operand gives NaN
 maximum = _binary_fn("max", lambda a, b: _pick(a, b, a > b))
 fmod = _binary_fn("fmod", _quiet(math.fmod))  # sign of the dividend
@@ -198,11 +223,12 @@ def where(condition: Number, a: Number, b: Number):
 
 
 def cast(x: Number, dtype):
-    """Convert to another dtype (floats to ints truncate; to bool compares with zero)."""
+    """Convert to another dtype (floats to ints truncate, ints drop high bits; to bool compares with zero)."""
     dtype = np.dtype(dtype)
     if isinstance(x, Expr):
         return x if x.dtype == dtype else Expr("cast", (x,), dtype)
-    return dtype.type(x).item()
+    with np.errstate(all="ignore"):
+        return np.asarray(x).astype(dtype).item()
 
 
 def clamp(x: Number, lo: Number, hi: Number):

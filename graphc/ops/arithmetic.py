@@ -163,7 +163,7 @@ def _infer_clip(call: Call) -> list[TensorType]:
     return [TensorType(x.dtype, x.shape)]
 
 
-def _clip(x, low, high):
+def _clip(x, low=None, high=None):
     x = x if low is None else e.maximum(x, low)
     return x if high is None else e.minimum(x, high)
 

@@ -88,7 +88,7 @@ register(
         lambda call: [call.type(0).with_dtype(call.to)],
         lambda x, to, saturate, round_mode: cast_array(x, to, saturate, round_mode),
         {"to": Attr("dtype"), **_CONVERSION},
-        scalar=e.cast,
+        scalar=lambda x, to: e.cast(x, to),
         scalar_attrs=("to",),
         tolerance=ROUNDED,
         domain=Domain(

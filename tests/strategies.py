@@ -1,0 +1,163 @@
+"""Operators' domains as test inputs: fixed ones for every case, and Hypothesis strategies that draw around them.
+
+An operator that takes any broadcastable operands of one dtype needs no cases; its shapes are drawn. Arrays come from a
+seeded generator, so that a failing example is small to print and quick to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (NumPy knows the names of bfloat16 and its like once this is imported)
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
+
+from graphc.errors import TypeRuleError
+from graphc.graph import Builder, Graph, make_node
+from graphc.graph import Value as GraphValue
+from graphc.interpret import run_graph
+from graphc.op import Case, Const, Kind, Op, Tensor
+from graphc.ops.precision import is_float
+from graphc.types import TensorType
+
+WORDS = ("", "a", "abc", "graph", "ümlaut")
+BROADCAST_SHAPES = (((2, 3), (2, 3)), ((4, 1), (1, 5)), ((2, 3, 4), (4,)), ((3,), ()), ((), ()), ((0, 3), (1, 1)))
+
+
+@dataclass(frozen=True)
+class Use:
+    """An operator applied to arrays. `constants`: operands whose values are known when compiling."""
+
+    op: Op
+    arrays: tuple[np.ndarray | None, ...]
+    attrs: Mapping[str, Any]
+    n_outputs: int = 1
+    constants: frozenset[int] = frozenset()
+
+    def operands(self, b: Builder) -> list[GraphValue | None]:
+        """The operands in a builder: inputs x0, x1 … and constants."""
+        return [self._operand(b, i, a) for i, a in enumerate(self.arrays)]
+
+    def _operand(self, b: Builder, i: int, array: np.ndarray | None) -> GraphValue | None:
+        if array is None:
+            return None
+        return b.constant(array) if i in self.constants else b.input(f"x{i}", array.dtype, array.shape)
+
+    def graph(self) -> Graph:
+        """A graph of the one node, with inferred types."""
+        b = Builder(self.op.name)
+        names = [f"y{i}" for i in range(self.n_outputs)]
+        outputs = b.add(self.op, *self.operands(b), name="node", outputs=names, **self.attrs)
+        return b.build((outputs,) if self.n_outputs == 1 else outputs)
+
+    @property
+    def inputs(self) -> list[np.ndarray]:
+        """The arrays for the graph's inputs, in order."""
+        return [a for i, a in enumerate(self.arrays) if a is not None and i not in self.constants]
+
+    def run(self) -> list[np.ndarray]:
+        """Results of the operator's reference, checked against the inferred dtypes and shapes."""
+        return run_graph(self.graph(), self.inputs)
+
+    def with_floats(self, dtype: str) -> Use:
+        """The same use with all floating-point operands in one dtype."""
+        arrays = (a.astype(dtype) if a is not None and is_float(a.dtype) else a for a in self.arrays)
+        return replace(self, arrays=tuple(arrays))
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(repr(self))
+
+    def __repr__(self) -> str:
+        shown = ["-" if a is None else str(TensorType(a.dtype, a.shape)) for a in self.arrays]
+        values = [
+            f"\n  operand {i}: {a.ravel().tolist()}" for i, a in enumerate(self.arrays) if a is not None and a.size < 40
+        ]
+        attrs = "".join(f", {k}={v!r}" for k, v in self.attrs.items())
+        return f"{self.op.name}({', '.join(shown)}{attrs}){''.join(values)}"
+
+
+def broadcasts(op: Op) -> bool:
+    """Does it take any operands of one dtype whose shapes broadcast, without further attributes?"""
+    if op.kind is not Kind.ELEMENTWISE:
+        return False
+    dtype, shapes = np.dtype(op.domain.dtypes[0]), ((2, 1), (1, 3), (2, 3))
+    operands = [GraphValue(f"x{i}", TensorType(dtype, shapes[i])) for i in range(_arity(op))]
+    try:
+        (y,) = make_node(op, operands).outputs
+    except TypeRuleError:
+        return False
+    return len(operands) == 1 or y.shape == (2, 3)
+
+
+def _arity(op: Op, extra: int = 1) -> int:
+    """Number of operands to draw: optional ones are left to the cases."""
+    return op.min_inputs + (extra if op.variadic else 0)
+
+
+def cases(op: Op) -> tuple[Case, ...]:
+    """The domain's cases, and for operators that broadcast the shapes that matter."""
+    if not broadcasts(op):
+        return op.domain.cases
+    arity = _arity(op)
+    shapes = [tuple(pair[i % 2] for i in range(arity)) for pair in BROADCAST_SHAPES]
+    return tuple(Case(tuple(map(Tensor, s))) for s in dict.fromkeys(shapes)) + op.domain.cases
+
+
+def use_of(op: Op, case: Case, dtype: str, seed: int = 0, coarse: bool = False, special: bool = False) -> Use:
+    """The use that a case describes, with random operands; `dtype` for those that do not name theirs.
+
+    `coarse` draws multiples of 0.5, so that there are ties and halves; `special` mixes in the domain's special values.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = tuple(_array(op, i, spec, dtype, rng, coarse, special) for i, spec in enumerate(case.inputs))
+    constants = {i for i, spec in enumerate(case.inputs) if isinstance(spec, Const)}
+    given = {i for i in op.values if i < len(arrays) and arrays[i] is not None}
+    return Use(op, arrays, case.attrs, case.n_outputs, frozenset(constants | given))
+
+
+def _array(
+    op: Op, i: int, spec: Tensor | Const | None, dtype: str, rng, coarse: bool, special: bool
+) -> np.ndarray | None:
+    if spec is None:
+        return None
+    if isinstance(spec, Const):
+        return np.asarray(spec.value, spec.dtype)
+    kind = np.dtype(object if (spec.dtype or dtype) == "string" else spec.dtype or dtype)
+    low, high = _bound(op.domain.low, i, spec.low), _bound(op.domain.high, i, spec.high)
+    if kind.kind == "b":
+        return rng.random(spec.shape) < 0.5
+    if kind.kind in "OUS":
+        return rng.choice(np.array(WORDS, object), spec.shape)
+    if not is_float(kind):
+        info = np.iinfo(kind)
+        low, high = max(int(np.ceil(low)), info.min), min(int(np.floor(high)), info.max)
+        return rng.integers(low, max(low, high), spec.shape, kind, endpoint=True)
+    x = rng.uniform(low, high, spec.shape)
+    if coarse:
+        x = np.clip(np.round(2 * x) / 2, low, high)
+    if special and op.domain.special:
+        x = np.where(rng.random(spec.shape) < 0.3, rng.choice([*op.domain.special, 0.0, -0.0], spec.shape), x)
+    return x.astype(kind)
+
+
+def _bound(of_domain: float | Sequence[float], i: int, of_tensor: float | None) -> float:
+    if of_tensor is not None:
+        return of_tensor
+    return of_domain[min(i, len(of_domain) - 1)] if isinstance(of_domain, Sequence) else of_domain
+
+
+@st.composite
+def uses(draw: st.DrawFn, op: Op, special: bool = True) -> Use:
+    """Valid uses of an operator: its cases, and drawn shapes (dims of 0 and 1 among them) where it broadcasts."""
+    dtype = draw(st.sampled_from(op.domain.dtypes), "dtype")
+    if broadcasts(op) and draw(st.booleans(), "drawn shapes"):
+        arity = _arity(op, draw(st.integers(0, 3), "more operands") if op.variadic else 0)
+        shapes = draw(mutually_broadcastable_shapes(num_shapes=arity, max_dims=3, min_side=0, max_side=4), "shapes")
+        case = Case(tuple(map(Tensor, shapes.input_shapes)))
+    else:
+        case = draw(st.sampled_from(cases(op)), "case")
+    seed = draw(st.integers(0, 2**16), "seed")
+    return use_of(op, case, dtype, seed, draw(st.booleans(), "coarse"), special and draw(st.booleans(), "special"))

@@ -1,0 +1,215 @@
+"""Every registered operator: its type rule, scalar body and expansion against its NumPy reference, and that against ONNX's."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+
+from graphc import expr as e
+from graphc.graph import Builder, make_node
+from graphc.interpret import run_graph
+from graphc.op import Call, Kind, Op, all_ops
+from graphc.ops.precision import is_float
+from graphc.types import Sym, TensorType, dtype_name
+from strategies import Use, cases, use_of, uses
+
+OPS = all_ops()
+FLOAT64_TOLERANCE = 1e-9
+NARROW = {"float16": 2**-10, "bfloat16": 2**-7}  # half an ulp of the result, and of an intermediate rounding
+STATISTICAL = {Kind.ELEMENTWISE, Kind.REDUCTION, Kind.NORMALIZE}
+
+
+def names(wanted: Callable[[Op], bool]) -> list[str]:
+    return [name for name, op in OPS.items() if wanted(op)]
+
+
+def assert_close(actual: np.ndarray, want: np.ndarray, tolerance: float, what: str) -> None:
+    """Same shape; values within `tolerance` of the largest finite magnitude, NaN and infinities in the same places."""
+    actual, want = np.asarray(actual), np.asarray(want)
+    if not is_float(want.dtype):
+        np.testing.assert_array_equal(actual, want, what)
+        return
+    actual, want = actual.astype(np.float64), want.astype(np.float64)
+    scale = np.abs(want[np.isfinite(want)]).max(initial=1e-300)
+    np.testing.assert_allclose(actual, want, rtol=0, atol=tolerance * scale, err_msg=what)
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", names(lambda op: op.kind is not Kind.CONTROL))
+def test_an_operator_has_inputs_to_test_it_on(name: str):
+    op = OPS[name]
+    assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Domain(cases=…) in its record"
+
+
+@pytest.mark.parametrize("name", names(lambda op: True))
+def test_inferred_types_are_those_of_the_reference(name: str):
+    op = OPS[name]
+    for case in cases(op):
+        for dtype in op.domain.dtypes:
+            use = use_of(op, case, dtype)
+            graph = use.graph()
+            for value, array in zip(graph.outputs, run_graph(graph, use.inputs, strict=False), strict=True):
+                if value.type is not None:
+                    actual = TensorType(array.dtype, bind_shape(value.shape, array.shape))
+                    assert actual == value.type, f"{use}: its reference gives {actual}, its type rule {value.type}"
+
+
+def bind_shape(inferred: tuple, actual: tuple) -> tuple:
+    """The actual shape, with the dims that the type rule could not know as it names them."""
+    if len(inferred) != len(actual):
+        return actual
+    return tuple(d if isinstance(d, Sym) else n for d, n in zip(inferred, actual))
+
+
+@pytest.mark.parametrize("name", names(lambda op: True))
+def test_type_rules_take_symbolic_dims(name: str):
+    """With the first dim of the first operand symbolic, the types must agree with the static ones or be unknown."""
+    op = OPS[name]
+    for case in cases(op):
+        use = use_of(op, case, op.domain.dtypes[0])
+        b = Builder("symbolic")
+        static = use.operands(b)
+        if not static or static[0] is None or static[0].is_const or not static[0].shape:
+            continue
+        shape = (Sym("n"), *static[0].shape[1:])
+        operands = [replace(static[0], type=static[0].type.with_shape(shape)), *static[1:]]
+        outputs = make_node(op, operands, use.attrs, name="node", outputs=[""] * use.n_outputs).outputs
+        for value, want in zip(outputs, use.graph().outputs):
+            if value.type is not None:
+                assert value.dtype == want.dtype and len(value.shape) == len(want.shape), use
+                known = [(a, b) for a, b in zip(value.shape, want.shape) if isinstance(a, int)]
+                assert all(a == b for a, b in known), f"{use}: {value.type} with a symbolic dim, {want.type} without"
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL and "float32" in op.domain.dtypes))
+def test_references_take_narrow_floats(name: str, dtype: str):
+    op = OPS[name]
+    for case in cases(op):
+        use = use_of(op, case, dtype).with_floats(dtype)
+        for narrow, wide in zip(use.run(), use.with_floats("float64").run()):
+            if is_float(narrow.dtype) == is_float(wide.dtype):
+                assert_close(narrow, wide.astype(narrow.dtype), NARROW[dtype], f"{use}")
+
+
+# --- scalar bodies ----------------------------------------------------------------------------------------------------
+def interpret_scalar(use: Use) -> np.ndarray:
+    """The scalar body as a tree, evaluated in Python element by element; integers wrapped to their dtype at the end."""
+    op, attrs = use.op, use.op.complete_attrs(use.attrs)
+    operands = [None if a is None else e.arg(i, a.dtype) for i, a in enumerate(use.arrays)]
+    tree = op.scalar(*operands, **{k: attrs[k] for k in op.scalar_attrs})
+    given = [np.zeros(()) if a is None else a for a in use.arrays]
+    columns = np.broadcast_arrays(*given) if given else []
+    values = [e.evaluate(tree, [c[at].item() for c in columns]) for at in np.ndindex(columns[0].shape)]
+    dtype = use.graph().outputs[0].dtype
+    assert tree.dtype == dtype, f"the scalar of {op.name} is {tree.dtype}, its type rule says {dtype}"
+    if dtype.kind in "iu":
+        values = [v % 2 ** (8 * dtype.itemsize) for v in values]
+        return np.array(values, np.uint64).astype(dtype).reshape(columns[0].shape)
+    return np.array(values, dtype).reshape(columns[0].shape)
+
+
+@pytest.mark.parametrize("name", names(lambda op: op.scalar is not None))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_scalar_agrees_with_reference(name: str, data):
+    op = OPS[name]
+    use = data.draw(uses(op), "use").with_floats("float64")
+    (want,) = use.run()
+    with np.errstate(all="ignore"):
+        actual = interpret_scalar(use)
+    assert actual.shape == want.shape, use
+    assert_close(actual, want, FLOAT64_TOLERANCE, f"scalar and reference of {use}")
+
+
+# --- expansions -------------------------------------------------------------------------------------------------------
+def expand(use: Use) -> list[np.ndarray] | None:
+    """Results of the expansion, node by node through the references; None where it declines."""
+    b = Builder("expansion")
+    call = Call(use.op, use.operands(b), use.op.complete_attrs(use.attrs), use.n_outputs)
+    results = use.op.expand(b, call)
+    if results is None:
+        return None
+    results = results if isinstance(results, (tuple, list)) else (results,)
+    assert len(results) == use.n_outputs, f"{use}: the expansion has {len(results)} results"
+    graph = b.build({f"y{i}": v for i, v in enumerate(results)})
+    for value, want in zip(graph.outputs, use.graph().outputs):
+        assert value.type == want.type, f"{use}: the expansion gives {value.type}, not {want.type}"
+    return run_graph(graph, use.inputs)
+
+
+@pytest.mark.parametrize("name", names(lambda op: op.expand is not None))
+def test_expansion_agrees_with_reference(name: str):
+    op = OPS[name]
+    expanded = 0
+    for case in cases(op):
+        for seed in range(3):
+            use = use_of(op, case, op.domain.dtypes[0], seed).with_floats("float64")
+            actual = expand(use)
+            expanded += actual is not None
+            for a, want in zip(actual or (), use.run()):
+                assert_close(a, want, FLOAT64_TOLERANCE, f"expansion and reference of {use}")
+    assert expanded, f"the expansion of {op.name} declines every case of its domain"
+
+
+# --- ONNX's own node tests --------------------------------------------------------------------------------------------
+ALSO = ("BatchNormalization", "BitCast", "CastLike", "ReduceLogSumExp")
+
+
+@pytest.fixture(scope="module")
+def node_tests() -> dict[str, list]:
+    """Tests of one node by operator, of those opsets in which the operator has its newest form."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        collected = collect_testcases()
+    found: dict[str, list] = {}
+    for case in collected:
+        node, opset = case.model.graph.node[0], case.model.opset_import[0]
+        if len(case.model.graph.node) == 1 and opset.domain == "" and node.op_type in OPS:
+            newest, then = onnx.defs.get_schema(node.op_type), onnx.defs.get_schema(node.op_type, opset.version)
+            if newest.attributes.keys() == then.attributes.keys() and len(newest.inputs) == len(then.inputs):
+                found.setdefault(node.op_type, []).append(case)
+    return found
+
+
+def attribute(op: Op, proto: onnx.AttributeProto):
+    value = helper.get_attribute_value(proto)
+    if op.attrs[proto.name].type == "dtype":
+        return np.dtype(object) if value == onnx.TensorProto.STRING else helper.tensor_dtype_to_np_dtype(value)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL or op.name in ALSO))
+def test_reference_passes_the_node_tests_of_onnx(name: str, node_tests: dict[str, list]):
+    op = OPS[name]
+    assert name in node_tests, f"onnx has no node test of {name} in its newest form"
+    for case in node_tests[name]:
+        node = case.model.graph.node[0]
+        attrs = {a.name: attribute(op, a) for a in node.attribute}
+        for inputs, outputs in case.data_sets:
+            arrays = dict(zip((i.name for i in case.model.graph.input), map(as_array, inputs)))
+            operands = tuple(arrays.get(n) for n in node.input)
+            actual = Use(op, operands, attrs, len(node.output), frozenset(op.values)).run()
+            for a, want in zip(actual, map(as_array, outputs), strict=True):
+                message = f"{case.name}: {name} {attrs}"
+                assert dtype_name(a.dtype) == dtype_name(want.dtype), message
+                assert a.shape == want.shape, message
+                if want.dtype.kind in "OUS":
+                    assert a.astype(str).tolist() == want.astype(str).tolist(), message
+                else:
+                    np.testing.assert_allclose(
+                        a.astype(float), want.astype(float), case.rtol, case.atol, err_msg=message
+                    )
+
+
+def as_array(value) -> np.ndarray:
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
