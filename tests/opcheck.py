@@ -86,9 +86,9 @@ def expanded(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> tupl
 def onnx_model(
     name: str, case: Case, arrays: Sequence[np.ndarray | None], opset: int, domain: str = ""
 ) -> onnx.ModelProto:
-    """The case as an ONNX model of one node. The spec's attributes that graphc gives a default keep that default."""
+    """The case as an ONNX model of one node. Attributes that the case leaves out stay out."""
     _, node = build(name, case, arrays)
-    attrs = {k: _onnx_attr(v) for k, v in case.attrs.items()}
+    attrs = {k: _onnx_attr(node.attrs[k]) for k in case.attrs}
     names = [f"x{i}" if a is not None else "" for i, a in enumerate(arrays)]
     outs = [f"y{i}" for i in range(case.n_outputs)]
     proto = helper.make_node(name, names, outs, domain=domain, **attrs)

@@ -314,7 +314,12 @@ _recurrent(
     {},
     [
         {"activations": ("Relu",)},
-        {"activations": ("LeakyRelu", "ScaledTanh"), "activation_alpha": (0.2, 1.5), "activation_beta": (0.7,), **_BOTH},
+        {
+            "activations": ("LeakyRelu", "ScaledTanh"),
+            "activation_alpha": (0.2, 1.5),
+            "activation_beta": (0.7,),
+            **_BOTH,
+        },
         {"activations": ("Affine",), "activation_alpha": (0.5,), "activation_beta": (0.1,)},
         {"activations": ("ThresholdedRelu",), "activation_alpha": (0.1,)},
         {"activations": ("HardSigmoid",)},
@@ -322,7 +327,7 @@ _recurrent(
         {"activations": ("Softsign",)},
         {"activations": ("Softplus",)},
     ],
-)  # fmt: skip
+)
 _recurrent(
     "GRU",
     _gru_reference,
@@ -333,7 +338,7 @@ _recurrent(
         {"activations": ("HardSigmoid", "Softsign"), "activation_alpha": (0.3,), "activation_beta": (0.4,)},
         {"activations": ("Sigmoid", "Tanh", "HardSigmoid", "LeakyRelu"), "activation_alpha": (0.3, 0.1), **_BOTH},
     ],
-)  # fmt: skip
+)
 _recurrent(
     "LSTM",
     _lstm_reference,
@@ -343,6 +348,10 @@ _recurrent(
         {"given": "bhcp", "input_forget": True},
         {"given": "bp", "outs": 2, "direction": "bidirectional"},
         {"activations": ("HardSigmoid", "Softsign", "Relu"), "activation_alpha": (0.3,), "activation_beta": (0.4,)},
-        {"activations": ("Sigmoid", "Tanh", "Tanh", "Sigmoid", "LeakyRelu", "Tanh"), "activation_alpha": (0.1,), **_BOTH},
+        {
+            "activations": ("Sigmoid", "Tanh", "Tanh", "Sigmoid", "LeakyRelu", "Tanh"),
+            "activation_alpha": (0.1,),
+            **_BOTH,
+        },
     ],
-)  # fmt: skip
+)

@@ -70,7 +70,7 @@ def _check_group(call: Call, side: str, channels) -> int:
 
 
 def _check_bias(call: Call, channels) -> None:
-    i = call.op.inputs.index("b?")
+    i = call.op.inputs.index("b?") if "b?" in call.op.inputs else len(call.inputs)
     if call.has(i) and (call.rank(i) != 1 or differ(call.shape(i)[0], channels)):
         raise call.fail(
             f"the bias has shape {call.shape(i)}, not ({channels},)", "it needs one number an output channel"
