@@ -67,8 +67,8 @@ def compute(item: Item, variable: Callable[[str], Any], word: Callable[[str], An
 def convert(item: Item, hint: Any, what: str) -> Any:
     """A resolved item as a value of the type `hint`. Raises LoadError that says what `what` must be.
 
-    Hints: int, float, bool, str, Literal[…], tuple[T, ...], Item (as it is), and unions of these. Text where a number is
-    wanted is an expression.
+    Hints: int, float, bool, str, Literal[…], tuple[T, ...], Item (as it is), and unions of these. Text where a number
+    is wanted is an expression.
     """
     if hint is Item or hint is Any:
         return item

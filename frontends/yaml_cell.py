@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from keyword import iskeyword
 from typing import Any, get_type_hints
 
@@ -28,7 +29,7 @@ class Param:
 
 
 class Cell:
-    """One layer being built. `name` begins its nodes' names, `weights_name` its weights' (they differ in shared layers)."""
+    """One layer being built. `name` begins the names of its nodes, `weights_name` of its weights (shared layers)."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Cell:
         if known:
             if known.value.shape != shape:
                 raise self.fail(
-                    f"shared weight '{full}' has shape {list(known.value.shape)} where it was first used, {list(shape)} here"
+                    f"shared weight '{full}' has shape {list(known.value.shape)} where first used, {list(shape)} here"
                 )
             return known.value
         if math.prod(shape) > MAX_ELEMENTS or min(shape, default=1) < 1:
@@ -79,7 +80,7 @@ class Cell:
         return self.item.error(message, hint)
 
     def fixed(self, x: Value, axis: int, what: str) -> int:
-        """A dim that must be known when the model is loaded, because weights or heads depend on it. Raises LoadError."""
+        """A dim that must be a number when the model is loaded: weights depend on it. Raises LoadError."""
         dim: Dim = x.shape[axis]
         if not isinstance(dim, int):
             raise self.fail(
@@ -144,8 +145,8 @@ def layer(build: Callable | None = None, *, name: str = "") -> Callable:
 
 @lru_cache(maxsize=1)
 def _load() -> None:
-    import frontends.yaml_layers
-    import frontends.yaml_sequence  # noqa: F401  (both register their layers)
+    for name in ("layers", "pointwise", "shapes", "sequence"):  # each registers its layers
+        import_module(f"frontends.yaml_{name}")
 
 
 def layers() -> dict[str, Layer]:

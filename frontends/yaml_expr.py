@@ -1,4 +1,4 @@
-"""Arithmetic in YAML scalars: '4*$c', '(h + 1)//2', '$s == 1 and $n > 2'. A small parser; nothing is ever evaluated as code.
+"""Arithmetic in YAML scalars: '4*$c', '(h + 1)//2', '$s == 1 and $n > 2'. Nothing is ever evaluated as code.
 
 or:      and ('or' and)*          sum:     product (('+' | '-') product)*
 and:     not ('and' not)*         product: unary (('*' | '/' | '//' | '%') unary)*
@@ -52,8 +52,8 @@ class ExprError(ValueError):
 def evaluate(text: str, variable: Callable[[str], Any], word: Callable[[str], Any] = str) -> Any:
     """The value of an expression: int, float, bool, Sym, or what a lone `$name` or word stands for.
 
-    `variable(name)` gives the value of $name (raises ExprError if there is none), `word(name)` of a bare word: itself for
-    comparisons ('$act == relu'), or a dim. Raises ExprError.
+    `variable(name)` gives the value of $name (raises ExprError if there is none), `word(name)` of a bare word: itself
+    for comparisons ('$act == relu'), or a dim. Raises ExprError.
     """
     return _Parser(text, variable, word).parse()
 

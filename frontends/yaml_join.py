@@ -42,8 +42,8 @@ def join(cell: Cell, how: str, paths: Mapping[str, Value], axis: int) -> Value:
 
 
 def project(item: Item, x: Value, target: Value, part: Callable[[str, Callable[[Cell], Value]], Value]) -> Value | None:
-    """`{project: auto | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution with
-    the stride that gives it (and batch norm), or no skip at all for never.
+    """`{project: auto | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution
+    with the stride that gives it (and batch norm), or no skip at all for never.
 
     `part(name, build)` makes a layer. Raises LoadError where no stride fits.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a description whatever the shapes: every misspelt name and argument at once, before anything is built."""
+"""What is wrong with a description whatever the shapes: every misspelt name at once, before anything is built."""
 
 from __future__ import annotations
 

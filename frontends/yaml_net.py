@@ -330,6 +330,7 @@ class Expander:
         place = frame if isinstance(callee, Block) else frame.at(inner.callee)
         within = replace(inner, item=of if isinstance(of.value, dict) else step.item)
         operands = self._operands(within, operands, frame)
+        place = replace(place, env=place.env.with_special(**_dims(within, operands)))
         result = self._call(callee, within, given, operands, place)
         self._save(inner, result, frame)
         return result

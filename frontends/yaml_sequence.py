@@ -152,7 +152,7 @@ _PERMS = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
 
 @layer
 def class_token(c: Cell, x: Value) -> Value:
-    """Put a learned token before the steps, as in BERT and ViT (arXiv:2010.11929). The number of steps must be fixed."""
+    """Put a learned token before the steps, as in BERT and ViT (arXiv:2010.11929). Needs a fixed number of steps."""
     c.rank(x, 3)
     steps, features = c.fixed(x, 1, "the number of steps"), c.fixed(x, 2, "the number of features")
     token = c.weight("value", (1, 1, features), x.dtype, "small")

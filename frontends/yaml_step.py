@@ -23,7 +23,7 @@ Join = Literal["add", "mul", "mean", "max", "concat"]
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of a list of steps: what to apply (a layer, block, operator or structure), to what, and under what name."""
+    """One entry of a list of steps: what to apply (a layer, block, operator, structure), to what, under what name."""
 
     item: Item
     callee: str | Item  # an Item is a list of steps in place of one
@@ -42,7 +42,7 @@ class Step:
 
 
 def read_step(item: Item) -> Step:
-    """A step: `relu`, `{conv: {out: 64}}`, `{dense: 10, as: logits}`, `{if: …, then: […], else: […]}`, or a list of steps.
+    """A step: `relu`, `{conv: {out: 64}}`, `{dense: 10, as: logits}`, `{if: …, then: […], else: […]}`, or a list.
 
     as, from, share and name may stand beside the callee or among its arguments. Raises LoadError.
     """
@@ -83,7 +83,7 @@ def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **mor
 
 @dataclass(frozen=True)
 class Block:
-    """A block of the file: its arguments with defaults (None: required), the names of what goes in and out, and its steps."""
+    """A block of the file: arguments with defaults (None: required), names of what goes in and out, and its steps."""
 
     name: str
     item: Item

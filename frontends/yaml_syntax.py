@@ -1,7 +1,7 @@
 """YAML text -> a tree of items that know their place in the file.
 
-The text is read as parser events only, so no tag ever constructs an object; size, nesting and aliases are bounded. Plain
-scalars follow YAML 1.2's core schema: `no` and `on` are words, not booleans.
+The text is read as parser events only, so no tag ever constructs an object; size, nesting and aliases are bounded.
+Plain scalars follow YAML 1.2's core schema: `no` and `on` are words, not booleans.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Weights(Protocol):
 
 
 class SeededWeights:
-    """Random weights: each is a function of (seed, its name, its shape), so that a new layer leaves the others alone."""
+    """Random weights: each is a function of (seed, name, shape), so that a new layer leaves the others alone."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -1,0 +1,111 @@
+"""The layers that move elements: shapes, slices, padding, enlarging; and reductions over axes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from frontends.yaml_cell import Cell, layer
+from graphc.graph import Value
+
+Ints = int | tuple[int, ...]
+
+
+@layer
+def flatten(c: Cell, x: Value, *, axis: int = 1) -> Value:
+    """[batch, everything else]."""
+    return c.add("Flatten", x, axis=axis)
+
+
+@layer
+def reshape(c: Cell, x: Value, *, shape: tuple[int, ...]) -> Value:
+    """Another shape: 0 keeps the dim of the input, -1 takes what is left."""
+    return c.add("Reshape", x, c.const(shape))
+
+
+@layer
+def transpose(c: Cell, x: Value, *, perm: tuple[int, ...]) -> Value:
+    """Axes in another order."""
+    return c.add("Transpose", x, perm=perm)
+
+
+@layer
+def squeeze(c: Cell, x: Value, *, axes: Ints) -> Value:
+    """Remove axes of size 1."""
+    return c.add("Squeeze", x, c.const(_list(axes)))
+
+
+@layer
+def unsqueeze(c: Cell, x: Value, *, axes: Ints) -> Value:
+    """Insert axes of size 1."""
+    return c.add("Unsqueeze", x, c.const(_list(axes)))
+
+
+@layer(name="slice")
+def slice_(c: Cell, x: Value, *, axis: int, start: int = 0, end: int | None = None, step: int = 1) -> Value:
+    """x[start:end:step] along an axis."""
+    stop = np.iinfo(np.int64).max if end is None else end
+    return c.add("Slice", x, *(c.const([v]) for v in (start, stop, axis, step)))
+
+
+@layer
+def split(c: Cell, x: Value, *, parts: int, axis: int = 1) -> tuple[Value, ...]:
+    """Equal parts along an axis; `as: [a, b]` names them."""
+    if not 1 <= parts <= 4096:
+        raise c.fail(f"parts must be from 1 to 4096, not {parts}")
+    out = c.add("Split", x, outputs=parts, axis=axis, num_outputs=parts)
+    return out if isinstance(out, tuple) else (out,)
+
+
+@layer
+def pad(
+    c: Cell,
+    x: Value,
+    *,
+    by: Ints,
+    mode: Literal["constant", "reflect", "edge", "wrap"] = "constant",
+    value: float = 0.0,
+) -> Value:
+    """Pad the axes from 2 on: a number for all sides, one for each axis, or begins then ends."""
+    space = len(x.shape) - 2
+    amounts = [by] if isinstance(by, int) else list(by)
+    if space < 1 or len(amounts) not in (1, space, 2 * space):
+        raise c.fail(
+            f"by has {len(amounts)} numbers, but the input is {x.type}", f"give 1, {space} or {2 * space} numbers"
+        )
+    amounts *= 2 * space // len(amounts)
+    pads = [0, 0, *amounts[:space], 0, 0, *amounts[space:]]
+    return c.add("Pad", x, c.const(pads), *([c.const(value, x.dtype)] if value else []), mode=mode)
+
+
+@layer
+def upsample(c: Cell, x: Value, *, scale: int = 2, mode: Literal["nearest", "linear", "cubic"] = "nearest") -> Value:
+    """Enlarge the axes from 2 on by a whole number. nearest repeats; linear and cubic align half pixels."""
+    scales = c.const([1, 1] + [scale] * (len(x.shape) - 2), np.float32)
+    attrs = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {}
+    return c.add("Resize", x, None, scales, mode=mode, **attrs)
+
+
+def _reduce(name: str, op: str, doc: str) -> None:
+    def build(c: Cell, x: Value, *, axis: Ints, keepdims: bool = False) -> Value:
+        return c.add(op, x, c.const(_list(axis)), keepdims=int(keepdims))
+
+    build.__doc__ = doc
+    layer(build, name=name)
+
+
+for _name, _op in (("mean", "ReduceMean"), ("sum", "ReduceSum"), ("max", "ReduceMax"), ("min", "ReduceMin")):
+    _reduce(_name, _op, f"The {_name} along axes.")
+
+
+@layer
+def param(
+    c: Cell, *, shape: tuple[int, ...], init: Literal["he", "lecun", "small", "around_one", "embedding"] = "small"
+) -> Value:
+    """A learned tensor by itself (a position embedding, a scale); its weight is named `value`."""
+    return c.weight("value", shape, np.float32, init)
+
+
+def _list(value: Ints) -> list[int]:
+    return [value] if isinstance(value, int) else list(value)
