@@ -1,0 +1,396 @@
+"""Operators of detectors and spatial transformers: box suppression, regions of interest, sampling on a grid."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from graphc.errors import InputError
+from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.ops.index import checked, dim_of_data, require_integers
+from graphc.ops.movement import same_dim
+from graphc.ops.precision import is_float, widen
+from graphc.types import TensorType
+
+
+# --- NonMaxSuppression ------------------------------------------------------------------------------------------------
+def _suppressed_type(call: Call) -> list[TensorType]:
+    boxes, scores = call.type(0), call.type(1)
+    if boxes.rank != 3 or scores.rank != 3:
+        raise call.fail("takes boxes [batch, boxes, 4] and scores [batch, classes, boxes]")
+    same_dim(call, 2, (boxes.shape[2], 4))
+    same_dim(call, 0, (boxes.shape[0], scores.shape[0]))
+    same_dim(call, 1, (boxes.shape[1], scores.shape[2]))
+    given = [i for i in range(len(call.inputs)) if call.has(i)]
+    return [TensorType(np.int64, (dim_of_data(call, *given), 3))]
+
+
+def corners(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corners [boxes, 2] of boxes [boxes, 4], given as two corners or as center and size."""
+    a, b = boxes[:, :2], boxes[:, 2:]
+    if center:
+        return a - b / 2, a + b / 2
+    return np.minimum(a, b), np.maximum(a, b)
+
+
+def overlaps(low: np.ndarray, high: np.ndarray, i: int) -> np.ndarray:
+    """Intersection over union of box i with every box; 0 where a box has no area."""
+    extent = np.clip(np.minimum(high, high[i]) - np.maximum(low, low[i]), 0, None)
+    common = extent.prod(1)
+    areas = (high - low).prod(1)
+    union = areas + areas[i] - common
+    valid = (common > 0) & (areas > 0) & (areas[i] > 0) & (union > 0)
+    return np.divide(common, union, out=np.zeros_like(common), where=valid)
+
+
+def _non_max_suppression(boxes, scores, limit=None, iou=None, threshold=None, *, center_point_box):
+    limit = 0 if limit is None else int(np.reshape(limit, ()))
+    iou = 0.0 if iou is None else float(np.reshape(iou, ()))
+    chosen = []
+    for batch, label in itertools.product(range(scores.shape[0]), range(scores.shape[1])):
+        low, high = corners(boxes[batch], center_point_box)
+        score = scores[batch, label]
+        order = np.argsort(-score, kind="stable")
+        if threshold is not None:
+            order = order[score[order] > np.reshape(threshold, ())]
+        kept = 0
+        while len(order) and kept < limit:
+            best, order = order[0], order[1:]
+            chosen.append((batch, label, best))
+            kept += 1
+            order = order[overlaps(low, high, best)[order] <= iou]
+    return np.array(chosen, np.int64).reshape(-1, 3)
+
+
+_BOXES = [[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, -0.1, 1, 0.9], [0, 10, 1, 11], [1, 11.1, 0, 10.1], [0, 100, 1, 101]]]
+_CENTERS = [
+    [[0.5, 0.5, 1, 1], [0.5, 0.6, 1, 1], [0.5, 0.4, 1, 1], [0.5, 10.5, 1, 1], [0.5, 10.6, 1, 1], [0.5, 99, 1, 1]]
+]
+_SCORES = [[[0.9, 0.75, 0.6, 0.95, 0.5, 0.3], [0.1, 0.75, 0.75, 0.2, 0.5, 0.3]]]
+
+
+def _boxes_case(boxes, *scalars, **attrs) -> Case:
+    inputs = (Const(boxes, "float32"), Const(_SCORES, "float32"))
+    return Case((*inputs, *(Const([s], d) for s, d in zip(scalars, ("int64", "float32", "float32")))), attrs)
+
+
+register(
+    Op(
+        "NonMaxSuppression",
+        ("boxes", "scores", "max_output_boxes_per_class?", "iou_threshold?", "score_threshold?"),
+        Kind.INDEX,
+        _suppressed_type,
+        _non_max_suppression,
+        {"center_point_box": Attr(bool, False)},
+        domain=Domain(
+            ("float32",),
+            cases=(
+                _boxes_case(_BOXES, 3, 0.5, 0.0),
+                _boxes_case(_BOXES, 2, 0.5, 0.4),
+                _boxes_case(_CENTERS, 3, 0.5, 0.0, center_point_box=True),
+                _boxes_case(_BOXES, 10, 1.0),
+            ),
+        ),
+    )
+)
+
+
+# --- RoiAlign, MaxRoiPool ---------------------------------------------------------------------------------------------
+def _regions(call: Call, columns: int) -> None:
+    """Raises TypeRuleError unless operands are images and regions [count, columns]."""
+    if call.rank(0) != 4 or call.rank(1) != 2 or call.shape(1)[1] != columns:
+        raise call.fail(f"takes images [N, C, H, W] and regions [count, {columns}]")
+
+
+def _roi_align_type(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    _regions(call, 4)
+    require_integers(call, 2)
+    count = same_dim(call, 0, (call.shape(1)[0], call.shape(2)[0]))
+    return [x.with_shape((count, x.shape[1], call.output_height, call.output_width))]
+
+
+def _bins(start: float, length: float, count: int, ratio: int) -> np.ndarray:
+    """Sampling positions [count, samples] along one axis of a region: `ratio` a bin, or about one a pixel if 0."""
+    size = length / count
+    samples = ratio if ratio > 0 else math.ceil(size)
+    return start + (np.arange(count)[:, None] + (np.arange(samples) + 0.5) / max(samples, 1)) * size
+
+
+def _bilinear(p: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper neighbour of positions along an axis, and their weights; 0 beyond one pixel outside."""
+    valid = (p >= -1) & (p <= size)
+    p = np.clip(p, 0, size - 1)
+    low = np.floor(p).astype(np.int64)
+    return low, np.minimum(low + 1, size - 1), (1 - (p - low)) * valid, (p - low) * valid
+
+
+def _roi_align(
+    x, rois, batch, *, coordinate_transformation_mode, mode, output_height, output_width, sampling_ratio, spatial_scale
+):
+    batch = checked("RoiAlign", batch, len(x), 0, "batch index", negative=False)
+    half = coordinate_transformation_mode == "half_pixel"
+    images = widen(x)
+    out = np.zeros((len(rois), x.shape[1], output_height, output_width), images.dtype)
+    for r, (x1, y1, x2, y2) in enumerate(widen(rois) * spatial_scale - (0.5 if half else 0)):
+        width, height = (x2 - x1, y2 - y1) if half else (max(x2 - x1, 1), max(y2 - y1, 1))
+        rows = _bins(y1, height, output_height, sampling_ratio)
+        columns = _bins(x1, width, output_width, sampling_ratio)
+        if not rows.size or not columns.size:
+            continue
+        top, bottom, *wy = (v[:, None, :, None] for v in _bilinear(rows, x.shape[2]))
+        left, right, *wx = (v[None, :, None, :] for v in _bilinear(columns, x.shape[3]))
+        corners4 = itertools.product(zip((top, bottom), wy), zip((left, right), wx))
+        terms = [images[batch[r]][:, i, j] * (a * b).astype(images.dtype) for (i, a), (j, b) in corners4]
+        # mode 'max' takes the largest weighted corner, not the largest interpolated sample (ONNX RoiAlign)
+        out[r] = sum(terms).mean((-2, -1)) if mode == "avg" else np.maximum.reduce(terms).max((-2, -1))
+    return out.astype(x.dtype)
+
+
+register(
+    Op(
+        "RoiAlign",
+        ("x", "rois", "batch_indices"),
+        Kind.INDEX,
+        _roi_align_type,
+        _roi_align,
+        {
+            "coordinate_transformation_mode": Attr(str, "half_pixel", ("half_pixel", "output_half_pixel")),
+            "mode": Attr(str, "avg", ("avg", "max")),
+            "output_height": Attr(int, 1),
+            "output_width": Attr(int, 1),
+            "sampling_ratio": Attr(int, 0),
+            "spatial_scale": Attr(float, 1.0),
+        },
+        domain=Domain(
+            FLOATS,
+            cases=tuple(
+                Case(
+                    (
+                        Tensor((2, 3, 8, 9)),
+                        Const([[0, 0, 7, 7], [1, 2, 6.5, 5], [-3, -3, 12, 9]], "float32"),
+                        Const([0, 1, 1]),
+                    ),
+                    {"output_height": 3, "output_width": 2, "spatial_scale": 0.9, **attrs},
+                )
+                for attrs in (
+                    {"sampling_ratio": 2},
+                    {"mode": "max"},
+                    {"coordinate_transformation_mode": "output_half_pixel"},
+                    {"coordinate_transformation_mode": "output_half_pixel", "mode": "max", "sampling_ratio": 1},
+                )
+            ),
+        ),
+    )
+)
+
+
+def _roi_pool_type(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    _regions(call, 5)
+    if len(call.pooled_shape) != 2:
+        raise call.fail("pooled_shape must be a height and a width")
+    return [x.with_shape((call.shape(1)[0], x.shape[1], *call.pooled_shape))]
+
+
+def _edges(low: float, high: float, bins: int, size: int) -> list[slice]:
+    """The pixels of each bin of a region from `low` to `high`, both included, clipped to the image (Fast R-CNN)."""
+    step = max(high - low + 1, 1) / bins
+    starts = (int(np.clip(math.floor(i * step) + low, 0, size)) for i in range(bins))
+    ends = (int(np.clip(math.ceil((i + 1) * step) + low, 0, size)) for i in range(bins))
+    return [slice(a, b) for a, b in zip(starts, ends)]
+
+
+def _max_roi_pool(x, rois, pooled_shape, spatial_scale):
+    batch = checked("MaxRoiPool", rois[:, 0], len(x), 0, "batch index", negative=False)
+    y = np.zeros((len(rois), x.shape[1], *pooled_shape), x.dtype)  # an empty bin gives 0
+    scaled = rois[:, 1:].astype(np.float64) * spatial_scale
+    whole = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled).astype(np.int64)  # halves away from zero, as C rounds
+    for r, (x1, y1, x2, y2) in enumerate(whole.tolist()):
+        rows, columns = _edges(y1, y2, pooled_shape[0], x.shape[2]), _edges(x1, x2, pooled_shape[1], x.shape[3])
+        for (i, h), (j, w) in itertools.product(enumerate(rows), enumerate(columns)):
+            part = x[batch[r], :, h, w]
+            if part.size:
+                y[r, :, i, j] = part.max((-2, -1))
+    return y
+
+
+register(
+    Op(
+        "MaxRoiPool",
+        ("x", "rois"),
+        Kind.INDEX,
+        _roi_pool_type,
+        _max_roi_pool,
+        {"pooled_shape": Attr("ints"), "spatial_scale": Attr(float, 1.0)},
+        tolerance=0.0,
+        domain=Domain(
+            FLOATS,
+            cases=(
+                Case(
+                    (Tensor((2, 2, 6, 7), dtype="float32"), Const([[0, 0, 0, 4, 5], [1, 2, 1, 3, 9]], "float32")),
+                    {"pooled_shape": (2, 3)},
+                ),
+                Case(
+                    (Tensor((1, 2, 6, 7), dtype="float32"), Const([[0, 0, 0, 10, 10]], "float32")),
+                    {"pooled_shape": (3, 3), "spatial_scale": 0.5},
+                ),
+            ),
+        ),
+    )
+)
+
+
+# --- GridSample, AffineGrid -------------------------------------------------------------------------------------------
+def _sampled(call: Call) -> list[TensorType]:
+    x, grid = call.type(0), call.type(1)
+    if x.rank < 3 or grid.rank != x.rank or grid.shape[-1] != x.rank - 2:
+        raise call.fail("takes x [N, C, D1 … Dr] and a grid [N, O1 … Or, r]")
+    return [x.with_shape((same_dim(call, 0, (x.shape[0], grid.shape[0])), x.shape[1], *grid.shape[1:-1]))]
+
+
+def _reflect(p: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Positions mirrored at both borders until they are within."""
+    span = high - low
+    if span <= 0:
+        return np.zeros_like(p)
+    offset = np.abs(p - low)
+    turns, rest = np.floor(offset / span), np.mod(offset, span)
+    return np.where(turns % 2 == 0, low + rest, high - rest)
+
+
+def _cubic_weights(t: np.ndarray) -> list[np.ndarray]:
+    """Weights of the four neighbours at distances 1+t, t, 1-t, 2-t (Keys, 1981, with a = -0.75)."""
+    a = -0.75
+
+    def near(d):
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d):
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    return [far(1 + t), near(t), near(1 - t), far(2 - t)]
+
+
+def _axis_neighbours(
+    p: np.ndarray, size: int, mode: str, padding: str, align: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(index, weight) of the pixels along one axis that positions p in [-1, 1] read; weight 0 for zeros outside."""
+    p = (p + 1) / 2 * (size - 1) if align else ((p + 1) * size - 1) / 2
+    low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
+    if mode == "nearest":
+        p = np.rint(p)
+    if padding == "border":
+        p = np.where((p < low) | (p > high), np.clip(p, 0, size - 1), p)
+    elif padding == "reflection":
+        p = np.where((p < low) | (p > high), _reflect(p, low, high), p)
+    base = np.floor(p)
+    if mode == "nearest":
+        first, weights = 0, [np.ones_like(p)]
+        base = np.trunc(p)
+    elif mode == "linear":
+        first, weights = 0, [1 - (p - base), p - base]
+    else:
+        first, weights = -1, _cubic_weights(p - base)
+    out = []
+    for k, weight in enumerate(weights):
+        index = base + (first + k)
+        inside = (index >= 0) & (index < size)
+        if padding == "zeros":
+            weight = np.where(inside, weight, 0)
+        elif padding == "reflection":
+            index = np.where(inside, index, np.trunc(_reflect(index, low, high)))
+        out.append((np.clip(index, 0, size - 1).astype(np.int64), weight))
+    return out
+
+
+def _grid_sample(x, grid, align_corners, mode, padding_mode):
+    values = widen(x) if is_float(x.dtype) else x.astype(np.float64)
+    positions = widen(grid)
+    if not np.isfinite(positions).all():
+        raise InputError("the grid holds NaN or infinite positions", op="GridSample")
+    r = x.ndim - 2
+    axes = [
+        _axis_neighbours(positions[..., r - 1 - d], x.shape[2 + d], mode, padding_mode, align_corners) for d in range(r)
+    ]
+    batch = np.arange(len(x)).reshape(-1, *[1] * r)
+    y = 0
+    for picks in itertools.product(*axes):
+        weight = math.prod(w for _, w in picks).astype(values.dtype)
+        pixels = np.moveaxis(values, 1, -1)[(batch, *(i for i, _ in picks))]  # [N, O1 … Or, C]
+        y = y + pixels * weight[..., None]
+    return np.moveaxis(y, -1, 1).astype(x.dtype)
+
+
+_PADDINGS = ("zeros", "border", "reflection")
+register(
+    Op(
+        "GridSample",
+        ("x", "grid"),
+        Kind.INDEX,
+        _sampled,
+        _grid_sample,
+        {
+            "align_corners": Attr(bool, False),
+            "mode": Attr(str, "linear", ("linear", "nearest", "cubic")),
+            "padding_mode": Attr(str, "zeros", _PADDINGS),
+        },
+        domain=Domain(
+            FLOATS,
+            cases=(
+                *(
+                    Case(
+                        (Tensor((2, 2, 4, 5)), Tensor((2, 3, 2, 2), -1.4, 1.4, "float32")),
+                        {"mode": mode, "padding_mode": padding, "align_corners": align},
+                    )
+                    for mode in ("linear", "nearest", "cubic")
+                    for padding in _PADDINGS
+                    for align in (False, True)
+                ),
+                Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2, "float32"))),
+            ),
+        ),
+    )
+)
+
+
+def _affine_type(call: Call) -> list[TensorType]:
+    theta, size = call.type(0), call.ints(1)
+    r = len(size) - 2
+    if r not in (2, 3) or theta.rank != 3 or theta.shape[1:] != (r, r + 1):
+        raise call.fail(
+            f"takes theta [N, 2, 3] with a size [N, C, H, W], or [N, 3, 4] with [N, C, D, H, W], not {size}"
+        )
+    return [theta.with_shape((same_dim(call, 0, (size[0], theta.shape[0])), *size[2:], r))]
+
+
+def _affine_grid(theta, size, align_corners):
+    dims = [int(d) for d in size[2:]]
+    steps = [(np.arange(d) * 2 / max(d - 1, 1) if align_corners else (2 * np.arange(d) + 1) / d) - 1 for d in dims]
+    steps = [np.zeros(1) if align_corners and d == 1 else s for d, s in zip(dims, steps)]
+    mesh = np.meshgrid(*steps, indexing="ij")
+    homogeneous = np.stack([*reversed(mesh), np.ones(dims)], -1).astype(widen(theta).dtype)  # [D, H, W, (x, y, z, 1)]
+    return np.einsum("nij,...j->n...i", widen(theta), homogeneous).astype(theta.dtype)
+
+
+register(
+    Op(
+        "AffineGrid",
+        ("theta", "size"),
+        Kind.CONTRACTION,
+        _affine_type,
+        _affine_grid,
+        {"align_corners": Attr(bool, False)},
+        values=(1,),
+        domain=Domain(
+            FLOATS,
+            cases=tuple(
+                Case((Tensor((2, r, r + 1)), Const([2, 3, *size])), {"align_corners": align})
+                for r, size in ((2, (4, 5)), (3, (2, 3, 4)))
+                for align in (False, True)
+            ),
+        ),
+    )
+)
