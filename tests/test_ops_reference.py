@@ -1,4 +1,4 @@
-"""Every registered operator: its type rule, scalar body and expansion against its NumPy reference, and that against ONNX's."""
+"""Every operator: type rule, scalar body and expansion against its reference, and that against the tests of ONNX."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
+from strategies import Use, cases, use_of, uses
 
 from graphc import expr as e
-from graphc.graph import Builder, make_node
+from graphc.graph import Builder, Value, make_node
 from graphc.interpret import run_graph
 from graphc.op import Call, Kind, Op, all_ops
 from graphc.ops.precision import is_float
 from graphc.types import Sym, TensorType, dtype_name
-from strategies import Use, cases, use_of, uses
 
 OPS = all_ops()
 FLOAT64_TOLERANCE = 1e-9
@@ -50,6 +50,16 @@ def test_an_operator_has_inputs_to_test_it_on(name: str):
     assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Domain(cases=…) in its record"
 
 
+def fits(inferred: TensorType | None, actual: TensorType) -> bool:
+    """Is the inferred type the actual one, as far as it is known?"""
+    if inferred is None:
+        return True
+    dims = zip(inferred.shape, actual.shape)
+    same_rank = len(inferred.shape) == len(actual.shape)
+    same_dtype = dtype_name(inferred.dtype) == dtype_name(actual.dtype)
+    return same_dtype and same_rank and all(isinstance(d, Sym) or d == n for d, n in dims)
+
+
 @pytest.mark.parametrize("name", names(lambda op: True))
 def test_inferred_types_are_those_of_the_reference(name: str):
     op = OPS[name]
@@ -58,36 +68,27 @@ def test_inferred_types_are_those_of_the_reference(name: str):
             use = use_of(op, case, dtype)
             graph = use.graph()
             for value, array in zip(graph.outputs, run_graph(graph, use.inputs, strict=False), strict=True):
-                if value.type is not None:
-                    actual = TensorType(array.dtype, bind_shape(value.shape, array.shape))
-                    assert actual == value.type, f"{use}: its reference gives {actual}, its type rule {value.type}"
-
-
-def bind_shape(inferred: tuple, actual: tuple) -> tuple:
-    """The actual shape, with the dims that the type rule could not know as it names them."""
-    if len(inferred) != len(actual):
-        return actual
-    return tuple(d if isinstance(d, Sym) else n for d, n in zip(inferred, actual))
+                actual = TensorType(array.dtype, array.shape)
+                assert fits(value.type, actual), f"{use}: its reference gives {actual}, its type rule {value.type}"
 
 
 @pytest.mark.parametrize("name", names(lambda op: True))
-def test_type_rules_take_symbolic_dims(name: str):
-    """With the first dim of the first operand symbolic, the types must agree with the static ones or be unknown."""
+def test_type_rules_and_expansions_take_symbolic_dims(name: str):
+    """With the first dim of the first operand a symbol, types agree with the static ones or are unknown."""
     op = OPS[name]
     for case in cases(op):
-        use = use_of(op, case, op.domain.dtypes[0])
-        b = Builder("symbolic")
-        static = use.operands(b)
-        if not static or static[0] is None or static[0].is_const or not static[0].shape:
+        use, b = use_of(op, case, op.domain.dtypes[0]), Builder("symbolic")
+        x, *others = use.operands(b) or [None]
+        if x is None or x.is_const or not x.shape:
             continue
-        shape = (Sym("n"), *static[0].shape[1:])
-        operands = [replace(static[0], type=static[0].type.with_shape(shape)), *static[1:]]
-        outputs = make_node(op, operands, use.attrs, name="node", outputs=[""] * use.n_outputs).outputs
-        for value, want in zip(outputs, use.graph().outputs):
-            if value.type is not None:
-                assert value.dtype == want.dtype and len(value.shape) == len(want.shape), use
-                known = [(a, b) for a, b in zip(value.shape, want.shape) if isinstance(a, int)]
-                assert all(a == b for a, b in known), f"{use}: {value.type} with a symbolic dim, {want.type} without"
+        x = replace(x, type=x.type.with_shape((Sym("n"), *x.shape[1:])))
+        node = make_node(op, [x, *others], use.attrs, name="node", outputs=[""] * use.n_outputs)
+        expansion = op.expand(b, node.call) if op.expand else None
+        expansion = (expansion,) if isinstance(expansion, Value) else expansion or ()
+        static = use.graph().outputs
+        for value, want in [*zip(node.outputs, static), *zip(expansion, static)]:
+            known = want.type is None or fits(value.type, want.type)
+            assert known, f"{use}: {value.type} where a dim is symbolic, {want.type} where it is not"
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -159,6 +160,26 @@ def test_expansion_agrees_with_reference(name: str):
             for a, want in zip(actual or (), use.run()):
                 assert_close(a, want, FLOAT64_TOLERANCE, f"expansion and reference of {use}")
     assert expanded, f"the expansion of {op.name} declines every case of its domain"
+
+
+@pytest.mark.parametrize(
+    ("name", "attrs", "vectors"),
+    [
+        ("GroupNormalization", {"num_groups": 2}, 2),
+        ("LRN", {"size": 3, "alpha": 0.5}, 0),
+        ("InstanceNormalization", {}, 2),
+    ],
+)
+def test_expansions_run_with_every_size_symbolic(name: str, attrs: dict, vectors: int):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(2, 4, 3, 5)), *rng.normal(size=(vectors, 4))]
+    b = Builder("symbolic")
+    x = b.input("x", "float64", (Sym("n"), 4, Sym("h"), Sym("w")))
+    operands = [x, *(b.input(f"v{i}", "float64", (4,)) for i in range(vectors))]
+    op = OPS[name]
+    y = op.expand(b, Call(op, operands, op.complete_attrs(attrs), 1))
+    (actual,) = run_graph(b.build({"y": y}), arrays)
+    assert_close(actual, op.reference(*arrays, **op.complete_attrs(attrs)), FLOAT64_TOLERANCE, name)
 
 
 # --- ONNX's own node tests --------------------------------------------------------------------------------------------

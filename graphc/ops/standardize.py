@@ -62,7 +62,8 @@ class Expansion:
         self.x = self.wide(call.inputs[0])
 
     def cast(self, v: Value, dtype: np.dtype) -> Value:
-        return v if v.dtype == dtype else self.b.add("Cast", v, to=dtype)
+        """v in another dtype. Values whose type is unknown are intermediate ones, in the dtype that is computed in."""
+        return v if (v.type.dtype if v.type else self.dtype) == dtype else self.b.add("Cast", v, to=dtype)
 
     def wide(self, v: Value) -> Value:
         return self.cast(v, self.dtype)
