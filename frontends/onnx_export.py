@@ -130,7 +130,7 @@ def _captures(node: Node) -> int:
         return len(node.inputs) - 1
     if node.op.name == "Loop":
         return len(node.inputs) - 2 - node.attrs["n_states"]
-    raise UnsupportedError("its subgraphs have no ONNX form here", op=node.op.name, node=node.name, source=node.source)
+    return len(node.inputs) - node.attrs["n_states"] - node.attrs["num_scan_inputs"]  # Scan
 
 
 def _inputs(node: Node) -> Sequence[Value | None]:

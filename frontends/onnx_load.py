@@ -114,6 +114,10 @@ class _Place:
         return names
 
 
+class _TooLarge(LoadError):
+    """Ends the conversion at once."""
+
+
 class _Importer:
     def __init__(self, model: ModelFile) -> None:
         self.model, self.proto = model, model.proto
@@ -157,6 +161,8 @@ class _Importer:
         """Collect what goes wrong inside as a problem of this place."""
         try:
             yield
+        except _TooLarge:
+            raise
         except CheckError as error:
             self.problems += error.problems
         except GraphcError as error:
@@ -240,7 +246,7 @@ class _Importer:
         with self._report(at.source, op, at.name, operands):
             self.count += 1
             if self.count > _MAX_NODES:
-                raise LoadError(f"more than {_MAX_NODES} nodes after inlining functions")
+                raise _TooLarge(f"more than {_MAX_NODES} nodes after inlining functions")
             for name in at.proto.input:
                 try:
                     operands.append(at.scope.find(name))
@@ -350,6 +356,8 @@ class _Importer:
         if use.op == "Loop":
             use.inputs += [None] * (2 - len(use.inputs))
             use.attrs["n_states"] = len(use.inputs) - 2
+        elif use.op == "Scan":
+            use.attrs["n_states"] = len(use.inputs) - use.attrs.get("num_scan_inputs", 0)
         for key, (scope, outputs) in scopes.items():
             extra = [scope.captures.get(v) or Value(v.name, v.type) for v in captured]
             inputs = (*scope.builder.inputs, *extra)
@@ -372,7 +380,8 @@ class _Importer:
         self._initializers(proto, scope, {})
         for i, info in enumerate(proto.input):
             declared = self._declared(info)
-            scope.values[info.name] = Value(info.name, declared or (formal[i] if i < len(formal) else None))
+            t = declared or (formal[i] if i < len(formal) else None)
+            scope.values[info.name] = Value(scope.prefix + info.name, t)
             scope.builder.inputs.append(scope.values[info.name])
         before = len(self.problems)
         self._nodes(

@@ -63,6 +63,10 @@ class Use:
     def add(self, op: str, *inputs: Value | None, **attrs) -> Value:
         return self.builder.add(op, *inputs, **attrs)
 
+    def like(self, value: Value, x: Value) -> Value:
+        """A constant in the dtype of x."""
+        return self.constant(value.data, x.type.dtype) if x.type is not None else self.add("CastLike", value, x)
+
     def rank(self, i: int) -> int:
         """Rank of operand i. Raises UnsupportedError while it is unknown."""
         v = self.required(i)
@@ -157,10 +161,10 @@ def _axes(use: Use) -> None:
 
 @below(11, "Clip")
 def _clip_bounds(use: Use) -> None:
-    x = use.required(0)
-    dtype = x.type.dtype if x.type is not None else np.float32
-    use.set_input(1, use.attrs.pop("min", None), dtype)
-    use.set_input(2, use.attrs.pop("max", None), dtype)
+    for i, bound in ((1, "min"), (2, "max")):
+        if bound in use.attrs:
+            use.set_input(i, use.attrs.pop(bound), np.float32)
+            use.inputs[i] = use.like(use.inputs[i], use.required(0))
 
 
 @below(2, "Pad")
@@ -170,9 +174,9 @@ def _paddings(use: Use) -> None:
 
 @below(11, "Pad")
 def _pads(use: Use) -> None:
-    x = use.required(0)
     use.set_input(1, use.pop("pads"))
-    use.set_input(2, use.attrs.pop("value", 0.0), x.type.dtype if x.type is not None else np.float32)
+    use.set_input(2, use.attrs.pop("value", 0.0), np.float32)
+    use.inputs[2] = use.like(use.inputs[2], use.required(0))
 
 
 @below(10, "Slice")
@@ -231,9 +235,7 @@ def _dropout(use: Use) -> Sequence[Value] | None:
     if use.opset < 10 and use.has_output(1):  # the mask had the dtype of the data
         x = use.required(0)
         y, mask = use.builder.add("Dropout", x, use.inputs[1], outputs=2)
-        return y, use.add(
-            "CastLike" if x.type is None else "Cast", mask, **({} if x.type is None else {"to": x.type.dtype})
-        )
+        return y, use.add("CastLike", mask, x)
     return None
 
 
@@ -276,14 +278,12 @@ def _output_sequence(use: Use) -> None:
 def _flat_softmax(use: Use) -> Sequence[Value] | None:
     """Was over all dims from `axis` (default 1) on, as one."""
     x, axis = use.required(0), use.attrs.pop("axis", 1)
-    rank = use.rank(0)
-    if axis in (-1, rank - 1):
+    if axis == -1 or (x.type is not None and axis == x.type.rank - 1):
         use.attrs["axis"] = -1
         return None
     flat = use.add("Flatten", x, axis=axis)
     y = use.add(use.op, flat, axis=-1)
-    shape = use.constant(x.type.shape) if x.type.is_static else use.add("Shape", x)
-    return (use.builder.add("Reshape", y, shape, outputs=use.outputs[:1]),)
+    return (use.builder.add("Reshape", y, use.add("Shape", x), outputs=use.outputs[:1]),)
 
 
 # --- normalisation ----------------------------------------------------------------------------------------------------
