@@ -40,12 +40,10 @@ def test_functions_of_numbers_are_ieee(name: str):
 
 @pytest.mark.parametrize("name", BINARY)
 def test_functions_of_two_numbers_are_ieee(name: str):
+    pairs = [(a, b) for a in EDGES for b in EDGES if (name, a, b) != ("pow", -math.inf, 0.5)]  # NumPy's is a sqrt
+    f, numpy = getattr(e, name), BINARY[name]
     with np.errstate(all="ignore"):
-        pairs = [(a, b) for a in EDGES for b in EDGES]
-        wrong = [
-            (a, b) for a, b in pairs if not same(getattr(e, name)(a, b), BINARY[name](np.float64(a), np.float64(b)))
-        ]
-    assert not wrong
+        assert not [(a, b) for a, b in pairs if not same(f(a, b), numpy(np.float64(a), np.float64(b)))]
 
 
 @pytest.mark.parametrize("x", [-800.0, -1.0, 0.0, 1.0, 800.0])
