@@ -1,0 +1,452 @@
+"""Scaled dot-product attention and rotary position embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.errors import InputError
+from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
+from graphc.ops.precision import widen
+from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, prod
+
+INT64 = np.dtype(np.int64)
+
+
+# --- Attention: type rule ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Sizes:
+    batch: Dim
+    q_heads: Dim
+    kv_heads: Dim
+    q_len: Dim
+    kv_len: Dim
+    past: Dim
+    head: Dim
+    v_head: Dim
+
+    @property
+    def total(self) -> Dim:
+        return self.kv_len + self.past
+
+
+def _split_heads(call: Call, i: int, heads: int | None, attr: str) -> tuple[Dim, Dim, Dim, Dim]:
+    """(batch, heads, sequence, head size) of operand i, which is 4-d, or 3-d with the heads side by side."""
+    shape, name = call.shape(i), call.op.inputs[i]
+    if len(shape) == 4:
+        return shape
+    if len(shape) != 3:
+        raise call.fail(
+            f"'{name}' has shape {shape}", "give [batch, heads, sequence, size] or [batch, sequence, hidden]"
+        )
+    if not heads or heads < 0:
+        raise call.fail(f"'{name}' {shape} has three axes, and {attr} is not set", f"set {attr}, or give four axes")
+    if isinstance(shape[2], int) and shape[2] % heads:
+        raise call.fail(f"the {shape[2]} columns of '{name}' {shape} do not divide into {attr}={heads}")
+    return shape[0], heads, shape[1], shape[2] // heads
+
+
+def _sizes(call: Call) -> _Sizes:
+    q = _split_heads(call, 0, call.q_num_heads, "q_num_heads")
+    k, v = (_split_heads(call, i, call.kv_num_heads, "kv_num_heads") for i in (1, 2))
+    if differ(q[3], k[3]):
+        raise call.fail(f"heads of the query have size {q[3]}, of the key {k[3]}", "both must agree")
+    for axis, what in ((0, "batch"), (1, "heads"), (2, "sequence length")):
+        if differ(k[axis], v[axis]):
+            raise call.fail(f"key and value differ in {what}: {k[axis]} and {v[axis]}")
+    if isinstance(q[1], int) and isinstance(k[1], int) and q[1] % k[1]:
+        raise call.fail(f"{q[1]} query heads do not divide into groups for {k[1]} key heads", "use a multiple")
+    past: Dim = 0
+    if call.has(4) != call.has(5):
+        raise call.fail("past_key and past_value go together: one is missing")
+    if call.has(4):
+        if call.has(6):
+            raise call.fail("nonpad_kv_seqlen is for a cache kept outside: give it or past_key and past_value")
+        past = call.shape(4)[2]
+        for i, size in ((4, k[3]), (5, v[3])):
+            _expect(call, i, (k[0], k[1], past, size))
+    if call.has(6):
+        _expect(call, 6, (q[0],))
+    return _Sizes(q[0], q[1], k[1], q[2], k[2], past, q[3], v[3])
+
+
+def _expect(call: Call, i: int, want: Shape) -> None:
+    if call.rank(i) != len(want) or any(differ(a, b) for a, b in zip(call.shape(i), want)):
+        raise call.fail(f"'{call.op.inputs[i].strip('?')}' has shape {call.shape(i)}, not {want}")
+
+
+def _check_mask(call: Call, s: _Sizes) -> None:
+    shape, scores = call.shape(3), (s.batch, s.q_heads, s.q_len, s.total)
+    if call.dtype(3).kind != "b" and call.dtype(3) != call.dtype(0):
+        raise call.fail(f"the mask is {dtype_name(call.dtype(3))}", f"give bool or {dtype_name(call.dtype(0))}")
+    fits = len(shape) <= 4 and not any(d != 1 and differ(d, want) for d, want in zip(shape[-2::-1], scores[-2::-1]))
+    longer = shape and isinstance(shape[-1], int) and isinstance(s.total, int) and shape[-1] > s.total
+    if not fits or longer:
+        raise call.fail(f"the mask has shape {shape}", f"it must broadcast to {scores} (the last axis may be shorter)")
+
+
+def _attention_infer(call: Call) -> list[TensorType]:
+    dtype, v_dtype = require_dtype(call, 0, FLOAT_NAMES), require_dtype(call, 2, FLOAT_NAMES)
+    require_same_dtype(call, 0, 1, 4)
+    require_same_dtype(call, 2, 5)
+    s = _sizes(call)
+    if call.has(3):
+        _check_mask(call, s)
+    y = (s.batch, s.q_heads, s.q_len, s.v_head)
+    if call.rank(0) == 3:
+        y = (s.batch, s.q_len, s.q_heads * s.v_head)
+    return [
+        TensorType(dtype, y),
+        TensorType(dtype, (s.batch, s.kv_heads, s.total, s.head)),
+        TensorType(v_dtype, (s.batch, s.kv_heads, s.total, s.v_head)),
+        TensorType(dtype, (s.batch, s.q_heads, s.q_len, s.total)),
+    ]
+
+
+def _attention_flops(call: Call) -> int:
+    """Two matrix products a head: 2·q_len·total·(head + v_head)."""
+    s = _sizes(call)
+    return prod((2, s.batch, s.q_heads, s.q_len, s.total, s.head + s.v_head))
+
+
+# --- Attention: reference ---------------------------------------------------------------------------------------------
+def _heads(x: np.ndarray, heads: int | None) -> np.ndarray:
+    return x if x.ndim == 4 else x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def _visible(q_len: int, total: int, offset, *, is_causal, left_window_size, right_window_size) -> np.ndarray:
+    """Which keys each query sees: query i stands at position i + offset. [q_len, total], or [batch, 1, q_len, total]."""
+    ahead = np.arange(total) - np.arange(q_len)[:, None] - offset
+    seen = np.ones(ahead.shape, bool)
+    if is_causal:
+        seen &= ahead <= 0
+    if left_window_size >= 0:
+        seen &= ahead >= -left_window_size
+    if right_window_size >= 0:
+        seen &= ahead <= right_window_size
+    return seen
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis; zeros where every element is -inf."""
+    top = x.max(-1, keepdims=True, initial=-np.inf)
+    powers = np.exp(x - np.where(np.isneginf(top), 0, top))
+    return powers / np.where(np.isneginf(top), 1, powers.sum(-1, keepdims=True))
+
+
+def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, nonpad=None, **attrs):
+    """softmax(softcap(Q K^T · scale) + mask) V by heads, and the caches, and the scores of qk_matmul_output_mode."""
+    dtype, v_dtype, three = q.dtype, v.dtype, q.ndim == 3
+    q, k, v, past_key, past_value = map(widen, (q, k, v, past_key, past_value))
+    q, k, v = _heads(q, attrs["q_num_heads"]), _heads(k, attrs["kv_num_heads"]), _heads(v, attrs["kv_num_heads"])
+    offset = 0
+    if past_key is not None:
+        offset = past_key.shape[2]
+        k, v = np.concatenate([past_key, k], 2), np.concatenate([past_value, v], 2)
+    group, total = q.shape[1] // k.shape[1], k.shape[2]
+    root = np.sqrt(q.shape[3] ** -0.5 if attrs["scale"] is None else attrs["scale"]).astype(q.dtype)
+    scores = np.matmul(q * root, np.repeat(k, group, 1).swapaxes(2, 3) * root)
+    stages = [scores]
+    if attrs["softcap"]:
+        scores = np.tanh(scores / q.dtype.type(attrs["softcap"])) * q.dtype.type(attrs["softcap"])
+    stages.append(scores)
+    seen = np.ones((1, 1), bool)
+    if nonpad is not None:
+        if nonpad.size and not (nonpad.min() >= 0 and nonpad.max() <= total):
+            raise InputError(
+                f"nonpad_kv_seqlen from {nonpad.min()} to {nonpad.max()} is not between 0 and {total} keys"
+            )
+        nonpad = nonpad.reshape(-1, 1, 1, 1)
+        offset, seen = nonpad - q.shape[2], np.arange(total) < nonpad
+    window = {n: attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
+    seen = seen & _visible(q.shape[2], total, offset, **window)
+    if mask is not None:
+        short = [(0, 0)] * (mask.ndim - 1) + [(0, total - mask.shape[-1])] if mask.shape[-1] != 1 else None
+        if mask.dtype.kind == "b":
+            seen = seen & (mask if short is None else np.pad(mask, short))
+        else:
+            mask = widen(mask)
+            scores = scores + (mask if short is None else np.pad(mask, short, constant_values=-np.inf))
+    scores = np.where(seen, scores, -np.inf).astype(q.dtype)
+    stages.append(scores)
+    precision = attrs["softmax_precision"] or q.dtype
+    weights = _softmax(widen(scores.astype(precision))).astype(precision).astype(q.dtype)
+    stages.append(weights)
+    y = np.matmul(weights, np.repeat(v, group, 1))
+    if three:
+        y = y.swapaxes(1, 2).reshape(len(y), y.shape[2], -1)
+    return y.astype(dtype), k.astype(dtype), v.astype(v_dtype), stages[attrs["qk_matmul_output_mode"]].astype(dtype)
+
+
+# --- Attention: expansion ---------------------------------------------------------------------------------------------
+def _emit_heads(b, call: Call, i: int, heads: int | None):
+    x = call.inputs[i]
+    if call.rank(i) == 4:
+        return x
+    return b.add("Transpose", b.add("Reshape", x, b.constant([0, 0, heads, -1], np.int64)), perm=(0, 2, 1, 3))
+
+
+def _emit_repeated(b, x, group: int):
+    """Every head of x [batch, heads, sequence, size] `group` times over."""
+    if group == 1:
+        return x
+    _, heads, _, size = x.shape
+    spread = b.add(
+        "Expand", b.add("Unsqueeze", x, b.constant([2], np.int64)), b.constant([1, 1, group, 1, 1], np.int64)
+    )
+    return b.add("Reshape", spread, b.constant([0, heads * group, -1, size], np.int64))
+
+
+def _emit_seen(b, call: Call, s: _Sizes):
+    """(bool value of the keys each query sees or None for all, may a query see none?)."""
+    window = {n: call.attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
+    conditions, hidden = [], False
+    if not call.has(6):
+        seen = _visible(s.q_len, s.total, s.past, **window)
+        if not seen.all():
+            conditions.append(b.constant(seen))
+            hidden = not seen.any(-1).all()
+    else:
+        nonpad = b.add("Reshape", call.inputs[6], b.constant([-1, 1, 1, 1], np.int64))
+        offset = b.add("Sub", nonpad, b.constant(s.q_len, np.int64))
+        ahead = b.constant(np.arange(s.total) - np.arange(s.q_len)[:, None], np.int64)
+        conditions.append(b.add("Less", b.constant(np.arange(s.total), np.int64), nonpad))
+        if call.is_causal:
+            conditions.append(b.add("LessOrEqual", ahead, offset))
+        if call.left_window_size >= 0:
+            left = b.constant(call.left_window_size, np.int64)
+            conditions.append(b.add("GreaterOrEqual", ahead, b.add("Sub", offset, left)))
+        if call.right_window_size >= 0:
+            right = b.constant(call.right_window_size, np.int64)
+            conditions.append(b.add("LessOrEqual", ahead, b.add("Add", offset, right)))
+        hidden = True
+    if call.has(3) and call.dtype(3).kind == "b":
+        conditions.append(_emit_padded(b, call, s, False))
+        hidden = True
+    if not conditions:
+        return None, hidden
+    total = conditions[0]
+    for condition in conditions[1:]:
+        total = b.add("And", total, condition)
+    return total, hidden
+
+
+def _emit_padded(b, call: Call, s: _Sizes, value):
+    """The mask, a short last axis filled up with `value`."""
+    mask, shape = call.inputs[3], call.shape(3)
+    if shape[-1] in (1, s.total):
+        return mask
+    pads = [0] * (2 * len(shape) - 1) + [s.total - shape[-1]]
+    return b.add("Pad", mask, b.constant(pads, np.int64), b.constant(value, call.dtype(3)))
+
+
+def _attention_expand(b, call: Call):
+    """MatMul, Softmax, MatMul, and what the attributes add; None for symbolic sizes or a value of another dtype."""
+    s, dtype = _sizes(call), call.dtype(0)
+    if call.dtype(2) != dtype or not is_static((s.q_heads, s.kv_heads, s.q_len, s.kv_len, s.past, s.head, s.v_head)):
+        return None
+    q = _emit_heads(b, call, 0, call.q_num_heads)
+    k, v = (_emit_heads(b, call, i, call.kv_num_heads) for i in (1, 2))
+    if call.has(4):
+        k, v = (b.add("Concat", call.inputs[i], new, axis=2) for i, new in ((4, k), (5, v)))
+    scale = s.head**-0.5 if call.scale is None else call.scale
+    keys = b.add("Transpose", _emit_repeated(b, k, s.q_heads // s.kv_heads), perm=(0, 1, 3, 2))
+    scores = b.add("MatMul", b.add("Mul", q, b.constant(scale, dtype)), keys)
+    stages = [scores]
+    if call.softcap:
+        cap = b.constant(call.softcap, dtype)
+        scores = b.add("Mul", b.add("Tanh", b.add("Div", scores, cap)), cap)
+    stages.append(scores)
+    seen, hidden = _emit_seen(b, call, s)
+    if call.has(3) and call.dtype(3).kind != "b":
+        scores = b.add("Add", scores, _emit_padded(b, call, s, -np.inf))
+        hidden = True
+    lowest = b.constant(-np.inf, dtype)
+    if seen is not None:
+        scores = b.add("Where", seen, scores, lowest)
+    stages.append(scores)
+    precision = call.softmax_precision or dtype
+    weights = b.add("Cast", b.add("Softmax", b.add("Cast", scores, to=precision), axis=-1), to=dtype)
+    if hidden:  # a query that sees no key has a row of -inf, whose softmax is not a number
+        top = b.add("ReduceMax", scores, b.constant([-1], np.int64), keepdims=True)
+        weights = b.add("Where", b.add("Equal", top, lowest), b.constant(0, dtype), weights)
+    stages.append(weights)
+    y = b.add("MatMul", weights, _emit_repeated(b, v, s.q_heads // s.kv_heads))
+    if call.rank(0) == 3:
+        y = b.add("Reshape", b.add("Transpose", y, perm=(0, 2, 1, 3)), b.constant([0, 0, -1], np.int64))
+    return (y, k, v, stages[call.qk_matmul_output_mode])[: call.n_outputs]
+
+
+def _attention_cases() -> tuple[Case, ...]:
+    q, kv = Tensor((2, 3, 4, 8)), Tensor((2, 3, 6, 8))
+    flat_q, flat_k, flat_v = Tensor((2, 4, 24)), Tensor((2, 6, 24)), Tensor((2, 6, 30))
+    grouped = Tensor((2, 6, 4, 8))
+    past = Tensor((2, 3, 5, 8))
+
+    def mask(*shape, dtype="bool"):
+        return Tensor(shape, dtype=dtype)
+
+    def full(**attrs):
+        return {"qk_matmul_output_mode": 3, **attrs}
+
+    nonpad = Const([6, 3])
+    return (
+        Case((q, kv, kv)),
+        Case((q, kv, Tensor((2, 3, 6, 5)))),
+        Case((flat_q, flat_k, flat_v), {"q_num_heads": 3, "kv_num_heads": 3}),
+        Case((grouped, kv, kv)),
+        Case((Tensor((2, 4, 48)), flat_k, flat_k), {"q_num_heads": 6, "kv_num_heads": 3, "is_causal": True}),
+        Case((q, Tensor((2, 1, 6, 8)), Tensor((2, 1, 6, 8)))),
+        Case((q, kv, kv), {"scale": 0.25, "softcap": 2.0}),
+        Case((q, kv, kv), {"is_causal": True}),
+        Case((q, kv, kv, mask(4, 6))),
+        Case((q, kv, kv, mask(2, 1, 4, 6)), full(), 4),
+        Case((q, kv, kv, mask(2, 3, 4, 6, dtype="float32")), {"is_causal": True}),
+        Case((q, kv, kv, mask(4, 5, dtype="float32"))),
+        Case((q, kv, kv, mask(1, 4, 5))),
+        Case((q, kv, kv, None, past, past), {"is_causal": True}, 3),
+        Case((q, kv, kv, mask(4, 11), past, past), {"is_causal": True}, 3),
+        Case((q, kv, kv, mask(4, 6, dtype="float32")), {"softcap": 1.5, "qk_matmul_output_mode": 0}, 4),
+        Case((q, kv, kv, mask(4, 6, dtype="float32")), {"softcap": 1.5, "qk_matmul_output_mode": 1}, 4),
+        Case((q, kv, kv, mask(4, 6, dtype="float32")), {"softcap": 1.5, "qk_matmul_output_mode": 2}, 4),
+        Case((q, kv, kv, None, None, None, nonpad)),
+        Case((q, kv, kv, mask(4, 6), None, None, nonpad), {"is_causal": True}),
+        Case((q, kv, kv), {"left_window_size": 1, "right_window_size": 1}),
+        Case((q, kv, kv), {"left_window_size": 2, "is_causal": True}),
+        Case((q, kv, kv, None, None, None, nonpad), {"left_window_size": 1, "right_window_size": 2}),
+        Case((q, kv, kv), {"softmax_precision": "float64"}),
+    )
+
+
+register(
+    Op(
+        "Attention",
+        ("q", "k", "v", "attn_mask?", "past_key?", "past_value?", "nonpad_kv_seqlen?"),
+        Kind.COMPOSITE,
+        _attention_infer,
+        _attention_reference,
+        {
+            "is_causal": Attr(bool, False),
+            "q_num_heads": Attr(int, None),
+            "kv_num_heads": Attr(int, None),
+            "scale": Attr(float, None),
+            "softcap": Attr(float, 0.0),
+            "softmax_precision": Attr("dtype", None),
+            "qk_matmul_output_mode": Attr(int, 0, (0, 1, 2, 3)),
+            "left_window_size": Attr(int, -1),
+            "right_window_size": Attr(int, -1),
+        },
+        ("y", "present_key", "present_value", "qk_matmul_output"),
+        expand=_attention_expand,
+        flops=_attention_flops,
+        domain=Domain(("float32",), low=-2.0, high=2.0, cases=_attention_cases()),
+    )
+)
+
+
+# --- RotaryEmbedding --------------------------------------------------------------------------------------------------
+def _rotary_width(call: Call) -> Dim:
+    """Elements of a head that are rotated. Raises TypeRuleError."""
+    _, _, _, size = _split_heads(call, 0, call.num_heads, "num_heads")
+    width = call.rotary_embedding_dim or size
+    if isinstance(width, int) and (width % 2 or (isinstance(size, int) and width > size)):
+        raise call.fail(f"{width} elements of a head of {size} would be rotated", "use an even number within the head")
+    return width
+
+
+def _rotary_infer(call: Call) -> list[TensorType]:
+    dtype = require_dtype(call, 0, FLOAT_NAMES)
+    require_same_dtype(call, 0, 1, 2)
+    batch, _, length, _ = _split_heads(call, 0, call.num_heads, "num_heads")
+    half = _rotary_width(call) // 2
+    if call.has(3):
+        _expect(call, 3, (batch, length))
+    for i in (1, 2):
+        want = (call.shape(i)[0], half) if call.has(3) else (batch, length, half)
+        _expect(call, i, want)
+    return [TensorType(dtype, call.shape(0))]
+
+
+def _rotary_reference(x, cos, sin, positions=None, *, interleaved, num_heads, rotary_embedding_dim):
+    """Pairs (a, b) of each head become (a cos - b sin, a sin + b cos): halves of it, or neighbours if interleaved."""
+    heads = widen(x if x.ndim == 4 else x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2))
+    width = rotary_embedding_dim or heads.shape[3]
+    if positions is not None:
+        if positions.size and not (positions.min() >= 0 and positions.max() < len(cos)):
+            raise InputError(f"position_ids from {positions.min()} to {positions.max()}, the cache has {len(cos)} rows")
+        cos, sin = cos[positions], sin[positions]
+    cos, sin = widen(cos)[:, None], widen(sin)[:, None]
+    first, second = (
+        (slice(0, width, 2), slice(1, width, 2)) if interleaved else (slice(width // 2), slice(width // 2, width))
+    )
+    y = heads.copy()
+    y[..., first] = heads[..., first] * cos - heads[..., second] * sin
+    y[..., second] = heads[..., first] * sin + heads[..., second] * cos
+    y = y if x.ndim == 4 else y.swapaxes(1, 2).reshape(x.shape)
+    return y.astype(x.dtype)
+
+
+def _rotary_expand(b, call: Call):
+    """Gather, Mul, Sub, Add and Concat; None for heads of unknown size."""
+    _, _, _, size = _split_heads(call, 0, call.num_heads, "num_heads")
+    width = _rotary_width(call)
+    if not is_static((size, width)):
+        return None
+    last, one = b.constant([-1], np.int64), b.constant([1], np.int64)
+    x, rest = _emit_heads(b, call, 0, call.num_heads), None
+    tables = call.inputs[1:3]
+    if call.has(3):
+        tables = [b.add("Gather", t, call.inputs[3], axis=0) for t in tables]
+    cos, sin = (b.add("Unsqueeze", t, one) for t in tables)
+    if width < size:
+        x, rest = b.add("Split", x, b.constant([width, size - width], np.int64), axis=-1, outputs=2)
+    if call.interleaved:
+        pairs = b.add("Reshape", x, b.constant([0, 0, 0, -1, 2], np.int64))
+        first, second = (b.add("Gather", pairs, b.constant(i, np.int64), axis=4) for i in (0, 1))
+    else:
+        first, second = b.add("Split", x, b.constant([width // 2] * 2, np.int64), axis=-1, outputs=2)
+    real = b.add("Sub", b.add("Mul", first, cos), b.add("Mul", second, sin))
+    imaginary = b.add("Add", b.add("Mul", first, sin), b.add("Mul", second, cos))
+    if call.interleaved:
+        pairs = b.add("Concat", *(b.add("Unsqueeze", part, last) for part in (real, imaginary)), axis=-1)
+        turned = [b.add("Reshape", pairs, b.constant([0, 0, 0, -1], np.int64))]
+    else:
+        turned = [real, imaginary]
+    parts = [*turned, *((rest,) if rest is not None else ())]
+    y = b.add("Concat", *parts, axis=-1) if len(parts) > 1 else parts[0]
+    if call.rank(0) == 4:
+        return y
+    return b.add("Reshape", b.add("Transpose", y, perm=(0, 2, 1, 3)), b.constant([0, 0, -1], np.int64))
+
+
+def _rotary_cases() -> tuple[Case, ...]:
+    positions = Const([[0, 1, 2, 3, 4], [9, 3, 5, 0, 7]])
+
+    def case(x, half, by_position=True, **attrs):
+        table = Tensor((10, half) if by_position else (2, 5, half), -1, 1)
+        return Case((Tensor(x), table, table, *((positions,) if by_position else ())), attrs)
+
+    return (
+        case((2, 3, 5, 8), 4),
+        case((2, 3, 5, 8), 4, False),
+        case((2, 3, 5, 8), 4, interleaved=True),
+        case((2, 5, 24), 4, num_heads=3),
+        case((2, 3, 5, 8), 2, rotary_embedding_dim=4),
+        case((2, 5, 24), 3, False, num_heads=3, rotary_embedding_dim=6, interleaved=True),
+    )
+
+
+register(
+    Op(
+        "RotaryEmbedding",
+        ("x", "cos_cache", "sin_cache", "position_ids?"),
+        Kind.COMPOSITE,
+        _rotary_infer,
+        _rotary_reference,
+        {"interleaved": Attr(bool, False), "num_heads": Attr(int, None), "rotary_embedding_dim": Attr(int, 0)},
+        expand=_rotary_expand,
+        domain=Domain(("float32",), cases=_rotary_cases()),
+    )
+)
