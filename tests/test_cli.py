@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
+import frontends
 import graphc
 from graphc.cli import app, compare, main
 from graphc.cli.bench import chrome_trace
@@ -24,6 +25,7 @@ from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo
 from graphc.types import UNKNOWN, Sym, TensorType
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 YAML = """\
 graphc: 1
 inputs: {x: {shape: [batch, 3, 16, 16]}}
@@ -136,6 +138,12 @@ def test_show_counts_parameters_and_macs(yaml_model: Path):
     assert with_conv_bias in text or without in text
     assert f"{macs:,} MACs" in text
     assert "16 batch-norm statistics" in text
+
+
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "mobilenet_v1"])
+def test_show_counts_what_the_front_end_counts(name: str):
+    graph = frontends.load(str(EXAMPLES / f"{name}.yaml"))
+    assert f"{graph.meta['parameters']:,} parameters" in invoke("show", EXAMPLES / f"{name}.yaml").output
 
 
 def test_show_reads_onnx_too(onnx_model: Path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.graph import Graph, Node, Value
 from graphc.infer import bind
-from graphc.op import Deferred, Kind
+from graphc.op import Kind
 
 MULTIPLIERS = (Kind.CONTRACTION, Kind.WINDOW, Kind.RECURRENT)  # with two operands: a pool has one
 STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
@@ -50,32 +50,27 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
 
 
 def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
-    """Elements of the weights that this node is the first to read: learned, measured.
-
-    Operands that only say a shape, an axis or an index are no weights.
-    """
+    """Elements of the weights that this node is the first to read: learned, measured."""
     sizes = [0, 0]
     for i, v in enumerate(node.inputs):
-        if (
-            v is None
-            or not v.is_const
-            or v in counted
-            or i in node.op.values
-            or v.dtype == np.int64
-            or v.dtype.kind in "bO"
-        ):
-            continue
-        counted.add(v)
-        sizes[i in STATISTICS.get(node.op.name, ())] += v.data.size
+        if v is not None and v not in counted and _is_weight(node, i):
+            counted.add(v)
+            sizes[i in STATISTICS.get(node.op.name, ())] += v.data.size
     return sizes[0], sizes[1]
+
+
+def _is_weight(node: Node, i: int) -> bool:
+    """Is operand i a constant that may be learned, not a factor, a shape, an axis, an index or a mask?"""
+    v = node.inputs[i]
+    return (
+        v.is_const and v.data.ndim > 0 and i not in node.op.values and v.dtype != np.int64 and v.dtype.kind not in "bO"
+    )
 
 
 def multiply_adds(node: Node) -> int | None:
     """Multiply-adds of a node with bound shapes; 0 where it multiplies no two operands, None where shapes are open."""
     if node.op.flops is None or node.op.kind not in MULTIPLIERS or len(node.operands) < 2:
         return 0
-    try:
-        flops = node.op.flops(node.call)
-    except Deferred:
+    if not all(v.type is not None and v.type.is_static for v in (*node.operands, *node.outputs)):
         return None
-    return flops // 2 if isinstance(flops, (int, np.integer)) else None
+    return int(node.op.flops(node.call)) // 2
