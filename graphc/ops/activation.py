@@ -90,11 +90,17 @@ elementwise(
 )
 
 
-# --- exponential units: exp(x) - 1 would lose the digits of small x ---------------------------------------------------
+# --- exponential units ------------------------------------------------------------------------------------------------
+def _expm1(x):
+    """exp(x) - 1 for x <= 0, with the digits of small x: 2*t/(1 - t) where t = tanh(x/2)."""
+    t = e.tanh(x * 0.5)
+    return e.div(t + t, 1 - t)
+
+
 elementwise(
     "Elu",
     "x",
-    lambda x, alpha: e.where(x < 0, e.expm1(x) * alpha, x),
+    lambda x, alpha: e.where(x < 0, _expm1(x) * alpha, x),
     lambda x, alpha: np.where(x < 0, alpha * np.expm1(x), x),
     attrs={"alpha": Attr(float, 1.0)},
     cases=_varied(alpha=2.0),
@@ -102,7 +108,7 @@ elementwise(
 elementwise(
     "Selu",
     "x",
-    lambda x, alpha, gamma: e.where(x > 0, x * gamma, e.expm1(x) * (alpha * gamma)),
+    lambda x, alpha, gamma: e.where(x > 0, x * gamma, _expm1(x) * (alpha * gamma)),
     lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(x)),
     attrs={"alpha": Attr(float, 1.67326319217681884765625), "gamma": Attr(float, 1.05070102214813232421875)},
     cases=_varied(alpha=2.0, gamma=3.0),
@@ -110,7 +116,7 @@ elementwise(
 elementwise(
     "Celu",
     "x",
-    lambda x, alpha: e.where(x < 0, e.expm1(x * (1 / alpha if alpha else math.inf)) * alpha, x),
+    lambda x, alpha: e.where(x < 0, _expm1(x * (1 / alpha if alpha else math.inf)) * alpha, x),
     lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha)),
     attrs={"alpha": Attr(float, 1.0)},
     special=NAN,
@@ -119,6 +125,13 @@ elementwise(
 
 
 # --- sigmoids ---------------------------------------------------------------------------------------------------------
+def _log1p(x):
+    """log(1 + x) for x >= 0, with the digits of small x (Kahan): u - 1 has the same rounding error as u = 1 + x."""
+    u = x + 1
+    rounded = u - 1
+    return e.where(rounded > 0, e.log(u) * e.div(x, rounded), x)
+
+
 def _hard_sigmoid(x, alpha, beta):
     return e.clamp(x * alpha + beta, 0, 1)
 
@@ -129,7 +142,7 @@ elementwise("Softsign", "x", lambda x: e.div(x, e.absolute(x) + 1), lambda x: x 
 elementwise(
     "Softplus",  # without overflow of exp
     "x",
-    lambda x: e.maximum(x, 0) + e.log1p(e.exp(-e.absolute(x))),
+    lambda x: e.maximum(x, 0) + _log1p(e.exp(-e.absolute(x))),
     lambda x: np.logaddexp(x, np.zeros_like(x)),
     low=-9,
     high=9,
