@@ -1,0 +1,38 @@
+"""Operators of linear algebra beyond products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.op import FLOATS, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.ops.movement import same_dim
+from graphc.ops.precision import is_float, widen
+from graphc.types import TensorType
+
+
+def _det_type(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    if x.rank < 2 or not is_float(x.dtype):
+        raise call.fail("takes square matrices of floats")
+    same_dim(call, x.rank - 1, x.shape[-2:])
+    return [x.with_shape(x.shape[:-2])]
+
+
+def _det_flops(call: Call) -> int:
+    """2/3 n³ a matrix (LU decomposition)."""
+    *batch, n, _ = call.shape(0)
+    return int(np.prod(batch, dtype=np.int64)) * 2 * n**3 // 3
+
+
+register(
+    Op(
+        "Det",
+        ("x",),
+        Kind.CONTRACTION,
+        _det_type,
+        lambda x: np.asarray(np.linalg.det(widen(x))).astype(x.dtype),
+        flops=_det_flops,
+        tolerance=1e-5,
+        domain=Domain(FLOATS, cases=(Case((Tensor((3, 3)),)), Case((Tensor((2, 1, 4, 4)),)), Case((Tensor((1, 1)),)))),
+    )
+)

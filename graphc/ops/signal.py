@@ -1,0 +1,202 @@
+"""Operators of signals: Fourier transforms, windows, mel filters. Complex numbers are a last axis of size 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.ops.movement import same_dim
+from graphc.ops.precision import widen
+from graphc.types import Dim, TensorType
+
+_FLOAT32 = Attr("dtype", np.dtype(np.float32))
+
+
+def as_complex(x: np.ndarray) -> np.ndarray:
+    """The numbers of [..., 1] (real) or [..., 2] (complex)."""
+    return x[..., 0] if x.shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]
+
+
+def as_pairs(z: np.ndarray) -> np.ndarray:
+    """Complex numbers as [..., 2]."""
+    return np.stack([z.real, z.imag], -1)
+
+
+def _scalar(call: Call, i: int) -> int:
+    value = call.ints(i)
+    if len(value) != 1:
+        raise call.fail(f"{call.op.inputs[i]} must be one number, not {value}")
+    return value[0]
+
+
+# --- DFT, STFT --------------------------------------------------------------------------------------------------------
+def _dft_type(call: Call) -> list[TensorType]:
+    x = call.type(0)
+    if x.rank < 2 or x.shape[-1] not in (1, 2):
+        raise call.fail("takes [..., signal, 1] or [..., signal, 2]")
+    axis = call.axis_of(_scalar(call, 2) if call.has(2) else -2, x.rank)
+    if axis == x.rank - 1:
+        raise call.fail("the last axis holds the real and imaginary parts", f"use an axis from 0 to {x.rank - 2}")
+    if call.onesided and x.shape[-1] != (2 if call.inverse else 1):
+        raise call.fail(f"onesided takes {'complex' if call.inverse else 'real'} signals, not {x}")
+    shrink = call.onesided and call.inverse
+    length: Dim = _scalar(call, 1) if call.has(1) else (x.shape[axis] - 1) * 2 if shrink else x.shape[axis]
+    if isinstance(length, int) and length < 1:
+        raise call.fail(f"dft_length is {length}")
+    dims = list(x.shape)
+    dims[axis] = length // 2 + 1 if call.onesided and not call.inverse else length
+    dims[-1] = 1 if shrink else 2
+    return [x.with_shape(dims)]
+
+
+def _dft(x, dft_length=None, axis=None, *, inverse, onesided):
+    axis = (-2 if axis is None else int(np.reshape(axis, ()))) % x.ndim
+    n = None if dft_length is None else int(np.reshape(dft_length, ()))
+    z = as_complex(widen(x))
+    if onesided and inverse:
+        y = np.fft.irfft(z, n, axis)[..., None]
+    else:
+        transform = np.fft.rfft if onesided else np.fft.ifft if inverse else np.fft.fft
+        y = as_pairs(transform(z, n, axis))
+    return y.astype(x.dtype)
+
+
+register(
+    Op(
+        "DFT",
+        ("x", "dft_length?", "axis?"),
+        Kind.CONTRACTION,
+        _dft_type,
+        _dft,
+        {"inverse": Attr(bool, False), "onesided": Attr(bool, False)},
+        values=(1, 2),
+        tolerance=1e-5,
+        domain=Domain(
+            FLOATS,
+            cases=(
+                Case((Tensor((2, 6, 1)),)),
+                Case((Tensor((2, 6, 2)), None, Const(1)), {"inverse": True}),
+                Case((Tensor((2, 6, 1)), Const(9)), {"onesided": True}),
+                Case((Tensor((2, 5, 3, 2)), Const(4), Const(-3))),
+                Case((Tensor((2, 5, 2)),), {"onesided": True, "inverse": True}),
+            ),
+        ),
+    )
+)
+
+
+def _frame_length(call: Call) -> Dim:
+    if call.has(3):
+        return _scalar(call, 3)
+    return call.shape(2)[0] if call.has(2) else call.shape(0)[1]
+
+
+def _stft_type(call: Call) -> list[TensorType]:
+    x, step = call.type(0), _scalar(call, 1)
+    if x.rank != 3 or x.shape[2] not in (1, 2):
+        raise call.fail("takes signals [batch, length, 1] or [batch, length, 2]")
+    if call.onesided and x.shape[2] == 2:
+        raise call.fail("onesided takes real signals", "set onesided=0")
+    length = _frame_length(call)
+    if call.has(2):
+        same_dim(call, 0, (length, *call.shape(2)))
+    if step < 1 or (isinstance(length, int) and isinstance(x.shape[1], int) and not 0 < length <= x.shape[1]):
+        raise call.fail(f"frames of {length} with a step of {step} do not fit a signal of {x.shape[1]}")
+    return [
+        x.with_shape((x.shape[0], (x.shape[1] - length) // step + 1, length // 2 + 1 if call.onesided else length, 2))
+    ]
+
+
+def _stft(x, frame_step, window=None, frame_length=None, *, onesided):
+    step = int(np.reshape(frame_step, ()))
+    whole = x.shape[1] if window is None else len(window)
+    length = whole if frame_length is None else int(np.reshape(frame_length, ()))
+    z = np.lib.stride_tricks.sliding_window_view(as_complex(widen(x)), length, axis=1)[:, ::step]
+    z = z if window is None else z * widen(window)
+    return as_pairs((np.fft.rfft if onesided else np.fft.fft)(z)).astype(x.dtype)
+
+
+register(
+    Op(
+        "STFT",
+        ("signal", "frame_step", "window?", "frame_length?"),
+        Kind.CONTRACTION,
+        _stft_type,
+        _stft,
+        {"onesided": Attr(bool, True)},
+        values=(1, 3),
+        tolerance=1e-5,
+        domain=Domain(
+            FLOATS,
+            cases=(
+                Case((Tensor((2, 20, 1)), Const(3), None, Const(8))),
+                Case((Tensor((1, 16, 1)), Const(4), Tensor((6,)))),
+                Case((Tensor((1, 16, 2)), Const(5), Tensor((8,)), Const(8)), {"onesided": False}),
+            ),
+        ),
+    )
+)
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+def _window(name: str, shape: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Register a window of `size` points; `shape` gives it for positions from 0 to 1."""
+
+    def infer(call: Call) -> list[TensorType]:
+        return [TensorType(call.output_datatype, (_scalar(call, 0),))]
+
+    def reference(size, output_datatype, periodic):
+        n = int(np.reshape(size, ()))
+        return shape(np.arange(n) / max(n if periodic else n - 1, 1)).astype(output_datatype)
+
+    attrs = {"output_datatype": _FLOAT32, "periodic": Attr(bool, True)}
+    cases = (Case((Const(10),)), Case((Const(9, "int32"),), {"periodic": False, "output_datatype": "float64"}))
+    register(
+        Op(name, ("size",), Kind.SOURCE, infer, reference, attrs, values=(0,), domain=Domain(("float32",), cases=cases))
+    )
+
+
+_window("HannWindow", lambda t: np.sin(np.pi * t) ** 2)
+_window("HammingWindow", lambda t: 25 / 46 - 21 / 46 * np.cos(2 * np.pi * t))
+_window("BlackmanWindow", lambda t: 0.42 - 0.5 * np.cos(2 * np.pi * t) + 0.08 * np.cos(4 * np.pi * t))
+
+
+# --- MelWeightMatrix --------------------------------------------------------------------------------------------------
+def _mel_type(call: Call) -> list[TensorType]:
+    return [TensorType(call.output_datatype, (_scalar(call, 1) // 2 + 1, _scalar(call, 0)))]
+
+
+def _mel(bins, dft_length, sample_rate, low, high, output_datatype):
+    """Triangles whose corners are evenly spaced in mel(f) = 2595 log10(1 + f/700), rounded down to DFT bins."""
+    bins, dft_length, sample_rate = (int(np.reshape(v, ())) for v in (bins, dft_length, sample_rate))
+    low, high = (2595 * np.log10(1 + np.float64(np.reshape(v, ())) / 700) for v in (low, high))
+    hertz = 700 * (10 ** ((low + np.arange(bins + 2) * (high - low) / (bins + 2)) / 2595) - 1)
+    corner = ((dft_length + 1) * hertz // sample_rate).astype(np.int64)
+    k = np.arange(dft_length // 2 + 1)[:, None]
+    left, peak, right = corner[:-2], corner[1:-1], corner[2:]
+    rising = np.where(peak > left, (k - left) / np.maximum(peak - left, 1), k == peak)
+    falling = (right - k) / np.maximum(right - peak, 1)
+    weights = np.where((k >= left) & (k <= peak), rising, 0)
+    return np.where((k >= peak) & (k < right), falling, weights).astype(output_datatype)
+
+
+register(
+    Op(
+        "MelWeightMatrix",
+        ("num_mel_bins", "dft_length", "sample_rate", "lower_edge_hertz", "upper_edge_hertz"),
+        Kind.SOURCE,
+        _mel_type,
+        _mel,
+        {"output_datatype": _FLOAT32},
+        values=(0, 1, 2, 3, 4),
+        domain=Domain(
+            FLOATS,
+            cases=(
+                Case((Const(8), Const(16), Const(8192), Const(0.0, "float32"), Const(4096.0, "float32"))),
+                Case((Const(5), Const(64), Const(16000), Const(20.0, "float32"), Const(8000.0, "float32"))),
+            ),
+        ),
+    )
+)
