@@ -61,11 +61,14 @@ class Functions:
 
 
 def has_onnx_body(node: NodeProto, opset: int) -> bool:
-    """Does ONNX define the operator in terms of others?"""
-    if node.domain not in DEFAULT_DOMAINS or not onnx.defs.has(node.op_type, opset):
-        return False
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
-    return schema.has_function or schema.has_context_dependent_function
+    """Does ONNX define the operator in terms of others? opset: the version of its domain."""
+    schema = _schema(node, opset)
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _schema(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
+    return onnx.defs.get_schema(node.op_type, opset, domain) if onnx.defs.has(node.op_type, opset, domain) else None
 
 
 def onnx_body(
@@ -75,9 +78,9 @@ def onnx_body(
 
     Raises UnsupportedError where that definition depends on operand types that are not known yet.
     """
-    if not has_onnx_body(node, opset):
+    schema = _schema(node, opset)
+    if schema is None:
         return None
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
     if schema.has_function:
         return Call(schema.function_body, defaults | dict(attrs))

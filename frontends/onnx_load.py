@@ -71,15 +71,18 @@ class _Scope:
         if self.outer is None:
             raise KeyError(name)
         v = self.outer.find(name)
-        if v is not None and not v.is_const:
+        if v is not None and not v.is_const and self.builder is not self.outer.builder:
             v = self._capture(v)
         self.values[name] = v
         return v
 
     def _capture(self, v: Value) -> Value:
         inner = self.captures.setdefault(v, Value(v.name, v.type))
-        if v in self.outer.builder.known:
-            self.builder.known[inner] = self.outer.builder.known[v]
+        ours, theirs = self.builder, self.outer.builder
+        if v in theirs.known:
+            ours.known[inner] = theirs.known[v]
+        if v in theirs.fixed:
+            ours.fixed.add(inner)
         return inner
 
     def names(self) -> set[str]:
@@ -181,11 +184,15 @@ class _Importer:
                 if tensor.name in scope.values:
                     raise LoadError(f"initializer '{tensor.name}' is given twice")
                 scope.values[tensor.name] = self._poison(scope, tensor.name)
-                scope.values[tensor.name] = constant(tensor.name, to_array(tensor, self.model.folder, raw.get(i)))
+                scope.values[tensor.name] = constant(
+                    scope.prefix + tensor.name, to_array(tensor, self.model.folder, raw.get(i))
+                )
         for sparse in proto.sparse_initializer:
             with self._report(Source(self.model.file, f"sparse initializer '{sparse.values.name}'")):
                 scope.values[sparse.values.name] = self._poison(scope, sparse.values.name)
-                scope.values[sparse.values.name] = constant(sparse.values.name, to_dense(sparse, self.model.folder))
+                scope.values[sparse.values.name] = constant(
+                    scope.prefix + sparse.values.name, to_dense(sparse, self.model.folder)
+                )
 
     def _poison(self, scope: _Scope, name: str) -> Value:
         v = Value(scope.prefix + name, None)
@@ -265,10 +272,11 @@ class _Importer:
     def _known(self, at: _Place) -> None:
         """Report an unknown operator though its operands are not known."""
         proto = at.proto
-        if proto.domain in DEFAULT_DOMAINS and (proto.op_type in self.ops or proto.op_type in RENAMED):
+        standard = proto.domain in DEFAULT_DOMAINS
+        if standard and (proto.op_type in self.ops or proto.op_type in RENAMED):
             return
         attrs = resolve(proto, at.context.attrs)
-        opset = at.context.opsets.get("", NEWEST_OPSET)
+        opset = at.context.opsets.get("" if standard else proto.domain, NEWEST_OPSET)
         if self.functions.find(proto, attrs) is None and not has_onnx_body(proto, opset):
             raise _unknown(proto, self.ops)
 
@@ -279,10 +287,14 @@ class _Importer:
             self._inline(at, call, operands)
             return
         if proto.domain not in DEFAULT_DOMAINS:
-            raise _unknown(proto, self.ops)
+            self._inline_onnx_body(at, at.context.opsets.get(proto.domain, 1), protos, operands)
+            return
         if "" not in at.context.opsets:
             raise LoadError("the model imports no opset of the domain ''", hint="the file is damaged: export it again")
         opset = at.context.opsets[""]
+        if proto.op_type == "If" and (branch := self._taken_branch(at, protos, operands)):
+            self._put_in_place(at, branch)
+            return
         attrs = {name: attribute_value(a, self.model.folder) for name, a in protos.items()}
         if proto.op_type == "Constant":
             at.scope.values[proto.output[0]] = constant(at.scope.prefix + proto.output[0], _constant_value(attrs))
@@ -295,11 +307,7 @@ class _Importer:
         builder.prefix, builder.source = f"{at.name}/", at.source
         results = modernize(use)
         if results is None and use.op not in self.ops:
-            types = [None if v is None else v.type for v in operands]
-            call = onnx_body(proto, opset, protos, types)
-            if call is None:
-                raise _unknown(proto, self.ops)
-            self._inline(at, call, operands)
+            self._inline_onnx_body(at, opset, protos, operands)
             return
         if results is None:
             self._subgraphs(at, use)
@@ -314,6 +322,14 @@ class _Importer:
         if spec is None or spec.type != "dtype" or isinstance(value, np.dtype):
             return value
         return dtype_of(dtype_enum(value) if isinstance(value, str) else value)
+
+    def _inline_onnx_body(
+        self, at: _Place, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+    ) -> None:
+        call = onnx_body(at.proto, opset, attrs, [None if v is None else v.type for v in operands])
+        if call is None:
+            raise _unknown(at.proto, self.ops)
+        self._inline(at, call, operands)
 
     # --- functions ----------------------------------------------------------------------------------------------------
     def _inline(self, at: _Place, call: Call, operands: Sequence[Value | None]) -> None:
@@ -345,6 +361,44 @@ class _Importer:
                 at.scope.values[actual] = v
 
     # --- control flow -------------------------------------------------------------------------------------------------
+    def _taken_branch(
+        self, at: _Place, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+    ) -> GraphProto | None:
+        """The branch of an If that is the only one: the condition is a constant, or the other branch can't be meant.
+
+        The latter: for the shapes that the file declares, the condition is known and the other branch is not valid.
+        """
+        builder = at.scope.builder
+        cond = operands[0] if operands else None
+        value = None if cond is None else builder.constant_of(cond)
+        sure = value is not None
+        if not sure:
+            value = builder.known.get(cond)
+        if value is None or value.size != 1 or not {"then_branch", "else_branch"} <= attrs.keys():
+            return None
+        taken, other = ("then_branch", "else_branch") if value.reshape(()) else ("else_branch", "then_branch")
+        return attrs[taken].g if sure or not self._is_valid(at, other, attrs[other].g) else None
+
+    def _is_valid(self, at: _Place, key: str, branch: GraphProto) -> bool:
+        before = len(self.problems)
+        try:
+            self._subgraph(at, key, branch, ())
+        except CheckError:
+            del self.problems[before:]
+            return False
+        return True
+
+    def _put_in_place(self, at: _Place, branch: GraphProto) -> None:
+        """Convert a branch's nodes as part of the graph around it."""
+        inner = _Scope(at.scope.builder, outer=at.scope, prefix=f"{at.name}/")
+        self._initializers(branch, inner, {})
+        self._nodes(branch.node, inner, self._inside(at, "branch"))
+        at.scope.values.update((name, v) for name, v in zip(at.outputs, self._results(branch, inner)) if name)
+
+    @staticmethod
+    def _inside(at: _Place, key: str) -> _Context:
+        return replace(at.context, path=(*at.context.path, f"{at.proto.op_type} '{at.name}' {key}"))
+
     def _subgraphs(self, at: _Place, use: Use) -> None:
         """Attributes that are graphs become Graphs; what they capture becomes operands at the end."""
         protos = {key: g for key, g in use.attrs.items() if isinstance(g, GraphProto)}
@@ -384,9 +438,7 @@ class _Importer:
             scope.values[info.name] = Value(scope.prefix + info.name, t)
             scope.builder.inputs.append(scope.values[info.name])
         before = len(self.problems)
-        self._nodes(
-            proto.node, scope, replace(at.context, path=(*at.context.path, f"{at.proto.op_type} '{at.name}' {key}"))
-        )
+        self._nodes(proto.node, scope, self._inside(at, key))
         outputs = self._results(proto, scope)
         if len(self.problems) > before:
             raise CheckError([])  # reported already, at its place

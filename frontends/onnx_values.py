@@ -25,6 +25,7 @@ class KnowingBuilder(Builder):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.known: dict[Value, np.ndarray] = {}
+        self.fixed: set[Value] = set()  # known whatever shapes the inputs are bound to
 
     def add(self, op: str | Op, *inputs: Value | None, outputs: Sequence[str] | int = 1, **how: Any) -> Any:
         super().add(op, *inputs, outputs=outputs, **how)
@@ -63,3 +64,9 @@ class KnowingBuilder(Builder):
             self.known.update(zip(node.outputs, run_node(node, arrays)))
         except GraphcError:  # wrong data may lie on a path that never runs: whoever runs it reports it
             return
+        if all(v.is_const or v in self.fixed for v in node.operands):
+            self.fixed.update(node.outputs)
+
+    def constant_of(self, v: Value) -> np.ndarray | None:
+        """The value where it is the same for every input of every shape, else None."""
+        return v.data if v.is_const else self.known[v] if v in self.fixed else None
