@@ -368,6 +368,9 @@ def test_type_errors_say_what_is_wrong(op, operands, attrs, words):
     assert words in str(error.value) and op in str(error.value)
 
 
-def test_training_mode_is_refused():
+def test_training_mode_is_refused_unless_it_drops_nothing():
     with pytest.raises(UnsupportedError, match="inference"):
         run("Dropout", X, np.float32(0.5), np.array(True))
+    with pytest.raises(UnsupportedError, match="inference"):
+        get_op("Dropout").reference(X, None, np.array(True), seed=None)
+    np.testing.assert_array_equal(run("Dropout", X + 1, np.float32(0), np.array(True)), X + 1)

@@ -123,11 +123,23 @@ def _shape_value(call: Call) -> list[TensorType]:
     return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.start, call.end)),))]
 
 
-def _dropout(call: Call) -> list[TensorType]:
+def _dropout_types(call: Call) -> list[TensorType]:
     x = call.type(0)
     if call.has(2) and bool(call.const(2).reshape(())):
-        raise UnsupportedError("training mode is not supported", hint="export the model for inference")
+        _refuse_dropping(call.const(1) if call.has(1) else None)
     return [x, x.with_dtype(bool)]
+
+
+def _refuse_dropping(ratio: np.ndarray | None) -> None:
+    """Raises UnsupportedError where training mode would drop something: the ratio is 0.5 unless given."""
+    if ratio is None or np.any(ratio):
+        raise UnsupportedError("training mode is not supported", hint="export the model for inference", op="Dropout")
+
+
+def _dropout(x, ratio=None, training_mode=None, *, seed):
+    if training_mode is not None and np.any(training_mode):
+        _refuse_dropping(ratio)
+    return x, np.ones(x.shape, bool)
 
 
 def _expand_dropout(b, call: Call):
@@ -222,8 +234,8 @@ register(
         "Dropout",
         ("x", "ratio?", "training_mode?"),
         Kind.COMPOSITE,
+        _dropout_types,
         _dropout,
-        lambda x, ratio=None, training_mode=None, seed=None: (x, np.ones(x.shape, bool)),
         {"seed": Attr(int, None)},
         outputs=("y", "mask"),
         expand=_expand_dropout,
