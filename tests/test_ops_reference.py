@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -23,6 +27,7 @@ from graphc.ops.precision import is_float
 from graphc.types import Sym, TensorType, dtype_name
 
 OPS = all_ops()
+ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
 FLOAT64_TOLERANCE = 1e-9
 NARROW = {"float16": 2**-10, "bfloat16": 2**-7}  # half an ulp of the result, and of an intermediate rounding
 STATISTICAL = {Kind.ELEMENTWISE, Kind.REDUCTION, Kind.NORMALIZE}
@@ -180,6 +185,13 @@ def test_expansions_run_with_every_size_symbolic(name: str, attrs: dict, vectors
     y = op.expand(b, Call(op, operands, op.complete_attrs(attrs), 1))
     (actual,) = run_graph(b.build({"y": y}), arrays)
     assert_close(actual, op.reference(*arrays, **op.complete_attrs(attrs)), FLOAT64_TOLERANCE, name)
+
+
+def test_the_example_of_a_custom_operator_runs():
+    example = Path(__file__).parent.parent / "examples" / "custom_operator.py"
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=example.parent.parent, env=ENV)
+    assert done.returncode == 0, done.stderr
+    assert "SquaredReLU: (4, 64)" in done.stdout
 
 
 # --- ONNX's own node tests --------------------------------------------------------------------------------------------
