@@ -374,3 +374,9 @@ def test_training_mode_is_refused_unless_it_drops_nothing():
     with pytest.raises(UnsupportedError, match="inference"):
         get_op("Dropout").reference(X, None, np.array(True), seed=None)
     np.testing.assert_array_equal(run("Dropout", X + 1, np.float32(0), np.array(True)), X + 1)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_resizing_to_nothing(mode):
+    x = np.ones((1, 2, 2, 4), np.float32)
+    assert run("Resize", x, None, np.float32([1, 1, 0.4, 2]), mode=mode).shape == (1, 2, 0, 8)

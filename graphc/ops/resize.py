@@ -122,7 +122,7 @@ def axis_taps(
     if exclude_outside or antialias:
         weights = weights / weights.sum(1, keepdims=True)
     used = (weights != 0).any(0)
-    if not used.all():  # a row of zeros costs a pass over the data
+    if axis.out and not used.all():  # a column of zeros costs a pass over the data
         indices, weights = indices[:, used], weights[:, used]
     return Taps(np.clip(indices, 0, axis.size - 1), weights, outside)
 
