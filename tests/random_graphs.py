@@ -36,7 +36,7 @@ class Pool:
     def pick(self, want: Callable[[Value], bool] = lambda v: True) -> Value | None:
         """One of the values that fit, the newest ones more often."""
         fits = [v for v in self.values if want(v)]
-        return self.draw(st.sampled_from(fits[-3:] + fits)) if fits else None
+        return self.draw(st.sampled_from(fits[-1:] * len(fits) + fits)) if fits else None
 
     def one_of(self, *choices):
         return self.draw(st.sampled_from(choices))
@@ -274,7 +274,7 @@ def constant_side(p: Pool):
 
 @st.composite
 def graphs(draw, max_steps: int = 10, symbolic: bool | None = None) -> Graph:
-    """A graph of up to `max_steps` steps, its last value and up to two others as results."""
+    """A graph of up to `max_steps` steps. Results are all that nothing reads, or the last; and up to two of the others."""
     is_symbolic = draw(st.booleans()) if symbolic is None else symbolic
     n = Sym("batch") if is_symbolic else BATCH
     b = Builder("random")
@@ -292,7 +292,10 @@ def graphs(draw, max_steps: int = 10, symbolic: bool | None = None) -> Graph:
                 pool.late.append(v)
             elif v.type.size != 0 and (not v.type.is_static or v.type.size < 5000):
                 pool.values.append(v)
-    results = [pool.values[-1], *pool.late[-1:], *draw(st.lists(st.sampled_from(pool.values + pool.late), max_size=2))]
+    read = {v for node in b.nodes for v in node.operands}
+    ends = [v for v in pool.values + pool.late if v not in read]
+    results = (ends if draw(st.booleans()) else []) or [pool.values[-1]]
+    results = [*results, *draw(st.lists(st.sampled_from(pool.values + pool.late), max_size=2))]
     return b.build({f"y{i}": v for i, v in enumerate(results)})
 
 

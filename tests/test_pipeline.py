@@ -1,35 +1,18 @@
 """The pipeline as a whole: whatever passes run, the graph means the same."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_graphs import BATCH, feeds, graphs
+from passcheck import bound, same_results
+from random_graphs import graphs
 
 from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph
-from graphc.infer import bind
-from graphc.interpret import interpret
 from graphc.passes.decompose import Decompose
 from graphc.passes.log import Log
 from graphc.pipeline import BOUND, SHAPE_FREE, run
 from graphc.verify import BrokenInvariant
 
 NAMES = sorted({p.name for p in (*SHAPE_FREE, *BOUND)})
-
-
-def bound(graph: Graph) -> Graph:
-    types = {v.name: v.type.with_shape([d if isinstance(d, int) else BATCH for d in v.shape]) for v in graph.inputs}
-    return bind(graph, types)
-
-
-def same_results(before: Graph, after: Graph) -> None:
-    assert before.output_names == after.output_names
-    assert [v.name for v in before.inputs] == [v.name for v in after.inputs]
-    want, got = interpret(before, feeds(before)), interpret(after, feeds(before))
-    for name, a in want.items():
-        assert got[name].dtype == a.dtype and got[name].shape == a.shape
-        scale = max(1.0, np.abs(a[np.isfinite(a)]).max(initial=0))
-        np.testing.assert_allclose(got[name], a, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
 
 
 @settings(max_examples=25, deadline=None)

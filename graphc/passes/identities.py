@@ -26,7 +26,7 @@ def inference_dropout(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip:
     x, *rest = node.inputs
     training = rest[1] if len(rest) > 1 else None
     if training is not None and not all_equal(training, 0):
-        return Skip(f"training mode '{training.name}' is on" if training.is_const else "training mode is an input")
+        return Skip(f"its training mode '{training.name}' is not known to be off")
     if len(node.outputs) == 1:
         return (x,)
     mask = node.outputs[1]
@@ -182,4 +182,6 @@ def chain_of_constants(node: Node, sweep: Sweep) -> Value | Skip | None:
         return Skip("the merged constant would be larger than either")
     if a.dtype.kind == "f" and np.isfinite(a).all() and np.isfinite(b).all() and not np.isfinite(merged).all():
         return Skip("the merged constant overflows")
+    if node.op.name == "Mul" and np.any((merged == 0) & (a != 0) & (b != 0)):
+        return Skip("the merged constant underflows")
     return sweep.remake(node, x, sweep.constant(merged))
