@@ -202,6 +202,7 @@ elementwise(
     _gelu,
     _gelu_reference,
     attrs={"approximate": Attr(str, "none", choices=("none", "tanh"))},
+    low=-2,  # further down 1 + erf cancels, which matters only where no larger result stands beside it
     special=NAN,
-    cases=_varied(approximate="tanh"),
+    cases=tuple(Case((Tensor((3, 5), -9, 9),), {"approximate": a}) for a in ("none", "tanh")),
 )

@@ -127,10 +127,13 @@ def _total(*xs):
     return reduce(lambda a, b: a + b, xs)
 
 
-elementwise("Sum", "x *xs", _total, lambda *xs: reduce(np.add, xs), tolerance=5e-7)
-elementwise(
-    "Mean", "x *xs", lambda *xs: _total(*xs) * (1 / len(xs)), lambda *xs: reduce(np.add, xs) / len(xs), tolerance=5e-7
-)
+def _mean(*xs):
+    return _total(*xs) * (1 / len(xs))
+
+
+# the range leans to one side, so that sums do not cancel
+elementwise("Sum", "x *xs", _total, lambda *xs: np.sum(np.broadcast_arrays(*xs), 0), low=-1)
+elementwise("Mean", "x *xs", _mean, lambda *xs: np.mean(np.broadcast_arrays(*xs), 0), low=-1)
 elementwise(
     "Max",
     "x *xs",
