@@ -101,10 +101,10 @@ def _into(layer: Node, total: Affine, node: Node, sweep: Sweep) -> Value | Skip 
         return Skip(f"the number of channels, {channels}, is symbolic")
     bias = _bias(layer, old, total, channels, sweep)
     if layer.op.name == "MatMul":
-        return sweep.add("Gemm", layer.inputs[0], weights, *bias, **_place(node))
+        return sweep.add("Gemm", layer.inputs[0], weights, bias, **_place(node))
     attrs = {**layer.attrs, "beta": 1.0} if layer.op.name == "Gemm" else layer.attrs
     where = {"name": layer.name, "outputs": [node.output.name], "source": layer.source}
-    return sweep.add(layer.op, layer.inputs[0], weights, *bias, **where, **attrs)
+    return sweep.add(layer.op, layer.inputs[0], weights, bias, **where, **attrs)
 
 
 def _matmul_of_stack(layer: Node, weights: Value, total: Affine, node: Node, sweep: Sweep) -> Value | Skip | None:
@@ -136,13 +136,13 @@ def _scaled(layer: Node, weights: Value, scale: np.ndarray, sweep: Sweep) -> Val
     return sweep.constant(out) if np.isfinite(out).all() or not np.isfinite(w).all() else None
 
 
-def _bias(layer: Node, old: Value | None, total: Affine, channels: int, sweep: Sweep) -> tuple[Value, ...]:
+def _bias(layer: Node, old: Value | None, total: Affine, channels: int, sweep: Sweep) -> Value | None:
     """scale·bias + shift, for Gemm with its beta; no bias where there is neither an old one nor a shift."""
     if old is None and total.shift is None:
-        return ()
+        return None
     bias = np.zeros(channels) if old is None else old.data.astype(np.float64) * layer.attrs.get("beta", 1.0)
     if total.scale is not None:
         bias = bias * total.scale
     if total.shift is not None:
         bias = bias + total.shift
-    return (sweep.constant(bias, layer.output.dtype),)
+    return sweep.constant(bias, layer.output.dtype)
