@@ -113,6 +113,16 @@ def fill_bytes(typingctx, to, nbytes, value):
 
 
 @intrinsic
+def float_bits(typingctx, value):
+    """The bits of a float32, as an int64 argument."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.bitcast(args[0], _I32), _I64)
+
+    return i64(f32), codegen
+
+
+@intrinsic
 def atomic_add(typingctx, address, value):
     """Add; returns the old value (sequentially consistent)."""
 

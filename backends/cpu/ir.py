@@ -103,7 +103,7 @@ class Emit:
         return self.b.call(fn, args)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        return self.intrinsic("fma", a, b, c)
+        return self.intrinsic("fmuladd", a, b, c)  # fused where the target has the instruction
 
     def load_raw(self, pointer: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
         return self.b.load(pointer, align=1, typ=self.vector(element, lanes))

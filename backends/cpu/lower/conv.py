@@ -1,2 +1,228 @@
-def form(node, target): return None
-def halo(node, target): return (0, 0)
+"""Conv: the algorithm of each layer, packing of its weights, and its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, lowers
+from backends.cpu.lower.depthwise import emit_depthwise
+from backends.cpu.lower.tiles import best_tile
+from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, epilogue_of, extras_of, five, window_of
+from backends.cpu.lower.winograd import choose_winograd, emit_winograd
+from backends.cpu.program import Ref
+from backends.cpu.target import Target
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+from graphc.graph import Node
+
+L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
+PANEL_BYTES = 600_000  # of weights that one pass over the input channels may take
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The algorithm of one convolution, and why."""
+
+    algorithm: str  # 'direct', 'depthwise', 'winograd F(2x2)' …
+    reason: str
+
+
+def conv_supported(node: Node, target: Target) -> str | None:
+    if node.inputs[0].dtype != np.float32:
+        return f"convolution kernels are float32, not {node.inputs[0].dtype.name}"
+    if not node.inputs[1].is_const or (len(node.inputs) > 2 and node.inputs[2] is not None and not node.inputs[2].is_const):
+        return "the weights are computed at run time"
+    if 0 in node.output.shape or 0 in node.inputs[0].shape:
+        return "it has no elements"
+    return None
+
+
+def choose(node: Node, target: Target) -> Choice:
+    """Direct, depthwise or Winograd."""
+    return _choose(window_of(node), node.attrs["group"], target)
+
+
+@lru_cache(maxsize=4096)
+def _choose(w: Window, group: int, target: Target) -> Choice:
+    if group == w.channels == w.out_channels and group > 1 and w.kernel[0] == w.size[0] == 1:
+        return Choice("depthwise", "one input channel a group")
+    if group > 1:
+        return Choice("direct", f"{group} groups")
+    wino = choose_winograd(w, target)
+    if wino is not None:
+        return Choice(*wino)
+    return Choice("direct", "register tiles straight from the blocked layout")
+
+
+def form(node: Node, target: Target) -> str:
+    """Few input channels are read from planes: a block of them would be mostly padding."""
+    return "planar" if node.inputs[0].shape[1] <= 4 and node.attrs["group"] == 1 else "blocked"
+
+
+def halo(node: Node, target: Target) -> tuple[int, int]:
+    if choose(node, target).algorithm.startswith("winograd"):
+        return 0, 0
+    return window_of(node).halo
+
+
+@lowers("Conv", supported=conv_supported)
+def lower_conv(lo: Lowering, group: Group) -> None:
+    node = group.anchor
+    w = window_of(node)
+    choice = choose(node, lo.target)
+    epilogue, extras = epilogue_of(group), extras_of(lo, group)
+    if choice.algorithm == "depthwise":
+        emit_depthwise(lo, group, w, epilogue, extras)
+    elif choice.algorithm.startswith("winograd"):
+        emit_winograd(lo, group, w, choice.algorithm, choice.reason, epilogue, extras)
+    else:
+        emit_direct(lo, group, w, choice.reason, epilogue, extras)
+
+
+def bias_of(node: Node) -> np.ndarray | None:
+    return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
+
+
+def emit_direct(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]) -> None:
+    """One step, or two where the channel tiles don't divide the channel blocks."""
+    node, out = group.anchor, group.output
+    x, y = lo.read(node.inputs[0]), lo.write(out)
+    vl = lo.target.vl
+    blocks = -(-w.out_channels // vl)
+    flat = _is_flat(w, x, y, extras)
+    pixels = w.pixels if flat else w.out[2]
+    narrow = node.attrs["group"] > 1 and w.out_channels // node.attrs["group"] < vl
+    mr, nv = best_tile(lo.target, pixels, 1 if narrow else blocks)
+    whole = blocks // nv * nv
+    _emit_tiles(lo, group, w, reason, epilogue, extras, x, y, flat, mr, nv, 0, whole)
+    if whole < blocks:
+        rest = blocks - whole
+        mr, nv = best_tile(lo.target, pixels, rest)
+        nv = rest if rest <= 4 and mr * rest + 2 <= lo.target.registers else nv
+        while rest % nv:
+            nv -= 1
+        _emit_tiles(lo, group, w, reason, epilogue, extras, x, y, flat, mr, nv, whole, blocks)
+
+
+def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
+    """A 1x1 convolution whose rows follow each other without a gap is one long row."""
+    if w.kernel != (1, 1, 1) or w.stride != (1, 1, 1) or any(w.pad) or any(w.pad_end):
+        return False
+    size = w.out
+
+    def packed(strides: tuple[int, ...]) -> bool:
+        d, h, pixel = strides[2:]
+        if (d, h, pixel) == (0, 0, 0):
+            return True
+        return (size[1] == 1 or h == pixel * size[2]) and (size[0] == 1 or d == h * size[1])
+
+    return packed(five(x)) and packed(five(y)) and all(packed(e.strides) for e in extras)
+
+
+def _emit_tiles(lo, group, w: Window, reason, epilogue, extras, x, y, flat, mr, nv, first, last) -> None:
+    """A step for the output-channel blocks [first, last)."""
+    node = group.anchor
+    vl = lo.target.vl
+    depth = x.type.layout.c
+    span = _InputSpan(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
+    weights = pack_weights(lo, node.inputs[1].data, w, span, nv, vl)
+    bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
+    xs, ys = five(x), five(y)
+    kd, kh, kw = w.kernel
+    panel = depth * nv * vl * 4  # bytes of one window position of one input block
+    ws_h, ws_d = kw * panel, kh * kw * panel
+    ws_block = kd * ws_d
+    out_d, out_h, out_w = w.out
+    image_rows = out_h
+    if flat:
+        total = w.pixels
+        per_row = max(mr, int(L2_BYTES // (xs[4] * span.count)) // mr * mr) if (last - first) > nv else total
+        per_row = min(per_row, total)
+        out_d, out_h, out_w = 1, -(-total // per_row), per_row
+        rows = 1
+        x_h, y_h = per_row * xs[4], per_row * ys[4]
+    else:
+        total = 0
+        x_h, y_h = xs[3], ys[3]
+        row_bytes = xs[3] * span.count * w.stride[1] or 1
+        rows = max(1, min(image_rows, L2_BYTES // row_bytes)) if (last - first) > nv else image_rows
+    fits = max(1, PANEL_BYTES // 2 // ws_block)
+    per_pass = span.count if ws_block * span.count <= PANEL_BYTES else fits
+    scratch, stride = lo.scratch(group.output.name, 512)
+    assert stride == 512
+    micro = Kernel("conv_row", (mr, nv, w.stride[2] * depth, 1, depth, epilogue.expression))
+    block = [
+        0, kw, xs[1], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_h, ys[4], ys[1], out_w, *epilogue.bounds,
+    ]  # fmt: skip
+    for e in extras:
+        block += [0, e.strides[1], e.strides[4]]
+    block += [0] * (40 - len(block))
+    extra_args: list[int | Ref] = []
+    for e in extras:
+        n, c, d, h, pixel = e.strides
+        extra_args += [e.ref + first * c, n, nv * c, d, per_row * pixel if flat else h, pixel]
+    args = [
+        micro, x.ref, Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0], span.count,
+        (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1],
+        w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
+        xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, span.count * ws_block, ws_block, ws_d, ws_h, nv * vl * 4, rows, per_pass,
+        span.starts(lo), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), *block, *extra_args,
+    ]  # fmt: skip
+    args[1] = x.ref + (-w.pad[2]) * xs[4]
+    info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}")
+    lo.emit(Kernel("conv"), args, _share(info, last - first, -(-w.out_channels // vl)))
+
+
+def _share(info, part: int, whole: int):
+    """The part of a layer's work that one of its steps does."""
+    from dataclasses import replace
+
+    return info if part == whole else replace(info, flops=info.flops * part // whole, nbytes=info.nbytes * part // whole)
+
+
+class _InputSpan:
+    """Which input blocks each tile of output channels reads: all of them, or those of its groups."""
+
+    def __init__(self, w: Window, groups: int, depth: int, tile: int, first: int, last: int) -> None:
+        self.depth, self.tile, self.first, self.last, self.groups = depth, tile, first, last, groups
+        total = -(-w.channels // depth)
+        per_in, per_out = w.channels // groups, w.out_channels // groups
+        ranges = []
+        for o in range(first, last, tile):
+            g0, g1 = o // per_out, -(-min(o + tile, w.out_channels) // per_out)
+            ranges.append((g0 * per_in // depth, -(-(g1 * per_in) // depth)))
+        self.count = max(b - a for a, b in ranges)
+        self.first_blocks = [min(a, total - self.count) for a, _ in ranges]
+
+    def starts(self, lo: Lowering) -> int | Ref:
+        if not any(self.first_blocks):
+            return 0
+        table = np.array(self.first_blocks, np.int64)
+        return Ref(lo.weights.pack((), ("starts", tuple(self.first_blocks)), lambda: table, "starts"))
+
+
+def pack_weights(lo: Lowering, data: np.ndarray, w: Window, span: _InputSpan, nv: int, vl: int):
+    """[O, I/groups, *kernel] -> [tile][input block][kd][kh][kw][depth][nv * vl], zeros where a tile has no such channel."""
+
+    def make() -> np.ndarray:
+        per_in, per_out = w.channels // span.groups, w.out_channels // span.groups
+        kernel = w.kernel
+        source = data.reshape(w.out_channels, per_in, *kernel)
+        tiles = len(span.first_blocks)
+        width, depth = nv * vl, span.depth
+        if span.groups == 1 and w.out_channels >= span.last and w.channels % depth == 0:
+            part = source[span.first : span.last].reshape(tiles, width, span.count, depth, *kernel)
+            return part.transpose(0, 2, 4, 5, 6, 3, 1)
+        packed = np.zeros((tiles, width, span.count * depth, *kernel), np.float32)
+        for t, block in enumerate(span.first_blocks):
+            o0 = span.first + t * width
+            for g in range(o0 // per_out, -(-min(o0 + width, w.out_channels) // per_out)):
+                a, b = max(o0, g * per_out), min(o0 + width, (g + 1) * per_out, w.out_channels)
+                i = g * per_in - block * depth
+                packed[t, a - o0 : b - o0, i : i + per_in] = source[a:b]
+        return packed.reshape(tiles, width, span.count, depth, *kernel).transpose(0, 2, 4, 5, 6, 3, 1)
+
+    return lo.weights.pack(data, ("conv", span.first, span.last, nv, vl, span.depth, span.groups), make)

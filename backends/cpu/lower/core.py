@@ -168,7 +168,7 @@ class WeightStore:
         if key not in self._packed:
             data = make()
             store = aligned_empty(data.nbytes)
-            store.view(data.dtype)[:] = data.reshape(-1) if data.dtype != bool else data.reshape(-1)
+            np.copyto(store.view(data.dtype).reshape(data.shape), data)  # may be a transposed view: one pass
             self._packed[key] = Buffer(name, data.nbytes, "const", store), sources  # sources stay alive: ids stay unique
             self.nbytes += data.nbytes
         return self._packed[key][0]

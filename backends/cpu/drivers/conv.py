@@ -1,0 +1,104 @@
+"""Direct convolution: loops over images, row blocks and output-channel tiles around `conv_row`."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
+from backends.cpu.toolchain import driver
+
+# fmt: off
+(MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
+ XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_BLOCK, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, BLOCKS_PER_PASS,
+ STARTS, FLAT, MR, XS_PIXEL, YS_PIXEL, SCRATCH, EXTRAS_COUNT) = range(43)
+# fmt: on
+MICRO_BLOCK = 43  # template of the micro-kernel's argument block: its slots in micro/conv.py
+MICRO_SLOTS = 13 + 3 * 9
+EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel tile, d, h, pixel
+EXTRA = 6
+SCRATCH_BYTES = 512
+
+
+@njit(error_model="numpy")
+def window(start, dilation, kernel, size):
+    """First and one past last position of a kernel, placed at `start`, that lie inside [0, size)."""
+    k0 = 0
+    if start < 0:
+        k0 = (-start + dilation - 1) // dilation
+    k1 = kernel
+    if start + (kernel - 1) * dilation >= size:
+        k1 = (size - 1 - start) // dilation + 1
+    k0 = min(k0, kernel)
+    return k0, max(k1, k0)
+
+
+@driver("conv")
+def conv(target):
+    """Strides in bytes. STARTS: address of each tile's first input block (grouped convolution), or 0. FLAT > 0: rows are
+    pieces of OUT_W pixels of FLAT contiguous ones, the last may be shorter."""
+
+    def conv(a, tid, nth):
+        blocks, tiles, out_h, k_h, k_d = a[BLOCKS], a[TILES], a[OUT_H], a[K_H], a[K_D]
+        rows = a[ROWS_PER_BLOCK]
+        per_pass = a[BLOCKS_PER_PASS]
+        row_blocks = (out_h + rows - 1) // rows
+        block = a[SCRATCH] + tid * SCRATCH_BYTES
+        for i in range(MICRO_SLOTS):
+            store_i64(block + 8 * i, a[MICRO_BLOCK + i])
+        extras = a[EXTRAS_COUNT]
+        images = a[N] * a[OUT_D]
+        work = images * row_blocks * tiles
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            tile = k % tiles
+            rest = k // tiles
+            hb = rest % row_blocks
+            image = rest // row_blocks
+            n = image // a[OUT_D]
+            d = image - n * a[OUT_D]
+            first = 0
+            if a[STARTS] != 0:
+                first = load_i64(a[STARTS] + 8 * tile)
+            in_d = d * a[S_D] - a[P_D]
+            kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
+            for c in range(0, blocks, per_pass):
+                count = min(per_pass, blocks - c)
+                store_i64(block, count)
+                for kd in range(kd0, max(kd1, kd0 + 1)):
+                    depth_ok = kd < kd1  # a window wholly outside still leaves the bias
+                    mode = 0
+                    if c > 0 or kd > kd0:
+                        mode = 1
+                    if c + count == blocks and kd >= kd1 - 1:
+                        mode += 2
+                    xd = a[X] + n * a[XS_N] + (first + c) * a[XS_BLOCK] + (in_d + kd * a[D_D]) * a[XS_D]
+                    wd = a[W] + tile * a[WS_TILE] + c * a[WS_BLOCK] + kd * a[WS_D]
+                    yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
+                    for h in range(hb * rows, min(out_h, hb * rows + rows)):
+                        pixel = 0
+                        if a[FLAT] > 0:
+                            width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
+                            if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
+                                pixel = width - a[MR]
+                                width = a[MR]
+                            store_i64(block + 8 * 9, width)
+                        in_h = h * a[S_H] - a[P_H]
+                        kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
+                        for e in range(extras):
+                            r = EXTRAS + EXTRA * e
+                            base = a[r]
+                            if base != 0:
+                                base += n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
+                            store_i64(block + 8 * (12 + 3 * e), base)
+                        call7(
+                            a[MICRO],
+                            block,
+                            xd + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
+                            wd + kh0 * a[WS_H],
+                            yd + h * a[YS_H] + pixel * a[YS_PIXEL],
+                            a[BIAS] + tile * a[BIAS_TILE],
+                            kh1 - kh0 if depth_ok else 0,
+                            mode,
+                        )
+
+    return conv, STEP
+

@@ -1,0 +1,52 @@
+"""Depthwise convolution: loops over images, channel blocks and rows around `depthwise_row`."""
+
+from __future__ import annotations
+
+from backends.cpu.drivers.conv import window
+from backends.cpu.intrinsics import STEP, call6, store_i64
+from backends.cpu.toolchain import driver
+
+# fmt: off
+(MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, OUT_H, PIXELS, K_H, S_H, D_H, P_H, IN_H, XS_BLOCK, XS_H, YS_BLOCK, YS_H,
+ WS_BLOCK, WS_H, LO, HI, SCRATCH, EXTRAS_COUNT) = range(26)
+# fmt: on
+EXTRAS = 26  # an extra operand: address, strides of image, channel block, row, pixel
+EXTRA = 5
+
+
+@driver("depthwise")
+def depthwise(target):
+    vector = target.vl * 4
+
+    def depthwise(a, tid, nth):
+        blocks, out_h, extras = a[BLOCKS], a[OUT_H], a[EXTRAS_COUNT]
+        block = a[SCRATCH] + tid * 256
+        store_i64(block, a[XS_H] * a[D_H])
+        store_i64(block + 8, a[PIXELS])
+        store_i64(block + 16, a[LO])
+        store_i64(block + 24, a[HI])
+        store_i64(block + 32, 0)
+        for e in range(extras):
+            store_i64(block + 8 * (4 + 2 * e + 1), a[EXTRAS + EXTRA * e + 4])
+        work = a[N] * blocks * out_h
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            rest = k // out_h
+            h = k - rest * out_h
+            n = rest // blocks
+            c = rest - n * blocks
+            in_h = h * a[S_H] - a[P_H]
+            kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
+            for e in range(extras):
+                r = EXTRAS + EXTRA * e
+                store_i64(block + 8 * (4 + 2 * e), a[r] + n * a[r + 1] + c * a[r + 2] + h * a[r + 3])
+            call6(
+                a[MICRO],
+                block,
+                a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_h + kh0 * a[D_H]) * a[XS_H],
+                a[W] + c * a[WS_BLOCK] + kh0 * a[WS_H],
+                a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + h * a[YS_H],
+                a[BIAS] + c * vector,
+                kh1 - kh0,
+            )
+
+    return depthwise, STEP

@@ -1,0 +1,47 @@
+"""Depthwise convolution: packing and the step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering
+from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from backends.cpu.program import Ref
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+
+
+def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, extras: list[Extra]) -> None:
+    node, out = group.anchor, group.output
+    x, y = lo.read(node.inputs[0]), lo.write(out)
+    vl = lo.target.vl
+    xs, ys = five(x), five(y)
+    _, kh, kw = w.kernel
+    blocks = -(-w.channels // vl)
+    mr = row_tile(w.out[2], 14 if lo.target.registers == 32 else 6)
+
+    def make() -> np.ndarray:
+        data = np.zeros((blocks * vl, kh, kw), np.float32)
+        data[: w.channels] = node.inputs[1].data.reshape(w.channels, kh, kw)
+        return data.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)
+
+    weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
+    bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
+    scratch, stride = lo.scratch(out.name, 256)
+    assert stride == 256
+    micro = Kernel("depthwise_row", (mr, kw, w.stride[2], w.dilation[2], epilogue.expression))
+    extra_args: list[int | Ref] = []
+    for e in extras:
+        n, c, _, h, pixel = e.strides
+        extra_args += [e.ref, n, c, h, pixel]
+    args = [
+        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0], blocks, w.out[1], w.out[2],
+        kh, w.stride[1], w.dilation[1], w.pad[1], w.size[1], xs[1], xs[3], ys[1], ys[3], kh * kw * vl * 4, kw * vl * 4,
+        *epilogue.bounds, scratch, len(extras), *extra_args,
+    ]  # fmt: skip
+    lo.emit(Kernel("depthwise"), args, lo.info(group, str(micro), "depthwise", f"one input channel a group; {mr} pixels a tile"))
+
+
+def row_tile(pixels: int, most: int) -> int:
+    """Pixels a tile, at most `most`, that waste least in the overlap of a row's last tile."""
+    return min(range(1, min(pixels, most) + 1), key=lambda mr: (-(-pixels // mr) * mr * (1 + 2 / mr), -mr))

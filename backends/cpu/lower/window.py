@@ -1,0 +1,131 @@
+"""Shapes and operands that all windowed kernels share: convolutions and pools over 1, 2 or 3 spatial dims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage
+from backends.cpu.program import Ref
+from graphc.expr import Expr
+from graphc.fuse import Group
+from graphc.graph import Node, Value
+from graphc.ops.window import geometry
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A windowed operator as (d, h, w) triples; missing spatial dims have size 1."""
+
+    n: int
+    channels: int
+    out_channels: int
+    size: Triple
+    out: Triple
+    kernel: Triple
+    stride: Triple
+    dilation: Triple
+    pad: Triple
+    pad_end: Triple
+
+    @property
+    def pixels(self) -> int:
+        return self.out[0] * self.out[1] * self.out[2]
+
+    @property
+    def halo(self) -> tuple[int, int]:
+        """Columns that the windows of a row reach beyond its left and right end."""
+        reach = (self.out[2] - 1) * self.stride[2] + (self.kernel[2] - 1) * self.dilation[2] - self.pad[2]
+        return max(0, self.pad[2]), max(0, reach - (self.size[2] - 1))
+
+
+def window_of(node: Node) -> Window:
+    g = geometry(node.call)
+    x, y = node.inputs[0].shape, node.output.shape
+    three = lambda dims, fill: (fill,) * (3 - len(dims)) + tuple(dims)  # noqa: E731
+    return Window(
+        x[0], x[1], y[1], three(x[2:], 1), three(y[2:], 1), three(g.kernel, 1), three(g.strides, 1),
+        three(g.dilations, 1), three(g.pads_begin, 0), three(g.pads_end, 0),
+    )  # fmt: skip
+
+
+def five(s: Storage) -> tuple[int, int, int, int, int]:
+    """Byte strides of [n, channel block, d, h, w] of a blocked value."""
+    n, c, *spatial = s.strides
+    return (n, c, *(0,) * (3 - len(spatial)), *spatial)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra operand of an epilogue: address and byte strides of [n, channel block, d, h, w] (0 where broadcast)."""
+
+    ref: Ref
+    strides: tuple[int, int, int, int, int]
+
+
+def extras_of(lo: Lowering, group: Group) -> list[Extra]:
+    """The operands of a group's epilogue, in order."""
+    return [_extra(lo, v, group.output) for v in group.operands]
+
+
+def _extra(lo: Lowering, v: Value, out: Value) -> Extra:
+    if v.is_const:
+        c = out.type.layout.c
+        return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * 4, 0, 0, 0))
+    s = lo.read(v)
+    shape = v.shape
+    strides = five(s)
+    spatial = (1,) * (3 - len(shape[2:])) + tuple(shape[2:])
+    outer = strides[0] if shape[0] > 1 else 0
+    return Extra(s.ref, (outer, strides[1], *(st if d > 1 else 0 for d, st in zip(spatial, strides[2:]))))
+
+
+def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int, blocks: int | None = None):
+    """One float32 a channel, filled with zeros to whole blocks (None: all zeros)."""
+    width = (blocks or -(-channels // c)) * c
+
+    def make() -> np.ndarray:
+        padded = np.zeros(width, np.float32)
+        if data is not None:
+            padded[:channels] = data.reshape(-1)
+        return padded
+
+    if data is None:
+        return lo.weights.pack((), ("zeros", width), make, "zeros")
+    return lo.weights.pack(data, ("channels", width), make, "channels")
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """How a kernel ends: `expression` None means clip(acc + extra 0 if there is one, lo, hi)."""
+
+    expression: Expr | None
+    lo: float = -np.inf
+    hi: float = np.inf
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Bits of lo and hi as int64 arguments."""
+        return tuple(int(np.float32(v).view(np.uint32)) for v in (self.lo, self.hi))
+
+
+def epilogue_of(group: Group) -> Epilogue:
+    """The standard form where the expression fits it, so that most layers share their kernels."""
+    e = group.expression
+    if e is None:
+        return Epilogue(None)
+    lo, hi = -np.inf, np.inf
+    body = e
+    if body.prim == "min" and body.args[1].prim == "const":
+        hi, body = body.args[1].value, body.args[0]
+    if body.prim == "max" and body.args[1].prim == "const":
+        lo, body = body.args[1].value, body.args[0]
+    is_arg = lambda t, i: t.prim == "arg" and t.value == i  # noqa: E731
+    plain = is_arg(body, 0)
+    residual = body.prim == "add" and (
+        is_arg(body.args[0], 0) and is_arg(body.args[1], 1) or is_arg(body.args[0], 1) and is_arg(body.args[1], 0)
+    )
+    return Epilogue(None, lo, hi) if plain or residual else Epilogue(e)

@@ -1,0 +1,139 @@
+"""One row of output pixels of a direct convolution in NCHW[c]c, tile by tile.
+
+Loops over input-channel blocks and the kernel window run at run time; the channels of one block are unrolled. The last tile of
+a row overlaps the one before it instead of having a tail of its own, so a row needs at least MR pixels. Window columns outside
+the image read the halo's zeros; window rows outside are clipped by the driver.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from backends.cpu import scalar
+from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from backends.cpu.micro.tile import Tile
+from backends.cpu.target import Target
+from backends.cpu.toolchain import micro
+from graphc.expr import Expr
+
+# argument block of the micro-kernel (int64; strides in bytes)
+(BLOCKS, KERNEL_W, XS_BLOCK, XS_H, XS_W, WS_BLOCK, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, EXTRAS) = range(13)
+# then one record an extra operand: address, stride of a channel block, stride of a pixel. Without an expression extra 0 is
+# the residual, whose address may be 0.
+EXTRA = 3
+ACCUMULATE, LAST = 1, 2  # mode bits: start from y instead of the bias; apply the epilogue
+
+
+@micro("conv_row")
+def conv_row(
+    module: ir.Module, symbol: str, target: Target, mr: int, nv: int, xm: int, xu: int, depth: int, epilogue: Expr | None
+) -> None:
+    """void(block, x, w, y, bias, kernel rows, mode).
+
+    mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
+    depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
+    extras.
+    """
+    fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
+    block, x, w, y, bias, kernel_h, mode = fn.args
+    b = q.b
+    x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
+    tile = Tile(q, target, mr, nv)
+    pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
+    last_start = b.sub(pixels, i64(mr))
+    finish = b.icmp_signed("!=", b.and_(mode, i64(LAST)), i64(0))
+    accumulate = b.icmp_signed("!=", b.and_(mode, i64(ACCUMULATE)), i64(0))
+    biases = [q.load_raw(q.offset(bias, j * target.vl * 4), F32, target.vl) for j in range(nv)]
+    with q.loop(pixels, step=mr) as t:
+        start = b.select(b.icmp_signed("<", t, last_start), t, last_start)
+        xt = q.offset(x, b.mul(start, i64(xm * 4)))
+        yt = q.offset(y, b.mul(start, ys_w))
+        rows = [[q.offset(yt, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
+        _begin(q, tile, accumulate, rows, biases)
+        _reduce(q, tile, block, xt, w, kernel_h, xm, xu, depth)
+        if epilogue is None:
+            with b.if_then(finish):
+                _residual_and_clip(q, tile, block, start)
+            _store(q, tile, rows)
+        else:
+            _store(q, tile, rows)
+            with b.if_then(finish):
+                _apply(q, tile, block, start, yt, ys_w, ys_block, epilogue)
+    b.ret_void()
+
+
+def _begin(q: Emit, tile: Tile, accumulate: ir.Value, rows, biases) -> None:
+    with q.b.if_else(accumulate) as (partial, fresh):
+        with partial:
+            for m in range(tile.mr):
+                for j in range(tile.nv):
+                    tile.set(m, j, q.load_raw(rows[m][j], F32, tile.vl))
+        with fresh:
+            for m in range(tile.mr):
+                for j in range(tile.nv):
+                    tile.set(m, j, biases[j])
+
+
+def _reduce(q: Emit, tile: Tile, block, x, w, kernel_h, xm: int, xu: int, depth: int) -> None:
+    b = q.b
+    xs_block, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_H, XS_W))
+    ws_block, ws_h = q.slot(block, WS_BLOCK), q.slot(block, WS_H)
+    panel = depth * tile.nv * tile.vl * 4
+    with q.loop(q.slot(block, BLOCKS)) as c:
+        xc, wc = q.offset(x, b.mul(c, xs_block)), q.offset(w, b.mul(c, ws_block))
+        with q.loop(kernel_h) as kh:
+            xh, wh = q.offset(xc, b.mul(kh, xs_h)), q.offset(wc, b.mul(kh, ws_h))
+            with q.loop(q.slot(block, KERNEL_W)) as kw:
+                tile.fma_steps(q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel))), depth, xm, xu)
+
+
+def _residual_and_clip(q: Emit, tile: Tile, block, start) -> None:
+    b = q.b
+    residual = q.slot(block, EXTRAS)
+    with q.nonzero(residual):
+        stride_block, stride_w = q.slot(block, EXTRAS + 1), q.slot(block, EXTRAS + 2)
+        at = q.offset(q.pointer(residual), b.mul(start, stride_w))
+        for j in range(tile.nv):
+            for m in range(tile.mr):
+                p = q.offset(at, b.add(b.mul(stride_w, i64(m)), b.mul(stride_block, i64(j))))
+                tile.set(m, j, b.fadd(tile.get(m, j), q.load_raw(p, F32, tile.vl)))
+    lo, hi = (q.splat(q.slot_f32(block, s), tile.vl) for s in (LO, HI))
+    for m in range(tile.mr):
+        for j in range(tile.nv):
+            tile.set(m, j, clip(q, tile.get(m, j), lo, hi))
+
+
+def clip(q: Emit, v: ir.Value, lo: ir.Value, hi: ir.Value) -> ir.Value:
+    """min(max(v, lo), hi) where NaN in v stays NaN; folds to one maximum and one minimum instruction."""
+    b = q.b
+    v = b.select(b.fcmp_ordered("<", v, lo), lo, v)
+    return b.select(b.fcmp_ordered(">", v, hi), hi, v)
+
+
+def _store(q: Emit, tile: Tile, rows) -> None:
+    for j in range(tile.nv):
+        for m in range(tile.mr):
+            q.store_raw(tile.get(m, j), rows[m][j])
+
+
+def _apply(q: Emit, tile: Tile, block, start, y, ys_w, ys_block, epilogue: Expr) -> None:
+    """The expression over the tile that was just stored: a loop, because the tile fills the registers."""
+    b = q.b
+    extras = sorted({e for e in operand_numbers(epilogue) if e > 0})
+    for j in range(tile.nv):
+        with q.loop(i64(tile.mr)) as m:
+            at = q.offset(y, b.add(b.mul(m, ys_w), b.mul(ys_block, i64(j))))
+            values = {0: q.load_raw(at, F32, tile.vl)}
+            for e in extras:
+                slot = EXTRAS + EXTRA * (e - 1)
+                stride_block, stride_w = q.slot(block, slot + 1), q.slot(block, slot + 2)
+                where = b.add(b.mul(b.add(start, m), stride_w), b.mul(stride_block, i64(j)))
+                values[e] = q.load_raw(q.offset(q.pointer(q.slot(block, slot)), where), F32, tile.vl)
+            q.store_raw(scalar.emit(q, epilogue, values.__getitem__, tile.vl), at)
+
+
+def operand_numbers(e: Expr) -> set[int]:
+    """Operands that an expression reads."""
+    if e.prim == "arg":
+        return {e.value}
+    return set().union(*(operand_numbers(a) for a in e.args)) if e.args else set()

@@ -1,0 +1,69 @@
+"""Depthwise convolution of one row: MR output pixels at a time, every input vector loaded once."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from backends.cpu import scalar
+from backends.cpu.ir import F32, I64, PTR, define, i64
+from backends.cpu.micro.conv import clip, operand_numbers
+from backends.cpu.target import Target
+from backends.cpu.toolchain import micro
+from graphc.expr import Expr
+
+# argument block (int64, bytes); then a record an extra operand: address, stride of a pixel
+XS_H, PIXELS, LO, HI, EXTRAS = range(5)
+EXTRA = 2
+
+
+@micro("depthwise_row")
+def depthwise_row(
+    module: ir.Module, symbol: str, target: Target, mr: int, kernel_w: int, stride: int, dilation: int, epilogue: Expr | None
+) -> None:
+    """void(block, x, w, y, bias, kernel rows): rows of x lie XS_H apart and have the halo that the window needs.
+
+    w is [kernel row][kernel column][c]. The last tile overlaps the one before: a row needs at least mr pixels.
+    """
+    fn, q = define(module, symbol, [PTR] + [I64] * 5)
+    block, x, w, y, bias, kernel_h = fn.args
+    b, vl = q.b, target.vl
+    vector = vl * 4
+    x, w, y = q.pointer(x), q.pointer(w), q.pointer(y)
+    bias = q.load_raw(q.pointer(bias), F32, vl)
+    xs_h, pixels = q.slot(block, XS_H), q.slot(block, PIXELS)
+    lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in (LO, HI))
+    acc = [q.variable(bias.type) for _ in range(mr)]
+    last = b.sub(pixels, i64(mr))
+    extras = [0] if epilogue is None else sorted(e - 1 for e in operand_numbers(epilogue) if e > 0)
+    with q.loop(pixels, step=mr) as t:
+        start = b.select(b.icmp_signed("<", t, last), t, last)
+        for a in acc:
+            b.store(bias, a)
+        xt = q.offset(x, b.mul(start, i64(stride * vector)))
+        with q.loop(kernel_h) as kh:
+            xr, wr = q.offset(xt, b.mul(kh, xs_h)), q.offset(w, b.mul(kh, i64(kernel_w * vector)))
+            weights = [q.load_raw(q.offset(wr, k * vector), F32, vl) for k in range(kernel_w)]
+            for column in range((mr - 1) * stride + (kernel_w - 1) * dilation + 1):
+                users = [(p, (column - p * stride) // dilation) for p in range(mr) if (column - p * stride) % dilation == 0]
+                users = [(p, k) for p, k in users if 0 <= k < kernel_w]
+                if users:
+                    v = q.load_raw(q.offset(xr, column * vector), F32, vl)
+                    for p, k in users:
+                        b.store(q.fma(v, weights[k], b.load(acc[p], typ=v.type)), acc[p])
+        at = {e: q.pointer(q.slot(block, EXTRAS + EXTRA * e)) for e in extras}
+        steps = {e: q.slot(block, EXTRAS + EXTRA * e + 1) for e in extras}
+        if epilogue is None:
+            with q.nonzero(q.slot(block, EXTRAS)):
+                for p, a in enumerate(acc):
+                    r = q.load_raw(q.offset(at[0], b.mul(steps[0], b.add(start, i64(p)))), F32, vl)
+                    b.store(b.fadd(b.load(a, typ=r.type), r), a)
+        out = q.offset(y, b.mul(start, i64(vector)))
+        for p, a in enumerate(acc):
+            v = b.load(a, typ=bias.type)
+            if epilogue is None:
+                v = clip(q, v, lo, hi)
+            else:
+                operands = {e + 1: q.load_raw(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), F32, vl) for e in extras}
+                v = scalar.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
+            q.store_raw(v, q.offset(out, p * vector))
+    b.ret_void()

@@ -1,0 +1,71 @@
+"""The register tile: MR rows x NV vectors of accumulators, the inner step of every convolution and matrix product.
+
+acc[m][j] += broadcast(x[m * xm + u * xu]) * w[u][j] over a run of `depth` reduction steps u. On x86 the step is one block of
+inline assembly: LLVM's scheduler stretches live ranges across the unrolled steps and spills accumulators, the block is
+deterministic (and compiles faster). Elsewhere LLVM schedules the same loads and multiply-adds.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from backends.cpu.ir import F32, Emit
+from backends.cpu.target import Target
+
+
+def max_rows(target: Target, nv: int) -> int:
+    """The most rows of a tile with nv vectors: accumulators, nv weight vectors (at least one) and a broadcast must fit."""
+    free = target.registers - 1
+    return max(1, (free - min(nv, 2)) // nv)
+
+
+class Tile:
+    """Accumulators of one tile."""
+
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int) -> None:
+        self.q, self.target, self.mr, self.nv, self.vl = q, target, mr, nv, target.vl
+        self.kind = ir.VectorType(F32, target.vl)
+        self.acc = [[q.variable(self.kind) for _ in range(nv)] for _ in range(mr)]
+        self.flat = [a for row in self.acc for a in row]
+
+    def get(self, m: int, j: int) -> ir.Value:
+        return self.q.b.load(self.acc[m][j], typ=self.kind)
+
+    def set(self, m: int, j: int, value: ir.Value) -> None:
+        self.q.b.store(value, self.acc[m][j])
+
+    def fma_steps(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int) -> None:
+        """`depth` steps from pointers x and w (weights: depth x nv vectors, contiguous)."""
+        if self.target.asm:
+            self._assembly(x, w, depth, xm, xu)
+            return
+        q = self.q
+        for u in range(depth):
+            ws = [q.load_raw(q.offset(w, (u * self.nv + j) * self.vl * 4), F32, self.vl) for j in range(self.nv)]
+            for m in range(self.mr):
+                s = q.splat(q.load_raw(q.offset(x, (m * xm + u * xu) * 4), F32, 1), self.vl)
+                for j in range(self.nv):
+                    self.set(m, j, q.fma(s, ws[j], self.get(m, j)))
+
+    def _assembly(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int) -> None:
+        q, total = self.q, self.mr * self.nv
+        held = min(self.nv, self.target.registers - total - 1)  # weight vectors in registers; the others from memory
+        assert held >= 1, (self.mr, self.nv)
+        acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
+        weight = lambda j: f"${total + j}"  # noqa: E731
+        spread, xs, ws = f"${total + held}", f"${total + held + 1}", f"${total + held + 2}"
+        lines = []
+        for u in range(depth):
+            at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
+            lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
+            for m in range(self.mr):
+                lines.append(f"vbroadcastss {(m * xm + u * xu) * 4}({xs}), {spread}")
+                lines += [f"vfmadd231ps {weight(j) if j < held else at[j]}, {spread}, {acc(m, j)}" for j in range(self.nv)]
+        kind, registers = self.kind, total + held + 1
+        written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
+        constraints = ",".join([written] * registers + ["r", "r", *map(str, range(total)), "~{memory}"])
+        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [x.type, w.type] + [kind] * total)
+        before = [q.b.load(a, typ=kind) for a in self.flat]
+        after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, *before], True)
+        for i, a in enumerate(self.flat):
+            q.b.store(q.b.extract_value(after, i), a)
