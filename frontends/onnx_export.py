@@ -60,7 +60,15 @@ def _expand_foreign(graph: Graph) -> Graph:
 
 
 def _in_onnx(node: Node) -> bool:
-    return onnx.defs.has(node.op.name, _newest())
+    return _schema(node, _newest()) is not None
+
+
+def _schema(node: Node, opset: int) -> _Schema | None:
+    """ONNX's record of the operator in that opset; None where it has none (any more)."""
+    if not onnx.defs.has(node.op.name, opset):
+        return None
+    schema = onnx.defs.get_schema(node.op.name, opset, "")
+    return None if schema.deprecated else schema
 
 
 def _opset_for(graph: Graph) -> int:
@@ -87,9 +95,9 @@ def _all_nodes(graph: Graph):
 
 def _misfit(node: Node, opset: int) -> str | None:
     """Why that opset can't say the node; None if it can."""
-    if not onnx.defs.has(node.op.name, opset):
+    schema = _schema(node, opset)
+    if schema is None:
         return f"opset {opset} has no operator of that name"
-    schema = onnx.defs.get_schema(node.op.name, opset, "")
     inputs = _inputs(node)
     if len(inputs) > schema.max_input or len(node.outputs) > schema.max_output:
         return f"opset {opset} has {schema.max_input} inputs and {schema.max_output} outputs at most"
@@ -118,7 +126,10 @@ def _is_default(node: Node, key: str, value: Any) -> bool:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return False
-    return type(a) is type(b) and a == b or isinstance(a, (int, float)) and isinstance(b, (int, float)) and a == b
+    if isinstance(a, float) and isinstance(b, float):  # ONNX keeps them in single precision
+        return np.float32(a) == np.float32(b)
+    numbers = isinstance(a, (int, float)) and isinstance(b, (int, float))
+    return (numbers or type(a) is type(b)) and a == b
 
 
 def _captures(node: Node) -> int:
@@ -168,11 +179,11 @@ class _Writer:
             self._node(node, out)
         for name, v in results:
             if self._name(v) != name:
-                out.node.append(NodeProto(op_type="Identity", input=[self._name(v)], output=[name]))
+                out.node.append(NodeProto(op_type="Identity", name=name, input=[self._name(v)], output=[name]))
             out.output.append(_value_info(name, v))
 
     def _node(self, node: Node, out: GraphProto) -> None:
-        schema = onnx.defs.get_schema(node.op.name, self.opset, "")
+        schema = _schema(node, self.opset)
         proto = NodeProto(op_type=node.op.name, name=node.name)
         proto.input.extend("" if v is None else self._name(v) for v in _inputs(node))
         for key, value in node.attrs.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from frontends.onnx_functions import (
     opset_versions,
     resolve,
 )
+from frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
 from frontends.onnx_values import KnowingBuilder
 from frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
@@ -52,71 +53,6 @@ def load_onnx(source: str | os.PathLike | bytes | ModelProto) -> Graph:
     return graph
 
 
-@dataclass
-class _Scope:
-    """Names of one graph or function body. What it takes from an outer graph becomes a capture."""
-
-    builder: KnowingBuilder
-    values: dict[str, Value | None] = field(default_factory=dict)
-    outer: _Scope | None = None
-    prefix: str = ""  # of the names of values and nodes (function bodies)
-    captures: dict[Value, Value] = field(default_factory=dict)  # outer value -> input of this graph
-
-    def find(self, name: str) -> Value | None:
-        """The value of that name (None: absent). Raises KeyError when there is none."""
-        if name == "":
-            return None
-        if name in self.values:
-            return self.values[name]
-        if self.outer is None:
-            raise KeyError(name)
-        v = self.outer.find(name)
-        if v is not None and not v.is_const and self.builder is not self.outer.builder:
-            v = self._capture(v)
-        self.values[name] = v
-        return v
-
-    def _capture(self, v: Value) -> Value:
-        inner = self.captures.setdefault(v, Value(v.name, v.type))
-        ours, theirs = self.builder, self.outer.builder
-        if v in theirs.known:
-            ours.known[inner] = theirs.known[v]
-        if v in theirs.fixed:
-            ours.fixed.add(inner)
-        return inner
-
-    def names(self) -> set[str]:
-        return set(self.values) | (self.outer.names() if self.outer else set())
-
-
-@dataclass(frozen=True)
-class _Context:
-    """What holds for a list of nodes: opsets, the enclosing function's attributes, and the way there."""
-
-    opsets: Mapping[str, int]
-    attrs: Mapping[str, AttributeProto] | None = None
-    path: tuple[str, ...] = ()
-    inside: tuple[tuple[str, str], ...] = ()  # functions being inlined
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One node of the file, for conversion and for messages."""
-
-    proto: NodeProto
-    name: str
-    source: Source
-    scope: _Scope
-    context: _Context
-
-    @property
-    def outputs(self) -> list[str]:
-        names = list(self.proto.output)
-        while names and not names[-1]:
-            names.pop()
-        return names
-
-
 class _TooLarge(LoadError):
     """Ends the conversion at once."""
 
@@ -133,7 +69,7 @@ class _Importer:
     def run(self) -> Graph:
         proto, opsets = self.proto.graph, opset_versions(self.proto.opset_import) or {"": 1}
         name = proto.name or (Path(self.model.file).stem if self.model.file else "graph")
-        scope = _Scope(KnowingBuilder(name))
+        scope = Scope(KnowingBuilder(name))
         self._initializers(proto, scope, self.model.raw)
         for info in proto.input:
             with self._report(Source(self.model.file, f"input '{info.name}'")):
@@ -145,7 +81,7 @@ class _Importer:
                     raise LoadError("is declared twice")
         if not proto.output:
             self.problems.append(LoadError("the graph has no outputs", hint="it computes nothing: export it again"))
-        self._nodes(proto.node, scope, _Context(opsets))
+        self._nodes(proto.node, scope, Context(opsets))
         outputs = self._results(proto, scope)
         meta = {
             "format": "onnx",
@@ -178,7 +114,7 @@ class _Importer:
             self.problems.append(LoadError(message, op=op, node=node, source=source))
 
     # --- names, types, constants --------------------------------------------------------------------------------------
-    def _initializers(self, proto: GraphProto, scope: _Scope, raw: Mapping[int, np.ndarray]) -> None:
+    def _initializers(self, proto: GraphProto, scope: Scope, raw: Mapping[int, np.ndarray]) -> None:
         for i, tensor in enumerate(proto.initializer):
             with self._report(Source(self.model.file, f"initializer {i}")):
                 if tensor.name in scope.values:
@@ -194,7 +130,7 @@ class _Importer:
                     scope.prefix + sparse.values.name, to_dense(sparse, self.model.folder)
                 )
 
-    def _poison(self, scope: _Scope, name: str) -> Value:
+    def _poison(self, scope: Scope, name: str) -> Value:
         v = Value(scope.prefix + name, None)
         self.poisoned.add(v)
         return v
@@ -215,7 +151,7 @@ class _Importer:
                 types[info.name] = self._declared(info)
         return types
 
-    def _results(self, proto: GraphProto, scope: _Scope) -> list[Value]:
+    def _results(self, proto: GraphProto, scope: Scope) -> list[Value]:
         out = []
         for info in proto.output:
             try:
@@ -225,18 +161,21 @@ class _Importer:
             if v is None:
                 message = f"output '{info.name}' is produced by no node"
                 self.problems.append(
-                    LoadError(message, hint=_did_you_mean(info.name, scope), source=Source(self.model.file))
+                    LoadError(message, hint=did_you_mean(info.name, scope), source=Source(self.model.file))
                 )
                 v = self._poison(scope, info.name)
             out.append(v)
         return out
 
     # --- nodes --------------------------------------------------------------------------------------------------------
-    def _nodes(self, protos: Sequence[NodeProto], scope: _Scope, context: _Context) -> None:
+    def _nodes(self, protos: Sequence[NodeProto], scope: Scope, context: Context) -> None:
         """Convert the nodes in an order in which every value is produced before it is read."""
-        order = self._order(protos, scope, context)
+        indices, problems = order(protos, scope.values, self.model.file, context.path)
+        self.problems += problems
+        if not indices:
+            scope.values.update((o, self._poison(scope, o)) for n in protos for o in n.output if o)
         used = {n.name for n in scope.builder.nodes}
-        for i in order:
+        for i in indices:
             proto = protos[i]
             name = scope.prefix + (proto.name or next((o for o in proto.output if o), "") or f"{proto.op_type}_{i}")
             if name in used:
@@ -244,10 +183,10 @@ class _Importer:
             used.add(name)
             opset = context.opsets.get("" if proto.domain in DEFAULT_DOMAINS else proto.domain)
             place = f"node {i}" + (f" (opset {opset})" if opset is not None else "")
-            at = _Place(proto, name, Source(self.model.file, place, context.path), scope, context)
+            at = Place(proto, name, Source(self.model.file, place, context.path), scope, context)
             self._node(at)
 
-    def _node(self, at: _Place) -> None:
+    def _node(self, at: Place) -> None:
         operands: list[Value | None] = []
         op = f"{at.proto.domain}::{at.proto.op_type}" if at.proto.domain not in DEFAULT_DOMAINS else at.proto.op_type
         with self._report(at.source, op, at.name, operands):
@@ -259,7 +198,7 @@ class _Importer:
                     operands.append(at.scope.find(name))
                 except KeyError:
                     raise LoadError(
-                        f"reads '{name}', which nothing produces", hint=_did_you_mean(name, at.scope)
+                        f"reads '{name}', which nothing produces", hint=did_you_mean(name, at.scope)
                     ) from None
             if any(v in self.poisoned for v in operands):
                 self._known(at)
@@ -269,7 +208,7 @@ class _Importer:
             if name and name not in at.scope.values:
                 at.scope.values[name] = self._poison(at.scope, name)
 
-    def _known(self, at: _Place) -> None:
+    def _known(self, at: Place) -> None:
         """Report an unknown operator though its operands are not known."""
         proto = at.proto
         standard = proto.domain in DEFAULT_DOMAINS
@@ -280,7 +219,7 @@ class _Importer:
         if self.functions.find(proto, attrs) is None and not has_onnx_body(proto, opset):
             raise _unknown(proto, self.ops)
 
-    def _convert(self, at: _Place, operands: list[Value | None]) -> None:
+    def _convert(self, at: Place, operands: list[Value | None]) -> None:
         proto, protos = at.proto, resolve(at.proto, at.context.attrs)
         call = self.functions.find(proto, protos)
         if call is not None:
@@ -324,7 +263,7 @@ class _Importer:
         return dtype_of(dtype_enum(value) if isinstance(value, str) else value)
 
     def _inline_onnx_body(
-        self, at: _Place, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+        self, at: Place, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
     ) -> None:
         call = onnx_body(at.proto, opset, attrs, [None if v is None else v.type for v in operands])
         if call is None:
@@ -332,7 +271,7 @@ class _Importer:
         self._inline(at, call, operands)
 
     # --- functions ----------------------------------------------------------------------------------------------------
-    def _inline(self, at: _Place, call: Call, operands: Sequence[Value | None]) -> None:
+    def _inline(self, at: Place, call: Call, operands: Sequence[Value | None]) -> None:
         body, key = call.body, (at.proto.domain, at.proto.op_type)
         if key in at.context.inside:
             raise LoadError(f"the function '{body.name}' calls itself", hint="ONNX does not allow recursion")
@@ -342,8 +281,8 @@ class _Importer:
                 f"the function '{body.name}' has {counts}; the node names {len(operands)} and {len(at.outputs)}"
             )
         given = list(operands) + [None] * (len(body.input) - len(operands))
-        inner = _Scope(at.scope.builder, dict(zip(body.input, given)), prefix=f"{at.name}/")
-        context = _Context(
+        inner = Scope(at.scope.builder, dict(zip(body.input, given)), prefix=f"{at.name}/")
+        context = Context(
             {**at.context.opsets, **call.opsets},
             call.attrs,
             (*at.context.path, f"{at.proto.op_type} '{at.name}'"),
@@ -362,7 +301,7 @@ class _Importer:
 
     # --- control flow -------------------------------------------------------------------------------------------------
     def _taken_branch(
-        self, at: _Place, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+        self, at: Place, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
     ) -> GraphProto | None:
         """The branch of an If that is the only one: the condition is a constant, or the other branch can't be meant.
 
@@ -379,33 +318,34 @@ class _Importer:
         taken, other = ("then_branch", "else_branch") if value.reshape(()) else ("else_branch", "then_branch")
         return attrs[taken].g if sure or not self._is_valid(at, other, attrs[other].g) else None
 
-    def _is_valid(self, at: _Place, key: str, branch: GraphProto) -> bool:
+    def _is_valid(self, at: Place, key: str, branch: GraphProto) -> bool:
         before = len(self.problems)
-        try:
-            self._subgraph(at, key, branch, ())
-        except CheckError:
-            del self.problems[before:]
-            return False
-        return True
+        self._subgraph(at, key, branch, ())
+        valid = len(self.problems) == before
+        del self.problems[before:]
+        return valid
 
-    def _put_in_place(self, at: _Place, branch: GraphProto) -> None:
+    def _put_in_place(self, at: Place, branch: GraphProto) -> None:
         """Convert a branch's nodes as part of the graph around it."""
-        inner = _Scope(at.scope.builder, outer=at.scope, prefix=f"{at.name}/")
+        inner = Scope(at.scope.builder, outer=at.scope, prefix=f"{at.name}/")
         self._initializers(branch, inner, {})
         self._nodes(branch.node, inner, self._inside(at, "branch"))
         at.scope.values.update((name, v) for name, v in zip(at.outputs, self._results(branch, inner)) if name)
 
     @staticmethod
-    def _inside(at: _Place, key: str) -> _Context:
+    def _inside(at: Place, key: str) -> Context:
         return replace(at.context, path=(*at.context.path, f"{at.proto.op_type} '{at.name}' {key}"))
 
-    def _subgraphs(self, at: _Place, use: Use) -> None:
+    def _subgraphs(self, at: Place, use: Use) -> None:
         """Attributes that are graphs become Graphs; what they capture becomes operands at the end."""
         protos = {key: g for key, g in use.attrs.items() if isinstance(g, GraphProto)}
         if not protos:
             return
         formal = self._formal_types(use)
+        before = len(self.problems)
         scopes = {key: self._subgraph(at, key, g, formal) for key, g in protos.items()}
+        if len(self.problems) > before:
+            raise CheckError([])  # reported already, at its place
         captured = list(dict.fromkeys(v for scope, _ in scopes.values() for v in scope.captures))
         if use.op == "Loop":
             use.inputs += [None] * (2 - len(use.inputs))
@@ -428,59 +368,17 @@ class _Importer:
         return []
 
     def _subgraph(
-        self, at: _Place, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
-    ) -> tuple[_Scope, list[Value]]:
-        scope = _Scope(KnowingBuilder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
+        self, at: Place, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
+    ) -> tuple[Scope, list[Value]]:
+        scope = Scope(KnowingBuilder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
         self._initializers(proto, scope, {})
         for i, info in enumerate(proto.input):
             declared = self._declared(info)
             t = declared or (formal[i] if i < len(formal) else None)
             scope.values[info.name] = Value(scope.prefix + info.name, t)
             scope.builder.inputs.append(scope.values[info.name])
-        before = len(self.problems)
         self._nodes(proto.node, scope, self._inside(at, key))
-        outputs = self._results(proto, scope)
-        if len(self.problems) > before:
-            raise CheckError([])  # reported already, at its place
-        return scope, outputs
-
-    # --- order --------------------------------------------------------------------------------------------------------
-    def _order(self, protos: Sequence[NodeProto], scope: _Scope, context: _Context) -> list[int]:
-        """Indices of the nodes in topological order, ties in the file's order. Cycles and double names are problems."""
-        maker: dict[str, int] = {}
-        for i, proto in enumerate(protos):
-            for name in filter(None, proto.output):
-                where = Source(self.model.file, f"node {i}", context.path)
-                if name in maker or name in scope.values:
-                    first = f"node {maker[name]}" if name in maker else "an input or initializer"
-                    message = f"produces '{name}', which {first} produces too"
-                    self.problems.append(LoadError(message, op=proto.op_type, node=proto.name, source=where))
-                else:
-                    maker[name] = i
-        waits = [{maker[n] for n in _reads(proto) if n in maker} for proto in protos]
-        if all(j < i for i, needs in enumerate(waits) for j in needs):
-            return list(range(len(protos)))
-        import networkx as nx
-
-        graph = nx.DiGraph()
-        graph.add_nodes_from(range(len(protos)))
-        graph.add_edges_from((j, i) for i, needs in enumerate(waits) for j in needs)
-        try:
-            return list(nx.lexicographical_topological_sort(graph))
-        except nx.NetworkXUnfeasible:
-            cycle = " -> ".join(f"node {a} ({protos[a].op_type})" for a, *_ in nx.find_cycle(graph))
-            hint = "ONNX graphs are acyclic; recurrence is written with Loop or Scan"
-            raise CheckError([*self.problems, LoadError(f"the graph has a cycle: {cycle}", hint=hint)]) from None
-
-
-def _reads(node: NodeProto) -> Iterable[str]:
-    """Names that a node reads, those that its subgraphs take from outside included."""
-    yield from node.input
-    for a in node.attribute:
-        for g in (a.g, *a.graphs) if a.HasField("g") or a.graphs else ():
-            own = {o for n in g.node for o in n.output} | {i.name for i in (*g.input, *g.initializer)}
-            inner = {r for n in g.node for r in _reads(n)} | {o.name for o in g.output}
-            yield from sorted(inner - own)
+        return scope, self._results(proto, scope)
 
 
 def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:
@@ -528,8 +426,3 @@ def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
         f"operator '{proto.op_type}'{domain} is not supported",
         hint=f"{hint}see docs/operators.md for what is; export with standard operators or as a model function",
     )
-
-
-def _did_you_mean(name: str, scope: _Scope) -> str | None:
-    close = get_close_matches(name, scope.names(), 1)
-    return f"did you mean '{close[0]}'?" if close else "the file is damaged or was cut out of a larger model"

@@ -435,8 +435,98 @@ def test_functions_that_grow_without_bound(monkeypatch):
         frontends.load(m)
 
 
-def test_operators_without_a_record_use_onnx_own_body():
-    assert "HannWindow" not in all_ops(), "has a record now: take another operator that ONNX defines by a body"
-    m = model([node("HannWindow", "n", "y", periodic=0)], {"n": (TensorProto.INT64, ())})
-    got = run(frontends.load(m), {"n": np.int64(8)})["y"]
-    np.testing.assert_allclose(got, np.hanning(8).astype(np.float32), atol=1e-6)
+@pytest.mark.parametrize(
+    "op, inputs, feeds, attrs, expected",
+    [
+        ("HannWindow", {"n": (TensorProto.INT64, ())}, {"n": np.int64(8)}, {"periodic": 0}, np.hanning(8).astype("f")),
+        ("HardSigmoid", {"x": (2, 3)}, {"x": X}, {"alpha": 0.5}, np.clip(X * np.float32(0.5) + np.float32(0.5), 0, 1)),
+        ("Celu", {"x": (2, 3)}, {"x": X}, {"alpha": 2.0}, np.where(X > 0, X, 2 * np.expm1(X / 2))),
+    ],
+)
+def test_operators_without_a_record_use_onnx_own_body(monkeypatch, op, inputs, feeds, attrs, expected):
+    monkeypatch.setattr(onnx_load, "all_ops", lambda: {k: v for k, v in all_ops().items() if k != op})
+    graph = frontends.load(model([node(op, " ".join(inputs), "y", **attrs)], inputs))
+    assert op not in {n.op.name for n in graph.nodes}
+    np.testing.assert_allclose(run(graph, feeds)["y"], expected, atol=1e-6)
+
+
+# --- control flow -----------------------------------------------------------------------------------------------------
+def subgraph(nodes, inputs=(), outputs=("r",)):
+    infos = [helper.make_tensor_value_info(n, enum, shape) for n, enum, shape in inputs]
+    return helper.make_graph(list(nodes), "body", infos, [onnx.ValueInfoProto(name=o) for o in outputs])
+
+
+def if_model(then, other, inputs=None, before=(), **more):
+    n = helper.make_node("If", ["c"], ["y"], name="choice", then_branch=then, else_branch=other)
+    return model([*before, n], inputs or {"x": (2, 3), "z": (2, 3), "c": (TensorProto.BOOL, ())}, **more)
+
+
+def test_captures_are_operands_and_constants_are_not():
+    m = if_model(
+        subgraph([node("Add", "x w", "r")]), subgraph([node("Mul", "z x", "r")]), initializers={"w": np.float32(10)}
+    )
+    graph = frontends.load(m)
+    (n,) = graph.nodes
+    captured = [v.name for v in n.inputs[1:]]
+    assert n.inputs[0].name == "c" and sorted(captured) == ["x", "z"]
+    for branch in (n.attrs["then_branch"], n.attrs["else_branch"]):
+        assert [v.name for v in branch.inputs] == captured
+    feeds = {"x": X, "z": X + 1}
+    np.testing.assert_array_equal(run(graph, {**feeds, "c": np.array(True)})["y"], X + 10)
+    np.testing.assert_array_equal(run(graph, {**feeds, "c": np.array(False)})["y"], X * (X + 1))
+
+
+def test_captures_through_two_levels():
+    inner = helper.make_node(
+        "If", ["c"], ["r"], then_branch=subgraph([node("Neg", "h", "r")]), else_branch=subgraph([node("Abs", "x", "r")])
+    )
+    m = if_model(subgraph([node("Exp", "x", "r")]), subgraph([inner]), before=[node("Relu", "x", "h")])
+    graph = frontends.load(m)
+    feeds = {"x": X, "z": X, "c": np.array(False)}
+    np.testing.assert_array_equal(run(graph, feeds)["y"], np.abs(X))
+
+
+def test_a_constant_condition_leaves_one_branch():
+    broken = subgraph([node("Reshape", "x bad", "r")])
+    consts = {"c": np.array(True), "bad": np.array([5, 5])}
+    graph = frontends.load(if_model(subgraph([node("Neg", "x", "r")]), broken, {"x": (2, 3)}, initializers=consts))
+    assert [n.op.name for n in graph.nodes] == ["Neg"]
+    with pytest.raises(CheckError, match="Reshape"):
+        frontends.load(if_model(subgraph([node("Neg", "x", "r")]), broken, initializers={"bad": consts["bad"]}))
+
+
+def test_loop_with_captures_and_collected_results():
+    body = subgraph(
+        [
+            node("Identity", "go", "go_on"),
+            node("Add", "s x", "t"),
+            node("Cast", "i", "f", to=F),
+            node("Add", "f t", "u"),
+        ],
+        [("i", TensorProto.INT64, ()), ("go", TensorProto.BOOL, ()), ("s", F, (2, 3))],
+        ("go_on", "t", "u"),
+    )
+    loop = helper.make_node("Loop", ["n", "", "s0"], ["y", "all"], body=body)
+    graph = frontends.load(model([loop], {"x": (2, 3), "n": (TensorProto.INT64, ()), "s0": (2, 3)}, ("y", "all")))
+    (n,) = graph.nodes
+    assert n.attrs["n_states"] == 1 and [v and v.name for v in n.inputs] == ["n", None, "s0", "x"]
+    results = run(graph, {"x": X, "n": np.int64(3), "s0": X})
+    np.testing.assert_array_equal(results["y"], 4 * X)
+    np.testing.assert_array_equal(results["all"], np.stack([2 * X, 1 + 3 * X, 2 + 4 * X]))
+
+
+def test_scan_over_rows():
+    body = subgraph([node("Add", "s e", "t"), node("Mul", "t k", "u")], [("s", F, (3,)), ("e", F, (3,))], ("t", "u"))
+    scan = helper.make_node("Scan", ["s0", "x"], ["y", "all"], body=body, num_scan_inputs=1, scan_input_directions=[1])
+    graph = frontends.load(model([scan], {"x": (2, 3), "s0": (3,), "k": (3,)}, ("y", "all")))
+    k = np.float32([1, 2, 3])
+    results = run(graph, {"x": X, "s0": np.zeros(3, np.float32), "k": k})
+    np.testing.assert_array_equal(results["y"], X.sum(0))
+    np.testing.assert_array_equal(results["all"], np.cumsum(X[::-1], 0) * k)
+
+
+def test_problems_inside_a_branch_say_where():
+    m = if_model(subgraph([node("Frob", "x", "r")]), subgraph([node("Neg", "gone", "r")]))
+    other, then = sorted(map(str, problems(m)), key=lambda text: "Frob" in text)
+    assert "(in If 'choice' then_branch)" in then and "Frob" in then
+    assert "(in If 'choice' else_branch)" in other and "'gone'" in other

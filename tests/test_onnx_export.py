@@ -1,0 +1,170 @@
+"""Any graph back to ONNX: what is written loads again and computes the same, here and in ONNX's own evaluator."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+import frontends
+from backends.reference import run
+from frontends.onnx_export import OLDEST_OPSET, to_onnx
+from graphc.errors import CheckError
+from graphc.graph import Builder, Graph
+from graphc.op import Attr, Const, Kind, Op, all_ops
+from graphc.types import Sym
+
+RNG = np.random.default_rng(0)
+
+
+def array(spec, domain, i):
+    low, high = (b[i] if isinstance(b, tuple) else b for b in (domain.low, domain.high))
+    low = low if spec.low is None else spec.low
+    high = high if spec.high is None else spec.high
+    dtype = np.dtype(spec.dtype or domain.dtypes[0])
+    x = RNG.uniform(low, high, spec.shape)
+    if dtype.kind in "OUS":
+        return np.full(spec.shape, "ab", object)
+    return x > (low + high) / 2 if dtype.kind == "b" else x.astype(dtype)
+
+
+def first_cases():
+    for name, op in all_ops().items():
+        newest = onnx.defs.onnx_opset_version()
+        if op.deterministic and onnx.defs.has(name, newest) and not onnx.defs.get_schema(name, newest).deprecated:
+            for i, case in enumerate(op.domain.cases[:2]):
+                yield pytest.param(op, case, id=f"{name}-{i}")
+
+
+@pytest.mark.parametrize("op, case", first_cases())
+def test_every_operator_there_and_back(op, case):
+    b = Builder("g")
+    operands, feeds = [], {}
+    for i, spec in enumerate(case.inputs):
+        if spec is None:
+            operands.append(None)
+        elif isinstance(spec, Const):
+            operands.append(b.constant(np.asarray(spec.value, spec.dtype)))
+        else:
+            feeds[f"x{i}"] = array(spec, op.domain, i)
+            operands.append(b.input(f"x{i}", feeds[f"x{i}"].dtype, feeds[f"x{i}"].shape))
+    outputs = b.add(op, *operands, outputs=[f"y{i}" for i in range(case.n_outputs)], **case.attrs)
+    graph = b.build(outputs if isinstance(outputs, tuple) else [outputs])
+    model = to_onnx(graph)
+    onnx.checker.check_model(model)
+    again = frontends.load(model.SerializeToString())
+    assert [n.op.name for n in again.nodes] == [op.name] or op.name == "Constant"
+    expected, got = run(graph, feeds), run(again, feeds)
+    assert list(got) == list(expected)
+    for key in expected:
+        np.testing.assert_array_equal(got[key], expected[key])
+
+
+def small_graph():
+    b = Builder("net")
+    x = b.input("x", "float32", (Sym("batch"), 3, 8, 8))
+    w = b.constant(RNG.normal(size=(4, 3, 3, 3)).astype(np.float32), name="w")
+    h = b.add("Conv", x, w, None, pads=(1, 1, 1, 1), strides=(2, 2), kernel_shape=(3, 3))
+    h = b.add("Clip", h, None, b.constant(np.float32(1)))
+    y = b.add("ReduceMean", h, b.constant(np.array([2, 3])), keepdims=False)
+    return b.build({"features": h, "logits": y, "same": y, "x": x, "w": w})
+
+
+def test_a_network_runs_elsewhere():
+    graph = small_graph()
+    model = to_onnx(graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version == OLDEST_OPSET
+    assert [i.name for i in model.graph.input] == ["x"]
+    assert [o.name for o in model.graph.output] == ["features", "logits", "same", "x", "w"]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    feeds = {"x": RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)}
+    expected = run(graph, feeds)
+    for key, theirs in zip(expected, ReferenceEvaluator(model).run(None, feeds)):
+        np.testing.assert_allclose(theirs, expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_defaults_of_onnx_are_left_out():
+    b = Builder()
+    x = b.input("x", "float32", (2, 3))
+    (n,) = to_onnx(b.build([b.add("LeakyRelu", x)])).graph.node
+    assert not n.attribute
+    (n,) = to_onnx(b.build([b.add("LeakyRelu", x, alpha=0.5)])).graph.node[1:]
+    assert n.attribute[0].f == 0.5
+
+
+@pytest.mark.parametrize("op, opset", [("Relu", 21), ("RMSNormalization", 23)])
+def test_the_lowest_opset_that_has_everything(op, opset):
+    b = Builder()
+    x = b.input("x", "float32", (2, 3))
+    more = [b.constant(np.ones(3, np.float32))] if op == "RMSNormalization" else []
+    assert to_onnx(b.build([b.add(op, x, *more)])).opset_import[0].version == opset
+
+
+def test_equal_names_are_told_apart():
+    b = Builder()
+    x = b.input("x", "float32", (2,))
+    y = b.add("Neg", b.add("Relu", x, outputs=["x"]), outputs=["x"])
+    model = to_onnx(b.build({"x_1": y}))
+    onnx.checker.check_model(model)
+    np.testing.assert_array_equal(run(frontends.load(model), {"x": np.float32([-1, 2])})["x_1"], [0, -2])
+
+
+def test_control_flow():
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["s", "x"], ["t"]),
+            helper.make_node("Mul", ["t", "k"], ["u"]),
+            helper.make_node("Identity", ["go"], ["on"]),
+        ],
+        "body",
+        [value("i", TensorProto.INT64, ()), value("go", TensorProto.BOOL, ()), value("s", 1, (2,))],
+        [value("on", TensorProto.BOOL, ()), value("t", 1, (2,)), value("u", 1, (2,))],
+    )
+    loop = helper.make_node("Loop", ["n", "c", "x"], ["y", "all"], body=body)
+    weights = [onnx.numpy_helper.from_array(a, n) for n, a in {"k": np.float32(3), "c": np.array(True)}.items()]
+    inputs = [value("x", 1, (2,)), value("n", TensorProto.INT64, ())]
+    results = [value("y", 1, (2,)), value("all", 1, ("trips", 2))]
+    g = helper.make_graph([loop], "g", inputs, results, weights)
+    graph = frontends.load(helper.make_model(g, opset_imports=[helper.make_opsetid("", 21)]))
+    model = to_onnx(graph)
+    feeds = {"x": np.float32([1, 2]), "n": np.int64(3)}
+    expected = run(graph, feeds)
+    for got in (run(frontends.load(model), feeds), dict(zip(expected, ReferenceEvaluator(model).run(None, feeds)))):
+        np.testing.assert_array_equal(got["y"], 4 * feeds["x"])
+        np.testing.assert_array_equal(got["all"], expected["all"])
+
+
+def foreign(name, expand=None):
+    return Op(
+        name, ("x",), Kind.COMPOSITE, lambda call: [call.type(0)], lambda x, scale: x * scale, {"scale": Attr(float, 2.0)},
+        expand=expand,
+    )  # fmt: skip
+
+
+def test_an_operator_that_onnx_does_not_have_is_written_as_its_expansion():
+    op = foreign("Scaled", lambda b, call: b.add("Mul", call.inputs[0], b.constant(call.scale, np.float32)))
+    b = Builder()
+    x = b.input("x", "float32", (2,))
+    model = to_onnx(b.build({"y": b.add("Relu", b.add(op, x, scale=3.0))}))
+    assert [n.op_type for n in model.graph.node] == ["Mul", "Relu"]
+    np.testing.assert_array_equal(run(frontends.load(model), {"x": np.float32([1, -1])})["y"], [3, 0])
+
+
+def test_what_onnx_can_not_say_is_reported_together():
+    b = Builder()
+    x = b.input("x", "float32", (2,))
+    y = b.add(foreign("Scaled"), b.add(foreign("Stretched"), x, name="first"), name="second")
+    with pytest.raises(CheckError) as caught:
+        to_onnx(b.build([y]))
+    first, second = caught.value.problems
+    assert "Stretched 'first'" in str(first) and "Scaled 'second'" in str(second)
+
+
+def test_the_models_that_load_are_the_models_that_were_written(tmp_path):
+    model = to_onnx(small_graph())
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path)
+    again = frontends.load(path)
+    assert isinstance(again, Graph) and to_onnx(again) == model
