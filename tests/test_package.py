@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,3 +75,8 @@ def test_help_needs_no_compiler():
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(graphc.__file__).parent / "py.typed").exists()
+
+
+def test_the_page_of_operators_is_up_to_date():
+    page = runpy.run_path(str(ROOT / "docs" / "operators.py"))
+    assert page["PAGE"].read_text() == page["render"](), "run: python docs/operators.py"

@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Writes docs/operators.md: every operator of the registry, by kind. `python docs/operators.py`; a test compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graphc.op import Kind, all_ops
+
+PAGE = Path(__file__).with_suffix(".md")
+
+MEANING = {
+    Kind.ELEMENTWISE: "each element of the result from the elements at its place",
+    Kind.REDUCTION: "sums, products and extremes over axes",
+    Kind.COMPOSITE: "defined by other operators",
+    Kind.CONTRACTION: "matrix products",
+    Kind.WINDOW: "convolutions and pools",
+    Kind.MOVEMENT: "elements move and do not change",
+    Kind.INDEX: "positions come from data",
+    Kind.NORMALIZE: "statistics over axes, and what they scale",
+    Kind.RECURRENT: "a cell along a sequence",
+    Kind.SOURCE: "values from attributes, shapes or a seed",
+    Kind.CONTROL: "branches and loops over subgraphs",
+}
+
+
+def render() -> str:
+    ops = all_ops()
+    lines = [
+        "# Operators",
+        "",
+        f"{len(ops)} operators, by kind; names, attributes and semantics are those of the newest ONNX opset. Older forms of",
+        "them are translated while a file is read. `graphc check MODEL` says which nodes of a model run as machine code and",
+        "which on the host. This page is written by `python docs/operators.py`.",
+    ]
+    for kind, meaning in MEANING.items():
+        names = [name for name, op in ops.items() if op.kind is kind]
+        if names:
+            lines += ["", f"## {kind.value}: {meaning}", "", ", ".join(f"`{name}`" for name in names)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
