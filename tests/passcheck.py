@@ -48,12 +48,17 @@ def same_results(before: Graph, after: Graph) -> None:
     assert [v.name for v in before.inputs] == [v.name for v in after.inputs]
     want, got = interpret(before, feeds(before)), interpret(after, feeds(before))
     for name, a in want.items():
-        assert got[name].dtype == a.dtype and got[name].shape == a.shape
-        if a.dtype.kind == "f":
-            scale = max(1.0, np.abs(a[np.isfinite(a)]).max(initial=0))
-            np.testing.assert_allclose(got[name], a, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
-        else:
-            np.testing.assert_array_equal(got[name], a, err_msg=name)
+        same_arrays(a, got[name], name)
+
+
+def same_arrays(want: np.ndarray, got: np.ndarray, what: str) -> None:
+    """Equal; floats up to 1e-4 of the largest."""
+    assert got.dtype == want.dtype and got.shape == want.shape, what
+    if want.dtype.kind == "f":
+        scale = max(1.0, np.abs(want[np.isfinite(want)]).max(initial=0))
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * scale, err_msg=what)
+    else:
+        np.testing.assert_array_equal(got, want, err_msg=what)
 
 
 def rewritten(pass_, graph: Graph, log: Log | None = None) -> Graph:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphc.graph import Builder, Graph, Node, Value, constant
-from graphc.op import get_op
+from graphc.op import Attr, Kind, Op, get_op
 from graphc.types import Blocked, TensorType
 from graphc.verify import BrokenInvariant, verify
 
@@ -125,3 +125,17 @@ def test_every_broken_invariant_is_reported():
     with pytest.raises(BrokenInvariant) as error:
         verify(g)
     assert "two nodes" in str(error.value) and "alpha" in str(error.value)
+
+
+def test_subgraphs_are_verified():
+    relu = get_op("Relu")
+    holder = Op("Holder", ("x",), Kind.CONTROL, relu.infer, relu.reference, {"body": Attr("graph")})
+    good = small()
+    broken_body = replace(good, nodes=good.nodes[:2])
+    for body in (good, broken_body):
+        b = Builder("outer")
+        graph = b.build([b.add(holder, b.input("x", F32, (2, 3)), body=body)])
+        if body is good:
+            verify(graph)
+        else:
+            broken(graph, "graph 'small' is broken")

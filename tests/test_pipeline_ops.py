@@ -1,0 +1,44 @@
+"""Every operator's domain cases through the whole pipeline: no pass may break, or change, what it does not know."""
+
+import numpy as np
+import pytest
+from opcheck import operands
+from passcheck import same_arrays
+
+from graphc.graph import Builder, Graph
+from graphc.interpret import run_graph
+from graphc.op import Case, Const, Op, all_ops, get_op
+from graphc.passes.decompose import Decompose
+from graphc.pipeline import BOUND, SHAPE_FREE, run
+
+WITH_CASES = [name for name, op in all_ops().items() if op.domain.cases and op.deterministic]
+PIPELINE = (*SHAPE_FREE, Decompose(), *BOUND)
+
+
+def one_node(op: Op, case: Case, arrays: list[np.ndarray | None], constant_from: int) -> tuple[Graph, list[np.ndarray]]:
+    """The case as a graph of one node, operands from that index on as constants; and the arrays of the others."""
+    b, inputs, feed = Builder("case"), [], []
+    for i, (spec, a) in enumerate(zip(case.inputs, arrays)):
+        if a is None:
+            inputs.append(None)
+        elif isinstance(spec, Const) or i in op.values or i >= constant_from:
+            inputs.append(b.constant(a, a.dtype))
+        else:
+            inputs.append(b.input(f"x{i}", a.dtype, a.shape))
+            feed.append(a)
+    b.add(op.name, *inputs, name="node", outputs=case.n_outputs, **case.attrs)
+    return b.build({f"y{i}": v for i, v in enumerate(b.nodes[0].outputs)}), feed
+
+
+@pytest.mark.parametrize("constant_from", [99, 1, 0], ids=["inputs", "constant parameters", "constants"])
+@pytest.mark.parametrize("name", WITH_CASES)
+def test_the_pipeline_keeps_the_meaning(name, constant_from):
+    op = get_op(name)
+    for case in op.domain.cases:
+        arrays = operands(op, case)
+        graph, feed = one_node(op, case, arrays, constant_from)
+        after = run(graph, PIPELINE, verify=True)
+        for before, now in zip(run_graph(graph, feed), run_graph(after, feed)):
+            same_arrays(before, now, f"{name} {case}")
+        if constant_from == 0:
+            assert after.nodes == (), f"{name} {case} does not fold"
