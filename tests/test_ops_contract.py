@@ -137,6 +137,8 @@ def test_dtypes_must_agree():
     b = Builder()
     with pytest.raises(TypeRuleError, match="'a' is float32, 'b' is float64(.|\n)*Cast"):
         b.add("MatMul", b.input("x", "float32", (2, 2)), b.input("y", "float64", (2, 2)))
+    with pytest.raises(TypeRuleError, match=r"'operands\[0\]' is float32, 'operands\[1\]' is float64"):
+        b.add("Einsum", b.input("v", "float32", (2,)), b.input("w", "float64", (2,)), equation="i,i")
     with pytest.raises(TypeRuleError, match="'a' is bool"):
         b.add("MatMul", b.input("p", "bool", (2, 2)), b.input("q", "bool", (2, 2)))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
-from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
+from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, prod
 
@@ -74,7 +74,7 @@ def _sizes(call: Call) -> _Sizes:
 
 def _expect(call: Call, i: int, want: Shape) -> None:
     if call.rank(i) != len(want) or any(differ(a, b) for a, b in zip(call.shape(i), want)):
-        raise call.fail(f"'{call.op.inputs[i].strip('?')}' has shape {call.shape(i)}, not {want}")
+        raise call.fail(f"'{operand_name(call, i)}' has shape {call.shape(i)}, not {want}")
 
 
 def _check_mask(call: Call, s: _Sizes) -> None:

@@ -16,24 +16,29 @@ MATMUL_NAMES = (*FLOAT_NAMES, "int32", "int64", "uint32", "uint64")
 __all__ = ["einsum_plan", "matmul_shape", "require_dtype", "require_same_dtype"]
 
 
+def operand_name(call: Call, i: int) -> str:
+    """The formal name of operand i; operands of a variadic one are numbered."""
+    names = call.op.inputs
+    if i < len(names) and names[i][0] != "*":
+        return names[i].rstrip("?")
+    return f"{names[-1].lstrip('*')}[{i - len(names) + 1}]"
+
+
 def require_dtype(call: Call, i: int, names: Sequence[str]) -> np.dtype:
     """dtype of operand i. Raises TypeRuleError if its name is not in `names`."""
     dtype = call.dtype(i)
     if dtype.name not in names:
-        raise call.fail(
-            f"operand '{call.op.inputs[i].strip('?')}' is {dtype_name(dtype)}",
-            f"one of: {', '.join(names)}; insert a Cast",
-        )
+        hint = f"one of: {', '.join(names)}; insert a Cast"
+        raise call.fail(f"operand '{operand_name(call, i)}' is {dtype_name(dtype)}", hint)
     return dtype
 
 
 def require_same_dtype(call: Call, *operands: int) -> None:
     """Raises TypeRuleError where the given operands (absent ones aside) differ in dtype."""
     given = [i for i in operands if call.has(i)]
-    names = call.op.inputs
     for i in given[1:]:
         if call.dtype(i) != call.dtype(given[0]):
-            kinds = [f"'{names[k].strip('?')}' is {dtype_name(call.dtype(k))}" for k in (given[0], i)]
+            kinds = [f"'{operand_name(call, k)}' is {dtype_name(call.dtype(k))}" for k in (given[0], i)]
             raise call.fail(f"operands differ in dtype: {', '.join(kinds)}", "insert a Cast")
 
 
@@ -135,7 +140,7 @@ def _gemm_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, (m, n))]
 
 
-def _gemm_reference(a, b, c, *, alpha, beta, transA, transB):
+def _gemm_reference(a, b, c=None, *, alpha, beta, transA, transB):
     scalar = a.dtype.type
     y = np.matmul(a.T if transA else a, b.T if transB else b) * scalar(alpha)
     return y if c is None else y + c * scalar(beta)
@@ -145,7 +150,7 @@ def _gemm_cases() -> tuple[Case, ...]:
     def case(m, n, k, c=None, **attrs):
         a = Tensor((k, m) if attrs.get("transA") else (m, k))
         b = Tensor((n, k) if attrs.get("transB") else (k, n))
-        return Case((a, b, None if c is None else Tensor(c)), attrs)
+        return Case((a, b) if c is None else (a, b, Tensor(c)), attrs)
 
     return (
         case(1, 10, 64, (10,), transB=True),

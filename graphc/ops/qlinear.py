@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.op import Call, Case, Const, Domain, Kind, Op, Tensor, register
-from graphc.ops.contract import differ, matmul_flops, matmul_shape, require_dtype
+from graphc.ops.contract import differ, matmul_flops, matmul_shape, operand_name, require_dtype
 from graphc.ops.precision import is_float
 from graphc.ops.quantize import FLOAT8, emit_quantized, to_quantized
 from graphc.ops.window import CONV_ATTRS, conv, conv_flops, conv_shape
@@ -18,7 +18,7 @@ INT32 = np.dtype(np.int32)
 
 def _check_zero_point(call: Call, i: int, of: int) -> None:
     if call.has(i) and call.dtype(i) != call.dtype(of):
-        of_name, name = call.op.inputs[of], call.op.inputs[i].strip("?")
+        of_name, name = call.op.inputs[of], operand_name(call, i)
         raise call.fail(f"'{of_name}' is {call.dtype(of)}, its zero point '{name}' is {call.dtype(i)}", "insert a Cast")
 
 
@@ -174,7 +174,7 @@ def _emit_channels(b, s, rank: int, axis: int):
 
 def _check_channels(call: Call, i: int, channels) -> None:
     if call.has(i) and call.shape(i) not in ((), (1,)) and (call.rank(i) != 1 or differ(call.shape(i)[0], channels)):
-        name = call.op.inputs[i].strip("?")
+        name = operand_name(call, i)
         raise call.fail(
             f"'{name}' has shape {call.shape(i)}", f"give one number, or one for each of {channels} channels"
         )

@@ -50,8 +50,11 @@ def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
 def _check_granularity(call: Call) -> None:
     """Raises TypeRuleError unless scale (operand 1) and zero point (operand 2) fit x, axis and block_size."""
     x, scale = call.shape(0), call.shape(1)
-    if call.has(2) and (call.rank(2) != len(scale) or any(differ(a, b) for a, b in zip(call.shape(2), scale))):
-        raise call.fail(f"the zero point has shape {call.shape(2)}, the scale {scale}", "give both the same shape")
+    single = ((), (1,))
+    if call.has(2) and not (scale in single and call.shape(2) in single):
+        zero = call.shape(2)
+        if len(zero) != len(scale) or any(differ(a, b) for a, b in zip(zero, scale)):
+            raise call.fail(f"the zero point has shape {zero}, the scale {scale}", "give both the same shape")
     if call.block_size < 0:
         raise call.fail(f"block_size is {call.block_size}", "use a positive size, or 0 for no blocks")
     if call.block_size:
@@ -65,7 +68,7 @@ def _check_granularity(call: Call) -> None:
         raise call.fail(
             f"the scale has shape {scale}", "give one number, one for each index of axis, or set block_size"
         )
-    elif scale not in ((), (1,)):
+    elif scale not in single:
         axis = _scale_axis(call, len(x))
         if differ(scale[0], x[axis]):
             raise call.fail(
@@ -163,6 +166,7 @@ def _quantize_cases() -> tuple[Case, ...]:
         Case((x, _scales())),
         Case((x, _scales(), _zeros("int8"))),
         Case((x, _scales(1), _zeros("uint8", 1))),
+        Case((x, _scales(), _zeros("uint8", 1))),
         Case((Tensor((3, 7), -999, 999), _scales(), _zeros("uint8"))),
         Case((Tensor((3, 7), -9e4, 9e4), _scales(), _zeros("int16"))),
         Case((x, _scales(3), _zeros("uint8", 3))),

@@ -11,7 +11,7 @@ from graphc.errors import InputError
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
-from graphc.types import Dim, Shape, Sym, TensorType, prod
+from graphc.types import Dim, Shape, TensorType, prod
 
 # name -> (function of x, alpha, beta; default alpha; default beta); None: the function has no such parameter
 _ACTIVATIONS: dict[str, tuple[Callable, float | None, float | None]] = {
@@ -142,8 +142,7 @@ def _expect(call: Call, i: int, name: str, want: Shape) -> None:
 def _recurrent_flops(call: Call) -> int:
     """2 for every weight of W and R, at each step of each sequence."""
     c = cell(call)
-    inner = c.inputs + c.hidden if not isinstance(c.inputs, Sym) else c.hidden + c.inputs
-    return prod((2, c.seq, c.batch, len(c.reverse), c.gates, c.hidden, inner))
+    return prod((2, c.seq, c.batch, len(c.reverse), c.gates, c.hidden, c.inputs + c.hidden))
 
 
 # --- references -------------------------------------------------------------------------------------------------------
