@@ -51,6 +51,12 @@ load_u32 = _loader(i64, _I32, lambda b, v: b.zext(v, _I64))
 store_u32 = store_i32
 
 
+def typed_memory(kind):
+    """(load, store) of one element of a Numba number type by address."""
+    llvm_type = {32: ir.FloatType(), 64: ir.DoubleType()}[kind.bitwidth] if isinstance(kind, types.Float) else ir.IntType(kind.bitwidth)
+    return _loader(kind, llvm_type), _storer(kind, llvm_type)
+
+
 @intrinsic
 def block_address(typingctx, block):
     """The int64 address of an argument block."""

@@ -111,6 +111,23 @@ class Emit:
     def store_raw(self, value: ir.Value, pointer: ir.Value) -> None:
         self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer()), align=1)
 
+    def lane_mask(self, count: ir.Value, lanes: int) -> ir.Value:
+        """Lanes 0 … count - 1."""
+        numbers = ir.Constant(ir.VectorType(I64, lanes), list(range(lanes)))
+        return self.b.icmp_signed("<", numbers, self.splat(count, lanes))
+
+    def masked_load(self, pointer: ir.Value, element: ir.Type, mask: ir.Value) -> ir.Value:
+        """Lanes outside the mask are zero and their memory is not touched."""
+        kind = ir.VectorType(element, mask.type.count)
+        name = f"llvm.masked.load.{type_suffix(kind)}.p0"
+        pointer = self.b.bitcast(pointer, kind.as_pointer())
+        return self.call(name, kind, pointer, ir.Constant(I32, 1), mask, ir.Constant(kind, None))
+
+    def masked_store(self, value: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
+        name = f"llvm.masked.store.{type_suffix(value.type)}.p0"
+        pointer = self.b.bitcast(pointer, value.type.as_pointer())
+        self.call(name, ir.VoidType(), value, pointer, ir.Constant(I32, 1), mask)
+
     def load(self, pointer: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
         """`lanes` consecutive elements, in their register type."""
         dtype = np.dtype(dtype)

@@ -13,7 +13,7 @@ from backends.cpu.toolchain import driver
  STARTS, FLAT, MR, XS_PIXEL, YS_PIXEL, SCRATCH, EXTRAS_COUNT) = range(43)
 # fmt: on
 MICRO_BLOCK = 43  # template of the micro-kernel's argument block: its slots in micro/conv.py
-MICRO_SLOTS = 13 + 3 * 9
+MICRO_SLOTS = 14 + 3 * 9
 EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel tile, d, h, pixel
 EXTRA = 6
 SCRATCH_BYTES = 512
@@ -88,7 +88,7 @@ def conv(target):
                             base = a[r]
                             if base != 0:
                                 base += n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
-                            store_i64(block + 8 * (12 + 3 * e), base)
+                            store_i64(block + 8 * (13 + 3 * e), base)
                         call7(
                             a[MICRO],
                             block,

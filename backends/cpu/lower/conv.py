@@ -155,11 +155,11 @@ def _emit_tiles(lo, group, w: Window, reason, epilogue, extras, x, y, flat, mr, 
     assert stride == 512
     micro = Kernel("conv_row", (mr, nv, w.stride[2] * depth, 1, depth, epilogue.expression))
     block = [
-        0, kw, xs[1], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_h, ys[4], ys[1], out_w, *epilogue.bounds,
+        0, kw, xs[1], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_h, ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
     for e in extras:
         block += [0, e.strides[1], e.strides[4]]
-    block += [0] * (40 - len(block))
+    block += [0] * (41 - len(block))
     extra_args: list[int | Ref] = []
     for e in extras:
         n, c, d, h, pixel = e.strides

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from backends.cpu.lower import conv, gemm
 from backends.cpu.lower.core import unsupported
 from backends.cpu.target import Target
 from graphc.graph import Node, Value
@@ -13,8 +14,6 @@ BLOCKED = frozenset({"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "Glo
 
 
 def layout_rules(target: Target) -> LayoutRules:
-    from backends.cpu.lower import conv
-
     def form(node: Node) -> str | None:
         if node.op.name not in BLOCKED or unsupported(node, target) or node.inputs[0].dtype != np.float32:
             return None
@@ -25,7 +24,7 @@ def layout_rules(target: Target) -> LayoutRules:
     return LayoutRules(target.vl, form, lambda node: conv.halo(node, target) if node.op.name == "Conv" else (0, 0))
 
 
-EPILOGUES = frozenset({"Conv"})
+EPILOGUES = frozenset({"Conv", "MatMul", "Gemm"})
 
 
 def takes_epilogue(node: Node) -> bool:
@@ -33,15 +32,17 @@ def takes_epilogue(node: Node) -> bool:
 
 
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
-    """A full tensor of the result's layout, or one number a channel."""
+    """A full tensor of the result's layout, or one number a channel (or column)."""
     if v.dtype != np.float32:
         return f"dtype {v.dtype}"
     blocked = out.type.layout is not None
-    if v.type.layout is None and not v.is_const and blocked:
+    if not blocked:
+        return gemm.accepts_extra(v, out)
+    if v.type.layout is None and not v.is_const:
         return "it is not blocked"
     shape = (1,) * (out.type.rank - v.type.rank) + v.shape
-    if shape == out.shape and not (v.is_const and blocked):
+    if shape == out.shape and not v.is_const:
         return None
-    if blocked and shape[1] == out.shape[1] and all(d == 1 for d in shape[2:]) and shape[0] in (1, out.shape[0]):
+    if shape[1] == out.shape[1] and all(d == 1 for d in shape[2:]) and shape[0] in (1, out.shape[0]):
         return None
     return f"shape {v.shape} is neither the result's nor one number a channel"

@@ -17,28 +17,50 @@ from backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 # argument block of the micro-kernel (int64; strides in bytes)
-(BLOCKS, KERNEL_W, XS_BLOCK, XS_H, XS_W, WS_BLOCK, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, EXTRAS) = range(13)
+(BLOCKS, KERNEL_W, XS_BLOCK, XS_H, XS_W, WS_BLOCK, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, LANES, EXTRAS) = range(14)
 # then one record an extra operand: address, stride of a channel block, stride of a pixel. Without an expression extra 0 is
 # the residual, whose address may be 0.
 EXTRA = 3
 ACCUMULATE, LAST = 1, 2  # mode bits: start from y instead of the bias; apply the epilogue
 
 
+class _Memory:
+    """Vectors in memory, of which number `last` may be cut short."""
+
+    def __init__(self, q: Emit, lanes: int, last: int | None, count: ir.Value | None) -> None:
+        self.q, self.lanes, self.last = q, lanes, last
+        self.mask = None if last is None else q.lane_mask(count, lanes)
+
+    def load(self, pointer: ir.Value, j: int) -> ir.Value:
+        if j == self.last:
+            return self.q.masked_load(pointer, F32, self.mask)
+        return self.q.load_raw(pointer, F32, self.lanes)
+
+    def store(self, value: ir.Value, pointer: ir.Value, j: int) -> None:
+        if j == self.last:
+            self.q.masked_store(value, pointer, self.mask)
+        else:
+            self.q.store_raw(value, pointer)
+
+
 @micro("conv_row")
 def conv_row(
-    module: ir.Module, symbol: str, target: Target, mr: int, nv: int, xm: int, xu: int, depth: int, epilogue: Expr | None
+    module: ir.Module, symbol: str, target: Target, mr: int, nv: int, xm: int, xu: int, depth: int, epilogue: Expr | None,
+    masked: bool = False,
 ) -> None:
     """void(block, x, w, y, bias, kernel rows, mode).
 
     mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
-    extras.
+    extras. masked: only the first LANES lanes of the last vector exist in y and the extras (a row-major matrix whose
+    columns do not fill their vectors).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_h, mode = fn.args
     b = q.b
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
     tile = Tile(q, target, mr, nv)
+    memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     last_start = b.sub(pixels, i64(mr))
     finish = b.icmp_signed("!=", b.and_(mode, i64(LAST)), i64(0))
@@ -49,25 +71,25 @@ def conv_row(
         xt = q.offset(x, b.mul(start, i64(xm * 4)))
         yt = q.offset(y, b.mul(start, ys_w))
         rows = [[q.offset(yt, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
-        _begin(q, tile, accumulate, rows, biases)
+        _begin(q, tile, memory, accumulate, rows, biases)
         _reduce(q, tile, block, xt, w, kernel_h, xm, xu, depth)
         if epilogue is None:
             with b.if_then(finish):
-                _residual_and_clip(q, tile, block, start)
-            _store(q, tile, rows)
+                _residual_and_clip(q, tile, memory, block, start)
+            _store(tile, memory, rows)
         else:
-            _store(q, tile, rows)
+            _store(tile, memory, rows)
             with b.if_then(finish):
-                _apply(q, tile, block, start, yt, ys_w, ys_block, epilogue)
+                _apply(q, tile, memory, block, start, yt, ys_w, ys_block, epilogue)
     b.ret_void()
 
 
-def _begin(q: Emit, tile: Tile, accumulate: ir.Value, rows, biases) -> None:
+def _begin(q: Emit, tile: Tile, memory: _Memory, accumulate: ir.Value, rows, biases) -> None:
     with q.b.if_else(accumulate) as (partial, fresh):
         with partial:
             for m in range(tile.mr):
                 for j in range(tile.nv):
-                    tile.set(m, j, q.load_raw(rows[m][j], F32, tile.vl))
+                    tile.set(m, j, memory.load(rows[m][j], j))
         with fresh:
             for m in range(tile.mr):
                 for j in range(tile.nv):
@@ -87,7 +109,7 @@ def _reduce(q: Emit, tile: Tile, block, x, w, kernel_h, xm: int, xu: int, depth:
                 tile.fma_steps(q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel))), depth, xm, xu)
 
 
-def _residual_and_clip(q: Emit, tile: Tile, block, start) -> None:
+def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> None:
     b = q.b
     residual = q.slot(block, EXTRAS)
     with q.nonzero(residual):
@@ -96,7 +118,7 @@ def _residual_and_clip(q: Emit, tile: Tile, block, start) -> None:
         for j in range(tile.nv):
             for m in range(tile.mr):
                 p = q.offset(at, b.add(b.mul(stride_w, i64(m)), b.mul(stride_block, i64(j))))
-                tile.set(m, j, b.fadd(tile.get(m, j), q.load_raw(p, F32, tile.vl)))
+                tile.set(m, j, b.fadd(tile.get(m, j), memory.load(p, j)))
     lo, hi = (q.splat(q.slot_f32(block, s), tile.vl) for s in (LO, HI))
     for m in range(tile.mr):
         for j in range(tile.nv):
@@ -110,26 +132,26 @@ def clip(q: Emit, v: ir.Value, lo: ir.Value, hi: ir.Value) -> ir.Value:
     return b.select(b.fcmp_ordered(">", v, hi), hi, v)
 
 
-def _store(q: Emit, tile: Tile, rows) -> None:
+def _store(tile: Tile, memory: _Memory, rows) -> None:
     for j in range(tile.nv):
         for m in range(tile.mr):
-            q.store_raw(tile.get(m, j), rows[m][j])
+            memory.store(tile.get(m, j), rows[m][j], j)
 
 
-def _apply(q: Emit, tile: Tile, block, start, y, ys_w, ys_block, epilogue: Expr) -> None:
+def _apply(q: Emit, tile: Tile, memory: _Memory, block, start, y, ys_w, ys_block, epilogue: Expr) -> None:
     """The expression over the tile that was just stored: a loop, because the tile fills the registers."""
     b = q.b
     extras = sorted({e for e in operand_numbers(epilogue) if e > 0})
     for j in range(tile.nv):
         with q.loop(i64(tile.mr)) as m:
             at = q.offset(y, b.add(b.mul(m, ys_w), b.mul(ys_block, i64(j))))
-            values = {0: q.load_raw(at, F32, tile.vl)}
+            values = {0: memory.load(at, j)}
             for e in extras:
                 slot = EXTRAS + EXTRA * (e - 1)
                 stride_block, stride_w = q.slot(block, slot + 1), q.slot(block, slot + 2)
                 where = b.add(b.mul(b.add(start, m), stride_w), b.mul(stride_block, i64(j)))
-                values[e] = q.load_raw(q.offset(q.pointer(q.slot(block, slot)), where), F32, tile.vl)
-            q.store_raw(scalar.emit(q, epilogue, values.__getitem__, tile.vl), at)
+                values[e] = memory.load(q.offset(q.pointer(q.slot(block, slot)), where), j)
+            memory.store(scalar.emit(q, epilogue, values.__getitem__, tile.vl), at, j)
 
 
 def operand_numbers(e: Expr) -> set[int]:

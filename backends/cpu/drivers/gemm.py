@@ -1,0 +1,197 @@
+"""Matrix products: packing of panels and loops around the register tile (`conv_row` with one tile a call)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import from_dtype, njit
+
+from backends.cpu.intrinsics import STEP, call7, copy_bytes, fill_bytes, load_f32, store_f32, store_i64, typed_memory
+from backends.cpu.toolchain import driver
+
+DEPTH = 8  # reduction steps of one inner step: panels are padded with zeros to a multiple
+BATCH_DIMS = 4
+# fmt: off
+(WIDE, EDGE, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV, LAST_NV, LAST_LANES, PASS, M_BLOCK, N_BLOCK,
+ PANEL, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(26)
+# fmt: on
+A_BATCH, B_BATCH, Y_BATCH = (DIMS + BATCH_DIMS * (i + 1) for i in range(3))
+EXTRAS = Y_BATCH + BATCH_DIMS  # an extra operand: address, stride of a row, stride of a vector, then of the batch dims
+EXTRA = 3 + BATCH_DIMS
+HEAD_BYTES = 512
+
+
+@njit(error_model="numpy")
+def _pack_rows(to, a, rows, mr, depth, padded, stride_row, stride_column):
+    """mr rows of a as [step][row], zero where rows or steps are missing."""
+    if rows < mr or depth < padded:
+        fill_bytes(to, padded * mr * 4, 0)
+    for m in range(rows):
+        source = a + m * stride_row
+        target = to + m * 4
+        for k in range(depth):
+            store_f32(target + k * mr * 4, load_f32(source + k * stride_column))
+
+
+@driver("gemm")
+def gemm(target):
+    """y[M, N] = a[M, K] b[K, N] for each batch index, b packed by `pack_b` or when compiling.
+
+    Work is cut into batch x row blocks x column blocks. A row block's panels are packed once a pass over K and used for all
+    its column tiles. MR rows that overlap the last ones take the place of a row tail; EDGE serves the last column tile.
+    """
+    vector = target.vl * 4
+
+    def gemm(a, tid, nth):
+        rows, tiles, depth, mr, nv = a[M], a[N_TILES], a[K], a[MR], a[NV]
+        m_block, n_block, per_pass = a[M_BLOCK], a[N_BLOCK], a[PASS]
+        m_blocks, n_blocks = (rows + m_block - 1) // m_block, (tiles + n_block - 1) // n_block
+        batch = 1
+        for d in range(BATCH_DIMS):
+            batch *= a[DIMS + d]
+        block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
+        panels = block + HEAD_BYTES
+        extras = a[EXTRAS_COUNT]
+        fill_bytes(block, HEAD_BYTES, 0)
+        store_i64(block + 8, 1)
+        store_i64(block + 16, DEPTH * mr * 4)
+        store_i64(block + 56, a[Y_ROW])
+        store_i64(block + 64, vector)
+        store_i64(block + 72, mr)
+        store_i64(block + 80, a[LO])
+        store_i64(block + 88, a[HI])
+        store_i64(block + 96, a[LAST_LANES])
+        for e in range(extras):
+            store_i64(block + 8 * (13 + 3 * e + 1), a[EXTRAS + EXTRA * e + 2])
+            store_i64(block + 8 * (13 + 3 * e + 2), a[EXTRAS + EXTRA * e + 1])
+        work = batch * m_blocks * n_blocks
+        for item in range(work * tid // nth, work * (tid + 1) // nth):
+            nb = item % n_blocks
+            rest = item // n_blocks
+            mb = rest % m_blocks
+            index = rest // m_blocks
+            at, bt, yt = a[A], a[B], a[Y]
+            left = index
+            for d in range(BATCH_DIMS):
+                i = left % a[DIMS + d]
+                left //= a[DIMS + d]
+                at += i * a[A_BATCH + d]
+                bt += i * a[B_BATCH + d]
+                yt += i * a[Y_BATCH + d]
+            m0, m1 = mb * m_block, min(rows, mb * m_block + m_block)
+            count = (m1 - m0 + mr - 1) // mr
+            for k0 in range(0, depth, per_pass):
+                steps = min(per_pass, depth - k0)
+                padded = (steps + DEPTH - 1) // DEPTH * DEPTH
+                mode = (1 if k0 > 0 else 0) + (2 if k0 + steps >= depth else 0)
+                store_i64(block, padded // DEPTH)
+                for p in range(count):
+                    m = max(0, min(m0 + p * mr, rows - mr))
+                    _pack_rows(
+                        panels + p * padded * mr * 4,
+                        at + m * a[A_ROW] + k0 * a[A_COLUMN],
+                        min(mr, rows - m),
+                        mr,
+                        steps,
+                        padded,
+                        a[A_ROW],
+                        a[A_COLUMN],
+                    )
+                for tile in range(nb * n_block, min(tiles, nb * n_block + n_block)):
+                    wide = nv
+                    micro = a[WIDE]
+                    if tile == tiles - 1:
+                        wide = a[LAST_NV]
+                        micro = a[EDGE]
+                    store_i64(block + 40, DEPTH * wide * vector)
+                    w = bt + tile * a[PANEL] + k0 * wide * vector
+                    for p in range(count):
+                        m = max(0, min(m0 + p * mr, rows - mr))
+                        for e in range(extras):
+                            r = EXTRAS + EXTRA * e
+                            base = a[r]
+                            if base != 0:
+                                base += m * a[r + 1] + tile * nv * a[r + 2]
+                                left = index
+                                for d in range(BATCH_DIMS):
+                                    base += (left % a[DIMS + d]) * a[r + 3 + d]
+                                    left //= a[DIMS + d]
+                            store_i64(block + 8 * (13 + 3 * e), base)
+                        call7(
+                            micro,
+                            block,
+                            panels + p * padded * mr * 4,
+                            w,
+                            yt + m * a[Y_ROW] + tile * nv * vector,
+                            a[BIAS] + tile * nv * vector,
+                            1,
+                            mode,
+                        )
+
+    return gemm, STEP
+
+
+@driver("pack_b")
+def pack_b(target):
+    """b[K, N] as [tile][K to a multiple of DEPTH][vectors of the tile], zeros where it has no element. Block: b, to, batch,
+    b batch stride, to batch stride, K, N, row stride, column stride, NV, last NV, bytes of a whole tile."""
+    vl = target.vl
+
+    def pack_b(a, tid, nth):
+        batch, depth, columns, row, column, nv, last_nv = a[2], a[5], a[6], a[7], a[8], a[9], a[10]
+        width = nv * vl
+        tiles = (columns + width - 1) // width
+        padded = (depth + DEPTH - 1) // DEPTH * DEPTH
+        work = batch * tiles
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            i = k // tiles
+            tile = k - i * tiles
+            wide = width
+            if tile == tiles - 1:
+                wide = last_nv * vl
+            have = min(wide, columns - tile * width)
+            source = a[0] + i * a[3] + tile * width * column
+            to = a[1] + i * a[4] + tile * a[11]
+            if have < wide or depth < padded:
+                fill_bytes(to, padded * wide * 4, 0)
+            if column == 4:
+                for d in range(depth):
+                    copy_bytes(to + d * wide * 4, source + d * row, have * 4)
+            else:
+                for j in range(have):
+                    for d in range(depth):
+                        store_f32(to + (d * wide + j) * 4, load_f32(source + d * row + j * column))
+
+    return pack_b, STEP
+
+
+@driver("matmul_any")
+def matmul_any(target, dtype):
+    """y = a b in any numeric dtype, row by row. Block: a, b, y, M, N, K, strides of a (row, column), of b, of y (row), batch
+    dims, then their strides of a, b and y."""
+    load, store = typed_memory(from_dtype(np.dtype(dtype)))
+    item = np.dtype(dtype).itemsize
+
+    def matmul_any(a, tid, nth):
+        rows, columns, depth = a[3], a[4], a[5]
+        batch = 1
+        for d in range(BATCH_DIMS):
+            batch *= a[11 + d]
+        work = batch * rows
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            index = k // rows
+            m = k - index * rows
+            at, bt, yt = a[0], a[1], a[2]
+            for d in range(BATCH_DIMS):
+                i = index % a[11 + d]
+                index //= a[11 + d]
+                at += i * a[15 + d]
+                bt += i * a[19 + d]
+                yt += i * a[23 + d]
+            y = yt + m * a[10]
+            fill_bytes(y, columns * item, 0)
+            for i in range(depth):
+                x = load(at + m * a[6] + i * a[7])
+                for j in range(columns):
+                    store(y + j * item, load(y + j * item) + x * load(bt + i * a[8] + j * a[9]))
+
+    return matmul_any, STEP

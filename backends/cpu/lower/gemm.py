@@ -1,0 +1,249 @@
+"""MatMul and Gemm: packed panels and register tiles in float32, a plain loop in other dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from backends.cpu.lower.tiles import best_tile
+from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
+from backends.cpu.program import Buffer, Ref
+from backends.cpu.target import Target
+from backends.cpu.toolchain import Kernel
+from graphc import expr
+from graphc.fuse import Group
+from graphc.graph import Node, Value
+from graphc.report import StepInfo
+from graphc.types import broadcast
+
+DEPTH = 8  # as in drivers/gemm.py
+BATCH_DIMS = 4
+PASS = 512  # reduction steps of one pass: a column tile of that depth and a row panel stay in the level-1 and -2 caches
+HEAD_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Product:
+    """y[batch, m, n] = a[batch, m, k] b[batch, k, n] with byte strides; batch dims innermost first."""
+
+    m: int
+    n: int
+    k: int
+    a: tuple[int, int]  # strides of row, column
+    b: tuple[int, int]
+    y_row: int
+    batch: tuple[int, ...]
+    a_batch: tuple[int, ...]
+    b_batch: tuple[int, ...]
+    y_batch: tuple[int, ...]
+
+
+def matmul_supported(node: Node, target: Target) -> str | None:
+    if any(v.dtype.name in ("float16", "bfloat16", "bool") for v in node.operands):
+        return f"matrix products have no {node.inputs[0].dtype.name} kernel"
+    if len(node.output.shape) - 2 > BATCH_DIMS:
+        return f"it has more than {BATCH_DIMS} batch dims"
+    if node.op.name == "Gemm" and node.output.dtype != np.float32:
+        return f"Gemm has no {node.output.dtype.name} kernel"
+    return native_dtypes(node)
+
+
+@lowers("MatMul", "Gemm", supported=matmul_supported)
+def lower_matmul(lo: Lowering, group: Group) -> None:
+    node = group.anchor
+    a, b = lo.read(node.inputs[0]), lo.read(node.inputs[1])
+    y = lo.write(group.output)
+    if 0 in group.output.shape:
+        return
+    p = product_of(node, a, b, y)
+    if group.output.dtype == np.float32:
+        emit_gemm(lo, group, p, a, b, y)
+    else:
+        _emit_plain(lo, group, p, a, b, y)
+
+
+def product_of(node: Node, a: Storage, b: Storage, y: Storage) -> Product:
+    """Sizes and strides, with Gemm's transpositions and MatMul's batch dims and vectors as strides."""
+    (am, an), (ab, a_shape) = _matrix(a, row=True)
+    (bm, bn), (bb, b_shape) = _matrix(b, row=False)
+    m, k = a_shape[-2:]
+    n = b_shape[-1]
+    if node.op.name == "Gemm":
+        if node.attrs["transA"]:
+            m, k, am, an = k, m, an, am
+        if node.attrs["transB"]:
+            n, bm, bn = b_shape[-2], bn, bm
+    batch = broadcast(a_shape[:-2], b_shape[:-2])
+    item = y.type.dtype.itemsize
+    y_row = n * item
+    y_batch, step = [], m * y_row
+    for d in reversed(batch):
+        y_batch.append(step)
+        step *= d
+    pad = lambda values, fill: (*values, *(fill,) * (BATCH_DIMS - len(values)))  # noqa: E731
+    walk = lambda shape, strides: [0] * (len(batch) - len(shape)) + [0 if d == 1 else s for d, s in zip(shape, strides)]  # noqa: E731
+    dims = pad(tuple(reversed(batch)), 1)
+    a_batch = pad(tuple(reversed(walk(a_shape[:-2], ab))), 0)
+    b_batch = pad(tuple(reversed(walk(b_shape[:-2], bb))), 0)
+    product = Product(m, n, k, (am, an), (bm, bn), y_row, dims, a_batch, b_batch, pad(tuple(y_batch), 0))
+    return _batch_as_rows(product, batch)
+
+
+def _matrix(s: Storage, row: bool):
+    """((row stride, column stride), (batch strides, shape)) with a vector as one row or one column."""
+    shape, strides = s.type.shape, s.strides
+    if len(shape) == 1:
+        shape, strides = ((1, *shape), (0, *strides)) if row else ((*shape, 1), (*strides, 0))
+    return (strides[-2], strides[-1]), (strides[:-2], shape)
+
+
+def _batch_as_rows(p: Product, batch: Sequence[int]) -> Product:
+    """Batched rows against one matrix are rows of one product, where they follow each other in memory."""
+    if any(p.b_batch) or not batch:
+        return p
+    total, row = p.m, p.a[0]
+    for d, a, y in zip(p.batch, p.a_batch, p.y_batch):
+        if d == 1:
+            continue
+        if a != total * row or y != total * p.y_row:
+            return p
+        total *= d
+    ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
+    return Product(total, p.n, p.k, p.a, p.b, p.y_row, ones, zeros, zeros, zeros)
+
+
+def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
+    node = group.anchor
+    vl = lo.target.vl
+    vectors = -(-p.n // vl)
+    mr, nv = best_tile(lo.target, p.m, vectors)
+    if p.m == 1:  # bound by the weights' way from memory: wide tiles, one row
+        nv = min(8 if lo.target.registers == 32 else 6, vectors)
+    tiles = -(-vectors // nv)
+    last_nv = vectors - (tiles - 1) * nv
+    lanes = p.n - (vectors - 1) * vl
+    padded = -(-p.k // DEPTH) * DEPTH
+    panel = padded * nv * vl * 4
+    weights, b_batch = _packed_b(lo, group, p, b, nv, last_nv, tiles, padded, panel)
+    bias, epilogue, operands = _epilogue(lo, group)
+    m_block = min(-(-p.m // mr) * mr, max(1, 240 // mr) * mr)
+    n_block = tiles
+    batch = int(np.prod(p.batch))
+    if batch * -(-p.m // m_block) < 2 * lo.threads and lo.threads > 1:
+        n_block = max(1, -(-tiles // (2 * lo.threads)))
+    per_pass = PASS if p.k > PASS + PASS // 2 else -(-p.k // DEPTH) * DEPTH
+    scratch, stride = lo.scratch(group.output.name, HEAD_BYTES + -(-m_block // mr) * mr * min(per_pass, padded) * 4)
+    wide = Kernel("conv_row", (mr, nv, 1, mr, DEPTH, epilogue.expression))
+    edge = wide if last_nv == nv and lanes == vl else Kernel("conv_row", (mr, last_nv, 1, mr, DEPTH, epilogue.expression, lanes < vl))
+    extras: list[int | Ref] = []
+    for v in operands:
+        extras += _extra(lo, v, group.output, p, vl)
+    args = [
+        wide, edge, a.ref, weights, bias, y.ref, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, per_pass, m_block,
+        n_block, panel, scratch, stride, *epilogue.bounds, len(operands), *p.batch, *p.a_batch, *b_batch, *p.y_batch, *extras,
+    ]  # fmt: skip
+    reason = f"{p.m}x{p.k} by {p.k}x{p.n}; tile {mr}x{nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
+    lo.emit(Kernel("gemm"), args, lo.info(group, str(wide), "gemm", reason))
+
+
+def _packed_b(lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_nv: int, tiles: int, padded: int, panel: int):
+    """Address of the packed right operand, and the strides of its batch dims."""
+    v = group.anchor.inputs[1]
+    vl = lo.target.vl
+    matrices = [d for d, s in zip(p.batch, p.b_batch) if s]
+    count = int(np.prod(matrices)) if matrices else 1
+    size = (tiles - 1) * panel + padded * last_nv * vl * 4
+    strides, step = [], size
+    for d, s in zip(p.batch, p.b_batch):
+        strides.append(step if s else 0)
+        step *= d if s else 1
+    if v.is_const:
+
+        def make() -> np.ndarray:
+            # the logical [batch, k, n] view, then tiles of nv vectors, the last one narrower
+            item = v.data.itemsize
+            shape = [d for d, s in zip(p.batch, p.b_batch) if s][::-1]
+            view = np.lib.stride_tricks.as_strided(
+                np.ascontiguousarray(v.data), (*shape, p.k, p.n), (*[s for s in p.b_batch if s][::-1], *p.b)
+            ).reshape(count, p.k, p.n)
+            out = np.zeros((count, size // item), v.data.dtype)
+            width = nv * vl
+            for t in range(tiles):
+                wide = width if t < tiles - 1 else last_nv * vl
+                part = view[:, :, t * width : t * width + wide]
+                at = t * panel // item
+                out[:, at : at + padded * wide].reshape(count, padded, wide)[:, : p.k, : part.shape[2]] = part
+            return out
+
+        recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides))
+        return Ref(lo.weights.pack(v.data, recipe, make)), strides
+    if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
+        outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
+        assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), "batch dims not contiguous"
+    first = next((s for s in p.b_batch if s), 0)
+    packed = Buffer(f"{v.name}/packed", size * count)
+    info = StepInfo(0, (group.anchor.name,), ("Pack",), "pack_b", "", "the right operand is computed at run time", v.name, 0, 2 * v.type.nbytes)
+    args = [b.ref, Ref(packed), count, first, size, p.k, p.n, *p.b, nv, last_nv, panel]
+    lo.emit(Kernel("pack_b"), args, info)
+    return Ref(packed), strides
+
+
+def _epilogue(lo: Lowering, group: Group) -> tuple[Ref, Epilogue, list[Value]]:
+    """Bias vector, epilogue and its operands; Gemm's alpha, beta and C become part of them."""
+    node, n, vl = group.anchor, group.output.shape[-1], lo.target.vl
+    operands = list(group.operands)
+    acc = expr.arg(0, np.float32)
+    bias: np.ndarray | None = None
+    if node.op.name == "Gemm":
+        c = node.inputs[2] if len(node.inputs) > 2 else None
+        alpha, beta = node.attrs["alpha"], node.attrs["beta"]
+        if alpha != 1:
+            acc = acc * alpha
+        if c is not None:
+            vector = c.is_const and c.data.size in (1, n) and (c.data.size == 1 or c.shape[-1] == n)
+            if vector and alpha == 1 and beta == 1:
+                bias = c.data if c.data.size == n else np.full(n, c.data.reshape(-1)[0], np.float32)
+            else:
+                operands.append(c)
+                acc = acc + expr.arg(len(operands), np.float32) * beta if beta != 1 else acc + expr.arg(len(operands), np.float32)
+    tree = group.expression
+    rest = [expr.arg(i + 1, np.float32) for i in range(len(group.operands))]
+    plain = acc.prim == "arg"
+    whole = (acc if tree is None else expr.substitute(tree, [acc, *rest])) if not plain or tree is not None else None
+    epilogue = epilogue_of(Group(group.nodes, node, whole, tuple(operands)))
+    return Ref(channel_vector(lo, bias, n, vl)), epilogue, operands
+
+
+def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> list[int | Ref]:
+    """Address, stride of a row and of a vector of columns, strides of the batch dims."""
+    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
+    if v.is_const and v.data.size == p.n and shape[-1] == p.n:
+        return [Ref(channel_vector(lo, v.data, p.n, vl)), 0, vl * 4, *[0] * BATCH_DIMS]
+    s = lo.read(v)
+    strides = [0] * (out.type.rank - v.type.rank) + [0 if d == 1 else st for d, st in zip(v.shape, s.strides)]
+    if shape[-1] != p.n:  # a column: one number a row is spread over the vector
+        raise AssertionError(f"operand %{v.name} of a matrix product is a column")
+    row = strides[-2] if len(strides) > 1 else 0
+    batch = list(reversed(strides[:-2]))
+    if p.batch == (1,) * BATCH_DIMS:  # batch dims have been merged into rows
+        return [s.ref, row, vl * 4, *[0] * BATCH_DIMS]
+    return [s.ref, row, vl * 4, *batch, *[0] * (BATCH_DIMS - len(batch))]
+
+
+def accepts_extra(v: Value, out: Value) -> str | None:
+    """Which operands a matrix product's epilogue can read: the whole, or one number a column."""
+    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
+    if v.type.layout is not None:
+        return "it is blocked"
+    if shape == out.shape or (shape[-1] == out.shape[-1] and all(d == 1 for d in shape[:-1])):
+        return None
+    return f"shape {v.shape} is neither the result's nor one number a column"
+
+
+def _emit_plain(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
+    args = [a.ref, b.ref, y.ref, p.m, p.n, p.k, *p.a, *p.b, p.y_row, *p.batch, *p.a_batch, *p.b_batch, *p.y_batch]
+    name = group.output.dtype.name
+    lo.emit(Kernel("matmul_any", (name,)), args, lo.info(group, f"matmul_{name}", "plain loop"))
