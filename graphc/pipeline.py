@@ -1,4 +1,4 @@
-"""The order of the passes. What is specific to a backend (decomposition, layout, fusion) the compiler adds."""
+"""The order of the passes. What only one backend needs (layout, fusion) comes after them, in that backend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from graphc.graph import Graph
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
+from graphc.passes.decompose import Decompose
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
 from graphc.passes.identities import identities
@@ -42,6 +43,11 @@ BOUND: tuple[Pass, ...] = (
 )
 
 
+def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
+    """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
+    return (*BOUND, Decompose(frozenset(kernels)), *BOUND)
+
+
 def run(
     graph: Graph,
     passes: Sequence[Pass],
@@ -54,7 +60,7 @@ def run(
 ) -> Graph:
     """The graph after the passes, in order.
 
-    stop_after  name of the last pass to run, or how many to run
+    stop_after  name of the last pass to run (where it is listed twice, the first time), or how many to run
     disabled    names of passes to leave out
     verify      check the invariants before the first and after each pass (raises BrokenInvariant naming the pass)
     on_pass     called with the pass and the graph before and after it

@@ -7,9 +7,9 @@ from random_graphs import graphs
 
 from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph
-from graphc.passes.decompose import Decompose
 from graphc.passes.log import Log
 from graphc.pipeline import BOUND, SHAPE_FREE, run
+from graphc.pipeline import bound as bound_passes
 from graphc.verify import BrokenInvariant
 
 NAMES = sorted({p.name for p in (*SHAPE_FREE, *BOUND)})
@@ -32,7 +32,7 @@ def test_all_passes_on_both_sides_of_binding(graph):
 @settings(max_examples=15, deadline=None)
 @given(graphs())
 def test_with_decomposition(graph):
-    same_results(graph, run(bound(graph), (*SHAPE_FREE, Decompose(frozenset({"Gemm"})), *BOUND), verify=True))
+    same_results(graph, run(bound(graph), (*SHAPE_FREE, *bound_passes({"Gemm"})), verify=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,6 +56,15 @@ def test_a_second_run_finds_nothing_to_do(graph):
     log = Log()
     twice = run(once, SHAPE_FREE + BOUND, log=log)
     assert len(twice.nodes) == len(once.nodes), log.applied()
+
+
+def test_a_backend_sees_no_composite_that_it_has_no_kernel_for():
+    b = Builder()
+    w = b.constant([1, 2, 3], "float32")
+    graph = b.build([b.add("Softmax", b.add("LayerNormalization", b.input("x", "float32", (2, 3)), w))])
+    left = {n.op.name for n in run(graph, bound_passes({"Softmax", "ReduceMean"}), verify=True).nodes}
+    assert "Softmax" in left
+    assert "LayerNormalization" not in left
 
 
 # --- the driver of the passes -----------------------------------------------------------------------------------------

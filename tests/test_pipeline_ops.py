@@ -8,11 +8,10 @@ from passcheck import same_arrays
 from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
 from graphc.op import Case, Const, Op, all_ops, get_op
-from graphc.passes.decompose import Decompose
-from graphc.pipeline import BOUND, SHAPE_FREE, run
+from graphc.pipeline import SHAPE_FREE, bound, run
 
 WITH_CASES = [name for name, op in all_ops().items() if op.domain.cases and op.deterministic]
-PIPELINE = (*SHAPE_FREE, Decompose(), *BOUND)
+PIPELINE = (*SHAPE_FREE, *bound(frozenset()))
 
 
 def one_node(op: Op, case: Case, arrays: list[np.ndarray | None], constant_from: int) -> tuple[Graph, list[np.ndarray]]:

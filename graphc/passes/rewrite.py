@@ -102,7 +102,7 @@ class Sweep(Rewriter):
 Rule = Callable[[Node, Sweep], Union[Value, Sequence[Value], Skip, None]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rewrite:
     """A pass made of rules. What the rewrites leave unread is removed at once, so that it does not count as a reader.
 
