@@ -30,6 +30,7 @@ from frontends.onnx_functions import (
     resolve,
 )
 from frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
+from frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
 from frontends.onnx_values import KnowingBuilder
 from frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
@@ -141,29 +142,33 @@ class _Importer:
         if kind is None:
             return None
         if kind != "tensor_type":
-            raise UnsupportedError(f"'{info.name}' is a {kind.removesuffix('_type')}; graphc works on tensors")
+            what = kind.removesuffix("_type").replace("_", " ")
+            raise UnsupportedError(f"'{info.name}' is of type {what}; graphc works on tensors")
         return _tensor_type(info.type, info.name)
 
     def _output_types(self, outputs: Iterable[ValueInfoProto]) -> dict[str, TensorType | None]:
         types: dict[str, TensorType | None] = {}
         for info in outputs:
-            with self._report(Source(self.model.file, f"output '{info.name}'")):
-                types[info.name] = self._declared(info)
+            if info.type.HasField("tensor_type"):
+                with self._report(Source(self.model.file, f"output '{info.name}'")):
+                    types[info.name] = self._declared(info)
         return types
 
     def _results(self, proto: GraphProto, scope: Scope) -> list[Value]:
         out = []
         for info in proto.output:
-            try:
-                v = scope.find(info.name)
-            except KeyError:
-                v = None
-            if v is None:
-                message = f"output '{info.name}' is produced by no node"
-                self.problems.append(
-                    LoadError(message, hint=did_you_mean(info.name, scope), source=Source(self.model.file))
-                )
-                v = self._poison(scope, info.name)
+            v = self._poison(scope, info.name)
+            with self._report(Source(self.model.file, f"output '{info.name}'")):
+                try:
+                    found = scope.find(info.name)
+                except KeyError:
+                    found = None
+                if found is None:
+                    hint = did_you_mean(info.name, scope)
+                    raise LoadError(f"output '{info.name}' is produced by no node", hint=hint)
+                if isinstance(found, SequenceValue):
+                    raise UnsupportedError(f"'{info.name}' is of type sequence; graphc works on tensors")
+                v = found
             out.append(v)
         return out
 
@@ -212,7 +217,7 @@ class _Importer:
         """Report an unknown operator though its operands are not known."""
         proto = at.proto
         standard = proto.domain in DEFAULT_DOMAINS
-        if standard and (proto.op_type in self.ops or proto.op_type in RENAMED):
+        if standard and (proto.op_type in self.ops or proto.op_type in RENAMED or proto.op_type in SEQUENCE_OPS):
             return
         attrs = resolve(proto, at.context.attrs)
         opset = at.context.opsets.get("" if standard else proto.domain, NEWEST_OPSET)
@@ -240,10 +245,20 @@ class _Importer:
             return
         while operands and operands[-1] is None:
             operands.pop()
-        names = [n and at.scope.prefix + n for n in at.outputs]
-        use = Use(proto.op_type, list(operands), attrs, names, opset, at.scope.builder)
         builder = at.scope.builder
         builder.prefix, builder.source = f"{at.name}/", at.source
+        sequences = any(isinstance(v, SequenceValue) for v in operands)
+        if proto.op_type in SEQUENCE_OPS:
+            result = SEQUENCE_OPS[proto.op_type](SequenceUse(list(operands), attrs, builder))
+            at.scope.values[proto.output[0]] = result
+            return
+        if sequences and proto.op_type == "Identity":
+            at.scope.values[proto.output[0]] = operands[0]
+            return
+        if sequences:
+            raise UnsupportedError("it takes a sequence", hint="graphc works on tensors: export it without sequences")
+        names = [n and at.scope.prefix + n for n in at.outputs]
+        use = Use(proto.op_type, list(operands), attrs, names, opset, builder)
         results = modernize(use)
         if results is None and use.op not in self.ops:
             self._inline_onnx_body(at, opset, protos, operands)

@@ -8,8 +8,9 @@ from difflib import get_close_matches
 
 from onnx import AttributeProto, NodeProto
 
+from frontends.onnx_sequences import Item, SequenceValue
 from frontends.onnx_values import KnowingBuilder
-from graphc.errors import GraphcError, LoadError, Source
+from graphc.errors import GraphcError, LoadError, Source, UnsupportedError
 from graphc.graph import Value
 
 
@@ -18,12 +19,12 @@ class Scope:
     """Names of one graph or function body. What it takes from an outer graph becomes a capture."""
 
     builder: KnowingBuilder
-    values: dict[str, Value | None] = field(default_factory=dict)
+    values: dict[str, Item | None] = field(default_factory=dict)
     outer: Scope | None = None
     prefix: str = ""  # of the names of values and nodes (function bodies)
     captures: dict[Value, Value] = field(default_factory=dict)  # outer value -> input of this graph
 
-    def find(self, name: str) -> Value | None:
+    def find(self, name: str) -> Item | None:
         """The value of that name (None: absent). Raises KeyError when there is none."""
         if name == "":
             return None
@@ -32,6 +33,8 @@ class Scope:
         if self.outer is None:
             raise KeyError(name)
         v = self.outer.find(name)
+        if isinstance(v, SequenceValue) and self.builder is not self.outer.builder:
+            raise UnsupportedError(f"the sequence '{name}' in a subgraph", hint="export it without sequences")
         if v is not None and not v.is_const and self.builder is not self.outer.builder:
             v = self._capture(v)
         self.values[name] = v

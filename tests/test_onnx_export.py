@@ -36,7 +36,7 @@ def first_cases():
                 yield pytest.param(op, case, id=f"{name}-{i}")
 
 
-@pytest.mark.parametrize("op, case", first_cases())
+@pytest.mark.parametrize("op, case", list(first_cases()))
 def test_every_operator_there_and_back(op, case):
     b = Builder("g")
     operands, feeds = [], {}
