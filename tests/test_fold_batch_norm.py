@@ -1,5 +1,6 @@
 """Batch normalisation, scales and shifts fold into the layer before them where that is right, and only there."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from passcheck import F32, bound, build, image, left, refused, rewritten, weights
@@ -8,6 +9,7 @@ from graphc.graph import Builder, Value
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.log import Log
 from graphc.types import Sym
+from graphc.verify import verify
 
 
 def norm(b: Builder, x: Value, channels: int, **attrs) -> Value:
@@ -121,15 +123,21 @@ def test_weights_are_scaled_in_double_precision():
     assert after.nodes[0].inputs[1].data.item() == np.float32(np.float64(w) / np.sqrt(np.float64(var) + 1e-5))
 
 
-def test_half_precision():
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_precisions(dtype):
+    dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
+
     def make(b):
-        x = b.input("x", np.float16, (1, 2, 3, 3))
-        half = [b.constant(np.linspace(0.5, 1.5, 2), np.float16) for _ in range(4)]
-        return b.add("BatchNormalization", x, *half)
+        x = b.input("x", dtype, (1, 2, 3, 3))
+        parts = [b.constant(np.linspace(0.5, 1.5, 2), dtype) for _ in range(4)]
+        y = b.add("BatchNormalization", x, *parts)
+        y = b.add("Conv", b.add("Relu", y), b.constant(np.ones((2, 2, 1, 1)), dtype))
+        return b.add("BatchNormalization", y, *parts)
 
     after = fold_batch_norm(build(make))
-    assert [n.op.name for n in after.nodes] == ["Mul", "Add"]
-    assert after.outputs[0].dtype == np.float16
+    verify(after, "fold_batch_norm")
+    assert [n.op.name for n in after.nodes] == ["Mul", "Add", "Relu", "Conv"]
+    assert after.outputs[0].dtype == dtype
 
 
 def test_symbolic_batch():
@@ -247,6 +255,16 @@ def test_not_where_the_weights_would_overflow():
     log = Log()
     assert fold_batch_norm(g, log) is g
     assert "overflow" in log.refused()[0].reason
+
+
+def test_vectors_times_matrices():
+    """[5]·[2, 5, 3] is a matrix too, but no Gemm; [2, 3, 5]·[5] has no channels."""
+    stack = build(lambda b: b.add("Add", b.add("MatMul", image(b, 5), weights(b, 2, 5, 3)), weights(b, 3)))
+    assert "vector" in refused(fold_batch_norm, stack)
+    vector = build(lambda b: b.add("Mul", b.add("MatMul", image(b, 2, 3, 5), weights(b, 5)), weights(b, 3)))
+    assert "vector" in refused(fold_batch_norm, vector)
+    both = build(lambda b: b.add("Mul", b.add("MatMul", image(b, 4, 5), weights(b, 2, 5, 3)), weights(b, 3)))
+    assert left(fold_batch_norm, both) == ["MatMul"]
 
 
 def test_not_integers():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Node, Value
+from graphc.ops.precision import is_float
 from graphc.passes.affine import AFFINE, Affine, along, as_affine
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 
@@ -20,7 +21,7 @@ fold_batch_norm = Rewrite("fold_batch_norm")
 
 @fold_batch_norm.on(*AFFINE)
 def fold_affine(node: Node, sweep: Sweep) -> Value | tuple[Value, ...] | Skip | None:
-    if node.output.dtype.kind != "f":
+    if not is_float(node.output.dtype):
         return None
     total = as_affine(node, sweep)
     if not isinstance(total, Affine):
@@ -57,16 +58,13 @@ def _shared(v: Value) -> Skip:
 
 
 def _mul_and_add(total: Affine, node: Node, sweep: Sweep) -> Value:
-    dtype, rank, steps = node.output.dtype, len(node.output.shape), []
-    if total.scale is not None:
-        steps.append(("Mul", total.scale))
-    if total.shift is not None:
-        steps.append(("Add", total.shift))
+    dtype, rank = node.output.dtype, len(node.output.shape)
+    steps = [(op, c) for op, c in (("Mul", total.scale), ("Add", total.shift)) if c is not None]
     y = total.x
-    for op, coefficients in steps[:-1]:
-        y = sweep.add(op, y, sweep.constant(along(coefficients, total.axis, rank), dtype))
-    op, coefficients = steps[-1]
-    return sweep.add(op, y, sweep.constant(along(coefficients, total.axis, rank), dtype), **_place(node))
+    for op, coefficients in steps:
+        where = _place(node) if op == steps[-1][0] else {}
+        y = sweep.add(op, y, sweep.constant(along(coefficients, total.axis, rank), dtype), **where)
+    return y
 
 
 def _place(node: Node) -> dict:
@@ -76,35 +74,45 @@ def _place(node: Node) -> dict:
 
 # --- into a layer -----------------------------------------------------------------------------------------------------
 def _into(layer: Node, total: Affine, node: Node, sweep: Sweep) -> Value | Skip | None:
-    """The layer with the map in its weights and bias, in the place of `node`; None where nothing would be gained."""
-    if not sweep.sole(layer.output):
-        return _shared(layer.output)
-    rank = len(layer.output.shape)
-    channel = rank - 1 if layer.op.name == "MatMul" else 1
-    if total.axis not in (None, channel):
-        return Skip(f"it varies along axis {total.axis}, the channels of {layer.op.name} are axis {channel}")
-    weights, old = layer.inputs[1], layer.inputs[2] if layer.call.has(2) else None
-    if len(weights.shape) < 2 or rank < 2:
-        return Skip("one operand is a vector")
-    if not weights.is_const and total.scale is not None:
-        return Skip(f"weights '{weights.name}' are not constant")
-    if old is not None and not old.is_const:
-        return Skip(f"bias '{old.name}' is not constant")
+    """The layer with the map in its weights and bias, in the place of `node`."""
+    refused = _refusal(layer, total, sweep)
+    if refused:
+        return refused
+    x, weights, *rest = layer.inputs
     if total.scale is not None:
         weights = _scaled(layer, weights, total.scale, sweep)
         if weights is None:
             return Skip(f"the scaled weights overflow {layer.output.dtype}")
-    if layer.op.name == "MatMul" and rank > 2:
-        return _matmul_of_stack(layer, weights, total, node, sweep)
-    channels = layer.output.shape[channel]
-    if not isinstance(channels, int):
-        return Skip(f"the number of channels, {channels}, is symbolic")
-    bias = _bias(layer, old, total, channels, sweep)
     if layer.op.name == "MatMul":
-        return sweep.add("Gemm", layer.inputs[0], weights, bias, **_place(node))
+        if len(x.shape) > 2 or len(weights.shape) > 2:
+            return _matmul_of_stack(layer, weights, total, node, sweep)
+        return sweep.add("Gemm", x, weights, _bias(layer, None, total, sweep), **_place(node))
+    bias = _bias(layer, rest[0] if rest else None, total, sweep)
     attrs = {**layer.attrs, "beta": 1.0} if layer.op.name == "Gemm" else layer.attrs
     where = {"name": layer.name, "outputs": [node.output.name], "source": layer.source}
-    return sweep.add(layer.op, layer.inputs[0], weights, bias, **where, **attrs)
+    return sweep.add(layer.op, x, weights, bias, **where, **attrs)
+
+
+def _channel_axis(layer: Node) -> int:
+    return len(layer.output.shape) - 1 if layer.op.name == "MatMul" else 1
+
+
+def _refusal(layer: Node, total: Affine, sweep: Sweep) -> Skip | None:
+    if not sweep.sole(layer.output):
+        return _shared(layer.output)
+    x, weights, *rest = layer.inputs
+    if len(x.shape) < 2 or len(weights.shape) < 2:
+        return Skip("one operand is a vector")
+    channel = _channel_axis(layer)
+    if total.axis not in (None, channel):
+        return Skip(f"it varies along axis {total.axis}, the channels of {layer.op.name} are axis {channel}")
+    if not weights.is_const and total.scale is not None:
+        return Skip(f"weights '{weights.name}' are not constant")
+    if any(v is not None and not v.is_const for v in rest):
+        return Skip(f"bias '{rest[0].name}' is not constant")
+    if not isinstance(layer.output.shape[channel], int):
+        return Skip(f"the number of channels, {layer.output.shape[channel]}, is symbolic")
+    return None
 
 
 def _matmul_of_stack(layer: Node, weights: Value, total: Affine, node: Node, sweep: Sweep) -> Value | Skip | None:
@@ -136,10 +144,11 @@ def _scaled(layer: Node, weights: Value, scale: np.ndarray, sweep: Sweep) -> Val
     return sweep.constant(out) if np.isfinite(out).all() or not np.isfinite(w).all() else None
 
 
-def _bias(layer: Node, old: Value | None, total: Affine, channels: int, sweep: Sweep) -> Value | None:
+def _bias(layer: Node, old: Value | None, total: Affine, sweep: Sweep) -> Value | None:
     """scale·bias + shift, for Gemm with its beta; no bias where there is neither an old one nor a shift."""
     if old is None and total.shift is None:
         return None
+    channels = layer.output.shape[_channel_axis(layer)]
     bias = np.zeros(channels) if old is None else old.data.astype(np.float64) * layer.attrs.get("beta", 1.0)
     if total.scale is not None:
         bias = bias * total.scale
