@@ -104,7 +104,8 @@ def _int(q: Emit, prim: str, xs: list[ir.Value], signed: bool, lanes: int) -> ir
             width = q.const(element.width, element, lanes)
             inside = b.icmp_unsigned("<", y, width)  # a shift by the width or more gives poison in LLVM: define it as 0
             safe = b.select(inside, y, zero)
-            return b.select(inside, b.shl(x, safe) if prim == "shl" else b.lshr(x, safe), zero)
+            shift = b.shl if prim == "shl" else b.ashr if signed else b.lshr
+            return b.select(inside, shift(x, safe), zero)
         case "pow":
             return vmath.int_pow(q, x, y, signed, element, lanes)
         case "sqrt" | "exp" | "log":

@@ -154,7 +154,15 @@ class Toolchain:
             suffix = ".py"
         module = self.llvm.parse_assembly(text)
         module.verify()
-        if isinstance(generator, _Micro):
+        # Numba's names repeat between processes ('winograd.<locals>.winograd' of any m): nothing but the entry is exported
+        for item in (*module.functions, *module.global_variables):
+            if not item.is_declaration and item.name != kernel.symbol:
+                item.linkage = "internal"
+        if isinstance(generator, _Driver):  # the wrappers that Numba adds for Python name symbols that only Numba can resolve
+            unused = self.llvm.create_new_module_pass_manager()
+            unused.add_global_dead_code_eliminate_pass()
+            unused.run(module, self.llvm.create_pass_builder(self._machine, self.llvm.create_pipeline_tuning_options()))
+        else:
             options = self.llvm.create_pipeline_tuning_options(speed_level=2)
             options.loop_vectorization = options.slp_vectorization = False  # vectors are explicit already
             self.llvm.create_pass_builder(self._machine, options).getModulePassManager().run(
