@@ -16,6 +16,7 @@ from graphc.expr import Expr
 from graphc.graph import Graph, Node, Value
 from graphc.op import Kind
 from graphc.report import FusionNote
+from graphc.types import TensorType
 
 MAX_OPERANDS = 8  # of one kernel's expression
 
@@ -128,7 +129,7 @@ class _Fuser:
             return f"{node.op.name} is not elementwise"
         if node in self.owner:
             return "it is fused elsewhere"
-        if node.output.type != out.type:
+        if not same_elements(node.output.type, out.type):
             return f"it changes the type from {out.type} to {node.output.type}"
         others = [v for v in node.operands if v is not out and not _is_immediate(v)]
         if len(set(operands) | set(others)) > MAX_OPERANDS:
@@ -169,9 +170,8 @@ class _Fuser:
             return False
         if isinstance(self._only_consumer(v), str):
             return False
-        # the same element must be at hand: an equal shape, and an equal layout apart from the halo
-        a, b = v.type, root.output.type
-        return a.shape == b.shape and (a.layout and a.layout.c) == (b.layout and b.layout.c)
+        a, b = v.type, root.output.type  # the same element must be at hand; its dtype may change on the way
+        return same_elements(a.with_dtype(b.dtype), b)
 
     def _operand(self, v: Value | None, operands: list[Value], base: int) -> Expr | None:
         if v is None:
@@ -186,6 +186,11 @@ class _Fuser:
 def _is_immediate(v: Value) -> bool:
     """A constant of one element becomes part of the code."""
     return v.is_const and v.data.size == 1
+
+
+def same_elements(a: TensorType, b: TensorType) -> bool:
+    """Equal dtype, shape and layout; the halo may differ, since kernels write where the last value of a group lives."""
+    return a.dtype == b.dtype and a.shape == b.shape and (a.layout and a.layout.c) == (b.layout and b.layout.c)
 
 
 def scalar_tree(node: Node, args: Sequence[Expr | None]) -> Expr:
