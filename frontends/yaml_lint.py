@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 from frontends.yaml_args import SPECIAL, unknown_variable
 from frontends.yaml_cell import Layer
-from frontends.yaml_step import STRUCTURES, Block, Catalog, Step, read_step
+from frontends.yaml_step import STRUCTURES, Block, Catalog, Step, merged, read_step
 from frontends.yaml_syntax import Item, check_keys
 from graphc.errors import GraphcError
+from graphc.op import Op
 
 _VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)")
 
@@ -72,12 +72,14 @@ class _Linter:
             return self.steps(step.otherwise) if step.otherwise is not None else None
         if step.callee in STRUCTURES:
             return self._structure(step)
-        callee = self.catalog.callee(step.callee, step.place)
-        if isinstance(callee, (Block, Layer)):
-            self.catalog.arguments(callee, step.args)
-        elif step.args.value is not None:
-            check_keys(step.args, (*callee.attrs, "inputs"), f"operator '{callee.name}'")
-        return None
+        return self._arguments(self.catalog.callee(step.callee, step.place), step.args)
+
+    def _arguments(self, callee: Block | Layer | Op, args: Item) -> None:
+        if isinstance(callee, Op):
+            if args.value is not None:
+                check_keys(args, (*callee.attrs, "inputs"), f"operator '{callee.name}'")
+        else:
+            self.catalog.arguments(callee, args)
 
     def _structure(self, step: Step) -> None:
         spec = step.args.mapping(f"'{step.callee}'")
@@ -86,20 +88,18 @@ class _Linter:
             for path in spec["paths"].mapping("paths").values() if "paths" in spec else ():
                 if not (isinstance(path.value, dict) and "project" in path.value):
                     self.steps(path)
-            return
+            return None
         of = spec.get("of")
-        if of is None or step.callee == "loop" or not isinstance(of.value, str):
-            if of is not None:
-                self.steps(of)
-            return
-        if of.value.startswith("$") or of.value in STRUCTURES:
-            return
-        callee = self.catalog.callee(of.value, of)
-        if isinstance(callee, (Block, Layer)):
-            beside = {k: v for k, v in spec.items() if k not in STRUCTURES["repeat"]}
-            extra: set[str] = set()
-            for key in ("first", "last"):
-                if key in spec:
-                    with suppress(KeyError):
-                        extra |= set(check_keys(spec[key], callee.args, f"'{callee.name}'"))
-            self.catalog.arguments(callee, step.args.of(beside, step.args.keys), tuple(extra))
+        if of is None or step.callee == "loop" or isinstance(of.value, list):
+            return self.steps(of) if of is not None else None
+        inner = read_step(of)
+        if inner.callee in STRUCTURES:
+            return self.steps(of)
+        if inner.callee.startswith("$"):
+            return None
+        beside = {k: v for k, v in spec.items() if k not in STRUCTURES["repeat"]}
+        changes = [spec[k] for k in ("first", "last") if k in spec]
+        callee = self.catalog.callee(
+            inner.callee, of if inner.item is of and isinstance(of.value, str) else inner.place
+        )
+        return self._arguments(callee, merged(callee, inner.args, beside, changes, step))

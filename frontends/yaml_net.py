@@ -13,7 +13,7 @@ from frontends.yaml_args import Env, convert
 from frontends.yaml_cell import Cell, Layer, Param
 from frontends.yaml_join import join, project
 from frontends.yaml_names import Namer, Names, dotted
-from frontends.yaml_step import STRUCTURES, Block, Catalog, Join, Step, read_step
+from frontends.yaml_step import STRUCTURES, Block, Catalog, Join, Step, merged, read_step
 from frontends.yaml_syntax import Item, check_keys, did_you_mean
 from frontends.yaml_weights import Weights
 from graphc.errors import GraphcError
@@ -21,7 +21,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Deferred, Op
 
 MAX_NESTING = 100  # of lists of steps
-MAX_NODES = 100_000
+MAX_STEPS = 100_000
 Values = tuple[Value, ...]
 
 
@@ -60,7 +60,7 @@ class Expander:
         self.rows: list[LayerRow] = []
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
-        self.depth = 0
+        self.depth = self.count = 0
         self.told: GraphcError | None = None  # the error that already says where it is
 
     def net(self, item: Item, inputs: Mapping[str, Value]) -> tuple[Values, Names]:
@@ -86,6 +86,7 @@ class Expander:
 
     def _step(self, entry: Item, index: int, current: Values, frame: Frame, namer: Namer) -> Values:
         try:
+            self._tick(entry)
             if isinstance(entry.value, str):
                 entry = frame.env.resolve(entry)
             step = read_step(entry)
@@ -102,12 +103,17 @@ class Expander:
         except GraphcError as e:
             raise self._located(e, frame) from None
 
+    def _tick(self, item: Item) -> None:
+        self.count += 1
+        if self.count > MAX_STEPS:
+            raise item.error(f"the net has more than {MAX_STEPS} steps", "check the counts of its repeats")
+
     def _located(self, error: GraphcError, frame: Frame) -> GraphcError:
         """The error with the path of blocks and the shapes so far."""
         if self.told is not error:
             self.told = error
             if error.source is not None and frame.calls and not error.source.path:
-                error.source = replace(error.source, path=frame.calls)
+                error.source = replace(error.source, path=_shortened(frame.calls))
             shapes = " -> ".join(f"{name} {v.type or '?'}" for name, v in self.trace[-4:])
             if shapes:
                 error.hint = f"{error.hint}\n  shapes so far: {shapes}" if error.hint else f"shapes so far: {shapes}"
@@ -175,8 +181,6 @@ class Expander:
     def _call(self, callee: Block | Layer | Op, step: Step, args: Item, operands: Values, frame: Frame) -> Values:
         if isinstance(callee, Block):
             return self._block(callee, step, args, operands, frame)
-        if len(self.builder.nodes) > MAX_NODES:
-            raise step.place.error(f"the net has more than {MAX_NODES} operators", "check the counts of its repeats")
         cell = self._cell(step, frame)
         if isinstance(callee, Op):
             result = self._operator(callee, step, args, operands, frame, cell)
@@ -289,8 +293,8 @@ class Expander:
             if key not in args:
                 raise step.place.error(f"{step.callee} needs '{key}'", f"{step.callee}: {{n: 3, of: ...}}")
         n = convert(frame.env.resolve(args["n"]), int, "n")
-        if not 0 <= n <= MAX_NODES:
-            raise args["n"].error(f"n must be from 0 to {MAX_NODES}, not {n}")
+        if not 0 <= n <= MAX_STEPS:
+            raise args["n"].error(f"n must be from 0 to {MAX_STEPS}, not {n}")
         return n
 
     def _repeat(self, step: Step, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
@@ -314,6 +318,7 @@ class Expander:
         self, step: Step, args: Mapping[str, Item], changes: Sequence[Item], operands: Values, frame: Frame
     ) -> Values:
         """One iteration of what `of` says: a name with arguments beside it, a step, or a list of steps."""
+        self._tick(step.place)
         of = frame.env.resolve(args["of"]) if isinstance(args["of"].value, str) else args["of"]
         beside = {k: v for k, v in args.items() if k not in STRUCTURES["repeat"]}
         if isinstance(of.value, list):
@@ -326,7 +331,7 @@ class Expander:
         if not isinstance(inner.callee, str) or inner.callee in STRUCTURES:
             return self.steps(of, operands, frame, Namer())
         callee = self.catalog.callee(inner.callee, inner.place)
-        given = _merged(callee, inner.args, beside, changes, step)
+        given = merged(callee, inner.args, beside, changes, step)
         place = frame if isinstance(callee, Block) else frame.at(inner.callee)
         within = replace(inner, item=of if isinstance(of.value, dict) else step.item)
         operands = self._operands(within, operands, frame)
@@ -345,27 +350,6 @@ class Expander:
         return operands
 
 
-def _merged(
-    callee: Block | Layer | Op, args: Item, beside: Mapping[str, Item], changes: Sequence[Item], step: Step
-) -> Item:
-    """Arguments given with the callee, beside it, and for this iteration only."""
-    if args.value is None and not beside and not changes:
-        return args
-    if isinstance(args.value, dict) or args.value is None:
-        given, keys = dict(args.value or {}), dict(args.keys)
-    else:
-        main = getattr(callee, "main", None)
-        if main is None:
-            raise args.error(f"'{callee.name}' takes no arguments")
-        given, keys = {main: args}, {}
-    given.update(beside)
-    keys.update({k: step.args.keys[k] for k in beside})
-    for item in changes:
-        given.update(item.mapping("first and last"))
-        keys.update(item.keys)
-    return (step.args if args.value is None else args).of(given, keys)
-
-
 def _dims(step: Step, operands: Values) -> dict[str, Callable[[], int]]:
     """$channels and $features: axes 1 and -1 of what comes in."""
 
@@ -378,6 +362,10 @@ def _dims(step: Step, operands: Values) -> dict[str, Callable[[], int]]:
         return shape[axis]
 
     return {"channels": partial(dim, 1, "channels"), "features": partial(dim, -1, "features")}
+
+
+def _shortened(calls: tuple[str, ...]) -> tuple[str, ...]:
+    return calls if len(calls) <= 8 else (*calls[:3], "…", *calls[-3:])
 
 
 def _is_projection(item: Item) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -158,11 +158,8 @@ class Catalog:
             raise place.error(f"unknown layer '{name}'", hint)
         return found
 
-    def arguments(self, callee: Block | Layer, args: Item, extra: tuple[str, ...] = ()) -> dict[str, Item]:
-        """The arguments by name, defaults of the file included. Raises LoadError on unknown and missing ones.
-
-        `extra` are arguments that will be given otherwise, and so may be missing.
-        """
+    def arguments(self, callee: Block | Layer, args: Item) -> dict[str, Item]:
+        """The arguments by name, defaults of the file included. Raises LoadError on unknown and missing ones."""
         what = f"'{callee.name}'"
         if args.value is None:
             given = {}
@@ -173,9 +170,30 @@ class Catalog:
         else:
             given = {callee.main: args}
         given = {**self.defaults.get(callee.name, {}), **given}
-        missing = [k for k in callee.required if k not in given and k not in extra]
+        missing = [k for k in callee.required if k not in given]
         if missing:
             rest = [k for k in callee.args if k not in callee.required]
             also = f" (it also takes {', '.join(rest)})" if rest else ""
             raise args.error(f"{what} needs {', '.join(repr(k) for k in missing)}{also}")
         return given
+
+
+def merged(
+    callee: Block | Layer | Op, args: Item, beside: Mapping[str, Item], changes: Sequence[Item], step: Step
+) -> Item:
+    """The arguments of what a repeat applies: given with the callee, beside it, and for this iteration only."""
+    if args.value is None and not beside and not changes:
+        return args
+    if isinstance(args.value, dict) or args.value is None:
+        given, keys = dict(args.value or {}), dict(args.keys)
+    else:
+        main = getattr(callee, "main", None)
+        if main is None:
+            raise args.error(f"'{callee.name}' takes no arguments")
+        given, keys = {main: args}, {}
+    given.update(beside)
+    keys.update({k: step.args.keys[k] for k in beside})
+    for item in changes:
+        given.update(item.mapping("first and last"))
+        keys.update(item.keys)
+    return (step.args if args.value is None else args).of(given, keys)

@@ -16,7 +16,7 @@ from frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.errors import GraphcError, LoadError
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
-MAX_ELEMENTS = 1 << 31  # of one weight: a guard against typing errors
+MAX_ELEMENTS = 1 << 30  # of one weight, and of all random ones together: a guard against typing errors
 
 
 def init(name: str) -> Callable:
@@ -89,9 +89,12 @@ class SeededWeights:
     """Random weights: each is a function of (seed, name, shape), so that a new layer leaves the others alone."""
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed
+        self.seed, self.total = seed, 0
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
+        self.total += math.prod(shape)
+        if self.total > MAX_ELEMENTS:
+            raise where.error(f"the net has more than {MAX_ELEMENTS} random weights", "check the sizes of its layers")
         key = hashlib.blake2s(f"{self.seed}:{name}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
         return INITS[init](rng, shape).astype(dtype, copy=False)
