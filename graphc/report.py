@@ -40,6 +40,12 @@ class StepInfo:
     nbytes: int = 0
     host: bool = False
 
+    @property
+    def label(self) -> str:
+        """'conv1: Conv + Relu', or the operators alone where the step computes no node ('Halo')."""
+        ops = " + ".join(self.ops)
+        return f"{self.nodes[0]}: {ops}" if self.nodes else ops
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -381,4 +381,4 @@ def test_trace_events_follow_each_other():
     plan = Plan("cpu", 1, {}, steps, MemoryReport(0, 0, 0, 0))
     events = chrome_trace(plan, [1e-6, 2e-6, 3e-6])["traceEvents"]
     assert [round(e["ts"], 6) for e in events] == [0, 1, 3]
-    assert [e["name"] for e in events] == ["n0", "n1", "n2"]
+    assert [e["name"] for e in events] == ["n0: Relu", "n1: Relu", "n2: Relu"]

@@ -78,11 +78,11 @@ def _time_runs(compiled: Any, feeds: dict[str, np.ndarray], rounds: int) -> list
 def _print_profile(plan: Plan, spent: Sequence[float]) -> None:
     total = sum(spent) or 1e-12
     print_table(
-        (">step", "node", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s"),
+        (">step", "nodes", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s"),
         [
             (
                 step.index,
-                " + ".join((step.nodes[0] if step.nodes else "", *step.ops[1:])),
+                step.label,
                 "host (NumPy)" if step.host else step.kernel,
                 step.algorithm,
                 seconds(t),
@@ -106,7 +106,7 @@ def chrome_trace(plan: Plan, spent: Sequence[float]) -> dict[str, Any]:
     for step, t in zip(plan.steps, spent):
         events.append(
             {
-                "name": step.nodes[0] if step.nodes else step.kernel,
+                "name": step.label,
                 "cat": "host" if step.host else "kernel",
                 "ph": "X",
                 "ts": now * 1e6,

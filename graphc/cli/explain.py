@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,16 +41,11 @@ def _steps(plan: Plan) -> None:
     print_table(
         (">step", "nodes", "kernel", "algorithm", "because", ">flop"),
         [
-            (s.index, _nodes(s), "host (NumPy)" if s.host else s.kernel, s.algorithm, s.reason, count(s.flops))
+            (s.index, s.label, "host (NumPy)" if s.host else s.kernel, s.algorithm, s.reason, count(s.flops))
             for s in plan.steps
         ],
         title=f"\n{len(plan.steps)} steps, {kernels} kernels",
     )
-
-
-def _nodes(step: Any) -> str:
-    fused = f" + {', '.join(step.ops[1:])}" if len(step.ops) > 1 else ""
-    return f"{step.nodes[0]}: {step.ops[0]}{fused}" if step.nodes else ""
 
 
 def _fusion(plan: Plan) -> None:
@@ -60,8 +54,6 @@ def _fusion(plan: Plan) -> None:
     click.echo(f"fusion: {fused} nodes went into the kernel of a neighbour, {len(refused)} did not")
     if refused:
         print_table(("node", "not fused because"), [(note.node, note.reason) for note in refused])
-    for reason, times in Counter(note.reason for note in plan.notes if note.applied).most_common():
-        click.echo(f"  {times} × {reason}")
 
 
 def _memory(plan: Plan) -> None:
