@@ -143,6 +143,11 @@ def _emit_chunks(lo, r: Reducer, x: Ref, shape, chunk: int, out: Ref, count: int
     emit_passes(lo, r.kernel("column_passes"), [outer], records, size, inner, info, chunk, width)
 
 
+def around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """[outer, size, inner]: the axis between what is before and after it."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
 def groups_of(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]:
     """The shape as (extent, reduced?) with neighbours of a kind merged and extents of 1 left out."""
     groups: list[tuple[int, bool]] = []

@@ -6,7 +6,7 @@ import math
 
 from backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
 from backends.cpu.lower.movement import emit_strided
-from backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, emit_passes, groups_of
+from backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, around, emit_passes, groups_of
 from backends.cpu.micro.reduce import Pass
 from backends.cpu.program import Buffer, Ref
 from backends.cpu.toolchain import Kernel
@@ -47,10 +47,6 @@ def emit_along(
     emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=width)
 
 
-def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-
-
 @lowers("Softmax", "LogSoftmax", "LpNormalization", supported=native_dtypes)
 def lower_along_axis(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
@@ -60,7 +56,7 @@ def lower_along_axis(lo: Lowering, group: Group) -> None:
     t = node.output.type
     make = {"Softmax": _softmax, "LogSoftmax": _log_softmax, "LpNormalization": _lp}[node.op.name]
     passes, result = make(t.dtype, node.attrs)
-    shape = _around(t.shape, node.attrs["axis"] % t.rank)
+    shape = around(t.shape, node.attrs["axis"] % t.rank)
     emit_along(lo, x.ref, t.dtype, shape, out.ref, passes, ("v", result), lo.info(group, "passes"))
 
 
