@@ -19,6 +19,7 @@ from onnx import SparseTensorProto, TensorProto
 from graphc.errors import LoadError, UnsupportedError
 
 STRING = np.dtype(object)
+_MAX_DENSE = 1 << 28  # elements that a sparse tensor may become
 _T = TensorProto
 DTYPES: dict[int, np.dtype] = {
     _T.FLOAT: np.dtype(np.float32), _T.DOUBLE: np.dtype(np.float64), _T.FLOAT16: np.dtype(np.float16),
@@ -97,7 +98,7 @@ def to_dense(tensor: SparseTensorProto, folder: Path | None = None) -> np.ndarra
         or indices.shape not in {values.shape, (*values.shape, len(shape))}
     ):
         raise LoadError(f"{what}: values {values.shape}, indices {indices.shape} and dims {shape} disagree")
-    if math.prod(shape) > 1 << 31:
+    if math.prod(shape) > _MAX_DENSE:
         raise UnsupportedError(f"{what} has {math.prod(shape)} elements when dense")
     if indices.ndim == 2:
         if np.any(indices < 0) or np.any(indices >= shape):

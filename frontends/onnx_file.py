@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from onnx import ModelProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from graphc.errors import LoadError
 
@@ -38,7 +38,7 @@ class ModelFile:
 def read_model(source: str | os.PathLike | bytes | ModelProto) -> ModelFile:
     """A path, the bytes of a file, or a ModelProto. Raises LoadError when it can't be read or is not an ONNX model."""
     if isinstance(source, ModelProto):
-        return ModelFile(source)
+        return _checked(ModelFile(source))
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _read(io.BytesIO(source), len(source), None)
     path = Path(source)
@@ -59,9 +59,56 @@ def _read(f: BinaryIO, size: int, path: Path | None) -> ModelFile:
         what = f"not an ONNX model, or a damaged one ({e})" if size else "the file is empty"
         hint = "if it was downloaded, check that it is complete; Git LFS pointers are text files of about 130 bytes"
         raise LoadError(f"{name or 'model'}: {what}", hint=hint) from None
-    if not proto.HasField("graph"):
-        raise LoadError(f"{name or 'model'}: not an ONNX model: it has no graph", hint="pass a ModelProto file (.onnx)")
-    return ModelFile(proto, name, path.parent if path else None, scan.raw)
+    return _checked(ModelFile(proto, name, path.parent if path else None, scan.raw))
+
+
+def _checked(model: ModelFile) -> ModelFile:
+    name = model.file or "model"
+    if not model.proto.HasField("graph"):
+        raise LoadError(f"{name}: not an ONNX model: it has no graph", hint="pass a ModelProto file (.onnx)")
+    if any(isinstance(text, bytes) for text in _texts(model.proto)):
+        raise LoadError(f"{name}: a name in it is not UTF-8", hint="the file is damaged: export it again")
+    return model
+
+
+def _texts(proto: ModelProto) -> Iterator[str | bytes]:
+    """Every text that conversion uses; protobuf hands out bytes where it is not UTF-8."""
+    yield proto.producer_name
+    yield proto.producer_version
+    yield from (i.domain for i in proto.opset_import)
+    yield from _texts_of_graph(proto.graph)
+    for f in proto.functions:
+        yield from (f.name, f.domain, getattr(f, "overload", ""), *f.input, *f.output, *f.attribute)
+        yield from (i.domain for i in f.opset_import)
+        yield from _texts_of_attributes(f.attribute_proto)
+        yield from _texts_of_nodes(f.node)
+
+
+def _texts_of_graph(graph: GraphProto) -> Iterator[str | bytes]:
+    yield graph.name
+    for info in (*graph.input, *graph.output):
+        yield info.name
+        yield from (d.dim_param for d in info.type.tensor_type.shape.dim)
+    for tensor in (*graph.initializer, *(t.values for t in graph.sparse_initializer)):
+        yield tensor.name
+        yield from (text for e in tensor.external_data for text in (e.key, e.value))
+    yield from _texts_of_nodes(graph.node)
+
+
+def _texts_of_nodes(nodes: Iterable[NodeProto]) -> Iterator[str | bytes]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, getattr(node, "overload", ""), *node.input, *node.output)
+        yield from _texts_of_attributes(node.attribute)
+
+
+def _texts_of_attributes(attributes: Iterable[AttributeProto]) -> Iterator[str | bytes]:
+    for a in attributes:
+        yield a.name
+        yield a.ref_attr_name
+        if a.HasField("t"):
+            yield a.t.name
+        for g in (a.g, *a.graphs) if a.HasField("g") or a.graphs else ():
+            yield from _texts_of_graph(g)
 
 
 class _Damaged(Exception):

@@ -94,9 +94,12 @@ def onnx_body(
     del resolved.attribute[:]
     resolved.attribute.extend(attrs.values())
     encoded = [b"" if t is None else type_proto(t).SerializeToString() for t in types]
-    body = schema.get_context_dependent_function_with_opset_version(
-        max(versions), resolved.SerializeToString(), encoded
-    )
+    try:
+        body = schema.get_context_dependent_function_with_opset_version(
+            max(versions), resolved.SerializeToString(), encoded
+        )
+    except RuntimeError as error:
+        raise UnsupportedError(f"ONNX can't define it for these attributes: {str(error).splitlines()[0]}") from None
     return Call(FunctionProto.FromString(body), defaults | dict(attrs)) if body else None
 
 

@@ -15,6 +15,8 @@ from frontends.onnx_values import KnowingBuilder
 from graphc.errors import TypeRuleError, UnsupportedError
 from graphc.graph import Value
 
+_MAX_PARTS = 10_000  # of one split: each is a value of the graph
+
 
 @dataclass(frozen=True, eq=False)
 class SequenceValue:
@@ -94,8 +96,8 @@ def _split(use: SequenceUse) -> Item:
         if x.type is None or not isinstance(x.type.shape[axis], int):
             raise UnsupportedError(f"a split along an axis of unknown size ({x.type})", hint="fix that dim")
         size, step = x.type.shape[axis], int(split)
-        if step < 1:
-            raise TypeRuleError(f"parts of {step}")
+        if step < 1 or size > step * _MAX_PARTS:
+            raise TypeRuleError(f"parts of {step} of a dim of {size}", hint=f"at most {_MAX_PARTS} parts")
         sizes = np.array([min(step, size - at) for at in range(0, size, step)], np.int64)
     parts = use.builder.add("Split", x, use.builder.constant(sizes), axis=axis, outputs=len(sizes))
     parts = parts if isinstance(parts, tuple) else (parts,)

@@ -282,6 +282,12 @@ def test_files_of_another_kind(data, tmp_path):
         frontends.load(path)
 
 
+def test_a_name_that_is_no_text():
+    data = valid_bytes().replace(b"Relu", b"Re\xff\xfe")
+    with pytest.raises(LoadError, match="not UTF-8"):
+        frontends.load(data)
+
+
 def test_another_protobuf_message():
     tensor = numpy_helper.from_array(np.arange(1000, dtype=np.float32), "t")
     with pytest.raises(LoadError, match="not an ONNX model"):
