@@ -72,17 +72,18 @@ def convert(item: Item, hint: Any, what: str) -> Any:
     """
     if hint is Item or hint is Any:
         return item
-    for option in _options(hint):
+    for option in options(hint):
         value = _as(item, option)
         if value is not None or (item.value is None and option is type(None)):
             return value
-    choices = [c for option in _options(hint) if get_origin(option) is Literal for c in get_args(option)]
+    choices = [c for option in options(hint) if get_origin(option) is Literal for c in get_args(option)]
     close = did_you_mean(item.value, choices, "choices") if choices and isinstance(item.value, str) else None
     shown = repr(item.value) if isinstance(item.value, (str, int, float)) else item.kind
     raise item.error(f"{what} must be {describe(hint)}, not {shown}", close)
 
 
-def _options(hint: Any) -> tuple:
+def options(hint: Any) -> tuple:
+    """The members of a union of type hints."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
@@ -135,7 +136,7 @@ def describe(hint: Any) -> str:
         Item: "a value",
     }
     parts = []
-    for option in _options(hint):
+    for option in options(hint):
         if get_origin(option) is Literal:
             parts.extend(repr(c) for c in get_args(option))
         elif get_origin(option) is tuple:
