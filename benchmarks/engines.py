@@ -83,8 +83,10 @@ ENGINES = {"graphc": graphc, "onnxruntime": onnxruntime, "openvino": openvino, "
 
 def installed() -> dict[str, str]:
     """Engine -> version, of those that are installed."""
-    found = {}
-    for name in ENGINES:
+    from graphc import __version__
+
+    found = {"graphc": __version__}
+    for name in [e for e in ENGINES if e != "graphc"]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

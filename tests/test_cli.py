@@ -17,6 +17,7 @@ import frontends
 import graphc
 from graphc.cli import app, compare, main
 from graphc.cli.bench import chrome_trace
+from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers
 from graphc.cli.run import save_arrays, top_classes
@@ -116,6 +117,21 @@ def test_compile_names_the_passes_when_one_is_unknown(yaml_model: Path, option: 
 
 def test_check_accepts_a_good_model(onnx_model: Path):
     assert "no problems" in invoke("check", onnx_model).output
+
+
+def test_check_needs_no_shapes_but_tells_what_they_would_show():
+    lstm = EXAMPLES / "lstm_classifier.yaml"
+    assert "--shape tokens=1,steps" in invoke("check", lstm).output
+    assert "no problems, 10 nodes" in invoke("check", lstm, "--shape", "tokens=1,4").output
+
+
+def test_check_says_what_runs_on_the_host_and_why():
+    steps = [
+        StepInfo(0, ("a",), ("Unique",), "host", reason="no kernel", host=True),
+        StepInfo(1, ("b",), ("Relu",), "relu"),
+        StepInfo(2, ("c",), ("Unique",), "host", reason="no kernel", host=True),
+    ]
+    assert hosted_nodes(Plan("cpu", 1, {}, tuple(steps), MemoryReport(0, 0, 0, 0))) == ["Unique × 2, no kernel: a, c"]
 
 
 def test_check_lists_every_problem(onnx_model: Path, tmp_path: Path):
@@ -325,7 +341,7 @@ def test_feeds_come_from_files_and_fills(tmp_path: Path):
 
 def test_pickled_arrays_are_refused(tmp_path: Path):
     np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(InputError, match="can't read"):
+    with pytest.raises(InputError, match="no .npy or .npz file"):
         make_feeds(specs(x=(1,)), [f"x={tmp_path / 'x.npy'}"])
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +10,9 @@ from graphc.cli.console import progress_bars, stop
 from graphc.cli.feeds import resolve_shapes
 from graphc.cli.options import compile_options, model_argument, open_model, shape_options
 from graphc.errors import InputError
+
+if TYPE_CHECKING:
+    from graphc.report import Plan
 
 
 @click.command()
@@ -34,11 +36,20 @@ def check(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None
         try:
             plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))
         except InputError as error:
-            stop(2, f"{model}: no problem in the file; to see what runs where, its shapes must be known\n{error}")
+            if shapes or batch:
+                raise
+            click.echo(f"{model}: no problems; what runs where depends on the inputs: {error}")
+            return
     click.echo(f"{model}: no problems, {len(compiled.source_graph.nodes)} nodes, {len(plan.steps)} steps")
-    hosted = [step for step in plan.steps if step.host]
+    hosted = hosted_nodes(plan)
     if hosted:
-        click.echo("runs on the host, through NumPy, because no kernel serves it:")
-        for op, times in Counter(step.ops[0] for step in hosted).most_common():
-            names = ", ".join(step.nodes[0] for step in hosted if step.ops[0] == op)
-            click.echo(f"  {op} × {times}: {names}")
+        click.echo("\n  ".join(["on the host, in NumPy:", *hosted]))
+
+
+def hosted_nodes(plan: Plan) -> list[str]:
+    """'Operator × times, reason: nodes' of what runs on the host."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for step in plan.steps:
+        if step.host:
+            nodes.setdefault((step.ops[0], step.reason), []).append(step.nodes[0])
+    return [f"{op} × {len(names)}, {reason}: {', '.join(names)}" for (op, reason), names in nodes.items()]

@@ -122,8 +122,12 @@ def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
         raise InputError(
             f"no file '{path}'", hint=f"a source is a .npy or .npz file, or one of {', '.join(FILLS)}"
         ) from None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"can't read '{path}' as .npy or .npz: {error}") from None
+    except OSError as error:
+        raise InputError(f"can't read '{path}': {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):  # NumPy's own text tells how to unpickle
+        raise InputError(
+            f"'{path}' is no .npy or .npz file of numbers or text", hint="write it with numpy.save"
+        ) from None
     if len(arrays) == 1 and (name or len(specs) == 1):
         arrays = {name or specs[0].name: next(iter(arrays.values()))}
     elif "" in arrays:
