@@ -21,7 +21,7 @@ from graphc.fuse import Group, fuse
 from graphc.graph import Graph, Node, Value
 from graphc.interpret import run_node
 from graphc.layout import assign_layouts
-from graphc.op import Kind
+from graphc.op import Kind, get_op
 from graphc.report import FusionNote, Interval, MemoryReport, StepInfo
 
 Progress = Callable[[str, int, int], None]
@@ -65,7 +65,7 @@ class CpuProgram:
         groups, self.notes = fuse(graph, lambda n: compiled(n) and takes_epilogue(n), accepts_operand, compiled)
         lo = Lowering(target, threads, weights)
         place_externals(lo, graph, groups)
-        place_concatenations(lo, groups)
+        place_concatenations(lo, [g for g in groups if compiled(g.nodes[0])])
         for i, group in enumerate(groups):
             if progress:
                 progress("lowering", i, len(groups))
@@ -75,7 +75,7 @@ class CpuProgram:
         tools = toolchain(target, cache)
         self._tools = tools
         kernels = self.program.kernels()
-        self.assembled = Assembled(self.program, tools.addresses([*kernels, *_runtime(threads)], progress))
+        self.assembled = Assembled(self.program, tools.addresses([*kernels, *_runtime(threads)], progress), threads)
         self._executor = executor(tools, threads)
         self._index = {b: i for i, b in enumerate(self.assembled.externs)}
         self._inputs = [self._index[b] for b in self.program.inputs.values()]
@@ -99,7 +99,10 @@ class CpuProgram:
 
     # --- running -------------------------------------------------------------------------------------------------
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        """Results in order, for inputs in order: contiguous arrays of the bound dtypes and shapes (not checked here)."""
+        """Results in order, for inputs in order: contiguous arrays of the bound dtypes and shapes (not checked here).
+
+        Raises InputError where an operator reads or writes at a position that its data puts out of range.
+        """
         try:
             instance = self._free.pop()
         except IndexError:
@@ -121,7 +124,10 @@ class CpuProgram:
             self._executor.run(instance._steps_address, len(instance.steps))
         else:
             self._run_with_host(instance, arrays, results)
+        failure = instance.failure() if self.assembled.checks else None
         self._free.append(instance)
+        if failure is not None:
+            raise failure
         return results
 
     def _constant_result(self, k: int, given: np.ndarray | None) -> np.ndarray:
@@ -256,6 +262,11 @@ def _copy_results(lo: Lowering, graph: Graph) -> None:
     for name, v in zip(graph.output_names, graph.outputs):
         buffer = lo.program.outputs[name]
         if v.is_const or lo.storage[v].ref.buffer is buffer:
+            continue
+        if v.dtype.name not in core.NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
+            identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
+            lo.place(identity.output, Ref(buffer))
+            _lower_on_host(lo, identity, "strings are Python objects")
             continue
         emit_copy(lo, lo.read(v), Ref(buffer), f"result {name}")
 

@@ -46,11 +46,17 @@ class Ref:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call of a driver: its argument block, and what a person wants to know of it."""
+    """One call of a driver: its argument block, and what a person wants to know of it.
+
+    check: for a driver that reads positions from data. The last words of its block are two for each thread, zero, into
+    which it writes the first position out of range: 1 + its number among the positions, and its value. check(number,
+    value) is the error to raise for it after the run.
+    """
 
     kernel: Kernel
     args: tuple[int | Ref | Kernel, ...]
     info: StepInfo
+    check: Callable[[int, int], Exception] | None = None
 
     def buffers(self) -> list[Buffer]:
         return list(dict.fromkeys(a.buffer for a in self.args if isinstance(a, Ref)))
@@ -102,7 +108,7 @@ def aligned_empty(nbytes: int) -> np.ndarray:
 class Assembled:
     """A program with its arena planned, as templates from which instances are made."""
 
-    def __init__(self, program: Program, addresses: dict[Kernel, int]) -> None:
+    def __init__(self, program: Program, addresses: dict[Kernel, int], threads: int = 1) -> None:
         from graphc.memory import Buffer as Interval
         from graphc.memory import plan
 
@@ -124,6 +130,7 @@ class Assembled:
 
         table: list[int] = []
         self.blocks: list[tuple[int, int]] = []  # (driver address, index of the first argument), native steps only
+        self.checks: list[tuple[slice, Callable[[int, int], Exception]]] = []  # words of reports, and what they mean
         arena_at, arena_offset = [], []
         extern_at: list[list[int]] = [[] for _ in self.externs]
         extern_offset: list[list[int]] = [[] for _ in self.externs]
@@ -146,6 +153,8 @@ class Assembled:
                     table.append(0)
                 else:
                     table.append(addresses[a] if isinstance(a, Kernel) else int(a))
+            if step.check is not None:
+                self.checks.append((slice(len(table) - 2 * threads, len(table)), step.check))
         self.table = np.array(table, np.int64)
         self.arena_relocations = np.array(arena_at, np.intp), np.array(arena_offset, np.int64)
         self.extern_relocations = [
@@ -199,6 +208,18 @@ class Instance:
                 execute(self._steps_address + 16 * segment[0], segment[1])
             else:
                 host(segment)
+
+    def failure(self) -> Exception | None:
+        """The error for the first position out of range that a driver has met since the last call."""
+        found = None
+        for words, error in self.assembled.checks:
+            reports = self.table[words].reshape(-1, 2)
+            bad = reports[reports[:, 0] > 0]
+            if len(bad):
+                number, value = bad[bad[:, 0].argmin()]
+                found = found or error(int(number) - 1, int(value))
+                self.table[words] = 0
+        return found
 
     def step_addresses(self) -> Sequence[int]:
         """Address of each native step's table entry (for profiling one at a time)."""

@@ -121,10 +121,18 @@ class Lowering:
         self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
 
     # --- steps ---------------------------------------------------------------------------------------------------
-    def emit(self, kernel: Kernel, args: Sequence[int | Ref | Kernel], info: StepInfo, nbytes: int | None = None) -> None:
-        """Append a step: the driver `kernel` with its argument block."""
+    def emit(
+        self,
+        kernel: Kernel,
+        args: Sequence[int | Ref | Kernel],
+        info: StepInfo,
+        nbytes: int | None = None,
+        check: Callable[[int, int], Exception] | None = None,
+    ) -> None:
+        """Append a step: the driver `kernel` with its argument block. `check`: see `Step`; its words are added here."""
         info = replace(info, index=len(self.program.steps), nbytes=info.nbytes if nbytes is None else nbytes)
-        self.program.steps.append(Step(kernel, tuple(args), info))
+        words = [0] * (2 * self.threads) if check else []
+        self.program.steps.append(Step(kernel, (*args, *words), info, check))
 
     def info(self, group: Group, kernel: str, algorithm: str = "", reason: str = "") -> StepInfo:
         """What a person wants to know of a group's main step."""
