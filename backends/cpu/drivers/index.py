@@ -1,0 +1,179 @@
+"""Reading and writing at positions that come from data. A position out of range is reported, and nothing is touched.
+
+The blocks of the work are numbered over up to MAX_DIMS loops; along each, the address of the positions and an offset of
+the data advance by byte strides. A block's place in the data is that offset plus, for each of the K axes that it is
+looked up in, the position times the axis' stride.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from backends.cpu.intrinsics import (
+    STEP,
+    block_address,
+    call2,
+    copy_bytes,
+    fill_bytes,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u16,
+    load_u32,
+    store_i64,
+    store_u8,
+    store_u16,
+    store_u32,
+)
+from backends.cpu.toolchain import driver
+
+MAX_DIMS, MAX_AXES = 6, 8
+# INDICES: address of the positions, WIDE: are they int64 (else int32), NEGATIVE: may they count from the end
+INDICES, WIDE, NEGATIVE, K, COUNT, DIMS = range(6)  # DIMS: MAX_DIMS extents, innermost first
+INDEX_STRIDES = DIMS + MAX_DIMS
+DATA_STRIDES = INDEX_STRIDES + MAX_DIMS
+AXES = DATA_STRIDES + MAX_DIMS  # MAX_AXES pairs: size, byte stride
+REST = AXES + 2 * MAX_AXES  # what each driver adds, then the words of the reports
+
+
+@njit(error_model="numpy")
+def _lookup(a, index, report):
+    """Offset that the K positions at address `index` stand for, or -1 where one of them is out of range."""
+    offset = 0
+    item = 8 if a[WIDE] else 4
+    for axis in range(a[K]):
+        value = load_i64(index) if a[WIDE] else load_i32(index)
+        size = a[AXES + 2 * axis]
+        position = value + size if value < 0 and a[NEGATIVE] else value
+        if position < 0 or position >= size:
+            if load_i64(report) == 0:
+                store_i64(report, (index - a[INDICES]) // item + 1)
+                store_i64(report + 8, value)
+            return -1
+        offset += position * a[AXES + 2 * axis + 1]
+        index += item
+    return offset
+
+
+@njit(error_model="numpy")
+def _row_start(a, row, strides):
+    """Offset of the innermost loop number `row`."""
+    offset = 0
+    for d in range(1, MAX_DIMS):
+        extent = a[DIMS + d]
+        if extent > 1:
+            up = row // extent
+            offset += (row - up * extent) * a[strides + d]
+            row = up
+    return offset
+
+
+@njit(error_model="numpy")
+def _copy_block(to, source, nbytes):
+    if nbytes == 4:
+        store_u32(to, load_u32(source))
+    elif nbytes == 8:
+        store_i64(to, load_i64(source))
+    elif nbytes == 1:
+        store_u8(to, load_u8(source))
+    elif nbytes == 2:
+        store_u16(to, load_u16(source))
+    else:
+        copy_bytes(to, source, nbytes)
+
+
+G_X, G_Y, G_BLOCK, G_REPORTS = range(REST, REST + 4)
+
+
+@driver("gather")
+def gather(target):
+    """Y[block number] = X[its place], blocks of G_BLOCK bytes; zeros where a position is out of range."""
+
+    def gather(a, tid, nth):
+        report = block_address(a) + 8 * (G_REPORTS + 2 * tid)
+        block, n = a[G_BLOCK], a[DIMS]
+        u, last = a[COUNT] * tid // nth, a[COUNT] * (tid + 1) // nth
+        while u < last:
+            row = u // n
+            j = u - row * n
+            run = min(n - j, last - u)
+            index = a[INDICES] + _row_start(a, row, INDEX_STRIDES) + j * a[INDEX_STRIDES]
+            x = a[G_X] + _row_start(a, row, DATA_STRIDES) + j * a[DATA_STRIDES]
+            y = a[G_Y] + u * block
+            for _ in range(run):
+                offset = _lookup(a, index, report)
+                if offset >= 0:
+                    _copy_block(y, x + offset, block)
+                else:
+                    fill_bytes(y, block, 0)
+                index += a[INDEX_STRIDES]
+                x += a[DATA_STRIDES]
+                y += block
+            u += run
+
+    return gather, STEP
+
+
+S_X, S_Y, S_UPDATES, S_TOTAL, S_BLOCK, S_ITEM, S_MICRO, S_SCRATCH, S_REPORTS = range(REST, REST + 9)
+
+
+@driver("scatter")
+def scatter(target):
+    """Y = X (zeros where S_X is 0), then for each block in order: Y[its place] = f(Y[its place], updates[block number]).
+
+    Every thread looks at all positions and writes those in its own part of Y, so that the order is kept. S_TOTAL and
+    S_BLOCK count elements; f is a `map_row` kernel.
+    """
+
+    def scatter(a, tid, nth):
+        report = block_address(a) + 8 * (S_REPORTS + 2 * tid)
+        table = a[S_SCRATCH] + tid * 64
+        n, elements = a[DIMS], a[S_BLOCK]
+        block = elements * a[S_ITEM]
+        blocks = a[S_TOTAL] // elements
+        low, high = blocks * tid // nth * block, blocks * (tid + 1) // nth * block
+        if a[S_X] == 0:
+            fill_bytes(a[S_Y] + low, high - low, 0)
+        else:
+            copy_bytes(a[S_Y] + low, a[S_X] + low, high - low)
+        u = 0
+        while u < a[COUNT]:
+            row = u // n
+            index = a[INDICES] + _row_start(a, row, INDEX_STRIDES)
+            start = _row_start(a, row, DATA_STRIDES)
+            for j in range(n):
+                offset = _lookup(a, index + j * a[INDEX_STRIDES], report)
+                place = offset + start + j * a[DATA_STRIDES]
+                if offset >= 0 and low <= place < high:
+                    store_i64(table, a[S_Y] + place)
+                    store_i64(table + 8, a[S_Y] + place)
+                    store_i64(table + 16, a[S_UPDATES] + (u + j) * block)
+                    call2(a[S_MICRO], elements, table)
+            u += n
+
+    return scatter, STEP
+
+
+R_X, R_Y, R_LENGTHS, R_WIDE, R_BATCH, R_TIME, R_BLOCK, R_BATCH_STRIDE, R_TIME_STRIDE, R_REPORTS = range(10)
+
+
+@driver("reverse_sequence")
+def reverse_sequence(target):
+    """For each batch entry, the first `length` steps in reverse and the others as they are; blocks of R_BLOCK bytes."""
+
+    def reverse_sequence(a, tid, nth):
+        report = block_address(a) + 8 * (R_REPORTS + 2 * tid)
+        steps = a[R_TIME]
+        for batch in range(a[R_BATCH] * tid // nth, a[R_BATCH] * (tid + 1) // nth):
+            length = load_i64(a[R_LENGTHS] + 8 * batch) if a[R_WIDE] else load_i32(a[R_LENGTHS] + 4 * batch)
+            if length < 0 or length > steps:
+                if load_i64(report) == 0:
+                    store_i64(report, batch + 1)
+                    store_i64(report + 8, length)
+                length = 0
+            x, y = a[R_X] + batch * a[R_BATCH_STRIDE], a[R_Y] + batch * a[R_BATCH_STRIDE]
+            for t in range(steps):
+                source = length - 1 - t if t < length else t
+                _copy_block(y + t * a[R_TIME_STRIDE], x + source * a[R_TIME_STRIDE], a[R_BLOCK])
+
+    return reverse_sequence, STEP

@@ -1,0 +1,274 @@
+"""Operators that read or write at positions which come from data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from backends.cpu.lower.elementwise import collapse, emit_map
+from backends.cpu.program import Buffer, Ref
+from backends.cpu.toolchain import Kernel
+from graphc import expr as e
+from graphc.errors import InputError
+from graphc.expr import Expr
+from graphc.fuse import Group
+from graphc.graph import Node, Value
+from graphc.types import TensorType
+
+MAX_DIMS, MAX_AXES = 6, 8  # of drivers/index.py
+
+
+def constant(lo: Lowering, data: np.ndarray) -> Storage:
+    """A table that lowering makes; equal tables are kept once."""
+    data = np.ascontiguousarray(data)
+    buffer = lo.weights.pack((), ("table", data.dtype.str, data.tobytes()), lambda: data, "table")
+    t = TensorType(data.dtype, data.shape)
+    return Storage(Ref(buffer), t, dense_strides(t))
+
+
+def positions(lo: Lowering, group: Group, v: Value) -> Storage:
+    """An operand of positions, as int32 or int64."""
+    x = lo.read(v)
+    if v.dtype.name in ("int32", "int64"):
+        return x
+    t = TensorType(np.int64, v.shape)
+    wide = Storage(Ref(Buffer(f"{v.name}/int64", t.nbytes)), t, dense_strides(t))
+    plain = replace(group, anchor=None, expression=e.cast(e.arg(0, v.dtype), np.int64), operands=(v,))
+    if t.size:
+        emit_map(lo, plain, [t.size], [[8], [v.dtype.itemsize]], [wide, x])
+    return wide
+
+
+def out_of_range(
+    node: Node,
+    shape: Sequence[int],
+    sizes: Sequence[int],
+    axes: Sequence[int],
+    what: str = "index",
+    negative: bool = True,
+) -> Callable[[int, int], InputError]:
+    """The error for a position: number among the positions of `shape`, whose last dim is the axes' if they are several."""
+
+    def error(number: int, value: int) -> InputError:
+        k = number % len(sizes)
+        size = sizes[k]
+        place = [int(i) for i in np.unravel_index(number, tuple(shape))] if shape else []
+        return InputError(
+            f"{what} {value} at {place} is out of range for axis {axes[k]}",
+            hint=f"valid: {-size if negative else 0} to {size - 1}" if size else f"axis {axes[k]} is empty",
+            op=node.op.name,
+            node=node.name,
+            source=node.source,
+        )
+
+    return error
+
+
+def lookup_args(
+    index: Storage,
+    dims: Sequence[int],
+    index_strides: Sequence[int],
+    data_strides: Sequence[int],
+    axes: Sequence[tuple[int, int]],
+    negative: bool = True,
+) -> list[int | Ref]:
+    """The part of the argument block that all drivers of this kind share. axes: (size, byte stride) of each."""
+    count = math.prod(dims)
+    dims, (index_strides, data_strides) = collapse(list(dims), [list(index_strides), list(data_strides)])
+    if len(dims) > MAX_DIMS or len(axes) > MAX_AXES:
+        raise AssertionError(f"positions over {len(dims)} loops, {len(axes)} axes")
+    pad = [0] * (MAX_DIMS - len(dims))
+    pairs = [word for axis in axes for word in axis] + [0] * (2 * (MAX_AXES - len(axes)))
+    loops = [*dims[::-1], *(1 for _ in pad), *index_strides[::-1], *pad, *data_strides[::-1], *pad]
+    return [index.ref, index.type.dtype.itemsize == 8, negative, len(axes), count, *loops, *pairs]
+
+
+def _limits(node: Node, target=None) -> str | None:
+    """At most MAX_DIMS loops and MAX_AXES axes."""
+    if max(v.type.rank for v in node.operands) > MAX_DIMS:
+        return f"operands of rank above {MAX_DIMS}"
+    return native_dtypes(node)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+def _emit_gather(
+    lo: Lowering,
+    group: Group,
+    x: Storage,
+    index: Storage,
+    dims,
+    index_strides,
+    data_strides,
+    axes,
+    block: int,
+    where: Sequence[int],
+) -> None:
+    node = group.nodes[0]
+    out = lo.write(node.output)
+    if node.output.type.size == 0:
+        return
+    args = [*lookup_args(index, dims, index_strides, data_strides, axes), x.ref, out.ref, block]
+    check = out_of_range(node, index.type.shape, [size for size, _ in axes], where)
+    lo.emit(Kernel("gather"), args, lo.info(group, "gather"), check=check)
+
+
+def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], axis: int, index: Storage) -> None:
+    """Blocks of everything after `axis`, for each of what is before it and each position."""
+    outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    block = inner * x.type.dtype.itemsize
+    dims = [outer, index.type.size]
+    index_strides, data_strides = [0, index.type.dtype.itemsize], [size * block, 0]
+    _emit_gather(lo, group, x, index, dims, index_strides, data_strides, [(size, block)], block, [axis])
+
+
+@lowers("Gather", supported=native_dtypes)
+def lower_gather(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x = lo.read(node.inputs[0])
+    gather_along(lo, group, x, x.type.shape, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
+
+
+@lowers("GatherElements", supported=_limits)
+def lower_gather_elements(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
+    t, axis = x.type, node.attrs["axis"] % x.type.rank
+    own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
+    axes = [(t.shape[axis], dense_strides(t)[axis])]
+    _emit_gather(lo, group, x, index, index.type.shape, index.strides, own, axes, t.dtype.itemsize, [axis])
+
+
+@lowers("GatherND", supported=_limits)
+def lower_gather_nd(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
+    t, batch = x.type, node.attrs["batch_dims"]
+    k = index.type.shape[-1]
+    strides = dense_strides(t)
+    own = [strides[i] if i < batch else 0 for i in range(index.type.rank - 1)]
+    axes = list(zip(t.shape, strides))[batch : batch + k]
+    block = math.prod(t.shape[batch + k :]) * t.dtype.itemsize
+    where = range(batch, batch + k)
+    _emit_gather(lo, group, x, index, index.type.shape[:-1], index.strides[:-1], own, axes, block, where)
+
+
+def _known_condition(node: Node, target=None) -> str | None:
+    if not node.inputs[1].is_const:
+        return "the shape of its result depends on data"
+    return native_dtypes(node)
+
+
+@lowers("Compress", supported=_known_condition)
+def lower_compress(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x = lo.read(node.inputs[0])
+    index = constant(lo, np.flatnonzero(node.inputs[1].data).astype(np.int64))
+    axis, shape = node.attrs["axis"], x.type.shape
+    if axis is None:
+        axis, shape = 0, (x.type.size,)
+    gather_along(lo, group, x, shape, axis % len(shape), index)
+
+
+@lowers("ReverseSequence", supported=native_dtypes)
+def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, lengths, out = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1]), lo.write(node.output)
+    t = x.type
+    if t.size == 0:
+        return
+    batch, time = node.attrs["batch_axis"], node.attrs["time_axis"]
+    strides = dense_strides(t)
+    steps, block = t.shape[time], math.prod(t.shape[2:]) * t.dtype.itemsize
+    wide = lengths.type.dtype.itemsize == 8
+    args = [x.ref, out.ref, lengths.ref, wide, t.shape[batch], steps, block, strides[batch], strides[time]]
+    check = out_of_range(node, lengths.type.shape, [steps + 1], [time], "sequence length", negative=False)
+    lo.emit(Kernel("reverse_sequence"), args, lo.info(group, "reverse_sequence"), check=check)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+def _write(dtype: np.dtype, reduction: str) -> Kernel:
+    """What an update (operand 1) does with an element (operand 0)."""
+    old, new = e.arg(0, dtype), e.arg(1, dtype)
+    written = new if reduction == "none" else Expr(reduction, (old, new), dtype)
+    return Kernel("map_row", (written, "vv", (dtype.name, dtype.name)))
+
+
+def emit_scatter(
+    lo: Lowering,
+    group: Group,
+    x: Ref | None,
+    out: Ref,
+    total: int,
+    index: Storage,
+    updates: Storage,
+    lookup: list[int | Ref],
+    block: int,
+    reduction: str,
+    check: Callable[[int, int], Exception],
+) -> None:
+    """total, block: elements of the result and of one update. x: what lies under the updates, None for zeros."""
+    dtype = updates.type.dtype
+    scratch, _ = lo.scratch(group.output.name, 64)
+    args = [*lookup, x or 0, out, updates.ref, total, block, dtype.itemsize, _write(dtype, reduction), scratch]
+    lo.emit(Kernel("scatter"), args, lo.info(group, "scatter"), check=check)
+
+
+@lowers("ScatterElements", "Scatter", supported=_limits)
+def lower_scatter_elements(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
+    updates, out = lo.read(node.inputs[2]), lo.write(node.output)
+    t, axis = x.type, node.attrs["axis"] % x.type.rank
+    if t.size == 0:
+        return
+    own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
+    axes = [(t.shape[axis], dense_strides(t)[axis])]
+    lookup = lookup_args(index, index.type.shape, index.strides, own, axes)
+    check = out_of_range(node, index.type.shape, [t.shape[axis]], [axis])
+    reduction = node.attrs.get("reduction", "none")
+    emit_scatter(lo, group, x.ref, out.ref, t.size, index, updates, lookup, 1, reduction, check)
+
+
+@lowers("ScatterND", supported=_limits)
+def lower_scatter_nd(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
+    updates, out = lo.read(node.inputs[2]), lo.write(node.output)
+    t, k = x.type, index.type.shape[-1]
+    if t.size == 0:
+        return
+    axes = list(zip(t.shape, dense_strides(t)))[:k]
+    lookup = lookup_args(index, index.type.shape[:-1], index.strides[:-1], [0] * (index.type.rank - 1), axes)
+    check = out_of_range(node, index.type.shape, t.shape[:k], range(k))
+    block = math.prod(t.shape[k:])
+    emit_scatter(lo, group, x.ref, out.ref, t.size, index, updates, lookup, block, node.attrs["reduction"], check)
+
+
+# --- one-hot ----------------------------------------------------------------------------------------------------------
+@lowers("OneHot", supported=native_dtypes)
+def lower_one_hot(lo: Lowering, group: Group) -> None:
+    """An elementwise comparison of each position with the numbers below the depth."""
+    node = group.nodes[0]
+    index, values, out = lo.read(node.inputs[0]), lo.read(node.inputs[2]), lo.write(node.output)
+    t = node.output.type
+    if t.size == 0:
+        return
+    axis = node.attrs["axis"] % t.rank
+    depth, wide = t.shape[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
+    numbers, size = constant(lo, np.arange(depth, dtype=wide)), constant(lo, np.array(depth, wide))
+    off, on = values, replace(values, ref=values.ref + t.dtype.itemsize)
+    position = e.cast(e.arg(0, index.type.dtype), wide)
+    zero = e.const(0, wide)
+    position = e.where(position < zero, position + e.arg(2, wide), position)
+    hot = e.where(e.eq(position, e.arg(1, wide)), e.arg(4, t.dtype), e.arg(3, t.dtype))
+    none = [0] * t.rank
+    along = [8 if i == axis else 0 for i in range(t.rank)]
+    of_index = [*index.strides[:axis], 0, *index.strides[axis:]]
+    operands = (node.inputs[0],)  # the others are tables and single numbers
+    plain = replace(group, anchor=None, expression=hot, operands=operands)
+    dims, walks = collapse(list(t.shape), [list(out.strides), of_index, along, none, list(none), list(none)])
+    emit_map(lo, plain, dims, walks, [out, index, numbers, size, off, on])
