@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from graphc.errors import GraphcError, InputError, UnsupportedError
 from graphc.graph import Graph, Value
 from graphc.infer import bind
 from graphc.model import Executable, Model
-from graphc.report import MemoryReport, PassInfo, Plan
+from graphc.report import MemoryReport, PassInfo, Plan, StepInfo
+from graphc.segments import Cut, cut, is_static, tail_inputs
 from graphc.types import TensorType
 
 Progress = Callable[[str, int, int], None]
@@ -53,13 +56,17 @@ def compile(  # noqa: A001  (the field's name)
     graph = _run_passes(loaded, pipeline.SHAPE_FREE, disabled, infos)
     recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
 
-    def bind_and_compile(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
+    def bind_and_compile(
+        unbound: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
+    ) -> Executable:
         passes = list(infos)
-        bound = bind(graph, types, values)
-        bound = _run_passes(bound, _bound_passes(backend.kernel_operators()), disabled, passes)
-        return backend.executable(bound, tuple(passes))
+        bound = bind(unbound, types, values)
+        bound = _run_passes(bound, pipeline.bound(backend.kernel_operators()), disabled, passes)
+        if is_static(bound) or target == "reference":
+            return backend.executable(bound, tuple(passes))
+        return _Segmented(cut(bound), backend, tuple(passes), bind_and_compile)
 
-    model = Model(graph, loaded, bind_and_compile, shape_like_inputs(graph), recipe)
+    model = Model(graph, loaded, partial(bind_and_compile, graph), shape_like_inputs(graph), recipe)
     ready = all(v.type.is_static for v in graph.inputs) or shapes
     if ready and not model._valued:
         model.plan(shapes)
@@ -80,14 +87,6 @@ def shape_like_inputs(graph: Graph) -> list[str]:
         if node is not None and node.op.name not in ("Shape", "Size"):  # these need the type only
             stack.extend(node.operands)
     return [v.name for v in graph.inputs if v in needed]
-
-
-def _bound_passes(kept: frozenset[str]) -> tuple:
-    """The passes after binding; operators without a kernel are decomposed once constants are folded."""
-    from graphc import pipeline
-    from graphc.passes.decompose import Decompose
-
-    return (*pipeline.BOUND, Decompose(kept), *pipeline.BOUND)
 
 
 def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos: list[PassInfo]) -> Graph:
@@ -132,7 +131,6 @@ class _Cpu:
         return kernel_operators()
 
     def executable(self, graph: Graph, passes: tuple[PassInfo, ...]) -> Executable:
-        _require_static(graph)
         return _CpuExecutable(self, graph, passes)
 
 
@@ -172,15 +170,50 @@ def _check_out(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, Te
             raise InputError(f"the array for output '{name}' is {TensorType(a.dtype, a.shape)}, the result is {t}")
 
 
-def _require_static(graph: Graph) -> None:
-    for node in graph.nodes:
-        for v in node.outputs:
-            if v.type is None or not v.type.is_static:
-                raise UnsupportedError(
-                    "the shape of its result depends on data, which the CPU backend does not do yet",
-                    hint="run this model with target='reference'",
-                    op=node.op.name, node=node.name, source=node.source,
-                )  # fmt: skip
+class _Segmented(Executable):
+    """Head, pivots on the host, and a tail that is bound to the shapes that turn up."""
+
+    def __init__(self, parts: Cut, backend: _Cpu, passes: tuple[PassInfo, ...], bind: Callable[..., Executable]) -> None:
+        if not parts.head.nodes and not parts.pivots:
+            node = parts.tail.nodes[0]
+            raise GraphcError(
+                "the shape of its result can't be told, not even by running what comes before it",
+                hint="run this model with target='reference' and report it",
+                op=node.op.name, node=node.name, source=node.source,
+            )  # fmt: skip
+        self.parts, self._bind = parts, bind
+        self.head = backend.executable(parts.head, passes)
+        wanted = shape_like_inputs(parts.tail)
+        self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
+        self._tails: dict[tuple, Executable] = {}
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        values = tail_inputs(self.parts, arrays, self.head.run(arrays))
+        return self._tail(values).run(values, out)
+
+    def _tail(self, values: Sequence[np.ndarray]) -> Executable:
+        """The rest of the graph for these shapes, planned when they turn up first."""
+        key = (*((a.shape, a.dtype.str) for a in values), *(values[i].tobytes() for i in self._valued))
+        if key not in self._tails:
+            names = [v.name for v in self.parts.tail.inputs]
+            types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
+            self._tails[key] = self._bind(self.parts.tail, types, {names[i]: values[i] for i in self._valued})
+        return self._tails[key]
+
+    @property
+    def plan(self) -> Plan:
+        """The head's plan and the pivots; then the tail's, as it was last planned."""
+        head = self.head.plan
+        steps = list(head.steps)
+        for node in self.parts.pivots:
+            reason = "the shape of its result follows from data"
+            steps.append(
+                StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
+            )
+        if self._tails:
+            last = list(self._tails.values())[-1].plan
+            steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
+        return replace(head, steps=tuple(steps), measure=None)
 
 
 class _Reference:

@@ -40,6 +40,21 @@ def small_powers(node: Node, sweep: Sweep) -> Value | None:
 
 
 @canonicalize.on("Gemm")
+def gemm_with_a_matrix_added(node: Node, sweep: Sweep) -> Value | None:
+    """a·b + beta·c as a product and a sum, unless c is a constant number or row, the only bias that kernels know."""
+    a, b, *rest = node.inputs
+    c = rest[0] if rest else None
+    if c is None or (c.is_const and (c.data.size == 1 or c.data.size == c.shape[-1])):
+        return None
+    product = sweep.remake(node, a, b, None, attrs={"beta": 1.0})
+    beta = node.attrs["beta"]
+    if beta == 0:
+        return product
+    scaled = c if beta == 1 else sweep.add("Mul", c, sweep.constant(np.asarray(beta, c.dtype)))
+    return sweep.add("Add", product, scaled)
+
+
+@canonicalize.on("Gemm")
 def gemm_factors_into_constants(node: Node, sweep: Sweep) -> Value | Skip | None:
     """alpha into constant weights, beta into a constant bias; beta·c with beta = 0 is no bias."""
     a, b, *rest = node.inputs

@@ -48,6 +48,10 @@ def matmul_supported(node: Node, target: Target) -> str | None:
         return f"it has more than {BATCH_DIMS} batch dims"
     if node.op.name == "Gemm" and node.output.dtype != np.float32:
         return f"Gemm has no {node.output.dtype.name} kernel"
+    if node.op.name == "Gemm" and node.attrs["alpha"] == 0:
+        return "alpha is 0"
+    if node.op.name == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None and not node.inputs[2].is_const:
+        return "C is computed at run time and was not split off (canonicalize is disabled)"
     return native_dtypes(node)
 
 
@@ -128,7 +132,7 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
     padded = -(-p.k // DEPTH) * DEPTH
     panel = padded * nv * vl * 4
     weights, b_batch = _packed_b(lo, group, p, b, nv, last_nv, tiles, padded, panel)
-    bias, epilogue, operands = _epilogue(lo, group)
+    bias, epilogue, operands = _epilogue(lo, group, p.n)
     m_block = min(-(-p.m // mr) * mr, max(1, 240 // mr) * mr)
     n_block = tiles
     batch = int(np.prod(p.batch))
@@ -191,30 +195,26 @@ def _packed_b(lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_
     return Ref(packed), strides
 
 
-def _epilogue(lo: Lowering, group: Group) -> tuple[Ref, Epilogue, list[Value]]:
-    """Bias vector, epilogue and its operands; Gemm's alpha, beta and C become part of them."""
-    node, n, vl = group.anchor, group.output.shape[-1], lo.target.vl
-    operands = list(group.operands)
-    acc = expr.arg(0, np.float32)
+def _epilogue(lo: Lowering, group: Group, n: int) -> tuple[Ref, Epilogue, tuple[Value, ...]]:
+    """Bias vector, epilogue and its operands. Gemm's alpha becomes part of the epilogue, its constant C the bias.
+
+    C is a constant number or row here: passes/canonicalize makes everything else a sum of its own.
+    """
+    node, tree = group.anchor, group.expression
     bias: np.ndarray | None = None
     if node.op.name == "Gemm":
         c = node.inputs[2] if len(node.inputs) > 2 else None
         alpha, beta = node.attrs["alpha"], node.attrs["beta"]
-        if alpha != 1:
-            acc = acc * alpha
         if c is not None:
-            vector = c.is_const and c.data.size in (1, n) and (c.data.size == 1 or c.shape[-1] == n)
-            if vector and alpha == 1 and beta == 1:
-                bias = c.data if c.data.size == n else np.full(n, c.data.reshape(-1)[0], np.float32)
-            else:
-                operands.append(c)
-                acc = acc + expr.arg(len(operands), np.float32) * beta if beta != 1 else acc + expr.arg(len(operands), np.float32)
-    tree = group.expression
-    rest = [expr.arg(i + 1, np.float32) for i in range(len(group.operands))]
-    plain = acc.prim == "arg"
-    whole = (acc if tree is None else expr.substitute(tree, [acc, *rest])) if not plain or tree is not None else None
-    epilogue = epilogue_of(Group(group.nodes, node, whole, tuple(operands)))
-    return Ref(channel_vector(lo, bias, n, vl)), epilogue, operands
+            bias = np.broadcast_to(c.data.reshape(-1), n).astype(np.float32) if c.data.size == 1 or beta != alpha else c.data
+            if beta != alpha:
+                bias = bias * np.float32(beta / alpha)
+        if alpha != 1:
+            scaled = expr.arg(0, np.float32) * alpha
+            others = [expr.arg(i + 1, np.float32) for i in range(len(group.operands))]
+            tree = scaled if tree is None else expr.substitute(tree, [scaled, *others])
+    epilogue = epilogue_of(Group(group.nodes, node, tree, group.operands))
+    return Ref(channel_vector(lo, bias, n, lo.target.vl)), epilogue, group.operands
 
 
 def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> list[int | Ref]:
@@ -235,9 +235,9 @@ def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> list[int 
 
 def accepts_extra(v: Value, out: Value) -> str | None:
     """Which operands a matrix product's epilogue can read: the whole, or one number a column."""
-    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
     if v.type.layout is not None:
         return "it is blocked"
+    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
     if shape == out.shape or (shape[-1] == out.shape[-1] and all(d == 1 for d in shape[:-1])):
         return None
     return f"shape {v.shape} is neither the result's nor one number a column"

@@ -28,6 +28,8 @@ EPILOGUES = frozenset({"Conv", "MatMul", "Gemm"})
 
 
 def takes_epilogue(node: Node) -> bool:
+    if node.op.name == "MatMul" and any(v.type.rank == 1 for v in node.operands):
+        return False  # the result has lost the dim that the kernel's operands would be read along
     return node.op.name in EPILOGUES and node.output.dtype == np.float32
 
 
