@@ -207,7 +207,7 @@ def _compute(sign: str, a: Any, b: Any) -> Any:
         value = _ARITHMETIC[sign](a, b)
     except OverflowError:
         raise ExprError("the number is too large") from None
-    if isinstance(value, int) and abs(value) > LIMIT:
+    if isinstance(value, (int, float)) and not abs(value) <= LIMIT:
         raise ExprError("the number is too large")
     return value
 
