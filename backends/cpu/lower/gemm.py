@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,38 +119,83 @@ def _batch_as_rows(p: Product, batch: Sequence[int]) -> Product:
     return Product(total, p.n, p.k, p.a, p.b, p.y_row, ones, zeros, zeros, zeros)
 
 
+@dataclass(frozen=True)
+class Panels:
+    """A product's register tile, mr rows x nv vectors, and how its right operand is packed for it: `tiles` panels of nv
+    vectors of columns (the last one of last_nv, of whose last vector `lanes` columns exist), `padded` reduction steps."""
+
+    mr: int
+    nv: int
+    last_nv: int
+    tiles: int
+    lanes: int
+    padded: int
+    vl: int
+
+    @property
+    def panel(self) -> int:
+        """Bytes of a whole panel."""
+        return self.padded * self.nv * self.vl * 4
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a packed matrix."""
+        return (self.tiles - 1) * self.panel + self.padded * self.last_nv * self.vl * 4
+
+
+def panels_of(target: Target, m: int, n: int, k: int) -> Panels:
+    vl = target.vl
+    vectors = -(-n // vl)
+    mr, nv = best_tile(target, m, vectors)
+    if m == 1:  # bound by the weights' way from memory: wide tiles, one row
+        nv = min(8 if target.registers == 32 else 6, vectors)
+    tiles = -(-vectors // nv)
+    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, -(-k // DEPTH) * DEPTH, vl)
+
+
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
-    vl = lo.target.vl
-    vectors = -(-p.n // vl)
-    mr, nv = best_tile(lo.target, p.m, vectors)
-    if p.m == 1:  # bound by the weights' way from memory: wide tiles, one row
-        nv = min(8 if lo.target.registers == 32 else 6, vectors)
-    tiles = -(-vectors // nv)
-    last_nv = vectors - (tiles - 1) * nv
-    lanes = p.n - (vectors - 1) * vl
-    padded = -(-p.k // DEPTH) * DEPTH
-    panel = padded * nv * vl * 4
-    weights, b_batch = _packed_b(lo, group, p, b, nv, last_nv, tiles, padded, panel)
+    panels = panels_of(lo.target, p.m, p.n, p.k)
+    weights, b_batch = _packed_b(lo, group, p, b, panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel)
     bias, epilogue, operands = _epilogue(lo, group, p.n)
+    extras: list[int | Ref] = []
+    for v in operands:
+        extras += _extra(lo, v, group.output, p, lo.target.vl)
+    reason = f"{p.m}x{p.k} by {p.k}x{p.n}; tile {panels.mr}x{panels.nv}" + (
+        "" if node.inputs[1].is_const else "; packed at run time"
+    )
+    info = lo.info(group, "gemm", "gemm", reason)
+    emit_product(lo, p, panels, (a.ref, weights, bias, y.ref), b_batch, info, epilogue, extras)
+
+
+def emit_product(
+    lo: Lowering,
+    p: Product,
+    panels: Panels,
+    places: tuple[Ref, Ref, Ref, Ref],
+    b_batch: Sequence[int],
+    info: StepInfo,
+    epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
+    extras: Sequence[int | Ref] = (),
+) -> None:
+    """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y."""
+    mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     m_block = min(-(-p.m // mr) * mr, max(1, 240 // mr) * mr)
     n_block = tiles
     batch = int(np.prod(p.batch))
     if batch * -(-p.m // m_block) < 2 * lo.threads and lo.threads > 1:
         n_block = max(1, -(-tiles // (2 * lo.threads)))
-    per_pass = PASS if p.k > PASS + PASS // 2 else -(-p.k // DEPTH) * DEPTH
-    scratch, stride = lo.scratch(group.output.name, HEAD_BYTES + -(-m_block // mr) * mr * min(per_pass, padded) * 4)
+    per_pass = PASS if p.k > PASS + PASS // 2 else panels.padded
+    scratch, stride = lo.scratch(info.output, HEAD_BYTES + -(-m_block // mr) * mr * min(per_pass, panels.padded) * 4)
     wide = Kernel("conv_row", (mr, nv, 1, mr, DEPTH, epilogue.expression))
     edge = wide if last_nv == nv and lanes == vl else Kernel("conv_row", (mr, last_nv, 1, mr, DEPTH, epilogue.expression, lanes < vl))
-    extras: list[int | Ref] = []
-    for v in operands:
-        extras += _extra(lo, v, group.output, p, vl)
+    a, weights, bias, y = places
     args = [
-        wide, edge, a.ref, weights, bias, y.ref, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, per_pass, m_block,
-        n_block, panel, scratch, stride, *epilogue.bounds, len(operands), *p.batch, *p.a_batch, *b_batch, *p.y_batch, *extras,
+        wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, per_pass, m_block,
+        n_block, panels.panel, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
+        *b_batch, *p.y_batch, *extras,
     ]  # fmt: skip
-    reason = f"{p.m}x{p.k} by {p.k}x{p.n}; tile {mr}x{nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
-    lo.emit(Kernel("gemm"), args, lo.info(group, str(wide), "gemm", reason))
+    lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide)))
 
 
 def _packed_b(lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_nv: int, tiles: int, padded: int, panel: int):
