@@ -241,7 +241,7 @@ _global_pool(
 
 
 # --- MaxUnpool --------------------------------------------------------------------------------------------------------
-def _unpooled(spatial: Shape, kernel: Shape, strides, pads) -> Shape:
+def unpooled_shape(spatial: Shape, kernel: Shape, strides, pads) -> Shape:
     """Spatial shape that a MaxPool of these attributes came from: (size - 1)·stride + kernel - pads."""
     rank = len(kernel)
     strides, pads = strides or (1,) * rank, pads or (0,) * 2 * rank
@@ -261,7 +261,7 @@ def _maxunpool_infer(call: Call) -> list[TensorType]:
     for name, count in (("kernel_shape", rank), ("strides", rank), ("pads", 2 * rank)):
         if call.attrs[name] is not None and len(call.attrs[name]) != count:
             raise call.fail(f"{name} {call.attrs[name]} has {len(call.attrs[name])} entries", f"give {count} for {x}")
-    shape = (*x[:2], *_unpooled(x[2:], call.kernel_shape, call.strides, call.pads))
+    shape = (*x[:2], *unpooled_shape(x[2:], call.kernel_shape, call.strides, call.pads))
     if call.has(2):
         given = tuple(call.ints(2))
         if len(given) != len(shape) or any(isinstance(d, int) and g < d for g, d in zip(given, shape)):
@@ -277,7 +277,7 @@ def _maxunpool_reference(x, indices, output_shape=None, *, kernel_shape, strides
 
     Raises InputError on an index outside the result.
     """
-    inner = (*x.shape[:2], *_unpooled(x.shape[2:], kernel_shape, strides, pads))
+    inner = (*x.shape[:2], *unpooled_shape(x.shape[2:], kernel_shape, strides, pads))
     y = np.zeros(inner, x.dtype)
     if indices.size and not (indices.min() >= 0 and indices.max() < y.size):
         raise InputError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, lowers
+from backends.cpu.lower import dense_window
+from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
 from backends.cpu.lower.tiles import best_tile
 from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, epilogue_of, extras_of, five, window_of
@@ -31,13 +33,9 @@ class Choice:
 
 
 def conv_supported(node: Node, target: Target) -> str | None:
-    if node.inputs[0].dtype != np.float32:
-        return f"convolution kernels are float32, not {node.inputs[0].dtype.name}"
-    if not node.inputs[1].is_const or (len(node.inputs) > 2 and node.inputs[2] is not None and not node.inputs[2].is_const):
-        return "the weights are computed at run time"
-    if 0 in node.output.shape or 0 in node.inputs[0].shape:
-        return "it has no elements"
-    return None
+    if node.output.dtype.name not in dense_window.DTYPES:
+        return f"convolutions have no {node.output.dtype.name} kernel"
+    return "it has more than three spatial dims" if node.output.type.rank > 5 else None
 
 
 def choose(node: Node, target: Target) -> Choice:
@@ -57,8 +55,13 @@ def _choose(w: Window, group: int, target: Target) -> Choice:
     return Choice("direct", "register tiles straight from the blocked layout")
 
 
-def form(node: Node, target: Target) -> str:
-    """Few input channels are read from planes: a block of them would be mostly padding."""
+def form(node: Node, target: Target) -> str | None:
+    """Few input channels are read from planes: a block of them would be mostly padding. None: the plain kernel on dense
+    operands, for what the packed ones do not do (weights that are computed at run time, float64, no elements)."""
+    if node.output.dtype != np.float32 or not all(v.is_const for v in node.operands[1:]):
+        return None
+    if 0 in node.output.shape or 0 in node.inputs[0].shape:
+        return None
     return "planar" if node.inputs[0].shape[1] <= 4 and node.attrs["group"] == 1 else "blocked"
 
 
@@ -71,6 +74,9 @@ def halo(node: Node, target: Target) -> tuple[int, int]:
 @lowers("Conv", supported=conv_supported)
 def lower_conv(lo: Lowering, group: Group) -> None:
     node = group.anchor
+    if not is_blocked(node.inputs[0]):
+        dense_window.emit_conv(lo, group)
+        return
     w = window_of(node)
     choice = choose(node, lo.target)
     epilogue, extras = epilogue_of(group), extras_of(lo, group)
@@ -86,9 +92,22 @@ def bias_of(node: Node) -> np.ndarray | None:
     return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
 
 
-def emit_direct(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]) -> None:
-    """One step, or two where the channel tiles don't divide the channel blocks."""
+@dataclass(frozen=True)
+class Filters:
+    """Weights [out channels, in channels / groups, *kernel] that `load` derives from a constant as `recipe` says."""
+
+    source: np.ndarray
+    recipe: tuple
+    load: Callable[[], np.ndarray]
+
+
+def emit_direct(
+    lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra], filters: Filters | None = None
+) -> None:
+    """One step, or two where the channel tiles don't divide the channel blocks. filters: by default operand 1 as it is."""
     node, out = group.anchor, group.output
+    data = node.inputs[1].data
+    filters = filters or Filters(data, (), lambda: data)
     x, y = lo.read(node.inputs[0]), lo.write(out)
     vl = lo.target.vl
     blocks = -(-w.out_channels // vl)
@@ -97,14 +116,14 @@ def emit_direct(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     narrow = node.attrs["group"] > 1 and w.out_channels // node.attrs["group"] < vl
     mr, nv = best_tile(lo.target, pixels, 1 if narrow else blocks)
     whole = blocks // nv * nv
-    _emit_tiles(lo, group, w, reason, epilogue, extras, x, y, flat, mr, nv, 0, whole)
+    _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, 0, whole)
     if whole < blocks:
         rest = blocks - whole
         mr, nv = best_tile(lo.target, pixels, rest)
         nv = rest if rest <= 4 and mr * rest + 2 <= lo.target.registers else nv
         while rest % nv:
             nv -= 1
-        _emit_tiles(lo, group, w, reason, epilogue, extras, x, y, flat, mr, nv, whole, blocks)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, whole, blocks)
 
 
 def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
@@ -122,13 +141,13 @@ def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
     return packed(five(x)) and packed(five(y)) and all(packed(e.strides) for e in extras)
 
 
-def _emit_tiles(lo, group, w: Window, reason, epilogue, extras, x, y, flat, mr, nv, first, last) -> None:
+def _emit_tiles(lo, group, w: Window, filters: Filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last) -> None:
     """A step for the output-channel blocks [first, last)."""
     node = group.anchor
     vl = lo.target.vl
     depth = x.type.layout.c
     span = _InputSpan(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
-    weights = pack_weights(lo, node.inputs[1].data, w, span, nv, vl)
+    weights = pack_weights(lo, filters, w, span, nv, vl)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
@@ -204,13 +223,13 @@ class _InputSpan:
         return Ref(lo.weights.pack((), ("starts", tuple(self.first_blocks)), lambda: table, "starts"))
 
 
-def pack_weights(lo: Lowering, data: np.ndarray, w: Window, span: _InputSpan, nv: int, vl: int):
+def pack_weights(lo: Lowering, filters: Filters, w: Window, span: _InputSpan, nv: int, vl: int):
     """[O, I/groups, *kernel] -> [tile][input block][kd][kh][kw][depth][nv * vl], zeros where a tile has no such channel."""
 
     def make() -> np.ndarray:
         per_in, per_out = w.channels // span.groups, w.out_channels // span.groups
         kernel = w.kernel
-        source = data.reshape(w.out_channels, per_in, *kernel)
+        source = filters.load().reshape(w.out_channels, per_in, *kernel)
         tiles = len(span.first_blocks)
         width, depth = nv * vl, span.depth
         if span.groups == 1 and w.out_channels >= span.last and w.channels % depth == 0:
@@ -225,4 +244,5 @@ def pack_weights(lo: Lowering, data: np.ndarray, w: Window, span: _InputSpan, nv
                 packed[t, a - o0 : b - o0, i : i + per_in] = source[a:b]
         return packed.reshape(tiles, width, span.count, depth, *kernel).transpose(0, 2, 4, 5, 6, 3, 1)
 
-    return lo.weights.pack(data, ("conv", span.first, span.last, nv, vl, span.depth, span.groups), make)
+    recipe = ("conv", *filters.recipe, span.first, span.last, nv, vl, span.depth, span.groups)
+    return lo.weights.pack(filters.source, recipe, make)

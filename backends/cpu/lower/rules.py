@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.cpu.lower import conv, gemm
+from backends.cpu.lower import conv, conv_transpose, gemm, pool
 from backends.cpu.lower.core import unsupported
 from backends.cpu.target import Target
 from graphc.graph import Node, Value
 from graphc.layout import LayoutRules
 
-BLOCKED = frozenset({"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
 
 
 def layout_rules(target: Target) -> LayoutRules:
     def form(node: Node) -> str | None:
-        if node.op.name not in BLOCKED or unsupported(node, target) or node.inputs[0].dtype != np.float32:
+        if node.op.name not in CONVOLUTIONS | POOLS or unsupported(node, target):
             return None
-        if node.op.name == "Conv":
-            return conv.form(node, target)
-        return "blocked" if len(node.outputs) == 1 else None
+        return conv.form(node, target) if node.op.name in CONVOLUTIONS else pool.form(node)
 
-    return LayoutRules(target.vl, form, lambda node: conv.halo(node, target) if node.op.name == "Conv" else (0, 0))
+    def halo(node: Node) -> tuple[int, int]:
+        if node.op.name == "ConvTranspose":
+            return conv_transpose.halo(node)
+        return conv.halo(node, target) if node.op.name == "Conv" else (0, 0)
+
+    return LayoutRules(target.vl, form, halo)
 
 
-EPILOGUES = frozenset({"Conv", "MatMul", "Gemm"})
+PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
 def takes_epilogue(node: Node) -> bool:
     if node.op.name == "MatMul" and any(v.type.rank == 1 for v in node.operands):
         return False  # the result has lost the dim that the kernel's operands would be read along
-    return node.op.name in EPILOGUES and node.output.dtype == np.float32
+    if node.op.name in CONVOLUTIONS and node.output.type.layout is None:
+        return False
+    return node.op.name in CONVOLUTIONS | PRODUCTS and node.output.dtype == np.float32
 
 
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:

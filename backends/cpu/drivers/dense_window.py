@@ -1,0 +1,206 @@
+"""Windowed operators on dense values of any number dtype and any strides: plain loops, one output row after the other.
+
+They serve what the blocked kernels do not: float64 and integers, weights that are computed at run time, indices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+
+from backends.cpu.drivers.conv import window
+from backends.cpu.intrinsics import STEP, block_address, fill_bytes, load_i64, store_i64, typed_memory
+from backends.cpu.toolchain import driver
+
+# fmt: off
+# shared by all: sizes and geometry as (d, h, w), strides in bytes of [n, channel, d, h, w]
+(X, Y, N, CHANNELS, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,
+ XS_N, XS_C, XS_D, XS_H, XS_W, YS_N, YS_C, YS_D, YS_H, YS_W) = range(32)
+# convolutions: CHANNELS are output channels; the rest of them, strides of [out channel, in channel, d, h, w]
+(W, BIAS, GROUPS, PER_GROUP, BIAS_STEP, WS_O, WS_I, WS_D, WS_H, WS_W) = range(32, 42)
+# pools: padding at the end, whether averages count it, the index output (0: none) and its steps along d, h, w, the norm's p
+(END_D, END_H, END_W, PADDED, INDICES, INDEX_D, INDEX_H, INDEX_W, NORM) = range(32, 41)
+# fmt: on
+
+
+@njit(error_model="numpy")
+def _ceil_div(a, b):
+    return -(-a // b)
+
+
+@driver("conv_dense")
+def conv_dense(target, dtype: str, transposed: bool):
+    """Convolution, or its transpose, with weights in memory as they are. BIAS may be 0."""
+    kind = getattr(types, dtype)
+    load, store = typed_memory(kind)
+
+    def conv_dense(a, tid, nth):
+        out_d, out_h, out_w, in_d, in_h, in_w = a[OUT_D], a[OUT_H], a[OUT_W], a[IN_D], a[IN_H], a[IN_W]
+        channels, per_in = a[CHANNELS], a[PER_GROUP]
+        per_out = channels // a[GROUPS]
+        stride, step, xs, ys = a[S_W], a[D_W], a[XS_W], a[YS_W]
+        work = a[N] * channels * out_d * out_h
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            h = k % out_h
+            rest = k // out_h
+            d = rest % out_d
+            rest = rest // out_d
+            n = rest // channels
+            o = rest - n * channels
+            row = a[Y] + n * a[YS_N] + o * a[YS_C] + d * a[YS_D] + h * a[YS_H]
+            bias = kind(0)
+            if a[BIAS] != 0:
+                bias = load(a[BIAS] + o * a[BIAS_STEP])
+            for i in range(out_w):
+                store(row + i * ys, bias)
+            for c in range(per_in):
+                image = a[X] + n * a[XS_N] + (o // per_out * per_in + c) * a[XS_C]
+                taps = a[W] + o * a[WS_O] + c * a[WS_I]
+                if transposed:  # weights [in, out of the group, …]
+                    taps = a[W] + (o // per_out * per_in + c) * a[WS_I] + o % per_out * a[WS_O]
+                for kd in range(a[K_D]):
+                    at_d = d * a[S_D] - a[P_D] + kd * a[D_D]
+                    if transposed:
+                        at_d = d + a[P_D] - kd * a[D_D]
+                        at_d = at_d // a[S_D] if at_d % a[S_D] == 0 else -1
+                    if at_d < 0 or at_d >= in_d:
+                        continue
+                    for kh in range(a[K_H]):
+                        at_h = h * a[S_H] - a[P_H] + kh * a[D_H]
+                        if transposed:
+                            at_h = h + a[P_H] - kh * a[D_H]
+                            at_h = at_h // a[S_H] if at_h % a[S_H] == 0 else -1
+                        if at_h < 0 or at_h >= in_h:
+                            continue
+                        line = image + at_d * a[XS_D] + at_h * a[XS_H]
+                        for kw in range(a[K_W]):
+                            factor = load(taps + kd * a[WS_D] + kh * a[WS_H] + kw * a[WS_W])
+                            shift = kw * step - a[P_W]  # of the strided side against the other
+                            wide = out_w if transposed else in_w
+                            count = in_w if transposed else out_w
+                            first = max(0, _ceil_div(-shift, stride))
+                            last = min(count, (wide - 1 - shift) // stride + 1)
+                            for i in range(first, last):
+                                j = i * stride + shift
+                                to = row + (j if transposed else i) * ys
+                                store(to, load(to) + factor * load(line + (i if transposed else j) * xs))
+
+    return conv_dense, STEP
+
+
+@njit(error_model="numpy")
+def _counted(start, dilation, kernel, low, high):
+    count = 0
+    for k in range(kernel):
+        if low <= start + k * dilation < high:
+            count += 1
+    return count
+
+
+@driver("pool_dense")
+def pool_dense(target, op: str, dtype: str):
+    """op: 'max' (NaN wins; also writes the flat index of the first maximum where INDICES is not 0), 'average', 'lp'."""
+    kind = getattr(types, dtype)
+    load, store = typed_memory(kind)
+    lowest = kind(np.iinfo(dtype).min if np.dtype(dtype).kind in "iu" else -np.inf)
+    is_max, is_average = op == "max", op == "average"
+
+    def pool_dense(a, tid, nth):
+        out_d, out_h, out_w, in_d, in_h, in_w = a[OUT_D], a[OUT_H], a[OUT_W], a[IN_D], a[IN_H], a[IN_W]
+        channels, padded, p = a[CHANNELS], a[PADDED], a[NORM]
+        plane = in_d * in_h * in_w
+        indices = a[INDICES]
+        work = a[N] * channels * out_d * out_h
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            h = k % out_h
+            rest = k // out_h
+            d = rest % out_d
+            image = rest // out_d
+            n = image // channels
+            c = image - n * channels
+            from_d, from_h = d * a[S_D] - a[P_D], h * a[S_H] - a[P_H]
+            d0, d1 = window(from_d, a[D_D], a[K_D], in_d)
+            h0, h1 = window(from_h, a[D_H], a[K_H], in_h)
+            high = 1
+            if is_average:
+                deep = _counted(from_d, a[D_D], a[K_D], -a[P_D] if padded else 0, in_d + (a[END_D] if padded else 0))
+                high = deep * _counted(from_h, a[D_H], a[K_H], -a[P_H] if padded else 0, in_h + (a[END_H] if padded else 0))
+            x = a[X] + n * a[XS_N] + c * a[XS_C]
+            y = a[Y] + n * a[YS_N] + c * a[YS_C] + d * a[YS_D] + h * a[YS_H]
+            for w in range(out_w):
+                from_w = w * a[S_W] - a[P_W]
+                w0, w1 = window(from_w, a[D_W], a[K_W], in_w)
+                best = lowest if is_max else kind(0)
+                where = -1
+                for kd in range(d0, d1):
+                    at_d = from_d + kd * a[D_D]
+                    for kh in range(h0, h1):
+                        at_h = from_h + kh * a[D_H]
+                        line = x + at_d * a[XS_D] + at_h * a[XS_H]
+                        for kw in range(w0, w1):
+                            at_w = from_w + kw * a[D_W]
+                            v = load(line + at_w * a[XS_W])
+                            if is_max:
+                                if where < 0 or v > best or (v != v and best == best):
+                                    best = v
+                                    where = at_d * a[INDEX_D] + at_h * a[INDEX_H] + at_w * a[INDEX_W]
+                            elif is_average:
+                                best += v
+                            else:
+                                v = abs(v)
+                                if p == 1:
+                                    best += v
+                                elif p == 2:
+                                    best += v * v
+                                else:
+                                    best += v ** kind(p)
+                if is_average:
+                    wide = _counted(from_w, a[D_W], a[K_W], -a[P_W] if padded else 0, in_w + (a[END_W] if padded else 0))
+                    best = best / kind(max(1, high * wide))
+                elif not is_max and p != 1:
+                    best = kind(np.sqrt(best)) if p == 2 else best ** (kind(1) / kind(p))
+                store(y + w * a[YS_W], best)
+                if is_max and indices != 0:
+                    store_i64(indices + 8 * (k * out_w + w), where + image * plane)
+
+    return pool_dense, STEP
+
+
+REPORTS = 11
+
+
+@driver("max_unpool")
+def max_unpool(target, item: int):
+    """Zeros, with each element of x [count] at its index in the unpadded planes.
+
+    Block: x, indices, y, count, planes, inner d, h, w, outer d, h, w, then the words of the reports. Every thread fills
+    and writes its own part of y, so that of equal indices the last wins. An index that lies outside is reported.
+    """
+    load, store = typed_memory(getattr(types, f"uint{8 * item}"))
+
+    def max_unpool(a, tid, nth):
+        x, indices, y, count, planes = a[0], a[1], a[2], a[3], a[4]
+        in_d, in_h, in_w, out_d, out_h, out_w = a[5], a[6], a[7], a[8], a[9], a[10]
+        inner = in_d * in_h * in_w
+        report = block_address(a) + 8 * (REPORTS + 2 * tid)
+        total = planes * out_d * out_h * out_w
+        low, high = total * tid // nth, total * (tid + 1) // nth
+        fill_bytes(y + low * item, (high - low) * item, 0)
+        for i in range(count):
+            at = load_i64(indices + 8 * i)
+            if at < 0 or at >= planes * inner:
+                if load_i64(report) == 0:
+                    store_i64(report, i + 1)
+                    store_i64(report + 8, at)
+                continue
+            rest = at // in_w
+            w = at - rest * in_w
+            rest2 = rest // in_h
+            h = rest - rest2 * in_h
+            p = rest2 // in_d
+            d = rest2 - p * in_d
+            to = ((p * out_d + d) * out_h + h) * out_w + w
+            if low <= to < high:
+                store(y + to * item, load(x + i * item))
+
+    return max_unpool, STEP
