@@ -9,6 +9,8 @@ from backends.cpu.lower.elementwise import collapse
 from backends.cpu.program import Ref
 from backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
+from graphc.graph import Value
+from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
 
@@ -24,9 +26,10 @@ def emit_strided(
     while item > 8:  # complex numbers and the like: as pairs
         shape, xs, ys, item = [*shape, 2], [*xs, item // 2], [*ys, item // 2], item // 2
     dims, (xs, ys) = collapse(list(shape), [list(xs), list(ys)])
-    # the loop with the longest contiguous run innermost: prefer a unit stride on the written side
-    if len(dims) > MAX_DIMS + 1:
-        raise AssertionError(f"a copy of {len(dims)} dims")
+    if len(dims) > MAX_DIMS + 1:  # one step for each index of the outermost dim
+        for i in range(dims[0]):
+            emit_strided(lo, x + i * xs[0], xs[1:], y + i * ys[0], ys[1:], dims[1:], item, info)
+        return
     pad = [0] * (MAX_DIMS - len(dims) + 1)
     outer = dims[:-1][::-1] + [1] * len(pad)
     args = [x, y, item, dims[-1], xs[-1], ys[-1], *outer, *xs[:-1][::-1], *pad, *ys[:-1][::-1], *pad]
@@ -36,20 +39,31 @@ def emit_strided(
 def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     """Copy a dense value to contiguous memory."""
     t = TensorType(x.type.dtype, x.type.shape)
-    info = StepInfo(0, (), ("Copy",), "copy_strided", "", "into the caller's array or a host step's", name, 0, 2 * t.nbytes)
+    info = StepInfo(
+        0, (), ("Copy",), "copy_strided", "", "into the caller's array or a host step's", name, 0, 2 * t.nbytes
+    )
     emit_strided(lo, x.ref, x.strides, y, dense_strides(t), t.shape, t.dtype.itemsize, info)
 
 
-@lowers("Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze", supported=native_dtypes)
+@lowers("Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze", "BitCast", supported=native_dtypes)
 def lower_view(lo: Lowering, group: Group) -> None:
-    """The same elements in the same order: no step at all, unless the result has a place of its own."""
+    """The same bytes in the same order: no step at all, unless the result has a place of its own."""
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), node.output
     if out not in lo.storage and x.contiguous:
         lo.place(out, x.ref)
         return
     y = lo.write(out)
-    emit_strided(lo, x.ref, x.strides, y.ref, dense_strides(x.type), x.type.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
+    emit_strided(
+        lo,
+        x.ref,
+        x.strides,
+        y.ref,
+        dense_strides(x.type),
+        x.type.shape,
+        x.type.dtype.itemsize,
+        lo.info(group, "copy_strided"),
+    )
 
 
 @lowers("Transpose", supported=native_dtypes)
@@ -58,7 +72,9 @@ def lower_transpose(lo: Lowering, group: Group) -> None:
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     perm = node.attrs["perm"] or tuple(range(x.type.rank))[::-1]
     xs = [x.strides[p] for p in perm]
-    emit_strided(lo, x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
+    emit_strided(
+        lo, x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided")
+    )
 
 
 @lowers("Concat", supported=native_dtypes)
@@ -84,3 +100,80 @@ def lower_concat(lo: Lowering, group: Group) -> None:
             emit_strided(lo, x.ref, [*x.strides[:-1], 4], to, [*out.strides[:-1], 4], shape, 4, info)
         else:
             emit_strided(lo, x.ref, x.strides, to, out.strides, v.shape, t.dtype.itemsize, info)
+
+
+# --- parts of a tensor ------------------------------------------------------------------------------------------------
+def emit_part(lo: Lowering, group: Group, v: Value, x: Ref, strides: Sequence[int]) -> None:
+    """The value `v` is elements of x, `strides` bytes apart: a view where they are neighbours, else a copy."""
+    t = v.type
+    dense = dense_strides(t)
+    if v not in lo.storage and all(d == 1 or a == b for d, a, b in zip(t.shape, strides, dense)):
+        lo.place(v, x)
+        return
+    out = lo.write(v)
+    emit_strided(lo, x, strides, out.ref, out.strides, t.shape, t.dtype.itemsize, lo.info(group, "copy_strided"))
+
+
+@lowers("Slice", supported=native_dtypes)
+def lower_slice(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x = lo.read(node.inputs[0])
+    at, strides = x.ref, list(x.strides)
+    for axis, *bounds in slice_axes(node.call):
+        taken = slice_bounds(x.type.shape[axis], *bounds)
+        at += taken.start * strides[axis] if taken else 0
+        strides[axis] *= taken.step
+    emit_part(lo, group, node.output, at, strides)
+
+
+@lowers("Split", supported=native_dtypes)
+def lower_split(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x = lo.read(node.inputs[0])
+    axis, at = node.attrs["axis"] % x.type.rank, 0
+    for v in node.outputs:
+        emit_part(lo, group, v, x.ref + at * x.strides[axis], x.strides)
+        at += v.shape[axis]
+
+
+# --- repetition -------------------------------------------------------------------------------------------------------
+@lowers("Expand", supported=native_dtypes)
+def lower_expand(lo: Lowering, group: Group) -> None:
+    """Strides of 0 along what is repeated."""
+    node = group.nodes[0]
+    x = lo.read(node.inputs[0])
+    own = [0 if d == 1 else s for d, s in zip(x.type.shape, x.strides)]
+    strides = [0] * (node.output.type.rank - x.type.rank) + own
+    emit_part(lo, group, node.output, x.ref, strides)
+
+
+@lowers("Tile", supported=native_dtypes)
+def lower_tile(lo: Lowering, group: Group) -> None:
+    """Each axis as [repeats, size]."""
+    node = group.nodes[0]
+    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    shape, xs, ys = [], [], []
+    for d, repeats, a, b in zip(x.type.shape, node.call.ints(1), x.strides, out.strides):
+        shape += [repeats, d]
+        xs += [0, a]
+        ys += [d * b, b]
+    emit_strided(lo, x.ref, xs, out.ref, ys, shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
+
+
+# --- images and blocks ------------------------------------------------------------------------------------------------
+@lowers("DepthToSpace", "SpaceToDepth", supported=native_dtypes)
+def lower_blocks(lo: Lowering, group: Group) -> None:
+    """A transposition of the dims [n, channels and block, rows, columns of blocks]."""
+    node = group.nodes[0]
+    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    b, columns_first = node.attrs["blocksize"], node.attrs["mode"] == "CRD"
+    to_space = node.op.name == "DepthToSpace"
+    deep, flat = (x, out) if to_space else (out, x)  # deep: [n, k*b*b, h, w], flat: [n, k, h*b, w*b]
+    (n, k, _, _), (_, _, h, w) = flat.type.shape, deep.type.shape
+    (sn, sc, sh, sw), (fn, fc, fh, fw) = deep.strides, flat.strides
+    shape = [n, k, h, b, w, b]
+    of_k, of_block = (b * b * sc, sc) if columns_first else (sc, k * sc)
+    deep_strides = [sn, of_k, sh, b * of_block, sw, of_block]
+    flat_strides = [fn, fc, b * fh, fh, b * fw, fw]
+    xs, ys = (deep_strides, flat_strides) if to_space else (flat_strides, deep_strides)
+    emit_strided(lo, x.ref, xs, out.ref, ys, shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))

@@ -1,0 +1,71 @@
+"""Copies that read through one table of positions an axis: padding, cropping, nearest-neighbour resizing."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from backends.cpu.intrinsics import (
+    STEP,
+    copy_bytes,
+    load_i64,
+    load_u8,
+    load_u16,
+    load_u32,
+    store_i64,
+    store_u8,
+    store_u16,
+    store_u32,
+)
+from backends.cpu.toolchain import driver
+
+MAX_DIMS = 6
+# TABLE: byte offsets of the N elements of a row, -1 for the fill; those in [RUN, RUN_END) are neighbours
+X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS = range(9)  # DIMS: MAX_DIMS outer extents, innermost first
+TABLES = DIMS + MAX_DIMS  # MAX_DIMS addresses of their tables
+
+
+@njit(error_model="numpy")
+def _by_table(y, x, fill, table, first, last, item, outside):
+    """y[i] = *(x + table[i]), or the fill, for i in [first, last)."""
+    for i in range(first, last):
+        offset = load_i64(table + 8 * i)
+        source = fill if outside or offset < 0 else x + offset
+        if item == 4:
+            store_u32(y + 4 * i, load_u32(source))
+        elif item == 8:
+            store_i64(y + 8 * i, load_i64(source))
+        elif item == 1:
+            store_u8(y + i, load_u8(source))
+        else:
+            store_u16(y + 2 * i, load_u16(source))
+
+
+@driver("copy_tables")
+def copy_tables(target):
+    """Rows of Y from rows of X: outside of X they are all fill."""
+
+    def copy_tables(a, tid, nth):
+        item, n, table, fill = a[ITEM], a[N], a[TABLE], a[FILL]
+        rows = 1
+        for d in range(MAX_DIMS):
+            rows *= a[DIMS + d]
+        for row in range(rows * tid // nth, rows * (tid + 1) // nth):
+            x, rest, outside = a[X], row, False
+            for d in range(MAX_DIMS):
+                extent = a[DIMS + d]
+                if extent > 1 or a[TABLES + d] != 0:
+                    up = rest // extent
+                    offset = load_i64(a[TABLES + d] + 8 * (rest - up * extent))
+                    outside = outside or offset < 0
+                    x += offset
+                    rest = up
+            y = a[Y] + row * n * item
+            if outside:
+                _by_table(y, x, fill, table, 0, n, item, True)
+            else:
+                _by_table(y, x, fill, table, 0, a[RUN], item, False)
+                if a[RUN] < a[RUN_END]:
+                    copy_bytes(y + a[RUN] * item, x + load_i64(table + 8 * a[RUN]), (a[RUN_END] - a[RUN]) * item)
+                _by_table(y, x, fill, table, a[RUN_END], n, item, False)
+
+    return copy_tables, STEP

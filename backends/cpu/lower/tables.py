@@ -1,0 +1,101 @@
+"""Pad, CenterCropPad and nearest-neighbour Resize: every axis reads the positions that a table names, or a fill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from backends.cpu.lower.index import constant
+from backends.cpu.program import Ref
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+from graphc.graph import Node
+from graphc.ops.movement import pad_amounts
+from graphc.report import StepInfo
+
+MAX_DIMS = 6  # of drivers/tables.py
+OUTSIDE = -1  # a position that is filled
+
+
+def emit_tables(
+    lo: Lowering, x: Storage, out: Ref, axes: Sequence[np.ndarray | None], fill: Ref, info: StepInfo
+) -> None:
+    """out[i, j, …] = x[axes[0][i], axes[1][j], …], or the fill where a position is OUTSIDE. None: an axis as it is."""
+    item = x.type.dtype.itemsize
+    groups: list[list] = []  # [extent, bytes a position, positions or None]; neighbours that stay are one
+    for d, stride, positions in zip(x.type.shape, dense_strides(x.type), axes):
+        if positions is None and groups and groups[-1][2] is None:
+            groups[-1][:2] = groups[-1][0] * d, stride
+        else:
+            groups.append([d if positions is None else len(positions), stride, positions])
+    groups = [g for g in groups if g[0] != 1 or g[2] is not None] or [[1, item, None]]
+    if len(groups) > MAX_DIMS + 1:
+        raise AssertionError(f"{info.output} is padded along {len(groups)} groups of axes")
+    tables = []
+    for extent, stride, positions in groups:
+        positions = np.arange(extent) if positions is None else positions
+        tables.append(np.where(positions == OUTSIDE, OUTSIDE, positions * stride).astype(np.int64))
+    outer = groups[:-1][::-1]
+    pad = MAX_DIMS - len(outer)
+    run, end = _longest_run(tables[-1], item)
+    addresses = [constant(lo, t).ref for t in tables]
+    extents = [g[0] for g in outer]
+    args = [x.ref, out, fill, item, groups[-1][0], addresses[-1], run, end, *extents, *[1] * pad]
+    lo.emit(Kernel("copy_tables"), [*args, *addresses[:-1][::-1], *[0] * pad], info)
+
+
+def _longest_run(table: np.ndarray, item: int) -> tuple[int, int]:
+    """[first, end) of the longest stretch of neighbours."""
+    breaks = np.flatnonzero((np.diff(table) != item) | (table[1:] < 0) | (table[:-1] < 0)) + 1
+    edges = np.concatenate([[0], breaks, [len(table)]])
+    longest = int(np.argmax(np.diff(edges)))
+    first, end = int(edges[longest]), int(edges[longest + 1])
+    return (first, end) if end - first > 4 else (0, 0)  # a copy of a few elements costs more than the table
+
+
+def zero(lo: Lowering, dtype: np.dtype) -> Ref:
+    return constant(lo, np.zeros(1, dtype)).ref
+
+
+def _loops(node: Node, target=None) -> str | None:
+    if node.output.type.rank > MAX_DIMS + 1:
+        return f"rank above {MAX_DIMS + 1}"
+    return native_dtypes(node)
+
+
+def padded_positions(size: int, before: int, after: int, mode: str) -> np.ndarray | None:
+    """Positions of one padded axis. Negative amounts crop, before anything is added."""
+    if not before and not after:
+        return None
+    inside = np.arange(max(-before, 0), size - max(-after, 0))
+    fill = {"constant_values": OUTSIDE} if mode == "constant" else {}
+    return np.pad(inside, (max(before, 0), max(after, 0)), mode, **fill)
+
+
+@lowers("Pad", supported=_loops)
+def lower_pad(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    t = x.type
+    if node.output.type.size == 0:
+        return
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    fill = zero(lo, t.dtype) if given is None else lo.read(given).ref
+    axes = [padded_positions(d, *amounts, node.attrs["mode"]) for d, amounts in zip(t.shape, pad_amounts(node.call))]
+    emit_tables(lo, x, out.ref, axes, fill, lo.info(group, "copy_tables"))
+
+
+@lowers("CenterCropPad", supported=_loops)
+def lower_center_crop_pad(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    if node.output.type.size == 0:
+        return
+    axes = []
+    for have, want in zip(x.type.shape, node.output.shape):
+        first = abs(have - want) // 2  # the odd element is cropped, or added, at the end
+        before = -first if want <= have else first
+        axes.append(padded_positions(have, before, want - have - before, "constant"))
+    emit_tables(lo, x, out.ref, axes, zero(lo, x.type.dtype), lo.info(group, "copy_tables"))
