@@ -14,7 +14,6 @@ from backends.cpu.program import Buffer, Ref
 from backends.cpu.toolchain import Kernel
 from graphc import expr as e
 from graphc.errors import InputError
-from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import TensorType
@@ -56,10 +55,11 @@ def out_of_range(
     def error(number: int, value: int) -> InputError:
         k = number % len(sizes)
         size = sizes[k]
+        where = axes[k] if isinstance(axes[k], str) else f"axis {axes[k]}"
         place = [int(i) for i in np.unravel_index(number, tuple(shape))] if shape else []
         return InputError(
-            f"{what} {value} at {place} is out of range for axis {axes[k]}",
-            hint=f"valid: {-size if negative else 0} to {size - 1}" if size else f"axis {axes[k]} is empty",
+            f"{what} {value} at {place} is out of range for {where}",
+            hint=f"valid: {-size if negative else 0} to {size - 1}" if size else f"{where} is empty",
             op=node.op.name,
             node=node.name,
             source=node.source,
@@ -87,7 +87,7 @@ def lookup_args(
     return [index.ref, index.type.dtype.itemsize == 8, negative, len(axes), count, *loops, *pairs]
 
 
-def _limits(node: Node, target=None) -> str | None:
+def limits(node: Node, target=None) -> str | None:
     """At most MAX_DIMS loops and MAX_AXES axes."""
     if max(v.type.rank for v in node.operands) > MAX_DIMS:
         return f"operands of rank above {MAX_DIMS}"
@@ -132,7 +132,7 @@ def lower_gather(lo: Lowering, group: Group) -> None:
     gather_along(lo, group, x, x.type.shape, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
 
 
-@lowers("GatherElements", supported=_limits)
+@lowers("GatherElements", supported=limits)
 def lower_gather_elements(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
@@ -142,7 +142,7 @@ def lower_gather_elements(lo: Lowering, group: Group) -> None:
     _emit_gather(lo, group, x, index, index.type.shape, index.strides, own, axes, t.dtype.itemsize, [axis])
 
 
-@lowers("GatherND", supported=_limits)
+@lowers("GatherND", supported=limits)
 def lower_gather_nd(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
@@ -187,88 +187,3 @@ def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
     args = [x.ref, out.ref, lengths.ref, wide, t.shape[batch], steps, block, strides[batch], strides[time]]
     check = out_of_range(node, lengths.type.shape, [steps + 1], [time], "sequence length", negative=False)
     lo.emit(Kernel("reverse_sequence"), args, lo.info(group, "reverse_sequence"), check=check)
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-def _write(dtype: np.dtype, reduction: str) -> Kernel:
-    """What an update (operand 1) does with an element (operand 0)."""
-    old, new = e.arg(0, dtype), e.arg(1, dtype)
-    written = new if reduction == "none" else Expr(reduction, (old, new), dtype)
-    return Kernel("map_row", (written, "vv", (dtype.name, dtype.name)))
-
-
-def emit_scatter(
-    lo: Lowering,
-    group: Group,
-    x: Ref | None,
-    out: Ref,
-    total: int,
-    index: Storage,
-    updates: Storage,
-    lookup: list[int | Ref],
-    block: int,
-    reduction: str,
-    check: Callable[[int, int], Exception],
-) -> None:
-    """total, block: elements of the result and of one update. x: what lies under the updates, None for zeros."""
-    dtype = updates.type.dtype
-    scratch, _ = lo.scratch(group.output.name, 64)
-    args = [*lookup, x or 0, out, updates.ref, total, block, dtype.itemsize, _write(dtype, reduction), scratch]
-    lo.emit(Kernel("scatter"), args, lo.info(group, "scatter"), check=check)
-
-
-@lowers("ScatterElements", "Scatter", supported=_limits)
-def lower_scatter_elements(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
-    updates, out = lo.read(node.inputs[2]), lo.write(node.output)
-    t, axis = x.type, node.attrs["axis"] % x.type.rank
-    if t.size == 0:
-        return
-    own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
-    axes = [(t.shape[axis], dense_strides(t)[axis])]
-    lookup = lookup_args(index, index.type.shape, index.strides, own, axes)
-    check = out_of_range(node, index.type.shape, [t.shape[axis]], [axis])
-    reduction = node.attrs.get("reduction", "none")
-    emit_scatter(lo, group, x.ref, out.ref, t.size, index, updates, lookup, 1, reduction, check)
-
-
-@lowers("ScatterND", supported=_limits)
-def lower_scatter_nd(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
-    updates, out = lo.read(node.inputs[2]), lo.write(node.output)
-    t, k = x.type, index.type.shape[-1]
-    if t.size == 0:
-        return
-    axes = list(zip(t.shape, dense_strides(t)))[:k]
-    lookup = lookup_args(index, index.type.shape[:-1], index.strides[:-1], [0] * (index.type.rank - 1), axes)
-    check = out_of_range(node, index.type.shape, t.shape[:k], range(k))
-    block = math.prod(t.shape[k:])
-    emit_scatter(lo, group, x.ref, out.ref, t.size, index, updates, lookup, block, node.attrs["reduction"], check)
-
-
-# --- one-hot ----------------------------------------------------------------------------------------------------------
-@lowers("OneHot", supported=native_dtypes)
-def lower_one_hot(lo: Lowering, group: Group) -> None:
-    """An elementwise comparison of each position with the numbers below the depth."""
-    node = group.nodes[0]
-    index, values, out = lo.read(node.inputs[0]), lo.read(node.inputs[2]), lo.write(node.output)
-    t = node.output.type
-    if t.size == 0:
-        return
-    axis = node.attrs["axis"] % t.rank
-    depth, wide = t.shape[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
-    numbers, size = constant(lo, np.arange(depth, dtype=wide)), constant(lo, np.array(depth, wide))
-    off, on = values, replace(values, ref=values.ref + t.dtype.itemsize)
-    position = e.cast(e.arg(0, index.type.dtype), wide)
-    zero = e.const(0, wide)
-    position = e.where(position < zero, position + e.arg(2, wide), position)
-    hot = e.where(e.eq(position, e.arg(1, wide)), e.arg(4, t.dtype), e.arg(3, t.dtype))
-    none = [0] * t.rank
-    along = [8 if i == axis else 0 for i in range(t.rank)]
-    of_index = [*index.strides[:axis], 0, *index.strides[axis:]]
-    operands = (node.inputs[0],)  # the others are tables and single numbers
-    plain = replace(group, anchor=None, expression=hot, operands=operands)
-    dims, walks = collapse(list(t.shape), [list(out.strides), of_index, along, none, list(none), list(none)])
-    emit_map(lo, plain, dims, walks, [out, index, numbers, size, off, on])

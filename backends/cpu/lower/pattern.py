@@ -1,4 +1,4 @@
-"""Results that follow from an element's own position: triangles and identity matrices."""
+"""Results that follow from an element's own position: triangles, identity matrices, one-hot vectors."""
 
 from __future__ import annotations
 
@@ -44,3 +44,28 @@ def lower_eye(lo: Lowering, group: Group) -> None:
     t = node.output.type
     eye = constant(lo, np.eye(*t.shape, node.attrs["k"]).astype(t.dtype))
     emit_part(lo, group, node.output, eye.ref, dense_strides(t))
+
+
+@lowers("OneHot", supported=native_dtypes)
+def lower_one_hot(lo: Lowering, group: Group) -> None:
+    """An elementwise comparison of each position with the numbers below the depth."""
+    node = group.nodes[0]
+    index, values, out = lo.read(node.inputs[0]), lo.read(node.inputs[2]), lo.write(node.output)
+    t = node.output.type
+    if t.size == 0:
+        return
+    axis = node.attrs["axis"] % t.rank
+    depth, wide = t.shape[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
+    numbers, size = constant(lo, np.arange(depth, dtype=wide)), constant(lo, np.array(depth, wide))
+    off, on = values, replace(values, ref=values.ref + t.dtype.itemsize)
+    position = e.cast(e.arg(0, index.type.dtype), wide)
+    zero = e.const(0, wide)
+    position = e.where(position < zero, position + e.arg(2, wide), position)
+    hot = e.where(e.eq(position, e.arg(1, wide)), e.arg(4, t.dtype), e.arg(3, t.dtype))
+    none = [0] * t.rank
+    along = [8 if i == axis else 0 for i in range(t.rank)]
+    of_index = [*index.strides[:axis], 0, *index.strides[axis:]]
+    operands = (node.inputs[0],)  # the others are tables and single numbers
+    plain = replace(group, anchor=None, expression=hot, operands=operands)
+    dims, walks = collapse(list(t.shape), [list(out.strides), of_index, along, none, list(none), list(none)])
+    emit_map(lo, plain, dims, walks, [out, index, numbers, size, off, on])

@@ -1,0 +1,117 @@
+"""Resize: one weighted sum an axis for linear and cubic interpolation, tables of positions for nearest-neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from backends.cpu.lower.index import constant
+from backends.cpu.lower.movement import emit_strided
+from backends.cpu.lower.reduce import Record, around, emit_passes
+from backends.cpu.lower.tables import MAX_DIMS, OUTSIDE, emit_tables
+from backends.cpu.program import Buffer, Ref
+from backends.cpu.toolchain import Kernel
+from graphc import expr as e
+from graphc.expr import Expr
+from graphc.fuse import Group
+from graphc.graph import Node
+from graphc.ops.precision import is_float, is_narrow
+from graphc.ops.resize import Taps, resize_plan
+from graphc.types import TensorType
+
+
+def _supported(node: Node, target=None) -> str | None:
+    t = node.inputs[0].type
+    if t.rank > MAX_DIMS + 1:
+        return f"rank above {MAX_DIMS + 1}"
+    if t.dtype == np.bool_ and node.attrs["mode"] != "nearest":
+        return "bool is not a number to interpolate"
+    return native_dtypes(node)
+
+
+@lowers("Resize", supported=_supported)
+def lower_resize(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    t = node.output.type
+    if t.size == 0:
+        return
+    given = [v.data if v is not None else None for v in node.inputs[1:]] + [None] * (4 - len(node.inputs))
+    plan = resize_plan(x.type.shape, *given, **node.attrs)
+    fill = constant(lo, np.array([node.attrs["extrapolation_value"]]).astype(t.dtype)).ref
+    if node.attrs["mode"] == "nearest" or not plan:
+        _nearest(lo, group, x, out.ref, plan, fill)
+        return
+    _interpolate(lo, group, x, out.ref, plan)
+    for axis, taps in plan:
+        _fill_outside(lo, group, out, axis, taps, fill)
+
+
+def _nearest(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequence[tuple[int, Taps]], fill: Ref) -> None:
+    axes: list[np.ndarray | None] = [None] * x.type.rank
+    for axis, taps in plan:
+        axes[axis] = np.where(taps.outside, OUTSIDE, taps.indices[:, 0])
+    emit_tables(lo, x, out, axes, fill, lo.info(group, "copy_tables", "nearest"))
+
+
+def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequence[tuple[int, Taps]]) -> None:
+    """Axes that shrink first, then the innermost: what the last steps touch is large, and they run along rows."""
+    node = group.nodes[0]
+    result, dtype = node.output.dtype, x.type.dtype
+    wide = np.dtype(np.float32) if is_narrow(dtype) or not is_float(dtype) else dtype
+    shape, source, name = list(x.type.shape), x.ref, node.output.name
+    order = sorted(plan, key=lambda step: (len(step[1].indices) >= shape[step[0]], -step[0]))
+    for i, (axis, taps) in enumerate(order):
+        last = i == len(order) - 1
+        before = tuple(shape)
+        shape[axis] = len(taps.indices)
+        to = out if last else Ref(Buffer(f"{name}/axis{axis}", int(np.prod(shape)) * wide.itemsize))
+        term, finish = e.cast(e.arg(0, dtype), wide), _narrowed(e.arg(0, wide), result if last else wide)
+        _blend(lo, group, source, dtype, before, axis, taps, to, term, finish)
+        source, dtype = to, wide
+
+
+def _narrowed(x: Expr, dtype: np.dtype) -> Expr:
+    """In the result's dtype: integers truncate, and stay within their range."""
+    if is_float(dtype):
+        return e.cast(x, dtype)
+    limits = np.iinfo(dtype)
+    return e.cast(e.clamp(x, float(limits.min), float(limits.max)), dtype)
+
+
+def _blend(
+    lo: Lowering, group: Group, x: Ref, dtype, shape, axis: int, taps: Taps, out: Ref, term: Expr, finish: Expr
+) -> None:
+    outer, size, inner = around(shape, axis)
+    n, count = taps.indices.shape
+    info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {count} taps")
+    if inner == 1:
+        offsets = constant(lo, (taps.indices.T * dtype.itemsize).astype(np.int32))
+        weights = constant(lo, taps.weights.T.astype(term.dtype))
+        records = [
+            Record(x, [size * dtype.itemsize]),
+            Record(out, [n * finish.dtype.itemsize]),
+            Record(offsets.ref, [0]),
+            Record(weights.ref, [0]),
+        ]
+        emit_passes(lo, Kernel("blend_elements", (term, finish)), [outer], records, count, n, info)
+        return
+    row = inner * dtype.itemsize
+    offsets, weights = constant(lo, taps.indices * row), constant(lo, taps.weights)
+    scratch, stride = lo.scratch(group.output.name, 8 + 16 * count)
+    micro = Kernel("blend_rows", (term, finish))
+    args = [x, out, outer, size * row, n, inner, inner * finish.dtype.itemsize, count, offsets.ref, weights.ref]
+    lo.emit(Kernel("blend_axis"), [*args, micro, scratch, stride], info)
+
+
+def _fill_outside(lo: Lowering, group: Group, out: Storage, axis: int, taps: Taps, fill: Ref) -> None:
+    """Write the extrapolation value where the axis lies outside of the input."""
+    strides = dense_strides(TensorType(out.type.dtype, out.type.shape))
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], taps.outside, [False]]).astype(np.int8)))
+    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist()):
+        shape = [end - first if i == axis else d for i, d in enumerate(out.type.shape)]
+        to = out.ref + first * strides[axis]
+        info = lo.info(group, "copy_strided", "", "extrapolation")
+        emit_strided(lo, fill, [0] * len(shape), to, strides, shape, out.type.dtype.itemsize, info)
