@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, types
 
 from backends.cpu.drivers.conv import window
-from backends.cpu.intrinsics import STEP, block_address, fill_bytes, load_i64, store_i64, typed_memory
+from backends.cpu.intrinsics import STEP, store_i64, typed_memory
 from backends.cpu.toolchain import driver
 
 # fmt: off
@@ -124,7 +124,9 @@ def pool_dense(target, op: str, dtype: str):
             high = 1
             if is_average:
                 deep = _counted(from_d, a[D_D], a[K_D], -a[P_D] if padded else 0, in_d + (a[END_D] if padded else 0))
-                high = deep * _counted(from_h, a[D_H], a[K_H], -a[P_H] if padded else 0, in_h + (a[END_H] if padded else 0))
+                high = deep * _counted(
+                    from_h, a[D_H], a[K_H], -a[P_H] if padded else 0, in_h + (a[END_H] if padded else 0)
+                )
             x = a[X] + n * a[XS_N] + c * a[XS_C]
             y = a[Y] + n * a[YS_N] + c * a[YS_C] + d * a[YS_D] + h * a[YS_H]
             for w in range(out_w):
@@ -155,7 +157,9 @@ def pool_dense(target, op: str, dtype: str):
                                 else:
                                     best += v ** kind(p)
                 if is_average:
-                    wide = _counted(from_w, a[D_W], a[K_W], -a[P_W] if padded else 0, in_w + (a[END_W] if padded else 0))
+                    wide = _counted(
+                        from_w, a[D_W], a[K_W], -a[P_W] if padded else 0, in_w + (a[END_W] if padded else 0)
+                    )
                     best = best / kind(max(1, high * wide))
                 elif not is_max and p != 1:
                     best = kind(np.sqrt(best)) if p == 2 else best ** (kind(1) / kind(p))
@@ -164,43 +168,3 @@ def pool_dense(target, op: str, dtype: str):
                     store_i64(indices + 8 * (k * out_w + w), where + image * plane)
 
     return pool_dense, STEP
-
-
-REPORTS = 11
-
-
-@driver("max_unpool")
-def max_unpool(target, item: int):
-    """Zeros, with each element of x [count] at its index in the unpadded planes.
-
-    Block: x, indices, y, count, planes, inner d, h, w, outer d, h, w, then the words of the reports. Every thread fills
-    and writes its own part of y, so that of equal indices the last wins. An index that lies outside is reported.
-    """
-    load, store = typed_memory(getattr(types, f"uint{8 * item}"))
-
-    def max_unpool(a, tid, nth):
-        x, indices, y, count, planes = a[0], a[1], a[2], a[3], a[4]
-        in_d, in_h, in_w, out_d, out_h, out_w = a[5], a[6], a[7], a[8], a[9], a[10]
-        inner = in_d * in_h * in_w
-        report = block_address(a) + 8 * (REPORTS + 2 * tid)
-        total = planes * out_d * out_h * out_w
-        low, high = total * tid // nth, total * (tid + 1) // nth
-        fill_bytes(y + low * item, (high - low) * item, 0)
-        for i in range(count):
-            at = load_i64(indices + 8 * i)
-            if at < 0 or at >= planes * inner:
-                if load_i64(report) == 0:
-                    store_i64(report, i + 1)
-                    store_i64(report + 8, at)
-                continue
-            rest = at // in_w
-            w = at - rest * in_w
-            rest2 = rest // in_h
-            h = rest - rest2 * in_h
-            p = rest2 // in_d
-            d = rest2 - p * in_d
-            to = ((p * out_d + d) * out_h + h) * out_w + w
-            if low <= to < high:
-                store(y + to * item, load(x + i * item))
-
-    return max_unpool, STEP

@@ -102,7 +102,13 @@ class Filters:
 
 
 def emit_direct(
-    lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra], filters: Filters | None = None
+    lo: Lowering,
+    group: Group,
+    w: Window,
+    reason: str,
+    epilogue: Epilogue,
+    extras: list[Extra],
+    filters: Filters | None = None,
 ) -> None:
     """One step, or two where the channel tiles don't divide the channel blocks. filters: by default operand 1 as it is."""
     node, out = group.anchor, group.output
@@ -141,7 +147,9 @@ def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
     return packed(five(x)) and packed(five(y)) and all(packed(e.strides) for e in extras)
 
 
-def _emit_tiles(lo, group, w: Window, filters: Filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last) -> None:
+def _emit_tiles(
+    lo, group, w: Window, filters: Filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last
+) -> None:
     """A step for the output-channel blocks [first, last)."""
     node = group.anchor
     vl = lo.target.vl
@@ -199,7 +207,9 @@ def _share(info, part: int, whole: int):
     """The part of a layer's work that one of its steps does."""
     from dataclasses import replace
 
-    return info if part == whole else replace(info, flops=info.flops * part // whole, nbytes=info.nbytes * part // whole)
+    return (
+        info if part == whole else replace(info, flops=info.flops * part // whole, nbytes=info.nbytes * part // whole)
+    )
 
 
 class _InputSpan:

@@ -73,9 +73,7 @@ def _phase_window(w: Window, axes: tuple[Phase, ...]) -> Window:
         end = tuple(o - 1 - p - (size - 1) for o, p, size in zip(out, pad, w.size))
         return replace(w, out=out, kernel=ones, stride=ones, dilation=ones, pad=pad, pad_end=end)
     kernel, dilation, pad = (tuple(getattr(p, f) for p in axes) for f in ("taps", "dilation", "pad"))
-    end = tuple(
-        o - 1 + (k - 1) * d - p - (size - 1) for o, k, d, p, size in zip(out, kernel, dilation, pad, w.size)
-    )
+    end = tuple(o - 1 + (k - 1) * d - p - (size - 1) for o, k, d, p, size in zip(out, kernel, dilation, pad, w.size))
     return replace(w, out=out, kernel=kernel, stride=(1, 1, 1), dilation=dilation, pad=pad, pad_end=end)
 
 
