@@ -40,9 +40,11 @@ class Cell:
         weights_name: str,
         item: Item,
         source: Source,
+        residual: bool = False,
     ) -> None:
         self.builder, self.weights, self.params = builder, weights, params
         self.name, self.weights_name, self.item, self.source = name, weights_name, item, source
+        self.residual = residual
         self.count = 0
         self.new_parameters = 0
 

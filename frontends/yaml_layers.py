@@ -229,7 +229,8 @@ def bn(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
     """Batch normalisation with its running statistics (axis 1)."""
     c.rank(x, 2, 3, 4, 5)
     channels = c.fixed(x, 1, "the number of channels")
-    parts = (("weight", "around_one"), ("bias", "small"), ("running_mean", "small"), ("running_var", "around_one"))
+    scale = "below_one" if c.residual else "around_one"  # so that a sum of many random residuals stays small
+    parts = (("weight", scale), ("bias", "small"), ("running_mean", "small"), ("running_var", "around_one"))
     w = [c.weight(n, (channels,), x.dtype, init, trainable=not n.startswith("running")) for n, init in parts]
     return c.add("BatchNormalization", x, *w, epsilon=eps)
 

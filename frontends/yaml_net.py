@@ -44,6 +44,7 @@ class Frame:
     weights: str  # begins the names of weights
     calls: tuple[str, ...] = ()  # blocks being expanded, outermost first
     looped: bool = False  # inside a loop names may be given again
+    residual: bool = False  # in a path that will be added to others
 
     def at(self, suffix: str, weights: str | None = None) -> Frame:
         """The frame of something inside this one."""
@@ -191,7 +192,8 @@ class Expander:
 
     def _cell(self, step: Step, frame: Frame) -> Cell:
         source = step.place.source(frame.calls)
-        return Cell(self.builder, self.weights, self.params, frame.path, frame.weights, step.place, source)
+        names = (frame.path, frame.weights)
+        return Cell(self.builder, self.weights, self.params, *names, step.place, source, frame.residual)
 
     def _row(self, cell: Cell, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
@@ -235,7 +237,9 @@ class Expander:
         names = Names()
         for name, value in zip(block.inputs, operands):
             names.define(name, value, block.item, again=False)
-        inner = Frame(Env(values), names, frame.path, frame.weights, (*frame.calls, block.name))
+        inner = Frame(
+            Env(values), names, frame.path, frame.weights, (*frame.calls, block.name), residual=frame.residual
+        )
         result = self.steps(block.body, operands[:1], inner, Namer(by_name=True))
         return (
             tuple(names.find(o.word("an output"), o) if o.value != "last" else result[0] for o in block.outputs)
@@ -256,7 +260,7 @@ class Expander:
         results: dict[str, Value] = {}
         for name, item in paths.items():
             if not _is_projection(item):
-                inside = frame.at(namer.unique(name))
+                inside = replace(frame.at(namer.unique(name)), residual=frame.residual or how == "add")
                 results[name] = self._one(self.steps(item, operands, inside, Namer()), item)
         for name, item in paths.items():
             if _is_projection(item):

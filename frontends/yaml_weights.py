@@ -49,8 +49,8 @@ def _lecun(rng, shape):
 
 @init("he_transposed")
 def _he_transposed(rng, shape):
-    """He for weights [in, out, …] of transposed convolutions."""
-    return _normal(rng, shape, math.sqrt(2 / max(1, shape[0])))
+    """He for weights [in, out, …] of transposed convolutions, whose stride is taken to be 2."""
+    return _normal(rng, shape, math.sqrt(2 / max(1, shape[0] * math.prod(k / 2 for k in shape[2:]))))
 
 
 @init("embedding")
@@ -73,6 +73,12 @@ def _recurrent(rng, shape):
 def _around_one(rng, shape):
     """U(0.5, 1.5): scales and variances of normalisation."""
     return rng.random(shape, dtype=np.float32) + np.float32(0.5)
+
+
+@init("below_one")
+def _below_one(rng, shape):
+    """U(0.5, 1): scales of normalisation in residuals."""
+    return rng.random(shape, dtype=np.float32) / np.float32(2) + np.float32(0.5)
 
 
 class Weights(Protocol):
