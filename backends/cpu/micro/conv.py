@@ -103,10 +103,11 @@ def _reduce(q: Emit, tile: Tile, block, x, w, kernel_h, xm: int, xu: int, depth:
     panel = depth * tile.nv * tile.vl * 4
     with q.loop(q.slot(block, BLOCKS)) as c:
         xc, wc = q.offset(x, b.mul(c, xs_block)), q.offset(w, b.mul(c, ws_block))
+        ahead = q.offset(xc, xs_block)
         with q.loop(kernel_h) as kh:
             xh, wh = q.offset(xc, b.mul(kh, xs_h)), q.offset(wc, b.mul(kh, ws_h))
             with q.loop(q.slot(block, KERNEL_W)) as kw:
-                tile.fma_steps(q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel))), depth, xm, xu)
+                tile.fma_steps(q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel))), depth, xm, xu, ahead)
 
 
 def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> None:

@@ -12,6 +12,10 @@ from llvmlite import ir
 from backends.cpu.ir import F32, Emit
 from backends.cpu.target import Target
 
+# Bytes that weights are fetched ahead of their use. They come from the last-level cache or memory at their first use;
+# measured on Zen 5, 7x7 images, 512 -> 2048 channels: 144 GFLOP/s without, 205 at 1 KB, 210 at 4 KB, 225 at 8 KB.
+WEIGHTS_AHEAD = 8192
+
 
 def max_rows(target: Target, nv: int) -> int:
     """The most rows of a tile with nv vectors: accumulators, nv weight vectors (at least one) and a broadcast must fit."""
@@ -34,10 +38,13 @@ class Tile:
     def set(self, m: int, j: int, value: ir.Value) -> None:
         self.q.b.store(value, self.acc[m][j])
 
-    def fma_steps(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int) -> None:
-        """`depth` steps from pointers x and w (weights: depth x nv vectors, contiguous)."""
+    def fma_steps(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value) -> None:
+        """`depth` steps from pointers x and w (weights: depth x nv vectors, contiguous).
+
+        ahead: where x will be read next. Rows of the next block lie in other pages, which the hardware does not foresee.
+        """
         if self.target.asm:
-            self._assembly(x, w, depth, xm, xu)
+            self._assembly(x, w, depth, xm, xu, ahead)
             return
         q = self.q
         for u in range(depth):
@@ -47,25 +54,31 @@ class Tile:
                 for j in range(self.nv):
                     self.set(m, j, q.fma(s, ws[j], self.get(m, j)))
 
-    def _assembly(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int) -> None:
+    def _assembly(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value) -> None:
         q, total = self.q, self.mr * self.nv
         held = min(self.nv, self.target.registers - total - 1)  # weight vectors in registers; the others from memory
         assert held >= 1, (self.mr, self.nv)
         acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
         weight = lambda j: f"${total + j}"  # noqa: E731
-        spread, xs, ws = f"${total + held}", f"${total + held + 1}", f"${total + held + 2}"
+        spread, xs, ws, next_x = (f"${total + held + i}" for i in range(4))
+        rows_at_once = -(-self.mr // depth)
         lines = []
         for u in range(depth):
+            if xm * 4 >= 64:  # a row is a cache line of its own
+                coming = range(u * rows_at_once, min(self.mr, (u + 1) * rows_at_once))
+                lines += [f"prefetcht0 {m * xm * 4}({next_x})" for m in coming]
             at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
+            step = u * self.nv * self.vl * 4
+            lines += [f"prefetcht0 {step + line + WEIGHTS_AHEAD}({ws})" for line in range(0, self.nv * self.vl * 4, 64)]
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
                 lines.append(f"vbroadcastss {(m * xm + u * xu) * 4}({xs}), {spread}")
                 lines += [f"vfmadd231ps {weight(j) if j < held else at[j]}, {spread}, {acc(m, j)}" for j in range(self.nv)]
         kind, registers = self.kind, total + held + 1
         written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
-        constraints = ",".join([written] * registers + ["r", "r", *map(str, range(total)), "~{memory}"])
-        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [x.type, w.type] + [kind] * total)
+        constraints = ",".join([written] * registers + ["r", "r", "r", *map(str, range(total)), "~{memory}"])
+        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [x.type, w.type, x.type] + [kind] * total)
         before = [q.b.load(a, typ=kind) for a in self.flat]
-        after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, *before], True)
+        after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, ahead, *before], True)
         for i, a in enumerate(self.flat):
             q.b.store(q.b.extract_value(after, i), a)
