@@ -1,0 +1,270 @@
+"""RNN, GRU and LSTM: one matrix product projects the whole input, then one step runs every direction through time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of
+from backends.cpu.lower.index import constant, positions
+from backends.cpu.lower.movement import emit_copy
+from backends.cpu.lower.recurrent_plan import DEPTH, Layer, plan
+from backends.cpu.program import ALIGNMENT, Buffer, Ref
+from backends.cpu.target import Target
+from backends.cpu.threads import SPINS
+from backends.cpu.toolchain import Kernel
+from graphc.errors import InputError
+from graphc.fuse import Group
+from graphc.graph import Node, Value
+from graphc.ops.recurrent import cell
+from graphc.report import StepInfo
+
+# as in drivers/recurrent.py
+STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 12, 5, 2, 12
+BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 256, 32 * 64, 256
+Argument = Ref | Kernel | int
+
+
+def supported(node: Node, target: Target) -> str | None:
+    if node.output.dtype != np.float32:
+        return f"{node.op.name} has no {node.output.dtype.name} kernel"
+    return "the input has no features" if node.inputs[0].shape[2] == 0 else native_dtypes(node)
+
+
+@lowers("RNN", "GRU", "LSTM", supported=supported)
+def lower_recurrent(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    results = [lo.write(v) for v in node.outputs]
+    c = cell(node.call)
+    if c.batch and c.hidden:
+        _Recurrent(lo, group, plan(node, lo.target, lo.threads)).emit(results)
+
+
+class _Recurrent:
+    """The steps of one layer."""
+
+    def __init__(self, lo: Lowering, group: Group, layer: Layer) -> None:
+        self.lo, self.group, self.layer, self.cell = lo, group, layer, layer.cell
+        self.node: Node = group.nodes[0]
+        self.operands: list[Value | None] = [*self.node.inputs, *[None] * 8]
+        self.width = len(layer.projection)
+
+    def emit(self, results: list[Storage]) -> None:
+        layer, c, lo = self.layer, self.cell, self.lo
+        projection = self._project()
+        lens = self._lengths()
+        records: list[Argument] = []
+        for d in range(len(layer.directions)):
+            records += self._direction(d, projection, lens, results)
+        gathered = MAX_STREAMS * layer.mr * layer.row * 4 if lens else 0
+        scratch, stride = lo.scratch(self.node.name, BLOCK_BYTES + ROOM_BYTES + gathered)
+        args = [len(layer.directions), layer.team, SPINS, scratch, stride, *records]
+        start = StepInfo(0, (self.node.name,), ("Start",), "recurrent_start", output=self.node.output.name)
+        lo.emit(Kernel("recurrent_start"), args, start, check=self._out_of_range if lens else None)
+        widths = [str(len(stage.gates) * v) for stage, v in zip(layer.stages, layer.vectors)]
+        reason = f"tile {layer.mr}x{' and '.join(widths)}; {layer.team} thread{'s' * (layer.team > 1)} a direction"
+        info = lo.info(self.group, "recurrent", "", reason)
+        lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
+
+    # --- operands ------------------------------------------------------------------------------------------------
+    def _dense(self, v: Value) -> Ref:
+        """An operand as a contiguous array."""
+        s = self.lo.read(v)
+        if s.contiguous:
+            return s.ref
+        whole = Ref(Buffer(f"{v.name}/dense", v.type.nbytes))
+        emit_copy(self.lo, s, whole, v.name)
+        return whole
+
+    def _columns(
+        self, v: Value | None, length: int, rows: np.ndarray, width: int, depth: int, second: np.ndarray | None = None
+    ) -> Ref:
+        """Rows of an operand, a matrix whose rows have `length` elements, as columns of panels of `width` columns.
+
+        rows: the number of each column's row, or -1. second: rows that are added to them. An absent operand gives zeros.
+        """
+        numbers = [rows] if second is None else [rows, second]
+        nbytes = len(rows) * depth * 4
+
+        def make() -> np.ndarray:
+            matrix = np.asarray(v.data).reshape(-1, length)
+            columns = np.zeros((depth, len(rows)), np.float32)
+            for n in numbers:
+                columns[:length, n >= 0] += matrix[n[n >= 0]].T
+            return np.concatenate([columns[:, at : at + width].reshape(-1) for at in range(0, len(rows), width)])
+
+        if v is None:
+            return Ref(self.lo.weights.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes // 4, np.float32), "zeros"))
+        if v.is_const:
+            recipe = ("columns", length, *(n.tobytes() for n in numbers), width, depth)
+            return Ref(self.lo.weights.pack(v.data, recipe, make))
+        to = Ref(Buffer(f"{v.name}/packed", nbytes))
+        tables: list[Argument] = [constant(self.lo, n.astype(np.int64)).ref for n in numbers]
+        args = [self._dense(v), to, *tables, *[0] * (2 - len(tables)), len(rows), length, length * 4, width, depth]
+        info = StepInfo(
+            0, (self.node.name,), ("Pack",), "pack_columns", "", f"%{v.name} is computed at run time", v.name
+        )
+        self.lo.emit(Kernel("pack_columns"), args, info, 2 * nbytes)
+        return to
+
+    def _project(self) -> Ref:
+        """x W^T + biases of all steps at once: [step and sequence as in x][`Layer.projection`]."""
+        c, lo, n, x = self.cell, self.lo, self.width, self.lo.read(self.node.inputs[0])
+        y = Ref(Buffer(f"{self.node.name}/projection", max(1, c.seq * c.batch * n) * 4))
+        if c.seq == 0:
+            return y
+        outer, rows, _ = x.type.shape
+        ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
+        p = Product(outer * rows, n, c.inputs, x.strides[1:], (0, 0), n * 4, ones, zeros, zeros, zeros)
+        if rows == 1:
+            p = replace(p, a=(x.strides[0], x.strides[2]))
+        elif outer > 1 and x.strides[0] != rows * x.strides[1]:
+            first = lambda v: (v, *zeros[1:])  # noqa: E731
+            p = replace(p, m=rows, batch=(outer, *ones[1:]), a_batch=first(x.strides[0]), y_batch=first(rows * n * 4))
+        panels = panels_of(lo.target, p.m, n, c.inputs)
+        weights = self._columns(
+            self.operands[1], c.inputs, self.layer.projection, panels.nv * lo.target.vl, panels.padded
+        )
+        flops = 2 * c.seq * c.batch * len(self.layer.directions) * c.gates * c.hidden * c.inputs
+        reason = f"{p.m}x{p.k} by {p.k}x{p.n}, every step at once; tile {panels.mr}x{panels.nv}"
+        nbytes = 4 * (c.seq * c.batch * (c.inputs + n) + n * c.inputs)
+        ops, out = (f"{self.node.op.name} input",), self.node.output.name
+        info = StepInfo(0, (self.node.name,), ops, "gemm", "gemm", reason, out, flops, nbytes)
+        emit_product(lo, p, panels, (x.ref, weights, self._biases(), y), zeros, info)
+        return y
+
+    def _biases(self) -> Ref:
+        """Wb + Rb of each column of the projection; Rb is left out where a stage adds it later.
+
+        B is [directions, Wb of every gate and unit, then Rb]; the columns' numbers are those of rows of W.
+        """
+        rows, block = self.layer.projection, self.cell.gates * self.cell.hidden
+        of_w = np.where(rows >= 0, rows + rows // block * block, -1)
+        later = [int(start[1:]) for stage in self.layer.stages for start in stage.starts if start[0] == "b"]
+        none = (rows < 0) | np.isin(rows % block // self.cell.hidden, later)
+        return self._columns(self.operands[3], 1, of_w, self.width, 1, np.where(none, -1, of_w + block))
+
+    def _vector(self, name: str, d: int) -> Ref:
+        """One number a hidden unit: 'b2', the recurrent bias of gate 2, or a peephole."""
+        hidden, gates = self.cell.hidden, self.cell.gates
+        if name[0] == "b":
+            v, at = self.operands[3], (d * 2 * gates + gates + int(name[1:])) * hidden
+        else:
+            v, at = self.operands[7], (d * 3 + ("pi", "po", "pf").index(name)) * hidden
+        units = np.arange(self.layer.row)
+        return self._columns(v, 1, np.where(units < hidden, at + units, -1), self.layer.row, 1)
+
+    def _lengths(self) -> tuple[Ref, int] | None:
+        """Address and bytes of an element of sequence_lens. Raises InputError where constants are out of range."""
+        v = self.operands[4]
+        if v is None:
+            return None
+        for number, value in enumerate(v.data.reshape(-1) if v.is_const else ()):
+            if not 0 <= value <= self.cell.seq:
+                raise self._out_of_range(number, int(value))
+        s = positions(self.lo, self.group, v)
+        return (s.ref if s.contiguous else self._dense(v)), s.type.dtype.itemsize
+
+    def _out_of_range(self, number: int, value: int) -> InputError:
+        node = self.node
+        return InputError(
+            f"sequence_lens[{number}] is {value}, which does not lie between 0 and {self.cell.seq} steps",
+            hint="give the number of valid steps of each sequence",
+            op=node.op.name, node=node.name, source=node.source,
+        )  # fmt: skip
+
+    # --- records, as in drivers/recurrent.py -----------------------------------------------------------------------
+    def _direction(
+        self, d: int, projection: Ref, lens: tuple[Ref, int] | None, results: list[Storage]
+    ) -> list[Argument]:
+        c, layer, memory = self.cell, self.layer, _States(f"{self.node.name}/states {d}", self.layer)
+        axis, batch_axis = (1, 0) if c.batch_first else (0, 1)  # of directions and of the batch in the states
+        initial: list[Argument] = [0, 0]
+        initial_strides = (c.hidden * 4, len(layer.directions) * c.hidden * 4)
+        if not c.batch_first:
+            initial_strides = (c.batch * c.hidden * 4, c.hidden * 4)
+        for i, v in enumerate(self.operands[5:7]):
+            if v is not None:
+                initial[i] = self._dense(v) + d * initial_strides[0]
+        y, *finals = results
+        time, row, direction = (y.strides[i] for i in ((1, 0, 2) if c.batch_first else (0, 2, 1)))
+        final: list[Argument] = [s.ref + d * s.strides[axis] for s in finals]
+        final_row = [s.strides[batch_axis] for s in finals]
+        head: list[Argument] = [
+            memory.base, memory.nbytes, c.seq, c.batch, c.hidden, layer.mr, int(c.reverse[d]), *(lens or (0, 4)),
+            layer.row * 4, memory.swing, memory.states["h"], memory.states.get("c", 0), memory.packed["h"],
+            layer.depth * layer.mr * 4, layer.depth // DEPTH, *initial, initial_strides[1],
+            y.ref + d * direction, time, row, *final, *[0] * (2 - len(final)), *final_row, *[0] * (2 - len(final)),
+            len(layer.stages),
+        ]  # fmt: skip
+        for s in range(MAX_STAGES):
+            stage = self._stage(d, s, memory, projection) if s < len(layer.stages) else []
+            head += stage + [0] * (STAGE_HEAD + MAX_STREAMS * STREAM - len(stage))
+        return head
+
+    def _stage(self, d: int, s: int, memory: _States, projection: Ref) -> list[Argument]:
+        layer, stage = self.layer, self.layer.directions[d][s]
+        gates, span = len(stage.gates), layer.span(s) * 4
+        params = (layer.mr, gates, layer.vectors[s], len(stage.operands), tuple(e for _, e in stage.results))
+        rows = layer.columns(s, d)
+        weights = self._columns(self.operands[2], self.cell.hidden, rows, gates * layer.span(s), layer.depth)
+        x_swing = memory.packed_swing if stage.state == "h" else 0
+        if s == len(layer.stages) - 1:  # the new state, which the next step reads
+            hand_over = [
+                memory.states["h"] + memory.swing,
+                -memory.swing,
+                memory.packed["h"] + memory.packed_swing,
+                -memory.packed_swing,
+            ]
+        else:
+            hand_over = [memory.states["rh"], 0, memory.packed["rh"], 0]
+        streams: list[Argument] = []
+        for name in (*stage.starts, *stage.operands):
+            streams += self._stream(name, d, s, memory, projection)
+        for name, _ in stage.results:
+            base, by_panel, by_row, by_time, swing = self._stream(name, d, s, memory, projection)
+            streams += [base + swing, by_panel, by_row, by_time, -swing]
+        return [
+            Kernel("cell_stage", params), layer.panels(s), span, weights, layer.depth * gates * span,
+            memory.packed[stage.state], x_swing, *hand_over, len(streams) // STREAM, *streams,
+        ]  # fmt: skip
+
+    def _stream(self, name: str, d: int, s: int, memory: _States, projection: Ref) -> tuple[Ref, int, int, int, int]:
+        """Address, then strides of a panel, a row of the batch, a step and the swing."""
+        c, layer, span = self.cell, self.layer, self.layer.span(s) * 4
+        if name[0] == "x":
+            gates = layer.stages[s].gates
+            before = d * self.width // len(layer.directions) + sum(len(layer.columns(i)) for i in range(s))
+            row, step = (c.seq, 1) if c.batch_first else (1, c.batch)
+            base = projection + before * 4 + gates.index(int(name[1:])) * span
+            return base, len(gates) * span, row * self.width * 4, step * self.width * 4, 0
+        if name in memory.states:
+            return memory.states[name], span, layer.row * 4, 0, memory.swing if name in ("h", "c") else 0
+        return self._vector(name, d), span, 0, 0, 0
+
+
+class _States:
+    """Memory of one direction: the barrier's words, packed states ('h' twice, 'rh'), and row-major states ('h' and 'c' twice,
+    'z', 'rh')."""
+
+    def __init__(self, name: str, layer: Layer) -> None:
+        c = layer.cell
+        self.packed_swing = _aligned(layer.tiles * layer.depth * layer.mr * 4)
+        self.swing = _aligned(c.batch * layer.row * 4)
+        used = {n for stage in layer.stages for n, _ in stage.results}
+        at, places = CONTROL_BYTES, {}
+        for key, nbytes in (("packed h", 2 * self.packed_swing), ("packed rh", self.packed_swing), *((n, 2 * self.swing) for n in ("h", "c")),
+                            *((n, self.swing) for n in ("z", "rh"))):  # fmt: skip
+            if key.split()[-1] in used:
+                places[key] = at
+                at += nbytes
+        self.nbytes = at
+        self.base = Ref(Buffer(name, at))
+        self.packed = {n: self.base + places[f"packed {n}"] for n in ("h", "rh") if n in used}
+        self.states = {n: self.base + places[n] for n in ("h", "c", "z", "rh") if n in used}
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,104 @@
+"""How a recurrent layer is cut: rows of the batch a register tile, hidden units a panel, threads a direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from backends.cpu.lower.recurrent_cells import Stage, stages
+from backends.cpu.target import Target
+from graphc.graph import Node
+from graphc.ops.recurrent import Cell, cell
+
+DEPTH = 8  # as in micro/recurrent.py
+LATENCY = 8  # accumulators that hide the latency of multiply-add
+WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are cut between threads
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recurrent layer: the stages of each direction, `mr` rows of the batch a tile, `vectors` of hidden units a panel of
+    each stage, at most `team` threads a direction."""
+
+    cell: Cell
+    directions: tuple[tuple[Stage, ...], ...]
+    vl: int
+    mr: int
+    vectors: tuple[int, ...]
+    team: int = 1
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those of the first direction; the others differ in their activations only."""
+        return self.directions[0]
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.cell.batch // self.mr)
+
+    @property
+    def depth(self) -> int:
+        """Reduction steps of a product with the state."""
+        return -(-self.cell.hidden // DEPTH) * DEPTH
+
+    def span(self, s: int) -> int:
+        """Hidden units of a panel of stage s."""
+        return self.vectors[s] * self.vl
+
+    def panels(self, s: int) -> int:
+        return -(-self.cell.hidden // self.span(s))
+
+    @cached_property
+    def row(self) -> int:
+        """Elements of one row of states: whole panels of every stage."""
+        return max(self.panels(s) * self.span(s) for s in range(len(self.stages)))
+
+    def columns(self, s: int, d: int = 0) -> np.ndarray:
+        """[panel][gate][unit]: for each column of stage s, the row of W and R (directions one after the other), or -1."""
+        units = np.arange(self.panels(s) * self.span(s)).reshape(-1, 1, self.span(s))
+        gates = np.array(self.stages[s].gates)[:, None] + d * self.cell.gates
+        return np.where(units < self.cell.hidden, gates * self.cell.hidden + units, -1).reshape(-1)
+
+    @cached_property
+    def projection(self) -> np.ndarray:
+        """The same for the columns of the input's projection: every stage of the first direction, then of the next."""
+        every = range(len(self.directions))
+        return np.concatenate([self.columns(s, d) for d in every for s in range(len(self.stages))])
+
+
+def plan(node: Node, target: Target, threads: int) -> Layer:
+    """The tile of least work for this batch and these threads."""
+    c = cell(node.call)
+    peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
+    directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
+    share = max(1, threads // len(directions))
+    plans = []
+    for mr in range(1, min(c.batch, target.registers - 2) + 1):
+        options = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
+        if None not in options:
+            plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))
+    work, mr, vectors = min(plans)
+    layer = Layer(c, directions, target.vl, -mr, vectors)
+    if work < WORTH_SHARING:
+        return layer
+    return replace(layer, team=min(share, *(layer.panels(s) for s in range(len(vectors)))))
+
+
+def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[int, int] | None:
+    """(cost, vectors of units a panel) of a stage with tiles of mr rows; None where they do not fit the registers.
+
+    Cost: multiply-adds of vectors in one step, for one of `share` threads. A panel's weights come from the level-2 cache,
+    which gives a vector every other multiply-add.
+    """
+    best = None
+    for vectors in range(1, max(1, 8 // gates) + 1):
+        if mr * gates * vectors > target.registers - 2:  # a weight and a broadcast besides the accumulators
+            break
+        panels = -(-c.hidden // (target.vl * vectors))
+        inner = max(mr * gates * vectors, LATENCY, 2 * gates * vectors)
+        cost = -(-c.batch // mr) * -(-panels // share) * (inner * c.hidden + 40 * mr * vectors + 60)
+        if best is None or cost <= best[0]:
+            best = cost, vectors
+    return best
