@@ -103,10 +103,29 @@ class CpuProgram:
 
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
+        instance = self._instance()
+        results = self._bind(instance, arrays, out)
+        if not self._host:
+            self._executor.run(instance._steps_address, len(instance.steps))
+        else:
+            self._run_with_host(instance, self._live(instance, arrays, results))
+        failure = instance.failure() if self.assembled.checks else None
+        self._free.append(instance)
+        if failure is not None:
+            raise failure
+        return results
+
+    def _instance(self) -> Instance:
+        """One that nobody uses; who takes it puts it back into `_free` after a run that ended well."""
         try:
-            instance = self._free.pop()
+            return self._free.pop()
         except IndexError:
-            instance = Instance(self.assembled)
+            return Instance(self.assembled)
+
+    def _bind(
+        self, instance: Instance, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
+    ) -> list[np.ndarray]:
+        """Point the instance at the inputs and at the results, which are returned."""
         bind = instance.bind
         for index, array in zip(self._inputs, arrays):
             bind(index, array.ctypes.data)
@@ -120,14 +139,6 @@ class CpuProgram:
             result = given if given is not None else np.empty(shape, dtype)
             bind(index, result.ctypes.data)
             results.append(result)
-        if not self._host:
-            self._executor.run(instance._steps_address, len(instance.steps))
-        else:
-            self._run_with_host(instance, arrays, results)
-        failure = instance.failure() if self.assembled.checks else None
-        self._free.append(instance)
-        if failure is not None:
-            raise failure
         return results
 
     def _constant_result(self, k: int, given: np.ndarray | None) -> np.ndarray:
@@ -137,8 +148,10 @@ class CpuProgram:
         given[...] = value
         return given
 
-    def _run_with_host(self, instance: Instance, arrays: Sequence[np.ndarray], results: list[np.ndarray]) -> None:
-        """Native segments and host steps in turn. Values between them are NumPy arrays."""
+    def _live(
+        self, instance: Instance, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]
+    ) -> dict[Buffer, np.ndarray]:
+        """Arrays of the buffers that Python sees, by buffer: inputs, results, and values of host steps, made here."""
         live: dict[Buffer, np.ndarray] = dict(zip(self.program.inputs.values(), arrays))
         for (name, index), array in zip(self._outputs, results):
             if index is not None:
@@ -147,6 +160,10 @@ class CpuProgram:
             if b not in live:
                 live[b] = np.empty(b.shape, b.dtype)
                 instance.bind(self._index[b], live[b].ctypes.data)
+        return live
+
+    def _run_with_host(self, instance: Instance, live: dict[Buffer, np.ndarray]) -> None:
+        """Native segments and host steps in turn. Values between them are NumPy arrays."""
 
         def host(step: HostStep) -> None:
             values = [live[b] if isinstance(b, Buffer) else b for b in step.inputs]
@@ -156,13 +173,14 @@ class CpuProgram:
         instance.run(self._executor.run, host)
 
     def measure(self, arrays: Sequence[np.ndarray], rounds: int) -> list[float]:
-        """Median seconds of each step, run one after the other on the executor's threads."""
+        """Median seconds of each step, run one after the other on the executor's threads; 0 for host steps.
+
+        Takes and raises what `run` does.
+        """
         self.run(arrays)
-        instance = self._free[-1]
-        keep = [np.empty(s, d) for s, d in self._results]
-        for (_, index), array in zip(self._outputs, keep):
-            if index is not None:
-                instance.bind(index, array.ctypes.data)
+        instance = self._instance()
+        live = self._live(instance, arrays, self._bind(instance, arrays, None))
+        self._run_with_host(instance, live)  # so that every step finds the values that it reads
         times: list[list[float]] = [[] for _ in self.program.steps]
         clock = time.perf_counter
         for _ in range(rounds):
@@ -175,6 +193,7 @@ class CpuProgram:
                 self._executor.run(instance._steps_address + 16 * native, 1)
                 times[i].append(clock() - start)
                 native += 1
+        self._free.append(instance)
         return [float(np.median(t)) for t in times]
 
     # --- reports -------------------------------------------------------------------------------------------------
