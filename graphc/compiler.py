@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 from graphc.errors import GraphcError, InputError, UnsupportedError
 from graphc.graph import Graph, Value
 from graphc.infer import bind
-from graphc.model import Executable, Model
+from graphc.model import Executable, Model, remember, value_key
 from graphc.report import MemoryReport, PassInfo, Plan, StepInfo
 from graphc.segments import Cut, cut, is_static, tail_inputs
 from graphc.types import TensorType
@@ -52,6 +53,7 @@ def compile(  # noqa: A001  (the field's name)
 
         loaded = frontends.load(source)
     backend = _backend(target, threads, cache, progress)
+    pipeline.check_names(disabled, [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators())])
     infos: list[PassInfo] = []
     graph = _run_passes(loaded, pipeline.SHAPE_FREE, disabled, infos)
     recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
@@ -153,10 +155,17 @@ class _CpuExecutable(Executable):
     @property
     def plan(self) -> Plan:
         b, p = self._backend, self.program
-        names = [v.name for v in self._graph.inputs]
+        inputs = self._graph.inputs
 
         def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-            return p.measure([np.ascontiguousarray(feeds[n]) for n in names], rounds)
+            from graphc.interpret import check_inputs
+
+            missing = [v.name for v in inputs if v.name not in feeds]
+            if missing:
+                raise InputError(f"inputs are missing: {', '.join(missing)}")
+            arrays = [np.ascontiguousarray(feeds[v.name]).reshape(np.shape(feeds[v.name])) for v in inputs]
+            check_inputs(self._graph, arrays)
+            return p.measure(arrays, rounds)
 
         shapes = {v.name: v.type.shape for v in self._graph.inputs}
         return Plan(
@@ -167,7 +176,8 @@ class _CpuExecutable(Executable):
 def _check_out(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, TensorType]]) -> None:
     for a, (name, t) in zip(out, results):
         if a is not None and (a.shape != t.shape or a.dtype != t.dtype):
-            raise InputError(f"the array for output '{name}' is {TensorType(a.dtype, a.shape)}, the result is {t}")
+            actual, hint = TensorType(a.dtype, a.shape), "make it with numpy.empty(shape, dtype) of the result's type"
+            raise InputError(f"the array for output '{name}' is {actual}, the result is {t}", hint=hint)
 
 
 class _Segmented(Executable):
@@ -186,6 +196,7 @@ class _Segmented(Executable):
         wanted = shape_like_inputs(parts.tail)
         self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
         self._tails: dict[tuple, Executable] = {}
+        self._lock = threading.Lock()
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         values = tail_inputs(self.parts, arrays, self.head.run(arrays))
@@ -193,12 +204,15 @@ class _Segmented(Executable):
 
     def _tail(self, values: Sequence[np.ndarray]) -> Executable:
         """The rest of the graph for these shapes, planned when they turn up first."""
-        key = (*((a.shape, a.dtype.str) for a in values), *(values[i].tobytes() for i in self._valued))
-        if key not in self._tails:
+        key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
+        tail = self._tails.get(key)
+        if tail is None:
             names = [v.name for v in self.parts.tail.inputs]
             types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
-            self._tails[key] = self._bind(self.parts.tail, types, {names[i]: values[i] for i in self._valued})
-        return self._tails[key]
+            tail = self._bind(self.parts.tail, types, {names[i]: values[i].copy() for i in self._valued})
+            with self._lock:
+                remember(self._tails, key, tail)
+        return tail
 
     @property
     def plan(self) -> Plan:
@@ -235,7 +249,7 @@ class _ReferenceExecutable(Executable):
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         from graphc.interpret import run_graph
 
-        results = run_graph(self.graph, arrays)
+        results = [np.array(r, order="C") for r in run_graph(self.graph, arrays)]  # may be inputs, constants or views
         if out is not None:
             _check_out(out, [(n, TensorType(r.dtype, r.shape)) for n, r in zip(self.graph.output_names, results)])
             for k, buffer in enumerate(out):

@@ -17,6 +17,8 @@ from graphc.types import Sym, TensorType, dtype_name
 # Binds the graph to input types (and to the values of shape-like inputs) and compiles it.
 Bind = Callable[[Mapping[str, TensorType], Mapping[str, np.ndarray]], "Executable"]
 
+MAX_PLANS = 64  # of one model; the oldest is forgotten, so that a stream of new shapes does not fill the memory
+
 
 class Executable:
     """What a backend gives for one binding of the inputs: `run` takes and gives arrays in order; `plan` is its report."""
@@ -76,11 +78,11 @@ class Model:
 
     def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
         """Inputs by position or name; gives the output array, or a tuple of them where there are several."""
+        if len(args) > len(self._names) or not kwargs and len(args) < len(self._names):
+            raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
         if kwargs:
-            results = list(self.run({**dict(zip(self._names, args)), **kwargs}).values())
+            results = list(self.run(self._joined(args, kwargs)).values())
         else:
-            if len(args) != len(self._names):
-                raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
             results = self._run(args, None)
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -103,11 +105,16 @@ class Model:
 
         Raises InputError where a symbolic dim is left open or shape-like inputs have no value.
         """
-        arrays = []
+        given, arrays = dict(shapes or {}), []
+        unknown = [n for n in given if n not in self._names]
+        if unknown:
+            raise InputError(f"a shape is given for '{unknown[0]}', which is no input", hint=self._signature())
         for name, t in zip(self._names, self._input_types):
-            shape = (shapes or {}).get(name, t.shape)
+            shape = tuple(given.get(name, t.shape))
             if any(isinstance(d, Sym) for d in shape):
                 raise InputError(f"the shape of input '{name}' is open: {t}", hint=f"give shapes={{'{name}': (…)}}")
+            if not all(isinstance(d, (int, np.integer)) and d >= 0 for d in shape):
+                raise InputError(f"the shape of input '{name}' can't be {shape}", hint="sizes are ints from 0 up")
             arrays.append(np.zeros(shape, t.dtype))
         if self._valued:
             names = ", ".join(f"'{self._names[i]}'" for i in self._valued)
@@ -123,30 +130,36 @@ class Model:
             ready.append(a)
         key = tuple([a.shape for a in ready])
         if self._valued:
-            key += tuple(ready[i].tobytes() if ready[i].dtype != object else repr(ready[i]) for i in self._valued)
+            key += tuple([value_key(ready[i]) for i in self._valued])
         executable = self._plans.get(key)
         if executable is None:
             executable = self._executable(ready, key)
+        if out is not None:
+            self._check_overlap(ready, out)
         return executable.run(ready, out)
 
     def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
         if key is None:
-            key = tuple(a.shape for a in arrays)
+            key = tuple(a.shape for a in arrays)  # a plan ahead of the first run: no input's value decides a shape
         with self._lock:
             if key not in self._plans:
                 self._check_shapes(arrays)
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
                 values = {self._names[i]: arrays[i].copy() for i in self._valued}
-                self._plans[key] = self._bind(types, values)
+                remember(self._plans, key, self._bind(types, values))
             return self._plans[key]
 
     def _checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
         want = self._input_types[i]
         array = np.asarray(a)
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
             hint = f"convert it: x.astype('{dtype_name(want.dtype)}')"
             raise InputError(f"input '{self._names[i]}' is {dtype_name(array.dtype)}, the model wants {want}", hint=hint)
+        if want.dtype == object:
+            array = array.astype(object)
         return np.ascontiguousarray(array) if array.ndim else array
 
     def _check_shapes(self, arrays: Sequence[np.ndarray]) -> None:
@@ -154,7 +167,7 @@ class Model:
         for name, want, a in zip(self._names, self._input_types, arrays):
             fits = a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
             if not fits:
-                raise InputError(f"input '{name}' has shape {a.shape}, the model wants {want}")
+                raise InputError(f"input '{name}' has shape {a.shape}, the model wants {want}", hint=_remedy(a, want))
             for d, n in zip(want.shape, a.shape):
                 if isinstance(d, Sym) and bound.setdefault(d, (n, name))[0] != n:
                     other, where = bound[d]
@@ -167,8 +180,28 @@ class Model:
             raise InputError(f"unknown output '{unknown[0]}'", hint=self._signature())
         for n, a in out.items():
             if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
-                raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array")
+                hint = "make it with numpy.empty(shape, dtype)"
+                raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array", hint=hint)
         return [out.get(n) for n in self._output_names]
+
+    def _check_overlap(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]) -> None:
+        """Kernels read and write in any order: a result may lie neither on an input nor on another result."""
+        taken = [(f"input '{n}'", a) for n, a in zip(self._names, arrays)]
+        for name, buffer in zip(self._output_names, out):
+            if buffer is None:
+                continue
+            for other, a in taken:
+                if np.may_share_memory(buffer, a):  # exact: all are contiguous
+                    hint = "give each result memory of its own"
+                    raise InputError(f"the array for output '{name}' and {other} share memory", hint=hint)
+            taken.append((f"the one for output '{name}'", buffer))
+
+    def _joined(self, args: Sequence[np.ndarray], kwargs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        feeds = dict(zip(self._names, args))
+        for name in kwargs:
+            if name in feeds:
+                raise InputError(f"input '{name}' is given twice, by position and by name", hint=self._signature())
+        return feeds | kwargs
 
     def _wrong_names(self, feeds: Mapping[str, Any]) -> InputError:
         missing = [n for n in self._names if n not in feeds]
@@ -188,12 +221,29 @@ class Model:
 
     def __reduce__(self) -> tuple:
         """Pickles the source graph and the options; machine code is found in the cache again."""
-        from graphc.compiler import compile
-
-        return _unpickle, (compile, self.source_graph, self._recipe)
+        return _unpickle, (self.source_graph, self._recipe)
 
 
-def _unpickle(compile: Callable, graph: Graph, recipe: Mapping[str, Any]) -> Model:
-    return compile(graph, **recipe)
+def value_key(a: np.ndarray) -> bytes | tuple:
+    """What tells arrays of one shape and dtype apart."""
+    return tuple(a.ravel().tolist()) if a.dtype == object else a.tobytes()
 
 
+def remember(plans: dict[tuple, Executable], key: tuple, executable: Executable) -> None:
+    """Keep a plan; forget the oldest of more than MAX_PLANS. Who runs it still holds it."""
+    plans[key] = executable
+    if len(plans) > MAX_PLANS:
+        del plans[next(iter(plans))]
+
+
+def _remedy(a: np.ndarray, want: TensorType) -> str:
+    if a.ndim != want.rank:
+        return f"it must have {want.rank} dims, not {a.ndim}: reshape it, or add a dim with x[None]"
+    wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
+    return f"dim {', '.join(wrong)} differs; sizes that are numbers are fixed in the model, names may be any size"
+
+
+def _unpickle(graph: Graph, recipe: Mapping[str, Any]) -> Model:
+    from graphc.compiler import compile as run
+
+    return run(graph, **recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 
 from graphc.errors import GraphcError
 from graphc.graph import Graph
@@ -78,6 +79,16 @@ def run(
         if on_pass is not None:
             on_pass(step, before, graph)
     return graph
+
+
+def check_names(names: Collection[str], passes: Sequence[Pass]) -> None:
+    """Raises GraphcError for a name that none of the passes has."""
+    known = list(dict.fromkeys(p.name for p in passes))
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise GraphcError(f"no pass is named '{name}'", hint=f"{hint}passes: {', '.join(known)}")
 
 
 def _count(passes: Sequence[Pass], stop_after: str | int | None) -> int:
