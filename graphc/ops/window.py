@@ -194,7 +194,7 @@ def _transposed_reference(x, w, b=None, *, group, kernel_shape=None, **options):
     g = transposed_windows(spatial, w.shape[2:], **options)
     m = w.shape[1] * group
     weights = w.reshape(group, c // group, -1).swapaxes(1, 2)  # [group, M/group·kernel, C/group]
-    products = np.matmul(weights, x.reshape(n, group, c // group, -1)).reshape(n, m, *g.kernel, *spatial)
+    products = np.matmul(weights, x.reshape(n, group, c // group, prod(spatial))).reshape(n, m, *g.kernel, *spatial)
     sizes = zip(g.pads_begin, g.out_spatial, spatial, g.strides, g.extent)
     full = np.zeros((n, m, *(max(p + o, (i - 1) * s + e) for p, o, i, s, e in sizes)), x.dtype)
     for tap in itertools.product(*map(range, g.kernel)):

@@ -48,6 +48,8 @@ def matmul_supported(node: Node, target: Target) -> str | None:
         return f"it has more than {BATCH_DIMS} batch dims"
     if node.op.name == "Gemm" and node.output.dtype != np.float32:
         return f"Gemm has no {node.output.dtype.name} kernel"
+    if 0 in node.inputs[0].shape and 0 not in node.output.shape:
+        return "it sums over nothing"
     if node.op.name == "Gemm" and node.attrs["alpha"] == 0:
         return "alpha is 0"
     if node.op.name == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None and not node.inputs[2].is_const:
