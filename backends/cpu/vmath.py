@@ -102,11 +102,12 @@ def tanh(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
     a = q.intrinsic("fabs", x)
     z = b.fmul(x, x)
-    p = _horner(q, z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1), lanes)
+    p = _horner(
+        q, z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1), lanes
+    )
     near = q.fma(b.fmul(p, z), x, x)
     far = b.fsub(c(1.0), b.fdiv(c(2.0), b.fadd(exp(q, b.fadd(a, a), lanes), c(1.0))))
-    far = q.intrinsic("copysign", far, x)
-    return b.select(b.fcmp_ordered("<", a, c(0.625)), near, far)
+    return q.intrinsic("copysign", b.select(b.fcmp_ordered("<", a, c(0.625)), near, far), x)  # -0 stays -0
 
 
 def erf(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
@@ -117,7 +118,9 @@ def erf(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
     t = q.intrinsic("fabs", x)
     s = b.fmul(x, x)
-    near = _horner(q, s, (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1), lanes)
+    near = _horner(
+        q, s, (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1), lanes
+    )
     near = q.fma(near, x, x)
     capped = b.select(b.fcmp_ordered(">", t, c(4.0)), c(4.0), t)
     r = q.fma(c(-1.72853470e-5), capped, c(3.83197126e-4))
@@ -165,5 +168,7 @@ def int_pow(q: Emit, x: ir.Value, y: ir.Value, signed: bool, element: ir.Type, l
         return result
     odd = b.icmp_unsigned("!=", b.and_(y, one), zero)
     minus = q.const(-1, element, lanes)
-    unit = b.select(b.icmp_signed("==", x, one), one, b.select(b.icmp_signed("==", x, minus), b.select(odd, minus, one), zero))
+    unit = b.select(
+        b.icmp_signed("==", x, one), one, b.select(b.icmp_signed("==", x, minus), b.select(odd, minus, one), zero)
+    )
     return b.select(b.icmp_signed("<", y, zero), unit, result)
