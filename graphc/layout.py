@@ -1,7 +1,7 @@
 """Layout assignment: which values are kept channel-blocked, with how wide a halo, and where reorders go.
 
-Windowed operators want blocked activations; elementwise operators and channel concatenation take what they are given;
-everything else is dense. A backend says what it wants through `LayoutRules`.
+Windowed operators want blocked activations; elementwise operators, channel concatenation and what a backend names take what
+they are given; everything else is dense. A backend says what it wants through `LayoutRules`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ class LayoutRules:
     form(node)     'blocked' or 'planar' (one channel a block) for operand 0 of a node with a windowed kernel, whose result
                    is then blocked; None for others
     halo(node)     columns of zeros that it reads left and right of operand 0
+    follows(node)  for a node whose operand 0 is blocked and whose other operands are constants: 'parts' if its results are
+                   channel blocks of operand 0, in place; 'own' if it reads blocks and makes blocks; None if it wants operand 0
+                   dense. For a Concat along channels that begin inside blocks: 'own' or None
     """
 
     c: int
     form: Callable[[Node], str | None]
     halo: Callable[[Node], tuple[int, int]]
+    follows: Callable[[Node], str | None] = lambda node: None
 
 
 def assign_layouts(graph: Graph, rules: LayoutRules) -> Graph:
@@ -55,9 +59,11 @@ def _decide(graph: Graph, rules: LayoutRules) -> tuple[dict[Node, str], set[Valu
             form = "elementwise"
         if form is None and _concat_in_blocks(node, rules.c, blocked):
             form = "concat"
+        if form is None and _only_blocked(node, blocked):
+            form = rules.follows(node)
         if form is not None:
             forms[node] = form
-            blocked.add(node.output)
+            blocked.update(node.outputs if form in ("parts", "own") else node.outputs[:1])
     return forms, blocked
 
 
@@ -89,12 +95,17 @@ def _concat_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
         return False
     if node.attrs["axis"] % node.output.type.rank != 1 or not any(v in blocked for v in node.operands):
         return False
-    return all(v.shape[1] % c == 0 for v in node.operands)
+    return all(v.shape[1] % c == 0 for v in node.operands[:-1])
+
+
+def _only_blocked(node: Node, blocked: set[Value]) -> bool:
+    """Are the operands that are not constant blocked, operand 0 among them?"""
+    return bool(node.operands) and node.inputs[0] in blocked and all(v.is_const or v in blocked for v in node.operands)
 
 
 def _halos(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value]) -> dict[tuple[Value, str], tuple[int, int]]:
-    """(value, form) -> columns of zeros left and right: what its widest reader wants. Parts of a concatenation share
-    rows with the whole, so they share its halo."""
+    """(value, form) -> columns of zeros left and right: what its widest reader wants. Parts of a concatenation or a split
+    share rows with the whole, so they share its halo."""
     root: dict[Value, Value] = {}
 
     def find(v: Value) -> Value:
@@ -103,10 +114,10 @@ def _halos(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: se
         return v
 
     for node, form in forms.items():
-        if form == "concat":
-            for v in node.operands:
-                if v in blocked and find(v) is not find(node.output):
-                    root[find(v)] = find(node.output)
+        shared = {"concat": (node.operands, node.output), "parts": (node.outputs, node.inputs[0])}.get(form)
+        for v in shared[0] if shared else ():
+            if v in blocked and find(v) is not find(shared[1]):
+                root[find(v)] = find(shared[1])
     wanted: dict[tuple[Value, str], tuple[int, int]] = {}
     for node, form in forms.items():
         if form in ("blocked", "planar"):
@@ -140,7 +151,7 @@ def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: 
             inputs = tuple(v if v is None else as_form(v, "dense") for v in node.inputs)
         elif form == "concat":
             inputs = tuple(as_form(v, "blocked") for v in node.inputs)
-        elif form == "elementwise":
+        elif form in ("elementwise", "parts", "own"):
             inputs = tuple(v if v is None or v.is_const else as_form(v, "blocked") for v in node.inputs)
         else:
             rest = tuple(v if v is None or v.is_const or v not in blocked else as_form(v, "dense") for v in node.inputs[1:])

@@ -11,6 +11,7 @@ from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
 from graphc.passes.decompose import Decompose
+from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
 from graphc.passes.identities import identities
@@ -46,7 +47,7 @@ BOUND: tuple[Pass, ...] = (
 
 def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
-    return (*BOUND, Decompose(frozenset(kernels)), *BOUND)
+    return (*BOUND, feature_maps, Decompose(frozenset(kernels)), *BOUND)
 
 
 def run(

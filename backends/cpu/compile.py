@@ -93,7 +93,7 @@ class CpuProgram:
         node = group.anchor or group.nodes[0]
         reason = host_reason(node, self.target)
         if reason is None:
-            lowering_of(node.op.name)(lo, group)
+            lowering_of(node)(lo, group)
         else:
             _lower_on_host(lo, node, reason)
 
@@ -256,6 +256,8 @@ def place_concatenations(lo: Lowering, groups: list[Group]) -> None:
         blocked = out.type.layout is not None
         if not blocked and any(d != 1 for d in out.shape[:axis]):
             continue
+        if blocked and any(v.shape[1] % out.type.layout.c for v in node.operands[:-1]):
+            continue  # a part begins inside a block
         if out not in lo.storage:
             lo.place(out, Ref(Buffer(out.name, storage_bytes(out.type))))
         whole = lo.storage[out]

@@ -210,8 +210,40 @@ def lowers(*ops: str, supported: Callable[[Node, Target], str | None] | None = N
     return register
 
 
-def lowering_of(op: str) -> Lower | None:
-    return _LOWER.get(op)
+@dataclass(frozen=True)
+class _Blocked:
+    lower: Lower
+    form: Callable[[Node, int], str | None]
+
+
+_BLOCKED: dict[str, _Blocked] = {}
+
+
+def lowers_blocked(*ops: str, form: Callable[[Node, int], str | None]) -> Callable[[Lower], Lower]:
+    """Register a second lowering of operators, for operands that are blocked already.
+
+    form(node, c): can it work on blocks of c channels? As `LayoutRules.follows`.
+    """
+
+    def register(fn: Lower) -> Lower:
+        for op in ops:
+            assert op not in _BLOCKED, op
+            _BLOCKED[op] = _Blocked(fn, form)
+        return fn
+
+    return register
+
+
+def follows_blocks(node: Node, c: int) -> str | None:
+    """How a node takes a blocked operand, or None if it wants it dense."""
+    found = _BLOCKED.get(node.op.name)
+    return found.form(node, c) if found and node.output.dtype == np.float32 else None
+
+
+def lowering_of(node: Node) -> Lower | None:
+    """What lowers a node whose operands have their layouts."""
+    found = _BLOCKED.get(node.op.name)
+    return found.lower if found and is_blocked(node.inputs[0]) else _LOWER.get(node.op.name)
 
 
 def unsupported(node: Node, target: Target) -> str | None:

@@ -50,9 +50,13 @@ def _program(dtype, attrs) -> tuple:
     """x * (bias + alpha / size * sum of squares) ** -beta."""
     wide = accumulator(dtype)
     neighbour, x, total = e.cast(e.arg(0, dtype), wide), e.cast(e.arg(1, dtype), wide), e.arg(2, wide)
-    base = attrs["bias"] + attrs["alpha"] / attrs["size"] * total
-    y = e.cast(x * _power(base, -attrs["beta"]), dtype)
+    y = e.cast(scaled(x, total, attrs), dtype)
     return "vv", (dtype.name, dtype.name), (Pass("add", neighbour * neighbour, total),), (("s", y),)
+
+
+def scaled(x: Expr, total: Expr, attrs) -> Expr:
+    """x over the power of its neighbourhood, whose squares add up to `total`."""
+    return x * _power(attrs["bias"] + attrs["alpha"] / attrs["size"] * total, -attrs["beta"])
 
 
 def _power(x: Expr, p: float) -> Expr:

@@ -96,7 +96,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
         if blocked:  # whole rows with their halo
             c = t.layout.c
             row = (v.shape[-1] + t.layout.left + t.layout.right) * c
-            shape = [v.shape[0], v.shape[1] // c, *v.shape[2:-1], row]
+            shape = [v.shape[0], -(-v.shape[1] // c), *v.shape[2:-1], row]
             emit_strided(lo, x.ref, [*x.strides[:-1], 4], to, [*out.strides[:-1], 4], shape, 4, info)
         else:
             emit_strided(lo, x.ref, x.strides, to, out.strides, v.shape, t.dtype.itemsize, info)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from backends.cpu.lower import conv, conv_transpose, gemm, pool
-from backends.cpu.lower.core import unsupported
+from backends.cpu.lower.core import follows_blocks, unsupported
 from backends.cpu.target import Target
 from graphc.graph import Node, Value
 from graphc.layout import LayoutRules
@@ -25,7 +25,7 @@ def layout_rules(target: Target) -> LayoutRules:
             return conv_transpose.halo(node)
         return conv.halo(node, target) if node.op.name == "Conv" else (0, 0)
 
-    return LayoutRules(target.vl, form, halo)
+    return LayoutRules(target.vl, form, halo, lambda node: follows_blocks(node, target.vl))
 
 
 PRODUCTS = frozenset({"MatMul", "Gemm"})
