@@ -8,12 +8,13 @@ from backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
 from backends.cpu.toolchain import driver
 
 # fmt: off
-(MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
- XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_BLOCK, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, BLOCKS_PER_PASS,
- STARTS, FLAT, MR, XS_PIXEL, YS_PIXEL, SCRATCH, EXTRAS_COUNT) = range(43)
+(MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
+ XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, STARTS, FLAT, MR, XS_PIXEL,
+ YS_PIXEL, SCRATCH, EXTRAS_COUNT) = range(40)
 # fmt: on
-MICRO_BLOCK = 43  # template of the micro-kernel's argument block: its slots in micro/conv.py
-MICRO_SLOTS = 14 + 3 * 9
+MICRO_BLOCK = 40  # template of the micro-kernel's argument block: its slots in micro/conv.py
+MICRO_PIXELS, MICRO_EXTRAS, MICRO_EXTRA = 11, 15, 3
+MICRO_SLOTS = MICRO_EXTRAS + MICRO_EXTRA * 9
 EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel tile, d, h, pixel
 EXTRA = 6
 SCRATCH_BYTES = 512
@@ -38,16 +39,12 @@ def conv(target):
     pieces of OUT_W pixels of FLAT contiguous ones, the last may be shorter."""
 
     def conv(a, tid, nth):
-        blocks, tiles, out_h, k_h, k_d = a[BLOCKS], a[TILES], a[OUT_H], a[K_H], a[K_D]
-        rows = a[ROWS_PER_BLOCK]
-        per_pass = a[BLOCKS_PER_PASS]
+        tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_BLOCK], a[EXTRAS_COUNT]
         row_blocks = (out_h + rows - 1) // rows
         block = a[SCRATCH] + tid * SCRATCH_BYTES
         for i in range(MICRO_SLOTS):
             store_i64(block + 8 * i, a[MICRO_BLOCK + i])
-        extras = a[EXTRAS_COUNT]
-        images = a[N] * a[OUT_D]
-        work = images * row_blocks * tiles
+        work = a[N] * a[OUT_D] * row_blocks * tiles
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             tile = k % tiles
             rest = k // tiles
@@ -60,45 +57,33 @@ def conv(target):
                 first = load_i64(a[STARTS] + 8 * tile)
             in_d = d * a[S_D] - a[P_D]
             kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
-            for c in range(0, blocks, per_pass):
-                count = min(per_pass, blocks - c)
-                store_i64(block, count)
-                for kd in range(kd0, max(kd1, kd0 + 1)):
-                    depth_ok = kd < kd1  # a window wholly outside still leaves the bias
-                    mode = 0
-                    if c > 0 or kd > kd0:
-                        mode = 1
-                    if c + count == blocks and kd >= kd1 - 1:
-                        mode += 2
-                    xd = a[X] + n * a[XS_N] + (first + c) * a[XS_BLOCK] + (in_d + kd * a[D_D]) * a[XS_D]
-                    wd = a[W] + tile * a[WS_TILE] + c * a[WS_BLOCK] + kd * a[WS_D]
-                    yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
-                    for h in range(hb * rows, min(out_h, hb * rows + rows)):
-                        pixel = 0
-                        if a[FLAT] > 0:
-                            width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
-                            if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
-                                pixel = width - a[MR]
-                                width = a[MR]
-                            store_i64(block + 8 * 9, width)
-                        in_h = h * a[S_H] - a[P_H]
-                        kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
-                        for e in range(extras):
-                            r = EXTRAS + EXTRA * e
-                            base = a[r]
-                            if base != 0:
-                                base += n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
-                            store_i64(block + 8 * (13 + 3 * e), base)
-                        call7(
-                            a[MICRO],
-                            block,
-                            xd + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
-                            wd + kh0 * a[WS_H],
-                            yd + h * a[YS_H] + pixel * a[YS_PIXEL],
-                            a[BIAS] + tile * a[BIAS_TILE],
-                            kh1 - kh0 if depth_ok else 0,
-                            mode,
-                        )
+            xd = a[X] + n * a[XS_N] + first * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D]
+            wd = a[W] + tile * a[WS_TILE] + kd0 * a[WS_D]
+            yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
+            for h in range(hb * rows, min(out_h, hb * rows + rows)):
+                pixel = 0
+                if a[FLAT] > 0:
+                    width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
+                    if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
+                        pixel = width - a[MR]
+                        width = a[MR]
+                    store_i64(block + 8 * MICRO_PIXELS, width)
+                in_h = h * a[S_H] - a[P_H]
+                kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
+                for e in range(extras):
+                    r = EXTRAS + EXTRA * e
+                    base = a[r] + n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
+                    store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
+                call7(
+                    a[MICRO],
+                    block,
+                    xd + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
+                    wd + kh0 * a[WS_H],
+                    yd + h * a[YS_H] + pixel * a[YS_PIXEL],
+                    a[BIAS] + tile * a[BIAS_TILE],
+                    kd1 - kd0,
+                    kh1 - kh0,
+                )
 
     return conv, STEP
 

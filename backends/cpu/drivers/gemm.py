@@ -8,11 +8,10 @@ from numba import from_dtype, njit
 from backends.cpu.intrinsics import STEP, call7, copy_bytes, fill_bytes, load_f32, store_f32, store_i64, typed_memory
 from backends.cpu.toolchain import driver
 
-DEPTH = 8  # reduction steps of one inner step: panels are padded with zeros to a multiple
 BATCH_DIMS = 4
 # fmt: off
-(WIDE, EDGE, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV, LAST_NV, LAST_LANES, PASS, M_BLOCK, N_BLOCK,
- PANEL, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(26)
+(WIDE, EDGE, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK,
+ PANEL, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(25)
 # fmt: on
 A_BATCH, B_BATCH, Y_BATCH = (DIMS + BATCH_DIMS * (i + 1) for i in range(3))
 EXTRAS = Y_BATCH + BATCH_DIMS  # an extra operand: address, stride of a row, stride of a vector, then of the batch dims
@@ -20,50 +19,45 @@ EXTRA = 3 + BATCH_DIMS
 HEAD_BYTES = 512
 
 
-@njit(error_model="numpy")
-def _pack_rows(to, a, rows, mr, depth, padded, stride_row, stride_column):
-    """mr rows of a as [step][row], zero where rows or steps are missing."""
-    if rows < mr or depth < padded:
-        fill_bytes(to, padded * mr * 4, 0)
-    for m in range(rows):
-        source = a + m * stride_row
-        target = to + m * 4
-        for k in range(depth):
-            store_f32(target + k * mr * 4, load_f32(source + k * stride_column))
-
-
 @driver("gemm")
 def gemm(target):
     """y[M, N] = a[M, K] b[K, N] for each batch index, b packed by `pack_b` or when compiling.
 
-    Work is cut into batch x row blocks x column blocks. A row block's panels are packed once a pass over K and used for all
-    its column tiles. MR rows that overlap the last ones take the place of a row tail; EDGE serves the last column tile.
+    Work is cut into batch x row blocks x column blocks. The rows of a block are packed once, as [K / c][row][c] like the
+    pixels of a convolution, and used for all its column tiles. MR rows that overlap the last ones take the place of a row
+    tail; EDGE serves the last column tile.
     """
-    vector = target.vl * 4
+    c = target.vl
+    vector = c * 4
 
     def gemm(a, tid, nth):
         rows, tiles, depth, mr, nv = a[M], a[N_TILES], a[K], a[MR], a[NV]
-        m_block, n_block, per_pass = a[M_BLOCK], a[N_BLOCK], a[PASS]
+        m_block, n_block = a[M_BLOCK], a[N_BLOCK]
         m_blocks, n_blocks = (rows + m_block - 1) // m_block, (tiles + n_block - 1) // n_block
         batch = 1
         for d in range(BATCH_DIMS):
             batch *= a[DIMS + d]
+        blocks = (depth + c - 1) // c
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         panels = block + HEAD_BYTES
+        panel = blocks * mr * vector
+        in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
         extras = a[EXTRAS_COUNT]
         fill_bytes(block, HEAD_BYTES, 0)
+        store_i64(block, blocks)
         store_i64(block + 8, 1)
-        store_i64(block + 16, DEPTH * mr * 4)
-        store_i64(block + 56, a[Y_ROW])
-        store_i64(block + 64, vector)
-        store_i64(block + 72, mr)
-        store_i64(block + 80, a[LO])
-        store_i64(block + 88, a[HI])
-        store_i64(block + 96, a[LAST_LANES])
+        store_i64(block + 16, mr * vector)
+        store_i64(block + 72, a[Y_ROW])
+        store_i64(block + 80, vector)
+        store_i64(block + 88, mr)
+        store_i64(block + 96, a[LO])
+        store_i64(block + 104, a[HI])
+        store_i64(block + 112, a[LAST_LANES])
         for e in range(extras):
-            store_i64(block + 8 * (13 + 3 * e + 1), a[EXTRAS + EXTRA * e + 2])
-            store_i64(block + 8 * (13 + 3 * e + 2), a[EXTRAS + EXTRA * e + 1])
+            store_i64(block + 8 * (15 + 3 * e + 1), a[EXTRAS + EXTRA * e + 2])
+            store_i64(block + 8 * (15 + 3 * e + 2), a[EXTRAS + EXTRA * e + 1])
         work = batch * m_blocks * n_blocks
+        packed = -1  # the block of rows that lies in the panels
         for item in range(work * tid // nth, work * (tid + 1) // nth):
             nb = item % n_blocks
             rest = item // n_blocks
@@ -79,60 +73,65 @@ def gemm(target):
                 yt += i * a[Y_BATCH + d]
             m0, m1 = mb * m_block, min(rows, mb * m_block + m_block)
             count = (m1 - m0 + mr - 1) // mr
-            for k0 in range(0, depth, per_pass):
-                steps = min(per_pass, depth - k0)
-                padded = (steps + DEPTH - 1) // DEPTH * DEPTH
-                mode = (1 if k0 > 0 else 0) + (2 if k0 + steps >= depth else 0)
-                store_i64(block, padded // DEPTH)
+            if packed != rest and not in_place:
+                packed = rest
                 for p in range(count):
                     m = max(0, min(m0 + p * mr, rows - mr))
-                    _pack_rows(
-                        panels + p * padded * mr * 4,
-                        at + m * a[A_ROW] + k0 * a[A_COLUMN],
-                        min(mr, rows - m),
-                        mr,
-                        steps,
-                        padded,
-                        a[A_ROW],
-                        a[A_COLUMN],
+                    _pack_rows(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
+            for tile in range(nb * n_block, min(tiles, nb * n_block + n_block)):
+                wide = nv
+                micro = a[WIDE]
+                if tile == tiles - 1:
+                    wide = a[LAST_NV]
+                    micro = a[EDGE]
+                store_i64(block + 48, c * wide * vector)
+                for p in range(count):
+                    m = max(0, min(m0 + p * mr, rows - mr))
+                    for e in range(extras):
+                        r = EXTRAS + EXTRA * e
+                        base = a[r] + m * a[r + 1] + tile * nv * a[r + 2]
+                        left = index
+                        for d in range(BATCH_DIMS):
+                            base += (left % a[DIMS + d]) * a[r + 3 + d]
+                            left //= a[DIMS + d]
+                        store_i64(block + 8 * (15 + 3 * e), base)
+                    call7(
+                        micro,
+                        block,
+                        at + m * a[A_ROW] if in_place else panels + p * panel,
+                        bt + tile * a[PANEL],
+                        yt + m * a[Y_ROW] + tile * nv * vector,
+                        a[BIAS] + tile * nv * vector,
+                        1,
+                        1,
                     )
-                for tile in range(nb * n_block, min(tiles, nb * n_block + n_block)):
-                    wide = nv
-                    micro = a[WIDE]
-                    if tile == tiles - 1:
-                        wide = a[LAST_NV]
-                        micro = a[EDGE]
-                    store_i64(block + 40, DEPTH * wide * vector)
-                    w = bt + tile * a[PANEL] + k0 * wide * vector
-                    for p in range(count):
-                        m = max(0, min(m0 + p * mr, rows - mr))
-                        for e in range(extras):
-                            r = EXTRAS + EXTRA * e
-                            base = a[r]
-                            if base != 0:
-                                base += m * a[r + 1] + tile * nv * a[r + 2]
-                                left = index
-                                for d in range(BATCH_DIMS):
-                                    base += (left % a[DIMS + d]) * a[r + 3 + d]
-                                    left //= a[DIMS + d]
-                            store_i64(block + 8 * (13 + 3 * e), base)
-                        call7(
-                            micro,
-                            block,
-                            panels + p * padded * mr * 4,
-                            w,
-                            yt + m * a[Y_ROW] + tile * nv * vector,
-                            a[BIAS] + tile * nv * vector,
-                            1,
-                            mode,
-                        )
 
     return gemm, STEP
 
 
+@njit(error_model="numpy")
+def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
+    """mr rows of a as [depth / c][row][c], filled with zeros where depth ends inside a block."""
+    whole = depth // c * c
+    for m in range(mr):
+        source = a + m * stride_row
+        target = to + m * c * 4
+        if stride_column == 4:
+            for k in range(0, whole, c):
+                copy_bytes(target + k * mr * 4, source + k * 4, c * 4)
+        else:
+            for k in range(whole):
+                store_f32(target + (k // c * c * mr + k % c) * 4, load_f32(source + k * stride_column))
+        if whole < depth:
+            tail = target + whole * mr * 4
+            fill_bytes(tail, c * 4, 0)
+            for k in range(whole, depth):
+                store_f32(tail + (k - whole) * 4, load_f32(source + k * stride_column))
+
+
 @driver("pack_b")
 def pack_b(target):
-    """b[K, N] as [tile][K to a multiple of DEPTH][vectors of the tile], zeros where it has no element. Block: b, to, batch,
+    """b[K, N] as [tile][K to a multiple of c][vectors of the tile], zeros where it has no element. Block: b, to, batch,
     b batch stride, to batch stride, K, N, row stride, column stride, NV, last NV, bytes of a whole tile."""
     vl = target.vl
 
@@ -140,7 +139,7 @@ def pack_b(target):
         batch, depth, columns, row, column, nv, last_nv = a[2], a[5], a[6], a[7], a[8], a[9], a[10]
         width = nv * vl
         tiles = (columns + width - 1) // width
-        padded = (depth + DEPTH - 1) // DEPTH * DEPTH
+        padded = (depth + vl - 1) // vl * vl
         work = batch * tiles
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             i = k // tiles

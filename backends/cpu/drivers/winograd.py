@@ -14,6 +14,7 @@ EXTRAS = 31  # an extra operand: address, strides of image, channel block, row, 
 EXTRA = 5
 IN_BLOCK, OUT_BLOCK, GEMM_BLOCK = 0, 64, 512  # byte offsets of the micro-kernels' argument blocks in scratch
 HEAD_BYTES = 1024
+NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf
 
 
 @driver("winograd")
@@ -56,15 +57,17 @@ def winograd(target, m):
         store_i64(g, blocks)
         store_i64(g + 8, 1)
         store_i64(g + 16, group * vector)
-        store_i64(g + 40, target_vl * nv * vector)
-        store_i64(g + 56, vector)
-        store_i64(g + 64, group * vector)
+        store_i64(g + 48, target_vl * nv * vector)
+        store_i64(g + 72, vector)
+        store_i64(g + 80, group * vector)
+        store_i64(g + 96, NO_CLIP_LOW)
+        store_i64(g + 104, NO_CLIP_HIGH)
 
         groups = (total + group - 1) // group
         for k in range(groups * tid // nth, groups * (tid + 1) // nth):
             first = k * group
             count = min(group, total - first)
-            store_i64(g + 72, (count + mr - 1) // mr * mr)
+            store_i64(g + 88, (count + mr - 1) // mr * mr)
             for block in range(blocks):
                 for t in range(count):
                     image = (first + t) // per_image
@@ -92,7 +95,7 @@ def winograd(target, m):
                         products + point * m_point,
                         a[ZEROS],
                         1,
-                        0,
+                        1,
                     )
                 for j in range(nv):
                     block = tile * nv + j

@@ -21,7 +21,7 @@ from graphc.fuse import Group
 from graphc.graph import Node
 
 L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
-PANEL_BYTES = 600_000  # of weights that one pass over the input channels may take
+PANEL_BYTES = 640_000  # of weights that one tile of output channels may take
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,14 @@ def emit_direct(
     flat = _is_flat(w, x, y, extras)
     pixels = w.pixels if flat else w.out[2]
     narrow = node.attrs["group"] > 1 and w.out_channels // node.attrs["group"] < vl
-    mr, nv = best_tile(lo.target, pixels, 1 if narrow else blocks)
+    # every row reads a tile's weights again: they should stay in the level-2 cache
+    widest = max(1, PANEL_BYTES // (4 * vl * w.channels // node.attrs["group"] * int(np.prod(w.kernel))))
+    mr, nv = best_tile(lo.target, pixels, min(widest, 1 if narrow else blocks))
     whole = blocks // nv * nv
     _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, 0, whole)
     if whole < blocks:
         rest = blocks - whole
-        mr, nv = best_tile(lo.target, pixels, rest)
+        mr, nv = best_tile(lo.target, pixels, min(widest, rest))
         nv = rest if rest <= 4 and mr * rest + 2 <= lo.target.registers else nv
         while rest % nv:
             nv -= 1
@@ -176,26 +178,24 @@ def _emit_tiles(
         x_h, y_h = xs[3], ys[3]
         row_bytes = xs[3] * span.count * w.stride[1] or 1
         rows = max(1, min(image_rows, L2_BYTES // row_bytes)) if (last - first) > nv else image_rows
-    fits = max(1, PANEL_BYTES // 2 // ws_block)
-    per_pass = span.count if ws_block * span.count <= PANEL_BYTES else fits
     scratch, stride = lo.scratch(group.output.name, 512)
     assert stride == 512
     micro = Kernel("conv_row", (mr, nv, w.stride[2] * depth, 1, depth, epilogue.expression))
     block = [
-        0, kw, xs[1], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_h, ys[4], ys[1], out_w, *epilogue.bounds, 0,
+        span.count, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_d, ws_h,
+        ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
     for e in extras:
         block += [0, e.strides[1], e.strides[4]]
-    block += [0] * (41 - len(block))
+    block += [0] * (42 - len(block))
     extra_args: list[int | Ref] = []
     for e in extras:
         n, c, d, h, pixel = e.strides
         extra_args += [e.ref + first * c, n, nv * c, d, per_row * pixel if flat else h, pixel]
     args = [
-        micro, x.ref, Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0], span.count,
-        (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1],
+        micro, x.ref, Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0], (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1],
         w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
-        xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, span.count * ws_block, ws_block, ws_d, ws_h, nv * vl * 4, rows, per_pass,
+        xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, span.count * ws_block, ws_d, ws_h, nv * vl * 4, rows,
         span.starts(lo), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), *block, *extra_args,
     ]  # fmt: skip
     args[1] = x.ref + (-w.pad[2]) * xs[4]

@@ -19,9 +19,8 @@ from graphc.graph import Node, Value
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
-DEPTH = 8  # as in drivers/gemm.py
-BATCH_DIMS = 4
-PASS = 512  # reduction steps of one pass: a column tile of that depth and a row panel stay in the level-1 and -2 caches
+BATCH_DIMS = 4  # as in drivers/gemm.py
+ROWS_BYTES = 1_500_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
 HEAD_BYTES = 512
 
 
@@ -152,7 +151,7 @@ def panels_of(target: Target, m: int, n: int, k: int) -> Panels:
     if m == 1:  # bound by the weights' way from memory: wide tiles, one row
         nv = min(8 if target.registers == 32 else 6, vectors)
     tiles = -(-vectors // nv)
-    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, -(-k // DEPTH) * DEPTH, vl)
+    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, -(-k // vl) * vl, vl)
 
 
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
@@ -182,18 +181,17 @@ def emit_product(
 ) -> None:
     """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
-    m_block = min(-(-p.m // mr) * mr, max(1, 240 // mr) * mr)
+    m_block = min(-(-p.m // mr), max(1, ROWS_BYTES // (4 * panels.padded * mr))) * mr
     n_block = tiles
     batch = int(np.prod(p.batch))
     if batch * -(-p.m // m_block) < 2 * lo.threads and lo.threads > 1:
         n_block = max(1, -(-tiles // (2 * lo.threads)))
-    per_pass = PASS if p.k > PASS + PASS // 2 else panels.padded
-    scratch, stride = lo.scratch(info.output, HEAD_BYTES + -(-m_block // mr) * mr * min(per_pass, panels.padded) * 4)
-    wide = Kernel("conv_row", (mr, nv, 1, mr, DEPTH, epilogue.expression))
-    edge = wide if last_nv == nv and lanes == vl else Kernel("conv_row", (mr, last_nv, 1, mr, DEPTH, epilogue.expression, lanes < vl))
+    scratch, stride = lo.scratch(info.output, HEAD_BYTES + m_block * panels.padded * 4)
+    wide = Kernel("conv_row", (mr, nv, vl, 1, vl, epilogue.expression))
+    edge = wide if last_nv == nv and lanes == vl else Kernel("conv_row", (mr, last_nv, vl, 1, vl, epilogue.expression, lanes < vl))
     a, weights, bias, y = places
     args = [
-        wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, per_pass, m_block,
+        wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block,
         n_block, panels.panel, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
         *b_batch, *p.y_batch, *extras,
     ]  # fmt: skip

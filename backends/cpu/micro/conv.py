@@ -1,8 +1,8 @@
 """One row of output pixels of a direct convolution in NCHW[c]c, tile by tile.
 
-Loops over input-channel blocks and the kernel window run at run time; the channels of one block are unrolled. The last tile of
-a row overlaps the one before it instead of having a tail of its own, so a row needs at least MR pixels. Window columns outside
-the image read the halo's zeros; window rows outside are clipped by the driver.
+Loops over input-channel blocks and the kernel window run at run time; the channels of one block are unrolled. The last
+tile of a row overlaps the one before it instead of having a tail of its own: a row needs at least MR pixels, and no tile may
+start from what y holds. Window columns outside the image read the halo's zeros; rows outside are clipped by the driver.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 # argument block of the micro-kernel (int64; strides in bytes)
-(BLOCKS, KERNEL_W, XS_BLOCK, XS_H, XS_W, WS_BLOCK, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, LANES, EXTRAS) = range(14)
+(BLOCKS, KERNEL_W, XS_BLOCK, XS_D, XS_H, XS_W, WS_BLOCK, WS_D, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, LANES, EXTRAS) = range(16)
 # then one record an extra operand: address, stride of a channel block, stride of a pixel. Without an expression extra 0 is
 # the residual, whose address may be 0.
 EXTRA = 3
-ACCUMULATE, LAST = 1, 2  # mode bits: start from y instead of the bias; apply the epilogue
 
 
 class _Memory:
@@ -48,7 +47,7 @@ def conv_row(
     module: ir.Module, symbol: str, target: Target, mr: int, nv: int, xm: int, xu: int, depth: int, epilogue: Expr | None,
     masked: bool = False,
 ) -> None:
-    """void(block, x, w, y, bias, kernel rows, mode).
+    """void(block, x, w, y, bias, planes and rows of the window).
 
     mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
@@ -56,58 +55,47 @@ def conv_row(
     columns do not fill their vectors).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
-    block, x, w, y, bias, kernel_h, mode = fn.args
+    block, x, w, y, bias, kernel_d, kernel_h = fn.args
     b = q.b
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
     tile = Tile(q, target, mr, nv)
     memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     last_start = b.sub(pixels, i64(mr))
-    finish = b.icmp_signed("!=", b.and_(mode, i64(LAST)), i64(0))
-    accumulate = b.icmp_signed("!=", b.and_(mode, i64(ACCUMULATE)), i64(0))
     biases = [q.load_raw(q.offset(bias, j * target.vl * 4), F32, target.vl) for j in range(nv)]
     with q.loop(pixels, step=mr) as t:
         start = b.select(b.icmp_signed("<", t, last_start), t, last_start)
         xt = q.offset(x, b.mul(start, i64(xm * 4)))
         yt = q.offset(y, b.mul(start, ys_w))
         rows = [[q.offset(yt, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
-        _begin(q, tile, memory, accumulate, rows, biases)
-        _reduce(q, tile, block, xt, w, kernel_h, xm, xu, depth)
+        for m in range(mr):
+            for j in range(nv):
+                tile.set(m, j, biases[j])
+        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth)
         if epilogue is None:
-            with b.if_then(finish):
-                _residual_and_clip(q, tile, memory, block, start)
+            _residual_and_clip(q, tile, memory, block, start)
             _store(tile, memory, rows)
         else:
             _store(tile, memory, rows)
-            with b.if_then(finish):
-                _apply(q, tile, memory, block, start, yt, ys_w, ys_block, epilogue)
+            _apply(q, tile, memory, block, start, yt, ys_w, ys_block, epilogue)
     b.ret_void()
 
 
-def _begin(q: Emit, tile: Tile, memory: _Memory, accumulate: ir.Value, rows, biases) -> None:
-    with q.b.if_else(accumulate) as (partial, fresh):
-        with partial:
-            for m in range(tile.mr):
-                for j in range(tile.nv):
-                    tile.set(m, j, memory.load(rows[m][j], j))
-        with fresh:
-            for m in range(tile.mr):
-                for j in range(tile.nv):
-                    tile.set(m, j, biases[j])
-
-
-def _reduce(q: Emit, tile: Tile, block, x, w, kernel_h, xm: int, xu: int, depth: int) -> None:
+def _reduce(q: Emit, tile: Tile, block, x, w, kernel_d, kernel_h, xm: int, xu: int, depth: int) -> None:
     b = q.b
-    xs_block, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_H, XS_W))
-    ws_block, ws_h = q.slot(block, WS_BLOCK), q.slot(block, WS_H)
+    xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
+    ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
     panel = depth * tile.nv * tile.vl * 4
     with q.loop(q.slot(block, BLOCKS)) as c:
         xc, wc = q.offset(x, b.mul(c, xs_block)), q.offset(w, b.mul(c, ws_block))
         ahead = q.offset(xc, xs_block)
-        with q.loop(kernel_h) as kh:
-            xh, wh = q.offset(xc, b.mul(kh, xs_h)), q.offset(wc, b.mul(kh, ws_h))
-            with q.loop(q.slot(block, KERNEL_W)) as kw:
-                tile.fma_steps(q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel))), depth, xm, xu, ahead)
+        with q.loop(kernel_d) as kd:
+            xd, wd = q.offset(xc, b.mul(kd, xs_d)), q.offset(wc, b.mul(kd, ws_d))
+            with q.loop(kernel_h) as kh:
+                xh, wh = q.offset(xd, b.mul(kh, xs_h)), q.offset(wd, b.mul(kh, ws_h))
+                with q.loop(q.slot(block, KERNEL_W)) as kw:
+                    xw, ww = q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel)))
+                    tile.fma_steps(xw, ww, depth, xm, xu, ahead)
 
 
 def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> None:
