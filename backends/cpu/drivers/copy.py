@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from backends.cpu.intrinsics import STEP, copy_bytes, load_u8, load_u16, load_u32, load_i64, store_u8, store_u16, store_u32, store_i64
+from backends.cpu.intrinsics import (
+    STEP,
+    call5,
+    copy_bytes,
+    load_i64,
+    load_u8,
+    load_u16,
+    load_u32,
+    store_i64,
+    store_u8,
+    store_u16,
+    store_u32,
+)
 from backends.cpu.toolchain import driver
 
 MAX_DIMS = 7
@@ -51,3 +63,34 @@ def copy_strided(target):
                     store_u16(y + i * ys, load_u16(x + i * xs))
 
     return copy_strided, STEP
+
+
+# the last two loops as tiles of T x T elements: x[column + row * X_ROW] -> y[row + column * Y_COLUMN]
+T_X, T_Y, T_MICRO, TILE, T_ITEM, ROWS, COLUMNS, X_ROW, Y_COLUMN, T_DIMS = range(10)
+T_X_STRIDES = T_DIMS + MAX_DIMS
+T_Y_STRIDES = T_X_STRIDES + MAX_DIMS
+
+
+@driver("transpose_tiles")
+def transpose_tiles(target):
+    """Calls `transpose_panel` for each panel of TILE rows; the last panel overlaps the one before it."""
+
+    def transpose_tiles(a, tid, nth):
+        panels = (a[ROWS] + a[TILE] - 1) // a[TILE]
+        work = panels
+        for d in range(MAX_DIMS):
+            work *= a[T_DIMS + d]
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            rest = k // panels
+            row = min((k - rest * panels) * a[TILE], a[ROWS] - a[TILE])
+            x, y = a[T_X] + row * a[X_ROW], a[T_Y] + row * a[T_ITEM]
+            for d in range(MAX_DIMS):
+                extent = a[T_DIMS + d]
+                if extent > 1:
+                    up = rest // extent
+                    x += (rest - up * extent) * a[T_X_STRIDES + d]
+                    y += (rest - up * extent) * a[T_Y_STRIDES + d]
+                    rest = up
+            call5(a[T_MICRO], a[COLUMNS], x, a[X_ROW], y, a[Y_COLUMN])
+
+    return transpose_tiles, STEP

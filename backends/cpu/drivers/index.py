@@ -37,22 +37,39 @@ REST = AXES + 2 * MAX_AXES  # what each driver adds, then the words of the repor
 
 
 @njit(error_model="numpy")
-def _lookup(a, index, report):
-    """Offset that the K positions at address `index` stand for, or -1 where one of them is out of range."""
+def _checked(a, index, wide, size, negative, report):
+    """The position at address `index` in [0, size), or -1 where it is out of range."""
+    value = load_i64(index) if wide else load_i32(index)
+    position = value + size if value < 0 and negative else value
+    if position < 0 or position >= size:
+        if load_i64(report) == 0:
+            store_i64(report, (index - a[INDICES]) // (8 if wide else 4) + 1)
+            store_i64(report + 8, value)
+        return -1
+    return position
+
+
+@njit(error_model="numpy")
+def _more_axes(a, index, wide, negative, report):
+    """Offset that the positions of the second and later axes stand for, or -1."""
     offset = 0
-    item = 8 if a[WIDE] else 4
-    for axis in range(a[K]):
-        value = load_i64(index) if a[WIDE] else load_i32(index)
-        size = a[AXES + 2 * axis]
-        position = value + size if value < 0 and a[NEGATIVE] else value
-        if position < 0 or position >= size:
-            if load_i64(report) == 0:
-                store_i64(report, (index - a[INDICES]) // item + 1)
-                store_i64(report + 8, value)
+    for axis in range(1, a[K]):
+        index += 8 if wide else 4
+        position = _checked(a, index, wide, a[AXES + 2 * axis], negative, report)
+        if position < 0:
             return -1
         offset += position * a[AXES + 2 * axis + 1]
-        index += item
     return offset
+
+
+@njit(error_model="numpy")
+def _lookup(a, index, wide, size, stride, negative, single, report):
+    """Offset that the K positions at address `index` stand for, or -1 where one of them is out of range."""
+    position = _checked(a, index, wide, size, negative, report)
+    if single or position < 0:
+        return position * stride
+    offset = _more_axes(a, index, wide, negative, report)
+    return position * stride + offset if offset >= 0 else -1
 
 
 @njit(error_model="numpy")
@@ -92,6 +109,8 @@ def gather(target):
     def gather(a, tid, nth):
         report = block_address(a) + 8 * (G_REPORTS + 2 * tid)
         block, n = a[G_BLOCK], a[DIMS]
+        wide, negative, single, size, stride = a[WIDE], a[NEGATIVE], a[K] == 1, a[AXES], a[AXES + 1]
+        next_index, next_x = a[INDEX_STRIDES], a[DATA_STRIDES]
         u, last = a[COUNT] * tid // nth, a[COUNT] * (tid + 1) // nth
         while u < last:
             row = u // n
@@ -101,13 +120,13 @@ def gather(target):
             x = a[G_X] + _row_start(a, row, DATA_STRIDES) + j * a[DATA_STRIDES]
             y = a[G_Y] + u * block
             for _ in range(run):
-                offset = _lookup(a, index, report)
+                offset = _lookup(a, index, wide, size, stride, negative, single, report)
                 if offset >= 0:
                     _copy_block(y, x + offset, block)
                 else:
                     fill_bytes(y, block, 0)
-                index += a[INDEX_STRIDES]
-                x += a[DATA_STRIDES]
+                index += next_index
+                x += next_x
                 y += block
             u += run
 
@@ -136,19 +155,21 @@ def scatter(target):
             fill_bytes(a[S_Y] + low, high - low, 0)
         else:
             copy_bytes(a[S_Y] + low, a[S_X] + low, high - low)
+        wide, negative, single, size, stride = a[WIDE], a[NEGATIVE], a[K] == 1, a[AXES], a[AXES + 1]
+        next_index, next_place, micro, y, updates = a[INDEX_STRIDES], a[DATA_STRIDES], a[S_MICRO], a[S_Y], a[S_UPDATES]
         u = 0
         while u < a[COUNT]:
             row = u // n
             index = a[INDICES] + _row_start(a, row, INDEX_STRIDES)
             start = _row_start(a, row, DATA_STRIDES)
             for j in range(n):
-                offset = _lookup(a, index + j * a[INDEX_STRIDES], report)
-                place = offset + start + j * a[DATA_STRIDES]
+                offset = _lookup(a, index + j * next_index, wide, size, stride, negative, single, report)
+                place = offset + start + j * next_place
                 if offset >= 0 and low <= place < high:
-                    store_i64(table, a[S_Y] + place)
-                    store_i64(table + 8, a[S_Y] + place)
-                    store_i64(table + 16, a[S_UPDATES] + (u + j) * block)
-                    call2(a[S_MICRO], elements, table)
+                    store_i64(table, y + place)
+                    store_i64(table + 8, y + place)
+                    store_i64(table + 16, updates + (u + j) * block)
+                    call2(micro, elements, table)
             u += n
 
     return scatter, STEP

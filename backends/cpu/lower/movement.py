@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
 from backends.cpu.lower.elementwise import collapse
@@ -14,7 +15,8 @@ from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
 
-MAX_DIMS = 7
+MAX_DIMS = 7  # of drivers/copy.py: loops around the innermost
+SHORT = 8  # elements of a loop that is not worth to be the innermost
 
 
 def emit_strided(
@@ -30,10 +32,57 @@ def emit_strided(
         for i in range(dims[0]):
             emit_strided(lo, x + i * xs[0], xs[1:], y + i * ys[0], ys[1:], dims[1:], item, info)
         return
+    at = _transposed(lo, dims, xs, ys, item)
+    if at is not None:
+        _emit_tiles(lo, x, y, *(_moved(values, at) for values in (dims, xs, ys)), item, info)
+        return
+    at = _longest(dims, xs, ys)
+    dims, xs, ys = (_moved(values, at, 0) for values in (dims, xs, ys))
     pad = [0] * (MAX_DIMS - len(dims) + 1)
     outer = dims[:-1][::-1] + [1] * len(pad)
     args = [x, y, item, dims[-1], xs[-1], ys[-1], *outer, *xs[:-1][::-1], *pad, *ys[:-1][::-1], *pad]
     lo.emit(Kernel("copy_strided"), args, info)
+
+
+def _moved(values: list[int], at: int, before: int = 1) -> list[int]:
+    """One loop moved inwards: innermost but for `before` others."""
+    rest = values[:at] + values[at + 1 :]
+    return [*rest[: len(rest) - before], values[at], *rest[len(rest) - before :]]
+
+
+def _longest(dims: list[int], xs: list[int], ys: list[int]) -> int:
+    """The loop to run innermost: the last, unless it is short and another has more elements, closest in memory."""
+    last = len(dims) - 1
+    long = [i for i, d in enumerate(dims) if d >= SHORT]
+    return min(long, key=lambda i: abs(xs[i]) + abs(ys[i])) if dims[last] < SHORT and long else last
+
+
+def _transposed(lo: Lowering, dims: list[int], xs: list[int], ys: list[int], item: int) -> int | None:
+    """The loop along which x is contiguous where y is along the last, if both are long enough for tiles."""
+    tile = _tile(lo, item)
+    if item not in (4, 8) or ys[-1] != item or xs[-1] == item or len(dims) > MAX_DIMS or dims[-1] < tile:
+        return None
+    return next((i for i, d in enumerate(dims[:-1]) if xs[i] == item and d >= tile), None)
+
+
+def _tile(lo: Lowering, item: int) -> int:
+    return lo.target.vl * 4 // item
+
+
+def _emit_tiles(
+    lo: Lowering, x: Ref, y: Ref, dims: list[int], xs: list[int], ys: list[int], item: int, info: StepInfo
+) -> None:
+    """The last two loops: x runs along the first of them, y along the second."""
+    pad = [0] * (MAX_DIMS - len(dims) + 1)
+    *outer, columns, rows = dims
+    micro = Kernel("transpose_panel", (_tile(lo, item), item))
+    args = [x, y, micro, _tile(lo, item), item, rows, columns, xs[-1], ys[-2]]
+    loops = [*outer[::-1], *(1 for _ in pad), 1], [*xs[:-2][::-1], *pad, 0], [*ys[:-2][::-1], *pad, 0]
+    lo.emit(
+        Kernel("transpose_tiles"),
+        [*args, *(word for loop in loops for word in loop)],
+        replace(info, kernel="transpose_tiles"),
+    )
 
 
 def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:

@@ -21,6 +21,8 @@ from graphc.ops.precision import is_float, is_narrow
 from graphc.ops.resize import Taps, resize_plan
 from graphc.types import TensorType
 
+SHORT = 8  # elements that are too few for a row of vectors
+
 
 def _supported(node: Node, target=None) -> str | None:
     t = node.inputs[0].type
@@ -87,16 +89,17 @@ def _blend(
     outer, size, inner = around(shape, axis)
     n, count = taps.indices.shape
     info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {count} taps")
-    if inner == 1:
-        offsets = constant(lo, (taps.indices.T * dtype.itemsize).astype(np.int32))
-        weights = constant(lo, taps.weights.T.astype(term.dtype))
+    if inner < SHORT:  # as one row of n * inner elements
+        places = taps.indices.T[:, :, None] * inner + np.arange(inner)
+        offsets = constant(lo, (places.reshape(count, -1) * dtype.itemsize).astype(np.int32))
+        weights = constant(lo, np.repeat(taps.weights.T, inner, 1).astype(term.dtype))
         records = [
-            Record(x, [size * dtype.itemsize]),
-            Record(out, [n * finish.dtype.itemsize]),
+            Record(x, [size * inner * dtype.itemsize]),
+            Record(out, [n * inner * finish.dtype.itemsize]),
             Record(offsets.ref, [0]),
             Record(weights.ref, [0]),
         ]
-        emit_passes(lo, Kernel("blend_elements", (term, finish)), [outer], records, count, n, info)
+        emit_passes(lo, Kernel("blend_elements", (term, finish)), [outer], records, count, n * inner, info)
         return
     row = inner * dtype.itemsize
     offsets, weights = constant(lo, taps.indices * row), constant(lo, taps.weights)

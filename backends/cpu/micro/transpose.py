@@ -21,6 +21,26 @@ def separate_row(module: ir.Module, symbol: str, target: Target, c: int) -> None
     _row(module, symbol, c, to_pixels=False)
 
 
+@micro("transpose_panel")
+def transpose_panel(module: ir.Module, symbol: str, target: Target, tile: int, item: int) -> None:
+    """void(columns, x, x_row, y, y_column): y[j * y_column + i] = x[i * x_row + j] for `tile` rows i, columns j >= tile.
+
+    Elements of `item` bytes. The last tile overlaps the one before it.
+    """
+    fn, q = define(module, symbol, [I64] * 5)
+    columns, x, x_row, y, y_column = fn.args
+    b, kind = q.b, ir.IntType(8 * item)
+    last = b.sub(columns, i64(tile))
+    with q.loop(columns, step=tile) as start:
+        j = b.select(b.icmp_signed("<", start, last), start, last)
+        from_x = b.add(x, b.mul(j, i64(item)))
+        rows = [q.load_raw(q.pointer(b.add(from_x, b.mul(x_row, i64(i)))), kind, tile) for i in range(tile)]
+        to_y = b.add(y, b.mul(j, y_column))
+        for i, value in enumerate(transpose(q, rows)):
+            q.store_raw(value, q.pointer(b.add(to_y, b.mul(y_column, i64(i)))))
+    b.ret_void()
+
+
 def _row(module: ir.Module, symbol: str, c: int, to_pixels: bool) -> None:
     fn, q = define(module, symbol, [I64] * 5)
     b = q.b
