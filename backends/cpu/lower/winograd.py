@@ -88,7 +88,11 @@ def transformed_weights(lo: Lowering, data: np.ndarray, m: int, nv: int):
         g = np.array([[float(v) for v in row] for row in matrices(m)[1]])
         o, i = data.shape[:2]
         transform = np.kron(g, g)  # one product for both sides
-        u = (transform @ data.reshape(o * i, 9).T.astype(np.float64)).astype(np.float32)
-        return u.reshape(-1, o // (nv * vl), nv * vl, i // vl, vl).transpose(0, 1, 3, 4, 2)
+        width, inputs = nv * vl, i // vl
+        u = np.empty((transform.shape[0], o // width, inputs, vl, width), np.float32)
+        for tile in range(o // width):  # a tile at a time: float64 copies of all weights would be gigabytes
+            part = data[tile * width : (tile + 1) * width].reshape(width * i, 9).T.astype(np.float64)
+            u[:, tile] = (transform @ part).reshape(-1, width, inputs, vl).transpose(0, 2, 3, 1)
+        return u
 
     return lo.weights.pack(data, ("winograd", m, nv, vl), make)
