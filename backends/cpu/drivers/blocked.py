@@ -12,11 +12,11 @@ REST = 15
 
 @driver("lrn_blocked")
 def lrn_blocked(target):
-    """Then: micro-kernel, address of a vector of zeros."""
-    vector = target.vl * 4
+    """Then: micro-kernel, channels."""
+    vl = target.vl
 
     def lrn_blocked(a, tid, nth):
-        blocks, out_d, out_h, zeros = a[BLOCKS], a[OUT_D], a[OUT_H], a[REST + 1]
+        blocks, out_d, out_h, channels = a[BLOCKS], a[OUT_D], a[OUT_H], a[REST + 1]
         work = a[N] * blocks * out_d * out_h
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             h = k % out_h
@@ -27,9 +27,9 @@ def lrn_blocked(target):
             c = rest - n * blocks
             x = a[X] + n * a[XS_N] + c * a[XS_BLOCK] + d * a[XS_D] + h * a[XS_H]
             y = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
-            low = x - a[XS_BLOCK] if c > 0 else zeros
-            high = x + a[XS_BLOCK] if c < blocks - 1 else zeros
-            call7(a[REST], x, low, high, vector if c > 0 else 0, vector if c < blocks - 1 else 0, y, a[OUT_W])
+            low = x - a[XS_BLOCK] if c > 0 else x
+            high = x + a[XS_BLOCK] if c < blocks - 1 else x
+            call7(a[REST], x, low, high, 1 if c > 0 else 0, channels - c * vl, y, a[OUT_W])
 
     return lrn_blocked, STEP
 
@@ -113,19 +113,27 @@ def resize_blocked(target):
     return resize_blocked, STEP
 
 
+SOURCES = 6  # blocks that `permute_lanes` draws from, at most
+MAP = 1 + 2 * SOURCES  # words of a block's record in BLOCK_TABLE
+
+
 @driver("map_channels")
 def map_channels(target):
     """Each channel of y is some channel of some operand. Strides of X are not used: every operand has its own.
 
-    Then: micro-kernel, channels, scratch, table of int64 pairs a channel (number of the operand, bytes to the channel), the
+    Then: micro-kernels for 1 … SOURCES source blocks (0: there is none) and for any; channels; scratch; a table of int64 for
+    each block: how many source blocks (0: use the next table), and of each the operand's number and the bytes to the block;
+    indices of lanes, int32 [block][SOURCES][lane]; a table of int64 for each channel: operand and bytes to the channel; the
     operands' records: address, strides of n, d, h.
     """
     vl = target.vl
-    MICRO, CHANNELS, SCRATCH, TABLE, OPERANDS = range(REST, REST + 5)
+    vector = vl * 4
+    PERMUTE = REST
+    GATHER, CHANNELS, SCRATCH, BLOCK_TABLE, INDICES, TABLE, OPERANDS = range(REST + SOURCES, REST + SOURCES + 7)
 
     def map_channels(a, tid, nth):
         blocks, out_d, out_h, out_w, channels = a[BLOCKS], a[OUT_D], a[OUT_H], a[OUT_W], a[CHANNELS]
-        addresses = a[SCRATCH] + tid * vl * 8
+        addresses = a[SCRATCH] + tid * 128
         work = a[N] * blocks * out_d * out_h
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             h = k % out_h
@@ -135,22 +143,21 @@ def map_channels(target):
             n = rest // blocks
             c = rest - n * blocks
             y = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
+            record = a[BLOCK_TABLE] + 8 * MAP * c
+            count = load_i64(record)
+            for i in range(count):
+                r = OPERANDS + 4 * load_i64(record + 8 + 16 * i)
+                address = a[r] + n * a[r + 1] + d * a[r + 2] + h * a[r + 3] + load_i64(record + 16 + 16 * i)
+                store_i64(addresses + 16 * i, address)
+                store_i64(addresses + 16 * i + 8, a[INDICES] + (c * SOURCES + i) * vector)
+            if count > 0:
+                call3(a[PERMUTE + count - 1], addresses, y, out_w)
+                continue
             lanes = min(vl, channels - c * vl)
-            neighbours = lanes == vl
-            source = 0
             for j in range(vl):
                 at = a[TABLE] + 16 * (c * vl + min(j, lanes - 1))
                 r = OPERANDS + 4 * load_i64(at)
-                address = a[r] + n * a[r + 1] + d * a[r + 2] + h * a[r + 3] + load_i64(at + 8)
-                store_i64(addresses + 8 * j, address)
-                if j == 0:
-                    source = address
-                    neighbours = neighbours and load_i64(at + 8) % (vl * 4) == 0
-                elif address != source + 4 * j:
-                    neighbours = False
-            if neighbours:
-                copy_bytes(y, source, out_w * vl * 4)
-            else:
-                call4(a[MICRO], addresses, lanes, y, out_w)
+                store_i64(addresses + 8 * j, a[r] + n * a[r + 1] + d * a[r + 2] + h * a[r + 3] + load_i64(at + 8))
+            call4(a[GATHER], addresses, lanes, y, out_w)
 
     return map_channels, STEP

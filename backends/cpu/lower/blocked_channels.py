@@ -21,6 +21,9 @@ from graphc.graph import Node, Value
 from graphc.op import Deferred
 from graphc.ops.movement import slice_axes, slice_bounds
 
+SOURCES = 6  # as in drivers/blocked.py: blocks that the lanes of one block are drawn from, at most
+MAP = 1 + 2 * SOURCES
+
 
 def map_channels(
     lo: Lowering, group: Group, out: Value, operands: Sequence[Value], channels: Sequence[tuple[int, int]]
@@ -29,15 +32,37 @@ def map_channels(
     vl = lo.target.vl
     sources, y = [lo.read(v) for v in operands], lo.write(out)
     table = [(k, c // vl * sources[k].strides[1] + c % vl * 4) for k, c in channels]
+    blocks, indices = (
+        _source_blocks(table, vl) if lo.target.asm else (np.zeros((-(-len(table) // vl), MAP)), np.zeros(0))
+    )
+    permutes = [Kernel("permute_lanes", (n,)) if n in blocks[:, 0] else 0 for n in range(1, SOURCES + 1)]
     records: list[int | Ref] = []
     for s in sources:
         n, _, d, h, _ = five(s)
         records += [s.ref, n, d, h]
-    scratch, stride = lo.scratch(out.name, vl * 8)
-    assert stride == 64 * -(-vl * 8 // 64)
-    head = sizes(lo, sources[0], y, out)
-    args = [*head, Kernel("gather_lanes"), len(table), scratch, constant(lo, np.array(table, np.int64)).ref, *records]
+    scratch, stride = lo.scratch(out.name, 128)
+    assert stride == 128
+    tables = [
+        constant(lo, t).ref for t in (blocks.astype(np.int64), indices.astype(np.int32), np.array(table, np.int64))
+    ]
+    gather = Kernel("gather_lanes") if 0 in blocks[:, 0] else 0
+    args = [*sizes(lo, sources[0], y, out), *permutes, gather, len(table), scratch, *tables, *records]
     lo.emit(Kernel("map_channels"), args, lo.info(group, "map_channels"))
+
+
+def _source_blocks(table: Sequence[tuple[int, int]], c: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each block of c results: which blocks of the operands it draws from, and each lane's number there or -1."""
+    count = -(-len(table) // c)
+    blocks, indices = np.zeros((count, MAP), np.int64), np.full((count, SOURCES, c), -1, np.int32)
+    for b in range(count):
+        lanes = [(k, at // (4 * c) * (4 * c), at // 4 % c) for k, at in table[b * c : (b + 1) * c]]
+        found = list(dict.fromkeys(lane[:2] for lane in lanes))
+        if len(found) > SOURCES:
+            continue
+        blocks[b, : 1 + 2 * len(found)] = [len(found), *(word for source in found for word in source)]
+        for j, (k, block, lane) in enumerate(lanes):
+            indices[b, found.index((k, block)), j] = lane
+    return blocks, indices
 
 
 def _whole_blocks(first: int, count: int, total: int, c: int) -> bool:

@@ -48,8 +48,8 @@ def lower_lrn(lo: Lowering, group: Group) -> None:
     size = node.attrs["size"]
     expression = scaled(e.arg(0, np.float32), e.arg(1, np.float32), node.attrs)
     micro = Kernel("lrn_row", ((size - 1) // 2, size // 2, expression))
-    zeros = constant(lo, np.zeros(lo.target.vl, np.float32)).ref
-    lo.emit(Kernel("lrn_blocked"), [*sizes(lo, x, y, node.output), micro, zeros], lo.info(group, str(micro)))
+    args = [*sizes(lo, x, y, node.output), micro, node.output.shape[1]]
+    lo.emit(Kernel("lrn_blocked"), args, lo.info(group, str(micro)))
 
 
 # --- pixels from other places -----------------------------------------------------------------------------------------

@@ -13,31 +13,28 @@ from graphc.expr import Expr
 
 @micro("lrn_row")
 def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: int, e: Expr) -> None:
-    """void(x, x of the block before, x of the block after, their step, y, pixels).
+    """void(x, x of the block before, x of the block after, is there one before, channels from this block on, y, pixels).
 
-    y = e of arg 0 = x, arg 1 = sum of x² over `before` channels below to `after` above (each at most a block). The steps of
-    the neighbours are bytes a pixel: 0 for a vector of zeros where there is no such block; low half: before, high: after.
+    y = e of arg 0 = x, arg 1 = sum of x² over `before` channels below to `after` above (each at most a block). What the lanes
+    behind the last channel hold does not count.
     """
     fn, q = define(module, symbol, [I64] * 7)
-    x, low, high, low_step, high_step, y, pixels = fn.args
+    x, low, high, has_low, channels, y, pixels = fn.args
     b, vl = q.b, target.vl
     x, low, high, y = (q.pointer(p) for p in (x, low, high, y))
+    vectors = b.mul(has_low, i64(vl))
+    masks = [q.lane_mask(n, vl) for n in (vectors, channels, b.sub(channels, i64(vl)))]
+    zero = q.const(0, F32, vl)
     with q.loop(pixels) as i:
         at = b.mul(i, i64(vl * 4))
-        v = q.load_raw(q.offset(x, at), F32, vl)
-        squares = b.fmul(v, v)
-        total = squares
-        if before:
-            below = q.load_raw(q.offset(low, b.mul(i, low_step)), F32, vl)
-            below = b.fmul(below, below)
-            for k in range(1, before + 1):
-                total = b.fadd(total, _lanes(q, below, squares, [vl - k + j for j in range(vl)]))
-        if after:
-            above = q.load_raw(q.offset(high, b.mul(i, high_step)), F32, vl)
-            above = b.fmul(above, above)
-            for k in range(1, after + 1):
-                total = b.fadd(total, _lanes(q, squares, above, [k + j for j in range(vl)]))
-        q.store_raw(scalar.emit(q, e, [v, total], vl), q.offset(y, at))
+        rows = [q.load_raw(q.offset(p, at), F32, vl) for p in (low, x, high)]
+        below, own, above = (b.select(mask, b.fmul(v, v), zero) for mask, v in zip(masks, rows))
+        total = own
+        for k in range(1, before + 1):
+            total = b.fadd(total, _lanes(q, below, own, [vl - k + j for j in range(vl)]))
+        for k in range(1, after + 1):
+            total = b.fadd(total, _lanes(q, own, above, [k + j for j in range(vl)]))
+        q.store_raw(scalar.emit(q, e, [rows[1], total], vl), q.offset(y, at))
     b.ret_void()
 
 
@@ -107,4 +104,26 @@ def gather_lanes(module: ir.Module, symbol: str, target: Target) -> None:
             element = q.load_raw(q.pointer(b.add(source, at)), F32, 1)
             v = b.insert_element(v, element, ir.Constant(ir.IntType(32), j))
         q.store_raw(b.select(mask, v, ir.Constant(kind, None)), q.offset(y, at))
+    b.ret_void()
+
+
+@micro("permute_lanes")
+def permute_lanes(module: ir.Module, symbol: str, target: Target, count: int) -> None:
+    """void(table, y, pixels): lane j of each vector of y is lane indices[k][j] of source k, of the last one whose index is
+    not negative, or zero. table: for each of `count` sources its address and that of its int32 indices. x86 only."""
+    fn, q = define(module, symbol, [I64] * 3)
+    table, y, pixels = fn.args
+    b, vl = q.b, target.vl
+    table, y = q.pointer(table), q.pointer(y)
+    i32, kind = ir.IntType(32), ir.VectorType(F32, vl)
+    name = {8: "llvm.x86.avx2.permps", 16: "llvm.x86.avx512.permvar.sf.512"}[vl]
+    sources = [q.pointer(q.slot(table, 2 * k)) for k in range(count)]
+    indices = [q.load_raw(q.pointer(q.slot(table, 2 * k + 1)), i32, vl) for k in range(count)]
+    taken = [b.icmp_signed(">=", v, q.const(0, i32, vl)) for v in indices]
+    with q.loop(pixels) as i:
+        at = b.mul(i, i64(vl * 4))
+        v = ir.Constant(kind, None)
+        for source, index, mask in zip(sources, indices, taken):
+            v = b.select(mask, q.call(name, kind, q.load_raw(q.offset(source, at), F32, vl), index), v)
+        q.store_raw(v, q.offset(y, at))
     b.ret_void()
