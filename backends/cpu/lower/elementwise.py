@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from backends.cpu.lower.core import Lowering, Storage, dense_strides
-from backends.cpu.program import Ref
+from backends.cpu.lower.window import channel_vector
+from backends.cpu.program import Buffer, Ref
 from backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Value
@@ -14,48 +18,68 @@ MAX_DIMS = 6
 CHUNK = 4096  # elements of one call: small enough to share a row between threads, large enough to hide the call
 
 
+@dataclass(frozen=True)
+class Walk:
+    """How one operand is walked: its address, dtype, byte strides of the loops, and what it is along the innermost one:
+    'v' elements, 's' one element, 'c' one vector of channels again and again."""
+
+    ref: Ref
+    dtype: np.dtype
+    strides: list[int]
+    kind: str
+
+
 def lower_elementwise(lo: Lowering, group: Group) -> None:
     """A group without an anchor."""
     out = group.output
-    operands = [lo.read(v) for v in group.operands]
-    target = lo.write(out)
+    if out.type.layout is None:
+        operands = [_contiguous(lo, lo.read(v)) for v in group.operands]
+        target = lo.write(out)
+        dims, walks = _dense_walks([target, *operands], out)
+        unit = 1
+    else:
+        unit = out.type.layout.c
+        operands = [_blocked_operand(lo, v, out) for v in group.operands]
+        s = lo.write(out)
+        dims = [out.shape[0], -(-out.shape[1] // unit), *out.shape[2:]]
+        walks = [Walk(s.ref, out.dtype, list(s.strides), "v"), *operands]
     if out.type.size == 0:
         return
-    dims, walks = walk([target, *operands], out)
-    dims, walks = collapse(dims, walks)
-    emit_map(lo, group, dims, walks, [target, *operands])
+    dims, strides = collapse(dims, [w.strides for w in walks])
+    _emit_map(lo, group, dims, [replace(w, strides=st) for w, st in zip(walks, strides)], unit)
 
 
-def walk(storages: Sequence[Storage], out: Value) -> tuple[list[int], list[list[int]]]:
-    """Extents of the loops over `out`, outermost first, and each operand's byte strides along them.
-
-    A blocked result is walked as [n, channel block, *spatial, c]; an operand that is broadcast has stride 0.
-    """
-    t = out.type
-    if t.layout is None:
-        dims = list(t.shape)
-        return dims, [_broadcast_strides(s, t.rank) for s in storages]
-    c = t.layout.c
-    dims = [t.shape[0], -(-t.shape[1] // c), *t.shape[2:], c]
-    return dims, [_blocked_walk(s, t.rank, c) for s in storages]
+def _dense_walks(storages: Sequence[Storage], out: Value) -> tuple[list[int], list[Walk]]:
+    """Loops over the dims of a dense result; an operand that is broadcast along a dim has stride 0."""
+    walks = []
+    for s in storages:
+        strides = [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
+        walks.append(Walk(s.ref, s.type.dtype, [0] * (out.type.rank - len(strides)) + strides, "v"))
+    return list(out.shape), walks
 
 
-def _broadcast_strides(s: Storage, rank: int) -> list[int]:
-    strides = [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
-    return [0] * (rank - len(strides)) + strides
+def _contiguous(lo: Lowering, s: Storage) -> Storage:
+    """A strided view as row-major memory: rows are read in whole vectors."""
+    if s.contiguous:
+        return s
+    from backends.cpu.lower.movement import emit_copy
+
+    buffer = Buffer("contiguous", s.type.nbytes)
+    emit_copy(lo, s, Ref(buffer), "a strided view")
+    return Storage(Ref(buffer), s.type, dense_strides(s.type))
 
 
-def _blocked_walk(s: Storage, rank: int, c: int) -> list[int]:
-    item = s.type.dtype.itemsize
-    if s.type.layout is not None:
-        shape = s.type.shape
-        strides = [0 if d == 1 and axis != 1 else st for axis, (d, st) in enumerate(zip(shape, s.strides))]
-        return [*strides, item]
-    # a dense operand against a blocked result: a scalar or one element a channel (padded to whole blocks by the caller)
-    shape = (1,) * (rank - s.type.rank) + s.type.shape
-    if shape[1] == 1:
-        return [0] * (rank + 1)
-    return [0, c * item, *[0] * (rank - 2), item]
+def _blocked_operand(lo: Lowering, v: Value, out: Value) -> Walk:
+    """An operand against a blocked result, walked as [n, channel block, *spatial] in vectors of c channels."""
+    rank, c = out.type.rank, out.type.layout.c
+    if v.type.layout is not None:
+        s = lo.read(v)
+        strides = [0 if d == 1 and axis != 1 else st for axis, (d, st) in enumerate(zip(v.shape, s.strides))]
+        return Walk(s.ref, v.dtype, strides, "v")
+    if v.data.size == 1:
+        return Walk(lo.read(v).ref, v.dtype, [0] * rank, "s")
+    vector = channel_vector(lo, v.data, out.shape[1], c)  # whole blocks: lanes behind the last channel are zero
+    return Walk(Ref(vector), v.dtype, [0, c * 4, *[0] * (rank - 2)], "v")
 
 
 def collapse(dims: list[int], walks: list[list[int]]) -> tuple[list[int], list[list[int]]]:
@@ -74,26 +98,29 @@ def collapse(dims: list[int], walks: list[list[int]]) -> tuple[list[int], list[l
     return (dims, walks) if dims else ([1], [[0] for _ in walks])
 
 
-def emit_map(lo: Lowering, group: Group, dims: list[int], walks: list[list[int]], storages: Sequence[Storage]) -> None:
+def emit_map(lo: Lowering, group: Group, dims: list[int], strides: list[list[int]], storages: Sequence[Storage]) -> None:
+    """The step of a group's expression over dense storages (the result's first), walked with the given byte strides."""
+    walks = [Walk(s.ref, s.type.dtype, st, "v") for s, st in zip(storages, strides)]
+    _emit_map(lo, group, dims, walks, 1)
+
+
+def _emit_map(lo: Lowering, group: Group, dims: list[int], walks: list[Walk], unit: int) -> None:
+    """The step of `walks` (the result's first) over dims, whose innermost counts runs of `unit` elements."""
     expression = group.expression
-    kinds = ""
-    for s, w in zip(storages[1:], walks[1:]):
-        item = s.type.dtype.itemsize
-        if w[-1] not in (0, item) and dims[-1] != 1:
-            raise AssertionError(f"operand of {group} has inner stride {w[-1]}")
-        kinds += "s" if w[-1] == 0 else "v"
-    micro = Kernel("map_row", (expression, kinds, tuple(s.type.dtype.name for s in storages[1:])))
-    while len(dims) - 1 > MAX_DIMS:
+    if len(dims) - 1 > MAX_DIMS:
         raise AssertionError(f"{group} needs more than {MAX_DIMS} loops")
-    outer = dims[:-1][::-1] + [1] * (MAX_DIMS - len(dims) + 1)
+    kinds = ""
     records: list[int | Ref] = []
-    for s, w in zip(storages, walks):
-        records += [s.ref, w[-1], *w[:-1][::-1], *[0] * (MAX_DIMS - len(w) + 1)]
+    for w in walks:
+        kind = "v" if w.strides[-1] or dims[-1] * unit == 1 else "s"
+        if kind == "s" and unit > 1 and w.kind == "v":
+            kind = "v" if dims[-1] == 1 else "c"
+        kinds += kind
+        along = w.dtype.itemsize if kind == "v" else 0
+        records += [w.ref, along, *w.strides[:-1][::-1], *[0] * (MAX_DIMS - len(dims) + 1)]
+    micro = Kernel("map_row", (expression, kinds[1:], tuple(w.dtype.name for w in walks[1:])))
+    outer = dims[:-1][::-1] + [1] * (MAX_DIMS - len(dims) + 1)
     scratch, stride = lo.scratch(group.output.name, 256)
     assert stride == 256
-    args = [micro, len(storages), dims[-1], CHUNK, scratch, *outer, *records]
+    args = [micro, len(walks), dims[-1] * unit, CHUNK, scratch, *outer, *records]
     lo.emit(Kernel("map_rows"), args, lo.info(group, "map", "", str(expression)))
-
-
-def is_dense(s: Storage) -> bool:
-    return s.strides == dense_strides(s.type)

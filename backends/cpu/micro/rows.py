@@ -16,8 +16,8 @@ from graphc.expr import Expr
 def map_row(module: ir.Module, symbol: str, target: Target, e: Expr, kinds: str, dtypes: tuple[str, ...]) -> None:
     """void(int64 n, int64* addresses): addresses[0] is the output, then the operands.
 
-    kinds[i] of operand i: 'v' a row of n elements, 's' one element for the whole row. dtypes of operands; the output has
-    the expression's. The output may be an operand's own row.
+    kinds[i] of operand i: 'v' a row of n elements, 's' one element for the whole row, 'c' one vector again and again (n is
+    a multiple of its length). dtypes of operands; the output has the expression's. It may be an operand's own row.
     """
     fn, q = define(module, symbol, [I64, PTR])
     n, table = fn.args
@@ -25,11 +25,14 @@ def map_row(module: ir.Module, symbol: str, target: Target, e: Expr, kinds: str,
     rows = [q.pointer(q.slot(table, 1 + i)) for i in range(len(kinds))]
     types = [np.dtype(t) for t in dtypes]
     single = {i: q.load(rows[i], types[i], 1) for i, k in enumerate(kinds) if k == "s"}
+    repeated = {i: q.load(rows[i], types[i], target.vl) for i, k in enumerate(kinds) if k == "c"}
 
     def step(index: ir.Value, lanes: int) -> None:
         def operand(i: int) -> ir.Value:
             if i in single:
                 return q.splat(single[i], lanes)
+            if i in repeated and lanes == target.vl:
+                return repeated[i]
             at = q.offset(rows[i], q.b.mul(index, i64(types[i].itemsize)))
             return q.load(at, types[i], lanes)
 
