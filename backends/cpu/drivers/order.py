@@ -6,6 +6,7 @@ from numba import njit
 
 from backends.cpu.intrinsics import (
     STEP,
+    as_block,
     call4,
     load_i64,
     load_u8,
@@ -41,46 +42,44 @@ def _after(key, index, other, other_index):
 
 @njit(error_model="numpy")
 def _sift_down(heap, at, count):
-    """Restore the heap whose root comes last of all."""
-    key, index = load_i64(heap + 16 * at), load_i64(heap + 16 * at + 8)
+    """Restore the heap of (key, index) pairs whose root comes last of all."""
+    key, index = heap[2 * at], heap[2 * at + 1]
     while True:
-        child = 2 * at + 1
-        if child >= count:
+        c = 2 * (2 * at + 1)
+        if c >= 2 * count:
             break
-        c = heap + 16 * child
-        if child + 1 < count and _after(load_i64(c + 16), load_i64(c + 24), load_i64(c), load_i64(c + 8)):
-            child += 1
-            c += 16
-        if _after(key, index, load_i64(c), load_i64(c + 8)):
+        if c + 2 < 2 * count and _after(heap[c + 2], heap[c + 3], heap[c], heap[c + 1]):
+            c += 2
+        if _after(key, index, heap[c], heap[c + 1]):
             break
-        store_i64(heap + 16 * at, load_i64(c))
-        store_i64(heap + 16 * at + 8, load_i64(c + 8))
-        at = child
-    store_i64(heap + 16 * at, key)
-    store_i64(heap + 16 * at + 8, index)
+        heap[2 * at] = heap[c]
+        heap[2 * at + 1] = heap[c + 1]
+        at = c // 2
+    heap[2 * at] = key
+    heap[2 * at + 1] = index
 
 
 @njit(error_model="numpy")
 def _select(heap, keys, n, k):
-    """The k first of n keys in order, as (key, index) pairs at `heap`."""
+    """The k first of n keys in order, as (key, index) pairs in `heap`."""
     for i in range(k):
-        store_i64(heap + 16 * i, load_i64(keys + 8 * i))
-        store_i64(heap + 16 * i + 8, i)
+        heap[2 * i] = keys[i]
+        heap[2 * i + 1] = i
     for i in range(k // 2 - 1, -1, -1):
         _sift_down(heap, i, k)
     for i in range(k, n):
-        key = load_i64(keys + 8 * i)
-        if key > load_i64(heap):  # an equal key has a higher index: it comes after
-            store_i64(heap, key)
-            store_i64(heap + 8, i)
+        key = keys[i]
+        if key > heap[0]:  # an equal key has a higher index: it comes after
+            heap[0] = key
+            heap[1] = i
             _sift_down(heap, 0, k)
     for count in range(k - 1, 0, -1):  # the last of those left goes behind them
-        key, index = load_i64(heap), load_i64(heap + 8)
-        store_i64(heap, load_i64(heap + 16 * count))
-        store_i64(heap + 8, load_i64(heap + 16 * count + 8))
+        key, index = heap[0], heap[1]
+        heap[0] = heap[2 * count]
+        heap[1] = heap[2 * count + 1]
         _sift_down(heap, 0, count)
-        store_i64(heap + 16 * count, key)
-        store_i64(heap + 16 * count + 8, index)
+        heap[2 * count] = key
+        heap[2 * count + 1] = index
 
 
 @driver("top_k")
@@ -90,17 +89,17 @@ def top_k(target):
     def top_k(a, tid, nth):
         n, inner, k, item = a[N], a[INNER], a[K], a[ITEM]
         keys = a[KEYS] + tid * a[SCRATCH_STRIDE]
-        heap = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
+        heap = as_block(a[SCRATCH] + tid * a[SCRATCH_STRIDE])
         rows = a[OUTER] * inner
         for row in range(rows * tid // nth, rows * (tid + 1) // nth):
             outer = row // inner
             lane = row - outer * inner
             x = a[X] + (outer * n * inner + lane) * item
             call4(a[MICRO], n, x, inner * item, keys)
-            _select(heap, keys, n, k)
+            _select(heap, as_block(keys), n, k)
             to = outer * k * inner + lane
             for i in range(k):
-                index = load_i64(heap + 16 * i + 8)
+                index = heap[2 * i + 1]
                 _copy_element(a[VALUES] + (to + i * inner) * item, x + index * inner * item, item)
                 store_i64(a[INDICES] + (to + i * inner) * 8, index)
 

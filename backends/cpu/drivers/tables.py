@@ -60,12 +60,11 @@ def copy_tables(target):
                     x += offset
                     rest = up
             y = a[Y] + row * n * item
-            if outside:
-                _by_table(y, x, fill, table, 0, n, item, True)
-            else:
-                _by_table(y, x, fill, table, 0, a[RUN], item, False)
-                if a[RUN] < a[RUN_END]:
-                    copy_bytes(y + a[RUN] * item, x + load_i64(table + 8 * a[RUN]), (a[RUN_END] - a[RUN]) * item)
-                _by_table(y, x, fill, table, a[RUN_END], n, item, False)
+            run, end = (0, 0) if outside else (a[RUN], a[RUN_END])
+            if run < end:
+                copy_bytes(y + run * item, x + load_i64(table + 8 * run), (end - run) * item)
+            for part in range(2):
+                first, last = (0, run) if part == 0 else (end, n)
+                _by_table(y, x, fill, table, first, last, item, outside)
 
     return copy_tables, STEP
