@@ -91,7 +91,7 @@ def winograd(target, m):
                         a[GEMM],
                         g,
                         v + point * v_point,
-                        a[U] + (point * tiles + tile) * panel,
+                        a[U] + (tile * points + point) * panel,
                         products + point * m_point,
                         a[ZEROS],
                         1,
