@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ import numpy as np
 from graphc.errors import GraphcError, InputError, UnsupportedError
 from graphc.graph import Graph, Value
 from graphc.infer import bind
-from graphc.model import Executable, Model, remember, value_key
+from graphc.model import PLANNING, Executable, Model, remember, value_key
 from graphc.report import MemoryReport, PassInfo, Plan, StepInfo
 from graphc.segments import Cut, cut, is_static, tail_inputs
 from graphc.types import TensorType
@@ -196,7 +195,6 @@ class _Segmented(Executable):
         wanted = shape_like_inputs(parts.tail)
         self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
         self._tails: dict[tuple, Executable] = {}
-        self._lock = threading.Lock()
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         values = tail_inputs(self.parts, arrays, self.head.run(arrays))
@@ -206,13 +204,15 @@ class _Segmented(Executable):
         """The rest of the graph for these shapes, planned when they turn up first."""
         key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
         tail = self._tails.get(key)
-        if tail is None:
-            names = [v.name for v in self.parts.tail.inputs]
-            types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
-            tail = self._bind(self.parts.tail, types, {names[i]: values[i].copy() for i in self._valued})
-            with self._lock:
+        if tail is not None:
+            return tail
+        with PLANNING:
+            if key not in self._tails:
+                names = [v.name for v in self.parts.tail.inputs]
+                types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
+                tail = self._bind(self.parts.tail, types, {names[i]: values[i].copy() for i in self._valued})
                 remember(self._tails, key, tail)
-        return tail
+            return self._tails[key]
 
     @property
     def plan(self) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from graphc.types import Sym, TensorType, dtype_name
 
 # Binds the graph to input types (and to the values of shape-like inputs) and compiles it.
 Bind = Callable[[Mapping[str, TensorType], Mapping[str, np.ndarray]], "Executable"]
+
+# Held while a plan is made, and across fork: a child never finds a compiler that another thread left half way.
+PLANNING = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=PLANNING.acquire, after_in_parent=PLANNING.release, after_in_child=PLANNING.release)
 
 MAX_PLANS = 64  # of one model; the oldest is forgotten, so that a stream of new shapes does not fill the memory
 
@@ -62,7 +68,6 @@ class Model:
     def __init__(self, graph: Graph, source_graph: Graph, bind: Bind, valued: Sequence[str], recipe: Mapping[str, Any]) -> None:
         self.graph, self.source_graph = graph, source_graph
         self._bind, self._recipe = bind, dict(recipe)
-        self._lock = threading.Lock()
         self._names = tuple(v.name for v in graph.inputs)
         self._input_types = tuple(v.type for v in graph.inputs)
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(valued))
@@ -141,7 +146,7 @@ class Model:
     def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
         if key is None:
             key = tuple(a.shape for a in arrays)  # a plan ahead of the first run: no input's value decides a shape
-        with self._lock:
+        with PLANNING:
             if key not in self._plans:
                 self._check_shapes(arrays)
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from graphc.errors import UnsupportedError
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -35,18 +38,14 @@ def cpu_count() -> int:
 
 
 def _cgroup_quota() -> float | None:
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as f:
-            limit, period = f.read().split()
-    except (OSError, ValueError):
+    """CPUs that the container may use on average, or None where nothing limits it."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as f, open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as g:
-                limit, period = f.read().strip(), g.read().strip()
-        except OSError:
-            return None
-    if limit in ("max", "-1"):
-        return None
-    return int(limit) / int(period)
+            limit, period = " ".join((CGROUP / name).read_text() for name in files).split()
+            return None if limit in ("max", "-1") else int(limit) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return None
 
 
 @lru_cache
@@ -65,7 +64,7 @@ def detect(isa: str | None = None) -> Target:
         # 256-bit preference would split every vector of ours in two
         offered["avx512"] = Target("avx512", 16, 32, "v", cpu, features + ",-prefer-256-bit")
     if has.get("avx2") and has.get("fma"):
-        without = ",".join(f"-{name}" for name in sorted(has) if name.startswith("avx512") or name.startswith("amx"))
+        without = ",".join(f"-{name}" for name in sorted(has) if name.startswith(("avx512", "amx")))
         offered["avx2"] = Target("avx2", 8, 16, "x", "haswell", f"+avx2,+fma,{without}")
     offered["portable"] = Target("portable", 8, 16, None, *_baseline(cpu, features))
     name = isa or os.environ.get("GRAPHC_ISA") or next(iter(offered))

@@ -6,16 +6,19 @@ import atexit
 import ctypes
 import os
 import threading
+import time
+import warnings
 
 import numpy as np
 
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel, Toolchain
+from graphc.errors import GraphcWarning
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs
+PATIENCE = 2.0  # seconds that the end of the process waits for a program that another thread runs
 _L = ctypes.c_int64
-# layout of the control block: backends/cpu/drivers/executor.py, repeated here because a cached program needs no Numba
-_CACHE_LINE, _JOB, _QUIT = 64, 3, 5
+_CONTROL_WORDS, _LINE_WORDS = 128, 8  # of the control block, see backends/cpu/drivers/executor.py
 
 
 class Executor:
@@ -23,47 +26,74 @@ class Executor:
 
     def __init__(self, tools: Toolchain, threads: int) -> None:
         self.threads = threads
-        self._tools = tools
         self._single = tools.function(Kernel("execute"), None, _L, _L)
+        if threads > 1:
+            self._submit = tools.function(Kernel("submit"), _L, _L, _L, _L, _L, _L)
+            self._work = tools.function(Kernel("work"), None, _L, _L, _L, _L)
         self._pool: _Pool | None = None
-        self._busy = threading.Lock()
+        self._starting = threading.Lock()
+        self._alone = threads == 1
 
     def run(self, steps: int, count: int) -> None:
         """A table of `count` (driver, argument block) pairs at address `steps`."""
-        if self.threads == 1 or not self._busy.acquire(blocking=False):
+        pool = self._pool
+        if pool is None and not self._alone:
+            pool = self._start()
+        if pool is None or not pool.submit(steps, count):
             self._single(steps, count)
-            return
-        try:
-            if self._pool is None or self._pool.pid != os.getpid():  # after fork the workers are gone
-                self._pool = _Pool(self._tools, self.threads)
-            self._pool.submit(steps, count)
-        finally:
-            self._busy.release()
+
+    def _start(self) -> _Pool | None:
+        """The pool; None where the system gives no more threads, which is said once."""
+        with self._starting:
+            if self._pool is None and not self._alone:
+                try:
+                    self._pool = _Pool(self._submit, self._work, self.threads)
+                except RuntimeError as error:
+                    self._alone = True
+                    text = f"can't start {self.threads - 1} worker threads ({error}): inferences run on one thread each"
+                    warnings.warn(text, GraphcWarning, stacklevel=2)
+            return self._pool
+
+    def after_fork(self) -> None:
+        """In the child: the workers are gone, and whoever was starting them."""
+        self._pool, self._starting = None, threading.Lock()
 
 
 class _Pool:
-    def __init__(self, tools: Toolchain, threads: int) -> None:
-        self.pid = os.getpid()
-        self.threads = threads
-        raw = np.zeros(16 * _CACHE_LINE // 8 + 8, np.int64)
-        start = -raw.ctypes.data % _CACHE_LINE // 8
-        self._control = raw[start : start + 16 * _CACHE_LINE // 8]
+    """Worker threads in native code. They hold the pool, so that its control block lives as long as they do.
+
+    Raises RuntimeError where the system gives no more threads; those that have been started quit.
+    """
+
+    def __init__(self, submit: ctypes._CFuncPtr, work: ctypes._CFuncPtr, threads: int) -> None:
+        self._pid, self._threads = os.getpid(), threads
+        self._native_submit, self._native_work = submit, work
+        raw = np.zeros(_CONTROL_WORDS + _LINE_WORDS, np.int64)
+        start = -raw.ctypes.data % (8 * _LINE_WORDS) // 8
+        self._control = raw[start : start + _CONTROL_WORDS]
         self._address = self._control.ctypes.data
-        self._submit = tools.function(Kernel("submit"), None, _L, _L, _L, _L, _L)
-        work = tools.function(Kernel("work"), None, _L, _L, _L, _L)
-        for tid in range(1, threads):
-            args = (self._address, tid, threads, SPINS)
-            threading.Thread(target=work, args=args, name=f"graphc-{tid}", daemon=True).start()
-        atexit.register(self._close)
+        try:
+            for tid in range(1, threads):
+                threading.Thread(target=self._work, args=(tid,), name=f"graphc-{tid}", daemon=True).start()
+        except BaseException:
+            self.close()
+            raise
+        atexit.register(self.close)
 
-    def submit(self, steps: int, count: int) -> None:
-        self._submit(self._address, steps, count, self.threads, SPINS)
+    def _work(self, tid: int) -> None:
+        self._native_work(self._address, tid, self._threads, SPINS)
 
-    def _close(self) -> None:
-        """Let the workers leave native code before the interpreter unmaps it."""
-        if self.pid == os.getpid():
-            self._control[_QUIT * _CACHE_LINE // 8] = 1
-            self._submit(self._address, 0, 0, 1, 0)
+    def submit(self, steps: int, count: int) -> bool:
+        """Run a program; False, and nothing is done, where another thread uses the pool or it is closed."""
+        return self._native_submit(self._address, steps, count, self._threads, SPINS) == 0
+
+    def close(self) -> None:
+        """Let the workers leave native code, before the interpreter unmaps it."""
+        if self._pid != os.getpid():
+            return
+        deadline = time.monotonic() + PATIENCE
+        while not self.submit(0, -1) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 _EXECUTORS: dict[tuple[Target, bool, int], Executor] = {}
@@ -83,7 +113,7 @@ def _after_fork() -> None:
     global _LOCK
     _LOCK = threading.Lock()
     for e in _EXECUTORS.values():
-        e._busy, e._pool = threading.Lock(), None
+        e.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

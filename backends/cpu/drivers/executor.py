@@ -25,7 +25,7 @@ from backends.cpu.intrinsics import (
 from backends.cpu.toolchain import driver
 
 CACHE_LINE = 64
-ARRIVED, GENERATION, SLEEPERS, JOB, JOB_SLEEPERS, QUIT, STEPS, COUNT, DONE = (CACHE_LINE * i for i in range(9))
+ARRIVED, GENERATION, SLEEPERS, JOB, JOB_SLEEPERS, QUIT, STEPS, COUNT, DONE, USERS = (CACHE_LINE * i for i in range(10))
 CONTROL_BYTES = CACHE_LINE * 16
 EVERYONE = 0x7FFFFFFF
 
@@ -94,17 +94,30 @@ def work(target):
 
 @driver("submit")
 def submit(target):
-    """(control, steps, count, nth, spins): a program on the pool's threads; the caller is thread 0."""
+    """(control, steps, count, nth, spins): a program on the pool's threads; the caller is thread 0.
+
+    Returns 0, or 1 at once where another thread uses the pool. A negative count lets the workers quit and keeps the pool
+    in use for ever.
+    """
 
     def submit(control, steps, count, nth, spins):
+        if atomic_add(control + USERS, 1) != 0:
+            atomic_add(control + USERS, -1)
+            return 1
+        if count < 0:
+            atomic_store(control + QUIT, 1)
         atomic_store(control + STEPS, steps)
         atomic_store(control + COUNT, count)
         atomic_store(control + DONE, 0)
         atomic_add(control + JOB, 1)
         if atomic_load(control + JOB_SLEEPERS) > 0:
             futex(control + JOB, FUTEX_WAKE_PRIVATE, EVERYONE)
+        if count < 0:
+            return 0
         _run(steps, count, 0, nth, control, spins)
         while atomic_load(control + DONE) < nth - 1:
             pause()
+        atomic_add(control + USERS, -1)
+        return 0
 
-    return submit, types.void(i64, i64, i64, i64, i64)
+    return submit, i64(i64, i64, i64, i64, i64)
