@@ -1,0 +1,421 @@
+"""The compiled model: ways to call it, what it refuses, and that its results belong to the caller."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import graphc
+from backends.reference import run as reference
+from graphc.errors import InputError
+from graphc.graph import Builder, Graph
+from graphc.model import MAX_PLANS, Model
+
+RNG = np.random.default_rng(0)
+F32 = np.float32
+TARGETS = ("cpu", "reference")
+
+
+def random(*shape: int) -> np.ndarray:
+    return RNG.uniform(-1, 1, shape).astype(F32)
+
+
+def two_by_two() -> Graph:
+    """a [n, 4], b [n, 4] -> total = a + b, product = tanh(a * b)."""
+    b = Builder("pair")
+    x, y = b.input("a", F32, ("n", 4)), b.input("b", F32, ("n", 4))
+    return b.build({"total": b.add("Add", x, y), "product": b.add("Tanh", b.add("Mul", x, y))})
+
+
+def network() -> Graph:
+    """x [batch, 3, 12, 12] -> a convolution, a pool and a dense layer -> y [batch, 10]."""
+    b, rng = Builder("network"), np.random.default_rng(1)
+    x = b.input("x", F32, ("batch", 3, 12, 12))
+    w = b.constant(rng.uniform(-0.3, 0.3, (16, 3, 3, 3)), F32)
+    x = b.add("MaxPool", b.add("Relu", b.add("Conv", x, w, pads=[1] * 4)), kernel_shape=[2, 2], strides=[2, 2])
+    dense = b.constant(rng.uniform(-0.1, 0.1, (16 * 36, 10)), F32)
+    return b.build({"y": b.add("Gemm", b.add("Flatten", x), dense)})
+
+
+def agree(model: Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The model's results, after they are found equal to the reference's up to rounding."""
+    results = model.run(feeds)
+    for name, want in reference(model.source_graph, feeds).items():
+        got = results[name]
+        assert got.dtype == want.dtype and got.shape == want.shape, name
+        if want.dtype.kind == "f":
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(got, want, err_msg=name)
+    return results
+
+
+@pytest.fixture(scope="module")
+def pair() -> Model:
+    return graphc.compile(two_by_two())
+
+
+@pytest.fixture(scope="module")
+def net() -> Model:
+    return graphc.compile(network())
+
+
+# --- calls -------------------------------------------------------------------------------------
+def test_every_form_of_a_call_gives_the_same(pair: Model):
+    a, b = random(3, 4), random(3, 4)
+    want = agree(pair, {"a": a, "b": b})
+    for total, product in (pair(a, b), pair(a, b=b), pair(b=b, a=a), pair.run({"b": b, "a": a}).values()):
+        np.testing.assert_array_equal(total, want["total"])
+        np.testing.assert_array_equal(product, want["product"])
+
+
+def test_one_output_is_an_array_and_several_are_a_tuple(pair: Model, net: Model):
+    assert isinstance(net(random(1, 3, 12, 12)), np.ndarray)
+    assert isinstance(pair(random(1, 4), random(1, 4)), tuple)
+
+
+def test_specs(pair: Model):
+    assert [str(s) for s in pair.inputs] == ["a: float32[n, 4]", "b: float32[n, 4]"]
+    assert [(s.name, s.dtype, s.shape) for s in pair.outputs] == [
+        ("total", np.dtype(F32), ("n", 4)),
+        ("product", np.dtype(F32), ("n", 4)),
+    ]
+
+
+def test_repr_shows_the_signature(pair: Model):
+    text = repr(pair)
+    assert "'pair' for cpu" in text and "a: float32[n, 4]" in text and "total: float32[n, 4]" in text
+
+
+def test_lists_and_other_layouts_are_taken():
+    b = Builder("ints")
+    model = graphc.compile(b.build({"y": b.add("Neg", b.input("x", np.int64, ("n", 2)))}))
+    np.testing.assert_array_equal(model([[1, 2], [3, 4]]), [[-1, -2], [-3, -4]])
+
+
+@pytest.mark.parametrize("name", ["transposed", "strided", "reversed", "misaligned", "foreign byte order", "read-only"])
+def test_arrays_of_any_layout_mean_their_elements(pair: Model, name: str):
+    plain = random(6, 4)
+    shifted = np.empty(plain.nbytes + 1, np.uint8)[1:].view(F32).reshape(plain.shape)
+    shifted[...] = plain
+    fixed = plain.copy()
+    fixed.flags.writeable = False
+    wide = np.zeros((6, 8), F32)
+    wide[:, ::2] = plain
+    given = {
+        "transposed": np.asfortranarray(plain),
+        "strided": wide[:, ::2],
+        "reversed": plain[::-1].copy()[::-1],
+        "misaligned": shifted,
+        "foreign byte order": plain.astype(plain.dtype.newbyteorder()),
+        "read-only": fixed,
+    }[name]
+    total, product = pair(given, plain)
+    np.testing.assert_array_equal(total, plain + plain)
+    np.testing.assert_allclose(product, np.tanh(plain * plain), rtol=1e-5)
+
+
+# --- what is refused -----------------------------------------------------------------------------
+def refused(message: str, call, *args, **kwargs) -> None:
+    """`call` raises InputError whose text holds each of the comma-free parts of `message`, parted by ' … '."""
+    with pytest.raises(InputError) as error:
+        call(*args, **kwargs)
+    for part in message.split(" … "):
+        assert part in str(error.value), str(error.value)
+
+
+def test_wrong_inputs_name_the_input_what_is_wanted_and_the_remedy(pair: Model):
+    a, b = random(2, 4), random(2, 4)
+    refused("'b' is float64 … float32[n, 4] … astype('float32')", pair, a, b.astype(np.float64))
+    refused("'b' has shape (2, 5) … float32[n, 4]", pair, a, random(2, 5))
+    refused("'a' has shape (4,) … float32[n, 4] … 2 dims", pair, a[0], b)
+    refused("'b' has shape (3, 4) … 'n' is 2 in input 'a'", pair, a, random(3, 4))
+    refused("takes 2 inputs, not 1 … a: float32[n, 4]", pair, a)
+    refused("takes 2 inputs, not 3", pair, a, b, b)
+    refused("missing: b … unknown: c … inputs: a: float32[n, 4]", pair.run, {"a": a, "c": b})
+    refused("missing: b", pair, a=a)
+    refused("unknown: c", pair, a, b, c=a)
+    refused("'a' is given twice", pair, a, b, a=a)
+    refused("takes 2 inputs, not 3", pair, a, b, b, a=a)
+    refused("'a' is string", pair, "text", b)
+
+
+def test_a_refused_call_leaves_the_model_as_it_was(pair: Model):
+    plans = len(pair._plans)
+    with pytest.raises(InputError):
+        pair(random(2, 5), random(2, 5))
+    assert len(pair._plans) == plans
+    agree(pair, {"a": random(2, 4), "b": random(2, 4)})
+
+
+def test_shapes_to_plan_for_are_checked():
+    graph = two_by_two()
+    refused("'nonsense' … inputs: a", graphc.compile, graph, shapes={"nonsense": (2, 4)})
+    refused("shape of input 'b' is open … shapes={'b'", graphc.compile, graph, shapes={"a": (2, 4)})
+    refused("'a' has shape (2, 5)", graphc.compile, graph, shapes={"a": (2, 5), "b": (2, 4)})
+    refused("'a' … (-1, 4)", graphc.compile, graph, shapes={"a": (-1, 4), "b": (2, 4)})
+
+
+# --- buffers of the caller ------------------------------------------------------------------------
+@pytest.mark.parametrize("target", TARGETS)
+def test_results_go_into_given_arrays(target: str):
+    model = graphc.compile(two_by_two(), target=target)
+    feeds = {"a": random(2, 4), "b": random(2, 4)}
+    want = model.run(feeds)
+    total, product = np.empty((2, 4), F32), np.empty((2, 4), F32)
+    results = model.run(feeds, out={"total": total, "product": product})
+    assert results["total"] is total and results["product"] is product
+    np.testing.assert_array_equal(total, want["total"])
+    np.testing.assert_array_equal(product, want["product"])
+    partly = model.run(feeds, out={"product": product})
+    assert partly["product"] is product
+    np.testing.assert_array_equal(partly["total"], want["total"])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_wrong_buffers_are_refused(target: str):
+    model = graphc.compile(two_by_two(), target=target)
+    a, b = random(2, 4), random(2, 4)
+
+    def run(**out):
+        model.run({"a": a, "b": b}, out=out)
+
+    refused("unknown output 'sum' … outputs: total", run, sum=np.empty((2, 4), F32))
+    refused("output 'total' is float64[2, 4] … float32[2, 4]", run, total=np.empty((2, 4)))
+    refused("output 'total' is float32[4, 2] … float32[2, 4]", run, total=np.empty((4, 2), F32))
+    refused("output 'total' must be a writable, C-contiguous", run, total=np.empty((4, 2), F32).T)
+    refused("output 'total' must be", run, total=[[0.0] * 4] * 2)
+    fixed = np.empty((2, 4), F32)
+    fixed.flags.writeable = False
+    refused("output 'total' must be a writable", run, total=fixed)
+
+
+def test_buffers_that_share_memory_are_refused(pair: Model):
+    a, b, both = random(2, 4), random(2, 4), np.empty((3, 4), F32)
+    refused("'product' … 'total' … share memory", pair.run, {"a": a, "b": b}, {"total": both[:2], "product": both[1:]})
+    refused("'total' … 'a' … share memory", pair.run, {"a": a, "b": b}, {"total": a})
+
+
+# --- shapes -----------------------------------------------------------------------------------------
+def test_each_batch_size_has_its_plan_and_the_references_answer(net: Model):
+    for batch in (1, 2, 5, 1):
+        agree(net, {"x": random(batch, 3, 12, 12)})
+    assert [key[0][0] for key in net._plans] == [1, 2, 5]
+    assert "3 plans" in repr(net)
+
+
+def test_shapes_given_when_compiling_are_planned_at_once():
+    model = graphc.compile(network(), shapes={"x": (2, 3, 12, 12)})
+    assert list(model._plans) == [((2, 3, 12, 12),)]
+    assert model.plan({"x": (2, 3, 12, 12)}).shapes == {"x": (2, 3, 12, 12)}
+
+
+def test_old_plans_are_forgotten_so_that_many_shapes_do_not_fill_the_memory(pair: Model):
+    for n in range(1, MAX_PLANS + 10):
+        pair(np.ones((n, 4), F32), np.ones((n, 4), F32))
+    assert len(pair._plans) == MAX_PLANS
+    agree(pair, {"a": random(1, 4), "b": random(1, 4)})
+
+
+def test_a_reshape_to_a_shape_given_at_run_time_has_a_plan_for_each_value():
+    b = Builder("reshape")
+    x, shape = b.input("x", F32, ("n", 6)), b.input("shape", np.int64, (2,))
+    model = graphc.compile(b.build({"y": b.add("Relu", b.add("Reshape", x, shape))}))
+    x = random(4, 6)
+    for value in ((3, 8), (8, -1), (3, 8), (2, 12)):
+        agree(model, {"x": x, "shape": np.array(value)})
+    assert len(model._plans) == 3
+    refused("values of 'shape' … run the model", model.plan, {"x": (4, 6)})
+
+
+def test_a_value_that_decides_a_shape_is_not_kept_by_reference():
+    b = Builder("reshape")
+    x, shape = b.input("x", F32, (12,)), b.input("shape", np.int64, (2,))
+    model = graphc.compile(b.build({"y": b.add("Reshape", x, shape)}))
+    x, value = random(12), np.array([3, 4])
+    assert model(x, value).shape == (3, 4)
+    value[:] = 4, 3
+    assert model(x, value).shape == (4, 3)
+    assert model(x, np.array([3, 4])).shape == (3, 4)
+
+
+def test_scalars():
+    b = Builder("scalars")
+    x, y = b.input("x", F32, ()), b.input("y", np.int64, ())
+    outputs = {"sum": b.add("Add", x, b.constant(1.5, F32)), "square": b.add("Mul", y, y), "same": x}
+    model = graphc.compile(b.build(outputs))
+    results = agree(model, {"x": np.array(2, F32), "y": np.array(7)})
+    assert all(isinstance(r, np.ndarray) and r.shape == () for r in results.values())
+    assert model(F32(2), np.int64(7))[0] == F32(3.5)
+
+
+EMPTY = {
+    "unary": lambda b, x: b.add("Relu", x),
+    "binary": lambda b, x: b.add("Add", x, b.constant(np.ones((1, 8)), F32)),
+    "sum of nothing": lambda b, x: b.add("ReduceSum", x, b.constant([0], np.int64)),
+    "sum of rows": lambda b, x: b.add("ReduceSum", x, b.constant([1], np.int64)),
+    "mean of rows": lambda b, x: b.add("ReduceMean", x, b.constant([1], np.int64)),
+    "softmax": lambda b, x: b.add("Softmax", x),
+    "gemm": lambda b, x: b.add("Gemm", x, b.constant(np.ones((8, 3)), F32), b.constant(np.ones(3), F32)),
+    "matmul": lambda b, x: b.add("MatMul", x, b.constant(np.ones((8, 3)), F32)),
+    "matmul over nothing": lambda b, x: b.add("MatMul", b.add("Transpose", x), x),
+    "transpose": lambda b, x: b.add("Transpose", x),
+    "concat": lambda b, x: b.add("Concat", x, b.constant(np.ones((2, 8)), F32), x, axis=0),
+    "gather": lambda b, x: b.add("Gather", x, b.constant([1, 0], np.int64), axis=1),
+    "cast": lambda b, x: b.add("Cast", x, to="int32"),
+    "layer norm": lambda b, x: b.add("LayerNormalization", x, b.constant(np.ones(8), F32)),
+    "slice": lambda b, x: b.add("Slice", x, *(b.constant([k], np.int64) for k in (1, 5, 1))),
+    "nothing of something": lambda b, x: b.add(
+        "Slice", b.constant(np.ones((3, 4)), F32), *(b.constant([k], np.int64) for k in (2, 2, 0))
+    ),
+    "where": lambda b, x: b.add("Where", b.add("Greater", x, b.constant(0, F32)), x, b.add("Neg", x)),
+    "argmax": lambda b, x: b.add("ArgMax", x, axis=1),
+    "cumsum": lambda b, x: b.add("CumSum", x, b.constant(0, np.int64)),
+    "expand": lambda b, x: b.add("Expand", b.constant(np.ones((1, 8)), F32), b.constant([0, 8], np.int64)),
+    "pad": lambda b, x: b.add("Pad", x, b.constant([1, 0, 1, 0], np.int64)),
+    "tile": lambda b, x: b.add("Tile", x, b.constant([2, 2], np.int64)),
+    "batch norm": lambda b, x: b.add("BatchNormalization", x, *(b.constant(np.ones(8), F32) for _ in range(4))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_empty_tensors(name: str):
+    b = Builder("empty")
+    model = graphc.compile(b.build({"y": EMPTY[name](b, b.input("x", F32, ("n", 8)))}))
+    for n in (0, 2, 0):
+        agree(model, {"x": random(n, 8)})
+
+
+IMAGES = {
+    "conv": lambda b, x: b.add("Conv", x, b.constant(np.ones((16, 4, 3, 3)), F32)),
+    "depthwise": lambda b, x: b.add("Conv", x, b.constant(np.ones((4, 1, 3, 3)), F32), group=4),
+    "max pool": lambda b, x: b.add("MaxPool", x, kernel_shape=[2, 2]),
+    "average pool": lambda b, x: b.add("GlobalAveragePool", x),
+    "resize": lambda b, x: b.add("Resize", x, None, b.constant([1, 1, 2, 2], F32)),
+    "transposed conv": lambda b, x: b.add("ConvTranspose", x, b.constant(np.ones((4, 2, 2, 2)), F32)),
+    "depth to space": lambda b, x: b.add("DepthToSpace", x, blocksize=2),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_batch_of_no_images(name: str):
+    b = Builder("empty")
+    model = graphc.compile(b.build({"y": IMAGES[name](b, b.input("x", F32, ("n", 4, 6, 6)))}))
+    for n in (0, 1):
+        agree(model, {"x": random(n, 4, 6, 6)})
+
+
+def test_a_sequence_of_no_steps_in_no_batch():
+    b, rng = Builder("empty"), np.random.default_rng(0)
+    x = b.input("x", F32, ("steps", "n", 4))
+    w, r = (b.constant(rng.uniform(-1, 1, (1, 12, 4)), F32) for _ in range(2))
+    y, last = b.add("GRU", x, w, r, hidden_size=4, outputs=["y", "last"])
+    b = b.build({"y": y, "last": last})
+    model = graphc.compile(b)
+    for steps, n in ((3, 0), (3, 2), (0, 2)):
+        agree(model, {"x": random(steps, n, 4)})
+
+
+# --- results belong to the caller ---------------------------------------------------------------------
+def aliases() -> Graph:
+    """Results that are an input, one value twice, a view of an input, and constants."""
+    b = Builder("aliases")
+    x = b.input("x", F32, (2, 6))
+    y, c = b.add("Relu", x), b.constant(np.arange(3), F32)
+    view = b.add("Reshape", x, b.constant([3, 4], np.int64))
+    outputs = {"input": x, "again": x, "y": y, "y2": y, "view": view, "c": c, "c2": c}
+    outputs["folded"] = b.add("Add", c, c)
+    return b.build(outputs)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_results_share_memory_with_nothing(target: str):
+    model = graphc.compile(aliases(), target=target)
+    x = random(2, 6)
+    first = agree(model, {"x": x})
+    arrays = [x, *first.values()]
+    for i, a in enumerate(arrays):
+        assert a.flags.writeable and a.flags.c_contiguous
+        assert not any(np.shares_memory(a, b) for b in arrays[:i])
+    kept = {n: a.copy() for n, a in first.items()}
+    second = agree(model, {"x": -x})
+    for name, a in first.items():
+        np.testing.assert_array_equal(a, kept[name], err_msg="changed by the second run")
+        assert not any(np.shares_memory(a, b) for b in second.values())
+    for a in (*first.values(), *second.values()):
+        a[...] = 99
+    agree(model, {"x": x})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_such_results_go_into_given_arrays_too(target: str):
+    model = graphc.compile(aliases(), target=target)
+    x = random(2, 6)
+    want = model.run({"x": x})
+    out = {n: np.full_like(a, 99) for n, a in want.items()}
+    for name, a in model.run({"x": x}, out=out).items():
+        assert a is out[name]
+        np.testing.assert_array_equal(a, want[name])
+
+
+def test_a_graph_without_nodes():
+    b = Builder("nothing")
+    x = b.input("x", F32, ("n",))
+    agree(graphc.compile(b.build({"y": x, "c": b.constant([1, 2], F32)})), {"x": random(3)})
+
+
+def test_a_graph_without_inputs():
+    b = Builder("source")
+    model = graphc.compile(b.build({"y": b.add("Exp", b.constant([0.0, 1.0], F32))}))
+    np.testing.assert_allclose(model(), np.exp([0, 1]), rtol=1e-6)
+    assert model.run({})["y"].shape == (2,)
+
+
+def test_an_input_that_nothing_reads_is_still_checked():
+    b = Builder("unread")
+    b.input("unread", F32, (2,))
+    model = graphc.compile(b.build({"y": b.add("Neg", b.input("x", F32, (2,)))}))
+    np.testing.assert_array_equal(model(np.ones(2, F32), np.ones(2, F32)), [-1, -1])
+    refused("'unread' has shape (3,)", model, np.ones(3, F32), np.ones(2, F32))
+
+
+# --- copies of the model ------------------------------------------------------------------------------
+@pytest.mark.parametrize("duplicate", [lambda m: pickle.loads(pickle.dumps(m)), copy.copy, copy.deepcopy])
+def test_pickled_and_copied_models_give_the_same(net: Model, duplicate):
+    x = random(2, 3, 12, 12)
+    other = duplicate(net)
+    assert other.inputs == net.inputs and other.outputs == net.outputs
+    np.testing.assert_array_equal(other(x), net(x))
+
+
+def test_a_model_read_from_yaml_pickles():
+    from pathlib import Path
+
+    model = graphc.compile(Path(__file__).parent.parent / "examples" / "lenet5.yaml", threads=1)
+    x = random(1, *(d for d in model.inputs[0].shape[1:]))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model))(x), model(x))
+
+
+def test_input_errors_pickle(pair: Model):
+    with pytest.raises(InputError) as error:
+        pair(random(2, 5), random(2, 5))
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+def test_the_profile_checks_its_feeds(pair: Model):
+    plan = pair.plan({"a": (2, 4), "b": (2, 4)})
+    feeds = {"a": random(2, 4), "b": random(2, 4)}
+    assert len(plan.profile(feeds, 2)) == len(plan.steps)
+    refused("'b' … float32[3, 4]", plan.profile, feeds | {"b": random(3, 4)}, 2)
+    refused("'b' … float64", plan.profile, feeds | {"b": random(2, 4).astype(float)}, 2)
+    refused("missing: b", plan.profile, {"a": random(2, 4)}, 2)
+
+
+def test_the_signature_of_a_wrong_call_is_one_line(pair: Model):
+    with pytest.raises(InputError) as error:
+        pair()
+    assert re.fullmatch(r"inputs: a: .*; b: .* -> outputs: total: .*; product: .*", error.value.hint)
