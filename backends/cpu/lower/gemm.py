@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
-from backends.cpu.lower.tiles import best_tile
 from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
+from backends.cpu.micro.tile import max_rows
 from backends.cpu.program import Buffer, Ref
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
@@ -20,7 +21,8 @@ from graphc.report import StepInfo
 from graphc.types import broadcast
 
 BATCH_DIMS = 4  # as in drivers/gemm.py
-ROWS_BYTES = 1_500_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
+ROWS_BYTES = 2_000_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
+PANEL_BYTES = 640_000  # of one panel, which each tile of rows reads again: it stays in the second-level cache
 HEAD_BYTES = 512
 
 
@@ -147,11 +149,37 @@ class Panels:
 def panels_of(target: Target, m: int, n: int, k: int) -> Panels:
     vl = target.vl
     vectors = -(-n // vl)
-    mr, nv = best_tile(target, m, vectors)
+    padded = -(-k // vl) * vl
+    mr, nv = product_tile(target, m, vectors, padded)
     if m == 1:  # bound by the weights' way from memory: wide tiles, one row
         nv = min(8 if target.registers == 32 else 6, vectors)
     tiles = -(-vectors // nv)
-    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, -(-k // vl) * vl, vl)
+    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, padded, vl)
+
+
+@lru_cache(maxsize=4096)
+def product_tile(target: Target, m: int, vectors: int, padded: int) -> tuple[int, int]:
+    """(MR, NV) for m rows, so many vectors of columns and `padded` reduction steps.
+
+    The share of the tiles' work that is not done twice or on columns that do not exist, times the share of the peak that
+    a tile reaches: few accumulators can't hide the latency of the multiply-add, and each step loads MR + NV operands.
+    Tiles whose panel leaves the second-level cache read it from the next one for each tile of rows.
+    """
+    enough = 16 if target.registers == 32 else 10
+    best, score = (1, 1), 0.0
+    for nv in (3, 2, 4, 1, 6):
+        if nv > vectors:
+            continue
+        tail = vectors / (-(-vectors // nv) * nv)  # a narrower tile takes what is left
+        near = 1.0 if padded * nv * target.vl * 4 <= PANEL_BYTES or nv == 1 else 0.8
+        for mr in range(1, min(max_rows(target, nv), m) + 1):
+            work = mr * nv
+            fill = m / (-(-m // mr) * mr)
+            loads = min(1.0, work / (mr + nv) / 2)
+            s = min(1.0, work / enough) ** 0.5 * loads**0.25 * fill * tail**0.5 * near + 1e-4 * work
+            if s > score + 1e-9:
+                best, score = (mr, nv), s
+    return best
 
 
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
@@ -181,14 +209,20 @@ def emit_product(
 ) -> None:
     """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
-    m_block = min(-(-p.m // mr), max(1, ROWS_BYTES // (4 * panels.padded * mr))) * mr
+    row_tiles = -(-p.m // mr)
+    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (4 * panels.padded * mr)))
+    m_block = -(-row_tiles // m_blocks) * mr
     n_block = tiles
     batch = int(np.prod(p.batch))
     if batch * -(-p.m // m_block) < 2 * lo.threads and lo.threads > 1:
         n_block = max(1, -(-tiles // (2 * lo.threads)))
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + m_block * panels.padded * 4)
     wide = Kernel("conv_row", (mr, nv, vl, 1, vl, epilogue.expression))
-    edge = wide if last_nv == nv and lanes == vl else Kernel("conv_row", (mr, last_nv, vl, 1, vl, epilogue.expression, lanes < vl))
+    edge = (
+        wide
+        if last_nv == nv and lanes == vl
+        else Kernel("conv_row", (mr, last_nv, vl, 1, vl, epilogue.expression, lanes < vl))
+    )
     a, weights, bias, y = places
     args = [
         wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block,
@@ -198,7 +232,9 @@ def emit_product(
     lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide)))
 
 
-def _packed_b(lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_nv: int, tiles: int, padded: int, panel: int):
+def _packed_b(
+    lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_nv: int, tiles: int, padded: int, panel: int
+):
     """Address of the packed right operand, and the strides of its batch dims."""
     v = group.anchor.inputs[1]
     vl = lo.target.vl
@@ -231,10 +267,22 @@ def _packed_b(lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_
         return Ref(lo.weights.pack(v.data, recipe, make)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
-        assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), "batch dims not contiguous"
+        assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), (
+            "batch dims not contiguous"
+        )
     first = next((s for s in p.b_batch if s), 0)
     packed = Buffer(f"{v.name}/packed", size * count)
-    info = StepInfo(0, (group.anchor.name,), ("Pack",), "pack_b", "", "the right operand is computed at run time", v.name, 0, 2 * v.type.nbytes)
+    info = StepInfo(
+        0,
+        (group.anchor.name,),
+        ("Pack",),
+        "pack_b",
+        "",
+        "the right operand is computed at run time",
+        v.name,
+        0,
+        2 * v.type.nbytes,
+    )
     args = [b.ref, Ref(packed), count, first, size, p.k, p.n, *p.b, nv, last_nv, panel]
     lo.emit(Kernel("pack_b"), args, info)
     return Ref(packed), strides
@@ -251,7 +299,11 @@ def _epilogue(lo: Lowering, group: Group, n: int) -> tuple[Ref, Epilogue, tuple[
         c = node.inputs[2] if len(node.inputs) > 2 else None
         alpha, beta = node.attrs["alpha"], node.attrs["beta"]
         if c is not None:
-            bias = np.broadcast_to(c.data.reshape(-1), n).astype(np.float32) if c.data.size == 1 or beta != alpha else c.data
+            bias = (
+                np.broadcast_to(c.data.reshape(-1), n).astype(np.float32)
+                if c.data.size == 1 or beta != alpha
+                else c.data
+            )
             if beta != alpha:
                 bias = bias * np.float32(beta / alpha)
         if alpha != 1:
