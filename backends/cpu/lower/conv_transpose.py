@@ -115,11 +115,18 @@ def _phase_type(t: TensorType, w: Window) -> TensorType:
 
 
 def _phase_group(group: Group, place: Value, w: Window) -> Group:
-    """The group for one phase: the anchor with its share of the work."""
-    node = group.anchor
-    share = 2 * w.n * w.out_channels * w.pixels * math.prod(w.kernel) * (w.channels // node.attrs["group"])
-    anchor = replace(node, op=replace(node.op, flops=lambda call: share), outputs=(place,))
-    return Group((anchor,), anchor, group.expression, group.operands)
+    """The group for one phase, which makes `place`: each node with its share of the work."""
+    products = 2 * place.type.size * math.prod(w.kernel) * (w.channels // group.anchor.attrs["group"])
+    anchor, *rest = [_with_flops(n, products if n is group.anchor else place.type.size) for n in group.nodes]
+    if rest:
+        rest[-1] = replace(rest[-1], outputs=(place,))
+    else:
+        anchor = replace(anchor, outputs=(place,))
+    return Group((anchor, *rest), anchor, group.expression, group.operands)
+
+
+def _with_flops(node: Node, count: int) -> Node:
+    return replace(node, op=replace(node.op, flops=lambda call: count))
 
 
 def _phase_extra(e: Extra, axes: tuple[Phase, ...], stride: tuple[int, int, int]) -> Extra:
