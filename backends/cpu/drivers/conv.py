@@ -9,7 +9,7 @@ from backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
- XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, STARTS, FLAT, MR, XS_PIXEL,
+ XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, SPANS, FLAT, MR, XS_PIXEL,
  YS_PIXEL, SCRATCH, EXTRAS_COUNT) = range(40)
 # fmt: on
 MICRO_BLOCK = 40  # template of the micro-kernel's argument block: its slots in micro/conv.py
@@ -35,7 +35,8 @@ def window(start, dilation, kernel, size):
 
 @driver("conv")
 def conv(target):
-    """Strides in bytes. STARTS: address of each tile's first input block (grouped convolution), or 0. FLAT > 0: rows are
+    """Strides in bytes. SPANS: address of each tile's first input block, number of blocks and offset of its weights
+    (grouped convolution), or 0: all tiles read all blocks. FLAT > 0: rows are
     pieces of OUT_W pixels of FLAT contiguous ones, the last may be shorter."""
 
     def conv(a, tid, nth):
@@ -52,13 +53,15 @@ def conv(target):
             image = rest // row_blocks
             n = image // a[OUT_D]
             d = image - n * a[OUT_D]
-            first = 0
-            if a[STARTS] != 0:
-                first = load_i64(a[STARTS] + 8 * tile)
+            first, weights = 0, tile * a[WS_TILE]
+            if a[SPANS] != 0:
+                span = a[SPANS] + 24 * tile
+                first, weights = load_i64(span), load_i64(span + 16)
+                store_i64(block, load_i64(span + 8))
             in_d = d * a[S_D] - a[P_D]
             kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
             xd = a[X] + n * a[XS_N] + first * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D]
-            wd = a[W] + tile * a[WS_TILE] + kd0 * a[WS_D]
+            wd = a[W] + weights + kd0 * a[WS_D]
             yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
             for h in range(hb * rows, min(out_h, hb * rows + rows)):
                 pixel = 0

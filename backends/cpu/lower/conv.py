@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +10,8 @@ import numpy as np
 from backends.cpu.lower import dense_window
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
-from backends.cpu.lower.tiles import best_tile
+from backends.cpu.lower.filters import Filters, pack_filters, spans_of
+from backends.cpu.lower.tiles import best_rows, best_tile
 from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, epilogue_of, extras_of, five, window_of
 from backends.cpu.lower.winograd import choose_winograd, emit_winograd
 from backends.cpu.program import Ref
@@ -92,15 +92,6 @@ def bias_of(node: Node) -> np.ndarray | None:
     return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Weights [out channels, in channels / groups, *kernel] that `load` derives from a constant as `recipe` says."""
-
-    source: np.ndarray
-    recipe: tuple
-    load: Callable[[], np.ndarray]
-
-
 def emit_direct(
     lo: Lowering,
     group: Group,
@@ -110,7 +101,7 @@ def emit_direct(
     extras: list[Extra],
     filters: Filters | None = None,
 ) -> None:
-    """One step, or two where the channel tiles don't divide the channel blocks. filters: by default operand 1 as it is."""
+    """Steps of one tile width each, as few as cover the channel blocks. filters: by default operand 1 as it is."""
     node, out = group.anchor, group.output
     data = node.inputs[1].data
     filters = filters or Filters(data, (), lambda: data)
@@ -119,19 +110,32 @@ def emit_direct(
     blocks = -(-w.out_channels // vl)
     flat = _is_flat(w, x, y, extras)
     pixels = w.pixels if flat else w.out[2]
-    narrow = node.attrs["group"] > 1 and w.out_channels // node.attrs["group"] < vl
     # every row reads a tile's weights again: they should stay in the level-2 cache
-    widest = max(1, PANEL_BYTES // (4 * vl * w.channels // node.attrs["group"] * int(np.prod(w.kernel))))
-    mr, nv = best_tile(lo.target, pixels, min(widest, 1 if narrow else blocks))
-    whole = blocks // nv * nv
-    _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, 0, whole)
-    if whole < blocks:
-        rest = blocks - whole
-        mr, nv = best_tile(lo.target, pixels, min(widest, rest))
-        nv = rest if rest <= 4 and mr * rest + 2 <= lo.target.registers else nv
-        while rest % nv:
-            nv -= 1
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, whole, blocks)
+    groups = node.attrs["group"]
+    widest = max(1, PANEL_BYTES // (4 * vl * w.channels // groups * int(np.prod(w.kernel))))
+    first = 0
+    while first < blocks:
+        mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, widest)
+        last = first + (blocks - first) // nv * nv
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last)
+        first = last
+
+
+def _tile_of(
+    target: Target, w: Window, groups: int, depth: int, pixels: int, first: int, last: int, widest: int
+) -> tuple[int, int]:
+    """Register tile for the output blocks [first, last). Wide tiles of a grouped convolution multiply many zeros."""
+    if groups == 1:
+        return best_tile(target, pixels, min(widest, last - first))
+    best, least = (1, 1), float("inf")
+    for nv in range(1, min(widest, 4, last - first) + 1):
+        mr, score = best_rows(target, pixels, nv)
+        tiled = first + (last - first) // nv * nv
+        read = sum(spans_of(w, groups, depth, nv * target.vl, first * target.vl, tiled * target.vl).counts) * nv
+        cost = read / ((tiled - first) * score)
+        if cost < least:
+            best, least = (mr, nv), cost
+    return best
 
 
 def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
@@ -156,8 +160,8 @@ def _emit_tiles(
     node = group.anchor
     vl = lo.target.vl
     depth = x.type.layout.c
-    span = _InputSpan(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
-    weights = pack_weights(lo, filters, w, span, nv, vl)
+    spans = spans_of(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
+    weights = pack_filters(lo, filters, w, spans, vl)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
@@ -168,7 +172,7 @@ def _emit_tiles(
     image_rows = out_h
     if flat:
         total = w.pixels
-        per_row = max(mr, int(L2_BYTES // (xs[4] * span.count)) // mr * mr) if (last - first) > nv else total
+        per_row = max(mr, int(L2_BYTES // (xs[4] * spans.most)) // mr * mr) if (last - first) > nv else total
         per_row = min(per_row, total)
         out_d, out_h, out_w = 1, -(-total // per_row), per_row
         rows = 1
@@ -176,13 +180,13 @@ def _emit_tiles(
     else:
         total = 0
         x_h, y_h = xs[3], ys[3]
-        row_bytes = xs[3] * span.count * w.stride[1] or 1
+        row_bytes = xs[3] * spans.most * w.stride[1] or 1
         rows = max(1, min(image_rows, L2_BYTES // row_bytes)) if (last - first) > nv else image_rows
     scratch, stride = lo.scratch(group.output.name, 512)
     assert stride == 512
     micro = Kernel("conv_row", (mr, nv, w.stride[2] * depth, 1, depth, epilogue.expression))
     block = [
-        span.count, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_d, ws_h,
+        spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_d, ws_h,
         ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
     for e in extras:
@@ -195,8 +199,8 @@ def _emit_tiles(
     args = [
         micro, x.ref, Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0], (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1],
         w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
-        xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, span.count * ws_block, ws_d, ws_h, nv * vl * 4, rows,
-        span.starts(lo), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), *block, *extra_args,
+        xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, spans.most * ws_block, ws_d, ws_h, nv * vl * 4, rows,
+        spans.table(lo, ws_block), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), *block, *extra_args,
     ]  # fmt: skip
     args[1] = x.ref + (-w.pad[2]) * xs[4]
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}")
@@ -210,49 +214,3 @@ def _share(info, part: int, whole: int):
     return (
         info if part == whole else replace(info, flops=info.flops * part // whole, nbytes=info.nbytes * part // whole)
     )
-
-
-class _InputSpan:
-    """Which input blocks each tile of output channels reads: all of them, or those of its groups."""
-
-    def __init__(self, w: Window, groups: int, depth: int, tile: int, first: int, last: int) -> None:
-        self.depth, self.tile, self.first, self.last, self.groups = depth, tile, first, last, groups
-        total = -(-w.channels // depth)
-        per_in, per_out = w.channels // groups, w.out_channels // groups
-        ranges = []
-        for o in range(first, last, tile):
-            g0, g1 = o // per_out, -(-min(o + tile, w.out_channels) // per_out)
-            ranges.append((g0 * per_in // depth, -(-(g1 * per_in) // depth)))
-        self.count = max(b - a for a, b in ranges)
-        self.first_blocks = [min(a, total - self.count) for a, _ in ranges]
-
-    def starts(self, lo: Lowering) -> int | Ref:
-        if not any(self.first_blocks):
-            return 0
-        table = np.array(self.first_blocks, np.int64)
-        return Ref(lo.weights.pack((), ("starts", tuple(self.first_blocks)), lambda: table, "starts"))
-
-
-def pack_weights(lo: Lowering, filters: Filters, w: Window, span: _InputSpan, nv: int, vl: int):
-    """[O, I/groups, *kernel] -> [tile][input block][kd][kh][kw][depth][nv * vl], zeros where a tile has no such channel."""
-
-    def make() -> np.ndarray:
-        per_in, per_out = w.channels // span.groups, w.out_channels // span.groups
-        kernel = w.kernel
-        source = filters.load().reshape(w.out_channels, per_in, *kernel)
-        tiles = len(span.first_blocks)
-        width, depth = nv * vl, span.depth
-        if span.groups == 1 and w.out_channels >= span.last and w.channels % depth == 0:
-            part = source[span.first : span.last].reshape(tiles, width, span.count, depth, *kernel)
-            return part.transpose(0, 2, 4, 5, 6, 3, 1)
-        packed = np.zeros((tiles, width, span.count * depth, *kernel), np.float32)
-        for t, block in enumerate(span.first_blocks):
-            o0 = span.first + t * width
-            for g in range(o0 // per_out, -(-min(o0 + width, w.out_channels) // per_out)):
-                a, b = max(o0, g * per_out), min(o0 + width, (g + 1) * per_out, w.out_channels)
-                i = g * per_in - block * depth
-                packed[t, a - o0 : b - o0, i : i + per_in] = source[a:b]
-        return packed.reshape(tiles, width, span.count, depth, *kernel).transpose(0, 2, 4, 5, 6, 3, 1)
-
-    recipe = ("conv", *filters.recipe, span.first, span.last, nv, vl, span.depth, span.groups)
-    return lo.weights.pack(filters.source, recipe, make)
