@@ -53,14 +53,15 @@ class ObjectCache:
         self.hits = self.misses = 0
 
     def _open(self) -> Path | None:
-        directory = cache_dir() / self.target.isa
+        directory: Path | str = "the user's cache folder"
         try:
+            directory = cache_dir() / self.target.isa
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if directory.stat().st_uid != os.getuid() and os.getuid() != 0:
                 raise PermissionError("it belongs to another user")
             with tempfile.TemporaryFile(dir=directory):
                 pass
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
             warnings.warn(
                 f"no kernel cache: {directory} is not usable ({error}); every process compiles anew. "
                 "Set GRAPHC_CACHE_DIR to a private, writable folder.",

@@ -67,11 +67,13 @@ def detect(isa: str | None = None) -> Target:
         without = ",".join(f"-{name}" for name in sorted(has) if name.startswith(("avx512", "amx")))
         offered["avx2"] = Target("avx2", 8, 16, "x", "haswell", f"+avx2,+fma,{without}")
     offered["portable"] = Target("portable", 8, 16, None, *_baseline(cpu, features))
-    name = isa or os.environ.get("GRAPHC_ISA") or next(iter(offered))
+    chosen = os.environ.get("GRAPHC_ISA")
+    name = isa or chosen or next(iter(offered))
+    origin = "" if isa or not chosen else " (from GRAPHC_ISA)"
     if name not in ("avx512", "avx2", "portable"):
-        raise UnsupportedError(f"unknown instruction set '{name}'", hint=f"one of: {', '.join(offered)}")
+        raise UnsupportedError(f"unknown instruction set '{name}'{origin}", hint=f"one of: {', '.join(offered)}")
     if name not in offered:
-        raise UnsupportedError(f"this CPU ({cpu}) has no {name}", hint=f"it has: {', '.join(offered)}")
+        raise UnsupportedError(f"this CPU ({cpu}) has no {name}{origin}", hint=f"it has: {', '.join(offered)}")
     return offered[name]
 
 
