@@ -33,7 +33,8 @@ DIRECTIONS, TEAM, SPINS, SCRATCH, SCRATCH_STRIDE, HEAD = range(6)
 (CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR, REVERSE, LENS, LENS_ITEM, ROW, SWING, H, C, PACKED, TILE_BYTES, DEPTH_BLOCKS,
  H_INITIAL, C_INITIAL, INITIAL_ROW, Y, Y_TIME, Y_ROW, H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW, STAGES,
  STAGE_RECORDS) = range(28)
-(MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, TO, TO_SWING, COUNT, STREAM_RECORDS) = range(13)
+(MICRO, PASS, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, TO, TO_SWING, COUNT,
+ STREAM_RECORDS) = range(14)
 # fmt: on
 BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, STREAM = range(6)
 MAX_STAGES, MAX_STREAMS = 2, 12
@@ -41,7 +42,8 @@ STAGE = STREAM_RECORDS + MAX_STREAMS * STREAM
 DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
 CONTROL_BYTES = 4 * CACHE_LINE  # of a team's barrier, at the start of the memory that is cleared
 BLOCK_BYTES = 256  # of the micro-kernel's argument block, at the start of a thread's scratch
-ROOM_BYTES = 32 * 64  # of its tile, behind the block; then streams gathered row by row
+TILES = 8  # of one call of the micro-kernel
+ROOM_BYTES = TILES * 32 * 64  # for their accumulators, behind the block; then streams gathered row by row
 
 
 @njit(error_model="numpy")
@@ -107,11 +109,11 @@ def recurrent_start(target):
 
 
 @njit(error_model="numpy")
-def _gather(c, stream, at, step, panel, m, to, nbytes):
-    """A stream of the input's projection for the rows of a tile, each at its own time."""
-    for i in range(c[MR]):
-        address = at + panel * stream[BY_PANEL] + (m + i) * stream[BY_ROW] + _time(c, step, m + i) * stream[BY_TIME]
-        copy_bytes(to + i * nbytes, address, nbytes)
+def _gather(c, stream, step, panel, first, rows, to, nbytes):
+    """A stream of the input's projection for some rows of the batch, each at its own time."""
+    for b in range(first, first + rows):
+        address = stream[BASE] + panel * stream[BY_PANEL] + b * stream[BY_ROW] + _time(c, step, b) * stream[BY_TIME]
+        copy_bytes(to + (b - first) * nbytes, address, nbytes)
 
 
 @njit(error_model="numpy")
@@ -120,21 +122,25 @@ def _stage(c, stage, step, block, first, last):
     odd, batch, mr, span = step & 1, c[BATCH], c[MR], stage[SPAN]
     ragged = c[REVERSE] != 0 and c[LENS] != 0
     time = c[SEQ] - 1 - step if c[REVERSE] != 0 else step
-    for panel in range(first, last):
-        for tile in range((batch + mr - 1) // mr):
-            m = min(tile * mr, batch - mr)
-            for i in range(stage[COUNT]):
-                stream = as_block(block_address(stage) + 8 * (STREAM_RECORDS + i * STREAM))
-                base, row = stream[BASE], stream[BY_ROW]
+    store_i64(block + 8, stage[PASS])
+    for i in range(first, last):
+        panel = first + last - 1 - i if odd else i  # what was read last is still in the caches
+        for m0 in range(0, batch, TILES * mr):
+            rows = max(mr, min(TILES * mr, batch - m0))
+            m = min(m0, batch - rows)
+            store_i64(block + 16, rows)
+            for j in range(stage[COUNT]):
+                stream = as_block(block_address(stage) + 8 * (STREAM_RECORDS + j * STREAM))
+                row = stream[BY_ROW]
                 if ragged and stream[BY_TIME] != 0:
-                    to = block + BLOCK_BYTES + ROOM_BYTES + i * mr * span
-                    _gather(c, stream, base, step, panel, m, to, span)
-                    base, row = to, span
+                    base, row = block + BLOCK_BYTES + ROOM_BYTES + j * TILES * mr * span, span
+                    _gather(c, stream, step, panel, m, rows, base, span)
                 else:
-                    base += panel * stream[BY_PANEL] + m * row + time * stream[BY_TIME] + odd * stream[BY_SWING]
-                store_i64(block + 16 + 16 * i, base)
-                store_i64(block + 24 + 16 * i, row)
-            x = stage[X] + odd * stage[X_SWING] + tile * c[TILE_BYTES]
+                    base = stream[BASE] + panel * stream[BY_PANEL] + m * row
+                    base += time * stream[BY_TIME] + odd * stream[BY_SWING]
+                store_i64(block + 40 + 16 * j, base)
+                store_i64(block + 48 + 16 * j, row)
+            x = stage[X] + odd * stage[X_SWING] + m0 // mr * c[TILE_BYTES]
             call3(stage[MICRO], block, x, stage[W] + panel * stage[PANEL_BYTES])
 
 
@@ -163,7 +169,8 @@ def _sequence(c, block, member, team, spins):
     stages = c[STAGES]
     first = last = 0
     store_i64(block, c[DEPTH_BLOCKS])
-    store_i64(block + 8, block + BLOCK_BYTES)
+    store_i64(block + 24, c[TILE_BYTES])
+    store_i64(block + 32, block + BLOCK_BYTES)
     for step in range(c[SEQ]):
         odd = step & 1
         for s in range(stages):

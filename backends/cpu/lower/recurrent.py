@@ -22,8 +22,9 @@ from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
 
 # as in drivers/recurrent.py
-STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 12, 5, 2, 12
-BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 256, 32 * 64, 256
+STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 13, 5, 2, 12
+TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 256, 8 * 32 * 64, 256
+PASS_BYTES = 16 << 10  # of a panel's weights that several tiles read one after the other from the level-1 cache
 Argument = Ref | Kernel | int
 
 
@@ -58,7 +59,7 @@ class _Recurrent:
         records: list[Argument] = []
         for d in range(len(layer.directions)):
             records += self._direction(d, projection, lens, results)
-        gathered = MAX_STREAMS * layer.mr * layer.row * 4 if lens else 0
+        gathered = MAX_STREAMS * TILES * layer.mr * layer.row * 4 if lens else 0
         scratch, stride = lo.scratch(self.node.name, BLOCK_BYTES + ROOM_BYTES + gathered)
         args = [len(layer.directions), layer.team, SPINS, scratch, stride, *records]
         start = StepInfo(0, (self.node.name,), ("Start",), "recurrent_start", output=self.node.output.name)
@@ -220,6 +221,7 @@ class _Recurrent:
             ]
         else:
             hand_over = [memory.states["rh"], 0, memory.packed["rh"], 0]
+        per_pass = layer.depth // DEPTH if layer.tiles == 1 else max(1, PASS_BYTES // (DEPTH * gates * span))
         streams: list[Argument] = []
         for name in (*stage.starts, *stage.operands):
             streams += self._stream(name, d, s, memory, projection)
@@ -227,7 +229,7 @@ class _Recurrent:
             base, by_panel, by_row, by_time, swing = self._stream(name, d, s, memory, projection)
             streams += [base + swing, by_panel, by_row, by_time, -swing]
         return [
-            Kernel("cell_stage", params), layer.panels(s), span, weights, layer.depth * gates * span,
+            Kernel("cell_stage", params), per_pass, layer.panels(s), span, weights, layer.depth * gates * span,
             memory.packed[stage.state], x_swing, *hand_over, len(streams) // STREAM, *streams,
         ]  # fmt: skip
 
