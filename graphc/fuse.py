@@ -6,8 +6,9 @@ nodes alone. The epilogue is one expression tree over the anchor's result and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from graphc.report import FusionNote
 from graphc.types import TensorType
 
 MAX_OPERANDS = 8  # of one kernel's expression
+MAX_NODES = 16  # of one elementwise kernel
+MAX_OPEN = 12  # nodes taken in on trial before their values must join again
+MAX_TREE = 200  # primitives, counted with repetition
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,84 +98,105 @@ class _Fuser:
     def _is_elementwise(self, node: Node) -> bool:
         return node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None and self.compiled(node)
 
-    def _only_consumer(self, value: Value) -> Node | str:
-        """The single node that reads a value, or why there is none."""
-        readers = self.consumers.get(value, [])
-        if value in self.results:
-            return f"%{value.name} is a result of the graph"
-        if len(set(readers)) != 1:
-            return f"%{value.name} is read {len(readers)} times"
-        return readers[0]
-
     def _grow(self, anchor: Node) -> Group:
-        """The anchor and the longest chain of elementwise nodes behind it."""
-        nodes = [anchor]
-        out = anchor.output
-        tree, operands = expr.arg(0, out.dtype), []
+        """The anchor and the elementwise nodes behind it, as many as leave one value to the outside.
+
+        A value may be read several times as long as all its readers are inside (x * sigmoid(x), a Gelu written out): nodes
+        are taken in by position, and the longest run is kept after which only the last value is read elsewhere.
+        """
         if len(anchor.outputs) > 1:
             return Group((anchor,), anchor, None, ())
-        while True:
-            node = self._only_consumer(out)
-            reason = node if isinstance(node, str) else self._refusal(node, anchor, out, operands)
-            if reason:
-                if not isinstance(node, str) and node.op.kind is Kind.ELEMENTWISE:
-                    self.notes.append(FusionNote(node.name, False, f"not into {anchor.op.name} '{anchor.name}': {reason}"))
+        nodes, operands = [anchor], []
+        trees: dict[Value, Expr] = {anchor.output: expr.arg(0, anchor.output.dtype)}
+        closed, closed_operands = 1, 0
+        reason = ""
+        while len(nodes) - closed < MAX_OPEN:
+            readers = {r for v in trees for r in self.consumers.get(v, ()) if r not in nodes}
+            if not readers:
                 break
-            args = [tree if v is out else self._operand(v, operands, 1) for v in node.inputs]
-            tree = scalar_tree(node, args)
-            self.notes.append(FusionNote(node.name, True, f"epilogue of {anchor.op.name} '{anchor.name}'"))
+            node = min(readers, key=self.position.__getitem__)
+            reason = self._refusal(node, anchor, trees, operands)
+            if reason:
+                break
+            args = [trees[v] if v in trees else self._operand(v, operands, 1) for v in node.inputs]
+            trees[node.output] = scalar_tree(node, args)
             nodes.append(node)
-            out = node.output
-        return Group(tuple(nodes), anchor, tree if len(nodes) > 1 else None, tuple(operands))
+            if size(trees[node.output]) > MAX_TREE:
+                reason = "the expression is too long"
+                break
+            if self._closed(nodes):
+                closed, closed_operands = len(nodes), len(operands)
+        self._note(anchor, nodes[1:closed], readers if closed == 1 else (), reason)
+        nodes = nodes[:closed]
+        tree = trees[nodes[-1].output] if closed > 1 else None
+        return Group(tuple(nodes), anchor, tree, tuple(operands[:closed_operands]))
 
-    def _refusal(self, node: Node, anchor: Node, out: Value, operands: Sequence[Value]) -> str | None:
+    def _closed(self, nodes: Sequence[Node]) -> bool:
+        """Does nothing outside read any value but the last?"""
+        inside = set(nodes)
+        values = [v for n in nodes[:-1] for v in n.outputs]
+        return all(v not in self.results and all(r in inside for r in self.consumers.get(v, ())) for v in values)
+
+    def _note(self, anchor: Node, fused: Sequence[Node], readers, reason: str) -> None:
+        where = f"{anchor.op.name} '{anchor.name}'"
+        self.notes += [FusionNote(n.name, True, f"epilogue of {where}") for n in fused]
+        for n in readers:
+            if n.op.kind is Kind.ELEMENTWISE:
+                why = reason or f"%{anchor.output.name} is also needed outside"
+                self.notes.append(FusionNote(n.name, False, f"not into {where}: {why}"))
+
+    def _refusal(self, node: Node, anchor: Node, inside: Mapping[Value, Expr], operands: Sequence[Value]) -> str:
         if not self._is_elementwise(node):
             return f"{node.op.name} is not elementwise"
         if node in self.owner:
             return "it is fused elsewhere"
+        out = anchor.output
         if not same_elements(node.output.type, out.type):
             return f"it changes the type from {out.type} to {node.output.type}"
-        others = [v for v in node.operands if v is not out and not _is_immediate(v)]
+        others = [v for v in node.operands if v not in inside and not _is_immediate(v)]
         if len(set(operands) | set(others)) > MAX_OPERANDS:
             return "too many operands"
         for v in others:
             why = self.accepts(anchor, v, out)
             if why:
                 return f"operand %{v.name}: {why}"
-        return None
+        return ""
 
     def _elementwise_tree(self, root: Node) -> Group:
-        """The node with those of its elementwise producers that nothing else reads."""
-        nodes, operands = [root], []
-
-        def build(node: Node) -> Expr:
-            return scalar_tree(node, [None if v is None else leaf(v, node) for v in node.inputs])
-
-        def leaf(v: Value, reader: Node) -> Expr:
-            producer = self.producers.get(v)
-            if producer is not None and self._absorbs(producer, v, root, len(operands)):
-                if producer not in nodes:
+        """The node with those of its elementwise producers that nothing outside reads."""
+        nodes = [root]
+        grown = True
+        while grown:
+            grown = False
+            for v in dict.fromkeys(v for n in nodes for v in n.operands):
+                producer = self.producers.get(v)
+                if producer is not None and producer not in nodes and self._absorbs(producer, v, nodes):
                     nodes.append(producer)
-                    self.notes.append(FusionNote(producer.name, True, f"one kernel with {root.op.name} '{root.name}'"))
-                return build(producer)
-            return self._operand(v, operands, 0)
+                    grown = True
+        nodes.sort(key=self.position.__getitem__)
+        operands: list[Value] = []
+        trees: dict[Value, Expr] = {}
+        for n in nodes:
+            args = [trees[v] if v in trees else self._operand(v, operands, 0) for v in n.inputs]
+            trees[n.output] = scalar_tree(n, args)
+        where = f"one kernel with {root.op.name} '{root.name}'"
+        self.notes += [FusionNote(n.name, True, where) for n in nodes[:-1]]
+        return Group(tuple(nodes), None, trees[root.output], tuple(operands))
 
-        tree = build(root)
-        return Group(tuple(sorted(nodes, key=self.position.__getitem__)), None, tree, tuple(operands))
-
-    @property
+    @cached_property
     def producers(self) -> dict[Value, Node]:
-        if not hasattr(self, "_producers"):
-            self._producers = self.graph.producers()
-        return self._producers
+        return self.graph.producers()
 
-    def _absorbs(self, producer: Node, v: Value, root: Node, count: int) -> bool:
-        if producer in self.owner or not self._is_elementwise(producer) or count + len(producer.inputs) > MAX_OPERANDS:
+    def _absorbs(self, producer: Node, v: Value, nodes: Sequence[Node]) -> bool:
+        if producer in self.owner or not self._is_elementwise(producer) or len(nodes) >= MAX_NODES:
             return False
-        if isinstance(self._only_consumer(v), str):
+        if v in self.results or any(r not in nodes for r in self.consumers[v]):
             return False
+        root = nodes[0]
+        made = {o for n in nodes for o in n.outputs}
+        read = {u for n in (*nodes, producer) for u in n.operands if not _is_immediate(u)} - made - {v}
         a, b = v.type, root.output.type  # the same element must be at hand; its dtype may change on the way
-        return same_elements(a.with_dtype(b.dtype), b)
+        return len(read) <= MAX_OPERANDS and same_elements(a.with_dtype(b.dtype), b)
 
     def _operand(self, v: Value | None, operands: list[Value], base: int) -> Expr | None:
         if v is None:
@@ -181,6 +206,11 @@ class _Fuser:
         if v not in operands:
             operands.append(v)
         return expr.arg(base + operands.index(v), v.dtype)
+
+
+def size(e: Expr) -> int:
+    """Primitives of a tree; what is shared counts each time."""
+    return 1 + sum(size(a) for a in e.args)
 
 
 def _is_immediate(v: Value) -> bool:
