@@ -126,7 +126,7 @@ class _Fuser:
                 break
             if self._closed(nodes):
                 closed, closed_operands = len(nodes), len(operands)
-        self._note(anchor, nodes[1:closed], readers if closed == 1 else (), reason)
+        self._note(anchor, nodes[1:closed], reason)
         nodes = nodes[:closed]
         tree = trees[nodes[-1].output] if closed > 1 else None
         return Group(tuple(nodes), anchor, tree, tuple(operands[:closed_operands]))
@@ -137,10 +137,10 @@ class _Fuser:
         values = [v for n in nodes[:-1] for v in n.outputs]
         return all(v not in self.results and all(r in inside for r in self.consumers.get(v, ())) for v in values)
 
-    def _note(self, anchor: Node, fused: Sequence[Node], readers, reason: str) -> None:
+    def _note(self, anchor: Node, fused: Sequence[Node], reason: str) -> None:
         where = f"{anchor.op.name} '{anchor.name}'"
         self.notes += [FusionNote(n.name, True, f"epilogue of {where}") for n in fused]
-        for n in readers:
+        for n in () if fused else dict.fromkeys(self.consumers.get(anchor.output, ())):
             if n.op.kind is Kind.ELEMENTWISE:
                 why = reason or f"%{anchor.output.name} is also needed outside"
                 self.notes.append(FusionNote(n.name, False, f"not into {where}: {why}"))
