@@ -75,13 +75,17 @@ def compile(  # noqa: A001  (the field's name)
 
 
 def shape_like_inputs(graph: Graph) -> list[str]:
-    """Inputs whose values (not only shapes) decide the shapes inside the graph: a plan is made for each value."""
+    """Inputs whose values (not only shapes) decide the shapes inside the graph: a plan is made for each value.
+
+    Only numbers and rows of numbers, and what is computed from those: sizes that follow from larger arrays are read
+    between the segments of a run.
+    """
     producers = graph.producers()
     needed: set[Value] = set()
     stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
     while stack:
         v = stack.pop()
-        if v in needed or v.is_const:
+        if v in needed or v.is_const or (v.type is not None and v.type.rank > 1):
             continue
         needed.add(v)
         node = producers.get(v)
@@ -183,7 +187,8 @@ class _Segmented(Executable):
     """Head, pivots on the host, and a tail that is bound to the shapes that turn up."""
 
     def __init__(self, parts: Cut, backend: _Cpu, passes: tuple[PassInfo, ...], bind: Callable[..., Executable]) -> None:
-        if not parts.head.nodes and not parts.pivots:
+        wanted = shape_like_inputs(parts.tail)
+        if not parts.head.nodes and not parts.pivots and not wanted:
             node = parts.tail.nodes[0]
             raise GraphcError(
                 "the shape of its result can't be told, not even by running what comes before it",
@@ -192,7 +197,6 @@ class _Segmented(Executable):
             )  # fmt: skip
         self.parts, self._bind = parts, bind
         self.head = backend.executable(parts.head, passes)
-        wanted = shape_like_inputs(parts.tail)
         self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
         self._tails: dict[tuple, Executable] = {}
 
