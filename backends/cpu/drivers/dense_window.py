@@ -108,6 +108,7 @@ def pool_dense(target, op: str, dtype: str):
     def pool_dense(a, tid, nth):
         out_d, out_h, out_w, in_d, in_h, in_w = a[OUT_D], a[OUT_H], a[OUT_W], a[IN_D], a[IN_H], a[IN_W]
         channels, padded, p = a[CHANNELS], a[PADDED], a[NORM]
+        d_w, xs_w, index_w = a[D_W], a[XS_W], a[INDEX_W]
         plane = in_d * in_h * in_w
         indices = a[INDICES]
         work = a[N] * channels * out_d * out_h
@@ -134,28 +135,30 @@ def pool_dense(target, op: str, dtype: str):
                 w0, w1 = window(from_w, a[D_W], a[K_W], in_w)
                 best = lowest if is_max else kind(0)
                 where = -1
+                if is_max and d0 < d1 and h0 < h1 and w0 < w1:
+                    at_d, at_h, at_w = from_d + d0 * a[D_D], from_h + h0 * a[D_H], from_w + w0 * d_w
+                    best = load(x + at_d * a[XS_D] + at_h * a[XS_H] + at_w * xs_w)
+                    where = at_d * a[INDEX_D] + at_h * a[INDEX_H] + at_w * index_w
                 for kd in range(d0, d1):
                     at_d = from_d + kd * a[D_D]
                     for kh in range(h0, h1):
                         at_h = from_h + kh * a[D_H]
                         line = x + at_d * a[XS_D] + at_h * a[XS_H]
+                        place = at_d * a[INDEX_D] + at_h * a[INDEX_H]
                         for kw in range(w0, w1):
-                            at_w = from_w + kw * a[D_W]
-                            v = load(line + at_w * a[XS_W])
-                            if is_max:
-                                if where < 0 or v > best or (v != v and best == best):
-                                    best = v
-                                    where = at_d * a[INDEX_D] + at_h * a[INDEX_H] + at_w * a[INDEX_W]
+                            at_w = from_w + kw * d_w
+                            v = load(line + at_w * xs_w)
+                            if is_max:  # no branches: which element wins is not to be predicted
+                                keep = (v <= best) | (best != best)
+                                best = best if keep else v
+                                where = where if keep else place + at_w * index_w
                             elif is_average:
                                 best += v
                             else:
-                                v = abs(v)
-                                if p == 1:
-                                    best += v
-                                elif p == 2:
-                                    best += v * v
-                                else:
-                                    best += v ** kind(p)
+                                power = abs(v)
+                                for _ in range(p - 1):
+                                    power *= abs(v)
+                                best += power
                 if is_average:
                     wide = _counted(
                         from_w, a[D_W], a[K_W], -a[P_W] if padded else 0, in_w + (a[END_W] if padded else 0)
