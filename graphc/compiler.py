@@ -52,6 +52,8 @@ def compile(  # noqa: A001  (the field's name)
 
         loaded = frontends.load(source)
     backend = _backend(target, threads, cache, progress)
+    if isinstance(disabled, str):
+        raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
     pipeline.check_names(disabled, [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators())])
     infos: list[PassInfo] = []
     graph = _run_passes(loaded, pipeline.SHAPE_FREE, disabled, infos)
@@ -110,12 +112,12 @@ def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos
 
 # --- backends ---------------------------------------------------------------------------------------------------------
 def _backend(target: str, threads: int | None, cache: bool, progress: Progress | None) -> Any:
-    kind, _, isa = target.partition(":")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    kind, _, isa = str(target).partition(":")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1):
         raise InputError(f"threads must be a positive int, not {threads!r}")
     if kind == "cpu":
         return _Cpu(isa or None, threads, cache, progress)
-    if kind == "reference":
+    if target == "reference":
         return _Reference()
     raise UnsupportedError(f"unknown target '{target}'", hint="one of: cpu, cpu:avx512, cpu:avx2, cpu:portable, reference")
 
