@@ -98,7 +98,7 @@ OF_LARGE = ["LSTM"] * 3 + ["GRU"] * 3 + ["RNN"] * 2
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("name", "case"), list(zip(OF_LARGE, LARGE)), ids=lambda v: v if isinstance(v, str) else "")
 def test_any_number_of_threads_gives_the_same_bits(name, case, target, monkeypatch):
-    monkeypatch.setattr(recurrent_plan, "WORTH_SHARING", 0)  # cut panels between threads however small they are
+    monkeypatch.setattr(recurrent_plan, "WORTH_SHARING", 0)  # share panels however small they are
     arrays = opcheck.operands(get_op(name), case)
     alone, _ = compiled(name, case, arrays, target=target, threads=1)
     opcheck.agree(alone, wanted(name, case, arrays))
@@ -108,10 +108,10 @@ def test_any_number_of_threads_gives_the_same_bits(name, case, target, monkeypat
             np.testing.assert_array_equal(a, b)
 
 
-def test_one_direction_is_cut_between_threads():
+def test_one_direction_is_shared_between_threads():
     case = sized("LSTM", 3, 1, 16, 256, directions=1)
     _, model = compiled("LSTM", case, opcheck.operands(get_op("LSTM"), case), threads=2)
-    assert model.plan().steps[-1].reason.endswith("2 threads a direction")
+    assert model.plan().steps[-1].reason.endswith("panels shared")
 
 
 def test_a_program_for_two_threads_runs_on_one():

@@ -1,7 +1,8 @@
 """Recurrent layers: the loop over time, and the packing of weights that are computed at run time.
 
-A layer's hidden units are cut into panels. Its directions run side by side on teams of threads; the threads of a team cut
-the panels between them and meet at a barrier after each stage, because the next one multiplies the whole state.
+A layer's hidden units are cut into panels. Each thread begins with a direction of its own, if there is one. The panels of a
+stage are shared by who is there: a thread takes the next that nobody has taken, so that a thread which the system has put
+aside holds up the others by one panel at most. The next stage begins when all panels are done: it multiplies the whole state.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from backends.cpu.drivers.executor import CACHE_LINE, _barrier
+from backends.cpu.drivers.executor import CACHE_LINE, EVERYONE, _wait_change
 from backends.cpu.intrinsics import (
+    FUTEX_WAKE_PRIVATE,
     STEP,
     as_block,
+    atomic_add,
+    atomic_load,
+    atomic_store,
     block_address,
     call3,
     copy_bytes,
     fill_bytes,
+    futex,
     load_f32,
     load_i32,
     load_i64,
@@ -28,7 +34,7 @@ from backends.cpu.toolchain import driver
 # argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
 # of streams. Strides in bytes. A *swing* is added on odd steps: from the first to the second of two buffers that the states
 # of even and odd steps live in (results have it the other way round).
-DIRECTIONS, TEAM, SPINS, SCRATCH, SCRATCH_STRIDE, HEAD = range(6)
+DIRECTIONS, SHARED, SPINS, SCRATCH, SCRATCH_STRIDE, HEAD = range(6)
 # fmt: off
 (CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR, REVERSE, LENS, LENS_ITEM, ROW, SWING, H, C, PACKED, TILE_BYTES, DEPTH_BLOCKS,
  H_INITIAL, C_INITIAL, INITIAL_ROW, Y, Y_TIME, Y_ROW, H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW, STAGES,
@@ -40,7 +46,10 @@ BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, STREAM = range(6)
 MAX_STAGES, MAX_STREAMS = 2, 12
 STAGE = STREAM_RECORDS + MAX_STREAMS * STREAM
 DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
-CONTROL_BYTES = 4 * CACHE_LINE  # of a team's barrier, at the start of the memory that is cleared
+# words of a direction, at the start of the memory that is cleared. TAKEN: stages done, then the panels of this stage that
+# are taken from the front and from the back, as 32 + 16 + 16 bits
+TAKEN, FINISHED, PHASE, SLEEPERS, CONTROL_BYTES = (CACHE_LINE * i for i in range(5))
+FRONT, BACK, COUNT_MASK = 1 << 16, 1, 0xFFFF
 BLOCK_BYTES = 256  # of the micro-kernel's argument block, at the start of a thread's scratch
 TILES = 8  # of one call of the micro-kernel
 ROOM_BYTES = TILES * 32 * 64  # for their accumulators, behind the block; then streams gathered row by row
@@ -123,8 +132,7 @@ def _stage(c, stage, step, block, first, last):
     ragged = c[REVERSE] != 0 and c[LENS] != 0
     time = c[SEQ] - 1 - step if c[REVERSE] != 0 else step
     store_i64(block + 8, stage[PASS])
-    for i in range(first, last):
-        panel = first + last - 1 - i if odd else i  # what was read last is still in the caches
+    for panel in range(first, last):
         for m0 in range(0, batch, TILES * mr):
             rows = max(mr, min(TILES * mr, batch - m0))
             m = min(m0, batch - rows)
@@ -164,38 +172,53 @@ def _emit_step(c, step, first, last):
 
 
 @njit(error_model="numpy")
-def _sequence(c, block, member, team, spins):
-    """One direction from the first to the last step, for one thread of its team."""
-    stages = c[STAGES]
-    first = last = 0
-    store_i64(block, c[DEPTH_BLOCKS])
-    store_i64(block + 24, c[TILE_BYTES])
-    store_i64(block + 32, block + BLOCK_BYTES)
-    for step in range(c[SEQ]):
-        odd = step & 1
-        for s in range(stages):
-            stage = as_block(block_address(c) + 8 * (STAGE_RECORDS + s * STAGE))
-            panels = stage[PANELS]
-            p0, p1 = panels * member // team, panels * (member + 1) // team
-            units = stage[SPAN] // 4
-            first, last = min(p0 * units, c[HIDDEN]), min(p1 * units, c[HIDDEN])
-            _stage(c, stage, step, block, p0, p1)
-            if s == stages - 1:
-                _emit_step(c, step, first, last)
-            _pack(c, stage[TO] + odd * stage[TO_SWING], stage[RESULT] + odd * stage[RESULT_SWING], first, last)
-            if team > 1:
-                _barrier(c[CLEAR], team, spins)
-    if c[SEQ] == 0:
-        first, last = 0, c[HIDDEN] if member == 0 else 0
-    if last <= first:
-        return
-    state = (c[SEQ] & 1) * c[SWING] + first * 4
+def _finals(c, first, last):
+    """Units first … last - 1 of the states after the last step."""
+    state, at, nbytes = (c[SEQ] & 1) * c[SWING], first * 4, (last - first) * 4
     for b in range(c[BATCH]):
-        source, at, nbytes = state + b * c[ROW], first * 4, (last - first) * 4
         if c[H_FINAL] != 0:
-            copy_bytes(c[H_FINAL] + b * c[H_FINAL_ROW] + at, c[H] + source, nbytes)
+            copy_bytes(c[H_FINAL] + b * c[H_FINAL_ROW] + at, c[H] + state + b * c[ROW] + at, nbytes)
         if c[C_FINAL] != 0:
-            copy_bytes(c[C_FINAL] + b * c[C_FINAL_ROW] + at, c[C] + source, nbytes)
+            copy_bytes(c[C_FINAL] + b * c[C_FINAL_ROW] + at, c[C] + state + b * c[ROW] + at, nbytes)
+
+
+@njit(error_model="numpy")
+def _panels(c, phase, block, first, last):
+    """Panels first … last - 1 of stage number `phase` of the whole sequence, and what becomes of their results."""
+    step = phase // c[STAGES]
+    s = phase - step * c[STAGES]
+    stage = as_block(block_address(c) + 8 * (STAGE_RECORDS + s * STAGE))
+    _stage(c, stage, step, block, first, last)
+    units, odd = stage[SPAN] // 4, step & 1
+    first, last = min(first * units, c[HIDDEN]), min(last * units, c[HIDDEN])
+    if s == c[STAGES] - 1:
+        _emit_step(c, step, first, last)
+        if step == c[SEQ] - 1:
+            _finals(c, first, last)
+    _pack(c, stage[TO] + odd * stage[TO_SWING], stage[RESULT] + odd * stage[RESULT_SWING], first, last)
+
+
+@njit(error_model="numpy")
+def _share(c, block, mine, spins):
+    """Takes panels until the sequence is done. mine: FRONT or BACK, so that a thread keeps to panels that its cache holds."""
+    control, phases = c[CLEAR], c[SEQ] * c[STAGES]
+    while True:
+        taken = atomic_add(control + TAKEN, mine)
+        phase, front, back = taken >> 32, (taken >> 16) & COUNT_MASK, taken & COUNT_MASK
+        if phase >= phases:
+            return
+        panels = c[STAGE_RECORDS + phase % c[STAGES] * STAGE + PANELS]
+        if front + back >= panels:
+            _wait_change(control + PHASE, phase, control + SLEEPERS, spins)
+            continue
+        panel = front if mine == FRONT else panels - 1 - back
+        _panels(c, phase, block, panel, panel + 1)
+        if atomic_add(control + FINISHED, 1) == panels - 1:
+            atomic_store(control + FINISHED, 0)
+            atomic_store(control + PHASE, phase + 1)
+            atomic_store(control + TAKEN, (phase + 1) << 32)  # from here on the next stage may end, and set PHASE
+            if atomic_load(control + SLEEPERS) > 0:
+                futex(control + PHASE, FUTEX_WAKE_PRIVATE, EVERYONE)
 
 
 @driver("recurrent")
@@ -204,11 +227,22 @@ def recurrent(target):
 
     def recurrent(a, tid, nth):
         directions = a[DIRECTIONS]
-        team = max(1, min(a[TEAM], nth // directions))
+        shared = a[SHARED] != 0 and nth > 1
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        if tid < nth // team * team:  # those left over would make a team of fewer
-            for d in range(tid // team, directions, nth // team):
-                _sequence(as_block(block_address(a) + 8 * (HEAD + d * DIRECTION)), block, tid % team, team, a[SPINS])
+        for i in range(directions):
+            d = (tid + i) % directions
+            c = as_block(block_address(a) + 8 * (HEAD + d * DIRECTION))
+            store_i64(block, c[DEPTH_BLOCKS])
+            store_i64(block + 24, c[TILE_BYTES])
+            store_i64(block + 32, block + BLOCK_BYTES)
+            if c[SEQ] == 0 and tid == 0:
+                _finals(c, 0, c[HIDDEN])
+            if shared:
+                _share(c, block, FRONT if tid // directions % 2 == 0 else BACK, a[SPINS])
+            elif d % nth == tid:
+                for phase in range(c[SEQ] * c[STAGES]):
+                    s = phase % c[STAGES]
+                    _panels(c, phase, block, 0, c[STAGE_RECORDS + s * STAGE + PANELS])
 
     return recurrent, STEP
 

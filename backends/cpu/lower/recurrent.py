@@ -61,11 +61,13 @@ class _Recurrent:
             records += self._direction(d, projection, lens, results)
         gathered = MAX_STREAMS * TILES * layer.mr * layer.row * 4 if lens else 0
         scratch, stride = lo.scratch(self.node.name, BLOCK_BYTES + ROOM_BYTES + gathered)
-        args = [len(layer.directions), layer.team, SPINS, scratch, stride, *records]
+        args = [len(layer.directions), int(layer.shared), SPINS, scratch, stride, *records]
         start = StepInfo(0, (self.node.name,), ("Start",), "recurrent_start", output=self.node.output.name)
         lo.emit(Kernel("recurrent_start"), args, start, check=self._out_of_range if lens else None)
         widths = [str(len(stage.gates) * v) for stage, v in zip(layer.stages, layer.vectors)]
-        reason = f"tile {layer.mr}x{' and '.join(widths)}; {layer.team} thread{'s' * (layer.team > 1)} a direction"
+        reason = f"tile {layer.mr}x{' and '.join(widths)}; " + (
+            "panels shared" if layer.shared else "one thread a direction"
+        )
         info = lo.info(self.group, "recurrent", "", reason)
         lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
 

@@ -1,4 +1,4 @@
-"""How a recurrent layer is cut: rows of the batch a register tile, hidden units a panel, threads a direction."""
+"""How a recurrent layer is cut: rows of the batch a register tile, hidden units a panel, panels shared between threads."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from graphc.ops.recurrent import Cell, cell
 
 DEPTH = 8  # as in micro/recurrent.py
 LATENCY = 8  # accumulators that hide the latency of multiply-add
-WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are cut between threads
+WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads
 
 
 @dataclass(frozen=True)
 class Layer:
     """A recurrent layer: the stages of each direction, `mr` rows of the batch a tile, `vectors` of hidden units a panel of
-    each stage, at most `team` threads a direction."""
+    each stage. shared: the threads take the panels of a direction in turn."""
 
     cell: Cell
     directions: tuple[tuple[Stage, ...], ...]
     vl: int
     mr: int
     vectors: tuple[int, ...]
-    team: int = 1
+    shared: bool = False
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -81,9 +81,8 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
             plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))
     work, mr, vectors = min(plans)
     layer = Layer(c, directions, target.vl, -mr, vectors)
-    if work < WORTH_SHARING:
-        return layer
-    return replace(layer, team=min(share, *(layer.panels(s) for s in range(len(vectors)))))
+    several = max(layer.panels(s) for s in range(len(vectors))) > 1
+    return replace(layer, shared=threads > 1 and several and work >= WORTH_SHARING)
 
 
 def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[int, int] | None:
