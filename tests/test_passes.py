@@ -316,11 +316,18 @@ def test_gemm_bias_times_zero_is_dropped():
     assert after.nodes[0].inputs[2] is None
 
 
-def test_gemm_factors_of_inputs_stay():
+def test_gemm_splits_off_what_is_no_constant_row():
     g = build(
         lambda b: b.add("Gemm", image(b, 2, 5), image(b, 5, 3, name="w"), image(b, 3, name="c"), alpha=0.5, beta=2.0)
     )
-    assert "alpha=0.5, beta=2: operand is not constant" in refused(canonicalize, g)
+    after = rewritten(canonicalize, g)
+    assert [n.op.name for n in after.nodes] == ["Gemm", "Mul", "Add"]
+    assert after.nodes[0].attrs["alpha"] == 0.5 and after.nodes[0].inputs[2] is None
+
+
+def test_gemm_factor_of_an_input_stays():
+    g = build(lambda b: b.add("Gemm", image(b, 2, 5), image(b, 5, 3, name="w"), alpha=0.5))
+    assert "alpha=0.5: operand is not constant" in refused(canonicalize, g)
 
 
 # --- decompose ----------------------------------------------------------------------------------------------------------
