@@ -14,6 +14,7 @@ from graphc.passes.decompose import Decompose
 from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
+from graphc.passes.fuse_attention import fuse_attention
 from graphc.passes.identities import identities
 from graphc.passes.log import Log
 from graphc.passes.merge_pads import merge_pads
@@ -47,7 +48,8 @@ BOUND: tuple[Pass, ...] = (
 
 def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
-    return (*BOUND, feature_maps, Decompose(frozenset(kernels)), *BOUND)
+    attention = (fuse_attention,) if "FusedAttention" in kernels else ()
+    return (*BOUND, feature_maps, *attention, Decompose(frozenset(kernels)), *BOUND)
 
 
 def run(

@@ -1,0 +1,149 @@
+"""Attention: for each head and tile of queries the scores, their softmax and the weighted sum of the values."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from backends.cpu.drivers.gemm import _pack_rows
+from backends.cpu.intrinsics import STEP, call2, call5, call7, copy_bytes, fill_bytes, load_f32, store_f32, store_i64
+from backends.cpu.toolchain import driver
+
+# fmt: off
+(SCORES, SCORES_LAST, VALUES, VALUES_LAST, SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS, BATCH, HEADS, GROUP, QUERIES, KEYS,
+ SIZE, V_SIZE, MR, NV_K, LAST_K, NV_V, LAST_V, LAST_LANES, CHUNK, SCALE, SCRATCH, SCRATCH_STRIDE, STRIDES) = range(30)
+# fmt: on
+Q_AT, K_AT, V_AT, Y_AT, MASK_AT = (
+    STRIDES + 3 * i for i in range(5)
+)  # strides of batch, head, sequence (of queries, for the mask)
+BLOCK_BYTES = 512
+BLOCKS = 3  # argument blocks of the two products and the softmax
+
+
+@driver("attention")
+def attention(target):
+    """y = softmax(q k^T · scale + mask) v for each batch and head, tile by tile of MR queries.
+
+    Work is cut into batch x heads x chunks of CHUNK tiles. Keys and values of a head are packed once for the items that
+    follow each other: keys as [panel][size][NV_K vectors], values as [panel][keys][NV_V vectors]. A tile of queries is
+    packed like the rows of a product; its scores lie as [keys / c][query][c], the form in which the second product reads
+    them. MR queries that overlap the last ones take the place of a tail.
+    """
+    c = target.vl
+    vector = c * 4
+
+    def attention(a, tid, nth):
+        mr, keys, size, queries = a[MR], a[KEYS], a[SIZE], a[QUERIES]
+        size_blocks, key_blocks = (size + c - 1) // c, (keys + c - 1) // c
+        k_tiles = (key_blocks + a[NV_K] - 1) // a[NV_K]
+        v_tiles = ((a[V_SIZE] + c - 1) // c + a[NV_V] - 1) // a[NV_V]
+        k_panel, v_panel = size_blocks * c * a[NV_K] * vector, key_blocks * c * a[NV_V] * vector
+        first = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
+        second, third = first + BLOCK_BYTES, first + 2 * BLOCK_BYTES
+        rows = first + BLOCKS * BLOCK_BYTES
+        scores = rows + size_blocks * mr * vector
+        k_packed = scores + key_blocks * mr * vector
+        v_packed = k_packed + k_tiles * k_panel
+        _product_block(first, size_blocks, mr, vector, vector, mr * vector, c)
+        _product_block(second, key_blocks, mr, vector, a[Y_AT + 2], vector, a[LAST_LANES])
+        store_i64(third, keys)
+        store_i64(third + 8, a[SCALE])
+        store_i64(third + 24, a[MASK_AT + 2])
+        tiles = (queries + mr - 1) // mr
+        chunks = (tiles + a[CHUNK] - 1) // a[CHUNK]
+        work = a[BATCH] * a[HEADS] * chunks
+        packed = -1
+        for item in range(work * tid // nth, work * (tid + 1) // nth):
+            rest = item // chunks
+            start = (item - rest * chunks) * a[CHUNK]
+            batch = rest // a[HEADS]
+            head = rest - batch * a[HEADS]
+            kv_head = head // a[GROUP]
+            if packed != batch * a[HEADS] + kv_head:
+                packed = batch * a[HEADS] + kv_head
+                k = a[K] + batch * a[K_AT] + kv_head * a[K_AT + 1]
+                v = a[V] + batch * a[V_AT] + kv_head * a[V_AT + 1]
+                _pack_keys(k_packed, k, keys, size, a[K_AT + 2], c, a[NV_K], a[LAST_K], k_tiles, k_panel, a[TRANSPOSE])
+                _pack_values(v_packed, v, keys, a[V_SIZE], a[V_AT + 2], c, a[NV_V], a[LAST_V], v_tiles, v_panel)
+            q = a[Q] + batch * a[Q_AT] + head * a[Q_AT + 1]
+            y = a[Y] + batch * a[Y_AT] + head * a[Y_AT + 1]
+            mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1]
+            for tile in range(start, min(tiles, start + a[CHUNK])):
+                m = max(0, min(tile * mr, queries - mr))
+                _pack_rows(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], 4)
+                for p in range(k_tiles):
+                    wide, micro = a[NV_K], a[SCORES]
+                    if p == k_tiles - 1:
+                        wide, micro = a[LAST_K], a[SCORES_LAST]
+                    store_i64(first + 48, c * wide * vector)
+                    to = scores + p * a[NV_K] * mr * vector
+                    call7(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 1, 1)
+                store_i64(third + 16, mask + m * a[MASK_AT + 2])
+                call2(a[SOFTMAX], third, scores)
+                for p in range(v_tiles):
+                    wide, micro = a[NV_V], a[VALUES]
+                    if p == v_tiles - 1:
+                        wide, micro = a[LAST_V], a[VALUES_LAST]
+                    store_i64(second + 48, c * wide * vector)
+                    to = y + m * a[Y_AT + 2] + p * a[NV_V] * vector
+                    call7(micro, second, scores, v_packed + p * v_panel, to, a[ZEROS], 1, 1)
+
+    return attention, STEP
+
+
+@njit(error_model="numpy")
+def _product_block(block, depth_blocks, mr, vector, y_row, y_vector, lanes):
+    """The argument block of `conv_row` for one tile of rows packed as [depth / c][row][c]."""
+    fill_bytes(block, BLOCK_BYTES, 0)
+    store_i64(block, depth_blocks)
+    store_i64(block + 8, 1)
+    store_i64(block + 16, mr * vector)
+    store_i64(block + 72, y_row)
+    store_i64(block + 80, y_vector)
+    store_i64(block + 88, mr)
+    store_i64(block + 96, 0xFF800000)  # between -inf and inf
+    store_i64(block + 104, 0x7F800000)
+    store_i64(block + 112, lanes)
+
+
+@njit(error_model="numpy")
+def _pack_keys(to, k, keys, size, stride, c, nv, last_nv, tiles, panel, transpose):
+    """k[keys, size] as [panel][size][vectors of keys], zeros where it has no element."""
+    depth = (size + c - 1) // c * c
+    for p in range(tiles):
+        wide = nv if p < tiles - 1 else last_nv
+        pitch = wide * c * 4
+        for j in range(wide):
+            at = (p * nv + j) * c
+            have = min(c, keys - at)
+            target = to + p * panel + j * c * 4
+            source = k + at * stride
+            if have == c and size >= c:
+                call5(transpose, size, source, stride, target, pitch)
+            else:
+                for d in range(size):
+                    fill_bytes(target + d * pitch, c * 4, 0)
+                    for i in range(have):
+                        store_f32(target + d * pitch + i * 4, load_f32(source + i * stride + d * 4))
+            for d in range(size, depth):
+                fill_bytes(target + d * pitch, c * 4, 0)
+
+
+@njit(error_model="numpy")
+def _pack_values(to, v, keys, size, stride, c, nv, last_nv, tiles, panel):
+    """v[keys, size] as [panel][keys to a multiple of c][vectors], zeros where it has no element."""
+    depth = (keys + c - 1) // c * c
+    for p in range(tiles):
+        wide = nv if p < tiles - 1 else last_nv
+        pitch = wide * c * 4
+        target = to + p * panel
+        for j in range(wide):
+            at = (p * nv + j) * c
+            have = min(c, size - at)
+            if have == c:
+                for i in range(keys):
+                    copy_bytes(target + i * pitch + j * c * 4, v + i * stride + at * 4, c * 4)
+            else:
+                for i in range(keys):
+                    fill_bytes(target + i * pitch + j * c * 4, c * 4, 0)
+                    copy_bytes(target + i * pitch + j * c * 4, v + i * stride + at * 4, have * 4)
+        fill_bytes(target + keys * pitch, (depth - keys) * pitch, 0)

@@ -1,0 +1,84 @@
+"""FusedAttention: both products and the softmax between them in one step."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, lowers
+from backends.cpu.lower.window import channel_vector
+from backends.cpu.micro.tile import max_rows
+from backends.cpu.program import Ref
+from backends.cpu.target import Target
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+from graphc.graph import Node
+from graphc.ops.fused_attention import heads_of
+
+BLOCK_BYTES, BLOCKS = 512, 3  # as in drivers/attention.py
+VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
+
+
+def attention_supported(node: Node, target: Target) -> str | None:
+    return None if node.output.dtype == np.float32 else f"attention has no {node.output.dtype} kernel"
+
+
+@lru_cache(maxsize=4096)
+def query_rows(target: Target, queries: int) -> int:
+    """Rows of a tile: as many as registers hold, unless fewer waste less of the last tile."""
+    most = min(queries, max_rows(target, VECTORS))
+    return max(range(1, most + 1), key=lambda mr: queries / (-(-queries // mr) * mr) * (mr / most) ** 0.25)
+
+
+@lowers("FusedAttention", supported=attention_supported)
+def lower_attention(lo: Lowering, group: Group) -> None:
+    node = group.nodes[0]
+    y = lo.write(node.output)
+    if 0 in node.output.shape:
+        return
+    s, call, vl = heads_of(node.call), node.call, lo.target.vl
+    operands = [lo.read(v) for v in node.inputs[:3]]
+    walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.head_axes)]
+    starts = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.first_heads, walks)]
+    mask, mask_kind, mask_walk = _mask(lo, node)
+    mr = query_rows(lo.target, s.queries)
+    size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in (s.size, s.keys, s.v_size))
+    nv_k, nv_v = min(VECTORS, key_blocks), min(VECTORS, v_blocks)
+    k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
+    last_k, last_v = key_blocks - (k_tiles - 1) * nv_k, v_blocks - (v_tiles - 1) * nv_v
+    lanes = s.v_size - (v_blocks - 1) * vl
+    scores, scores_last = (Kernel("conv_row", (mr, nv, vl, 1, vl, None)) for nv in (nv_k, last_k))
+    values = Kernel("conv_row", (mr, nv_v, vl, 1, vl, None))
+    whole = last_v == nv_v and lanes == vl
+    values_last = values if whole else Kernel("conv_row", (mr, last_v, vl, 1, vl, None, lanes < vl))
+    softmax = Kernel("softmax_tile", (mr, mask_kind, call.zeros))
+    tiles = -(-s.queries // mr)
+    heads = s.batch * s.heads
+    chunk = -(-tiles // min(tiles, -(-4 * lo.threads // heads))) if heads < 4 * lo.threads else tiles
+    floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
+    floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
+    scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + 4 * floats)
+    zeros = channel_vector(lo, None, VECTORS * vl, vl)
+    args = [
+        scores, scores_last, values, values_last, softmax, Kernel("transpose_panel", (vl, 4)), *starts, mask, y.ref,
+        Ref(zeros), s.batch, s.heads, s.heads // s.kv_heads, s.queries, s.keys, s.size, s.v_size, mr, nv_k, last_k, nv_v,
+        last_v, lanes, chunk, int(np.float32(call.scale).view(np.uint32)), scratch, stride,
+        *(n for walk in (*walks, mask_walk) for n in walk),
+    ]  # fmt: skip
+    reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; tile {mr}x{VECTORS}"
+    lo.emit(Kernel("attention"), args, lo.info(group, "attention", "fused", reason))
+
+
+def _walk(s: Storage, head_axis: int) -> tuple[int, int, int]:
+    """Byte strides of batch, head and sequence."""
+    return s.strides[0], s.strides[head_axis], s.strides[3 - head_axis]
+
+
+def _mask(lo: Lowering, node: Node) -> tuple[Ref | int, str, tuple[int, int, int]]:
+    """Address, kind as in `softmax_tile`, byte strides of batch, head and query."""
+    if len(node.inputs) < 4 or node.inputs[3] is None:
+        return 0, "", (0, 0, 0)
+    s = lo.read(node.inputs[3])
+    strides = [0] * (4 - s.type.rank) + [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
+    return s.ref, "v" if strides[3] else "s", tuple(strides[:3])

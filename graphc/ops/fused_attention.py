@@ -1,0 +1,162 @@
+"""Attention of several heads as one operator, made by passes/fuse_attention: it reads queries, keys and values where the
+projections left them, and has no big intermediate result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.ops.contract import differ, require_dtype, require_same_dtype
+from graphc.types import Dim, TensorType, prod
+
+BATCH, SIZE = (
+    0,
+    3,
+)  # axes of q, k, v and the result; heads and sequence lie between, in the order that `head_axes` tells
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Sizes of one use: `heads` queries' heads, `kv_heads` of keys and values."""
+
+    batch: Dim
+    heads: int
+    kv_heads: int
+    queries: Dim
+    keys: Dim
+    size: Dim
+    v_size: Dim
+
+
+def heads_of(call: Call) -> Heads:
+    """Sizes of a use. Raises TypeRuleError where its operands do not fit each other."""
+    q, k, v = (call.shape(i) for i in range(3))
+    for i, (shape, count) in enumerate(zip((q, k, v), (call.heads, call.kv_heads, call.kv_heads))):
+        name, axis, first = call.op.inputs[i], call.head_axes[i], call.first_heads[i]
+        if len(shape) != 4:
+            raise call.fail(
+                f"'{name}' has shape {shape}", "it must have batch, heads and sequence in any order, and size"
+            )
+        if isinstance(shape[axis], int) and not 0 <= first <= shape[axis] - count:
+            raise call.fail(f"heads {first} to {first + count} of '{name}' {shape} are not on its axis {axis}")
+    if call.kv_heads < 1 or call.heads % call.kv_heads:
+        raise call.fail(f"{call.heads} query heads do not divide into groups for {call.kv_heads} key heads")
+    lengths = [shape[3 - axis] for shape, axis in zip((q, k, v), call.head_axes)]
+    for a, b, what in ((lengths[1], lengths[2], "lengths of keys and values"), (q[SIZE], k[SIZE], "sizes of a head")):
+        if differ(a, b):
+            raise call.fail(f"{what} differ: {a} and {b}")
+    if differ(q[BATCH], k[BATCH]) or differ(q[BATCH], v[BATCH]):
+        raise call.fail(f"batches differ: {q[BATCH]}, {k[BATCH]} and {v[BATCH]}")
+    return Heads(q[BATCH], call.heads, call.kv_heads, lengths[0], lengths[1], q[SIZE], v[SIZE])
+
+
+def _infer(call: Call) -> list[TensorType]:
+    if len(call.head_axes) != 4 or len(call.first_heads) != 3 or not set(call.head_axes) <= {1, 2}:
+        raise call.fail(f"head_axes {call.head_axes} and first_heads {call.first_heads} are not four and three axes")
+    dtype = require_dtype(call, 0, ("float32", "float64"))
+    require_same_dtype(call, 0, 1, 2, *([3] if call.has(3) else []))
+    s = heads_of(call)
+    if call.has(3):
+        shape, scores = call.shape(3), (s.batch, s.heads, s.queries, s.keys)
+        if len(shape) > 4 or any(d != 1 and differ(d, want) for d, want in zip(shape[::-1], scores[::-1])):
+            raise call.fail(f"the mask has shape {shape}", f"it must broadcast to {scores}")
+    middle = (s.heads, s.queries) if call.head_axes[3] == 1 else (s.queries, s.heads)
+    return [TensorType(dtype, (s.batch, *middle, s.v_size))]
+
+
+def _flops(call: Call) -> int:
+    s = heads_of(call)
+    return prod((2, s.batch, s.heads, s.queries, s.keys, s.size + s.v_size))
+
+
+def _reference(q, k, v, mask=None, *, heads, kv_heads, scale, head_axes, first_heads, zeros):
+    def part(x, count, axis, first):
+        x = x if axis == 1 else x.swapaxes(1, 2)
+        return x[:, first : first + count]
+
+    q, k, v = (
+        part(x, n, axis, first)
+        for x, n, axis, first in zip((q, k, v), (heads, kv_heads, kv_heads), head_axes, first_heads)
+    )
+    k, v = (np.repeat(x, heads // kv_heads, axis=1) for x in (k, v))
+    scores = np.matmul(q, k.swapaxes(2, 3)) * q.dtype.type(scale)
+    if mask is not None:
+        scores = scores + mask
+    hidden = np.isneginf(scores).all(-1, keepdims=True) & zeros
+    powers = np.exp(scores - np.where(hidden, 0, scores.max(-1, keepdims=True, initial=-np.inf))).astype(q.dtype)
+    y = np.matmul(powers / np.where(hidden, 1, powers.sum(-1, keepdims=True)), v)
+    return np.ascontiguousarray(y if head_axes[3] == 1 else y.swapaxes(1, 2))
+
+
+def _expand(b, call: Call):
+    """MatMul, Mul, Add, Softmax, MatMul."""
+    s, dtype = heads_of(call), call.dtype(0)
+
+    def part(i, count, axis, first):
+        x = call.inputs[i]
+        if x.shape[axis] != count:
+            bounds = [b.constant([n], np.int64) for n in (first, first + count, axis)]
+            x = b.add("Slice", x, *bounds)
+        return x if axis == 1 else b.add("Transpose", x, perm=(0, 2, 1, 3))
+
+    counts = (s.heads, s.kv_heads, s.kv_heads)
+    q, k, v = (part(i, *of) for i, of in enumerate(zip(counts, call.head_axes, call.first_heads)))
+    group = s.heads // s.kv_heads
+    if group > 1:
+        index = b.constant(np.repeat(np.arange(s.kv_heads), group), np.int64)
+        k, v = (b.add("Gather", x, index, axis=1) for x in (k, v))
+    scores = b.add("MatMul", q, b.add("Transpose", k, perm=(0, 1, 3, 2)))
+    scores = b.add("Mul", scores, b.constant(call.scale, dtype))
+    if call.has(3):
+        scores = b.add("Add", scores, call.inputs[3])
+    weights = b.add("Softmax", scores, axis=-1)
+    if call.zeros:
+        top = b.add("ReduceMax", scores, b.constant([-1], np.int64), keepdims=True)
+        hidden = b.add("Equal", top, b.constant(-np.inf, dtype))
+        weights = b.add("Where", hidden, b.constant(0, dtype), weights)
+    y = b.add("MatMul", weights, v)
+    return y if call.head_axes[3] == 1 else b.add("Transpose", y, perm=(0, 2, 1, 3))
+
+
+def _cases() -> tuple[Case, ...]:
+    def case(*shapes, heads, kv_heads=None, **attrs):
+        return Case(tuple(map(Tensor, shapes)), {"heads": heads, "kv_heads": kv_heads or heads, "scale": 0.25, **attrs})
+
+    q, kv, packed = (2, 3, 37, 20), (2, 3, 21, 20), (1, 18, 9, 16)
+    side = {"head_axes": (2, 2, 2, 2)}
+    return (
+        case(q, kv, kv, heads=3),
+        case(q, kv, (2, 3, 21, 35), heads=3, scale=1.0),
+        case((2, 37, 3, 20), (2, 21, 3, 20), (2, 21, 3, 20), heads=3, **side),
+        case(packed, packed, packed, heads=3, first_heads=(0, 3, 6), **side),
+        case((1, 6, 5, 17), (1, 2, 50, 17), (1, 2, 50, 17), heads=6, kv_heads=2),
+        case(q, kv, kv, (37, 21), heads=3),
+        case(q, kv, kv, (2, 1, 1, 21), heads=3, head_axes=(1, 1, 1, 2)),
+        case(q, kv, kv, (2, 3, 37, 1), heads=3, zeros=True),
+        case((1, 1, 1, 4), (1, 1, 1, 4), (1, 1, 1, 3), heads=1),
+        case((1, 2, 64, 64), (1, 2, 33, 64), (1, 2, 33, 64), heads=2, scale=-0.125),
+    )
+
+
+register(
+    Op(
+        "FusedAttention",
+        ("q", "k", "v", "mask?"),
+        Kind.COMPOSITE,
+        _infer,
+        _reference,
+        {
+            "heads": Attr(int),
+            "kv_heads": Attr(int),
+            "scale": Attr(float, 1.0),
+            "head_axes": Attr("ints", (1, 1, 1, 1)),  # where the heads are: 1 or 2, of q, k, v and the result
+            "first_heads": Attr("ints", (0, 0, 0)),  # of q, k and v, which may hold more heads than are used
+            "zeros": Attr(bool, False),  # a query that sees no key (a row of -inf) gives zeros, not NaN
+        },
+        expand=_expand,
+        flops=_flops,
+        domain=Domain(("float32",), low=-2.0, high=2.0, cases=_cases()),
+    )
+)

@@ -1,0 +1,306 @@
+"""Attention written as products around a softmax, and ONNX's Attention, as FusedAttention.
+
+softmax(q kᵀ · scale + mask) v, with the scale on any of its factors, any number of masks added to the scores, heads split
+off by Reshape and Transpose. Those transpositions, and a Split or Slice of one projection for all three, become ways to
+address the projection's result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from graphc.graph import Node, Value
+from graphc.ops.attention import _visible
+from graphc.ops.movement import slice_axes, slice_bounds
+from graphc.passes.identities import permutation
+from graphc.passes.rewrite import Rewrite, Skip, Sweep
+
+HIDDEN = -1e30  # a number from here down, added to a score or in its place, leaves nothing of the score
+BY_SEQUENCE = [0, 2, 1, 3]  # [batch, sequence, heads, size] to [batch, heads, sequence, size] and back
+
+fuse_attention = Rewrite("fuse_attention")
+
+
+@dataclass
+class _Scores:
+    """scale · (q kᵀ) + masks."""
+
+    q: Value
+    k_transposed: Value
+    scale: float = 1.0
+    masks: list[Value] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """A four-dimensional value that holds heads from `first` on along `axis`."""
+
+    value: Value
+    axis: int = 1
+    first: int = 0
+
+
+# --- products around a softmax ----------------------------------------------------------------------------------------
+@fuse_attention.on("MatMul")
+def softmax_between_products(node: Node, sweep: Sweep) -> Value | Skip | None:
+    weights, v = node.inputs
+    softmax = sweep.producer(weights, "Softmax")
+    if softmax is None:
+        return None
+    rank = len(weights.shape)
+    if rank not in (3, 4) or len(v.shape) != rank:
+        return Skip(f"its operands have {rank} and {len(v.shape)} axes")
+    if softmax.attrs["axis"] % rank != rank - 1:
+        return Skip("the softmax is along another axis")
+    if not sweep.sole(weights):
+        return Skip(f"'{weights.name}' is a result or read by others")
+    scores = _scores(softmax.inputs[0], sweep)
+    if not isinstance(scores, _Scores):
+        return scores
+    return _fused(node, scores, v, sweep)
+
+
+def _scores(v: Value, sweep: Sweep) -> _Scores | Skip | None:
+    """What lies before the softmax, looking back through masks, then through factors, to a product; None for no product."""
+    if not sweep.sole(v):
+        return Skip(f"'{v.name}' is a result or read by others") if _from_product(v, sweep) else None
+    masks: list[Value] = []
+    while (masked := _masked(v, sweep)) is not None:
+        if isinstance(masked, Skip):
+            return masked
+        v, mask = masked
+        masks.append(mask)
+    v, scale = _unscaled(v, sweep)
+    product = sweep.producer(v, "MatMul")
+    if product is None:
+        return None
+    if not sweep.sole(v):
+        return Skip(f"'{v.name}' is a result or read by others")
+    return _Scores(*product.inputs, scale, masks)
+
+
+def _from_product(v: Value, sweep: Sweep) -> bool:
+    node = sweep.producer(v)
+    while node is not None and node.op.name in ("Add", "Mul", "Div", "Where"):
+        node = next((p for p in map(sweep.producer, node.inputs) if p is not None), None)
+    return node is not None and node.op.name == "MatMul"
+
+
+def _masked(v: Value, sweep: Sweep) -> tuple[Value, Value] | Skip | None:
+    """(scores, what is added to them) where v is such a sum; None where it is not."""
+    node = sweep.producer(v, "Add", "Where")
+    if node is None:
+        return None
+    if node.op.name == "Add":
+        a, b = node.inputs
+        x, mask = (a, b) if _from_product(a, sweep) else (b, a)
+    else:
+        condition, a, b = node.inputs
+        x, hidden, seen = (b, a, False) if a.is_const else (a, b, True)
+        if not hidden.is_const or hidden.data.size != 1 or not hidden.data.reshape(-1)[0] <= HIDDEN:
+            return Skip(f"'{hidden.name}', what hidden scores are replaced by, is not a number of {HIDDEN:g} or less")
+        nothing = sweep.constant(np.zeros_like(hidden.data))
+        mask = sweep.add("Where", condition, *((nothing, hidden) if seen else (hidden, nothing)))
+    if x.type != v.type:
+        return Skip(f"the mask '{mask.name}' is larger than the scores")
+    if not sweep.sole(x):
+        return Skip(f"'{x.name}' is a result or read by others")
+    return x, mask
+
+
+def _unscaled(v: Value, sweep: Sweep) -> tuple[Value, float]:
+    """The value without factors that are constant numbers, and their product."""
+    scale = 1.0
+    while (node := sweep.producer(v, "Mul", "Div")) is not None and sweep.sole(v):
+        x, factor = node.inputs
+        if not factor.is_const or factor.data.size != 1 or x.type != v.type:
+            break
+        number = float(factor.data.reshape(-1)[0])
+        if not np.isfinite(number) or (node.op.name == "Div" and number == 0):
+            break
+        scale = scale * number if node.op.name == "Mul" else scale / number
+        v = x
+    return v, scale
+
+
+def _fused(node: Node, scores: _Scores, v: Value, sweep: Sweep) -> Value | Skip:
+    q, q_scale = _unscaled(scores.q, sweep)
+    kt, k_scale = _unscaled(scores.k_transposed, sweep)
+    if any(x.dtype != np.float32 or not x.type.is_static for x in (q, kt, v)):
+        return Skip("it is not in float32, or has dims that are not known")
+    if not q.shape[:-2] == kt.shape[:-2] == v.shape[:-2]:
+        return Skip(f"queries {q.shape}, keys {kt.shape} and values {v.shape} differ in batch or heads")
+    if 0 in node.output.shape or 0 in kt.shape:
+        return Skip("it is empty")
+    operands = [_operand(q, sweep), _keys(kt, sweep), _operand(v, sweep)]
+    mask = scores.masks[0] if scores.masks else None
+    for other in scores.masks[1:]:
+        mask = sweep.add("Add", other, mask)
+    heads = q.shape[-3]
+    y = _emit(sweep, operands, mask, heads, heads, scores.scale * q_scale * k_scale)
+    return _reshaped(sweep, y, node.output.shape)
+
+
+def _emit(
+    sweep: Sweep,
+    operands: list[_Operand],
+    mask: Value | None,
+    heads: int,
+    kv_heads: int,
+    scale: float,
+    axis: int = 1,
+    zeros=False,
+) -> Value:
+    inputs = [o.value for o in operands] + ([mask] if mask is not None else [])
+    axes, first = [*(o.axis for o in operands), axis], [o.first for o in operands]
+    return sweep.add(
+        "FusedAttention",
+        *inputs,
+        heads=heads,
+        kv_heads=kv_heads,
+        scale=scale,
+        head_axes=axes,
+        first_heads=first,
+        zeros=zeros,
+    )
+
+
+def _reshaped(sweep: Sweep, v: Value, shape) -> Value:
+    return v if v.shape == tuple(shape) else sweep.add("Reshape", v, sweep.constant(shape, np.int64))
+
+
+# --- where heads lie --------------------------------------------------------------------------------------------------
+def _operand(v: Value, sweep: Sweep) -> _Operand:
+    """Heads of [batch, heads, sequence, size], or of [heads, sequence, size], before the transposition that brought them there."""
+    swapped = sweep.producer(v, "Transpose")
+    return _moved(
+        v if swapped is None else swapped.inputs[0], [] if swapped is None else permutation(swapped), v, sweep
+    )
+
+
+def _moved(source: Value, order: list[int], v: Value | None, sweep: Sweep) -> _Operand:
+    """Heads of v = Transpose(source, order), or of that transposition where there is no v yet."""
+    if order == BY_SEQUENCE:
+        return _whole(_Operand(source, 2), sweep)
+    if order == [1, 0, 2]:
+        return _Operand(_four(source, sweep), 2)
+    return _Operand(_four(v if v is not None else sweep.add("Transpose", source, perm=order), sweep))
+
+
+def _keys(kt: Value, sweep: Sweep) -> _Operand:
+    """Heads of the keys, which the product reads transposed."""
+    swapped = sweep.producer(kt, "Transpose")
+    source = kt if swapped is None else swapped.inputs[0]
+    *outer, size, sequence = range(len(kt.shape)) if swapped is None else permutation(swapped)
+    order = [*outer, sequence, size]
+    return _operand(source, sweep) if order == sorted(order) else _moved(source, order, None, sweep)
+
+
+def _four(v: Value, sweep: Sweep) -> Value:
+    return v if len(v.shape) == 4 else _reshaped(sweep, v, (1, *v.shape))
+
+
+def _whole(o: _Operand, sweep: Sweep) -> _Operand:
+    """[batch, sequence, heads, size] that is cut out of the columns of a wider value: that value."""
+    if o.axis != 2:
+        return o
+    split = sweep.producer(o.value, "Reshape")
+    batch, length, heads, size = o.value.shape
+    if split is None or split.inputs[0].shape != (batch, length, heads * size):
+        return o
+    part = _columns(split.inputs[0], sweep)
+    if part is None:
+        return o
+    x, start = part
+    if start % size or x.shape[-1] % size:
+        return o
+    return replace(o, value=_reshaped(sweep, x, (batch, length, x.shape[-1] // size, size)), first=start // size)
+
+
+def _columns(v: Value, sweep: Sweep) -> tuple[Value, int] | None:
+    """(x, i) where v is columns i and following of x."""
+    node = sweep.producer(v, "Split", "Slice")
+    if node is None:
+        return None
+    x, last = node.inputs[0], len(v.shape) - 1
+    if node.op.name == "Split":
+        at = next(i for i, out in enumerate(node.outputs) if out is v)
+        return (
+            (x, sum(out.shape[last] for out in node.outputs[:at])) if node.attrs["axis"] % (last + 1) == last else None
+        )
+    cuts = slice_axes(node.call)
+    if any(step != 1 or (axis != last and v.shape[axis] != x.shape[axis]) for axis, _, _, step in cuts):
+        return None
+    starts = [slice_bounds(x.shape[last], *bounds).start for axis, *bounds in cuts if axis == last]
+    return x, sum(starts)
+
+
+# --- the result -------------------------------------------------------------------------------------------------------
+@fuse_attention.on("Transpose")
+def heads_side_by_side(node: Node, sweep: Sweep) -> Value | Skip | None:
+    """The result with its heads behind the sequence is written there at once."""
+    inner = sweep.producer(node.inputs[0], "FusedAttention")
+    if inner is None or permutation(node) != BY_SEQUENCE:
+        return None
+    if not sweep.sole(node.inputs[0]):
+        return Skip(f"'{node.inputs[0].name}' is a result or read by others")
+    axes = (*inner.attrs["head_axes"][:3], 3 - inner.attrs["head_axes"][3])
+    return sweep.remake(node, *inner.inputs, op="FusedAttention", attrs={**inner.attrs, "head_axes": axes})
+
+
+# --- ONNX's operator --------------------------------------------------------------------------------------------------
+@fuse_attention.on("Attention")
+def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
+    reason = _extra(node, sweep)
+    if reason:
+        return Skip(reason)
+    call, (q, k, v) = node.call, node.inputs[:3]
+    flat = len(q.shape) == 3
+    operands = [
+        _split(x, n, sweep) for x, n in zip((q, k, v), (call.q_num_heads, call.kv_num_heads, call.kv_num_heads))
+    ]
+    heads, kv_heads = (o.value.shape[o.axis] for o in operands[:2])
+    length, keys = (o.value.shape[3 - o.axis] for o in operands[:2])
+    scale = operands[0].value.shape[3] ** -0.5 if call.scale is None else call.scale
+    masks = []
+    window = {name: call.attrs[name] for name in ("is_causal", "left_window_size", "right_window_size")}
+    seen = _visible(length, keys, 0, **window)
+    if not seen.all():
+        masks.append(sweep.constant(np.where(seen, 0, -np.inf), np.float32))
+    mask = node.inputs[3] if call.has(3) else None
+    if mask is not None and mask.dtype.kind == "b":
+        mask = sweep.add("Where", mask, *(sweep.constant(n, np.float32) for n in (0, -np.inf)))
+    if mask is not None:
+        masks = [sweep.add("Add", mask, masks[0])] if masks else [mask]
+    y = _emit(sweep, operands, masks[0] if masks else None, heads, kv_heads, scale, 2 if flat else 1, zeros=bool(masks))
+    return (_reshaped(sweep, y, node.output.shape), *node.outputs[1:])
+
+
+def _extra(node: Node, sweep: Sweep) -> str:
+    """What of this use FusedAttention does not have, or ''."""
+    call = node.call
+    if any(sweep.is_read(v) for v in node.outputs[1:]):
+        return "more than its first result is read"
+    if any(call.has(i) for i in range(4, len(node.inputs))):
+        return "it has a cache"
+    if call.softcap or call.softmax_precision not in (None, np.float32):
+        return "it has a softcap or a softmax of another precision"
+    operands = [v for v in node.operands if v.dtype.kind != "b"]
+    if any(v.dtype != np.float32 for v in operands) or not all(v.type.is_static for v in (*node.operands, node.output)):
+        return "it is not in float32, or has dims that are not known"
+    if any(0 in v.shape for v in (*node.operands, node.output)):
+        return "it is empty"
+    keys = node.inputs[1].shape[-2]
+    if call.has(3) and call.shape(3) and call.shape(3)[-1] not in (1, keys):
+        return "its mask is shorter than the keys"
+    return ""
+
+
+def _split(v: Value, heads: int | None, sweep: Sweep) -> _Operand:
+    """[batch, heads, sequence, size], or [batch, sequence, heads · size]."""
+    if len(v.shape) == 4:
+        return _operand(v, sweep)
+    batch, length, columns = v.shape
+    return _whole(_Operand(_reshaped(sweep, v, (batch, length, heads, columns // heads)), 2), sweep)
