@@ -1,4 +1,4 @@
-"""Windowed operators on dense values of any number dtype and any strides: plain loops, one output row after the other.
+"""Windowed operators on dense values of any number dtype and any strides: plain loops.
 
 They serve what the blocked kernels do not: float64 and integers, weights that are computed at run time, indices.
 """
@@ -9,50 +9,51 @@ import numpy as np
 from numba import njit, types
 
 from backends.cpu.drivers.conv import window
-from backends.cpu.intrinsics import STEP, store_i64, typed_memory
+from backends.cpu.intrinsics import STEP, call4, store_i64, typed_memory
 from backends.cpu.toolchain import driver
 
 # fmt: off
 # shared by all: sizes and geometry as (d, h, w), strides in bytes of [n, channel, d, h, w]
 (X, Y, N, CHANNELS, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,
  XS_N, XS_C, XS_D, XS_H, XS_W, YS_N, YS_C, YS_D, YS_H, YS_W) = range(32)
-# convolutions: CHANNELS are output channels; the rest of them, strides of [out channel, in channel, d, h, w]
-(W, BIAS, GROUPS, PER_GROUP, BIAS_STEP, WS_O, WS_I, WS_D, WS_H, WS_W) = range(32, 42)
+# convolutions: CHANNELS are output channels; the rest of them, strides of [out channel, in channel, d, h, w], micro-kernel
+(W, BIAS, GROUPS, PER_GROUP, BIAS_STEP, WS_O, WS_I, WS_D, WS_H, WS_W, ADD_SCALED) = range(32, 43)
 # pools: padding at the end, whether averages count it, the index output (0: none) and its steps along d, h, w, the norm's p
 (END_D, END_H, END_W, PADDED, INDICES, INDEX_D, INDEX_H, INDEX_W, NORM) = range(32, 41)
 # fmt: on
 
 
 @njit(error_model="numpy")
-def _ceil_div(a, b):
-    return -(-a // b)
+def _undo_stride(position, stride):
+    """position / stride, or -1 where that is no whole number."""
+    return position // stride if position % stride == 0 else -1
 
 
 @driver("conv_dense")
 def conv_dense(target, dtype: str, transposed: bool):
     """Convolution, or its transpose, with weights in memory as they are. BIAS may be 0."""
-    kind = getattr(types, dtype)
+    kind, item = getattr(types, dtype), np.dtype(dtype).itemsize
     load, store = typed_memory(kind)
 
     def conv_dense(a, tid, nth):
         out_d, out_h, out_w, in_d, in_h, in_w = a[OUT_D], a[OUT_H], a[OUT_W], a[IN_D], a[IN_H], a[IN_W]
         channels, per_in = a[CHANNELS], a[PER_GROUP]
         per_out = channels // a[GROUPS]
-        stride, step, xs, ys = a[S_W], a[D_W], a[XS_W], a[YS_W]
-        work = a[N] * channels * out_d * out_h
+        stride, step, xs, ys, ys_h = a[S_W], a[D_W], a[XS_W], a[YS_W], a[YS_H]
+        dense = stride == 1 and xs == item and ys == item
+        work = a[N] * channels * out_d
         for k in range(work * tid // nth, work * (tid + 1) // nth):
-            h = k % out_h
-            rest = k // out_h
-            d = rest % out_d
-            rest = rest // out_d
+            d = k % out_d
+            rest = k // out_d
             n = rest // channels
             o = rest - n * channels
-            row = a[Y] + n * a[YS_N] + o * a[YS_C] + d * a[YS_D] + h * a[YS_H]
+            plane = a[Y] + n * a[YS_N] + o * a[YS_C] + d * a[YS_D]
             bias = kind(0)
             if a[BIAS] != 0:
                 bias = load(a[BIAS] + o * a[BIAS_STEP])
-            for i in range(out_w):
-                store(row + i * ys, bias)
+            for h in range(out_h):
+                for i in range(out_w):
+                    store(plane + h * ys_h + i * ys, bias)
             for c in range(per_in):
                 image = a[X] + n * a[XS_N] + (o // per_out * per_in + c) * a[XS_C]
                 taps = a[W] + o * a[WS_O] + c * a[WS_I]
@@ -61,29 +62,32 @@ def conv_dense(target, dtype: str, transposed: bool):
                 for kd in range(a[K_D]):
                     at_d = d * a[S_D] - a[P_D] + kd * a[D_D]
                     if transposed:
-                        at_d = d + a[P_D] - kd * a[D_D]
-                        at_d = at_d // a[S_D] if at_d % a[S_D] == 0 else -1
+                        at_d = _undo_stride(d + a[P_D] - kd * a[D_D], a[S_D])
                     if at_d < 0 or at_d >= in_d:
                         continue
                     for kh in range(a[K_H]):
-                        at_h = h * a[S_H] - a[P_H] + kh * a[D_H]
-                        if transposed:
-                            at_h = h + a[P_H] - kh * a[D_H]
-                            at_h = at_h // a[S_H] if at_h % a[S_H] == 0 else -1
-                        if at_h < 0 or at_h >= in_h:
-                            continue
-                        line = image + at_d * a[XS_D] + at_h * a[XS_H]
                         for kw in range(a[K_W]):
-                            factor = load(taps + kd * a[WS_D] + kh * a[WS_H] + kw * a[WS_W])
+                            tap = taps + kd * a[WS_D] + kh * a[WS_H] + kw * a[WS_W]
+                            factor = load(tap)
                             shift = kw * step - a[P_W]  # of the strided side against the other
                             wide = out_w if transposed else in_w
-                            count = in_w if transposed else out_w
-                            first = max(0, _ceil_div(-shift, stride))
-                            last = min(count, (wide - 1 - shift) // stride + 1)
-                            for i in range(first, last):
-                                j = i * stride + shift
-                                to = row + (j if transposed else i) * ys
-                                store(to, load(to) + factor * load(line + (i if transposed else j) * xs))
+                            first = max(0, -(shift // stride))
+                            last = min(in_w if transposed else out_w, (wide - 1 - shift) // stride + 1)
+                            for h in range(out_h):
+                                at_h = h * a[S_H] - a[P_H] + kh * a[D_H]
+                                if transposed:
+                                    at_h = _undo_stride(h + a[P_H] - kh * a[D_H], a[S_H])
+                                if at_h < 0 or at_h >= in_h or last <= first:
+                                    continue
+                                line, row = image + at_d * a[XS_D] + at_h * a[XS_H], plane + h * ys_h
+                                if dense:
+                                    x0, y0 = (first, first + shift) if transposed else (first + shift, first)
+                                    call4(a[ADD_SCALED], line + x0 * xs, row + y0 * ys, last - first, tap)
+                                    continue
+                                for i in range(first, last):
+                                    j = i * stride + shift
+                                    to = row + (j if transposed else i) * ys
+                                    store(to, load(to) + factor * load(line + (i if transposed else j) * xs))
 
     return conv_dense, STEP
 

@@ -41,8 +41,10 @@ def emit_conv(lo: Lowering, group: Group) -> None:
     first, second, *taps = five_dense(weights)
     o, i = (second, first) if transposed else (first, second)
     head = _shared(node, x, y)
-    args = [*head, weights.ref, bias[0], groups, node.inputs[0].shape[1] // groups, bias[1], o, i, *taps]
-    kernel = Kernel("conv_dense", (node.output.dtype.name, transposed))
+    dtype = node.output.dtype.name
+    per_group = node.inputs[0].shape[1] // groups
+    args = [*head, weights.ref, bias[0], groups, per_group, bias[1], o, i, *taps, Kernel("add_scaled", (dtype,))]
+    kernel = Kernel("conv_dense", (dtype, transposed))
     lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take"))
 
 
