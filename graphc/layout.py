@@ -141,6 +141,8 @@ def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: 
         if (old, form) not in converted:
             c = {"blocked": rules.c, "planar": 1, "dense": 0}[form]
             left, right = halos[old, form] if c else (0, 0)
+            if c and now == "blocked":  # a Reorder goes from or to dense
+                new = as_form(old, "dense")
             rw.prefix = f"{old.name}/"
             converted[old, form] = rw.add("Reorder", new, c=c, left=left, right=right, name=f"{old.name}/{form}")
         return converted[old, form]

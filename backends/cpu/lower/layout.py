@@ -13,6 +13,7 @@ from graphc.fuse import Group
 def lower_reorder(lo: Lowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output
+    assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"
     if x.type.layout and not out.type.layout and _same_bytes(x.type):
         lo.place(out, lo.read(x).ref)
         return
