@@ -48,6 +48,23 @@ class StepInfo:
 
 
 @dataclass(frozen=True)
+class Roofline:
+    """What a machine can do at most.
+
+    flops   float32 operations a second
+    rates   (size, bytes a second) of reading that many bytes again and again: a size for each cache, memory last
+    """
+
+    flops: float
+    rates: tuple[tuple[int, float], ...]
+
+    def seconds(self, step: StepInfo) -> float:
+        """The least time of a direct algorithm that finds all it reads in the smallest cache that holds it."""
+        rate = next((rate for size, rate in self.rates if step.nbytes <= size), self.rates[-1][1])
+        return max(step.flops / self.flops, step.nbytes / rate)
+
+
+@dataclass(frozen=True)
 class Interval:
     """A buffer of the arena: bytes [offset, offset + nbytes), in use from step `first` to step `last` inclusive."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 import frontends
 import graphc
 from graphc.cli import app, compare, main
-from graphc.cli.bench import chrome_trace
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers
@@ -171,14 +169,6 @@ def test_explain_has_all_four_parts(yaml_model: Path):
     text = invoke("explain", yaml_model).output
     for part in ("steps", "fusion:", "arena", "lower bound", "passes"):
         assert part in text
-
-
-def test_bench_profiles_and_traces(yaml_model: Path, tmp_path: Path):
-    trace = tmp_path / "trace.json"
-    text = invoke("bench", yaml_model, "--rounds", 2, "--profile", "--trace", trace).output
-    assert "median" in text and "GFLOP/s" in text and "GB/s" in text
-    events = json.loads(trace.read_text())["traceEvents"]
-    assert events and all(e["ph"] == "X" and e["dur"] >= 0 for e in events)
 
 
 def test_compare_agrees(yaml_model: Path):
@@ -390,11 +380,3 @@ def test_layers_count_shared_weights_once():
     assert [r.sources for r in rows] == [("x",), ("0",)]
     assert [r.macs for r in rows] == [48, 48]
     assert rows[0].outputs == (str(TensorType("float32", (Sym("batch"), 4))),)
-
-
-def test_trace_events_follow_each_other():
-    steps = tuple(StepInfo(i, (f"n{i}",), ("Relu",), "relu") for i in range(3))
-    plan = Plan("cpu", 1, {}, steps, MemoryReport(0, 0, 0, 0))
-    events = chrome_trace(plan, [1e-6, 2e-6, 3e-6])["traceEvents"]
-    assert [round(e["ts"], 6) for e in events] == [0, 1, 3]
-    assert [e["name"] for e in events] == ["n0: Relu", "n1: Relu", "n2: Relu"]

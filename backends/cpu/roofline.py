@@ -1,0 +1,57 @@
+"""What the machine can do at most, measured: the two sides of the roofline (Williams, Waterman, Patterson 2009)."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import numpy as np
+
+from backends.cpu.micro.peak import LINES, accumulators
+from backends.cpu.program import aligned_empty
+from backends.cpu.target import Target
+from backends.cpu.threads import executor
+from backends.cpu.toolchain import Kernel, Toolchain, toolchain
+from graphc.report import Roofline
+
+ROUNDS = 1 << 18  # of multiply-adds: some ms
+SIZES = (
+    1 << 14,
+    1 << 18,
+    1 << 22,
+    1 << 28,
+)  # bytes a thread reads: half of common L1, L2 and L3 caches, and more than those
+READ = 1 << 26  # bytes a measurement reads at least
+REPEATS = 5
+
+
+@lru_cache
+def roofline(target: Target, threads: int, cache: bool = True) -> Roofline:
+    """Float32 arithmetic and bandwidths that `threads` threads reach together; the best of a few runs.
+
+    Takes a fraction of a second, once a process.
+    """
+    tools = toolchain(target, cache)
+    sums, half = np.zeros(threads * target.vl, np.float32), int(np.float32(0.5).view(np.int32))
+    flop = threads * ROUNDS * accumulators(target) * target.vl * 2
+    arithmetic = _seconds(tools, threads, "peak_fma", [ROUNDS, half, half, sums.ctypes.data])
+    data = aligned_empty(threads * SIZES[-1])
+    data.fill(0)  # untouched pages are all one page of zeros
+    rates = []
+    for size in SIZES:
+        groups, times = size // (LINES * 4 * target.vl), max(1, READ // size)
+        seconds = _seconds(tools, threads, "peak_read", [groups, data.ctypes.data, times, sums.ctypes.data])
+        rates.append((threads * size, threads * size * times / seconds))
+    return Roofline(flop / arithmetic, tuple(rates))
+
+
+def _seconds(tools: Toolchain, threads: int, name: str, numbers: list[int]) -> float:
+    """Shortest time of a step on the threads that run models."""
+    pool, block = executor(tools, threads), np.array(numbers, np.int64)
+    step = np.array([tools.address(Kernel(name)), block.ctypes.data], np.int64)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        pool.run(step.ctypes.data, 1)
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,95 @@
+"""Where the time goes: the profile of `graphc bench`, its trace and picture, and the limits of the machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from backends.cpu.roofline import roofline
+from backends.cpu.target import detect
+from graphc.cli import main
+from graphc.cli.profile import COLOURS, chrome_trace, picture
+from graphc.report import MemoryReport, Plan, Roofline, StepInfo
+
+SVG = "{http://www.w3.org/2000/svg}"
+YAML = """\
+graphc: 1
+inputs: {x: {shape: [batch, 3, 16, 16]}}
+net: [{conv: {out: 8, k: 3, pad: same}}, relu, flatten, {dense: 10}]
+"""
+
+
+def plan(*ops: str) -> Plan:
+    steps = tuple(StepInfo(i, (f"n{i}",), (op,), op.lower(), flops=1000) for i, op in enumerate(ops))
+    return Plan("cpu", 1, {}, steps, MemoryReport(0, 0, 0, 0))
+
+
+def bars(svg: str) -> list[ElementTree.Element]:
+    """The rectangles that have a tooltip: those of steps."""
+    return [r for r in ElementTree.fromstring(svg).iter(f"{SVG}rect") if r.find(f"{SVG}title") is not None]
+
+
+def test_bench_profiles_traces_and_draws(tmp_path: Path):
+    model, trace, drawing = (tmp_path / name for name in ("tiny.yaml", "trace.json", "steps.svg"))
+    model.write_text(YAML)
+    options = ["--rounds", "2", "--profile", "--trace", str(trace), "--picture", str(drawing)]
+    result = CliRunner().invoke(main, ["bench", str(model), *options])
+    assert result.exit_code == 0, result.output
+    for part in ("median", "GFLOP/s", "GB/s", "of roofline", "this machine"):
+        assert part in result.output
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert events and all(e["ph"] == "X" and e["dur"] >= 0 for e in events)
+    assert len(bars(drawing.read_text())) == len(events)
+
+
+def test_trace_events_follow_each_other():
+    events = chrome_trace(plan("Relu", "Conv", "Relu"), [1e-6, 2e-6, 3e-6])["traceEvents"]
+    assert [round(e["ts"], 6) for e in events] == [0, 1, 3]
+    assert [e["name"] for e in events] == ["n0: Relu", "n1: Conv", "n2: Relu"]
+
+
+def test_bars_are_as_long_as_their_times_and_coloured_by_operator():
+    relu, conv, other = bars(picture(plan("Relu", "Conv", "Relu"), [1e-6, 4e-6, 2e-6], "model"))
+    assert float(conv.get("width")) == 4 * float(relu.get("width")) == 2 * float(other.get("width"))
+    assert relu.get("fill") == other.get("fill") != conv.get("fill")
+
+
+def test_operators_beyond_the_palette_share_its_last_colour():
+    ops = [f"Op{i}" for i in range(len(COLOURS) + 3)]
+    drawn = bars(picture(plan(*ops), [1.0 / (i + 1) for i in range(len(ops))], "model"))
+    assert [bar.get("fill") for bar in drawn] == [*COLOURS, *[COLOURS[-1]] * 3]
+
+
+def test_the_picture_escapes_names():
+    step = StepInfo(0, ("<&>",), ("Relu",), "relu")
+    svg = picture(Plan("cpu", 1, {}, (step,), MemoryReport(0, 0, 0, 0)), [1e-6], 'a "<model>"')
+    assert any("<&>" in (t.text or "") for t in ElementTree.fromstring(svg).iter(f"{SVG}text"))
+
+
+def test_a_step_is_bound_by_arithmetic_or_by_the_cache_that_holds_it():
+    limits = Roofline(100.0, ((10, 50.0), (100, 5.0)))
+    step = lambda flops, nbytes: StepInfo(0, (), (), "", flops=flops, nbytes=nbytes)  # noqa: E731
+    assert limits.seconds(step(1000, 10)) == 10  # arithmetic
+    assert limits.seconds(step(10, 10)) == pytest.approx(0.2)  # 10 bytes at 50 a second
+    assert limits.seconds(step(10, 50)) == 10  # 50 bytes at 5
+    assert limits.seconds(step(10, 1000)) == 200  # more than all caches: memory
+
+
+@pytest.mark.parametrize("isa", ["portable", None])
+def test_the_machine_has_limits(isa: str | None):
+    limits = roofline(detect(isa), 1)
+    assert 1e8 < limits.flops < 1e13
+    assert [size for size, _ in limits.rates] == sorted(size for size, _ in limits.rates)
+    assert all(1e8 < rate < 1e13 for _, rate in limits.rates)
+    assert limits.rates[0][1] > limits.rates[-1][1]  # the smallest cache against memory
+    assert roofline(detect(isa), 1) is limits
+
+
+def test_two_threads_read_twice_as_many_bytes():
+    target = detect()
+    one, two = roofline(target, 1), roofline(target, 2)
+    assert [size for size, _ in two.rates] == [2 * size for size, _ in one.rates]
