@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +49,7 @@ def openvino(path: Path, threads: int) -> Run:
 def mnn(path: Path, threads: int) -> Run:
     import MNN
 
-    with tempfile.TemporaryDirectory() as folder:
-        converted = Path(folder) / "model.mnn"
-        tool = Path(sys.executable).parent / "mnnconvert"
-        arguments = ["-f", "ONNX", "--modelFile", str(path), "--MNNModel", str(converted), "--bizCode", "benchmark"]
-        subprocess.run([tool, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        interpreter = MNN.Interpreter(str(converted))
+    interpreter = MNN.Interpreter(str(mnn_file(path)))
     session = interpreter.createSession({"numThread": threads, "precision": "high", "backend": "CPU"})
     inputs = interpreter.getSessionInputAll(session)
     outputs = interpreter.getSessionOutputAll(session)
@@ -81,8 +74,20 @@ def mnn(path: Path, threads: int) -> Run:
 ENGINES = {"graphc": graphc, "onnxruntime": onnxruntime, "openvino": openvino, "mnn": mnn}
 
 
+def mnn_file(path: Path) -> Path:
+    """MNN's form of a model, made at the first call. Raises CalledProcessError where MNN can't convert it."""
+    converted = path.with_suffix(".mnn")
+    if not converted.exists():
+        tool = Path(sys.executable).parent / "mnnconvert"
+        arguments = ["-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "benchmark"]
+        subprocess.run([tool, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return converted
+
+
 def installed() -> dict[str, str]:
     """Engine -> version, of those that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     from graphc import __version__
 
     found = {"graphc": __version__}

@@ -1,11 +1,12 @@
-"""Model files for the benchmarks: the architectures that the onnx package carries, and the YAML examples, as ONNX."""
+"""Model files for the benchmarks: the architectures that the onnx package carries, and YAML models, as ONNX."""
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Collection
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,38 +15,57 @@ from onnx import numpy_helper
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def make_models(folder: Path, only: Collection[str] = ()) -> dict[str, Path]:
-    """Name -> ONNX file of every model, or of those in `only`. Files that exist are kept.
+@dataclass(frozen=True)
+class Network:
+    """A model of fixed shapes; `make` builds it."""
 
-    Raises ValueError for a name that is neither an architecture of the onnx package nor an example.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = {**_light_sources(), **{p.stem: p for p in sorted(EXAMPLES.rglob("*.yaml"))}}
-    if unknown := [name for name in only if name not in sources]:
-        raise ValueError(f"unknown models: {', '.join(unknown)}; known: {', '.join(sources)}")
-    models = {}
-    for name in only or sources:
-        path = folder / f"{name}.onnx"
-        if not path.exists():
-            source = sources[name]
-            model = with_random_weights(onnx.load(source)) if source.suffix == ".onnx" else _from_yaml(source)
-            onnx.save(model, path)
-        models[name] = path
-    return models
+    name: str
+    make: Callable[[], onnx.ModelProto]
+
+    def files(self, folder: Path) -> tuple[Path, Path]:
+        """The ONNX file and random inputs for it (.npz) in the folder. Files that exist are kept."""
+        folder.mkdir(parents=True, exist_ok=True)
+        model, feeds = folder / f"{self.name}.onnx", folder / f"{self.name}.npz"
+        if not model.exists():
+            onnx.save(self.make(), model)
+        if not feeds.exists():
+            np.savez(feeds, **random_feeds(model))
+        return model, feeds
 
 
-def _light_sources() -> dict[str, Path]:
+def light(name: str) -> Network:
+    """light_NAME.onnx of the onnx package, with random weights."""
     import onnx.backend.test
 
-    pattern = os.path.join(os.path.dirname(onnx.backend.test.__file__), "data", "light", "light_*.onnx")
-    return {Path(p).stem.removeprefix("light_"): Path(p) for p in sorted(glob.glob(pattern))}
+    data = Path(os.path.dirname(onnx.backend.test.__file__)) / "data" / "light"
+    return Network(f"light_{name}", lambda: with_random_weights(onnx.load(data / f"light_{name}.onnx")))
 
 
-def _from_yaml(path: Path) -> onnx.ModelProto:
-    import frontends
+def example(name: str, batch: int = 1, **params: Any) -> Network:
+    """A YAML file under examples/."""
+    from frontends.yaml_load import load_yaml
+
+    path = next(EXAMPLES.rglob(f"{name}.yaml"))
+    return Network(f"{name}_batch{batch}", lambda: _export(load_yaml(path, params), batch))
+
+
+def written(name: str, text: str, batch: int = 1) -> Network:
+    """A YAML model from text."""
+    from frontends.yaml_load import loads_yaml
+
+    return Network(f"{name}_batch{batch}", lambda: _export(loads_yaml(text), batch))
+
+
+def _export(graph: Any, batch: int) -> onnx.ModelProto:
+    """As ONNX, with a fixed batch: runtimes do better when they know all shapes."""
     from frontends.onnx_export import to_onnx
 
-    return to_onnx(frontends.load(str(path)))
+    model = to_onnx(graph)
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == "batch":
+                dim.dim_value = batch
+    return model
 
 
 def with_random_weights(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
@@ -59,6 +79,8 @@ def with_random_weights(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProt
     positive = {n.input[k] for n in graph.node if n.op_type == "BatchNormalization" for k in (1, 4)}
     nodes = []
     for node in graph.node:
+        if node.op_type == "Softmax" and not node.attribute:  # MNN takes today's default for that of old opsets
+            node.attribute.append(onnx.helper.make_attribute("axis", 1))
         if node.op_type != "ConstantOfShape" or node.input[0] not in initializers:
             nodes.append(node)
             continue
@@ -97,3 +119,36 @@ def random_feeds(path: Path, seed: int = 1) -> dict[str, np.ndarray]:
         numbers = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 10, shape)
         feeds[value.name] = numbers.astype(dtype)
     return feeds
+
+
+def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every float32 turned into float64."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        tensor = value.type.tensor_type
+        tensor.elem_type = _wider(tensor.elem_type)
+    for tensor in model.graph.initializer:
+        _widen(tensor)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                _widen(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to":
+                attribute.i = _wider(attribute.i)
+    return model
+
+
+def _wider(elem_type: int) -> int:
+    return onnx.TensorProto.DOUBLE if elem_type == onnx.TensorProto.FLOAT else elem_type
+
+
+def _widen(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == onnx.TensorProto.FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+
+
+def reference(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Results of a model file in float64, by the NumPy references of the operators; slow."""
+    import graphc
+
+    wide = {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in feeds.items()}
+    return list(graphc.compile(in_float64(onnx.load(path)), target="reference").run(wide).values())
