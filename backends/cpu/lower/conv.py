@@ -45,7 +45,7 @@ def choose(node: Node, target: Target) -> Choice:
 
 @lru_cache(maxsize=4096)
 def _choose(w: Window, group: int, target: Target) -> Choice:
-    if group == w.channels == w.out_channels and group > 1 and w.kernel[0] == w.size[0] == 1:
+    if group == w.channels == w.out_channels and group > 1 and w.is_planar:
         return Choice("depthwise", "one input channel a group")
     if group > 1:
         return Choice("direct", f"{group} groups")

@@ -36,6 +36,11 @@ class Window:
         return self.out[0] * self.out[1] * self.out[2]
 
     @property
+    def is_planar(self) -> bool:
+        """One or two spatial dims, or a third that changes nothing."""
+        return self.size[0] == self.kernel[0] == self.out[0] == 1 and self.pad[0] == 0
+
+    @property
     def halo(self) -> tuple[int, int]:
         """Columns that the windows of a row reach beyond its left and right end."""
         reach = (self.out[2] - 1) * self.stride[2] + (self.kernel[2] - 1) * self.dilation[2] - self.pad[2]

@@ -23,7 +23,7 @@ def choose_winograd(w: Window, target: Target) -> tuple[str, str] | None:
     From measurements: F(4x4) from 14x14 up; F(6x6) on large images with few channels, where the transforms dominate and its
     larger error stays below 2e-5 of scale; at 7x7 the transformed weights are bound by memory.
     """
-    if w.kernel != (1, 3, 3) or w.stride != (1, 1, 1) or w.dilation != (1, 1, 1) or w.size[0] != 1 or any(w.pad[:1]):
+    if w.kernel != (1, 3, 3) or w.stride != (1, 1, 1) or w.dilation != (1, 1, 1) or not w.is_planar:
         return None
     if w.pad[1] > 1 or w.pad[2] > 1 or w.channels < target.vl or w.out_channels < target.vl:
         return None
