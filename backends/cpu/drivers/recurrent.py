@@ -26,6 +26,7 @@ from backends.cpu.intrinsics import (
     load_f32,
     load_i32,
     load_i64,
+    pause,
     store_f32,
     store_i64,
 )
@@ -210,6 +211,10 @@ def _share(c, block, mine, spins):
         panels = c[STAGE_RECORDS + phase % c[STAGES] * STAGE + PANELS]
         if front + back >= panels:
             _wait_change(control + PHASE, phase, control + SLEEPERS, spins)
+            while (
+                atomic_load(control + TAKEN) >> 32 == phase
+            ):  # a thread asks once a stage, or the counts would overflow
+                pause()
             continue
         panel = front if mine == FRONT else panels - 1 - back
         _panels(c, phase, block, panel, panel + 1)
