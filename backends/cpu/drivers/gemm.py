@@ -1,11 +1,12 @@
-"""Matrix products: packing of panels and loops around the register tile (`conv_row` with one tile a call)."""
+"""Matrix products: packing of panels and loops around the register tile (`product_tile`)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import from_dtype, njit
 
-from backends.cpu.intrinsics import STEP, call7, copy_bytes, fill_bytes, load_f32, store_f32, store_i64, typed_memory
+from backends.cpu.intrinsics import STEP, call6, copy_bytes, fill_bytes, load_f32, store_f32, store_i64, typed_memory
+from backends.cpu.micro.product import NEXT_LINES
 from backends.cpu.toolchain import driver
 
 BATCH_DIMS = 4
@@ -25,7 +26,7 @@ def gemm(target):
 
     Work is cut into batch x row blocks x column blocks. The rows of a block are packed once, as [K / c][row][c] like the
     pixels of a convolution, and used for all its column tiles. MR rows that overlap the last ones take the place of a row
-    tail; EDGE serves the last column tile.
+    tail; EDGE serves the last column tile. While a panel is in use the next one is fetched, a part with each tile of rows.
     """
     c = target.vl
     vector = c * 4
@@ -41,6 +42,7 @@ def gemm(target):
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         panels = block + HEAD_BYTES
         panel = blocks * mr * vector
+        fetched = blocks * NEXT_LINES * 64
         in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
         extras = a[EXTRAS_COUNT]
         fill_bytes(block, HEAD_BYTES, 0)
@@ -95,15 +97,14 @@ def gemm(target):
                             base += (left % a[DIMS + d]) * a[r + 3 + d]
                             left //= a[DIMS + d]
                         store_i64(block + 8 * (15 + 3 * e), base)
-                    call7(
+                    call6(
                         micro,
                         block,
                         at + m * a[A_ROW] if in_place else panels + p * panel,
                         bt + tile * a[PANEL],
                         yt + m * a[Y_ROW] + tile * nv * vector,
                         a[BIAS] + tile * nv * vector,
-                        1,
-                        1,
+                        bt + (tile + 1) * a[PANEL] + min(p * fetched, a[PANEL]),
                     )
 
     return gemm, STEP

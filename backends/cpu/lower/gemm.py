@@ -20,6 +20,7 @@ from graphc.graph import Node, Value
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
+REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 BATCH_DIMS = 4  # as in drivers/gemm.py
 ROWS_BYTES = 2_000_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
 PANEL_BYTES = 640_000  # of one panel, which each tile of rows reads again: it stays in the second-level cache
@@ -217,12 +218,9 @@ def emit_product(
     if batch * -(-p.m // m_block) < 2 * lo.threads and lo.threads > 1:
         n_block = max(1, -(-tiles // (2 * lo.threads)))
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + m_block * panels.padded * 4)
-    wide = Kernel("conv_row", (mr, nv, vl, 1, vl, epilogue.expression))
-    edge = (
-        wide
-        if last_nv == nv and lanes == vl
-        else Kernel("conv_row", (mr, last_nv, vl, 1, vl, epilogue.expression, lanes < vl))
-    )
+    reused = m_block > REUSED * mr
+    wide = Kernel("product_tile", (mr, nv, epilogue.expression, False, reused))
+    edge = Kernel("product_tile", (mr, last_nv, epilogue.expression, lanes < vl, reused))
     a, weights, bias, y = places
     args = [
         wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block,

@@ -61,15 +61,10 @@ class Tile:
         acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
         weight = lambda j: f"${total + j}"  # noqa: E731
         spread, xs, ws, next_x = (f"${total + held + i}" for i in range(4))
-        rows_at_once = -(-self.mr // depth)
         lines = []
         for u in range(depth):
-            if xm * 4 >= 64:  # a row is a cache line of its own
-                coming = range(u * rows_at_once, min(self.mr, (u + 1) * rows_at_once))
-                lines += [f"prefetcht0 {m * xm * 4}({next_x})" for m in coming]
+            lines += self._prefetches(u, depth, xm, xs, ws, next_x)
             at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
-            step = u * self.nv * self.vl * 4
-            lines += [f"prefetcht0 {step + line + WEIGHTS_AHEAD}({ws})" for line in range(0, self.nv * self.vl * 4, 64)]
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
                 lines.append(f"vbroadcastss {(m * xm + u * xu) * 4}({xs}), {spread}")
@@ -82,3 +77,13 @@ class Tile:
         after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, ahead, *before], True)
         for i, a in enumerate(self.flat):
             q.b.store(q.b.extract_value(after, i), a)
+
+    def _prefetches(self, u: int, depth: int, xm: int, x: str, w: str, ahead: str) -> list[str]:
+        """What step u of a run fetches: rows from `ahead` on, weights some way behind those in use."""
+        lines = []
+        if xm * 4 >= 64:  # a row is a cache line of its own
+            rows_at_once = -(-self.mr // depth)
+            coming = range(u * rows_at_once, min(self.mr, (u + 1) * rows_at_once))
+            lines += [f"prefetcht0 {m * xm * 4}({ahead})" for m in coming]
+        width = self.nv * self.vl * 4
+        return lines + [f"prefetcht0 {u * width + line + WEIGHTS_AHEAD}({w})" for line in range(0, width, 64)]
