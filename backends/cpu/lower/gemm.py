@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
 from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
+from backends.cpu.micro.conv import operand_numbers
 from backends.cpu.micro.tile import max_rows
 from backends.cpu.program import Buffer, Ref
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
 from graphc import expr
+from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.report import StepInfo
@@ -287,12 +289,15 @@ def _packed_b(
 
 
 def _epilogue(lo: Lowering, group: Group, n: int) -> tuple[Ref, Epilogue, tuple[Value, ...]]:
-    """Bias vector, epilogue and its operands. Gemm's alpha becomes part of the epilogue, its constant C the bias.
+    """Bias vector, epilogue and its operands. Gemm's alpha becomes part of the epilogue, its constant C the bias, and so
+    does the constant row that a MatMul's epilogue begins by adding.
 
     C is a constant number or row here: passes/canonicalize makes everything else a sum of its own.
     """
-    node, tree = group.anchor, group.expression
+    node, tree, operands = group.anchor, group.expression, group.operands
     bias: np.ndarray | None = None
+    if node.op.name == "MatMul":
+        tree, operands, bias = _without_bias(tree, operands, n)
     if node.op.name == "Gemm":
         c = node.inputs[2] if len(node.inputs) > 2 else None
         alpha, beta = node.attrs["alpha"], node.attrs["beta"]
@@ -306,10 +311,38 @@ def _epilogue(lo: Lowering, group: Group, n: int) -> tuple[Ref, Epilogue, tuple[
                 bias = bias * np.float32(beta / alpha)
         if alpha != 1:
             scaled = expr.arg(0, np.float32) * alpha
-            others = [expr.arg(i + 1, np.float32) for i in range(len(group.operands))]
+            others = [expr.arg(i + 1, np.float32) for i in range(len(operands))]
             tree = scaled if tree is None else expr.substitute(tree, [scaled, *others])
-    epilogue = epilogue_of(Group(group.nodes, node, tree, group.operands))
-    return Ref(channel_vector(lo, bias, n, lo.target.vl)), epilogue, group.operands
+    epilogue = epilogue_of(Group(group.nodes, node, tree, operands))
+    return Ref(channel_vector(lo, bias, n, lo.target.vl)), epilogue, operands
+
+
+def _without_bias(
+    tree: Expr | None, operands: tuple[Value, ...], n: int
+) -> tuple[Expr | None, tuple[Value, ...], np.ndarray | None]:
+    """(the rest, its operands, row) where an expression reads arg 0 only to add a constant row of n numbers to it."""
+    acc = expr.arg(0, np.float32)
+    for i, v in enumerate(operands):
+        row = expr.arg(i + 1, np.float32)
+        sums = acc + row, row + acc
+        if tree is None or not v.is_const or v.data.size != n or v.shape[-1:] != (n,):
+            continue
+        rest = _replaced(tree, lambda e: acc if e in sums else None)  # noqa: B023  (called at once)
+        marked = _replaced(tree, lambda e: row if e in sums else None)  # noqa: B023
+        if 0 in operand_numbers(marked) or i + 1 in operand_numbers(rest):
+            continue
+        moved = [acc, *(expr.arg(k + 1 - (k > i), np.float32) for k in range(len(operands)))]
+        rest = expr.substitute(rest, moved)
+        return None if rest == acc else rest, operands[:i] + operands[i + 1 :], v.data
+    return tree, operands, None
+
+
+def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
+    """The expression with what `by` gives in the place of its parts."""
+    new = by(e)
+    if new is not None:
+        return new
+    return replace(e, args=tuple(_replaced(a, by) for a in e.args)) if e.args else e
 
 
 def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> list[int | Ref]:
