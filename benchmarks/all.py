@@ -61,6 +61,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=0.0, help="seconds a model to repeat rounds while other processes are busy"
     )
+    parser.add_argument(
+        "--clock", choices=["wall", "processor"], default="wall", help="processor: its own time, for one thread"
+    )
     parser.add_argument("--reference", action="store_true", help="also compare with NumPy in float64; slow")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "models", help="where model files are made")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where results are written")
@@ -78,12 +81,12 @@ def _runs(
     model, feeds = case.network.files(options.folder)
     if name == "light":  # memory is that of a process that finds its kernels on disk
         starts(model, feeds, ["graphc"], threads, 1)
-    effort = Effort(options.rounds, options.seconds, options.patience)
+    effort = Effort(options.rounds, options.seconds, options.patience, options.clock if threads == 1 else "wall")
     compared = [e for e in engines if not chosen.peers or e in ("graphc", *chosen.peers)]
     found = measure(model, feeds, compared, threads, effort)
     errors = _errors(found, model, feeds, options.reference)
     about = {"failed": found.failed, "others": found.others}
-    add(Row(name, case.name, threads, found.seconds, case.target, chosen.peers, *errors, **about))
+    add(Row(name, case.name, threads, found.seconds, case.target, chosen.peers, *errors, **about, clock=effort.clock))
     if name == "light":
         add(Row("memory", case.name, threads, found.memory, 1.0, **about))
 

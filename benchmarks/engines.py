@@ -55,7 +55,9 @@ def mnn(path: Path, threads: int) -> Run:
     outputs = interpreter.getSessionOutputAll(session)
 
     def tensor(array: np.ndarray) -> MNN.Tensor:
-        return MNN.Tensor(array.shape, MNN.Halide_Type_Float, array, MNN.Tensor_DimensionType_Caffe)
+        whole = array.dtype.kind == "i"  # int64 is int32 to MNN
+        kind = MNN.Halide_Type_Int if whole else MNN.Halide_Type_Float
+        return MNN.Tensor(array.shape, kind, array.astype(np.int32) if whole else array, MNN.Tensor_DimensionType_Caffe)
 
     def run(feeds: Feeds) -> list[np.ndarray]:
         for name, array in feeds.items():

@@ -26,11 +26,16 @@ BUSY = 0.1  # CPUs that other processes may use during a round
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure: `rounds` rounds of `seconds` together for each engine, and `patience` seconds of others."""
+    """How to measure: `rounds` rounds of `seconds` together for each engine, up to `patience` seconds more for quiet ones.
+
+    clock: 'wall', or 'processor' for the time that the process itself had, on a machine that does other things too. It
+    means something for one thread only.
+    """
 
     rounds: int = 7
     seconds: float = 0.7
     patience: float = 0.0
+    clock: str = "wall"
 
 
 @dataclass
@@ -56,10 +61,17 @@ class Worker:
     """The driver's end of worker.py. Raises RuntimeError with the worker's last words where it died."""
 
     def __init__(
-        self, engine: str, model: Path, feeds: Path, threads: int, folder: Path, variables: dict[str, str] | None = None
+        self,
+        engine: str,
+        model: Path,
+        feeds: Path,
+        threads: int,
+        folder: Path,
+        clock: str = "wall",
+        variables: dict[str, str] | None = None,
     ) -> None:
         self.engine, self._results, self._errors = engine, folder / f"{engine}.npz", folder / f"{engine}.txt"
-        arguments = [engine, str(model), str(feeds), str(self._results), str(threads)]
+        arguments = [engine, str(model), str(feeds), str(self._results), str(threads), clock]
         begin = time.perf_counter()
         with self._errors.open("w") as errors:
             self._process = subprocess.Popen(
@@ -111,7 +123,7 @@ def measure(model: Path, feeds: Path, engines: Sequence[str], threads: int, effo
         workers = []
         for engine in engines:
             try:
-                workers.append(Worker(engine, model, feeds, threads, Path(folder)))
+                workers.append(Worker(engine, model, feeds, threads, Path(folder), effort.clock))
             except RuntimeError as error:
                 found.failed[engine] = str(error)
         rounds: list[tuple[float, dict[str, float]]] = []

@@ -106,7 +106,7 @@ def with_random_weights(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProt
 
 
 def random_feeds(path: Path, seed: int = 1) -> dict[str, np.ndarray]:
-    """Random inputs of a model file; open dims are 1."""
+    """Random inputs of a model file: floats in [0, 1), integers 0 and 1 (every embedding has these); open dims are 1."""
     graph, rng = onnx.load(path).graph, np.random.default_rng(seed)
     weights = {i.name for i in graph.initializer}
     feeds = {}
@@ -116,7 +116,7 @@ def random_feeds(path: Path, seed: int = 1) -> dict[str, np.ndarray]:
         tensor = value.type.tensor_type
         shape = [d.dim_value or 1 for d in tensor.shape.dim]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        numbers = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 10, shape)
+        numbers = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
         feeds[value.name] = numbers.astype(dtype)
     return feeds
 

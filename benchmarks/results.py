@@ -28,6 +28,7 @@ class Row:
     reference_error   the same from NumPy in float64
     failed            engines that can't run the model, and what they said
     others            CPUs that other processes used meanwhile
+    clock             what measured the time: 'wall', or 'processor' for the process's own
     """
 
     set: str  # noqa: A003
@@ -40,6 +41,7 @@ class Row:
     reference_error: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
     others: float = 0.0
+    clock: str = "wall"
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     @property
@@ -112,7 +114,8 @@ def _value(row: Row, engine: str) -> str:
     if engine not in row.values:
         return "failed" if engine in row.failed else ""
     scale, unit = UNITS.get(row.set, (1e-3, "ms"))
-    return f"{row.values[engine] / scale:.3g} {unit}"
+    mark = "" if row.clock == "wall" else "ᵖ"
+    return f"{row.values[engine] / scale:.3g} {unit}{mark}"
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
