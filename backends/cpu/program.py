@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphc.report import StepInfo
 
 ALIGNMENT = 64
+LINE = ALIGNMENT // 8  # words of a cache line
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +138,7 @@ class Assembled:
         for step in program.steps:
             if isinstance(step, HostStep):
                 continue
+            table += [0] * (-len(table) % LINE + LINE)  # the counter of the threads' turns: see drivers/work.py
             self.blocks.append((addresses[step.kernel], len(table)))
             for a in step.args:
                 if isinstance(a, Ref):
@@ -183,7 +185,8 @@ class Instance:
 
     def __init__(self, assembled: Assembled) -> None:
         self.assembled = assembled
-        self.table = assembled.table.copy()
+        self.table = aligned_empty(assembled.table.nbytes).view(np.int64)
+        self.table[:] = assembled.table
         self._arena = aligned_empty(max(assembled.arena.nbytes, 1))
         at, offset = assembled.arena_relocations
         self.table[at] = offset + self._arena.ctypes.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
 from backends.cpu.toolchain import driver
 
@@ -46,47 +47,50 @@ def conv(target):
         for i in range(MICRO_SLOTS):
             store_i64(block + 8 * i, a[MICRO_BLOCK + i])
         work = a[N] * a[OUT_D] * row_blocks * tiles
-        for k in range(work * tid // nth, work * (tid + 1) // nth):
-            tile = k % tiles
-            rest = k // tiles
-            hb = rest % row_blocks
-            image = rest // row_blocks
-            n = image // a[OUT_D]
-            d = image - n * a[OUT_D]
-            first, weights = 0, tile * a[WS_TILE]
-            if a[SPANS] != 0:
-                span = a[SPANS] + 24 * tile
-                first, weights = load_i64(span), load_i64(span + 16)
-                store_i64(block, load_i64(span + 8))
-            in_d = d * a[S_D] - a[P_D]
-            kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
-            xd = a[X] + n * a[XS_N] + first * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D]
-            wd = a[W] + weights + kd0 * a[WS_D]
-            yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
-            for h in range(hb * rows, min(out_h, hb * rows + rows)):
-                pixel = 0
-                if a[FLAT] > 0:
-                    width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
-                    if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
-                        pixel = width - a[MR]
-                        width = a[MR]
-                    store_i64(block + 8 * MICRO_PIXELS, width)
-                in_h = h * a[S_H] - a[P_H]
-                kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
-                for e in range(extras):
-                    r = EXTRAS + EXTRA * e
-                    base = a[r] + n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
-                    store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
-                call7(
-                    a[MICRO],
-                    block,
-                    xd + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
-                    wd + kh0 * a[WS_H],
-                    yd + h * a[YS_H] + pixel * a[YS_PIXEL],
-                    a[BIAS] + tile * a[BIAS_TILE],
-                    kd1 - kd0,
-                    kh1 - kh0,
-                )
+        first_item, end = piece(a, work, nth, 0)
+        while first_item < end:
+            for k in range(first_item, end):
+                tile = k % tiles
+                rest = k // tiles
+                hb = rest % row_blocks
+                image = rest // row_blocks
+                n = image // a[OUT_D]
+                d = image - n * a[OUT_D]
+                first, weights = 0, tile * a[WS_TILE]
+                if a[SPANS] != 0:
+                    span = a[SPANS] + 24 * tile
+                    first, weights = load_i64(span), load_i64(span + 16)
+                    store_i64(block, load_i64(span + 8))
+                in_d = d * a[S_D] - a[P_D]
+                kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
+                xd = a[X] + n * a[XS_N] + first * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D]
+                wd = a[W] + weights + kd0 * a[WS_D]
+                yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
+                for h in range(hb * rows, min(out_h, hb * rows + rows)):
+                    pixel = 0
+                    if a[FLAT] > 0:
+                        width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
+                        if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
+                            pixel = width - a[MR]
+                            width = a[MR]
+                        store_i64(block + 8 * MICRO_PIXELS, width)
+                    in_h = h * a[S_H] - a[P_H]
+                    kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
+                    for e in range(extras):
+                        r = EXTRAS + EXTRA * e
+                        base = a[r] + n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
+                        store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
+                    call7(
+                        a[MICRO],
+                        block,
+                        xd + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
+                        wd + kh0 * a[WS_H],
+                        yd + h * a[YS_H] + pixel * a[YS_PIXEL],
+                        a[BIAS] + tile * a[BIAS_TILE],
+                        kd1 - kd0,
+                        kh1 - kh0,
+                    )
+            first_item, end = piece(a, work, nth, end)
 
     return conv, STEP
 

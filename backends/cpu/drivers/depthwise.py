@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backends.cpu.drivers.conv import window
+from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call6, store_i64
 from backends.cpu.toolchain import driver
 
@@ -29,24 +30,27 @@ def depthwise(target):
         for e in range(extras):
             store_i64(block + 8 * (4 + 2 * e + 1), a[EXTRAS + EXTRA * e + 4])
         work = a[N] * blocks * out_h
-        for k in range(work * tid // nth, work * (tid + 1) // nth):
-            rest = k // out_h
-            h = k - rest * out_h
-            n = rest // blocks
-            c = rest - n * blocks
-            in_h = h * a[S_H] - a[P_H]
-            kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
-            for e in range(extras):
-                r = EXTRAS + EXTRA * e
-                store_i64(block + 8 * (4 + 2 * e), a[r] + n * a[r + 1] + c * a[r + 2] + h * a[r + 3])
-            call6(
-                a[MICRO],
-                block,
-                a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_h + kh0 * a[D_H]) * a[XS_H],
-                a[W] + c * a[WS_BLOCK] + kh0 * a[WS_H],
-                a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + h * a[YS_H],
-                a[BIAS] + c * vector,
-                kh1 - kh0,
-            )
+        first_item, end = piece(a, work, nth, 0)
+        while first_item < end:
+            for k in range(first_item, end):
+                rest = k // out_h
+                h = k - rest * out_h
+                n = rest // blocks
+                c = rest - n * blocks
+                in_h = h * a[S_H] - a[P_H]
+                kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
+                for e in range(extras):
+                    r = EXTRAS + EXTRA * e
+                    store_i64(block + 8 * (4 + 2 * e), a[r] + n * a[r + 1] + c * a[r + 2] + h * a[r + 3])
+                call6(
+                    a[MICRO],
+                    block,
+                    a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_h + kh0 * a[D_H]) * a[XS_H],
+                    a[W] + c * a[WS_BLOCK] + kh0 * a[WS_H],
+                    a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + h * a[YS_H],
+                    a[BIAS] + c * vector,
+                    kh1 - kh0,
+                )
+            first_item, end = piece(a, work, nth, end)
 
     return depthwise, STEP

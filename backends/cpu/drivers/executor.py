@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from backends.cpu.drivers.work import TURN
 from backends.cpu.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
@@ -63,6 +64,8 @@ def _run(steps, count, tid, nth, control, spins):
         call3(table[2 * i], table[2 * i + 1], tid, nth)
         if nth > 1:
             _barrier(control, nth, spins)
+            if tid == 0:  # everybody has left the step: its work can be taken in turn again in the next run
+                atomic_store(table[2 * i + 1] + TURN, 0)
 
 
 @driver("execute")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call2, store_i64
 from backends.cpu.toolchain import driver
 
@@ -26,20 +27,23 @@ def map_rows(target):
             rows *= a[DIMS + d]
         table = a[SCRATCH] + tid * 256
         work = rows * pieces
-        for k in range(work * tid // nth, work * (tid + 1) // nth):
-            row = k // pieces
-            start = (k - row * pieces) * chunk
-            for i in range(count):
-                r = RECORDS + i * RECORD
-                address = a[r] + start * a[r + 1]
-                rest = row
-                for d in range(MAX_DIMS):
-                    extent = a[DIMS + d]
-                    if extent > 1:
-                        up = rest // extent
-                        address += (rest - up * extent) * a[r + 2 + d]
-                        rest = up
-                store_i64(table + 8 * i, address)
-            call2(a[MICRO], min(chunk, length - start), table)
+        first_item, end = piece(a, work, nth, 0)
+        while first_item < end:
+            for k in range(first_item, end):
+                row = k // pieces
+                start = (k - row * pieces) * chunk
+                for i in range(count):
+                    r = RECORDS + i * RECORD
+                    address = a[r] + start * a[r + 1]
+                    rest = row
+                    for d in range(MAX_DIMS):
+                        extent = a[DIMS + d]
+                        if extent > 1:
+                            up = rest // extent
+                            address += (rest - up * extent) * a[r + 2 + d]
+                            rest = up
+                    store_i64(table + 8 * i, address)
+                call2(a[MICRO], min(chunk, length - start), table)
+            first_item, end = piece(a, work, nth, end)
 
     return map_rows, STEP

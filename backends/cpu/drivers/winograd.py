@@ -3,6 +3,7 @@ in the cache."""
 
 from __future__ import annotations
 
+from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
 from backends.cpu.toolchain import driver
 
@@ -64,60 +65,63 @@ def winograd(target, m):
         store_i64(g + 104, NO_CLIP_HIGH)
 
         groups = (total + group - 1) // group
-        for k in range(groups * tid // nth, groups * (tid + 1) // nth):
-            first = k * group
-            count = min(group, total - first)
-            store_i64(g + 88, (count + mr - 1) // mr * mr)
-            for block in range(blocks):
-                for t in range(count):
-                    image = (first + t) // per_image
-                    at = (first + t) - image * per_image
-                    th = at // tiles_w
-                    h = th * m - a[PAD_H]
-                    w = (at - th * tiles_w) * m - a[PAD_W]
-                    call7(
-                        a[TRANSFORM_IN],
-                        scratch + IN_BLOCK,
-                        a[X] + image * a[XS_N] + block * a[XS_BLOCK] + h * a[XS_H] + w * vector,
-                        v + (block * group + t) * vector,
-                        max(0, -h),
-                        min(n, in_h - h),
-                        max(0, -w),
-                        min(n, in_w - w),
-                    )
-            for tile in range(tiles):
-                for point in range(points):
-                    call7(
-                        a[GEMM],
-                        g,
-                        v + point * v_point,
-                        a[U] + (tile * points + point) * panel,
-                        products + point * m_point,
-                        a[ZEROS],
-                        1,
-                        1,
-                    )
-                for j in range(nv):
-                    block = tile * nv + j
+        first_item, end = piece(a, groups, nth, 0)
+        while first_item < end:
+            for k in range(first_item, end):
+                first = k * group
+                count = min(group, total - first)
+                store_i64(g + 88, (count + mr - 1) // mr * mr)
+                for block in range(blocks):
                     for t in range(count):
                         image = (first + t) // per_image
                         at = (first + t) - image * per_image
                         th = at // tiles_w
-                        h = th * m
-                        w = (at - th * tiles_w) * m
-                        for e in range(extras):
-                            r = EXTRAS + EXTRA * e
-                            base = a[r] + image * a[r + 1] + block * a[r + 2] + h * a[r + 3] + w * a[r + 4]
-                            store_i64(scratch + OUT_BLOCK + 8 * (5 + 3 * e), base)
-                        call6(
-                            a[TRANSFORM_OUT],
-                            scratch + OUT_BLOCK,
-                            products + (j * group + t) * vector,
-                            a[Y] + image * a[YS_N] + block * a[YS_BLOCK] + h * a[YS_H] + w * vector,
-                            a[BIAS] + block * vector,
-                            min(m, out_h - h),
-                            min(m, out_w - w),
+                        h = th * m - a[PAD_H]
+                        w = (at - th * tiles_w) * m - a[PAD_W]
+                        call7(
+                            a[TRANSFORM_IN],
+                            scratch + IN_BLOCK,
+                            a[X] + image * a[XS_N] + block * a[XS_BLOCK] + h * a[XS_H] + w * vector,
+                            v + (block * group + t) * vector,
+                            max(0, -h),
+                            min(n, in_h - h),
+                            max(0, -w),
+                            min(n, in_w - w),
                         )
+                for tile in range(tiles):
+                    for point in range(points):
+                        call7(
+                            a[GEMM],
+                            g,
+                            v + point * v_point,
+                            a[U] + (tile * points + point) * panel,
+                            products + point * m_point,
+                            a[ZEROS],
+                            1,
+                            1,
+                        )
+                    for j in range(nv):
+                        block = tile * nv + j
+                        for t in range(count):
+                            image = (first + t) // per_image
+                            at = (first + t) - image * per_image
+                            th = at // tiles_w
+                            h = th * m
+                            w = (at - th * tiles_w) * m
+                            for e in range(extras):
+                                r = EXTRAS + EXTRA * e
+                                base = a[r] + image * a[r + 1] + block * a[r + 2] + h * a[r + 3] + w * a[r + 4]
+                                store_i64(scratch + OUT_BLOCK + 8 * (5 + 3 * e), base)
+                            call6(
+                                a[TRANSFORM_OUT],
+                                scratch + OUT_BLOCK,
+                                products + (j * group + t) * vector,
+                                a[Y] + image * a[YS_N] + block * a[YS_BLOCK] + h * a[YS_H] + w * vector,
+                                a[BIAS] + block * vector,
+                                min(m, out_h - h),
+                                min(m, out_w - w),
+                            )
+            first_item, end = piece(a, groups, nth, end)
 
     target_vl = target.vl
     return winograd, STEP
