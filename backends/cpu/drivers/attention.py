@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from backends.cpu.drivers.gemm import _pack_rows
-from backends.cpu.intrinsics import STEP, call2, call5, call7, copy_bytes, fill_bytes, load_f32, store_f32, store_i64
+from backends.cpu.intrinsics import STEP, call2, call5, call6, copy_bytes, fill_bytes, load_f32, store_f32, store_i64
 from backends.cpu.toolchain import driver
 
 # fmt: off
@@ -76,7 +76,7 @@ def attention(target):
                         wide, micro = a[LAST_K], a[SCORES_LAST]
                     store_i64(first + 48, c * wide * vector)
                     to = scores + p * a[NV_K] * mr * vector
-                    call7(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 1, 1)
+                    call6(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 0)
                 store_i64(third + 16, mask + m * a[MASK_AT + 2])
                 call2(a[SOFTMAX], third, scores)
                 for p in range(v_tiles):
@@ -85,14 +85,14 @@ def attention(target):
                         wide, micro = a[LAST_V], a[VALUES_LAST]
                     store_i64(second + 48, c * wide * vector)
                     to = y + m * a[Y_AT + 2] + p * a[NV_V] * vector
-                    call7(micro, second, scores, v_packed + p * v_panel, to, a[ZEROS], 1, 1)
+                    call6(micro, second, scores, v_packed + p * v_panel, to, a[ZEROS], 0)
 
     return attention, STEP
 
 
 @njit(error_model="numpy")
 def _product_block(block, depth_blocks, mr, vector, y_row, y_vector, lanes):
-    """The argument block of `conv_row` for one tile of rows packed as [depth / c][row][c]."""
+    """The argument block of `product_tile` for one tile of rows packed as [depth / c][row][c]."""
     fill_bytes(block, BLOCK_BYTES, 0)
     store_i64(block, depth_blocks)
     store_i64(block + 8, 1)

@@ -26,9 +26,14 @@ def attention_supported(node: Node, target: Target) -> str | None:
 
 @lru_cache(maxsize=4096)
 def query_rows(target: Target, queries: int) -> int:
-    """Rows of a tile: as many as registers hold, unless fewer waste less of the last tile."""
+    """Rows of a tile: many, so that the latency of the multiply-add is hidden, and little of the last tile is wasted."""
     most = min(queries, max_rows(target, VECTORS))
-    return max(range(1, most + 1), key=lambda mr: queries / (-(-queries // mr) * mr) * (mr / most) ** 0.25)
+    enough = 10 if target.registers == 32 else 5
+
+    def worth(mr: int) -> float:
+        return queries / (-(-queries // mr) * mr) * min(1.0, mr / enough) ** 0.5 * mr**0.05
+
+    return max(range(1, most + 1), key=worth)
 
 
 @lowers("FusedAttention", supported=attention_supported)
@@ -48,10 +53,9 @@ def lower_attention(lo: Lowering, group: Group) -> None:
     k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
     last_k, last_v = key_blocks - (k_tiles - 1) * nv_k, v_blocks - (v_tiles - 1) * nv_v
     lanes = s.v_size - (v_blocks - 1) * vl
-    scores, scores_last = (Kernel("conv_row", (mr, nv, vl, 1, vl, None)) for nv in (nv_k, last_k))
-    values = Kernel("conv_row", (mr, nv_v, vl, 1, vl, None))
-    whole = last_v == nv_v and lanes == vl
-    values_last = values if whole else Kernel("conv_row", (mr, last_v, vl, 1, vl, None, lanes < vl))
+    product = lambda nv, masked=False: Kernel("product_tile", (mr, nv, None, masked, False))  # noqa: E731
+    scores, scores_last = product(nv_k), product(last_k)
+    values, values_last = product(nv_v), product(last_v, lanes < vl)
     softmax = Kernel("softmax_tile", (mr, mask_kind, call.zeros))
     tiles = -(-s.queries // mr)
     heads = s.batch * s.heads

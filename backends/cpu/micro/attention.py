@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 
-from backends.cpu import vmath
 from backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
 from backends.cpu.micro.reduce import horizontal
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
+
+EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)  # (e**r - 1 - r) / r**2
 
 # argument block (int64; strides in bytes)
 KEYS, SCALE, MASK, MASK_ROW = range(4)
@@ -68,7 +70,7 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
 
         b.store(nothing, total)
         with q.loop(blocks) as i:
-            power = vmath.exp(q, b.fsub(q.load_raw(at(i), F32, vl), top), vl)
+            power = _exp_of_negative(q, b.fsub(q.load_raw(at(i), F32, vl), top), vl)
             q.store_raw(power, at(i))
             b.store(b.fadd(b.load(total), power), total)
         one = q.const(1.0, F32, 1)
@@ -85,6 +87,30 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
 def _larger(q: Emit, x: ir.Value, y: ir.Value) -> ir.Value:
     """One instruction; a NaN in x is lost here and comes back through the exponential."""
     return q.b.select(q.b.fcmp_ordered(">", x, y), x, y)
+
+
+def _exp_of_negative(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
+    """e**x for x <= 0: the polynomial of vmath.exp, 0 below -87.33 where 2**n would be subnormal (and slow), NaN stays.
+
+    n = round(x / ln 2) appears in the low bits of x / ln 2 + 1.5 * 2**23 (Cody & Waite).
+    """
+    b = q.b
+    c = lambda v: q.const(float(np.float32(v)), F32, lanes)  # noqa: E731
+    low, magic = c(-87.33), c(1.5 * 2.0**23)
+    small = b.fcmp_ordered("<", x, low)
+    x = b.select(small, low, x)
+    shifted = q.fma(x, c(1.4426950408889634), magic)
+    n = b.fsub(shifted, magic)
+    r = q.fma(n, c(-1.428606765330187e-06), q.fma(n, c(-0.693145751953125), x))
+    p = c(EXP[0])
+    for coefficient in EXP[1:]:
+        p = q.fma(p, r, c(coefficient))
+    y = b.fadd(q.fma(p, b.fmul(r, r), r), c(1.0))
+    ints = ir.VectorType(I32, lanes)
+    exponent = b.shl(b.bitcast(shifted, ints), q.const(23, I32, lanes))
+    power = b.bitcast(b.add(b.bitcast(y, ints), exponent), y.type)
+    power = b.select(b.fcmp_unordered("uno", x, x), x, power)
+    return b.select(small, c(0.0), power)
 
 
 def horizontal_max(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
