@@ -51,11 +51,32 @@ def exp(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     n = q.intrinsic("roundeven", b.fmul(xc, c(1.4426950408889634)))
     r = q.fma(n, c(-0.693145751953125), xc)
     r = q.fma(n, c(-1.428606765330187e-06), r)
-    p = _horner(q, r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5), lanes)
-    y = b.fadd(q.fma(p, b.fmul(r, r), r), c(1.0))
+    y = _exp_of_rest(q, r, lanes)
     whole = q.b.fptosi(b.select(b.fcmp_unordered("uno", x, x), c(0.0), n), q.vector(I32, lanes))
     half = b.ashr(whole, q.const(1, I32, lanes))
     return b.fmul(b.fmul(y, _exp2_int(q, half, lanes)), _exp2_int(q, b.sub(whole, half), lanes))
+
+
+def _exp_of_rest(q: Emit, r: ir.Value, lanes: int) -> ir.Value:
+    """e**r for |r| <= ln 2 / 2 (Cephes expf)."""
+    b = q.b
+    p = _horner(q, r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5), lanes)
+    return b.fadd(q.fma(p, b.fmul(r, r), r), q.const(1.0, F32, lanes))
+
+
+def exp_bounded(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
+    """e**x of float32 for -87.33 <= x <= 88.37, which the caller sees to (NaN gives any number): two thirds of exp's work.
+
+    n = round(x / ln 2) appears in the low bits of x / ln 2 + 1.5 * 2**23 and is added to the exponent of e**r.
+    """
+    b = q.b
+    c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
+    shifted = q.fma(x, c(1.4426950408889634), c(1.5 * 2.0**23))
+    n = b.fsub(shifted, c(1.5 * 2.0**23))
+    r = q.fma(n, c(-1.428606765330187e-06), q.fma(n, c(-0.693145751953125), x))
+    ints = q.vector(I32, lanes)
+    exponent = b.shl(b.bitcast(shifted, ints), q.const(23, I32, lanes))
+    return b.bitcast(b.add(b.bitcast(_exp_of_rest(q, r, lanes), ints), exponent), x.type)
 
 
 def log(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
@@ -131,7 +152,7 @@ def erf(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     r = q.fma(r, capped, c(-6.34846687e-1))
     r = q.fma(r, capped, c(-1.28717512e-1))
     r = q.fma(r, capped, b.fneg(capped))
-    far = q.intrinsic("copysign", b.fsub(c(1.0), exp(q, r, lanes)), x)
+    far = q.intrinsic("copysign", b.fsub(c(1.0), exp_bounded(q, r, lanes)), x)  # -17 < r <= 0
     y = b.select(b.fcmp_ordered(">", t, c(0.921875)), far, near)
     return b.select(b.fcmp_unordered("uno", x, x), x, y)
 

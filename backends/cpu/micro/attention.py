@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 from llvmlite import ir
 
+from backends.cpu import vmath
 from backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
 from backends.cpu.micro.reduce import horizontal
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
-
-EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)  # (e**r - 1 - r) / r**2
 
 # argument block (int64; strides in bytes)
 KEYS, SCALE, MASK, MASK_ROW = range(4)
@@ -90,27 +88,12 @@ def _larger(q: Emit, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 def _exp_of_negative(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
-    """e**x for x <= 0: the polynomial of vmath.exp, 0 below -87.33 where 2**n would be subnormal (and slow), NaN stays.
-
-    n = round(x / ln 2) appears in the low bits of x / ln 2 + 1.5 * 2**23 (Cody & Waite).
-    """
+    """e**x for x <= 0; 0 below -87.33, where the result would be subnormal (and slow). NaN stays."""
     b = q.b
-    c = lambda v: q.const(float(np.float32(v)), F32, lanes)  # noqa: E731
-    low, magic = c(-87.33), c(1.5 * 2.0**23)
-    small = b.fcmp_ordered("<", x, low)
-    x = b.select(small, low, x)
-    shifted = q.fma(x, c(1.4426950408889634), magic)
-    n = b.fsub(shifted, magic)
-    r = q.fma(n, c(-1.428606765330187e-06), q.fma(n, c(-0.693145751953125), x))
-    p = c(EXP[0])
-    for coefficient in EXP[1:]:
-        p = q.fma(p, r, c(coefficient))
-    y = b.fadd(q.fma(p, b.fmul(r, r), r), c(1.0))
-    ints = ir.VectorType(I32, lanes)
-    exponent = b.shl(b.bitcast(shifted, ints), q.const(23, I32, lanes))
-    power = b.bitcast(b.add(b.bitcast(y, ints), exponent), y.type)
+    small = b.fcmp_ordered("<", x, q.const(-87.33, F32, lanes))
+    power = vmath.exp_bounded(q, b.select(small, q.const(0.0, F32, lanes), x), lanes)
     power = b.select(b.fcmp_unordered("uno", x, x), x, power)
-    return b.select(small, c(0.0), power)
+    return b.select(small, q.const(0.0, F32, lanes), power)
 
 
 def horizontal_max(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
