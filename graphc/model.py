@@ -161,7 +161,7 @@ class Model:
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
-            hint = f"convert it: x.astype('{dtype_name(want.dtype)}')"
+            hint = f"convert it: x.astype('{'str' if want.dtype == object else dtype_name(want.dtype)}')"
             raise InputError(f"input '{self._names[i]}' is {dtype_name(array.dtype)}, the model wants {want}", hint=hint)
         if want.dtype == object:
             array = array.astype(object)
