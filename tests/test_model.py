@@ -253,6 +253,18 @@ def test_scalars():
     assert model(F32(2), np.int64(7))[0] == F32(3.5)
 
 
+def test_strings():
+    b = Builder("strings")
+    x, y = b.input("x", object, ("n",)), b.input("y", object, ("n",))
+    model = graphc.compile(b.build({"same": x, "equal": b.add("Equal", x, y), "joined": b.add("StringConcat", x, y)}))
+    y = np.array(["a", "x"], object)
+    for x in (np.array(["a", "bcd"]), np.array(["a", "bcd"], object), ["a", "bcd"]):
+        same, equal, joined = model(x, y)
+        assert same.tolist() == ["a", "bcd"] and equal.tolist() == [True, False] and joined.tolist() == ["aa", "bcdx"]
+        assert same is not x
+    refused("'x' is float64 … string[n] … astype('str')", model, np.ones(2), y)
+
+
 EMPTY = {
     "unary": lambda b, x: b.add("Relu", x),
     "binary": lambda b, x: b.add("Add", x, b.constant(np.ones((1, 8)), F32)),
@@ -413,6 +425,24 @@ def test_the_profile_checks_its_feeds(pair: Model):
     refused("'b' … float32[3, 4]", plan.profile, feeds | {"b": random(3, 4)}, 2)
     refused("'b' … float64", plan.profile, feeds | {"b": random(2, 4).astype(float)}, 2)
     refused("missing: b", plan.profile, {"a": random(2, 4)}, 2)
+
+
+def test_a_profile_around_steps_on_the_host(pair: Model):
+    """Steps of both kinds are timed, and the model goes on as before."""
+    b = Builder("hosted")
+    x = b.input("x", F32, (64, 64))
+    h = b.add("Det", b.add("Exp", x), name="determinant")
+    graph = b.build({"y": b.add("Add", b.add("Tanh", x), h), "h": h})
+    model, feeds = graphc.compile(graph), {"x": random(64, 64) * F32(0.1)}
+    want = model.run(feeds)
+    for _ in range(3):
+        spent = model.plan().profile(feeds, 3)
+        assert len(spent) == len(model.plan().steps)
+        for name, a in model.run(feeds).items():
+            np.testing.assert_array_equal(a, want[name])
+    hosted = [s.host for s in model.plan().steps]
+    assert any(hosted) and not all(hosted)
+    assert all((t == 0) == host for t, host in zip(spent, hosted))
 
 
 def test_the_signature_of_a_wrong_call_is_one_line(pair: Model):
