@@ -51,6 +51,18 @@ def transformer(width: int = 32, heads: int = 4) -> Graph:
     return b.build({"y": y, "mean": b.add("ReduceMean", y, axes), "max": b.add("ReduceMax", y, axes)})
 
 
+def recurrent(width: int = 24, hidden: int = 40) -> Graph:
+    """x [length, n, width] -> y [length, n, hidden], last [1, n, hidden]: both ways through an LSTM, then a GRU."""
+    b = Builder("recurrent")
+    x = b.input("x", F32, ("length", "n", width))
+    w, r = weights(b, 2, 4 * hidden, width), weights(b, 2, 4 * hidden, hidden)
+    h = b.add("LSTM", x, w, r, hidden_size=hidden, direction="bidirectional", outputs=["h", "h_last", "c_last"])[0]
+    h = b.add("Reshape", b.add("Transpose", h, perm=[0, 2, 1, 3]), b.constant([0, 0, 2 * hidden], np.int64))
+    w, r = weights(b, 1, 3 * hidden, 2 * hidden), weights(b, 1, 3 * hidden, hidden)
+    y, last = b.add("GRU", h, w, r, hidden_size=hidden, outputs=["gru", "last"])
+    return b.build({"y": b.add("Squeeze", y, b.constant([1], np.int64)), "last": last})
+
+
 def agree(results: dict[str, np.ndarray], want: dict[str, np.ndarray], tolerance: float = 1e-4) -> None:
     """Equal names, dtypes and shapes; floats within `tolerance` of the largest element, anything else exact."""
     assert results.keys() == want.keys()

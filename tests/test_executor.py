@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import agree, convnet, transformer
+from nets import agree, convnet, recurrent, transformer
 from scripts import run_script
 
 import graphc
@@ -23,7 +23,11 @@ from backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError
 
 RNG = np.random.default_rng(0)
-GRAPHS = {"convnet": (convnet, (2, 3, 28, 28)), "transformer": (transformer, (2, 10, 32))}
+GRAPHS = {
+    "convnet": (convnet, (2, 3, 28, 28)),
+    "transformer": (transformer, (2, 10, 32)),
+    "recurrent": (recurrent, (9, 3, 24)),
+}
 # what every program below begins with: two models of two threads, their feeds and their answers
 SETUP = """
 import multiprocessing, os, signal, sys, threading, time
@@ -96,6 +100,16 @@ def test_many_python_threads_call_two_models_at_once():
     print("ok" if not failures else failures)
     """
     assert run_script(program(code), 4).strip() == "ok"
+
+
+def test_recurrent_models_from_many_python_threads():
+    graph, xs = recurrent(), [random((length, n, 24)) for length, n in ((9, 1), (5, 4), (1, 2))]
+    models = [graphc.compile(graph, threads=n) for n in (2, 4)]
+    want = [models[0](x) for x in xs]
+    with ThreadPoolExecutor(6) as pool:
+        for i, (y, last) in enumerate(pool.map(lambda i: models[i % 2](xs[i % 3]), range(120))):
+            np.testing.assert_array_equal(y, want[i % 3][0])
+            np.testing.assert_array_equal(last, want[i % 3][1])
 
 
 def test_models_with_different_numbers_of_threads_run_at_once():
