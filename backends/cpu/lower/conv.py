@@ -159,7 +159,8 @@ def _emit_tiles(
     """A step for the output-channel blocks [first, last)."""
     node = group.anchor
     vl = lo.target.vl
-    depth = x.type.layout.c
+    c = x.type.layout.c
+    depth = min(c, w.channels) if node.attrs["group"] == 1 else c  # one block that the channels do not fill: skip its zeros
     spans = spans_of(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
     weights = pack_filters(lo, filters, w, spans, vl)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
@@ -184,9 +185,9 @@ def _emit_tiles(
         rows = max(1, min(image_rows, L2_BYTES // row_bytes)) if (last - first) > nv else image_rows
     scratch, stride = lo.scratch(group.output.name, 512)
     assert stride == 512
-    micro = Kernel("conv_row", (mr, nv, w.stride[2] * depth, 1, depth, epilogue.expression))
+    micro = Kernel("conv_row", (mr, nv, w.stride[2] * c, 1, depth, epilogue.expression))
     block = [
-        spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * depth * 4, ws_block, ws_d, ws_h,
+        spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,
         ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
     for e in extras:
@@ -194,15 +195,15 @@ def _emit_tiles(
     block += [0] * (42 - len(block))
     extra_args: list[int | Ref] = []
     for e in extras:
-        n, c, d, h, pixel = e.strides
-        extra_args += [e.ref + first * c, n, nv * c, d, per_row * pixel if flat else h, pixel]
+        n, block_step, d, h, pixel = e.strides
+        row_step = per_row * pixel if flat else h
+        extra_args += [e.ref + first * block_step, n, nv * block_step, d, row_step, pixel]
     args = [
-        micro, x.ref, Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0], (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1],
-        w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
+        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0],
+        (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
         xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, spans.most * ws_block, ws_d, ws_h, nv * vl * 4, rows,
         spans.table(lo, ws_block), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), *block, *extra_args,
     ]  # fmt: skip
-    args[1] = x.ref + (-w.pad[2]) * xs[4]
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}")
     lo.emit(Kernel("conv"), args, _share(info, last - first, -(-w.out_channels // vl)))
 
