@@ -5,6 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from backends.cpu.drivers.gemm import _pack_rows
+from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call2, call5, call6, copy_bytes, fill_bytes, load_f32, store_f32, store_i64
 from backends.cpu.toolchain import driver
 
@@ -52,40 +53,45 @@ def attention(target):
         chunks = (tiles + a[CHUNK] - 1) // a[CHUNK]
         work = a[BATCH] * a[HEADS] * chunks
         packed = -1
-        for item in range(work * tid // nth, work * (tid + 1) // nth):
-            rest = item // chunks
-            start = (item - rest * chunks) * a[CHUNK]
-            batch = rest // a[HEADS]
-            head = rest - batch * a[HEADS]
-            kv_head = head // a[GROUP]
-            if packed != batch * a[HEADS] + kv_head:
-                packed = batch * a[HEADS] + kv_head
-                k = a[K] + batch * a[K_AT] + kv_head * a[K_AT + 1]
-                v = a[V] + batch * a[V_AT] + kv_head * a[V_AT + 1]
-                _pack_keys(k_packed, k, keys, size, a[K_AT + 2], c, a[NV_K], a[LAST_K], k_tiles, k_panel, a[TRANSPOSE])
-                _pack_values(v_packed, v, keys, a[V_SIZE], a[V_AT + 2], c, a[NV_V], a[LAST_V], v_tiles, v_panel)
-            q = a[Q] + batch * a[Q_AT] + head * a[Q_AT + 1]
-            y = a[Y] + batch * a[Y_AT] + head * a[Y_AT + 1]
-            mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1]
-            for tile in range(start, min(tiles, start + a[CHUNK])):
-                m = max(0, min(tile * mr, queries - mr))
-                _pack_rows(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], 4)
-                for p in range(k_tiles):
-                    wide, micro = a[NV_K], a[SCORES]
-                    if p == k_tiles - 1:
-                        wide, micro = a[LAST_K], a[SCORES_LAST]
-                    store_i64(first + 48, c * wide * vector)
-                    to = scores + p * a[NV_K] * mr * vector
-                    call6(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 0)
-                store_i64(third + 16, mask + m * a[MASK_AT + 2])
-                call2(a[SOFTMAX], third, scores)
-                for p in range(v_tiles):
-                    wide, micro = a[NV_V], a[VALUES]
-                    if p == v_tiles - 1:
-                        wide, micro = a[LAST_V], a[VALUES_LAST]
-                    store_i64(second + 48, c * wide * vector)
-                    to = y + m * a[Y_AT + 2] + p * a[NV_V] * vector
-                    call6(micro, second, scores, v_packed + p * v_panel, to, a[ZEROS], 0)
+        first_item, end = piece(a, work, nth, 0)
+        while first_item < end:
+            for item in range(first_item, end):
+                rest = item // chunks
+                start = (item - rest * chunks) * a[CHUNK]
+                batch = rest // a[HEADS]
+                head = rest - batch * a[HEADS]
+                kv_head = head // a[GROUP]
+                if packed != batch * a[HEADS] + kv_head:
+                    packed = batch * a[HEADS] + kv_head
+                    k = a[K] + batch * a[K_AT] + kv_head * a[K_AT + 1]
+                    v = a[V] + batch * a[V_AT] + kv_head * a[V_AT + 1]
+                    _pack_keys(
+                        k_packed, k, keys, size, a[K_AT + 2], c, a[NV_K], a[LAST_K], k_tiles, k_panel, a[TRANSPOSE]
+                    )
+                    _pack_values(v_packed, v, keys, a[V_SIZE], a[V_AT + 2], c, a[NV_V], a[LAST_V], v_tiles, v_panel)
+                q = a[Q] + batch * a[Q_AT] + head * a[Q_AT + 1]
+                y = a[Y] + batch * a[Y_AT] + head * a[Y_AT + 1]
+                mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1]
+                for tile in range(start, min(tiles, start + a[CHUNK])):
+                    m = max(0, min(tile * mr, queries - mr))
+                    _pack_rows(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], 4)
+                    for p in range(k_tiles):
+                        wide, micro = a[NV_K], a[SCORES]
+                        if p == k_tiles - 1:
+                            wide, micro = a[LAST_K], a[SCORES_LAST]
+                        store_i64(first + 48, c * wide * vector)
+                        to = scores + p * a[NV_K] * mr * vector
+                        call6(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 0)
+                    store_i64(third + 16, mask + m * a[MASK_AT + 2])
+                    call2(a[SOFTMAX], third, scores)
+                    for p in range(v_tiles):
+                        wide, micro = a[NV_V], a[VALUES]
+                        if p == v_tiles - 1:
+                            wide, micro = a[LAST_V], a[VALUES_LAST]
+                        store_i64(second + 48, c * wide * vector)
+                        to = y + m * a[Y_AT + 2] + p * a[NV_V] * vector
+                        call6(micro, second, scores, v_packed + p * v_panel, to, a[ZEROS], 0)
+            first_item, end = piece(a, work, nth, end)
 
     return attention, STEP
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
+from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call6, copy_bytes, fill_bytes, load_f32, store_f32, store_i64, typed_memory
 from backends.cpu.micro.product import NEXT_LINES
 from backends.cpu.toolchain import driver
@@ -12,7 +13,7 @@ from backends.cpu.toolchain import driver
 BATCH_DIMS = 4
 # fmt: off
 (WIDE, EDGE, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK,
- PANEL, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(25)
+ PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(26)
 # fmt: on
 A_BATCH, B_BATCH, Y_BATCH = (DIMS + BATCH_DIMS * (i + 1) for i in range(3))
 EXTRAS = Y_BATCH + BATCH_DIMS  # an extra operand: address, stride of a row, stride of a vector, then of the batch dims
@@ -24,9 +25,10 @@ HEAD_BYTES = 512
 def gemm(target):
     """y[M, N] = a[M, K] b[K, N] for each batch index, b packed by `pack_b` or when compiling.
 
-    Work is cut into batch x row blocks x column blocks. The rows of a block are packed once, as [K / c][row][c] like the
-    pixels of a convolution, and used for all its column tiles. MR rows that overlap the last ones take the place of a row
-    tail; EDGE serves the last column tile. While a panel is in use the next one is fetched, a part with each tile of rows.
+    Work is cut into batch x row blocks x column blocks. The rows of a block are packed as [K / c][row][c], like the pixels
+    of a convolution, once for all its column tiles, or by `pack_rows` before. MR rows that overlap the last ones take the
+    place of a row tail; EDGE serves the last column tile. While a panel is in use the next one is fetched, a part with each
+    tile of rows.
     """
     c = target.vl
     vector = c * 4
@@ -60,52 +62,57 @@ def gemm(target):
             store_i64(block + 8 * (15 + 3 * e + 2), a[EXTRAS + EXTRA * e + 1])
         work = batch * m_blocks * n_blocks
         packed = -1  # the block of rows that lies in the panels
-        for item in range(work * tid // nth, work * (tid + 1) // nth):
-            nb = item % n_blocks
-            rest = item // n_blocks
-            mb = rest % m_blocks
-            index = rest // m_blocks
-            at, bt, yt = a[A], a[B], a[Y]
-            left = index
-            for d in range(BATCH_DIMS):
-                i = left % a[DIMS + d]
-                left //= a[DIMS + d]
-                at += i * a[A_BATCH + d]
-                bt += i * a[B_BATCH + d]
-                yt += i * a[Y_BATCH + d]
-            m0, m1 = mb * m_block, min(rows, mb * m_block + m_block)
-            count = (m1 - m0 + mr - 1) // mr
-            if packed != rest and not in_place:
-                packed = rest
-                for p in range(count):
-                    m = max(0, min(m0 + p * mr, rows - mr))
-                    _pack_rows(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
-            for tile in range(nb * n_block, min(tiles, nb * n_block + n_block)):
-                wide = nv
-                micro = a[WIDE]
-                if tile == tiles - 1:
-                    wide = a[LAST_NV]
-                    micro = a[EDGE]
-                store_i64(block + 48, c * wide * vector)
-                for p in range(count):
-                    m = max(0, min(m0 + p * mr, rows - mr))
-                    for e in range(extras):
-                        r = EXTRAS + EXTRA * e
-                        base = a[r] + m * a[r + 1] + tile * nv * a[r + 2]
-                        left = index
-                        for d in range(BATCH_DIMS):
-                            base += (left % a[DIMS + d]) * a[r + 3 + d]
-                            left //= a[DIMS + d]
-                        store_i64(block + 8 * (15 + 3 * e), base)
-                    call6(
-                        micro,
-                        block,
-                        at + m * a[A_ROW] if in_place else panels + p * panel,
-                        bt + tile * a[PANEL],
-                        yt + m * a[Y_ROW] + tile * nv * vector,
-                        a[BIAS] + tile * nv * vector,
-                        bt + (tile + 1) * a[PANEL] + min(p * fetched, a[PANEL]),
-                    )
+        first, end = piece(a, work, nth, 0)
+        while first < end:
+            for item in range(first, end):
+                nb = item % n_blocks
+                rest = item // n_blocks
+                mb = rest % m_blocks
+                index = rest // m_blocks
+                at, bt, yt = a[A], a[B], a[Y]
+                left = index
+                for d in range(BATCH_DIMS):
+                    i = left % a[DIMS + d]
+                    left //= a[DIMS + d]
+                    at += i * a[A_BATCH + d]
+                    bt += i * a[B_BATCH + d]
+                    yt += i * a[Y_BATCH + d]
+                m0, m1 = mb * m_block, min(rows, mb * m_block + m_block)
+                count = (m1 - m0 + mr - 1) // mr
+                if a[PACKED]:
+                    panels = a[PACKED] + (index * ((rows + mr - 1) // mr) + m0 // mr) * panel
+                elif packed != rest and not in_place:
+                    packed = rest
+                    for p in range(count):
+                        m = max(0, min(m0 + p * mr, rows - mr))
+                        _pack_rows(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
+                for tile in range(nb * n_block, min(tiles, nb * n_block + n_block)):
+                    wide = nv
+                    micro = a[WIDE]
+                    if tile == tiles - 1:
+                        wide = a[LAST_NV]
+                        micro = a[EDGE]
+                    store_i64(block + 48, c * wide * vector)
+                    for p in range(count):
+                        m = max(0, min(m0 + p * mr, rows - mr))
+                        for e in range(extras):
+                            r = EXTRAS + EXTRA * e
+                            base = a[r] + m * a[r + 1] + tile * nv * a[r + 2]
+                            left = index
+                            for d in range(BATCH_DIMS):
+                                base += (left % a[DIMS + d]) * a[r + 3 + d]
+                                left //= a[DIMS + d]
+                            store_i64(block + 8 * (15 + 3 * e), base)
+                        call6(
+                            micro,
+                            block,
+                            at + m * a[A_ROW] if in_place else panels + p * panel,
+                            bt + tile * a[PANEL],
+                            yt + m * a[Y_ROW] + tile * nv * vector,
+                            a[BIAS] + tile * nv * vector,
+                            bt + (tile + 1) * a[PANEL] + min(p * fetched, a[PANEL]),
+                        )
+            first, end = piece(a, work, nth, end)
 
     return gemm, STEP
 
@@ -130,6 +137,33 @@ def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
                 store_f32(tail + (k - whole) * 4, load_f32(source + k * stride_column))
 
 
+@driver("pack_rows")
+def pack_rows(target):
+    """a[M, K] for each batch index as [tile][K / c][row][c], where several threads will read it. Block: a, to, M, K, row
+    stride, column stride, MR, batch dims, their strides."""
+    c = target.vl
+
+    def pack_rows(a, tid, nth):
+        rows, depth, mr = a[2], a[3], a[6]
+        tiles = (rows + mr - 1) // mr
+        panel = (depth + c - 1) // c * mr * c * 4
+        work = tiles
+        for d in range(BATCH_DIMS):
+            work *= a[7 + d]
+        first, end = piece(a, work, nth, 0)
+        while first < end:
+            for item in range(first, end):
+                left = item // tiles
+                source = a[0] + max(0, min((item - left * tiles) * mr, rows - mr)) * a[4]
+                for d in range(BATCH_DIMS):
+                    source += (left % a[7 + d]) * a[7 + BATCH_DIMS + d]
+                    left //= a[7 + d]
+                _pack_rows(a[1] + item * panel, source, mr, depth, c, a[4], a[5])
+            first, end = piece(a, work, nth, end)
+
+    return pack_rows, STEP
+
+
 @driver("pack_b")
 def pack_b(target):
     """b[K, N] as [tile][K to a multiple of c][vectors of the tile], zeros where it has no element. Block: b, to, batch,
@@ -142,24 +176,27 @@ def pack_b(target):
         tiles = (columns + width - 1) // width
         padded = (depth + vl - 1) // vl * vl
         work = batch * tiles
-        for k in range(work * tid // nth, work * (tid + 1) // nth):
-            i = k // tiles
-            tile = k - i * tiles
-            wide = width
-            if tile == tiles - 1:
-                wide = last_nv * vl
-            have = min(wide, columns - tile * width)
-            source = a[0] + i * a[3] + tile * width * column
-            to = a[1] + i * a[4] + tile * a[11]
-            if have < wide or depth < padded:
-                fill_bytes(to, padded * wide * 4, 0)
-            if column == 4:
-                for d in range(depth):
-                    copy_bytes(to + d * wide * 4, source + d * row, have * 4)
-            else:
-                for j in range(have):
+        first, end = piece(a, work, nth, 0)
+        while first < end:
+            for k in range(first, end):
+                i = k // tiles
+                tile = k - i * tiles
+                wide = width
+                if tile == tiles - 1:
+                    wide = last_nv * vl
+                have = min(wide, columns - tile * width)
+                source = a[0] + i * a[3] + tile * width * column
+                to = a[1] + i * a[4] + tile * a[11]
+                if have < wide or depth < padded:
+                    fill_bytes(to, padded * wide * 4, 0)
+                if column == 4:
                     for d in range(depth):
-                        store_f32(to + (d * wide + j) * 4, load_f32(source + d * row + j * column))
+                        copy_bytes(to + d * wide * 4, source + d * row, have * 4)
+                else:
+                    for j in range(have):
+                        for d in range(depth):
+                            store_f32(to + (d * wide + j) * 4, load_f32(source + d * row + j * column))
+            first, end = piece(a, work, nth, end)
 
     return pack_b, STEP
 
@@ -177,21 +214,24 @@ def matmul_any(target, dtype):
         for d in range(BATCH_DIMS):
             batch *= a[11 + d]
         work = batch * rows
-        for k in range(work * tid // nth, work * (tid + 1) // nth):
-            index = k // rows
-            m = k - index * rows
-            at, bt, yt = a[0], a[1], a[2]
-            for d in range(BATCH_DIMS):
-                i = index % a[11 + d]
-                index //= a[11 + d]
-                at += i * a[15 + d]
-                bt += i * a[19 + d]
-                yt += i * a[23 + d]
-            y = yt + m * a[10]
-            fill_bytes(y, columns * item, 0)
-            for i in range(depth):
-                x = load(at + m * a[6] + i * a[7])
-                for j in range(columns):
-                    store(y + j * item, load(y + j * item) + x * load(bt + i * a[8] + j * a[9]))
+        first, end = piece(a, work, nth, 0)
+        while first < end:
+            for k in range(first, end):
+                index = k // rows
+                m = k - index * rows
+                at, bt, yt = a[0], a[1], a[2]
+                for d in range(BATCH_DIMS):
+                    i = index % a[11 + d]
+                    index //= a[11 + d]
+                    at += i * a[15 + d]
+                    bt += i * a[19 + d]
+                    yt += i * a[23 + d]
+                y = yt + m * a[10]
+                fill_bytes(y, columns * item, 0)
+                for i in range(depth):
+                    x = load(at + m * a[6] + i * a[7])
+                    for j in range(columns):
+                        store(y + j * item, load(y + j * item) + x * load(bt + i * a[8] + j * a[9]))
+            first, end = piece(a, work, nth, end)
 
     return matmul_any, STEP

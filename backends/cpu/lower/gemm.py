@@ -22,9 +22,11 @@ from graphc.graph import Node, Value
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
+BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
+ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 BATCH_DIMS = 4  # as in drivers/gemm.py
-ROWS_BYTES = 2_000_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
+ROWS_BYTES = 4_000_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
 PANEL_BYTES = 640_000  # of one panel, which each tile of rows reads again: it stays in the second-level cache
 HEAD_BYTES = 512
 
@@ -215,21 +217,34 @@ def emit_product(
     row_tiles = -(-p.m // mr)
     m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (4 * panels.padded * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
-    n_block = tiles
     batch = int(np.prod(p.batch))
-    if batch * -(-p.m // m_block) < 2 * lo.threads and lo.threads > 1:
-        n_block = max(1, -(-tiles // (2 * lo.threads)))
-    scratch, stride = lo.scratch(info.output, HEAD_BYTES + m_block * panels.padded * 4)
+    n_block, packed, scratch_rows = tiles, 0, m_block
+    in_place = mr == 1 and p.a[1] == 4 and p.k % vl == 0
+    if lo.threads > 1 and batch * m_blocks < BLOCKS_PER_THREAD * lo.threads:
+        n_block = max(1, tiles * batch * m_blocks // (8 * lo.threads))
+        if not in_place and batch * p.m * panels.padded * 4 > ALONE_BYTES:
+            packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
+    scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4)
     reused = m_block > REUSED * mr
     wide = Kernel("product_tile", (mr, nv, epilogue.expression, False, reused))
     edge = Kernel("product_tile", (mr, last_nv, epilogue.expression, lanes < vl, reused))
     a, weights, bias, y = places
     args = [
         wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block,
-        n_block, panels.panel, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
+        n_block, panels.panel, packed, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
         *b_batch, *p.y_batch, *extras,
     ]  # fmt: skip
     lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide)))
+
+
+def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:
+    """The left operand, packed in a step of its own: all threads take part, and none does it again."""
+    nbytes = int(np.prod(p.batch)) * -(-p.m // panels.mr) * panels.mr * panels.padded * 4
+    packed = Ref(Buffer(f"{info.output}/rows", nbytes))
+    reason = "its rows are read by several threads"
+    step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
+    lo.emit(Kernel("pack_rows"), [a, packed, p.m, p.k, *p.a, panels.mr, *p.batch, *p.a_batch], step)
+    return packed
 
 
 def _packed_b(
