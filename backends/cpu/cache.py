@@ -57,8 +57,11 @@ class ObjectCache:
         try:
             directory = cache_dir() / self.target.isa
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if directory.stat().st_uid != os.getuid() and os.getuid() != 0:
+            status = directory.stat()
+            if status.st_uid != os.getuid() and os.getuid() != 0:
                 raise PermissionError("it belongs to another user")
+            if status.st_mode & 0o022:
+                raise PermissionError("others may put code into it: chmod go-w")
             with tempfile.TemporaryFile(dir=directory):
                 pass
         except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
