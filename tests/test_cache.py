@@ -209,6 +209,14 @@ def test_a_folder_without_permission_is_said(tmp_path: Path, monkeypatch: pytest
         assert ObjectCache(target.detect(None)).directory is None
 
 
+def test_a_folder_that_others_may_write_into_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    assert ObjectCache(target.detect(None)).directory == tmp_path / BEST
+    (tmp_path / BEST).chmod(0o777)
+    with pytest.warns(GraphcWarning, match="others may put code into it"):
+        assert ObjectCache(target.detect(None)).directory is None
+
+
 def test_a_disk_that_fills_up_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
     store = ObjectCache(target.detect(None))
