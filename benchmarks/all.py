@@ -118,9 +118,9 @@ def publish(rows: Sequence[Row], docs: Path) -> None:
     plot(rows, docs / "benchmarks.svg")
     page, readme = docs / "benchmarks.md", docs.parent / "README.md"
     if page.exists():
-        write_between_markers(page, "benchmarks", f"{caption()}\n\n{table(rows)}")
+        write_between_markers(page, "benchmarks", f"{caption(rows)}\n\n{table(rows)}")
     if readme.exists():
-        write_between_markers(readme, "benchmarks", f"{caption()}\n\n{summary(rows)}")
+        write_between_markers(readme, "benchmarks", f"{caption(rows)}\n\n{summary(rows)}")
 
 
 if __name__ == "__main__":

@@ -180,9 +180,8 @@ def starts(model: Path, feeds: Path, engines: Sequence[str], threads: int, round
 def cold_start(model: Path, feeds: Path, threads: int) -> float:
     """Seconds from the start of a process to graphc's first result, with an empty cache."""
     with TemporaryDirectory() as folder:
-        worker = Worker(
-            "graphc", model, feeds, threads, Path(folder), {"GRAPHC_CACHE_DIR": str(Path(folder) / "cache")}
-        )
+        empty = {"GRAPHC_CACHE_DIR": str(Path(folder) / "cache")}
+        worker = Worker("graphc", model, feeds, threads, Path(folder), variables=empty)
         worker.close()
         return worker.start
 

@@ -157,10 +157,13 @@ def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))
 
 
-def caption() -> str:
+def caption(rows: Sequence[Row]) -> str:
     about = machine()
     engines = ", ".join(f"{name} {about['versions'][name]}" for name in ENGINES if name in about["versions"])
-    return f"{about['date']}, {about['cpu']}, {about['cores']} cores, float32: {engines}."
+    text = f"{about['date']}, {about['cpu']}, {about['cores']} cores, float32: {engines}."
+    if any(r.clock == "processor" for r in rows):
+        text += " Times of one thread are processor time (ᵖ): the machine did other things too."
+    return text
 
 
 def write_between_markers(page: Path, name: str, text: str) -> None:

@@ -110,6 +110,16 @@ def test_a_model_is_measured(tmp_path: Path):
     assert found.start["graphc"] > found.seconds["graphc"]
 
 
+def test_an_empty_cache_takes_longer(tmp_path: Path):
+    from measure import cold_start, starts
+    from sets import SETS
+
+    model, feeds = SETS["small"].cases[-1].network.files(tmp_path)
+    cold = cold_start(model, feeds, 1)
+    starts(model, feeds, ["graphc"], 1, 1)  # puts its kernels on disk
+    assert 0 < starts(model, feeds, ["graphc"], 1, 1).start["graphc"] < cold
+
+
 def test_an_engine_that_dies_says_why(tmp_path: Path):
     from measure import Worker
 
