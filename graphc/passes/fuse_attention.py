@@ -285,7 +285,8 @@ def _extra(node: Node, sweep: Sweep) -> str:
         return "more than its first result is read"
     if any(call.has(i) for i in range(4, len(node.inputs))):
         return "it has a cache"
-    if call.softcap or call.softmax_precision not in (None, np.float32):
+    precision = call.softmax_precision
+    if call.softcap or (precision is not None and precision != np.float32):  # numpy takes None for float64
         return "it has a softcap or a softmax of another precision"
     operands = [v for v in node.operands if v.dtype.kind != "b"]
     if any(v.dtype != np.float32 for v in operands) or not all(v.type.is_static for v in (*node.operands, node.output)):

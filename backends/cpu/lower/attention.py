@@ -21,7 +21,9 @@ VECTORS = 2  # of a register tile: few, so that its rows are many and each packe
 
 
 def attention_supported(node: Node, target: Target) -> str | None:
-    return None if node.output.dtype == np.float32 else f"attention has no {node.output.dtype} kernel"
+    if node.output.dtype != np.float32:
+        return f"attention has no {node.output.dtype} kernel"
+    return None if heads_of(node.call).keys else "there are no keys"
 
 
 @lru_cache(maxsize=4096)
