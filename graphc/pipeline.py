@@ -15,6 +15,7 @@ from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
 from graphc.passes.fuse_attention import fuse_attention
+from graphc.passes.fuse_layer_norm import fuse_layer_norm
 from graphc.passes.identities import identities
 from graphc.passes.log import Log
 from graphc.passes.merge_pads import merge_pads
@@ -48,8 +49,9 @@ BOUND: tuple[Pass, ...] = (
 
 def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
-    attention = (fuse_attention,) if "FusedAttention" in kernels else ()
-    return (*BOUND, feature_maps, *attention, Decompose(frozenset(kernels)), *BOUND)
+    fused = {"LayerNormalization": fuse_layer_norm, "FusedAttention": fuse_attention}
+    fusions = [p for op, p in fused.items() if op in kernels]
+    return (*BOUND, feature_maps, *fusions, Decompose(frozenset(kernels)), *BOUND)
 
 
 def run(
