@@ -25,6 +25,7 @@ from graphc.op import Kind, get_op
 from graphc.report import FusionNote, Interval, MemoryReport, StepInfo
 
 Progress = Callable[[str, int, int], None]
+STAGED_BYTES = 16384  # of an input or result that is copied rather than pointed at
 
 
 @lru_cache(maxsize=1)
@@ -84,6 +85,9 @@ class CpuProgram:
         self._results = [(t.shape, t.dtype) for t in self._types]
         self._fixed = [None if isinstance(b, Buffer) else b for b in self.program.outputs.values()]
         self._host = any(isinstance(s, HostStep) for s in self.program.steps)
+        externs = self.assembled.externs
+        small = [i for i, b in enumerate(externs) if b.nbytes <= STAGED_BYTES and b.dtype != object]
+        self._small = [] if self._host else small  # host steps look at the caller's arrays
         self._free: list[Instance] = []
 
     def _lower(self, lo: Lowering, group: Group) -> None:
@@ -110,9 +114,25 @@ class CpuProgram:
         else:
             self._run_with_host(instance, self._live(instance, arrays, results))
         failure = instance.failure() if self.assembled.checks else None
+        if self._small:
+            results = self._unstaged(instance, results, out)
         self._free.append(instance)
         if failure is not None:
             raise failure
+        return results
+
+    def _unstaged(
+        self, instance: Instance, results: list[np.ndarray], out: Sequence[np.ndarray | None] | None
+    ) -> list[np.ndarray]:
+        """The results, copied where the instance has kept them in arrays of its own."""
+        for k, (_, index) in enumerate(self._outputs):
+            if index is not None and instance.staged[index] is not None:
+                given = out[k] if out is not None else None
+                if given is None:
+                    results[k] = results[k].copy()
+                else:
+                    given[...] = results[k]
+                    results[k] = given
         return results
 
     def _instance(self) -> Instance:
@@ -120,20 +140,26 @@ class CpuProgram:
         try:
             return self._free.pop()
         except IndexError:
-            return Instance(self.assembled)
+            return Instance(self.assembled, self._small)
 
     def _bind(
         self, instance: Instance, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
     ) -> list[np.ndarray]:
         """Point the instance at the inputs and at the results, which are returned."""
-        bind = instance.bind
+        bind, staged = instance.bind, instance.staged
         for index, array in zip(self._inputs, arrays):
-            bind(index, array.ctypes.data)
+            if staged[index] is None:
+                bind(index, array.ctypes.data)
+            else:
+                staged[index][...] = array
         results = []
         for k, (_, index) in enumerate(self._outputs):
             given = out[k] if out is not None else None
             if index is None:
                 results.append(self._constant_result(k, given))
+                continue
+            if staged[index] is not None:
+                results.append(staged[index])
                 continue
             shape, dtype = self._results[k]
             result = given if given is not None else np.empty(shape, dtype)

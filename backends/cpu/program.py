@@ -181,9 +181,13 @@ class Assembled:
 
 
 class Instance:
-    """Memory and addresses for one run at a time of an assembled program."""
+    """Memory and addresses for one run at a time of an assembled program.
 
-    def __init__(self, assembled: Assembled) -> None:
+    `staged`: arrays of its own for the small externs that `stage` names. Copying a few values in and out is cheaper than
+    asking NumPy for the address of an array and pointing the program there.
+    """
+
+    def __init__(self, assembled: Assembled, stage: Sequence[int] = ()) -> None:
         self.assembled = assembled
         self.table = aligned_empty(assembled.table.nbytes).view(np.int64)
         self.table[:] = assembled.table
@@ -194,6 +198,11 @@ class Instance:
         self.steps = np.array([(fn, base + 8 * start) for fn, start in assembled.blocks], np.int64).reshape(-1, 2)
         self._steps_address = self.steps.ctypes.data
         self._bound = [0] * len(assembled.externs)
+        self.staged: list[np.ndarray | None] = [None] * len(assembled.externs)
+        for index in stage:
+            buffer = assembled.externs[index]
+            self.staged[index] = np.empty(buffer.shape, buffer.dtype)
+            self.bind(index, self.staged[index].ctypes.data)
 
     def bind(self, index: int, address: int) -> None:
         """Point extern buffer `index` at memory."""
