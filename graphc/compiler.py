@@ -119,7 +119,9 @@ def _backend(target: str, threads: int | None, cache: bool, progress: Progress |
         return _Cpu(isa or None, threads, cache, progress)
     if target == "reference":
         return _Reference()
-    raise UnsupportedError(f"unknown target '{target}'", hint="one of: cpu, cpu:avx512, cpu:avx2, cpu:portable, reference")
+    raise UnsupportedError(
+        f"unknown target '{target}'", hint="one of: cpu, cpu:avx512, cpu:avx2, cpu:portable, reference"
+    )
 
 
 class _Cpu:
@@ -188,7 +190,9 @@ def _check_out(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, Te
 class _Segmented(Executable):
     """Head, pivots on the host, and a tail that is bound to the shapes that turn up."""
 
-    def __init__(self, parts: Cut, backend: _Cpu, passes: tuple[PassInfo, ...], bind: Callable[..., Executable]) -> None:
+    def __init__(
+        self, parts: Cut, backend: _Cpu, passes: tuple[PassInfo, ...], bind: Callable[..., Executable]
+    ) -> None:
         wanted = shape_like_inputs(parts.tail)
         if not parts.head.nodes and not parts.pivots and not wanted:
             node = parts.tail.nodes[0]

@@ -27,23 +27,56 @@ class Expr:
     dtype: np.dtype
     value: int | float | bool | None = None
 
-    def __add__(self, o): return _binary("add", self, o)
-    def __radd__(self, o): return _binary("add", o, self)
-    def __sub__(self, o): return _binary("sub", self, o)
-    def __rsub__(self, o): return _binary("sub", o, self)
-    def __mul__(self, o): return _binary("mul", self, o)
-    def __rmul__(self, o): return _binary("mul", o, self)
-    def __truediv__(self, o): return _binary("div", self, o)
-    def __rtruediv__(self, o): return _binary("div", o, self)
-    def __neg__(self): return Expr("neg", (self,), self.dtype)
-    def __lt__(self, o): return _compare("lt", self, o)
-    def __le__(self, o): return _compare("le", self, o)
-    def __gt__(self, o): return _compare("gt", self, o)
-    def __ge__(self, o): return _compare("ge", self, o)
-    def __and__(self, o): return _binary("and", self, o)
-    def __or__(self, o): return _binary("or", self, o)
-    def __xor__(self, o): return _binary("xor", self, o)
-    def __invert__(self): return Expr("not", (self,), self.dtype)
+    def __add__(self, o):
+        return _binary("add", self, o)
+
+    def __radd__(self, o):
+        return _binary("add", o, self)
+
+    def __sub__(self, o):
+        return _binary("sub", self, o)
+
+    def __rsub__(self, o):
+        return _binary("sub", o, self)
+
+    def __mul__(self, o):
+        return _binary("mul", self, o)
+
+    def __rmul__(self, o):
+        return _binary("mul", o, self)
+
+    def __truediv__(self, o):
+        return _binary("div", self, o)
+
+    def __rtruediv__(self, o):
+        return _binary("div", o, self)
+
+    def __neg__(self):
+        return Expr("neg", (self,), self.dtype)
+
+    def __lt__(self, o):
+        return _compare("lt", self, o)
+
+    def __le__(self, o):
+        return _compare("le", self, o)
+
+    def __gt__(self, o):
+        return _compare("gt", self, o)
+
+    def __ge__(self, o):
+        return _compare("ge", self, o)
+
+    def __and__(self, o):
+        return _binary("and", self, o)
+
+    def __or__(self, o):
+        return _binary("or", self, o)
+
+    def __xor__(self, o):
+        return _binary("xor", self, o)
+
+    def __invert__(self):
+        return Expr("not", (self,), self.dtype)
 
     def __bool__(self) -> bool:
         raise TypeError("a scalar body can't branch on an operand: use where(condition, a, b)")

@@ -107,7 +107,11 @@ def make_node(
         given = sum(v is not None for v in inputs)
         limit = None if op.variadic else len(op.inputs)
         if len(inputs) < op.min_inputs or (limit is not None and len(inputs) > limit):
-            want = f"{op.min_inputs}" if limit == op.min_inputs else f"{op.min_inputs} to {limit if limit is not None else 'any number'}"
+            want = (
+                f"{op.min_inputs}"
+                if limit == op.min_inputs
+                else f"{op.min_inputs} to {limit if limit is not None else 'any number'}"
+            )
             raise TypeRuleError(f"takes {want} operands ({', '.join(op.inputs)}), not {given}")
         for i in range(op.min_inputs):
             if inputs[i] is None and not op.inputs[i].endswith("?"):
@@ -172,7 +176,7 @@ class Graph:
 
     def live_ranges(self) -> dict[Value, tuple[int, int]]:
         """Value -> (index of the node that makes it, or -1; index of the last that reads it, or len(nodes) for results)."""
-        ranges = {v: (-1, -1) for v in self.inputs}
+        ranges = dict.fromkeys(self.inputs, (-1, -1))
         for i, n in enumerate(self.nodes):
             for v in n.operands:
                 if not v.is_const:
@@ -256,7 +260,9 @@ class Builder:
     def build(self, outputs: Mapping[str, Value] | Sequence[Value], meta: Mapping[str, Any] | None = None) -> Graph:
         if not isinstance(outputs, Mapping):
             outputs = {v.name: v for v in outputs}
-        return Graph(self.name, tuple(self.inputs), tuple(outputs.values()), tuple(self.nodes), tuple(outputs), dict(meta or {}))
+        return Graph(
+            self.name, tuple(self.inputs), tuple(outputs.values()), tuple(self.nodes), tuple(outputs), dict(meta or {})
+        )
 
 
 class Rewriter(Builder):
@@ -285,14 +291,23 @@ class Rewriter(Builder):
             if same and all(o.type is not None for o in node.outputs):
                 new = replace(node, inputs=inputs, outputs=tuple(replace(o) for o in node.outputs))
             else:
-                new = make_node(node.op, inputs, node.attrs, name=node.name, outputs=[o.name for o in node.outputs], source=node.source)
+                new = make_node(
+                    node.op,
+                    inputs,
+                    node.attrs,
+                    name=node.name,
+                    outputs=[o.name for o in node.outputs],
+                    source=node.source,
+                )
         self.nodes.append(new)
         self.map.update(zip(node.outputs, new.outputs))
         return new
 
     def finish(self) -> Graph:
         g = self.graph
-        return Graph(g.name, tuple(self.inputs), tuple(self(v) for v in g.outputs), tuple(self.nodes), g.output_names, g.meta)
+        return Graph(
+            g.name, tuple(self.inputs), tuple(self(v) for v in g.outputs), tuple(self.nodes), g.output_names, g.meta
+        )
 
 
 Rule = Callable[[Node, Rewriter], "Value | Sequence[Value] | None"]

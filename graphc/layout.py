@@ -17,10 +17,13 @@ from graphc.types import Blocked, TensorType
 
 # Elementwise operators that map finite numbers to finite numbers. Only these may run on blocks that the channels do not
 # fill: the lanes behind the last channel hold what the operator makes of zeros, and a zero weight times infinity is NaN.
-SAFE_ON_PADDING = frozenset(
-    "Add Sub Mul Relu LeakyRelu PRelu Clip Sigmoid Tanh HardSigmoid HardSwish Elu Selu Celu Gelu Softplus Softsign Mish "
-    "Swish Max Min Abs Neg Sum Mean ThresholdedRelu Erf Sign Floor Ceil Round".split()
-)
+# fmt: off
+SAFE_ON_PADDING = frozenset((
+    "Add", "Sub", "Mul", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu",
+    "Celu", "Gelu", "Softplus", "Softsign", "Mish", "Swish", "Max", "Min", "Abs", "Neg", "Sum", "Mean", "ThresholdedRelu",
+    "Erf", "Sign", "Floor", "Ceil", "Round",
+))
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ def _elementwise_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
 
 def _per_channel_or_same(v: Value, out: TensorType) -> bool:
     """A blocked operand: equal shape, or broadcast over batch and space but not over channels."""
-    return v.type.rank == out.rank and v.shape[1] == out.shape[1] and all(a in (b, 1) for a, b in zip(v.shape, out.shape))
+    return (
+        v.type.rank == out.rank and v.shape[1] == out.shape[1] and all(a in (b, 1) for a, b in zip(v.shape, out.shape))
+    )
 
 
 def _fits_blocks(v: Value, out: TensorType, node: Node) -> bool:
@@ -103,7 +108,9 @@ def _only_blocked(node: Node, blocked: set[Value]) -> bool:
     return bool(node.operands) and node.inputs[0] in blocked and all(v.is_const or v in blocked for v in node.operands)
 
 
-def _halos(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value]) -> dict[tuple[Value, str], tuple[int, int]]:
+def _halos(
+    graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value]
+) -> dict[tuple[Value, str], tuple[int, int]]:
     """(value, form) -> columns of zeros left and right: what its widest reader wants. Parts of a concatenation or a split
     share rows with the whole, so they share its halo."""
     root: dict[Value, Value] = {}
@@ -156,7 +163,9 @@ def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: 
         elif form in ("elementwise", "parts", "own"):
             inputs = tuple(v if v is None or v.is_const else as_form(v, "blocked") for v in node.inputs)
         else:
-            rest = tuple(v if v is None or v.is_const or v not in blocked else as_form(v, "dense") for v in node.inputs[1:])
+            rest = tuple(
+                v if v is None or v.is_const or v not in blocked else as_form(v, "dense") for v in node.inputs[1:]
+            )
             inputs = (as_form(node.inputs[0], form), *rest)
         outputs = tuple(_with_layout(v, rules.c, halos) if v in blocked else replace(v) for v in node.outputs)
         new = replace(node, inputs=inputs, outputs=outputs)

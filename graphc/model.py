@@ -65,7 +65,9 @@ class Model:
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
     """
 
-    def __init__(self, graph: Graph, source_graph: Graph, bind: Bind, valued: Sequence[str], recipe: Mapping[str, Any]) -> None:
+    def __init__(
+        self, graph: Graph, source_graph: Graph, bind: Bind, valued: Sequence[str], recipe: Mapping[str, Any]
+    ) -> None:
         self.graph, self.source_graph = graph, source_graph
         self._bind, self._recipe = bind, dict(recipe)
         self._names = tuple(v.name for v in graph.inputs)
@@ -91,7 +93,9 @@ class Model:
             results = self._run(args, None)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def run(self, feeds: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def run(
+        self, feeds: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """Results by name for inputs by name. `out`: arrays to write results into.
 
         Raises InputError that names the input and says what the model wants.
@@ -162,7 +166,9 @@ class Model:
             array = array.astype(array.dtype.newbyteorder("="))
         if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
             hint = f"convert it: x.astype('{'str' if want.dtype == object else dtype_name(want.dtype)}')"
-            raise InputError(f"input '{self._names[i]}' is {dtype_name(array.dtype)}, the model wants {want}", hint=hint)
+            raise InputError(
+                f"input '{self._names[i]}' is {dtype_name(array.dtype)}, the model wants {want}", hint=hint
+            )
         if want.dtype == object:
             array = array.astype(object)
         return np.ascontiguousarray(array) if array.ndim else array
@@ -211,7 +217,9 @@ class Model:
     def _wrong_names(self, feeds: Mapping[str, Any]) -> InputError:
         missing = [n for n in self._names if n not in feeds]
         extra = [n for n in feeds if n not in self._names]
-        parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(map(str, extra))}"] * bool(extra)
+        parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(map(str, extra))}"] * bool(
+            extra
+        )
         return InputError(f"wrong input names ({'; '.join(parts)})", hint=self._signature())
 
     def _signature(self) -> str:

@@ -263,7 +263,9 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
         want = spec.type if isinstance(spec.type, str) else spec.type.__name__
         raise TypeRuleError(f"attribute '{key}' must be of type {want}, not {value!r}", op=op) from None
     if spec.choices and value not in spec.choices:
-        raise TypeRuleError(f"attribute '{key}' is {value!r}", hint=f"one of: {', '.join(map(repr, spec.choices))}", op=op)
+        raise TypeRuleError(
+            f"attribute '{key}' is {value!r}", hint=f"one of: {', '.join(map(repr, spec.choices))}", op=op
+        )
     return value
 
 
@@ -296,7 +298,8 @@ def get_op(name: str) -> Op:
 
         close = get_close_matches(name, _REGISTRY, 3, 0.7)
         raise UnsupportedError(
-            f"unknown operator '{name}'", hint=f"did you mean {' or '.join(close)}?" if close else "see docs/operators.md for what is supported"
+            f"unknown operator '{name}'",
+            hint=f"did you mean {' or '.join(close)}?" if close else "see docs/operators.md for what is supported",
         )
     return op
 

@@ -52,7 +52,9 @@ def cut(graph: Graph) -> Cut:
     needed_later = {v for n in (*pivots, *tail) for v in n.operands} | set(graph.outputs)
     computed = [v for n in head for v in n.outputs if v in needed_later]
     passed = [*graph.inputs, *computed]
-    head_graph = Graph(f"{graph.name}/head", graph.inputs, tuple(computed), tuple(head), tuple(_unique(computed)), graph.meta)
+    head_graph = Graph(
+        f"{graph.name}/head", graph.inputs, tuple(computed), tuple(head), tuple(_unique(computed)), graph.meta
+    )
     inputs = tuple(replace(v, name=n) for v, n in zip((*passed, *produced), _unique([*passed, *produced])))
     rw = Rewriter(Graph("", inputs, (), (), ()))
     rw.map.update(zip((*passed, *produced), inputs))
@@ -65,7 +67,9 @@ def cut(graph: Graph) -> Cut:
 
 def _waits_for_a_value(node: Node) -> bool:
     """Its type follows from an operand's value, which will be a constant of the tail."""
-    return any(i < len(node.inputs) and node.inputs[i] is not None and not node.inputs[i].is_const for i in node.op.values)
+    return any(
+        i < len(node.inputs) and node.inputs[i] is not None and not node.inputs[i].is_const for i in node.op.values
+    )
 
 
 def _unique(values: Sequence[Value]) -> list[str]:

@@ -165,6 +165,8 @@ def broadcast(*shapes: Sequence[Dim]) -> Shape:
             if dim == 1 or (isinstance(dim, Sym) and isinstance(d, int)):
                 dim = d
             elif isinstance(dim, int) and isinstance(d, int) and dim != d:
-                raise ValueError(f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast at axis {axis - rank}")
+                raise ValueError(
+                    f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast at axis {axis - rank}"
+                )
         out.append(dim)
     return tuple(out)

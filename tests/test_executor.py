@@ -5,10 +5,12 @@ What could hang runs in a process of its own with a time limit.
 
 from __future__ import annotations
 
+import _thread
 import os
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,11 +47,27 @@ def right():
     return np.array_equal(net(x), want) and all(map(np.array_equal, text(t), want_text))
 """
 
+# interrupted(call, seconds): was the call, begun now, interrupted after that time?
 INTERRUPTS = """
+armed = False
+
 def interrupt(*_):
-    raise KeyboardInterrupt
+    if armed:
+        raise KeyboardInterrupt
 
 signal.signal(signal.SIGALRM, interrupt)
+
+def interrupted(call, seconds):
+    global armed
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        call()
+        armed = False
+    except KeyboardInterrupt:
+        return True
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return False
 """
 
 
@@ -288,16 +306,15 @@ def test_an_interrupt_leaves_the_model_whole():
     code = """
     big = np.repeat(x, 64, 0)
     want_big = net(big)
+
+    def work():
+        for _ in range(50):
+            net(big)
+            text(t)
+
     hits = 0
     for k in range(60):
-        signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0007 * (k % 12))
-        try:
-            for _ in range(50):
-                net(big)
-                text(t)
-        except KeyboardInterrupt:
-            hits += 1
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        hits += interrupted(work, 0.0005 + 0.0007 * (k % 12))
         assert np.array_equal(net(big), want_big) and right()
     assert hits > 30, hits
     print("ok")
@@ -308,15 +325,14 @@ def test_an_interrupt_leaves_the_model_whole():
 def test_interrupts_while_the_worker_threads_start():
     code = """
     executor = next(iter(net._plans.values())).program._executor
-    for k in range(200):
+
+    def start():
         executor._pool = None
-        signal.setitimer(signal.ITIMER_REAL, 0.00002 + 0.00001 * (k % 40))
-        try:
-            net(x)
-            time.sleep(0.001)
-        except KeyboardInterrupt:
-            pass
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        net(x)
+        time.sleep(0.001)
+
+    for k in range(200):
+        interrupted(start, 0.00002 + 0.00001 * (k % 40))
     assert right()
     print("ok")
     """
@@ -326,22 +342,25 @@ def test_interrupts_while_the_worker_threads_start():
 def test_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch):
     """One warning, and the inference runs on the caller's thread alone."""
     model, x = graphc.compile(convnet(), threads=5), random((1, 3, 28, 28))
-    start, started = threading.Thread.start, []
+    start, ended = _thread.start_new_thread, []
 
-    def limited(thread: threading.Thread) -> None:
-        if len(started) == 2:
+    def limited(function: Callable, args: tuple) -> int:
+        if len(ended) == 2:
             raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
+        ended.append(threading.Event())
 
-    monkeypatch.setattr(threading.Thread, "start", limited)
-    with pytest.warns(GraphcWarning, match="threads"):
+        def run(end: threading.Event = ended[-1]) -> None:
+            function(*args)
+            end.set()
+
+        return start(run, ())
+
+    monkeypatch.setattr(_thread, "start_new_thread", limited)
+    with pytest.warns(GraphcWarning, match="worker threads"):
         y = model(x)
     np.testing.assert_array_equal(y, graphc.compile(convnet(), threads=1)(x))
     np.testing.assert_array_equal(model(x), y)
-    for thread in started:
-        thread.join(10)
-        assert not thread.is_alive()
+    assert len(ended) == 2 and all(end.wait(10) for end in ended), "those that were started end"
 
 
 def test_an_error_in_the_data_leaves_the_model_whole():

@@ -54,7 +54,14 @@ class CpuProgram:
     """A bound graph compiled for the CPU: `run(arrays)` executes it; many threads may call it at once."""
 
     def __init__(
-        self, graph: Graph, target: Target, threads: int, weights: WeightStore, *, cache: bool = True, progress: Progress | None = None
+        self,
+        graph: Graph,
+        target: Target,
+        threads: int,
+        weights: WeightStore,
+        *,
+        cache: bool = True,
+        progress: Progress | None = None,
     ) -> None:
         _load_lowerings()
         from backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue
@@ -80,7 +87,9 @@ class CpuProgram:
         self._executor = executor(tools, threads)
         self._index = {b: i for i, b in enumerate(self.assembled.externs)}
         self._inputs = [self._index[b] for b in self.program.inputs.values()]
-        self._outputs = [(n, self._index.get(b) if isinstance(b, Buffer) else None) for n, b in self.program.outputs.items()]
+        self._outputs = [
+            (n, self._index.get(b) if isinstance(b, Buffer) else None) for n, b in self.program.outputs.items()
+        ]
         self._types = [v.type for v in graph.outputs]
         self._results = [(t.shape, t.dtype) for t in self._types]
         self._fixed = [None if isinstance(b, Buffer) else b for b in self.program.outputs.values()]
@@ -299,7 +308,16 @@ def place_concatenations(lo: Lowering, groups: list[Group]) -> None:
 
 
 def _is_view(group: Group) -> bool:
-    return group.nodes[0].op.name in ("Reshape", "Reorder", "Split", "Slice", "Identity", "Squeeze", "Unsqueeze", "Flatten")
+    return group.nodes[0].op.name in (
+        "Reshape",
+        "Reorder",
+        "Split",
+        "Slice",
+        "Identity",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+    )
 
 
 def _copy_results(lo: Lowering, graph: Graph) -> None:
@@ -345,11 +363,11 @@ def _lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
             outputs.append(buffer)
         else:
             outputs.append(s.ref.buffer)
-    info = StepInfo(len(lo.program.steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, 0, 0, host=True)
+    info = StepInfo(
+        len(lo.program.steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, 0, 0, host=True
+    )
     lo.program.steps.append(HostStep(node, tuple(inputs), tuple(outputs), info))
     for v, b in zip(node.outputs, outputs):
         s = lo.storage[v]
         if s.ref.buffer is not b:  # the value has a place of its own (part of a concatenation)
             emit_copy(lo, core.Storage(Ref(b), v.type, dense_strides(v.type)), s.ref, v.name)
-
-

@@ -53,7 +53,11 @@ store_u32 = store_i32
 
 def typed_memory(kind):
     """(load, store) of one element of a Numba number type by address."""
-    llvm_type = {32: ir.FloatType(), 64: ir.DoubleType()}[kind.bitwidth] if isinstance(kind, types.Float) else ir.IntType(kind.bitwidth)
+    llvm_type = (
+        {32: ir.FloatType(), 64: ir.DoubleType()}[kind.bitwidth]
+        if isinstance(kind, types.Float)
+        else ir.IntType(kind.bitwidth)
+    )
     return _loader(kind, llvm_type), _storer(kind, llvm_type)
 
 
@@ -185,7 +189,9 @@ def futex(typingctx, address, op, value):
         syscall = cgutils.get_or_insert_function(builder.module, kind, "syscall")
         zero = ir.Constant(_I64, 0)
         words = [builder.trunc(a, _I32) for a in args[1:]]
-        return builder.call(syscall, [ir.Constant(_I64, number), builder.inttoptr(args[0], _P32), *words, zero, zero, zero])
+        return builder.call(
+            syscall, [ir.Constant(_I64, number), builder.inttoptr(args[0], _P32), *words, zero, zero, zero]
+        )
 
     return i64(i64, i64, i64), codegen
 

@@ -42,7 +42,9 @@ def memory_type(dtype: np.dtype) -> ir.Type:
     return {"float16": F16, "bfloat16": I16}.get(dtype.name) or register_type(dtype)
 
 
-def define(module: ir.Module, name: str, args: Sequence[ir.Type], returns: ir.Type | None = None) -> tuple[ir.Function, Emit]:
+def define(
+    module: ir.Module, name: str, args: Sequence[ir.Type], returns: ir.Type | None = None
+) -> tuple[ir.Function, Emit]:
     """A function in the module and an emitter at its entry."""
     fn = ir.Function(module, ir.FunctionType(returns or ir.VoidType(), args), name)
     return fn, Emit(ir.IRBuilder(fn.append_basic_block("entry")))
@@ -89,7 +91,9 @@ class Emit:
 
     def const(self, value, element: ir.Type, lanes: int) -> ir.Constant:
         value = float(value) if isinstance(element, (ir.FloatType, ir.DoubleType)) else int(value)
-        return ir.Constant(element, value) if lanes == 1 else ir.Constant(ir.VectorType(element, lanes), [value] * lanes)
+        return (
+            ir.Constant(element, value) if lanes == 1 else ir.Constant(ir.VectorType(element, lanes), [value] * lanes)
+        )
 
     def intrinsic(self, name: str, *args: ir.Value, returns: ir.Type | None = None) -> ir.Value:
         """Call an LLVM intrinsic overloaded on the type of its first argument."""

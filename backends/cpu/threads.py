@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import ctypes
 import os
@@ -74,7 +75,7 @@ class _Pool:
         self._address = self._control.ctypes.data
         try:
             for tid in range(1, threads):
-                threading.Thread(target=self._work, args=(tid,), name=f"graphc-{tid}", daemon=True).start()
+                _thread.start_new_thread(self._work, (tid,))  # a Thread would wait, and an interrupt might tear it
         except BaseException:
             self.close()
             raise

@@ -108,7 +108,9 @@ class Toolchain:
         self._addresses: dict[Kernel, int] = {}
         self._lock = threading.RLock()
 
-    def addresses(self, kernels: Iterable[Kernel], progress: Callable[[str, int, int], None] | None = None) -> dict[Kernel, int]:
+    def addresses(
+        self, kernels: Iterable[Kernel], progress: Callable[[str, int, int], None] | None = None
+    ) -> dict[Kernel, int]:
         """Addresses of kernels; those that neither this process nor the cache has are compiled."""
         with self._lock:
             wanted = dict.fromkeys(kernels)
@@ -158,7 +160,9 @@ class Toolchain:
         for item in (*module.functions, *module.global_variables):
             if not item.is_declaration and item.name != kernel.symbol:
                 item.linkage = "internal"
-        if isinstance(generator, _Driver):  # the wrappers that Numba adds for Python name symbols that only Numba can resolve
+        if isinstance(
+            generator, _Driver
+        ):  # the wrappers that Numba adds for Python name symbols that only Numba can resolve
             unused = self.llvm.create_new_module_pass_manager()
             unused.add_global_dead_code_eliminate_pass()
             unused.run(module, self.llvm.create_pass_builder(self._machine, self.llvm.create_pipeline_tuning_options()))
@@ -203,7 +207,7 @@ def _entry(symbol: str, inner: str, signature: Any) -> str:
     returns = str(signature.return_type) == "int64"
     body = f'  %r = alloca i64\n  %e = alloca ptr\n  %s = call i32 @"{inner}"(ptr %r, ptr %e, {formal})\n'
     body += "  %v = load i64, ptr %r\n  ret i64 %v\n" if returns else "  ret void\n"
-    return f'\ndefine {"i64" if returns else "void"} @{symbol}({formal}) {{\n{body}}}\n'
+    return f"\ndefine {'i64' if returns else 'void'} @{symbol}({formal}) {{\n{body}}}\n"
 
 
 _TOOLCHAINS: dict[tuple[Target, bool], Toolchain] = {}

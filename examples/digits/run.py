@@ -33,7 +33,9 @@ def captions(truth: np.ndarray, found: np.ndarray, certainty: np.ndarray) -> str
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("model", nargs="?", default=HERE / "digits.yaml", help="digits.yaml (default) or digits.onnx")
+    arguments.add_argument(
+        "model", nargs="?", default=HERE / "digits.yaml", help="digits.yaml (default) or digits.onnx"
+    )
     arguments.add_argument("--target", default="cpu", help="cpu (default) or reference")
     given = arguments.parse_args()
 

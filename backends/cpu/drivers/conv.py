@@ -93,4 +93,3 @@ def conv(target):
             first_item, end = piece(a, work, nth, end)
 
     return conv, STEP
-

@@ -57,9 +57,19 @@ def pool(target):
                 in_h = h * a[S_H] - a[P_H]
                 kd0, kd1 = window(in_d, a[D_D], a[K_D], a[IN_D])
                 kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
-                deep = _counted(in_d, a[D_D], a[K_D], -a[P_D] if a[PADDED] else 0, a[IN_D] + (a[END_D] if a[PADDED] else 0))
-                high = _counted(in_h, a[D_H], a[K_H], -a[P_H] if a[PADDED] else 0, a[IN_H] + (a[END_H] if a[PADDED] else 0))
-                xr = a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D] + (in_h + kh0 * a[D_H]) * a[XS_H]
+                deep = _counted(
+                    in_d, a[D_D], a[K_D], -a[P_D] if a[PADDED] else 0, a[IN_D] + (a[END_D] if a[PADDED] else 0)
+                )
+                high = _counted(
+                    in_h, a[D_H], a[K_H], -a[P_H] if a[PADDED] else 0, a[IN_H] + (a[END_H] if a[PADDED] else 0)
+                )
+                xr = (
+                    a[X]
+                    + n * a[XS_N]
+                    + c * a[XS_BLOCK]
+                    + (in_d + kd0 * a[D_D]) * a[XS_D]
+                    + (in_h + kh0 * a[D_H]) * a[XS_H]
+                )
                 yr = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
                 store_i64(block, kd1 - kd0)
                 store_i64(block + 8, kh1 - kh0)
@@ -74,7 +84,9 @@ def pool(target):
                         kw0, kw1 = window(w * s_w - p_w, d_w, k_w, in_w)
                     wide = k_w
                     if kw1 - kw0 < k_w:
-                        wide = _counted(w * s_w - p_w, d_w, k_w, -p_w if a[PADDED] else 0, in_w + (a[END_W] if a[PADDED] else 0))
+                        wide = _counted(
+                            w * s_w - p_w, d_w, k_w, -p_w if a[PADDED] else 0, in_w + (a[END_W] if a[PADDED] else 0)
+                        )
                     scale = types.float32(1.0) / types.float32(max(1, deep * high * wide))
                     x = xr + (w * s_w - p_w + kw0 * d_w) * vector
                     micro = a[WIDE] if count > 1 else a[NARROW]

@@ -160,7 +160,9 @@ def _emit_tiles(
     node = group.anchor
     vl = lo.target.vl
     c = x.type.layout.c
-    depth = min(c, w.channels) if node.attrs["group"] == 1 else c  # one block that the channels do not fill: skip its zeros
+    depth = (
+        min(c, w.channels) if node.attrs["group"] == 1 else c
+    )  # one block that the channels do not fill: skip its zeros
     spans = spans_of(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
     weights = pack_filters(lo, filters, w, spans, vl)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)

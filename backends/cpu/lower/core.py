@@ -71,6 +71,7 @@ class Lowering:
         self.target, self.threads, self.weights = target, threads, weights
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
+        self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed
         self._cleared: set[Value] = set()
 
     # --- values --------------------------------------------------------------------------------------------------
@@ -117,7 +118,17 @@ class Lowering:
         blocks = -(-t.shape[1] // layout.c)
         rows = int(np.prod(t.shape[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
         row = (t.shape[-1] + layout.left + layout.right) * vector
-        args = [s.ref, t.shape[0], s.strides[0], blocks, s.strides[1], rows, row, layout.left * vector, layout.right * vector]
+        args = [
+            s.ref,
+            t.shape[0],
+            s.strides[0],
+            blocks,
+            s.strides[1],
+            rows,
+            row,
+            layout.left * vector,
+            layout.right * vector,
+        ]
         self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
 
     # --- steps ---------------------------------------------------------------------------------------------------
@@ -169,7 +180,13 @@ class WeightStore:
         self._packed: dict[tuple, tuple[Buffer, object]] = {}
         self.nbytes = 0
 
-    def pack(self, source: np.ndarray | tuple[np.ndarray, ...], recipe: tuple, make: Callable[[], np.ndarray], name: str = "weights") -> Buffer:
+    def pack(
+        self,
+        source: np.ndarray | tuple[np.ndarray, ...],
+        recipe: tuple,
+        make: Callable[[], np.ndarray],
+        name: str = "weights",
+    ) -> Buffer:
         """The buffer of make(), an array derived from `source` alone as `recipe` says."""
         sources = source if isinstance(source, tuple) else (source,)
         key = (*(id(a) for a in sources), recipe)
@@ -177,7 +194,10 @@ class WeightStore:
             data = make()
             store = aligned_empty(data.nbytes)
             np.copyto(store.view(data.dtype).reshape(data.shape), data)  # may be a transposed view: one pass
-            self._packed[key] = Buffer(name, data.nbytes, "const", store), sources  # sources stay alive: ids stay unique
+            self._packed[key] = (
+                Buffer(name, data.nbytes, "const", store),
+                sources,
+            )  # sources stay alive: ids stay unique
             self.nbytes += data.nbytes
         return self._packed[key][0]
 
@@ -193,7 +213,7 @@ class WeightStore:
 # --- registry ---------------------------------------------------------------------------------------------------------
 Lower = Callable[[Lowering, Group], None]
 _LOWER: dict[str, Lower] = {}
-_SUPPORTED: dict[str, Callable[[Node, Target], "str | None"]] = {}
+_SUPPORTED: dict[str, Callable[[Node, Target], str | None]] = {}
 
 
 def lowers(*ops: str, supported: Callable[[Node, Target], str | None] | None = None) -> Callable[[Lower], Lower]:
@@ -254,7 +274,23 @@ def unsupported(node: Node, target: Target) -> str | None:
     return check(node, target) if check else None
 
 
-NATIVE = frozenset("float32 float64 float16 bfloat16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
+NATIVE = frozenset(
+    [
+        "float32",
+        "float64",
+        "float16",
+        "bfloat16",
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    ]
+)
 
 
 def native_dtypes(node: Node, target: Target | None = None) -> str | None:

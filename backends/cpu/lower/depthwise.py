@@ -39,7 +39,11 @@ def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, ex
         kh, w.stride[1], w.dilation[1], w.pad[1], w.size[1], xs[1], xs[3], ys[1], ys[3], kh * kw * vl * 4, kw * vl * 4,
         *epilogue.bounds, scratch, len(extras), *extra_args,
     ]  # fmt: skip
-    lo.emit(Kernel("depthwise"), args, lo.info(group, str(micro), "depthwise", f"one input channel a group; {mr} pixels a tile"))
+    lo.emit(
+        Kernel("depthwise"),
+        args,
+        lo.info(group, str(micro), "depthwise", f"one input channel a group; {mr} pixels a tile"),
+    )
 
 
 def row_tile(pixels: int, most: int) -> int:

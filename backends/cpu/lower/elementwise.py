@@ -98,7 +98,9 @@ def collapse(dims: list[int], walks: list[list[int]]) -> tuple[list[int], list[l
     return (dims, walks) if dims else ([1], [[0] for _ in walks])
 
 
-def emit_map(lo: Lowering, group: Group, dims: list[int], strides: list[list[int]], storages: Sequence[Storage]) -> None:
+def emit_map(
+    lo: Lowering, group: Group, dims: list[int], strides: list[list[int]], storages: Sequence[Storage]
+) -> None:
     """The step of a group's expression over dense storages (the result's first), walked with the given byte strides."""
     walks = [Walk(s.ref, s.type.dtype, st, "v") for s, st in zip(storages, strides)]
     _emit_map(lo, group, dims, walks, 1)

@@ -219,11 +219,12 @@ def emit_product(
     m_block = -(-row_tiles // m_blocks) * mr
     batch = int(np.prod(p.batch))
     n_block, packed, scratch_rows = tiles, 0, m_block
+    blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * 4
+    if lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads:
+        n_block = max(1, tiles * blocks // (8 * lo.threads))
     in_place = mr == 1 and p.a[1] == 4 and p.k % vl == 0
-    if lo.threads > 1 and batch * m_blocks < BLOCKS_PER_THREAD * lo.threads:
-        n_block = max(1, tiles * batch * m_blocks // (8 * lo.threads))
-        if not in_place and batch * p.m * panels.padded * 4 > ALONE_BYTES:
-            packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
+    if not in_place and nbytes > ALONE_BYTES and (blocks == 1 or n_block < tiles):
+        packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4)
     reused = m_block > REUSED * mr
     wide = Kernel("product_tile", (mr, nv, epilogue.expression, False, reused))
@@ -238,13 +239,15 @@ def emit_product(
 
 
 def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:
-    """The left operand, packed in a step of its own: all threads take part, and none does it again."""
-    nbytes = int(np.prod(p.batch)) * -(-p.m // panels.mr) * panels.mr * panels.padded * 4
-    packed = Ref(Buffer(f"{info.output}/rows", nbytes))
-    reason = "its rows are read by several threads"
-    step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
-    lo.emit(Kernel("pack_rows"), [a, packed, p.m, p.k, *p.a, panels.mr, *p.batch, *p.a_batch], step)
-    return packed
+    """The left operand, packed in a step of its own: all threads take part, and products that share it share that."""
+    key = a.buffer, a.offset, p.m, p.k, p.a, panels.mr, p.batch, p.a_batch
+    if key not in lo.packed_rows:
+        nbytes = int(np.prod(p.batch)) * -(-p.m // panels.mr) * panels.mr * panels.padded * 4
+        to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/rows", nbytes))
+        reason = "rows of a product, once for all its columns"
+        step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
+        lo.emit(Kernel("pack_rows"), [a, to, p.m, p.k, *p.a, panels.mr, *p.batch, *p.a_batch], step)
+    return lo.packed_rows[key]
 
 
 def _packed_b(

@@ -25,7 +25,19 @@ def lower_reorder(lo: Lowering, group: Group) -> None:
     blocked, c = (to, out.type.layout.c) if out.type.layout else (source, x.type.layout.c)
     row_stride = blocked.strides[-2] if len(spatial) > 1 else 0
     name, micro = ("to_blocked", "interleave_row") if out.type.layout else ("to_dense", "separate_row")
-    args = [source.ref, to.ref, n, channels, c, rows, w, blocked.strides[0], blocked.strides[1], row_stride, Kernel(micro, (c,))]
+    args = [
+        source.ref,
+        to.ref,
+        n,
+        channels,
+        c,
+        rows,
+        w,
+        blocked.strides[0],
+        blocked.strides[1],
+        row_stride,
+        Kernel(micro, (c,)),
+    ]
     lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
 
 

@@ -50,9 +50,16 @@ def emit_winograd(
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
     group_tiles, mr, nv = plan_groups(lo.target, tiles, blocks, out_blocks, points, lo.threads)
     weights = transformed_weights(lo, node.inputs[1].data, m, nv)
-    bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl)
+    bias = channel_vector(
+        lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl
+    )
     zeros = channel_vector(lo, None, 8 * vl, vl)
-    space = HEAD_BYTES + points * vector + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1)) + mr * vector
+    space = (
+        HEAD_BYTES
+        + points * vector
+        + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1))
+        + mr * vector
+    )
     scratch, stride = lo.scratch(out.name, space)
     xs, ys = five(x), five(y)
     extra_args: list[int | Ref] = []

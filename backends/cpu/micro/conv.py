@@ -17,7 +17,9 @@ from backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 # argument block of the micro-kernel (int64; strides in bytes)
-(BLOCKS, KERNEL_W, XS_BLOCK, XS_D, XS_H, XS_W, WS_BLOCK, WS_D, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, LANES, EXTRAS) = range(16)
+(BLOCKS, KERNEL_W, XS_BLOCK, XS_D, XS_H, XS_W, WS_BLOCK, WS_D, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, LANES, EXTRAS) = (
+    range(16)
+)
 # then one record an extra operand: address, stride of a channel block, stride of a pixel. Without an expression extra 0 is
 # the residual, whose address may be 0.
 EXTRA = 3
@@ -44,7 +46,15 @@ class _Memory:
 
 @micro("conv_row")
 def conv_row(
-    module: ir.Module, symbol: str, target: Target, mr: int, nv: int, xm: int, xu: int, depth: int, epilogue: Expr | None,
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    mr: int,
+    nv: int,
+    xm: int,
+    xu: int,
+    depth: int,
+    epilogue: Expr | None,
     masked: bool = False,
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
@@ -67,7 +77,9 @@ def conv_row(
         start = b.select(b.icmp_signed("<", t, last_start), t, last_start)
         xt = q.offset(x, b.mul(start, i64(xm * 4)))
         yt = q.offset(y, b.mul(start, ys_w))
-        rows = [[q.offset(yt, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
+        rows = [
+            [q.offset(yt, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)
+        ]
         for m in range(mr):
             for j in range(nv):
                 tile.set(m, j, biases[j])

@@ -18,7 +18,14 @@ EXTRA = 2
 
 @micro("depthwise_row")
 def depthwise_row(
-    module: ir.Module, symbol: str, target: Target, mr: int, kernel_w: int, stride: int, dilation: int, epilogue: Expr | None
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    mr: int,
+    kernel_w: int,
+    stride: int,
+    dilation: int,
+    epilogue: Expr | None,
 ) -> None:
     """void(block, x, w, y, bias, kernel rows): rows of x lie XS_H apart and have the halo that the window needs.
 
@@ -44,7 +51,9 @@ def depthwise_row(
             xr, wr = q.offset(xt, b.mul(kh, xs_h)), q.offset(w, b.mul(kh, i64(kernel_w * vector)))
             weights = [q.load_raw(q.offset(wr, k * vector), F32, vl) for k in range(kernel_w)]
             for column in range((mr - 1) * stride + (kernel_w - 1) * dilation + 1):
-                users = [(p, (column - p * stride) // dilation) for p in range(mr) if (column - p * stride) % dilation == 0]
+                users = [
+                    (p, (column - p * stride) // dilation) for p in range(mr) if (column - p * stride) % dilation == 0
+                ]
                 users = [(p, k) for p, k in users if 0 <= k < kernel_w]
                 if users:
                     v = q.load_raw(q.offset(xr, column * vector), F32, vl)
@@ -63,7 +72,9 @@ def depthwise_row(
             if epilogue is None:
                 v = clip(q, v, lo, hi)
             else:
-                operands = {e + 1: q.load_raw(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), F32, vl) for e in extras}
+                operands = {
+                    e + 1: q.load_raw(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), F32, vl) for e in extras
+                }
                 v = scalar.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
             q.store_raw(v, q.offset(out, p * vector))
     b.ret_void()

@@ -68,7 +68,9 @@ class Tile:
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
                 lines.append(f"vbroadcastss {(m * xm + u * xu) * 4}({xs}), {spread}")
-                lines += [f"vfmadd231ps {weight(j) if j < held else at[j]}, {spread}, {acc(m, j)}" for j in range(self.nv)]
+                lines += [
+                    f"vfmadd231ps {weight(j) if j < held else at[j]}, {spread}, {acc(m, j)}" for j in range(self.nv)
+                ]
         kind, registers = self.kind, total + held + 1
         written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
         constraints = ",".join([written] * registers + ["r", "r", "r", *map(str, range(total)), "~{memory}"])
