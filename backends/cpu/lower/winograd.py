@@ -48,7 +48,9 @@ def emit_winograd(
     points = (m + 2) ** 2
     tiles = w.n * -(-w.out[1] // m) * -(-w.out[2] // m)
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
-    group_tiles, mr, nv = plan_groups(lo.target, tiles, blocks, out_blocks, points, lo.threads)
+    # the register tile follows from one image: another batch size needs no other kernels and no other packing
+    _, mr, nv = plan_groups(lo.target, tiles // w.n, blocks, out_blocks, points, lo.threads)
+    group_tiles, _, _ = plan_groups(lo.target, tiles, blocks, out_blocks, points, lo.threads, (mr, nv))
     weights = transformed_weights(lo, node.inputs[1].data, m, nv)
     bias = channel_vector(
         lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl
@@ -83,15 +85,26 @@ L2 = 700_000  # bytes of the level-2 cache that a group may fill
 
 @lru_cache(maxsize=4096)
 def plan_groups(
-    target: Target, tiles: int, blocks: int, out_blocks: int, points: int, threads: int
+    target: Target,
+    tiles: int,
+    blocks: int,
+    out_blocks: int,
+    points: int,
+    threads: int,
+    tile: tuple[int, int] | None = None,
 ) -> tuple[int, int, int]:
-    """(tiles a group, MR, NV): few groups read the transformed weights few times, small ones keep their data in the cache."""
+    """(tiles a group, MR, NV): few groups read the transformed weights few times, small ones keep their data in the cache.
+
+    tile: (MR, NV) where they are settled.
+    """
     vector = target.vl * 4
     weights = points * blocks * out_blocks * target.vl * vector
     best, least = (1, 1, 1), float("inf")
     for nv in (n for n in (1, 2, 3, 4, 6) if out_blocks % n == 0):
         for mr in range(1, max_rows(target, nv) + 1):
-            if mr * nv < 8 and mr < tiles:
+            if tile is not None and tile != (mr, nv):
+                continue
+            if tile is None and mr * nv < 8 and mr < tiles:
                 continue  # too few accumulators to hide the latency of a multiply-add
             for count in range(mr, max(mr, min(tiles + mr - 1, 8 * mr)) + 1, mr):
                 groups = -(-tiles // count)
