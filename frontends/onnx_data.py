@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 from onnx import SparseTensorProto, TensorProto
 
+from graphc import files
 from graphc.errors import LoadError, UnsupportedError
 
 STRING = np.dtype(object)
@@ -224,6 +225,10 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
                 f"{what} needs {nbytes} bytes, the model says {length} at {offset} of '{path}' ({info.st_size} bytes)",
                 hint="the data file is damaged or belongs to another model",
             )
+        files.note(path)
+        mapped = files.take(path, offset, nbytes)
+        if mapped is not None:
+            return mapped
         f.seek(offset)
         raw = np.empty(nbytes, np.uint8)
         if f.readinto(raw) != nbytes:

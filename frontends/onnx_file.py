@@ -8,6 +8,7 @@ protobuf would copy every weight twice and refuse files above 2 GiB. So the file
 from __future__ import annotations
 
 import io
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
+from graphc import files
 from graphc.errors import LoadError
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in ModelProto, GraphProto, TensorProto
@@ -43,16 +45,21 @@ def read_model(source: str | os.PathLike | bytes | ModelProto) -> ModelFile:
         return _read(io.BytesIO(source), len(source), None)
     path = Path(source)
     try:
+        memory = files.mapped(path)
+        if memory is not None:
+            memory.seek(0)
+            return _read(memory, len(memory), path)
+        files.note(path)
         with path.open("rb") as f:
             return _read(f, os.fstat(f.fileno()).st_size, path)
     except OSError as e:
         raise LoadError(f"can't read '{path}': {e.strerror or e}", hint="check the path and its permissions") from None
 
 
-def _read(f: BinaryIO, size: int, path: Path | None) -> ModelFile:
+def _read(f: BinaryIO | mmap.mmap, size: int, path: Path | None) -> ModelFile:
     name = str(path) if path else None
     try:
-        scan = _Scan(f)
+        scan = _Scan(f, path)
         slim = scan.model(size)
         proto = ModelProto.FromString(slim)
     except (_Damaged, DecodeError) as e:
@@ -116,8 +123,8 @@ class _Damaged(Exception):
 
 
 class _Scan:
-    def __init__(self, f: BinaryIO) -> None:
-        self.f, self.raw, self.count = f, {}, 0
+    def __init__(self, f: BinaryIO | mmap.mmap, path: Path | None) -> None:
+        self.f, self.path, self.raw, self.count = f, path, {}, 0
 
     def model(self, end: int) -> bytes:
         """The whole message without the large raw_data of its initializers."""
@@ -131,13 +138,18 @@ class _Scan:
         out = []
         for start, number, wire, length in self._fields(end):
             if number == _RAW_DATA and wire == _LEN and length >= _LIFT:
-                data = np.empty(length, np.uint8)
-                if self.f.readinto(data) != length:
-                    raise _Damaged("it became shorter while it was read")
-                self.raw[index] = data
+                self.raw[index] = self._bytes(length)
             else:
                 out.append(self._copy(start, length))
         return b"".join(out)
+
+    def _bytes(self, length: int) -> np.ndarray:
+        data = files.take(self.path, self.f.tell(), length) if self.path is not None else None
+        if data is None:
+            data = np.frombuffer(self.f.read(length), np.uint8)
+            if data.size != length:
+                raise _Damaged("it became shorter while it was read")
+        return data
 
     def _rewrite(self, end: int, target: int, inner) -> bytes:
         """The message up to `end`, with each submessage of field `target` rewritten by `inner`."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc import files
 from graphc.errors import GraphcError, LoadError
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
@@ -195,6 +196,7 @@ def open_weights(item: Item | None, folder: Path | None) -> Weights:
         raise where.error(
             f"'{name}' is neither .safetensors nor .npz", "convert it: nothing that needs unpickling is read"
         )
+    files.note(path)
     try:
         return FileWeights(readers[path.suffix](path), where)
     except LoadError as e:

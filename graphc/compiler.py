@@ -1,22 +1,29 @@
-"""The one driver: load -> infer -> rewrite -> bind -> lay out -> fuse -> plan -> lower."""
+"""The one driver: load -> infer -> rewrite -> bind -> lay out -> fuse -> plan -> lower.
+
+What was compiled before, by any process, is found on disk (graphc/store.py): then neither the model's graph nor what makes
+machine code of it is loaded.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.errors import GraphcError, InputError, UnsupportedError
-from graphc.graph import Graph, Value
-from graphc.infer import bind
-from graphc.model import PLANNING, Executable, Model, remember, value_key
-from graphc.report import MemoryReport, PassInfo, Plan, StepInfo
-from graphc.segments import Cut, cut, is_static, tail_inputs
+from graphc.model import Executable, Model, Signature, value_key
+from graphc.origin import Origin, origin_of
+from graphc.report import MemoryReport, PassInfo, Plan
 from graphc.types import TensorType
+
+if TYPE_CHECKING:
+    from backends.cpu.plans import CpuPlan
+    from backends.cpu.run import Runner
+    from graphc.graph import Graph
 
 Progress = Callable[[str, int, int], None]
 
@@ -37,43 +44,144 @@ def compile(  # noqa: A001  (the field's name)
     target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
     threads   how many threads an inference uses; default: the CPUs that this process may use
     shapes    input shapes by name to plan for at once, where the model leaves dims open
-    cache     keep machine code on disk for the next process
+    cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out
     progress  called with (stage, done, total) during long work
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
     """
-    from graphc import pipeline
-
-    if isinstance(source, Graph):
-        loaded = source
-    else:
-        import frontends
-
-        loaded = frontends.load(source)
-    backend = _backend(target, threads, cache, progress)
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
-    pipeline.check_names(disabled, [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators())])
-    infos: list[PassInfo] = []
-    graph = _run_passes(loaded, pipeline.SHAPE_FREE, disabled, infos)
     recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
-
-    def bind_and_compile(
-        unbound: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
-    ) -> Executable:
-        passes = list(infos)
-        bound = bind(unbound, types, values)
-        bound = _run_passes(bound, pipeline.bound(backend.kernel_operators()), disabled, passes)
-        if is_static(bound) or target == "reference":
-            return backend.executable(bound, tuple(passes))
-        return _Segmented(cut(bound), backend, tuple(passes), bind_and_compile)
-
-    model = Model(graph, loaded, partial(bind_and_compile, graph), shape_like_inputs(graph), recipe)
-    ready = all(v.type.is_static for v in graph.inputs) or shapes
-    if ready and not model._valued:
+    backend = _backend(target, threads, cache, progress)
+    compilation = Compilation(origin_of(source, copy=cache and backend.keeps), backend, recipe)
+    model = Model(compilation, recipe)
+    signature = compilation.signature
+    ready = all(t.is_static for _, t in signature.inputs) or shapes
+    if ready and not signature.valued:
         model.plan(shapes)
+        if not shapes:
+            compilation.forget()
     return model
+
+
+class Compilation:
+    """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
+
+    def __init__(self, origin: Origin, backend: Any, recipe: Mapping[str, Any]) -> None:
+        self.origin, self.backend, self.disabled = origin, backend, recipe["disabled"]
+        self._loaded: Graph | None = None
+        self._graph: Graph | None = None
+        self._infos: tuple[PassInfo, ...] = ()
+        kept = self._find(recipe) if recipe["cache"] and backend.keeps else None
+        self.signature = kept or self._sign()
+
+    # --- on disk -------------------------------------------------------------------------------------------------
+    def _find(self, recipe: Mapping[str, Any]) -> Signature | None:
+        """The signature of a model that was compiled before. Where there is none, plans are kept for the next process."""
+        from graphc.store import digest_of, fingerprint, open_store
+
+        store = open_store()
+        source = self.origin.digest(store) if store is not None else None
+        if source is None:
+            return None
+        key = digest_of(json.dumps([source, fingerprint(), self.backend.identity(), sorted(recipe["disabled"])]))
+        entry = store.entry(key)
+        document = entry.model()
+        if document is not None and self.origin.find(store, document["files"]):
+            self.backend.keep_in(entry, document)
+            return Signature.from_json(document["signature"])
+        signature = self._sign()
+        described = self.origin.described(store)
+        if described is not None:
+            document = {"signature": signature.to_json(), "files": described, "weights": {}, "code": {}}
+            self.backend.keep_in(entry, json.loads(json.dumps(document)))
+        return signature
+
+    # --- graphs --------------------------------------------------------------------------------------------------
+    @property
+    def loaded(self) -> Graph:
+        """The graph as the front end made it."""
+        if self._loaded is None:
+            import frontends
+
+            self._loaded = self.origin.load(frontends.load, mapped=self.backend.keeps)
+        return self._loaded
+
+    @property
+    def graph(self) -> Graph:
+        """After the passes that need no shapes."""
+        if self._graph is None:
+            from graphc import pipeline
+
+            pipeline.check_names(
+                self.disabled, [*pipeline.SHAPE_FREE, *pipeline.bound(self.backend.kernel_operators())]
+            )
+            infos: list[PassInfo] = []
+            self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.disabled, infos)
+            self._infos = tuple(infos)
+            self.origin.release()
+        return self._graph
+
+    def _sign(self) -> Signature:
+        graph = self.graph
+        return Signature(
+            graph.name,
+            tuple((v.name, v.type) for v in graph.inputs),
+            tuple((n, v.type) for n, v in zip(graph.output_names, graph.outputs)),
+            tuple(shape_like_inputs(graph)),
+            len(graph.nodes),
+        )
+
+    def forget(self) -> None:
+        """Let go of the graphs, where no other shapes can come; they are loaded again when somebody asks for them."""
+        if self.origin.reloadable:
+            self._loaded = self._graph = None
+            self.backend.forget()
+
+    # --- plans ---------------------------------------------------------------------------------------------------
+    def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
+        """The executable for these input types (and the values of shape-like inputs), from disk or made now."""
+        key = _plan_key(types, values)
+        found = self.backend.load(key)
+        if found is not None:
+            return found
+        graph = self.graph
+        self.origin.check()
+        return self._compile(graph, types, values, key)
+
+    def _compile(
+        self,
+        unbound: Graph,
+        types: Mapping[str, TensorType],
+        values: Mapping[str, np.ndarray],
+        key: str | None = None,
+    ) -> Executable:
+        from graphc import pipeline
+        from graphc.infer import bind
+        from graphc.segments import Segmented, cut, is_static
+
+        passes = list(self._infos)
+        bound = bind(unbound, types, values)
+        bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.disabled, passes)
+        if is_static(bound) or not self.backend.keeps:
+            return self.backend.executable(bound, tuple(passes), key)
+        parts = cut(bound)
+        wanted = shape_like_inputs(parts.tail)
+        return Segmented(parts, wanted, lambda g: self.backend.executable(g, tuple(passes), None), self._compile_tail)
+
+    def _compile_tail(
+        self, tail: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
+    ) -> Executable:
+        self.origin.check()
+        return self._compile(tail, types, values)
+
+
+def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(repr([(n, t.dtype.name, t.shape) for n, t in types.items()]).encode())
+    for name, a in values.items():
+        digest.update(f"{name} {a.dtype} {a.shape} {value_key(a)!r}".encode())
+    return digest.hexdigest()[:32]
 
 
 def shape_like_inputs(graph: Graph) -> list[str]:
@@ -83,7 +191,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     between the segments of a run.
     """
     producers = graph.producers()
-    needed: set[Value] = set()
+    needed = set()
     stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
     while stack:
         v = stack.pop()
@@ -125,59 +233,53 @@ def _backend(target: str, threads: int | None, cache: bool, progress: Progress |
 
 
 class _Cpu:
-    def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
-        from backends.cpu.lower.core import WeightStore
-        from backends.cpu.target import cpu_count, detect
+    keeps = True  # plans on disk
 
-        self.target = detect(isa)
-        self.threads = threads or cpu_count()
-        self.cache, self.progress = cache, progress
-        self.weights = WeightStore()
+    def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
+        from backends.cpu.model import CpuModel
+
+        self.model = CpuModel(isa, threads, cache, progress)
+        self.keep_in, self.forget, self.identity = self.model.keep_in, self.model.forget, self.model.identity
 
     def kernel_operators(self) -> frozenset[str]:
         from backends.cpu.compile import kernel_operators
 
         return kernel_operators()
 
-    def executable(self, graph: Graph, passes: tuple[PassInfo, ...]) -> Executable:
-        return _CpuExecutable(self, graph, passes)
+    def load(self, key: str) -> Executable | None:
+        found = self.model.load(key)
+        return None if found is None else _CpuExecutable(*found)
+
+    def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None) -> Executable:
+        return _CpuExecutable(*self.model.compile(graph, passes, key))
 
 
 class _CpuExecutable(Executable):
-    def __init__(self, backend: _Cpu, graph: Graph, passes: tuple[PassInfo, ...]) -> None:
-        from backends.cpu.compile import CpuProgram
-
-        program = CpuProgram(
-            graph, backend.target, backend.threads, backend.weights, cache=backend.cache, progress=backend.progress
-        )
-        self.program, self._backend, self._graph, self._passes = program, backend, graph, passes
-        self._run = program.run
-        self._results = [(n, v.type) for n, v in zip(graph.output_names, graph.outputs)]
+    def __init__(self, plan: CpuPlan, runner: Runner) -> None:
+        self._plan, self.program, self._run = plan, runner, runner.run
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         if out is not None:
-            _check_out(out, self._results)
+            _check_out(out, self._plan.results)
         return self._run(arrays, out)
 
     @property
     def plan(self) -> Plan:
-        b, p = self._backend, self.program
-        inputs = self._graph.inputs
+        p, r = self._plan, self._plan.report()
+        shapes = {n: t.shape for n, t in p.inputs}
+        return Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure)
 
-        def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-            from graphc.interpret import check_inputs
+    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+        from graphc.graph import Graph, Value
+        from graphc.interpret import check_inputs
 
-            missing = [v.name for v in inputs if v.name not in feeds]
-            if missing:
-                raise InputError(f"inputs are missing: {', '.join(missing)}")
-            arrays = [np.ascontiguousarray(feeds[v.name]).reshape(np.shape(feeds[v.name])) for v in inputs]
-            check_inputs(self._graph, arrays)
-            return p.measure(arrays, rounds)
-
-        shapes = {v.name: v.type.shape for v in self._graph.inputs}
-        return Plan(
-            str(b.target), b.threads, shapes, p.steps, p.memory(b.weights), p.fusion_notes(), self._passes, measure
-        )
+        inputs = self._plan.inputs
+        missing = [n for n, _ in inputs if n not in feeds]
+        if missing:
+            raise InputError(f"inputs are missing: {', '.join(missing)}")
+        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n, _ in inputs]
+        check_inputs(Graph("", tuple(Value(n, t) for n, t in inputs), (), (), ()), arrays)
+        return self.program.measure(arrays, rounds)
 
 
 def _check_out(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, TensorType]]) -> None:
@@ -187,66 +289,21 @@ def _check_out(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, Te
             raise InputError(f"the array for output '{name}' is {actual}, the result is {t}", hint=hint)
 
 
-class _Segmented(Executable):
-    """Head, pivots on the host, and a tail that is bound to the shapes that turn up."""
-
-    def __init__(
-        self, parts: Cut, backend: _Cpu, passes: tuple[PassInfo, ...], bind: Callable[..., Executable]
-    ) -> None:
-        wanted = shape_like_inputs(parts.tail)
-        if not parts.head.nodes and not parts.pivots and not wanted:
-            node = parts.tail.nodes[0]
-            raise GraphcError(
-                "the shape of its result can't be told, not even by running what comes before it",
-                hint="run this model with target='reference' and report it",
-                op=node.op.name, node=node.name, source=node.source,
-            )  # fmt: skip
-        self.parts, self._bind = parts, bind
-        self.head = backend.executable(parts.head, passes)
-        self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
-        self._tails: dict[tuple, Executable] = {}
-
-    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        values = tail_inputs(self.parts, arrays, self.head.run(arrays))
-        return self._tail(values).run(values, out)
-
-    def _tail(self, values: Sequence[np.ndarray]) -> Executable:
-        """The rest of the graph for these shapes, planned when they turn up first."""
-        key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
-        tail = self._tails.get(key)
-        if tail is not None:
-            return tail
-        with PLANNING:
-            if key not in self._tails:
-                names = [v.name for v in self.parts.tail.inputs]
-                types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
-                tail = self._bind(self.parts.tail, types, {names[i]: values[i].copy() for i in self._valued})
-                remember(self._tails, key, tail)
-            return self._tails[key]
-
-    @property
-    def plan(self) -> Plan:
-        """The head's plan and the pivots; then the tail's, as it was last planned."""
-        head = self.head.plan
-        steps = list(head.steps)
-        for node in self.parts.pivots:
-            reason = "the shape of its result follows from data"
-            steps.append(
-                StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
-            )
-        if self._tails:
-            last = list(self._tails.values())[-1].plan
-            steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
-        return replace(head, steps=tuple(steps), measure=None)
-
-
 class _Reference:
+    keeps = False
+
     def kernel_operators(self) -> frozenset[str]:
         from graphc.op import all_ops
 
         return frozenset(all_ops())
 
-    def executable(self, graph: Graph, passes: tuple[PassInfo, ...]) -> Executable:
+    def load(self, key: str) -> None:
+        return None
+
+    def forget(self) -> None:
+        pass
+
+    def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None) -> Executable:
         return _ReferenceExecutable(graph, passes)
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.graph import Graph, Value
 from graphc.report import Plan
-from graphc.types import Sym, TensorType, dtype_name
+from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
-# Binds the graph to input types (and to the values of shape-like inputs) and compiles it.
-Bind = Callable[[Mapping[str, TensorType], Mapping[str, np.ndarray]], "Executable"]
+if TYPE_CHECKING:
+    from graphc.graph import Graph
 
 # Held while a plan is made, and across fork: a child never finds a compiler that another thread left half way.
 PLANNING = threading.RLock()
@@ -49,10 +49,54 @@ class Spec:
         return f"{self.name}: {dtype_name(self.dtype)}[{', '.join(map(str, self.shape))}]"
 
 
-def _spec(name: str, v: Value) -> Spec:
-    if v.type is None:
+def _spec(name: str, t: TensorType | None) -> Spec:
+    if t is None:
         return Spec(name, None, None)
-    return Spec(name, v.type.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in v.type.shape))
+    return Spec(name, t.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in t.shape))
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What calling a model needs to know. valued: inputs whose values decide shapes; operators: how many the graph has."""
+
+    name: str
+    inputs: tuple[tuple[str, TensorType], ...]
+    outputs: tuple[tuple[str, TensorType | None], ...]
+    valued: tuple[str, ...]
+    operators: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "inputs": [_to_json(*pair) for pair in self.inputs],
+            "outputs": [_to_json(*pair) for pair in self.outputs],
+            "valued": list(self.valued),
+            "operators": self.operators,
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Signature:
+        inputs, outputs = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs"))
+        return Signature(content["name"], inputs, outputs, tuple(content["valued"]), content["operators"])
+
+
+def _to_json(name: str, t: TensorType | None) -> list:
+    return [name, None if t is None else [t.dtype.name, [str(d) if isinstance(d, Sym) else d for d in t.shape]]]
+
+
+def _from_json(pair: Sequence) -> tuple[str, TensorType | None]:
+    name, t = pair
+    return name, None if t is None else TensorType(dtype_from_name(t[0]), tuple(t[1]))
+
+
+class Source(Protocol):
+    """What a model's plans and graphs come from: graphc.compiler.Compilation."""
+
+    signature: Signature
+    loaded: Graph
+    graph: Graph
+
+    def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable: ...
 
 
 class Model:
@@ -65,23 +109,32 @@ class Model:
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
     """
 
-    def __init__(
-        self, graph: Graph, source_graph: Graph, bind: Bind, valued: Sequence[str], recipe: Mapping[str, Any]
-    ) -> None:
-        self.graph, self.source_graph = graph, source_graph
-        self._bind, self._recipe = bind, dict(recipe)
-        self._names = tuple(v.name for v in graph.inputs)
-        self._input_types = tuple(v.type for v in graph.inputs)
-        self._valued = tuple(i for i, n in enumerate(self._names) if n in set(valued))
+    def __init__(self, source: Source, recipe: Mapping[str, Any]) -> None:
+        self._source, self._recipe, signature = source, dict(recipe), source.signature
+        self._names = tuple(n for n, _ in signature.inputs)
+        self._input_types = tuple(t for _, t in signature.inputs)
+        self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
         self._plans: dict[tuple, Executable] = {}
         self._dtypes = tuple(t.dtype for t in self._input_types)
-        self.inputs = tuple(_spec(v.name, v) for v in graph.inputs)
-        self.outputs = tuple(_spec(n, v) for n, v in zip(graph.output_names, graph.outputs))
-        self._output_names = graph.output_names
+        self.inputs = tuple(_spec(*pair) for pair in signature.inputs)
+        self.outputs = tuple(_spec(*pair) for pair in signature.outputs)
+        self._output_names = tuple(n for n, _ in signature.outputs)
 
     @property
     def name(self) -> str:
-        return self.graph.name
+        return self._source.signature.name
+
+    @cached_property
+    def source_graph(self) -> Graph:
+        """The graph as the front end made it."""
+        with PLANNING:
+            return _detached(self._source.loaded)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph after the passes that need no shapes."""
+        with PLANNING:
+            return _detached(self._source.graph)
 
     def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
         """Inputs by position or name; gives the output array, or a tuple of them where there are several."""
@@ -155,7 +208,7 @@ class Model:
                 self._check_shapes(arrays)
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
                 values = {self._names[i]: arrays[i].copy() for i in self._valued}
-                remember(self._plans, key, self._bind(types, values))
+                remember(self._plans, key, self._source.bind(types, values))
             return self._plans[key]
 
     def _checked(self, i: int, a: Any) -> np.ndarray:
@@ -226,7 +279,9 @@ class Model:
         return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
 
     def __repr__(self) -> str:
-        lines = [f"Model '{self.name}' for {self._recipe.get('target', 'cpu')}, {len(self.graph.nodes)} operators"]
+        lines = [
+            f"Model '{self.name}' for {self._recipe.get('target', 'cpu')}, {self._source.signature.operators} operators"
+        ]
         lines += [f"  in   {s}" for s in self.inputs] + [f"  out  {s}" for s in self.outputs]
         if self._plans:
             lines.append(f"  {len(self._plans)} plan{'s' if len(self._plans) > 1 else ''}")
@@ -235,6 +290,21 @@ class Model:
     def __reduce__(self) -> tuple:
         """Pickles the source graph and the options; machine code is found in the cache again."""
         return _unpickle, (self.source_graph, self._recipe)
+
+
+def _detached(graph: Graph) -> Graph:
+    """The graph with copies of those constants that are views of mapped files."""
+    from graphc.files import mapping_of
+    from graphc.graph import Rewriter, constant
+
+    copies = {v: constant(v.name, v.data.copy()) for v in graph.constants() if mapping_of(v.data) is not None}
+    if not copies:
+        return graph
+    rw = Rewriter(graph)
+    rw.map.update(copies)
+    for node in graph.nodes:
+        rw.copy(node)
+    return rw.finish()
 
 
 def value_key(a: np.ndarray) -> bytes | tuple:

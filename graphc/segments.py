@@ -7,12 +7,16 @@ and their values where they decide shapes. It may be cut again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Rewriter, Value
+from graphc.model import PLANNING, Executable, remember, value_key
+from graphc.report import Plan, StepInfo
+from graphc.types import TensorType
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,3 +96,60 @@ def tail_inputs(parts: Cut, inputs: Sequence[np.ndarray], results: Sequence[np.n
         env.update(zip(node.outputs, run_node(node, operands)))
     produced = [env[v] for n in parts.pivots for v in n.outputs]
     return [np.ascontiguousarray(a) if a.ndim else a for a in (*inputs, *results, *produced)]
+
+
+class Segmented(Executable):
+    """Head, pivots on the host, and a tail that is bound to the shapes that turn up."""
+
+    def __init__(
+        self,
+        parts: Cut,
+        wanted: Collection[str],
+        compile_head: Callable[[Graph], Executable],
+        bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],
+    ) -> None:
+        """wanted: the tail's inputs whose values decide shapes."""
+        if not parts.head.nodes and not parts.pivots and not wanted:
+            node = parts.tail.nodes[0]
+            raise GraphcError(
+                "the shape of its result can't be told, not even by running what comes before it",
+                hint="run this model with target='reference' and report it",
+                op=node.op.name, node=node.name, source=node.source,
+            )  # fmt: skip
+        self.parts, self._bind = parts, bind
+        self.head = compile_head(parts.head)
+        self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
+        self._tails: dict[tuple, Executable] = {}
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        values = tail_inputs(self.parts, arrays, self.head.run(arrays))
+        return self._tail(values).run(values, out)
+
+    def _tail(self, values: Sequence[np.ndarray]) -> Executable:
+        """The rest of the graph for these shapes, planned when they turn up first."""
+        key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
+        tail = self._tails.get(key)
+        if tail is not None:
+            return tail
+        with PLANNING:
+            if key not in self._tails:
+                names = [v.name for v in self.parts.tail.inputs]
+                types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
+                tail = self._bind(self.parts.tail, types, {names[i]: values[i].copy() for i in self._valued})
+                remember(self._tails, key, tail)
+            return self._tails[key]
+
+    @property
+    def plan(self) -> Plan:
+        """The head's plan and the pivots; then the tail's, as it was last planned."""
+        head = self.head.plan
+        steps = list(head.steps)
+        for node in self.parts.pivots:
+            reason = "the shape of its result follows from data"
+            steps.append(
+                StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
+            )
+        if self._tails:
+            last = list(self._tails.values())[-1].plan
+            steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
+        return replace(head, steps=tuple(steps), measure=None)

@@ -148,6 +148,16 @@ def dtype_name(dtype) -> str:
     return "string" if dtype.kind in "OUS" else dtype.name
 
 
+def dtype_from_name(name: str) -> np.dtype:
+    """The inverse of `numpy.dtype.name`, also for the dtypes of ml_dtypes (bfloat16 …)."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
+
+
 def broadcast(*shapes: Sequence[Dim]) -> Shape:
     """NumPy broadcasting on shapes that may hold symbols. Raises ValueError where known dims disagree.
 

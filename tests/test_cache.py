@@ -224,7 +224,7 @@ def test_a_disk_that_fills_up_is_said_once(tmp_path: Path, monkeypatch: pytest.M
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(cache, "_write_atomic", full)
+    monkeypatch.setattr(cache, "write_atomic", full)
     with pytest.warns(GraphcWarning, match="can't be written.*No space left"):
         store.put("kernel", "spec", b"code", "source", ".ll")
     with warnings.catch_warnings():
@@ -236,7 +236,7 @@ def test_a_disk_that_fills_up_is_said_once(tmp_path: Path, monkeypatch: pytest.M
 def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(OSError, match="no"):
-        cache._write_atomic(tmp_path / "entry", b"data")
+        cache.write_atomic(tmp_path / "entry", b"data")
     assert not list(tmp_path.iterdir())
 
 

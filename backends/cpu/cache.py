@@ -8,25 +8,16 @@ differs) is rebuilt; an unwritable directory means one warning and no cache.
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import warnings
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from backends.cpu.target import Target
 from graphc.errors import GraphcWarning
+from graphc.store import cache_dir, own_folder, package_version, write_atomic
 
 _MAGIC = b"graphc-object-1\n"
-
-
-def cache_dir() -> Path:
-    """`GRAPHC_CACHE_DIR`, or graphc under the user's cache folder."""
-    root = os.environ.get("GRAPHC_CACHE_DIR")
-    if root:
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphc"
 
 
 @lru_cache(maxsize=1)
@@ -37,10 +28,7 @@ def _fingerprint() -> bytes:
     for path in [*sorted(here.rglob("*.py")), here.parents[1] / "graphc" / "expr.py"]:
         digest.update(path.read_bytes())
     for package in ("llvmlite", "numba"):
-        try:
-            digest.update(version(package).encode())
-        except PackageNotFoundError:
-            digest.update(b"none")
+        digest.update(package_version(package))
     return digest.digest()
 
 
@@ -56,12 +44,7 @@ class ObjectCache:
         directory: Path | str = "the user's cache folder"
         try:
             directory = cache_dir() / self.target.isa
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            status = directory.stat()
-            if status.st_uid != os.getuid() and os.getuid() != 0:
-                raise PermissionError("it belongs to another user")
-            if status.st_mode & 0o022:
-                raise PermissionError("others may put code into it: chmod go-w")
+            own_folder(directory)
             with tempfile.TemporaryFile(dir=directory):
                 pass
         except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
@@ -104,19 +87,8 @@ class ObjectCache:
             return
         path = self.path(name, spec)
         try:
-            _write_atomic(path.with_suffix(suffix), source.encode())
-            _write_atomic(path, _MAGIC + hashlib.sha256(code).digest() + code)
+            write_atomic(path.with_suffix(suffix), source.encode())
+            write_atomic(path, _MAGIC + hashlib.sha256(code).digest() + code)
         except OSError as error:
             warnings.warn(f"the kernel cache {self.directory} can't be written: {error}", GraphcWarning, stacklevel=2)
             self.directory = None
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -1,7 +1,8 @@
-"""A lowered model: steps over buffers, and its assembled form, a flat table of addresses.
+"""A lowered model: steps over buffers, and its assembled form, a flat table that only lacks addresses.
 
 Lowering emits `Step`s whose arguments are ints, `Ref`s into buffers and `Kernel`s. Assembling plans the arena from the
-steps themselves (a buffer lives from the first step that names it to the last) and turns every argument into an int64.
+steps themselves (a buffer lives from the first step that names it to the last) and turns every argument into an int64,
+or into the note which address belongs there: so a table can be kept on disk.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,21 +18,36 @@ from backends.cpu.toolchain import Kernel
 
 if TYPE_CHECKING:
     from graphc.graph import Node
-    from graphc.report import StepInfo
+    from graphc.report import MemoryReport, StepInfo
 
 ALIGNMENT = 64
 LINE = ALIGNMENT // 8  # words of a cache line
 
 
+class Place(Protocol):
+    """Where the bytes of a constant lie."""
+
+    @property
+    def address(self) -> int: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Buffer:
     """A piece of memory. kind: 'arena' (planned), 'scratch' (one step only, planned too), 'extern' (an input or a result
-    that the caller owns, or a value of a host step) or 'const' (`data`)."""
+    that the caller owns, or a value of a host step) or 'const' (at `place`)."""
 
     name: str
     nbytes: int
     kind: str = "arena"
-    data: np.ndarray | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ExternBuffer(Buffer):
+    """A buffer that Python sees as an array."""
+
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -81,17 +97,8 @@ class Program:
     """Steps in order, with the buffers that the caller provides."""
 
     steps: list[Step | HostStep] = field(default_factory=list)
-    inputs: dict[str, Buffer] = field(default_factory=dict)
-    outputs: dict[str, Buffer | np.ndarray] = field(default_factory=dict)
-
-    def kernels(self) -> list[Kernel]:
-        """Every native function that the program calls."""
-        found: dict[Kernel, None] = {}
-        for s in self.steps:
-            if isinstance(s, Step):
-                found[s.kernel] = None
-                found.update((a, None) for a in s.args if isinstance(a, Kernel))
-        return list(found)
+    inputs: dict[str, ExternBuffer] = field(default_factory=dict)
+    outputs: dict[str, ExternBuffer | np.ndarray] = field(default_factory=dict)
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:
@@ -106,133 +113,139 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     return np.frombuffer(memory, np.uint8)
 
 
+class Slots(NamedTuple):
+    """Words of the table that take address number `what[i]` plus `offset[i]`, at `at[i]`."""
+
+    at: np.ndarray
+    what: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def of(cls, entries: Sequence[tuple[int, int, int]]) -> Slots:
+        columns = np.array(entries, np.int64).reshape(-1, 3).T
+        return cls(columns[0].astype(np.intp), columns[1].astype(np.intp), columns[2])
+
+
+class Extern(NamedTuple):
+    """An array that Python provides."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class HostCall:
+    """A host step: operands are constants or numbers of externs, results numbers of externs."""
+
+    node: Node
+    inputs: tuple[int | np.ndarray | None, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Assembled:
-    """A program with its arena planned, as templates from which instances are made."""
+    """A program without addresses.
 
-    def __init__(self, program: Program, addresses: dict[Kernel, int], threads: int = 1) -> None:
-        from graphc.memory import Buffer as Interval
-        from graphc.memory import plan
-
-        self.program = program
-        live: dict[Buffer, list[int]] = {}
-        for i, step in enumerate(program.steps):
-            for b in step.buffers():
-                if b.kind in ("arena", "scratch"):
-                    live.setdefault(b, [i, i])[1] = i
-        self.intervals = [Interval(b.name, b.nbytes, first, last) for b, (first, last) in live.items()]
-        self.arena = plan(self.intervals, ALIGNMENT)
-        offsets = dict(zip(live, self.arena.offsets))
-
-        self.externs: list[Buffer] = list(dict.fromkeys(
-            [*program.inputs.values(), *(b for b in program.outputs.values() if isinstance(b, Buffer))]
-            + [b for s in program.steps for b in s.buffers() if b.kind == "extern"]
-        ))  # fmt: skip
-        number = {b: i for i, b in enumerate(self.externs)}
-
-        table: list[int] = []
-        self.blocks: list[tuple[int, int]] = []  # (driver address, index of the first argument), native steps only
-        self.checks: list[tuple[slice, Callable[[int, int], Exception]]] = []  # words of reports, and what they mean
-        arena_at, arena_offset = [], []
-        extern_at: list[list[int]] = [[] for _ in self.externs]
-        extern_offset: list[list[int]] = [[] for _ in self.externs]
-        for step in program.steps:
-            if isinstance(step, HostStep):
-                continue
-            table += [0] * (-len(table) % LINE + LINE)  # the counter of the threads' turns: see drivers/work.py
-            self.blocks.append((addresses[step.kernel], len(table)))
-            for a in step.args:
-                if isinstance(a, Ref):
-                    b = a.buffer
-                    if b.kind == "const":
-                        table.append(b.data.ctypes.data + a.offset)
-                        continue
-                    if b.kind == "extern":
-                        extern_at[number[b]].append(len(table))
-                        extern_offset[number[b]].append(a.offset)
-                    else:
-                        arena_at.append(len(table))
-                        arena_offset.append(offsets[b] + a.offset)
-                    table.append(0)
-                else:
-                    table.append(addresses[a] if isinstance(a, Kernel) else int(a))
-            if step.check is not None:
-                self.checks.append((slice(len(table) - 2 * threads, len(table)), step.check))
-        self.table = np.array(table, np.int64)
-        self.arena_relocations = np.array(arena_at, np.intp), np.array(arena_offset, np.int64)
-        self.extern_relocations = [
-            (np.array(at, np.intp), np.array(off, np.int64)) for at, off in zip(extern_at, extern_offset)
-        ]
-        self.segments = self._segments()
-
-    def _segments(self) -> list[tuple[int, int] | HostStep]:
-        """Runs of native steps as (first, count), with the host steps between them."""
-        out: list[tuple[int, int] | HostStep] = []
-        native = 0
-        for step in self.program.steps:
-            if isinstance(step, HostStep):
-                out.append(step)
-            else:
-                if out and isinstance(out[-1], tuple):
-                    out[-1] = (out[-1][0], out[-1][1] + 1)
-                else:
-                    out.append((native, 1))
-                native += 1
-        return out
-
-
-class Instance:
-    """Memory and addresses for one run at a time of an assembled program.
-
-    `staged`: arrays of its own for the small externs that `stage` names. Copying a few values in and out is cheaper than
-    asking NumPy for the address of an array and pointing the program there.
+    words     the argument blocks, one after the other
+    blocks    [native steps, 2]: number of the driver's kernel, index of the first argument
+    arena     bytes
+    *_slots   the words that addresses go into, by number of kernel, constant and extern
+    inputs    extern of each input; outputs: extern of each result, or the array that it is always
+    checks    words of reports, and what they mean
+    runs      (first, count) of native steps, with host calls between
     """
 
-    def __init__(self, assembled: Assembled, stage: Sequence[int] = ()) -> None:
-        self.assembled = assembled
-        self.table = aligned_empty(assembled.table.nbytes).view(np.int64)
-        self.table[:] = assembled.table
-        self._arena = aligned_empty(max(assembled.arena.nbytes, 1))
-        at, offset = assembled.arena_relocations
-        self.table[at] = offset + self._arena.ctypes.data
-        base = self.table.ctypes.data
-        self.steps = np.array([(fn, base + 8 * start) for fn, start in assembled.blocks], np.int64).reshape(-1, 2)
-        self._steps_address = self.steps.ctypes.data
-        self._bound = [0] * len(assembled.externs)
-        self.staged: list[np.ndarray | None] = [None] * len(assembled.externs)
-        for index in stage:
-            buffer = assembled.externs[index]
-            self.staged[index] = np.empty(buffer.shape, buffer.dtype)
-            self.bind(index, self.staged[index].ctypes.data)
+    words: np.ndarray
+    blocks: np.ndarray
+    arena: int
+    constants: tuple[Place, ...]
+    externs: tuple[Extern, ...]
+    kernel_slots: Slots
+    constant_slots: Slots
+    arena_slots: Slots
+    extern_slots: Slots
+    inputs: tuple[int, ...]
+    outputs: tuple[int | np.ndarray, ...]
+    checks: tuple[tuple[slice, Callable[[int, int], Exception]], ...]
+    runs: tuple[tuple[int, int] | HostCall, ...]
 
-    def bind(self, index: int, address: int) -> None:
-        """Point extern buffer `index` at memory."""
-        if self._bound[index] != address:
-            at, offset = self.assembled.extern_relocations[index]
-            if len(at) == 1:
-                self.table[at[0]] = address + int(offset[0])
-            elif len(at):
-                self.table[at] = offset + address
-            self._bound[index] = address
 
-    def run(self, execute: Callable[[int, int], None], host: Callable[[HostStep], None]) -> None:
-        for segment in self.assembled.segments:
-            if isinstance(segment, tuple):
-                execute(self._steps_address + 16 * segment[0], segment[1])
+def assemble(
+    program: Program, threads: int, place_of: Callable[[Buffer], Place]
+) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
+    """Plan the arena and lay out the table. Also the kernels by number, and the bytes but those of the weights."""
+    from graphc.memory import Buffer as Lifetime
+    from graphc.memory import plan
+    from graphc.report import Interval, MemoryReport
+
+    live: dict[Buffer, list[int]] = {}
+    for i, step in enumerate(program.steps):
+        for b in step.buffers():
+            if b.kind in ("arena", "scratch"):
+                live.setdefault(b, [i, i])[1] = i
+    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
+    offsets = dict(zip(live, arena.offsets))
+
+    externs = dict.fromkeys(
+        [*program.inputs.values(), *(b for b in program.outputs.values() if isinstance(b, Buffer))]
+        + [b for s in program.steps for b in s.buffers() if b.kind == "extern"]
+    )
+    number = {b: i for i, b in enumerate(externs)}
+    constants: dict[Buffer, int] = {}
+    kernels: dict[Kernel, int] = {}
+    words: list[int] = []
+    blocks: list[tuple[int, int]] = []
+    checks: list[tuple[slice, Callable[[int, int], Exception]]] = []
+    kernel_slots, constant_slots, arena_slots, extern_slots = [], [], [], []
+    for step in program.steps:
+        if isinstance(step, HostStep):
+            continue
+        words += [0] * (-len(words) % LINE + LINE)  # the counter of the threads' turns: see drivers/work.py
+        blocks.append((kernels.setdefault(step.kernel, len(kernels)), len(words)))
+        for a in step.args:
+            at = len(words)
+            words.append(a if isinstance(a, int) else 0)
+            if isinstance(a, Kernel):
+                kernel_slots.append((at, kernels.setdefault(a, len(kernels)), 0))
+            elif not isinstance(a, Ref):
+                words[at] = int(a)
+            elif a.buffer.kind == "const":
+                constant_slots.append((at, constants.setdefault(a.buffer, len(constants)), a.offset))
+            elif a.buffer.kind == "extern":
+                extern_slots.append((at, number[a.buffer], a.offset))
             else:
-                host(segment)
+                arena_slots.append((at, 0, offsets[a.buffer] + a.offset))
+        if step.check is not None:
+            checks.append((slice(len(words) - 2 * threads, len(words)), step.check))
+    assembled = Assembled(
+        words=np.array(words, np.int64),
+        blocks=np.array(blocks, np.int64).reshape(-1, 2),
+        arena=arena.nbytes,
+        constants=tuple(map(place_of, constants)),
+        externs=tuple(Extern(b.name, b.shape, b.dtype) for b in externs),
+        kernel_slots=Slots.of(kernel_slots),
+        constant_slots=Slots.of(constant_slots),
+        arena_slots=Slots.of(arena_slots),
+        extern_slots=Slots.of(extern_slots),
+        inputs=tuple(number[b] for b in program.inputs.values()),
+        outputs=tuple(number[b] if isinstance(b, Buffer) else b for b in program.outputs.values()),
+        checks=tuple(checks),
+        runs=tuple(_runs(program, number)),
+    )
+    intervals = tuple(Interval(b.name, offsets[b], b.nbytes, first, last) for b, (first, last) in live.items())
+    return assembled, tuple(kernels), MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
 
-    def failure(self) -> Exception | None:
-        """The error for the first position out of range that a driver has met since the last call."""
-        found = None
-        for words, error in self.assembled.checks:
-            reports = self.table[words].reshape(-1, 2)
-            bad = reports[reports[:, 0] > 0]
-            if len(bad):
-                number, value = bad[bad[:, 0].argmin()]
-                found = found or error(int(number) - 1, int(value))
-                self.table[words] = 0
-        return found
 
-    def step_addresses(self) -> Sequence[int]:
-        """Address of each native step's table entry (for profiling one at a time)."""
-        return [self._steps_address + 16 * i for i in range(len(self.steps))]
+def _runs(program: Program, number: dict[Buffer, int]) -> list[tuple[int, int] | HostCall]:
+    out: list[tuple[int, int] | HostCall] = []
+    native = 0
+    for step in program.steps:
+        if isinstance(step, HostStep):
+            inputs = tuple(number[b] if isinstance(b, Buffer) else b for b in step.inputs)
+            out.append(HostCall(step.node, inputs, tuple(number[b] for b in step.outputs)))
+        else:
+            first, count = out.pop() if out and isinstance(out[-1], tuple) else (native, 0)
+            out.append((first, count + 1))
+            native += 1
+    return out

@@ -10,6 +10,7 @@ from pathlib import Path
 from graphc.errors import UnsupportedError
 
 CGROUP = Path("/sys/fs/cgroup")
+_CHANGING = ("processor", "cpu MHz", "bogomips", "physical id", "siblings", "core id", "cpu cores", "apicid", "initial apicid")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ def _cgroup_quota() -> float | None:
         except (OSError, ValueError, ZeroDivisionError):
             continue
     return None
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """What tells CPUs with other features apart, without LLVM."""
+    try:
+        with open("/proc/cpuinfo") as f:
+            first = next(iter(f.read(1 << 14).split("\n\n")))
+        kept = [line for line in first.splitlines() if not line.startswith(_CHANGING)]
+        return "\n".join(sorted(kept))
+    except OSError:
+        target = detect(None)
+        return f"{target.cpu} {target.features}"
 
 
 @lru_cache

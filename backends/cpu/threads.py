@@ -9,10 +9,10 @@ import os
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
-from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel, Toolchain
 from graphc.errors import GraphcWarning
 
@@ -25,12 +25,13 @@ _CONTROL_WORDS, _LINE_WORDS = 128, 8  # of the control block, see backends/cpu/d
 class Executor:
     """Runs programs of one target with a given number of threads; programs that overlap in time run on one thread each."""
 
-    def __init__(self, tools: Toolchain, threads: int) -> None:
+    def __init__(self, threads: int, addresses: Sequence[int]) -> None:
+        """addresses: of `runtime_kernels(threads)`."""
         self.threads = threads
-        self._single = tools.function(Kernel("execute"), None, _L, _L)
+        self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
         if threads > 1:
-            self._submit = tools.function(Kernel("submit"), _L, _L, _L, _L, _L, _L)
-            self._work = tools.function(Kernel("work"), None, _L, _L, _L, _L)
+            self._submit = ctypes.CFUNCTYPE(_L, _L, _L, _L, _L, _L)(addresses[1])
+            self._work = ctypes.CFUNCTYPE(None, _L, _L, _L, _L)(addresses[2])
         self._pool: _Pool | None = None
         self._starting = threading.Lock()
         self._alone = threads == 1
@@ -97,17 +98,28 @@ class _Pool:
             time.sleep(0.001)
 
 
-_EXECUTORS: dict[tuple[Target, bool, int], Executor] = {}
+_EXECUTORS: dict[tuple[str, int], Executor] = {}
 _LOCK = threading.Lock()
+
+
+def runtime_kernels(threads: int) -> tuple[Kernel, ...]:
+    """The native functions of an executor."""
+    return tuple(map(Kernel, ("execute", "submit", "work") if threads > 1 else ("execute",)))
 
 
 def executor(tools: Toolchain, threads: int) -> Executor:
     """The process's executor for a target and a number of threads: models share it."""
-    key = (tools.target, tools.cache.directory is not None, threads)
+    kernels = runtime_kernels(threads)
+    addresses = tools.addresses(kernels)
+    return executor_of(str(tools.target), threads, [addresses[k] for k in kernels])
+
+
+def executor_of(target: str, threads: int, addresses: Sequence[int]) -> Executor:
+    """The same, where the addresses of its kernels are known already."""
     with _LOCK:
-        if key not in _EXECUTORS:
-            _EXECUTORS[key] = Executor(tools, threads)
-        return _EXECUTORS[key]
+        if (target, threads) not in _EXECUTORS:
+            _EXECUTORS[target, threads] = Executor(threads, addresses)
+        return _EXECUTORS[target, threads]
 
 
 def _after_fork() -> None:

@@ -10,11 +10,12 @@ A cached kernel needs neither Numba nor its generator.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 from backends.cpu.cache import ObjectCache
 from backends.cpu.target import Target
@@ -31,16 +32,23 @@ class Kernel:
         text = "_".join(str(p) for p in self.params if not isinstance(p, tuple))
         return f"{self.name}_{text}" if text else self.name
 
-    @property
+    @cached_property
+    def spec(self) -> str:
+        """What the kernel is, in full."""
+        return repr(self)
+
+    @cached_property
     def symbol(self) -> str:
         safe = "".join(c if c.isalnum() else "_" for c in str(self))[:48]
-        return f"graphc_{safe}_{_digest(repr(self))}"
+        return f"graphc_{safe}_{hashlib.sha256(self.spec.encode()).hexdigest()[:12]}"
 
 
-def _digest(text: str) -> str:
-    import hashlib
+class Built(NamedTuple):
+    """A kernel's object code, and its readable source."""
 
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    code: bytes
+    source: str
+    suffix: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Toolchain:
         )
         linker = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), linker)
-        self._addresses: dict[Kernel, int] = {}
+        self._addresses: dict[str, int] = {}  # by symbol
         self._lock = threading.RLock()
 
     def addresses(
@@ -114,25 +122,28 @@ class Toolchain:
         """Addresses of kernels; those that neither this process nor the cache has are compiled."""
         with self._lock:
             wanted = dict.fromkeys(kernels)
-            missing = [k for k in wanted if k not in self._addresses]
-            to_build = []
-            for k in missing:
-                code = self.cache.get(k.name, repr(k))
-                if code is None:
-                    to_build.append(k)
-                else:
-                    self._link(code)
+            missing = [k for k in wanted if k.symbol not in self._addresses]
+            codes = {k: self.cache.get(k.name, k.spec) for k in missing}
+            to_build = [k for k, code in codes.items() if code is None]
             for i, k in enumerate(to_build):
                 if progress:
                     progress("compiling kernels", i, len(to_build))
-                self._link(self._build(k))
+                built = self.build(k)
+                self.cache.put(k.name, k.spec, *built)
+                codes[k] = built.code
             if progress and to_build:
                 progress("compiling kernels", len(to_build), len(to_build))
-            if missing:
-                self._engine.finalize_object()
-                for k in missing:
-                    self._addresses[k] = self._engine.get_function_address(k.symbol)
-            return {k: self._addresses[k] for k in wanted}
+            self._link({k.symbol: code for k, code in codes.items()})
+            return {k: self._addresses[k.symbol] for k in wanted}
+
+    def kept(self, names: Sequence[tuple[str, str, str]]) -> list[int] | None:
+        """Addresses of kernels by (name, specification, symbol); None where the cache lacks one."""
+        with self._lock:
+            missing = {s: self.cache.get(name, spec) for name, spec, s in names if s not in self._addresses}
+            if None in missing.values():
+                return None
+            self._link(missing)
+            return [self._addresses[s] for _, _, s in names]
 
     def address(self, kernel: Kernel) -> int:
         return self.addresses([kernel])[kernel]
@@ -141,10 +152,15 @@ class Toolchain:
         """A kernel as a ctypes function (the GIL is released while it runs)."""
         return ctypes.CFUNCTYPE(restype, *argtypes)(self.address(kernel))
 
-    def _link(self, code: bytes) -> None:
-        self._engine.add_object_file(self.llvm.ObjectFileRef.from_data(code))
+    def _link(self, codes: Mapping[str, bytes]) -> None:
+        if codes:
+            for code in codes.values():
+                self._engine.add_object_file(self.llvm.ObjectFileRef.from_data(code))
+            self._engine.finalize_object()
+            self._addresses.update((s, self._engine.get_function_address(s)) for s in codes)
 
-    def _build(self, kernel: Kernel) -> bytes:
+    def build(self, kernel: Kernel) -> Built:
+        """Generate and compile a kernel."""
         _load_generators()
         self.llvm.initialize_native_asmparser()
         generator = _GENERATORS[kernel.name]
@@ -172,9 +188,7 @@ class Toolchain:
             self.llvm.create_pass_builder(self._machine, options).getModulePassManager().run(
                 module, self.llvm.create_pass_builder(self._machine, options)
             )
-        code = self._machine.emit_object(module)
-        self.cache.put(kernel.name, repr(kernel), code, source, suffix)
-        return code
+        return Built(self._machine.emit_object(module), source, suffix)
 
     def _micro_ir(self, generator: _Micro, kernel: Kernel) -> tuple[str, str]:
         from llvmlite import ir

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.program import Buffer, Program, Ref, Step, aligned_empty
+from backends.cpu.program import Buffer, Program, Ref, Step
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
+from backends.cpu.weights import WeightStore
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Call
@@ -171,43 +172,6 @@ def flops(node: Node) -> int:
     if node.op.flops is not None:
         return int(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs))))
     return int(node.output.type.size) if node.output.type is not None else 0
-
-
-class WeightStore:
-    """Packed constants of a model, shared by its plans: the same array packed the same way exists once."""
-
-    def __init__(self) -> None:
-        self._packed: dict[tuple, tuple[Buffer, object]] = {}
-        self.nbytes = 0
-
-    def pack(
-        self,
-        source: np.ndarray | tuple[np.ndarray, ...],
-        recipe: tuple,
-        make: Callable[[], np.ndarray],
-        name: str = "weights",
-    ) -> Buffer:
-        """The buffer of make(), an array derived from `source` alone as `recipe` says."""
-        sources = source if isinstance(source, tuple) else (source,)
-        key = (*(id(a) for a in sources), recipe)
-        if key not in self._packed:
-            data = make()
-            store = aligned_empty(data.nbytes)
-            np.copyto(store.view(data.dtype).reshape(data.shape), data)  # may be a transposed view: one pass
-            self._packed[key] = (
-                Buffer(name, data.nbytes, "const", store),
-                sources,
-            )  # sources stay alive: ids stay unique
-            self.nbytes += data.nbytes
-        return self._packed[key][0]
-
-    def dense(self, v: Value) -> Buffer:
-        """A constant as it is. Memory-mapped or aligned data is used in place."""
-        key = (id(v.data), ("dense",))
-        if key not in self._packed:
-            data = np.ascontiguousarray(v.data)
-            self._packed[key] = Buffer(v.name, data.nbytes, "const", data), v.data
-        return self._packed[key][0]
 
 
 # --- registry ---------------------------------------------------------------------------------------------------------

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from backends.cpu.checks import OutOfRange
 from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
 from backends.cpu.lower.elementwise import collapse, emit_map
 from backends.cpu.program import Buffer, Ref
 from backends.cpu.toolchain import Kernel
 from graphc import expr as e
-from graphc.errors import InputError
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import TensorType
@@ -49,23 +49,10 @@ def out_of_range(
     axes: Sequence[int],
     what: str = "index",
     negative: bool = True,
-) -> Callable[[int, int], InputError]:
+) -> OutOfRange:
     """The error for a position: number among the positions of `shape`, whose last dim is the axes' if they are several."""
 
-    def error(number: int, value: int) -> InputError:
-        k = number % len(sizes)
-        size = sizes[k]
-        where = axes[k] if isinstance(axes[k], str) else f"axis {axes[k]}"
-        place = [int(i) for i in np.unravel_index(number, tuple(shape))] if shape else []
-        return InputError(
-            f"{what} {value} at {place} is out of range for {where}",
-            hint=f"valid: {-size if negative else 0} to {size - 1}" if size else f"{where} is empty",
-            op=node.op.name,
-            node=node.name,
-            source=node.source,
-        )
-
-    return error
+    return OutOfRange(node.op.name, node.name, node.source, tuple(shape), tuple(sizes), tuple(axes), what, negative)
 
 
 def lookup_args(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from backends.cpu.checks import LengthOutOfRange
 from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
 from backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of
 from backends.cpu.lower.index import constant, positions
@@ -15,7 +16,6 @@ from backends.cpu.program import ALIGNMENT, Buffer, Ref
 from backends.cpu.target import Target
 from backends.cpu.threads import SPINS
 from backends.cpu.toolchain import Kernel
-from graphc.errors import InputError
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops.recurrent import cell
@@ -170,13 +170,9 @@ class _Recurrent:
         s = positions(self.lo, self.group, v)
         return (s.ref if s.contiguous else self._dense(v)), s.type.dtype.itemsize
 
-    def _out_of_range(self, number: int, value: int) -> InputError:
-        node = self.node
-        return InputError(
-            f"sequence_lens[{number}] is {value}, which does not lie between 0 and {self.cell.seq} steps",
-            hint="give the number of valid steps of each sequence",
-            op=node.op.name, node=node.name, source=node.source,
-        )  # fmt: skip
+    @property
+    def _out_of_range(self) -> LengthOutOfRange:
+        return LengthOutOfRange(self.node.op.name, self.node.name, self.node.source, self.cell.seq)
 
     # --- records, as in drivers/recurrent.py -----------------------------------------------------------------------
     def _direction(

@@ -1,0 +1,54 @@
+"""What a driver's report of a position out of range means: errors as data, so that they can be kept with a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.errors import InputError, Source
+
+
+@dataclass(frozen=True)
+class OutOfRange:
+    """The error for a position: number among the positions of `shape`, whose last dim is the axes' if they are several."""
+
+    op: str
+    node: str
+    source: Source | None
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    axes: tuple[int | str, ...]
+    what: str = "index"
+    negative: bool = True
+
+    def __call__(self, number: int, value: int) -> InputError:
+        k = number % len(self.sizes)
+        size = self.sizes[k]
+        where = self.axes[k] if isinstance(self.axes[k], str) else f"axis {self.axes[k]}"
+        place = [int(i) for i in np.unravel_index(number, self.shape)] if self.shape else []
+        return InputError(
+            f"{self.what} {value} at {place} is out of range for {where}",
+            hint=f"valid: {-size if self.negative else 0} to {size - 1}" if size else f"{where} is empty",
+            op=self.op, node=self.node, source=self.source,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LengthOutOfRange:
+    """The error for the length of a sequence of a recurrent layer, of at most `steps`."""
+
+    op: str
+    node: str
+    source: Source | None
+    steps: int
+
+    def __call__(self, number: int, value: int) -> InputError:
+        return InputError(
+            f"sequence_lens[{number}] is {value}, which does not lie between 0 and {self.steps} steps",
+            hint="give the number of valid steps of each sequence",
+            op=self.op, node=self.node, source=self.source,
+        )  # fmt: skip
+
+
+CHECKS = {c.__name__: c for c in (OutOfRange, LengthOutOfRange)}

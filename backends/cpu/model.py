@@ -1,0 +1,143 @@
+"""One model on the CPU: its packed constants, and its plans, in memory and on disk."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
+from backends.cpu.run import Runner
+from backends.cpu.target import cpu_count, detect, machine
+from backends.cpu.threads import executor, runtime_kernels
+from graphc.errors import GraphcWarning
+
+if TYPE_CHECKING:
+    from backends.cpu.target import Target
+    from backends.cpu.weights import SegmentWriter, WeightStore
+    from graphc.graph import Graph
+    from graphc.report import PassInfo
+    from graphc.store import Entry
+
+Progress = Callable[[str, int, int], None]
+
+
+class CpuModel:
+    """Plans of one graph. isa: see `detect`; threads: None for all CPUs that the process may use."""
+
+    def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
+        self.isa, self.threads = isa, int(threads or cpu_count())
+        self.cache, self.progress = cache, progress
+        self.folder: PlanFolder | None = None
+        self._weights: WeightStore | None = None
+
+    def identity(self) -> list:
+        """What plans depend on besides the graph. (`detect` would load LLVM.)"""
+        return ["cpu", self.isa or os.environ.get("GRAPHC_ISA"), self.threads, machine()]
+
+    @cached_property
+    def target(self) -> Target:
+        return detect(self.isa)
+
+    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+        """Plans are read from and written to this folder. document: what its model.json is to say."""
+        self.folder = PlanFolder(entry, document)
+
+    def forget(self) -> None:
+        """Let go of what only further plans would need; plans that run keep what they use."""
+        self._weights = None
+
+    def load(self, key: str) -> tuple[CpuPlan, Runner] | None:
+        """A plan from disk."""
+        found = self.folder.load(key) if self.folder is not None else None
+        if found is None:
+            return None
+        plan, addresses, runs = found
+        return plan, _runner(plan, addresses, runs)
+
+    def compile(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> tuple[CpuPlan, Runner]:
+        """Compile a bound graph, and keep its plan under `key`, where that can be done."""
+        from backends.cpu.weights import Full
+
+        writer = self._writer() if key is not None and self.folder is not None else None
+        try:
+            if writer is None:
+                return self._compile(graph, passes, key, None)
+            try:
+                return self._compile(graph, passes, key, writer)
+            except Full as error:
+                self._warn(error)
+                return self._compile(graph, passes, key, None)
+        finally:
+            if writer is not None:
+                writer.close()
+                self.folder.entry.unlock()
+
+    def _warn(self, error: Exception) -> None:
+        text = f"the plan cache {self.folder.entry.folder.parent} can't be written: {error}"
+        warnings.warn(text, GraphcWarning, stacklevel=2)
+
+    @property
+    def weights(self) -> WeightStore:
+        from backends.cpu.weights import WeightStore
+
+        if self._weights is None:
+            self._weights = WeightStore()
+            if self.folder is not None:
+                self._weights.known = self.folder.known()
+        return self._weights
+
+    def _writer(self) -> SegmentWriter | None:
+        """None where another process is writing this model's folder, or it can't be written."""
+        if not self.folder.lock():
+            return None
+        try:
+            return self.folder.writer()
+        except OSError as error:
+            self._warn(error)
+            return None
+
+    def _compile(
+        self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, writer: SegmentWriter | None
+    ) -> tuple[CpuPlan, Runner]:
+        from backends.cpu.compile import lower
+        from backends.cpu.toolchain import toolchain
+
+        weights = self.weights
+        weights.begin(writer)
+        try:
+            lowered = lower(graph, self.target, self.threads, weights, self.progress)
+            tools = toolchain(self.target, self.cache)
+            runtime = runtime_kernels(self.threads)
+            addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)
+            report = Report(lowered.steps, lowered.memory, lowered.notes, passes)
+            plan = CpuPlan(
+                str(self.target),
+                self.threads,
+                tuple((v.name, v.type) for v in graph.inputs),
+                lowered.results,
+                lowered.assembled,
+                tuple(KernelName(k.name, k.spec, k.symbol) for k in (*lowered.kernels, *runtime)),
+                lambda: report,
+            )
+            keep = writer is not None and can_keep(plan)
+            if writer is not None:
+                self.folder.adopt(writer, weights.added(), keep)
+        except BaseException:
+            weights.undo()
+            if writer is not None:
+                writer.discard()
+            raise
+        weights.end()
+        if keep:
+            try:
+                self.folder.save(key, plan, tools)
+            except OSError as error:
+                self._warn(error)
+        return plan, _runner(plan, [addresses[k] for k in lowered.kernels], executor(tools, self.threads))
+
+
+def _runner(plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
+    return Runner(plan.assembled, addresses, runs, [(t.shape, t.dtype) for _, t in plan.results])

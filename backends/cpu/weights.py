@@ -1,0 +1,254 @@
+"""Packed constants: in memory, or streamed into one file a plan that every process maps.
+
+A file is written in large aligned pieces, so that the system can keep and map it in huge pages, and is only read through
+its mapping once it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends.cpu.program import ALIGNMENT, Buffer, aligned_empty
+from graphc import files
+
+if TYPE_CHECKING:
+    from graphc.graph import Value
+
+BLOCK = 8 << 20  # bytes of one write, a multiple of any huge page's size
+PIECE = 4 << 20  # bytes that are brought into order at a time
+PAGE_FROM = 1 << 16  # bytes from which a buffer begins on a page
+EDGE = 1 << 14  # bytes at either end of a constant that its key looks at closely
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A constant in this process's memory."""
+
+    array: np.ndarray
+
+    @property
+    def address(self) -> int:
+        return self.array.ctypes.data
+
+
+class Segment:
+    """A file of packed constants, mapped. The mapping outlives the file's name."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name  # '' for a file that nobody can find again
+        self.address = 0
+        self._memory: np.ndarray | None = None
+
+    def map(self, fd: int) -> None:
+        """Raises OSError."""
+        memory = mmap.mmap(fd, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):  # a kernel without huge pages
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        self._memory = np.frombuffer(memory, np.uint8)
+        self.address = self._memory.ctypes.data
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A constant in a mapped file. Its address is known when the segment is mapped."""
+
+    segment: Segment
+    offset: int
+
+    @property
+    def address(self) -> int:
+        return self.segment.address + self.offset
+
+
+class Full(Exception):
+    """A segment can't be written: its constants are to be packed anew."""
+
+
+class SegmentWriter:
+    """Appends constants to a file, which becomes a segment."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self.fd, self.path, self.segment = fd, path, Segment()
+        self.nbytes = 0
+        self._block = np.empty(BLOCK + PIECE, np.uint8)
+        self._used = 0
+        self._digest = hashlib.sha256()
+
+    def append(self, data: np.ndarray) -> Stored:
+        """Raises Full."""
+        self._fill(-self.nbytes % (mmap.PAGESIZE if data.nbytes >= PAGE_FROM else ALIGNMENT))
+        at = self.nbytes
+        for piece in _pieces(data):
+            target = self._block[self._used : self._used + piece.nbytes]
+            np.copyto(target.view(data.dtype).reshape(piece.shape), piece)
+            self._advance(piece.nbytes)
+        return Stored(self.segment, at)
+
+    def _fill(self, nbytes: int) -> None:
+        self._block[self._used : self._used + nbytes] = 0
+        self._advance(nbytes)
+
+    def _advance(self, nbytes: int) -> None:
+        self.nbytes += nbytes
+        self._used += nbytes
+        if self._used >= BLOCK:
+            self._write(BLOCK)
+            rest = self._used - BLOCK
+            self._block[:rest] = self._block[BLOCK : self._used].copy()
+            self._used = rest
+
+    def _write(self, nbytes: int) -> None:
+        data = memoryview(self._block[:nbytes])
+        self._digest.update(data)
+        try:
+            while data:
+                data = data[os.write(self.fd, data) :]
+        except OSError as error:
+            raise Full(str(error)) from error
+
+    def finish(self) -> str:
+        """Write what is left and map the file. Its digest. Raises Full."""
+        self._fill(-self._used % mmap.PAGESIZE)
+        self._write(self._used)
+        try:
+            self.segment.map(self.fd)
+        except OSError as error:
+            raise Full(str(error)) from error
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self._block = np.empty(0, np.uint8)
+
+    def discard(self) -> None:
+        """Delete the file; a mapping of it stays."""
+        self.path.unlink(missing_ok=True)
+
+
+def _pieces(data: np.ndarray) -> Iterator[np.ndarray]:
+    """The array in order, in parts of at most PIECE bytes."""
+    if data.nbytes <= PIECE:
+        yield data
+    elif data[0].nbytes > PIECE:
+        for part in data:
+            yield from _pieces(part)
+    else:
+        rows = PIECE // data[0].nbytes
+        for i in range(0, len(data), rows):
+            yield data[i : i + rows]
+
+
+@dataclass
+class _Draft:
+    """What one plan adds."""
+
+    writer: SegmentWriter | None
+    made: dict[tuple, Buffer] = field(default_factory=dict)
+    kept: dict[str, tuple[int, int]] = field(default_factory=dict)  # content key -> offset, bytes
+
+
+class WeightStore:
+    """Packed constants of a model, shared by its plans: the same array packed the same way exists once.
+
+    A plan is lowered between `begin` and `end`. With a writer, what it adds goes to a file; without, it stays in memory.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple, tuple[Buffer, tuple[np.ndarray, ...]]] = {}
+        self._dense: dict[Buffer, np.ndarray] = {}
+        self._draft = _Draft(None)
+        self.nbytes = 0
+        self.known: dict[str, tuple[Segment, int, int]] = {}  # content key -> what an earlier process has packed
+
+    def begin(self, writer: SegmentWriter | None) -> None:
+        self._dense.clear()
+        self._draft = _Draft(writer)
+
+    def added(self) -> dict[str, tuple[int, int]]:
+        """Content key -> offset and bytes of what the plan has added to its writer's file."""
+        return self._draft.kept
+
+    def end(self) -> None:
+        draft, self._draft = self._draft, _Draft(None)
+        if draft.writer is not None:
+            self.known.update((k, (draft.writer.segment, *place)) for k, place in draft.kept.items())
+
+    def undo(self) -> None:
+        """Forget what was packed since `begin`."""
+        for key, buffer in self._draft.made.items():
+            del self._packed[key]
+            self.nbytes -= buffer.nbytes
+        self._draft = _Draft(None)
+
+    def pack(
+        self,
+        source: np.ndarray | tuple[np.ndarray, ...],
+        recipe: tuple,
+        make: Callable[[], np.ndarray],
+        name: str = "weights",
+    ) -> Buffer:
+        """The buffer of make(), an array derived from `source` alone as `recipe` says. Raises Full."""
+        sources = source if isinstance(source, tuple) else (source,)
+        key = (*(id(a) for a in sources), recipe)
+        if key in self._packed:
+            return self._packed[key][0]
+        content = _content_key(sources, recipe) if self._draft.writer is not None or self.known else ""
+        if content in self.known:
+            segment, offset, nbytes = self.known[content]
+            place: Resident | Stored = Stored(segment, offset)
+        else:
+            data = make()
+            nbytes, place = data.nbytes, self._place(data, content)
+        files.release(sources)
+        buffer = Buffer(name, nbytes, "const", place)
+        self._packed[key] = buffer, sources  # sources stay alive: ids stay unique
+        self._draft.made[key] = buffer
+        self.nbytes += nbytes
+        return buffer
+
+    def dense(self, v: Value) -> Buffer:
+        """A constant as it is. It gets a place when a step turns out to read it."""
+        buffer = Buffer(v.name, v.data.nbytes, "const")
+        self._dense[buffer] = v.data
+        return buffer
+
+    def place_of(self, buffer: Buffer) -> Resident | Stored:
+        """Where the bytes of a constant lie; in place for one that this process owns and keeps in memory. Raises Full."""
+        if buffer.place is not None:
+            return buffer.place
+        source = self._dense[buffer]
+        data = np.ascontiguousarray(source)
+        if self._draft.writer is None and data.flags.aligned and files.mapping_of(data) is None:
+            return Resident(data)
+        return self.pack(source, ("dense",), lambda: data, buffer.name).place
+
+    def _place(self, data: np.ndarray, content: str) -> Resident | Stored:
+        draft = self._draft
+        if draft.writer is None:
+            store = aligned_empty(data.nbytes)
+            np.copyto(store.view(data.dtype).reshape(data.shape), data)  # may be a transposed view: one pass
+            return Resident(store)
+        place = draft.writer.append(data)
+        draft.kept[content] = place.offset, data.nbytes
+        return place
+
+
+def _content_key(sources: Sequence[np.ndarray], recipe: tuple) -> str:
+    """Tells constants of one model apart in any process: a checksum of all bytes and a digest of the outermost ones."""
+    digest = hashlib.blake2b(repr(recipe).encode(), digest_size=16)
+    for a in sources:
+        data = memoryview(np.ascontiguousarray(a).reshape(-1).view(np.uint8))
+        head = f"{a.dtype.str} {a.shape} {zlib.crc32(data)} "
+        digest.update(head.encode() + data[:EDGE] + data[-EDGE:])
+    return digest.hexdigest()

@@ -1,0 +1,152 @@
+"""The files that a model is read from: mapped instead of copied, remembered, and guarded against change.
+
+While `Files.reading()` is active, front ends take large arrays from `take`: views of the mapped file, whose pages can be
+given back to the system (`release`) once the arrays have been packed. A mapped file that is overwritten in place changes
+under its readers, so who keeps such arrays asks `check` before using them again. Files that are deleted or replaced stay
+as they were.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphc.errors import LoadError
+
+SMALL = 1 << 16  # bytes below which an array is copied: it is not worth a dependence on the file
+_ACTIVE: ContextVar[Files | None] = ContextVar("files", default=None)
+
+
+@dataclass(frozen=True)
+class _Open:
+    path: Path
+    stamp: tuple[int, int]
+    fd: int
+    memory: mmap.mmap | None  # None for an empty file
+
+
+class Files:
+    """What has been opened for one model. `mapped=False` only remembers the paths."""
+
+    def __init__(self, mapped: bool = True) -> None:
+        self.mapped = mapped
+        self._open: dict[Path, _Open] = {}
+        self.paths: list[Path] = []  # in the order of reading
+
+    @contextmanager
+    def reading(self) -> Iterator[Files]:
+        """Front ends that read inside use this object."""
+        token = _ACTIVE.set(self)
+        try:
+            yield self
+        finally:
+            _ACTIVE.reset(token)
+
+    def note(self, path: Path) -> None:
+        if path not in self.paths:
+            self.paths.append(path)
+
+    def open(self, path: Path) -> mmap.mmap | None:
+        """The mapped file; None where it is empty or can't be mapped (a pipe, some network folders)."""
+        self.note(path)
+        if path not in self._open:
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            try:
+                info = os.fstat(fd)
+                memory = mmap.mmap(fd, 0, access=mmap.ACCESS_READ) if info.st_size else None
+            except (OSError, ValueError):
+                os.close(fd)
+                return None
+            self._open[path] = _Open(path, _stamp(info), fd, memory)
+        return self._open[path].memory
+
+    def holds(self, path: Path) -> bool:
+        """Is the file mapped, so that it can be read though it may have been deleted?"""
+        return path in self._open
+
+    def check(self) -> None:
+        """Raises LoadError where a mapped file has been overwritten since it was opened."""
+        for f in self._open.values():
+            if _stamp(os.fstat(f.fd)) != f.stamp:
+                raise LoadError(
+                    f"'{f.path}' has been overwritten since it was compiled",
+                    hint="compile the model again; to update a file that is in use, write a new one and rename it",
+                )
+
+    def release(self) -> None:
+        """Give all pages back to the system; they are read again when they are needed."""
+        for f in self._open.values():
+            if f.memory is not None:
+                _give_back(f.memory, 0, len(f.memory))
+
+    def __del__(self) -> None:
+        for f in self._open.values():
+            os.close(f.fd)
+
+
+def _stamp(info: os.stat_result) -> tuple[int, int]:
+    return info.st_size, info.st_mtime_ns
+
+
+def note(path: str | os.PathLike) -> None:
+    """A front end reads this file: the model depends on it."""
+    active = _ACTIVE.get()
+    if active is not None:
+        active.note(Path(path))
+
+
+def mapped(path: Path) -> mmap.mmap | None:
+    """The whole file, mapped; None where it is to be opened the usual way."""
+    active = _ACTIVE.get()
+    return active.open(path) if active is not None and active.mapped else None
+
+
+def is_held(path: Path) -> bool:
+    active = _ACTIVE.get()
+    return active is not None and active.holds(path)
+
+
+def take(path: Path, offset: int, nbytes: int) -> np.ndarray | None:
+    """`nbytes` of a file as a read-only view (uint8) of the mapped file; None where it is to be read the usual way."""
+    active = _ACTIVE.get()
+    if active is None or not active.mapped or nbytes < SMALL:
+        return None
+    memory = active.open(path)
+    if memory is None or offset + nbytes > len(memory):
+        return None
+    return np.frombuffer(memory, np.uint8, nbytes, offset)
+
+
+def mapping_of(array: np.ndarray) -> mmap.mmap | None:
+    """The mapped file that an array is a view of."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def owned(array: np.ndarray) -> np.ndarray:
+    """The array itself, or a copy where it is a view of a mapped file."""
+    return array if mapping_of(array) is None else array.copy()
+
+
+def release(arrays: Iterable[np.ndarray]) -> None:
+    """Give back the pages of those arrays that are views of mapped files."""
+    for a in arrays:
+        memory = mapping_of(a)
+        if memory is not None and a.flags.c_contiguous:
+            _give_back(memory, a.ctypes.data - np.frombuffer(memory, np.uint8).ctypes.data, a.nbytes)
+
+
+def _give_back(memory: mmap.mmap, start: int, nbytes: int) -> None:
+    if hasattr(memory, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        memory.madvise(mmap.MADV_DONTNEED, first, min(start + nbytes, len(memory)) - first)

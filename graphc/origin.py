@@ -1,0 +1,147 @@
+"""Where a model comes from, so that it can be loaded when its graph is needed, and found on disk when it is not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import LoadError
+from graphc.files import Files
+from graphc.store import Store, stamp_of
+
+if TYPE_CHECKING:
+    from graphc.graph import Graph
+
+FrontEnd = Callable[[Any], "Graph"]
+Described = Sequence[tuple[str, str]]  # files beside the model's: path from its folder, digest
+
+
+class Origin:
+    """A source that can be loaded once: an onnx ModelProto too large to copy, or what no front end takes."""
+
+    reloadable = False
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def digest(self, store: Store) -> str | None:
+        """What tells it from other models; None where that can't be known."""
+        return None
+
+    def load(self, front_end: FrontEnd, mapped: bool) -> Graph:
+        """mapped: large arrays may be views of mapped files."""
+        return front_end(self.source)
+
+    def described(self, store: Store) -> Described | None:
+        """The files beside it that it was loaded from; None where they have changed meanwhile."""
+        return []
+
+    def find(self, store: Store, described: Described) -> bool:
+        """Are the files beside it still what `described` told? They are opened, and stay readable when they are deleted."""
+        return not described
+
+    def check(self) -> None:
+        """Raises LoadError where arrays that were loaded, or would be now, are others than at first."""
+
+    def release(self) -> None:
+        """Give pages of mapped files back to the system."""
+
+
+class GraphOrigin(Origin):
+    reloadable = True
+
+    def load(self, front_end: FrontEnd, mapped: bool) -> Graph:
+        return self.source
+
+
+class BytesOrigin(Origin):
+    reloadable = True
+
+    def digest(self, store: Store) -> str | None:
+        return f"onnx {hashlib.sha256(self.source).hexdigest()}"
+
+
+class FileOrigin(Origin):
+    """source: the path."""
+
+    reloadable = True
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        self._files = Files()
+        self._stamp: list[int] | None = None
+
+    def digest(self, store: Store) -> str | None:
+        try:
+            self._stamp = stamp_of(os.stat(self.source))
+            return f"{self.source.suffix} {self.source.stem} {store.source_digest(self.source)}"
+        except OSError:
+            return None  # the front end says what is wrong with it
+
+    def load(self, front_end: FrontEnd, mapped: bool) -> Graph:
+        self.check()
+        self._files.mapped = mapped
+        with self._files.reading():
+            graph = front_end(self.source)
+        if self._stamp is None:
+            self._stamp = self._current()
+        return graph
+
+    def described(self, store: Store) -> Described | None:
+        if self._current() != self._stamp:
+            return None
+        others = [p for p in self._files.paths if p != self.source]
+        try:
+            return [[os.path.relpath(p, self.source.parent), store.source_digest(p)] for p in others]
+        except OSError:
+            return None
+
+    def find(self, store: Store, described: Described) -> bool:
+        paths = [self.source.parent / name for name, _ in described]
+        try:
+            for path, (_, digest) in zip(paths, described):
+                if store.source_digest(path) != digest:
+                    return False
+            for path in (self.source, *paths):
+                self._files.open(path)
+        except OSError:
+            return False
+        return self._current() == self._stamp
+
+    def check(self) -> None:
+        self._files.check()
+        if self._stamp is not None and not self._files.holds(self.source) and self._current() != self._stamp:
+            raise LoadError(
+                f"'{self.source}' has changed since it was compiled, and its graph is needed again",
+                hint="compile the model again",
+            )
+
+    def _current(self) -> list[int] | None:
+        try:
+            return stamp_of(os.stat(self.source))
+        except OSError:
+            return None
+
+    def release(self) -> None:
+        self._files.release()
+
+
+def origin_of(source: Any, copy: bool) -> Origin:
+    """copy: of a ModelProto, which its owner may change."""
+    graphs = sys.modules.get("graphc.graph")
+    if graphs is not None and isinstance(source, graphs.Graph):
+        return GraphOrigin(source)
+    if isinstance(source, (str, os.PathLike)):
+        return FileOrigin(Path(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return BytesOrigin(bytes(source))
+    if copy and hasattr(source, "SerializeToString"):
+        try:
+            return BytesOrigin(source.SerializeToString())
+        except ValueError:  # above 2 GiB
+            pass
+    return Origin(source)
