@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Transformers side by side with the peers that are installed: one run, engines in turn, medians, ratios to the fastest.
 
-    python benchmarks/transformers.py [--threads 1,2] [--rounds N] [--only TEXT] [--clock processor]
+    python benchmarks/transformers.py [--threads 1,2] [--rounds N] [--only TEXT] [--clock processor] [--folder DIR]
 
 A ratio below 1 means that graphc is faster. Weights are random, inputs and results are the same for all and compared.
 """
@@ -19,6 +19,7 @@ from measure import Effort, Measured, error, measure
 from models import Network, example
 from onnx import TensorProto, helper, numpy_helper
 
+FOLDER = Path(__file__).resolve().parent.parent / "build" / "models"
 STEPS, WIDTH, HEADS, LAYERS = 128, 768, 12, 12
 SIZES = {"layers": LAYERS, "width": WIDTH, "heads": HEADS, "steps": STEPS}
 
@@ -105,13 +106,13 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "processor"], default="wall", help="processor: with one thread only"
     )
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/graphc-benchmarks"), help="folder of model files")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where model files are made")
     options = parser.parse_args()
     effort = Effort(options.rounds, options.seconds, clock=options.clock)
     for threads in options.threads:
         for network in NETWORKS:
             if options.only in network.name:
-                found = measure(*network.files(options.cache), list(installed()), threads, effort)
+                found = measure(*network.files(options.folder), list(installed()), threads, effort)
                 print(line(network, threads, found), flush=True)
 
 
