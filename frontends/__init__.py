@@ -63,7 +63,7 @@ def _is_yaml(source: Any) -> bool:
         raise LoadError(
             f"'{path}': unknown suffix '{suffix}'", hint=f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
         )
-    if not files.is_held(path) and not path.is_file():
+    if files.held(path) is None and not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise LoadError(f"'{path}' {what}", hint="check the path")
     return suffix in YAML_SUFFIXES

@@ -208,6 +208,10 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", nbytes))
     except ValueError:
         raise LoadError(f"{what}: external offset and length must be integers, not {dict(entries)}") from None
+    held = files.held(path)
+    if held is not None:
+        _check_extent(len(held), offset, length, nbytes, path, what)
+        return files.take(path, offset, nbytes)
     try:
         fd = os.open(
             path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -220,13 +224,9 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise LoadError(f"{what}: '{path}' is not a regular file")
-        if offset < 0 or length != nbytes or offset + length > info.st_size:
-            raise LoadError(
-                f"{what} needs {nbytes} bytes, the model says {length} at {offset} of '{path}' ({info.st_size} bytes)",
-                hint="the data file is damaged or belongs to another model",
-            )
+        _check_extent(info.st_size, offset, length, nbytes, path, what)
         files.note(path)
-        mapped = files.take(path, offset, nbytes)
+        mapped = files.take(path, offset, nbytes, fd)
         if mapped is not None:
             return mapped
         f.seek(offset)
@@ -234,3 +234,11 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
         if f.readinto(raw) != nbytes:
             raise LoadError(f"{what}: '{path}' became shorter while it was read")
     return raw
+
+
+def _check_extent(size: int, offset: int, length: int, nbytes: int, path: Path, what: str) -> None:
+    if offset < 0 or length != nbytes or offset + length > size:
+        raise LoadError(
+            f"{what} needs {nbytes} bytes, the model says {length} at {offset} of '{path}' ({size} bytes)",
+            hint="the data file is damaged or belongs to another model",
+        )

@@ -85,7 +85,10 @@ class Compilation:
         source = self.origin.digest(store) if store is not None else None
         if source is None:
             return None
-        key = digest_of(json.dumps([source, fingerprint(), self.backend.identity(), sorted(recipe["disabled"])]))
+        options = {k: v for k, v in recipe.items() if k not in ("target", "threads", "cache")} | {
+            "disabled": sorted(recipe["disabled"])
+        }
+        key = digest_of(json.dumps([source, fingerprint(), self.backend.identity(), options], sort_keys=True))
         entry = store.entry(key)
         document = entry.model()
         if document is not None and self.origin.find(store, document["files"]):

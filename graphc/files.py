@@ -53,11 +53,11 @@ class Files:
         if path not in self.paths:
             self.paths.append(path)
 
-    def open(self, path: Path) -> mmap.mmap | None:
-        """The mapped file; None where it is empty or can't be mapped (a pipe, some network folders)."""
+    def open(self, path: Path, fd: int | None = None) -> mmap.mmap | None:
+        """The mapped file; None where it is empty or can't be mapped (a pipe, some network folders). Raises OSError."""
         self.note(path)
         if path not in self._open:
-            fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)) if fd is None else os.dup(fd)
             try:
                 info = os.fstat(fd)
                 memory = mmap.mmap(fd, 0, access=mmap.ACCESS_READ) if info.st_size else None
@@ -108,20 +108,21 @@ def mapped(path: Path) -> mmap.mmap | None:
     return active.open(path) if active is not None and active.mapped else None
 
 
-def is_held(path: Path) -> bool:
+def held(path: Path) -> mmap.mmap | None:
+    """The mapped file, where it has been mapped already: it is as it was then, though its name may be another's now."""
     active = _ACTIVE.get()
-    return active is not None and active.holds(path)
+    return active.open(path) if active is not None and active.holds(path) else None
 
 
-def take(path: Path, offset: int, nbytes: int) -> np.ndarray | None:
-    """`nbytes` of a file as a read-only view (uint8) of the mapped file; None where it is to be read the usual way."""
+def take(path: Path, offset: int, nbytes: int, fd: int | None = None) -> np.ndarray | None:
+    """`nbytes` of a file, read-only (uint8), from its mapping: a view, or a copy of few bytes. None where it is to be read
+    the usual way. fd: of the file, where it is open."""
     active = _ACTIVE.get()
-    if active is None or not active.mapped or nbytes < SMALL:
-        return None
-    memory = active.open(path)
+    memory = active.open(path, fd) if active is not None and active.mapped else None
     if memory is None or offset + nbytes > len(memory):
         return None
-    return np.frombuffer(memory, np.uint8, nbytes, offset)
+    view = np.frombuffer(memory, np.uint8, nbytes, offset)
+    return view if nbytes >= SMALL else view.copy()
 
 
 def mapping_of(array: np.ndarray) -> mmap.mmap | None:

@@ -45,10 +45,10 @@ def cache_dir() -> Path:
 
 
 def own_folder(directory: Path) -> Path:
-    """Make a folder that only this user may use. Raises OSError where it can't be made, or others may write into it."""
+    """Make a folder that only this user (or the superuser) may write into. Raises OSError where that can't be had."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = directory.stat()
-    if status.st_uid != os.getuid() and os.getuid() != 0:
+    if status.st_uid not in (0, os.getuid()) and os.getuid() != 0:
         raise PermissionError("it belongs to another user")
     if status.st_mode & 0o022:
         raise PermissionError("others may put code into it: chmod go-w")

@@ -50,6 +50,11 @@ def host_reason(node: Node, target: Target) -> str | None:
     return core.unsupported(node, target)
 
 
+def is_native(graph: Graph, target: Target) -> bool:
+    """Do kernels compute all of it?"""
+    return not any(v.is_const for v in graph.outputs) and all(host_reason(n, target) is None for n in graph.nodes)
+
+
 @dataclass(frozen=True, eq=False)
 class Lowered:
     """A bound graph as a table of kernel calls."""

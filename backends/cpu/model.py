@@ -59,9 +59,11 @@ class CpuModel:
 
     def compile(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> tuple[CpuPlan, Runner]:
         """Compile a bound graph, and keep its plan under `key`, where that can be done."""
+        from backends.cpu.compile import is_native
         from backends.cpu.weights import Full
 
-        writer = self._writer() if key is not None and self.folder is not None else None
+        keep = key is not None and self.folder is not None and is_native(graph, self.target)
+        writer = self._writer() if keep else None
         try:
             if writer is None:
                 return self._compile(graph, passes, key, None)

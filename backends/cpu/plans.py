@@ -180,8 +180,10 @@ class PlanFolder:
         object files can't be linked."""
         missing = {k.symbol: k for k in kernels}
         names = []
-        for name, facts in self.document["code"].items():
-            if not missing.keys().isdisjoint(facts["symbols"]):
+        for name, facts in list(self.document["code"].items()):
+            if not self.entry.intact(name, facts):
+                del self.document["code"][name]
+            elif not missing.keys().isdisjoint(facts["symbols"]):
                 names.append(name)
                 missing = {s: k for s, k in missing.items() if s not in facts["symbols"]}
         if missing:

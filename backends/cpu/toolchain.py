@@ -86,15 +86,21 @@ def driver(name: str) -> Callable:
     return register
 
 
-@lru_cache(maxsize=1)
-def _load_generators() -> None:
+@lru_cache
+def _load_generators(kind: str) -> None:
     import importlib
     import pkgutil
 
-    for sub in ("micro", "drivers"):
-        package = importlib.import_module(f"backends.cpu.{sub}")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    package = importlib.import_module(f"backends.cpu.{kind}")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def _generator(name: str) -> _Micro | _Driver:
+    _load_generators("micro")
+    if name not in _GENERATORS:
+        _load_generators("drivers")  # with Numba, which is slow to load
+    return _GENERATORS[name]
 
 
 class Toolchain:
@@ -161,9 +167,8 @@ class Toolchain:
 
     def build(self, kernel: Kernel) -> Built:
         """Generate and compile a kernel."""
-        _load_generators()
         self.llvm.initialize_native_asmparser()
-        generator = _GENERATORS[kernel.name]
+        generator = _generator(kernel.name)
         if isinstance(generator, _Micro):
             source, text = self._micro_ir(generator, kernel)
             suffix = ".ll"

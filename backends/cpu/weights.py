@@ -172,7 +172,13 @@ class WeightStore:
         self.known: dict[str, tuple[Segment, int, int]] = {}  # content key -> what an earlier process has packed
 
     def begin(self, writer: SegmentWriter | None) -> None:
+        """With a writer, what earlier plans had to keep in memory is packed anew."""
         self._dense.clear()
+        if writer is not None:
+            resident = [(k, b.nbytes) for k, (b, _) in self._packed.items() if isinstance(b.place, Resident)]
+            for key, nbytes in resident:
+                del self._packed[key]
+                self.nbytes -= nbytes
         self._draft = _Draft(writer)
 
     def added(self) -> dict[str, tuple[int, int]]:
