@@ -12,8 +12,8 @@ from backends.cpu.toolchain import driver
 
 BATCH_DIMS = 4
 # fmt: off
-(WIDE, EDGE, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK,
- PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(26)
+(FIRST, MIDDLE, LAST, EDGE_FIRST, EDGE_MIDDLE, EDGE_LAST, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV,
+ LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK, PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(31)
 # fmt: on
 A_BATCH, B_BATCH, Y_BATCH = (DIMS + BATCH_DIMS * (i + 1) for i in range(3))
 EXTRAS = Y_BATCH + BATCH_DIMS  # an extra operand: address, stride of a row, stride of a vector, then of the batch dims
@@ -28,7 +28,8 @@ def gemm(target):
     Work is cut into batch x row blocks x column blocks. The rows of a block are packed as [K / c][row][c], like the pixels
     of a convolution, once for all its column tiles, or by `pack_rows` before. MR rows that overlap the last ones take the
     place of a row tail; EDGE serves the last column tile. While a panel is in use the next one is fetched, a part with each
-    tile of rows.
+    tile of rows. A long reduction is cut into chunks of CHUNK blocks of c steps, so that rows and panel stay in the
+    second-level cache; each tile's partial sums wait in memory of their own, which overlapping tiles do not share.
     """
     c = target.vl
     vector = c * 4
@@ -44,16 +45,14 @@ def gemm(target):
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         panels = block + HEAD_BYTES
         panel = blocks * mr * vector
-        fetched = blocks * NEXT_LINES * 64
+        chunks = (blocks + a[CHUNK] - 1) // a[CHUNK]
+        fetched = a[CHUNK] * NEXT_LINES * 64
+        sums = panels if a[PACKED] else panels + m_block * blocks * vector
         in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
         extras = a[EXTRAS_COUNT]
         fill_bytes(block, HEAD_BYTES, 0)
-        store_i64(block, blocks)
-        store_i64(block + 8, 1)
-        store_i64(block + 16, mr * vector)
         store_i64(block + 72, a[Y_ROW])
         store_i64(block + 80, vector)
-        store_i64(block + 88, mr)
         store_i64(block + 96, a[LO])
         store_i64(block + 104, a[HI])
         store_i64(block + 112, a[LAST_LANES])
@@ -86,32 +85,40 @@ def gemm(target):
                     for p in range(count):
                         m = max(0, min(m0 + p * mr, rows - mr))
                         _pack_rows(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
-                for tile in range(nb * n_block, min(tiles, nb * n_block + n_block)):
-                    wide = nv
-                    micro = a[WIDE]
-                    if tile == tiles - 1:
-                        wide = a[LAST_NV]
-                        micro = a[EDGE]
-                    store_i64(block + 48, c * wide * vector)
-                    for p in range(count):
-                        m = max(0, min(m0 + p * mr, rows - mr))
-                        for e in range(extras):
-                            r = EXTRAS + EXTRA * e
-                            base = a[r] + m * a[r + 1] + tile * nv * a[r + 2]
-                            left = index
-                            for d in range(BATCH_DIMS):
-                                base += (left % a[DIMS + d]) * a[r + 3 + d]
-                                left //= a[DIMS + d]
-                            store_i64(block + 8 * (15 + 3 * e), base)
-                        call6(
-                            micro,
-                            block,
-                            at + m * a[A_ROW] if in_place else panels + p * panel,
-                            bt + tile * a[PANEL],
-                            yt + m * a[Y_ROW] + tile * nv * vector,
-                            a[BIAS] + tile * nv * vector,
-                            bt + (tile + 1) * a[PANEL] + min(p * fetched, a[PANEL]),
-                        )
+                t0, t1 = nb * n_block, min(tiles, nb * n_block + n_block)
+                for chunk in range(chunks):
+                    k0 = chunk * a[CHUNK]
+                    store_i64(block, min(a[CHUNK], blocks - k0))
+                    stage = LAST if chunk == chunks - 1 else FIRST if chunk == 0 else MIDDLE
+                    for tile in range(t0, t1):
+                        wide, micro = nv, a[stage]
+                        if tile == tiles - 1:
+                            wide, micro = a[LAST_NV], a[stage + EDGE_FIRST - FIRST]
+                        store_i64(block + 48, c * wide * vector)
+                        columns = bt + tile * a[PANEL] + k0 * c * wide * vector
+                        coming = columns + a[PANEL]
+                        if tile == t1 - 1 and chunk < chunks - 1:
+                            coming = bt + t0 * a[PANEL] + (k0 + a[CHUNK]) * c * nv * vector
+                        for p in range(count):
+                            m = max(0, min(m0 + p * mr, rows - mr))
+                            for e in range(extras):
+                                r = EXTRAS + EXTRA * e
+                                base = a[r] + m * a[r + 1] + tile * nv * a[r + 2]
+                                left = index
+                                for d in range(BATCH_DIMS):
+                                    base += (left % a[DIMS + d]) * a[r + 3 + d]
+                                    left //= a[DIMS + d]
+                                store_i64(block + 8 * (15 + 3 * e), base)
+                            partial = sums + ((tile - t0) * (m_block // mr) + p) * mr * nv * vector
+                            call6(
+                                micro,
+                                block,
+                                (at + m * a[A_ROW] if in_place else panels + p * panel) + k0 * mr * vector,
+                                columns,
+                                yt + m * a[Y_ROW] + tile * nv * vector if stage == LAST else partial,
+                                partial if chunk else a[BIAS] + tile * nv * vector,
+                                coming + min(p * fetched, a[CHUNK] * c * nv * vector),
+                            )
             first, end = piece(a, work, nth, end)
 
     return gemm, STEP

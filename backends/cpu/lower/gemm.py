@@ -22,12 +22,13 @@ from graphc.graph import Node, Value
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
+BATCH_DIMS = 4  # as in drivers/gemm.py
+MANY = 1000  # rows, of which a tile wastes none
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
-BATCH_DIMS = 4  # as in drivers/gemm.py
-ROWS_BYTES = 4_000_000  # of packed rows that go together: they stream from the cache, less than the weights beside them
-PANEL_BYTES = 640_000  # of one panel, which each tile of rows reads again: it stays in the second-level cache
+ROWS_BYTES = 640_000  # of a block of packed rows: it stays in the second-level cache, beside a panel
+DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
 HEAD_BYTES = 512
 
 
@@ -155,37 +156,36 @@ def panels_of(target: Target, m: int, n: int, k: int) -> Panels:
     vl = target.vl
     vectors = -(-n // vl)
     padded = -(-k // vl) * vl
-    mr, nv = product_tile(target, m, vectors, padded)
-    if m == 1:  # bound by the weights' way from memory: wide tiles, one row
-        nv = min(8 if target.registers == 32 else 6, vectors)
+    mr, nv = product_tile(target, m, vectors)
     tiles = -(-vectors // nv)
     return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, padded, vl)
 
 
 @lru_cache(maxsize=4096)
-def product_tile(target: Target, m: int, vectors: int, padded: int) -> tuple[int, int]:
-    """(MR, NV) for m rows, so many vectors of columns and `padded` reduction steps.
+def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
+    """(MR, NV) for m rows and so many vectors of columns. NV, and so how weights are packed, is the same for every m > 1.
 
-    The share of the tiles' work that is not done twice or on columns that do not exist, times the share of the peak that
-    a tile reaches: few accumulators can't hide the latency of the multiply-add, each step loads MR + NV operands, and few
-    rows read much of the panel in little time (128 / MR bytes a cycle with AVX-512, half as many with AVX2). Tiles whose
-    panel leaves the second-level cache read it from the next one for each tile of rows.
+    The share of a tile's work that is not done twice or on columns that do not exist, times the share of the peak that it
+    reaches: few accumulators can't hide the latency of the multiply-add, each step loads MR + NV operands, and few rows
+    read much of the panel in little time (128 / MR bytes a cycle with AVX-512, half as many with AVX2).
     """
+    if m == 1:  # bound by the weights' way from memory: wide tiles, one row
+        return 1, min(8 if target.registers == 32 else 6, vectors)
     enough = 16 if target.registers == 32 else 10
-    best, score = (1, 1), 0.0
-    for nv in (3, 2, 4, 1, 6):
-        if nv > vectors:
-            continue
-        tail = vectors / (-(-vectors // nv) * nv)  # a narrower tile takes what is left
-        near = 1.0 if padded * nv * target.vl * 4 <= PANEL_BYTES or nv == 1 else 0.8
-        for mr in range(1, min(max_rows(target, nv), m) + 1):
-            work = mr * nv
-            fill = m / (-(-m // mr) * mr)
-            reads = min(1.0, 2 * mr / target.vl) * min(1.0, work / (mr + nv) / 1.5)
-            s = min(1.0, work / enough) ** 0.5 * reads**0.25 * fill * tail**0.5 * near + 1e-3 * work
-            if s > score + 1e-9:
-                best, score = (mr, nv), s
-    return best
+
+    def worth(mr: int, nv: int, fill: float) -> float:
+        work = mr * nv
+        reads = min(1.0, 2 * mr / target.vl) * min(1.0, work / (mr + nv) / 1.5)
+        return min(1.0, work / enough) ** 0.5 * reads**0.25 * fill + 1e-3 * work
+
+    def best(nv: int, fill: Callable[[int], float], most: int) -> tuple[float, int]:
+        return max((worth(mr, nv, fill(mr)), mr) for mr in range(1, min(max_rows(target, nv), most) + 1))
+
+    def columns(nv: int) -> float:  # a narrower tile takes what is left
+        return round(best(nv, lambda mr: 1.0, MANY)[0] * (vectors / (-(-vectors // nv) * nv)) ** 0.5, 2)
+
+    nv = max((n for n in (3, 2, 4, 1) if n <= vectors), key=columns)
+    return best(nv, lambda mr: m / (-(-m // mr) * mr), m)[1], nv
 
 
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
@@ -215,8 +215,10 @@ def emit_product(
 ) -> None:
     """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
-    row_tiles = -(-p.m // mr)
-    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (4 * panels.padded * mr)))
+    row_tiles, steps = -(-p.m // mr), panels.padded // vl
+    chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
+    depth = -(-steps // chunks)
+    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (4 * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
     batch = int(np.prod(p.batch))
     n_block, packed, scratch_rows = tiles, 0, m_block
@@ -226,17 +228,22 @@ def emit_product(
     in_place = mr == 1 and p.a[1] == 4 and p.k % vl == 0
     if not in_place and nbytes > ALONE_BYTES and (blocks == 1 or n_block < tiles):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
-    scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4)
-    reused = m_block > REUSED * mr
-    wide = Kernel("product_tile", (mr, nv, epilogue.expression, False, reused))
-    edge = Kernel("product_tile", (mr, last_nv, epilogue.expression, lanes < vl, reused))
+    sums = m_block * n_block * nv * vl * 4 if chunks > 1 else 0
+    scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4 + sums)
+    tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
+        "product_tile",
+        (mr, nv, None if stage in ("first", "middle") else epilogue.expression, masked, m_block > REUSED * mr, stage),
+    )
+    stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
+    wide = [tile(nv, False, stage) for stage in stages]
+    edge = [tile(last_nv, lanes < vl and stage in ("", "last"), stage) for stage in stages]
     a, weights, bias, y = places
     args = [
-        wide, edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block,
-        n_block, panels.panel, packed, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
+        *wide, *edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block, n_block, depth,
+        panels.panel, packed, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
         *b_batch, *p.y_batch, *extras,
     ]  # fmt: skip
-    lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide)))
+    lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide[2])))
 
 
 def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:

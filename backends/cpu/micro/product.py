@@ -26,7 +26,7 @@ from graphc.expr import Expr
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps
 
 
-class _PanelTile(Tile):
+class PanelTile(Tile):
     """A tile whose panel is in the second-level cache, because other rows have used it: it fetches the next panel.
 
     Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each panel is fetched only
@@ -40,31 +40,53 @@ class _PanelTile(Tile):
         return fetched + [f"prefetcht0 {(2 * self.mr + m) * xm * 4}({x})" for m in rows]
 
 
+def on_stack(q: Emit, tile: Tile) -> ir.Value:
+    """Pointer to the accumulators, row by row: a tile fills the registers, and what is made of it needs some."""
+    kept = q.b.bitcast(q.variable(ir.ArrayType(tile.kind, tile.mr * tile.nv)), PTR)
+    for i, a in enumerate(tile.flat):
+        q.store_raw(q.b.load(a, typ=tile.kind), q.offset(kept, i * tile.vl * 4))
+    return kept
+
+
 @micro("product_tile")
 def product_tile(
-    module: ir.Module, symbol: str, target: Target, mr: int, nv: int, epilogue: Expr | None, masked: bool, reused: bool
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    mr: int,
+    nv: int,
+    epilogue: Expr | None,
+    masked: bool,
+    reused: bool,
+    stage: str = "",
 ) -> None:
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 
     a: [BLOCKS][mr][vl], b: [BLOCKS * vl][nv vectors]. epilogue None: y = clip(acc + residual, LO, HI); else the expression of
     arg 0 = acc and the extras. masked: only the first LANES lanes of the last vector exist in y and the extras.
-    reused: b is read again for other rows, so that what lies at `ahead` is fetched instead.
+    reused: b is read again for other rows, so that what lies at `ahead` is fetched instead. stage: which part of a longer
+    sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y, 'middle' and 'last' take them from `bias`.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args
     b, vl = q.b, target.vl
     a, panel, y, bias, ahead = (q.pointer(p) for p in (a, panel, y, bias, ahead))
-    tile = (_PanelTile if reused else Tile)(q, target, mr, nv)
+    tile = (PanelTile if reused else Tile)(q, target, mr, nv)
     memory = _Memory(q, vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
-    for j in range(nv):
-        start = q.load_raw(q.offset(bias, j * vl * 4), F32, vl)
-        for m in range(mr):
-            tile.set(m, j, start)
+    for m in range(mr):
+        for j in range(nv):
+            at = (m * nv + j if stage in ("middle", "last") else j) * vl * 4
+            tile.set(m, j, q.load_raw(q.offset(bias, at), F32, vl))
     a_block, b_block = mr * vl * 4, vl * nv * vl * 4
     with q.loop(q.slot(block, BLOCKS)) as k:
         at = q.offset(a, b.mul(k, i64(a_block)))
         coming = q.offset(ahead, b.mul(k, i64(NEXT_LINES * 64))) if reused else q.offset(at, a_block)
         tile.fma_steps(at, q.offset(panel, b.mul(k, i64(b_block))), vl, vl, 1, coming)
+    if stage in ("first", "middle"):
+        for i, acc in enumerate(tile.flat):
+            q.store_raw(b.load(acc, typ=tile.kind), q.offset(y, i * vl * 4))
+        b.ret_void()
+        return
     ys_w, ys_block = q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     rows = [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
     if epilogue is None:
@@ -76,12 +98,9 @@ def product_tile(
 
 
 def _apply(q: Emit, tile: Tile, memory: _Memory, block, y, ys_w, ys_block, epilogue: Expr) -> None:
-    """The expression in a loop over the tile, which is put on the stack: it fills the registers."""
+    """The expression in a loop over the tile."""
     b, vector = q.b, tile.vl * 4
-    kept = b.bitcast(q.variable(ir.ArrayType(tile.kind, tile.mr * tile.nv)), PTR)
-    for m in range(tile.mr):
-        for j in range(tile.nv):
-            q.store_raw(tile.get(m, j), q.offset(kept, (m * tile.nv + j) * vector))
+    kept = on_stack(q, tile)
     extras = sorted({e for e in operand_numbers(epilogue) if e > 0})
     slots = {e: [q.slot(block, EXTRAS + EXTRA * (e - 1) + i) for i in range(EXTRA)] for e in extras}
     with q.loop(i64(tile.mr)) as m:

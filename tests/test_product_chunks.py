@@ -1,0 +1,72 @@
+"""Matrix products at the sizes where their kernels change: chunks of a long reduction, blocks of rows, edges, threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc
+from graphc.graph import Builder, Graph
+
+
+def product(m: int, k: int, n: int, epilogue: bool) -> Graph:
+    """x w, with a bias, Gelu and a residual behind it."""
+    rng = np.random.default_rng([m, k, n])
+    b = Builder("product")
+    y = b.add("MatMul", b.input("x", np.float32, (m, k)), b.constant(rng.standard_normal((k, n)) / k**0.5, np.float32))
+    if epilogue:
+        y = b.add("Gelu", b.add("Add", y, b.constant(rng.standard_normal(n), np.float32)))
+        y = b.add("Add", y, b.input("residual", np.float32, (m, n)))
+    return b.build({"y": y})
+
+
+def run(graph: Graph, target: str = "cpu", threads: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    feeds = {v.name: rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
+    try:
+        model = graphc.compile(graph, target=target, threads=threads)
+    except graphc.UnsupportedError as error:
+        pytest.skip(str(error))
+    got = model.run(feeds)["y"]
+    exact = graphc.compile(graph, target="reference").run(feeds)["y"]
+    np.testing.assert_allclose(got, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+    return got
+
+
+# rows in one tile, in a few, in an overlapping last one, in several blocks; columns of an edge tile; one to three chunks
+SIZES = [(1, 2100, 40), (9, 2100, 50), (13, 1025, 100), (35, 3000, 33), (50, 1024, 96), (430, 1500, 20)]
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu:avx2", "cpu:portable"])
+@pytest.mark.parametrize("epilogue", [False, True], ids=["plain", "epilogue"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_sizes(sizes, epilogue, target):
+    run(product(*sizes, epilogue), target)
+
+
+@pytest.mark.parametrize("sizes", [(13, 1025, 100), (70, 2100, 300), (430, 700, 60)], ids=str)
+def test_the_same_bits_for_every_number_of_threads(sizes):
+    graph = product(*sizes, True)
+    one = run(graph)
+    for threads in (2, 5):
+        np.testing.assert_array_equal(one, run(graph, threads=threads))
+
+
+def test_products_of_one_operand_share_its_packing():
+    rng = np.random.default_rng(0)
+    b = Builder("projections")
+    x = b.add("Relu", b.input("x", np.float32, (64, 256)))
+    results = [b.add("MatMul", x, b.constant(rng.standard_normal((256, 64)), np.float32)) for _ in range(3)]
+    model = graphc.compile(b.build(results), threads=2)
+    kernels = [s.kernel for s in model.plan().steps]
+    assert kernels.count("pack_rows") == 1
+    assert sum(k.startswith("product_tile") for k in kernels) == 3
+
+
+def test_every_batch_size_uses_the_same_packed_weights():
+    b = Builder("batches")
+    x = b.input("x", np.float32, ("n", 64))
+    w = np.random.default_rng(0).standard_normal((64, 96)).astype(np.float32)
+    model = graphc.compile(b.build([b.add("MatMul", x, b.constant(w))]), threads=1)
+    weights = {model.plan({"x": (n, 64)}).memory.weights for n in (2, 7, 33, 300)}
+    assert len(weights) == 1
