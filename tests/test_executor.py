@@ -341,6 +341,7 @@ def test_interrupts_while_the_worker_threads_start():
 
 def test_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch):
     """One warning, and the inference runs on the caller's thread alone."""
+    monkeypatch.setattr("backends.cpu.threads._EXECUTORS", {})  # a pool of five may be running already
     model, x = graphc.compile(convnet(), threads=5), random((1, 3, 28, 28))
     start, ended = _thread.start_new_thread, []
 

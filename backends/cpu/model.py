@@ -30,6 +30,8 @@ class CpuModel:
     def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
         self.isa, self.threads = isa, int(threads or cpu_count())
         self.cache, self.progress = cache, progress
+        if isa:
+            detect(isa)  # a name that nobody has is an error now; the default is looked up when code is made
         self.folder: PlanFolder | None = None
         self._weights: WeightStore | None = None
 

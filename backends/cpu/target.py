@@ -10,7 +10,17 @@ from pathlib import Path
 from graphc.errors import UnsupportedError
 
 CGROUP = Path("/sys/fs/cgroup")
-_CHANGING = ("processor", "cpu MHz", "bogomips", "physical id", "siblings", "core id", "cpu cores", "apicid", "initial apicid")
+_CHANGING = (
+    "processor",
+    "cpu MHz",
+    "bogomips",
+    "physical id",
+    "siblings",
+    "core id",
+    "cpu cores",
+    "apicid",
+    "initial apicid",
+)
 
 
 @dataclass(frozen=True)
