@@ -211,7 +211,7 @@ class Toolchain:
         from numba import njit
 
         function, signature = generator.make(self.target, *kernel.params)
-        dispatcher = njit(error_model="numpy", nogil=True)(function)
+        dispatcher = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
         dispatcher.compile(signature)
         (compiled,) = dispatcher.overloads.values()
         text = compiled.library.get_llvm_str()
