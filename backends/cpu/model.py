@@ -126,7 +126,7 @@ class CpuModel:
                 tuple(KernelName(k.name, k.spec, k.symbol) for k in (*lowered.kernels, *runtime)),
                 lambda: report,
             )
-            keep = writer is not None and can_keep(plan)
+            keep = writer is not None and can_keep(plan, writer.segment)
             if writer is not None:
                 self.folder.adopt(writer, weights.added(), keep)
         except BaseException:

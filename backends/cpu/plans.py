@@ -149,8 +149,8 @@ class PlanFolder:
 
     def adopt(self, writer: SegmentWriter, added: Mapping[str, tuple[int, int]], keep: bool) -> None:
         """Map a finished file of constants and give it a name, unless it is not to be found again. Raises Full."""
-        digest = writer.finish() if writer.nbytes else None
-        if digest is None or not keep:
+        digest = writer.finish()
+        if not added or not keep:
             writer.discard()
             return
         segment = writer.segment
@@ -203,13 +203,13 @@ class PlanFolder:
         return names
 
 
-def can_keep(plan: CpuPlan) -> bool:
-    """Host steps, results that are constants, and constants in memory only are not kept."""
+def can_keep(plan: CpuPlan, new: Segment) -> bool:
+    """Host steps, results that are constants, and constants in memory only are not kept. new: a file to be adopted."""
     a = plan.assembled
     return (
         not any(isinstance(r, HostCall) for r in a.runs)
         and all(isinstance(o, int) for o in a.outputs)
-        and all(isinstance(c, Stored) for c in a.constants)
+        and all(isinstance(c, Stored) and (c.segment.name or c.segment is new) for c in a.constants)
         and all(type(check).__name__ in CHECKS for _, check in a.checks)
         and all(t.dtype != object for _, t in (*plan.inputs, *plan.results))
     )

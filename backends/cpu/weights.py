@@ -119,7 +119,7 @@ class SegmentWriter:
 
     def finish(self) -> str:
         """Write what is left and map the file. Its digest. Raises Full."""
-        self._fill(-self._used % mmap.PAGESIZE)
+        self._fill(-self._used % mmap.PAGESIZE if self.nbytes else mmap.PAGESIZE)
         self._write(self._used)
         try:
             self.segment.map(self.fd)
@@ -140,7 +140,7 @@ def _pieces(data: np.ndarray) -> Iterator[np.ndarray]:
     """The array in order, in parts of at most PIECE bytes."""
     if data.nbytes <= PIECE:
         yield data
-    elif data[0].nbytes > PIECE:
+    elif data.ndim > 1 and data[0].nbytes > PIECE:
         for part in data:
             yield from _pieces(part)
     else:
@@ -187,7 +187,7 @@ class WeightStore:
 
     def end(self) -> None:
         draft, self._draft = self._draft, _Draft(None)
-        if draft.writer is not None:
+        if draft.writer is not None and draft.writer.segment.name:
             self.known.update((k, (draft.writer.segment, *place)) for k, place in draft.kept.items())
 
     def undo(self) -> None:
@@ -213,6 +213,9 @@ class WeightStore:
         if content in self.known:
             segment, offset, nbytes = self.known[content]
             place: Resident | Stored = Stored(segment, offset)
+        elif content in self._draft.kept:
+            offset, nbytes = self._draft.kept[content]
+            place = Stored(self._draft.writer.segment, offset)
         else:
             data = make()
             nbytes, place = data.nbytes, self._place(data, content)

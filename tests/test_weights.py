@@ -1,0 +1,160 @@
+"""Packed constants: the same bytes in memory and in a mapped file, each once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.cpu import weights
+from backends.cpu.weights import Full, Resident, SegmentWriter, Stored, WeightStore
+from graphc import files
+from graphc.errors import LoadError
+from graphc.graph import constant
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "small": RNG.random((3, 5), np.float32),
+    "scalar": np.array(7, np.int64),
+    "none": np.empty((0, 4), np.float32),
+    "transposed": RNG.random((40, 30, 20), np.float32).transpose(2, 0, 1),
+    "long rows": RNG.random((3, 9000), np.float32),
+    "one row": RNG.integers(0, 255, 30000, np.uint8),
+    "bytes": RNG.integers(0, 255, 3, np.uint8),
+    "reversed": np.arange(5000, dtype=np.int64)[::-1],
+}
+
+
+def at(address: int, like: np.ndarray) -> np.ndarray:
+    return np.frombuffer((ctypes.c_uint8 * like.nbytes).from_address(address), like.dtype).reshape(like.shape)
+
+
+@pytest.fixture
+def writer(tmp_path: Path):
+    path = tmp_path / "segment"
+    writer = SegmentWriter(os.open(path, os.O_RDWR | os.O_CREAT), path)
+    yield writer
+    writer.close()
+
+
+@pytest.mark.parametrize("block, piece", [(weights.BLOCK, weights.PIECE), (1 << 14, 1 << 13), (1 << 12, 1 << 12)])
+def test_a_segment_holds_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, piece: int):
+    monkeypatch.setattr(weights, "BLOCK", block)
+    monkeypatch.setattr(weights, "PIECE", piece)
+    path = tmp_path / "segment"
+    writer = SegmentWriter(os.open(path, os.O_RDWR | os.O_CREAT), path)
+    places = {name: writer.append(a) for name, a in [*ARRAYS.items(), *ARRAYS.items()]}
+    writer.finish()
+    writer.close()
+    path.unlink()
+    for name, place in places.items():
+        assert place.address % weights.ALIGNMENT == 0
+        np.testing.assert_array_equal(at(place.address, ARRAYS[name]), ARRAYS[name], err_msg=name)
+
+
+def test_a_segment_of_nothing_can_be_mapped(writer: SegmentWriter):
+    writer.append(ARRAYS["none"])
+    writer.finish()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_same_array_packed_the_same_way_exists_once(writer: SegmentWriter, stored: bool):
+    store, a, equal, other = WeightStore(), *(np.full(100, v, np.float32) for v in (1, 1, 2))
+    store.begin(writer if stored else None)
+    made = []
+
+    def pack(source: np.ndarray, recipe: tuple):
+        return store.pack(source, recipe, lambda: made.append(recipe) or source * 2)
+
+    first = pack(a, ("twice",))
+    assert pack(a, ("twice",)) is first and len(made) == 1
+    assert pack(a, ("again",)) is not first and pack(other, ("twice",)) is not first
+    second = pack(equal, ("twice",))
+    if stored:  # by content
+        assert (second.place.segment, second.place.offset) == (first.place.segment, first.place.offset)
+        writer.finish()
+    assert isinstance(first.place, Stored if stored else Resident)
+    np.testing.assert_array_equal(at(first.place.address, a), a * 2)
+
+
+def test_undone_is_packed_anew(writer: SegmentWriter):
+    store, a = WeightStore(), ARRAYS["small"]
+    store.begin(None)
+    kept = store.pack(a, ("kept",), lambda: a)
+    store.end()
+    store.begin(None)
+    store.pack(a, ("undone",), lambda: a)
+    store.undo()
+    assert store.nbytes == a.nbytes
+    store.begin(None)
+    assert store.pack(a, ("kept",), lambda: a) is kept
+    store.begin(writer)  # a file is to hold all of a plan
+    assert isinstance(store.pack(a, ("kept",), lambda: a).place, Stored)
+    assert store.nbytes == a.nbytes
+
+
+def test_a_constant_that_nobody_reads_takes_no_place(writer: SegmentWriter):
+    store = WeightStore()
+    store.begin(writer)
+    unread, read = store.dense(constant("u", ARRAYS["long rows"])), store.dense(constant("r", ARRAYS["small"]))
+    place = store.place_of(read)
+    assert unread.place is None and store.nbytes == ARRAYS["small"].nbytes
+    writer.finish()
+    np.testing.assert_array_equal(at(place.address, ARRAYS["small"]), ARRAYS["small"])
+
+
+def test_a_full_disk(writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights.os, "write", full)
+    writer.append(ARRAYS["small"])
+    with pytest.raises(Full, match="No space left"):
+        writer.finish()
+
+
+# --- files that models are read from ----------------------------------------------------------------------------------
+def test_mapped_arrays(tmp_path: Path):
+    path, data = tmp_path / "data", RNG.integers(0, 255, 1 << 18, np.uint8)
+    path.write_bytes(data.tobytes())
+    assert files.take(path, 0, len(data)) is None
+    opened = files.Files()
+    with opened.reading():
+        view, few = files.take(path, 3, files.SMALL), files.take(path, 5, 10)
+        assert files.take(path, 10, len(data)) is None
+        assert files.held(path) is not None and files.held(tmp_path / "other") is None
+    assert files.mapping_of(view) is not None and files.mapping_of(few) is None and not view.flags.writeable
+    copy = files.owned(view)
+    assert files.mapping_of(copy) is None and files.owned(few) is few
+    files.release([view, few, copy])
+    opened.release()
+    for got, want in ((view, data[3 : 3 + files.SMALL]), (few, data[5:15]), (copy, view)):
+        np.testing.assert_array_equal(got, want)
+    path.unlink()
+    opened.check()
+    np.testing.assert_array_equal(view, data[3 : 3 + files.SMALL])
+
+
+def test_a_file_that_is_overwritten(tmp_path: Path):
+    path = tmp_path / "data"
+    path.write_bytes(b"before")
+    opened = files.Files()
+    opened.open(path)
+    opened.check()
+    path.write_bytes(b"afterwards")
+    with pytest.raises(LoadError, match="overwritten"):
+        opened.check()
+    assert opened.paths == [path]
+
+
+def test_unmapped_reading_only_remembers(tmp_path: Path):
+    path = tmp_path / "data"
+    path.write_bytes(bytes(1 << 18))
+    opened = files.Files(mapped=False)
+    with opened.reading():
+        files.note(path)
+        assert files.take(path, 0, 1 << 18) is None and files.mapped(path) is None
+    assert opened.paths == [path]
