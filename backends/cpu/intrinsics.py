@@ -197,6 +197,29 @@ def futex(typingctx, address, op, value):
 
 
 @intrinsic
+def current_cpu(typingctx):
+    """Number of the CPU that runs this thread: libc's sched_getcpu, which needs no system call."""
+
+    def codegen(context, builder, sig, args):
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, []), "sched_getcpu")
+        return builder.sext(builder.call(fn, []), _I64)
+
+    return i64(), codegen
+
+
+@intrinsic
+def set_affinity(typingctx, mask, nbytes):
+    """sched_setaffinity of this thread: the CPUs that may run it, a bit each. Linux only."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(_I32, [_I32, _I64, _I64])
+        fn = cgutils.get_or_insert_function(builder.module, kind, "sched_setaffinity")
+        return builder.sext(builder.call(fn, [ir.Constant(_I32, 0), args[1], args[0]]), _I64)
+
+    return i64(i64, i64), codegen
+
+
+@intrinsic
 def cycles(typingctx):
     """The time-stamp counter."""
 

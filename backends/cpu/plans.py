@@ -260,7 +260,7 @@ def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Seque
     ]
     assembled = Assembled(
         words=np.array(c["words"], np.int64),
-        blocks=np.array(c["blocks"], np.int64).reshape(-1, 2),
+        blocks=np.array(c["blocks"], np.int64).reshape(-1, 3),
         arena=c["arena"],
         constants=tuple(Stored(segments[i], offset) for i, offset in c["constants"]),
         externs=tuple(Extern(n, tuple(shape), dtype_from_name(d)) for n, shape, d in c["externs"]),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64
 LINE = ALIGNMENT // 8  # words of a cache line
+FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core, on a middling day
 
 
 class Place(Protocol):
@@ -148,7 +149,7 @@ class Assembled:
     """A program without addresses.
 
     words     the argument blocks, one after the other
-    blocks    [native steps, 2]: number of the driver's kernel, index of the first argument
+    blocks    [native steps, 3]: number of the driver's kernel, index of the first argument, estimated nanoseconds
     arena     bytes
     *_slots   the words that addresses go into, by number of kernel, constant and extern
     inputs    extern of each input; outputs: extern of each result, or the array that it is always
@@ -195,14 +196,14 @@ def assemble(
     constants: dict[Buffer, int] = {}
     kernels: dict[Kernel, int] = {}
     words: list[int] = []
-    blocks: list[tuple[int, int]] = []
+    blocks: list[tuple[int, int, int]] = []
     checks: list[tuple[slice, Callable[[int, int], Exception]]] = []
     kernel_slots, constant_slots, arena_slots, extern_slots = [], [], [], []
     for step in program.steps:
         if isinstance(step, HostStep):
             continue
         words += [0] * (-len(words) % LINE + LINE)  # the counter of the threads' turns: see drivers/work.py
-        blocks.append((kernels.setdefault(step.kernel, len(kernels)), len(words)))
+        blocks.append((kernels.setdefault(step.kernel, len(kernels)), len(words), _nanoseconds(step.info)))
         for a in step.args:
             at = len(words)
             words.append(a if isinstance(a, int) else 0)
@@ -220,7 +221,7 @@ def assemble(
             checks.append((slice(len(words) - 2 * threads, len(words)), step.check))
     assembled = Assembled(
         words=np.array(words, np.int64),
-        blocks=np.array(blocks, np.int64).reshape(-1, 2),
+        blocks=np.array(blocks, np.int64).reshape(-1, 3),
         arena=arena.nbytes,
         constants=tuple(map(place_of, constants)),
         externs=tuple(Extern(b.name, b.shape, b.dtype) for b in externs),
@@ -235,6 +236,11 @@ def assemble(
     )
     intervals = tuple(Interval(b.name, offsets[b], b.nbytes, first, last) for b, (first, last) in live.items())
     return assembled, tuple(kernels), MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
+
+
+def _nanoseconds(info: StepInfo) -> int:
+    """What a step takes on one thread, roughly: it decides whether others should help."""
+    return int(info.flops / FLOPS_PER_NS + info.nbytes / BYTES_PER_NS)
 
 
 def _runs(program: Program, number: dict[Buffer, int]) -> list[tuple[int, int] | HostCall]:

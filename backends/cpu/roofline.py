@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from backends.cpu.micro.peak import LINES, accumulators
-from backends.cpu.program import aligned_empty
+from backends.cpu.program import LINE, aligned_empty
 from backends.cpu.target import Target
 from backends.cpu.threads import executor
 from backends.cpu.toolchain import Kernel, Toolchain, toolchain
@@ -47,8 +47,8 @@ def roofline(target: Target, threads: int, cache: bool = True) -> Roofline:
 
 def _seconds(tools: Toolchain, threads: int, name: str, numbers: list[int]) -> float:
     """Shortest time of a step on the threads that run models."""
-    pool, block = executor(tools, threads), np.array(numbers, np.int64)
-    step = np.array([tools.address(Kernel(name)), block.ctypes.data], np.int64)
+    pool, words = executor(tools, threads), np.array([0] * LINE + numbers, np.int64)  # a line for the threads' turns
+    step = np.array([tools.address(Kernel(name)), words[LINE:].ctypes.data, 1], np.int64)
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 
 STAGED_BYTES = 16384  # of an input or result that is copied rather than pointed at
+ROW_BYTES = 24  # of the executor's table
+SHARED_STEP, SHARED_PROGRAM = 3_000, 30_000  # nanoseconds from which threads help: a cache line's way, a sleeper's waking
+
+
+def shared(nanoseconds: np.ndarray) -> np.ndarray:
+    """Which steps the executor's threads share, by what they take."""
+    long = nanoseconds >= SHARED_STEP
+    return long & (nanoseconds[long].sum() >= SHARED_PROGRAM)
 
 
 class Instance:
@@ -32,7 +40,7 @@ class Instance:
         self._externs = runner.extern_slots
         self._arena = aligned_empty(max(a.arena, 1))
         self.table[a.arena_slots.at] = a.arena_slots.offset + self._arena.ctypes.data
-        self.steps = np.stack([runner.drivers, self.table.ctypes.data + 8 * a.blocks[:, 1]], 1)
+        self.steps = np.stack([runner.drivers, self.table.ctypes.data + 8 * a.blocks[:, 1], runner.shared], 1)
         self.steps_address = self.steps.ctypes.data
         self._bound = [0] * len(a.externs)
         self.staged: list[np.ndarray | None] = [None] * len(a.externs)
@@ -80,6 +88,7 @@ class Runner:
         self._executor, self._results = executor, results
         addresses = np.array([*kernels, 0], np.int64)
         self.drivers = addresses[a.blocks[:, 0]]
+        self.shared = shared(a.blocks[:, 2])
         places = np.array([*(c.address for c in a.constants), 0], np.int64)
         self.table = a.words.copy()
         self.table[a.kernel_slots.at] = addresses[a.kernel_slots.what]
@@ -172,7 +181,7 @@ class Runner:
         """Native segments and host steps in turn. Values between them are NumPy arrays."""
         for part in self.assembled.runs:
             if isinstance(part, tuple):
-                self._executor.run(instance.steps_address + 16 * part[0], part[1])
+                self._executor.run(instance.steps_address + ROW_BYTES * part[0], part[1])
                 continue
             from graphc.interpret import run_node
 
@@ -197,7 +206,7 @@ class Runner:
             for i, spent in zip(steps, times):
                 start = clock()
                 if i is not None:
-                    self._executor.run(instance.steps_address + 16 * i, 1)
+                    self._executor.run(instance.steps_address + ROW_BYTES * i, 1)
                 spent.append(clock() - start if i is not None else 0.0)
         self._free.append(instance)
         return [float(np.median(t)) for t in times]

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from backends.cpu.program import aligned_empty
 from backends.cpu.toolchain import Kernel, Toolchain
 from graphc.errors import GraphcWarning
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs
 PATIENCE = 2.0  # seconds that the end of the process waits for a program that another thread runs
 _L = ctypes.c_int64
-_CONTROL_WORDS, _LINE_WORDS = 128, 8  # of the control block, see backends/cpu/drivers/executor.py
+_CONTROL_BYTES, _MASK_BYTES = 512, 128  # of the control block, see backends/cpu/drivers/executor.py
 
 
 class Executor:
@@ -37,7 +38,7 @@ class Executor:
         self._alone = threads == 1
 
     def run(self, steps: int, count: int) -> None:
-        """A table of `count` (driver, argument block) pairs at address `steps`."""
+        """A table of `count` steps at address `steps`: see backends/cpu/drivers/executor.py."""
         pool = self._pool
         if pool is None and not self._alone:
             pool = self._start()
@@ -70,20 +71,21 @@ class _Pool:
     def __init__(self, submit: ctypes._CFuncPtr, work: ctypes._CFuncPtr, threads: int) -> None:
         self._pid, self._threads = os.getpid(), threads
         self._native_submit, self._native_work = submit, work
-        raw = np.zeros(_CONTROL_WORDS + _LINE_WORDS, np.int64)
-        start = -raw.ctypes.data % (8 * _LINE_WORDS) // 8
-        self._control = raw[start : start + _CONTROL_WORDS]
+        self._control = aligned_empty(_CONTROL_BYTES + _MASK_BYTES * threads)
         self._address = self._control.ctypes.data
+        cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        mask = sum(1 << cpu for cpu in cpus if cpu < 8 * _MASK_BYTES).to_bytes(_MASK_BYTES, "little")
+        self._control[_CONTROL_BYTES:][:_MASK_BYTES] = np.frombuffer(mask, np.uint8)
         try:
-            for tid in range(1, threads):
-                _thread.start_new_thread(self._work, (tid,))  # a Thread would wait, and an interrupt might tear it
+            for worker in range(1, threads):
+                _thread.start_new_thread(self._work, (worker,))  # a Thread would wait, and an interrupt might tear it
         except BaseException:
             self.close()
             raise
         atexit.register(self.close)
 
-    def _work(self, tid: int) -> None:
-        self._native_work(self._address, tid, self._threads, SPINS)
+    def _work(self, worker: int) -> None:
+        self._native_work(self._address, worker, self._threads, SPINS)
 
     def submit(self, steps: int, count: int) -> bool:
         """Run a program; False, and nothing is done, where another thread uses the pool or it is closed."""

@@ -1,9 +1,17 @@
-"""The executor: walks a program's table of (driver address, argument block address) without Python.
+"""The executor: walks a program's table of steps without Python.
 
-Threads enter once per inference and meet at a spin barrier after each step; who waits long sleeps in the kernel (futex).
+A step is a driver's address, the address of its argument block, and whether other threads may help. The *leader*, the
+thread that has called, goes through the table. A step that may be shared has one part for each thread of the pool; whoever
+is there takes the next part, the leader too, and the leader goes on when all parts that were taken are done. So a worker
+which the system has not scheduled holds up nobody: the leader takes its part.
 
-Control block of a thread pool, one int64 a cache line (CACHE_LINE bytes apart), so that waiting on one word does not
-disturb the others: see the names below.
+Control block of a pool, one int64 a cache line (CACHE_LINE bytes apart), so that waiting on one word does not disturb the
+others. TICKET: number of the shared step, then of the next part of it, PART_BITS wide; what is taken beyond the last part is
+not there. STEP: address of the step's row of the table. FINISHED: parts that workers have done. SLEEPERS, LEADER_SLEEPS: does
+anybody have to be woken? USERS: callers of `submit`. LEADER_CPU: where the leader runs. CPUS: those that workers may use, a
+bit each, then those of each worker.
+
+Schedulers like to put who is woken where the waker is: a worker that finds itself on the leader's CPU leaves it for good.
 """
 
 from __future__ import annotations
@@ -19,20 +27,26 @@ from backends.cpu.intrinsics import (
     atomic_load,
     atomic_store,
     call3,
+    current_cpu,
     futex,
     i64,
     pause,
+    set_affinity,
 )
 from backends.cpu.toolchain import driver
 
 CACHE_LINE = 64
-ARRIVED, GENERATION, SLEEPERS, JOB, JOB_SLEEPERS, QUIT, STEPS, COUNT, DONE, USERS = (CACHE_LINE * i for i in range(10))
-CONTROL_BYTES = CACHE_LINE * 16
+TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU, CPUS = (CACHE_LINE * i for i in range(9))
+MASK_BYTES = 128  # of a set of CPUs, as in libc
+PART_BITS = 16
+PART = (1 << PART_BITS) - 1
+DRIVER, BLOCK, SHARED, ROW = range(4)  # columns of the table, and how many there are
 EVERYONE = 0x7FFFFFFF
 
 
 @njit(error_model="numpy")
-def _wait_change(word, old, sleepers, spins):
+def wait_change(word, old, sleepers, spins):
+    """Spin, then sleep, until a word differs from `old`; `sleepers` counts who sleeps."""
     n = 0
     while atomic_load(word) == old:
         if n < spins:
@@ -46,26 +60,61 @@ def _wait_change(word, old, sleepers, spins):
 
 
 @njit(error_model="numpy")
-def _barrier(control, nth, spins):
-    generation = atomic_load(control + GENERATION)
-    if atomic_add(control + ARRIVED, 1) == nth - 1:
-        atomic_store(control + ARRIVED, 0)
-        atomic_add(control + GENERATION, 1)
-        if atomic_load(control + SLEEPERS) > 0:
-            futex(control + GENERATION, FUTEX_WAKE_PRIVATE, EVERYONE)
-    else:
-        _wait_change(control + GENERATION, generation, control + SLEEPERS, spins)
+def _next_step(control, seen, spins):
+    """Wait until another step than number `seen` is there."""
+    n = 0
+    ticket = atomic_load(control + TICKET)
+    while ticket >> PART_BITS == seen:
+        if n < spins:
+            n += 1
+            pause()
+        else:
+            atomic_add(control + SLEEPERS, 1)  # who wakes us sets it back
+            futex(control + TICKET, FUTEX_WAIT_PRIVATE, ticket & 0xFFFFFFFF)
+        ticket = atomic_load(control + TICKET)
 
 
 @njit(error_model="numpy")
-def _run(steps, count, tid, nth, control, spins):
-    table = as_block(steps)
-    for i in range(count):
-        call3(table[2 * i], table[2 * i + 1], tid, nth)
-        if nth > 1:
-            _barrier(control, nth, spins)
-            if tid == 0:  # everybody has left the step: its work can be taken in turn again in the next run
-                atomic_store(table[2 * i + 1] + TURN, 0)
+def _leave(control, cpu, worker):
+    """Let a worker run on all CPUs but one, if there are others."""
+    allowed = as_block(control + CPUS)
+    mine = control + CPUS + worker * MASK_BYTES
+    mask, others = as_block(mine), 0
+    for i in range(MASK_BYTES // 8):
+        mask[i] = allowed[i] & ~(1 << (cpu & 63)) if i == cpu >> 6 else allowed[i]
+        others |= mask[i]
+    if others != 0:
+        set_affinity(mine, MASK_BYTES)
+
+
+@njit(error_model="numpy")
+def _announce(control, step, taken):
+    """A new step, of which the leader has taken some parts."""
+    number = (atomic_load(control + TICKET) >> PART_BITS) + 1
+    atomic_store(control + STEP, step)
+    atomic_store(control + LEADER_CPU, current_cpu())
+    atomic_store(control + FINISHED, 0)
+    atomic_store(control + TICKET, (number << PART_BITS) + taken)
+    if atomic_load(control + SLEEPERS) > 0:
+        atomic_store(control + SLEEPERS, 0)
+        futex(control + TICKET, FUTEX_WAKE_PRIVATE, EVERYONE)
+
+
+@njit(error_model="numpy")
+def _lead(control, at, nth, spins):
+    """A step, with the workers' help."""
+    step = as_block(at)
+    _announce(control, at, 1)
+    part, mine = 0, 0
+    while part < nth:
+        call3(step[DRIVER], step[BLOCK], part, nth)
+        mine += 1
+        part = atomic_add(control + TICKET, 1) & PART
+    done = atomic_load(control + FINISHED)
+    while done < nth - mine:
+        wait_change(control + FINISHED, done, control + LEADER_SLEEPS, spins)
+        done = atomic_load(control + FINISHED)
+    atomic_store(step[BLOCK] + TURN, 0)  # its work can be taken in turn again in the next run
 
 
 @driver("execute")
@@ -73,31 +122,42 @@ def execute(target):
     """(steps, count): a program on the calling thread alone."""
 
     def execute(steps, count):
-        _run(steps, count, 0, 1, 0, 0)
+        table = as_block(steps)
+        for i in range(count):
+            call3(table[ROW * i + DRIVER], table[ROW * i + BLOCK], 0, 1)
 
     return execute, types.void(i64, i64)
 
 
 @driver("work")
 def work(target):
-    """(control, tid, nth, spins): the life of a worker thread, until QUIT. Acknowledges every job."""
+    """(control, worker, nth, spins): the life of a worker thread, from 1 on, until QUIT."""
 
-    def work(control, tid, nth, spins):
+    def work(control, worker, nth, spins):
         seen = 0
         while True:
-            _wait_change(control + JOB, seen, control + JOB_SLEEPERS, spins)
-            seen = atomic_load(control + JOB)
+            _next_step(control, seen, spins)
             if atomic_load(control + QUIT) != 0:
                 return
-            _run(atomic_load(control + STEPS), atomic_load(control + COUNT), tid, nth, control, spins)
-            atomic_add(control + DONE, 1)
+            cpu = current_cpu()
+            if cpu == atomic_load(control + LEADER_CPU):
+                _leave(control, cpu, worker)
+            ticket = atomic_add(control + TICKET, 1)
+            while ticket & PART < nth:  # the step stays where it is until this part is done
+                step = as_block(atomic_load(control + STEP))
+                call3(step[DRIVER], step[BLOCK], ticket & PART, nth)
+                atomic_add(control + FINISHED, 1)
+                if atomic_load(control + LEADER_SLEEPS) > 0:
+                    futex(control + FINISHED, FUTEX_WAKE_PRIVATE, EVERYONE)
+                ticket = atomic_add(control + TICKET, 1)
+            seen = ticket >> PART_BITS
 
     return work, types.void(i64, i64, i64, i64)
 
 
 @driver("submit")
 def submit(target):
-    """(control, steps, count, nth, spins): a program on the pool's threads; the caller is thread 0.
+    """(control, steps, count, nth, spins): a program on the pool's threads; the caller leads.
 
     Returns 0, or 1 at once where another thread uses the pool. A negative count lets the workers quit and keeps the pool
     in use for ever.
@@ -109,17 +169,15 @@ def submit(target):
             return 1
         if count < 0:
             atomic_store(control + QUIT, 1)
-        atomic_store(control + STEPS, steps)
-        atomic_store(control + COUNT, count)
-        atomic_store(control + DONE, 0)
-        atomic_add(control + JOB, 1)
-        if atomic_load(control + JOB_SLEEPERS) > 0:
-            futex(control + JOB, FUTEX_WAKE_PRIVATE, EVERYONE)
-        if count < 0:
+            _announce(control, 0, nth)
             return 0
-        _run(steps, count, 0, nth, control, spins)
-        while atomic_load(control + DONE) < nth - 1:
-            pause()
+        for i in range(count):
+            at = steps + 8 * ROW * i
+            step = as_block(at)
+            if step[SHARED] != 0:
+                _lead(control, at, nth, spins)
+            else:
+                call3(step[DRIVER], step[BLOCK], 0, 1)
         atomic_add(control + USERS, -1)
         return 0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from backends.cpu.drivers.executor import CACHE_LINE, EVERYONE, _wait_change
+from backends.cpu.drivers.executor import CACHE_LINE, EVERYONE, wait_change
 from backends.cpu.intrinsics import (
     FUTEX_WAKE_PRIVATE,
     STEP,
@@ -210,7 +210,7 @@ def _share(c, block, mine, spins):
             return
         panels = c[STAGE_RECORDS + phase % c[STAGES] * STAGE + PANELS]
         if front + back >= panels:
-            _wait_change(control + PHASE, phase, control + SLEEPERS, spins)
+            wait_change(control + PHASE, phase, control + SLEEPERS, spins)
             while (
                 atomic_load(control + TAKEN) >> 32 == phase
             ):  # a thread asks once a stage, or the counts would overflow

@@ -1,8 +1,9 @@
 """How a step's work is cut between threads: in turn, so that a thread which the system puts aside holds up nobody.
 
 Every argument block has a counter in the cache line before it (TURN bytes from its start). Threads take pieces by adding
-to it; the executor sets it back to zero once all have passed the barrier behind the step. Which thread makes a piece does
-not change its bits.
+to it; the executor sets it back to zero when the step is done. The first pieces are large, for the caches' sake, and
+the last are single units, so that all threads end at the same time (guided self-scheduling, Polychronopoulos and Kuck,
+1987). Which thread makes a piece does not change its bits.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from numba import njit
 from backends.cpu.intrinsics import atomic_add, block_address
 
 TURN = -64
-PIECES = 8  # a thread, on average: few enough to be cheap, enough to level out
 
 
 @njit(error_model="numpy")
@@ -20,6 +20,14 @@ def piece(a, work, nth, done):
     """The next [first, end) of range(work); empty when nothing is left. `done`: 0 at first, then the last piece's end."""
     if nth == 1:
         return done, work
-    size = max(1, work // (PIECES * nth))
-    first = atomic_add(block_address(a) + TURN, 1) * size
-    return min(first, work), min(first + size, work)
+    turn = atomic_add(block_address(a) + TURN, 1)
+    left = work
+    while left > 2 * nth and turn >= nth:  # each round of nth pieces takes half of what is left
+        left -= left // 2
+        turn -= nth
+    if left > 2 * nth:
+        half = left // 2
+        first = work - left + half * turn // nth
+        return first, work - left + half * (turn + 1) // nth
+    first = min(work - left + turn, work)
+    return first, min(first + 1, work)
