@@ -20,7 +20,7 @@ from nets import agree, convnet, recurrent, transformer
 from scripts import run_script
 
 import graphc
-from backends.cpu import target
+from backends.cpu import run, target
 from backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError
 
@@ -35,8 +35,10 @@ SETUP = """
 import multiprocessing, os, signal, sys, threading, time
 import numpy as np
 import graphc
+from backends.cpu import run
 from nets import convnet, transformer
 
+run.SHARED_STEP = run.SHARED_PROGRAM = 0  # threads share small steps too
 threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
 net, text = graphc.compile(convnet(), threads=threads), graphc.compile(transformer(), threads=threads)
 rng = np.random.default_rng(0)
@@ -71,6 +73,12 @@ def interrupted(call, seconds):
 """
 
 
+@pytest.fixture(autouse=True)
+def share_small_steps(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "SHARED_STEP", 0)
+    monkeypatch.setattr(run, "SHARED_PROGRAM", 0)
+
+
 def program(code: str) -> str:
     return SETUP + textwrap.dedent(code)
 
@@ -96,6 +104,46 @@ def test_any_number_of_threads_gives_the_same_bits(name: str):
 def test_the_number_of_threads_defaults_to_the_cpus_of_the_process():
     model = graphc.compile(convnet(), shapes={"x": (1, 3, 28, 28)})
     assert model.plan({"x": (1, 3, 28, 28)}).threads == target.cpu_count()
+
+
+@pytest.mark.parametrize(("nanoseconds", "which"), [([9e3, 2e4], "none"), ([1e5, 100, 1e4], "long")])
+def test_threads_share_what_is_worth_it(nanoseconds: list[float], which: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.undo()
+    flags = run.shared(np.array(nanoseconds))
+    assert flags.tolist() == [which == "long" and n > 3000 for n in nanoseconds]
+
+
+def test_a_worker_that_never_comes_holds_up_nobody():
+    """The leader takes every part: here the worker threads are started but stay out."""
+    code = """
+    from backends.cpu.threads import _Pool
+    _Pool._work = lambda self, worker: None
+    fresh = graphc.compile(convnet(size=20), threads=threads)
+    assert np.array_equal(fresh(x[:, :, :20, :20]), graphc.compile(convnet(size=20), threads=1)(x[:, :, :20, :20]))
+    print("ok")
+    """
+    early = textwrap.dedent(code).replace(
+        "fresh =", "import backends.cpu.threads as t; t._EXECUTORS.clear(); fresh =", 1
+    )
+    assert run_script(SETUP + early, 3).strip() == "ok"
+
+
+@pytest.mark.skipif(target.cpu_count() < 2, reason="one CPU only")
+def test_a_caller_that_moves_between_the_cpus_of_its_workers():
+    code = """
+    cpus = sorted(os.sched_getaffinity(0))
+    def workers():
+        me = threading.get_native_id()
+        return [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task") if int(t) != me]
+    for cpu in cpus[:2] * 3:
+        os.sched_setaffinity(0, {cpu})  # as if the scheduler had put us onto the worker's CPU
+        for _ in range(500):
+            assert right()
+    os.sched_setaffinity(0, set(cpus))
+    assert all(w and w <= set(cpus) for w in workers())
+    print("ok")
+    """
+    assert run_script(program(code)).strip() == "ok"
 
 
 # --- several Python threads -----------------------------------------------------------------------------------

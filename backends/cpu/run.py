@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 STAGED_BYTES = 16384  # of an input or result that is copied rather than pointed at
 ROW_BYTES = 24  # of the executor's table
-SHARED_STEP, SHARED_PROGRAM = 3_000, 30_000  # nanoseconds from which threads help: a cache line's way, a sleeper's waking
+SHARED_STEP, SHARED_PROGRAM = (
+    3_000,
+    30_000,
+)  # nanoseconds from which threads help: a cache line's way, a sleeper's waking
 
 
 def shared(nanoseconds: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from backends.cpu.toolchain import driver
 
 # fmt: off
 (TRANSFORM_IN, GEMM, TRANSFORM_OUT, X, U, BIAS, Y, ZEROS, N, XS_N, YS_N, BLOCKS, TILES, OUT_H, OUT_W, IN_H, IN_W, XS_BLOCK,
- XS_H, YS_BLOCK, YS_H, PAD_H, PAD_W, GROUP, NV, MR, LO, HI, SCRATCH, SCRATCH_STRIDE, EXTRAS_COUNT) = range(31)
+ XS_H, YS_BLOCK, YS_H, PAD_H, PAD_W, GROUP, PARTS, NV, MR, LO, HI, SCRATCH, SCRATCH_STRIDE, EXTRAS_COUNT) = range(32)
 # fmt: on
-EXTRAS = 31  # an extra operand: address, strides of image, channel block, row, pixel
+EXTRAS = 32  # an extra operand: address, strides of image, channel block, row, pixel
 EXTRA = 5
 IN_BLOCK, OUT_BLOCK, GEMM_BLOCK = 0, 64, 512  # byte offsets of the micro-kernels' argument blocks in scratch
 HEAD_BYTES = 1024
@@ -20,7 +20,7 @@ NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf
 
 @driver("winograd")
 def winograd(target, m):
-    """GROUP tiles at a time. Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c];
+    """GROUP tiles at a time, whose output channels may be cut into PARTS. Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c];
     points are an odd number of cache lines apart, so that the n x n streams do not fall on the same cache sets."""
     n = m + 2
     points = n * n
@@ -64,14 +64,15 @@ def winograd(target, m):
         store_i64(g + 96, NO_CLIP_LOW)
         store_i64(g + 104, NO_CLIP_HIGH)
 
-        groups = (total + group - 1) // group
-        first_item, end = piece(a, groups, nth, 0)
+        groups, parts = (total + group - 1) // group, a[PARTS]
+        transformed = -1  # the group whose input is in V
+        first_item, end = piece(a, groups * parts, nth, 0)
         while first_item < end:
             for k in range(first_item, end):
-                first = k * group
+                first = k // parts * group
                 count = min(group, total - first)
                 store_i64(g + 88, (count + mr - 1) // mr * mr)
-                for block in range(blocks):
+                for block in range(blocks if first != transformed else 0):
                     for t in range(count):
                         image = (first + t) // per_image
                         at = (first + t) - image * per_image
@@ -88,7 +89,9 @@ def winograd(target, m):
                             max(0, -w),
                             min(n, in_w - w),
                         )
-                for tile in range(tiles):
+                transformed = first
+                part = k % parts
+                for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
                     for point in range(points):
                         call7(
                             a[GEMM],
@@ -121,7 +124,7 @@ def winograd(target, m):
                                 min(m, out_h - h),
                                 min(m, out_w - w),
                             )
-            first_item, end = piece(a, groups, nth, end)
+            first_item, end = piece(a, groups * parts, nth, end)
 
     target_vl = target.vl
     return winograd, STEP

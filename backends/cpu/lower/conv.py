@@ -176,7 +176,7 @@ def _emit_tiles(
     if flat:
         total = w.pixels
         per_row = max(mr, int(L2_BYTES // (xs[4] * spans.most)) // mr * mr) if (last - first) > nv else total
-        per_row = min(per_row, total)
+        per_row = min(per_row, total, -(-lo.rows_of_item(total, w.n * (last - first) // nv) // mr) * mr)
         out_d, out_h, out_w = 1, -(-total // per_row), per_row
         rows = 1
         x_h, y_h = per_row * xs[4], per_row * ys[4]
@@ -185,6 +185,7 @@ def _emit_tiles(
         x_h, y_h = xs[3], ys[3]
         row_bytes = xs[3] * spans.most * w.stride[1] or 1
         rows = max(1, min(image_rows, L2_BYTES // row_bytes)) if (last - first) > nv else image_rows
+        rows = min(rows, lo.rows_of_item(image_rows, w.n * out_d * (last - first) // nv))
     scratch, stride = lo.scratch(group.output.name, 512)
     assert stride == 512
     micro = Kernel("conv_row", (mr, nv, w.stride[2] * c, 1, depth, epilogue.expression))

@@ -22,6 +22,9 @@ from graphc.report import StepInfo
 from graphc.types import Blocked, TensorType
 
 
+ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
+
+
 @dataclass(frozen=True)
 class Storage:
     """Where a value lives: address of its first element, its type, byte strides.
@@ -160,6 +163,11 @@ class Lowering:
             sum(flops(n) for n in group.nodes),
             moved,
         )
+
+    def rows_of_item(self, rows: int, items: int) -> int:
+        """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway."""
+        cuts = 1 if self.threads == 1 else -(-ITEMS * self.threads // max(items, 1))
+        return max(1, -(-rows // cuts))
 
     def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:
         """Memory that one step uses: address of thread 0's part and the byte stride to the next thread's."""

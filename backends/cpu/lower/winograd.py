@@ -49,8 +49,8 @@ def emit_winograd(
     tiles = w.n * -(-w.out[1] // m) * -(-w.out[2] // m)
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
     # the register tile follows from one image: another batch size needs no other kernels and no other packing
-    _, mr, nv = plan_groups(lo.target, tiles // w.n, blocks, out_blocks, points, lo.threads)
-    group_tiles, _, _ = plan_groups(lo.target, tiles, blocks, out_blocks, points, lo.threads, (mr, nv))
+    _, _, mr, nv = plan_groups(lo.target, tiles // w.n, blocks, out_blocks, points, lo.threads)
+    group_tiles, parts, _, _ = plan_groups(lo.target, tiles, blocks, out_blocks, points, lo.threads, (mr, nv))
     weights = transformed_weights(lo, node.inputs[1].data, m, nv)
     bias = channel_vector(
         lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl
@@ -72,14 +72,19 @@ def emit_winograd(
         Kernel("winograd_in", (m,)), Kernel("conv_row", (mr, nv, vl, 1, vl, None)),
         Kernel("winograd_out", (m, epilogue.expression)), x.ref, Ref(weights), Ref(bias), y.ref, Ref(zeros),
         w.n, xs[0], ys[0], blocks, out_blocks // nv, w.out[1], w.out[2], w.size[1], w.size[2], xs[1], xs[3], ys[1], ys[3],
-        w.pad[1], w.pad[2], group_tiles, nv, mr, *epilogue.bounds, scratch, stride, len(extras), *extra_args,
+        w.pad[1], w.pad[2], group_tiles, parts, nv, mr, *epilogue.bounds, scratch, stride, len(extras), *extra_args,
     ]  # fmt: skip
-    info = lo.info(group, f"winograd_{m}", algorithm, f"{reason}; {group_tiles} tiles a group, register tile {mr}x{nv}")
+    info = lo.info(
+        group,
+        f"winograd_{m}",
+        algorithm,
+        f"{reason}; {group_tiles} tiles a group{f' in {parts} parts' if parts > 1 else ''}, register tile {mr}x{nv}",
+    )
     lo.emit(Kernel("winograd", (m,)), args, info)
 
 
-# Seconds a byte and a multiply-add of the cost model below, fitted on Zen 5 at 3.9 GHz.
-FROM_L3, FROM_L2, MULTIPLY = 1 / 35e9, 1 / 150e9, 1 / 110e9
+# Seconds a byte, a multiply-add and a value of a transformed tile in the cost model below, fitted on Zen 5 at 3.9 GHz.
+FROM_L3, FROM_L2, MULTIPLY, TRANSFORM = 1 / 35e9, 1 / 150e9, 1 / 110e9, 1 / 20e9
 L2 = 700_000  # bytes of the level-2 cache that a group may fill
 
 
@@ -92,14 +97,15 @@ def plan_groups(
     points: int,
     threads: int,
     tile: tuple[int, int] | None = None,
-) -> tuple[int, int, int]:
-    """(tiles a group, MR, NV): few groups read the transformed weights few times, small ones keep their data in the cache.
+) -> tuple[int, int, int, int]:
+    """(tiles a group, parts a group, MR, NV): few groups read the transformed weights few times, small ones keep their data
+    in the cache. Parts let threads share a group: each transforms its input and reads some of the weights.
 
     tile: (MR, NV) where they are settled.
     """
     vector = target.vl * 4
     weights = points * blocks * out_blocks * target.vl * vector
-    best, least = (1, 1, 1), float("inf")
+    best, least = (1, 1, 1, 1), float("inf")
     for nv in (n for n in (1, 2, 3, 4, 6) if out_blocks % n == 0):
         for mr in range(1, max_rows(target, nv) + 1):
             if tile is not None and tile != (mr, nv):
@@ -108,15 +114,17 @@ def plan_groups(
                 continue  # too few accumulators to hide the latency of a multiply-add
             for count in range(mr, max(mr, min(tiles + mr - 1, 8 * mr)) + 1, mr):
                 groups = -(-tiles // count)
-                rounds = -(-groups // threads)
                 data = points * vector * count * (blocks + nv)
                 again = data * out_blocks // nv if data > L2 else 0
                 work = points * blocks * out_blocks * count * target.vl**2
                 efficiency = (mr * nv) / (mr + nv + 0.9 * mr * nv) * min(1.0, mr * nv / 16) ** 0.5
-                cost = rounds * (weights * (FROM_L3 if weights > L2 else FROM_L2) + again * FROM_L3)
-                cost += rounds * work * MULTIPLY / efficiency
-                if cost < least:
-                    best, least = (count, mr, nv), cost
+                item = weights * (FROM_L3 if weights > L2 else FROM_L2) + again * FROM_L3 + work * MULTIPLY / efficiency
+                transform = points * blocks * count * target.vl * TRANSFORM
+                for parts in (p for p in (1, 2, 4, 8) if p == 1 or threads > 1 and p <= out_blocks // nv):
+                    rounds = -(-groups * parts // threads)
+                    cost = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
+                    if cost < least:
+                        best, least = (count, parts, mr, nv), cost
     return best
 
 
