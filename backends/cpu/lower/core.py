@@ -21,7 +21,6 @@ from graphc.op import Call
 from graphc.report import StepInfo
 from graphc.types import Blocked, TensorType
 
-
 ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
 
 
