@@ -14,6 +14,9 @@ from graphc.errors import GraphcError
 from graphc.types import Shape
 
 
+MANY = 16  # operators that a label does not list
+
+
 @dataclass(frozen=True)
 class StepInfo:
     """One step of the program: a kernel call, or a host call through the reference.
@@ -27,6 +30,7 @@ class StepInfo:
     flops      arithmetic of the operators (2 a multiply-add), whatever the algorithm really does
     nbytes     bytes that must cross: operands, weights and results once each
     host       runs through the NumPy reference, because no kernel serves it
+    inside     the steps of the program that the step runs itself, if any: label, kernel, algorithm, reason, flops
     """
 
     index: int
@@ -39,10 +43,13 @@ class StepInfo:
     flops: int = 0
     nbytes: int = 0
     host: bool = False
+    inside: tuple[tuple[str, str, str, str, int], ...] = ()
 
     @property
     def label(self) -> str:
         """'conv1: Conv + Relu', or the operators alone where the step computes no node ('Halo')."""
+        if len(self.ops) > MANY:
+            return f"{self.nodes[0]} … {self.nodes[-1]}: {len(self.ops)} operators"
         ops = " + ".join(self.ops)
         return f"{self.nodes[0]}: {ops}" if self.nodes else ops
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,6 +13,7 @@ import numpy as np
 from backends.cpu.lower import core
 from backends.cpu.lower.core import Lowering, dense_strides, lowering_of, storage_bytes
 from backends.cpu.lower.elementwise import lower_elementwise
+from backends.cpu.lower.images import image_runs, lower_images
 from backends.cpu.program import Assembled, Buffer, ExternBuffer, HostStep, Ref, assemble
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
@@ -79,16 +80,28 @@ def lower(
     groups, notes = fuse(graph, lambda n: compiled(n) and takes_epilogue(n), accepts_operand, compiled)
     lo = Lowering(target, threads, weights)
     place_externals(lo, graph, groups)
-    place_concatenations(lo, [g for g in groups if compiled(g.nodes[0])])
+    runs = image_runs(groups, graph.outputs, threads) if all(compiled(g.nodes[0]) for g in groups) else []
+    alone = {groups[i] for run in runs for i in run}
+    place_concatenations(lo, [g for g in groups if compiled(g.nodes[0])], alone)
+    at = {run.start: run for run in runs}
     for i, group in enumerate(groups):
         if progress:
             progress("lowering", i, len(groups))
-        _lower(lo, group)
+        if i in at:
+            lower_images(lo, groups, at[i], graph.outputs, _lower_all)
+        elif group not in alone:
+            _lower(lo, group)
     _copy_results(lo, graph)
     assembled, kernels, memory = assemble(lo.program, threads, weights.place_of)
     results = tuple((n, v.type) for n, v in zip(graph.output_names, graph.outputs))
     steps = tuple(s.info for s in lo.program.steps)
     return Lowered(assembled, kernels, steps, replace(memory, weights=weights.nbytes), tuple(notes), results)
+
+
+def _lower_all(lo: Lowering, groups: Sequence[Group]) -> None:
+    place_concatenations(lo, groups)
+    for group in groups:
+        _lower(lo, group)
 
 
 def _lower(lo: Lowering, group: Group) -> None:
@@ -124,16 +137,17 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group]) -> None:
                 lo.place(v, Ref(buffer))
 
 
-def place_concatenations(lo: Lowering, groups: list[Group]) -> None:
+def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collection[Group] = ()) -> None:
     """Let producers write straight into their part of a concatenation.
 
     Possible where the part is one piece of memory: channel blocks of a blocked value, or a dense concatenation along the
-    first dim that is not 1. Later concatenations first, so that nested ones share the outermost buffer.
+    first dim that is not 1. Later concatenations first, so that nested ones share the outermost buffer. `without`: groups
+    that are left alone.
     """
     producers = {v: g for g in groups for n in g.nodes for v in n.outputs}
     for group in reversed(groups):
         node = group.nodes[0]
-        if node.op.name != "Concat" or len(group.nodes) > 1:
+        if node.op.name != "Concat" or len(group.nodes) > 1 or group in without:
             continue
         out = node.output
         axis = node.attrs["axis"] % out.type.rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ from graphc.cli.options import compile_options, model_argument, open_model, shap
 from graphc.memory import Arena, Buffer, draw, format_bytes
 
 if TYPE_CHECKING:
-    from graphc.report import Plan
+    from graphc.report import Plan, StepInfo
 
 
 @click.command()
@@ -40,12 +41,17 @@ def _steps(plan: Plan) -> None:
     kernels = len({step.kernel for step in plan.steps if not step.host})
     print_table(
         (">step", "nodes", "kernel", "algorithm", "because", ">flop"),
-        [
-            (s.index, s.label, "host (NumPy)" if s.host else s.kernel, s.algorithm, s.reason, count(s.flops))
-            for s in plan.steps
-        ],
+        [row for step in plan.steps for row in _rows(step)],
         title=f"\n{len(plan.steps)} steps, {kernels} kernels",
     )
+
+
+def _rows(step: StepInfo) -> Iterator[tuple]:
+    """A step, and the steps that it runs itself."""
+    kernel = "host (NumPy)" if step.host else step.kernel
+    yield step.index, step.label, kernel, step.algorithm, step.reason, count(step.flops)
+    for label, kernel, algorithm, reason, flops in step.inside:
+        yield "", f"  {label}", kernel, algorithm, reason, count(flops)
 
 
 def _fusion(plan: Plan) -> None:

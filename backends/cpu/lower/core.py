@@ -112,6 +112,10 @@ class Lowering:
             return replace(s, ref=s.ref + layout.left * layout.c * v.type.dtype.itemsize)
         return s
 
+    def keep_halo(self, v: Value) -> None:
+        """The halo of a value that was placed is zero already."""
+        self._cleared.add(v)
+
     def _clear_halo(self, v: Value, s: Storage) -> None:
         if v in self._cleared:
             return

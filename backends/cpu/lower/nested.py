@@ -1,0 +1,92 @@
+"""Emission of steps that run a program of their own: see drivers/nested.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from backends.cpu.lower.core import Lowering
+from backends.cpu.program import ALIGNMENT, Buffer, Ref, Step
+from backends.cpu.toolchain import Kernel
+from graphc.memory import Buffer as Lifetime
+from graphc.memory import plan
+from graphc.report import StepInfo
+
+WORD = 8
+HEAD = 10  # words of drivers/nested.py
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What an inner program calls a buffer is memory of the outer one, `stride` bytes further with each image."""
+
+    ref: Ref
+    stride: int
+
+
+def inner_lowering(lo: Lowering) -> Lowering:
+    """For the steps of an inner program, each of which one thread runs alone."""
+    return Lowering(lo.target, 1, lo.weights)
+
+
+def emit_nested(
+    lo: Lowering,
+    parts: Sequence[Sequence[Step]],
+    images: int,
+    outside: Mapping[Buffer, Outside],
+    info: StepInfo,
+) -> None:
+    """A step that runs each of `parts` for each image, in any order. `outside`: buffers of the steps that are not theirs.
+
+    Values of the inner program do not outlive a part.
+    """
+    steps = [step for part in parts for step in part]
+    offsets, nbytes = _memory(parts, outside)
+    words: list[int | Ref | Kernel] = []
+    rows: list[int | Kernel] = []
+    shifts: list[int] = []
+    starts = []
+    for step in steps:
+        words += [0] * (-len(words) % (ALIGNMENT // WORD))
+        starts.append(len(words))
+        words += step.args
+    memory_at = -(-len(words) * WORD // ALIGNMENT) * ALIGNMENT
+    scratch, stride = lo.scratch(info.output, memory_at + nbytes)
+    for at, word in enumerate(words):
+        if not isinstance(word, Ref):
+            continue
+        if word.buffer in outside:
+            there = outside[word.buffer]
+            words[at] = there.ref + word.offset
+            if there.stride:
+                shifts += [at, there.stride, 0]
+        elif word.buffer in offsets:
+            words[at] = scratch + memory_at + offsets[word.buffer] + word.offset
+            shifts += [at, 0, 1]
+    for step, start in zip(steps, starts):
+        rows += [step.kernel, start]
+    ranges, first = [], 0
+    for part in parts:
+        ranges += [first, len(part)]
+        first += len(part)
+    parts_at = HEAD
+    steps_at = parts_at + len(ranges)
+    shifts_at = steps_at + len(rows)
+    words_at = shifts_at + len(shifts)
+    head = [images, len(parts), len(shifts) // 3, len(words), scratch, stride, parts_at, steps_at, shifts_at, words_at]
+    inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in steps)
+    lo.emit(Kernel("nested"), [*head, *ranges, *rows, *shifts, *words], replace(info, inside=info.inside or inside))
+
+
+def _memory(parts: Sequence[Sequence[Step]], outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
+    """Offsets of the buffers that live inside, and the bytes of all."""
+    live: dict[Buffer, list[int]] = {}
+    clock = 0
+    for part in parts:
+        for step in part:
+            for b in step.buffers():
+                if b.kind in ("arena", "scratch") and b not in outside:
+                    live.setdefault(b, [clock, clock])[1] = clock
+            clock += 1
+    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
+    return dict(zip(live, arena.offsets)), arena.nbytes
