@@ -11,11 +11,11 @@ from backends.cpu.toolchain import driver
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
  XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, SPANS, FLAT, MR, XS_PIXEL,
- YS_PIXEL, SCRATCH, EXTRAS_COUNT) = range(40)
+ YS_PIXEL, SCRATCH, EXTRAS_COUNT, ROW_COMING, CHUNK, FIRST,
+ MIDDLE, WS_BLOCK) = range(45)
 # fmt: on
-MICRO_BLOCK = 40  # template of the micro-kernel's argument block: its slots in micro/conv.py
-MICRO_PIXELS, MICRO_EXTRAS, MICRO_EXTRA = 11, 15, 3
-MICRO_SLOTS = MICRO_EXTRAS + MICRO_EXTRA * 9
+MICRO_BLOCK = 45  # template of the micro-kernel's argument block: its slots in micro/conv.py
+MICRO_PIXELS, MICRO_EXTRAS, MICRO_EXTRA, MICRO_COMING, MICRO_SLOTS = 11, 15, 3, 42, 43
 EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel tile, d, h, pixel
 EXTRA = 6
 SCRATCH_BYTES = 512
@@ -38,7 +38,9 @@ def window(start, dilation, kernel, size):
 def conv(target):
     """Strides in bytes. SPANS: address of each tile's first input block, number of blocks and offset of its weights
     (grouped convolution), or 0: all tiles read all blocks. FLAT > 0: rows are
-    pieces of OUT_W pixels of FLAT contiguous ones, the last may be shorter."""
+    pieces of OUT_W pixels of FLAT contiguous ones, the last may be shorter. ROW_COMING: bytes of the next
+    weights that a row fetches. CHUNK: input blocks at a time, for the caches' sake; the sums of all chunks but the last are
+    made by FIRST and MIDDLE."""
 
     def conv(a, tid, nth):
         tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_BLOCK], a[EXTRAS_COUNT]
@@ -56,40 +58,49 @@ def conv(target):
                 image = rest // row_blocks
                 n = image // a[OUT_D]
                 d = image - n * a[OUT_D]
-                first, weights = 0, tile * a[WS_TILE]
+                first, weights, blocks = 0, tile * a[WS_TILE], a[MICRO_BLOCK]
                 if a[SPANS] != 0:
                     span = a[SPANS] + 24 * tile
-                    first, weights = load_i64(span), load_i64(span + 16)
-                    store_i64(block, load_i64(span + 8))
+                    first, blocks, weights = load_i64(span), load_i64(span + 8), load_i64(span + 16)
                 in_d = d * a[S_D] - a[P_D]
                 kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
                 xd = a[X] + n * a[XS_N] + first * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D]
                 wd = a[W] + weights + kd0 * a[WS_D]
                 yd = a[Y] + n * a[YS_N] + tile * a[YS_TILE] + d * a[YS_D]
-                for h in range(hb * rows, min(out_h, hb * rows + rows)):
-                    pixel = 0
-                    if a[FLAT] > 0:
-                        width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
-                        if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
-                            pixel = width - a[MR]
-                            width = a[MR]
-                        store_i64(block + 8 * MICRO_PIXELS, width)
-                    in_h = h * a[S_H] - a[P_H]
-                    kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
-                    for e in range(extras):
-                        r = EXTRAS + EXTRA * e
-                        base = a[r] + n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
-                        store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
-                    call7(
-                        a[MICRO],
-                        block,
-                        xd + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
-                        wd + kh0 * a[WS_H],
-                        yd + h * a[YS_H] + pixel * a[YS_PIXEL],
-                        a[BIAS] + tile * a[BIAS_TILE],
-                        kd1 - kd0,
-                        kh1 - kh0,
-                    )
+                for chunk in range(0, blocks, a[CHUNK]):
+                    count = min(a[CHUNK], blocks - chunk)
+                    micro = a[MICRO] if chunk + count == blocks else a[FIRST] if chunk == 0 else a[MIDDLE]
+                    xc, wc = xd + chunk * a[XS_BLOCK], wd + chunk * a[WS_BLOCK]
+                    coming = a[W] + weights + (chunk + count) * a[WS_BLOCK]
+                    store_i64(block, count)
+                    for h in range(hb * rows, min(out_h, hb * rows + rows)):
+                        pixel = 0
+                        if a[FLAT] > 0:
+                            width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
+                            if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
+                                pixel = width - a[MR]
+                                width = a[MR]
+                            store_i64(block + 8 * MICRO_PIXELS, width)
+                        in_h = h * a[S_H] - a[P_H]
+                        kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
+                        store_i64(block + 8 * MICRO_COMING, coming)
+                        coming += a[ROW_COMING]
+                        for e in range(extras):
+                            r = EXTRAS + EXTRA * e
+                            base = (
+                                a[r] + n * a[r + 1] + tile * a[r + 2] + d * a[r + 3] + h * a[r + 4] + pixel * a[r + 5]
+                            )
+                            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
+                        call7(
+                            micro,
+                            block,
+                            xc + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
+                            wc + kh0 * a[WS_H],
+                            yd + h * a[YS_H] + pixel * a[YS_PIXEL],
+                            a[BIAS] + tile * a[BIAS_TILE],
+                            kd1 - kd0,
+                            kh1 - kh0,
+                        )
             first_item, end = piece(a, work, nth, end)
 
     return conv, STEP

@@ -3,6 +3,7 @@ in the cache."""
 
 from __future__ import annotations
 
+from backends.cpu.drivers.conv import MICRO_COMING as COMING
 from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
 from backends.cpu.toolchain import driver
@@ -93,11 +94,13 @@ def winograd(target, m):
                 part = k % parts
                 for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
                     for point in range(points):
+                        weights = a[U] + (tile * points + point) * panel
+                        store_i64(g + 8 * COMING, weights + panel)
                         call7(
                             a[GEMM],
                             g,
                             v + point * v_point,
-                            a[U] + (tile * points + point) * panel,
+                            weights,
                             products + point * m_point,
                             a[ZEROS],
                             1,

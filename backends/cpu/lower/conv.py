@@ -11,9 +11,10 @@ from backends.cpu.lower import dense_window
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
 from backends.cpu.lower.filters import Filters, pack_filters, spans_of
-from backends.cpu.lower.tiles import best_rows, best_tile
+from backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
 from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, epilogue_of, extras_of, five, window_of
 from backends.cpu.lower.winograd import choose_winograd, emit_winograd
+from backends.cpu.micro.conv import SLOTS
 from backends.cpu.program import Ref
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
@@ -21,7 +22,8 @@ from graphc.fuse import Group
 from graphc.graph import Node
 
 L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
-PANEL_BYTES = 640_000  # of weights that one tile of output channels may take
+PANEL_BYTES = 330_000  # of weights that a tile of output channels may take, if it is wider than two blocks: two panels
+# lie in the level-2 cache, the one that is in use and the next
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,14 @@ def emit_direct(
     blocks = -(-w.out_channels // vl)
     flat = _is_flat(w, x, y, extras)
     pixels = w.pixels if flat else w.out[2]
-    # every row reads a tile's weights again: they should stay in the level-2 cache
     groups = node.attrs["group"]
-    widest = max(1, PANEL_BYTES // (4 * vl * w.channels // groups * int(np.prod(w.kernel))))
+    # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
+    widest = max(2, PANEL_BYTES // (4 * vl * w.channels // groups * int(np.prod(w.kernel))))
     first = 0
     while first < blocks:
-        mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, widest)
+        mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, blocks)
+        if nv > widest and (groups > 1 or pixels % mr):
+            mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, widest)
         last = first + (blocks - first) // nv * nv
         _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last)
         first = last
@@ -170,32 +174,46 @@ def _emit_tiles(
     kd, kh, kw = w.kernel
     panel = depth * nv * vl * 4  # bytes of one window position of one input block
     ws_h, ws_d = kw * panel, kh * kw * panel
-    ws_block = kd * ws_d
+    ws_block, tiles = kd * ws_d, (last - first) // nv
     out_d, out_h, out_w = w.out
-    image_rows = out_h
+    # Many rows use a tile's weights again, until the next tile reads the same rows: both should stay in the level-2 cache.
+    # Where there are more weights than rows, a chunk of the input blocks at a time.
+    read = xs[4] * w.pixels if flat else xs[3] * min(w.size[1], out_h * w.stride[1]) * out_d  # bytes of a block
+    row = w.pixels if flat else out_w
+    chunked = spans.uniform and tiles > 1 and row % mr == 0 and ws_block * tiles > read  # tiles must not overlap
+    items = w.n * out_d * tiles
     if flat:
         total = w.pixels
-        per_row = max(mr, int(L2_BYTES // (xs[4] * spans.most)) // mr * mr) if (last - first) > nv else total
-        per_row = min(per_row, total, -(-lo.rows_of_item(total, w.n * (last - first) // nv) // mr) * mr)
+        fitting = total if chunked or tiles == 1 else max(mr, int(L2_BYTES // (xs[4] * spans.most)) // mr * mr)
+        per_row = min(total, fitting, -(-lo.rows_of_item(total, items) // mr) * mr)
         out_d, out_h, out_w = 1, -(-total // per_row), per_row
         rows = 1
         x_h, y_h = per_row * xs[4], per_row * ys[4]
     else:
         total = 0
         x_h, y_h = xs[3], ys[3]
-        row_bytes = xs[3] * spans.most * w.stride[1] or 1
-        rows = max(1, min(image_rows, L2_BYTES // row_bytes)) if (last - first) > nv else image_rows
-        rows = min(rows, lo.rows_of_item(image_rows, w.n * out_d * (last - first) // nv))
+        fitting = out_h if chunked or tiles == 1 else max(1, L2_BYTES // (xs[3] * spans.most * w.stride[1] or 1))
+        rows = min(out_h, fitting, lo.rows_of_item(out_h, items))
     scratch, stride = lo.scratch(group.output.name, 512)
     assert stride == 512
-    micro = Kernel("conv_row", (mr, nv, w.stride[2] * c, 1, depth, epilogue.expression))
+    tiles_in_row = -(-out_w // mr)
+    lines = lines_ahead(panel // 64, tiles_in_row * rows, ws_block * spans.most * tiles) if spans.uniform else 0
+    chunk = spans.most
+    if chunked and tiles_in_row * rows > 1:
+        chunk = chunk_of(
+            spans.most, ws_block, xs[4] * per_row if flat else xs[3] * min(w.size[1], rows * w.stride[1] + kh)
+        )
+    form = (mr, nv, w.stride[2] * c, 1, depth)
+    whole = chunk == spans.most
+    micro = Kernel("conv_row", (*form, epilogue.expression, False, lines, "" if whole else "last"))
+    partial = (0, 0) if whole else [Kernel("conv_row", (*form, None, False, lines, s)) for s in ("first", "middle")]
     block = [
         spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,
         ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
     for e in extras:
         block += [0, e.strides[1], e.strides[4]]
-    block += [0] * (42 - len(block))
+    block += [0] * (SLOTS - len(block))
     extra_args: list[int | Ref] = []
     for e in extras:
         n, block_step, d, h, pixel = e.strides
@@ -203,11 +221,17 @@ def _emit_tiles(
         extra_args += [e.ref + first * block_step, n, nv * block_step, d, row_step, pixel]
     args = [
         micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0],
-        (last - first) // nv, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
+        tiles, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1], w.size[0], out_h if flat else w.size[1],
         xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, spans.most * ws_block, ws_d, ws_h, nv * vl * 4, rows,
-        spans.table(lo, ws_block), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), *block, *extra_args,
+        spans.table(lo, ws_block), total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras), tiles_in_row * chunk * kd * kh * kw * lines * 64, chunk,
+        *partial, ws_block, *block, *extra_args,
     ]  # fmt: skip
-    info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}")
+    info = lo.info(
+        group,
+        str(micro),
+        "direct",
+        f"{reason}; tile {mr}x{nv}{f', {chunk} input blocks at a time' * (chunk < spans.most)}",
+    )
     lo.emit(Kernel("conv"), args, _share(info, last - first, -(-w.out_channels // vl)))
 
 

@@ -7,6 +7,9 @@ from functools import lru_cache
 from backends.cpu.micro.tile import max_rows
 from backends.cpu.target import Target
 
+CACHED_BYTES = 850_000  # of the level-2 cache that rows, the weights in use and those that come may fill
+STREAMED_BYTES = 500_000  # of a layer's weights, which are then fetched a panel ahead
+
 
 @lru_cache(maxsize=4096)
 def best_tile(target: Target, pixels: int, blocks: int) -> tuple[int, int]:
@@ -37,3 +40,18 @@ def best_rows(target: Target, pixels: int, nv: int) -> tuple[int, float]:
         if score > most + 1e-9:
             best, most = mr, score
     return best, most
+
+
+def lines_ahead(lines: int, tiles: int, weights: int) -> int:
+    """Cache lines of the next panel that a tile fetches with each run of steps, where `tiles` tiles use a panel of so many
+    lines a run: all of them together fetch it once. 0 where the weights (bytes) stay in the caches anyway."""
+    if weights < STREAMED_BYTES or tiles == 1 or tiles > lines:
+        return 0
+    return -(-lines // tiles)
+
+
+def chunk_of(blocks: int, weights: int, rows: int) -> int:
+    """How many of a layer's input blocks to take at a time, so that they stay in the cache with their weights. weights, rows:
+    bytes of one block, of a tile's weights and of the rows that go by them."""
+    chunks = -(-blocks * (2 * weights + rows) // CACHED_BYTES)
+    return -(-blocks // chunks)

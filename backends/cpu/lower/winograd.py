@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from backends.cpu.lower.core import Lowering
+from backends.cpu.lower.tiles import lines_ahead
 from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from backends.cpu.micro.tile import max_rows
 from backends.cpu.program import Ref
@@ -63,13 +64,14 @@ def emit_winograd(
         + mr * vector
     )
     scratch, stride = lo.scratch(out.name, space)
+    lines = lines_ahead(nv * vl * vector // 64, -(-group_tiles // mr), points * blocks * out_blocks * vl * vector)
     xs, ys = five(x), five(y)
     extra_args: list[int | Ref] = []
     for e in extras:
         n, c, _, h, pixel = e.strides
         extra_args += [e.ref, n, c, h, pixel]
     args = [
-        Kernel("winograd_in", (m,)), Kernel("conv_row", (mr, nv, vl, 1, vl, None)),
+        Kernel("winograd_in", (m,)), Kernel("conv_row", (mr, nv, vl, 1, vl, None, False, lines)),
         Kernel("winograd_out", (m, epilogue.expression)), x.ref, Ref(weights), Ref(bias), y.ref, Ref(zeros),
         w.n, xs[0], ys[0], blocks, out_blocks // nv, w.out[1], w.out[2], w.size[1], w.size[2], xs[1], xs[3], ys[1], ys[3],
         w.pad[1], w.pad[2], group_tiles, parts, nv, mr, *epilogue.bounds, scratch, stride, len(extras), *extra_args,

@@ -23,6 +23,9 @@ from graphc.expr import Expr
 # then one record an extra operand: address, stride of a channel block, stride of a pixel. Without an expression extra 0 is
 # the residual, whose address may be 0.
 EXTRA = 3
+MAX_EXTRAS = 9
+COMING = EXTRAS + EXTRA * MAX_EXTRAS  # address of the weights that are fetched meanwhile
+SLOTS = COMING + 1
 
 
 class _Memory:
@@ -56,19 +59,24 @@ def conv_row(
     depth: int,
     epilogue: Expr | None,
     masked: bool = False,
+    lines: int = 0,
+    stage: str = "",
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 
     mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
     extras. masked: only the first LANES lanes of the last vector exist in y and the extras (a row-major matrix whose
-    columns do not fill their vectors).
+    columns do not fill their vectors). lines: of COMING that are fetched with each run of `depth` steps, 0: none.
+    stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums in y, 'middle' and 'last' take them from
+    there (MR divides PIXELS: tiles must not overlap).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_d, kernel_h = fn.args
     b = q.b
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
-    tile = Tile(q, target, mr, nv)
+    tile = Tile(q, target, mr, nv, lines)
+    coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines else None
     memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     last_start = b.sub(pixels, i64(mr))
@@ -82,9 +90,11 @@ def conv_row(
         ]
         for m in range(mr):
             for j in range(nv):
-                tile.set(m, j, biases[j])
-        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth)
-        if epilogue is None:
+                tile.set(m, j, memory.load(rows[m][j], j) if stage in ("middle", "last") else biases[j])
+        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming)
+        if stage in ("first", "middle"):
+            _store(tile, memory, rows)
+        elif epilogue is None:
             _residual_and_clip(q, tile, memory, block, start)
             _store(tile, memory, rows)
         else:
@@ -93,7 +103,22 @@ def conv_row(
     b.ret_void()
 
 
-def _reduce(q: Emit, tile: Tile, block, x, w, kernel_d, kernel_h, xm: int, xu: int, depth: int) -> None:
+class _Stream:
+    """A pointer that moves on with each use."""
+
+    def __init__(self, q: Emit, start: ir.Value, step: int) -> None:
+        self.q, self.step, self.at = q, step, q.variable(PTR)
+        q.b.store(start, self.at)
+
+    def next(self) -> ir.Value:
+        now = self.q.b.load(self.at, typ=PTR)
+        self.q.b.store(self.q.offset(now, self.step), self.at)
+        return now
+
+
+def _reduce(
+    q: Emit, tile: Tile, block, x, w, kernel_d, kernel_h, xm: int, xu: int, depth: int, coming: _Stream | None
+) -> None:
     b = q.b
     xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
     ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
@@ -107,7 +132,7 @@ def _reduce(q: Emit, tile: Tile, block, x, w, kernel_d, kernel_h, xm: int, xu: i
                 xh, wh = q.offset(xd, b.mul(kh, xs_h)), q.offset(wd, b.mul(kh, ws_h))
                 with q.loop(q.slot(block, KERNEL_W)) as kw:
                     xw, ww = q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel)))
-                    tile.fma_steps(xw, ww, depth, xm, xu, ahead)
+                    tile.fma_steps(xw, ww, depth, xm, xu, ahead, coming.next() if coming else None)
 
 
 def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> None:

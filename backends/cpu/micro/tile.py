@@ -24,10 +24,13 @@ def max_rows(target: Target, nv: int) -> int:
 
 
 class Tile:
-    """Accumulators of one tile."""
+    """Accumulators of one tile.
 
-    def __init__(self, q: Emit, target: Target, mr: int, nv: int) -> None:
-        self.q, self.target, self.mr, self.nv, self.vl = q, target, mr, nv, target.vl
+    lines: cache lines of `coming` that each run fetches. 0: weights are fetched WEIGHTS_AHEAD of their use.
+    """
+
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0) -> None:
+        self.q, self.target, self.mr, self.nv, self.vl, self.lines = q, target, mr, nv, target.vl, lines
         self.kind = ir.VectorType(F32, target.vl)
         self.acc = [[q.variable(self.kind) for _ in range(nv)] for _ in range(mr)]
         self.flat = [a for row in self.acc for a in row]
@@ -38,13 +41,16 @@ class Tile:
     def set(self, m: int, j: int, value: ir.Value) -> None:
         self.q.b.store(value, self.acc[m][j])
 
-    def fma_steps(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value) -> None:
+    def fma_steps(
+        self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value | None = None
+    ) -> None:
         """`depth` steps from pointers x and w (weights: depth x nv vectors, contiguous).
 
         ahead: where x will be read next. Rows of the next block lie in other pages, which the hardware does not foresee.
+        coming: weights that will be read after those of this tile.
         """
         if self.target.asm:
-            self._assembly(x, w, depth, xm, xu, ahead)
+            self._assembly(x, w, depth, xm, xu, ahead, coming or w)
             return
         q = self.q
         for u in range(depth):
@@ -54,16 +60,21 @@ class Tile:
                 for j in range(self.nv):
                     self.set(m, j, q.fma(s, ws[j], self.get(m, j)))
 
-    def _assembly(self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value) -> None:
+    def _assembly(
+        self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value
+    ) -> None:
         q, total = self.q, self.mr * self.nv
         held = min(self.nv, self.target.registers - total - 1)  # weight vectors in registers; the others from memory
         assert held >= 1, (self.mr, self.nv)
         acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
         weight = lambda j: f"${total + j}"  # noqa: E731
-        spread, xs, ws, next_x = (f"${total + held + i}" for i in range(4))
+        spread, xs, ws, next_x, next_w = (f"${total + held + i}" for i in range(5))
         lines = []
         for u in range(depth):
             lines += self._prefetches(u, depth, xm, xs, ws, next_x)
+            if self.lines:
+                some = range(u * self.lines // depth, (u + 1) * self.lines // depth)
+                lines += [f"prefetcht1 {line * 64}({next_w})" for line in some]
             at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
@@ -73,10 +84,10 @@ class Tile:
                 ]
         kind, registers = self.kind, total + held + 1
         written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
-        constraints = ",".join([written] * registers + ["r", "r", "r", *map(str, range(total)), "~{memory}"])
-        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [x.type, w.type, x.type] + [kind] * total)
+        constraints = ",".join([written] * registers + ["r"] * 4 + [*map(str, range(total)), "~{memory}"])
+        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [x.type] * 4 + [kind] * total)
         before = [q.b.load(a, typ=kind) for a in self.flat]
-        after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, ahead, *before], True)
+        after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, ahead, coming, *before], True)
         for i, a in enumerate(self.flat):
             q.b.store(q.b.extract_value(after, i), a)
 
@@ -87,5 +98,7 @@ class Tile:
             rows_at_once = -(-self.mr // depth)
             coming = range(u * rows_at_once, min(self.mr, (u + 1) * rows_at_once))
             lines += [f"prefetcht0 {m * xm * 4}({ahead})" for m in coming]
+        if self.lines:
+            return lines
         width = self.nv * self.vl * 4
         return lines + [f"prefetcht0 {u * width + line + WEIGHTS_AHEAD}({w})" for line in range(0, width, 64)]
