@@ -10,11 +10,12 @@ import numpy as np
 from backends.cpu.lower import dense_window
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
-from backends.cpu.lower.filters import Filters, pack_filters, spans_of
+from backends.cpu.lower.filters import Filters, pack_filters, pack_groups, spans_of
 from backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
 from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, epilogue_of, extras_of, five, window_of
 from backends.cpu.lower.winograd import choose_winograd, emit_winograd
 from backends.cpu.micro.conv import SLOTS
+from backends.cpu.micro.group_tile import group_rows, is_group
 from backends.cpu.program import Ref
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
@@ -113,8 +114,13 @@ def emit_direct(
     flat = _is_flat(w, x, y, extras)
     pixels = w.pixels if flat else w.out[2]
     groups = node.attrs["group"]
+    per_group = w.channels // groups
+    if w.channels == w.out_channels and is_group(per_group, lo.target) and x.type.layout.c == vl:
+        mr = group_rows(lo.target, per_group, pixels)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, 1, 0, blocks, per_group)
+        return
     # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
-    widest = max(2, PANEL_BYTES // (4 * vl * w.channels // groups * int(np.prod(w.kernel))))
+    widest = max(2, PANEL_BYTES // (4 * vl * per_group * int(np.prod(w.kernel))))
     first = 0
     while first < blocks:
         mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, blocks)
@@ -158,9 +164,9 @@ def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
 
 
 def _emit_tiles(
-    lo, group, w: Window, filters: Filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last
+    lo, group, w: Window, filters: Filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last, per_group=0
 ) -> None:
-    """A step for the output-channel blocks [first, last)."""
+    """A step for the output-channel blocks [first, last). per_group: channels, where groups lie within blocks; or 0."""
     node = group.anchor
     vl = lo.target.vl
     c = x.type.layout.c
@@ -168,7 +174,11 @@ def _emit_tiles(
         min(c, w.channels) if node.attrs["group"] == 1 else c
     )  # one block that the channels do not fill: skip its zeros
     spans = spans_of(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
-    weights = pack_filters(lo, filters, w, spans, vl)
+    if per_group:
+        depth = per_group
+        weights = pack_groups(lo, filters, w, per_group, vl)
+    else:
+        weights = pack_filters(lo, filters, w, spans, vl)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
@@ -205,7 +215,7 @@ def _emit_tiles(
         )
     form = (mr, nv, w.stride[2] * c, 1, depth)
     whole = chunk == spans.most
-    micro = Kernel("conv_row", (*form, epilogue.expression, False, lines, "" if whole else "last"))
+    micro = Kernel("conv_row", (*form, epilogue.expression, False, lines, "" if whole else "last", per_group))
     partial = (0, 0) if whole else [Kernel("conv_row", (*form, None, False, lines, s)) for s in ("first", "middle")]
     block = [
         spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,

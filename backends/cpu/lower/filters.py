@@ -62,6 +62,18 @@ def spans_of(w: Window, groups: int, depth: int, tile: int, first: int, last: in
     return Spans(groups, depth, tile, first, last, tuple(starts), tuple(counts))
 
 
+def pack_groups(lo: Lowering, filters: Filters, w: Window, group: int, vl: int) -> Buffer:
+    """[O, group, *kernel] -> for each vector of outputs [kd][kh][kw][group][vl]."""
+
+    def make() -> np.ndarray:
+        source = filters.load().reshape(w.out_channels, group, *w.kernel)
+        padded = np.zeros((-(-w.out_channels // vl) * vl, *source.shape[1:]), np.float32)
+        padded[: w.out_channels] = source
+        return padded.reshape(-1, vl, group, *w.kernel).transpose(0, 3, 4, 5, 2, 1)
+
+    return lo.weights.pack(filters.source, ("conv groups", *filters.recipe, group, vl), make)
+
+
 def pack_filters(lo: Lowering, filters: Filters, w: Window, spans: Spans, vl: int) -> Buffer:
     """[O, I/groups, *kernel] -> for each tile [input block][kd][kh][kw][depth][tile], zeros where it has no such channel."""
 

@@ -11,6 +11,7 @@ from llvmlite import ir
 
 from backends.cpu import scalar
 from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from backends.cpu.micro.group_tile import GroupTile
 from backends.cpu.micro.tile import Tile
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
@@ -61,6 +62,7 @@ def conv_row(
     masked: bool = False,
     lines: int = 0,
     stage: str = "",
+    group: int = 0,
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 
@@ -69,13 +71,14 @@ def conv_row(
     extras. masked: only the first LANES lanes of the last vector exist in y and the extras (a row-major matrix whose
     columns do not fill their vectors). lines: of COMING that are fetched with each run of `depth` steps, 0: none.
     stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums in y, 'middle' and 'last' take them from
-    there (MR divides PIXELS: tiles must not overlap).
+    there (MR divides PIXELS: tiles must not overlap). group: channels of a group, whose outputs lie in the block that its
+    inputs lie in; depth is the same then. 0: all outputs read all inputs.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_d, kernel_h = fn.args
     b = q.b
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
-    tile = Tile(q, target, mr, nv, lines)
+    tile = GroupTile(q, target, mr, group) if group else Tile(q, target, mr, nv, lines)
     coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines else None
     memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)

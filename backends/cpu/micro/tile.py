@@ -56,9 +56,22 @@ class Tile:
         for u in range(depth):
             ws = [q.load_raw(q.offset(w, (u * self.nv + j) * self.vl * 4), F32, self.vl) for j in range(self.nv)]
             for m in range(self.mr):
-                s = q.splat(q.load_raw(q.offset(x, (m * xm + u * xu) * 4), F32, 1), self.vl)
+                s = self.spread(x, m * xm, u, xu)
                 for j in range(self.nv):
                     self.set(m, j, q.fma(s, ws[j], self.get(m, j)))
+
+    def spread(self, x: ir.Value, row: int, u: int, xu: int) -> ir.Value:
+        """What step u multiplies the weights with: an element of the row that begins `row` elements behind x."""
+        return self.q.splat(self.q.load_raw(self.q.offset(x, (row + u * xu) * 4), F32, 1), self.vl)
+
+    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, constants: list[str]) -> str:
+        """The same as an instruction. constants: registers of `self.constants`."""
+        return f"vbroadcastss {(row + u * xu) * 4}({x}), {to}"
+
+    @property
+    def constants(self) -> list[ir.Value]:
+        """Vectors that `spread_assembly` needs in registers."""
+        return []
 
     def _assembly(
         self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value
@@ -69,6 +82,8 @@ class Tile:
         acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
         weight = lambda j: f"${total + j}"  # noqa: E731
         spread, xs, ws, next_x, next_w = (f"${total + held + i}" for i in range(5))
+        vectors = self.constants
+        constants = [f"${2 * total + held + 5 + i}" for i in range(len(vectors))]
         lines = []
         for u in range(depth):
             lines += self._prefetches(u, depth, xm, xs, ws, next_x)
@@ -78,16 +93,17 @@ class Tile:
             at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
-                lines.append(f"vbroadcastss {(m * xm + u * xu) * 4}({xs}), {spread}")
+                lines.append(self.spread_assembly(xs, m * xm, u, xu, spread, constants))
                 lines += [
                     f"vfmadd231ps {weight(j) if j < held else at[j]}, {spread}, {acc(m, j)}" for j in range(self.nv)
                 ]
         kind, registers = self.kind, total + held + 1
         written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
-        constraints = ",".join([written] * registers + ["r"] * 4 + [*map(str, range(total)), "~{memory}"])
-        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [x.type] * 4 + [kind] * total)
-        before = [q.b.load(a, typ=kind) for a in self.flat]
-        after = q.b.asm(signature, "\n".join(lines), constraints, [x, w, ahead, coming, *before], True)
+        constraints = ",".join([written] * registers + ["r"] * 4 + [*map(str, range(total))])
+        constraints += f",{self.target.asm}" * len(constants) + ",~{memory}"
+        inputs = [x, w, ahead, coming, *(q.b.load(a, typ=kind) for a in self.flat), *vectors]
+        signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [v.type for v in inputs])
+        after = q.b.asm(signature, "\n".join(lines), constraints, inputs, True)
         for i, a in enumerate(self.flat):
             q.b.store(q.b.extract_value(after, i), a)
 

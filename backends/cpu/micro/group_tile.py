@@ -1,0 +1,58 @@
+"""The register tile of a grouped convolution whose groups are narrower than a vector.
+
+A vector of outputs holds whole groups. Step u multiplies it with input u of each lane's own group: the input's vector, permuted.
+So nothing is multiplied by the zeros that other groups' weights would be.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from backends.cpu.ir import F32, Emit
+from backends.cpu.micro.tile import Tile
+from backends.cpu.target import Target
+
+I32 = ir.IntType(32)
+LANE = 4  # float32 of the 128 bits within which a permutation by an immediate stays
+
+
+def is_group(channels: int, target: Target) -> bool:
+    """Do groups of so many channels, in and out, fill vectors?"""
+    return 1 < channels < target.vl and target.vl % channels == 0
+
+
+def group_rows(target: Target, channels: int, pixels: int) -> int:
+    """Rows of the tile for rows of `pixels`: as few tiles as there must be, alike."""
+    most = min(pixels, target.registers - 2 - (channels if channels > LANE else 0))
+    return -(-pixels // -(-pixels // most))
+
+
+class GroupTile(Tile):
+    """MR rows x one vector of outputs; `channels` steps, whose weights are [channels][vl]."""
+
+    def __init__(self, q: Emit, target: Target, mr: int, channels: int) -> None:
+        super().__init__(q, target, mr, 1)
+        self.channels = channels
+
+    def _sources(self, u: int) -> list[int]:
+        """For each lane of outputs the lane of its input u."""
+        return [lane // self.channels * self.channels + u for lane in range(self.vl)]
+
+    def spread(self, x: ir.Value, row: int, u: int, xu: int) -> ir.Value:
+        v = self.q.load_raw(self.q.offset(x, row * 4), F32, self.vl)
+        mask = ir.Constant(ir.VectorType(I32, self.vl), self._sources(u))
+        return self.q.b.shuffle_vector(v, ir.Constant(self.kind, ir.Undefined), mask)
+
+    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, constants: list[str]) -> str:
+        if constants:
+            return f"vpermps {row * 4}({x}), {constants[u]}, {to}"
+        immediate = sum(source << 2 * lane for lane, source in enumerate(self._sources(u)[:LANE]))
+        return f"vpermilps ${immediate}, {row * 4}({x}), {to}".replace("$", "$$", 1)
+
+    @property
+    def constants(self) -> list[ir.Value]:
+        if self.channels <= LANE:
+            return []
+        vector = ir.VectorType(I32, self.vl)
+        steps = range(self.channels)
+        return [self.q.b.bitcast(ir.Constant(vector, self._sources(u)), self.kind) for u in steps]
