@@ -7,11 +7,12 @@ from numba import njit, types
 from backends.cpu.drivers.conv import window
 from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call4, float_bits, store_i64
+from backends.cpu.micro.pool import PIXELS
 from backends.cpu.toolchain import driver
 
 # fmt: off
 (WIDE, NARROW, X, Y, N, XS_N, YS_N, BLOCKS, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,
- IN_D, IN_H, IN_W, XS_BLOCK, XS_D, XS_H, YS_BLOCK, YS_D, YS_H, PADDED, END_D, END_H, END_W, MR, SCRATCH) = range(38)
+ IN_D, IN_H, IN_W, XS_BLOCK, XS_D, XS_H, YS_BLOCK, YS_D, YS_H, PADDED, END_D, END_H, END_W, MR, SCRATCH, RUN) = range(39)
 # fmt: on
 
 
@@ -27,7 +28,8 @@ def _counted(start, dilation, kernel, low, high):
 
 @driver("pool")
 def pool(target):
-    """PADDED: the average counts padding; END_*: padding at the end. WIDE makes MR pixels of the interior, NARROW one."""
+    """PADDED: the average counts padding; END_*: padding at the end. NARROW makes one pixel, WIDE MR pixels of the interior
+    or, where RUN is 1, all of them (`pool_run`)."""
     vector = target.vl * 4
 
     def pool(a, tid, nth):
@@ -75,12 +77,16 @@ def pool(target):
                 store_i64(block + 8, kh1 - kh0)
                 w = 0
                 while w < out_w:
-                    count = mr
-                    if w >= first and w < last and last - first >= mr:
+                    count, micro = mr, a[WIDE]
+                    if a[RUN] != 0 and w == first and last - first >= mr:
+                        count = last - first
+                        kw0, kw1 = 0, k_w
+                        store_i64(block + 8 * PIXELS, count)
+                    elif w >= first and w < last and last - first >= mr:
                         w = min(w, last - mr)  # the last tile of the interior overlaps
                         kw0, kw1 = 0, k_w
                     else:
-                        count = 1
+                        count, micro = 1, a[NARROW]
                         kw0, kw1 = window(w * s_w - p_w, d_w, k_w, in_w)
                     wide = k_w
                     if kw1 - kw0 < k_w:
@@ -89,7 +95,6 @@ def pool(target):
                         )
                     scale = types.float32(1.0) / types.float32(max(1, deep * high * wide))
                     x = xr + (w * s_w - p_w + kw0 * d_w) * vector
-                    micro = a[WIDE] if count > 1 else a[NARROW]
                     store_i64(block + 16, kw1 - kw0)
                     call4(micro, block, x, yr + w * vector, float_bits(scale))
                     w += count

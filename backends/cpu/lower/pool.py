@@ -6,12 +6,13 @@ import numpy as np
 
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.dense_window import emit_pool
-from backends.cpu.lower.window import five, window_of
+from backends.cpu.lower.window import Window, five, window_of
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 
+MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
 DTYPES = frozenset({"float32", "float64", "int8", "uint8"})
 
 
@@ -30,6 +31,17 @@ def form(node: Node) -> str | None:
     return None if 0 in node.output.shape or 0 in node.inputs[0].shape else "blocked"
 
 
+def _tile(w: Window, target: Target) -> tuple[int, bool]:
+    """Pixels a tile, and whether its columns are combined first, in registers of their own."""
+    inside = (w.size[2] + w.pad[2] - (w.kernel[2] - 1) * w.dilation[2] - 1) // w.stride[2] + 1
+    inside -= -(-w.pad[2] // w.stride[2])  # windows without columns outside the image
+    registers = target.registers - target.registers // 4
+    most = (registers - w.kernel[2]) // w.stride[2] + 1
+    if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and min(most, inside, w.out[2]) > 1:
+        return min(most, inside, w.out[2], 8), True
+    return min(8, w.out[2]), False
+
+
 @lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported)
 def lower_pool(lo: Lowering, group: Group) -> None:
     node = group.anchor
@@ -40,12 +52,13 @@ def lower_pool(lo: Lowering, group: Group) -> None:
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
     op = "max" if "Max" in node.op.name else "average"
     xs, ys = five(x), five(y)
-    mr = min(8, w.out[2])
+    mr, run = _tile(w, lo.target)
+    wide = Kernel("pool_run", (op, mr, w.kernel[2], w.stride[2])) if run else Kernel("pool_row", (op, mr))
     scratch, stride = lo.scratch(node.output.name, 64)
     assert stride == 64
     args = [
-        Kernel("pool_row", (op, mr)), Kernel("pool_row", (op, 1)), x.ref, y.ref, w.n, xs[0], ys[0],
+        wide, Kernel("pool_row", (op, 1)), x.ref, y.ref, w.n, xs[0], ys[0],
         -(-w.channels // lo.target.vl), *w.out, *w.kernel, *w.stride, *w.dilation, *w.pad, *w.size, xs[1], xs[2], xs[3],
-        ys[1], ys[2], ys[3], int(bool(node.attrs.get("count_include_pad"))), *w.pad_end, mr, scratch,
+        ys[1], ys[2], ys[3], int(bool(node.attrs.get("count_include_pad"))), *w.pad_end, mr, scratch, int(run),
     ]  # fmt: skip
     lo.emit(Kernel("pool"), args, lo.info(group, f"pool_{op}"))

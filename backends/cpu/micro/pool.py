@@ -1,12 +1,23 @@
-"""Pooling of one row in NCHW[c]c: MR output pixels at a time, windows clipped by the driver."""
+"""Pooling of one row in NCHW[c]c, windows clipped by the driver."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu.ir import F32, I64, PTR, define, i64
+from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
+
+PIXELS = 7  # slot of the block that only `pool_run` reads
+
+
+def _combine(q: Emit, op: str, old: ir.Value, v: ir.Value) -> ir.Value:
+    """The larger, or NaN if one of them is (one maximum instruction returns v where either is NaN); or the sum."""
+    b = q.b
+    if op != "max":
+        return b.fadd(old, v)
+    larger = b.select(b.fcmp_ordered(">", old, v), old, v)
+    return b.select(b.fcmp_unordered("uno", old, old), old, larger)
 
 
 @micro("pool_row")
@@ -18,26 +29,65 @@ def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int) -
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, y, scale = fn.args
-    planes, rows, columns, xs_d, xs_h, xs_w, step = (q.slot(block, i) for i in range(7))
+    planes, rows, columns, xs_d, xs_h, xs_w, step = (q.slot(block, i) for i in range(PIXELS))
     b, vl = q.b, target.vl
     kind = ir.VectorType(F32, vl)
     x, y = q.pointer(x), q.pointer(y)
     acc = [q.variable(kind) for _ in range(mr)]
     for a in acc:
-        b.store(q.const(float("-inf") if op == "max" else 0.0, F32, vl), a)
+        b.store(_start(q, op, vl), a)
     with q.loop(planes) as d, q.loop(rows) as r:
         xr = q.offset(x, b.add(b.mul(d, xs_d), b.mul(r, xs_h)))
         with q.loop(columns) as c:
             xc = q.offset(xr, b.mul(c, xs_w))
             for p, a in enumerate(acc):
-                v, old = q.load_raw(q.offset(xc, b.mul(step, i64(p))), F32, vl), b.load(a, typ=kind)
-                if op == "max":  # keep old only where v <= old is certain: a NaN in v replaces it
-                    v = b.select(b.fcmp_unordered("uno", old, old), old, b.select(b.fcmp_ordered("<=", v, old), old, v))
-                else:
-                    v = b.fadd(old, v)
-                b.store(v, a)
-    factor = q.splat(b.bitcast(b.trunc(scale, ir.IntType(32)), F32), vl)
+                v = q.load_raw(q.offset(xc, b.mul(step, i64(p))), F32, vl)
+                b.store(_combine(q, op, b.load(a, typ=kind), v), a)
     for p, a in enumerate(acc):
-        v = b.load(a, typ=kind)
-        q.store_raw(v if op == "max" else b.fmul(v, factor), q.offset(y, p * vl * 4))
+        q.store_raw(_finish(q, op, b.load(a, typ=kind), scale, vl), q.offset(y, p * vl * 4))
     b.ret_void()
+
+
+@micro("pool_run")
+def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, kernel_w: int, stride: int) -> None:
+    """void(block, x, y, scale bits): PIXELS pixels (a slot; at least mr) whose windows have all of their columns.
+
+    As `pool_row`, with windows of kernel_w adjacent columns, `stride` columns apart. Columns are combined first, so that every
+    vector of x is read once by mr pixels; the last mr pixels overlap those before.
+    """
+    fn, q = define(module, symbol, [PTR, I64, I64, I64])
+    block, x, y, scale = fn.args
+    planes, rows, _, xs_d, xs_h, *_ = (q.slot(block, i) for i in range(PIXELS))
+    b, vl = q.b, target.vl
+    kind, vector = ir.VectorType(F32, vl), vl * 4
+    x, y = q.pointer(x), q.pointer(y)
+    pixels = q.slot(block, PIXELS)
+    last = b.sub(pixels, i64(mr))
+    columns = [q.variable(kind) for _ in range((mr - 1) * stride + kernel_w)]
+    with q.loop(pixels, step=mr) as t:
+        first = b.select(b.icmp_signed("<", t, last), t, last)
+        xt = q.offset(x, b.mul(first, i64(stride * vector)))
+        for c in columns:
+            b.store(_start(q, op, vl), c)
+        with q.loop(planes) as d, q.loop(rows) as r:
+            xr = q.offset(xt, b.add(b.mul(d, xs_d), b.mul(r, xs_h)))
+            for i, c in enumerate(columns):
+                b.store(_combine(q, op, b.load(c, typ=kind), q.load_raw(q.offset(xr, i * vector), F32, vl)), c)
+        combined = [b.load(c, typ=kind) for c in columns]
+        yt = q.offset(y, b.mul(first, i64(vector)))
+        for p in range(mr):
+            v = combined[p * stride]
+            for k in range(1, kernel_w):
+                v = _combine(q, op, v, combined[p * stride + k])
+            q.store_raw(_finish(q, op, v, scale, vl), q.offset(yt, p * vector))
+    b.ret_void()
+
+
+def _start(q: Emit, op: str, vl: int) -> ir.Constant:
+    return q.const(float("-inf") if op == "max" else 0.0, F32, vl)
+
+
+def _finish(q: Emit, op: str, v: ir.Value, scale: ir.Value, vl: int) -> ir.Value:
+    if op == "max":
+        return v
+    return q.b.fmul(v, q.splat(q.b.bitcast(q.b.trunc(scale, ir.IntType(32)), F32), vl))
