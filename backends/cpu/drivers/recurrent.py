@@ -34,16 +34,16 @@ from backends.cpu.toolchain import driver
 
 # argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
 # of streams. Strides in bytes. A *swing* is added on odd steps: from the first to the second of two buffers that the states
-# of even and odd steps live in (results have it the other way round).
+# of even and odd steps live in (results have it the other way round). States are [block of hidden units][row of the batch]
+# [unit of the block], a vector of LANE_BYTES each. Y is 0 where the micro-kernel itself writes y.
 DIRECTIONS, SHARED, SPINS, SCRATCH, SCRATCH_STRIDE, HEAD = range(6)
 # fmt: off
-(CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR, REVERSE, LENS, LENS_ITEM, ROW, SWING, H, C, PACKED, TILE_BYTES, DEPTH_BLOCKS,
+(CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR, REVERSE, LENS, LENS_ITEM, LANE_BYTES, SWING, H, C, DEPTH_BLOCKS,
  H_INITIAL, C_INITIAL, INITIAL_ROW, Y, Y_TIME, Y_ROW, H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW, STAGES,
- STAGE_RECORDS) = range(28)
-(MICRO, PASS, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, TO, TO_SWING, COUNT,
- STREAM_RECORDS) = range(14)
+ STAGE_RECORDS) = range(26)
+MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, COUNT, STREAM_RECORDS = range(11)
 # fmt: on
-BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, STREAM = range(6)
+BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, BY_VECTOR, STREAM = range(7)
 MAX_STAGES, MAX_STREAMS = 2, 12
 STAGE = STREAM_RECORDS + MAX_STREAMS * STREAM
 DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
@@ -51,9 +51,9 @@ DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
 # are taken from the front and from the back, as 32 + 16 + 16 bits
 TAKEN, FINISHED, PHASE, SLEEPERS, CONTROL_BYTES = (CACHE_LINE * i for i in range(5))
 FRONT, BACK, COUNT_MASK = 1 << 16, 1, 0xFFFF
-BLOCK_BYTES = 256  # of the micro-kernel's argument block, at the start of a thread's scratch
+BLOCK_BYTES = 384  # of the micro-kernel's argument block, at the start of a thread's scratch
+ROOM_BYTES = 32 * 64  # for a tile's accumulators, behind the block; then streams gathered row by row
 TILES = 8  # of one call of the micro-kernel
-ROOM_BYTES = TILES * 32 * 64  # for their accumulators, behind the block; then streams gathered row by row
 
 
 @njit(error_model="numpy")
@@ -77,20 +77,19 @@ def _time(c, step, row):
 
 
 @njit(error_model="numpy")
-def _pack(c, to, rows, first, last):
-    """Units first … last - 1 of row-major states as [tile][unit][row of the tile]."""
-    mr, batch = c[MR], c[BATCH]
-    if last <= first:
-        return
-    for p in range((batch + mr - 1) // mr):
-        tile = to + p * c[TILE_BYTES]
-        source = rows + min(p * mr, batch - mr) * c[ROW]
-        if mr == 1:
-            copy_bytes(tile + first * 4, source + first * 4, (last - first) * 4)
-            continue
-        for m in range(mr):
-            for k in range(first, last):
-                store_f32(tile + (k * mr + m) * 4, load_f32(source + m * c[ROW] + k * 4))
+def _put(c, state, row, source):
+    """One row of the batch into a state."""
+    lane = c[LANE_BYTES]
+    for at in range(0, c[HIDDEN] * 4, lane):
+        copy_bytes(state + at * c[BATCH] + row * lane, source + at, min(lane, c[HIDDEN] * 4 - at))
+
+
+@njit(error_model="numpy")
+def _take(c, to, state, row, first, last):
+    """Units first … last - 1 of one row of a state. `first` begins a block."""
+    lane = c[LANE_BYTES]
+    for at in range(first * 4, last * 4, lane):
+        copy_bytes(to + at, state + at * c[BATCH] + row * lane, min(lane, last * 4 - at))
 
 
 @driver("recurrent_start")
@@ -110,10 +109,9 @@ def recurrent_start(target):
                         a[check] = 1 + b
                         a[check + 1] = given
                 if c[H_INITIAL] != 0:
-                    copy_bytes(c[H] + b * c[ROW], c[H_INITIAL] + b * c[INITIAL_ROW], c[HIDDEN] * 4)
+                    _put(c, c[H], b, c[H_INITIAL] + b * c[INITIAL_ROW])
                 if c[C_INITIAL] != 0:
-                    copy_bytes(c[C] + b * c[ROW], c[C_INITIAL] + b * c[INITIAL_ROW], c[HIDDEN] * 4)
-            _pack(c, c[PACKED], c[H], 0, c[HIDDEN])
+                    _put(c, c[C], b, c[C_INITIAL] + b * c[INITIAL_ROW])
 
     return recurrent_start, STEP
 
@@ -132,12 +130,14 @@ def _stage(c, stage, step, block, first, last):
     odd, batch, mr, span = step & 1, c[BATCH], c[MR], stage[SPAN]
     ragged = c[REVERSE] != 0 and c[LENS] != 0
     time = c[SEQ] - 1 - step if c[REVERSE] != 0 else step
-    store_i64(block + 8, stage[PASS])
-    for panel in range(first, last):
+    for number in range(first, last):
+        panel = (
+            first + last - 1 - number if odd else number
+        )  # begin with what was read last: it may still be in the cache
         for m0 in range(0, batch, TILES * mr):
             rows = max(mr, min(TILES * mr, batch - m0))
             m = min(m0, batch - rows)
-            store_i64(block + 16, rows)
+            store_i64(block + 8, rows)
             for j in range(stage[COUNT]):
                 stream = as_block(block_address(stage) + 8 * (STREAM_RECORDS + j * STREAM))
                 row = stream[BY_ROW]
@@ -147,9 +147,10 @@ def _stage(c, stage, step, block, first, last):
                 else:
                     base = stream[BASE] + panel * stream[BY_PANEL] + m * row
                     base += time * stream[BY_TIME] + odd * stream[BY_SWING]
-                store_i64(block + 40 + 16 * j, base)
-                store_i64(block + 48 + 16 * j, row)
-            x = stage[X] + odd * stage[X_SWING] + m0 // mr * c[TILE_BYTES]
+                store_i64(block + 32 + 24 * j, base)
+                store_i64(block + 40 + 24 * j, row)
+                store_i64(block + 48 + 24 * j, stream[BY_VECTOR])
+            x = stage[X] + odd * stage[X_SWING] + m * c[LANE_BYTES]
             call3(stage[MICRO], block, x, stage[W] + panel * stage[PANEL_BYTES])
 
 
@@ -158,29 +159,29 @@ def _emit_step(c, step, first, last):
     """Writes units first … last - 1 of a step's states to y; a sequence that has ended keeps its states and gives zeros."""
     if last <= first:
         return
-    nbytes, at = (last - first) * 4, first * 4
-    now, new = (step & 1) * c[SWING], (1 - (step & 1)) * c[SWING]
+    now, new, lane = (step & 1) * c[SWING], (1 - (step & 1)) * c[SWING], c[LANE_BYTES]
     for b in range(c[BATCH]):
-        y = c[Y] + _time(c, step, b) * c[Y_TIME] + b * c[Y_ROW] + at
-        row = b * c[ROW] + at
+        y = c[Y] + _time(c, step, b) * c[Y_TIME] + b * c[Y_ROW]
         if step < _length(c, b):
-            copy_bytes(y, c[H] + new + row, nbytes)
-        else:
-            fill_bytes(y, nbytes, 0)
-            copy_bytes(c[H] + new + row, c[H] + now + row, nbytes)
+            _take(c, y, c[H] + new, b, first, last)
+            continue
+        fill_bytes(y + first * 4, (last - first) * 4, 0)
+        for at in range(first * 4, last * 4, lane):
+            place = at * c[BATCH] + b * lane
+            copy_bytes(c[H] + new + place, c[H] + now + place, lane)
             if c[C] != 0:
-                copy_bytes(c[C] + new + row, c[C] + now + row, nbytes)
+                copy_bytes(c[C] + new + place, c[C] + now + place, lane)
 
 
 @njit(error_model="numpy")
 def _finals(c, first, last):
     """Units first … last - 1 of the states after the last step."""
-    state, at, nbytes = (c[SEQ] & 1) * c[SWING], first * 4, (last - first) * 4
+    state = (c[SEQ] & 1) * c[SWING]
     for b in range(c[BATCH]):
         if c[H_FINAL] != 0:
-            copy_bytes(c[H_FINAL] + b * c[H_FINAL_ROW] + at, c[H] + state + b * c[ROW] + at, nbytes)
+            _take(c, c[H_FINAL] + b * c[H_FINAL_ROW], c[H] + state, b, first, last)
         if c[C_FINAL] != 0:
-            copy_bytes(c[C_FINAL] + b * c[C_FINAL_ROW] + at, c[C] + state + b * c[ROW] + at, nbytes)
+            _take(c, c[C_FINAL] + b * c[C_FINAL_ROW], c[C] + state, b, first, last)
 
 
 @njit(error_model="numpy")
@@ -193,37 +194,49 @@ def _panels(c, phase, block, first, last):
     units, odd = stage[SPAN] // 4, step & 1
     first, last = min(first * units, c[HIDDEN]), min(last * units, c[HIDDEN])
     if s == c[STAGES] - 1:
-        _emit_step(c, step, first, last)
+        if c[Y] != 0:
+            _emit_step(c, step, first, last)
         if step == c[SEQ] - 1:
             _finals(c, first, last)
-    _pack(c, stage[TO] + odd * stage[TO_SWING], stage[RESULT] + odd * stage[RESULT_SWING], first, last)
+    if last == c[HIDDEN] and last & 1 != 0:  # the next product reads one unit more, which must be a number
+        lane = c[LANE_BYTES]
+        unit = stage[RESULT] + odd * stage[RESULT_SWING] + last * 4 // lane * lane * c[BATCH] + last * 4 % lane
+        for b in range(c[BATCH]):
+            store_f32(unit + b * lane, np.float32(0))
 
 
 @njit(error_model="numpy")
-def _share(c, block, mine, spins):
-    """Takes panels until the sequence is done. mine: FRONT or BACK, so that a thread keeps to panels that its cache holds."""
+def _share(c, block, mine, threads, spins):
+    """Takes panels until the sequence is done: in each stage a fair share at once, then one at a time what others leave.
+
+    mine: FRONT or BACK, so that a thread keeps to panels that its cache holds.
+    """
     control, phases = c[CLEAR], c[SEQ] * c[STAGES]
+    begun, wanted = -1, 1  # the last stage that this thread has taken part in
     while True:
-        taken = atomic_add(control + TAKEN, mine)
+        taken = atomic_add(control + TAKEN, mine * wanted)
         phase, front, back = taken >> 32, (taken >> 16) & COUNT_MASK, taken & COUNT_MASK
         if phase >= phases:
             return
         panels = c[STAGE_RECORDS + phase % c[STAGES] * STAGE + PANELS]
-        if front + back >= panels:
+        count = min(wanted, panels - front - back)
+        if count > 0:
+            first = front if mine == FRONT else panels - back - count
+            _panels(c, phase, block, first, first + count)
+            if atomic_add(control + FINISHED, count) == panels - count:
+                atomic_store(control + FINISHED, 0)
+                atomic_store(control + PHASE, phase + 1)
+                atomic_store(control + TAKEN, (phase + 1) << 32)  # from here on the next stage may end, and set PHASE
+                if atomic_load(control + SLEEPERS) > 0:
+                    futex(control + PHASE, FUTEX_WAKE_PRIVATE, EVERYONE)
+        fair = (panels + threads - 1) // threads
+        wanted = max(1, fair - count) if phase != begun else 1
+        begun = phase
+        if front + back + count >= panels:
+            wanted = fair
             wait_change(control + PHASE, phase, control + SLEEPERS, spins)
-            while (
-                atomic_load(control + TAKEN) >> 32 == phase
-            ):  # a thread asks once a stage, or the counts would overflow
+            while atomic_load(control + TAKEN) >> 32 == phase:
                 pause()
-            continue
-        panel = front if mine == FRONT else panels - 1 - back
-        _panels(c, phase, block, panel, panel + 1)
-        if atomic_add(control + FINISHED, 1) == panels - 1:
-            atomic_store(control + FINISHED, 0)
-            atomic_store(control + PHASE, phase + 1)
-            atomic_store(control + TAKEN, (phase + 1) << 32)  # from here on the next stage may end, and set PHASE
-            if atomic_load(control + SLEEPERS) > 0:
-                futex(control + PHASE, FUTEX_WAKE_PRIVATE, EVERYONE)
 
 
 @driver("recurrent")
@@ -238,12 +251,13 @@ def recurrent(target):
             d = (tid + i) % directions
             c = as_block(block_address(a) + 8 * (HEAD + d * DIRECTION))
             store_i64(block, c[DEPTH_BLOCKS])
-            store_i64(block + 24, c[TILE_BYTES])
-            store_i64(block + 32, block + BLOCK_BYTES)
+            store_i64(block + 16, c[BATCH] * c[LANE_BYTES])
+            store_i64(block + 24, block + BLOCK_BYTES)
             if c[SEQ] == 0 and tid == 0:
                 _finals(c, 0, c[HIDDEN])
             if shared:
-                _share(c, block, FRONT if tid // directions % 2 == 0 else BACK, a[SPINS])
+                side = FRONT if tid // directions % 2 == 0 else BACK
+                _share(c, block, side, max(1, nth // directions), a[SPINS])
             elif d % nth == tid:
                 for phase in range(c[SEQ] * c[STAGES]):
                     s = phase % c[STAGES]

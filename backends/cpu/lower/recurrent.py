@@ -11,21 +11,24 @@ from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
 from backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of
 from backends.cpu.lower.index import constant, positions
 from backends.cpu.lower.movement import emit_copy
-from backends.cpu.lower.recurrent_plan import DEPTH, Layer, plan
+from backends.cpu.lower.recurrent_plan import UNROLL, Layer, plan
 from backends.cpu.program import ALIGNMENT, Buffer, Ref
 from backends.cpu.target import Target
 from backends.cpu.threads import SPINS
 from backends.cpu.toolchain import Kernel
+from graphc import expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
 
 # as in drivers/recurrent.py
-STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 13, 5, 2, 12
-TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 256, 8 * 32 * 64, 256
-PASS_BYTES = 16 << 10  # of a panel's weights that several tiles read one after the other from the level-1 cache
+STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 10, 6, 2, 12
+TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 384, 32 * 64, 256
 Argument = Ref | Kernel | int
+Stream = tuple[
+    Ref, int, int, int, int, int
+]  # address, then strides of a panel, a row of the batch, a step, the swing, a vector
 
 
 def supported(node: Node, target: Target) -> str | None:
@@ -191,79 +194,73 @@ class _Recurrent:
         time, row, direction = (y.strides[i] for i in ((1, 0, 2) if c.batch_first else (0, 2, 1)))
         final: list[Argument] = [s.ref + d * s.strides[axis] for s in finals]
         final_row = [s.strides[batch_axis] for s in finals]
+        y_ref = y.ref + d * direction
+        span = layer.span(len(layer.stages) - 1)
+        whole = {} if lens or c.hidden % span else {"y": (y_ref, span * 4, row, time, 0, layer.vl * 4)}
         head: list[Argument] = [
             memory.base, memory.nbytes, c.seq, c.batch, c.hidden, layer.mr, int(c.reverse[d]), *(lens or (0, 4)),
-            layer.row * 4, memory.swing, memory.states["h"], memory.states.get("c", 0), memory.packed["h"],
-            layer.depth * layer.mr * 4, layer.depth // DEPTH, *initial, initial_strides[1],
-            y.ref + d * direction, time, row, *final, *[0] * (2 - len(final)), *final_row, *[0] * (2 - len(final)),
-            len(layer.stages),
+            layer.vl * 4, memory.swing, memory.states["h"], memory.states.get("c", 0), layer.depth // UNROLL,
+            *initial, initial_strides[1], 0 if whole else y_ref, time, row, *final, *[0] * (2 - len(final)), *final_row,
+            *[0] * (2 - len(final)), len(layer.stages),
         ]  # fmt: skip
         for s in range(MAX_STAGES):
-            stage = self._stage(d, s, memory, projection) if s < len(layer.stages) else []
+            stage = self._stage(d, s, memory, projection, whole) if s < len(layer.stages) else []
             head += stage + [0] * (STAGE_HEAD + MAX_STREAMS * STREAM - len(stage))
         return head
 
-    def _stage(self, d: int, s: int, memory: _States, projection: Ref) -> list[Argument]:
+    def _stage(self, d: int, s: int, memory: _States, projection: Ref, whole: dict[str, Stream]) -> list[Argument]:
+        """whole: 'y', where vectors of the new state can be stored as they are."""
         layer, stage = self.layer, self.layer.directions[d][s]
-        gates, span = len(stage.gates), layer.span(s) * 4
-        params = (layer.mr, gates, layer.vectors[s], len(stage.operands), tuple(e for _, e in stage.results))
+        gates, span, last = len(stage.gates), layer.span(s) * 4, s == len(layer.stages) - 1
+        results = list(stage.results)
+        if last and whole:
+            number = gates + len(stage.operands) + [name for name, _ in results].index("h")
+            results.append(("y", expr.arg(number, np.float32)))
+        expressions = tuple(e for _, e in results)
+        params = (layer.mr, gates, layer.vectors[s], len(stage.operands), expressions, layer.far)
         rows = layer.columns(s, d)
         weights = self._columns(self.operands[2], self.cell.hidden, rows, gates * layer.span(s), layer.depth)
-        x_swing = memory.packed_swing if stage.state == "h" else 0
-        if s == len(layer.stages) - 1:  # the new state, which the next step reads
-            hand_over = [
-                memory.states["h"] + memory.swing,
-                -memory.swing,
-                memory.packed["h"] + memory.packed_swing,
-                -memory.packed_swing,
-            ]
-        else:
-            hand_over = [memory.states["rh"], 0, memory.packed["rh"], 0]
-        per_pass = layer.depth // DEPTH if layer.tiles == 1 else max(1, PASS_BYTES // (DEPTH * gates * span))
+        x, swing = memory.states[stage.state], memory.swing
+        result = [memory.states["h"] + swing, -swing] if last else [memory.states["rh"], 0]
         streams: list[Argument] = []
         for name in (*stage.starts, *stage.operands):
             streams += self._stream(name, d, s, memory, projection)
-        for name, _ in stage.results:
-            base, by_panel, by_row, by_time, swing = self._stream(name, d, s, memory, projection)
-            streams += [base + swing, by_panel, by_row, by_time, -swing]
+        for name, _ in results:
+            base, *steps, swung, vector = whole.get(name) or self._stream(name, d, s, memory, projection)
+            streams += [base + swung, *steps, -swung, vector]
         return [
-            Kernel("cell_stage", params), per_pass, layer.panels(s), span, weights, layer.depth * gates * span,
-            memory.packed[stage.state], x_swing, *hand_over, len(streams) // STREAM, *streams,
+            Kernel("cell_stage", params), layer.panels(s), span, weights, layer.depth * gates * span, x,
+            swing if stage.state == "h" else 0, *result, len(streams) // STREAM, *streams,
         ]  # fmt: skip
 
-    def _stream(self, name: str, d: int, s: int, memory: _States, projection: Ref) -> tuple[Ref, int, int, int, int]:
-        """Address, then strides of a panel, a row of the batch, a step and the swing."""
-        c, layer, span = self.cell, self.layer, self.layer.span(s) * 4
+    def _stream(self, name: str, d: int, s: int, memory: _States, projection: Ref) -> Stream:
+        c, layer, span, vector = self.cell, self.layer, self.layer.span(s) * 4, self.layer.vl * 4
         if name[0] == "x":
             gates = layer.stages[s].gates
             before = d * self.width // len(layer.directions) + sum(len(layer.columns(i)) for i in range(s))
             row, step = (c.seq, 1) if c.batch_first else (1, c.batch)
             base = projection + before * 4 + gates.index(int(name[1:])) * span
-            return base, len(gates) * span, row * self.width * 4, step * self.width * 4, 0
+            return base, len(gates) * span, row * self.width * 4, step * self.width * 4, 0, vector
         if name in memory.states:
-            return memory.states[name], span, layer.row * 4, 0, memory.swing if name in ("h", "c") else 0
-        return self._vector(name, d), span, 0, 0, 0
+            swing = memory.swing if name in ("h", "c") else 0
+            return memory.states[name], c.batch * span, vector, 0, swing, c.batch * vector
+        return self._vector(name, d), span, 0, 0, 0, vector
 
 
 class _States:
-    """Memory of one direction: the barrier's words, packed states ('h' twice, 'rh'), and row-major states ('h' and 'c' twice,
-    'z', 'rh')."""
+    """Memory of one direction: the barrier's words, then states: 'h' and 'c' twice, 'z', 'rh'."""
 
     def __init__(self, name: str, layer: Layer) -> None:
-        c = layer.cell
-        self.packed_swing = _aligned(layer.tiles * layer.depth * layer.mr * 4)
-        self.swing = _aligned(c.batch * layer.row * 4)
+        self.swing = _aligned(layer.cell.batch * layer.row * 4)
         used = {n for stage in layer.stages for n, _ in stage.results}
         at, places = CONTROL_BYTES, {}
-        for key, nbytes in (("packed h", 2 * self.packed_swing), ("packed rh", self.packed_swing), *((n, 2 * self.swing) for n in ("h", "c")),
-                            *((n, self.swing) for n in ("z", "rh"))):  # fmt: skip
-            if key.split()[-1] in used:
+        for key, count in (("h", 2), ("c", 2), ("z", 1), ("rh", 1)):
+            if key in used:
                 places[key] = at
-                at += nbytes
+                at += count * self.swing
         self.nbytes = at
         self.base = Ref(Buffer(name, at))
-        self.packed = {n: self.base + places[f"packed {n}"] for n in ("h", "rh") if n in used}
-        self.states = {n: self.base + places[n] for n in ("h", "c", "z", "rh") if n in used}
+        self.states = {n: self.base + place for n, place in places.items()}
 
 
 def _aligned(nbytes: int) -> int:

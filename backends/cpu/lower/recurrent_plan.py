@@ -12,15 +12,16 @@ from backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.ops.recurrent import Cell, cell
 
-DEPTH = 8  # as in micro/recurrent.py
+UNROLL = 2  # as in micro/recurrent.py
 LATENCY = 8  # accumulators that hide the latency of multiply-add
+NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads
 
 
 @dataclass(frozen=True)
 class Layer:
     """A recurrent layer: the stages of each direction, `mr` rows of the batch a tile, `vectors` of hidden units a panel of
-    each stage. shared: the threads take the panels of a direction in turn."""
+    each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
 
     cell: Cell
     directions: tuple[tuple[Stage, ...], ...]
@@ -28,6 +29,7 @@ class Layer:
     mr: int
     vectors: tuple[int, ...]
     shared: bool = False
+    far: bool = False
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -41,7 +43,7 @@ class Layer:
     @property
     def depth(self) -> int:
         """Reduction steps of a product with the state."""
-        return -(-self.cell.hidden // DEPTH) * DEPTH
+        return -(-self.cell.hidden // UNROLL) * UNROLL
 
     def span(self, s: int) -> int:
         """Hidden units of a panel of stage s."""
@@ -82,7 +84,9 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
     work, mr, vectors = min(plans)
     layer = Layer(c, directions, target.vl, -mr, vectors)
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
-    return replace(layer, shared=threads > 1 and several and work >= WORTH_SHARING)
+    shared = threads > 1 and several and work >= WORTH_SHARING
+    nbytes = 4 * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
+    return replace(layer, shared=shared, far=nbytes > NEAR_BYTES * (share if shared else 1))
 
 
 def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[int, int] | None:
