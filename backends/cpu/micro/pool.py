@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
 
+SUMS = 4  # partial sums that tell whether there is a NaN
 PIXELS = 7  # slot of the block that only `pool_run` reads
 
 
@@ -53,7 +56,8 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
     """void(block, x, y, scale bits): PIXELS pixels (a slot; at least mr) whose windows have all of their columns.
 
     As `pool_row`, with windows of kernel_w adjacent columns, `stride` columns apart. Columns are combined first, so that every
-    vector of x is read once by mr pixels; the last mr pixels overlap those before.
+    vector of x is read once by mr pixels; the last mr pixels overlap those before. A maximum is one instruction where no
+    element is NaN, which the elements' sum tells (where it is NaN for another reason, that costs only time).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, y, scale = fn.args
@@ -63,23 +67,44 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
     x, y = q.pointer(x), q.pointer(y)
     pixels = q.slot(block, PIXELS)
     last = b.sub(pixels, i64(mr))
-    columns = [q.variable(kind) for _ in range((mr - 1) * stride + kernel_w)]
+    count = (mr - 1) * stride + kernel_w
     with q.loop(pixels, step=mr) as t:
         first = b.select(b.icmp_signed("<", t, last), t, last)
         xt = q.offset(x, b.mul(first, i64(stride * vector)))
-        for c in columns:
-            b.store(_start(q, op, vl), c)
-        with q.loop(planes) as d, q.loop(rows) as r:
-            xr = q.offset(xt, b.add(b.mul(d, xs_d), b.mul(r, xs_h)))
-            for i, c in enumerate(columns):
-                b.store(_combine(q, op, b.load(c, typ=kind), q.load_raw(q.offset(xr, i * vector), F32, vl)), c)
-        combined = [b.load(c, typ=kind) for c in columns]
         yt = q.offset(y, b.mul(first, i64(vector)))
-        for p in range(mr):
-            v = combined[p * stride]
-            for k in range(1, kernel_w):
-                v = _combine(q, op, v, combined[p * stride + k])
-            q.store_raw(_finish(q, op, v, scale, vl), q.offset(yt, p * vector))
+
+        def tile(combine: Callable, watch: list[ir.Value]) -> None:
+            columns = [q.variable(kind) for _ in range(count)]
+            for c in columns:
+                b.store(_start(q, op, vl), c)
+            with q.loop(planes) as d, q.loop(rows) as r:
+                xr = q.offset(xt, b.add(b.mul(d, xs_d), b.mul(r, xs_h)))
+                for i, c in enumerate(columns):
+                    v = q.load_raw(q.offset(xr, i * vector), F32, vl)
+                    b.store(combine(b.load(c, typ=kind), v), c)
+                    if watch:
+                        total = watch[i % len(watch)]
+                        b.store(b.fadd(b.load(total, typ=kind), v), total)
+            combined = [b.load(c, typ=kind) for c in columns]
+            for p in range(mr):
+                v = combined[p * stride]
+                for k in range(1, kernel_w):
+                    v = combine(v, combined[p * stride + k])
+                q.store_raw(_finish(q, op, v, scale, vl), q.offset(yt, p * vector))
+
+        if op != "max":
+            tile(b.fadd, [])
+        else:
+            watch = [q.variable(kind) for _ in range(SUMS)]
+            for total in watch:
+                b.store(q.const(0.0, F32, vl), total)
+            tile(lambda old, v: b.select(b.fcmp_ordered(">", old, v), old, v), watch)
+            total = b.load(watch[0], typ=kind)
+            for other in watch[1:]:
+                total = b.fadd(total, b.load(other, typ=kind))
+            odd = b.bitcast(b.fcmp_unordered("uno", total, total), ir.IntType(vl))
+            with b.if_then(b.icmp_unsigned("!=", odd, ir.Constant(odd.type, 0)), likely=False):
+                tile(lambda old, v: _combine(q, op, old, v), [])
     b.ret_void()
 
 
