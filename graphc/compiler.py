@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
+ALGORITHMS = ("strassen",)  # that can be disabled, beside passes
+
+
 def compile(  # noqa: A001  (the field's name)
     source: Any,
     *,
@@ -45,7 +48,7 @@ def compile(  # noqa: A001  (the field's name)
     threads   how many threads an inference uses; default: the CPUs that this process may use
     shapes    input shapes by name to plan for at once, where the model leaves dims open
     cache     keep machine code, packed weights and plans on disk for the next process
-    disabled  names of passes to leave out
+    disabled  names of passes to leave out, and of algorithms: 'strassen' (see docs/how-it-works.md)
     progress  called with (stage, done, total) during long work
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
@@ -53,7 +56,7 @@ def compile(  # noqa: A001  (the field's name)
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
     recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
-    backend = _backend(target, threads, cache, progress)
+    backend = _backend(target, threads, cache, progress, disabled)
     compilation = Compilation(origin_of(source, copy=cache and backend.keeps), backend, recipe)
     model = Model(compilation, recipe)
     signature = compilation.signature
@@ -117,9 +120,8 @@ class Compilation:
         if self._graph is None:
             from graphc import pipeline
 
-            pipeline.check_names(
-                self.disabled, [*pipeline.SHAPE_FREE, *pipeline.bound(self.backend.kernel_operators())]
-            )
+            passes = [*pipeline.SHAPE_FREE, *pipeline.bound(self.backend.kernel_operators())]
+            pipeline.check_names([n for n in self.disabled if n not in ALGORITHMS], passes)
             infos: list[PassInfo] = []
             self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.disabled, infos)
             self._infos = tuple(infos)
@@ -222,12 +224,14 @@ def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos
 
 
 # --- backends ---------------------------------------------------------------------------------------------------------
-def _backend(target: str, threads: int | None, cache: bool, progress: Progress | None) -> Any:
+def _backend(
+    target: str, threads: int | None, cache: bool, progress: Progress | None, disabled: Collection[str]
+) -> Any:
     kind, _, isa = str(target).partition(":")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1):
         raise InputError(f"threads must be a positive int, not {threads!r}")
     if kind == "cpu":
-        return _Cpu(isa or None, threads, cache, progress)
+        return _Cpu(isa or None, threads, cache, progress, disabled)
     if target == "reference":
         return _Reference()
     raise UnsupportedError(
@@ -238,10 +242,12 @@ def _backend(target: str, threads: int | None, cache: bool, progress: Progress |
 class _Cpu:
     keeps = True  # plans on disk
 
-    def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None, disabled: Collection[str]
+    ) -> None:
         from backends.cpu.model import CpuModel
 
-        self.model = CpuModel(isa, threads, cache, progress)
+        self.model = CpuModel(isa, threads, cache, progress, [n for n in disabled if n in ALGORITHMS])
         self.keep_in, self.forget, self.identity = self.model.keep_in, self.model.forget, self.model.identity
 
     def kernel_operators(self) -> frozenset[str]:

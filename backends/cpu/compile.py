@@ -69,16 +69,24 @@ class Lowered:
 
 
 def lower(
-    graph: Graph, target: Target, threads: int, weights: WeightStore, progress: Progress | None = None
+    graph: Graph,
+    target: Target,
+    threads: int,
+    weights: WeightStore,
+    progress: Progress | None = None,
+    without: Collection[str] = (),
 ) -> Lowered:
-    """Layouts, groups, steps, table: everything but machine code and addresses. Raises Full (see WeightStore)."""
+    """Layouts, groups, steps, table: everything but machine code and addresses. without: algorithms to leave out.
+
+    Raises Full (see WeightStore).
+    """
     _load_lowerings()
     from backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue
 
     graph = assign_layouts(graph, layout_rules(target))
     compiled = lambda node: host_reason(node, target) is None  # noqa: E731
     groups, notes = fuse(graph, lambda n: compiled(n) and takes_epilogue(n), accepts_operand, compiled)
-    lo = Lowering(target, threads, weights)
+    lo = Lowering(target, threads, weights, without)
     place_externals(lo, graph, groups)
     runs = image_runs(groups, graph.outputs, threads) if all(compiled(g.nodes[0]) for g in groups) else []
     alone = {groups[i] for run in runs for i in run}

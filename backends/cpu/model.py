@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,19 @@ Progress = Callable[[str, int, int], None]
 
 
 class CpuModel:
-    """Plans of one graph. isa: see `detect`; threads: None for all CPUs that the process may use."""
+    """Plans of one graph. isa: see `detect`; threads: None for all CPUs that the process may use; without:
+    algorithms to leave out."""
 
-    def __init__(self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        isa: str | None,
+        threads: int | None,
+        cache: bool,
+        progress: Progress | None,
+        without: Collection[str] = (),
+    ) -> None:
         self.isa, self.threads = isa, int(threads or cpu_count())
-        self.cache, self.progress = cache, progress
+        self.cache, self.progress, self.without = cache, progress, without
         if isa:
             detect(isa)  # a name that nobody has is an error now; the default is looked up when code is made
         self.folder: PlanFolder | None = None
@@ -112,7 +120,7 @@ class CpuModel:
         weights = self.weights
         weights.begin(writer)
         try:
-            lowered = lower(graph, self.target, self.threads, weights, self.progress)
+            lowered = lower(graph, self.target, self.threads, weights, self.progress, self.without)
             tools = toolchain(self.target, self.cache)
             runtime = runtime_kernels(self.threads)
             addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)

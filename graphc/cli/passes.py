@@ -19,10 +19,12 @@ def pass_names(target: str) -> list[str]:
 
 
 def check_names(names: tuple[str, ...], target: str) -> None:
-    """Raises GraphcError for a name that no pass has."""
+    """Raises GraphcError for a name that no pass has, and no algorithm that can be left out."""
+    from graphc.compiler import ALGORITHMS
+
     known = pass_names(target) if names else []
     for name in names:
-        if name not in known:
+        if name not in known and name not in ALGORITHMS:
             raise GraphcError(f"no pass is named '{name}'", hint=f"passes: {', '.join(known)}")
 
 

@@ -6,7 +6,7 @@ group whose anchor is that operator. A node for which `supported(node)` gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,10 +68,10 @@ def storage_bytes(t: TensorType) -> int:
 
 
 class Lowering:
-    """State of one lowering: the program so far, and the storage of each value."""
+    """State of one lowering: the program so far, and the storage of each value. without: algorithms to leave out."""
 
-    def __init__(self, target: Target, threads: int, weights: WeightStore) -> None:
-        self.target, self.threads, self.weights = target, threads, weights
+    def __init__(self, target: Target, threads: int, weights: WeightStore, without: Collection[str] = ()) -> None:
+        self.target, self.threads, self.weights, self.without = target, threads, weights, without
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed

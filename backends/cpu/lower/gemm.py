@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -9,8 +10,10 @@ from functools import lru_cache
 import numpy as np
 
 from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from backends.cpu.lower.strassen import Halves, choose_strassen, emit_strassen
 from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
 from backends.cpu.micro.conv import operand_numbers
+from backends.cpu.micro.product import NEXT_LINES
 from backends.cpu.micro.tile import max_rows
 from backends.cpu.program import Buffer, Ref
 from backends.cpu.target import Target
@@ -190,17 +193,30 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
 
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
+    bias, epilogue, operands = _epilogue(group, p.n)
+    extras = [_extra(lo, v, group.output, p, lo.target.vl) for v in operands]
+    size = f"{p.m}x{p.k} by {p.k}x{p.n}"
+    halves = _halves(lo, node, p)
+    if halves is not None:
+        info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
+        places, matrix = (a.ref, p.a[0], y.ref, p.y_row), (node.inputs[1].data, p.b[0] == 4)
+        near = [word for e in extras for word in e[:-BATCH_DIMS]]
+        emit_strassen(lo, halves, p.m, places, *matrix, bias, epilogue, near, info)
+        return
     panels = panels_of(lo.target, p.m, p.n, p.k)
     weights, b_batch = _packed_b(lo, group, p, b, panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel)
-    bias, epilogue, operands = _epilogue(lo, group, p.n)
-    extras: list[int | Ref] = []
-    for v in operands:
-        extras += _extra(lo, v, group.output, p, lo.target.vl)
-    reason = f"{p.m}x{p.k} by {p.k}x{p.n}; tile {panels.mr}x{panels.nv}" + (
-        "" if node.inputs[1].is_const else "; packed at run time"
-    )
+    reason = f"{size}; tile {panels.mr}x{panels.nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
     info = lo.info(group, "gemm", "gemm", reason)
-    emit_product(lo, p, panels, (a.ref, weights, bias, y.ref), b_batch, info, epilogue, extras)
+    places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
+    emit_product(lo, p, panels, places, b_batch, info, epilogue, [word for e in extras for word in e])
+
+
+def _halves(lo: Lowering, node: Node, p: Product) -> Halves | None:
+    """How Strassen's algorithm cuts the product, where it serves."""
+    b = node.inputs[1]
+    if not b.is_const or math.prod(p.batch) > 1 or p.a[1] != 4 or p.b not in ((4 * p.n, 4), (4, 4 * p.k)):
+        return None
+    return choose_strassen(lo, p.m, p.n, p.k, lambda rows, vectors: product_tile(lo.target, rows, vectors))
 
 
 def emit_product(
@@ -232,7 +248,14 @@ def emit_product(
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4 + sums)
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
         "product_tile",
-        (mr, nv, None if stage in ("first", "middle") else epilogue.expression, masked, m_block > REUSED * mr, stage),
+        (
+            mr,
+            nv,
+            None if stage in ("first", "middle") else epilogue.expression,
+            masked,
+            NEXT_LINES if m_block > REUSED * mr else 0,
+            stage,
+        ),
     )
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
     wide = [tile(nv, False, stage) for stage in stages]
@@ -314,9 +337,11 @@ def _packed_b(
     return Ref(packed), strides
 
 
-def _epilogue(lo: Lowering, group: Group, n: int) -> tuple[Ref, Epilogue, tuple[Value, ...]]:
-    """Bias vector, epilogue and its operands. Gemm's alpha becomes part of the epilogue, its constant C the bias, and so
-    does the constant row that a MatMul's epilogue begins by adding.
+def _epilogue(group: Group, n: int) -> tuple[np.ndarray | None, Epilogue, tuple[Value, ...]]:
+    """The bias, n numbers, epilogue and its operands.
+
+    Gemm's alpha becomes part of the epilogue, its constant C the bias, and so does the constant row that a MatMul's epilogue
+    begins by adding.
 
     C is a constant number or row here: passes/canonicalize makes everything else a sum of its own.
     """
@@ -340,7 +365,7 @@ def _epilogue(lo: Lowering, group: Group, n: int) -> tuple[Ref, Epilogue, tuple[
             others = [expr.arg(i + 1, np.float32) for i in range(len(operands))]
             tree = scaled if tree is None else expr.substitute(tree, [scaled, *others])
     epilogue = epilogue_of(Group(group.nodes, node, tree, operands))
-    return Ref(channel_vector(lo, bias, n, lo.target.vl)), epilogue, operands
+    return bias, epilogue, operands
 
 
 def _without_bias(

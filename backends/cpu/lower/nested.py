@@ -26,7 +26,7 @@ class Outside:
 
 def inner_lowering(lo: Lowering) -> Lowering:
     """For the steps of an inner program, each of which one thread runs alone."""
-    return Lowering(lo.target, 1, lo.weights)
+    return Lowering(lo.target, 1, lo.weights, lo.without)
 
 
 def emit_nested(
