@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from backends.cpu.builder import build_all
 from backends.cpu.cache import ObjectCache
 from backends.cpu.target import Target
 
@@ -131,14 +132,22 @@ class Toolchain:
             missing = [k for k in wanted if k.symbol not in self._addresses]
             codes = {k: self.cache.get(k.name, k.spec) for k in missing}
             to_build = [k for k, code in codes.items() if code is None]
-            for i, k in enumerate(to_build):
-                if progress:
-                    progress("compiling kernels", i, len(to_build))
-                built = self.build(k)
+            finished = 0
+
+            def done(k: Kernel, built: Built) -> None:
+                nonlocal finished
                 self.cache.put(k.name, k.spec, *built)
                 codes[k] = built.code
-            if progress and to_build:
-                progress("compiling kernels", len(to_build), len(to_build))
+                finished += 1
+                if progress:
+                    progress("compiling kernels", finished, len(to_build))
+
+            if to_build:
+                if progress:
+                    progress("compiling kernels", 0, len(to_build))
+                _load_generators("micro")
+                quick = [k for k in to_build if isinstance(_GENERATORS.get(k.name), _Micro)]
+                build_all(self, quick, [k for k in to_build if k not in quick], done)
             self._link({k.symbol: code for k, code in codes.items()})
             return {k: self._addresses[k.symbol] for k in wanted}
 

@@ -1,0 +1,124 @@
+"""A second process that compiles kernels, so that an empty cache is filled on two cores: Numba holds the GIL.
+
+The process runs this module's `serve`: kernels come in by its standard input, object code goes out by its standard output,
+pickled. Without it nothing is lost but time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends.cpu.target import cpu_count
+
+if TYPE_CHECKING:
+    from backends.cpu.target import Target
+    from backends.cpu.toolchain import Built, Kernel, Toolchain
+
+PATIENCE = 60.0  # seconds that a kernel may take in the other process
+CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from backends.cpu.builder import serve; serve()"
+
+
+def build_all(
+    tools: Toolchain, quick: Sequence[Kernel], slow: Sequence[Kernel], done: Callable[[Kernel, Built], None]
+) -> None:
+    """Build all kernels, those of `slow` on another core too, and call `done` with each, here.
+
+    Raises what building a kernel raises.
+    """
+    queue: deque[Kernel] = deque([*slow, *quick])
+    other = _Other.start(tools.target) if len(slow) > 2 and cpu_count() > 1 else None
+    finished: list[tuple[Kernel, Built]] = []
+    feeder = threading.Thread(target=_feed, args=(other, queue, finished), daemon=True) if other else None
+    try:
+        if feeder:
+            feeder.start()
+        while queue or (feeder and feeder.is_alive()):
+            try:
+                kernel = queue.pop()
+            except IndexError:
+                feeder.join(PATIENCE)
+                other.close()  # if it is still busy, the feeder gives its kernel back
+                feeder.join()
+                continue
+            done(kernel, tools.build(kernel))
+    finally:
+        if other:
+            other.close()
+    for kernel, built in finished:
+        done(kernel, built)
+
+
+def _feed(other: _Other, queue: deque[Kernel], finished: list[tuple[Kernel, Built]]) -> None:
+    while queue:
+        try:
+            kernel = queue.popleft()
+        except IndexError:
+            return
+        built = other.build(kernel)
+        if built is None:
+            queue.append(kernel)
+            return
+        finished.append((kernel, built))
+
+
+class _Other:
+    """The other process, from here."""
+
+    def __init__(self, process: subprocess.Popen, target: Target) -> None:
+        self._process, self._target = process, target
+
+    @classmethod
+    def start(cls, target: Target) -> _Other | None:
+        """None where no Python can be started."""
+        if not Path(sys.executable or "").name.startswith("python"):  # a program that embeds Python
+            return None
+        command = [sys.executable, "-c", CODE, json.dumps([p for p in sys.path if isinstance(p, str)])]
+        try:
+            pipe = subprocess.PIPE
+            return cls(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL), target)
+        except OSError:
+            return None
+
+    def build(self, kernel: Kernel) -> Built | None:
+        """None where the process can't."""
+        try:
+            pickle.dump((self._target, kernel), self._process.stdin)
+            self._process.stdin.flush()
+            return pickle.load(self._process.stdout)
+        except (OSError, EOFError, ValueError, pickle.PickleError):
+            return None
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def serve() -> None:
+    """Build what standard input names until it ends."""
+    from backends.cpu.toolchain import toolchain
+
+    results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results
+    while True:
+        try:
+            target, kernel = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            built = toolchain(target, cache=False).build(kernel)
+        except Exception:  # the caller builds it itself and sees why
+            built = None
+        pickle.dump(built, results)
+        results.flush()

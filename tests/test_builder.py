@@ -1,0 +1,71 @@
+"""The second process that compiles kernels: with it, without it, and when it fails."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from backends.cpu import builder
+from backends.cpu.target import detect
+from backends.cpu.toolchain import Built, Kernel, Toolchain
+
+QUICK = [Kernel("winograd_in", (2,)), Kernel("winograd_in", (4,))]
+SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("to_blocked")]
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> Toolchain:
+    monkeypatch.setattr(builder, "cpu_count", lambda: 2)
+    return Toolchain(detect(None), cache=False)
+
+
+def build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[Kernel, Built], list[Kernel]]:
+    """What was built, and which of it in this process."""
+    results: dict[Kernel, Built] = {}
+    here: list[Kernel] = []
+    own = Toolchain.build
+    monkeypatch.setattr(tools, "build", lambda k: (here.append(k), own(tools, k))[1])
+    builder.build_all(tools, QUICK, SLOW, results.__setitem__)
+    assert results.keys() == {*QUICK, *SLOW}
+    assert all(isinstance(b, Built) and b.code for b in results.values())
+    return results, here
+
+
+def test_both_processes_build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(builder._Other, "close", lambda self: None)  # it may still be starting when we have all
+    other = builder._Other.start(tools.target)
+    assert other is not None
+    try:
+        theirs = other.build(SLOW[0])
+    finally:
+        monkeypatch.undo()
+        other.close()
+    assert theirs is not None and theirs.source == Toolchain.build(tools, SLOW[0]).source
+    build(tools, monkeypatch)
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", "print('hello', flush=True); import time; time.sleep(60)"])
+def test_a_process_that_fails_costs_nothing(code: str, tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(builder, "CODE", code)
+    _, here = build(tools, monkeypatch)
+    assert {*here} == {*QUICK, *SLOW}
+
+
+def test_a_process_that_hangs_is_stopped(tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(builder, "CODE", "import time; time.sleep(600)")
+    monkeypatch.setattr(builder, "PATIENCE", 0.1)
+    _, here = build(tools, monkeypatch)
+    assert {*here} == {*QUICK, *SLOW}
+
+
+def test_a_program_that_embeds_python_is_not_started_again(tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    assert builder._Other.start(tools.target) is None
+    _, here = build(tools, monkeypatch)
+    assert {*here} == {*QUICK, *SLOW}
+
+
+def test_the_error_of_a_kernel_is_raised_here(tools: Toolchain):
+    with pytest.raises(KeyError, match="nonesuch"):
+        builder.build_all(tools, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
