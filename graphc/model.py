@@ -115,6 +115,7 @@ class Model:
         self._input_types = tuple(t for _, t in signature.inputs)
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
         self._plans: dict[tuple, Executable] = {}
+        self._count = len(self._names)
         self._dtypes = tuple(t.dtype for t in self._input_types)
         self.inputs = tuple(_spec(*pair) for pair in signature.inputs)
         self.outputs = tuple(_spec(*pair) for pair in signature.outputs)
@@ -138,12 +139,12 @@ class Model:
 
     def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
         """Inputs by position or name; gives the output array, or a tuple of them where there are several."""
-        if len(args) > len(self._names) or not kwargs and len(args) < len(self._names):
-            raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
-        if kwargs:
-            results = list(self.run(self._joined(args, kwargs)).values())
-        else:
+        if len(args) == self._count and not kwargs:
             results = self._run(args, None)
+            return results[0] if len(results) == 1 else tuple(results)
+        if len(args) > self._count or not kwargs:
+            raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
+        results = list(self.run(self._joined(args, kwargs)).values())
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(
@@ -155,7 +156,7 @@ class Model:
         """
         try:
             arrays = [feeds[n] for n in self._names]
-            if len(feeds) != len(arrays):
+            if len(feeds) != self._count:
                 raise KeyError
         except KeyError:
             raise self._wrong_names(feeds) from None
@@ -185,20 +186,19 @@ class Model:
 
     # --- running ---------------------------------------------------------------------------------------------------
     def _run(self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
-        ready = []
-        for i, a in enumerate(arrays):
-            if type(a) is not np.ndarray or a.dtype is not self._dtypes[i] or not a.flags.c_contiguous:
-                a = self._checked(i, a)
-            ready.append(a)
-        key = tuple([a.shape for a in ready])
+        for a, dtype in zip(arrays, self._dtypes):
+            if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
+                arrays = [self._checked(i, a) for i, a in enumerate(arrays)]
+                break
+        key = tuple([a.shape for a in arrays])
         if self._valued:
-            key += tuple([value_key(ready[i]) for i in self._valued])
+            key += tuple([value_key(arrays[i]) for i in self._valued])
         executable = self._plans.get(key)
         if executable is None:
-            executable = self._executable(ready, key)
+            executable = self._executable(arrays, key)
         if out is not None:
-            self._check_overlap(ready, out)
-        return executable.run(ready, out)
+            self._check_overlap(arrays, out)
+        return executable.run(arrays, out)
 
     def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
         if key is None:

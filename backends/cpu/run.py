@@ -50,6 +50,10 @@ class Instance:
         for index in runner.small:
             self.staged[index] = np.empty(a.externs[index].shape, a.externs[index].dtype)
             self.bind(index, self.staged[index].ctypes.data)
+        self.inputs = [self.staged[index] for index in a.inputs]
+        self.outputs = [self.staged[index] if isinstance(index, int) else index for index in a.outputs]
+        self._words = memoryview(self.table)  # reads one word in a tenth of the time that NumPy takes
+        self._reports = [i for words, _ in a.checks for i in range(words.start, words.stop, 2)]
 
     def bind(self, index: int, address: int) -> None:
         """Point extern `index` at memory."""
@@ -63,6 +67,12 @@ class Instance:
 
     def failure(self, checks: Sequence) -> Exception | None:
         """The error for the first position out of range that a driver has met since the last call."""
+        words = self._words
+        for i in self._reports:
+            if words[i]:
+                break
+        else:
+            return None
         found = None
         for words, error in checks:
             reports = self.table[words].reshape(-1, 2)
@@ -101,6 +111,9 @@ class Runner:
         self._host = any(isinstance(r, HostCall) for r in a.runs)
         small = [i for i, e in enumerate(a.externs) if e.dtype != object and _nbytes(e) <= STAGED_BYTES]
         self.small = [] if self._host else small  # host steps look at the caller's arrays
+        ends = {*a.inputs, *(i for i in a.outputs if isinstance(i, int))}
+        self._copies = not self._host and ends <= set(self.small)  # every input and result is copied
+        self._count = len(self.drivers)
         self._free: list[Instance] = []
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
@@ -108,6 +121,8 @@ class Runner:
 
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
+        if self._copies and out is None:
+            return self._run_small(arrays)
         instance = self._instance()
         results = self._bind(instance, arrays, out)
         if not self._host:
@@ -117,6 +132,19 @@ class Runner:
         failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
         if self.small:
             results = self._unstaged(instance, results, out)
+        self._free.append(instance)
+        if failure is not None:
+            raise failure
+        return results
+
+    def _run_small(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same without pointing the program at anything."""
+        instance = self._instance()
+        for mine, array in zip(instance.inputs, arrays):
+            mine[...] = array
+        self._executor.run(instance.steps_address, self._count)
+        results = [mine.copy() for mine in instance.outputs]
+        failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
         self._free.append(instance)
         if failure is not None:
             raise failure

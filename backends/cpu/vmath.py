@@ -13,6 +13,9 @@ from llvmlite import ir
 
 from backends.cpu.ir import F32, F64, I32, Emit
 
+# (e**r - 1 - r) / r**2 for |r| <= ln 2 / 2 (Cephes expf), highest power first
+_EXP_TAIL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+
 
 def _f32(value: float) -> float:
     return struct.unpack("f", struct.pack("f", value))[0]
@@ -58,9 +61,9 @@ def exp(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
 
 
 def _exp_of_rest(q: Emit, r: ir.Value, lanes: int) -> ir.Value:
-    """e**r for |r| <= ln 2 / 2 (Cephes expf)."""
+    """e**r for |r| <= ln 2 / 2."""
     b = q.b
-    p = _horner(q, r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5), lanes)
+    p = _horner(q, r, _EXP_TAIL, lanes)
     return b.fadd(q.fma(p, b.fmul(r, r), r), q.const(1.0, F32, lanes))
 
 
@@ -110,25 +113,47 @@ def log(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
 
 
 def sigmoid(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
-    """1 / (1 + exp(-x)); exp saturates, so neither end overflows into NaN."""
-    one = q.const(1.0, F64 if _is_f64(x, lanes) else F32, lanes)
-    return q.b.fdiv(one, q.b.fadd(one, exp(q, q.b.fneg(x), lanes)))
+    """1 / (1 + e**-x), 0 below -88.3."""
+    b = q.b
+    if _is_f64(x, lanes):
+        one = q.const(1.0, F64, lanes)
+        return b.fdiv(one, b.fadd(one, exp(q, b.fneg(x), lanes)))
+    one = q.const(1.0, F32, lanes)
+    rest, power = _exp_in_parts(q, b.fneg(x), -87.0, 88.3, 1, lanes)
+    y = b.fdiv(one, q.fma(rest, power, b.fadd(power, one)))
+    return b.select(b.fcmp_ordered("<", x, q.const(_f32(-88.3), F32, lanes)), q.const(0.0, F32, lanes), y)
 
 
 def tanh(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
-    """tanh: a polynomial below 0.625 (Cephes tanhf), 1 - 2 / (exp(2|x|) + 1) above, with the sign of x."""
+    """(e**2x - 1) / (e**2x + 1), without the cancellation; the sign of x, so that -0 stays -0."""
     if _is_f64(x, lanes):
         return libm(q, "tanh", [x], lanes)
     b = q.b
+    rest, power = _exp_in_parts(q, q.intrinsic("fabs", x), None, 10.0, 2, lanes)
+    less = q.fma(rest, power, b.fsub(power, q.const(1.0, F32, lanes)))  # e**2x - 1
+    return q.intrinsic("copysign", b.fdiv(less, b.fadd(less, q.const(2.0, F32, lanes))), x)
+
+
+def _exp_in_parts(
+    q: Emit, x: ir.Value, low: float | None, high: float, times: int, lanes: int
+) -> tuple[ir.Value, ir.Value]:
+    """(r, p) with e**(times x) = p (1 + r), p a power of 2 and r precise near 0; x is cut off at low, if
+    it can be below, and at high; NaN stays.
+
+    As in `exp_bounded`, which the bounds have to suit; `times`, a power of 2, goes into the constants.
+    """
+    b = q.b
     c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
-    a = q.intrinsic("fabs", x)
-    z = b.fmul(x, x)
-    p = _horner(
-        q, z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1), lanes
-    )
-    near = q.fma(b.fmul(p, z), x, x)
-    far = b.fsub(c(1.0), b.fdiv(c(2.0), b.fadd(exp(q, b.fadd(a, a), lanes), c(1.0))))
-    return q.intrinsic("copysign", b.select(b.fcmp_ordered("<", a, c(0.625)), near, far), x)  # -0 stays -0
+    if low is not None:
+        x = b.select(b.fcmp_ordered("<", x, c(low)), c(low), x)
+    x = b.select(b.fcmp_ordered(">", x, c(high)), c(high), x)
+    shifted = q.fma(x, c(times * 1.4426950408889634), c(1.5 * 2.0**23))
+    n = b.fsub(shifted, c(1.5 * 2.0**23))
+    r = q.fma(n, c(-1.428606765330187e-06 / times), q.fma(n, c(-0.693145751953125 / times), x))
+    scaled = [a * times ** (len(_EXP_TAIL) + 1 - i) for i, a in enumerate(_EXP_TAIL)]
+    rest = q.fma(_horner(q, r, scaled, lanes), b.fmul(r, r), b.fmul(r, c(times)) if times > 1 else r)
+    bits = b.shl(b.bitcast(shifted, q.vector(I32, lanes)), q.const(23, I32, lanes))
+    return rest, b.bitcast(b.add(bits, q.const(0x3F800000, I32, lanes)), x.type)
 
 
 def erf(q: Emit, x: ir.Value, lanes: int) -> ir.Value:

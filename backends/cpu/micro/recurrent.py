@@ -19,8 +19,7 @@ from graphc.expr import Expr
 UNROLL = 2  # reduction steps of one turn of the loop: packed states and weights are padded with zeros to a multiple
 # Every load of an unrolled loop is an instruction of its own to the stride prefetcher, which can follow some thirty:
 # measured on Zen 5, one row, weights in the level-2 cache: 8 steps a turn 117 GB/s, 2 steps 207.
-AHEAD = 1024  # bytes that weights are fetched ahead of their use by tiles of several rows, which read them slowly
-FAR_AHEAD = 4096  # the same where they come from the last-level cache
+AHEAD = 4096  # bytes that weights are fetched ahead of their use, but for one row and weights in the level-2 cache
 # argument block: depth / UNROLL, rows, bytes from one block of hidden units of the state to the next, room for a tile's
 # accumulators, then (address, bytes from row to row, bytes from vector to vector) of each stream: what is added to the gates'
 # products, the operands, the results
@@ -53,13 +52,13 @@ def cell_stage(
     places = range(STREAMS, STREAMS + 3 * (gates + operands + len(results)), 3)
     streams = [(q.pointer(q.slot(block, i)), q.slot(block, i + 1), q.slot(block, i + 2)) for i in places]
 
-    with q.loop(rows) as m:
-        for address, row, vector in streams[:gates]:
-            for u in range(vectors):
-                _prefetch(q, q.offset(address, b.add(b.mul(row, m), b.mul(vector, i64(u)))))
-    ahead = FAR_AHEAD if far else AHEAD if mr > 1 else 0
+    ahead = AHEAD if far or mr > 1 else 0
     with q.loop(rows, step=mr) as t:
         start = _smaller(q, t, b.sub(rows, i64(mr)))
+        with q.loop(i64(mr)) as m:
+            for address, row, vector in streams[:gates]:
+                for u in range(vectors):
+                    _prefetch(q, q.offset(address, b.add(b.mul(row, b.add(start, m)), b.mul(vector, i64(u)))))
         xt = q.offset(x, b.mul(start, i64(width)))
         for i, acc in enumerate(_product(q, target, mr, nv, xt, w, blocks, state_block, ahead)):
             q.store_raw(acc, q.offset(room, i * width))
