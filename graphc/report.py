@@ -13,7 +13,6 @@ import numpy as np
 from graphc.errors import GraphcError
 from graphc.types import Shape
 
-
 MANY = 16  # operators that a label does not list
 
 

@@ -91,12 +91,12 @@ def lower(
     runs = image_runs(groups, graph.outputs, threads) if all(compiled(g.nodes[0]) for g in groups) else []
     alone = {groups[i] for run in runs for i in run}
     place_concatenations(lo, [g for g in groups if compiled(g.nodes[0])], alone)
-    at = {run.start: run for run in runs}
+    starts = {run.start: run for run in runs}
     for i, group in enumerate(groups):
         if progress:
             progress("lowering", i, len(groups))
-        if i in at:
-            lower_images(lo, groups, at[i], graph.outputs, _lower_all)
+        if i in starts:
+            lower_images(lo, groups, starts[i], graph.outputs, _lower_images)
         elif group not in alone:
             _lower(lo, group)
     _copy_results(lo, graph)
@@ -106,7 +106,7 @@ def lower(
     return Lowered(assembled, kernels, steps, replace(memory, weights=weights.nbytes), tuple(notes), results)
 
 
-def _lower_all(lo: Lowering, groups: Sequence[Group]) -> None:
+def _lower_images(lo: Lowering, groups: Sequence[Group]) -> None:
     place_concatenations(lo, groups)
     for group in groups:
         _lower(lo, group)

@@ -6,7 +6,7 @@ layer finds them in the cache. Threads take whole images, and meet only at the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from backends.cpu.lower.core import Lowering, flops
@@ -20,6 +20,7 @@ from graphc.report import StepInfo
 CACHED = 1 << 20  # bytes of a layer's activations that stay in a core's caches for the next layer
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
 IMBALANCE = 1.1  # of threads that take whole images
+AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: it is only read, in order, from a cache
 # Operators whose results for one image depend on that image alone, with one operand that is not constant.
 SINGLE = frozenset(
     ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "LRN", "Reorder",
@@ -28,7 +29,7 @@ SINGLE = frozenset(
 VIEWS = frozenset(("Reshape", "Reorder", "Split", "Slice", "Identity", "Squeeze", "Unsqueeze", "Flatten"))
 
 
-def image_runs(groups: Sequence[Group], results: Sequence[Value], threads: int) -> list[range]:
+def image_runs(groups: Sequence[Group], results: Collection[Value], threads: int) -> list[range]:
     """Which groups (by position, consecutive) are run image by image: where more bytes of activations stay in the cache
     than bytes of weights are read again."""
     n = _batch(groups)
@@ -39,7 +40,7 @@ def image_runs(groups: Sequence[Group], results: Sequence[Value], threads: int) 
     for i, group in enumerate(groups):
         moved, weights = _bytes(group)
         whole = n * moved if n * moved > CACHED else 0
-        alone = (n - 1) * weights if _independent(group, n) else float("inf")
+        alone = AGAIN * (n - 1) * weights if _independent(group, n) else float("inf")
         to_batch = min(batch, image, key=lambda s: s[0])
         to_image = min((batch[0] + SWITCH, batch[1]), image, key=lambda s: s[0])
         batch, image = (to_batch[0] + whole, to_batch[1]), (to_image[0] + alone, [*to_image[1], i])
@@ -87,7 +88,7 @@ def _node_independent(node: Node, n: int) -> bool:
     return node.op.name in SINGLE and len(node.outputs) == 1 and live == [node.inputs[0]]
 
 
-def _trimmed(run: range, groups: Sequence[Group], results: Sequence[Value]) -> range:
+def _trimmed(run: range, groups: Sequence[Group], results: Collection[Value]) -> range:
     """Without groups at the end whose results may be views: those are cheap, and have no place of their own."""
     while len(run) and groups[run[-1]].nodes[0].op.name in VIEWS:
         run = run[:-1]
@@ -98,7 +99,7 @@ def _trimmed(run: range, groups: Sequence[Group], results: Sequence[Value]) -> r
     return run
 
 
-def _left(run: range, groups: Sequence[Group], results: Sequence[Value]) -> list[Value]:
+def _left(run: range, groups: Sequence[Group], results: Collection[Value]) -> list[Value]:
     """Values made in a run that are needed after it."""
     inside = [groups[i] for i in run]
     made = dict.fromkeys(v for g in inside for n in g.nodes for v in n.outputs)
@@ -110,7 +111,7 @@ def lower_images(
     lo: Lowering,
     groups: Sequence[Group],
     run: range,
-    results: Sequence[Value],
+    results: Collection[Value],
     lower: Callable[[Lowering, Sequence[Group]], None],
 ) -> None:
     """One step for a run of groups. lower(inner, groups): emit the groups' steps."""
@@ -128,7 +129,7 @@ def lower_images(
 
     for g in inside:
         for v in g.inputs:
-            old = one.old[v] if v in one.old else v
+            old = one.old.get(v, v)
             if not v.is_const and v not in made and v not in inner.storage:
                 lo.read(old)
                 place(old, lo.storage[old].ref, lo.storage[old].strides)
