@@ -190,12 +190,13 @@ def _emit_tiles(
     # Where there are more weights than rows, a chunk of the input blocks at a time.
     read = xs[4] * w.pixels if flat else xs[3] * min(w.size[1], out_h * w.stride[1]) * out_d  # bytes of a block
     row = w.pixels if flat else out_w
-    chunked = spans.uniform and tiles > 1 and row % mr == 0 and ws_block * tiles > read  # tiles must not overlap
+    heavy = ws_block * tiles > read
+    chunked = spans.uniform and tiles > 1 and row % mr == 0 and heavy  # tiles must not overlap
     items = w.n * out_d * tiles
     if flat:
         total = w.pixels
         fitting = total if chunked or tiles == 1 else max(mr, int(L2_BYTES // (xs[4] * spans.most)) // mr * mr)
-        per_row = min(total, fitting, -(-lo.rows_of_item(total, items) // mr) * mr)
+        per_row = min(total, fitting, -(-lo.rows_of_item(total, items, heavy) // mr) * mr)
         out_d, out_h, out_w = 1, -(-total // per_row), per_row
         rows = 1
         x_h, y_h = per_row * xs[4], per_row * ys[4]
@@ -203,7 +204,7 @@ def _emit_tiles(
         total = 0
         x_h, y_h = xs[3], ys[3]
         fitting = out_h if chunked or tiles == 1 else max(1, L2_BYTES // (xs[3] * spans.most * w.stride[1] or 1))
-        rows = min(out_h, fitting, lo.rows_of_item(out_h, items))
+        rows = min(out_h, fitting, lo.rows_of_item(out_h, items, heavy))
     scratch, stride = lo.scratch(group.output.name, 512)
     assert stride == 512
     tiles_in_row = -(-out_w // mr)

@@ -167,9 +167,13 @@ class Lowering:
             moved,
         )
 
-    def rows_of_item(self, rows: int, items: int) -> int:
-        """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway."""
-        cuts = 1 if self.threads == 1 else -(-ITEMS * self.threads // max(items, 1))
+    def rows_of_item(self, rows: int, items: int, heavy: bool = False) -> int:
+        """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway.
+
+        heavy: each item reads weights that are more than the rows; then a third as many will do.
+        """
+        wanted = (ITEMS // 3 if heavy else ITEMS) * self.threads
+        cuts = 1 if self.threads == 1 else -(-wanted // max(items, 1))
         return max(1, -(-rows // cuts))
 
     def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:

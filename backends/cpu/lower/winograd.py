@@ -122,7 +122,7 @@ def plan_groups(
                 efficiency = (mr * nv) / (mr + nv + 0.9 * mr * nv) * min(1.0, mr * nv / 16) ** 0.5
                 item = weights * (FROM_L3 if weights > L2 else FROM_L2) + again * FROM_L3 + work * MULTIPLY / efficiency
                 transform = points * blocks * count * target.vl * TRANSFORM
-                for parts in (p for p in (1, 2, 4, 8) if p == 1 or threads > 1 and p <= out_blocks // nv):
+                for parts in (p for p in (8, 4, 2, 1) if p == 1 or threads > 1 and p <= out_blocks // nv):
                     rounds = -(-groups * parts // threads)
                     cost = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
                     if cost < least:
