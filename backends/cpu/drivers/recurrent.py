@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from backends.cpu.drivers.executor import CACHE_LINE, EVERYONE, wait_change
+from backends.cpu.drivers.executor import CACHE_LINE, EVERYONE
 from backends.cpu.intrinsics import (
+    FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
     STEP,
     as_block,
@@ -48,8 +49,9 @@ MAX_STAGES, MAX_STREAMS = 2, 12
 STAGE = STREAM_RECORDS + MAX_STREAMS * STREAM
 DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
 # words of a direction, at the start of the memory that is cleared. TAKEN: stages done, then the panels of this stage that
-# are taken from the front and from the back, as 32 + 16 + 16 bits
-TAKEN, FINISHED, PHASE, SLEEPERS, CONTROL_BYTES = (CACHE_LINE * i for i in range(5))
+# are taken from the front and from the back, as 32 + 16 + 16 bits. FINISHED: panels of this stage that are done; who
+# finishes the last one has the cache line that he writes next. SLEEPERS: does anybody have to be woken?
+TAKEN, FINISHED, SLEEPERS, CONTROL_BYTES = 0, 8, CACHE_LINE, 2 * CACHE_LINE
 FRONT, BACK, COUNT_MASK = 1 << 16, 1, 0xFFFF
 BLOCK_BYTES = 384  # of the micro-kernel's argument block, at the start of a thread's scratch
 ROOM_BYTES = 32 * 64  # for a tile's accumulators, behind the block; then streams gathered row by row
@@ -225,18 +227,29 @@ def _share(c, block, mine, threads, spins):
             _panels(c, phase, block, first, first + count)
             if atomic_add(control + FINISHED, count) == panels - count:
                 atomic_store(control + FINISHED, 0)
-                atomic_store(control + PHASE, phase + 1)
-                atomic_store(control + TAKEN, (phase + 1) << 32)  # from here on the next stage may end, and set PHASE
+                atomic_store(control + TAKEN, (phase + 1) << 32)
                 if atomic_load(control + SLEEPERS) > 0:
-                    futex(control + PHASE, FUTEX_WAKE_PRIVATE, EVERYONE)
+                    futex(control + TAKEN + 4, FUTEX_WAKE_PRIVATE, EVERYONE)
         fair = (panels + threads - 1) // threads
         wanted = max(1, fair - count) if phase != begun else 1
         begun = phase
         if front + back + count >= panels:
             wanted = fair
-            wait_change(control + PHASE, phase, control + SLEEPERS, spins)
-            while atomic_load(control + TAKEN) >> 32 == phase:
-                pause()
+            _wait(control, phase, spins)
+
+
+@njit(error_model="numpy")
+def _wait(control, phase, spins):
+    """Spin, then sleep, until stage `phase` is done: its number is the upper half of TAKEN."""
+    n = 0
+    while atomic_load(control + TAKEN) >> 32 == phase:
+        if n < spins:
+            n += 1
+            pause()
+        else:
+            atomic_add(control + SLEEPERS, 1)
+            futex(control + TAKEN + 4, FUTEX_WAIT_PRIVATE, phase)  # returns at once where it is done by now
+            atomic_add(control + SLEEPERS, -1)
 
 
 @driver("recurrent")

@@ -24,7 +24,7 @@ from graphc.report import StepInfo
 
 # as in drivers/recurrent.py
 STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 10, 6, 2, 12
-TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 384, 32 * 64, 256
+TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 384, 32 * 64, 128
 Argument = Ref | Kernel | int
 Stream = tuple[
     Ref, int, int, int, int, int

@@ -96,7 +96,7 @@ def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[in
     which gives a vector every other multiply-add.
     """
     best = None
-    for vectors in range(1, max(1, 8 // gates) + 1):
+    for vectors in range(1, max(1, (12 if mr == 1 and share == 1 else 8) // gates) + 1):
         if mr * gates * vectors > target.registers - 2:  # a weight and a broadcast besides the accumulators
             break
         panels = -(-c.hidden // (target.vl * vectors))

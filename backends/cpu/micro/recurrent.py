@@ -109,9 +109,11 @@ def _assembly(
     vectors = total + held + 1
     spread, x, w, left, step, xk, turns = (f"${vectors - 1 + i}" for i in range(7))
     lines = [f"vxorps ${i}, ${i}, ${i}" for i in range(total)]
-    lines += ["2:", f"mov $${target.vl // UNROLL}, {turns}", f"cmp {left}, {turns}", f"cmovg {left}, {turns}"]
+    lines += [f"add {left}, {left}"] if nv > 8 else []
+    unroll = UNROLL if nv <= 8 else 1
+    lines += ["2:", f"mov $${target.vl // unroll}, {turns}", f"cmp {left}, {turns}", f"cmovg {left}, {turns}"]
     lines += [f"sub {turns}, {left}", f"mov {x}, {xk}", ".p2align 5", "1:"]
-    for u in range(UNROLL):
+    for u in range(unroll):
         at = [f"{(u * nv + j) * width}({w})" for j in range(nv)]
         if ahead:
             lines += [f"prefetcht0 {u * nv * width + line + ahead}({w})" for line in range(0, nv * width, 64)]
@@ -120,7 +122,7 @@ def _assembly(
             lines.append(f"vbroadcastss {m * width + u * 4}({xk}), {spread}")
             weights = [f"${total + j}" if j < held else at[j] for j in range(nv)]
             lines += [f"vfmadd231ps {weights[j]}, {spread}, ${m * nv + j}" for j in range(nv)]
-    lines += [f"add $${UNROLL * nv * width}, {w}", f"add $${UNROLL * 4}, {xk}", f"dec {turns}", "jnz 1b"]
+    lines += [f"add $${unroll * nv * width}, {w}", f"add $${unroll * 4}, {xk}", f"dec {turns}", "jnz 1b"]
     lines += [f"add {step}, {x}", f"test {left}, {left}", "jnz 2b"]
     kinds = [ir.VectorType(F32, target.vl)] * vectors + [I64] * 6
     written = [f"=&{target.asm}"] * vectors + [
