@@ -25,6 +25,7 @@ from graphc.report import StepInfo
 # as in drivers/recurrent.py
 STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 10, 6, 2, 12
 TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 384, 32 * 64, 128
+CROWDED = 2048  # bytes: rows of a tile that lie a multiple of this apart drive each other out of the level-1 cache
 Argument = Ref | Kernel | int
 Stream = tuple[
     Ref, int, int, int, int, int
@@ -54,6 +55,8 @@ class _Recurrent:
         self.node: Node = group.nodes[0]
         self.operands: list[Value | None] = [*self.node.inputs, *[None] * 8]
         self.width = len(layer.projection)
+        crowded = self.width * 4 % CROWDED == 0  # rows would meet in one set of the level-1 cache
+        self.pitch = (self.width + (ALIGNMENT // 4 if crowded else 0)) * 4
 
     def emit(self, results: list[Storage]) -> None:
         layer, c, lo = self.layer, self.cell, self.lo
@@ -116,19 +119,21 @@ class _Recurrent:
         return to
 
     def _project(self) -> Ref:
-        """x W^T + biases of all steps at once: [step and sequence as in x][`Layer.projection`]."""
+        """x W^T + biases of all steps at once: [step and sequence as in x][`Layer.projection`], `pitch` bytes a row."""
         c, lo, n, x = self.cell, self.lo, self.width, self.lo.read(self.node.inputs[0])
-        y = Ref(Buffer(f"{self.node.name}/projection", max(1, c.seq * c.batch * n) * 4))
+        y = Ref(Buffer(f"{self.node.name}/projection", max(1, c.seq * c.batch) * self.pitch))
         if c.seq == 0:
             return y
         outer, rows, _ = x.type.shape
         ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
-        p = Product(outer * rows, n, c.inputs, x.strides[1:], (0, 0), n * 4, ones, zeros, zeros, zeros)
+        p = Product(outer * rows, n, c.inputs, x.strides[1:], (0, 0), self.pitch, ones, zeros, zeros, zeros)
         if rows == 1:
             p = replace(p, a=(x.strides[0], x.strides[2]))
         elif outer > 1 and x.strides[0] != rows * x.strides[1]:
             first = lambda v: (v, *zeros[1:])  # noqa: E731
-            p = replace(p, m=rows, batch=(outer, *ones[1:]), a_batch=first(x.strides[0]), y_batch=first(rows * n * 4))
+            p = replace(
+                p, m=rows, batch=(outer, *ones[1:]), a_batch=first(x.strides[0]), y_batch=first(rows * self.pitch)
+            )
         panels = panels_of(lo.target, p.m, n, c.inputs)
         weights = self._columns(
             self.operands[1], c.inputs, self.layer.projection, panels.nv * lo.target.vl, panels.padded
@@ -240,7 +245,7 @@ class _Recurrent:
             before = d * self.width // len(layer.directions) + sum(len(layer.columns(i)) for i in range(s))
             row, step = (c.seq, 1) if c.batch_first else (1, c.batch)
             base = projection + before * 4 + gates.index(int(name[1:])) * span
-            return base, len(gates) * span, row * self.width * 4, step * self.width * 4, 0, vector
+            return base, len(gates) * span, row * self.pitch, step * self.pitch, 0, vector
         if name in memory.states:
             swing = memory.swing if name in ("h", "c") else 0
             return memory.states[name], c.batch * span, vector, 0, swing, c.batch * vector
