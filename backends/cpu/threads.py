@@ -30,6 +30,8 @@ class Executor:
         """addresses: of `runtime_kernels(threads)`."""
         self.threads = threads
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
+        if threads == 1:
+            self.run = self._single  # without a look at the pool: a tenth of a microsecond
         if threads > 1:
             self._submit = ctypes.CFUNCTYPE(_L, _L, _L, _L, _L, _L)(addresses[1])
             self._work = ctypes.CFUNCTYPE(None, _L, _L, _L, _L)(addresses[2])
@@ -71,6 +73,7 @@ class _Pool:
     def __init__(self, submit: ctypes._CFuncPtr, work: ctypes._CFuncPtr, threads: int) -> None:
         self._pid, self._threads = os.getpid(), threads
         self._native_submit, self._native_work = submit, work
+        self._started, self._left = 0, []  # workers; those that have come back from native code
         self._control = aligned_empty(_CONTROL_BYTES + _MASK_BYTES * threads)
         self._address = self._control.ctypes.data
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -79,6 +82,7 @@ class _Pool:
         try:
             for worker in range(1, threads):
                 _thread.start_new_thread(self._work, (worker,))  # a Thread would wait, and an interrupt might tear it
+                self._started = worker
         except BaseException:
             self.close()
             raise
@@ -86,6 +90,7 @@ class _Pool:
 
     def _work(self, worker: int) -> None:
         self._native_work(self._address, worker, self._threads, SPINS)
+        self._left.append(worker)
 
     def submit(self, steps: int, count: int) -> bool:
         """Run a program; False, and nothing is done, where another thread uses the pool or it is closed."""
@@ -98,6 +103,8 @@ class _Pool:
         deadline = time.monotonic() + PATIENCE
         while not self.submit(0, -1) and time.monotonic() < deadline:
             time.sleep(0.001)
+        while len(self._left) < self._started and time.monotonic() < deadline:
+            time.sleep(0.0001)
 
 
 _EXECUTORS: dict[tuple[str, int], Executor] = {}
