@@ -88,7 +88,7 @@ def lower(
     groups, notes = fuse(graph, lambda n: compiled(n) and takes_epilogue(n), accepts_operand, compiled)
     lo = Lowering(target, threads, weights, without)
     place_externals(lo, graph, groups)
-    runs = image_runs(groups, graph.outputs, threads) if all(compiled(g.nodes[0]) for g in groups) else []
+    runs = image_runs(groups, graph.outputs) if all(compiled(g.nodes[0]) for g in groups) else []
     alone = {groups[i] for run in runs for i in run}
     place_concatenations(lo, [g for g in groups if compiled(g.nodes[0])], alone)
     starts = {run.start: run for run in runs}

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from backends.cpu.lower.core import Lowering, flops
-from backends.cpu.lower.nested import Outside, emit_nested, inner_lowering
-from backends.cpu.program import Buffer, Ref
+from backends.cpu.lower.core import Lowering, flops, is_blocked
+from backends.cpu.lower.layout import same_bytes
+from backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
+from backends.cpu.program import Buffer, Ref, Step
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Kind
@@ -26,14 +27,13 @@ SINGLE = frozenset(
     ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "LRN", "Reorder",
      "ChannelShuffle")
 )  # fmt: skip
-VIEWS = frozenset(("Reshape", "Reorder", "Split", "Slice", "Identity", "Squeeze", "Unsqueeze", "Flatten"))
 
 
-def image_runs(groups: Sequence[Group], results: Collection[Value], threads: int) -> list[range]:
+def image_runs(groups: Sequence[Group], results: Collection[Value]) -> list[range]:
     """Which groups (by position, consecutive) are run image by image: where more bytes of activations stay in the cache
-    than bytes of weights are read again."""
+    than bytes of weights are read again. The number of threads does not matter: they must not change the results."""
     n = _batch(groups)
-    if n < 2 or -(-n // threads) * threads > IMBALANCE * n:
+    if n < 2:
         return []
     # two states, the cheaper way through the groups: whole batch, image by image
     batch, image = (0.0, []), (float(SWITCH), [])
@@ -51,7 +51,7 @@ def image_runs(groups: Sequence[Group], results: Collection[Value], threads: int
             runs[-1] = range(runs[-1].start, i + 1)
         else:
             runs.append(range(i, i + 1))
-    return [r for r in (_trimmed(r, groups, results) for r in runs) if len(r) > 1]
+    return [r for r in (_trimmed(r, groups, results) for r in runs) if _handed_on(r, groups) > SWITCH]
 
 
 def _batch(groups: Sequence[Group]) -> int:
@@ -90,13 +90,25 @@ def _node_independent(node: Node, n: int) -> bool:
 
 def _trimmed(run: range, groups: Sequence[Group], results: Collection[Value]) -> range:
     """Without groups at the end whose results may be views: those are cheap, and have no place of their own."""
-    while len(run) and groups[run[-1]].nodes[0].op.name in VIEWS:
+    while len(run) and _is_view(groups[run[-1]]):
         run = run[:-1]
     made = {v: i for i in run for v in groups[i].nodes[-1].outputs}
     for v in _left(run, groups, results):
-        if groups[made[v]].nodes[0].op.name in VIEWS:
+        if _is_view(groups[made[v]]):
             return range(run.start, run.start)
     return run
+
+
+def _handed_on(run: range, groups: Sequence[Group]) -> int:
+    """Bytes of values that one group of a run makes and another reads."""
+    inside = [groups[i] for i in run]
+    return sum(v.type.nbytes for v in {g.output for g in inside} & {v for g in inside for v in g.inputs})
+
+
+def _is_view(group: Group) -> bool:
+    node = group.nodes[0]
+    x = node.inputs[0]
+    return node.op.name == "Reorder" and is_blocked(x) and same_bytes(x.type)
 
 
 def _left(run: range, groups: Sequence[Group], results: Collection[Value]) -> list[Value]:
@@ -114,39 +126,47 @@ def lower_images(
     results: Collection[Value],
     lower: Callable[[Lowering, Sequence[Group]], None],
 ) -> None:
-    """One step for a run of groups. lower(inner, groups): emit the groups' steps."""
+    """A run of groups: threads take whole images; those that are left over, all threads do together.
+
+    lower(inner, groups): emit the groups' steps.
+    """
     left = _left(run, groups, results)
-    inner = inner_lowering(lo)
-    one = _OneImage()
-    inside = [one.group(groups[i]) for i in run]
-    made = {v for g in inside for n in g.nodes for v in n.outputs}
-    outside: dict[Buffer, Outside] = {}
-
-    def place(v: Value, whole: Ref, strides: tuple[int, ...]) -> None:
-        proxy = Buffer(v.name, 0)
-        outside[proxy] = Outside(whole, strides[0])
-        inner.place(one.value(v), Ref(proxy), strides)
-
-    for g in inside:
-        for v in g.inputs:
-            old = one.old.get(v, v)
-            if not v.is_const and v not in made and v not in inner.storage:
-                lo.read(old)
-                place(old, lo.storage[old].ref, lo.storage[old].strides)
     for v in left:
         lo.write(v)
-        place(v, lo.storage[v].ref, lo.storage[v].strides)
+    images = groups[run.start].output.shape[0]
+    whole = images if -(-images // lo.threads) * lo.threads <= IMBALANCE * images else images - images % lo.threads
+    inside, out = [groups[i] for i in run], groups[run[-1]].output
+    if whole:
+        steps, outside = _one_image(lo, 1, inside, left, lower)
+        nodes = [n for g in inside for n in g.nodes]
+        info = StepInfo(
+            0, tuple(n.name for n in nodes), tuple(n.op.name for n in nodes), "nested", "image by image",
+            f"{whole} images through {len(steps)} steps each: their activations stay in the cache",
+            out.name, sum(map(flops, nodes)) * whole // images,
+            sum(whole * moved + weights for moved, weights in map(_bytes, inside)),
+        )  # fmt: skip
+        emit_nested(lo, [steps], whole, outside, info)
+    if whole < images:
+        steps, outside = _one_image(lo, lo.threads, inside, left, lower)
+        emit_unrolled(lo, steps, range(whole, images), outside, out.name)
+
+
+def _one_image(
+    lo: Lowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
+) -> tuple[list[Step], dict[Buffer, Outside]]:
+    """The steps for the first image of a batch, and what they call the memory of the outer program."""
+    inner, one = Lowering(lo.target, threads, lo.weights, lo.without), _OneImage()
+    inside = [one.group(g) for g in groups]
+    made = {v for g in groups for n in g.nodes for v in n.outputs}
+    outside: dict[Buffer, Outside] = {}
+    read = dict.fromkeys(v for g in groups for v in g.inputs if not v.is_const and v not in made)
+    for v in (*read, *left):
+        proxy, whole = Buffer(v.name, 0), lo.storage[v]
+        outside[proxy] = Outside(whole.ref, whole.strides[0])
+        inner.place(one.value(v), Ref(proxy), whole.strides)
         inner.keep_halo(one.value(v))
     lower(inner, inside)
-    images = groups[run.start].output.shape[0]
-    nodes = [n for i in run for n in groups[i].nodes]
-    info = StepInfo(
-        0, tuple(n.name for n in nodes), tuple(n.op.name for n in nodes), "nested", "image by image",
-        f"{images} images through {len(inner.program.steps)} steps each: their activations stay in the cache",
-        groups[run[-1]].output.name, sum(map(flops, nodes)),
-        sum(images * m + w for m, w in (_bytes(groups[i]) for i in run)),
-    )  # fmt: skip
-    emit_nested(lo, [inner.program.steps], images, outside, info)
+    return inner.program.steps, outside
 
 
 class _OneImage:
@@ -154,14 +174,12 @@ class _OneImage:
 
     def __init__(self) -> None:
         self.new: dict[Value, Value] = {}
-        self.old: dict[Value, Value] = {}
 
     def value(self, v: Value | None) -> Value | None:
         if v is None or v.is_const:
             return v
         if v not in self.new:
-            new = replace(v, type=replace(v.type, shape=(1, *v.shape[1:])))
-            self.new[v], self.old[new] = new, v
+            self.new[v] = replace(v, type=replace(v.type, shape=(1, *v.shape[1:])))
         return self.new[v]
 
     def group(self, g: Group) -> Group:

@@ -14,7 +14,7 @@ def lower_reorder(lo: Lowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output
     assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"
-    if x.type.layout and not out.type.layout and _same_bytes(x.type):
+    if x.type.layout and not out.type.layout and same_bytes(x.type):
         lo.place(out, lo.read(x).ref)
         return
     source = lo.read(x)
@@ -41,6 +41,6 @@ def lower_reorder(lo: Lowering, group: Group) -> None:
     lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
 
 
-def _same_bytes(t) -> bool:
+def same_bytes(t) -> bool:
     """A blocked tensor of 1x1 images without halo, whose channels fill their blocks, is dense already."""
     return all(d == 1 for d in t.shape[2:]) and t.shape[1] % t.layout.c == 0 and not (t.layout.left or t.layout.right)

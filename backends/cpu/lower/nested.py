@@ -24,9 +24,24 @@ class Outside:
     stride: int
 
 
-def inner_lowering(lo: Lowering) -> Lowering:
-    """For the steps of an inner program, each of which one thread runs alone."""
-    return Lowering(lo.target, 1, lo.weights, lo.without)
+def emit_unrolled(
+    lo: Lowering, steps: Sequence[Step], images: range, outside: Mapping[Buffer, Outside], name: str
+) -> None:
+    """The steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
+    offsets, nbytes = _memory([steps], outside)
+    memory = Ref(Buffer(f"{name}/image", nbytes))
+
+    def moved(word: int | Ref | Kernel, image: int) -> int | Ref | Kernel:
+        if not isinstance(word, Ref):
+            return word
+        if word.buffer in outside:
+            there = outside[word.buffer]
+            return there.ref + (word.offset + image * there.stride)
+        return memory + (offsets[word.buffer] + word.offset) if word.buffer in offsets else word
+
+    for image in images:
+        for step in steps:
+            lo.emit(step.kernel, [moved(word, image) for word in step.args], step.info)
 
 
 def emit_nested(
@@ -36,9 +51,10 @@ def emit_nested(
     outside: Mapping[Buffer, Outside],
     info: StepInfo,
 ) -> None:
-    """A step that runs each of `parts` for each image, in any order. `outside`: buffers of the steps that are not theirs.
+    """A step that runs each of `parts` for each image, in any order; every thread takes whole ones.
 
-    Values of the inner program do not outlive a part.
+    The steps were lowered for one thread, and values of theirs do not outlive a part. outside: buffers of the steps that are
+    not theirs.
     """
     steps = [step for part in parts for step in part]
     offsets, nbytes = _memory(parts, outside)
