@@ -149,6 +149,22 @@ def test_every_activation_at_every_place(name, activation):
         opcheck.agree(actual, wanted(name, case, arrays))
 
 
+@pytest.mark.parametrize("batch", (1, 2, 20))
+@pytest.mark.parametrize("target", TARGETS)
+def test_units_that_fill_a_vector_up_do_not_reach_the_others(target, batch):
+    """Their cell doubles at each step until it is infinite, that of the others is 0: an odd number reads one of them."""
+    hidden, seq = 3, 200
+    attrs = {"direction": "forward", "hidden_size": hidden, "activations": ["Affine"] * 3}
+    attrs |= {"activation_alpha": [0.0, 1.0, 1.0], "activation_beta": [2.0, 1.0, 0.0]}
+    biases = np.zeros((1, 8, hidden), np.float32)
+    biases[:, 3] = -1  # of the candidate
+    case = Case((), attrs, 3)
+    weights = [np.zeros((1, 4 * hidden, n), np.float32) for n in (2, hidden)]
+    arrays = [np.ones((seq, batch, 2), np.float32), *weights, biases.reshape(1, -1)]
+    for result in compiled("LSTM", case, arrays, target=target)[0]:
+        np.testing.assert_array_equal(result, np.zeros_like(result))
+
+
 @pytest.mark.parametrize("layout", (0, 1))
 @pytest.mark.parametrize(("seq", "batch"), [(0, 3), (4, 0), (0, 0)])
 def test_empty_sequences_and_batches(seq, batch, layout):

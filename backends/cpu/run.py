@@ -113,7 +113,7 @@ class Runner:
         self.small = [] if self._host else small  # host steps look at the caller's arrays
         ends = {*a.inputs, *(i for i in a.outputs if isinstance(i, int))}
         self._copies = not self._host and ends <= set(self.small)  # every input and result is copied
-        self._count = len(self.drivers)
+        self._count, self._checks = len(self.drivers), a.checks
         self._free: list[Instance] = []
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
@@ -139,13 +139,17 @@ class Runner:
 
     def _run_small(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The same without pointing the program at anything."""
-        instance = self._instance()
+        free = self._free
+        try:
+            instance = free.pop()
+        except IndexError:
+            instance = Instance(self)
         for mine, array in zip(instance.inputs, arrays):
             mine[...] = array
         self._executor.run(instance.steps_address, self._count)
         results = [mine.copy() for mine in instance.outputs]
-        failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
-        self._free.append(instance)
+        failure = instance.failure(self._checks) if self._checks else None
+        free.append(instance)
         if failure is not None:
             raise failure
         return results
