@@ -1,0 +1,218 @@
+"""Direct convolution: register tiles over channel blocks, and how the work is cut for caches and threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage
+from backends.cpu.lower.filters import Filters, Spans, pack_filters, pack_groups, spans_of
+from backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
+from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from backends.cpu.micro.conv import SLOTS
+from backends.cpu.micro.group_tile import group_rows, is_group
+from backends.cpu.program import Ref
+from backends.cpu.target import Target
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+from graphc.graph import Node
+from graphc.report import StepInfo
+
+L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
+PANEL_BYTES = 330_000  # of weights that a tile of output channels may take, if it is wider than two blocks: two panels
+# lie in the level-2 cache, the one that is in use and the next
+SCRATCH_BYTES = 512  # a thread: as in drivers/conv.py
+
+
+def bias_of(node: Node) -> np.ndarray | None:
+    return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
+
+
+def emit_direct(
+    lo: Lowering,
+    group: Group,
+    w: Window,
+    reason: str,
+    epilogue: Epilogue,
+    extras: list[Extra],
+    filters: Filters | None = None,
+) -> None:
+    """Steps of one tile width each, as few as cover the channel blocks. filters: by default operand 1 as it is."""
+    node, out = group.anchor, group.output
+    data = node.inputs[1].data
+    filters = filters or Filters(data, (), lambda: data)
+    x, y = lo.read(node.inputs[0]), lo.write(out)
+    vl = lo.target.vl
+    blocks = -(-w.out_channels // vl)
+    flat = _is_flat(w, x, y, extras)
+    pixels = w.pixels if flat else w.out[2]
+    groups = node.attrs["group"]
+    per_group = w.channels // groups
+    if w.channels == w.out_channels and is_group(per_group, lo.target) and x.type.layout.c == vl:
+        mr = group_rows(lo.target, per_group, pixels)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, 1, 0, blocks, per_group)
+        return
+    # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
+    widest = max(2, PANEL_BYTES // (4 * vl * per_group * int(np.prod(w.kernel))))
+    first = 0
+    while first < blocks:
+        mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, blocks)
+        if nv > widest and (groups > 1 or pixels % mr):
+            mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, widest)
+        last = first + (blocks - first) // nv * nv
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last)
+        first = last
+
+
+def _tile_of(
+    target: Target, w: Window, groups: int, depth: int, pixels: int, first: int, last: int, widest: int
+) -> tuple[int, int]:
+    """Register tile for the output blocks [first, last). Wide tiles of a grouped convolution multiply many zeros."""
+    if groups == 1:
+        return best_tile(target, pixels, min(widest, last - first))
+    best, least = (1, 1), float("inf")
+    for nv in range(1, min(widest, 4, last - first) + 1):
+        mr, score = best_rows(target, pixels, nv)
+        tiled = first + (last - first) // nv * nv
+        read = sum(spans_of(w, groups, depth, nv * target.vl, first * target.vl, tiled * target.vl).counts) * nv
+        cost = read / ((tiled - first) * score)
+        if cost < least:
+            best, least = (mr, nv), cost
+    return best
+
+
+def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
+    """A 1x1 convolution whose rows follow each other without a gap is one long row."""
+    if w.kernel != (1, 1, 1) or w.stride != (1, 1, 1) or any(w.pad) or any(w.pad_end):
+        return False
+    size = w.out
+
+    def packed(strides: tuple[int, ...]) -> bool:
+        d, h, pixel = strides[2:]
+        if (d, h, pixel) == (0, 0, 0):
+            return True
+        return (size[1] == 1 or h == pixel * size[2]) and (size[0] == 1 or d == h * size[1])
+
+    return packed(five(x)) and packed(five(y)) and all(packed(e.strides) for e in extras)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the rows of a layer, flat or as they are, go by the tiles of output channels.
+
+    Many rows use a tile's weights again, and the next tile reads the same rows: both should stay in the level-2 cache. Where
+    there are more weights than rows, a chunk of the input blocks at a time does both.
+
+    out       (depth, rows, pixels of a row)
+    total     pixels of a flat image, or 0; then rows are pieces of it, and the last may be shorter
+    rows      that make an item of work with one tile
+    chunk     input blocks at a time
+    lines     cache lines of the next weights that a tile fetches with each run of steps
+    """
+
+    out: tuple[int, int, int]
+    total: int
+    rows: int
+    chunk: int
+    lines: int
+
+    @classmethod
+    def of(
+        cls, lo: Lowering, w: Window, x: Storage, flat: bool, mr: int, spans: Spans, tiles: int, position: int
+    ) -> Schedule:
+        """position: bytes of a tile's weights for one position of the window and one input block."""
+        out_d, out_h, out_w = w.out
+        row_bytes, pixel_bytes = five(x)[3:]
+        weights = position * int(np.prod(w.kernel))
+        image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
+        heavy = weights * tiles > image
+        # partial sums lie in the result: tiles must not overlap there
+        chunked = heavy and spans.uniform and tiles > 1 and (w.pixels if flat else out_w) % mr == 0
+        whole = chunked or tiles == 1  # rows need not fit
+        items = w.n * out_d * tiles
+        if flat:
+            fitting = w.pixels if whole else max(mr, L2_BYTES // (pixel_bytes * spans.most) // mr * mr)
+            pixels = min(w.pixels, fitting, -(-lo.rows_of_item(w.pixels, items, heavy) // mr) * mr)
+            out, rows, read = (1, -(-w.pixels // pixels), pixels), 1, pixel_bytes * pixels
+        else:
+            fitting = out_h if whole else max(1, L2_BYTES // (row_bytes * spans.most * w.stride[1] or 1))
+            rows = min(out_h, fitting, lo.rows_of_item(out_h, items, heavy))
+            out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
+        uses = -(-out[2] // mr) * rows  # of a tile's weights
+        chunk = chunk_of(spans.most, weights, read) if chunked and uses > 1 else spans.most
+        lines = lines_ahead(position // 64, uses, weights * spans.most * tiles) if spans.uniform else 0
+        return cls(out, w.pixels if flat else 0, rows, chunk, lines)
+
+
+def _emit_tiles(
+    lo: Lowering,
+    group: Group,
+    w: Window,
+    filters: Filters,
+    reason: str,
+    epilogue: Epilogue,
+    extras: list[Extra],
+    x: Storage,
+    y: Storage,
+    flat: bool,
+    mr: int,
+    nv: int,
+    first: int,
+    last: int,
+    per_group: int = 0,
+) -> None:
+    """A step for the output-channel blocks [first, last). per_group: channels, where groups lie within blocks; or 0."""
+    node = group.anchor
+    vl, c = lo.target.vl, x.type.layout.c
+    depth = (
+        min(c, w.channels) if node.attrs["group"] == 1 else c
+    )  # one block that the channels do not fill: skip its zeros
+    spans = spans_of(w, node.attrs["group"], depth, nv * vl, first * vl, last * vl)
+    if per_group:
+        depth = per_group
+        weights = pack_groups(lo, filters, w, per_group, vl)
+    else:
+        weights = pack_filters(lo, filters, w, spans, vl)
+    bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
+    xs, ys = five(x), five(y)
+    kd, kh, kw = w.kernel
+    ws_w = depth * nv * vl * 4  # bytes of one window position of one input block
+    ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
+    tiles = (last - first) // nv
+    plan = Schedule.of(lo, w, x, flat, mr, spans, tiles, ws_w)
+    out_d, out_h, out_w = plan.out
+    x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
+    form = (mr, nv, w.stride[2] * c, 1, depth)
+    whole = plan.chunk == spans.most
+    micro = Kernel("conv_row", (*form, epilogue.expression, False, plan.lines, "" if whole else "last", per_group))
+    partial = [Kernel("conv_row", (*form, None, False, plan.lines, s)) for s in ("first", "middle")]
+    scratch, stride = lo.scratch(group.output.name, SCRATCH_BYTES)
+    assert stride == SCRATCH_BYTES
+    block = [
+        spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,
+        ys[4], ys[1], out_w, *epilogue.bounds, 0,
+    ]  # fmt: skip
+    for e in extras:
+        block += [0, e.strides[1], e.strides[4]]
+    block += [0] * (SLOTS - len(block))
+    extra_args: list[int | Ref] = []
+    for e in extras:
+        n, block_step, d, h, pixel = e.strides
+        extra_args += [e.ref + first * block_step, n, nv * block_step, d, out_w * pixel if flat else h, pixel]
+    row_coming = -(-out_w // mr) * plan.chunk * kd * kh * kw * plan.lines * 64
+    args = [
+        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0],
+        tiles, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
+        w.size[0], out_h if flat else w.size[1], xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, spans.most * ws_block, ws_d, ws_h,
+        nv * vl * 4, plan.rows, spans.table(lo, ws_block), plan.total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras),
+        row_coming, plan.chunk, *((0, 0) if whole else partial), ws_block, *block, *extra_args,
+    ]  # fmt: skip
+    cut = "" if whole else f", {plan.chunk} input blocks at a time"
+    info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}{cut}")
+    lo.emit(Kernel("conv"), args, _share(info, last - first, -(-w.out_channels // vl)))
+
+
+def _share(info: StepInfo, part: int, whole: int) -> StepInfo:
+    """The part of a layer's work that one of its steps does."""
+    return replace(info, flops=info.flops * part // whole, nbytes=info.nbytes * part // whole) if part < whole else info
