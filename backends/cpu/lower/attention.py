@@ -61,7 +61,7 @@ def lower_attention(lo: Lowering, group: Group) -> None:
     softmax = Kernel("softmax_tile", (mr, mask_kind, call.zeros))
     tiles = -(-s.queries // mr)
     heads = s.batch * s.heads  # few of them are cut, so that threads can level out: each packs the keys that it needs
-    chunk = tiles if lo.threads == 1 or heads >= 8 * lo.threads else -(-tiles * heads // (8 * lo.threads))
+    chunk = lo.rows_of_item(tiles, heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
     floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
     scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + 4 * floats)

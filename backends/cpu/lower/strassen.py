@@ -22,7 +22,7 @@ from backends.cpu.toolchain import Kernel
 from graphc.report import StepInfo
 
 NAME = "strassen"  # in `disabled`
-FEWEST_ROWS, LEAST_DEPTH, FEWEST_COLUMNS = 96, 512, 512  # below, packing and partial sums take what is saved
+FEWEST_ROWS, LEAST_DEPTH, FEWEST_COLUMNS = 96, 256, 256  # below, packing and fetching more weights take what is saved
 MOST_ROWS = 256  # of a block, whose factors then stay near
 
 
