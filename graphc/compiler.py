@@ -29,6 +29,7 @@ Progress = Callable[[str, int, int], None]
 
 
 ALGORITHMS = ("strassen",)  # that can be disabled, beside passes
+WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
 
 
 def compile(  # noqa: A001  (the field's name)
@@ -39,6 +40,8 @@ def compile(  # noqa: A001  (the field's name)
     shapes: Mapping[str, Sequence[int]] | None = None,
     cache: bool = True,
     disabled: Collection[str] = (),
+    winograd: int = 6,
+    tune: bool = False,
     progress: Progress | None = None,
 ) -> Model:
     """Compile a model.
@@ -49,14 +52,19 @@ def compile(  # noqa: A001  (the field's name)
     shapes    input shapes by name to plan for at once, where the model leaves dims open
     cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out, and of algorithms: 'strassen' (see docs/how-it-works.md)
+    winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
+    tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
+              kept on disk. Plans for other numbers of threads may then choose, and round, differently
     progress  called with (stage, done, total) during long work
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
     """
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
+    _check_algorithms(winograd, tune)
     recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
-    backend = _backend(target, threads, cache, progress, disabled)
+    recipe |= {"winograd": int(winograd), "tune": tune}
+    backend = _backend(recipe, progress)
     compilation = Compilation(origin_of(source, copy=cache and backend.keeps), backend, recipe)
     model = Model(compilation, recipe)
     signature = compilation.signature
@@ -224,14 +232,21 @@ def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos
 
 
 # --- backends ---------------------------------------------------------------------------------------------------------
-def _backend(
-    target: str, threads: int | None, cache: bool, progress: Progress | None, disabled: Collection[str]
-) -> Any:
+def _check_algorithms(winograd: Any, tune: Any) -> None:
+    whole = isinstance(winograd, (int, np.integer)) and not isinstance(winograd, bool)
+    if not whole or winograd not in WINOGRAD:
+        raise InputError(f"winograd must be 6, 4, 2 or 0, not {winograd!r}", hint="the largest output tile; 0: none")
+    if not isinstance(tune, bool):
+        raise InputError(f"tune must be True or False, not {tune!r}")
+
+
+def _backend(recipe: Mapping[str, Any], progress: Progress | None) -> Any:
+    target, threads = recipe["target"], recipe["threads"]
     kind, _, isa = str(target).partition(":")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1):
         raise InputError(f"threads must be a positive int, not {threads!r}")
     if kind == "cpu":
-        return _Cpu(isa or None, threads, cache, progress, disabled)
+        return _Cpu(isa or None, recipe, progress)
     if target == "reference":
         return _Reference()
     raise UnsupportedError(
@@ -242,12 +257,12 @@ def _backend(
 class _Cpu:
     keeps = True  # plans on disk
 
-    def __init__(
-        self, isa: str | None, threads: int | None, cache: bool, progress: Progress | None, disabled: Collection[str]
-    ) -> None:
+    def __init__(self, isa: str | None, recipe: Mapping[str, Any], progress: Progress | None) -> None:
         from backends.cpu.model import CpuModel
 
-        self.model = CpuModel(isa, threads, cache, progress, [n for n in disabled if n in ALGORITHMS])
+        without = [n for n in recipe["disabled"] if n in ALGORITHMS]
+        threads, cache, winograd, tune = (recipe[k] for k in ("threads", "cache", "winograd", "tune"))
+        self.model = CpuModel(isa, threads, cache, progress, without, winograd, tune)
         self.keep_in, self.forget, self.identity = self.model.keep_in, self.model.forget, self.model.identity
 
     def kernel_operators(self) -> frozenset[str]:

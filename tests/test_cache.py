@@ -118,7 +118,7 @@ def test_an_entry_of_other_generators_is_not_found(filled, monkeypatch: pytest.M
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(folder))
     store = ObjectCache(target.detect(None))
     assert store.get("execute", "Kernel(name='execute', params=())") is not None
-    monkeypatch.setattr(cache, "_fingerprint", lambda: b"a later version")
+    monkeypatch.setattr(cache, "code_fingerprint", lambda: b"a later version")
     assert store.get("execute", "Kernel(name='execute', params=())") is None
 
 

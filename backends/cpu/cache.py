@@ -21,7 +21,7 @@ _MAGIC = b"graphc-object-1\n"
 
 
 @lru_cache(maxsize=1)
-def _fingerprint() -> bytes:
+def code_fingerprint() -> bytes:
     """Text of everything that generates code, and the versions of what compiles it."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
@@ -59,7 +59,7 @@ class ObjectCache:
 
     def path(self, name: str, spec: str) -> Path:
         key = hashlib.sha256(
-            b"\0".join([_fingerprint(), self.target.cpu.encode(), self.target.features.encode(), spec.encode()])
+            b"\0".join([code_fingerprint(), self.target.cpu.encode(), self.target.features.encode(), spec.encode()])
         ).hexdigest()[:24]
         return self.directory / f"{name[:64]}-{key}.o"
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from backends.cpu.lower import core
+from backends.cpu.lower.algorithms import DEFAULT, Policy
 from backends.cpu.lower.core import Lowering, dense_strides, lowering_of, storage_bytes
 from backends.cpu.lower.elementwise import lower_elementwise
 from backends.cpu.lower.images import image_runs, lower_images
@@ -75,18 +76,20 @@ def lower(
     weights: WeightStore,
     progress: Progress | None = None,
     without: Collection[str] = (),
+    policy: Policy = DEFAULT,
 ) -> Lowered:
-    """Layouts, groups, steps, table: everything but machine code and addresses. without: algorithms to leave out.
+    """Layouts, groups, steps, table: everything but machine code and addresses. without: algorithms to leave out; policy: of
+    convolutions.
 
     Raises Full (see WeightStore).
     """
     _load_lowerings()
     from backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue
 
-    graph = assign_layouts(graph, layout_rules(target))
+    graph = assign_layouts(graph, layout_rules(target, policy))
     compiled = lambda node: host_reason(node, target) is None  # noqa: E731
     groups, notes = fuse(graph, lambda n: compiled(n) and takes_epilogue(n), accepts_operand, compiled)
-    lo = Lowering(target, threads, weights, without)
+    lo = Lowering(target, threads, weights, policy, without)
     place_externals(lo, graph, groups)
     runs = image_runs(groups, graph.outputs) if all(compiled(g.nodes[0]) for g in groups) else []
     alone = {groups[i] for run in runs for i in run}

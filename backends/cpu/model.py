@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from backends.cpu.threads import executor, runtime_kernels
 from graphc.errors import GraphcWarning
 
 if TYPE_CHECKING:
+    from backends.cpu.lower.algorithms import Policy
     from backends.cpu.target import Target
     from backends.cpu.weights import SegmentWriter, WeightStore
     from graphc.graph import Graph
@@ -26,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 
 class CpuModel:
     """Plans of one graph. isa: see `detect`; threads: None for all CPUs that the process may use; without:
-    algorithms to leave out."""
+    algorithms to leave out; winograd, tune: see `graphc.compile`."""
 
     def __init__(
         self,
@@ -35,9 +37,12 @@ class CpuModel:
         cache: bool,
         progress: Progress | None,
         without: Collection[str] = (),
+        winograd: int = 6,
+        tune: bool = False,
     ) -> None:
         self.isa, self.threads = isa, int(threads or cpu_count())
         self.cache, self.progress, self.without = cache, progress, without
+        self.winograd, self.tune = winograd, tune
         if isa:
             detect(isa)  # a name that nobody has is an error now; the default is looked up when code is made
         self.folder: PlanFolder | None = None
@@ -91,6 +96,16 @@ class CpuModel:
         text = f"the plan cache {self.folder.entry.folder.parent} can't be written: {error}"
         warnings.warn(text, GraphcWarning, stacklevel=2)
 
+    def _policy(self, graph: Graph) -> Policy:
+        from backends.cpu.lower.algorithms import Policy
+
+        policy = Policy(self.winograd)
+        if not self.tune:
+            return policy
+        from backends.cpu.tune import measured
+
+        return replace(policy, measured=measured(graph, self.target, self.threads, policy, self.cache, self.progress))
+
     @property
     def weights(self) -> WeightStore:
         from backends.cpu.weights import WeightStore
@@ -117,10 +132,11 @@ class CpuModel:
         from backends.cpu.compile import lower
         from backends.cpu.toolchain import toolchain
 
+        policy = self._policy(graph)
         weights = self.weights
         weights.begin(writer)
         try:
-            lowered = lower(graph, self.target, self.threads, weights, self.progress, self.without)
+            lowered = lower(graph, self.target, self.threads, weights, self.progress, self.without, policy)
             tools = toolchain(self.target, self.cache)
             runtime = runtime_kernels(self.threads)
             addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)

@@ -51,6 +51,14 @@ compile_options = stack(
     click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="What to compile for."),
     click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
     click.option("--disable", multiple=True, metavar="PASS", help="Leave a pass out; may be repeated."),
+    click.option(
+        "--winograd",
+        type=click.Choice(["6", "4", "2", "0"]),
+        default="6",
+        show_default=True,
+        help="Largest output tile of Winograd convolutions; smaller ones are more exact, 0: none.",
+    ),
+    click.option("--tune", is_flag=True, help="Choose algorithms by measuring them here; kept on disk."),
     click.option("--no-cache", is_flag=True, help="Neither read nor write kernels on disk."),
 )
 
@@ -81,6 +89,8 @@ def open_model(
     threads: int | None = None,
     disable: tuple[str, ...] = (),
     no_cache: bool = False,
+    winograd: str = "6",
+    tune: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
@@ -89,5 +99,12 @@ def open_model(
 
     check_names(disable, target)
     return graphc.compile(
-        source, target=target, threads=threads, cache=not no_cache, disabled=disable, progress=progress
+        source,
+        target=target,
+        threads=threads,
+        cache=not no_cache,
+        disabled=disable,
+        winograd=int(winograd),
+        tune=tune,
+        progress=progress,
     )

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-
 import numpy as np
 
-from backends.cpu.lower import dense_window
+from backends.cpu.lower import algorithms, dense_window
+from backends.cpu.lower.algorithms import DEFAULT, Choice, Policy
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
 from backends.cpu.lower.direct import emit_direct
-from backends.cpu.lower.window import Window, epilogue_of, extras_of, window_of
-from backends.cpu.lower.winograd import choose_winograd, emit_winograd
+from backends.cpu.lower.window import epilogue_of, extras_of, window_of
+from backends.cpu.lower.winograd import emit_winograd
 from backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The algorithm of one convolution, and why."""
-
-    algorithm: str  # 'direct', 'depthwise', 'winograd F(2x2)' …
-    reason: str
 
 
 def conv_supported(node: Node, target: Target) -> str | None:
@@ -32,21 +22,8 @@ def conv_supported(node: Node, target: Target) -> str | None:
     return "it has more than three spatial dims" if node.output.type.rank > 5 else None
 
 
-def choose(node: Node, target: Target) -> Choice:
-    """Direct, depthwise or Winograd."""
-    return _choose(window_of(node), node.attrs["group"], target)
-
-
-@lru_cache(maxsize=4096)
-def _choose(w: Window, group: int, target: Target) -> Choice:
-    if group == w.channels == w.out_channels and group > 1 and w.is_planar:
-        return Choice("depthwise", "one input channel a group")
-    if group > 1:
-        return Choice("direct", f"{group} groups")
-    wino = choose_winograd(w, target)
-    if wino is not None:
-        return Choice(*wino)
-    return Choice("direct", "register tiles straight from the blocked layout")
+def choose(node: Node, target: Target, policy: Policy = DEFAULT) -> Choice:
+    return algorithms.choose(window_of(node), node.attrs["group"], target, policy)
 
 
 def form(node: Node, target: Target) -> str | None:
@@ -59,8 +36,8 @@ def form(node: Node, target: Target) -> str | None:
     return "planar" if node.inputs[0].shape[1] <= 4 and node.attrs["group"] == 1 else "blocked"
 
 
-def halo(node: Node, target: Target) -> tuple[int, int]:
-    if choose(node, target).algorithm.startswith("winograd"):
+def halo(node: Node, target: Target, policy: Policy) -> tuple[int, int]:
+    if choose(node, target, policy).algorithm.startswith("winograd"):
         return 0, 0
     return window_of(node).halo
 
@@ -72,7 +49,7 @@ def lower_conv(lo: Lowering, group: Group) -> None:
         dense_window.emit_conv(lo, group)
         return
     w = window_of(node)
-    choice = choose(node, lo.target)
+    choice = choose(node, lo.target, lo.policy)
     epilogue, extras = epilogue_of(group), extras_of(lo, group)
     if choice.algorithm == "depthwise":
         emit_depthwise(lo, group, w, epilogue, extras)

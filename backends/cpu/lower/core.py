@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from graphc.graph import Node, Value
 from graphc.op import Call
 from graphc.report import StepInfo
 from graphc.types import Blocked, TensorType
+
+if TYPE_CHECKING:
+    from backends.cpu.lower.algorithms import Policy
 
 ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
 
@@ -68,10 +72,13 @@ def storage_bytes(t: TensorType) -> int:
 
 
 class Lowering:
-    """State of one lowering: the program so far, and the storage of each value. without: algorithms to leave out."""
+    """State of one lowering: the program so far, and the storage of each value. without: algorithms to leave out; policy:
+    of convolutions."""
 
-    def __init__(self, target: Target, threads: int, weights: WeightStore, without: Collection[str] = ()) -> None:
-        self.target, self.threads, self.weights, self.without = target, threads, weights, without
+    def __init__(
+        self, target: Target, threads: int, weights: WeightStore, policy: Policy, without: Collection[str] = ()
+    ) -> None:
+        self.target, self.threads, self.weights, self.policy, self.without = target, threads, weights, policy, without
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed

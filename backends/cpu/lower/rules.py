@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from backends.cpu.lower import conv, conv_transpose, gemm, pool
+from backends.cpu.lower.algorithms import Policy
 from backends.cpu.lower.core import follows_blocks, unsupported
 from backends.cpu.target import Target
 from graphc.graph import Node, Value
@@ -14,7 +15,7 @@ CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
 
 
-def layout_rules(target: Target) -> LayoutRules:
+def layout_rules(target: Target, policy: Policy) -> LayoutRules:
     def form(node: Node) -> str | None:
         if node.op.name not in CONVOLUTIONS | POOLS or unsupported(node, target):
             return None
@@ -23,7 +24,7 @@ def layout_rules(target: Target) -> LayoutRules:
     def halo(node: Node) -> tuple[int, int]:
         if node.op.name == "ConvTranspose":
             return conv_transpose.halo(node)
-        return conv.halo(node, target) if node.op.name == "Conv" else (0, 0)
+        return conv.halo(node, target, policy) if node.op.name == "Conv" else (0, 0)
 
     return LayoutRules(target.vl, form, halo, lambda node: follows_blocks(node, target.vl))
 

@@ -1,4 +1,4 @@
-"""Winograd layers: when it pays, the transformed weights, the step."""
+"""Winograd layers: groups of tiles, the transformed weights, the step."""
 
 from __future__ import annotations
 
@@ -18,24 +18,13 @@ from graphc.fuse import Group
 HEAD_BYTES = 1024  # of scratch, before the temporary tile: see drivers/winograd.py
 
 
-def choose_winograd(w: Window, target: Target) -> tuple[str, str] | None:
-    """('winograd F(mxm)', why), or None where direct convolution is at least as good.
-
-    From measurements: F(4x4) from 14x14 up; F(6x6) on large images with few channels, where the transforms dominate and its
-    larger error stays below 2e-5 of scale; at 7x7 the transformed weights are bound by memory.
-    """
-    if w.kernel != (1, 3, 3) or w.stride != (1, 1, 1) or w.dilation != (1, 1, 1) or not w.is_planar:
-        return None
-    if w.pad[1] > 1 or w.pad[2] > 1 or w.channels < target.vl or w.out_channels < target.vl:
-        return None
-    if w.channels % target.vl or w.out_channels % target.vl:
-        return None
-    tiles = w.n * -(-w.out[1] // 4) * -(-w.out[2] // 4)
-    if min(w.out[1:]) >= 100 and w.channels <= 128:
-        return "winograd F(6x6)", "large image, few channels: 5.1 times fewer multiplications"
-    if min(w.out[1:]) >= 12 and tiles >= 9:
-        return "winograd F(4x4)", "4 times fewer multiplications"
-    return None
+def grouping(w: Window, m: int, target: Target, threads: int) -> tuple[int, int, int, int]:
+    """`plan_groups` of a layer. The register tile follows from one image: another batch size needs no other kernels and no
+    other packing."""
+    tiles = -(-w.out[1] // m) * -(-w.out[2] // m)
+    sizes = (w.channels // target.vl, w.out_channels // target.vl, (m + 2) ** 2, threads)
+    tile = plan_groups(target, tiles, *sizes)[2:]
+    return plan_groups(target, w.n * tiles, *sizes, tile)
 
 
 def emit_winograd(
@@ -47,11 +36,8 @@ def emit_winograd(
     vl = lo.target.vl
     vector = vl * 4
     points = (m + 2) ** 2
-    tiles = w.n * -(-w.out[1] // m) * -(-w.out[2] // m)
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
-    # the register tile follows from one image: another batch size needs no other kernels and no other packing
-    _, _, mr, nv = plan_groups(lo.target, tiles // w.n, blocks, out_blocks, points, lo.threads)
-    group_tiles, parts, _, _ = plan_groups(lo.target, tiles, blocks, out_blocks, points, lo.threads, (mr, nv))
+    group_tiles, parts, mr, nv = grouping(w, m, lo.target, lo.threads)
     weights = transformed_weights(lo, node.inputs[1].data, m, nv)
     bias = channel_vector(
         lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl

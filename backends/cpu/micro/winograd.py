@@ -17,8 +17,9 @@ from backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 Matrix = list[list[Fraction]]
-# points of interpolation, besides 0 and infinity; in +- pairs, so that transforms share sums and differences
-POINTS = {2: (1,), 4: (1, 2), 6: (1, 2, Fraction(1, 2))}
+# points of interpolation, besides 0 and infinity; in +- pairs, so that transforms share sums and differences; those with
+# the least `amplification` among fractions whose powers float32 holds
+POINTS = {2: (1,), 4: (Fraction(3, 4), Fraction(3, 2)), 6: (1, 2, Fraction(1, 2))}
 
 
 @lru_cache
@@ -42,6 +43,16 @@ def matrices(m: int) -> tuple[Matrix, Matrix, Matrix]:
     bt.append(_coefficients(points))
     assert all(len(row) == n for row in bt)
     return bt, g, at
+
+
+@lru_cache
+def amplification(m: int) -> float:
+    """How much A^T enlarges the rounding errors of the n points, in one direction: the standard deviation of the error of
+    that output which has most, over that of the output itself, where weights and pixels are independent and of equal
+    variance and each point has an error of 1 standard deviation of its own."""
+    bt, g, at = matrices(m)
+    points = [sum(v * v for v in b) * sum(v * v for v in f) for b, f in zip(bt, g)]
+    return float(max(sum(a * a * p for a, p in zip(row, points)) for row in at) / 3) ** 0.5
 
 
 def _coefficients(roots: list[Fraction]) -> list[Fraction]:

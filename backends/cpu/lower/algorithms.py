@@ -1,0 +1,222 @@
+"""Which algorithm computes a convolution: the candidates, what a model of the cost expects of each, how exact each is.
+
+The model is a sum of a few quantities of a layer times seconds each, which `benchmarks/algorithms.py` fits to measurements.
+A choice is made for one image and one thread, so that results depend neither on the batch size nor on the threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import prod, sqrt
+
+from backends.cpu.lower.direct import PANEL_BYTES
+from backends.cpu.lower.tiles import best_rows, best_tile
+from backends.cpu.lower.window import Window
+from backends.cpu.lower.winograd import L2, grouping
+from backends.cpu.micro.winograd import POINTS, amplification
+from backends.cpu.target import Target
+
+DIRECT, DEPTHWISE = "direct", "depthwise"
+WINOGRAD = {m: f"winograd F({m}x{m})" for m in POINTS}
+ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
+ROUNDING = 2.0**-24  # of float32
+# What estimates are multiplied with before they are compared: direct convolution has the smallest weights, and the model is
+# a little hard on large tiles.
+BIAS = {DIRECT: 0.94, WINOGRAD[4]: 0.97, WINOGRAD[6]: 0.94}
+MEMORY = 20e9  # bytes a second, of weights that no cache holds
+MULTIPLY = 1e-10  # seconds of a vector multiply-add
+
+# Seconds a unit of each quantity, in the order of the functions below, by `python benchmarks/algorithms.py --fit`. One
+# thread of an AMD EPYC with Zen 5 cores (1 MB of level 2 each). Other machines differ less in the proportions than in the
+# scale, which no choice depends on.
+RATES: dict[str, dict[str, tuple[float, ...]]] = {
+    "avx512": {
+        "direct": (6.6e-12, 0, 1.23e-11, 1.85e-06),
+        "depthwise": (1.11e-11, 2.27e-11, 0),
+        "winograd F(2x2)": (8.26e-12, 5.96e-12, 1.33e-12, 0.528, 1.79e-12, 1.29e-10, 3.91e-11, 1.23e-10, 3.2e-06),
+        "winograd F(4x4)": (7.62e-12, 1.04e-11, 0, 0.398, 9.37e-12, 2.57e-10, 1.16e-10, 1.73e-10, 1.98e-06),
+        "winograd F(6x6)": (5e-12, 2.51e-11, 4.02e-12, 0.328, 9.28e-12, 2.66e-10, 0, 1.54e-10, 1.11e-06),
+    },
+    "avx2": {
+        "direct": (1.16e-11, 0, 1.11e-11, 2.7e-06),
+        "depthwise": (2.37e-11, 3.36e-11, 0),
+        "winograd F(2x2)": (1.03e-11, 1.65e-11, 1.01e-11, 0.185, 0, 1.16e-10, 1.9e-10, 1.47e-10, 6.12e-06),
+        "winograd F(4x4)": (4.12e-12, 2.59e-11, 2.05e-11, 0.216, 0, 1.9e-10, 4.14e-10, 2.14e-10, 5.21e-06),
+        "winograd F(6x6)": (0, 3.8e-11, 2.07e-11, 0.304, 7.14e-12, 1.79e-10, 5.51e-10, 2.39e-10, 4.34e-06),
+    },
+    "portable": {
+        "direct": (3.83e-11, 0, 3.52e-11, 4.3e-06),
+        "depthwise": (4.58e-11, 5.99e-11, 0),
+        "winograd F(2x2)": (5.84e-11, 2.11e-11, 0, 0.551, 0, 3.79e-11, 2.28e-10, 3.12e-10, 9.78e-06),
+        "winograd F(4x4)": (4.55e-11, 6.63e-11, 0, 0, 0, 1.03e-10, 7.46e-10, 5.18e-10, 7.61e-06),
+        "winograd F(6x6)": (3.56e-11, 9.32e-11, 0, 0, 0, 2.89e-10, 6.56e-10, 6.3e-10, 6.83e-06),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What decides between algorithms.
+
+    winograd  largest output tile (m of F(m x m)) that may be chosen; 0: none
+    measured  seconds of each algorithm by layer (`layer_key`), where they were measured on this machine
+    forced    the algorithm of every convolution, which it must fit: for measuring it
+    """
+
+    winograd: int = max(POINTS)
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    forced: str = ""
+
+
+DEFAULT = Policy()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An algorithm that could compute a layer.
+
+    seconds: what the model expects. excluded: why it may not be chosen, or ''.
+    """
+
+    algorithm: str
+    seconds: float
+    excluded: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The algorithm of one convolution, and why."""
+
+    algorithm: str  # 'direct', 'depthwise', 'winograd F(2x2)' …
+    reason: str
+
+
+def layer_key(w: Window, groups: int) -> str:
+    """What the time of a layer depends on, for one image."""
+    sizes = (w.channels, w.out_channels, *w.size, *w.kernel, *w.stride, *w.dilation, *w.pad, *w.pad_end, groups)
+    return "conv " + " ".join(map(str, sizes))
+
+
+def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
+    """The fastest of the allowed candidates: as measured, where all of them were, else as estimated."""
+    if policy.forced:
+        return Choice(policy.forced, "as demanded")
+    found = candidates(w, groups, target, policy.winograd)
+    allowed = [c for c in found if not c.excluded]
+    measured = policy.measured.get(layer_key(w, groups), {})
+    known = all(c.algorithm in measured for c in allowed)
+    seconds = {c.algorithm: measured[c.algorithm] if known else c.seconds for c in allowed}
+    best = min(seconds, key=seconds.get) if known else fastest(seconds)
+    reason = f"{'measured' if known else 'estimated'} {_time(seconds.pop(best))}"
+    if seconds:
+        reason += f" ({', '.join(f'{name} {_time(s)}' for name, s in seconds.items())})"
+    return Choice(best, "; ".join([reason, *(f"not {c.algorithm}: {c.excluded}" for c in found if c.excluded)]))
+
+
+def fastest(seconds: Mapping[str, float]) -> str:
+    """The algorithm to choose by the estimate of each."""
+    return min(seconds, key=lambda name: seconds[name] * BIAS.get(name, 1.0))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e6:.3g} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
+
+
+@lru_cache(maxsize=4096)
+def candidates(w: Window, groups: int, target: Target, largest: int = max(POINTS)) -> tuple[Candidate, ...]:
+    """Every algorithm that can compute the layer, most exact first. largest: output tile of Winograd that may be chosen."""
+    w = replace(w, n=1)
+    if groups == w.channels == w.out_channels and groups > 1 and w.is_planar:
+        return (Candidate(DEPTHWISE, _seconds(DEPTHWISE, depthwise_quantities(w, target), target)),)
+    out = [Candidate(DIRECT, _seconds(DIRECT, direct_quantities(w, groups, target), target))]
+    if groups == 1 and fits_winograd(w, target):
+        for m, name in WINOGRAD.items():
+            seconds = _seconds(name, winograd_quantities(w, m, target), target)
+            out.append(Candidate(name, seconds, _exclusion(m, w.channels, largest)))
+    return tuple(out)
+
+
+def fits_winograd(w: Window, target: Target) -> bool:
+    """3x3, dense, in whole blocks of channels."""
+    if w.kernel != (1, 3, 3) or w.stride != (1, 1, 1) or w.dilation != (1, 1, 1) or not w.is_planar:
+        return False
+    return w.pad[1] <= 1 and w.pad[2] <= 1 and not (w.channels % target.vl or w.out_channels % target.vl)
+
+
+def _exclusion(m: int, channels: int, largest: int) -> str:
+    if m > largest:
+        return f"tiles are limited to {largest}x{largest}" if largest else "switched off"
+    bound = error_bound(m, channels)
+    if bound > ERROR_LIMIT:
+        return f"its error may reach {bound:.1e} of scale, more than {ERROR_LIMIT:.0e}"
+    return ""
+
+
+def error_bound(m: int, channels: int) -> float:
+    """How large the error of F(m x m, 3x3) over `channels` may become, over the result's scale (its largest magnitude).
+
+    u * alpha^2 * sqrt(channels), u = 2^-24. A point of a tile is a sum of `channels` products; independent rounding errors
+    add up to u * sqrt(channels) of it (Higham and Mary, "A new approach to probabilistic rounding error analysis", SIAM J.
+    Sci. Comput. 2019). The output transform enlarges them by alpha = `amplification(m)` in each of two directions; it takes
+    the place that the norms of the matrices have in bounds of the worst case (Barabasz, Anderson, Soodhalter and Gregg,
+    "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", ACM TOMS 2020), which no
+    network comes near. Errors that were measured stay below half of it.
+    """
+    return ROUNDING * amplification(m) ** 2 * sqrt(channels)
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+def _seconds(algorithm: str, quantities: tuple[float, ...], target: Target) -> float:
+    return sum(rate * q for rate, q in zip(RATES[target.isa][algorithm], quantities))
+
+
+def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ...]:
+    """Multiply-adds over the efficiency of their register tiles, seconds that the weights come too late, bytes of
+    activations, 1."""
+    vl, window = target.vl, prod(w.kernel)
+    depth, blocks = w.channels // groups, -(-w.out_channels // vl)
+    flat = window == 1 and w.stride == (1, 1, 1) and not any(w.pad)
+    pixels = w.pixels if flat else w.out[2]
+    widest = max(2, PANEL_BYTES // (4 * vl * depth * window))
+    macs, left = 0.0, blocks
+    while left:
+        mr, nv = best_tile(target, pixels, left)
+        if nv > widest and pixels % mr:
+            mr, nv = best_tile(target, pixels, min(widest, left))
+        width = left // nv * nv
+        macs += w.n * w.pixels * depth * window * width * vl / best_rows(target, pixels, nv)[1]
+        left -= width
+    weights = 4 * blocks * vl * depth * window
+    activations = 4 * w.n * (w.channels * prod(w.size) + blocks * vl * w.pixels)
+    return macs, _stall(weights, macs, target), activations, 1
+
+
+def winograd_quantities(w: Window, m: int, target: Target) -> tuple[float, ...]:
+    """Multiply-adds, the same over the rows and over the vectors of their register tiles, seconds that the transformed
+    weights come too late, bytes of groups of tiles that level 2 does not hold, values of input tiles, of those at the
+    border, and of output tiles, 1."""
+    vl, points = target.vl, (m + 2) ** 2
+    blocks, out_blocks = w.channels // vl, w.out_channels // vl
+    high, wide = -(-w.out[1] // m), -(-w.out[2] // m)
+    tiles, inner = w.n * high * wide, w.n * max(0, high - 2) * max(0, wide - 2)
+    count, _, mr, nv = grouping(w, m, target, 1)
+    groups, rest = -(-tiles // count), -(-(tiles % count) // mr) * mr
+    products = points * w.channels * w.out_channels
+    macs = products * (tiles // count * count + rest)
+    group = points * vl * 4 * count * (blocks + nv)
+    again = groups * group * out_blocks // nv if group > L2 else 0
+    values = points * tiles * w.channels, points * (tiles - inner) * w.channels, points * tiles * w.out_channels
+    return macs, macs / mr, macs / nv, _stall(4 * products, macs, target), again, *values, 1
+
+
+def _stall(weights: int, macs: float, target: Target) -> float:
+    """Seconds that reading the weights takes longer than the multiplications."""
+    return max(0.0, weights / MEMORY - macs * MULTIPLY / target.vl)
+
+
+def depthwise_quantities(w: Window, target: Target) -> tuple[float, ...]:
+    """Multiply-adds, bytes of activations, 1."""
+    values = -(-w.channels // target.vl) * target.vl * w.n
+    return values * w.pixels * prod(w.kernel), 4 * values * (prod(w.size) + w.pixels), 1

@@ -1,0 +1,180 @@
+"""Algorithms by measurement: the steps of one convolution, run on this machine with each of its candidates in turn.
+
+What was measured is kept on disk, a document a layer, under a key of everything that its time depends on: the machine, the
+instruction set, the number of threads, the text of what generates code, the layer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.cpu.cache import code_fingerprint
+from backends.cpu.compile import host_reason, lower
+from backends.cpu.lower.algorithms import Policy, candidates, layer_key
+from backends.cpu.lower.conv import form
+from backends.cpu.lower.window import window_of
+from backends.cpu.run import Runner
+from backends.cpu.target import Target, machine
+from backends.cpu.threads import executor
+from backends.cpu.toolchain import toolchain
+from backends.cpu.weights import WeightStore
+from graphc.graph import Graph, Node, Value
+from graphc.store import cache_dir, digest_of, own_folder, read_document, write_document
+from graphc.types import TensorType
+
+COLD_BYTES = 48 << 20  # read between runs: more than the caches in which the weights of a model would stay
+ROUNDS = 12
+LAYER_SECONDS = 1.0  # of measuring one layer, after which no further round begins
+TOTAL_SECONDS = 60.0  # of a plan, compiling kernels and packing weights included, after which no further layer begins
+LIFE = 90 * 86400.0  # seconds that a document stays
+
+Progress = Callable[[str, int, int], None]
+Times = dict[str, float]
+
+
+def measured(
+    graph: Graph, target: Target, threads: int, policy: Policy, cache: bool, progress: Progress | None
+) -> dict[str, Times]:
+    """Seconds of each allowed algorithm by layer, for the convolutions of a bound graph that have a choice.
+
+    From disk where they were measured before; the largest layers first, as many as TOTAL_SECONDS allow.
+    """
+    found: dict[str, Times] = {}
+    open_layers: dict[str, tuple[float, Node, list[str]]] = {}
+    folder = _folder() if cache else None
+    for node in graph.nodes:
+        if node.op.name != "Conv" or host_reason(node, target) or form(node, target) != "blocked":
+            continue
+        w, groups = window_of(node), node.attrs["group"]
+        allowed = [c for c in candidates(w, groups, target, policy.winograd) if not c.excluded]
+        key = layer_key(w, groups)
+        if len(allowed) < 2 or key in found or key in open_layers:
+            continue
+        names = [c.algorithm for c in allowed]
+        known = _read(folder, key, target, threads)
+        if all(name in known for name in names):
+            found[key] = known
+        else:
+            open_layers[key] = allowed[0].seconds, node, names
+    order = sorted(open_layers, key=lambda key: -open_layers[key][0])
+    deadline = time.perf_counter() + TOTAL_SECONDS
+    evict = evictor() if order else None
+    for i, key in enumerate(order):
+        if progress:
+            progress("tuning", i, len(order))
+        if time.perf_counter() > deadline:
+            break
+        _, node, names = open_layers[key]
+        found[key] = measure(node, target, threads, names, cache, evict)
+        _write(folder, key, target, threads, found[key])
+    if progress and order:
+        progress("tuning", len(order), len(order))
+    return found
+
+
+def measure(
+    node: Node,
+    target: Target,
+    threads: int,
+    names: Sequence[str],
+    cache: bool = True,
+    evict: Callable[[], object] | None = None,
+    rounds: int = ROUNDS,
+) -> Times:
+    """Least seconds of each algorithm for one image of a convolution, run in turn."""
+    trials = {name: Trial(node, target, threads, name, cache) for name in names}
+    best = dict.fromkeys(names, math.inf)
+    deadline = time.perf_counter() + LAYER_SECONDS
+    for i in range(rounds):
+        for name, trial in trials.items():
+            best[name] = min(best[name], trial.seconds(evict))
+        if i and time.perf_counter() > deadline:
+            break
+    return best
+
+
+class Trial:
+    """The steps of one convolution with one algorithm, compiled."""
+
+    def __init__(self, node: Node, target: Target, threads: int, algorithm: str, cache: bool) -> None:
+        graph = alone(node)
+        self._weights = WeightStore()
+        lowered = lower(graph, target, threads, self._weights, policy=Policy(forced=algorithm))
+        tools = toolchain(target, cache)
+        addresses = tools.addresses(lowered.kernels)
+        results = [(t.shape, t.dtype) for _, t in lowered.results]
+        runner = Runner(lowered.assembled, [addresses[k] for k in lowered.kernels], executor(tools, threads), results)
+        x = np.random.default_rng(0).standard_normal(graph.inputs[0].shape, np.float32)
+        self._step = runner.stepper([x])
+        self._own = [i for i, step in enumerate(lowered.steps) if graph.nodes[0].name in step.nodes]
+
+    def seconds(self, evict: Callable[[], object] | None) -> float:
+        """Of the convolution's steps, after its input was written. evict: empties the caches before that."""
+        if evict is not None:
+            evict()
+        for i in range(self._own[0]):
+            self._step(i)
+        start = time.perf_counter()
+        for i in self._own:
+            self._step(i)
+        return time.perf_counter() - start
+
+
+def alone(node: Node) -> Graph:
+    """A graph of one node, for one image: operand 0 is its input, the other operands are the node's constants."""
+    x, y = (Value(n, TensorType(v.dtype, (1, *v.shape[1:]))) for n, v in (("x", node.inputs[0]), ("y", node.output)))
+    only = replace(node, inputs=(x, *node.inputs[1:]), outputs=(y,), name="layer")
+    return Graph("layer", (x,), (y,), (only,), ("y",))
+
+
+def evictor(nbytes: int = COLD_BYTES) -> Callable[[], object]:
+    """Reads so much memory that the caches hold nothing else."""
+    return np.ones(nbytes // 8, np.int64).max  # not zeros: untouched, they are all one page
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+def _folder() -> Path | None:
+    """None where it can't be had: then nothing is kept."""
+    try:
+        return own_folder(cache_dir() / "tuned")
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        return None
+
+
+def _path(folder: Path, key: str, target: Target, threads: int) -> Path:
+    facts = [machine(), str(target), target.cpu, target.features, str(threads), code_fingerprint().hex(), key]
+    return folder / f"{digest_of(chr(0).join(facts))}.json"
+
+
+def _read(folder: Path | None, key: str, target: Target, threads: int) -> Times:
+    """{} where there is nothing, or nothing that makes sense."""
+    try:
+        document = read_document(_path(folder, key, target, threads)) if folder is not None else None
+    except ValueError:  # no JSON
+        return {}
+    times = document.get("seconds") if isinstance(document, dict) and document.get("layer") == key else None
+    return times if isinstance(times, dict) and all(map(_is_time, times.values())) else {}
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < math.inf
+
+
+def _write(folder: Path | None, key: str, target: Target, threads: int, times: Mapping[str, float]) -> None:
+    """What can't be written is measured again; what is old is deleted."""
+    if folder is None:
+        return
+    try:
+        write_document(_path(folder, key, target, threads), {"layer": key, "seconds": dict(times)})
+        for old in folder.iterdir():
+            if old.stat().st_mtime < time.time() - LIFE:
+                old.unlink(missing_ok=True)
+    except OSError:
+        return
