@@ -1,8 +1,8 @@
 """Recurrent layers: the loop over time, and the packing of weights that are computed at run time.
 
 A layer's hidden units are cut into panels. Each thread begins with a direction of its own, if there is one. The panels of a
-stage are shared by who is there: a thread takes the next that nobody has taken, so that a thread which the system has put
-aside holds up the others by one panel at most. The next stage begins when all panels are done: it multiplies the whole state.
+stage are shared by who is there: a thread takes a fair share from its end, whose weights its cache holds, then what nobody
+else has taken. The next stage begins when all panels are done: it multiplies the whole state.
 """
 
 from __future__ import annotations

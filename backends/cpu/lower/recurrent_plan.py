@@ -37,10 +37,6 @@ class Layer:
         return self.directions[0]
 
     @property
-    def tiles(self) -> int:
-        return -(-self.cell.batch // self.mr)
-
-    @property
     def depth(self) -> int:
         """Reduction steps of a product with the state."""
         return -(-self.cell.hidden // UNROLL) * UNROLL
