@@ -7,6 +7,7 @@ import pytest
 
 import graphc
 from backends.cpu.lower import tiles
+from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph
 
 # channels, output channels, size, kernel, stride, pad
@@ -47,7 +48,7 @@ def test_values_and_bits(shape: tuple[int, ...], activation: str, target: str, m
     feeds = {v.name: rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
     try:
         results = [graphc.compile(graph, target=target, threads=n, cache=False).run(feeds)["y"] for n in (1, 2, 3)]
-    except graphc.UnsupportedError as error:
+    except UnsupportedError as error:
         pytest.skip(str(error))
     monkeypatch.undo()
     results.append(graphc.compile(graph, target=target, threads=1, cache=False).run(feeds)["y"])

@@ -7,6 +7,7 @@ import pytest
 from passcheck import F32, build, ints, refused, rewritten, weights
 
 import graphc
+from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph, Node, Value
 from graphc.interpret import interpret
 from graphc.passes.fuse_attention import fuse_attention
@@ -319,7 +320,7 @@ def test_onnx_attention_with_more(graph, reason):
 def compare(graph: Graph, feeds: dict[str, np.ndarray], target: str = "cpu", threads: int = 1) -> list[np.ndarray]:
     try:
         model = graphc.compile(graph, target=target, threads=threads)
-    except graphc.UnsupportedError as error:
+    except UnsupportedError as error:
         pytest.skip(str(error))
     assert any(s.ops[0] == "FusedAttention" for s in model.plan().steps)
     got = list(model.run(feeds).values())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphc
+from graphc.errors import UnsupportedError
 from graphc.graph import Builder
 
 
@@ -25,7 +26,7 @@ def test_against_the_reference(channels: int, groups: int, kernel: int, stride: 
     feeds = {"x": rng.standard_normal((2, channels, 11, 13)).astype(np.float32)}
     try:
         results = [graphc.compile(graph, target=target, threads=n).run(feeds)["y"] for n in (1, 2, 3)]
-    except graphc.UnsupportedError as error:
+    except UnsupportedError as error:
         pytest.skip(str(error))
     exact = graphc.compile(graph, target="reference").run(feeds)["y"]
     np.testing.assert_allclose(results[0], exact, rtol=0, atol=2e-5)
@@ -40,6 +41,6 @@ def test_no_zeros_of_other_groups_are_multiplied():
     graph = b.build({"y": b.add("Conv", x, b.constant(np.ones((64, 4, 3, 3)), np.float32), group=16, pads=[1] * 4)})
     try:
         kernels = [s.kernel for s in graphc.compile(graph, target="cpu:avx2", threads=1).plan().steps]
-    except graphc.UnsupportedError as error:
+    except UnsupportedError as error:
         pytest.skip(str(error))
     assert any(k.startswith("conv_row") and k.endswith("_4") for k in kernels), kernels

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphc
+from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph
 
 
@@ -25,7 +26,7 @@ def run(graph: Graph, target: str = "cpu", threads: int = 1) -> np.ndarray:
     feeds = {v.name: rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs}
     try:
         model = graphc.compile(graph, target=target, threads=threads)
-    except graphc.UnsupportedError as error:
+    except UnsupportedError as error:
         pytest.skip(str(error))
     got = model.run(feeds)["y"]
     exact = graphc.compile(graph, target="reference").run(feeds)["y"]
