@@ -145,7 +145,7 @@ def lower_images(
             out.name, sum(map(flops, nodes)) * whole // images,
             sum(whole * moved + weights for moved, weights in map(_bytes, inside)),
         )  # fmt: skip
-        emit_nested(lo, [steps], whole, outside, info)
+        emit_nested(lo, steps, whole, outside, info)
     if whole < images:
         steps, outside = _one_image(lo, lo.threads, inside, left, lower)
         emit_unrolled(lo, steps, range(whole, images), outside, out.name)

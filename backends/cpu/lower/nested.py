@@ -13,7 +13,7 @@ from graphc.memory import plan
 from graphc.report import StepInfo
 
 WORD = 8
-HEAD = 10  # words of drivers/nested.py
+HEAD = 9  # words of drivers/nested.py
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def emit_unrolled(
     lo: Lowering, steps: Sequence[Step], images: range, outside: Mapping[Buffer, Outside], name: str
 ) -> None:
     """The steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
-    offsets, nbytes = _memory([steps], outside)
+    offsets, nbytes = _memory(steps, outside)
     memory = Ref(Buffer(f"{name}/image", nbytes))
 
     def moved(word: int | Ref | Kernel, image: int) -> int | Ref | Kernel:
@@ -46,18 +46,17 @@ def emit_unrolled(
 
 def emit_nested(
     lo: Lowering,
-    parts: Sequence[Sequence[Step]],
+    steps: Sequence[Step],
     images: int,
     outside: Mapping[Buffer, Outside],
     info: StepInfo,
 ) -> None:
-    """A step that runs each of `parts` for each image, in any order; every thread takes whole ones.
+    """A step that runs `steps` for each image, in any order; every thread takes whole images.
 
-    The steps were lowered for one thread, and values of theirs do not outlive a part. outside: buffers of the steps that are
-    not theirs.
+    The steps were lowered for one thread, and values of theirs do not outlive an image. outside: buffers of the steps that
+    are not theirs.
     """
-    steps = [step for part in parts for step in part]
-    offsets, nbytes = _memory(parts, outside)
+    offsets, nbytes = _memory(steps, outside)
     words: list[int | Ref | Kernel] = []
     rows: list[int | Kernel] = []
     shifts: list[int] = []
@@ -81,28 +80,19 @@ def emit_nested(
             shifts += [at, 0, 1]
     for step, start in zip(steps, starts):
         rows += [step.kernel, start]
-    ranges, first = [], 0
-    for part in parts:
-        ranges += [first, len(part)]
-        first += len(part)
-    parts_at = HEAD
-    steps_at = parts_at + len(ranges)
-    shifts_at = steps_at + len(rows)
+    shifts_at = HEAD + len(rows)
     words_at = shifts_at + len(shifts)
-    head = [images, len(parts), len(shifts) // 3, len(words), scratch, stride, parts_at, steps_at, shifts_at, words_at]
+    head = [images, len(steps), len(shifts) // 3, len(words), scratch, stride, HEAD, shifts_at, words_at]
     inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in steps)
-    lo.emit(Kernel("nested"), [*head, *ranges, *rows, *shifts, *words], replace(info, inside=info.inside or inside))
+    lo.emit(Kernel("nested"), [*head, *rows, *shifts, *words], replace(info, inside=inside))
 
 
-def _memory(parts: Sequence[Sequence[Step]], outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
+def _memory(steps: Sequence[Step], outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
     """Offsets of the buffers that live inside, and the bytes of all."""
     live: dict[Buffer, list[int]] = {}
-    clock = 0
-    for part in parts:
-        for step in part:
-            for b in step.buffers():
-                if b.kind in ("arena", "scratch") and b not in outside:
-                    live.setdefault(b, [clock, clock])[1] = clock
-            clock += 1
+    for i, step in enumerate(steps):
+        for b in step.buffers():
+            if b.kind in ("arena", "scratch") and b not in outside:
+                live.setdefault(b, [i, i])[1] = i
     arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
     return dict(zip(live, arena.offsets)), arena.nbytes
