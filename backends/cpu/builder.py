@@ -94,7 +94,15 @@ class _Other:
             pickle.dump((self._target, kernel), self._process.stdin)
             self._process.stdin.flush()
             return pickle.load(self._process.stdout)
-        except (OSError, EOFError, ValueError, pickle.PickleError):
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            AttributeError,
+            ImportError,
+            IndexError,
+            pickle.PickleError,
+        ):  # no pickle
             return None
 
     def close(self) -> None:
