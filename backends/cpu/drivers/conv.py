@@ -6,6 +6,11 @@ from numba import njit
 
 from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
+from backends.cpu.micro.conv import COMING as MICRO_COMING
+from backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
+from backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
+from backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
+from backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
 from backends.cpu.toolchain import driver
 
 # fmt: off
@@ -15,7 +20,6 @@ from backends.cpu.toolchain import driver
  MIDDLE, WS_BLOCK) = range(45)
 # fmt: on
 MICRO_BLOCK = 45  # template of the micro-kernel's argument block: its slots in micro/conv.py
-MICRO_PIXELS, MICRO_EXTRAS, MICRO_EXTRA, MICRO_COMING, MICRO_SLOTS = 11, 15, 3, 42, 43
 EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel tile, d, h, pixel
 EXTRA = 6
 SCRATCH_BYTES = 512

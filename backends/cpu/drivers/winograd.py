@@ -3,9 +3,9 @@ in the cache."""
 
 from __future__ import annotations
 
-from backends.cpu.drivers.conv import MICRO_COMING as COMING
 from backends.cpu.drivers.work import piece
 from backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
+from backends.cpu.micro.conv import COMING
 from backends.cpu.toolchain import driver
 
 # fmt: off
