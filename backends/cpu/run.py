@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 STAGED_BYTES = 16384  # of an input or result that is copied rather than pointed at
 ROW_BYTES = 24  # of the executor's table
-SHARED_STEP, SHARED_PROGRAM = (
-    3_000,
-    30_000,
-)  # nanoseconds from which threads help: a cache line's way, a sleeper's waking
+SHARED_STEP = 3_000  # nanoseconds from which threads help: the way of a cache line
+SHARED_PROGRAM = 30_000  # the same of all shared steps: waking a sleeper
 
 
 def shared(nanoseconds: np.ndarray) -> np.ndarray:

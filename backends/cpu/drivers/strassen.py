@@ -7,7 +7,8 @@
     C11 = P1 + P2    C21 = U3 - P4   C12 = U2 + P5 + P3               C22 = U3 + P5
 
 (Fischer and Probert, 1974.) Factors are multiplied in the order A11 B11, A12 B21, S2 T2, S3 T3, A22 (-T4), S1 T1, S4 B22;
-the right ones are made when compiling, the left ones by `pack_strassen`. Sums of products cost nothing: a tile's accumulators begin with what is added, P1, U2, U3 and P5 of a column tile wait in the cache.
+the right ones are made when compiling, the left ones by `pack_strassen`. Sums of products cost nothing: a tile's
+accumulators begin with what is added, P1, U2, U3 and P5 of a column tile wait in the cache.
 """
 
 from __future__ import annotations
