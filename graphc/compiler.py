@@ -280,7 +280,7 @@ class _Cpu:
 
 class _CpuExecutable(Executable):
     def __init__(self, plan: CpuPlan, runner: Runner) -> None:
-        self._plan, self.program, self._run = plan, runner, runner.run
+        self._plan, self.program, self._run, self.quick = plan, runner, runner.run, runner.quick
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         if out is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,9 +28,14 @@ MAX_PLANS = 64  # of one model; the oldest is forgotten, so that a stream of new
 
 
 class Executable:
-    """What a backend gives for one binding of the inputs: `run` takes and gives arrays in order; `plan` is its report."""
+    """What a backend gives for one binding of the inputs: `run` takes and gives arrays in order; `plan` is its report.
+
+    quick: `run` with a check of its own, which gives results by name, or None where there is none. It returns None, and has
+    done nothing, where the inputs are not contiguous arrays of exactly the dtypes and shapes that were bound.
+    """
 
     plan: Plan
+    quick: Callable[[Sequence[Any]], dict[str, np.ndarray] | None] | None = None
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         raise NotImplementedError
@@ -115,7 +121,9 @@ class Model:
         self._input_types = tuple(t for _, t in signature.inputs)
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
         self._plans: dict[tuple, Executable] = {}
+        self._quick = _refuse  # of the plan that was used last
         self._count = len(self._names)
+        self._in_order = itemgetter(*self._names) if self._count > 1 else lambda feeds: [feeds[n] for n in self._names]
         self._dtypes = tuple(t.dtype for t in self._input_types)
         self.inputs = tuple(_spec(*pair) for pair in signature.inputs)
         self.outputs = tuple(_spec(*pair) for pair in signature.outputs)
@@ -140,7 +148,8 @@ class Model:
     def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
         """Inputs by position or name; gives the output array, or a tuple of them where there are several."""
         if len(args) == self._count and not kwargs:
-            results = self._run(args, None)
+            quick = self._quick(args)
+            results = self._run(args, None) if quick is None else [*quick.values()]
             return results[0] if len(results) == 1 else tuple(results)
         if len(args) > self._count or not kwargs:
             raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
@@ -155,13 +164,15 @@ class Model:
         Raises InputError that names the input and says what the model wants.
         """
         try:
-            arrays = [feeds[n] for n in self._names]
+            arrays = self._in_order(feeds)
             if len(feeds) != self._count:
                 raise KeyError
         except KeyError:
             raise self._wrong_names(feeds) from None
-        buffers = None if out is None else self._buffers(out)
-        return dict(zip(self._output_names, self._run(arrays, buffers)))
+        if out is not None:
+            return dict(zip(self._output_names, self._run(arrays, self._buffers(out))))
+        results = self._quick(arrays)
+        return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
 
     def plan(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Plan:
         """The plan for input shapes (by name; static shapes need none): steps, memory, why things fused.
@@ -196,6 +207,8 @@ class Model:
         executable = self._plans.get(key)
         if executable is None:
             executable = self._executable(arrays, key)
+        if executable.quick is not None and not self._valued:
+            self._quick = executable.quick
         if out is not None:
             self._check_overlap(arrays, out)
         return executable.run(arrays, out)
@@ -305,6 +318,10 @@ def _detached(graph: Graph) -> Graph:
     for node in graph.nodes:
         rw.copy(node)
     return rw.finish()
+
+
+def _refuse(arrays: Sequence[Any]) -> None:
+    """`Executable.quick` of no plan."""
 
 
 def value_key(a: np.ndarray) -> bytes | tuple:

@@ -372,7 +372,7 @@ def test_an_interrupt_leaves_the_model_whole():
 
 def test_interrupts_while_the_worker_threads_start():
     code = """
-    executor = next(iter(net._plans.values())).program._executor
+    executor = next(iter(net._plans.values())).program.executor
 
     def start():
         executor._pool = None
@@ -466,5 +466,5 @@ def test_cpu_count_honours_the_quota_of_a_container(
 
 def test_models_share_the_worker_threads():
     models = [graphc.compile(convnet(), threads=2, shapes={"x": (1, 3, 28, 28)}) for _ in range(2)]
-    one, other = (next(iter(m._plans.values())).program._executor for m in models)
+    one, other = (next(iter(m._plans.values())).program.executor for m in models)
     assert one is other

@@ -168,4 +168,5 @@ class CpuModel:
 
 
 def _runner(plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
-    return Runner(plan.assembled, addresses, runs, [(t.shape, t.dtype) for _, t in plan.results])
+    names, results = [n for n, _ in plan.results], [(t.shape, t.dtype) for _, t in plan.results]
+    return Runner(plan.assembled, addresses, runs, results, names)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy import empty
 
-from backends.cpu.program import Assembled, Extern, HostCall, aligned_empty
+from backends.cpu import entry
+from backends.cpu.program import Assembled, HostCall, aligned_empty
 
 if TYPE_CHECKING:
     from backends.cpu.threads import Executor
 
 
-STAGED_BYTES = 16384  # of an input or result that is copied rather than pointed at
 ROW_BYTES = 24  # of the executor's table
 SHARED_STEP = 3_000  # nanoseconds from which threads help: the way of a cache line
 SHARED_PROGRAM = 30_000  # the same of all shared steps: waking a sleeper
@@ -30,8 +30,8 @@ def shared(nanoseconds: np.ndarray) -> np.ndarray:
 class Instance:
     """Memory and addresses for one run at a time.
 
-    `staged`: arrays of its own for the small externs. Copying a few values in and out is cheaper than asking NumPy for the
-    address of an array and pointing the program there.
+    enter, check_and_enter: the program as functions of inputs and results, see backends/cpu/entry.py; the second one looks at
+    the inputs. None where Python lacks them, or steps run on the host.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -41,27 +41,33 @@ class Instance:
         self._externs = runner.extern_slots
         self._arena = aligned_empty(max(a.arena, 1))
         self.table[a.arena_slots.at] = a.arena_slots.offset + self._arena.ctypes.data
-        self.steps = np.stack([runner.drivers, self.table.ctypes.data + 8 * a.blocks[:, 1], runner.shared], 1)
+        start = self.table.ctypes.data
+        self.steps = np.stack([runner.drivers, start + 8 * a.blocks[:, 1], runner.shared], 1)
         self.steps_address = self.steps.ctypes.data
-        self._bound = [0] * len(a.externs)
-        self.staged: list[np.ndarray | None] = [None] * len(a.externs)
-        for index in runner.small:
-            self.staged[index] = np.empty(a.externs[index].shape, a.externs[index].dtype)
-            self.bind(index, self.staged[index].ctypes.data)
-        self.inputs = [self.staged[index] for index in a.inputs]
-        self.outputs = [self.staged[index] if isinstance(index, int) else index for index in a.outputs]
         self._words = memoryview(self.table)  # reads one word in a tenth of the time that NumPy takes
         self._reports = [i for words, _ in a.checks for i in range(words.start, words.stop, 2)]
+        self.enter: Callable[..., bool | None] | None = None
+        self.check_and_enter: Callable[..., bool | None] | None = None
+        if runner.has_entry:
+            ends = [*a.inputs, *(i for i in a.outputs if isinstance(i, int))]
+            words = [
+                (k, start + 8 * int(at), int(offset))
+                for k, index in enumerate(ends)
+                for at, offset in zip(*self._externs[index])
+            ]
+            facts = runner.executor.facts(runner.shares)
+            facts |= {entry.STEPS: self.steps_address, entry.COUNT: len(self.steps)}
+            inputs, reports = [a.externs[i] for i in a.inputs], [start + 8 * i for i in self._reports]
+            table = np.array(words, np.int64).reshape(-1, 3)
+            self.enter, self.check_and_enter = (
+                entry.function(runner.executor.entry, entry.record(facts, looked_at, len(ends), table, reports))
+                for looked_at in ([], inputs)
+            )
 
     def bind(self, index: int, address: int) -> None:
         """Point extern `index` at memory."""
-        if self._bound[index] != address:
-            at, offset = self._externs[index]
-            if len(at) == 1:
-                self.table[at[0]] = address + int(offset[0])
-            elif len(at):
-                self.table[at] = offset + address
-            self._bound[index] = address
+        at, offset = self._externs[index]
+        self.table[at] = offset + address
 
     def failure(self, checks: Sequence) -> Exception | None:
         """The error for the first position out of range that a driver has met since the last call."""
@@ -85,7 +91,7 @@ class Instance:
 class Runner:
     """Runs a program; many threads may call it at once.
 
-    kernels: addresses by number. results: shape and dtype of each output.
+    kernels: addresses by number. results: shape and dtype of each output. quick: see `Executable.quick`; it needs names.
     """
 
     def __init__(
@@ -94,9 +100,10 @@ class Runner:
         kernels: Sequence[int],
         executor: Executor,
         results: Sequence[tuple[tuple[int, ...], np.dtype]],
+        names: Sequence[str] = (),
     ) -> None:
         a = self.assembled = assembled
-        self._executor, self._results = executor, results
+        self.executor, self._results = executor, results
         addresses = np.array([*kernels, 0], np.int64)
         self.drivers = addresses[a.blocks[:, 0]]
         self.shared = shared(a.blocks[:, 2])
@@ -107,11 +114,11 @@ class Runner:
         mine = [a.extern_slots.what == i for i in range(len(a.externs))]
         self.extern_slots = [(a.extern_slots.at[m], a.extern_slots.offset[m]) for m in mine]
         self._host = any(isinstance(r, HostCall) for r in a.runs)
-        small = [i for i, e in enumerate(a.externs) if e.dtype != object and _nbytes(e) <= STAGED_BYTES]
-        self.small = [] if self._host else small  # host steps look at the caller's arrays
-        ends = {*a.inputs, *(i for i in a.outputs if isinstance(i, int))}
-        self._copies = not self._host and ends <= set(self.small)  # every input and result is copied
-        self._count, self._checks = len(self.drivers), a.checks
+        self.has_entry = not self._host and entry.supported()
+        self._native = [isinstance(i, int) for i in a.outputs]  # results that the program makes
+        self._named = [(n, *r) for n, r in zip(names, results)]
+        self.shares = executor.threads > 1 and bool(self.shared.any())
+        self.quick = self._quick if self._named and self.has_entry and all(self._native) else None
         self._free: list[Instance] = []
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
@@ -119,51 +126,56 @@ class Runner:
 
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
-        if self._copies and out is None:
-            return self._run_small(arrays)
         instance = self._instance()
-        results = self._bind(instance, arrays, out)
-        if not self._host:
-            self._executor.run(instance.steps_address, len(instance.steps))
+        results = self._made(out)
+        if instance.enter is not None:
+            if self.shares:
+                self.executor.start()
+            instance.enter(*arrays, *(r for r, native in zip(results, self._native) if native))
         else:
-            self._run_with_host(instance, self._live(instance, arrays, results))
+            self._point(instance, arrays, results)
+            if self._host:
+                self._run_with_host(instance, self._live(instance, arrays, results))
+            else:
+                self.executor.run(instance.steps_address, len(instance.steps))
         failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
-        if self.small:
-            results = self._unstaged(instance, results, out)
         self._free.append(instance)
         if failure is not None:
             raise failure
         return results
 
-    def _run_small(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The same without pointing the program at anything."""
+    def _quick(self, arrays: Sequence[object]) -> dict[str, np.ndarray] | None:
+        """`run`, by the results' names, where the inputs are contiguous arrays of exactly the bound dtypes and shapes. None,
+        and nothing is done, where they are not."""
         free = self._free
         try:
             instance = free.pop()
         except IndexError:
             instance = Instance(self)
-        for mine, array in zip(instance.inputs, arrays):
-            mine[...] = array
-        self._executor.run(instance.steps_address, self._count)
-        results = [mine.copy() for mine in instance.outputs]
-        failure = instance.failure(self._checks) if self._checks else None
+        if self.shares:
+            self.executor.start()
+        results = {}
+        for name, shape, dtype in self._named:  # no comprehension: it would be a call
+            results[name] = empty(shape, dtype)
+        done = instance.check_and_enter(*arrays, *results.values())
+        if done:
+            free.append(instance)
+            return results
+        failure = None if done is None else instance.failure(self.assembled.checks)
         free.append(instance)
         if failure is not None:
             raise failure
-        return results
+        return None
 
-    def _unstaged(
-        self, instance: Instance, results: list[np.ndarray], out: Sequence[np.ndarray | None] | None
-    ) -> list[np.ndarray]:
-        """The results, copied where the instance has kept them in arrays of its own."""
-        for k, index in enumerate(self.assembled.outputs):
-            if isinstance(index, int) and instance.staged[index] is not None:
-                given = out[k] if out is not None else None
-                if given is None:
-                    results[k] = results[k].copy()
-                else:
-                    given[...] = results[k]
-                    results[k] = given
+    def _made(self, out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+        """Arrays for the results: those that are given, new ones, copies of constants."""
+        results = []
+        for k, (index, (shape, dtype)) in enumerate(zip(self.assembled.outputs, self._results)):
+            given = out[k] if out is not None else None
+            if not isinstance(index, int):
+                results.append(_constant_result(index, given))
+            else:
+                results.append(given if given is not None else np.empty(shape, dtype))
         return results
 
     def _instance(self) -> Instance:
@@ -173,30 +185,13 @@ class Runner:
         except IndexError:
             return Instance(self)
 
-    def _bind(
-        self, instance: Instance, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
-    ) -> list[np.ndarray]:
-        """Point the instance at the inputs and at the results, which are returned."""
-        bind, staged = instance.bind, instance.staged
+    def _point(self, instance: Instance, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+        """Point the instance at the inputs and at the results."""
         for index, array in zip(self.assembled.inputs, arrays):
-            if staged[index] is None:
-                bind(index, array.ctypes.data)
-            else:
-                staged[index][...] = array
-        results = []
-        for k, index in enumerate(self.assembled.outputs):
-            given = out[k] if out is not None else None
-            if not isinstance(index, int):
-                results.append(_constant_result(index, given))
-                continue
-            if staged[index] is not None:
-                results.append(staged[index])
-                continue
-            shape, dtype = self._results[k]
-            result = given if given is not None else np.empty(shape, dtype)
-            bind(index, result.ctypes.data)
-            results.append(result)
-        return results
+            instance.bind(index, array.ctypes.data)
+        for index, array in zip(self.assembled.outputs, results):
+            if isinstance(index, int):
+                instance.bind(index, array.ctypes.data)
 
     def _live(
         self, instance: Instance, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]
@@ -214,7 +209,7 @@ class Runner:
         """Native segments and host steps in turn. Values between them are NumPy arrays."""
         for part in self.assembled.runs:
             if isinstance(part, tuple):
-                self._executor.run(instance.steps_address + ROW_BYTES * part[0], part[1])
+                self.executor.run(instance.steps_address + ROW_BYTES * part[0], part[1])
                 continue
             from graphc.interpret import run_node
 
@@ -227,11 +222,12 @@ class Runner:
 
         `arrays`: as for `run`."""
         instance = self._instance()
-        alive = arrays, self._bind(instance, arrays, None)
-        self._executor.run(instance.steps_address, len(instance.steps))
+        alive = arrays, self._made(None)
+        self._point(instance, *alive)
+        self.executor.run(instance.steps_address, len(instance.steps))
 
         def step(i: int, _: object = alive) -> None:
-            self._executor.run(instance.steps_address + ROW_BYTES * i, 1)
+            self.executor.run(instance.steps_address + ROW_BYTES * i, 1)
 
         return step
 
@@ -242,7 +238,9 @@ class Runner:
         """
         self.run(arrays)
         instance = self._instance()
-        live = self._live(instance, arrays, self._bind(instance, arrays, None))
+        results = self._made(None)
+        self._point(instance, arrays, results)
+        live = self._live(instance, arrays, results)
         self._run_with_host(instance, live)  # so that every step finds the values that it reads
         native = [list(range(r[0], r[0] + r[1])) if isinstance(r, tuple) else [None] for r in self.assembled.runs]
         steps = [i for part in native for i in part]
@@ -252,14 +250,10 @@ class Runner:
             for i, spent in zip(steps, times):
                 start = clock()
                 if i is not None:
-                    self._executor.run(instance.steps_address + ROW_BYTES * i, 1)
+                    self.executor.run(instance.steps_address + ROW_BYTES * i, 1)
                 spent.append(clock() - start if i is not None else 0.0)
         self._free.append(instance)
         return [float(np.median(t)) for t in times]
-
-
-def _nbytes(e: Extern) -> int:
-    return math.prod(e.shape) * e.dtype.itemsize
 
 
 def _constant_result(value: np.ndarray, given: np.ndarray | None) -> np.ndarray:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from backends.cpu import entry
 from backends.cpu.program import aligned_empty
 from backends.cpu.toolchain import Kernel, Toolchain
 from graphc.errors import GraphcWarning
@@ -28,16 +29,27 @@ class Executor:
 
     def __init__(self, threads: int, addresses: Sequence[int]) -> None:
         """addresses: of `runtime_kernels(threads)`."""
-        self.threads = threads
+        self.threads, self.entry = threads, addresses[-1]
+        self._control = np.zeros(1, np.int64)  # address of the pool's control block, while there is a pool
+        self._facts = {entry.NTH: threads, entry.SPINS: SPINS, entry.SUBMIT: addresses[1] if threads > 1 else 0}
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
         if threads == 1:
-            self.run = self._single  # without a look at the pool: a tenth of a microsecond
+            self.run = self._single  # without a look at the pool
         if threads > 1:
             self._submit = ctypes.CFUNCTYPE(_L, _L, _L, _L, _L, _L)(addresses[1])
             self._work = ctypes.CFUNCTYPE(None, _L, _L, _L, _L)(addresses[2])
         self._pool: _Pool | None = None
         self._starting = threading.Lock()
         self._alone = threads == 1
+
+    def facts(self, shares: bool) -> dict[int, int]:
+        """What a program's entry must know of the executor (words of its record). shares: will it use the pool?"""
+        return self._facts | {entry.POOL: self._control.ctypes.data if shares else 0}
+
+    def start(self) -> None:
+        """Have the pool that entries find."""
+        if self._pool is None and not self._alone:
+            self._start()
 
     def run(self, steps: int, count: int) -> None:
         """A table of `count` steps at address `steps`: see backends/cpu/drivers/executor.py."""
@@ -52,7 +64,9 @@ class Executor:
         with self._starting:
             if self._pool is None and not self._alone:
                 try:
-                    self._pool = _Pool(self._submit, self._work, self.threads)
+                    pool = _Pool(self._submit, self._work, self.threads)
+                    self._control[0] = pool.address  # first: an interrupt must not leave a pool that entries don't find
+                    self._pool = pool
                 except RuntimeError as error:
                     self._alone = True
                     text = f"can't start {self.threads - 1} worker threads ({error}): inferences run on one thread each"
@@ -61,6 +75,7 @@ class Executor:
 
     def after_fork(self) -> None:
         """In the child: the workers are gone, and whoever was starting them."""
+        self._control[0] = 0
         self._pool, self._starting = None, threading.Lock()
 
 
@@ -75,7 +90,7 @@ class _Pool:
         self._native_submit, self._native_work = submit, work
         self._started, self._left = 0, []  # workers; those that have come back from native code
         self._control = aligned_empty(_CONTROL_BYTES + _MASK_BYTES * threads)
-        self._address = self._control.ctypes.data
+        self.address = self._control.ctypes.data
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         mask = sum(1 << cpu for cpu in cpus if cpu < 8 * _MASK_BYTES).to_bytes(_MASK_BYTES, "little")
         self._control[_CONTROL_BYTES:][:_MASK_BYTES] = np.frombuffer(mask, np.uint8)
@@ -89,12 +104,12 @@ class _Pool:
         atexit.register(self.close)
 
     def _work(self, worker: int) -> None:
-        self._native_work(self._address, worker, self._threads, SPINS)
+        self._native_work(self.address, worker, self._threads, SPINS)
         self._left.append(worker)
 
     def submit(self, steps: int, count: int) -> bool:
         """Run a program; False, and nothing is done, where another thread uses the pool or it is closed."""
-        return self._native_submit(self._address, steps, count, self._threads, SPINS) == 0
+        return self._native_submit(self.address, steps, count, self._threads, SPINS) == 0
 
     def close(self) -> None:
         """Let the workers leave native code, before the interpreter unmaps it."""
@@ -113,7 +128,7 @@ _LOCK = threading.Lock()
 
 def runtime_kernels(threads: int) -> tuple[Kernel, ...]:
     """The native functions of an executor."""
-    return tuple(map(Kernel, ("execute", "submit", "work") if threads > 1 else ("execute",)))
+    return tuple(map(Kernel, ("execute", "submit", "work", "entry") if threads > 1 else ("execute", "entry")))
 
 
 def executor(tools: Toolchain, threads: int) -> Executor:

@@ -1,0 +1,94 @@
+"""Python's side of a program's entry (see drivers/entry.py): which interpreters have it, the record that it reads, the call."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from backends.cpu.program import Extern
+
+# Arrays as NumPy's C interface lays them out (PyArrayObject_fields), in bytes.
+HEAD = 16  # of an object before its own fields: reference count, type
+TYPE = 8
+DATA, NDIM, DIMENSIONS, DESCR, FLAGS = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
+C_CONTIGUOUS = 1
+
+# Words of the record. STEPS, COUNT: the program. POOL: address of the word that holds a pool's control block or 0; 0 where
+# the program runs on its caller alone. NTH, SPINS, SUBMIT: see drivers/executor.py. SAVE_THREAD, RESTORE_THREAD, INCREF: of
+# Python's C interface. ARRAY: the type of arrays. CHECKED: inputs that are looked at; ARGUMENTS, WORDS, REPORTS: how many
+# there are. DONE, REFUSED, FAILED: what is returned after a run, for inputs that are not as bound, after a report.
+# fmt: off
+(STEPS, COUNT, POOL, NTH, SPINS, SUBMIT, SAVE_THREAD, RESTORE_THREAD, INCREF, ARRAY, CHECKED, ARGUMENTS, WORDS, REPORTS,
+ DONE, REFUSED, FAILED, FIXED) = range(18)
+# fmt: on
+
+_FASTCALL = 0x80  # METH_FASTCALL
+_WORD = ctypes.c_int64
+
+
+class _Method(ctypes.Structure):
+    """PyMethodDef."""
+
+    _fields_ = [("name", ctypes.c_char_p), ("call", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+
+
+@lru_cache(maxsize=1)
+def supported() -> bool:
+    """Does this interpreter lay out arrays as the entry reads them, and guard them with a lock?"""
+    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return False
+    if object.__basicsize__ != HEAD or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return False
+    a = np.zeros((3, 5, 7), np.float32)[:2]
+    fields = {TYPE: id(np.ndarray), DATA: a.ctypes.data, DESCR: id(a.dtype)}
+    words = all(_WORD.from_address(id(a) + at).value == value for at, value in fields.items())
+    halves = {NDIM: a.ndim, FLAGS: a.flags.num}
+    if not words or any(ctypes.c_int32.from_address(id(a) + at).value != value for at, value in halves.items()):
+        return False
+    sizes = _WORD.from_address(id(a) + DIMENSIONS).value
+    return [_WORD.from_address(sizes + 8 * d).value for d in range(a.ndim)] == list(a.shape)
+
+
+@lru_cache(maxsize=1)
+def _interface() -> dict[int, int]:
+    """Addresses of Python's C functions and objects, by word of the record. `id` is an address here."""
+    functions = {SAVE_THREAD: "PyEval_SaveThread", RESTORE_THREAD: "PyEval_RestoreThread", INCREF: "Py_IncRef"}
+    found = {w: ctypes.cast(getattr(ctypes.pythonapi, f), ctypes.c_void_p).value for w, f in functions.items()}
+    return found | {ARRAY: id(np.ndarray), DONE: id(True), REFUSED: id(None), FAILED: id(False)}
+
+
+@lru_cache(maxsize=64)
+def _method(address: int) -> _Method:
+    return _Method(b"run", address, _FASTCALL, None)
+
+
+def record(
+    facts: dict[int, int],
+    inputs: Sequence[Extern],
+    arguments: int,
+    words: np.ndarray,
+    reports: Sequence[int],
+) -> np.ndarray:
+    """An entry's record. facts: STEPS to SUBMIT; inputs: that are looked at; words: int64[n, 3] rows of argument, address of
+    a word of the table, offset; reports: addresses."""
+    fixed = np.zeros(FIXED, np.int64)
+    counts = {CHECKED: len(inputs), ARGUMENTS: arguments, WORDS: len(words), REPORTS: len(reports)}
+    for word, value in (facts | _interface() | counts).items():
+        fixed[word] = value
+    types = [number for e in inputs for number in (id(e.dtype), len(e.shape), *e.shape)]
+    return np.concatenate([fixed, np.array(types, np.int64), words.reshape(-1), np.array(reports, np.int64)])
+
+
+def function(address: int, record: np.ndarray) -> Callable[..., bool | None]:
+    """The entry at an address as a function of arrays: inputs, then results. Gives True, or False after a report, or None
+    for inputs that are not as the record says. It keeps the record; the caller keeps all that the record has addresses of."""
+    new = ctypes.pythonapi.PyCFunction_NewEx
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p]
+    return new(ctypes.byref(_method(address)), record, None)
