@@ -6,6 +6,7 @@ import numpy as np
 
 from backends.cpu.lower import algorithms, dense_window
 from backends.cpu.lower.algorithms import DEFAULT, Choice, Policy
+from backends.cpu.lower.conv_planes import emit_planes, serves
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
 from backends.cpu.lower.direct import emit_direct
@@ -50,7 +51,11 @@ def lower_conv(lo: Lowering, group: Group) -> None:
         return
     w = window_of(node)
     choice = choose(node, lo.target, lo.policy)
-    epilogue, extras = epilogue_of(group), extras_of(lo, group)
+    epilogue = epilogue_of(group)
+    if choice.algorithm == algorithms.DIRECT and serves(group, w, lo.target):
+        emit_planes(lo, group, w, choice.reason, epilogue)
+        return
+    extras = extras_of(lo, group)
     if choice.algorithm == "depthwise":
         emit_depthwise(lo, group, w, epilogue, extras)
     elif choice.algorithm.startswith("winograd"):

@@ -1,0 +1,64 @@
+"""Convolutions from planes to few output channels: pixels in the lanes (see micro/conv_planes.py)."""
+
+from __future__ import annotations
+
+import math
+
+from backends.cpu.lower.core import Lowering
+from backends.cpu.lower.direct import SCRATCH_BYTES, bias_of
+from backends.cpu.lower.window import Epilogue, Window, channel_vector, five
+from backends.cpu.micro.conv import SLOTS
+from backends.cpu.program import Ref
+from backends.cpu.target import Target
+from backends.cpu.toolchain import Kernel
+from graphc.fuse import Group
+
+ENOUGH = 8  # sums that hide the latency of the multiply-add
+FEWEST = 9  # products of a sum: with less, storing vectors of pixels as pixels of channels is most of the work
+
+
+def serves(group: Group, w: Window, target: Target) -> bool:
+    """Is its input planar, so that it pays to have pixels in the lanes?"""
+    few = w.out_channels <= target.vl // 2 and group.anchor.inputs[0].type.layout.c == 1
+    enough = w.channels * math.prod(w.kernel) >= FEWEST
+    return few and enough and w.out[2] >= target.vl and w.stride[2] == 1 and not group.operands
+
+
+def _vectors(target: Target, channels: int, pixels: int) -> int:
+    """Vectors of pixels at a time: the fewest passes over a row that registers allow, with vectors done twice counted."""
+    in_row = -(-pixels // target.vl)
+    most = max(1, (target.registers - 2) // (channels + 1))
+    return min(
+        range(1, min(most, in_row) + 1),
+        key=lambda v: -(-in_row // v) * max(v * channels, ENOUGH) + v / 100,
+    )
+
+
+def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue) -> None:
+    node = group.anchor
+    x, y = lo.read(node.inputs[0]), lo.write(group.output)
+    data, shape = node.inputs[1].data, (w.out_channels, w.channels, *w.kernel)
+    weights = lo.weights.pack(data, ("conv planes", shape), lambda: data.reshape(shape).transpose(1, 2, 3, 4, 0))
+    bias = channel_vector(lo, bias_of(node), w.out_channels, 1)
+    xs, ys = five(x), five(y)
+    kd, kh, kw = w.kernel
+    ws_w = 4 * w.out_channels
+    ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
+    out_d, out_h, out_w = w.out
+    vectors = _vectors(lo.target, w.out_channels, out_w)
+    micro = Kernel("conv_planes_row", (w.out_channels, vectors, epilogue.expression))
+    scratch, _ = lo.scratch(group.output.name, SCRATCH_BYTES)
+    rows = lo.rows_of_item(out_h, w.n * out_d)
+    block = [
+        w.channels, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], xs[4] * w.dilation[2], ws_block, ws_d, ws_h,
+        ys[4], ys[1], out_w, *epilogue.bounds, 0,
+    ]  # fmt: skip
+    block += [0] * (SLOTS - len(block))
+    args = [
+        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0],
+        1, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
+        w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h,
+        0, rows, 0, 0, 1, xs[4], ys[4], scratch, 0,
+        0, w.channels, 0, 0, ws_block, *block,
+    ]  # fmt: skip
+    lo.emit(Kernel("conv"), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))
