@@ -178,33 +178,28 @@ class Toolchain:
         """Generate and compile a kernel."""
         self.llvm.initialize_native_asmparser()
         generator = _generator(kernel.name)
+        options = self.llvm.create_pipeline_tuning_options(speed_level=2)
+        options.slp_vectorization = False
         if isinstance(generator, _Micro):
-            source, text = self._micro_ir(generator, kernel)
+            source, texts = self._micro_ir(generator, kernel)
             suffix = ".ll"
+            options.loop_vectorization = False  # vectors are explicit already
         else:
-            source, text = self._driver_ir(generator, kernel)
+            source, texts = self._driver_ir(generator, kernel)
             suffix = ".py"
-        module = self.llvm.parse_assembly(text)
+        module, *called = map(self.llvm.parse_assembly, texts)
+        for other in called:
+            module.link_in(other)
         module.verify()
         # Numba's names repeat between processes ('winograd.<locals>.winograd' of any m): nothing but the entry is exported
         for item in (*module.functions, *module.global_variables):
             if not item.is_declaration and item.name != kernel.symbol:
                 item.linkage = "internal"
-        if isinstance(
-            generator, _Driver
-        ):  # the wrappers that Numba adds for Python name symbols that only Numba can resolve
-            unused = self.llvm.create_new_module_pass_manager()
-            unused.add_global_dead_code_eliminate_pass()
-            unused.run(module, self.llvm.create_pass_builder(self._machine, self.llvm.create_pipeline_tuning_options()))
-        else:
-            options = self.llvm.create_pipeline_tuning_options(speed_level=2)
-            options.loop_vectorization = options.slp_vectorization = False  # vectors are explicit already
-            self.llvm.create_pass_builder(self._machine, options).getModulePassManager().run(
-                module, self.llvm.create_pass_builder(self._machine, options)
-            )
+        passes = self.llvm.create_pass_builder(self._machine, options)
+        passes.getModulePassManager().run(module, passes)
         return Built(self._machine.emit_object(module), source, suffix)
 
-    def _micro_ir(self, generator: _Micro, kernel: Kernel) -> tuple[str, str]:
+    def _micro_ir(self, generator: _Micro, kernel: Kernel) -> tuple[str, list[str]]:
         from llvmlite import ir
 
         module = ir.Module(kernel.symbol)
@@ -212,20 +207,17 @@ class Toolchain:
         module.data_layout = str(self._machine.target_data)
         generator.emit(module, kernel.symbol, self.target, *kernel.params)
         text = str(module)
-        return f"; {kernel!r} for {self.target}\n{text}", text
+        return f"; {kernel!r} for {self.target}\n{text}", [text]
 
-    def _driver_ir(self, generator: _Driver, kernel: Kernel) -> tuple[str, str]:
+    def _driver_ir(self, generator: _Driver, kernel: Kernel) -> tuple[str, list[str]]:
         import inspect
 
-        from numba import njit
+        from backends.cpu.numba_ir import driver_ir
 
         function, signature = generator.make(self.target, *kernel.params)
-        dispatcher = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-        dispatcher.compile(signature)
-        (compiled,) = dispatcher.overloads.values()
-        text = compiled.library.get_llvm_str()
+        (text, *called), inner = driver_ir(function, signature)
         source = f"# {kernel!r} for {self.target}\n{inspect.getsource(function)}"
-        return source, text + _entry(kernel.symbol, compiled.fndesc.llvm_func_name, signature)
+        return source, [text + _entry(kernel.symbol, inner, signature), *called]
 
 
 def _entry(symbol: str, inner: str, signature: Any) -> str:

@@ -5,6 +5,8 @@ They serve what the blocked kernels do not: float64 and integers, weights that a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit, types
 
@@ -169,7 +171,7 @@ def pool_dense(target, op: str, dtype: str):
                     )
                     best = best / kind(max(1, high * wide))
                 elif not is_max and p != 1:
-                    best = kind(np.sqrt(best)) if p == 2 else best ** (kind(1) / kind(p))
+                    best = kind(math.sqrt(best)) if p == 2 else best ** (kind(1) / kind(p))
                 store(y + w * a[YS_W], best)
                 if is_max and indices != 0:
                     store_i64(indices + 8 * (k * out_w + w), where + image * plane)
