@@ -7,7 +7,7 @@ nodes alone. The epilogue is one expression tree over the anchor's result and th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,13 +30,20 @@ class Group:
     """Nodes that become one kernel.
 
     expression: the output from arg 0 = the anchor's result (anchored groups only) and the operands after it; None where
-    the anchor has no epilogue. nodes: the anchor first, then in order of the graph.
+    the anchor has no epilogue. nodes: the anchor first, then in order of the graph. prologue: elementwise nodes alone, whose
+    result only the anchor reads, as its first operand; `nodes` does not list them.
     """
 
     nodes: tuple[Node, ...]
     anchor: Node | None
     expression: Expr | None
     operands: tuple[Value, ...]
+    prologue: Group | None = None
+
+    @property
+    def every_node(self) -> tuple[Node, ...]:
+        """In order of execution."""
+        return (*(self.prologue.nodes if self.prologue else ()), *self.nodes)
 
     @property
     def output(self) -> Value:
@@ -45,11 +52,11 @@ class Group:
     @property
     def inputs(self) -> list[Value]:
         """Every value that the kernel reads, once."""
-        inside = {v for n in self.nodes for v in n.outputs}
-        return list(dict.fromkeys(v for n in self.nodes for v in n.operands if v not in inside))
+        inside = {v for n in self.every_node for v in n.outputs}
+        return list(dict.fromkeys(v for n in self.every_node for v in n.operands if v not in inside))
 
     def __repr__(self) -> str:
-        return f"Group({' + '.join(n.op.name for n in self.nodes)} -> %{self.output.name})"
+        return f"Group({' + '.join(n.op.name for n in self.every_node)} -> %{self.output.name})"
 
 
 # May `value` be read as an extra operand of a kernel whose result is `output`? Returns None, or why not.
@@ -57,19 +64,25 @@ Accepts = Callable[[Node, Value, Value], "str | None"]
 
 
 def fuse(
-    graph: Graph, takes_epilogue: Callable[[Node], bool], accepts: Accepts, compiled: Callable[[Node], bool]
+    graph: Graph,
+    takes_epilogue: Callable[[Node], bool],
+    accepts: Accepts,
+    compiled: Callable[[Node], bool],
+    takes_prologue: Callable[[Node], bool] = lambda node: False,
 ) -> tuple[list[Group], list[FusionNote]]:
     """Groups in execution order, and why each elementwise node was fused or not.
 
     takes_epilogue(node): the backend's kernel for this anchor can end in an expression. accepts(anchor, value, output):
-    it can read `value` there. compiled(node): the backend has code for this elementwise node.
+    it can read `value` there. compiled(node): the backend has code for this elementwise node. takes_prologue(node): the
+    anchor's first operand may be an expression of values that `accepts` admits.
     """
-    return _Fuser(graph, takes_epilogue, accepts, compiled).run()
+    return _Fuser(graph, takes_epilogue, accepts, compiled, takes_prologue).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, takes_epilogue, accepts, compiled) -> None:
+    def __init__(self, graph: Graph, takes_epilogue, accepts, compiled, takes_prologue) -> None:
         self.graph, self.takes_epilogue, self.accepts, self.compiled = graph, takes_epilogue, accepts, compiled
+        self.takes_prologue = takes_prologue
         self.consumers = graph.consumers()
         self.results = set(graph.outputs)
         self.position = {n: i for i, n in enumerate(graph.nodes)}
@@ -93,7 +106,34 @@ class _Fuser:
             for n in group.nodes:
                 self.owner[n] = node
             groups[node] = group
+        for last, group in list(groups.items()):
+            if group.anchor is not None and self.takes_prologue(group.anchor):
+                self._take_prologue(groups, last, group)
         return [groups[n] for n in self.graph.nodes if n in groups], self.notes
+
+    def _take_prologue(self, groups: dict[Node, Group], last: Node, group: Group) -> None:
+        """Let the anchor compute its first operand, where it is the only one to read it."""
+        anchor = group.anchor
+        v = anchor.inputs[0]
+        maker = self.producers.get(v)
+        before = groups.get(maker)
+        if before is None or before.anchor is not None:
+            return
+        where = f"{anchor.op.name} '{anchor.name}'"
+        if v in self.results or self.consumers[v] != [anchor]:
+            reason = f"%{v.name} is also needed outside"
+        else:
+            reasons = ((u, self.accepts(anchor, u, v)) for u in before.operands)
+            reason = next((f"operand %{u.name}: {why}" for u, why in reasons if why), "")
+        if reason:
+            self.notes.append(FusionNote(maker.name, False, f"not into the input of {where}: {reason}"))
+            return
+        self.notes += [
+            FusionNote(n.name, True, f"prologue of {where}, a step of its own where that is faster")
+            for n in before.nodes
+        ]
+        del groups[maker]
+        groups[last] = replace(group, prologue=before)
 
     def _is_elementwise(self, node: Node) -> bool:
         return node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None and self.compiled(node)

@@ -20,7 +20,7 @@ MANY = 16  # operators that a label does not list
 class StepInfo:
     """One step of the program: a kernel call, or a host call through the reference.
 
-    nodes      names of the graph nodes that the step computes, the anchor first
+    nodes      names of the graph nodes that the step computes, in order of execution
     ops        their operators, in the same order
     kernel     name of the kernel; equal names share machine code
     algorithm  'direct', 'winograd F(4x4)', 'gemm', … ('' where there is no choice)

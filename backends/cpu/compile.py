@@ -84,11 +84,17 @@ def lower(
     Raises Full (see WeightStore).
     """
     _load_lowerings()
-    from backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue
+    from backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue, takes_prologue
 
     graph = assign_layouts(graph, layout_rules(target, policy))
     compiled = lambda node: host_reason(node, target) is None  # noqa: E731
-    groups, notes = fuse(graph, lambda n: compiled(n) and takes_epilogue(n), accepts_operand, compiled)
+    groups, notes = fuse(
+        graph,
+        lambda n: compiled(n) and takes_epilogue(n),
+        accepts_operand,
+        compiled,
+        lambda n: compiled(n) and takes_prologue(n, target, policy),
+    )
     lo = Lowering(target, threads, weights, policy, without)
     place_externals(lo, graph, groups)
     runs = image_runs(groups, graph.outputs) if all(compiled(g.nodes[0]) for g in groups) else []

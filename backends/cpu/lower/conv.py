@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from backends.cpu.lower import algorithms, dense_window
@@ -10,7 +12,9 @@ from backends.cpu.lower.conv_planes import emit_planes, serves
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
 from backends.cpu.lower.direct import emit_direct
-from backends.cpu.lower.window import epilogue_of, extras_of, window_of
+from backends.cpu.lower.elementwise import lower_elementwise
+from backends.cpu.lower.prologue import emit_prologue
+from backends.cpu.lower.window import epilogue_of, extras_of, is_pointwise, window_of
 from backends.cpu.lower.winograd import emit_winograd
 from backends.cpu.target import Target
 from graphc.fuse import Group
@@ -43,6 +47,14 @@ def halo(node: Node, target: Target, policy: Policy) -> tuple[int, int]:
     return window_of(node).halo
 
 
+def takes_prologue(node: Node, target: Target, policy: Policy) -> bool:
+    """Could the convolution compute its input as it reads it? Each pixel should be read at one position."""
+    layout = node.inputs[0].type.layout
+    if layout is None or layout.c != target.vl or node.attrs["group"] != 1 or not is_pointwise(window_of(node)):
+        return False
+    return choose(node, target, policy).algorithm == algorithms.DIRECT
+
+
 @lowers("Conv", supported=conv_supported)
 def lower_conv(lo: Lowering, group: Group) -> None:
     node = group.anchor
@@ -56,6 +68,11 @@ def lower_conv(lo: Lowering, group: Group) -> None:
         emit_planes(lo, group, w, choice.reason, epilogue)
         return
     extras = extras_of(lo, group)
+    if group.prologue and emit_prologue(lo, group, w, choice.reason, epilogue, extras):
+        return
+    if group.prologue:
+        lower_elementwise(lo, group.prologue)
+        group = replace(group, prologue=None)
     if choice.algorithm == "depthwise":
         emit_depthwise(lo, group, w, epilogue, extras)
     elif choice.algorithm.startswith("winograd"):

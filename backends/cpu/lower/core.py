@@ -164,13 +164,13 @@ class Lowering:
         moved = sum(v.type.nbytes for v in group.inputs) + group.output.type.nbytes
         return StepInfo(
             0,
-            tuple(n.name for n in group.nodes),
-            tuple(n.op.name for n in group.nodes),
+            tuple(n.name for n in group.every_node),
+            tuple(n.op.name for n in group.every_node),
             kernel,
             algorithm,
             reason,
             group.output.name,
-            sum(flops(n) for n in group.nodes),
+            sum(flops(n) for n in group.every_node),
             moved,
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from backends.cpu.lower.core import Lowering, Storage
 from backends.cpu.lower.filters import Filters, Spans, pack_filters, pack_groups, spans_of
+from backends.cpu.lower.scaled import ScaledInput
 from backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
-from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
 from backends.cpu.micro.conv import SLOTS
 from backends.cpu.micro.group_tile import group_rows, is_group
 from backends.cpu.program import Ref
@@ -37,8 +39,10 @@ def emit_direct(
     epilogue: Epilogue,
     extras: list[Extra],
     filters: Filters | None = None,
+    scale: ScaledInput | None = None,
 ) -> None:
-    """Steps of one tile width each, as few as cover the channel blocks. filters: by default operand 1 as it is."""
+    """Steps of one tile width each, as few as cover the channel blocks. filters: by default operand 1 as it is. scale: what
+    the input is multiplied with on its way."""
     node, out = group.anchor, group.output
     data = node.inputs[1].data
     filters = filters or Filters(data, (), lambda: data)
@@ -51,17 +55,17 @@ def emit_direct(
     per_group = w.channels // groups
     if w.channels == w.out_channels and is_group(per_group, lo.target) and x.type.layout.c == vl:
         mr = group_rows(lo.target, per_group, pixels)
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, 1, 0, blocks, per_group)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, 1, 0, blocks, None, per_group)
         return
     # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
-    widest = max(2, PANEL_BYTES // (4 * vl * per_group * int(np.prod(w.kernel))))
+    widest = max(2, PANEL_BYTES // (4 * vl * per_group * prod(w.kernel)))
     first = 0
     while first < blocks:
         mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, blocks)
         if nv > widest and (groups > 1 or pixels % mr):
             mr, nv = _tile_of(lo.target, w, groups, x.type.layout.c, pixels, first, blocks, widest)
         last = first + (blocks - first) // nv * nv
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, nv, first, last, scale)
         first = last
 
 
@@ -84,17 +88,7 @@ def _tile_of(
 
 def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
     """A 1x1 convolution whose rows follow each other without a gap is one long row."""
-    if w.kernel != (1, 1, 1) or w.stride != (1, 1, 1) or any(w.pad) or any(w.pad_end):
-        return False
-    size = w.out
-
-    def packed(strides: tuple[int, ...]) -> bool:
-        d, h, pixel = strides[2:]
-        if (d, h, pixel) == (0, 0, 0):
-            return True
-        return (size[1] == 1 or h == pixel * size[2]) and (size[0] == 1 or d == h * size[1])
-
-    return packed(five(x)) and packed(five(y)) and all(packed(e.strides) for e in extras)
+    return is_pointwise(w) and all(is_packed(w, s) for s in (five(x), five(y), *(e.strides for e in extras)))
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,7 @@ class Schedule:
         """position: bytes of a tile's weights for one position of the window and one input block."""
         out_d, out_h, out_w = w.out
         row_bytes, pixel_bytes = five(x)[3:]
-        weights = position * int(np.prod(w.kernel))
+        weights = position * prod(w.kernel)
         image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
         heavy = weights * tiles > image
         # partial sums lie in the result: tiles must not overlap there
@@ -160,6 +154,7 @@ def _emit_tiles(
     nv: int,
     first: int,
     last: int,
+    scale: ScaledInput | None,
     per_group: int = 0,
 ) -> None:
     """A step for the output-channel blocks [first, last). per_group: channels, where groups lie within blocks; or 0."""
@@ -174,6 +169,8 @@ def _emit_tiles(
         weights = pack_groups(lo, filters, w, per_group, vl)
     else:
         weights = pack_filters(lo, filters, w, spans, vl)
+    if scale is not None:
+        weights = scale.emit(lo, weights, spans, prod(w.kernel))
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel

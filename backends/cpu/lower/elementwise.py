@@ -13,6 +13,7 @@ from backends.cpu.program import Buffer, Ref
 from backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Value
+from graphc.report import StepInfo
 
 MAX_DIMS = 6
 CHUNK = 4096  # elements of one call: small enough to share a row between threads, large enough to hide the call
@@ -99,14 +100,22 @@ def collapse(dims: list[int], walks: list[list[int]]) -> tuple[list[int], list[l
 
 
 def emit_map(
-    lo: Lowering, group: Group, dims: list[int], strides: list[list[int]], storages: Sequence[Storage]
+    lo: Lowering,
+    group: Group,
+    dims: list[int],
+    strides: list[list[int]],
+    storages: Sequence[Storage],
+    info: StepInfo | None = None,
 ) -> None:
-    """The step of a group's expression over dense storages (the result's first), walked with the given byte strides."""
+    """The step of a group's expression over dense storages (the result's first), walked with the given byte strides.
+    info: of the step, where it is not about the group as it is."""
     walks = [Walk(s.ref, s.type.dtype, st, "v") for s, st in zip(storages, strides)]
-    _emit_map(lo, group, dims, walks, 1)
+    _emit_map(lo, group, dims, walks, 1, info)
 
 
-def _emit_map(lo: Lowering, group: Group, dims: list[int], walks: list[Walk], unit: int) -> None:
+def _emit_map(
+    lo: Lowering, group: Group, dims: list[int], walks: list[Walk], unit: int, info: StepInfo | None = None
+) -> None:
     """The step of `walks` (the result's first) over dims, whose innermost counts runs of `unit` elements."""
     expression = group.expression
     if len(dims) - 1 > MAX_DIMS:
@@ -125,4 +134,4 @@ def _emit_map(lo: Lowering, group: Group, dims: list[int], walks: list[Walk], un
     scratch, stride = lo.scratch(group.output.name, 256)
     assert stride == 256
     args = [micro, len(walks), dims[-1] * unit, CHUNK, scratch, *outer, *records]
-    lo.emit(Kernel("map_rows"), args, lo.info(group, "map", "", str(expression)))
+    lo.emit(Kernel("map_rows"), args, info or lo.info(group, "map", "", str(expression)))

@@ -71,7 +71,7 @@ def _bytes(group: Group) -> tuple[int, int]:
 
 def _independent(group: Group, n: int) -> bool:
     """Do the results for one image depend on that image alone?"""
-    return all(_node_independent(node, n) for node in group.nodes)
+    return all(_node_independent(node, n) for node in group.every_node)
 
 
 def _node_independent(node: Node, n: int) -> bool:
@@ -138,7 +138,7 @@ def lower_images(
     inside, out = [groups[i] for i in run], groups[run[-1]].output
     if whole:
         steps, outside = _one_image(lo, 1, inside, left, lower)
-        nodes = [n for g in inside for n in g.nodes]
+        nodes = [n for g in inside for n in g.every_node]
         info = StepInfo(
             0, tuple(n.name for n in nodes), tuple(n.op.name for n in nodes), "nested", "image by image",
             f"{whole} images through {len(steps)} steps each: their activations stay in the cache",
@@ -188,4 +188,5 @@ class _OneImage:
             for n in g.nodes
         }
         anchor = None if g.anchor is None else nodes[g.anchor]
-        return Group(tuple(nodes.values()), anchor, g.expression, tuple(map(self.value, g.operands)))
+        prologue = self.group(g.prologue) if g.prologue else None
+        return Group(tuple(nodes.values()), anchor, g.expression, tuple(map(self.value, g.operands)), prologue)

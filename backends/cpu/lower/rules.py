@@ -40,6 +40,10 @@ def takes_epilogue(node: Node) -> bool:
     return node.op.name in CONVOLUTIONS | PRODUCTS and node.output.dtype == np.float32
 
 
+def takes_prologue(node: Node, target: Target, policy: Policy) -> bool:
+    return node.op.name == "Conv" and takes_epilogue(node) and conv.takes_prologue(node, target, policy)
+
+
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
     """A full tensor of the result's layout, or one number a channel (or column)."""
     if v.dtype != np.float32:

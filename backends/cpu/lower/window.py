@@ -57,6 +57,19 @@ def window_of(node: Node) -> Window:
     )  # fmt: skip
 
 
+def is_pointwise(w: Window) -> bool:
+    """Does each output pixel read one input pixel, the one at its own position?"""
+    return w.kernel == (1, 1, 1) and w.stride == (1, 1, 1) and not any(w.pad) and not any(w.pad_end)
+
+
+def is_packed(w: Window, strides: tuple[int, ...]) -> bool:
+    """Do the rows of a result's pixels follow each other without a gap, or is there one for all? strides: as of `five`."""
+    d, h, pixel = strides[2:]
+    if (d, h, pixel) == (0, 0, 0):
+        return True
+    return (w.out[1] == 1 or h == pixel * w.out[2]) and (w.out[0] == 1 or d == h * w.out[1])
+
+
 def five(s: Storage) -> tuple[int, int, int, int, int]:
     """Byte strides of [n, channel block, d, h, w] of a blocked value."""
     n, c, *spatial = s.strides
@@ -73,10 +86,10 @@ class Extra:
 
 def extras_of(lo: Lowering, group: Group) -> list[Extra]:
     """The operands of a group's epilogue, in order."""
-    return [_extra(lo, v, group.output) for v in group.operands]
+    return [extra_of(lo, v, group.output) for v in group.operands]
 
 
-def _extra(lo: Lowering, v: Value, out: Value) -> Extra:
+def extra_of(lo: Lowering, v: Value, out: Value) -> Extra:
     if v.is_const:
         c = out.type.layout.c
         return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * 4, 0, 0, 0))

@@ -12,6 +12,7 @@ from llvmlite import ir
 from backends.cpu import scalar
 from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
 from backends.cpu.micro.group_tile import GroupTile
+from backends.cpu.micro.prologue import OPERAND, Prologue
 from backends.cpu.micro.tile import Tile
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
@@ -26,7 +27,9 @@ from graphc.expr import Expr
 EXTRA = 3
 MAX_EXTRAS = 9
 COMING = EXTRAS + EXTRA * MAX_EXTRAS  # address of the weights that are fetched meanwhile
-SLOTS = COMING + 1
+SOURCES = COMING + 1  # of a prologue: see micro/prologue.py
+MAX_SOURCES = 8
+SLOTS = SOURCES + OPERAND * MAX_SOURCES
 
 
 class _Memory:
@@ -63,6 +66,7 @@ def conv_row(
     lines: int = 0,
     stage: str = "",
     group: int = 0,
+    prologue: tuple[Expr, str] | None = None,
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 
@@ -72,13 +76,15 @@ def conv_row(
     columns do not fill their vectors). lines: of COMING that are fetched with each run of `depth` steps, 0: none.
     stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums in y, 'middle' and 'last' take them from
     there (MR divides PIXELS: tiles must not overlap). group: channels of a group, whose outputs lie in the block that its
-    inputs lie in; depth is the same then. 0: all outputs read all inputs.
+    inputs lie in; depth is the same then. 0: all outputs read all inputs. prologue: expression and kinds of its operands,
+    which gives the input of each tile but the first while the one before is multiplied; 1x1 only, see micro/prologue.py.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_d, kernel_h = fn.args
     b = q.b
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
     tile = GroupTile(q, target, mr, group) if group else Tile(q, target, mr, nv, lines)
+    before = Prologue(q, target.vl, mr, *prologue, block, SOURCES) if prologue else None
     coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines else None
     memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
@@ -94,7 +100,9 @@ def conv_row(
         for m in range(mr):
             for j in range(nv):
                 tile.set(m, j, memory.load(rows[m][j], j) if stage in ("middle", "last") else biases[j])
-        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming)
+        if before:
+            before.at(x, t, last_start)
+        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming, before)
         if stage in ("first", "middle"):
             _store(tile, memory, rows)
         elif epilogue is None:
@@ -120,7 +128,18 @@ class _Stream:
 
 
 def _reduce(
-    q: Emit, tile: Tile, block, x, w, kernel_d, kernel_h, xm: int, xu: int, depth: int, coming: _Stream | None
+    q: Emit,
+    tile: Tile,
+    block,
+    x,
+    w,
+    kernel_d,
+    kernel_h,
+    xm: int,
+    xu: int,
+    depth: int,
+    coming: _Stream | None,
+    before: Prologue | None,
 ) -> None:
     b = q.b
     xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
@@ -128,7 +147,7 @@ def _reduce(
     panel = depth * tile.nv * tile.vl * 4
     with q.loop(q.slot(block, BLOCKS)) as c:
         xc, wc = q.offset(x, b.mul(c, xs_block)), q.offset(w, b.mul(c, ws_block))
-        ahead = q.offset(xc, xs_block)
+        ahead = before.ahead(c) if before else q.offset(xc, xs_block)
         with q.loop(kernel_d) as kd:
             xd, wd = q.offset(xc, b.mul(kd, xs_d)), q.offset(wc, b.mul(kd, ws_d))
             with q.loop(kernel_h) as kh:
@@ -136,6 +155,8 @@ def _reduce(
                 with q.loop(q.slot(block, KERNEL_W)) as kw:
                     xw, ww = q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel)))
                     tile.fma_steps(xw, ww, depth, xm, xu, ahead, coming.next() if coming else None)
+        if before:
+            before.compute(c, xs_block)
 
 
 def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> None:

@@ -1,0 +1,94 @@
+"""Convolutions that compute their input as they read it: batch norm and activation before a 1x1 convolution, and the like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from backends.cpu.lower.core import Lowering
+from backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
+from backends.cpu.lower.filters import Filters, pack_filters, spans_of
+from backends.cpu.lower.scaled import ScaledInput
+from backends.cpu.lower.tiles import best_tile, lines_ahead
+from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
+from backends.cpu.micro.conv import SLOTS, SOURCES
+from backends.cpu.program import Ref
+from backends.cpu.toolchain import Kernel
+from graphc.expr import Expr
+from graphc.fuse import Group
+
+HEAD_BYTES = 640  # of a thread's scratch before the pixels: as in drivers/conv_mapped.py
+SIMPLE = frozenset(("arg", "const", "add", "sub", "mul", "min", "max", "neg", "abs"))  # few instructions and registers
+MOST_STEPS = 10  # of an expression between multiply-adds
+
+
+def emit_prologue(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]) -> bool:
+    """The steps of a 1x1 convolution with a prologue, or False where the prologue is better a step of its own."""
+    scale = ScaledInput.of(group, w)
+    if scale is None:
+        return _emit_mapped(lo, group, w, reason, epilogue, extras)
+    anchor = replace(group.anchor, inputs=(scale.x, *group.anchor.inputs[1:]))
+    direct = replace(group, nodes=(anchor, *group.nodes[1:]), anchor=anchor, prologue=None)
+    emit_direct(lo, direct, w, reason, epilogue, extras, scale=scale)
+    return True
+
+
+def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]) -> bool:
+    """One step for all output channels, whose first tile computes the pixels that all of them read."""
+    node, before, vl = group.anchor, group.prologue, lo.target.vl
+    y = lo.write(group.output)
+    operands = [extra_of(lo, v, before.output) for v in before.operands]
+    blocks, out_blocks = -(-w.channels // vl), -(-w.out_channels // vl)
+    mr, nv = best_tile(lo.target, w.pixels, out_blocks)
+    if 2 * w.pixels < w.out_channels:  # more weights than pixels: each thread would read all of them
+        return False
+    kinds = "".join("v" if e.strides[4] else "c" for e in operands)
+    if nv == 1 or out_blocks % nv or "v" not in kinds or not _is_simple(before.expression):
+        return False
+    if not all(is_packed(w, s) for s in (five(y), *(e.strides for e in (*extras, *operands)))):
+        return False
+    data, depth, tiles = node.inputs[1].data, min(vl, w.channels), out_blocks // nv
+    spans = spans_of(w, 1, depth, nv * vl, 0, out_blocks * vl)
+    weights = pack_filters(lo, Filters(data, (), lambda: data), w, spans, vl)
+    bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
+    panel, ys = depth * nv * vl * 4, five(y)
+    pixels = _pixels_of_item(lo, w, mr, blocks * vl * 4)
+    lines = lines_ahead(panel // 64, -(-pixels // mr), panel * blocks * tiles)
+    block_step = (pixels | 1) * vl * 4  # an odd number of lines: blocks must not meet in one set of the cache
+    scratch, stride = lo.scratch(group.output.name, HEAD_BYTES + blocks * block_step)
+    form = (mr, nv, vl, 1, depth, epilogue.expression, False, lines, "", 0)
+    others, first = Kernel("conv_row", form), Kernel("conv_row", (*form, (before.expression, kinds)))
+    row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
+    block = [
+        blocks, 1, block_step, 0, 0, 0, panel, 0, 0, ys[4], ys[1], pixels, *epilogue.bounds, 0,
+        *(word for e in extras for word in (0, e.strides[1], e.strides[4])),
+    ]  # fmt: skip
+    block += [0] * (SOURCES - len(block))
+    block += [word for e in operands for word in (0, e.strides[1])]
+    block += [0] * (SLOTS - len(block))
+    args = [
+        row, first, others, w.n, tiles, w.pixels, pixels, mr, blocks, block_step, vl * 4, Ref(weights), Ref(bias), y.ref,
+        ys[0], nv * ys[1], ys[4], panel * blocks, nv * vl * 4, scratch, stride, len(operands), len(extras), *block,
+        *(word for e in operands for word in (e.ref, e.strides[0], e.strides[1], e.strides[4])),
+        *(word for e in extras for word in (e.ref, e.strides[0], nv * e.strides[1], e.strides[4])),
+    ]  # fmt: skip
+    info = lo.info(group, str(others), "direct", f"{reason}; tile {mr}x{nv}, input {before.expression} as it is read")
+    lo.emit(Kernel("conv_mapped"), args, info)
+    return True
+
+
+def _pixels_of_item(lo: Lowering, w: Window, mr: int, pixel_bytes: int) -> int:
+    """Pixels of an item of work, whole tiles unless it is the image. The last item overlaps the one before: little should be
+    computed twice."""
+    most = min(
+        w.pixels, max(1, L2_BYTES // (pixel_bytes * mr)) * mr, lo.rows_of_item(w.pixels, w.n, w.out_channels > w.pixels)
+    )
+    items = -(-w.pixels // most)
+    sizes = [min(w.pixels, -(-w.pixels // (count * mr)) * mr) for count in range(items, 2 * items + 1)]
+    return min(sizes, key=lambda size: -(-w.pixels // size) * size)
+
+
+def _is_simple(e: Expr) -> bool:
+    def count(e: Expr) -> int:
+        return (e.prim not in ("arg", "const")) + sum(map(count, e.args)) if e.prim in SIMPLE else MOST_STEPS + 1
+
+    return count(e) <= MOST_STEPS

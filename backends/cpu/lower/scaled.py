@@ -1,0 +1,65 @@
+"""Convolutions of an input times one number a channel (squeeze and excitation): the weights are multiplied instead.
+
+They are fewer than the pixels of a large image, and the input is read where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backends.cpu.lower.core import Lowering, Storage, blocked_strides
+from backends.cpu.lower.elementwise import emit_map
+from backends.cpu.lower.filters import Spans
+from backends.cpu.lower.window import Window
+from backends.cpu.program import Buffer, Ref
+from graphc.expr import Expr
+from graphc.fuse import Group
+from graphc.graph import Value
+from graphc.types import TensorType
+
+WORTH = 4  # times as many pixels as output channels: rows of weights are short, and multiplied one by one
+
+
+@dataclass(frozen=True)
+class ScaledInput:
+    """What a group's prologue multiplies: `x`, of the input's type, by one number a channel, `scale`."""
+
+    prologue: Group
+    x: Value
+    scale: Value
+
+    @classmethod
+    def of(cls, group: Group, w: Window) -> ScaledInput | None:
+        """None where the prologue does something else, or it pays to multiply the input."""
+        before = group.prologue
+        if not _is_product(before.expression) or w.n > 1 or WORTH * w.out_channels > w.pixels:
+            return None
+        x, scale = before.operands
+        if x.shape != before.output.shape:
+            x, scale = scale, x
+        single = x.shape == before.output.shape and not scale.is_const and all(d == 1 for d in scale.shape[2:])
+        return cls(before, x, scale) if single and x.type.layout and scale.type.layout else None
+
+    def emit(self, lo: Lowering, weights: Buffer, spans: Spans, window: int) -> Buffer:
+        """The step that scales packed weights [tile][input block][window][channel][output channel]."""
+        dims = [len(spans.starts), spans.most, window, spans.depth, spans.tile]
+        t = TensorType(np.dtype(np.float32), tuple(dims))
+        strides = [4 * int(np.prod(dims[i + 1 :])) for i in range(5)]
+        scaled = Buffer(f"{self.prologue.output.name}/weights", t.nbytes)
+        s = lo.read(self.scale)
+        places = {self.x: (Storage(Ref(weights), t, tuple(strides)), strides)}
+        places[self.scale] = s, [0, blocked_strides(s.type)[1], 0, 4, 0]
+        storages, walks = zip(
+            (Storage(Ref(scaled), t, tuple(strides)), strides), *map(places.get, self.prologue.operands)
+        )
+        info = replace(
+            lo.info(self.prologue, "map", "", "weights instead of pixels"), flops=t.size, nbytes=2 * t.nbytes
+        )
+        emit_map(lo, self.prologue, dims, list(walks), storages, info)
+        return scaled
+
+
+def _is_product(e: Expr) -> bool:
+    return e.prim == "mul" and [a.prim for a in e.args] == ["arg", "arg"] and e.args[0].value != e.args[1].value
