@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from backends.cpu import builder
+from backends.cpu.builder import Other
 from backends.cpu.target import detect
 from backends.cpu.toolchain import Built, Kernel, Toolchain
 
@@ -35,14 +37,14 @@ def build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[Kerne
 
 def test_both_processes_build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
     """This one waits for the other's first kernel, which is the one that it would have built."""
-    theirs, delivered = builder._Other.build, threading.Event()
+    theirs, delivered = Other.build, threading.Event()
 
-    def of_the_other(self: builder._Other, kernel: Kernel) -> Built | None:
+    def of_the_other(self: Other, kernel: Kernel) -> Built | None:
         built = theirs(self, kernel)
         delivered.set()
         return built
 
-    monkeypatch.setattr(builder._Other, "build", of_the_other)
+    monkeypatch.setattr(Other, "build", of_the_other)
     own = Toolchain.build
     monkeypatch.setattr(Toolchain, "build", lambda *args: (delivered.wait(60), own(*args))[1])
     results, here = build(tools, monkeypatch)
@@ -66,7 +68,7 @@ def test_a_process_that_hangs_is_stopped(tools: Toolchain, monkeypatch: pytest.M
 
 def test_a_program_that_embeds_python_is_not_started_again(tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    assert builder._Other.start(tools.target) is None
+    assert Other.start(tools.target) is None
     _, here = build(tools, monkeypatch)
     assert {*here} == {*QUICK, *SLOW}
 
@@ -74,3 +76,25 @@ def test_a_program_that_embeds_python_is_not_started_again(tools: Toolchain, mon
 def test_the_error_of_a_kernel_is_raised_here(tools: Toolchain):
     with pytest.raises(KeyError, match="nonesuch"):
         builder.build_all(tools, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
+
+
+def test_the_process_is_started_ahead_only_for_what_nobody_has(
+    tmp_path: Path, tools: Toolchain, monkeypatch: pytest.MonkeyPatch
+):
+    started: list[Other] = []
+    start = Other.start
+    monkeypatch.setattr(Other, "start", lambda target: started.append(start(target)) or started[-1])
+    for _ in range(2):  # the second time its address is known
+        with tools.expecting(SLOW[:1]):
+            tools.addresses(SLOW[:1])
+    assert len(started) == 1 and started[0]._process.poll() is not None
+    with tools.expecting(SLOW[1:]), pytest.raises(ZeroDivisionError), tools.expecting(SLOW[1:]):
+        raise ZeroDivisionError
+    assert len(started) == 2 and started[1]._process.poll() is not None
+
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    for _ in range(2):  # the second time the cache has it
+        another = Toolchain(tools.target)
+        with another.expecting(SLOW[:1]):
+            another.addresses(SLOW[:1])
+    assert len(started) == 3

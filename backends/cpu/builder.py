@@ -24,18 +24,26 @@ if TYPE_CHECKING:
     from backends.cpu.toolchain import Built, Kernel, Toolchain
 
 PATIENCE = 60.0  # seconds that a kernel may take in the other process
+LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order
 CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from backends.cpu.builder import serve; serve()"
 
 
 def build_all(
-    tools: Toolchain, quick: Sequence[Kernel], slow: Sequence[Kernel], done: Callable[[Kernel, Built], None]
+    tools: Toolchain,
+    quick: Sequence[Kernel],
+    slow: Sequence[Kernel],
+    done: Callable[[Kernel, Built], None],
+    other: Other | None = None,
 ) -> None:
-    """Build all kernels, those of `slow` on another core too, and call `done` with each, here.
+    """Build all kernels, those of `slow` on another core too, and call `done` with each, here. other: a process that was
+    started for this before; it is closed.
 
     Raises what building a kernel raises.
     """
+    slow = sorted(slow, key=lambda k: LONGEST.index(k.name) if k.name in LONGEST else len(LONGEST))
     queue: deque[Kernel] = deque([*slow, *quick])
-    other = _Other.start(tools.target) if len(slow) > 2 and cpu_count() > 1 else None
+    if other is None and len(slow) > 2:
+        other = Other.start(tools.target)
     finished: list[tuple[Kernel, Built]] = []
     feeder = threading.Thread(target=_feed, args=(other, queue, finished), daemon=True) if other else None
     try:
@@ -57,7 +65,7 @@ def build_all(
         done(kernel, built)
 
 
-def _feed(other: _Other, queue: deque[Kernel], finished: list[tuple[Kernel, Built]]) -> None:
+def _feed(other: Other, queue: deque[Kernel], finished: list[tuple[Kernel, Built]]) -> None:
     while queue:
         try:
             kernel = queue.popleft()
@@ -70,15 +78,17 @@ def _feed(other: _Other, queue: deque[Kernel], finished: list[tuple[Kernel, Buil
         finished.append((kernel, built))
 
 
-class _Other:
+class Other:
     """The other process, from here."""
 
     def __init__(self, process: subprocess.Popen, target: Target) -> None:
         self._process, self._target = process, target
 
     @classmethod
-    def start(cls, target: Target) -> _Other | None:
-        """None where no Python can be started."""
+    def start(cls, target: Target) -> Other | None:
+        """None where no Python can be started, or no second core is there."""
+        if cpu_count() < 2:
+            return None
         if not Path(sys.executable or "").name.startswith("python"):  # a program that embeds Python
             return None
         command = [sys.executable, "-c", CODE, json.dumps([p for p in sys.path if isinstance(p, str)])]
@@ -116,8 +126,9 @@ class _Other:
 
 def serve() -> None:
     """Build what standard input names until it ends."""
-    from backends.cpu.toolchain import toolchain
+    from backends.cpu.toolchain import load_generators, toolchain
 
+    load_generators("drivers")  # before anybody waits for it
     results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results
     while True:
         try:

@@ -63,6 +63,10 @@ class ObjectCache:
         ).hexdigest()[:24]
         return self.directory / f"{name[:64]}-{key}.o"
 
+    def has(self, name: str, spec: str) -> bool:
+        """Whether there is an entry, damaged or not."""
+        return self.directory is not None and self.path(name, spec).exists()
+
     def get(self, name: str, spec: str) -> bytes | None:
         """The object code, or None. A damaged entry is removed."""
         if self.directory is None:

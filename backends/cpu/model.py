@@ -136,10 +136,11 @@ class CpuModel:
         weights = self.weights
         weights.begin(writer)
         try:
-            lowered = lower(graph, self.target, self.threads, weights, self.progress, self.without, policy)
             tools = toolchain(self.target, self.cache)
             runtime = runtime_kernels(self.threads)
-            addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)
+            with tools.expecting(runtime):
+                lowered = lower(graph, self.target, self.threads, weights, self.progress, self.without, policy)
+                addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)
             report = Report(lowered.steps, lowered.memory, lowered.notes, passes)
             plan = CpuPlan(
                 str(self.target),

@@ -12,12 +12,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from backends.cpu.builder import build_all
+from backends.cpu.builder import Other, build_all
 from backends.cpu.cache import ObjectCache
 from backends.cpu.target import Target
 
@@ -88,7 +89,8 @@ def driver(name: str) -> Callable:
 
 
 @lru_cache
-def _load_generators(kind: str) -> None:
+def load_generators(kind: str) -> None:
+    """Import all modules of 'micro' or 'drivers'."""
     import importlib
     import pkgutil
 
@@ -98,9 +100,9 @@ def _load_generators(kind: str) -> None:
 
 
 def _generator(name: str) -> _Micro | _Driver:
-    _load_generators("micro")
+    load_generators("micro")
     if name not in _GENERATORS:
-        _load_generators("drivers")  # with Numba, which is slow to load
+        load_generators("drivers")  # with Numba, which is slow to load
     return _GENERATORS[name]
 
 
@@ -121,7 +123,25 @@ class Toolchain:
         linker = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), linker)
         self._addresses: dict[str, int] = {}  # by symbol
+        self._other: Other | None = None
         self._lock = threading.RLock()
+
+    @contextmanager
+    def expecting(self, kernels: Iterable[Kernel]) -> Iterator[None]:
+        """Until the end, a second process is ready to compile for `addresses`, if all these kernels still have to be."""
+        other = None
+        with self._lock:
+            if self._other is None and not any(
+                k.symbol in self._addresses or self.cache.has(k.name, k.spec) for k in kernels
+            ):
+                other = self._other = Other.start(self.target)
+        try:
+            yield
+        finally:
+            if other is not None:
+                with self._lock:
+                    self._other = None
+                other.close()
 
     def addresses(
         self, kernels: Iterable[Kernel], progress: Callable[[str, int, int], None] | None = None
@@ -145,9 +165,9 @@ class Toolchain:
             if to_build:
                 if progress:
                     progress("compiling kernels", 0, len(to_build))
-                _load_generators("micro")
+                load_generators("micro")
                 quick = [k for k in to_build if isinstance(_GENERATORS.get(k.name), _Micro)]
-                build_all(self, quick, [k for k in to_build if k not in quick], done)
+                build_all(self, quick, [k for k in to_build if k not in quick], done, self._other)
             self._link({k.symbol: code for k, code in codes.items()})
             return {k: self._addresses[k.symbol] for k in wanted}
 
