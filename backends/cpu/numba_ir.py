@@ -171,9 +171,10 @@ class _TargetContext(cpu.CPUContext):
         self._internal_codegen = _Codegen()
 
     def load_additional_registries(self) -> None:
-        from numba.cpython import builtins, iterators, mathimpl, numbers, rangeobj, tupleobj  # noqa: F401  (register themselves)
+        from numba.cpython import builtins, cmathimpl, iterators, mathimpl, numbers, rangeobj, tupleobj  # noqa: F401  (register themselves)
 
         self.install_registry(mathimpl.registry)
+        self.install_registry(cmathimpl.registry)  # where Numba's own target keeps intrinsics
 
     def post_lowering(self, mod: ir.Module, library: _Library) -> None:
         pass  # no runtime to link
