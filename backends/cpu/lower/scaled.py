@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, blocked_strides
-from backends.cpu.lower.elementwise import emit_map
+from backends.cpu.lower.core import Lowering, Storage, dense_strides
+from backends.cpu.lower.elementwise import collapse, emit_map
 from backends.cpu.lower.filters import Spans
 from backends.cpu.lower.window import Window
 from backends.cpu.program import Buffer, Ref
@@ -44,20 +44,19 @@ class ScaledInput:
 
     def emit(self, lo: Lowering, weights: Buffer, spans: Spans, window: int) -> Buffer:
         """The step that scales packed weights [tile][input block][window][channel][output channel]."""
-        dims = [len(spans.starts), spans.most, window, spans.depth, spans.tile]
-        t = TensorType(np.dtype(np.float32), tuple(dims))
-        strides = [4 * int(np.prod(dims[i + 1 :])) for i in range(5)]
+        shape = (len(spans.starts), spans.most, window, spans.depth, spans.tile)
+        t = TensorType(np.dtype(np.float32), shape)
         scaled = Buffer(f"{self.prologue.output.name}/weights", t.nbytes)
-        s = lo.read(self.scale)
-        places = {self.x: (Storage(Ref(weights), t, tuple(strides)), strides)}
-        places[self.scale] = s, [0, blocked_strides(s.type)[1], 0, 4, 0]
-        storages, walks = zip(
-            (Storage(Ref(scaled), t, tuple(strides)), strides), *map(places.get, self.prologue.operands)
-        )
-        info = replace(
-            lo.info(self.prologue, "map", "", "weights instead of pixels"), flops=t.size, nbytes=2 * t.nbytes
-        )
-        emit_map(lo, self.prologue, dims, list(walks), storages, info)
+        s, packed = lo.read(self.scale), list(dense_strides(t))
+        sources = {
+            self.x: (Storage(Ref(weights), t, dense_strides(t)), packed),
+            self.scale: (s, [0, s.strides[1], 0, 4, 0]),
+        }
+        places = [(Storage(Ref(scaled), t, dense_strides(t)), packed), *map(sources.get, self.prologue.operands)]
+        dims, walks = collapse(list(shape), [list(strides) for _, strides in places])
+        info = lo.info(self.prologue, "map", "", "weights instead of pixels")
+        info = replace(info, flops=t.size, nbytes=2 * t.nbytes)
+        emit_map(lo, self.prologue, dims, walks, [storage for storage, _ in places], info)
         return scaled
 
 
