@@ -13,7 +13,7 @@ from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
 from backends.cpu.lower.strassen import Halves, choose_strassen, emit_strassen
 from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
 from backends.cpu.micro.conv import operand_numbers
-from backends.cpu.micro.product import NEXT_LINES
+from backends.cpu.micro.product import NEAR, NEXT_LINES
 from backends.cpu.micro.tile import max_rows
 from backends.cpu.program import Buffer, Ref
 from backends.cpu.target import Target
@@ -32,6 +32,9 @@ ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rat
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 ROWS_BYTES = 640_000  # of a block of packed rows: it stays in the second-level cache, beside a panel
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
+NEAR_BYTES = range(
+    1 << 18, (1 << 20) + 1
+)  # of weights, which are likely to be in the last-level cache at their next use
 HEAD_BYTES = 512
 
 
@@ -246,6 +249,7 @@ def emit_product(
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * vl * 4 if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4 + sums)
+    lines = NEXT_LINES if m_block > REUSED * mr else NEAR if p.m == 1 and panels.nbytes in NEAR_BYTES else 0
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
         "product_tile",
         (
@@ -253,7 +257,7 @@ def emit_product(
             nv,
             None if stage in ("first", "middle") else epilogue.expression,
             masked,
-            NEXT_LINES if m_block > REUSED * mr else 0,
+            lines,
             stage,
         ),
     )

@@ -20,12 +20,15 @@ from backends.cpu.micro.conv import (
     _store,
     operand_numbers,
 )
+from backends.cpu.micro.recurrent import UNROLL
+from backends.cpu.micro.recurrent import _product as short_loop
 from backends.cpu.micro.tile import Tile
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many
+NEAR = -1  # instead: one row, weights in the caches, nothing is fetched ahead
 PARTIAL, OTHER = XS_D, XS_H  # of the block, where a sum ends: addresses of two tiles of partial sums
 
 
@@ -74,14 +77,16 @@ def product_tile(
     a: [BLOCKS][mr][vl], b: [BLOCKS * vl][nv vectors]. epilogue None: y = clip(acc + residual, LO, HI); else the expression of
     arg 0 = acc and the extras. masked: only the first LANES lanes of the last vector exist in y and the extras.
     lines: b is read again for other rows, so that so many cache lines from `ahead` on are fetched with each block instead;
-    0: it is not. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
+    0: it is not; NEAR: for one row, whose loop is short enough for the stride prefetcher. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args
     b, vl = q.b, target.vl
     a, panel, y, bias, ahead = (q.pointer(p) for p in (a, panel, y, bias, ahead))
-    tile = PanelTile(q, target, mr, nv, lines) if lines else Tile(q, target, mr, nv)
+    near = lines == NEAR
+    assert not near or (mr == 1 and not stage), (mr, stage)
+    tile = PanelTile(q, target, mr, nv, lines) if lines > 0 else Tile(q, target, mr, nv)
     memory = _Memory(q, vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     for m in range(mr):
         for j in range(nv):
@@ -91,10 +96,16 @@ def product_tile(
         for i, acc in enumerate(tile.flat):
             b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(partial, i * vl * 4), F32, vl)), acc)
     a_block, b_block = mr * vl * 4, vl * nv * vl * 4
-    with q.loop(q.slot(block, BLOCKS)) as k:
-        at = q.offset(a, b.mul(k, i64(a_block)))
-        coming = q.offset(ahead, b.mul(k, i64(lines * 64))) if lines else q.offset(at, a_block)
-        tile.fma_steps(at, q.offset(panel, b.mul(k, i64(b_block))), vl, vl, 1, coming)
+    blocks = q.slot(block, BLOCKS)
+    if near:
+        sums = short_loop(q, target, mr, nv, a, panel, b.mul(blocks, i64(vl // UNROLL)), i64(a_block), 0)
+        for acc, total in zip(tile.flat, sums):
+            b.store(b.fadd(b.load(acc, typ=tile.kind), total), acc)
+    else:
+        with q.loop(blocks) as k:
+            at = q.offset(a, b.mul(k, i64(a_block)))
+            coming = q.offset(ahead, b.mul(k, i64(lines * 64))) if lines else q.offset(at, a_block)
+            tile.fma_steps(at, q.offset(panel, b.mul(k, i64(b_block))), vl, vl, 1, coming)
     if stage in ("first", "middle"):
         for i, acc in enumerate(tile.flat):
             q.store_raw(b.load(acc, typ=tile.kind), q.offset(y, i * vl * 4))
