@@ -61,6 +61,7 @@ class _Micro:
 @dataclass(frozen=True)
 class _Driver:
     make: Callable  # (target, *params) -> (Numba-compilable function, its signature)
+    computes: bool
 
 
 _GENERATORS: dict[str, _Micro | _Driver] = {}
@@ -77,12 +78,13 @@ def micro(name: str) -> Callable:
     return register
 
 
-def driver(name: str) -> Callable:
-    """Register a maker of a Numba function."""
+def driver(name: str, computes: bool = False) -> Callable:
+    """Register a maker of a Numba function. computes: its own loops do the work, no micro-kernel; they are worth more
+    time to compile."""
 
     def register(make: Callable) -> Callable:
         assert name not in _GENERATORS, name
-        _GENERATORS[name] = _Driver(make)
+        _GENERATORS[name] = _Driver(make, computes)
         return make
 
     return register
@@ -198,7 +200,8 @@ class Toolchain:
         """Generate and compile a kernel."""
         self.llvm.initialize_native_asmparser()
         generator = _generator(kernel.name)
-        options = self.llvm.create_pipeline_tuning_options(speed_level=2)
+        thorough = isinstance(generator, _Driver) and generator.computes
+        options = self.llvm.create_pipeline_tuning_options(speed_level=3 if thorough else 2)
         options.slp_vectorization = False
         if isinstance(generator, _Micro):
             source, texts = self._micro_ir(generator, kernel)
@@ -216,7 +219,8 @@ class Toolchain:
             if not item.is_declaration and item.name != kernel.symbol:
                 item.linkage = "internal"
         passes = self.llvm.create_pass_builder(self._machine, options)
-        passes.getModulePassManager().run(module, passes)
+        for _ in range(2 if thorough else 1):
+            passes.getModulePassManager().run(module, passes)
         return Built(self._machine.emit_object(module), source, suffix)
 
     def _micro_ir(self, generator: _Micro, kernel: Kernel) -> tuple[str, list[str]]:

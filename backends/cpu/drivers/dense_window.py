@@ -31,7 +31,7 @@ def _undo_stride(position, stride):
     return position // stride if position % stride == 0 else -1
 
 
-@driver("conv_dense")
+@driver("conv_dense", computes=True)
 def conv_dense(target, dtype: str, transposed: bool):
     """Convolution, or its transpose, with weights in memory as they are. BIAS may be 0."""
     kind, item = getattr(types, dtype), np.dtype(dtype).itemsize
@@ -103,7 +103,7 @@ def _counted(start, dilation, kernel, low, high):
     return count
 
 
-@driver("pool_dense")
+@driver("pool_dense", computes=True)
 def pool_dense(target, op: str, dtype: str):
     """op: 'max' (NaN wins; also writes the flat index of the first maximum where INDICES is not 0), 'average', 'lp'."""
     kind = getattr(types, dtype)

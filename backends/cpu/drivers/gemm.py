@@ -208,7 +208,7 @@ def pack_b(target):
     return pack_b, STEP
 
 
-@driver("matmul_any")
+@driver("matmul_any", computes=True)
 def matmul_any(target, dtype):
     """y = a b in any numeric dtype, row by row. Block: a, b, y, M, N, K, strides of a (row, column), of b, of y (row), batch
     dims, then their strides of a, b and y."""
