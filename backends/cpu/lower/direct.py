@@ -14,6 +14,7 @@ from backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
 from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
 from backends.cpu.micro.conv import SLOTS
 from backends.cpu.micro.group_tile import group_rows, is_group
+from backends.cpu.micro.tile import NO_FETCH
 from backends.cpu.program import Ref
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
@@ -21,6 +22,7 @@ from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.report import StepInfo
 
+NEAR_BYTES = 64_000  # of the weights of a tile one block wide: nothing is fetched ahead, because loads are its limit
 L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
 PANEL_BYTES = 330_000  # of weights that a tile of output channels may take, if it is wider than two blocks: two panels
 # lie in the level-2 cache, the one that is in use and the next
@@ -182,8 +184,10 @@ def _emit_tiles(
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
     form = (mr, nv, w.stride[2] * c, 1, depth)
     whole = plan.chunk == spans.most
-    micro = Kernel("conv_row", (*form, epilogue.expression, False, plan.lines, "" if whole else "last", per_group))
-    partial = [Kernel("conv_row", (*form, None, False, plan.lines, s)) for s in ("first", "middle")]
+    narrow = nv == 1 and not per_group and not plan.lines
+    lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else plan.lines
+    micro = Kernel("conv_row", (*form, epilogue.expression, False, lines, "" if whole else "last", per_group))
+    partial = [Kernel("conv_row", (*form, None, False, lines, s)) for s in ("first", "middle")]
     scratch, stride = lo.scratch(group.output.name, SCRATCH_BYTES)
     assert stride == SCRATCH_BYTES
     block = [

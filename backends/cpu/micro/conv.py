@@ -73,7 +73,7 @@ def conv_row(
     mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
     extras. masked: only the first LANES lanes of the last vector exist in y and the extras (a row-major matrix whose
-    columns do not fill their vectors). lines: of COMING that are fetched with each run of `depth` steps, 0: none.
+    columns do not fill their vectors). lines: of COMING that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
     stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums in y, 'middle' and 'last' take them from
     there (MR divides PIXELS: tiles must not overlap). group: channels of a group, whose outputs lie in the block that its
     inputs lie in; depth is the same then. 0: all outputs read all inputs. prologue: expression and kinds of its operands,
@@ -85,7 +85,7 @@ def conv_row(
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
     tile = GroupTile(q, target, mr, group) if group else Tile(q, target, mr, nv, lines)
     before = Prologue(q, target.vl, mr, *prologue, block, SOURCES) if prologue else None
-    coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines else None
+    coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines > 0 else None
     memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     last_start = b.sub(pixels, i64(mr))
