@@ -86,7 +86,7 @@ def layers(draw: st.DrawFn, lanes: int) -> Layer:
     """At least as many pixels a row as a vector has lanes; few output channels."""
     rank = draw(st.integers(1, 3))
     few = lambda *of: tuple(draw(st.sampled_from(of)) for _ in range(rank))  # noqa: E731
-    kernel, dilations, begin, end = few(1, 2, 3, 5), few(1, 1, 2), few(0, 0, 1, 2), few(0, 0, 1, 3)
+    kernel, dilations, begin, end = few(1, 2, 3, 5, 9), few(1, 1, 2), few(0, 0, 1, 2), few(0, 0, 1, 3)
     strides = (*few(1, 1, 2, 3)[1:], 1)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]
     out = (*(draw(st.integers(1, 4)) for _ in range(rank - 1)), draw(st.integers(lanes, 5 * lanes + 1)))

@@ -14,6 +14,7 @@ from backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add
+MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
 FEWEST = 9  # products of a sum: with less, storing vectors of pixels as pixels of channels is most of the work
 
 
@@ -46,7 +47,8 @@ def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
     out_d, out_h, out_w = w.out
     vectors = _vectors(lo.target, w.out_channels, out_w)
-    micro = Kernel("conv_planes_row", (w.out_channels, vectors, epilogue.expression))
+    columns = kw if kw <= MAX_COLUMNS and w.dilation[2] == 1 else 0
+    micro = Kernel("conv_planes_row", (w.out_channels, vectors, columns, epilogue.expression))
     scratch, _ = lo.scratch(group.output.name, SCRATCH_BYTES)
     rows = lo.rows_of_item(out_h, w.n * out_d)
     block = [

@@ -33,13 +33,14 @@ from graphc.expr import Expr
 
 @micro("conv_planes_row")
 def conv_planes_row(
-    module: ir.Module, symbol: str, target: Target, channels: int, vectors: int, epilogue: Expr | None
+    module: ir.Module, symbol: str, target: Target, channels: int, vectors: int, columns: int, epilogue: Expr | None
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 
     channels: of the output, at most half a vector; the other lanes of a pixel become 0. vectors: of pixels at a time; each
-    begins early enough to end with the row, which has at least one. Adjacent pixels are 4 bytes apart in x. w: for each position
-    of the window `channels` weights; bias alike. epilogue: of arg 0 = acc alone, or None: clip(acc, LO, HI).
+    begins early enough to end with the row, which has at least one. columns: of the window, adjacent and unrolled; 0: KERNEL_W
+    of them in a loop, XS_W bytes apart. Adjacent pixels are 4 bytes apart in x. w: for each position of the window `channels`
+    weights; bias alike. epilogue: of arg 0 = acc alone, or None: clip(acc, LO, HI).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_d, kernel_h = fn.args
@@ -58,7 +59,7 @@ def conv_planes_row(
             first = q.splat(q.load_raw(q.offset(bias, 4 * m), F32, 1), vl)
             for a in row:
                 b.store(first, a)
-        _reduce(q, block, [q.offset(x, b.mul(s, i64(4))) for s in starts], w, kernel_d, kernel_h, acc, vl)
+        _reduce(q, block, [q.offset(x, b.mul(s, i64(4))) for s in starts], w, kernel_d, kernel_h, acc, vl, columns)
         for j, start in enumerate(starts):
             planes = [_finish(q, block, b.load(row[j], typ=kind), epilogue, vl) for row in acc]
             at = q.offset(y, b.mul(start, ys_w))
@@ -67,23 +68,31 @@ def conv_planes_row(
     b.ret_void()
 
 
-def _reduce(q: Emit, block, xs: list[ir.Value], w, kernel_d, kernel_h, acc: list[list[ir.Value]], vl: int) -> None:
+def _reduce(
+    q: Emit, block, xs: list[ir.Value], w, kernel_d, kernel_h, acc: list[list[ir.Value]], vl: int, columns: int
+) -> None:
     """acc += weights * x, over planes and window."""
     b, kind = q.b, ir.VectorType(F32, vl)
-    xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
+    xs_block, xs_d, xs_h = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H))
     ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
-    columns = q.slot(block, KERNEL_W)
     with q.loop(q.slot(block, BLOCKS)) as c, q.loop(kernel_d) as kd, q.loop(kernel_h) as kh:
         row = b.add(b.mul(c, xs_block), b.add(b.mul(kd, xs_d), b.mul(kh, xs_h)))
         taps = q.offset(w, b.add(b.mul(c, ws_block), b.add(b.mul(kd, ws_d), b.mul(kh, ws_h))))
         rows = [q.offset(x, row) for x in xs]
-        with q.loop(columns) as kw:
-            vectors = [q.load_raw(q.offset(r, b.mul(kw, xs_w)), F32, vl) for r in rows]
-            at = q.offset(taps, b.mul(kw, i64(4 * len(acc))))
+
+        def tap(x_offset: int | ir.Value, w_offset: int | ir.Value) -> None:
+            vectors = [q.load_raw(q.offset(r, x_offset), F32, vl) for r in rows]
+            at = q.offset(taps, w_offset)
             for m, sums in enumerate(acc):
                 weight = q.splat(q.load_raw(q.offset(at, 4 * m), F32, 1), vl)
                 for a, v in zip(sums, vectors):
                     b.store(q.fma(v, weight, b.load(a, typ=kind)), a)
+
+        for k in range(columns):
+            tap(4 * k, 4 * k * len(acc))
+        if not columns:
+            with q.loop(q.slot(block, KERNEL_W)) as kw:
+                tap(b.mul(kw, q.slot(block, XS_W)), b.mul(kw, i64(4 * len(acc))))
 
 
 def _finish(q: Emit, block, v: ir.Value, epilogue: Expr | None, vl: int) -> ir.Value:
