@@ -173,6 +173,10 @@ def test_a_batch_has_a_scale_for_each_image():
     assert not any(s.reason == "weights instead of pixels" for s in steps)
 
 
+def test_without_assembly_it_is_a_step_of_its_own():
+    assert "Mul+Add+Relu" in labels(network("batch norm", 1, 48, 64, (14, 14), False), "cpu:portable")
+
+
 def test_costly_expressions_are_computed_in_a_step_of_their_own():
     assert labels(network("costly", 1, 48, 64, (14, 14), False))[-2:] == ["Neg+Tanh", "Conv"]
 

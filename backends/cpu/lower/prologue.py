@@ -39,7 +39,7 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     operands = [extra_of(lo, v, before.output) for v in before.operands]
     blocks, out_blocks = -(-w.channels // vl), -(-w.out_channels // vl)
     mr, nv = best_tile(lo.target, w.pixels, out_blocks)
-    if 2 * w.pixels < w.out_channels:  # more weights than pixels: each thread would read all of them
+    if not lo.target.asm or 2 * w.pixels < w.out_channels:  # LLVM spills; each thread would read all the weights
         return False
     kinds = "".join("v" if e.strides[4] else "c" for e in operands)
     if nv == 1 or out_blocks % nv or "v" not in kinds or not _is_simple(before.expression):
