@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from backends.cpu.lower import algorithms
-from backends.cpu.lower.algorithms import DEPTHWISE, DIRECT, WINOGRAD
+from backends.cpu.lower.algorithms import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD
+from backends.cpu.lower.pointwise import fits_strassen
 from backends.cpu.lower.window import Window, window_of
 from backends.cpu.target import Target, detect
 from backends.cpu.tune import evictor, measure
@@ -28,7 +29,8 @@ from graphc.graph import Builder, Node
 SIZES = (5, 7, 10, 13, 14, 19, 20, 26, 28, 38, 40, 56, 75, 80, 112, 150, 224)
 CHANNELS = (
     (16, 16), (16, 64), (32, 32), (32, 128), (64, 32), (64, 64), (48, 192), (96, 128), (128, 128), (64, 256),
-    (128, 256), (192, 192), (256, 128), (256, 256), (160, 320), (512, 64), (512, 512), (256, 1024), (1024, 256),
+    (128, 256), (192, 192), (256, 128), (256, 256), (160, 320), (512, 64), (512, 128), (512, 256), (512, 512), (128, 512),
+    (256, 1024), (1024, 256), (1024, 512), (1024, 1024),
 )  # fmt: skip
 STEMS = ((3, 32), (3, 64))
 DEPTHS = (32, 96, 144, 240, 384, 576, 960)  # channels of depthwise layers
@@ -76,6 +78,8 @@ def quantities(w: Window, groups: int, target: Target) -> dict[str, tuple[float,
     if groups > 1:
         return {DEPTHWISE: algorithms.depthwise_quantities(w, target)}
     out = {DIRECT: algorithms.direct_quantities(w, 1, target)}
+    if fits_strassen(w, groups, target):
+        out[STRASSEN] = algorithms.strassen_quantities(w, target)
     if algorithms.fits_winograd(w, target):
         out |= {name: algorithms.winograd_quantities(w, m, target) for m, name in WINOGRAD.items()}
     return out
@@ -123,9 +127,10 @@ def fit(path: Path, target: Target) -> None:
         if isa == target.isa:
             layer = Layer(*map(int, sizes))
             seen = quantities(window_of(layer.node()), layer.groups, target)
+            spent = {name: t for name, t in spent.items() if name in seen}  # what was a candidate when it was measured
             cases.append((layer, spent, {name: np.array(seen[name]) for name in spent}))
     rates = {}
-    for name in (DIRECT, DEPTHWISE, *WINOGRAD.values()):
+    for name in (DIRECT, DEPTHWISE, STRASSEN, *WINOGRAD.values()):
         rows = [(q[name], t[name]) for _, t, q in cases if name in t]
         rates[name] = least_squares(np.array([q for q, _ in rows]), np.array([t for _, t in rows]))
     print(f'    "{target.isa}": {{')

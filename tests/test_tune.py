@@ -292,5 +292,5 @@ def test_command_line(tmp_path: Path, measurements: list[str]) -> None:
 
 def test_the_constants_cover_every_target() -> None:
     for rates in algorithms.RATES.values():
-        assert set(rates) == {DIRECT, "depthwise", *WINOGRAD.values()}
+        assert set(rates) == {DIRECT, "depthwise", "strassen", *WINOGRAD.values()}
         assert all(r >= 0 for values in rates.values() for r in values)

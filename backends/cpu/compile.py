@@ -75,11 +75,9 @@ def lower(
     threads: int,
     weights: WeightStore,
     progress: Progress | None = None,
-    without: Collection[str] = (),
     policy: Policy = DEFAULT,
 ) -> Lowered:
-    """Layouts, groups, steps, table: everything but machine code and addresses. without: algorithms to leave out; policy: of
-    convolutions.
+    """Layouts, groups, steps, table: everything but machine code and addresses. policy: what decides between algorithms.
 
     Raises Full (see WeightStore).
     """
@@ -95,7 +93,7 @@ def lower(
         compiled,
         lambda n: compiled(n) and takes_prologue(n, target, policy),
     )
-    lo = Lowering(target, threads, weights, policy, without)
+    lo = Lowering(target, threads, weights, policy)
     place_externals(lo, graph, groups)
     runs = image_runs(groups, graph.outputs) if all(compiled(g.nodes[0]) for g in groups) else []
     alone = {groups[i] for run in runs for i in run}

@@ -99,7 +99,7 @@ class CpuModel:
     def _policy(self, graph: Graph) -> Policy:
         from backends.cpu.lower.algorithms import Policy
 
-        policy = Policy(self.winograd)
+        policy = Policy(self.winograd, strassen="strassen" not in self.without)
         if not self.tune:
             return policy
         from backends.cpu.tune import measured
@@ -139,7 +139,7 @@ class CpuModel:
             tools = toolchain(self.target, self.cache)
             runtime = runtime_kernels(self.threads)
             with tools.expecting(runtime):
-                lowered = lower(graph, self.target, self.threads, weights, self.progress, self.without, policy)
+                lowered = lower(graph, self.target, self.threads, weights, self.progress, policy)
                 addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)
             report = Report(lowered.steps, lowered.memory, lowered.notes, passes)
             plan = CpuPlan(

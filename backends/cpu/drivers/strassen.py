@@ -7,8 +7,13 @@
     C11 = P1 + P2    C21 = U3 - P4   C12 = U2 + P5 + P3               C22 = U3 + P5
 
 (Fischer and Probert, 1974.) Factors are multiplied in the order A11 B11, A12 B21, S2 T2, S3 T3, A22 (-T4), S1 T1, S4 B22;
-the right ones are made when compiling, the left ones by `pack_strassen`. Sums of products cost nothing: a tile's
+the right ones are made when compiling, the left ones by `strassen_factors`. Sums of products cost nothing: a tile's
 accumulators begin with what is added, P1, U2, U3 and P5 of a column tile wait in the cache.
+
+Rows of a come in images, each cut into the same blocks, whose upper and lower halves are the halves of the algorithm. Left
+factors lie as [image and block][factor] with these strides in bytes: OPERAND from factor to factor, TILE from one tile of
+rows to the next (where tiles have memory of their own), ROW from row to row (where they share it), STEP from one vector of
+reduction steps to the next.
 """
 
 from __future__ import annotations
@@ -16,110 +21,147 @@ from __future__ import annotations
 from numba import njit
 
 from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
+from backends.cpu.intrinsics import STEP as SIGNATURE
+from backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
+from backends.cpu.micro.conv import XS_BLOCK
 from backends.cpu.micro.product import OTHER, PARTIAL
-from backends.cpu.micro.strassen import FACTORS, HEAD_BYTES
+from backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS
 from backends.cpu.toolchain import driver
 
 # fmt: off
-(MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, PACKED, B, BIAS, Y, ZEROS, M, BLOCKS, TILES, STEPS, VECTORS, Y_ROW, MR, NV, LAST_NV,
- LINES, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, EXTRAS) = range(25)
+(MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, A, A_IMAGE, A_ROW, A_STEP, FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS, Y, Y_IMAGE,
+ Y_LINE, Y_ROW, Y_VECTOR, Y_WIDTH, ZEROS, M, IMAGES, BLOCKS, TILES, STEPS, VECTORS, MR, NV, LAST_NV, TILES_OF_ITEM, LINES, SCRATCH, SCRATCH_STRIDE,
+ LO, HI, EXTRAS_COUNT, EXTRAS) = range(39)
 # fmt: on
-EXTRA = 3  # an extra operand: address, stride of a row, stride of a vector
+EXTRA = 4  # an extra operand: address, strides of an image, a row, a vector
 
 
 @njit(error_model="numpy")
 def _rows(rows, blocks, block):
-    """(first row, rows of a half) of a block of rows. The halves of an odd number of rows share the one in the middle."""
-    first = rows * block // blocks
-    count = rows * (block + 1) // blocks - first
-    return first, count, (count + 1) // 2
+    """(first row, rows of a half, rows between the halves' first) of a block of an image's rows. All blocks but the last have
+    an even number of them; the halves of an odd number share the row in the middle."""
+    pairs = rows // 2
+    first = 2 * (pairs * block // blocks)
+    end = 2 * (pairs * (block + 1) // blocks) if block < blocks - 1 else rows
+    half = (end - first + 1) // 2
+    return first, half, end - first - half
 
 
 @njit(error_model="numpy")
 def _row_tiles(rows, blocks, mr):
     """Tiles of a half, in every block of rows."""
-    half = ((rows + blocks - 1) // blocks + 1) // 2
+    half = (rows // 2 + blocks - 1) // blocks + rows % 2
     return (half + mr - 1) // mr
 
 
-@driver("pack_strassen")
-def pack_strassen(target):
-    """The left factors of a[M, K], float32, as [block of rows][factor][tile][K / 2 / c][row][c].
+@driver("strassen_factors")
+def strassen_factors(target):
+    """Left factors of a[images][M, K], float32.
 
-    Block: a, to, M, vectors of K / 2, row stride, MR, blocks of rows, `strassen_rows`.
+    Block: a, to, images, M, blocks of an image, vectors of K / 2, rows of a tile, strides of an image, a line, a row and a
+    vector of a, rows of a line, OPERAND, TILE, ROW, STEP, bytes of a block's factors, rows at once (all of a tile, or one),
+    `strassen_rows`.
     """
-    c = target.vl
-    vector = c * 4
 
-    def pack_strassen(a, tid, nth):
-        rows, steps, mr, blocks = a[2], a[3], a[5], a[6]
+    def strassen_factors(a, tid, nth):
+        source, to, images, rows, blocks, steps, mr = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
+        image_bytes, line_bytes, row_bytes, step_bytes, width = a[7], a[8], a[9], a[10], a[11]
+        at_once = a[17]
         tiles = _row_tiles(rows, blocks, mr)
-        panel = steps * mr * vector
-        first_item, end = piece(a, blocks * tiles, nth, 0)
+        first_item, end = piece(a, images * blocks * tiles, nth, 0)
         while first_item < end:
             for item in range(first_item, end):
                 index = item // tiles
-                tile = item - index * tiles
-                first, count, half = _rows(rows, blocks, index)
-                start = min(tile * mr, half - mr)
-                to = a[1] + (index * FACTORS * tiles + tile) * panel
-                for m in range(mr):
-                    top = a[0] + (first + start + m) * a[4]
-                    bottom = top + (count - half) * a[4]
-                    call7(a[7], steps, top, bottom, steps * vector, to + m * vector, mr * vector, tiles * panel)
-            first_item, end = piece(a, blocks * tiles, nth, end)
+                image = index // blocks
+                first, half, between = _rows(rows, blocks, index - image * blocks)
+                start = min((item - index * tiles) * mr, max(0, half - mr))
+                base = to + index * a[16] + (item - index * tiles) * a[13] + start * a[14]
+                for m in range(0, min(mr, half), at_once):
+                    row = first + start + m
+                    top = source + image * image_bytes + row // width * line_bytes + row % width * row_bytes
+                    row += between
+                    bottom = source + image * image_bytes + row // width * line_bytes + row % width * row_bytes
+                    at = base + m * target_vector
+                    call10(
+                        a[18], steps, min(at_once, half), top, bottom, steps * step_bytes, step_bytes, row_bytes, at,
+                        a[15], a[12],
+                    )  # fmt: skip
+            first_item, end = piece(a, images * blocks * tiles, nth, end)
 
-    return pack_strassen, STEP
+    target_vector = target.vl * 4
+    return strassen_factors, SIGNATURE
 
 
 @driver("strassen")
 def strassen(target):
-    """y[M, N] = a[M, K] b[K, N], float32, both packed as factors: b as [column tile][factor][K / 2][vectors].
+    """y[images][M, N] = a[images][M, K] b[K, N], float32, as factors: b as [column tile][factor][K / 2][vectors].
 
-    Work is cut into blocks of rows x tiles of half the columns. Row tiles overlap in place of a tail; EDGE serves the last
-    column tile. While a panel is in use the next one is fetched, LINES cache lines with each vector of reduction steps.
+    y has lines of Y_WIDTH rows; a register tile lies in one of them. FACTOR: where the left ones are. A: where a is, if those that are its quarters are not among them, else 0.
+    Work is cut into blocks of rows x tiles of half the columns x TILES_OF_ITEM tiles of rows. Row tiles overlap in place of
+    a tail; EDGE serves the last column tile. With an odd number of rows an item takes all tiles of rows, so that the row
+    which both halves share is written in the same order by any number of threads. While a panel is in use the next one is fetched, LINES cache lines with each
+    vector of reduction steps.
     """
     c = target.vl
     vector = c * 4
+    second, third = QUARTERS[1], QUARTERS[2]
 
     def strassen(a, tid, nth):
         rows, blocks, tiles, steps, mr, nv = a[M], a[BLOCKS], a[TILES], a[STEPS], a[MR], a[NV]
-        row_tiles = _row_tiles(rows, blocks, mr)
-        panel = steps * mr * vector
+        row_tiles, some = _row_tiles(rows, blocks, mr), a[TILES_OF_ITEM]
+        parts = (row_tiles + some - 1) // some
+        in_place = a[A] != 0
+        packed = FACTORS - 3 if in_place else FACTORS
         partial = mr * nv * vector
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         p1 = block + HEAD_BYTES
-        u2 = p1 + row_tiles * partial
-        u3 = u2 + row_tiles * partial
-        p5 = u3 + row_tiles * partial
+        u2 = p1 + some * partial
+        u3 = u2 + some * partial
+        p5 = u3 + some * partial
         extras = a[EXTRAS_COUNT]
         fill_bytes(block, HEAD_BYTES, 0)
         store_i64(block + 72, a[Y_ROW])
-        store_i64(block + 80, vector)
+        store_i64(block + 80, a[Y_VECTOR])
         store_i64(block + 96, a[LO])
         store_i64(block + 104, a[HI])
         for e in range(extras):
-            store_i64(block + 8 * (15 + 3 * e + 1), a[EXTRAS + EXTRA * e + 2])
-            store_i64(block + 8 * (15 + 3 * e + 2), a[EXTRAS + EXTRA * e + 1])
-        first_item, end = piece(a, blocks * tiles, nth, 0)
+            store_i64(block + 8 * (15 + 3 * e + 1), a[EXTRAS + EXTRA * e + 3])
+            store_i64(block + 8 * (15 + 3 * e + 2), a[EXTRAS + EXTRA * e + 2])
+        work = a[IMAGES] * blocks * tiles * parts
+        first_item, end = piece(a, work, nth, 0)
         while first_item < end:
             for item in range(first_item, end):
-                index = item // tiles
-                t = item - index * tiles
-                first, count, half = _rows(rows, blocks, index)
-                left = a[PACKED] + index * FACTORS * row_tiles * panel
+                group = item // parts
+                part = item - group * parts
+                index = group // tiles
+                t = group - index * tiles
+                image = index // blocks
+                first, half, between = _rows(rows, blocks, index - image * blocks)
                 right = a[B] + t * FACTORS * steps * c * nv * vector
+                left = a[FACTOR] + index * packed * a[OPERAND]
                 wide, middle, ends = nv, a[MIDDLE], a[SUM]
                 if t == tiles - 1:
                     wide, middle, ends = a[LAST_NV], a[EDGE_MIDDLE], a[EDGE_SUM]
                 width = steps * c * wide * vector  # bytes of a panel
+                tile = part * some
+                count = min(some, row_tiles - tile)
                 for factor in range(FACTORS):
                     coming = right + width
-                    for p in range(row_tiles):
-                        start = min(p * mr, half - mr)
+                    base, tile_bytes, row_bytes, step = left, a[TILE], a[ROW], a[STEP]
+                    if in_place and (factor <= second or factor == third):
+                        row_bytes, step = a[A_ROW], a[A_STEP]
+                        base = a[A] + image * a[A_IMAGE] + first * row_bytes
+                        if factor > 0:
+                            base += steps * step
+                        if factor == third:
+                            base += between * row_bytes
+                    else:
+                        left += a[OPERAND]
+                    store_i64(block + 8 * XS_BLOCK, step)
+                    for p in range(count):
+                        start = min((tile + p) * mr, half - mr)
                         at = p * partial
-                        rows_at = left + p * panel
+                        rows_at = base + (tile + p) * tile_bytes + start * row_bytes
                         ahead = coming + min(p * steps * a[LINES] * 64, width)
                         store_i64(block, steps)
                         if factor == 0:
@@ -136,20 +178,21 @@ def strassen(target):
                         one, other = p1 + at, a[ZEROS]  # C11
                         m, v = first + start, t * nv
                         if factor == 4:  # C21
-                            one, m = u3 + at, m + count - half
+                            one, m = u3 + at, m + between
                         elif factor == 5:  # C22
-                            one, other, m, v = u3 + at, p5 + at, m + count - half, v + a[VECTORS]
+                            one, other, m, v = u3 + at, p5 + at, m + between, v + a[VECTORS]
                         elif factor == 6:  # C12
                             one, other, v = u2 + at, p5 + at, v + a[VECTORS]
                         store_i64(block + 8 * PARTIAL, one)
                         store_i64(block + 8 * OTHER, other)
                         for e in range(extras):
                             r = EXTRAS + EXTRA * e
-                            store_i64(block + 8 * (15 + 3 * e), a[r] + m * a[r + 1] + v * a[r + 2])
-                        y = a[Y] + m * a[Y_ROW] + v * vector
+                            near = a[r] + image * a[r + 1] + m * a[r + 2] + v * a[r + 3]
+                            store_i64(block + 8 * (15 + 3 * e), near)
+                        y = a[Y] + image * a[Y_IMAGE] + v * a[Y_VECTOR]
+                        y += m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]
                         call6(ends, block, rows_at, right, y, a[BIAS] + v * vector, ahead)
-                    left += row_tiles * panel
                     right += width
-            first_item, end = piece(a, blocks * tiles, nth, end)
+            first_item, end = piece(a, work, nth, end)
 
-    return strassen, STEP
+    return strassen, SIGNATURE

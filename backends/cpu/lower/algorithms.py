@@ -12,19 +12,20 @@ from functools import lru_cache
 from math import prod, sqrt
 
 from backends.cpu.lower.direct import PANEL_BYTES
+from backends.cpu.lower.pointwise import cut, fits_strassen
 from backends.cpu.lower.tiles import best_rows, best_tile
 from backends.cpu.lower.window import Window
 from backends.cpu.lower.winograd import L2, grouping
 from backends.cpu.micro.winograd import POINTS, amplification
 from backends.cpu.target import Target
 
-DIRECT, DEPTHWISE = "direct", "depthwise"
+DIRECT, DEPTHWISE, STRASSEN = "direct", "depthwise", "strassen"
 WINOGRAD = {m: f"winograd F({m}x{m})" for m in POINTS}
 ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
 ROUNDING = 2.0**-24  # of float32
 # What estimates are multiplied with before they are compared: direct convolution has the smallest weights, and the model is
 # a little hard on large tiles.
-BIAS = {DIRECT: 0.94, WINOGRAD[4]: 0.97, WINOGRAD[6]: 0.94}
+BIAS = {DIRECT: 0.94, STRASSEN: 0.925, WINOGRAD[4]: 0.97, WINOGRAD[6]: 0.94}
 MEMORY = 20e9  # bytes a second, of weights that no cache holds
 MULTIPLY = 1e-10  # seconds of a vector multiply-add
 
@@ -33,15 +34,17 @@ MULTIPLY = 1e-10  # seconds of a vector multiply-add
 # scale, which no choice depends on.
 RATES: dict[str, dict[str, tuple[float, ...]]] = {
     "avx512": {
-        "direct": (6.6e-12, 0, 1.23e-11, 1.85e-06),
-        "depthwise": (1.11e-11, 2.27e-11, 0),
-        "winograd F(2x2)": (8.26e-12, 5.96e-12, 1.33e-12, 0.528, 1.79e-12, 1.29e-10, 3.91e-11, 1.23e-10, 3.2e-06),
-        "winograd F(4x4)": (7.62e-12, 1.04e-11, 0, 0.398, 9.37e-12, 2.57e-10, 1.16e-10, 1.73e-10, 1.98e-06),
-        "winograd F(6x6)": (5e-12, 2.51e-11, 4.02e-12, 0.328, 9.28e-12, 2.66e-10, 0, 1.54e-10, 1.11e-06),
+        "direct": (6.62e-12, 0, 1.45e-11, 1.75e-06),
+        "depthwise": (1.12e-11, 2.38e-11, 0),
+        "strassen": (6.84e-12, 0, 4.87e-11, 2.82e-11, 0),
+        "winograd F(2x2)": (9.15e-12, 0, 5.16e-13, 0.24, 9.91e-13, 1.08e-10, 1.31e-10, 1.38e-10, 3.03e-06),
+        "winograd F(4x4)": (8.56e-12, 4.71e-12, 0, 0.374, 4.86e-12, 2.51e-10, 1.42e-10, 1.83e-10, 1.51e-06),
+        "winograd F(6x6)": (7.31e-12, 1.08e-11, 0, 0.395, 5.18e-12, 2.87e-10, 0, 1.95e-10, 0),
     },
     "avx2": {
         "direct": (1.16e-11, 0, 1.11e-11, 2.7e-06),
         "depthwise": (2.37e-11, 3.36e-11, 0),
+        "strassen": (1.16e-11, 0.3, 1e-11, 1.5e-11, 3e-06),
         "winograd F(2x2)": (1.03e-11, 1.65e-11, 1.01e-11, 0.185, 0, 1.16e-10, 1.9e-10, 1.47e-10, 6.12e-06),
         "winograd F(4x4)": (4.12e-12, 2.59e-11, 2.05e-11, 0.216, 0, 1.9e-10, 4.14e-10, 2.14e-10, 5.21e-06),
         "winograd F(6x6)": (0, 3.8e-11, 2.07e-11, 0.304, 7.14e-12, 1.79e-10, 5.51e-10, 2.39e-10, 4.34e-06),
@@ -49,6 +52,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
     "portable": {
         "direct": (3.83e-11, 0, 3.52e-11, 4.3e-06),
         "depthwise": (4.58e-11, 5.99e-11, 0),
+        "strassen": (3.83e-11, 0.3, 1e-11, 3e-11, 5e-06),
         "winograd F(2x2)": (5.84e-11, 2.11e-11, 0, 0.551, 0, 3.79e-11, 2.28e-10, 3.12e-10, 9.78e-06),
         "winograd F(4x4)": (4.55e-11, 6.63e-11, 0, 0, 0, 1.03e-10, 7.46e-10, 5.18e-10, 7.61e-06),
         "winograd F(6x6)": (3.56e-11, 9.32e-11, 0, 0, 0, 2.89e-10, 6.56e-10, 6.3e-10, 6.83e-06),
@@ -61,11 +65,13 @@ class Policy:
     """What decides between algorithms.
 
     winograd  largest output tile (m of F(m x m)) that may be chosen; 0: none
+    strassen  may Strassen's algorithm be chosen, of matrix products too
     measured  seconds of each algorithm by layer (`layer_key`), where they were measured on this machine
     forced    the algorithm of every convolution, which it must fit: for measuring it
     """
 
     winograd: int = max(POINTS)
+    strassen: bool = True
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     forced: str = ""
 
@@ -103,7 +109,7 @@ def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     """The fastest of the allowed candidates: as measured, where all of them were, else as estimated."""
     if policy.forced:
         return Choice(policy.forced, "as demanded")
-    found = candidates(w, groups, target, policy.winograd)
+    found = candidates(w, groups, target, policy.winograd, policy.strassen)
     allowed = [c for c in found if not c.excluded]
     measured = policy.measured.get(layer_key(w, groups), {})
     known = all(c.algorithm in measured for c in allowed)
@@ -125,12 +131,17 @@ def _time(seconds: float) -> str:
 
 
 @lru_cache(maxsize=4096)
-def candidates(w: Window, groups: int, target: Target, largest: int = max(POINTS)) -> tuple[Candidate, ...]:
-    """Every algorithm that can compute the layer, most exact first. largest: output tile of Winograd that may be chosen."""
+def candidates(
+    w: Window, groups: int, target: Target, largest: int = max(POINTS), strassen: bool = True
+) -> tuple[Candidate, ...]:
+    """Every algorithm that can compute the layer, most exact first. largest, strassen: as in `Policy`."""
     w = replace(w, n=1)
     if groups == w.channels == w.out_channels and groups > 1 and w.is_planar:
         return (Candidate(DEPTHWISE, _seconds(DEPTHWISE, depthwise_quantities(w, target), target)),)
     out = [Candidate(DIRECT, _seconds(DIRECT, direct_quantities(w, groups, target), target))]
+    if fits_strassen(w, groups, target):
+        seconds = _seconds(STRASSEN, strassen_quantities(w, target), target)
+        out.append(Candidate(STRASSEN, seconds, "" if strassen else "switched off"))
     if groups == 1 and fits_winograd(w, target):
         for m, name in WINOGRAD.items():
             seconds = _seconds(name, winograd_quantities(w, m, target), target)
@@ -209,6 +220,22 @@ def winograd_quantities(w: Window, m: int, target: Target) -> tuple[float, ...]:
     again = groups * group * out_blocks // nv if group > L2 else 0
     values = points * tiles * w.channels, points * (tiles - inner) * w.channels, points * tiles * w.out_channels
     return macs, macs / mr, macs / nv, _stall(4 * products, macs, target), again, *values, 1
+
+
+def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
+    """Multiply-adds of the seven products over the efficiency of their register tile, seconds that the factors of the weights
+    come too late, bytes that making factors of the input moves, bytes of sums of products, 1."""
+    h = cut(w, target)
+    rows = h.blocks * h.rows
+    macs = 7 * rows * h.steps * target.vl * (w.out_channels // 2) / best_rows(target, h.rows, h.nv)[1]
+    values = w.n * w.channels * w.pixels
+    return (
+        macs,
+        _stall(7 * w.channels * w.out_channels, macs, target),
+        8 * values,
+        4 * w.n * w.out_channels * w.pixels,
+        1,
+    )
 
 
 def _stall(weights: int, macs: float, target: Target) -> float:

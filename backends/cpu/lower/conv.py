@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from backends.cpu.lower import algorithms, dense_window
-from backends.cpu.lower.algorithms import DEFAULT, Choice, Policy
+from backends.cpu.lower.algorithms import DEFAULT, STRASSEN, Choice, Policy
 from backends.cpu.lower.conv_planes import emit_planes, serves
 from backends.cpu.lower.core import Lowering, is_blocked, lowers
 from backends.cpu.lower.depthwise import emit_depthwise
 from backends.cpu.lower.direct import emit_direct
 from backends.cpu.lower.elementwise import lower_elementwise
+from backends.cpu.lower.pointwise import emit_pointwise
 from backends.cpu.lower.prologue import emit_prologue
 from backends.cpu.lower.window import epilogue_of, extras_of, is_pointwise, window_of
 from backends.cpu.lower.winograd import emit_winograd
@@ -77,5 +78,9 @@ def lower_conv(lo: Lowering, group: Group) -> None:
         emit_depthwise(lo, group, w, epilogue, extras)
     elif choice.algorithm.startswith("winograd"):
         emit_winograd(lo, group, w, choice.algorithm, choice.reason, epilogue, extras)
+    elif choice.algorithm == STRASSEN:
+        why_not = emit_pointwise(lo, group, w, choice.reason, epilogue, extras)
+        if why_not:
+            emit_direct(lo, group, w, f"not {STRASSEN}: {why_not}", epilogue, extras)
     else:
         emit_direct(lo, group, w, choice.reason, epilogue, extras)

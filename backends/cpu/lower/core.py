@@ -6,7 +6,7 @@ group whose anchor is that operator. A node for which `supported(node)` gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -72,13 +72,11 @@ def storage_bytes(t: TensorType) -> int:
 
 
 class Lowering:
-    """State of one lowering: the program so far, and the storage of each value. without: algorithms to leave out; policy:
-    of convolutions."""
+    """State of one lowering: the program so far, and the storage of each value. policy: what decides between
+    algorithms."""
 
-    def __init__(
-        self, target: Target, threads: int, weights: WeightStore, policy: Policy, without: Collection[str] = ()
-    ) -> None:
-        self.target, self.threads, self.weights, self.policy, self.without = target, threads, weights, policy, without
+    def __init__(self, target: Target, threads: int, weights: WeightStore, policy: Policy) -> None:
+        self.target, self.threads, self.weights, self.policy = target, threads, weights, policy
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed

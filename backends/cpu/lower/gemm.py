@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
-from backends.cpu.lower.strassen import Halves, choose_strassen, emit_strassen
+from backends.cpu.lower.strassen import Halves, Rows, emit_strassen, halves_of, serves
 from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
 from backends.cpu.micro.conv import operand_numbers
 from backends.cpu.micro.product import NEAR, NEXT_LINES
@@ -202,9 +202,10 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
     halves = _halves(lo, node, p)
     if halves is not None:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
-        places, matrix = (a.ref, p.a[0], y.ref, p.y_row), (node.inputs[1].data, p.b[0] == 4)
-        near = [word for e in extras for word in e[:-BATCH_DIMS]]
-        emit_strassen(lo, halves, p.m, places, *matrix, bias, epilogue, near, info)
+        vector = lo.target.vl * 4
+        rows, result = Rows(a.ref, p.a[0], vector), Rows(y.ref, p.y_row, vector)
+        near = [word for address, row, column, *_ in extras for word in (address, 0, row, column)]
+        emit_strassen(lo, halves, 1, rows, result, node.inputs[1].data, p.b[0] == 4, bias, epilogue, near, info)
         return
     panels = panels_of(lo.target, p.m, p.n, p.k)
     weights, b_batch = _packed_b(lo, group, p, b, panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel)
@@ -219,7 +220,9 @@ def _halves(lo: Lowering, node: Node, p: Product) -> Halves | None:
     b = node.inputs[1]
     if not b.is_const or math.prod(p.batch) > 1 or p.a[1] != 4 or p.b not in ((4 * p.n, 4), (4, 4 * p.k)):
         return None
-    return choose_strassen(lo, p.m, p.n, p.k, lambda rows, vectors: product_tile(lo.target, rows, vectors))
+    if not serves(lo, p.m, p.n, p.k):
+        return None
+    return halves_of(lo.target, p.m, p.n, p.k, partial(product_tile, lo.target))
 
 
 def emit_product(

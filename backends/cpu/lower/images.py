@@ -155,7 +155,7 @@ def _one_image(
     lo: Lowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
 ) -> tuple[list[Step], dict[Buffer, Outside]]:
     """The steps for the first image of a batch, and what they call the memory of the outer program."""
-    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy, lo.without), _OneImage()
+    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy), _OneImage()
     inside = [one.group(g) for g in groups]
     made = {v for g in groups for n in g.nodes for v in n.outputs}
     outside: dict[Buffer, Outside] = {}

@@ -1,4 +1,4 @@
-"""Products of many rows with constant matrices by Strassen's algorithm: when it pays, the packed factors, the steps.
+"""Products of many rows with constant matrices by Strassen's algorithm: how they are cut, the packed factors, the steps.
 
 It multiplies an eighth less, on 1.75 times the packed weights. Its error is bounded by the largest elements of the factors
 instead of those of one row and one column (Higham, Accuracy and Stability of Numerical Algorithms, chapter 23): for one
@@ -16,51 +16,85 @@ import numpy as np
 from backends.cpu.lower.core import Lowering
 from backends.cpu.lower.tiles import lines_ahead
 from backends.cpu.lower.window import Epilogue, channel_vector
-from backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, SUMS
+from backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS, SUMS
 from backends.cpu.program import Buffer, Ref
+from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
 from graphc.report import StepInfo
 
 NAME = "strassen"  # in `disabled`
 FEWEST_ROWS, LEAST_DEPTH, FEWEST_COLUMNS = 96, 256, 256  # below, packing and fetching more weights take what is saved
 MOST_ROWS = 256  # of a block, whose factors then stay near
+ROWS_AT_ONCE = 32  # of blocked operands, of which sums are made
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a matrix, or of one for each image, in memory: vectors of columns `vector` bytes apart in rows `row` bytes
+    apart in lines of `width` rows, `line` bytes apart, `image` bytes from image to image."""
+
+    ref: Ref
+    row: int
+    vector: int
+    image: int = 0
+    width: int = 1 << 40
+    line: int = 0
 
 
 @dataclass(frozen=True)
 class Halves:
-    """How a product is cut: `blocks` of rows, register tiles of mr rows x nv vectors, `tiles` of them in half the columns
-    (the last one of last_nv), `steps` vectors in half the reduction."""
+    """How a product of m rows is cut: `blocks` of rows, register tiles of mr rows x nv vectors, `tiles` of them in half the
+    columns (the last one of last_nv), `steps` vectors in half the reduction."""
 
+    m: int
     blocks: int
     mr: int
     nv: int
     last_nv: int
     tiles: int
     steps: int
-    row_tiles: int
+
+    @property
+    def row_tiles(self) -> int:
+        return -(-self.rows // self.mr)
+
+    @property
+    def rows(self) -> int:
+        """Most rows of half a block."""
+        return -(-(self.m // 2) // self.blocks) + self.m % 2
+
+    def within(self, width: int) -> bool:
+        """Does every register tile lie in one of the lines of `width` rows?"""
+        pairs = [self.m // 2 * block // self.blocks for block in range(self.blocks + 1)]
+        return self.m % 2 == width % self.mr == 0 and not any(p % self.mr for p in pairs)
 
 
-def choose_strassen(lo: Lowering, m: int, n: int, k: int, tile: Callable[[int, int], tuple[int, int]]) -> Halves | None:
-    """How y[m, n] = a[m, k] b[k, n] is cut, or None where a plain product is at least as fast. tile(rows, vectors): the
-    register tile of a product."""
-    vl = lo.target.vl
-    if NAME in lo.without or m < FEWEST_ROWS or k < LEAST_DEPTH or n < FEWEST_COLUMNS:
-        return None
-    if k % (2 * vl) or n % (2 * vl):
-        return None
+def serves(lo: Lowering, m: int, n: int, k: int) -> bool:
+    """Does the algorithm fit y[m, n] = a[m, k] b[k, n], and is it faster than a plain product?"""
+    large = m >= FEWEST_ROWS and k >= LEAST_DEPTH and n >= FEWEST_COLUMNS
+    return large and lo.policy.strassen and fits(lo.target, n, k)
+
+
+def fits(target: Target, n: int, k: int) -> bool:
+    """Whole vectors in half the reduction and half the columns."""
+    return k % (2 * target.vl) == n % (2 * target.vl) == 0
+
+
+def halves_of(target: Target, m: int, n: int, k: int, tile: Callable[[int, int], tuple[int, int]]) -> Halves:
+    """How y[m, n] = a[m, k] b[k, n] is cut. tile(rows, vectors): the register tile of a product."""
     blocks = -(-m // MOST_ROWS)
-    vectors = n // (2 * vl)
-    mr, nv = tile((m // blocks + 1) // 2, vectors)
+    vectors = n // (2 * target.vl)
+    mr, nv = tile((m + 1) // 2 if blocks == 1 else m // 2 // blocks, vectors)
     tiles = -(-vectors // nv)
-    most = (-(-m // blocks) + 1) // 2
-    return Halves(blocks, mr, nv, vectors - (tiles - 1) * nv, tiles, k // (2 * vl), -(-most // mr))
+    return Halves(m, blocks, mr, nv, vectors - (tiles - 1) * nv, tiles, k // (2 * target.vl))
 
 
 def emit_strassen(
     lo: Lowering,
     h: Halves,
-    m: int,
-    places: tuple[Ref, int, Ref, int],
+    images: int,
+    a: Rows,
+    y: Rows,
     weights: np.ndarray,
     transposed: bool,
     bias: np.ndarray | None,
@@ -68,36 +102,70 @@ def emit_strassen(
     extras: Sequence[int | Ref],
     info: StepInfo,
 ) -> None:
-    """The steps. places: a and its row stride, y and its. weights: b, or its transpose. extras: see drivers/strassen.py."""
-    a, a_row, y, y_row = places
+    """The steps. weights: b, or its transpose. extras: see drivers/strassen.py."""
     vl, vectors = lo.target.vl, (h.tiles - 1) * h.nv + h.last_nv
-    rows = _left_factors(lo, h, m, a, a_row, info)
+    factors = _left_factors(lo, h, images, a, info)
     packed = _right_factors(lo, h, weights, transposed)
     zeros = channel_vector(lo, None, h.mr * h.nv * vl, vl)
-    lines = lines_ahead(vl * h.nv * vl * 4 // 64, h.row_tiles, packed.buffer.nbytes)
+    some = h.row_tiles if h.m % 2 else lo.rows_of_item(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
+    lines = lines_ahead(vl * h.nv * vl * 4 // 64, some, packed.buffer.nbytes)
     tile = lambda nv, stage: Kernel(  # noqa: E731
-        "product_tile", (h.mr, nv, epilogue.expression if stage == "sum" else None, False, lines, stage)
+        "product_tile", (h.mr, nv, epilogue.expression if stage == "sum" else None, False, lines, stage, True)
     )
     kernels = [tile(nv, stage) for nv in (h.nv, h.last_nv) for stage in ("middle", "sum")]
-    scratch, stride = lo.scratch(info.output, HEAD_BYTES + SUMS * h.row_tiles * h.mr * h.nv * vl * 4)
+    scratch, stride = lo.scratch(info.output, HEAD_BYTES + SUMS * some * h.mr * h.nv * vl * 4)
     args = [
-        *kernels, rows, packed, Ref(channel_vector(lo, bias, 2 * vectors * vl, vl)), y, Ref(zeros), m, h.blocks, h.tiles,
-        h.steps, vectors, y_row, h.mr, h.nv, h.last_nv, lines, scratch, stride, *epilogue.bounds, len(extras) // 3, *extras,
+        *kernels, a.ref if factors.in_place else 0, a.image, a.row, a.vector, *factors.words, packed,
+        Ref(channel_vector(lo, bias, 2 * vectors * vl, vl)), y.ref, y.image, y.line, y.row, y.vector, y.width, Ref(zeros), h.m, images,
+        h.blocks, h.tiles, h.steps, vectors, h.mr, h.nv, h.last_nv, some, lines, scratch, stride, *epilogue.bounds,
+        len(extras) // 4, *extras,
     ]  # fmt: skip
-    lo.emit(Kernel("strassen"), args, replace(info, kernel=str(kernels[1]), algorithm="strassen"))
+    lo.emit(Kernel("strassen"), args, replace(info, kernel=str(kernels[1]), algorithm=NAME))
 
 
-def _left_factors(lo: Lowering, h: Halves, m: int, a: Ref, a_row: int, info: StepInfo) -> Ref:
-    """Packed in a step of its own, once for all products that share the operand."""
-    key = NAME, a.buffer, a.offset, m, a_row, h.steps, h.mr, h.blocks
+@dataclass(frozen=True)
+class _Factors:
+    """Where left factors are, with the strides of drivers/strassen.py. in_place: the quarters among them are where they
+    were."""
+
+    ref: Ref
+    operand: int
+    tile: int
+    row: int
+    step: int
+    in_place: bool
+
+    @property
+    def words(self) -> tuple[Ref | int, ...]:
+        return self.ref, self.operand, self.tile, self.row, self.step
+
+
+def _left_factors(lo: Lowering, h: Halves, images: int, a: Rows, info: StepInfo) -> _Factors:
+    """Packed in a step of its own, once for all products that share the operand. Row-major rows are packed tile by tile, for
+    the register tile; vectors of one column block are in that order already."""
+    vector = lo.target.vl * 4
+    blocked = a.row < a.vector
+    in_place = a.row == vector and a.width >= h.m
+    count = FACTORS - len(QUARTERS) if in_place else FACTORS
+    at_once = ROWS_AT_ONCE if in_place else 1
+    if blocked:
+        rows, operand, tile, row, step = ROWS_AT_ONCE, h.rows * h.steps * vector, 0, vector, h.rows * vector
+    else:
+        panel = h.mr * h.steps * vector
+        rows, operand, tile, row, step = h.mr, h.row_tiles * panel, panel, 0, h.mr * vector
+    key = NAME, a, images, h.m, h.blocks, h.steps, tile
     if key not in lo.packed_rows:
-        nbytes = h.blocks * FACTORS * h.row_tiles * h.mr * h.steps * lo.target.vl * 4
+        nbytes = images * h.blocks * count * operand
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/factors", nbytes))
         reason = "sums of a product's left operand"
-        step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_strassen", "", reason, info.output, 0, 2 * nbytes)
-        args = [a, to, m, h.steps, a_row, h.mr, h.blocks, Kernel("strassen_rows")]
-        lo.emit(Kernel("pack_strassen"), args, step)
-    return lo.packed_rows[key]
+        moved = images * h.m * h.steps * 2 * vector + nbytes
+        pack = StepInfo(0, info.nodes[:1], ("Pack",), "strassen_factors", "", reason, info.output, 0, moved)
+        args = [
+            a.ref, to, images, h.m, h.blocks, h.steps, rows, a.image, a.line, a.row, a.vector, a.width, operand, tile, row,
+            step, count * operand, at_once, Kernel("strassen_rows", (not in_place,)),
+        ]  # fmt: skip
+        lo.emit(Kernel("strassen_factors"), args, pack)
+    return _Factors(lo.packed_rows[key], operand, tile, row, step, in_place)
 
 
 def _right_factors(lo: Lowering, h: Halves, weights: np.ndarray, transposed: bool) -> Ref:

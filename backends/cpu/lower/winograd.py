@@ -71,9 +71,10 @@ def emit_winograd(
     lo.emit(Kernel("winograd", (m,)), args, info)
 
 
-# Seconds a byte, a multiply-add and a value of a transformed tile in the cost model below, fitted on Zen 5 at 3.9 GHz.
-FROM_L3, FROM_L2, MULTIPLY, TRANSFORM = 1 / 35e9, 1 / 150e9, 1 / 110e9, 1 / 20e9
-L2 = 700_000  # bytes of the level-2 cache that a group may fill
+# Seconds a byte (of weights, of tiles that are read again, of weights that stay near), a multiply-add and a value of a transformed tile in the cost model below, fitted on Zen 5 at 3.9 GHz.
+FROM_L3, AGAIN, FROM_L2, MULTIPLY, TRANSFORM = 1 / 35e9, 1 / 100e9, 1 / 150e9, 1 / 110e9, 1 / 4e9
+L1, L2 = 40_000, 700_000  # bytes of the caches that a panel of weights and a group may fill
+L2_RATE = 11  # bytes of a panel that level 2 gives while one vector is multiplied
 
 
 @lru_cache(maxsize=4096)
@@ -103,10 +104,10 @@ def plan_groups(
             for count in range(mr, max(mr, min(tiles + mr - 1, 8 * mr)) + 1, mr):
                 groups = -(-tiles // count)
                 data = points * vector * count * (blocks + nv)
-                again = data * out_blocks // nv if data > L2 else 0
+                spilled = data * (2 * FROM_L3 + out_blocks // nv * AGAIN) if data > L2 else 0.0
                 work = points * blocks * out_blocks * count * target.vl**2
-                efficiency = (mr * nv) / (mr + nv + 0.9 * mr * nv) * min(1.0, mr * nv / 16) ** 0.5
-                item = weights * (FROM_L3 if weights > L2 else FROM_L2) + again * FROM_L3 + work * MULTIPLY / efficiency
+                efficiency = _efficiency(target, mr, nv, blocks * target.vl * nv * vector)
+                item = weights * (FROM_L3 if weights > L2 else FROM_L2) + spilled + work * MULTIPLY / efficiency
                 transform = points * blocks * count * target.vl * TRANSFORM
                 for parts in (p for p in (8, 4, 2, 1) if p == 1 or threads > 1 and p <= out_blocks // nv):
                     rounds = -(-groups * parts // threads)
@@ -114,6 +115,14 @@ def plan_groups(
                     if cost < least:
                         best, least = (count, parts, mr, nv), cost
     return best
+
+
+def _efficiency(target: Target, mr: int, nv: int, panel: int) -> float:
+    """Share of the multiply-adds' peak that a register tile reaches, with so many bytes of weights a point: a little is lost
+    between steps, more where operands are loaded more often than they are multiplied, or come from level 2 for few rows."""
+    work, operands = mr * nv, mr + nv
+    share = work / (max(work, 1.15 * operands) + 0.4 * operands) * min(1.0, work / 8) ** 0.5
+    return share * min(1.0, L2_RATE * mr / (target.vl * 4)) if panel > L1 else share
 
 
 def transformed_weights(lo: Lowering, data: np.ndarray, m: int, nv: int):

@@ -11,6 +11,7 @@ from backends.cpu.micro.conv import (
     EXTRA,
     EXTRAS,
     LANES,
+    XS_BLOCK,
     XS_D,
     XS_H,
     YS_BLOCK,
@@ -32,26 +33,6 @@ NEAR = -1  # instead: one row, weights in the caches, nothing is fetched ahead
 PARTIAL, OTHER = XS_D, XS_H  # of the block, where a sum ends: addresses of two tiles of partial sums
 
 
-class PanelTile(Tile):
-    """A tile whose panel is in the second-level cache, because other rows have used it: it fetches the next panel.
-
-    `lines` cache lines of it with each run of steps.
-
-    Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each panel is fetched only
-    just before its first use, 218 with this; 128x3072 by 3072x768: 199 and 210.
-    """
-
-    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int) -> None:
-        super().__init__(q, target, mr, nv)
-        self.ahead = lines
-
-    def _prefetches(self, u: int, depth: int, xm: int, x: str, w: str, ahead: str) -> list[str]:
-        lines = range(u * self.ahead // depth, (u + 1) * self.ahead // depth)
-        rows = range(u * self.mr // depth, (u + 1) * self.mr // depth)
-        fetched = [f"prefetcht1 {line * 64}({ahead})" for line in lines]
-        return fetched + [f"prefetcht0 {(2 * self.mr + m) * xm * 4}({x})" for m in rows]
-
-
 def on_stack(q: Emit, tile: Tile) -> ir.Value:
     """Pointer to the accumulators, row by row: a tile fills the registers, and what is made of it needs some."""
     kept = q.b.bitcast(q.variable(ir.ArrayType(tile.kind, tile.mr * tile.nv)), PTR)
@@ -71,13 +52,17 @@ def product_tile(
     masked: bool,
     lines: int,
     stage: str = "",
+    strided: bool = False,
 ) -> None:
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 
-    a: [BLOCKS][mr][vl], b: [BLOCKS * vl][nv vectors]. epilogue None: y = clip(acc + residual, LO, HI); else the expression of
-    arg 0 = acc and the extras. masked: only the first LANES lanes of the last vector exist in y and the extras.
-    lines: b is read again for other rows, so that so many cache lines from `ahead` on are fetched with each block instead;
-    0: it is not; NEAR: for one row, whose loop is short enough for the stride prefetcher. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
+    a: [BLOCKS][mr][vl], b: [BLOCKS * vl][nv vectors]. strided: the blocks of a lie XS_BLOCK bytes apart. epilogue None:
+    y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the extras. masked: only the first LANES lanes
+    of the last vector exist in y and the extras. lines: b is read again for other rows, so that so many cache lines from
+    `ahead` on are fetched with each block instead; 0: it is not; NEAR: for one row, whose loop is short enough for the
+    stride prefetcher. Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each
+    panel is fetched only just before its first use, 218 where the one before it fetches it; 128x3072 by 3072x768: 199 and
+    210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
@@ -86,7 +71,7 @@ def product_tile(
     a, panel, y, bias, ahead = (q.pointer(p) for p in (a, panel, y, bias, ahead))
     near = lines == NEAR
     assert not near or (mr == 1 and not stage), (mr, stage)
-    tile = PanelTile(q, target, mr, nv, lines) if lines > 0 else Tile(q, target, mr, nv)
+    tile = Tile(q, target, mr, nv, max(0, lines))
     memory = _Memory(q, vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     for m in range(mr):
         for j in range(nv):
@@ -95,17 +80,18 @@ def product_tile(
     for partial in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
         for i, acc in enumerate(tile.flat):
             b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(partial, i * vl * 4), F32, vl)), acc)
-    a_block, b_block = mr * vl * 4, vl * nv * vl * 4
+    a_block, b_block = q.slot(block, XS_BLOCK) if strided else i64(mr * vl * 4), i64(vl * nv * vl * 4)
     blocks = q.slot(block, BLOCKS)
     if near:
-        sums = short_loop(q, target, mr, nv, a, panel, b.mul(blocks, i64(vl // UNROLL)), i64(a_block), 0)
+        sums = short_loop(q, target, mr, nv, a, panel, b.mul(blocks, i64(vl // UNROLL)), a_block, 0)
         for acc, total in zip(tile.flat, sums):
             b.store(b.fadd(b.load(acc, typ=tile.kind), total), acc)
     else:
         with q.loop(blocks) as k:
-            at = q.offset(a, b.mul(k, i64(a_block)))
-            coming = q.offset(ahead, b.mul(k, i64(lines * 64))) if lines else q.offset(at, a_block)
-            tile.fma_steps(at, q.offset(panel, b.mul(k, i64(b_block))), vl, vl, 1, coming)
+            at = q.offset(a, b.mul(k, a_block))
+            next_rows = q.offset(at, b.mul(a_block, i64(2 if lines else 1)))
+            coming = q.offset(ahead, b.mul(k, i64(lines * 64))) if lines else None
+            tile.fma_steps(at, q.offset(panel, b.mul(k, b_block)), vl, vl, 1, next_rows, coming)
     if stage in ("first", "middle"):
         for i, acc in enumerate(tile.flat):
             q.store_raw(b.load(acc, typ=tile.kind), q.offset(y, i * vl * 4))

@@ -9,28 +9,32 @@ from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
 
 FACTORS = 7  # pairs of factors, in the order of drivers/strassen.py
+QUARTERS = 0, 1, 4  # which left factors are quarters of the matrix, the others are sums
 SUMS = 4  # P1, U2, U3, P5
 HEAD_BYTES = 512  # of a thread's scratch, before them
 
 
 @micro("strassen_rows")
-def strassen_rows(module: ir.Module, symbol: str, target: Target) -> None:
-    """void(steps, top, bottom, half, to, pitch, operand): a row of each of the seven left factors, float32.
+def strassen_rows(module: ir.Module, symbol: str, target: Target, copies: bool) -> None:
+    """void(steps, rows, top, bottom, half, step, row, to, pitch, operand): rows of the left factors, float32.
 
-    top, bottom: a row of the upper and one of the lower half, `steps` vectors of the left half, those of the right half
-    `half` bytes further. Vector i of factor f goes to `to` + f `operand` + i `pitch`, in the order of drivers/strassen.py.
+    top, bottom: the first of `rows` rows in the upper and in the lower half, `row` bytes apart. A row has `steps` vectors,
+    `step` bytes apart; those of the right half lie `half` bytes further. Vector i of row m of factor f goes to `to` +
+    f `operand` + i `pitch` + m vectors, in the order of drivers/strassen.py. copies: with the factors that are quarters.
     """
-    fn, q = define(module, symbol, [I64] * 7)
-    steps, top, bottom, half, to, pitch, operand = fn.args
+    fn, q = define(module, symbol, [I64] * 10)
+    steps, count, top, bottom, half, step, row, to, pitch, operand = fn.args
     b, vl = q.b, target.vl
-    rows = [q.pointer(p) for p in (top, b.add(top, half), bottom, b.add(bottom, half))]
-    with q.loop(steps) as i:
-        a11, a12, a21, a22 = (q.load_raw(q.offset(row, b.mul(i, i64(vl * 4))), F32, vl) for row in rows)
+    starts = [top, b.add(top, half), bottom, b.add(bottom, half)]
+    with q.loop(steps) as i, q.loop(count) as m:
+        at = b.add(b.mul(i, step), b.mul(m, row))
+        a11, a12, a21, a22 = (q.load_raw(q.pointer(b.add(start, at)), F32, vl) for start in starts)
         s1 = b.fadd(a21, a22)
         s2 = b.fsub(s1, a11)
         s3 = b.fsub(a11, a21)
         s4 = b.fsub(a12, s2)
-        at = b.add(to, b.mul(i, pitch))
-        for f, value in enumerate((a11, a12, s2, s3, a22, s1, s4)):
-            q.store_raw(value, q.pointer(b.add(at, b.mul(operand, i64(f)))))
+        place = b.add(to, b.add(b.mul(i, pitch), b.mul(m, i64(vl * 4))))
+        factors = [v for f, v in enumerate((a11, a12, s2, s3, a22, s1, s4)) if copies or f not in QUARTERS]
+        for f, value in enumerate(factors):
+            q.store_raw(value, q.pointer(b.add(place, b.mul(operand, i64(f)))))
     b.ret_void()
