@@ -6,9 +6,10 @@ from functools import partial
 
 from backends.cpu.lower.core import Lowering
 from backends.cpu.lower.direct import bias_of
-from backends.cpu.lower.strassen import Halves, Rows, emit_strassen, fits, halves_of
+from backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
 from backends.cpu.lower.tiles import best_tile
-from backends.cpu.lower.window import Epilogue, Extra, Window, five, is_packed
+from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed
+from backends.cpu.program import Ref
 from backends.cpu.target import Target
 from graphc.fuse import Group
 
@@ -46,5 +47,7 @@ def emit_pointwise(
     a = Rows(x.ref, row, xs[1], xs[0]) if flat else Rows(x.ref, row, xs[1], xs[0], w.out[2], line)
     operands = [word for e in extras for word in (e.ref, e.strides[0], e.strides[4], e.strides[1])]
     info = lo.info(group, "", "", f"{reason}; tile {h.mr}x{h.nv}")
-    emit_strassen(lo, h, w.n, a, result, node.inputs[1].data, True, bias_of(node), epilogue, operands, info)
+    matrix = Matrix.of(node.inputs[1].data, w.out_channels, w.channels, True)
+    bias = Ref(channel_vector(lo, bias_of(node), w.out_channels, lo.target.vl))
+    emit_strassen(lo, h, w.n, a, result, matrix, bias, epilogue, operands, info)
     return None

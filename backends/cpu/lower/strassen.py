@@ -8,7 +8,7 @@ spreads to the row half a block further down. `graphc.compile(..., disabled=["st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,6 +39,20 @@ class Rows:
     image: int = 0
     width: int = 1 << 40
     line: int = 0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A constant right operand: load() makes it from data, [k, n], in a way that recipe tells apart."""
+
+    data: np.ndarray
+    recipe: tuple[Hashable, ...]
+    load: Callable[[], np.ndarray]
+
+    @classmethod
+    def of(cls, data: np.ndarray, n: int, k: int, transposed: bool) -> Matrix:
+        """data itself, or its transpose."""
+        return cls(data, (transposed,), lambda: data.reshape(n, k).T if transposed else data.reshape(k, n))
 
 
 @dataclass(frozen=True)
@@ -95,17 +109,16 @@ def emit_strassen(
     images: int,
     a: Rows,
     y: Rows,
-    weights: np.ndarray,
-    transposed: bool,
-    bias: np.ndarray | None,
+    b: Matrix,
+    bias: Ref,
     epilogue: Epilogue,
     extras: Sequence[int | Ref],
     info: StepInfo,
 ) -> None:
-    """The steps. weights: b, or its transpose. extras: see drivers/strassen.py."""
+    """The steps of y = a b + bias. bias: a number a column. extras: see drivers/strassen.py."""
     vl, vectors = lo.target.vl, (h.tiles - 1) * h.nv + h.last_nv
     factors = _left_factors(lo, h, images, a, info)
-    packed = _right_factors(lo, h, weights, transposed)
+    packed = _right_factors(lo, h, b)
     zeros = channel_vector(lo, None, h.mr * h.nv * vl, vl)
     some = h.row_tiles if h.m % 2 else lo.rows_of_item(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
     lines = lines_ahead(vl * h.nv * vl * 4 // 64, some, packed.buffer.nbytes)
@@ -116,7 +129,7 @@ def emit_strassen(
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + SUMS * some * h.mr * h.nv * vl * 4)
     args = [
         *kernels, a.ref if factors.in_place else 0, a.image, a.row, a.vector, *factors.words, packed,
-        Ref(channel_vector(lo, bias, 2 * vectors * vl, vl)), y.ref, y.image, y.line, y.row, y.vector, y.width, Ref(zeros), h.m, images,
+        bias, y.ref, y.image, y.line, y.row, y.vector, y.width, Ref(zeros), h.m, images,
         h.blocks, h.tiles, h.steps, vectors, h.mr, h.nv, h.last_nv, some, lines, scratch, stride, *epilogue.bounds,
         len(extras) // 4, *extras,
     ]  # fmt: skip
@@ -168,13 +181,13 @@ def _left_factors(lo: Lowering, h: Halves, images: int, a: Rows, info: StepInfo)
     return _Factors(lo.packed_rows[key], operand, tile, row, step, in_place)
 
 
-def _right_factors(lo: Lowering, h: Halves, weights: np.ndarray, transposed: bool) -> Ref:
+def _right_factors(lo: Lowering, h: Halves, matrix: Matrix) -> Ref:
     """B11, B21, T2, T3, -T4, T1, B22 as [column tile][factor][K / 2][vectors], summed in float64."""
     vl = lo.target.vl
 
     def make() -> np.ndarray:
         depth, columns = h.steps * vl, ((h.tiles - 1) * h.nv + h.last_nv) * vl  # of a quarter
-        b = weights.reshape(2 * columns, 2 * depth).T if transposed else weights.reshape(2 * depth, 2 * columns)
+        b = matrix.load()
         out = np.empty(FACTORS * depth * columns, np.float32)
         at = 0
         for t in range(h.tiles):
@@ -193,5 +206,5 @@ def _right_factors(lo: Lowering, h: Halves, weights: np.ndarray, transposed: boo
                 at += depth * width
         return out
 
-    recipe = (NAME, transposed, h.steps, h.nv, h.last_nv, h.tiles, vl)
-    return Ref(lo.weights.pack(weights, recipe, make))
+    recipe = (NAME, *matrix.recipe, h.steps, h.nv, h.last_nv, h.tiles, vl)
+    return Ref(lo.weights.pack(matrix.data, recipe, make))
