@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from graphc.errors import GraphcError
 from graphc.graph import Graph
+from graphc.passes.batch_first import batch_first
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
@@ -41,6 +42,7 @@ BOUND: tuple[Pass, ...] = (
     canonicalize,
     merge_reshapes,
     identities,
+    batch_first,
     fold_batch_norm,
     merge_pads,
     common_subexpressions,

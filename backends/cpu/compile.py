@@ -15,6 +15,7 @@ from backends.cpu.lower.algorithms import DEFAULT, Policy
 from backends.cpu.lower.core import Lowering, dense_strides, lowering_of, storage_bytes
 from backends.cpu.lower.elementwise import lower_elementwise
 from backends.cpu.lower.images import image_runs, lower_images
+from backends.cpu.lower.movement import VIEWS
 from backends.cpu.program import Assembled, Buffer, ExternBuffer, HostStep, Ref, assemble
 from backends.cpu.target import Target
 from backends.cpu.toolchain import Kernel
@@ -136,20 +137,25 @@ def _extern(v: Value) -> ExternBuffer:
 
 
 def place_externals(lo: Lowering, graph: Graph, groups: list[Group]) -> None:
-    """Inputs and results live in the caller's arrays. A result that is not one kernel's dense output is copied at the end."""
+    """Inputs and results live in the caller's arrays, and so does what a result has the bytes of. A result that is not one
+    kernel's dense output is copied at the end."""
     for v in graph.inputs:
         buffer = _extern(v)
         lo.program.inputs[v.name] = buffer
         lo.place(v, Ref(buffer))
-    made = {o for g in groups for n in g.nodes for o in n.outputs}
+    made = {o: g for g in groups for n in g.nodes for o in n.outputs}
     for name, v in zip(graph.output_names, graph.outputs):
         if v.is_const:
             lo.program.outputs[name] = owned(np.asarray(v.data))
         else:
             buffer = _extern(v)
             lo.program.outputs[name] = buffer
-            if v in made and v not in lo.storage:
+            while v in made and v not in lo.storage and v.type.layout is None:
                 lo.place(v, Ref(buffer))
+                last = made[v].nodes[-1]
+                if last.op.name not in VIEWS or len(made[v].nodes) > 1:
+                    break
+                v = last.inputs[0]
 
 
 def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collection[Group] = ()) -> None:

@@ -16,6 +16,7 @@ from graphc.report import StepInfo
 from graphc.types import TensorType
 
 MAX_DIMS = 7  # of drivers/copy.py: loops around the innermost
+VIEWS = ("Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze", "BitCast")  # the same bytes in the same order
 SHORT = 8  # elements of a loop that is not worth to be the innermost
 
 
@@ -94,13 +95,16 @@ def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     emit_strided(lo, x.ref, x.strides, y, dense_strides(t), t.shape, t.dtype.itemsize, info)
 
 
-@lowers("Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze", "BitCast", supported=native_dtypes)
+@lowers(*VIEWS, supported=native_dtypes)
 def lower_view(lo: Lowering, group: Group) -> None:
     """The same bytes in the same order: no step at all, unless the result has a place of its own."""
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), node.output
-    if out not in lo.storage and x.contiguous:
+    placed = lo.storage.get(out)
+    if placed is None and x.contiguous:
         lo.place(out, x.ref)
+        return
+    if placed is not None and placed.ref == x.ref and placed.contiguous and x.contiguous:
         return
     y = lo.write(out)
     emit_strided(

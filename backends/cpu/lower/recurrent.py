@@ -28,6 +28,7 @@ from graphc.report import StepInfo
 # as in drivers/recurrent.py
 STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 10, 6, 2, 12
 TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 384, 32 * 64, 128
+LONG = 8  # steps, from which on an operand that is batch first is projected sequence by sequence
 CROWDED = 2048  # bytes: rows of a tile that lie a multiple of this apart drive each other out of the level-1 cache
 Argument = Ref | Kernel | int
 Stream = tuple[
@@ -59,6 +60,8 @@ class _Recurrent:
         self.operands: list[Value | None] = [*self.node.inputs, *[None] * 8]
         self.width = len(layer.projection)
         crowded = self.width * 4 % CROWDED == 0  # rows would meet in one set of the level-1 cache
+        # the sequences' rows of one step lie side by side: in other orders they too would meet in one set
+        self.by_steps = not self.cell.batch_first or self.cell.seq >= LONG
         self.pitch = (self.width + (ALIGNMENT // 4 if crowded else 0)) * 4
 
     def emit(self, results: list[Storage]) -> None:
@@ -122,27 +125,33 @@ class _Recurrent:
         return to
 
     def _project(self) -> Ref:
-        """x W^T + biases of all steps at once: [step and sequence as in x][`Layer.projection`], `pitch` bytes a row."""
+        """x W^T + biases of all steps at once: [step][sequence][`Layer.projection`], `pitch` bytes a row. With few steps of
+        an operand that is batch first, [sequence][step]."""
         c, lo, n, x = self.cell, self.lo, self.width, self.lo.read(self.node.inputs[0])
         y = Ref(Buffer(f"{self.node.name}/projection", max(1, c.seq * c.batch) * self.pitch))
         if c.seq == 0:
             return y
         outer, rows, _ = x.type.shape
         ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
+        first = lambda v: (v, *zeros[1:])  # noqa: E731
         p = Product(outer * rows, n, c.inputs, x.strides[1:], (0, 0), self.pitch, ones, zeros, zeros, zeros)
         if rows == 1:
             p = replace(p, a=(x.strides[0], x.strides[2]))
+        elif outer > 1 and self.by_steps and c.batch_first:
+            p = replace(
+                p, m=rows, batch=(outer, *ones[1:]), a_batch=first(x.strides[0]), y_row=outer * self.pitch,
+                y_batch=first(self.pitch),
+            )  # fmt: skip
         elif outer > 1 and x.strides[0] != rows * x.strides[1]:
-            first = lambda v: (v, *zeros[1:])  # noqa: E731
             p = replace(
                 p, m=rows, batch=(outer, *ones[1:]), a_batch=first(x.strides[0]), y_batch=first(rows * self.pitch)
             )
         flops = 2 * c.seq * c.batch * len(self.layer.directions) * c.gates * c.hidden * c.inputs
-        size = f"{p.m}x{p.k} by {p.k}x{p.n}, every step at once"
+        size = f"{outer * rows}x{p.k} by {p.k}x{p.n}, every step at once"
         nbytes = 4 * (c.seq * c.batch * (c.inputs + n) + n * c.inputs)
         ops, out = (f"{self.node.op.name} input",), self.node.output.name
         info = StepInfo(0, (self.node.name,), ops, "gemm", "gemm", "", out, flops, nbytes)
-        if self._by_strassen(p, x.ref, y, size, info):
+        if self._by_strassen(x, y, size, info):
             return y
         panels = panels_of(lo.target, p.m, n, c.inputs)
         weights = self._columns(
@@ -152,20 +161,26 @@ class _Recurrent:
         emit_product(lo, p, panels, (x.ref, weights, self._biases(), y), zeros, info)
         return y
 
-    def _by_strassen(self, p: Product, x: Ref, y: Ref, size: str, info: StepInfo) -> bool:
+    def _by_strassen(self, x: Storage, y: Ref, size: str, info: StepInfo) -> bool:
         """The projection by Strassen's algorithm, where that serves."""
-        lo, v, vector = self.lo, self.operands[1], self.lo.target.vl * 4
-        if not v.is_const or max(p.batch) > 1 or p.a[1] != 4 or not serves(lo, p.m, p.n, p.k):
+        lo, c, v, vector = self.lo, self.cell, self.operands[1], self.lo.target.vl * 4
+        m, n, k = c.seq * c.batch, self.width, c.inputs
+        if not v.is_const or not self.by_steps or x.strides[2] != 4 or not serves(lo, m, n, k):
             return False
-        h = halves_of(lo.target, p.m, p.n, p.k, partial(product_tile, lo.target))
+        h = halves_of(lo.target, m, n, k, partial(product_tile, lo.target))
         rows = self.layer.projection
 
         def load() -> np.ndarray:
-            return np.where(rows[:, None] >= 0, v.data.reshape(-1, p.k)[rows], 0).T
+            return np.where(rows[:, None] >= 0, v.data.reshape(-1, k)[rows], 0).T
 
         matrix = Matrix(v.data, ("projection", rows.tobytes()), load)
         info = replace(info, reason=f"{size}; tile {h.mr}x{h.nv}, an eighth fewer multiplications")
-        left, result = Rows(x, p.a[0], vector), Rows(y, p.y_row, vector)
+        time, row = (x.strides[i] for i in ((1, 0) if c.batch_first else (0, 1)))
+        if c.batch_first and h.within(c.seq):  # rows in the order in which they lie
+            left = Rows(x.ref, time, vector, width=c.seq, line=row)
+            result = Rows(y, c.batch * self.pitch, vector, width=c.seq, line=self.pitch)
+        else:
+            left, result = Rows(x.ref, row, vector, width=c.batch, line=time), Rows(y, self.pitch, vector)
         emit_strassen(lo, h, 1, left, result, matrix, self._biases(), Epilogue(None), (), info)
         return True
 
@@ -266,7 +281,7 @@ class _Recurrent:
         if name[0] == "x":
             gates = layer.stages[s].gates
             before = d * self.width // len(layer.directions) + sum(len(layer.columns(i)) for i in range(s))
-            row, step = (c.seq, 1) if c.batch_first else (1, c.batch)
+            row, step = (1, c.batch) if self.by_steps else (c.seq, 1)
             base = projection + before * 4 + gates.index(int(name[1:])) * span
             return base, len(gates) * span, row * self.pitch, step * self.pitch, 0, vector
         if name in memory.states:
