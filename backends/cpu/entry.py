@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -42,7 +41,7 @@ class _Method(ctypes.Structure):
 @lru_cache(maxsize=1)
 def supported() -> bool:
     """Does this interpreter lay out arrays as the entry reads them, and guard them with a lock?"""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False
     if object.__basicsize__ != HEAD or ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
