@@ -12,9 +12,10 @@ from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
 from backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of, product_tile
 from backends.cpu.lower.index import constant, positions
 from backends.cpu.lower.movement import emit_copy
-from backends.cpu.lower.recurrent_plan import UNROLL, Layer, plan
+from backends.cpu.lower.recurrent_plan import Layer, plan
 from backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from backends.cpu.lower.window import Epilogue
+from backends.cpu.micro.short_loop import UNROLL
 from backends.cpu.program import ALIGNMENT, Buffer, Ref
 from backends.cpu.target import Target
 from backends.cpu.threads import SPINS

@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from backends.cpu.lower.recurrent_cells import Stage, stages
+from backends.cpu.micro.short_loop import UNROLL
 from backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.ops.recurrent import Cell, cell
 
-UNROLL = 2  # as in micro/recurrent.py
 LATENCY = 8  # accumulators that hide the latency of multiply-add
 NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads

@@ -21,8 +21,7 @@ from backends.cpu.micro.conv import (
     _store,
     operand_numbers,
 )
-from backends.cpu.micro.recurrent import UNROLL
-from backends.cpu.micro.recurrent import _product as short_loop
+from backends.cpu.micro.short_loop import UNROLL, short_loop
 from backends.cpu.micro.tile import Tile
 from backends.cpu.target import Target
 from backends.cpu.toolchain import micro
