@@ -230,6 +230,11 @@ class Model:
         array = np.asarray(a)
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
+        if array.dtype == object and want.dtype != object:
+            given = "an array of objects" if isinstance(a, np.ndarray) else type(a).__name__
+            raise InputError(
+                f"input '{self._names[i]}' is {given}, the model wants {want}", hint="give a NumPy array of numbers"
+            )
         if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
             hint = f"convert it: x.astype('{'str' if want.dtype == object else dtype_name(want.dtype)}')"
             raise InputError(

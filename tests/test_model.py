@@ -142,6 +142,8 @@ def test_wrong_inputs_name_the_input_what_is_wanted_and_the_remedy(pair: Model):
     refused("'a' is given twice", pair, a, b, a=a)
     refused("takes 2 inputs, not 3", pair, a, b, b, a=a)
     refused("'a' is string", pair, "text", b)
+    refused("'a' is NoneType", pair, None, b)
+    refused("'a' is an array of objects", pair, np.array([None]), b)
 
 
 def test_a_refused_call_leaves_the_model_as_it_was(pair: Model):
