@@ -115,7 +115,7 @@ def test_an_empty_cache_takes_longer(tmp_path: Path):
     from sets import SETS
 
     model, feeds = SETS["small"].cases[-1].network.files(tmp_path)
-    cold = cold_start(model, feeds, 1)
+    cold = cold_start(model, feeds, 1, 1)
     starts(model, feeds, ["graphc"], 1, 1)  # puts its kernels on disk
     assert 0 < starts(model, feeds, ["graphc"], 1, 1).start["graphc"] < cold
 
