@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import GraphcError
-
 if TYPE_CHECKING:
     from graphc.graph import Graph
+    from graphc.passes.rewrite import Pass
 
 
 def pass_names(target: str) -> list[str]:
     """Names of all passes of the pipeline, in order, once each."""
+    return list(dict.fromkeys(p.name for p in _passes(target)))
+
+
+def _passes(target: str) -> tuple[Pass, ...]:
     from graphc import pipeline
 
-    return list(dict.fromkeys(p.name for p in (*pipeline.SHAPE_FREE, *pipeline.bound(_kernel_operators(target)))))
+    return (*pipeline.SHAPE_FREE, *pipeline.bound(_kernel_operators(target)))
 
 
 def check_names(names: tuple[str, ...], target: str) -> None:
     """Raises GraphcError for a name that no pass has, and no algorithm that can be left out."""
+    from graphc import pipeline
     from graphc.compiler import ALGORITHMS
 
-    known = pass_names(target) if names else []
-    for name in names:
-        if name not in known and name not in ALGORITHMS:
-            raise GraphcError(f"no pass is named '{name}'", hint=f"passes: {', '.join(known)}")
+    given = [name for name in names if name not in ALGORITHMS]
+    if given:
+        pipeline.check_names(given, _passes(target))
 
 
 def graph_after(
