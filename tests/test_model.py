@@ -451,3 +451,23 @@ def test_the_signature_of_a_wrong_call_is_one_line(pair: Model):
     with pytest.raises(InputError) as error:
         pair()
     assert re.fullmatch(r"inputs: a: .*; b: .* -> outputs: total: .*; product: .*", error.value.hint)
+
+
+# --- results that have the bytes of other values ----------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["native", "text", "from the host", "read on the host too"])
+def test_results_that_are_reshapes(kind: str):
+    """Kernels write such a result in its place; a step on the host must not meet an array of another shape there."""
+    b = Builder("reshapes")
+    x = b.input("x", F32, (2, 3))
+    shape = b.constant([3, 2], np.int64)
+    y = b.add("Relu", x)
+    results = {}
+    if kind == "text":
+        y = b.add("Cast", x, to=np.dtype(object))
+    elif kind == "from the host":
+        y, shape = b.add("NonZero", x), b.constant([-1], np.int64)
+    elif kind == "read on the host too":
+        results["where"] = b.add("NonZero", y)
+    first = b.add("Reshape", y, shape)
+    results |= {"first": first, "again": b.add("Identity", b.add("Reshape", first, b.constant([-1], np.int64)))}
+    agree(graphc.compile(b.build(results)), {"x": random(2, 3)})

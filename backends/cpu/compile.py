@@ -95,8 +95,9 @@ def lower(
         lambda n: compiled(n) and takes_prologue(n, target, policy),
     )
     lo = Lowering(target, threads, weights, policy)
-    place_externals(lo, graph, groups)
-    runs = image_runs(groups, graph.outputs) if all(compiled(g.nodes[0]) for g in groups) else []
+    native = all(compiled(g.nodes[0]) for g in groups)
+    place_externals(lo, graph, groups, native)
+    runs = image_runs(groups, graph.outputs) if native else []
     alone = {groups[i] for run in runs for i in run}
     place_concatenations(lo, [g for g in groups if compiled(g.nodes[0])], alone)
     starts = {run.start: run for run in runs}
@@ -136,9 +137,12 @@ def _extern(v: Value) -> ExternBuffer:
     return ExternBuffer(v.name, v.type.nbytes, "extern", None, v.type.shape, v.dtype)
 
 
-def place_externals(lo: Lowering, graph: Graph, groups: list[Group]) -> None:
-    """Inputs and results live in the caller's arrays, and so does what a result has the bytes of. A result that is not one
-    kernel's dense output is copied at the end."""
+def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool) -> None:
+    """Inputs and results live in the caller's arrays. A result that is not one kernel's dense output is copied at the end.
+
+    native: no step runs on the host, which sees the caller's arrays in the shape of the results. Then what a result has the
+    bytes of lives there, too.
+    """
     for v in graph.inputs:
         buffer = _extern(v)
         lo.program.inputs[v.name] = buffer
@@ -152,10 +156,10 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group]) -> None:
             lo.program.outputs[name] = buffer
             while v in made and v not in lo.storage and v.type.layout is None:
                 lo.place(v, Ref(buffer))
-                last = made[v].nodes[-1]
-                if last.op.name not in VIEWS or len(made[v].nodes) > 1:
+                first, *others = made[v].nodes
+                if not native or others or first.op.name not in VIEWS:
                     break
-                v = last.inputs[0]
+                v = first.inputs[0]
 
 
 def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collection[Group] = ()) -> None:
