@@ -278,6 +278,7 @@ def test_layers_without_a_choice_are_not_measured(measurements: list[str]) -> No
     graphc.compile(layer(kernel=1), tune=True, threads=1)
     graphc.compile(layer(channels=3), tune=True, threads=1)
     graphc.compile(layer(), tune=True, winograd=0, threads=1)
+    graphc.compile(layer(channels=256, out=256, kernel=1), tune=True, disabled=["strassen"], threads=1)
     assert measurements == []
 
 

@@ -53,7 +53,7 @@ def measured(
         if node.op.name != "Conv" or host_reason(node, target) or form(node, target) != "blocked":
             continue
         w, groups = window_of(node), node.attrs["group"]
-        allowed = [c for c in candidates(w, groups, target, policy.winograd) if not c.excluded]
+        allowed = [c for c in candidates(w, groups, target, policy.winograd, policy.strassen) if not c.excluded]
         key = layer_key(w, groups)
         if len(allowed) < 2 or key in found or key in open_layers:
             continue
