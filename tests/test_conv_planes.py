@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from targets import require
 
 import graphc
 from backends.cpu.target import detect
@@ -98,10 +99,7 @@ def layers(draw: st.DrawFn, lanes: int) -> Layer:
 
 
 def compiled(graph: Graph, target: str, threads: int = 1) -> graphc.Model:
-    try:
-        detect(target.removeprefix("cpu:"))
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
     return graphc.compile(graph, target=target, threads=threads)
 
 

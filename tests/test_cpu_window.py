@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from strategies import Use, use_of
+from targets import require
 
 import graphc
 from backends.cpu.lower.conv_transpose import phases
-from graphc.errors import TypeRuleError, UnsupportedError
+from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph
 from graphc.op import all_ops, get_op
@@ -29,10 +30,8 @@ F32 = np.dtype(np.float32)
 
 
 def compiled(graph: Graph, target: str, threads: int) -> graphc.Model:
-    try:
-        return graphc.compile(graph, target=target, threads=threads)
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
+    return graphc.compile(graph, target=target, threads=threads)
 
 
 def kernels(model: graphc.Model) -> list[str]:

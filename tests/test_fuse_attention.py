@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from passcheck import F32, build, ints, refused, rewritten, weights
+from targets import require
 
 import graphc
-from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph, Node, Value
 from graphc.interpret import interpret
 from graphc.passes.fuse_attention import fuse_attention
@@ -318,10 +318,8 @@ def test_onnx_attention_with_more(graph, reason):
 
 # --- the kernel -------------------------------------------------------------------------------------------------------
 def compare(graph: Graph, feeds: dict[str, np.ndarray], target: str = "cpu", threads: int = 1) -> list[np.ndarray]:
-    try:
-        model = graphc.compile(graph, target=target, threads=threads)
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
+    model = graphc.compile(graph, target=target, threads=threads)
     assert any(s.ops[0] == "FusedAttention" for s in model.plan().steps)
     got = list(model.run(feeds).values())
     for a, b in zip(got, interpret(graph, feeds).values()):

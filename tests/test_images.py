@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from targets import require
 
 import graphc
-from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph, Value
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
@@ -39,10 +39,8 @@ def network(n: int, size: int = 64, inner: bool = True) -> Graph:
 
 
 def images_of(graph: Graph, feeds: dict[str, np.ndarray], target: str = "cpu", threads: int = 1):
-    try:
-        model = graphc.compile(graph, target=target, threads=threads)
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
+    model = graphc.compile(graph, target=target, threads=threads)
     return model.run(feeds), model.plan()
 
 

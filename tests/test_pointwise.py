@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from targets import require
 
 import graphc
 from backends.cpu.lower import algorithms, pointwise
@@ -12,7 +13,6 @@ from backends.cpu.lower.pointwise import cut
 from backends.cpu.lower.strassen import Halves
 from backends.cpu.lower.window import window_of
 from backends.cpu.target import detect
-from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph
 
 # channels, output channels, height, width, stride
@@ -53,10 +53,8 @@ def net(
 
 
 def compiled(graph: Graph, target: str = "cpu", threads: int = 1) -> graphc.Model:
-    try:
-        return graphc.compile(graph, target=target, threads=threads)
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
+    return graphc.compile(graph, target=target, threads=threads)
 
 
 def check(graph: Graph, target: str = "cpu", threads: int = 1) -> dict[str, np.ndarray]:

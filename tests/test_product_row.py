@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from targets import require
 
 import graphc
 from backends.cpu import run
 from backends.cpu.lower.gemm import NEAR_BYTES
 from backends.cpu.micro.product import NEAR
-from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph
 
 EPILOGUES = {"none": lambda y: y, "Relu": lambda y: np.maximum(y, 0), "Tanh": np.tanh, "Add": lambda y: y + 0.25}
@@ -30,10 +30,8 @@ def product(k: int, n: int, epilogue: str, rows: int = 1, bias: bool = True) -> 
 
 
 def compiled(graph: Graph, target: str = "cpu", threads: int = 1) -> graphc.Model:
-    try:
-        return graphc.compile(graph, target=target, threads=threads)
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
+    return graphc.compile(graph, target=target, threads=threads)
 
 
 def near(model: graphc.Model) -> bool:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from targets import require
 
 import graphc
-from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph, Value
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
@@ -85,10 +85,8 @@ def exact(kind: str, feeds: dict[str, np.ndarray], out: int, residual: bool) -> 
 
 
 def compiled(graph: Graph, target: str = "cpu", threads: int = 1):
-    try:
-        return graphc.compile(graph, target=target, threads=threads, cache=False)
-    except UnsupportedError as error:
-        pytest.skip(str(error))
+    require(target)
+    return graphc.compile(graph, target=target, threads=threads, cache=False)
 
 
 def feeds_of(graph: Graph) -> dict[str, np.ndarray]:
