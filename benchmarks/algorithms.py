@@ -4,7 +4,8 @@
     python benchmarks/algorithms.py --data FILE --fit              print the constants, and how well they predict
 
 Layers are a grid of image sizes and channels. Each candidate's steps are timed in turn, on one thread; the least of several
-rounds counts, and the mean of weights that are in the caches and weights that are not: in models, they are partly. The constants are a least-squares fit, none negative. They belong into RATES of backends/cpu/lower/algorithms.py.
+rounds counts, and the mean of weights that are in the caches and weights that are not: in models, they are partly. The
+constants are a least-squares fit, none negative. They belong into RATES of backends/cpu/lower/algorithms.py.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def fit(path: Path, target: Target) -> None:
         if isa == target.isa:
             layer = Layer(*map(int, sizes))
             seen = quantities(window_of(layer.node()), layer.groups, target)
-            spent = {name: t for name, t in spent.items() if name in seen}  # what was a candidate when it was measured
+            spent = {name: t for name, t in spent.items() if name in seen}  # without what no longer is a candidate
             cases.append((layer, spent, {name: np.array(seen[name]) for name in spent}))
     rates = {}
     for name in (DIRECT, DEPTHWISE, STRASSEN, *WINOGRAD.values()):

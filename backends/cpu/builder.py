@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds that a kernel may take in the other process
 LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order
+# what reading from a process raises that has ended, or that answers no pickle
+NO_ANSWER = (OSError, EOFError, ValueError, AttributeError, ImportError, IndexError, pickle.PickleError)
 CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from backends.cpu.builder import serve; serve()"
 
 
@@ -104,15 +106,7 @@ class Other:
             pickle.dump((self._target, kernel), self._process.stdin)
             self._process.stdin.flush()
             return pickle.load(self._process.stdout)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            AttributeError,
-            ImportError,
-            IndexError,
-            pickle.PickleError,
-        ):  # no pickle
+        except NO_ANSWER:
             return None
 
     def close(self) -> None:

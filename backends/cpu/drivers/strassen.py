@@ -63,6 +63,8 @@ def strassen_factors(target):
     `strassen_rows`.
     """
 
+    vector = target.vl * 4
+
     def strassen_factors(a, tid, nth):
         source, to, images, rows, blocks, steps, mr = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
         image_bytes, line_bytes, row_bytes, step_bytes, width = a[7], a[8], a[9], a[10], a[11]
@@ -81,14 +83,13 @@ def strassen_factors(target):
                     top = source + image * image_bytes + row // width * line_bytes + row % width * row_bytes
                     row += between
                     bottom = source + image * image_bytes + row // width * line_bytes + row % width * row_bytes
-                    at = base + m * target_vector
+                    at = base + m * vector
                     call10(
                         a[18], steps, min(at_once, half), top, bottom, steps * step_bytes, step_bytes, row_bytes, at,
                         a[15], a[12],
                     )  # fmt: skip
             first_item, end = piece(a, images * blocks * tiles, nth, end)
 
-    target_vector = target.vl * 4
     return strassen_factors, SIGNATURE
 
 

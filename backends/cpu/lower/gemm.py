@@ -32,9 +32,8 @@ ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rat
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 ROWS_BYTES = 640_000  # of a block of packed rows: it stays in the second-level cache, beside a panel
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
-NEAR_BYTES = range(
-    1 << 18, (1 << 20) + 1
-)  # of weights, which are likely to be in the last-level cache at their next use
+# of weights, which are likely to be in the last-level cache at their next use
+NEAR_BYTES = range(1 << 18, (1 << 20) + 1)
 HEAD_BYTES = 512
 
 

@@ -13,7 +13,8 @@ from backends.cpu.program import Ref
 from backends.cpu.target import Target
 from graphc.fuse import Group
 
-FEWEST_PIXELS, FEWEST_CHANNELS = 32, 256  # in and out; below, making sums takes what is saved
+FEWEST_PIXELS = 32  # smaller images were not measured
+FEWEST_CHANNELS = 256  # in and out; below, making sums takes what is saved
 
 
 def fits_strassen(w: Window, groups: int, target: Target) -> bool:

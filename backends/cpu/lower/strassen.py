@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 32  # of blocked operands, of which sums are made
 @dataclass(frozen=True)
 class Rows:
     """Rows of a matrix, or of one for each image, in memory: vectors of columns `vector` bytes apart in rows `row` bytes
-    apart in lines of `width` rows, `line` bytes apart, `image` bytes from image to image."""
+    apart in lines of `width` rows (by default all in one), `line` bytes apart, `image` bytes from image to image."""
 
     ref: Ref
     row: int
