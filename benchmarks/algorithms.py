@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backends.cpu.lower import algorithms
-from backends.cpu.lower.algorithms import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD
-from backends.cpu.lower.pointwise import fits_strassen
-from backends.cpu.lower.window import Window, window_of
-from backends.cpu.target import Target, detect
-from backends.cpu.tune import evictor, measure
+from graphc.backends.cpu.lower import algorithms
+from graphc.backends.cpu.lower.algorithms import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD
+from graphc.backends.cpu.lower.pointwise import fits_strassen
+from graphc.backends.cpu.lower.window import Window, window_of
+from graphc.backends.cpu.target import Target, detect
+from graphc.backends.cpu.tune import evictor, measure
 from graphc.graph import Builder, Node
 
 SIZES = (5, 7, 10, 13, 14, 19, 20, 26, 28, 38, 40, 56, 75, 80, 112, 150, 224)

@@ -43,7 +43,7 @@ def light(name: str) -> Network:
 
 def example(name: str, batch: int = 1, **params: Any) -> Network:
     """A YAML file under examples/."""
-    from frontends.yaml_load import load_yaml
+    from graphc.frontends.yaml_load import load_yaml
 
     path = next(EXAMPLES.rglob(f"{name}.yaml"))
     return Network(f"{name}_batch{batch}", lambda: _export(load_yaml(path, params), batch))
@@ -51,14 +51,14 @@ def example(name: str, batch: int = 1, **params: Any) -> Network:
 
 def written(name: str, text: str, batch: int = 1) -> Network:
     """A YAML model from text."""
-    from frontends.yaml_load import loads_yaml
+    from graphc.frontends.yaml_load import loads_yaml
 
     return Network(f"{name}_batch{batch}", lambda: _export(loads_yaml(text), batch))
 
 
 def _export(graph: Any, batch: int) -> onnx.ModelProto:
     """As ONNX, with a fixed batch: runtimes do better when they know all shapes."""
-    from frontends.onnx_export import to_onnx
+    from graphc.frontends.onnx_export import to_onnx
 
     model = to_onnx(graph)
     for value in (*model.graph.input, *model.graph.output):

@@ -25,10 +25,10 @@ def load(source: Any) -> Graph:
     if _is_graph(source):
         return source
     if _is_yaml(source):
-        from frontends.yaml_load import load_yaml
+        from graphc.frontends.yaml_load import load_yaml
 
         return load_yaml(source)
-    from frontends.onnx_load import load_onnx
+    from graphc.frontends.onnx_load import load_onnx
 
     return load_onnx(source)
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
-from frontends.onnx_data import enum_of, from_array
-from frontends.onnx_functions import type_proto
-from frontends.onnx_versions import NEWEST_OPSET
 from graphc.errors import CheckError, GraphcError, UnsupportedError
+from graphc.frontends.onnx_data import enum_of, from_array
+from graphc.frontends.onnx_functions import type_proto
+from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
 from graphc.types import dtype_name
 

@@ -10,8 +10,8 @@ from typing import Any
 import onnx.defs
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
 
-from frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.errors import LoadError, UnsupportedError
+from graphc.frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.types import Sym, TensorType
 
 DEFAULT_DOMAINS = ("", "ai.onnx")

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
-from frontends.onnx_data import dtype_of, to_array, to_dense
-from frontends.onnx_file import ModelFile, read_model
-from frontends.onnx_functions import (
+from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
+from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
+from graphc.frontends.onnx_file import ModelFile, read_model
+from graphc.frontends.onnx_functions import (
     DEFAULT_DOMAINS,
     Call,
     Functions,
@@ -29,11 +30,10 @@ from frontends.onnx_functions import (
     opset_versions,
     resolve,
 )
-from frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
-from frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
-from frontends.onnx_values import KnowingBuilder
-from frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
-from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
+from graphc.frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
+from graphc.frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
+from graphc.frontends.onnx_values import KnowingBuilder
+from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.graph import Graph, Value, constant
 from graphc.op import Op, all_ops
 from graphc.types import Sym, TensorType

@@ -8,9 +8,9 @@ from difflib import get_close_matches
 
 from onnx import AttributeProto, NodeProto
 
-from frontends.onnx_sequences import Item, SequenceValue
-from frontends.onnx_values import KnowingBuilder
 from graphc.errors import GraphcError, LoadError, Source, UnsupportedError
+from graphc.frontends.onnx_sequences import Item, SequenceValue
+from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.graph import Value
 
 

@@ -11,8 +11,8 @@ from typing import Any, Union
 
 import numpy as np
 
-from frontends.onnx_values import KnowingBuilder
 from graphc.errors import TypeRuleError, UnsupportedError
+from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.graph import Value
 
 _MAX_PARTS = 10_000  # of one split: each is a value of the graph

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin
 
-from frontends.yaml_expr import ExprError, evaluate
-from frontends.yaml_syntax import Item, did_you_mean
 from graphc.errors import LoadError
+from graphc.frontends.yaml_expr import ExprError, evaluate
+from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.types import Sym
 
 SPECIAL = ("channels", "features", "i")  # $channels, $features: axes 1 and -1 of what comes in; $i: the iteration

@@ -13,9 +13,9 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from frontends.yaml_syntax import Item
-from frontends.yaml_weights import MAX_ELEMENTS, Weights
 from graphc.errors import GraphcError, Source
+from graphc.frontends.yaml_syntax import Item
+from graphc.frontends.yaml_weights import MAX_ELEMENTS, Weights
 from graphc.graph import Builder, Value
 from graphc.types import Dim
 
@@ -148,7 +148,7 @@ def layer(build: Callable | None = None, *, name: str = "") -> Callable:
 @lru_cache(maxsize=1)
 def _load() -> None:
     for name in ("layers", "pointwise", "shapes", "sequence"):  # each registers its layers
-        import_module(f"frontends.yaml_{name}")
+        import_module(f"graphc.frontends.yaml_{name}")
 
 
 def layers() -> dict[str, Layer]:

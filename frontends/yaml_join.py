@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from frontends import yaml_layers
-from frontends.yaml_args import convert
-from frontends.yaml_cell import Cell
-from frontends.yaml_expr import same_dim
-from frontends.yaml_syntax import Item, check_keys
+from graphc.frontends import yaml_layers
+from graphc.frontends.yaml_args import convert
+from graphc.frontends.yaml_cell import Cell
+from graphc.frontends.yaml_expr import same_dim
+from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.graph import Value
 
 MAX_STRIDE = 16

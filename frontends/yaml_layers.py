@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import Cell, layer
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]

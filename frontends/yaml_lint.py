@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
-from frontends.yaml_args import SPECIAL, unknown_variable
-from frontends.yaml_cell import Layer
-from frontends.yaml_step import STRUCTURES, Block, Catalog, Step, merged, read_step
-from frontends.yaml_syntax import Item, check_keys
 from graphc.errors import GraphcError
+from graphc.frontends.yaml_args import SPECIAL, unknown_variable
+from graphc.frontends.yaml_cell import Layer
+from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Step, merged, read_step
+from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.op import Op
 
 _VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)")

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from frontends.yaml_args import to_dim
-from frontends.yaml_lint import lint
-from frontends.yaml_names import Names
-from frontends.yaml_net import Expander, Values
-from frontends.yaml_step import Catalog, read_block
-from frontends.yaml_syntax import Item, check_keys, did_you_mean, parse, read_file
-from frontends.yaml_weights import open_weights
 from graphc.errors import CheckError, GraphcError, Source
+from graphc.frontends.yaml_args import to_dim
+from graphc.frontends.yaml_lint import lint
+from graphc.frontends.yaml_names import Names
+from graphc.frontends.yaml_net import Expander, Values
+from graphc.frontends.yaml_step import Catalog, read_block
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean, parse, read_file
+from graphc.frontends.yaml_weights import open_weights
 from graphc.graph import Builder, Graph, Value
 
 VERSION = 1
@@ -125,7 +125,7 @@ def _params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict
 
 
 def _inputs(item: Item, builder: Builder, params: Mapping[str, Item]) -> dict[str, Value]:
-    from frontends.yaml_args import Env
+    from graphc.frontends.yaml_args import Env
 
     entries = item.mapping("inputs")
     if not entries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frontends.yaml_syntax import Item, did_you_mean
+from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.graph import Value
 
 

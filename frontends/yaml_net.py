@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frontends.yaml_args import Env, convert
-from frontends.yaml_cell import Cell, Layer, Param
-from frontends.yaml_join import join, project
-from frontends.yaml_names import Namer, Names, dotted
-from frontends.yaml_step import STRUCTURES, Block, Catalog, Join, Step, merged, read_step
-from frontends.yaml_syntax import Item, check_keys, did_you_mean
-from frontends.yaml_weights import Weights
 from graphc.errors import GraphcError
+from graphc.frontends.yaml_args import Env, convert
+from graphc.frontends.yaml_cell import Cell, Layer, Param
+from graphc.frontends.yaml_join import join, project
+from graphc.frontends.yaml_names import Namer, Names, dotted
+from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Join, Step, merged, read_step
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Deferred, Op
 

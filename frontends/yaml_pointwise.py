@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import Cell, layer
 from graphc.graph import Value
 
 

@@ -1,6 +1,6 @@
 """Writes graphc.schema.json, the JSON Schema by which editors complete and check model files.
 
-    python -m frontends.yaml_schema
+    python -m graphc.frontends.yaml_schema
 
 The loader does not use it: its own errors say more.
 """
@@ -13,10 +13,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from frontends.yaml_args import options
-from frontends.yaml_cell import Layer, layers
-from frontends.yaml_load import DTYPES, SECTIONS
-from frontends.yaml_step import Join
+from graphc.frontends.yaml_args import options
+from graphc.frontends.yaml_cell import Layer, layers
+from graphc.frontends.yaml_load import DTYPES, SECTIONS
+from graphc.frontends.yaml_step import Join
 
 PATH = Path(__file__).with_name("graphc.schema.json")
 TEXT = {"type": "string"}

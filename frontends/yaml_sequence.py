@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import Cell, layer
 from graphc.graph import Value
 
 Returned = Literal["all", "last"]

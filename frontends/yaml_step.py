@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from frontends.yaml_args import SPECIAL
-from frontends.yaml_cell import Layer, layers
-from frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.frontends.yaml_args import SPECIAL
+from graphc.frontends.yaml_cell import Layer, layers
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
 COMMON = ("as", "from", "share", "name")

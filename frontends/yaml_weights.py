@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc import files
 from graphc.errors import GraphcError, LoadError
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
 MAX_ELEMENTS = 1 << 30  # of one weight, and of all random ones together: a guard against typing errors

@@ -21,8 +21,8 @@ from graphc.report import MemoryReport, PassInfo, Plan
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from backends.cpu.plans import CpuPlan
-    from backends.cpu.run import Runner
+    from graphc.backends.cpu.plans import CpuPlan
+    from graphc.backends.cpu.run import Runner
     from graphc.graph import Graph
 
 Progress = Callable[[str, int, int], None]
@@ -117,7 +117,7 @@ class Compilation:
     def loaded(self) -> Graph:
         """The graph as the front end made it."""
         if self._loaded is None:
-            import frontends
+            from graphc import frontends
 
             self._loaded = self.origin.load(frontends.load, mapped=self.backend.keeps)
         return self._loaded
@@ -258,7 +258,7 @@ class _Cpu:
     keeps = True  # plans on disk
 
     def __init__(self, isa: str | None, recipe: Mapping[str, Any], progress: Progress | None) -> None:
-        from backends.cpu.model import CpuModel
+        from graphc.backends.cpu.model import CpuModel
 
         without = [n for n in recipe["disabled"] if n in ALGORITHMS]
         threads, cache, winograd, tune = (recipe[k] for k in ("threads", "cache", "winograd", "tune"))
@@ -266,7 +266,7 @@ class _Cpu:
         self.keep_in, self.forget, self.identity = self.model.keep_in, self.model.forget, self.model.identity
 
     def kernel_operators(self) -> frozenset[str]:
-        from backends.cpu.compile import kernel_operators
+        from graphc.backends.cpu.compile import kernel_operators
 
         return kernel_operators()
 

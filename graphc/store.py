@@ -59,13 +59,12 @@ def own_folder(directory: Path) -> Path:
 def fingerprint() -> str:
     """Of graphc's own text and of the packages that it computes with."""
     digest = hashlib.sha256(sys.version.encode())
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for package in ("graphc", "frontends", "backends"):
-        for folder, below, files in os.walk(os.path.join(root, package)):
-            below[:] = sorted(d for d in below if d != "__pycache__")
-            for name in sorted(f for f in files if f.endswith(".py")):
-                with open(os.path.join(folder, name), "rb") as f:
-                    digest.update(name.encode() + b"\0" + f.read())
+    root = os.path.dirname(os.path.abspath(__file__))
+    for folder, below, files in os.walk(root, followlinks=True):  # in a checkout, frontends and backends are links
+        below[:] = sorted(d for d in below if d != "__pycache__")
+        for name in sorted(f for f in files if f.endswith(".py")):
+            with open(os.path.join(folder, name), "rb") as f:
+                digest.update(name.encode() + b"\0" + f.read())
     for package in _PACKAGES:
         digest.update(package_version(package))
     return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.cpu.target import detect
+from graphc.backends.cpu.target import detect
 from graphc.errors import UnsupportedError
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.cpu import builder
-from backends.cpu.builder import Other
-from backends.cpu.target import detect
-from backends.cpu.toolchain import Built, Kernel, Toolchain
+from graphc.backends.cpu import builder
+from graphc.backends.cpu.builder import Other
+from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.toolchain import Built, Kernel, Toolchain
 
 QUICK = [Kernel("winograd_in", (2,)), Kernel("winograd_in", (4,))]
 SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("to_blocked")]

@@ -16,9 +16,9 @@ from nets import agree, transformer
 from scripts import run_script, start_script
 
 import graphc
-from backends.cpu import cache, target
-from backends.cpu.cache import ObjectCache, cache_dir
-from backends.reference import run
+from graphc.backends.cpu import cache, target
+from graphc.backends.cpu.cache import ObjectCache, cache_dir
+from graphc.backends.reference import run
 from graphc.errors import GraphcWarning, UnsupportedError
 
 # compiles a small net for the target argv[1], prints whether Numba was needed, kernels found and built, and the result
@@ -26,7 +26,7 @@ PROGRAM = """
 import sys
 import numpy as np
 import graphc
-from backends.cpu import toolchain
+from graphc.backends.cpu import toolchain
 from graphc.graph import Builder
 
 b = Builder("small")

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
-import frontends
 import graphc
+from graphc import frontends
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes

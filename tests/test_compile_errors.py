@@ -16,9 +16,9 @@ from nets import convnet
 from onnx import TensorProto, helper, numpy_helper
 from scripts import start_script
 
-import frontends
 import graphc
-from backends.cpu import target
+from graphc import frontends
+from graphc.backends.cpu import target
 from graphc.cli import main
 from graphc.errors import CheckError, GraphcError, InputError, LoadError, TypeRuleError, UnsupportedError
 from graphc.graph import Builder

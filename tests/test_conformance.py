@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-import frontends
-from backends.reference import run
+from graphc import frontends
+from graphc.backends.reference import run
 from graphc.errors import GraphcError, GraphcWarning
 
 LIST = Path(__file__).with_name("conformance_pass.txt")

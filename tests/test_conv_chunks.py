@@ -7,7 +7,7 @@ import pytest
 from targets import require
 
 import graphc
-from backends.cpu.lower import tiles
+from graphc.backends.cpu.lower import tiles
 from graphc.graph import Builder, Graph
 
 # channels, output channels, size, kernel, stride, pad

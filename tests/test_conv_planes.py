@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from targets import require
 
 import graphc
-from backends.cpu.target import detect
+from graphc.backends.cpu.target import detect
 from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph
 
@@ -145,7 +145,7 @@ def _has(target: str) -> bool:
 
 @pytest.mark.parametrize("target", LANES)
 def test_equal_bits_for_every_number_of_threads(target: str, monkeypatch: pytest.MonkeyPatch):
-    from backends.cpu import run
+    from graphc.backends.cpu import run
 
     monkeypatch.setattr(run, "SHARED_STEP", 0)
     monkeypatch.setattr(run, "SHARED_PROGRAM", 0)

@@ -9,7 +9,7 @@ import opcheck
 import pytest
 
 import graphc
-from backends.cpu.lower import recurrent_plan
+from graphc.backends.cpu.lower import recurrent_plan
 from graphc.errors import InputError, UnsupportedError
 from graphc.graph import Builder
 from graphc.op import Case, Const, Tensor, get_op

@@ -12,9 +12,9 @@ from nets import agree
 from random_graphs import feeds, graphs
 
 import graphc
-from backends.cpu.target import detect
-from backends.reference import run as reference
 from graphc import pipeline
+from graphc.backends.cpu.target import detect
+from graphc.backends.reference import run as reference
 from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph
 from graphc.types import TensorType

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphc
-from backends.reference import run as reference
+from graphc.backends.reference import run as reference
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.model import MAX_PLANS, Model

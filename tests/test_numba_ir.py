@@ -10,12 +10,12 @@ from numba import njit
 from numba.core import errors
 from scripts import run_script
 
-from backends.cpu import toolchain
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import POINTER, STEP, i64, load_i64
-from backends.cpu.numba_ir import driver_ir
-from backends.cpu.target import detect
-from backends.cpu.toolchain import Kernel, Toolchain, driver
+from graphc.backends.cpu import toolchain
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import POINTER, STEP, i64, load_i64
+from graphc.backends.cpu.numba_ir import driver_ir
+from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.toolchain import Kernel, Toolchain, driver
 
 
 @njit(error_model="numpy")

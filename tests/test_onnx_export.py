@@ -6,10 +6,10 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-import frontends
-from backends.reference import run
-from frontends.onnx_export import OLDEST_OPSET, to_onnx
+from graphc import frontends
+from graphc.backends.reference import run
 from graphc.errors import CheckError
+from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
 from graphc.op import Attr, Const, Kind, Op, all_ops
 from graphc.types import Sym

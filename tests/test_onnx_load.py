@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-import frontends
-from backends.reference import run, trace
-from frontends import onnx_data, onnx_load
-from frontends.onnx_file import read_model
+from graphc import frontends
+from graphc.backends.reference import run, trace
 from graphc.errors import CheckError, LoadError, UnsupportedError
+from graphc.frontends import onnx_data, onnx_load
+from graphc.frontends.onnx_file import read_model
 from graphc.op import all_ops
 from graphc.types import Sym
 

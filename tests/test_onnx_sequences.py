@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import frontends
-from backends.reference import run
+from graphc import frontends
+from graphc.backends.reference import run
 from graphc.errors import CheckError
 
 X = np.arange(20, dtype=np.float32).reshape(5, 4)

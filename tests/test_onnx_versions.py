@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import frontends
-from backends.reference import run
-from frontends.onnx_versions import _RULES, NEWEST_OPSET
+from graphc import frontends
+from graphc.backends.reference import run
 from graphc.errors import CheckError, GraphcWarning
+from graphc.frontends.onnx_versions import _RULES, NEWEST_OPSET
 from graphc.op import all_ops
 
 RNG = np.random.default_rng(0)

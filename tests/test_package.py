@@ -6,6 +6,7 @@ import ast
 import runpy
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +20,19 @@ PACKAGES = {"frontends", "backends"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """(top-level package, line) of each import in a file, also of those inside functions."""
+    """(package, line) of each import in a file, also of those inside functions. The package is the top-level one, but for
+    graphc's parts that have a folder of their own in the repository ("frontends", "backends")."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], node.lineno) for alias in node.names)
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module.split(".")[0], node.lineno
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, _, below = name.partition(".")
+            part = below.split(".")[0]
+            yield part if top == "graphc" and part in PACKAGES else top, node.lineno
 
 
 def forbidden(path: Path) -> set[str]:
@@ -52,8 +60,11 @@ def test_import_rules(path: Path):
 
 def test_the_rules_see_imports_inside_functions(tmp_path: Path):
     path = tmp_path / "snippet.py"
-    path.write_text("def f():\n    import numba\n    from onnx.helper import make_node\n    from . import yaml\n")
-    assert list(imports(path)) == [("numba", 2), ("onnx", 3)]
+    text = "import numba\nfrom onnx.helper import make_node\nfrom . import yaml\nfrom graphc import frontends, op\n"
+    text += "import graphc.backends.cpu\nfrom graphc.frontends.yaml_load import load_yaml\n"
+    path.write_text("def f():\n" + textwrap.indent(text, "    "))
+    expected = [("numba", 2), ("onnx", 3), ("frontends", 5), ("graphc", 5), ("backends", 6), ("frontends", 7)]
+    assert list(imports(path)) == expected
 
 
 def test_importing_graphc_is_light():
@@ -80,3 +91,18 @@ def test_the_package_says_that_it_is_typed():
 def test_the_page_of_operators_is_up_to_date():
     page = runpy.run_path(str(ROOT / "docs" / "operators.py"))
     assert page["PAGE"].read_text() == page["render"](), "run: python docs/operators.py"
+
+
+def test_folders_named_like_parts_of_graphc_may_lie_beside_a_program(tmp_path: Path):
+    for name in ("frontends", "backends"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not the one that graphc wants')\n")
+    (tmp_path / "net.yaml").write_text(
+        "graphc: 1\ninputs: {x: {shape: [2]}}\nnet: [relu]\noutputs: {y: last}\n", encoding="utf-8"
+    )
+    program = (
+        f"import sys; import numpy; sys.path.append({str(Path(graphc.__file__).parent.parent)!r}); import graphc\n"
+    )
+    program += "print(graphc.compile('net.yaml')(numpy.float32([-1, 2])), 'backends' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert out.stdout.strip() == "[0. 2.] False"

@@ -18,11 +18,11 @@ from onnx import external_data_helper
 from scripts import run_script, start_script
 
 import graphc
-from backends.cpu import plans, weights
-from backends.reference import run as reference
-from frontends.onnx_export import to_onnx
 from graphc import files, store
+from graphc.backends.cpu import plans, weights
+from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
+from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 
 F32 = np.float32
@@ -37,7 +37,7 @@ import graphc
 x = np.random.default_rng(5).uniform(-1, 1, (3, 3, 12, 12)).astype(np.float32)
 model = graphc.compile(sys.argv[1], threads=2)
 results = [hashlib.sha256(model(x[: int(n)]).tobytes()).hexdigest() for n in sys.argv[2:]]
-heavy = "onnx numba llvmlite yaml networkx google.protobuf graphc.op graphc.graph graphc.pipeline frontends".split()
+heavy = "onnx numba llvmlite yaml networkx google.protobuf graphc.op graphc.graph graphc.pipeline graphc.frontends".split()
 print(json.dumps([sorted(m for m in heavy if m in sys.modules), results]))
 """
 

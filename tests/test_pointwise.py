@@ -7,12 +7,12 @@ import pytest
 from targets import require
 
 import graphc
-from backends.cpu.lower import algorithms, pointwise
-from backends.cpu.lower.algorithms import DIRECT, STRASSEN
-from backends.cpu.lower.pointwise import cut
-from backends.cpu.lower.strassen import Halves
-from backends.cpu.lower.window import window_of
-from backends.cpu.target import detect
+from graphc.backends.cpu.lower import algorithms, pointwise
+from graphc.backends.cpu.lower.algorithms import DIRECT, STRASSEN
+from graphc.backends.cpu.lower.pointwise import cut
+from graphc.backends.cpu.lower.strassen import Halves
+from graphc.backends.cpu.lower.window import window_of
+from graphc.backends.cpu.target import detect
 from graphc.graph import Builder, Graph
 
 # channels, output channels, height, width, stride

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from backends.cpu.roofline import roofline
-from backends.cpu.target import detect
+from graphc.backends.cpu.roofline import roofline
+from graphc.backends.cpu.target import detect
 from graphc.cli import main
 from graphc.cli.profile import COLOURS, chrome_trace, picture
 from graphc.report import MemoryReport, Plan, Roofline, StepInfo

@@ -10,7 +10,7 @@ import pytest
 from nets import agree, weights
 
 import graphc
-from backends.reference import run as reference
+from graphc.backends.reference import run as reference
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Builder, Graph, Value
 from graphc.model import MAX_PLANS, Model

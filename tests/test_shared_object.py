@@ -9,7 +9,7 @@ from pathlib import Path
 import llvmlite.binding as llvm
 import pytest
 
-from backends.cpu.shared_object import CantLink, link
+from graphc.backends.cpu.shared_object import CantLink, link
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()

@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 import graphc
-from backends.cpu import tune
-from backends.cpu.lower import algorithms
-from backends.cpu.lower.algorithms import DIRECT, ERROR_LIMIT, WINOGRAD, Policy, candidates, choose, error_bound
-from backends.cpu.lower.window import Window
-from backends.cpu.target import Target, detect
-from frontends.onnx_export import to_onnx
+from graphc.backends.cpu import tune
+from graphc.backends.cpu.lower import algorithms
+from graphc.backends.cpu.lower.algorithms import DIRECT, ERROR_LIMIT, WINOGRAD, Policy, candidates, choose, error_bound
+from graphc.backends.cpu.lower.window import Window
+from graphc.backends.cpu.target import Target, detect
 from graphc.cli.app import main
 from graphc.errors import InputError, UnsupportedError
+from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
 from graphc.store import write_document
@@ -81,11 +81,11 @@ def exact_error(m: int, channels: int, seed: int) -> float:
 
 def forced(graph: Graph, target: Target, algorithm: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """Runs a graph of one input and one output with one algorithm for its convolutions."""
-    from backends.cpu.compile import lower
-    from backends.cpu.run import Runner
-    from backends.cpu.threads import executor
-    from backends.cpu.toolchain import toolchain
-    from backends.cpu.weights import WeightStore
+    from graphc.backends.cpu.compile import lower
+    from graphc.backends.cpu.run import Runner
+    from graphc.backends.cpu.threads import executor
+    from graphc.backends.cpu.toolchain import toolchain
+    from graphc.backends.cpu.weights import WeightStore
 
     weights = WeightStore()
     lowered = lower(graph, target, threads, weights, policy=Policy(forced=algorithm))

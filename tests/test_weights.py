@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.cpu import weights
-from backends.cpu.weights import Full, Resident, SegmentWriter, Stored, WeightStore
 from graphc import files
+from graphc.backends.cpu import weights
+from graphc.backends.cpu.weights import Full, Resident, SegmentWriter, Stored, WeightStore
 from graphc.errors import LoadError
 from graphc.graph import constant
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.reference import run
-from frontends import yaml_schema
-from frontends.yaml_load import check, load_yaml, loads_yaml
+from graphc.backends.reference import run
 from graphc.errors import CheckError, GraphcError, LoadError
+from graphc.frontends import yaml_schema
+from graphc.frontends.yaml_load import check, load_yaml, loads_yaml
 from graphc.types import Sym
 
 ROOT = Path(__file__).parent.parent
@@ -394,7 +394,9 @@ def test_a_mutilated_file_gives_a_graphc_error_or_a_graph(data):
 
 # --- schema and docs --------------------------------------------------------------------------------------------------
 def test_the_schema_is_up_to_date():
-    assert yaml_schema.PATH.read_text(encoding="utf-8") == yaml_schema.text(), "run: python -m frontends.yaml_schema"
+    assert yaml_schema.PATH.read_text(encoding="utf-8") == yaml_schema.text(), (
+        "run: python -m graphc.frontends.yaml_schema"
+    )
     assert json.loads(yaml_schema.text()) == yaml_schema.schema()
 
 
@@ -408,7 +410,7 @@ def test_the_page_shows_models_that_load(text):
 
 
 def test_the_page_tells_of_every_layer():
-    from frontends.yaml_cell import layers
+    from graphc.frontends.yaml_cell import layers
 
     words = set(re.findall(r"[a-z_0-9]+", _PAGE[_PAGE.index("## Layers") :]))
     assert set(layers()) <= words

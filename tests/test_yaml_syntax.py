@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frontends.yaml_expr import ExprError, evaluate, same_dim
-from frontends.yaml_load import loads_yaml
-from frontends.yaml_syntax import parse
 from graphc.errors import LoadError
+from graphc.frontends.yaml_expr import ExprError, evaluate, same_dim
+from graphc.frontends.yaml_load import loads_yaml
+from graphc.frontends.yaml_syntax import parse
 from graphc.types import Sym
 
 

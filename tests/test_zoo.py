@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.reference import run
-from frontends.yaml_load import load_yaml
+from graphc.backends.reference import run
+from graphc.frontends.yaml_load import load_yaml
 from graphc.types import Sym
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -99,7 +99,7 @@ def test_the_reference_runs_small_ones(name):
 
 def test_digits_are_read():
     """The trained network on the images that it has not seen. The same weights in ONNX give the same numbers."""
-    from frontends.onnx_load import load_onnx
+    from graphc.frontends.onnx_load import load_onnx
 
     folder = EXAMPLES / "digits"
     with np.load(folder / "digits.npz") as data:

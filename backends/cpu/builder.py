@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.cpu.target import cpu_count
+from graphc.backends.cpu.target import cpu_count
 
 if TYPE_CHECKING:
-    from backends.cpu.target import Target
-    from backends.cpu.toolchain import Built, Kernel, Toolchain
+    from graphc.backends.cpu.target import Target
+    from graphc.backends.cpu.toolchain import Built, Kernel, Toolchain
 
 PATIENCE = 60.0  # seconds that a kernel may take in the other process
 LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order
@@ -120,7 +120,7 @@ class Other:
 
 def serve() -> None:
     """Build what standard input names until it ends."""
-    from backends.cpu.toolchain import load_generators, toolchain
+    from graphc.backends.cpu.toolchain import load_generators, toolchain
 
     load_generators("drivers")  # before anybody waits for it
     results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results

@@ -13,7 +13,8 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
-from backends.cpu.target import Target
+import graphc
+from graphc.backends.cpu.target import Target
 from graphc.errors import GraphcWarning
 from graphc.store import cache_dir, own_folder, package_version, write_atomic
 
@@ -24,8 +25,7 @@ _MAGIC = b"graphc-object-1\n"
 def code_fingerprint() -> bytes:
     """Text of everything that generates code, and the versions of what compiles it."""
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in [*sorted(here.rglob("*.py")), here.parents[1] / "graphc" / "expr.py"]:
+    for path in [*sorted(Path(__file__).parent.rglob("*.py")), Path(graphc.__file__).with_name("expr.py")]:
         digest.update(path.read_bytes())
     for package in ("llvmlite", "numba"):
         digest.update(package_version(package))

@@ -10,16 +10,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from backends.cpu.lower import core
-from backends.cpu.lower.algorithms import DEFAULT, Policy
-from backends.cpu.lower.core import Lowering, dense_strides, lowering_of, storage_bytes
-from backends.cpu.lower.elementwise import lower_elementwise
-from backends.cpu.lower.images import image_runs, lower_images
-from backends.cpu.lower.movement import VIEWS
-from backends.cpu.program import Assembled, Buffer, ExternBuffer, HostStep, Ref, assemble
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
-from backends.cpu.weights import WeightStore
+from graphc.backends.cpu.lower import core
+from graphc.backends.cpu.lower.algorithms import DEFAULT, Policy
+from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowering_of, storage_bytes
+from graphc.backends.cpu.lower.elementwise import lower_elementwise
+from graphc.backends.cpu.lower.images import image_runs, lower_images
+from graphc.backends.cpu.lower.movement import VIEWS
+from graphc.backends.cpu.program import Assembled, Buffer, ExternBuffer, HostStep, Ref, assemble
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.weights import WeightStore
 from graphc.files import owned
 from graphc.fuse import Group, fuse
 from graphc.graph import Graph, Node, Value
@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 @lru_cache(maxsize=1)
 def _load_lowerings() -> None:
-    import backends.cpu.lower as package
+    import graphc.backends.cpu.lower as package
 
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
@@ -83,7 +83,7 @@ def lower(
     Raises Full (see WeightStore).
     """
     _load_lowerings()
-    from backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue, takes_prologue
+    from graphc.backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue, takes_prologue
 
     graph = assign_layouts(graph, layout_rules(target, policy))
     compiled = lambda node: host_reason(node, target) is None  # noqa: E731
@@ -210,7 +210,7 @@ def _is_view(group: Group) -> bool:
 
 def _copy_results(lo: Lowering, graph: Graph) -> None:
     """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array."""
-    from backends.cpu.lower.movement import emit_copy
+    from graphc.backends.cpu.lower.movement import emit_copy
 
     for name, v in zip(graph.output_names, graph.outputs):
         buffer = lo.program.outputs[name]
@@ -226,7 +226,7 @@ def _copy_results(lo: Lowering, graph: Graph) -> None:
 
 def _lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
     """A node that runs through its reference, on arrays of the caller's side."""
-    from backends.cpu.lower.movement import emit_copy
+    from graphc.backends.cpu.lower.movement import emit_copy
 
     inputs: list[Buffer | np.ndarray | None] = []
     for v in node.inputs:

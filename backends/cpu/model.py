@@ -9,16 +9,16 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
-from backends.cpu.run import Runner
-from backends.cpu.target import cpu_count, detect, machine
-from backends.cpu.threads import executor, runtime_kernels
+from graphc.backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
+from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.target import cpu_count, detect, machine
+from graphc.backends.cpu.threads import executor, runtime_kernels
 from graphc.errors import GraphcWarning
 
 if TYPE_CHECKING:
-    from backends.cpu.lower.algorithms import Policy
-    from backends.cpu.target import Target
-    from backends.cpu.weights import SegmentWriter, WeightStore
+    from graphc.backends.cpu.lower.algorithms import Policy
+    from graphc.backends.cpu.target import Target
+    from graphc.backends.cpu.weights import SegmentWriter, WeightStore
     from graphc.graph import Graph
     from graphc.report import PassInfo
     from graphc.store import Entry
@@ -74,8 +74,8 @@ class CpuModel:
 
     def compile(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> tuple[CpuPlan, Runner]:
         """Compile a bound graph, and keep its plan under `key`, where that can be done."""
-        from backends.cpu.compile import is_native
-        from backends.cpu.weights import Full
+        from graphc.backends.cpu.compile import is_native
+        from graphc.backends.cpu.weights import Full
 
         keep = key is not None and self.folder is not None and is_native(graph, self.target)
         writer = self._writer() if keep else None
@@ -97,18 +97,18 @@ class CpuModel:
         warnings.warn(text, GraphcWarning, stacklevel=2)
 
     def _policy(self, graph: Graph) -> Policy:
-        from backends.cpu.lower.algorithms import Policy
+        from graphc.backends.cpu.lower.algorithms import Policy
 
         policy = Policy(self.winograd, strassen="strassen" not in self.without)
         if not self.tune:
             return policy
-        from backends.cpu.tune import measured
+        from graphc.backends.cpu.tune import measured
 
         return replace(policy, measured=measured(graph, self.target, self.threads, policy, self.cache, self.progress))
 
     @property
     def weights(self) -> WeightStore:
-        from backends.cpu.weights import WeightStore
+        from graphc.backends.cpu.weights import WeightStore
 
         if self._weights is None:
             self._weights = WeightStore()
@@ -129,8 +129,8 @@ class CpuModel:
     def _compile(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, writer: SegmentWriter | None
     ) -> tuple[CpuPlan, Runner]:
-        from backends.cpu.compile import lower
-        from backends.cpu.toolchain import toolchain
+        from graphc.backends.cpu.compile import lower
+        from graphc.backends.cpu.toolchain import toolchain
 
         policy = self._policy(graph)
         weights = self.weights

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backends.cpu.checks import CHECKS
-from backends.cpu.program import Assembled, Extern, HostCall, Slots
-from backends.cpu.shared_object import CantLink, link
-from backends.cpu.threads import Executor, executor_of, runtime_kernels
-from backends.cpu.weights import Full, Segment, SegmentWriter, Stored
+from graphc.backends.cpu.checks import CHECKS
+from graphc.backends.cpu.program import Assembled, Extern, HostCall, Slots
+from graphc.backends.cpu.shared_object import CantLink, link
+from graphc.backends.cpu.threads import Executor, executor_of, runtime_kernels
+from graphc.backends.cpu.weights import Full, Segment, SegmentWriter, Stored
 from graphc.errors import Source
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
 from graphc.store import Entry, read_document, write_document
 from graphc.types import TensorType, dtype_from_name
 
 if TYPE_CHECKING:
-    from backends.cpu.toolchain import Toolchain
+    from graphc.backends.cpu.toolchain import Toolchain
 
 MAX_PLANS = 256  # of one model
 
@@ -105,8 +105,8 @@ class PlanFolder:
     def _addresses(self, code: Sequence[str], kernels: Sequence[KernelName], target: str) -> list[int] | None:
         """From the plan's shared objects, or else one by one from the kernel cache. Raises OSError."""
         if not code:
-            from backends.cpu.target import detect
-            from backends.cpu.toolchain import toolchain
+            from graphc.backends.cpu.target import detect
+            from graphc.backends.cpu.toolchain import toolchain
 
             return toolchain(detect(target.partition(":")[2])).kept(kernels)
         found: dict[str, int] = {}

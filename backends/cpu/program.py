@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.toolchain import Kernel
 
 if TYPE_CHECKING:
     from graphc.graph import Node

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from backends.cpu.micro.peak import LINES, accumulators
-from backends.cpu.program import LINE, aligned_empty
-from backends.cpu.target import Target
-from backends.cpu.threads import executor
-from backends.cpu.toolchain import Kernel, Toolchain, toolchain
+from graphc.backends.cpu.micro.peak import LINES, accumulators
+from graphc.backends.cpu.program import LINE, aligned_empty
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.threads import executor
+from graphc.backends.cpu.toolchain import Kernel, Toolchain, toolchain
 from graphc.report import Roofline
 
 ROUNDS = 1 << 18  # of multiply-adds: some ms

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import empty
 
-from backends.cpu import entry
-from backends.cpu.program import Assembled, HostCall, aligned_empty
+from graphc.backends.cpu import entry
+from graphc.backends.cpu.program import Assembled, HostCall, aligned_empty
 
 if TYPE_CHECKING:
-    from backends.cpu.threads import Executor
+    from graphc.backends.cpu.threads import Executor
 
 
 ROW_BYTES = 24  # of the executor's table

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backends.cpu import entry
-from backends.cpu.program import aligned_empty
-from backends.cpu.toolchain import Kernel, Toolchain
+from graphc.backends.cpu import entry
+from graphc.backends.cpu.program import aligned_empty
+from graphc.backends.cpu.toolchain import Kernel, Toolchain
 from graphc.errors import GraphcWarning
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs

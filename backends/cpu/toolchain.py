@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from backends.cpu.builder import Other, build_all
-from backends.cpu.cache import ObjectCache
-from backends.cpu.target import Target
+from graphc.backends.cpu.builder import Other, build_all
+from graphc.backends.cpu.cache import ObjectCache
+from graphc.backends.cpu.target import Target
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def load_generators(kind: str) -> None:
     import importlib
     import pkgutil
 
-    package = importlib.import_module(f"backends.cpu.{kind}")
+    package = importlib.import_module(f"graphc.backends.cpu.{kind}")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
 
@@ -236,7 +236,7 @@ class Toolchain:
     def _driver_ir(self, generator: _Driver, kernel: Kernel) -> tuple[str, list[str]]:
         import inspect
 
-        from backends.cpu.numba_ir import driver_ir
+        from graphc.backends.cpu.numba_ir import driver_ir
 
         function, signature = generator.make(self.target, *kernel.params)
         (text, *called), inner = driver_ir(function, signature)

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from backends.cpu.cache import code_fingerprint
-from backends.cpu.compile import host_reason, lower
-from backends.cpu.lower.algorithms import Policy, candidates, layer_key
-from backends.cpu.lower.conv import form
-from backends.cpu.lower.window import window_of
-from backends.cpu.run import Runner
-from backends.cpu.target import Target, machine
-from backends.cpu.threads import executor
-from backends.cpu.toolchain import toolchain
-from backends.cpu.weights import WeightStore
+from graphc.backends.cpu.cache import code_fingerprint
+from graphc.backends.cpu.compile import host_reason, lower
+from graphc.backends.cpu.lower.algorithms import Policy, candidates, layer_key
+from graphc.backends.cpu.lower.conv import form
+from graphc.backends.cpu.lower.window import window_of
+from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.target import Target, machine
+from graphc.backends.cpu.threads import executor
+from graphc.backends.cpu.toolchain import toolchain
+from graphc.backends.cpu.weights import WeightStore
 from graphc.graph import Graph, Node, Value
 from graphc.store import cache_dir, digest_of, own_folder, read_document, write_document
 from graphc.types import TensorType

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.cpu.program import ALIGNMENT, Buffer, aligned_empty
 from graphc import files
+from graphc.backends.cpu.program import ALIGNMENT, Buffer, aligned_empty
 
 if TYPE_CHECKING:
     from graphc.graph import Value

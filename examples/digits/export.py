@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from frontends.onnx_export import to_onnx
-from frontends.yaml_load import load_yaml
+from graphc.frontends.onnx_export import to_onnx
+from graphc.frontends.yaml_load import load_yaml
 
 HERE = Path(__file__).parent
 

@@ -24,7 +24,7 @@ def check(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None
 
     Where there is none: how many steps it becomes, and which operators run on the host.
     """
-    import frontends
+    from graphc import frontends
 
     problems = frontends.check(model)
     if problems:

@@ -41,7 +41,7 @@ def compare(
 
     Names the first node that differs, and exits with 1.
     """
-    import frontends
+    from graphc import frontends
 
     graph = frontends.load(model)
     feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed)

@@ -29,7 +29,7 @@ def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | Non
     Its next start finds every kernel on disk.
     """
     if stop_after:
-        import frontends
+        from graphc import frontends
 
         graph = frontends.load(model)
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)

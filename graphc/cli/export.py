@@ -15,8 +15,8 @@ from graphc.memory import format_bytes
 @click.argument("out", type=click.Path(dir_okay=False, writable=True))
 def export(model: str, out: str) -> None:
     """Write MODEL as the ONNX file OUT."""
-    import frontends
-    from frontends.onnx_export import to_onnx
+    from graphc import frontends
+    from graphc.frontends.onnx_export import to_onnx
 
     data = to_onnx(frontends.load(model)).SerializeToString()
     Path(out).write_bytes(data)

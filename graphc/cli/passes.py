@@ -57,6 +57,6 @@ def _kernel_operators(target: str) -> Any:
         from graphc.op import all_ops
 
         return frozenset(all_ops())
-    from backends.cpu.compile import kernel_operators
+    from graphc.backends.cpu.compile import kernel_operators
 
     return kernel_operators()

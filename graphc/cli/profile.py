@@ -21,8 +21,8 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e
 
 def machine_limits(plan: Plan) -> Roofline:
     """What the plan's threads could do at most on this machine; measured once a process."""
-    from backends.cpu.roofline import roofline
-    from backends.cpu.target import detect
+    from graphc.backends.cpu.roofline import roofline
+    from graphc.backends.cpu.target import detect
 
     return roofline(detect(plan.target.partition(":")[2] or None), plan.threads)
 

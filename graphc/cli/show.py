@@ -19,7 +19,7 @@ def show(model: str, shapes: tuple, batch: int | None) -> None:
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
     """
-    import frontends
+    from graphc import frontends
 
     graph = frontends.load(model)
     try:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.drivers.gemm import _pack_rows
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call2, call5, call6, copy_bytes, fill_bytes, load_f32, store_f32, store_i64
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.gemm import _pack_rows
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import (
+    STEP,
+    call2,
+    call5,
+    call6,
+    copy_bytes,
+    fill_bytes,
+    load_f32,
+    store_f32,
+    store_i64,
+)
+from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (SCORES, SCORES_LAST, VALUES, VALUES_LAST, SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS, BATCH, HEADS, GROUP, QUERIES, KEYS,

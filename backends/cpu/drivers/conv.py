@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
-from backends.cpu.micro.conv import COMING as MICRO_COMING
-from backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
-from backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
-from backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
-from backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
+from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
+from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
+from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
+from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
+from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
+from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,

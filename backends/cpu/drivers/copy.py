@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.cpu.intrinsics import (
+from graphc.backends.cpu.intrinsics import (
     STEP,
     call5,
     copy_bytes,
@@ -15,7 +15,7 @@ from backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.toolchain import driver
 
 MAX_DIMS = 7
 X, Y, ITEM, LENGTH, XS, YS, DIMS = range(7)  # innermost loop: LENGTH elements, byte strides XS and YS

@@ -10,9 +10,9 @@ import math
 import numpy as np
 from numba import njit, types
 
-from backends.cpu.drivers.conv import window
-from backends.cpu.intrinsics import STEP, call4, store_i64, typed_memory
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.conv import window
+from graphc.backends.cpu.intrinsics import STEP, call4, store_i64, typed_memory
+from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 # shared by all: sizes and geometry as (d, h, w), strides in bytes of [n, channel, d, h, w]

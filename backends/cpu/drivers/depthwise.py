@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from backends.cpu.drivers.conv import window
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call6, store_i64
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.conv import window
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import STEP, call6, store_i64
+from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, OUT_H, PIXELS, K_H, S_H, D_H, P_H, IN_H, XS_BLOCK, XS_H, YS_BLOCK, YS_H,

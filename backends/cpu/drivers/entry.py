@@ -13,8 +13,8 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
-from backends.cpu.drivers.executor import BLOCK, DRIVER, ROW
-from backends.cpu.entry import (
+from graphc.backends.cpu.drivers.executor import BLOCK, DRIVER, ROW
+from graphc.backends.cpu.entry import (
     ARGUMENTS,
     ARRAY,
     C_CONTIGUOUS,
@@ -41,8 +41,8 @@ from backends.cpu.entry import (
     TYPE,
     WORDS,
 )
-from backends.cpu.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
+from graphc.backends.cpu.toolchain import driver
 
 
 def _call(builder, args):

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from backends.cpu.drivers.work import TURN
-from backends.cpu.intrinsics import (
+from graphc.backends.cpu.drivers.work import TURN
+from graphc.backends.cpu.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
     as_block,
@@ -33,7 +33,7 @@ from backends.cpu.intrinsics import (
     pause,
     set_affinity,
 )
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.toolchain import driver
 
 CACHE_LINE = 64
 TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU, CPUS = (CACHE_LINE * i for i in range(9))

@@ -5,10 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call6, copy_bytes, fill_bytes, load_f32, store_f32, store_i64, typed_memory
-from backends.cpu.micro.product import NEXT_LINES
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import (
+    STEP,
+    call6,
+    copy_bytes,
+    fill_bytes,
+    load_f32,
+    store_f32,
+    store_i64,
+    typed_memory,
+)
+from graphc.backends.cpu.micro.product import NEXT_LINES
+from graphc.backends.cpu.toolchain import driver
 
 BATCH_DIMS = 4
 # fmt: off

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.intrinsics import (
+from graphc.backends.cpu.intrinsics import (
     STEP,
     block_address,
     call2,
@@ -25,7 +25,7 @@ from backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.toolchain import driver
 
 MAX_DIMS, MAX_AXES = 6, 8
 # INDICES: address of the positions, WIDE: are they int64 (else int32), NEGATIVE: may they count from the end

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backends.cpu.intrinsics import STEP, call5, copy_bytes, fill_bytes
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.intrinsics import STEP, call5, copy_bytes, fill_bytes
+from graphc.backends.cpu.toolchain import driver
 
 
 @driver("clear_halo")

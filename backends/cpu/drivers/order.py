@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.intrinsics import (
+from graphc.backends.cpu.intrinsics import (
     STEP,
     as_block,
     call4,
@@ -17,7 +17,7 @@ from backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.toolchain import driver
 
 X, VALUES, INDICES, KEYS, MICRO, ITEM, OUTER, N, INNER, K, SCRATCH, SCRATCH_STRIDE = range(12)
 

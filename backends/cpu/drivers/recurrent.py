@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from backends.cpu.drivers.executor import CACHE_LINE, EVERYONE
-from backends.cpu.intrinsics import (
+from graphc.backends.cpu.drivers.executor import CACHE_LINE, EVERYONE
+from graphc.backends.cpu.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
     STEP,
@@ -31,7 +31,7 @@ from backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.toolchain import driver
 
 # argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
 # of streams. Strides in bytes. A *swing* is added on odd steps: from the first to the second of two buffers that the states

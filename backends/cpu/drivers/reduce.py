@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backends.cpu.intrinsics import STEP, call3, store_i64
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.intrinsics import STEP, call3, store_i64
+from graphc.backends.cpu.toolchain import driver
 
 MAX_DIMS = 6
 MAX_RECORDS = 16

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call2, store_i64
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import STEP, call2, store_i64
+from graphc.backends.cpu.toolchain import driver
 
 MAX_DIMS = 6
 # argument block: [micro, operands, dims, row length, rows per chunk …] then one record an operand:

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP as SIGNATURE
-from backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
-from backends.cpu.micro.conv import XS_BLOCK
-from backends.cpu.micro.product import OTHER, PARTIAL
-from backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import STEP as SIGNATURE
+from graphc.backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
+from graphc.backends.cpu.micro.conv import XS_BLOCK
+from graphc.backends.cpu.micro.product import OTHER, PARTIAL
+from graphc.backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS
+from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, A, A_IMAGE, A_ROW, A_STEP, FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS, Y, Y_IMAGE,

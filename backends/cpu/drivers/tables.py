@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.intrinsics import (
+from graphc.backends.cpu.intrinsics import (
     STEP,
     copy_bytes,
     load_i64,
@@ -16,7 +16,7 @@ from backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.toolchain import driver
 
 MAX_DIMS = 6
 # TABLE: byte offsets of the N elements of a row, -1 for the fill; those in [RUN, RUN_END) are neighbours

@@ -3,10 +3,10 @@ in the cache."""
 
 from __future__ import annotations
 
-from backends.cpu.drivers.work import piece
-from backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
-from backends.cpu.micro.conv import COMING
-from backends.cpu.toolchain import driver
+from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
+from graphc.backends.cpu.micro.conv import COMING
+from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (TRANSFORM_IN, GEMM, TRANSFORM_OUT, X, U, BIAS, Y, ZEROS, N, XS_N, YS_N, BLOCKS, TILES, OUT_H, OUT_W, IN_H, IN_W, XS_BLOCK,

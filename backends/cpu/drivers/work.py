@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from backends.cpu.intrinsics import atomic_add, block_address
+from graphc.backends.cpu.intrinsics import atomic_add, block_address
 
 TURN = -64
 

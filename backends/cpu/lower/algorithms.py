@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod, sqrt
 
-from backends.cpu.lower.direct import PANEL_BYTES
-from backends.cpu.lower.pointwise import cut, fits_strassen
-from backends.cpu.lower.tiles import best_rows, best_tile
-from backends.cpu.lower.window import Window
-from backends.cpu.lower.winograd import L2, grouping
-from backends.cpu.micro.winograd import POINTS, amplification
-from backends.cpu.target import Target
+from graphc.backends.cpu.lower.direct import PANEL_BYTES
+from graphc.backends.cpu.lower.pointwise import cut, fits_strassen
+from graphc.backends.cpu.lower.tiles import best_rows, best_tile
+from graphc.backends.cpu.lower.window import Window
+from graphc.backends.cpu.lower.winograd import L2, grouping
+from graphc.backends.cpu.micro.winograd import POINTS, amplification
+from graphc.backends.cpu.target import Target
 
 DIRECT, DEPTHWISE, STRASSEN = "direct", "depthwise", "strassen"
 WINOGRAD = {m: f"winograd F({m}x{m})" for m in POINTS}

@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, lowers
-from backends.cpu.lower.window import channel_vector
-from backends.cpu.micro.tile import max_rows
-from backends.cpu.program import Ref
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, Storage, lowers
+from graphc.backends.cpu.lower.window import channel_vector
+from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.ops.fused_attention import heads_of

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backends.cpu.lower import movement
-from backends.cpu.lower.blocked_images import emit_pick, sizes, spatial_rank
-from backends.cpu.lower.core import Lowering, Storage, lowers, lowers_blocked, native_dtypes
-from backends.cpu.lower.index import constant
-from backends.cpu.lower.window import five
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower import movement
+from graphc.backends.cpu.lower.blocked_images import emit_pick, sizes, spatial_rank
+from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, lowers_blocked, native_dtypes
+from graphc.backends.cpu.lower.index import constant
+from graphc.backends.cpu.lower.window import five
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Deferred

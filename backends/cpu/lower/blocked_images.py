@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, lowers_blocked
-from backends.cpu.lower.index import constant
-from backends.cpu.lower.lrn import scaled
-from backends.cpu.lower.tables import OUTSIDE, padded_positions
-from backends.cpu.lower.window import five
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, Storage, lowers_blocked
+from graphc.backends.cpu.lower.index import constant
+from graphc.backends.cpu.lower.lrn import scaled
+from graphc.backends.cpu.lower.tables import OUTSIDE, padded_positions
+from graphc.backends.cpu.lower.window import five
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops.movement import pad_amounts

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from backends.cpu.lower import algorithms, dense_window
-from backends.cpu.lower.algorithms import DEFAULT, STRASSEN, Choice, Policy
-from backends.cpu.lower.conv_planes import emit_planes, serves
-from backends.cpu.lower.core import Lowering, is_blocked, lowers
-from backends.cpu.lower.depthwise import emit_depthwise
-from backends.cpu.lower.direct import emit_direct
-from backends.cpu.lower.elementwise import lower_elementwise
-from backends.cpu.lower.pointwise import emit_pointwise
-from backends.cpu.lower.prologue import emit_prologue
-from backends.cpu.lower.window import epilogue_of, extras_of, is_pointwise, window_of
-from backends.cpu.lower.winograd import emit_winograd
-from backends.cpu.target import Target
+from graphc.backends.cpu.lower import algorithms, dense_window
+from graphc.backends.cpu.lower.algorithms import DEFAULT, STRASSEN, Choice, Policy
+from graphc.backends.cpu.lower.conv_planes import emit_planes, serves
+from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
+from graphc.backends.cpu.lower.depthwise import emit_depthwise
+from graphc.backends.cpu.lower.direct import emit_direct
+from graphc.backends.cpu.lower.elementwise import lower_elementwise
+from graphc.backends.cpu.lower.pointwise import emit_pointwise
+from graphc.backends.cpu.lower.prologue import emit_prologue
+from graphc.backends.cpu.lower.window import epilogue_of, extras_of, is_pointwise, window_of
+from graphc.backends.cpu.lower.winograd import emit_winograd
+from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
 

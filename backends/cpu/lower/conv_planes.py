@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.direct import SCRATCH_BYTES, bias_of
-from backends.cpu.lower.window import Epilogue, Window, channel_vector, five
-from backends.cpu.micro.conv import SLOTS
-from backends.cpu.program import Ref
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.direct import SCRATCH_BYTES, bias_of
+from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
+from graphc.backends.cpu.micro.conv import SLOTS
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.lower import dense_window
-from backends.cpu.lower.conv import conv_supported
-from backends.cpu.lower.core import Lowering, is_blocked, lowers
-from backends.cpu.lower.direct import emit_direct
-from backends.cpu.lower.filters import Filters
-from backends.cpu.lower.window import Extra, Window, epilogue_of, extras_of, five, window_of
-from backends.cpu.program import Ref
+from graphc.backends.cpu.lower import dense_window
+from graphc.backends.cpu.lower.conv import conv_supported
+from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
+from graphc.backends.cpu.lower.direct import emit_direct
+from graphc.backends.cpu.lower.filters import Filters
+from graphc.backends.cpu.lower.window import Extra, Window, epilogue_of, extras_of, five, window_of
+from graphc.backends.cpu.program import Ref
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import Blocked, TensorType

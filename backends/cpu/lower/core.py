@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backends.cpu.program import Buffer, Program, Ref, Step
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
-from backends.cpu.weights import WeightStore
+from graphc.backends.cpu.program import Buffer, Program, Ref, Step
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.weights import WeightStore
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Call
@@ -23,7 +23,7 @@ from graphc.report import StepInfo
 from graphc.types import Blocked, TensorType
 
 if TYPE_CHECKING:
-    from backends.cpu.lower.algorithms import Policy
+    from graphc.backends.cpu.lower.algorithms import Policy
 
 ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from backends.cpu.lower.core import Lowering, Storage
-from backends.cpu.lower.window import window_of
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.lower.window import window_of
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 

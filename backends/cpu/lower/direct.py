@@ -7,17 +7,17 @@ from math import prod
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage
-from backends.cpu.lower.filters import Filters, Spans, pack_filters, pack_groups, spans_of
-from backends.cpu.lower.scaled import ScaledInput
-from backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
-from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
-from backends.cpu.micro.conv import SLOTS
-from backends.cpu.micro.group_tile import group_rows, is_group
-from backends.cpu.micro.tile import NO_FETCH
-from backends.cpu.program import Ref
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.lower.filters import Filters, Spans, pack_filters, pack_groups, spans_of
+from graphc.backends.cpu.lower.scaled import ScaledInput
+from graphc.backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
+from graphc.backends.cpu.micro.conv import SLOTS
+from graphc.backends.cpu.micro.group_tile import group_rows, is_group
+from graphc.backends.cpu.micro.tile import NO_FETCH
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.report import StepInfo

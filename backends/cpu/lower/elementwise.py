@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, dense_strides
-from backends.cpu.lower.window import channel_vector
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
+from graphc.backends.cpu.lower.window import channel_vector
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Value
 from graphc.report import StepInfo
@@ -63,7 +63,7 @@ def _contiguous(lo: Lowering, s: Storage) -> Storage:
     """A strided view as row-major memory: rows are read in whole vectors."""
     if s.contiguous:
         return s
-    from backends.cpu.lower.movement import emit_copy
+    from graphc.backends.cpu.lower.movement import emit_copy
 
     buffer = Buffer("contiguous", s.type.nbytes)
     emit_copy(lo, s, Ref(buffer), "a strided view")

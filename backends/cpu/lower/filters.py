@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.window import Window
-from backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.window import Window
+from graphc.backends.cpu.program import Buffer, Ref
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
-from backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
-from backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
-from backends.cpu.micro.conv import operand_numbers
-from backends.cpu.micro.product import NEAR, NEXT_LINES
-from backends.cpu.micro.tile import max_rows
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
 from graphc import expr
+from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
+from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
+from graphc.backends.cpu.micro.conv import operand_numbers
+from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
+from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from backends.cpu.lower.core import Lowering, flops, is_blocked
-from backends.cpu.lower.layout import same_bytes
-from backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
-from backends.cpu.program import Buffer, Ref, Step
+from graphc.backends.cpu.lower.core import Lowering, flops, is_blocked
+from graphc.backends.cpu.lower.layout import same_bytes
+from graphc.backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
+from graphc.backends.cpu.program import Buffer, Ref, Step
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Kind

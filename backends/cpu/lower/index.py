@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from backends.cpu.checks import OutOfRange
-from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.elementwise import collapse, emit_map
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.checks import OutOfRange
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.elementwise import collapse, emit_map
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import TensorType

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from backends.cpu.lower.core import Lowering, lowers
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from backends.cpu.lower.core import Lowering, lowers, native_dtypes
-from backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, emit_passes
-from backends.cpu.micro.reduce import Pass
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, emit_passes
+from graphc.backends.cpu.micro.reduce import Pass
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 

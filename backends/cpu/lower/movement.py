@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.elementwise import collapse
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.elementwise import collapse
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Value
 from graphc.ops.movement import slice_axes, slice_bounds

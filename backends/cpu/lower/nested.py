@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.program import ALIGNMENT, Buffer, Ref, Step
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.program import ALIGNMENT, Buffer, Ref, Step
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.memory import Buffer as Lifetime
 from graphc.memory import plan
 from graphc.report import StepInfo

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.elementwise import collapse, emit_map
-from backends.cpu.lower.index import constant
-from backends.cpu.lower.movement import emit_part
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.elementwise import collapse, emit_map
+from graphc.backends.cpu.lower.index import constant
+from graphc.backends.cpu.lower.movement import emit_part
 from graphc.fuse import Group
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.direct import bias_of
-from backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
-from backends.cpu.lower.tiles import best_tile
-from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed
-from backends.cpu.program import Ref
-from backends.cpu.target import Target
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.direct import bias_of
+from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
+from graphc.backends.cpu.lower.tiles import best_tile
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 
 FEWEST_PIXELS = 32  # smaller images were not measured

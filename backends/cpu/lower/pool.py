@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, is_blocked, lowers
-from backends.cpu.lower.dense_window import emit_pool
-from backends.cpu.lower.window import Window, five, window_of
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
+from graphc.backends.cpu.lower.dense_window import emit_pool
+from graphc.backends.cpu.lower.window import Window, five, window_of
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 

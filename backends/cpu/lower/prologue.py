@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
-from backends.cpu.lower.filters import Filters, pack_filters, spans_of
-from backends.cpu.lower.scaled import ScaledInput
-from backends.cpu.lower.tiles import best_tile, lines_ahead
-from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
-from backends.cpu.micro.conv import SLOTS, SOURCES
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
+from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
+from graphc.backends.cpu.lower.scaled import ScaledInput
+from graphc.backends.cpu.lower.tiles import best_tile, lines_ahead
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
+from graphc.backends.cpu.micro.conv import SLOTS, SOURCES
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 

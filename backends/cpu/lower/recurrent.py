@@ -7,20 +7,20 @@ from functools import partial
 
 import numpy as np
 
-from backends.cpu.checks import LengthOutOfRange
-from backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
-from backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of, product_tile
-from backends.cpu.lower.index import constant, positions
-from backends.cpu.lower.movement import emit_copy
-from backends.cpu.lower.recurrent_plan import Layer, plan
-from backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
-from backends.cpu.lower.window import Epilogue
-from backends.cpu.micro.short_loop import UNROLL
-from backends.cpu.program import ALIGNMENT, Buffer, Ref
-from backends.cpu.target import Target
-from backends.cpu.threads import SPINS
-from backends.cpu.toolchain import Kernel
 from graphc import expr
+from graphc.backends.cpu.checks import LengthOutOfRange
+from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from graphc.backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of, product_tile
+from graphc.backends.cpu.lower.index import constant, positions
+from graphc.backends.cpu.lower.movement import emit_copy
+from graphc.backends.cpu.lower.recurrent_plan import Layer, plan
+from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
+from graphc.backends.cpu.lower.window import Epilogue
+from graphc.backends.cpu.micro.short_loop import UNROLL
+from graphc.backends.cpu.program import ALIGNMENT, Buffer, Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.threads import SPINS
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops.recurrent import cell

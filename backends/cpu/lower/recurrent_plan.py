@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
-from backends.cpu.lower.recurrent_cells import Stage, stages
-from backends.cpu.micro.short_loop import UNROLL
-from backends.cpu.target import Target
+from graphc.backends.cpu.lower.recurrent_cells import Stage, stages
+from graphc.backends.cpu.micro.short_loop import UNROLL
+from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.ops.recurrent import Cell, cell
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, lowers, native_dtypes
-from backends.cpu.lower.elementwise import collapse, emit_map
-from backends.cpu.micro.reduce import Pass
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.elementwise import collapse, emit_map
+from graphc.backends.cpu.micro.reduce import Pass
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.op import all_ops

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.index import constant
-from backends.cpu.lower.movement import emit_strided
-from backends.cpu.lower.reduce import Record, around, emit_passes
-from backends.cpu.lower.tables import MAX_DIMS, OUTSIDE, emit_tables
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.index import constant
+from graphc.backends.cpu.lower.movement import emit_strided
+from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
+from graphc.backends.cpu.lower.tables import MAX_DIMS, OUTSIDE, emit_tables
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends.cpu.lower import conv, conv_transpose, gemm, pool
-from backends.cpu.lower.algorithms import Policy
-from backends.cpu.lower.core import follows_blocks, unsupported
-from backends.cpu.target import Target
+from graphc.backends.cpu.lower import conv, conv_transpose, gemm, pool
+from graphc.backends.cpu.lower.algorithms import Policy
+from graphc.backends.cpu.lower.core import follows_blocks, unsupported
+from graphc.backends.cpu.target import Target
 from graphc.graph import Node, Value
 from graphc.layout import LayoutRules
 

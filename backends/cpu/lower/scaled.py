@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, dense_strides
-from backends.cpu.lower.elementwise import collapse, emit_map
-from backends.cpu.lower.filters import Spans
-from backends.cpu.lower.window import Window
-from backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
+from graphc.backends.cpu.lower.elementwise import collapse, emit_map
+from graphc.backends.cpu.lower.filters import Spans
+from graphc.backends.cpu.lower.window import Window
+from graphc.backends.cpu.program import Buffer, Ref
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Value

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.index import limits, lookup_args, out_of_range, positions
-from backends.cpu.lower.tables import emit_tables, padded_positions, zero
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.index import limits, lookup_args, out_of_range, positions
+from graphc.backends.cpu.lower.tables import emit_tables, padded_positions, zero
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import make_node

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.movement import emit_strided
-from backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, around, emit_passes, groups_of
-from backends.cpu.micro.reduce import Pass
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.toolchain import Kernel
 from graphc import expr as e
+from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.movement import emit_strided
+from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, around, emit_passes, groups_of
+from graphc.backends.cpu.micro.reduce import Pass
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.ops.reduce import reduced_axes

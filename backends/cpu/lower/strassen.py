@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.tiles import lines_ahead
-from backends.cpu.lower.window import Epilogue, channel_vector
-from backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS, SUMS
-from backends.cpu.program import Buffer, Ref
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.tiles import lines_ahead
+from graphc.backends.cpu.lower.window import Epilogue, channel_vector
+from graphc.backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS, SUMS
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.report import StepInfo
 
 NAME = "strassen"  # in `disabled`

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
-from backends.cpu.lower.index import constant
-from backends.cpu.program import Ref
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.lower.index import constant
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.ops.movement import pad_amounts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from backends.cpu.micro.tile import max_rows
-from backends.cpu.target import Target
+from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.target import Target
 
 CACHED_BYTES = 850_000  # of the level-2 cache that rows, the weights in use and those that come may fill
 STREAMED_BYTES = 500_000  # of a layer's weights, which are then fetched a panel ahead

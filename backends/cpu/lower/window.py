@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering, Storage
-from backends.cpu.program import Ref
+from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.program import Ref
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value

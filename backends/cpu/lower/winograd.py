@@ -6,13 +6,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from backends.cpu.lower.core import Lowering
-from backends.cpu.lower.tiles import lines_ahead
-from backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
-from backends.cpu.micro.tile import max_rows
-from backends.cpu.program import Ref
-from backends.cpu.target import Target
-from backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.tiles import lines_ahead
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 HEAD_BYTES = 1024  # of scratch, before the temporary tile: see drivers/winograd.py
@@ -130,7 +130,7 @@ def transformed_weights(lo: Lowering, data: np.ndarray, m: int, nv: int):
     vl = lo.target.vl
 
     def make() -> np.ndarray:
-        from backends.cpu.micro.winograd import matrices
+        from graphc.backends.cpu.micro.winograd import matrices
 
         g = np.array([[float(v) for v in row] for row in matrices(m)[1]])
         o, i = data.shape[:2]

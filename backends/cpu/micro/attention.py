@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu import vmath
-from backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
-from backends.cpu.micro.reduce import horizontal
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu import vmath
+from graphc.backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.micro.reduce import horizontal
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 
 # argument block (int64; strides in bytes)
 KEYS, SCALE, MASK, MASK_ROW = range(4)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import F32, I64, define, i64
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import F32, I64, define, i64
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

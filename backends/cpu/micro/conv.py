@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
-from backends.cpu.micro.group_tile import GroupTile
-from backends.cpu.micro.prologue import OPERAND, Prologue
-from backends.cpu.micro.tile import Tile
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.micro.group_tile import GroupTile
+from graphc.backends.cpu.micro.prologue import OPERAND, Prologue
+from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 # argument block of the micro-kernel (int64; strides in bytes)

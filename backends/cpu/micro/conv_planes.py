@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
-from backends.cpu.micro.conv import (
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.micro.conv import (
     BLOCKS,
     HI,
     KERNEL_W,
@@ -26,8 +26,8 @@ from backends.cpu.micro.conv import (
     YS_W,
     clip,
 )
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

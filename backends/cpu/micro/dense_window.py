@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from backends.cpu.ir import I64, define, i64, register_type
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu.ir import I64, define, i64, register_type
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 
 
 @micro("add_scaled")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu.ir import F32, Emit
-from backends.cpu.micro.tile import Tile
-from backends.cpu.target import Target
+from graphc.backends.cpu.ir import F32, Emit
+from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.target import Target
 
 I32 = ir.IntType(32)
 LANE = 4  # float32 of the 128 bits within which a permutation by an immediate stays

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
-from backends.cpu.micro.conv import (
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.micro.conv import (
     BLOCKS,
     EXTRA,
     EXTRAS,
@@ -21,10 +21,10 @@ from backends.cpu.micro.conv import (
     _store,
     operand_numbers,
 )
-from backends.cpu.micro.short_loop import UNROLL, short_loop
-from backends.cpu.micro.tile import Tile
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu.micro.short_loop import UNROLL, short_loop
+from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many

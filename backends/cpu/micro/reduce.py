@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import I32, I64, PTR, Emit, define, i64, register_type
-from backends.cpu.micro.tail import can_mask, element, load, over_row, store
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
 from graphc import expr
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 HEAVY = frozenset({"exp", "log", "tanh", "sigmoid", "erf", "pow", "sin", "cos"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import F64, I32, I64, PTR, Emit, define, i64, register_type
-from backends.cpu.micro.reduce import arguments
-from backends.cpu.micro.tail import can_mask, element, load, over_row, store
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import F64, I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.micro.reduce import arguments
+from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

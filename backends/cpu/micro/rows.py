@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import I64, PTR, Emit, define, i64
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import I64, PTR, Emit, define, i64
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu.ir import F32, I64, Emit, i64
-from backends.cpu.micro.tile import Tile
-from backends.cpu.target import Target
+from graphc.backends.cpu.ir import F32, I64, Emit, i64
+from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.target import Target
 
 UNROLL = 2  # reduction steps of one turn of the loop: packed states and weights are padded with zeros to a multiple
 # Every load of an unrolled loop is an instruction of its own to the stride prefetcher, which can follow some thirty:

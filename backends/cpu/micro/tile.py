@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from backends.cpu.ir import F32, Emit
-from backends.cpu.target import Target
+from graphc.backends.cpu.ir import F32, Emit
+from graphc.backends.cpu.target import Target
 
 # Bytes that weights are fetched ahead of their use. They come from the last-level cache or memory at their first use;
 # measured on Zen 5, 7x7 images, 512 -> 2048 channels: 144 GFLOP/s without, 205 at 1 KB, 210 at 4 KB, 225 at 8 KB.

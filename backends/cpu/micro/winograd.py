@@ -9,11 +9,11 @@ from functools import lru_cache
 
 from llvmlite import ir
 
-from backends.cpu import scalar
-from backends.cpu.ir import F32, I64, PTR, Emit, define, i64
-from backends.cpu.micro.conv import clip, operand_numbers
-from backends.cpu.target import Target
-from backends.cpu.toolchain import micro
+from graphc.backends.cpu import scalar
+from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.micro.conv import clip, operand_numbers
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 Matrix = list[list[Fraction]]
