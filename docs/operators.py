@@ -21,7 +21,22 @@ MEANING = {
     Kind.RECURRENT: "a cell along a sequence",
     Kind.SOURCE: "values from attributes, shapes or a seed",
     Kind.CONTROL: "branches and loops over subgraphs",
+    Kind.TABLE: "a table in the attributes decides: trees, encoders of labels",
 }
+
+
+CHOICES = """
+## Where the standard, its reference and ONNX Runtime differ
+
+The standard's text decides; where it is silent, what the exporters of such files are tested with.
+
+- `ai.onnx.ml::TreeEnsemble` numbers `post_transform` as the standard does: 1 is SOFTMAX, 2 LOGISTIC (ONNX Runtime 1.32 has them
+  the other way round, the reference applies neither).
+- `ai.onnx.ml` otherwise follows ONNX Runtime: labels and scores of two classes, `LabelEncoder` with a key given twice (the first
+  holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0).
+- `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
+  depend on the number of threads there.
+""".splitlines()
 
 
 def render() -> str:
@@ -33,6 +48,7 @@ def render() -> str:
         "them are translated while a file is read. `graphc check MODEL` says which nodes of a model run as machine code and",
         "which on the host. This page is written by `python docs/operators.py`.",
     ]
+    lines += CHOICES
     for kind, meaning in MEANING.items():
         names = [name for name, op in ops.items() if op.kind is kind]
         if names:

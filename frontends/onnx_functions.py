@@ -30,6 +30,11 @@ class Call:
         return opset_versions(self.body.opset_import)
 
 
+def operator_name(node: NodeProto) -> str:
+    """The name under which graphc knows the operator: 'domain::name' outside of ONNX's main domain."""
+    return node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}::{node.op_type}"
+
+
 def opset_versions(imports: Iterable) -> dict[str, int]:
     """Domain -> version; the default domain is ''."""
     return {"" if i.domain in DEFAULT_DOMAINS else i.domain: i.version for i in imports}

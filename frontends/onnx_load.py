@@ -27,6 +27,7 @@ from graphc.frontends.onnx_functions import (
     dtype_enum,
     has_onnx_body,
     onnx_body,
+    operator_name,
     opset_versions,
     resolve,
 )
@@ -193,7 +194,7 @@ class _Importer:
 
     def _node(self, at: Place) -> None:
         operands: list[Value | None] = []
-        op = f"{at.proto.domain}::{at.proto.op_type}" if at.proto.domain not in DEFAULT_DOMAINS else at.proto.op_type
+        op = operator_name(at.proto)
         with self._report(at.source, op, at.name, operands):
             self.count += 1
             if self.count > _MAX_NODES:
@@ -216,8 +217,8 @@ class _Importer:
     def _known(self, at: Place) -> None:
         """Report an unknown operator though its operands are not known."""
         proto = at.proto
-        standard = proto.domain in DEFAULT_DOMAINS
-        if standard and (proto.op_type in self.ops or proto.op_type in RENAMED or proto.op_type in SEQUENCE_OPS):
+        standard, name = proto.domain in DEFAULT_DOMAINS, operator_name(proto)
+        if name in self.ops or name in RENAMED or name in SEQUENCE_OPS:
             return
         attrs = resolve(proto, at.context.attrs)
         opset = at.context.opsets.get("" if standard else proto.domain, NEWEST_OPSET)
@@ -230,17 +231,18 @@ class _Importer:
         if call is not None:
             self._inline(at, call, operands)
             return
-        if proto.domain not in DEFAULT_DOMAINS:
+        name, standard = operator_name(proto), proto.domain in DEFAULT_DOMAINS
+        if not standard and name not in self.ops:
             self._inline_onnx_body(at, at.context.opsets.get(proto.domain, 1), protos, operands)
             return
-        if "" not in at.context.opsets:
+        if standard and "" not in at.context.opsets:
             raise LoadError("the model imports no opset of the domain ''", hint="the file is damaged: export it again")
-        opset = at.context.opsets[""]
-        if proto.op_type == "If" and (branch := self._taken_branch(at, protos, operands)):
+        opset = at.context.opsets.get("" if standard else proto.domain, 1)
+        if name == "If" and (branch := self._taken_branch(at, protos, operands)):
             self._put_in_place(at, branch)
             return
         attrs = {name: attribute_value(a, self.model.folder) for name, a in protos.items()}
-        if proto.op_type == "Constant":
+        if name == "Constant":
             at.scope.values[proto.output[0]] = constant(at.scope.prefix + proto.output[0], _constant_value(attrs))
             return
         while operands and operands[-1] is None:
@@ -248,18 +250,18 @@ class _Importer:
         builder = at.scope.builder
         builder.prefix, builder.source = f"{at.name}/", at.source
         sequences = any(isinstance(v, SequenceValue) for v in operands)
-        if proto.op_type in SEQUENCE_OPS:
-            result = SEQUENCE_OPS[proto.op_type](SequenceUse(list(operands), attrs, builder))
+        if name in SEQUENCE_OPS:
+            result = SEQUENCE_OPS[name](SequenceUse(list(operands), attrs, builder))
             at.scope.values[proto.output[0]] = result
             return
-        if sequences and proto.op_type == "Identity":
+        if sequences and name == "Identity":
             at.scope.values[proto.output[0]] = operands[0]
             return
         if sequences:
             raise UnsupportedError("it takes a sequence", hint="graphc works on tensors: export it without sequences")
         names = [n and at.scope.prefix + n for n in at.outputs]
-        use = Use(proto.op_type, list(operands), attrs, names, opset, builder)
-        results = modernize(use)
+        use = Use(name, list(operands), attrs, names, opset, builder)
+        results = modernize(use) if standard else None
         if results is None and use.op not in self.ops:
             self._inline_onnx_body(at, opset, protos, operands)
             return
@@ -435,7 +437,7 @@ def _constant_value(attrs: Mapping[str, Any]) -> np.ndarray:
 
 def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
     domain = f" of domain '{proto.domain}'" if proto.domain not in DEFAULT_DOMAINS else ""
-    close = [] if domain else get_close_matches(proto.op_type, known, 2, 0.8)
+    close = get_close_matches(operator_name(proto), known, 2, 0.8)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return UnsupportedError(
         f"operator '{proto.op_type}'{domain} is not supported",

@@ -37,6 +37,7 @@ class Kind(enum.Enum):
     RECURRENT = "recurrent"
     SOURCE = "source"  # the value follows from attributes, shapes or a seed
     CONTROL = "control"  # holds subgraphs
+    TABLE = "table"  # a table in the attributes decides: trees, encoders of labels
 
 
 class Deferred(Exception):
@@ -174,6 +175,7 @@ class Reduction:
 class Op:
     """An operator. Only `name`, `inputs`, `kind`, `infer` and `reference` are needed.
 
+    name       as in ONNX; of another domain than its main one: 'domain::name'
     inputs     formal operand names: 'x', 'b?' is optional, '*xs' takes the rest
     infer      Call -> types of the outputs. May raise Deferred (through Call) or TypeRuleError (`raise call.fail(…)`)
     scalar     elementwise: (*operands, **attrs named in scalar_attrs) -> expression, over graphc.expr
@@ -285,8 +287,8 @@ def register(op: Op) -> Op:
 def _load_all() -> None:
     import graphc.ops as package
 
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"graphc.ops.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, "graphc.ops."):
+        importlib.import_module(module.name)
 
 
 def get_op(name: str) -> Op:

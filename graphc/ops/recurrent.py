@@ -170,7 +170,10 @@ def _run(op: str, step: Callable, x, w, r, b, lens, initial, attrs) -> tuple[np.
         inputs = np.matmul(x[order, rows], w[d].T)
         for t in range(seq):
             live = (t < lens)[:, None]
-            new = step(inputs[t], state, d, functions[d])
+            known = (t <= lens)[
+                :, None
+            ]  # what a step takes from ended sequences matters where H is quantised: see contrib
+            new = step(inputs[t], [np.where(known, s, 0) for s in state], d, functions[d])
             state = [np.where(live, n, s) for n, s in zip(new, state)]
             y[order[t], d, rows[0]] = np.where(live, state[0], 0)
         for final, s in zip(finals, state):
@@ -224,15 +227,20 @@ def _gru_reference(x, w, r, b=None, lens=None, h0=None, *, clip, linear_before_r
     return _run("GRU", step, x, w, r, b, lens, [h0], attrs)
 
 
-def _lstm_reference(x, w, r, b=None, lens=None, h0=None, c0=None, p=None, *, clip, input_forget, **attrs):
-    """Gates i, o, f with peepholes P (i, f see C, o sees C'); C' = f C + i g(…); H' = o h(C')."""
+def lstm_reference(
+    x, w, r, b=None, lens=None, h0=None, c0=None, p=None, *, clip, input_forget, rounded=lambda h: h, **attrs
+):
+    """Gates i, o, f with peepholes P (i, f see C, o sees C'); C' = f C + i g(…); H' = o h(C').
+
+    rounded: what becomes of H before it is multiplied by R.
+    """
     bias, bounded, n = sum(_biases(b, r)), _clipper(clip), r.shape[2]
     p = np.zeros((len(r), 3 * n), x.dtype) if p is None else p
 
     def step(xw, state, d, functions):
         (hidden, c), (f, g, h) = state, functions
         pi, po, pf = np.split(p[d], 3)
-        zi, zo, zf, zc = np.split(xw + hidden @ r[d].T + bias[d], 4, axis=1)
+        zi, zo, zf, zc = np.split(xw + rounded(hidden) @ r[d].T + bias[d], 4, axis=1)
         i = f(bounded(zi + pi * c))
         forget = 1 - i if input_forget else f(bounded(zf + pf * c))
         new = forget * c + i * g(bounded(zc))
@@ -340,7 +348,7 @@ _recurrent(
 )
 _recurrent(
     "LSTM",
-    _lstm_reference,
+    lstm_reference,
     {"input_forget": Attr(bool, False)},
     [
         {"given": "bhcp"},

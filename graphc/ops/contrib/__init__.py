@@ -1,0 +1,1 @@
+"""The operators of com.microsoft: what ONNX Runtime's quantiser and optimisers write into files."""

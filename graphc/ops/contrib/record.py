@@ -1,0 +1,39 @@
+"""Registration of com.microsoft's operators. Most are compositions of standard ones, which passes and fusion see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from graphc.op import FLOATS, Attr, Call, Case, Domain, Kind, Op, register
+from graphc.types import TensorType
+
+DOMAIN = "com.microsoft"
+
+
+def contrib(
+    name: str,
+    inputs: str,
+    infer: Callable[[Call], Sequence[TensorType]],
+    reference: Callable,
+    expand: Callable,
+    cases: Sequence[Case],
+    attrs: Mapping[str, Attr] | None = None,
+    outputs: tuple[str, ...] = ("y",),
+    domain: str = DOMAIN,
+    dtypes: tuple[str, ...] = FLOATS,
+    **more,
+) -> Op:
+    """Register a composite operator of com.microsoft (or another `domain`). `more`: other fields of the record."""
+    record = Op(
+        f"{domain}::{name}" if domain else name,
+        tuple(inputs.split()),
+        Kind.COMPOSITE,
+        infer,
+        reference,
+        attrs or {},
+        outputs,
+        expand=expand,
+        domain=Domain(dtypes, cases=tuple(cases)),
+        **more,
+    )
+    return register(record)

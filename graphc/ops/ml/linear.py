@@ -1,0 +1,124 @@
+"""LinearClassifier and LinearRegressor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.op import Attr, Call, Case, Tensor
+from graphc.ops.ml.record import NUMBERS, label_array, labels_of, ml, require_features, rows
+from graphc.ops.ml.transform import POST_TRANSFORM, TRANSFORMS, logistic, transform, transform_targets
+from graphc.types import TensorType
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def _matrix(call: Call, features, outputs: int) -> None:
+    """Raises TypeRuleError unless the coefficients are [outputs, features]."""
+    if outputs < 1 or len(call.coefficients) % outputs:
+        raise call.fail(f"{len(call.coefficients)} coefficients are no {outputs} rows")
+    require_features(call, features, len(call.coefficients) // outputs, exact=True)
+    if call.intercepts and len(call.intercepts) != outputs:
+        raise call.fail(f"{len(call.intercepts)} intercepts for {outputs} rows of coefficients")
+
+
+def _product(x: np.ndarray, coefficients, intercepts, outputs: int) -> np.ndarray:
+    """x·wᵀ + b in float32, [N, outputs]."""
+    w = np.array(coefficients, FLOAT32).reshape(outputs, -1)
+    return np.atleast_2d(x).astype(FLOAT32) @ w.T + np.array(intercepts or [0] * outputs, FLOAT32)
+
+
+# --- LinearClassifier -------------------------------------------------------------------------------------------------
+def _classifier_type(call: Call) -> list[TensorType]:
+    n, features = rows(call)
+    if not call.intercepts:
+        raise call.fail("has no intercepts", "one per row of coefficients: 0 where there is none")
+    labels = labels_of(call, "classlabels_strings", "classlabels_ints")
+    outputs = len(call.intercepts)
+    _matrix(call, features, outputs)
+    if len(labels) not in (0, outputs, 2 * outputs if outputs == 1 else outputs):
+        raise call.fail(f"{len(labels)} class labels for {outputs} rows of coefficients")
+    scores = 2 if len(labels) == 2 else outputs
+    return [TensorType(labels.dtype, (n,)), TensorType(FLOAT32, (n, scores))]
+
+
+def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints, multi_class, post_transform):
+    labels = label_array(classlabels_strings, classlabels_ints)
+    scores = _product(x, coefficients, intercepts, len(intercepts))
+    if scores.shape[1] > 1:
+        names = labels if len(labels) else np.arange(scores.shape[1])
+        return names[scores.argmax(axis=1)], transform(scores, post_transform)
+    high = scores[:, 0] > 0
+    if len(labels) != 2:
+        label = np.where(high, labels[0], type(labels[0])()) if len(labels) else high.astype(np.int64)
+        return label, transform(scores, post_transform)
+    two = [logistic(-scores), logistic(scores)] if post_transform == "LOGISTIC" else [1 - scores, scores]
+    return np.where(high, labels[1], labels[0]), np.concatenate(two, axis=1).astype(FLOAT32)
+
+
+_X = (Tensor((5, 3)),)
+_ROW = (1.0, -0.5, 0.25)
+ml(
+    "LinearClassifier",
+    "x",
+    _classifier_type,
+    _classify,
+    {
+        "coefficients": Attr("floats"),
+        "intercepts": Attr("floats", ()),
+        "classlabels_strings": Attr("strings", ()),
+        "classlabels_ints": Attr("ints", ()),
+        "multi_class": Attr(int, 0),
+        "post_transform": POST_TRANSFORM,
+    },
+    [
+        Case(
+            _X,
+            {
+                "coefficients": _ROW * 3,
+                "intercepts": (0.1, 0.2, 0.3),
+                "classlabels_ints": (4, 5, 6),
+                "post_transform": p,
+            },
+            2,
+        )
+        for p in TRANSFORMS[:4]
+    ]
+    + [
+        Case(
+            _X, {"coefficients": _ROW, "intercepts": (0.1,), "classlabels_strings": ("a", "b"), "post_transform": p}, 2
+        )
+        for p in ("NONE", "LOGISTIC")
+    ],
+    ("label", "scores"),
+    NUMBERS,
+)
+
+
+# --- LinearRegressor --------------------------------------------------------------------------------------------------
+def _regressor_type(call: Call) -> list[TensorType]:
+    n, features = rows(call)
+    _matrix(call, features, call.targets)
+    return [TensorType(FLOAT32, (n, call.targets))]
+
+
+def _regress(x, coefficients, intercepts, targets, post_transform):
+    return transform_targets(_product(x, coefficients, intercepts, targets), post_transform)
+
+
+ml(
+    "LinearRegressor",
+    "x",
+    _regressor_type,
+    _regress,
+    {
+        "coefficients": Attr("floats"),
+        "intercepts": Attr("floats", ()),
+        "targets": Attr(int, 1),
+        "post_transform": POST_TRANSFORM,
+    },
+    [
+        Case(_X, {"coefficients": _ROW, "intercepts": (0.1,)}),
+        Case((Tensor((3,)),), {"coefficients": _ROW * 2, "targets": 2, "post_transform": "SOFTMAX"}),
+    ],
+    dtypes=NUMBERS,
+)

@@ -1,0 +1,77 @@
+"""What the records of ai.onnx.ml share: registration, and checks of operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from graphc.op import Attr, Call, Case, Domain, Kind, Op, register
+from graphc.types import Dim, TensorType, dtype_name
+
+DOMAIN = "ai.onnx.ml"
+STRING = np.dtype(object)
+NUMBERS = ("float32", "float64", "int32", "int64")
+
+
+def ml(
+    name: str,
+    inputs: str,
+    infer: Callable[[Call], Sequence[TensorType]],
+    reference: Callable,
+    attrs: Mapping[str, Attr],
+    cases: Sequence[Case],
+    outputs: tuple[str, ...] = ("y",),
+    dtypes: Sequence[str] = ("float32",),
+    **more,
+) -> Op:
+    """Register an operator of ai.onnx.ml. `more`: other fields of the record."""
+    more.setdefault("kind", Kind.COMPOSITE if "expand" in more else Kind.TABLE)
+    record = Op(
+        f"{DOMAIN}::{name}",
+        tuple(inputs.split()),
+        infer=infer,
+        reference=reference,
+        attrs=attrs,
+        outputs=outputs,
+        domain=Domain(tuple(dtypes), cases=tuple(cases)),
+        **more,
+    )
+    return register(record)
+
+
+def require_numbers(call: Call, *names: str) -> TensorType:
+    """The type of operand 0, whose dtype must be one of `names`. Raises TypeRuleError."""
+    x = call.type(0)
+    names = names or NUMBERS
+    if dtype_name(x.dtype) not in names:
+        raise call.fail(f"takes {', '.join(names)}, not {dtype_name(x.dtype)}", "insert a Cast")
+    return x
+
+
+def rows(call: Call, *names: str) -> tuple[Dim, Dim]:
+    """(samples, features) of operand 0: [N, F], or [F], which is one sample. Raises TypeRuleError."""
+    x = require_numbers(call, *names)
+    if x.rank not in (1, 2):
+        raise call.fail(f"takes samples [N, F], not shape {x.shape}", "Reshape it to two axes")
+    return (1, x.shape[0]) if x.rank == 1 else x.shape
+
+
+def require_features(call: Call, features: Dim, at_least: int, exact: bool = False) -> None:
+    """Raises TypeRuleError where the samples have fewer features than the model reads."""
+    if isinstance(features, int) and (features != at_least if exact else features < at_least):
+        wants = f"{at_least}" if exact else f"{at_least} or more"
+        raise call.fail(f"the samples have {features} features; the model reads {wants}")
+
+
+def labels_of(call: Call, strings: str, ints: str) -> np.ndarray:
+    """The class labels of the attribute that is given. Raises TypeRuleError unless exactly one of the two is."""
+    a, b = getattr(call, strings), getattr(call, ints)
+    if a and b:
+        raise call.fail(f"has both {strings} and {ints}", "give the labels once")
+    return label_array(a, b)
+
+
+def label_array(strings: Sequence[str], ints: Sequence[int]) -> np.ndarray:
+    """The labels of whichever is given."""
+    return np.array(list(strings), STRING) if strings else np.array(list(ints), np.int64)
