@@ -132,3 +132,27 @@ def test_names_of_models_are_unique():
 
     names = [c.name for s in SETS.values() for c in s.cases]
     assert len(set(names)) == len(names)
+
+
+def test_a_build_is_slower_only_beyond_doubt():
+    from before import BEFORE, NOW, Comparison
+
+    def comparison(ratio: float, doubt: float) -> Comparison:
+        return Comparison({BEFORE: 1.0, NOW: ratio}, ratio, doubt, 3, {}, 0.0)
+
+    assert comparison(1.03, 0.004).slower(1.02)
+    assert not comparison(1.03, 0.006).slower(1.02)
+    assert not comparison(0.9, 0.0).slower(1.02)
+
+
+def test_builds_are_compared_on_the_same_files(tmp_path: Path):
+    from argparse import Namespace
+
+    from before import BEFORE, NOW, ROOT, compare
+    from sets import SETS
+
+    case = next(c for c in SETS["small"].cases if c.name.startswith("lenet5"))
+    options = Namespace(limit=2.0, seconds=0.001, patience=0.0, clock="wall")
+    found = compare(case.network.files(tmp_path), 1, {BEFORE: ROOT, NOW: ROOT}, tmp_path, options)
+    assert found.pairs == 3 and found.difference == 0.0
+    assert 0 < found.seconds[NOW] < 1 and found.memory[NOW] > 1e6
