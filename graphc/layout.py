@@ -143,7 +143,7 @@ def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: 
         """The new value of `old` in a form, through a Reorder where needed."""
         new = rw(old)
         now = "blocked" if old in blocked else "dense"
-        if now == form or old.is_const:
+        if now == form:
             return new
         if (old, form) not in converted:
             c = {"blocked": rules.c, "planar": 1, "dense": 0}[form]

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.backends.cpu.lower import core
 from graphc.backends.cpu.lower.algorithms import DEFAULT, Policy
-from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowering_of, storage_bytes
+from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowering_of
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
 from graphc.backends.cpu.lower.images import image_runs, lower_images
 from graphc.backends.cpu.lower.movement import VIEWS
@@ -181,13 +181,11 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
             continue
         if blocked and any(v.shape[1] % out.type.layout.c for v in node.operands[:-1]):
             continue  # a part begins inside a block
-        if out not in lo.storage:
-            lo.place(out, Ref(Buffer(out.name, storage_bytes(out.type))))
-        whole = lo.storage[out]
+        whole = lo.storage.get(out) or lo.reserve(out)
         at = 0
         for v in node.operands:
-            free = v in producers and v not in lo.storage and not _is_view(producers[v])
-            if free:
+            made = v in producers and not _is_view(producers[v])
+            if made and v not in lo.storage and v.type.layout == out.type.layout:
                 if blocked:
                     lo.place(v, whole.ref + at // out.type.layout.c * whole.strides[1], whole.strides)
                 else:

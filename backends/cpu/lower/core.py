@@ -33,7 +33,8 @@ class Storage:
     """Where a value lives: address of its first element, its type, byte strides.
 
     Dense: one stride a logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
-    and each spatial dim; the elements of a block are contiguous.
+    and each spatial dim; the elements of a block are contiguous, rows follow each other. Each row has the halo of the type
+    around it, so that the first element lies behind the left one.
     """
 
     ref: Ref
@@ -43,6 +44,12 @@ class Storage:
     @property
     def contiguous(self) -> bool:
         return self.type.layout is None and self.strides == dense_strides(self.type)
+
+    @property
+    def whole_rows(self) -> tuple[Ref, int]:
+        """Of a blocked value: address of its first row's left halo, bytes of a row with both halos."""
+        left, right = halo_bytes(self.type)
+        return self.ref + -left, left + self.type.shape[-1] * self.strides[-1] + right
 
 
 def dense_strides(t: TensorType) -> tuple[int, ...]:
@@ -71,6 +78,14 @@ def storage_bytes(t: TensorType) -> int:
     return blocked_strides(t)[0] * t.shape[0]
 
 
+def halo_bytes(t: TensorType) -> tuple[int, int]:
+    """Left and right of each row of a value."""
+    if t.layout is None:
+        return 0, 0
+    pixel = t.layout.c * t.dtype.itemsize
+    return t.layout.left * pixel, t.layout.right * pixel
+
+
 class Lowering:
     """State of one lowering: the program so far, and the storage of each value. policy: what decides between
     algorithms."""
@@ -84,25 +99,26 @@ class Lowering:
 
     # --- values --------------------------------------------------------------------------------------------------
     def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None) -> Storage:
-        """Say where a value lives (inputs, results, parts of a concatenation, views)."""
+        """Say where a value lives (inputs, results, parts of a concatenation, views): `ref` is its first element. The memory
+        has the halo of the value's type."""
         t = v.type
         s = Storage(ref, t, strides or (dense_strides(t) if t.layout is None else blocked_strides(t)))
         self.storage[v] = s
         return s
+
+    def reserve(self, v: Value) -> Storage:
+        """Memory of its own for a value that has no place yet."""
+        return self.place(v, Ref(Buffer(v.name, storage_bytes(v.type)), halo_bytes(v.type)[0]))
 
     def write(self, v: Value) -> Storage:
         """Storage for a value that the next step makes; a new arena buffer unless it has been placed already.
 
         The halo of a blocked value is cleared here, before its first producer.
         """
-        s = self.storage.get(v)
-        if s is None:
-            s = self.place(v, Ref(Buffer(v.name, storage_bytes(v.type))))
-        layout = v.type.layout
-        if layout and (layout.left or layout.right):
-            self._clear_halo(v, s)
-        if layout:  # the first pixel lies behind the left halo
-            return replace(s, ref=s.ref + layout.left * layout.c * v.type.dtype.itemsize)
+        s = self.storage.get(v) or self.reserve(v)
+        if v not in self._cleared:
+            self._cleared.add(v)
+            self.clear_halo(s)
         return s
 
     def read(self, v: Value) -> Storage:
@@ -112,35 +128,22 @@ class Lowering:
             if not v.is_const:
                 raise AssertionError(f"%{v.name} is read before it is written")
             s = self.place(v, Ref(self.weights.dense(v)))
-        layout = v.type.layout
-        if layout:
-            return replace(s, ref=s.ref + layout.left * layout.c * v.type.dtype.itemsize)
         return s
 
     def keep_halo(self, v: Value) -> None:
         """The halo of a value that was placed is zero already."""
         self._cleared.add(v)
 
-    def _clear_halo(self, v: Value, s: Storage) -> None:
-        if v in self._cleared:
+    def clear_halo(self, s: Storage) -> None:
+        """The step that clears a halo, if there is one."""
+        left, right = halo_bytes(s.type)
+        if not left and not right:
             return
-        self._cleared.add(v)
-        t, layout = s.type, s.type.layout
-        vector = layout.c * t.dtype.itemsize
-        blocks = -(-t.shape[1] // layout.c)
+        t = s.type
+        blocks = -(-t.shape[1] // t.layout.c)
         rows = int(np.prod(t.shape[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
-        row = (t.shape[-1] + layout.left + layout.right) * vector
-        args = [
-            s.ref,
-            t.shape[0],
-            s.strides[0],
-            blocks,
-            s.strides[1],
-            rows,
-            row,
-            layout.left * vector,
-            layout.right * vector,
-        ]
+        start, row = s.whole_rows
+        args = [start, t.shape[0], s.strides[0], blocks, s.strides[1], rows, row, left, right]
         self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
 
     # --- steps ---------------------------------------------------------------------------------------------------

@@ -47,6 +47,9 @@ def lower_elementwise(lo: Lowering, group: Group) -> None:
     if out.type.size == 0:
         return
     dims, strides = collapse(dims, [w.strides for w in walks])
+    if unit > 1 and any(st[-1] not in (0, unit * w.dtype.itemsize) for w, st in zip(walks, strides)):
+        # rows of one pixel, with a halo somewhere: the innermost loop that is left has gaps
+        dims, strides = [*dims, 1], [[*st, 0] for st in strides]
     _emit_map(lo, group, dims, [replace(w, strides=st) for w, st in zip(walks, strides)], unit)
 
 

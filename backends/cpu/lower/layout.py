@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from graphc.backends.cpu.lower.core import Lowering, lowers
+from graphc.backends.cpu.lower.core import Lowering, Storage, blocked_strides, lowers
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
+from graphc.types import TensorType
 
 
 @lowers("Reorder")
@@ -14,10 +15,10 @@ def lower_reorder(lo: Lowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output
     assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"
-    if x.type.layout and not out.type.layout and same_bytes(x.type):
-        lo.place(out, lo.read(x).ref)
-        return
     source = lo.read(x)
+    if x.type.layout and not out.type.layout and same_bytes(x.type) and _is_packed(source):
+        lo.place(out, source.ref)
+        return
     to = lo.write(out)
     n, channels, *spatial = out.shape  # the logical shape is the same on both sides
     w = spatial[-1] if spatial else 1
@@ -41,6 +42,14 @@ def lower_reorder(lo: Lowering, group: Group) -> None:
     lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
 
 
-def same_bytes(t) -> bool:
+def _is_packed(s: Storage) -> bool:
+    """Do the images of a blocked value and their channel blocks follow each other, as those of a part of another value need
+    not?"""
+    t, strides = s.type, blocked_strides(s.type)
+    extents = t.shape[0], -(-t.shape[1] // t.layout.c)
+    return all(d == 1 or a == b for d, a, b in zip(extents, s.strides, strides))
+
+
+def same_bytes(t: TensorType) -> bool:
     """A blocked tensor of 1x1 images without halo, whose channels fill their blocks, is dense already."""
     return all(d == 1 for d in t.shape[2:]) and t.shape[1] % t.layout.c == 0 and not (t.layout.left or t.layout.right)

@@ -139,20 +139,32 @@ def lower_concat(lo: Lowering, group: Group) -> None:
     axis = node.attrs["axis"] % t.rank
     at = 0
     for v in node.operands:
-        x = lo.storage.get(v) or lo.read(v)
-        blocked = t.layout is not None
-        to = out.ref + (at // t.layout.c * out.strides[1] if blocked else at * out.strides[axis])
+        x = lo.read(v)
+        first = at // t.layout.c * out.strides[1] if t.layout else at * out.strides[axis]
+        part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides)
         at += v.shape[axis]
-        if x.ref.buffer is to.buffer and x.ref.offset == to.offset:
-            continue
-        info = lo.info(group, "copy_strided", "", f"%{v.name} has another place")
-        if blocked:  # whole rows with their halo
-            c = t.layout.c
-            row = (v.shape[-1] + t.layout.left + t.layout.right) * c
-            shape = [v.shape[0], -(-v.shape[1] // c), *v.shape[2:-1], row]
-            emit_strided(lo, x.ref, [*x.strides[:-1], 4], to, [*out.strides[:-1], 4], shape, 4, info)
-        else:
-            emit_strided(lo, x.ref, x.strides, to, out.strides, v.shape, t.dtype.itemsize, info)
+        if x.ref != part.ref:
+            copy = emit_blocked_copy if t.layout else emit_elements
+            copy(lo, x, part, lo.info(group, "copy_strided", "", f"%{v.name} has another place"))
+
+
+def emit_elements(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
+    """Copy a dense value."""
+    emit_strided(lo, x.ref, x.strides, y.ref, y.strides, y.type.shape, y.type.dtype.itemsize, info)
+
+
+def emit_blocked_copy(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
+    """Copy a blocked value, and clear the halo of the copy."""
+    n, channels, *outer, width = y.type.shape
+    layout, item = y.type.layout, y.type.dtype.itemsize
+    assert x.type.layout is not None and x.type.layout.c == layout.c, (x.type, y.type)
+    source, target, row = x.ref, y.ref, width * layout.c * item
+    if x.type.layout == layout:  # rows are alike: with their halo they follow each other without a gap
+        (source, row), (target, _) = x.whole_rows, y.whole_rows
+    else:
+        lo.clear_halo(y)
+    shape = [n, -(-channels // layout.c), *outer, row // item]
+    emit_strided(lo, source, [*x.strides[:-1], item], target, [*y.strides[:-1], item], shape, item, info)
 
 
 # --- parts of a tensor ------------------------------------------------------------------------------------------------
