@@ -7,6 +7,7 @@ import numpy as np
 from graphc.op import Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.contract import differ, matmul_flops, matmul_shape, operand_name, require_dtype
 from graphc.ops.precision import is_float
+from graphc.ops.qproduct import emit_integer_product
 from graphc.ops.quantize import FLOAT8, emit_quantized, to_quantized
 from graphc.ops.window import CONV_ATTRS, conv, conv_flops, conv_shape
 from graphc.types import TensorType, prod
@@ -53,7 +54,14 @@ def _matmul_integer_infer(call: Call) -> list[TensorType]:
 
 def _matmul_integer_expand(b, call: Call):
     a, w, a_zero, w_zero = (*call.inputs, None, None)[:4]
-    return b.add("MatMul", _emit_centred(b, a, _emit_rows(b, a_zero), INT32), _emit_centred(b, w, w_zero, INT32))
+    return _emit_product(b, a, w, _emit_rows(b, a_zero), w_zero)
+
+
+def _emit_product(b, a, w, a_zero, w_zero):
+    """The int32 product; sizes that are not known yet are left to a plain one."""
+    if all(isinstance(d, int) for d in (*a.type.shape[-1:], *w.type.shape)):
+        return emit_integer_product(b, a, w, a_zero, w_zero)
+    return b.add("MatMul", _emit_centred(b, a, a_zero, INT32), _emit_centred(b, w, w_zero, INT32))
 
 
 def _bytes(dtype: str, *shape: int) -> Tensor:
@@ -112,9 +120,8 @@ def _qlinear_matmul_expand(b, call: Call):
     a, a_scale, a_zero, w, w_scale, w_zero, y_scale, y_zero = call.inputs
     if any(is_float(call.dtype(i)) for i in (0, 3, 7)):
         return None
-    a, w = _emit_centred(b, a, _emit_rows(b, a_zero), INT32), _emit_centred(b, w, w_zero, INT32)
     factor = _emit_factor(b, _emit_rows(b, a_scale), w_scale, y_scale)
-    total = b.add("Cast", b.add("MatMul", a, w), to=factor.dtype)
+    total = b.add("Cast", _emit_product(b, a, w, _emit_rows(b, a_zero), w_zero), to=factor.dtype)
     return emit_quantized(b, b.add("Mul", total, factor), y_zero, call.dtype(7))
 
 

@@ -210,7 +210,7 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
         return
     panels = panels_of(lo.target, p.m, p.n, p.k)
-    weights, b_batch = _packed_b(lo, group, p, b, panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel)
+    weights, b_batch = packed_b(lo, node.name, node.inputs[1], p, b, panels)
     reason = f"{size}; tile {panels.mr}x{panels.nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
     info = lo.info(group, "gemm", "gemm", reason)
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
@@ -236,8 +236,10 @@ def emit_product(
     info: StepInfo,
     epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
     extras: Sequence[int | Ref] = (),
+    dot: str = "",
 ) -> None:
-    """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y."""
+    """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y. dot: see
+    `product_tile`."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
@@ -254,7 +256,8 @@ def emit_product(
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * vl * 4 if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4 + sums)
-    lines = NEXT_LINES if m_block > REUSED * mr else NEAR if p.m == 1 and panels.nbytes in NEAR_BYTES else 0
+    near = p.m == 1 and panels.nbytes in NEAR_BYTES and not dot
+    lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
         "product_tile",
         (
@@ -264,6 +267,7 @@ def emit_product(
             masked,
             lines,
             stage,
+            *((False, dot) if dot else ()),
         ),
     )
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
@@ -290,15 +294,14 @@ def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInf
     return lo.packed_rows[key]
 
 
-def _packed_b(
-    lo: Lowering, group: Group, p: Product, b: Storage, nv: int, last_nv: int, tiles: int, padded: int, panel: int
-):
-    """Address of the packed right operand, and the strides of its batch dims."""
-    v = group.anchor.inputs[1]
-    vl = lo.target.vl
+def packed_b(lo: Lowering, node: str, v: Value, p: Product, b: Storage, panels: Panels) -> tuple[Ref, list[int]]:
+    """Address of the packed right operand v, and the strides of its batch dims. node: its name."""
+    nv, last_nv, tiles, padded, panel, vl = (
+        panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel, panels.vl,
+    )  # fmt: skip
     matrices = [d for d, s in zip(p.batch, p.b_batch) if s]
     count = int(np.prod(matrices)) if matrices else 1
-    size = (tiles - 1) * panel + padded * last_nv * vl * 4
+    size = panels.nbytes
     strides, step = [], size
     for d, s in zip(p.batch, p.b_batch):
         strides.append(step if s else 0)
@@ -332,7 +335,7 @@ def _packed_b(
     packed = Buffer(f"{v.name}/packed", size * count)
     info = StepInfo(
         0,
-        (group.anchor.name,),
+        (node,),
         ("Pack",),
         "pack_b",
         "",

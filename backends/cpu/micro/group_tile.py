@@ -43,9 +43,9 @@ class GroupTile(Tile):
         mask = ir.Constant(ir.VectorType(I32, self.vl), self._sources(u))
         return self.q.b.shuffle_vector(v, ir.Constant(self.kind, ir.Undefined), mask)
 
-    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, constants: list[str]) -> str:
-        if constants:
-            return f"vpermps {row * 4}({x}), {constants[u]}, {to}"
+    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
+        if registers:
+            return f"vpermps {row * 4}({x}), {registers[u]}, {to}"
         immediate = sum(source << 2 * lane for lane, source in enumerate(self._sources(u)[:LANE]))
         return f"vpermilps ${immediate}, {row * 4}({x}), {to}".replace("$", "$$", 1)
 

@@ -6,6 +6,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.micro.byte_tile import ByteTile
 from graphc.backends.cpu.micro.conv import (
     BLOCKS,
     EXTRA,
@@ -52,6 +53,7 @@ def product_tile(
     lines: int,
     stage: str = "",
     strided: bool = False,
+    dot: str = "",
 ) -> None:
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 
@@ -62,7 +64,8 @@ def product_tile(
     stride prefetcher. Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each
     panel is fetched only just before its first use, 218 where the one before it fetches it; 128x3072 by 3072x768: 199 and
     210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
-    'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER.
+    'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: 'bytes' for
+    four bytes in the place of each float of a and b, and sums in int32, which are stored as they are (see ByteTile).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args
@@ -70,7 +73,7 @@ def product_tile(
     a, panel, y, bias, ahead = (q.pointer(p) for p in (a, panel, y, bias, ahead))
     near = lines == NEAR
     assert not near or (mr == 1 and not stage), (mr, stage)
-    tile = Tile(q, target, mr, nv, max(0, lines))
+    tile = ByteTile(q, target, mr, nv, max(0, lines)) if dot == "bytes" else Tile(q, target, mr, nv, max(0, lines))
     memory = _Memory(q, vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
     for m in range(mr):
         for j in range(nv):
@@ -99,7 +102,8 @@ def product_tile(
     ys_w, ys_block = q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     rows = [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
     if epilogue is None:
-        _residual_and_clip(q, tile, memory, block, i64(0))
+        if not dot:
+            _residual_and_clip(q, tile, memory, block, i64(0))
         _store(tile, memory, rows)
     else:
         _apply(q, tile, memory, block, y, ys_w, ys_block, epilogue)

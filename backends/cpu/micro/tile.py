@@ -66,26 +66,36 @@ class Tile:
         """What step u multiplies the weights with: an element of the row that begins `row` elements behind x."""
         return self.q.splat(self.q.load_raw(self.q.offset(x, (row + u * xu) * 4), F32, 1), self.vl)
 
-    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, constants: list[str]) -> str:
-        """The same as an instruction. constants: registers of `self.constants`."""
+    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
+        """The same as instructions. registers: those of `self.constants`, then the temporaries."""
         return f"vbroadcastss {(row + u * xu) * 4}({x}), {to}"
+
+    def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
+        """acc += spread * weight, a register or memory."""
+        return [f"vfmadd231ps {weight}, {spread}, {acc}"]
 
     @property
     def constants(self) -> list[ir.Value]:
-        """Vectors that `spread_assembly` needs in registers."""
+        """Vectors that the assembly needs in registers."""
         return []
+
+    temporaries = 0  # vector registers that the assembly needs beside
 
     def _assembly(
         self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value
     ) -> None:
         q, total = self.q, self.mr * self.nv
-        held = min(self.nv, self.target.registers - total - 1)  # weight vectors in registers; the others from memory
+        vectors, own = self.constants, 1 + self.temporaries
+        # weight vectors in registers; the others from memory
+        held = min(self.nv, self.target.registers - total - own - len(vectors))
         assert held >= 1, (self.mr, self.nv)
         acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
         weight = lambda j: f"${total + j}"  # noqa: E731
-        spread, xs, ws, next_x, next_w = (f"${total + held + i}" for i in range(5))
-        vectors = self.constants
-        constants = [f"${2 * total + held + 5 + i}" for i in range(len(vectors))]
+        spread = f"${total + held}"
+        registers = total + held + own
+        xs, ws, next_x, next_w = (f"${registers + i}" for i in range(4))
+        constants = [f"${registers + 4 + total + i}" for i in range(len(vectors))]
+        temporaries = [f"${total + held + 1 + i}" for i in range(self.temporaries)]
         lines = []
         for u in range(depth):
             lines += self._prefetches(u, depth, xm, xs, ws, next_x)
@@ -95,11 +105,11 @@ class Tile:
             at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
-                lines.append(self.spread_assembly(xs, m * xm, u, xu, spread, constants))
-                lines += [
-                    f"vfmadd231ps {weight(j) if j < held else at[j]}, {spread}, {acc(m, j)}" for j in range(self.nv)
-                ]
-        kind, registers = self.kind, total + held + 1
+                lines.append(self.spread_assembly(xs, m * xm, u, xu, spread, constants + temporaries))
+                for j in range(self.nv):
+                    source = weight(j) if j < held else at[j]
+                    lines += self.multiply_assembly(source, spread, acc(m, j), constants + temporaries)
+        kind = self.kind
         written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
         constraints = ",".join([written] * registers + ["r"] * 4 + [*map(str, range(total))])
         constraints += f",{self.target.asm}" * len(constants) + ",~{memory}"

@@ -1,0 +1,61 @@
+"""MatMulBytes: a product of bytes on the register tiles and loops of float32, four bytes in the place of one float."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, storage_bytes
+from graphc.backends.cpu.lower.gemm import BATCH_DIMS, emit_product, packed_b, panels_of, product_of
+from graphc.backends.cpu.lower.movement import emit_copy
+from graphc.backends.cpu.lower.window import channel_vector
+from graphc.backends.cpu.micro.byte_tile import DEPTH, free_registers
+from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.target import Target
+from graphc.fuse import Group
+from graphc.graph import Node, Value, constant
+from graphc.types import TensorType
+
+
+def supported(node: Node, target: Target) -> str | None:
+    if len(node.output.shape) - 2 > BATCH_DIMS:
+        return f"it has more than {BATCH_DIMS} batch dims"
+    return "it sums over nothing" if 0 in node.inputs[0].shape and 0 not in node.output.shape else None
+
+
+@lowers("MatMulBytes", supported=supported)
+def lower_byte_product(lo: Lowering, group: Group) -> None:
+    node = group.anchor
+    rows, columns = node.inputs
+    y = lo.write(group.output)
+    if 0 in group.output.shape:
+        return
+    a, b = _floats(lo, rows, tail=1), _floats(lo, columns, tail=3)
+    p = product_of(node, a, b, y)
+    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k)
+    weights, b_batch = packed_b(lo, node.name, _as_floats(columns, b.type), p, b, panels)
+    nothing = Ref(channel_vector(lo, None, p.n, lo.target.vl))
+    info = lo.info(
+        group, "gemm", "gemm of bytes", f"{p.m}x{DEPTH * p.k} by {DEPTH * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
+    )
+    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info, dot="bytes")
+
+
+def _floats(lo: Lowering, v: Value, tail: int) -> Storage:
+    """The operand as float32s of four bytes each. The last `tail` dims must be contiguous: a view that is not is copied."""
+    s = lo.read(v)
+    if s.strides[-tail:] != dense_strides(v.type)[-tail:]:
+        dense = Ref(Buffer(f"{v.name}/dense", storage_bytes(v.type)))
+        emit_copy(lo, s, dense, v.name)
+        s = Storage(dense, v.type, dense_strides(v.type))
+    if tail == 1:  # [..., M, 4K]
+        shape, strides = (*v.shape[:-1], v.shape[-1] // DEPTH), (*s.strides[:-1], DEPTH)
+    else:  # [..., K, N, 4]
+        shape, strides = v.shape[:-1], s.strides[:-1]
+    return Storage(s.ref, TensorType(np.float32, shape), strides)
+
+
+def _as_floats(v: Value, t: TensorType) -> Value:
+    """The value for packing: only its bytes count."""
+    return constant(v.name, np.ascontiguousarray(v.data).view(np.float32)[..., 0]) if v.is_const else Value(v.name, t)
