@@ -26,6 +26,7 @@ HOST = frozenset({
     "Multinomial", "NonMaxSuppression", "NonZero", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "RoiAlign", "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
 })  # fmt: skip
+HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.kind is Kind.TABLE}
 # Operators with kernels for a part of their domain, and why the rest runs on the host.
 SOMETIMES_HOST = {
     "Compress": ("the shape of its result follows from data",),
@@ -37,6 +38,7 @@ SOMETIMES_HOST = {
     "MatMul": ("it sums over nothing",),
     "QuantizeLinear": ("QuantizeLinear has no CPU kernel",),  # blocks of scales
     "RNN": ("RNN has no float64 kernel",),
+    "com.microsoft::FusedGemm": ("Gemm has no float64 kernel",),
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone
 
@@ -61,7 +63,8 @@ def results(model: graphc.Model, use: Use) -> list[np.ndarray]:
 
 def wide(use: Use) -> Use:
     """With float64 operands, for an exact answer; as it is where the operator is about the bits of a dtype."""
-    return use if use.op.name in ("BitCast", "QuantizeLinear", "DynamicQuantizeLinear") else use.with_floats("float64")
+    bits = ("BitCast", "QuantizeLinear", "DynamicQuantizeLinear", "com.microsoft::DynamicQuantizeLSTM")
+    return use if use.op.name in bits else use.with_floats("float64")
 
 
 def tolerance(use: Use, dtype: np.dtype) -> float:
