@@ -76,14 +76,18 @@ def mnn(path: Path, threads: int) -> Run:
 ENGINES = {"graphc": graphc, "onnxruntime": onnxruntime, "openvino": openvino, "mnn": mnn}
 
 
+CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv[1:])"
+
+
 def mnn_file(path: Path) -> Path:
-    """MNN's form of a model, made at the first call. Raises CalledProcessError where MNN can't convert it."""
+    """MNN's form of a model, made at the first call. Raises CalledProcessError or FileNotFoundError where MNN can't convert it."""
     converted = path.with_suffix(".mnn")
     if not converted.exists():
-        tool = Path(sys.executable).parent / "mnnconvert"
         arguments = ["-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "benchmark"]
-        subprocess.run([tool, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return converted
+        # in another process, whose memory is not measured; the command `mnnconvert` would install packages at each start
+        command = [sys.executable, "-c", CONVERT, "mnnconvert", *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return converted.resolve(strict=True)
 
 
 def installed() -> dict[str, str]:
