@@ -22,6 +22,7 @@ from graphc.passes.log import Log
 from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass
+from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
@@ -43,6 +44,7 @@ BOUND: tuple[Pass, ...] = (
     merge_reshapes,
     identities,
     batch_first,
+    rows_for_columns,
     fold_batch_norm,
     merge_pads,
     common_subexpressions,
