@@ -24,6 +24,8 @@ from graphc.report import StepInfo
 MAX_DIMS, MAX_RECORDS = 6, 16  # of drivers/reduce.py
 ROW_CHUNK = 8192  # elements of a row that one call reduces: partial sums keep their accuracy, threads share long rows
 COLUMN_CHUNK = 512
+SHORT = 4  # vectors: rows that are no longer have one accumulator
+ROWS_CHUNK = 8192  # elements of the rows that one call reduces, where it reduces several
 LANES_CHUNK = 1024  # columns of one call
 
 
@@ -85,14 +87,16 @@ class Reducer:
         """Integers are finished in 64 bits: a count need not fit their dtype."""
         return self.dtype if is_float(self.dtype) else np.dtype(np.uint64 if self.dtype.kind == "u" else np.int64)
 
-    def kernel(self, name: str) -> Kernel:
+    def kernel(self, name: str, *form: bool) -> Kernel:
         mapped = self.map(e.arg(0, self.dtype))
         count = self.count_dtype if mapped.dtype.kind != "b" else np.dtype(np.int64)
         wide = mapped.dtype if is_float(mapped.dtype) or mapped.dtype == bool else count
         total = e.cast(e.arg(2, mapped.dtype), wide)
         finish = e.cast(self.finish(total, e.arg(1, wide)), self.result)
-        p = Pass(self.combine, mapped, finish)
-        return Kernel(name, ("vc", (self.dtype.name, wide.name), (p,), (("s", e.arg(2, self.result)),)))
+        p, dtypes, result = Pass(self.combine, mapped, finish), (self.dtype.name, wide.name), e.arg(2, self.result)
+        return Kernel(
+            name, (dtypes, p, result, *form) if name == "many_rows" else ("vc", dtypes, (p,), (("s", result),))
+        )
 
     @property
     def partial(self) -> np.dtype:
@@ -130,6 +134,12 @@ def _emit_chunks(lo, r: Reducer, x: Ref, shape, chunk: int, out: Ref, count: int
     pieces = max(-(-size // chunk), 1)
     item, to = r.dtype.itemsize, r.result.itemsize
     counted = Record(count, [0])
+    if inner == 1 and pieces == 1 and outer > 1:
+        rows = -(-ROWS_CHUNK // max(size, 1) // lo.target.vl) * lo.target.vl
+        records = [Record(x, [0], size * item, rows * size * item), counted, Record(out, [0], to, rows * to)]
+        micro = r.kernel("many_rows", size < SHORT * lo.target.vl)
+        emit_passes(lo, micro, [1], records, outer, size, info, rows, size)
+        return
     if inner == 1:
         records = [Record(x, [size * item], chunk_n=chunk * item), counted, Record(out, [pieces * to], chunk_n=to)]
         emit_passes(lo, r.kernel("row_passes"), [outer], records, 1, size, info, chunk_n=chunk)

@@ -7,6 +7,8 @@ expressions only: an operand has an index, the results of the passes follow the 
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
+ROWS_AT_ONCE = 4  # of columns that have no neighbours: each combination waits for the one before
 HEAVY = frozenset({"exp", "log", "tanh", "sigmoid", "erf", "pow", "sin", "cos"})
 
 
@@ -158,9 +161,17 @@ class _Rows(_Passes):
 
     def reduce(self, p: Pass) -> None:
         q, lanes, dtype = self.q, self.lanes, p.map.dtype
+        total, rest = self.fold(p)
+        total = horizontal(q, p.combine, dtype, total, lanes)
+        total = combined(q, p.combine, dtype, total, rest, 1)
+        self.results.append(scalar.emit(q, p.finish, self.numbers(total), 1))
+
+    def fold(self, p: Pass, unroll: int | None = None) -> tuple[ir.Value, ir.Value]:
+        """The row's mapped elements combined, but for the lanes of a vector, and for a tail that was not loaded as one."""
+        q, lanes, dtype = self.q, self.lanes, p.map.dtype
         b, kind = q.b, register_type(dtype)
         neutral = identity_of(p.combine, dtype)
-        unroll = 2 if arguments(p.map, prims=True) & HEAVY else 4
+        unroll = unroll or (2 if arguments(p.map, prims=True) & HEAVY else 4)
         accs = [q.variable(q.vector(kind, lanes)) for _ in range(unroll)]
         for a in accs:
             b.store(q.const(neutral, kind, lanes), a)
@@ -177,17 +188,17 @@ class _Rows(_Passes):
                     value = b.select(mask, value, q.const(neutral, kind, count))
                 b.store(combined(q, p.combine, dtype, b.load(acc), value, count), acc)
 
-            whole = b.and_(self.n, i64(-lanes * unroll))
-            with q.loop(whole, step=lanes * unroll) as i:
-                for u, acc in enumerate(accs):
-                    step(acc, b.add(i, i64(u * lanes)), lanes, None)
+            whole = i64(0)
+            if unroll > 1:
+                whole = b.and_(self.n, i64(-lanes * unroll))
+                with q.loop(whole, step=lanes * unroll) as i:
+                    for u, acc in enumerate(accs):
+                        step(acc, b.add(i, i64(u * lanes)), lanes, None)
             over_row(q, self.n, lanes, self.masked, lambda i, c, m: step(accs[0] if c > 1 else rest, i, c, m), whole)
         total = b.load(accs[0])
         for a in accs[1:]:
             total = combined(q, p.combine, dtype, total, b.load(a), lanes)
-        total = horizontal(q, p.combine, dtype, total, lanes)
-        total = combined(q, p.combine, dtype, total, b.load(rest), 1)
-        self.results.append(scalar.emit(q, p.finish, self.numbers(total), 1))
+        return total, b.load(rest)
 
     def store_row(self, j: int, e: Expr) -> None:
         q = self.q
@@ -205,6 +216,62 @@ class _Rows(_Passes):
         self.q.store(value, self.pointer(len(self.kinds) + j, i64(0)), e.dtype, 1)
 
 
+@micro("many_rows")
+def many_rows(
+    module: ir.Module, symbol: str, target: Target, dtypes: tuple, p: Pass, output: Expr, short: bool
+) -> None:
+    """void(m, n, table): one pass over each of m rows of n elements, a number of each row. short: n is a few vectors.
+
+    Operands: elements of the rows, a count; the outputs of the rows lie side by side. As many rows as a vector has lanes are
+    finished together: their vectors become one by lanes (vl - 1 combinations for vl rows, where each row alone takes log2(vl)).
+    """
+    fn, q = define(module, symbol, [I64, I64, PTR])
+    m, n, table = fn.args
+    k, b, lanes = _Rows(q, target, table, "vc", dtypes, (p,), (("s", output),)), q.b, target.vl
+    k.segments, k.n = i64(1), n
+    rows, dtype, kind = k.base[0], p.map.dtype, register_type(p.map.dtype)
+    vectors = [q.variable(q.vector(kind, lanes)) for _ in range(lanes)]
+    item = np.dtype(output.dtype).itemsize
+    rests, done = (b.bitcast(q.variable(ir.ArrayType(I64, lanes)), PTR) for _ in range(2))
+    last = b.sub(m, i64(1))
+    with q.loop(m, step=lanes) as first:
+        for r, vector in enumerate(vectors):
+            row = b.add(first, i64(r))
+            row = b.select(b.icmp_signed("<", row, last), row, last)
+            k.base[0] = b.add(rows, b.mul(row, k.step[0]))
+            total, rest = k.fold(p, 1 if short else None)
+            b.store(total, vector)
+            q.store(rest, element(q, rests, i64(r), dtype), dtype, 1)
+        total = side_by_side(q, p.combine, dtype, [b.load(v) for v in vectors], lanes)
+        if not k.masked:
+            total = combined(q, p.combine, dtype, total, q.load(rests, dtype, lanes), lanes)
+        finished = scalar.emit(q, p.finish, lambda i: total if i == 2 else q.splat(k.counts[i], lanes), lanes)
+        result = scalar.emit(q, output, lambda i: finished, lanes)
+        y = q.pointer(b.add(k.base[2], b.mul(first, i64(item))))
+        full = b.icmp_signed("<=", b.add(first, i64(lanes)), m)
+        with b.if_else(full) as (whole, part):
+            with whole:
+                q.store(result, y, output.dtype, lanes)
+            with part:
+                q.store(result, done, output.dtype, lanes)
+                with q.loop(b.sub(m, first)) as i:
+                    value = q.load(element(q, done, i, output.dtype), output.dtype, 1)
+                    q.store(value, element(q, y, i, output.dtype), output.dtype, 1)
+    q.b.ret_void()
+
+
+def side_by_side(q: Emit, combine: str, dtype: np.dtype, vectors: list[ir.Value], lanes: int) -> ir.Value:
+    """As many vectors as lanes: lane i of the result is all lanes of vector i combined."""
+    b = q.b
+    pairs = [ir.Constant(ir.VectorType(I32, lanes), list(range(at, 2 * lanes, 2))) for at in (0, 1)]
+    while len(vectors) > 1:
+        halves = zip(vectors[::2], vectors[1::2])
+        vectors = [
+            combined(q, combine, dtype, *(b.shuffle_vector(x, y, mask) for mask in pairs), lanes) for x, y in halves
+        ]
+    return vectors[0]
+
+
 @micro("column_passes")
 def column_passes(
     module: ir.Module, symbol: str, target: Target, kinds: str, dtypes: tuple, passes: tuple, outputs: tuple
@@ -218,8 +285,8 @@ def column_passes(
     length, n, table = fn.args
     k = _Columns(q, target, table, kinds, dtypes, passes, outputs)
     k.length = length
-    light = len(passes) == 1 and not any(kind == "v" for kind, _ in outputs)
-    wide = 8 if light else 2
+    k.light = len(passes) == 1 and not any(kind == "v" for kind, _ in outputs)
+    wide = 8 if k.light else 2
     whole = q.b.and_(n, i64(-target.vl * wide))
     with q.loop(whole, step=target.vl * wide) as i:
         k.columns([q.b.add(i, i64(u * target.vl)) for u in range(wide)], target.vl, None)
@@ -229,6 +296,7 @@ def column_passes(
 
 class _Columns(_Passes):
     length: ir.Value
+    light: bool  # one pass, and nothing but its result is stored
 
     def columns(self, starts: list[ir.Value], lanes: int, mask: ir.Value | None) -> None:
         """All passes and outputs of the columns from each of `starts` on."""
@@ -236,16 +304,29 @@ class _Columns(_Passes):
         results: list[list[ir.Value]] = []  # of each pass, one vector for each of `starts`
         for p in self.passes:
             dtype, kind = p.map.dtype, register_type(p.map.dtype)
-            accs = [q.variable(q.vector(kind, lanes)) for _ in starts]
-            for a in accs:
+            rows = ROWS_AT_ONCE if len(starts) == 1 and self.light else 1
+            accs = [[q.variable(q.vector(kind, lanes)) for _ in range(rows)] for _ in starts]
+            for a in itertools.chain(*accs):
                 b.store(q.const(identity_of(p.combine, dtype), kind, lanes), a)
-            with q.loop(self.length) as r:
+
+            def step(r: ir.Value, row: int, p: Pass = p, dtype: np.dtype = dtype, accs: list = accs) -> None:
                 for u, (acc, i) in enumerate(zip(accs, starts)):
                     value = scalar.emit(q, p.map, self.fetch(r, i, u, lanes, mask, results), lanes)
                     if p.keep:
                         self.store(0, r, i, value, dtype, lanes, mask)
-                    b.store(combined(q, p.combine, dtype, b.load(acc), value, lanes), acc)
-            totals = [b.load(a) for a in accs]
+                    b.store(combined(q, p.combine, dtype, b.load(acc[row]), value, lanes), acc[row])
+
+            whole = b.and_(self.length, i64(-rows))
+            with q.loop(whole, step=rows) as r:
+                for row in range(rows):
+                    step(b.add(r, i64(row)), row)
+            if rows > 1:
+                with q.loop(self.length, start=whole) as r:
+                    step(r, 0)
+            totals = [
+                functools.reduce(lambda x, y: combined(q, p.combine, dtype, x, y, lanes), map(b.load, acc))  # noqa: B023
+                for acc in accs
+            ]
             finished = []
             for u, i in enumerate(starts):
                 operands = self.fetch(i64(0), i, u, lanes, mask, [*results, totals])
