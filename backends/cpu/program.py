@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from graphc.backends.cpu.blocks import CACHE_LINE
 from graphc.backends.cpu.toolchain import Kernel
 
 if TYPE_CHECKING:
     from graphc.graph import Node
     from graphc.report import MemoryReport, StepInfo
 
-ALIGNMENT = 64
+ALIGNMENT = CACHE_LINE
 LINE = ALIGNMENT // 8  # words of a cache line
 FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core, on a middling day
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.backends.cpu import entry
+from graphc.backends.cpu.blocks import CONTROL_BYTES, MASK_BYTES
 from graphc.backends.cpu.program import aligned_empty
 from graphc.backends.cpu.toolchain import Kernel, Toolchain
 from graphc.errors import GraphcWarning
@@ -21,7 +22,6 @@ from graphc.errors import GraphcWarning
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs
 PATIENCE = 2.0  # seconds that the end of the process waits for a program that another thread runs
 _L = ctypes.c_int64
-_CONTROL_BYTES, _MASK_BYTES = 512, 128  # of the control block, see backends/cpu/drivers/executor.py
 
 
 class Executor:
@@ -89,11 +89,11 @@ class _Pool:
         self._pid, self._threads = os.getpid(), threads
         self._native_submit, self._native_work = submit, work
         self._started, self._left = 0, []  # workers; those that have come back from native code
-        self._control = aligned_empty(_CONTROL_BYTES + _MASK_BYTES * threads)
+        self._control = aligned_empty(CONTROL_BYTES + MASK_BYTES * threads)
         self.address = self._control.ctypes.data
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-        mask = sum(1 << cpu for cpu in cpus if cpu < 8 * _MASK_BYTES).to_bytes(_MASK_BYTES, "little")
-        self._control[_CONTROL_BYTES:][:_MASK_BYTES] = np.frombuffer(mask, np.uint8)
+        mask = sum(1 << cpu for cpu in cpus if cpu < 8 * MASK_BYTES).to_bytes(MASK_BYTES, "little")
+        self._control[CONTROL_BYTES:][:MASK_BYTES] = np.frombuffer(mask, np.uint8)
         try:
             for worker in range(1, threads):
                 _thread.start_new_thread(self._work, (worker,))  # a Thread would wait, and an interrupt might tear it

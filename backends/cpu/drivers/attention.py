@@ -17,6 +17,19 @@ from graphc.backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
+from graphc.backends.cpu.micro.attention import BLOCKS
+from graphc.backends.cpu.micro.attention import KEYS as MICRO_KEYS
+from graphc.backends.cpu.micro.attention import MASK as MICRO_MASK
+from graphc.backends.cpu.micro.attention import MASK_ROW as MICRO_MASK_ROW
+from graphc.backends.cpu.micro.attention import SCALE as MICRO_SCALE
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
+from graphc.backends.cpu.micro.conv import HI as MICRO_HI
+from graphc.backends.cpu.micro.conv import LANES as MICRO_LANES
+from graphc.backends.cpu.micro.conv import LO as MICRO_LO
+from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
@@ -26,8 +39,6 @@ from graphc.backends.cpu.toolchain import driver
 Q_AT, K_AT, V_AT, Y_AT, MASK_AT = (
     STRIDES + 3 * i for i in range(5)
 )  # strides of batch, head, sequence (of queries, for the mask)
-BLOCK_BYTES = 512
-BLOCKS = 3  # argument blocks of the two products and the softmax
 
 
 @driver("attention")
@@ -54,11 +65,11 @@ def attention(target):
         scores = rows + size_blocks * mr * vector
         k_packed = scores + key_blocks * mr * vector
         v_packed = k_packed + k_tiles * k_panel
-        _product_block(first, size_blocks, mr, vector, vector, mr * vector, c)
-        _product_block(second, key_blocks, mr, vector, a[Y_AT + 2], vector, a[LAST_LANES])
-        store_i64(third, keys)
-        store_i64(third + 8, a[SCALE])
-        store_i64(third + 24, a[MASK_AT + 2])
+        _product_block(first, size_blocks, vector, mr * vector, c)
+        _product_block(second, key_blocks, a[Y_AT + 2], vector, a[LAST_LANES])
+        store_i64(third + 8 * MICRO_KEYS, keys)
+        store_i64(third + 8 * MICRO_SCALE, a[SCALE])
+        store_i64(third + 8 * MICRO_MASK_ROW, a[MASK_AT + 2])
         tiles = (queries + mr - 1) // mr
         chunks = (tiles + a[CHUNK] - 1) // a[CHUNK]
         work = a[BATCH] * a[HEADS] * chunks
@@ -89,16 +100,16 @@ def attention(target):
                         wide, micro = a[NV_K], a[SCORES]
                         if p == k_tiles - 1:
                             wide, micro = a[LAST_K], a[SCORES_LAST]
-                        store_i64(first + 48, c * wide * vector)
+                        store_i64(first + 8 * MICRO_WS_BLOCK, c * wide * vector)
                         to = scores + p * a[NV_K] * mr * vector
                         call6(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 0)
-                    store_i64(third + 16, mask + m * a[MASK_AT + 2])
+                    store_i64(third + 8 * MICRO_MASK, mask + m * a[MASK_AT + 2])
                     call2(a[SOFTMAX], third, scores)
                     for p in range(v_tiles):
                         wide, micro = a[NV_V], a[VALUES]
                         if p == v_tiles - 1:
                             wide, micro = a[LAST_V], a[VALUES_LAST]
-                        store_i64(second + 48, c * wide * vector)
+                        store_i64(second + 8 * MICRO_WS_BLOCK, c * wide * vector)
                         to = y + m * a[Y_AT + 2] + p * a[NV_V] * vector
                         call6(micro, second, scores, v_packed + p * v_panel, to, a[ZEROS], 0)
             first_item, end = piece(a, work, nth, end)
@@ -107,18 +118,15 @@ def attention(target):
 
 
 @njit(error_model="numpy")
-def _product_block(block, depth_blocks, mr, vector, y_row, y_vector, lanes):
+def _product_block(block, depth_blocks, y_row, y_vector, lanes):
     """The argument block of `product_tile` for one tile of rows packed as [depth / c][row][c]."""
     fill_bytes(block, BLOCK_BYTES, 0)
-    store_i64(block, depth_blocks)
-    store_i64(block + 8, 1)
-    store_i64(block + 16, mr * vector)
-    store_i64(block + 72, y_row)
-    store_i64(block + 80, y_vector)
-    store_i64(block + 88, mr)
-    store_i64(block + 96, 0xFF800000)  # between -inf and inf
-    store_i64(block + 104, 0x7F800000)
-    store_i64(block + 112, lanes)
+    store_i64(block + 8 * MICRO_BLOCKS, depth_blocks)
+    store_i64(block + 8 * MICRO_YS_W, y_row)
+    store_i64(block + 8 * MICRO_YS_BLOCK, y_vector)
+    store_i64(block + 8 * MICRO_LO, 0xFF800000)  # between -inf and inf
+    store_i64(block + 8 * MICRO_HI, 0x7F800000)
+    store_i64(block + 8 * MICRO_LANES, lanes)
 
 
 @njit(error_model="numpy")

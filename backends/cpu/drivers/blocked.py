@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks import SOURCE_RECORD, SOURCES
 from graphc.backends.cpu.intrinsics import STEP, call3, call4, call5, call7, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.toolchain import driver
 
@@ -113,27 +114,23 @@ def resize_blocked(target):
     return resize_blocked, STEP
 
 
-SOURCES = 6  # blocks that `permute_lanes` draws from, at most
-MAP = 1 + 2 * SOURCES  # words of a block's record in BLOCK_TABLE
-
-
 @driver("map_channels")
 def map_channels(target):
     """Each channel of y is some channel of some operand. Strides of X are not used: every operand has its own.
 
-    Then: micro-kernels for 1 … SOURCES source blocks (0: there is none) and for any; channels; scratch; a table of int64 for
-    each block: how many source blocks (0: use the next table), and of each the operand's number and the bytes to the block;
+    Then: micro-kernels for 1 … SOURCES source blocks (0: there is none) and for any; channels; scratch, bytes of it a thread; a table
+    of int64 for each block: how many source blocks (0: use the next table), and of each the operand's number and the bytes to the block;
     indices of lanes, int32 [block][SOURCES][lane]; a table of int64 for each channel: operand and bytes to the channel; the
     operands' records: address, strides of n, d, h.
     """
     vl = target.vl
     vector = vl * 4
     PERMUTE = REST
-    GATHER, CHANNELS, SCRATCH, BLOCK_TABLE, INDICES, TABLE, OPERANDS = range(REST + SOURCES, REST + SOURCES + 7)
+    GATHER, CHANNELS, SCRATCH, STRIDE, BLOCK_TABLE, INDICES, TABLE, OPERANDS = range(REST + SOURCES, REST + SOURCES + 8)
 
     def map_channels(a, tid, nth):
         blocks, out_d, out_h, out_w, channels = a[BLOCKS], a[OUT_D], a[OUT_H], a[OUT_W], a[CHANNELS]
-        addresses = a[SCRATCH] + tid * 128
+        addresses = a[SCRATCH] + tid * a[STRIDE]
         work = a[N] * blocks * out_d * out_h
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             h = k % out_h
@@ -143,7 +140,7 @@ def map_channels(target):
             n = rest // blocks
             c = rest - n * blocks
             y = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
-            record = a[BLOCK_TABLE] + 8 * MAP * c
+            record = a[BLOCK_TABLE] + 8 * SOURCE_RECORD * c
             count = load_i64(record)
             for i in range(count):
                 r = OPERANDS + 4 * load_i64(record + 8 + 16 * i)

@@ -17,12 +17,11 @@ from graphc.backends.cpu.toolchain import driver
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
  XS_BLOCK, XS_D, XS_H, YS_TILE, YS_D, YS_H, WS_TILE, WS_D, WS_H, BIAS_TILE, ROWS_PER_BLOCK, SPANS, FLAT, MR, XS_PIXEL,
  YS_PIXEL, SCRATCH, EXTRAS_COUNT, ROW_COMING, CHUNK, FIRST,
- MIDDLE, WS_BLOCK) = range(45)
+ MIDDLE, WS_BLOCK, STRIDE) = range(46)
 # fmt: on
-MICRO_BLOCK = 45  # template of the micro-kernel's argument block: its slots in micro/conv.py
+MICRO_BLOCK = 46  # template of the micro-kernel's argument block: its slots in micro/conv.py
 EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel tile, d, h, pixel
 EXTRA = 6
-SCRATCH_BYTES = 512
 
 
 @njit(error_model="numpy")
@@ -49,7 +48,7 @@ def conv(target):
     def conv(a, tid, nth):
         tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_BLOCK], a[EXTRAS_COUNT]
         row_blocks = (out_h + rows - 1) // rows
-        block = a[SCRATCH] + tid * SCRATCH_BYTES
+        block = a[SCRATCH] + tid * a[STRIDE]
         for i in range(MICRO_SLOTS):
             store_i64(block + 8 * i, a[MICRO_BLOCK + i])
         work = a[N] * a[OUT_D] * row_blocks * tiles

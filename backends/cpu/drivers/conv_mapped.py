@@ -11,6 +11,7 @@ from graphc.backends.cpu.intrinsics import STEP, call2, call7, store_i64
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
+from graphc.backends.cpu.micro.conv import MAPPED_HEAD, MAPPED_TABLE
 from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
 from graphc.backends.cpu.micro.conv import SOURCES as MICRO_SOURCES
 from graphc.backends.cpu.micro.prologue import OPERAND as MICRO_OPERAND
@@ -23,8 +24,6 @@ from graphc.backends.cpu.toolchain import driver
 MICRO_BLOCK = 23  # template of the micro-kernel's argument block: its slots in micro/conv.py
 RECORDS = MICRO_BLOCK + MICRO_SLOTS  # operands of the expression, then extra operands of the epilogue
 RECORD = 4  # address, strides of image, channel block (or tile), pixel
-TABLE = 8 * MICRO_SLOTS
-HEAD_BYTES = 640
 
 
 @driver("conv_mapped")
@@ -36,7 +35,7 @@ def conv_mapped(target):
         tiles, blocks, operands, extras = a[TILES], a[BLOCKS], a[OPERANDS], a[EXTRAS]
         items = (a[PIXELS] + a[ITEM] - 1) // a[ITEM]
         block = a[SCRATCH] + tid * a[STRIDE]
-        table, rows = block + TABLE, block + HEAD_BYTES
+        table, rows = block + MAPPED_TABLE, block + MAPPED_HEAD
         for i in range(MICRO_SLOTS):
             store_i64(block + 8 * i, a[MICRO_BLOCK + i])
         work = a[N] * items

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks import COPY_DIMS
 from graphc.backends.cpu.intrinsics import (
     STEP,
     call5,
@@ -17,10 +18,9 @@ from graphc.backends.cpu.intrinsics import (
 )
 from graphc.backends.cpu.toolchain import driver
 
-MAX_DIMS = 7
 X, Y, ITEM, LENGTH, XS, YS, DIMS = range(7)  # innermost loop: LENGTH elements, byte strides XS and YS
-X_STRIDES = DIMS + MAX_DIMS  # outer loops: MAX_DIMS extents (innermost first), then strides of x and of y
-Y_STRIDES = X_STRIDES + MAX_DIMS
+X_STRIDES = DIMS + COPY_DIMS  # outer loops: COPY_DIMS extents (innermost first), then strides of x and of y
+Y_STRIDES = X_STRIDES + COPY_DIMS
 
 
 @driver("copy_strided")
@@ -30,7 +30,7 @@ def copy_strided(target):
     def copy_strided(a, tid, nth):
         item, n, xs, ys = a[ITEM], a[LENGTH], a[XS], a[YS]
         rows = 1
-        for d in range(MAX_DIMS):
+        for d in range(COPY_DIMS):
             rows *= a[DIMS + d]
         first, last = 0, n
         r0, r1 = rows * tid // nth, rows * (tid + 1) // nth
@@ -39,7 +39,7 @@ def copy_strided(target):
             first, last = n * tid // nth, n * (tid + 1) // nth
         for row in range(r0, r1):
             x, y, rest = a[X] + first * xs, a[Y] + first * ys, row
-            for d in range(MAX_DIMS):
+            for d in range(COPY_DIMS):
                 extent = a[DIMS + d]
                 if extent > 1:
                     up = rest // extent
@@ -67,8 +67,8 @@ def copy_strided(target):
 
 # the last two loops as tiles of T x T elements: x[column + row * X_ROW] -> y[row + column * Y_COLUMN]
 T_X, T_Y, T_MICRO, TILE, T_ITEM, ROWS, COLUMNS, X_ROW, Y_COLUMN, T_DIMS = range(10)
-T_X_STRIDES = T_DIMS + MAX_DIMS
-T_Y_STRIDES = T_X_STRIDES + MAX_DIMS
+T_X_STRIDES = T_DIMS + COPY_DIMS
+T_Y_STRIDES = T_X_STRIDES + COPY_DIMS
 
 
 @driver("transpose_tiles")
@@ -78,13 +78,13 @@ def transpose_tiles(target):
     def transpose_tiles(a, tid, nth):
         panels = (a[ROWS] + a[TILE] - 1) // a[TILE]
         work = panels
-        for d in range(MAX_DIMS):
+        for d in range(COPY_DIMS):
             work *= a[T_DIMS + d]
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             rest = k // panels
             row = min((k - rest * panels) * a[TILE], a[ROWS] - a[TILE])
             x, y = a[T_X] + row * a[X_ROW], a[T_Y] + row * a[T_ITEM]
-            for d in range(MAX_DIMS):
+            for d in range(COPY_DIMS):
                 extent = a[T_DIMS + d]
                 if extent > 1:
                     up = rest // extent

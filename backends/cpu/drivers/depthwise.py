@@ -5,13 +5,19 @@ from __future__ import annotations
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call6, store_i64
+from graphc.backends.cpu.micro.depthwise import EXTRA as MICRO_EXTRA
+from graphc.backends.cpu.micro.depthwise import EXTRAS as MICRO_EXTRAS
+from graphc.backends.cpu.micro.depthwise import HI as MICRO_HI
+from graphc.backends.cpu.micro.depthwise import LO as MICRO_LO
+from graphc.backends.cpu.micro.depthwise import PIXELS as MICRO_PIXELS
+from graphc.backends.cpu.micro.depthwise import XS_H as MICRO_XS_H
 from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, OUT_H, PIXELS, K_H, S_H, D_H, P_H, IN_H, XS_BLOCK, XS_H, YS_BLOCK, YS_H,
- WS_BLOCK, WS_H, LO, HI, SCRATCH, EXTRAS_COUNT) = range(26)
+ WS_BLOCK, WS_H, LO, HI, SCRATCH, STRIDE, EXTRAS_COUNT) = range(27)
 # fmt: on
-EXTRAS = 26  # an extra operand: address, strides of image, channel block, row, pixel
+EXTRAS = 27  # an extra operand: address, strides of image, channel block, row, pixel
 EXTRA = 5
 
 
@@ -21,14 +27,14 @@ def depthwise(target):
 
     def depthwise(a, tid, nth):
         blocks, out_h, extras = a[BLOCKS], a[OUT_H], a[EXTRAS_COUNT]
-        block = a[SCRATCH] + tid * 256
-        store_i64(block, a[XS_H] * a[D_H])
-        store_i64(block + 8, a[PIXELS])
-        store_i64(block + 16, a[LO])
-        store_i64(block + 24, a[HI])
-        store_i64(block + 32, 0)
+        block = a[SCRATCH] + tid * a[STRIDE]
+        store_i64(block + 8 * MICRO_XS_H, a[XS_H] * a[D_H])
+        store_i64(block + 8 * MICRO_PIXELS, a[PIXELS])
+        store_i64(block + 8 * MICRO_LO, a[LO])
+        store_i64(block + 8 * MICRO_HI, a[HI])
+        store_i64(block + 8 * MICRO_EXTRAS, 0)
         for e in range(extras):
-            store_i64(block + 8 * (4 + 2 * e + 1), a[EXTRAS + EXTRA * e + 4])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 4])
         work = a[N] * blocks * out_h
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -41,7 +47,9 @@ def depthwise(target):
                 kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
                 for e in range(extras):
                     r = EXTRAS + EXTRA * e
-                    store_i64(block + 8 * (4 + 2 * e), a[r] + n * a[r + 1] + c * a[r + 2] + h * a[r + 3])
+                    store_i64(
+                        block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), a[r] + n * a[r + 1] + c * a[r + 2] + h * a[r + 3]
+                    )
                 call6(
                     a[MICRO],
                     block,

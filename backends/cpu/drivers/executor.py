@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from graphc.backends.cpu.blocks import CACHE_LINE, CONTROL_BYTES, MASK_BYTES
 from graphc.backends.cpu.drivers.work import TURN
 from graphc.backends.cpu.intrinsics import (
     FUTEX_WAIT_PRIVATE,
@@ -35,9 +36,8 @@ from graphc.backends.cpu.intrinsics import (
 )
 from graphc.backends.cpu.toolchain import driver
 
-CACHE_LINE = 64
-TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU, CPUS = (CACHE_LINE * i for i in range(9))
-MASK_BYTES = 128  # of a set of CPUs, as in libc
+TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU = range(0, CONTROL_BYTES, CACHE_LINE)
+CPUS = CONTROL_BYTES
 PART_BITS = 16
 PART = (1 << PART_BITS) - 1
 DRIVER, BLOCK, SHARED, ROW = range(4)  # columns of the table, and how many there are

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
+from graphc.backends.cpu.blocks import BATCH_DIMS
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import (
     STEP,
@@ -16,10 +17,18 @@ from graphc.backends.cpu.intrinsics import (
     store_i64,
     typed_memory,
 )
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
+from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
+from graphc.backends.cpu.micro.conv import HI as MICRO_HI
+from graphc.backends.cpu.micro.conv import LANES as MICRO_LANES
+from graphc.backends.cpu.micro.conv import LO as MICRO_LO
+from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import NEXT_LINES
 from graphc.backends.cpu.toolchain import driver
 
-BATCH_DIMS = 4
 # fmt: off
 (FIRST, MIDDLE, LAST, EDGE_FIRST, EDGE_MIDDLE, EDGE_LAST, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV,
  LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK, PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(31)
@@ -27,7 +36,6 @@ BATCH_DIMS = 4
 A_BATCH, B_BATCH, Y_BATCH = (DIMS + BATCH_DIMS * (i + 1) for i in range(3))
 EXTRAS = Y_BATCH + BATCH_DIMS  # an extra operand: address, stride of a row, stride of a vector, then of the batch dims
 EXTRA = 3 + BATCH_DIMS
-HEAD_BYTES = 512
 
 
 @driver("gemm")
@@ -52,22 +60,22 @@ def gemm(target):
             batch *= a[DIMS + d]
         blocks = (depth + c - 1) // c
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        panels = block + HEAD_BYTES
+        panels = block + BLOCK_BYTES
         panel = blocks * mr * vector
         chunks = (blocks + a[CHUNK] - 1) // a[CHUNK]
         fetched = a[CHUNK] * NEXT_LINES * 64
         sums = panels if a[PACKED] else panels + m_block * blocks * vector
         in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
         extras = a[EXTRAS_COUNT]
-        fill_bytes(block, HEAD_BYTES, 0)
-        store_i64(block + 72, a[Y_ROW])
-        store_i64(block + 80, vector)
-        store_i64(block + 96, a[LO])
-        store_i64(block + 104, a[HI])
-        store_i64(block + 112, a[LAST_LANES])
+        fill_bytes(block, BLOCK_BYTES, 0)
+        store_i64(block + 8 * MICRO_YS_W, a[Y_ROW])
+        store_i64(block + 8 * MICRO_YS_BLOCK, vector)
+        store_i64(block + 8 * MICRO_LO, a[LO])
+        store_i64(block + 8 * MICRO_HI, a[HI])
+        store_i64(block + 8 * MICRO_LANES, a[LAST_LANES])
         for e in range(extras):
-            store_i64(block + 8 * (15 + 3 * e + 1), a[EXTRAS + EXTRA * e + 2])
-            store_i64(block + 8 * (15 + 3 * e + 2), a[EXTRAS + EXTRA * e + 1])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 2])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 1])
         work = batch * m_blocks * n_blocks
         packed = -1  # the block of rows that lies in the panels
         first, end = piece(a, work, nth, 0)
@@ -103,7 +111,7 @@ def gemm(target):
                         wide, micro = nv, a[stage]
                         if tile == tiles - 1:
                             wide, micro = a[LAST_NV], a[stage + EDGE_FIRST - FIRST]
-                        store_i64(block + 48, c * wide * vector)
+                        store_i64(block + 8 * MICRO_WS_BLOCK, c * wide * vector)
                         columns = bt + tile * a[PANEL] + k0 * c * wide * vector
                         coming = columns + a[PANEL]
                         if tile == t1 - 1 and chunk < chunks - 1:
@@ -117,7 +125,7 @@ def gemm(target):
                                 for d in range(BATCH_DIMS):
                                     base += (left % a[DIMS + d]) * a[r + 3 + d]
                                     left //= a[DIMS + d]
-                                store_i64(block + 8 * (15 + 3 * e), base)
+                                store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
                             partial = sums + ((tile - t0) * (m_block // mr) + p) * mr * nv * vector
                             call6(
                                 micro,

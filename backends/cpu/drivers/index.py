@@ -1,6 +1,6 @@
 """Reading and writing at positions that come from data. A position out of range is reported, and nothing is touched.
 
-The blocks of the work are numbered over up to MAX_DIMS loops; along each, the address of the positions and an offset of
+The blocks of the work are numbered over up to INDEX_DIMS loops; along each, the address of the positions and an offset of
 the data advance by byte strides. A block's place in the data is that offset plus, for each of the K axes that it is
 looked up in, the position times the axis' stride.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks import INDEX_AXES, INDEX_DIMS
 from graphc.backends.cpu.intrinsics import (
     STEP,
     block_address,
@@ -27,13 +28,12 @@ from graphc.backends.cpu.intrinsics import (
 )
 from graphc.backends.cpu.toolchain import driver
 
-MAX_DIMS, MAX_AXES = 6, 8
 # INDICES: address of the positions, WIDE: are they int64 (else int32), NEGATIVE: may they count from the end
-INDICES, WIDE, NEGATIVE, K, COUNT, DIMS = range(6)  # DIMS: MAX_DIMS extents, innermost first
-INDEX_STRIDES = DIMS + MAX_DIMS
-DATA_STRIDES = INDEX_STRIDES + MAX_DIMS
-AXES = DATA_STRIDES + MAX_DIMS  # MAX_AXES pairs: size, byte stride
-REST = AXES + 2 * MAX_AXES  # what each driver adds, then the words of the reports
+INDICES, WIDE, NEGATIVE, K, COUNT, DIMS = range(6)  # DIMS: INDEX_DIMS extents, innermost first
+INDEX_STRIDES = DIMS + INDEX_DIMS
+DATA_STRIDES = INDEX_STRIDES + INDEX_DIMS
+AXES = DATA_STRIDES + INDEX_DIMS  # INDEX_AXES pairs: size, byte stride
+REST = AXES + 2 * INDEX_AXES  # what each driver adds, then the words of the reports
 
 
 @njit(error_model="numpy")
@@ -76,7 +76,7 @@ def _lookup(a, index, wide, size, stride, negative, single, report):
 def _row_start(a, row, strides):
     """Offset of the innermost loop number `row`."""
     offset = 0
-    for d in range(1, MAX_DIMS):
+    for d in range(1, INDEX_DIMS):
         extent = a[DIMS + d]
         if extent > 1:
             up = row // extent
@@ -133,7 +133,7 @@ def gather(target):
     return gather, STEP
 
 
-S_X, S_Y, S_UPDATES, S_TOTAL, S_BLOCK, S_ITEM, S_MICRO, S_SCRATCH, S_REPORTS = range(REST, REST + 9)
+S_X, S_Y, S_UPDATES, S_TOTAL, S_BLOCK, S_ITEM, S_MICRO, S_SCRATCH, S_STRIDE, S_REPORTS = range(REST, REST + 10)
 
 
 @driver("scatter")
@@ -146,7 +146,7 @@ def scatter(target):
 
     def scatter(a, tid, nth):
         report = block_address(a) + 8 * (S_REPORTS + 2 * tid)
-        table = a[S_SCRATCH] + tid * 64
+        table = a[S_SCRATCH] + tid * a[S_STRIDE]
         n, elements = a[DIMS], a[S_BLOCK]
         block = elements * a[S_ITEM]
         blocks = a[S_TOTAL] // elements

@@ -12,7 +12,7 @@ from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (WIDE, NARROW, X, Y, N, XS_N, YS_N, BLOCKS, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,
- IN_D, IN_H, IN_W, XS_BLOCK, XS_D, XS_H, YS_BLOCK, YS_D, YS_H, PADDED, END_D, END_H, END_W, MR, SCRATCH, RUN) = range(39)
+ IN_D, IN_H, IN_W, XS_BLOCK, XS_D, XS_H, YS_BLOCK, YS_D, YS_H, PADDED, END_D, END_H, END_W, MR, SCRATCH, STRIDE, RUN) = range(40)
 # fmt: on
 
 
@@ -40,7 +40,7 @@ def pool(target):
         last = first
         if in_w - 1 - (k_w - 1) * d_w + p_w >= 0:
             last = min(out_w, max(first, (in_w - 1 - (k_w - 1) * d_w + p_w) // s_w + 1))
-        block = a[SCRATCH] + tid * 64
+        block = a[SCRATCH] + tid * a[STRIDE]
         store_i64(block + 24, a[XS_D] * a[D_D])
         store_i64(block + 32, a[XS_H] * a[D_H])
         store_i64(block + 40, d_w * vector)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from graphc.backends.cpu.drivers.executor import CACHE_LINE, EVERYONE
+from graphc.backends.cpu.blocks import CACHE_LINE, MAX_STAGES, MAX_STREAMS, STAGE_HEAD, STREAM, TILES
+from graphc.backends.cpu.drivers.executor import EVERYONE
 from graphc.backends.cpu.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
@@ -31,6 +32,13 @@ from graphc.backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
+from graphc.backends.cpu.micro.recurrent import BLOCK_BYTES, HEAD_BYTES
+from graphc.backends.cpu.micro.recurrent import BLOCKS as MICRO_BLOCKS
+from graphc.backends.cpu.micro.recurrent import ROOM as MICRO_ROOM
+from graphc.backends.cpu.micro.recurrent import ROWS as MICRO_ROWS
+from graphc.backends.cpu.micro.recurrent import STATE_BLOCK as MICRO_STATE_BLOCK
+from graphc.backends.cpu.micro.recurrent import STREAM as MICRO_STREAM
+from graphc.backends.cpu.micro.recurrent import STREAMS as MICRO_STREAMS
 from graphc.backends.cpu.toolchain import driver
 
 # argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
@@ -42,20 +50,16 @@ DIRECTIONS, SHARED, SPINS, SCRATCH, SCRATCH_STRIDE, HEAD = range(6)
 (CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR, REVERSE, LENS, LENS_ITEM, LANE_BYTES, SWING, H, C, DEPTH_BLOCKS,
  H_INITIAL, C_INITIAL, INITIAL_ROW, Y, Y_TIME, Y_ROW, H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW, STAGES,
  STAGE_RECORDS) = range(26)
-MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, COUNT, STREAM_RECORDS = range(11)
+MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, COUNT = range(STAGE_HEAD)
 # fmt: on
-BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, BY_VECTOR, STREAM = range(7)
-MAX_STAGES, MAX_STREAMS = 2, 12
-STAGE = STREAM_RECORDS + MAX_STREAMS * STREAM
+BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, BY_VECTOR = range(STREAM)
+STAGE = STAGE_HEAD + MAX_STREAMS * STREAM
 DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
 # words of a direction, at the start of the memory that is cleared. TAKEN: stages done, then the panels of this stage that
 # are taken from the front and from the back, as 32 + 16 + 16 bits. FINISHED: panels of this stage that are done; who
 # finishes the last one has the cache line that he writes next. SLEEPERS: does anybody have to be woken?
-TAKEN, FINISHED, SLEEPERS, CONTROL_BYTES = 0, 8, CACHE_LINE, 2 * CACHE_LINE
+TAKEN, FINISHED, SLEEPERS = 0, 8, CACHE_LINE
 FRONT, BACK, COUNT_MASK = 1 << 16, 1, 0xFFFF
-BLOCK_BYTES = 384  # of the micro-kernel's argument block, at the start of a thread's scratch
-ROOM_BYTES = 32 * 64  # for a tile's accumulators, behind the block; then streams gathered row by row
-TILES = 8  # of one call of the micro-kernel
 
 
 @njit(error_model="numpy")
@@ -139,19 +143,20 @@ def _stage(c, stage, step, block, first, last):
         for m0 in range(0, batch, TILES * mr):
             rows = max(mr, min(TILES * mr, batch - m0))
             m = min(m0, batch - rows)
-            store_i64(block + 8, rows)
+            store_i64(block + 8 * MICRO_ROWS, rows)
             for j in range(stage[COUNT]):
-                stream = as_block(block_address(stage) + 8 * (STREAM_RECORDS + j * STREAM))
+                stream = as_block(block_address(stage) + 8 * (STAGE_HEAD + j * STREAM))
                 row = stream[BY_ROW]
                 if ragged and stream[BY_TIME] != 0:
-                    base, row = block + BLOCK_BYTES + ROOM_BYTES + j * TILES * mr * span, span
+                    base, row = block + HEAD_BYTES + j * TILES * mr * span, span
                     _gather(c, stream, step, panel, m, rows, base, span)
                 else:
                     base = stream[BASE] + panel * stream[BY_PANEL] + m * row
                     base += time * stream[BY_TIME] + odd * stream[BY_SWING]
-                store_i64(block + 32 + 24 * j, base)
-                store_i64(block + 40 + 24 * j, row)
-                store_i64(block + 48 + 24 * j, stream[BY_VECTOR])
+                place = block + 8 * (MICRO_STREAMS + MICRO_STREAM * j)
+                store_i64(place, base)
+                store_i64(place + 8, row)
+                store_i64(place + 16, stream[BY_VECTOR])
             x = stage[X] + odd * stage[X_SWING] + m * c[LANE_BYTES]
             call3(stage[MICRO], block, x, stage[W] + panel * stage[PANEL_BYTES])
 
@@ -263,9 +268,9 @@ def recurrent(target):
         for i in range(directions):
             d = (tid + i) % directions
             c = as_block(block_address(a) + 8 * (HEAD + d * DIRECTION))
-            store_i64(block, c[DEPTH_BLOCKS])
-            store_i64(block + 16, c[BATCH] * c[LANE_BYTES])
-            store_i64(block + 24, block + BLOCK_BYTES)
+            store_i64(block + 8 * MICRO_BLOCKS, c[DEPTH_BLOCKS])
+            store_i64(block + 8 * MICRO_STATE_BLOCK, c[BATCH] * c[LANE_BYTES])
+            store_i64(block + 8 * MICRO_ROOM, block + BLOCK_BYTES)
             if c[SEQ] == 0 and tid == 0:
                 _finals(c, 0, c[HIDDEN])
             if shared:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks import PASS_DIMS
 from graphc.backends.cpu.intrinsics import STEP, call3, store_i64
 from graphc.backends.cpu.toolchain import driver
 
-MAX_DIMS = 6
-MAX_RECORDS = 16
-MICRO, RECORD_COUNT, SCRATCH, M, M_CHUNK, N, N_CHUNK, DIMS = range(8)  # DIMS: MAX_DIMS outer extents, innermost first
-RECORDS = DIMS + MAX_DIMS
-# each: address, step (passed on), bytes a chunk of m, bytes a chunk of n, MAX_DIMS byte strides
-RECORD = 4 + MAX_DIMS
+MICRO, RECORD_COUNT, SCRATCH, STRIDE, M, M_CHUNK, N, N_CHUNK, DIMS = range(
+    9
+)  # DIMS: PASS_DIMS outer extents, innermost first
+RECORDS = DIMS + PASS_DIMS
+# each: address, step (passed on), bytes a chunk of m, bytes a chunk of n, PASS_DIMS byte strides
+RECORD = 4 + PASS_DIMS
 
 
 @driver("passes")
@@ -25,9 +26,9 @@ def passes(target):
         chunks_m = max(1, (a[M] + a[M_CHUNK] - 1) // a[M_CHUNK])
         chunks_n = max(1, (a[N] + a[N_CHUNK] - 1) // a[N_CHUNK])
         work = chunks_m * chunks_n
-        for d in range(MAX_DIMS):
+        for d in range(PASS_DIMS):
             work *= a[DIMS + d]
-        table = a[SCRATCH] + tid * (16 * MAX_RECORDS)
+        table = a[SCRATCH] + tid * a[STRIDE]
         for i in range(records):
             store_i64(table + 16 * i + 8, a[RECORDS + i * RECORD + 1])
         for k in range(work * tid // nth, work * (tid + 1) // nth):
@@ -39,7 +40,7 @@ def passes(target):
                 r = RECORDS + i * RECORD
                 address = a[r] + im * a[r + 2] + jn * a[r + 3]
                 rest = row
-                for d in range(MAX_DIMS):
+                for d in range(PASS_DIMS):
                     extent = a[DIMS + d]
                     if extent > 1:
                         up = rest // extent

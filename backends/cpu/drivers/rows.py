@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks import ROW_DIMS
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call2, store_i64
 from graphc.backends.cpu.toolchain import driver
 
-MAX_DIMS = 6
-# argument block: [micro, operands, dims, row length, rows per chunk …] then one record an operand:
-MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, DIMS = range(6)  # DIMS: MAX_DIMS outer extents, innermost first
-RECORDS = DIMS + MAX_DIMS  # each: address, bytes an element along the row (0: one for the row), MAX_DIMS byte strides
-RECORD = 2 + MAX_DIMS
+# argument block, then one record an operand. SCRATCH: each thread's table of addresses, STRIDE bytes apart
+MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, STRIDE, DIMS = range(7)  # DIMS: ROW_DIMS outer extents, innermost first
+RECORDS = DIMS + ROW_DIMS  # each: address, bytes an element along the row (0: one for the row), ROW_DIMS byte strides
+RECORD = 2 + ROW_DIMS
 
 
 @driver("map_rows")
@@ -23,9 +23,9 @@ def map_rows(target):
         chunk = a[CHUNK]
         pieces = (length + chunk - 1) // chunk
         rows = 1
-        for d in range(MAX_DIMS):
+        for d in range(ROW_DIMS):
             rows *= a[DIMS + d]
-        table = a[SCRATCH] + tid * 256
+        table = a[SCRATCH] + tid * a[STRIDE]
         work = rows * pieces
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -36,7 +36,7 @@ def map_rows(target):
                     r = RECORDS + i * RECORD
                     address = a[r] + start * a[r + 1]
                     rest = row
-                    for d in range(MAX_DIMS):
+                    for d in range(ROW_DIMS):
                         extent = a[DIMS + d]
                         if extent > 1:
                             up = rest // extent

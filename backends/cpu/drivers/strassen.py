@@ -23,9 +23,15 @@ from numba import njit
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP as SIGNATURE
 from graphc.backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
-from graphc.backends.cpu.micro.conv import XS_BLOCK
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, XS_BLOCK
+from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
+from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
+from graphc.backends.cpu.micro.conv import HI as MICRO_HI
+from graphc.backends.cpu.micro.conv import LO as MICRO_LO
+from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import OTHER, PARTIAL
-from graphc.backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS
+from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS
 from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
@@ -115,19 +121,19 @@ def strassen(target):
         packed = FACTORS - 3 if in_place else FACTORS
         partial = mr * nv * vector
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        p1 = block + HEAD_BYTES
+        p1 = block + BLOCK_BYTES
         u2 = p1 + some * partial
         u3 = u2 + some * partial
         p5 = u3 + some * partial
         extras = a[EXTRAS_COUNT]
-        fill_bytes(block, HEAD_BYTES, 0)
-        store_i64(block + 72, a[Y_ROW])
-        store_i64(block + 80, a[Y_VECTOR])
-        store_i64(block + 96, a[LO])
-        store_i64(block + 104, a[HI])
+        fill_bytes(block, BLOCK_BYTES, 0)
+        store_i64(block + 8 * MICRO_YS_W, a[Y_ROW])
+        store_i64(block + 8 * MICRO_YS_BLOCK, a[Y_VECTOR])
+        store_i64(block + 8 * MICRO_LO, a[LO])
+        store_i64(block + 8 * MICRO_HI, a[HI])
         for e in range(extras):
-            store_i64(block + 8 * (15 + 3 * e + 1), a[EXTRAS + EXTRA * e + 3])
-            store_i64(block + 8 * (15 + 3 * e + 2), a[EXTRAS + EXTRA * e + 2])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 3])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 2])
         work = a[IMAGES] * blocks * tiles * parts
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -189,7 +195,7 @@ def strassen(target):
                         for e in range(extras):
                             r = EXTRAS + EXTRA * e
                             near = a[r] + image * a[r + 1] + m * a[r + 2] + v * a[r + 3]
-                            store_i64(block + 8 * (15 + 3 * e), near)
+                            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), near)
                         y = a[Y] + image * a[Y_IMAGE] + v * a[Y_VECTOR]
                         y += m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]
                         call6(ends, block, rows_at, right, y, a[BIAS] + v * vector, ahead)

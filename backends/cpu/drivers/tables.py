@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks import TABLE_DIMS
 from graphc.backends.cpu.intrinsics import (
     STEP,
     copy_bytes,
@@ -18,10 +19,9 @@ from graphc.backends.cpu.intrinsics import (
 )
 from graphc.backends.cpu.toolchain import driver
 
-MAX_DIMS = 6
 # TABLE: byte offsets of the N elements of a row, -1 for the fill; those in [RUN, RUN_END) are neighbours
-X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS = range(9)  # DIMS: MAX_DIMS outer extents, innermost first
-TABLES = DIMS + MAX_DIMS  # MAX_DIMS addresses of their tables
+X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS = range(9)  # DIMS: TABLE_DIMS outer extents, innermost first
+TABLES = DIMS + TABLE_DIMS  # TABLE_DIMS addresses of their tables
 
 
 @njit(error_model="numpy")
@@ -47,11 +47,11 @@ def copy_tables(target):
     def copy_tables(a, tid, nth):
         item, n, table, fill = a[ITEM], a[N], a[TABLE], a[FILL]
         rows = 1
-        for d in range(MAX_DIMS):
+        for d in range(TABLE_DIMS):
             rows *= a[DIMS + d]
         for row in range(rows * tid // nth, rows * (tid + 1) // nth):
             x, rest, outside = a[X], row, False
-            for d in range(MAX_DIMS):
+            for d in range(TABLE_DIMS):
                 extent = a[DIMS + d]
                 if extent > 1 or a[TABLES + d] != 0:
                     up = rest // extent

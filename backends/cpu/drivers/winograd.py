@@ -5,7 +5,34 @@ from __future__ import annotations
 
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
-from graphc.backends.cpu.micro.conv import COMING
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
+from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
+from graphc.backends.cpu.micro.conv import HI as MICRO_HI
+from graphc.backends.cpu.micro.conv import KERNEL_W as MICRO_KERNEL_W
+from graphc.backends.cpu.micro.conv import LO as MICRO_LO
+from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
+from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
+from graphc.backends.cpu.micro.conv import XS_BLOCK as MICRO_XS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
+from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
+from graphc.backends.cpu.micro.winograd import EXTRA as OUT_EXTRA
+from graphc.backends.cpu.micro.winograd import (
+    HEAD_BYTES,
+    IN_BLOCK,
+    IN_POINT,
+    IN_ROW,
+    IN_TEMPORARY,
+    IN_ZEROS,
+    OUT_BLOCK,
+    OUT_EXTRAS,
+    OUT_HI,
+    OUT_LO,
+    OUT_POINT,
+    OUT_ROW,
+    OUT_TEMPORARY,
+    PRODUCT_BLOCK,
+)
 from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
@@ -14,8 +41,6 @@ from graphc.backends.cpu.toolchain import driver
 # fmt: on
 EXTRAS = 32  # an extra operand: address, strides of image, channel block, row, pixel
 EXTRA = 5
-IN_BLOCK, OUT_BLOCK, GEMM_BLOCK = 0, 64, 512  # byte offsets of the micro-kernels' argument blocks in scratch
-HEAD_BYTES = 1024
 NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf
 
 
@@ -41,29 +66,29 @@ def winograd(target, m):
         m_point = (nv * group | 1) * vector
         panel = blocks * target_vl * nv * vector
         extras = a[EXTRAS_COUNT]
-        store_i64(scratch + IN_BLOCK, a[XS_H])
-        store_i64(scratch + IN_BLOCK + 8, v_point)
-        store_i64(scratch + IN_BLOCK + 16, temporary)
-        store_i64(scratch + IN_BLOCK + 24, a[ZEROS])
-        store_i64(scratch + OUT_BLOCK, a[YS_H])
-        store_i64(scratch + OUT_BLOCK + 8, m_point)
-        store_i64(scratch + OUT_BLOCK + 16, temporary)
-        store_i64(scratch + OUT_BLOCK + 24, a[LO])
-        store_i64(scratch + OUT_BLOCK + 32, a[HI])
-        store_i64(scratch + OUT_BLOCK + 40, 0)
+        into, out_of, product = scratch + IN_BLOCK, scratch + OUT_BLOCK, scratch + PRODUCT_BLOCK
+        store_i64(into + 8 * IN_ROW, a[XS_H])
+        store_i64(into + 8 * IN_POINT, v_point)
+        store_i64(into + 8 * IN_TEMPORARY, temporary)
+        store_i64(into + 8 * IN_ZEROS, a[ZEROS])
+        store_i64(out_of + 8 * OUT_ROW, a[YS_H])
+        store_i64(out_of + 8 * OUT_POINT, m_point)
+        store_i64(out_of + 8 * OUT_TEMPORARY, temporary)
+        store_i64(out_of + 8 * OUT_LO, a[LO])
+        store_i64(out_of + 8 * OUT_HI, a[HI])
+        store_i64(out_of + 8 * OUT_EXTRAS, 0)
         for e in range(extras):
-            store_i64(scratch + OUT_BLOCK + 8 * (5 + 3 * e + 1), a[EXTRAS + EXTRA * e + 3])
-            store_i64(scratch + OUT_BLOCK + 8 * (5 + 3 * e + 2), a[EXTRAS + EXTRA * e + 4])
-        g = scratch + GEMM_BLOCK  # a 1x1 convolution whose pixels are tiles
-        fill_bytes(g, 512, 0)
-        store_i64(g, blocks)
-        store_i64(g + 8, 1)
-        store_i64(g + 16, group * vector)
-        store_i64(g + 48, target_vl * nv * vector)
-        store_i64(g + 72, vector)
-        store_i64(g + 80, group * vector)
-        store_i64(g + 96, NO_CLIP_LOW)
-        store_i64(g + 104, NO_CLIP_HIGH)
+            store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 3])
+            store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 4])
+        fill_bytes(product, BLOCK_BYTES, 0)  # a 1x1 convolution whose pixels are tiles
+        store_i64(product + 8 * MICRO_BLOCKS, blocks)
+        store_i64(product + 8 * MICRO_KERNEL_W, 1)
+        store_i64(product + 8 * MICRO_XS_BLOCK, group * vector)
+        store_i64(product + 8 * MICRO_WS_BLOCK, target_vl * nv * vector)
+        store_i64(product + 8 * MICRO_YS_W, vector)
+        store_i64(product + 8 * MICRO_YS_BLOCK, group * vector)
+        store_i64(product + 8 * MICRO_LO, NO_CLIP_LOW)
+        store_i64(product + 8 * MICRO_HI, NO_CLIP_HIGH)
 
         groups, parts = (total + group - 1) // group, a[PARTS]
         transformed = -1  # the group whose input is in V
@@ -72,7 +97,7 @@ def winograd(target, m):
             for k in range(first_item, end):
                 first = k // parts * group
                 count = min(group, total - first)
-                store_i64(g + 88, (count + mr - 1) // mr * mr)
+                store_i64(product + 8 * MICRO_PIXELS, (count + mr - 1) // mr * mr)
                 for block in range(blocks if first != transformed else 0):
                     for t in range(count):
                         image = (first + t) // per_image
@@ -82,7 +107,7 @@ def winograd(target, m):
                         w = (at - th * tiles_w) * m - a[PAD_W]
                         call7(
                             a[TRANSFORM_IN],
-                            scratch + IN_BLOCK,
+                            into,
                             a[X] + image * a[XS_N] + block * a[XS_BLOCK] + h * a[XS_H] + w * vector,
                             v + (block * group + t) * vector,
                             max(0, -h),
@@ -95,10 +120,10 @@ def winograd(target, m):
                 for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
                     for point in range(points):
                         weights = a[U] + (tile * points + point) * panel
-                        store_i64(g + 8 * COMING, weights + panel)
+                        store_i64(product + 8 * MICRO_COMING, weights + panel)
                         call7(
                             a[GEMM],
-                            g,
+                            product,
                             v + point * v_point,
                             weights,
                             products + point * m_point,
@@ -117,10 +142,10 @@ def winograd(target, m):
                             for e in range(extras):
                                 r = EXTRAS + EXTRA * e
                                 base = a[r] + image * a[r + 1] + block * a[r + 2] + h * a[r + 3] + w * a[r + 4]
-                                store_i64(scratch + OUT_BLOCK + 8 * (5 + 3 * e), base)
+                                store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e), base)
                             call6(
                                 a[TRANSFORM_OUT],
-                                scratch + OUT_BLOCK,
+                                out_of,
                                 products + (j * group + t) * vector,
                                 a[Y] + image * a[YS_N] + block * a[YS_BLOCK] + h * a[YS_H] + w * vector,
                                 a[BIAS] + block * vector,

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks import CACHE_LINE
 from graphc.backends.cpu.intrinsics import atomic_add, block_address
 
-TURN = -64
+TURN = -CACHE_LINE
 
 
 @njit(error_model="numpy")

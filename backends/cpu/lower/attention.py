@@ -8,6 +8,8 @@ import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowers
 from graphc.backends.cpu.lower.window import channel_vector
+from graphc.backends.cpu.micro.attention import BLOCKS
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.target import Target
@@ -16,7 +18,6 @@ from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.ops.fused_attention import heads_of
 
-BLOCK_BYTES, BLOCKS = 512, 3  # as in drivers/attention.py
 VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.blocks import SOURCE_RECORD, SOURCES
 from graphc.backends.cpu.lower import movement
 from graphc.backends.cpu.lower.blocked_images import emit_pick, sizes, spatial_rank
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, lowers_blocked, native_dtypes
@@ -21,9 +22,6 @@ from graphc.graph import Node, Value
 from graphc.op import Deferred
 from graphc.ops.movement import slice_axes, slice_bounds
 
-SOURCES = 6  # as in drivers/blocked.py: blocks that the lanes of one block are drawn from, at most
-MAP = 1 + 2 * SOURCES
-
 
 def map_channels(
     lo: Lowering, group: Group, out: Value, operands: Sequence[Value], channels: Sequence[tuple[int, int]]
@@ -33,27 +31,26 @@ def map_channels(
     sources, y = [lo.read(v) for v in operands], lo.write(out)
     table = [(k, c // vl * sources[k].strides[1] + c % vl * 4) for k, c in channels]
     blocks, indices = (
-        _source_blocks(table, vl) if lo.target.asm else (np.zeros((-(-len(table) // vl), MAP)), np.zeros(0))
+        _source_blocks(table, vl) if lo.target.asm else (np.zeros((-(-len(table) // vl), SOURCE_RECORD)), np.zeros(0))
     )
     permutes = [Kernel("permute_lanes", (n,)) if n in blocks[:, 0] else 0 for n in range(1, SOURCES + 1)]
     records: list[int | Ref] = []
     for s in sources:
         n, _, d, h, _ = five(s)
         records += [s.ref, n, d, h]
-    scratch, stride = lo.scratch(out.name, 128)
-    assert stride == 128
+    addresses = lo.scratch(out.name, max(16 * SOURCES, 8 * vl))  # of blocks and their lanes' indices, or of lanes
     tables = [
         constant(lo, t).ref for t in (blocks.astype(np.int64), indices.astype(np.int32), np.array(table, np.int64))
     ]
     gather = Kernel("gather_lanes") if 0 in blocks[:, 0] else 0
-    args = [*sizes(lo, sources[0], y, out), *permutes, gather, len(table), scratch, *tables, *records]
+    args = [*sizes(lo, sources[0], y, out), *permutes, gather, len(table), *addresses, *tables, *records]
     lo.emit(Kernel("map_channels"), args, lo.info(group, "map_channels"))
 
 
 def _source_blocks(table: Sequence[tuple[int, int]], c: int) -> tuple[np.ndarray, np.ndarray]:
     """For each block of c results: which blocks of the operands it draws from, and each lane's number there or -1."""
     count = -(-len(table) // c)
-    blocks, indices = np.zeros((count, MAP), np.int64), np.full((count, SOURCES, c), -1, np.int32)
+    blocks, indices = np.zeros((count, SOURCE_RECORD), np.int64), np.full((count, SOURCES, c), -1, np.int32)
     for b in range(count):
         lanes = [(k, at // (4 * c) * (4 * c), at // 4 % c) for k, at in table[b * c : (b + 1) * c]]
         found = list(dict.fromkeys(lane[:2] for lane in lanes))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.direct import SCRATCH_BYTES, bias_of
+from graphc.backends.cpu.lower.direct import bias_of
 from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
-from graphc.backends.cpu.micro.conv import SLOTS
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, SLOTS
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
@@ -49,18 +50,17 @@ def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     vectors = _vectors(lo.target, w.out_channels, out_w)
     columns = kw if kw <= MAX_COLUMNS and w.dilation[2] == 1 else 0
     micro = Kernel("conv_planes_row", (w.out_channels, vectors, columns, epilogue.expression))
-    scratch, _ = lo.scratch(group.output.name, SCRATCH_BYTES)
+    scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     rows = lo.rows_of_item(out_h, w.n * out_d)
     block = [
         w.channels, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], xs[4] * w.dilation[2], ws_block, ws_d, ws_h,
         ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
-    block += [0] * (SLOTS - len(block))
     args = [
         micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0],
         1, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
         w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h,
         0, rows, 0, 0, 1, xs[4], ys[4], scratch, 0,
-        0, w.channels, 0, 0, ws_block, *block,
+        0, w.channels, 0, 0, ws_block, stride, *padded(block, SLOTS),
     ]  # fmt: skip
     lo.emit(Kernel("conv"), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))

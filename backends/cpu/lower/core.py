@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.program import Buffer, Program, Ref, Step
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
@@ -186,7 +187,7 @@ class Lowering:
 
     def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:
         """Memory that one step uses: address of thread 0's part and the byte stride to the next thread's."""
-        stride = -(-nbytes_per_thread // 64) * 64
+        stride = lines(nbytes_per_thread)
         return Ref(Buffer(f"{name}/scratch", stride * self.threads, "scratch")), stride
 
 

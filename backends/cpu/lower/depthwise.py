@@ -6,6 +6,7 @@ import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from graphc.backends.cpu.micro.depthwise import slots
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
@@ -27,8 +28,7 @@ def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, ex
 
     weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
     bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
-    scratch, stride = lo.scratch(out.name, 256)
-    assert stride == 256
+    block = lo.scratch(out.name, 8 * slots(len(extras)))
     micro = Kernel("depthwise_row", (mr, kw, w.stride[2], w.dilation[2], epilogue.expression))
     extra_args: list[int | Ref] = []
     for e in extras:
@@ -37,7 +37,7 @@ def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, ex
     args = [
         micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0], blocks, w.out[1], w.out[2],
         kh, w.stride[1], w.dilation[1], w.pad[1], w.size[1], xs[1], xs[3], ys[1], ys[3], kh * kw * vl * 4, kw * vl * 4,
-        *epilogue.bounds, scratch, len(extras), *extra_args,
+        *epilogue.bounds, *block, len(extras), *extra_args,
     ]  # fmt: skip
     lo.emit(
         Kernel("depthwise"),

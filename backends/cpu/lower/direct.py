@@ -7,12 +7,13 @@ from math import prod
 
 import numpy as np
 
+from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.lower.core import Lowering, Storage
 from graphc.backends.cpu.lower.filters import Filters, Spans, pack_filters, pack_groups, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_rows, best_tile, chunk_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
-from graphc.backends.cpu.micro.conv import SLOTS
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, SLOTS
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
 from graphc.backends.cpu.program import Ref
@@ -26,7 +27,6 @@ NEAR_BYTES = 64_000  # of the weights of a tile one block wide: nothing is fetch
 L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
 PANEL_BYTES = 330_000  # of weights that a tile of output channels may take, if it is wider than two blocks: two panels
 # lie in the level-2 cache, the one that is in use and the next
-SCRATCH_BYTES = 512  # a thread: as in drivers/conv.py
 
 
 def bias_of(node: Node) -> np.ndarray | None:
@@ -188,15 +188,13 @@ def _emit_tiles(
     lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else plan.lines
     micro = Kernel("conv_row", (*form, epilogue.expression, False, lines, "" if whole else "last", per_group))
     partial = [Kernel("conv_row", (*form, None, False, lines, s)) for s in ("first", "middle")]
-    scratch, stride = lo.scratch(group.output.name, SCRATCH_BYTES)
-    assert stride == SCRATCH_BYTES
+    scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     block = [
         spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,
         ys[4], ys[1], out_w, *epilogue.bounds, 0,
     ]  # fmt: skip
     for e in extras:
         block += [0, e.strides[1], e.strides[4]]
-    block += [0] * (SLOTS - len(block))
     extra_args: list[int | Ref] = []
     for e in extras:
         n, block_step, d, h, pixel = e.strides
@@ -207,7 +205,7 @@ def _emit_tiles(
         tiles, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
         w.size[0], out_h if flat else w.size[1], xs[1], xs[2], x_h, nv * ys[1], ys[2], y_h, spans.most * ws_block, ws_d, ws_h,
         nv * vl * 4, plan.rows, spans.table(lo, ws_block), plan.total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras),
-        row_coming, plan.chunk, *((0, 0) if whole else partial), ws_block, *block, *extra_args,
+        row_coming, plan.chunk, *((0, 0) if whole else partial), ws_block, stride, *padded(block, SLOTS), *extra_args,
     ]  # fmt: skip
     cut = "" if whole else f", {plan.chunk} input blocks at a time"
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}{cut}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphc.backends.cpu.blocks import ROW_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
 from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.program import Buffer, Ref
@@ -15,7 +16,6 @@ from graphc.fuse import Group
 from graphc.graph import Value
 from graphc.report import StepInfo
 
-MAX_DIMS = 6
 CHUNK = 4096  # elements of one call: small enough to share a row between threads, large enough to hide the call
 
 
@@ -121,8 +121,8 @@ def _emit_map(
 ) -> None:
     """The step of `walks` (the result's first) over dims, whose innermost counts runs of `unit` elements."""
     expression = group.expression
-    if len(dims) - 1 > MAX_DIMS:
-        raise AssertionError(f"{group} needs more than {MAX_DIMS} loops")
+    if len(dims) - 1 > ROW_DIMS:
+        raise AssertionError(f"{group} needs more than {ROW_DIMS} loops")
     kinds = ""
     records: list[int | Ref] = []
     for w in walks:
@@ -131,10 +131,9 @@ def _emit_map(
             kind = "v" if dims[-1] == 1 else "c"
         kinds += kind
         along = w.dtype.itemsize if kind == "v" else 0
-        records += [w.ref, along, *w.strides[:-1][::-1], *[0] * (MAX_DIMS - len(dims) + 1)]
+        records += [w.ref, along, *w.strides[:-1][::-1], *[0] * (ROW_DIMS - len(dims) + 1)]
     micro = Kernel("map_row", (expression, kinds[1:], tuple(w.dtype.name for w in walks[1:])))
-    outer = dims[:-1][::-1] + [1] * (MAX_DIMS - len(dims) + 1)
-    scratch, stride = lo.scratch(group.output.name, 256)
-    assert stride == 256
-    args = [micro, len(walks), dims[-1] * unit, CHUNK, scratch, *outer, *records]
+    outer = dims[:-1][::-1] + [1] * (ROW_DIMS - len(dims) + 1)
+    table = lo.scratch(group.output.name, 8 * len(walks))
+    args = [micro, len(walks), dims[-1] * unit, CHUNK, *table, *outer, *records]
     lo.emit(Kernel("map_rows"), args, info or lo.info(group, "map", "", str(expression)))

@@ -10,10 +10,11 @@ from functools import lru_cache, partial
 import numpy as np
 
 from graphc import expr
+from graphc.backends.cpu.blocks import BATCH_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
-from graphc.backends.cpu.micro.conv import operand_numbers
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.program import Buffer, Ref
@@ -25,7 +26,6 @@ from graphc.graph import Node, Value
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
-BATCH_DIMS = 4  # as in drivers/gemm.py
 MANY = 1000  # rows, of which a tile wastes none
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
@@ -34,7 +34,6 @@ ROWS_BYTES = 640_000  # of a block of packed rows: it stays in the second-level 
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
 # of weights, which are likely to be in the last-level cache at their next use
 NEAR_BYTES = range(1 << 18, (1 << 20) + 1)
-HEAD_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ def emit_product(
     if not in_place and nbytes > ALONE_BYTES and (blocks == 1 or n_block < tiles):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * vl * 4 if chunks > 1 else 0
-    scratch, stride = lo.scratch(info.output, HEAD_BYTES + scratch_rows * panels.padded * 4 + sums)
+    scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * 4 + sums)
     near = p.m == 1 and panels.nbytes in NEAR_BYTES and not dot
     lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks import INDEX_AXES, INDEX_DIMS
 from graphc.backends.cpu.checks import OutOfRange
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
 from graphc.backends.cpu.lower.elementwise import collapse, emit_map
@@ -17,8 +18,6 @@ from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import TensorType
-
-MAX_DIMS, MAX_AXES = 6, 8  # of drivers/index.py
 
 
 def constant(lo: Lowering, data: np.ndarray) -> Storage:
@@ -66,18 +65,18 @@ def lookup_args(
     """The part of the argument block that all drivers of this kind share. axes: (size, byte stride) of each."""
     count = math.prod(dims)
     dims, (index_strides, data_strides) = collapse(list(dims), [list(index_strides), list(data_strides)])
-    if len(dims) > MAX_DIMS or len(axes) > MAX_AXES:
+    if len(dims) > INDEX_DIMS or len(axes) > INDEX_AXES:
         raise AssertionError(f"positions over {len(dims)} loops, {len(axes)} axes")
-    pad = [0] * (MAX_DIMS - len(dims))
-    pairs = [word for axis in axes for word in axis] + [0] * (2 * (MAX_AXES - len(axes)))
+    pad = [0] * (INDEX_DIMS - len(dims))
+    pairs = [word for axis in axes for word in axis] + [0] * (2 * (INDEX_AXES - len(axes)))
     loops = [*dims[::-1], *(1 for _ in pad), *index_strides[::-1], *pad, *data_strides[::-1], *pad]
     return [index.ref, index.type.dtype.itemsize == 8, negative, len(axes), count, *loops, *pairs]
 
 
 def limits(node: Node, target=None) -> str | None:
-    """At most MAX_DIMS loops and MAX_AXES axes."""
-    if max(v.type.rank for v in node.operands) > MAX_DIMS:
-        return f"operands of rank above {MAX_DIMS}"
+    """At most INDEX_DIMS loops and INDEX_AXES axes."""
+    if max(v.type.rank for v in node.operands) > INDEX_DIMS:
+        return f"operands of rank above {INDEX_DIMS}"
     return native_dtypes(node)
 
 

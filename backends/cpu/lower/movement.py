@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from graphc.backends.cpu.blocks import COPY_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
 from graphc.backends.cpu.lower.elementwise import collapse
 from graphc.backends.cpu.program import Ref
@@ -15,7 +16,6 @@ from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
 
-MAX_DIMS = 7  # of drivers/copy.py: loops around the innermost
 VIEWS = ("Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze", "BitCast")  # the same bytes in the same order
 SHORT = 8  # elements of a loop that is not worth to be the innermost
 
@@ -29,7 +29,7 @@ def emit_strided(
     while item > 8:  # complex numbers and the like: as pairs
         shape, xs, ys, item = [*shape, 2], [*xs, item // 2], [*ys, item // 2], item // 2
     dims, (xs, ys) = collapse(list(shape), [list(xs), list(ys)])
-    if len(dims) > MAX_DIMS + 1:  # one step for each index of the outermost dim
+    if len(dims) > COPY_DIMS + 1:  # one step for each index of the outermost dim
         for i in range(dims[0]):
             emit_strided(lo, x + i * xs[0], xs[1:], y + i * ys[0], ys[1:], dims[1:], item, info)
         return
@@ -39,7 +39,7 @@ def emit_strided(
         return
     at = _longest(dims, xs, ys)
     dims, xs, ys = (_moved(values, at, 0) for values in (dims, xs, ys))
-    pad = [0] * (MAX_DIMS - len(dims) + 1)
+    pad = [0] * (COPY_DIMS - len(dims) + 1)
     outer = dims[:-1][::-1] + [1] * len(pad)
     args = [x, y, item, dims[-1], xs[-1], ys[-1], *outer, *xs[:-1][::-1], *pad, *ys[:-1][::-1], *pad]
     lo.emit(Kernel("copy_strided"), args, info)
@@ -61,7 +61,7 @@ def _longest(dims: list[int], xs: list[int], ys: list[int]) -> int:
 def _transposed(lo: Lowering, dims: list[int], xs: list[int], ys: list[int], item: int) -> int | None:
     """The loop along which x is contiguous where y is along the last, if both are long enough for tiles."""
     tile = _tile(lo, item)
-    if item not in (4, 8) or ys[-1] != item or xs[-1] == item or len(dims) > MAX_DIMS or dims[-1] < tile:
+    if item not in (4, 8) or ys[-1] != item or xs[-1] == item or len(dims) > COPY_DIMS or dims[-1] < tile:
         return None
     return next((i for i, d in enumerate(dims[:-1]) if xs[i] == item and d >= tile), None)
 
@@ -74,7 +74,7 @@ def _emit_tiles(
     lo: Lowering, x: Ref, y: Ref, dims: list[int], xs: list[int], ys: list[int], item: int, info: StepInfo
 ) -> None:
     """The last two loops: x runs along the first of them, y along the second."""
-    pad = [0] * (MAX_DIMS - len(dims) + 1)
+    pad = [0] * (COPY_DIMS - len(dims) + 1)
     *outer, columns, rows = dims
     micro = Kernel("transpose_panel", (_tile(lo, item), item))
     args = [x, y, micro, _tile(lo, item), item, rows, columns, xs[-1], ys[-2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from graphc.backends.cpu.blocks import NESTED_HEAD
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.program import ALIGNMENT, Buffer, Ref, Step
 from graphc.backends.cpu.toolchain import Kernel
@@ -13,7 +14,6 @@ from graphc.memory import plan
 from graphc.report import StepInfo
 
 WORD = 8
-HEAD = 9  # words of drivers/nested.py
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def emit_nested(
             shifts += [at, 0, 1]
     for step, start in zip(steps, starts):
         rows += [step.kernel, start]
-    shifts_at = HEAD + len(rows)
+    shifts_at = NESTED_HEAD + len(rows)
     words_at = shifts_at + len(shifts)
-    head = [images, len(steps), len(shifts) // 3, len(words), scratch, stride, HEAD, shifts_at, words_at]
+    head = [images, len(steps), len(shifts) // 3, len(words), scratch, stride, NESTED_HEAD, shifts_at, words_at]
     inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in steps)
     lo.emit(Kernel("nested"), [*head, *rows, *shifts, *words], replace(info, inside=inside))
 

@@ -7,6 +7,7 @@ import numpy as np
 from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
 from graphc.backends.cpu.lower.dense_window import emit_pool
 from graphc.backends.cpu.lower.window import Window, five, window_of
+from graphc.backends.cpu.micro.pool import SLOTS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
@@ -54,11 +55,10 @@ def lower_pool(lo: Lowering, group: Group) -> None:
     xs, ys = five(x), five(y)
     mr, run = _tile(w, lo.target)
     wide = Kernel("pool_run", (op, mr, w.kernel[2], w.stride[2])) if run else Kernel("pool_row", (op, mr))
-    scratch, stride = lo.scratch(node.output.name, 64)
-    assert stride == 64
+    block = lo.scratch(node.output.name, 8 * SLOTS)
     args = [
         wide, Kernel("pool_row", (op, 1)), x.ref, y.ref, w.n, xs[0], ys[0],
         -(-w.channels // lo.target.vl), *w.out, *w.kernel, *w.stride, *w.dilation, *w.pad, *w.size, xs[1], xs[2], xs[3],
-        ys[1], ys[2], ys[3], int(bool(node.attrs.get("count_include_pad"))), *w.pad_end, mr, scratch, int(run),
+        ys[1], ys[2], ys[3], int(bool(node.attrs.get("count_include_pad"))), *w.pad_end, mr, *block, int(run),
     ]  # fmt: skip
     lo.emit(Kernel("pool"), args, lo.info(group, f"pool_{op}"))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_tile, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
-from graphc.backends.cpu.micro.conv import SLOTS, SOURCES
+from graphc.backends.cpu.micro.conv import MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 
-HEAD_BYTES = 640  # of a thread's scratch before the pixels: as in drivers/conv_mapped.py
 SIMPLE = frozenset(("arg", "const", "add", "sub", "mul", "min", "max", "neg", "abs"))  # few instructions and registers
 MOST_STEPS = 10  # of an expression between multiply-adds
 
@@ -42,7 +42,7 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     if not lo.target.asm or 2 * w.pixels < w.out_channels:  # LLVM spills; each thread would read all the weights
         return False
     kinds = "".join("v" if e.strides[4] else "c" for e in operands)
-    if nv == 1 or out_blocks % nv or "v" not in kinds or not _is_simple(before.expression):
+    if nv == 1 or out_blocks % nv or "v" not in kinds or len(kinds) > MAX_SOURCES or not _is_simple(before.expression):
         return False
     if not all(is_packed(w, s) for s in (five(y), *(e.strides for e in (*extras, *operands)))):
         return False
@@ -54,7 +54,7 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     pixels = _pixels_of_item(lo, w, mr, blocks * vl * 4)
     lines = lines_ahead(panel // 64, -(-pixels // mr), panel * blocks * tiles)
     block_step = (pixels | 1) * vl * 4  # an odd number of lines: blocks must not meet in one set of the cache
-    scratch, stride = lo.scratch(group.output.name, HEAD_BYTES + blocks * block_step)
+    scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
     form = (mr, nv, vl, 1, depth, epilogue.expression, False, lines, "", 0)
     others, first = Kernel("conv_row", form), Kernel("conv_row", (*form, (before.expression, kinds)))
     row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
@@ -62,12 +62,10 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
         blocks, 1, block_step, 0, 0, 0, panel, 0, 0, ys[4], ys[1], pixels, *epilogue.bounds, 0,
         *(word for e in extras for word in (0, e.strides[1], e.strides[4])),
     ]  # fmt: skip
-    block += [0] * (SOURCES - len(block))
-    block += [word for e in operands for word in (0, e.strides[1])]
-    block += [0] * (SLOTS - len(block))
+    block = padded(block, SOURCES) + [word for e in operands for word in (0, e.strides[1])]
     args = [
         row, first, others, w.n, tiles, w.pixels, pixels, mr, blocks, block_step, vl * 4, Ref(weights), Ref(bias), y.ref,
-        ys[0], nv * ys[1], ys[4], panel * blocks, nv * vl * 4, scratch, stride, len(operands), len(extras), *block,
+        ys[0], nv * ys[1], ys[4], panel * blocks, nv * vl * 4, scratch, stride, len(operands), len(extras), *padded(block, SLOTS),
         *(word for e in operands for word in (e.ref, e.strides[0], e.strides[1], e.strides[4])),
         *(word for e in extras for word in (e.ref, e.strides[0], nv * e.strides[1], e.strides[4])),
     ]  # fmt: skip

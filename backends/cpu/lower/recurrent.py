@@ -8,14 +8,26 @@ from functools import partial
 import numpy as np
 
 from graphc import expr
+from graphc.backends.cpu.blocks import (
+    BATCH_DIMS,
+    MAX_STAGES,
+    MAX_STREAMS,
+    STAGE_HEAD,
+    STATES_AT,
+    STREAM,
+    TILES,
+    lines,
+    padded,
+)
 from graphc.backends.cpu.checks import LengthOutOfRange
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
-from graphc.backends.cpu.lower.gemm import BATCH_DIMS, Product, emit_product, panels_of, product_tile
+from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
 from graphc.backends.cpu.lower.index import constant, positions
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.recurrent_plan import Layer, plan
 from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue
+from graphc.backends.cpu.micro.recurrent import HEAD_BYTES
 from graphc.backends.cpu.micro.short_loop import UNROLL
 from graphc.backends.cpu.program import ALIGNMENT, Buffer, Ref
 from graphc.backends.cpu.target import Target
@@ -26,9 +38,6 @@ from graphc.graph import Node, Value
 from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
 
-# as in drivers/recurrent.py
-STAGE_HEAD, STREAM, MAX_STAGES, MAX_STREAMS = 10, 6, 2, 12
-TILES, BLOCK_BYTES, ROOM_BYTES, CONTROL_BYTES = 8, 384, 32 * 64, 128
 LONG = 8  # steps, from which on an operand that is batch first is projected sequence by sequence
 CROWDED = 2048  # bytes: rows of a tile that lie a multiple of this apart drive each other out of the level-1 cache
 Argument = Ref | Kernel | int
@@ -73,7 +82,7 @@ class _Recurrent:
         for d in range(len(layer.directions)):
             records += self._direction(d, projection, lens, results)
         gathered = MAX_STREAMS * TILES * layer.mr * layer.row * 4 if lens else 0
-        scratch, stride = lo.scratch(self.node.name, BLOCK_BYTES + ROOM_BYTES + gathered)
+        scratch, stride = lo.scratch(self.node.name, HEAD_BYTES + gathered)
         args = [len(layer.directions), int(layer.shared), SPINS, scratch, stride, *records]
         start = StepInfo(0, (self.node.name,), ("Start",), "recurrent_start", output=self.node.output.name)
         lo.emit(Kernel("recurrent_start"), args, start, check=self._out_of_range if lens else None)
@@ -249,7 +258,7 @@ class _Recurrent:
         ]  # fmt: skip
         for s in range(MAX_STAGES):
             stage = self._stage(d, s, memory, projection, whole) if s < len(layer.stages) else []
-            head += stage + [0] * (STAGE_HEAD + MAX_STREAMS * STREAM - len(stage))
+            head += padded(stage, STAGE_HEAD + MAX_STREAMS * STREAM)
         return head
 
     def _stage(self, d: int, s: int, memory: _States, projection: Ref, whole: dict[str, Stream]) -> list[Argument]:
@@ -295,9 +304,9 @@ class _States:
     """Memory of one direction: the barrier's words, then states: 'h' and 'c' twice, 'z', 'rh'."""
 
     def __init__(self, name: str, layer: Layer) -> None:
-        self.swing = _aligned(layer.cell.batch * layer.row * 4)
+        self.swing = lines(layer.cell.batch * layer.row * 4)
         used = {n for stage in layer.stages for n, _ in stage.results}
-        at, places = CONTROL_BYTES, {}
+        at, places = STATES_AT, {}
         for key, count in (("h", 2), ("c", 2), ("z", 1), ("rh", 1)):
             if key in used:
                 places[key] = at
@@ -305,7 +314,3 @@ class _States:
         self.nbytes = at
         self.base = Ref(Buffer(name, at))
         self.states = {n: self.base + place for n, place in places.items()}
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT

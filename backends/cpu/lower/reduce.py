@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks import PASS_DIMS, PASS_RECORDS
 from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.elementwise import collapse, emit_map
 from graphc.backends.cpu.micro.reduce import Pass
@@ -21,7 +22,6 @@ from graphc.ops.precision import is_float, is_narrow
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 
-MAX_DIMS, MAX_RECORDS = 6, 16  # of drivers/reduce.py
 ROW_CHUNK = 8192  # elements of a row that one call reduces: partial sums keep their accuracy, threads share long rows
 COLUMN_CHUNK = 512
 SHORT = 4  # vectors: rows that are no longer have one accumulator
@@ -56,12 +56,12 @@ def emit_passes(
 ) -> None:
     """Call `micro` for each element of the outer `dims` and each chunk of m by n."""
     dims, strides = collapse(list(dims), [list(r.strides) for r in records])
-    if len(dims) > MAX_DIMS or len(records) > MAX_RECORDS:
+    if len(dims) > PASS_DIMS or len(records) > PASS_RECORDS:
         raise AssertionError(f"{info.output} needs {len(dims)} loops and {len(records)} operands")
-    scratch, _ = lo.scratch(info.output, 16 * MAX_RECORDS)
-    pad = [0] * (MAX_DIMS - len(dims))
+    table = lo.scratch(info.output, 16 * len(records))
+    pad = [0] * (PASS_DIMS - len(dims))
     outer = dims[::-1] + [1] * len(pad)
-    args = [micro, len(records), scratch, m, chunk_m or max(m, 1), n, chunk_n or max(n, 1), *outer]
+    args = [micro, len(records), *table, m, chunk_m or max(m, 1), n, chunk_n or max(n, 1), *outer]
     for r, s in zip(records, strides):
         args += [r.ref, r.step, r.chunk_m, r.chunk_n, *s[::-1], *pad]
     lo.emit(Kernel("passes"), args, info)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks import TABLE_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.movement import emit_strided
 from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
-from graphc.backends.cpu.lower.tables import MAX_DIMS, OUTSIDE, emit_tables
+from graphc.backends.cpu.lower.tables import OUTSIDE, emit_tables
 from graphc.backends.cpu.program import Buffer, Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
@@ -22,12 +23,13 @@ from graphc.ops.resize import Taps, resize_plan
 from graphc.types import TensorType
 
 SHORT = 8  # elements that are too few for a row of vectors
+REACH = 1 << 31  # bytes that the int32 offsets of `blend_elements` reach
 
 
 def _supported(node: Node, target=None) -> str | None:
     t = node.inputs[0].type
-    if t.rank > MAX_DIMS + 1:
-        return f"rank above {MAX_DIMS + 1}"
+    if t.rank > TABLE_DIMS + 1:
+        return f"rank above {TABLE_DIMS + 1}"
     if t.dtype == np.bool_ and node.attrs["mode"] != "nearest":
         return "bool is not a number to interpolate"
     return native_dtypes(node)
@@ -89,7 +91,7 @@ def _blend(
     outer, size, inner = around(shape, axis)
     n, count = taps.indices.shape
     info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {count} taps")
-    if inner < SHORT:  # as one row of n * inner elements
+    if inner < SHORT and size * inner * dtype.itemsize <= REACH:  # as one row of n * inner elements
         places = taps.indices.T[:, :, None] * inner + np.arange(inner)
         offsets = constant(lo, (places.reshape(count, -1) * dtype.itemsize).astype(np.int32))
         weights = constant(lo, np.repeat(taps.weights.T, inner, 1).astype(term.dtype))

@@ -40,8 +40,8 @@ def emit_scatter(
 ) -> None:
     """total, block: elements of the result and of one update. x: what lies under the updates, None for zeros."""
     dtype = updates.type.dtype
-    scratch, _ = lo.scratch(group.output.name, 64)
-    args = [*lookup, x or 0, out, updates.ref, total, block, dtype.itemsize, _write(dtype, reduction), scratch]
+    table = lo.scratch(group.output.name, 8 * 3)  # result and operands of the micro-kernel
+    args = [*lookup, x or 0, out, updates.ref, total, block, dtype.itemsize, _write(dtype, reduction), *table]
     lo.emit(Kernel("scatter"), args, lo.info(group, "scatter"), check=check)
 
 

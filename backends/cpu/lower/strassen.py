@@ -16,7 +16,8 @@ import numpy as np
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.tiles import lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector
-from graphc.backends.cpu.micro.strassen import FACTORS, HEAD_BYTES, QUARTERS, SUMS
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS, SUMS
 from graphc.backends.cpu.program import Buffer, Ref
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
@@ -126,7 +127,7 @@ def emit_strassen(
         "product_tile", (h.mr, nv, epilogue.expression if stage == "sum" else None, False, lines, stage, True)
     )
     kernels = [tile(nv, stage) for nv in (h.nv, h.last_nv) for stage in ("middle", "sum")]
-    scratch, stride = lo.scratch(info.output, HEAD_BYTES + SUMS * some * h.mr * h.nv * vl * 4)
+    scratch, stride = lo.scratch(info.output, BLOCK_BYTES + SUMS * some * h.mr * h.nv * vl * 4)
     args = [
         *kernels, a.ref if factors.in_place else 0, a.image, a.row, a.vector, *factors.words, packed,
         bias, y.ref, y.image, y.line, y.row, y.vector, y.width, Ref(zeros), h.m, images,

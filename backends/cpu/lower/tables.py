@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.blocks import TABLE_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.program import Ref
@@ -15,7 +16,6 @@ from graphc.graph import Node
 from graphc.ops.movement import pad_amounts
 from graphc.report import StepInfo
 
-MAX_DIMS = 6  # of drivers/tables.py
 OUTSIDE = -1  # a position that is filled
 
 
@@ -31,14 +31,14 @@ def emit_tables(
         else:
             groups.append([d if positions is None else len(positions), stride, positions])
     groups = [g for g in groups if g[0] != 1 or g[2] is not None] or [[1, item, None]]
-    if len(groups) > MAX_DIMS + 1:
+    if len(groups) > TABLE_DIMS + 1:
         raise AssertionError(f"{info.output} is padded along {len(groups)} groups of axes")
     tables = []
     for extent, stride, positions in groups:
         positions = np.arange(extent) if positions is None else positions
         tables.append(np.where(positions == OUTSIDE, OUTSIDE, positions * stride).astype(np.int64))
     outer = groups[:-1][::-1]
-    pad = MAX_DIMS - len(outer)
+    pad = TABLE_DIMS - len(outer)
     run, end = _longest_run(tables[-1], item)
     addresses = [constant(lo, t).ref for t in tables]
     extents = [g[0] for g in outer]
@@ -60,8 +60,8 @@ def zero(lo: Lowering, dtype: np.dtype) -> Ref:
 
 
 def _loops(node: Node, target=None) -> str | None:
-    if node.output.type.rank > MAX_DIMS + 1:
-        return f"rank above {MAX_DIMS + 1}"
+    if node.output.type.rank > TABLE_DIMS + 1:
+        return f"rank above {TABLE_DIMS + 1}"
     return native_dtypes(node)
 
 

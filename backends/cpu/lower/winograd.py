@@ -10,12 +10,11 @@ from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.tiles import lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.micro.winograd import HEAD_BYTES
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
-
-HEAD_BYTES = 1024  # of scratch, before the temporary tile: see drivers/winograd.py
 
 
 def grouping(w: Window, m: int, target: Target, threads: int) -> tuple[int, int, int, int]:

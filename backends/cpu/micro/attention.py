@@ -12,6 +12,7 @@ from graphc.backends.cpu.toolchain import micro
 
 # argument block (int64; strides in bytes)
 KEYS, SCALE, MASK, MASK_ROW = range(4)
+BLOCKS = 3  # of a thread's scratch, as large as those of products: for each of the two, and for the softmax
 
 
 @micro("softmax_tile")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu import scalar
+from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.micro.group_tile import GroupTile
 from graphc.backends.cpu.micro.prologue import OPERAND, Prologue
@@ -30,6 +31,9 @@ COMING = EXTRAS + EXTRA * MAX_EXTRAS  # address of the weights that are fetched 
 SOURCES = COMING + 1  # of a prologue: see micro/prologue.py
 MAX_SOURCES = 8
 SLOTS = SOURCES + OPERAND * MAX_SOURCES
+BLOCK_BYTES = lines(8 * SLOTS)
+# of a thread's scratch where the prologue computes the pixels: the block, addresses for `map_row`; then the pixels
+MAPPED_TABLE, MAPPED_HEAD = BLOCK_BYTES, BLOCK_BYTES + lines(8 * (1 + MAX_SOURCES))
 
 
 class _Memory:

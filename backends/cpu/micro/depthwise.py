@@ -16,6 +16,11 @@ XS_H, PIXELS, LO, HI, EXTRAS = range(5)
 EXTRA = 2
 
 
+def slots(extras: int) -> int:
+    """Words of the argument block. Without an extra operand the first one's address is 0."""
+    return EXTRAS + EXTRA * max(extras, 1)
+
+
 @micro("depthwise_row")
 def depthwise_row(
     module: ir.Module,

@@ -12,6 +12,7 @@ from graphc.backends.cpu.toolchain import micro
 
 SUMS = 4  # partial sums that tell whether there is a NaN
 PIXELS = 7  # slot of the block that only `pool_run` reads
+SLOTS = PIXELS + 1
 
 
 def _combine(q: Emit, op: str, old: ir.Value, v: ir.Value) -> ir.Value:

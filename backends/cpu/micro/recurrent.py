@@ -10,6 +10,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu import scalar
+from graphc.backends.cpu.blocks import MAX_STREAMS, lines
 from graphc.backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.micro.short_loop import short_loop
 from graphc.backends.cpu.target import Target
@@ -21,6 +22,11 @@ AHEAD = 4096  # bytes that weights are fetched ahead of their use, but for one r
 # accumulators, then (address, bytes from row to row, bytes from vector to vector) of each stream: what is added to the gates'
 # products, the operands, the results
 BLOCKS, ROWS, STATE_BLOCK, ROOM, STREAMS = range(5)
+STREAM = 3
+BLOCK_BYTES = lines(8 * (STREAMS + STREAM * MAX_STREAMS))
+HEAD_BYTES = (
+    BLOCK_BYTES + 32 * 64
+)  # of a thread's scratch: the block, room for all vector registers; then gathered streams
 
 
 @micro("cell_stage")
@@ -46,7 +52,7 @@ def cell_stage(
     b, width, nv = q.b, target.vl * 4, gates * vectors
     x, w, room = q.pointer(x), q.pointer(w), q.pointer(q.slot(block, ROOM))
     rows, state_block, blocks = (q.slot(block, s) for s in (ROWS, STATE_BLOCK, BLOCKS))
-    places = range(STREAMS, STREAMS + 3 * (gates + operands + len(results)), 3)
+    places = range(STREAMS, STREAMS + STREAM * (gates + operands + len(results)), STREAM)
     streams = [(q.pointer(q.slot(block, i)), q.slot(block, i + 1), q.slot(block, i + 2)) for i in places]
 
     ahead = AHEAD if far or mr > 1 else 0

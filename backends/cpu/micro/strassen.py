@@ -11,7 +11,6 @@ from graphc.backends.cpu.toolchain import micro
 FACTORS = 7  # pairs of factors, in the order of drivers/strassen.py
 QUARTERS = 0, 1, 4  # which left factors are quarters of the matrix, the others are sums
 SUMS = 4  # P1, U2, U3, P5
-HEAD_BYTES = 512  # of a thread's scratch, before them
 
 
 @micro("strassen_rows")

@@ -10,8 +10,9 @@ from functools import lru_cache
 from llvmlite import ir
 
 from graphc.backends.cpu import scalar
+from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
-from graphc.backends.cpu.micro.conv import clip, operand_numbers
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_EXTRAS, clip, operand_numbers
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
@@ -107,7 +108,7 @@ def _apply_at(q: Emit, at: Matrix, d: list[ir.Value], lanes: int) -> list[ir.Val
 
 
 # argument block of the input transform (int64, bytes)
-IN_ROW, IN_POINT, IN_TEMPORARY, IN_ZEROS = range(4)
+IN_ROW, IN_POINT, IN_TEMPORARY, IN_ZEROS, IN_SLOTS = range(5)
 
 
 @micro("winograd_in")
@@ -159,6 +160,11 @@ def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
 # argument block of the output transform; then a record an extra operand: address, stride of a row, stride of a pixel
 OUT_ROW, OUT_POINT, OUT_TEMPORARY, OUT_LO, OUT_HI, OUT_EXTRAS = range(6)
 EXTRA = 3
+# bytes of a thread's scratch: argument blocks of the transforms and of the products, then the other memory
+IN_BLOCK = 0
+OUT_BLOCK = IN_BLOCK + lines(8 * IN_SLOTS)
+PRODUCT_BLOCK = OUT_BLOCK + lines(8 * (OUT_EXTRAS + EXTRA * MAX_EXTRAS))
+HEAD_BYTES = PRODUCT_BLOCK + BLOCK_BYTES
 
 
 @micro("winograd_out")
