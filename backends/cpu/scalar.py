@@ -172,10 +172,11 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         wide = b.fpext(x, out) if z == F64 else b.fptrunc(x, out)
         return round_half(q, wide, to, lanes)
     if source_float:
-        unsigned64 = to == np.uint64
-        op = "fptoui.sat" if unsigned64 else "fptosi.sat"
         word = q.vector(I64, lanes)
-        whole = q.call(f"llvm.{op}.{_suffix(word)}.{_suffix(x.type)}", word, x)
+        whole = q.call(f"llvm.fptosi.sat.{_suffix(word)}.{_suffix(x.type)}", word, x)
+        if to == np.uint64:
+            large = q.call(f"llvm.fptoui.sat.{_suffix(word)}.{_suffix(x.type)}", word, x)
+            return b.select(b.fcmp_ordered(">=", x, q.const(2.0**63, a, lanes)), large, whole)
         return whole if to.itemsize == 8 else b.trunc(whole, out)
     if to_float:
         unsigned = source.kind in "ub"
