@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 from llvmlite import ir
 
+from graphc.backends.cpu.half import narrowed, widened
+
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 PTR = I8.as_pointer()
@@ -56,6 +58,11 @@ class Emit:
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.b = builder
         self._entry = builder.function.entry_basic_block if builder.function.blocks else builder.block
+
+    @property
+    def converts_half(self) -> bool:
+        """Has the target instructions between float16 and float32?"""
+        return getattr(self.b.module, "converts_half", True)
 
     # --- addresses ---------------------------------------------------------------------------------------------------
     def pointer(self, address: ir.Value) -> ir.Value:
@@ -135,8 +142,11 @@ class Emit:
     def load(self, pointer: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
         """`lanes` consecutive elements, in their register type."""
         dtype = np.dtype(dtype)
-        raw = self.load_raw(pointer, memory_type(dtype), lanes)
+        by_hand = dtype.name == "float16" and not self.converts_half
+        raw = self.load_raw(pointer, I16 if by_hand else memory_type(dtype), lanes)
         b = self.b
+        if by_hand:
+            return widened(self, raw, lanes)
         if dtype == np.bool_:
             return b.icmp_unsigned("!=", raw, self.const(0, I8, lanes))
         if dtype.name == "float16":
@@ -152,6 +162,8 @@ class Emit:
         b = self.b
         if dtype == np.bool_:
             value = b.zext(value, self.vector(I8, lanes))
+        elif dtype.name == "float16" and not self.converts_half:
+            value = narrowed(self, value, lanes)
         elif dtype.name == "float16":
             value = b.fptrunc(value, self.vector(F16, lanes))
         elif dtype.name == "bfloat16":

@@ -10,6 +10,7 @@ from pathlib import Path
 from graphc.errors import UnsupportedError
 
 CGROUP = Path("/sys/fs/cgroup")
+BASELINE = "x86-64"  # LLVM's name of what every 64-bit x86 has
 _CHANGING = (
     "processor",
     "cpu MHz",
@@ -39,6 +40,11 @@ class Target:
 
     def __str__(self) -> str:
         return f"cpu:{self.isa}"
+
+    @property
+    def converts_half(self) -> bool:
+        """Has it instructions between float16 and float32? (F16C is older than AVX2.)"""
+        return self.cpu != BASELINE
 
 
 def cpu_count() -> int:
@@ -105,4 +111,4 @@ def _baseline(cpu: str, features: str) -> tuple[str, str]:
     """x86 falls back to what every 64-bit CPU has; elsewhere the host's own features serve the portable path."""
     import platform
 
-    return ("x86-64", "") if platform.machine() in ("x86_64", "AMD64") else (cpu, features)
+    return (BASELINE, "") if platform.machine() in ("x86_64", "AMD64") else (cpu, features)
