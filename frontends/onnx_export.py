@@ -116,7 +116,7 @@ def _misfit(node: Node, opset: int) -> str | None:
     return None
 
 
-_OUR_OWN = ("n_states",)  # attributes of the records that follow from the ONNX node's inputs
+_OUR_OWN = ("n_states", "exact")  # attributes of the records that ONNX nodes do not have
 
 
 def _is_default(node: Node, key: str, value: Any) -> bool:

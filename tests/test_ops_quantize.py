@@ -7,7 +7,9 @@ import opcheck
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from targets import require
 
+import graphc
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder
 from graphc.op import Case, Const, Tensor, get_op
@@ -148,3 +150,22 @@ def test_exact_convolution_of_many_channels():
     want = [np.array([[[[2700 * 255 * 255]], [[2700 * 255 * 255 - 255]]]], np.int32)]
     opcheck.agree(opcheck.reference("ConvInteger", case, [x, w]), want)
     opcheck.agree(opcheck.expanded("ConvInteger", case, [x, w]), want)
+
+
+@pytest.mark.parametrize("target", ["cpu:avx512", "cpu:avx2", "cpu:portable"])
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [((1, 16, 28, 28), (16, 16, 3, 3)), ((2, 16, 9, 14), (32, 16, 3, 3)), ((1, 256, 20, 20), (256, 256, 1, 1))],
+)
+def test_integer_convolutions_are_exact_where_others_are_not(x, w, target):
+    """Of sizes for which float convolutions go by Winograd's or Strassen's algorithm."""
+    require(target)
+    rng = np.random.default_rng(0)
+    pads = [w[2] // 2] * 4
+    image, filters = rng.integers(0, 256, x, np.uint8), rng.integers(0, 256, w, np.uint8)
+    b = Builder("integers")
+    v = b.input("x", np.uint8, x)
+    y = b.add("ConvInteger", v, b.constant(filters), b.constant(np.uint8(100)), b.constant(np.uint8(7)), pads=pads)
+    graph = b.build({"y": y})
+    want = graphc.compile(graph, target="reference").run({"x": image})["y"]
+    np.testing.assert_array_equal(graphc.compile(graph, target=target).run({"x": image})["y"], want)

@@ -18,7 +18,7 @@ import numpy as np
 from graphc.backends.cpu.cache import code_fingerprint
 from graphc.backends.cpu.compile import host_reason, lower
 from graphc.backends.cpu.lower.algorithms import Policy, candidates, layer_key
-from graphc.backends.cpu.lower.conv import form
+from graphc.backends.cpu.lower.conv import allowed, form
 from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.run import Runner
 from graphc.backends.cpu.target import Target, machine
@@ -53,16 +53,17 @@ def measured(
         if node.op.name != "Conv" or host_reason(node, target) or form(node, target) != "blocked":
             continue
         w, groups = window_of(node), node.attrs["group"]
-        allowed = [c for c in candidates(w, groups, target, policy.winograd, policy.strassen) if not c.excluded]
+        own = allowed(node, policy)
+        open_to_it = [c for c in candidates(w, groups, target, own.winograd, own.strassen) if not c.excluded]
         key = layer_key(w, groups)
-        if len(allowed) < 2 or key in found or key in open_layers:
+        if len(open_to_it) < 2 or key in found or key in open_layers:
             continue
-        names = [c.algorithm for c in allowed]
+        names = [c.algorithm for c in open_to_it]
         known = _read(folder, key, target, threads)
         if all(name in known for name in names):
             found[key] = known
         else:
-            open_layers[key] = allowed[0].seconds, node, names
+            open_layers[key] = open_to_it[0].seconds, node, names
     order = sorted(open_layers, key=lambda key: -open_layers[key][0])
     deadline = time.perf_counter() + TOTAL_SECONDS
     evict = evictor() if order else None

@@ -158,8 +158,8 @@ register(
         ("x", "w", "b?"),
         Kind.WINDOW,
         _conv_infer,
-        in_float32(lambda x, w, b=None, **attrs: conv(x, w, b, **attrs)),
-        CONV_ATTRS,
+        in_float32(lambda x, w, b=None, *, exact=False, **attrs: conv(x, w, b, **attrs)),
+        {**CONV_ATTRS, "exact": Attr(bool, False)},  # graphc's own: only algorithms that multiply and add the elements
         flops=conv_flops,
         domain=Domain(cases=conv_cases()),
     )

@@ -29,7 +29,13 @@ def conv_supported(node: Node, target: Target) -> str | None:
 
 
 def choose(node: Node, target: Target, policy: Policy = DEFAULT) -> Choice:
-    return algorithms.choose(window_of(node), node.attrs["group"], target, policy)
+    return algorithms.choose(window_of(node), node.attrs["group"], target, allowed(node, policy))
+
+
+def allowed(node: Node, policy: Policy) -> Policy:
+    """The policy for this node: Winograd's and Strassen's algorithms round, or leave float32's whole numbers, where the
+    products of an exact convolution do not."""
+    return replace(policy, winograd=0, strassen=False) if node.attrs["exact"] else policy
 
 
 def form(node: Node, target: Target) -> str | None:
