@@ -157,6 +157,18 @@ def test_compress_by_a_constant_has_a_kernel():
         assert not host_reasons(check(use), use)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3), (2, 1), (1, 3), (1, 1)])
+def test_gemm_of_any_constant_added_without_canonicalize(shape: tuple[int, ...]):
+    """What the pass splits off when it runs: a kernel adds rows only."""
+    b = Builder("gemm")
+    x = b.input("x", np.float32, (2, 4))
+    w, c = (b.constant(randoms(*s, seed=1)) for s in ((4, 3), shape))
+    graph = b.build({"y": b.add("Gemm", x, w, c, alpha=-2.0, beta=0.5)})
+    given = {"x": randoms(2, 4)}
+    got = graphc.compile(graph, disabled=["canonicalize"]).run(given)["y"]
+    np.testing.assert_allclose(got, -2 * given["x"] @ w.data + 0.5 * c.data, rtol=1e-5, atol=1e-5)
+
+
 # --- instruction sets -------------------------------------------------------------------------------------------------
 ELSEWHERE = [
     *("Add", "Exp", "Log", "Tanh", "Sigmoid", "Erf", "Where", "Cast", "Mod", "Pow"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from graphc.graph import Node, Value
@@ -39,12 +41,17 @@ def small_powers(node: Node, sweep: Sweep) -> Value | None:
     return sweep.remake(node, x, x, op="Mul")
 
 
+def is_bias(c: Sequence[Value | None]) -> bool:
+    """Is the third operand of a Gemm absent, or a constant number or row: what kernels add as a bias?"""
+    return not c or c[0] is None or (c[0].is_const and (c[0].data.size == 1 or c[0].data.size == c[0].shape[-1]))
+
+
 @canonicalize.on("Gemm")
 def gemm_with_a_matrix_added(node: Node, sweep: Sweep) -> Value | None:
     """a·b + beta·c as a product and a sum, unless c is a constant number or row, the only bias that kernels know."""
     a, b, *rest = node.inputs
     c = rest[0] if rest else None
-    if c is None or (c.is_const and (c.data.size == 1 or c.data.size == c.shape[-1])):
+    if is_bias(rest):
         return None
     product = sweep.remake(node, a, b, None, attrs={"beta": 1.0})
     beta = node.attrs["beta"]

@@ -23,6 +23,7 @@ from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
@@ -63,8 +64,8 @@ def matmul_supported(node: Node, target: Target) -> str | None:
         return "it sums over nothing"
     if node.op.name == "Gemm" and node.attrs["alpha"] == 0:
         return "alpha is 0"
-    if node.op.name == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None and not node.inputs[2].is_const:
-        return "C is computed at run time and was not split off (canonicalize is disabled)"
+    if node.op.name == "Gemm" and not is_bias(node.inputs[2:]):
+        return "C is no constant number or row and was not split off (canonicalize is disabled)"
     return native_dtypes(node)
 
 
