@@ -12,6 +12,7 @@ from graphc.frontends.yaml_expr import ExprError, evaluate
 from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.types import Sym
 
+Number = int | float  # whole numbers and floats are told apart
 SPECIAL = ("channels", "features", "i")  # $channels, $features: axes 1 and -1 of what comes in; $i: the iteration
 
 
@@ -68,11 +69,14 @@ def convert(item: Item, hint: Any, what: str) -> Any:
     """A resolved item as a value of the type `hint`. Raises LoadError that says what `what` must be.
 
     Hints: int, float, bool, str, Literal[…], tuple[T, ...], Item (as it is), and unions of these. Text where a number
-    is wanted is an expression.
+    is wanted is an expression. Where a whole number is wanted, 2.0 is one; for a Number it stays a float.
     """
     if hint is Item or hint is Any:
         return item
-    for option in options(hint):
+    wanted = options(hint)
+    if int in wanted and float in wanted and isinstance(computed(item), float):
+        wanted = tuple(o for o in wanted if o is not int)
+    for option in wanted:
         value = _as(item, option)
         if value is not None or (item.value is None and option is type(None)):
             return value
@@ -98,27 +102,33 @@ def _as(item: Item, hint: Any) -> Any:
         values = tuple(_as(v, get_args(hint)[0]) for v in value)
         return None if None in values else values
     if hint is bool:
-        value = _computed(item)
+        value = computed(item)
         return value if isinstance(value, bool) else None
     if hint is str:
         return value if isinstance(value, str) else None
     if hint in (int, float):
-        value = _computed(item)
+        value = computed(item)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
         if hint is int:
             return int(value) if value == value and abs(value) < 1 << 62 and value == int(value) else None
-        return float(value)
+        return float(value) if isinstance(value, float) or abs(value) < 1 << 1023 else None
     return None
 
 
-def _computed(item: Item) -> Any:
+def computed(item: Item) -> Any:
+    """The value of an item, computed where it is an expression of numbers; None where that has no value."""
     if isinstance(item.value, str) and not _is_word(item.value):
         try:
             return compute(item, EMPTY.lookup)
         except LoadError:
             return None
     return item.value
+
+
+def is_number(value: Any) -> bool:
+    """A number or a boolean?"""
+    return isinstance(value, (bool, int, float))
 
 
 def _is_word(text: str) -> bool:
@@ -136,7 +146,7 @@ def describe(hint: Any) -> str:
         Item: "a value",
     }
     parts = []
-    for option in options(hint):
+    for option in (o for o in options(hint) if o is not int or float not in options(hint)):
         if get_origin(option) is Literal:
             parts.extend(repr(c) for c in get_args(option))
         elif get_origin(option) is tuple:
@@ -149,6 +159,8 @@ def describe(hint: Any) -> str:
 def to_dim(item: Item, what: str) -> int | Sym:
     """A dim of a shape: a number, a name, or an expression of names ('(h + 1)//2'). Raises LoadError."""
     value = compute(item, EMPTY.lookup, Sym) if isinstance(item.value, str) else item.value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, Sym) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
     raise item.error(f"{what} must be a size or the name of one, not {item.value!r}")

@@ -14,10 +14,13 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from graphc.errors import GraphcError, Source
+from graphc.frontends.yaml_args import is_number
+from graphc.frontends.yaml_literals import as_array
 from graphc.frontends.yaml_syntax import Item
 from graphc.frontends.yaml_weights import MAX_ELEMENTS, Weights
 from graphc.graph import Builder, Value
-from graphc.types import Dim
+from graphc.ops.precision import is_float
+from graphc.types import Dim, dtype_name
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Cell:
     def weight(self, name: str, shape: tuple[int, ...], dtype: Any, init: str, trainable: bool = True) -> Value:
         """The weight `name` of this layer, a constant. The same full name twice gives the same value."""
         full = f"{self.weights_name}.{name}"
+        if not is_float(np.dtype(dtype)):
+            hint = "cast the input first: {Cast: {to: float32}}"
+            raise self.fail(f"has weights, which are floats, but the input is {dtype_name(dtype)}", hint)
         known = self.params.get(full)
         if known:
             if known.value.shape != shape:
@@ -74,8 +80,10 @@ class Cell:
         return value
 
     def const(self, data: Any, dtype: Any = np.int64) -> Value:
-        """A constant that is no weight: axes, shapes, scales."""
+        """A constant that is no weight: axes, shapes, scales. Raises LoadError for a number that the dtype can't hold."""
         self.count += 1
+        if is_number(data):
+            data = as_array([data], np.dtype(dtype), self.item).reshape(())
         return self.builder.constant(data, dtype, name=f"{self.name}/const_{self.count}")
 
     def fail(self, message: str, hint: str | None = None) -> GraphcError:

@@ -8,21 +8,22 @@ compare: sum (relation sum)?      atom:    number | $name | word | min(…) | ma
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
+from graphc.frontends.yaml_syntax import DIGITS
 from graphc.types import Dim, Sym
 
 MAX_LENGTH = 400
 MAX_DEPTH = 40
 LIMIT = 1 << 62
 
-_TOKEN = re.compile(
-    r"\s*(?:(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+)|(\$?[A-Za-z_][A-Za-z_0-9]*)|(//|==|!=|<=|>=|[-+*/%()<>,]))"
-)
+_FLOAT = rf"(?:{DIGITS}\.?(?:{DIGITS})?|\.{DIGITS})(?:[eE][-+]?[0-9]+)?|\.(?:inf|nan)\b"
+_TOKEN = re.compile(rf"\s*(?:({_FLOAT})|(\$?[A-Za-z_][A-Za-z_0-9]*)|(//|==|!=|<=|>=|[-+*/%()<>,]))")
 _RELATIONS = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -138,7 +139,7 @@ class _Parser:
 
     def _unary(self) -> Any:
         if self._take("-"):
-            return self._deeper(lambda: _compute("-", 0, self._unary()))
+            return self._deeper(lambda: _negative(self._unary()))
         return self._atom()
 
     def _deeper(self, rule: Callable[[], Any]) -> Any:
@@ -162,7 +163,7 @@ class _Parser:
         if token[0] == "$":
             return self.variable(token[1:])
         if token[0].isdigit() or token[0] == ".":
-            return int(token) if token.isdigit() else float(token)
+            return _literal(token)
         if token in ("true", "false"):
             return token == "true"
         if token in ("min", "max") and self._take("("):
@@ -171,9 +172,7 @@ class _Parser:
                 values.append(self._deeper(self._sum))
             if not self._take(")"):
                 raise self._unexpected()
-            for v in values:
-                _number(v, token)
-            return min(values) if token == "min" else max(values)
+            return _extreme(token, values)
         if token in ("and", "or", "not"):
             self.i -= 1
             raise self._unexpected()
@@ -195,6 +194,27 @@ def _number(value: Any, sign: str) -> None:
         )
 
 
+def _literal(token: str) -> int | float:
+    if token[-1].isdigit() and token.replace("_", "").isdigit():
+        return int(token)
+    value = float(token.removeprefix(".") if token in (".inf", ".nan") else token)
+    if math.isinf(value) and token != ".inf":
+        raise ExprError("the number is too large")
+    return value
+
+
+def _extreme(name: str, values: list[Any]) -> int | float:
+    """The smallest or largest: a float where one of them is."""
+    for v in values:
+        _number(v, name)
+    value = min(values) if name == "min" else max(values)
+    return float(value) if any(isinstance(v, float) for v in values) else value
+
+
+def _negative(value: Any) -> Any:
+    return -value if isinstance(value, float) else _compute("-", 0, value)  # 0 - 0.0 is not -0.0
+
+
 def _compute(sign: str, a: Any, b: Any) -> Any:
     if isinstance(a, Sym) or isinstance(b, Sym):
         if sign in "/%" or not all(isinstance(v, (int, Sym)) and not isinstance(v, bool) for v in (a, b)):
@@ -207,7 +227,9 @@ def _compute(sign: str, a: Any, b: Any) -> Any:
         value = _ARITHMETIC[sign](a, b)
     except OverflowError:
         raise ExprError("the number is too large") from None
-    if isinstance(value, (int, float)) and not abs(value) <= LIMIT:
+    if isinstance(value, int) and abs(value) > LIMIT:
+        raise ExprError("the number is too large")
+    if isinstance(value, float) and math.isinf(value) and not any(math.isinf(v) for v in (a, b)):
         raise ExprError("the number is too large")
     return value
 

@@ -10,6 +10,7 @@ from graphc.frontends.yaml_cell import Cell
 from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.graph import Value
+from graphc.ops.precision import is_float
 
 MAX_STRIDE = 16
 _OPS = {"add": "Add", "mean": "Add", "mul": "Mul", "max": "Max"}
@@ -35,6 +36,8 @@ def join(cell: Cell, how: str, paths: Mapping[str, Value], axis: int) -> Value:
         return values[0]
     if how == "concat":
         return cell.add("Concat", *values, axis=axis)
+    if how == "mean" and not is_float(values[0].dtype):
+        raise cell.fail(f"a mean needs floats, not {values[0].type}", "cast the paths: {Cast: {to: float32}}")
     total = values[0]
     for value in values[1:]:
         total = cell.add(_OPS[how], total, value)

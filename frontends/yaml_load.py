@@ -11,6 +11,7 @@ import numpy as np
 from graphc.errors import CheckError, GraphcError, Source
 from graphc.frontends.yaml_args import to_dim
 from graphc.frontends.yaml_lint import lint
+from graphc.frontends.yaml_literals import DTYPES
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander, Values
 from graphc.frontends.yaml_step import Catalog, read_block
@@ -20,20 +21,6 @@ from graphc.graph import Builder, Graph, Value
 
 VERSION = 1
 SECTIONS = ("graphc", "name", "doc", "params", "inputs", "defaults", "blocks", "net", "outputs", "weights")
-DTYPES = (
-    "float32",
-    "float64",
-    "float16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint64",
-    "uint32",
-    "uint16",
-    "uint8",
-    "bool",
-)
 
 
 def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Graph:
@@ -120,6 +107,8 @@ def _params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict
             value, bool
         ):
             raise root.error(f"param '{name}' must be {params[name].kind}, not {value!r}")
+        if isinstance(old, float) or (isinstance(value, float) and value.is_integer() and isinstance(old, int)):
+            value = type(old)(value)  # it stays what the file says: a float, or a whole number
         params[name] = params[name].of(value)
     return params
 

@@ -30,6 +30,9 @@ class Names:
             raise item.error(f"the name '{name}' is taken", f"by line {self.values[name][1].line}")
         scope.values[name] = (value, item)
 
+    def __contains__(self, name: str) -> bool:
+        return name == "last" or name in self.values or (self.outer is not None and name in self.outer)
+
     def find(self, name: str, item: Item) -> Value:
         """The value of that name. Raises LoadError with close names."""
         scope, known = self, []

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from graphc.errors import GraphcError
-from graphc.frontends.yaml_args import Env, convert
+from graphc.frontends.yaml_args import Env, computed, convert, is_number
 from graphc.frontends.yaml_cell import Cell, Layer, Param
 from graphc.frontends.yaml_join import join, project
+from graphc.frontends.yaml_literals import DTYPES, Dtypes, Literal, read_literal
 from graphc.frontends.yaml_names import Namer, Names, dotted
 from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Join, Step, merged, read_step
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Deferred, Op
+from graphc.types import dtype_from_name
 
 MAX_NESTING = 100  # of lists of steps
 MAX_STEPS = 100_000
@@ -61,6 +61,7 @@ class Expander:
         self.rows: list[LayerRow] = []
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
+        self.dtypes = Dtypes()
         self.depth = self.count = 0
         self.told: GraphcError | None = None  # the error that already says where it is
 
@@ -120,17 +121,16 @@ class Expander:
                 error.hint = f"{error.hint}\n  shapes so far: {shapes}" if error.hint else f"shapes so far: {shapes}"
         return error
 
-    def _operands(self, step: Step, current: Values, frame: Frame, constants: bool = False) -> Values:
+    def _operands(self, step: Step, current: Values, frame: Frame) -> Values:
         """What `from` names, or what the step before gave."""
         if step.operands is None:
             return current[:1]
-        item = step.operands
-        items = item.value if isinstance(item.value, list) else [item]
-        return tuple(self._operand(i, current, frame, constants) for i in items)
+        return tuple(self._operand(i, current, frame) for i in _listed(step.operands))
 
-    def _operand(self, item: Item, current: Values, frame: Frame, constants: bool) -> Value | None:
-        if constants and (item.value is None or not isinstance(item.value, (str, dict))):
-            return None if item.value is None else self._constant(item)
+    def _operand(self, item: Item, current: Values, frame: Frame) -> Value:
+        if is_number(item.value):
+            hint = "numbers can be among the `inputs` of an operator: Add: {inputs: [a, 2.0]}"
+            raise item.error(f"`from` names values, and {item.value} is none", hint)
         name = item.word("a value")
         if name == "last":
             if not current:
@@ -138,9 +138,23 @@ class Expander:
             return current[0]
         return frame.names.find(name, item)
 
-    def _constant(self, item: Item) -> Value:
-        data = np.asarray(_numbers(item))
-        return self.builder.constant(data.astype(np.float32 if data.dtype.kind == "f" else data.dtype))
+    def _inputs(self, op: Op, item: Item, current: Values, frame: Frame) -> tuple[Value | None, ...]:
+        """What an operator's `inputs` say: names, nothing (null), and literals, which become constants."""
+        given = [self._input(i, current, frame) for i in _listed(item)]
+        dtypes = self.dtypes.literals(op, given)
+        return tuple(
+            self.builder.constant(v.array(dtype)) if isinstance(v, Literal) else v for v, dtype in zip(given, dtypes)
+        )
+
+    def _input(self, item: Item, current: Values, frame: Frame) -> Value | Literal | None:
+        if item.value is None:
+            return None
+        expression = isinstance(item.value, str) and item.value not in frame.names and is_number(computed(item))
+        return (
+            read_literal(item)
+            if expression or is_number(item.value) or isinstance(item.value, list)
+            else (self._operand(item, current, frame))
+        )
 
     def _save(self, step: Step, result: Values, frame: Frame) -> None:
         if step.save is None:
@@ -215,9 +229,7 @@ class Expander:
         given = dict(check_keys(args, (*op.attrs, "inputs"), f"operator '{op.name}'")) if args.value is not None else {}
         inputs = given.pop("inputs", step.operands)
         if inputs is not None:
-            operands = self._operands(
-                replace(step, operands=frame.env.resolve(inputs)), operands, frame, constants=True
-            )
+            operands = self._inputs(op, frame.env.resolve(inputs), operands, frame)
         elif not op.inputs:
             operands = ()
         elif not operands:
@@ -225,7 +237,9 @@ class Expander:
         attrs = {k: _attribute(frame.env.resolve(v), op.attrs[k], k) for k, v in given.items()}
         outputs = len(step.save.value) if step.save is not None and isinstance(step.save.value, list) else 1
         result = cell.add(op.name, *operands, outputs=outputs, **attrs)
-        return (result,) if isinstance(result, Value) else tuple(result)
+        result = (result,) if isinstance(result, Value) else tuple(result)
+        self.dtypes.note(op.name, operands, result, attrs.get("to", attrs.get("dtype")))
+        return result
 
     def _block(self, block: Block, step: Step, args: Item, operands: Values, frame: Frame) -> Values:
         given = self.catalog.arguments(block, args)
@@ -389,10 +403,8 @@ def _check_count(step: Step, operands: Values, wanted: int | None, name: str) ->
         raise step.place.error(f"'{name}' takes {wanted if wanted is not None else 'some'}, not {count}", hint)
 
 
-def _numbers(item: Item) -> Any:
-    if isinstance(item.value, list):
-        return [_numbers(i) for i in item.value]
-    return convert(item, int | float | bool, "an operand that is not a name")
+def _listed(item: Item) -> list[Item]:
+    return item.value if isinstance(item.value, list) else [item]
 
 
 def _attribute(item: Item, spec: Attr, name: str) -> Any:
@@ -400,32 +412,14 @@ def _attribute(item: Item, spec: Attr, name: str) -> Any:
     what = f"attribute '{name}'"
     hints = {"ints": int | tuple[int, ...], "floats": tuple[float, ...], "strings": tuple[str, ...], bool: bool | int}
     if spec.type == "dtype":
-        try:
-            return np.dtype(item.word(what))
-        except TypeError:
-            raise item.error(
-                f"{what} must be a dtype like float32, not '{item.value}'", did_you_mean(item.value, _DTYPES)
-            ) from None
+        if item.word(what) not in (*DTYPES, "bfloat16"):
+            hint = did_you_mean(item.value, DTYPES)
+            raise item.error(f"{what} must be a dtype like float32, not '{item.value}'", hint)
+        return dtype_from_name(item.value)
     if spec.type == "tensor":
-        data = np.asarray(_numbers(item))
-        return data.astype(np.float32) if data.dtype.kind == "f" else data
+        literal = read_literal(item)
+        return literal.array(literal.alone())
     if spec.type == "graph":
         raise item.error(f"{what} is a subgraph, which the language can't write", "use `if` and `loop`")
     value = convert(item, hints.get(spec.type, spec.type), what)
     return (value,) if spec.type == "ints" and isinstance(value, int) else value
-
-
-_DTYPES = (
-    "float16",
-    "float32",
-    "float64",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "bool",
-)

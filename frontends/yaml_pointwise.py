@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from graphc.frontends.yaml_args import Number
 from graphc.frontends.yaml_cell import Cell, layer
 from graphc.graph import Value
 
@@ -36,11 +37,11 @@ def identity(c: Cell, x: Value) -> Value:
 @layer
 def relu6(c: Cell, x: Value) -> Value:
     """clip(x, 0, 6)."""
-    return clip(c, x, low=0.0, high=6.0)
+    return clip(c, x, low=0, high=6)
 
 
 @layer
-def clip(c: Cell, x: Value, *, low: float | None = None, high: float | None = None) -> Value:
+def clip(c: Cell, x: Value, *, low: Number | None = None, high: Number | None = None) -> Value:
     """x between low and high."""
     bounds = [None if v is None else c.const(v, x.dtype) for v in (low, high)]
     return c.add("Clip", x, *bounds)
@@ -112,7 +113,7 @@ for _name, _op, _symbol in (("add", "Add", "+"), ("sub", "Sub", "-"), ("mul", "M
 
 
 @layer
-def scale(c: Cell, x: Value, *, by: float) -> Value:
+def scale(c: Cell, x: Value, *, by: Number) -> Value:
     """x times a number."""
     return c.add("Mul", x, c.const(by, x.dtype))
 

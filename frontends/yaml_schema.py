@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from graphc.frontends.yaml_args import options
 from graphc.frontends.yaml_cell import Layer, layers
-from graphc.frontends.yaml_load import DTYPES, SECTIONS
+from graphc.frontends.yaml_literals import DTYPES
+from graphc.frontends.yaml_load import SECTIONS
 from graphc.frontends.yaml_step import Join
 
 PATH = Path(__file__).with_name("graphc.schema.json")
@@ -96,6 +97,8 @@ def _argument(hint: Any, default: Any) -> dict[str, Any]:
     plain = {int: "integer", float: "number", bool: "boolean"}
     members = options(hint)
     kinds = ["array" if get_origin(m) is tuple else plain[m] for m in members if get_origin(m) is tuple or m in plain]
+    if "number" in kinds:
+        kinds = [k for k in kinds if k != "integer"]
     out: dict[str, Any] = {"type": [*kinds, "string"]}
     choices = [c for m in members if get_origin(m) is Literal for c in get_args(m)]
     if choices:

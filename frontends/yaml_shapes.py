@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from graphc.frontends.yaml_args import Number
 from graphc.frontends.yaml_cell import Cell, layer
 from graphc.graph import Value
 
@@ -65,7 +66,7 @@ def pad(
     *,
     by: Ints,
     mode: Literal["constant", "reflect", "edge", "wrap"] = "constant",
-    value: float = 0.0,
+    value: Number = 0,
 ) -> Value:
     """Pad the axes from 2 on: a number for all sides, one for each axis, or begins then ends."""
     space = len(x.shape) - 2
@@ -76,7 +77,8 @@ def pad(
         )
     amounts *= 2 * space // len(amounts)
     pads = [0, 0, *amounts[:space], 0, 0, *amounts[space:]]
-    return c.add("Pad", x, c.const(pads), *([c.const(value, x.dtype)] if value else []), mode=mode)
+    filling = [] if isinstance(value, int) and value == 0 else [c.const(value, x.dtype)]
+    return c.add("Pad", x, c.const(pads), *filling, mode=mode)
 
 
 @layer

@@ -6,6 +6,7 @@ Plain scalars follow YAML 1.2's core schema: `no` and `on` are words, not boolea
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,17 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_ITEMS = 100_000  # counted after aliases are followed
 
-_INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False, ".inf": float("inf"), "-.inf": float("-inf")}
+MAX_NUMBER = 400  # characters of a number: the longest float64 in full has 327
+
+DIGITS = "[0-9](?:_?[0-9])*"  # 1_000 is a thousand, as in YAML 1.1
+_INT = re.compile(rf"[-+]?{DIGITS}")
+_FLOAT = re.compile(rf"[-+]?(\.{DIGITS}|{DIGITS}(\.({DIGITS})?)?)([eE][-+]?[0-9]+)?")
+_INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
+_WORDS = {"": None, "~": None, ".nan": float("nan"), ".NaN": float("nan"), ".NAN": float("nan")} | {
+    form: value
+    for word, value in (("null", None), ("true", True), ("false", False))
+    for form in (word, word.capitalize(), word.upper())
+}
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,8 @@ class _Reader:
             raise here.error(f"tag '{event.tag}' is not allowed", "the language has no tags: write plain values")
         if isinstance(event, yaml.ScalarEvent):
             item = here.of(_scalar(event.value) if event.style is None else event.value)
+            if item.value in (math.inf, -math.inf) and not _INFINITY.fullmatch(event.value):
+                raise here.error(f"the number {event.value} is too large for a float", "write .inf for infinity")
         elif isinstance(event, yaml.SequenceStartEvent):
             item = here.of([self.item(e, depth + 1) for e in self._until(yaml.SequenceEndEvent)])
         else:
@@ -210,7 +221,9 @@ class _Reader:
 def _scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
-    if len(text) <= 40:
+    if infinity := _INFINITY.fullmatch(text):
+        return float(f"{infinity[1]}inf")
+    if len(text) <= MAX_NUMBER:
         if _INT.fullmatch(text):
             return int(text)
         if _FLOAT.fullmatch(text):
