@@ -18,6 +18,7 @@ from onnx import SparseTensorProto, TensorProto
 
 from graphc import files
 from graphc.errors import LoadError, UnsupportedError
+from graphc.files import Folder
 
 STRING = np.dtype(object)
 _MAX_DENSE = 1 << 28  # elements that a sparse tensor may become
@@ -64,7 +65,7 @@ def enum_of(dtype: np.dtype) -> int:
     return ENUMS[dtype]
 
 
-def to_array(tensor: TensorProto, folder: Path | None = None, raw: np.ndarray | None = None) -> np.ndarray:
+def to_array(tensor: TensorProto, folder: Folder | None = None, raw: np.ndarray | None = None) -> np.ndarray:
     """The tensor as a read-only array that shares the bytes' memory wherever the file has them raw.
 
     folder: where external data may lie; None when the model did not come from a file.
@@ -89,7 +90,7 @@ def to_array(tensor: TensorProto, folder: Path | None = None, raw: np.ndarray | 
     return array
 
 
-def to_dense(tensor: SparseTensorProto, folder: Path | None = None) -> np.ndarray:
+def to_dense(tensor: SparseTensorProto, folder: Folder | None = None) -> np.ndarray:
     """A sparse tensor (values [n], indices [n] of the flattened array or [n, rank]) as a dense array."""
     values, indices = to_array(tensor.values, folder), to_array(tensor.indices, folder).astype(np.int64)
     shape, what = tuple(tensor.dims), f"sparse tensor '{tensor.values.name}'"
@@ -179,8 +180,8 @@ def _from_fields(tensor: TensorProto, dtype: np.dtype, count: int, what: str) ->
     return _from_raw(codes, dtype, count, what) if _BITS.get(dtype) in (2, 4) else codes.view(dtype)
 
 
-def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what: str) -> np.ndarray:
-    """The bytes of an external tensor. The path must stay inside `folder` and pass through no symbolic link."""
+def _external(entries: Mapping[str, str], folder: Folder | None, nbytes: int, what: str) -> np.ndarray:
+    """The bytes of an external tensor. The path must stay inside `folder`."""
     location = entries.get("location", "")
     if folder is None:
         raise LoadError(
@@ -199,11 +200,7 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
             f"{what}: external data at '{location}' is outside the model's folder",
             hint="external data must be a relative path inside the folder of the .onnx file",
         )
-    path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise LoadError(f"{what}: '{path}' is a symbolic link", hint="copy the data beside the .onnx file")
+    path = folder.path.joinpath(*parts)
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", nbytes))
     except ValueError:
@@ -212,18 +209,9 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
     if held is not None:
         _check_extent(len(held), offset, length, nbytes, path, what)
         return files.take(path, offset, nbytes)
-    try:
-        fd = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except OSError as e:
-        raise LoadError(
-            f"{what}: can't read external data '{path}': {e.strerror}", hint="keep it beside the .onnx file"
-        ) from None
+    fd = _open(path, folder, what)
     with os.fdopen(fd, "rb") as f:
         info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise LoadError(f"{what}: '{path}' is not a regular file")
         _check_extent(info.st_size, offset, length, nbytes, path, what)
         files.note(path)
         mapped = files.take(path, offset, nbytes, fd)
@@ -234,6 +222,31 @@ def _external(entries: Mapping[str, str], folder: Path | None, nbytes: int, what
         if f.readinto(raw) != nbytes:
             raise LoadError(f"{what}: '{path}' became shorter while it was read")
     return raw
+
+
+def _open(path: Path, folder: Folder, what: str) -> int:
+    """A descriptor of the regular file at `path`. Links may lead to other files of the folder, or of the store."""
+    hint = "keep it beside the .onnx file"
+    try:
+        real = Path(os.path.realpath(path))
+        if not folder.holds(real):
+            raise LoadError(
+                f"{what}: '{path}' is a link to '{real}', outside of {folder}",
+                hint="copy the data beside the .onnx file",
+            )
+        fd = os.open(real, os.O_RDONLY | sum(getattr(os, n, 0) for n in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")))
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise LoadError(f"{what}: can't read external data '{_short(path)}': {reason}", hint=hint) from None
+    raise LoadError(f"{what}: external data '{path}' is not a regular file", hint=hint)
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) < 300 else f"{text[:100]}…{text[-50:]}"
 
 
 def _check_extent(size: int, offset: int, length: int, nbytes: int, path: Path, what: str) -> None:

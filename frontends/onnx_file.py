@@ -21,6 +21,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from graphc import files
 from graphc.errors import LoadError
+from graphc.files import Folder
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in ModelProto, GraphProto, TensorProto
 _LIFT = 1024  # bytes of raw_data from which a tensor is read apart from the message
@@ -33,7 +34,7 @@ class ModelFile:
 
     proto: ModelProto
     file: str | None = None
-    folder: Path | None = None
+    folder: Folder | None = None
     raw: dict[int, np.ndarray] = field(default_factory=dict)
 
 
@@ -66,7 +67,7 @@ def _read(f: BinaryIO | mmap.mmap, size: int, path: Path | None) -> ModelFile:
         what = f"not an ONNX model, or a damaged one ({e})" if size else "the file is empty"
         hint = "if it was downloaded, check that it is complete; Git LFS pointers are text files of about 130 bytes"
         raise LoadError(f"{name or 'model'}: {what}", hint=hint) from None
-    return _checked(ModelFile(proto, name, path.parent if path else None, scan.raw))
+    return _checked(ModelFile(proto, name, Folder.of(path) if path else None, scan.raw))
 
 
 def _checked(model: ModelFile) -> ModelFile:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import onnx.defs
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
 
 from graphc.errors import LoadError, UnsupportedError
+from graphc.files import Folder
 from graphc.frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.types import Sym, TensorType
 
@@ -50,6 +51,39 @@ class Functions:
     def _key(proto: FunctionProto | NodeProto, name: str) -> tuple[str, str, str]:
         return "" if proto.domain in DEFAULT_DOMAINS else proto.domain, name, getattr(proto, "overload", "")
 
+    def extent(self, nodes: Iterable[NodeProto]) -> Extent:
+        """Of a list of nodes, their subgraphs included. Nothing is inlined. A call of a function within itself counts as one
+        node."""
+        extents = self._extents
+        total, depth = 0, 0
+        for node in _every(nodes):
+            called = extents.get(self._key(node, node.op_type), Extent(1, 0))
+            total, depth = total + called.nodes, max(depth, called.depth)
+        return Extent(min(total, MANY), depth)
+
+    @cached_property
+    def _extents(self) -> dict[tuple[str, str, str], Extent]:
+        """Of a call of each function, the functions that it calls first (an explicit stack: files nest them at will)."""
+        done: dict[tuple[str, str, str], Extent] = {}
+        active: set[tuple[str, str, str]] = set()
+        stack = list(self._protos)
+        while stack:
+            key = stack[-1]
+            body = [self._key(n, n.op_type) for n in _every(self._protos[key].node)]
+            waits = [k for k in dict.fromkeys(body) if k in self._protos and k not in done and k not in active]
+            if key not in done and waits:
+                active.add(key)
+                stack += waits
+                continue
+            stack.pop()
+            active.discard(key)
+            if key not in done:
+                called = [done.get(k, Extent(1, 0)) for k in body]
+                done[key] = Extent(
+                    min(sum(c.nodes for c in called), MANY), 1 + max((c.depth for c in called), default=0)
+                )
+        return done
+
     def find(self, node: NodeProto, attrs: Mapping[str, AttributeProto]) -> Call | None:
         """The model's own function that the node calls, if it does. `attrs`: the node's, references resolved."""
         body = self._protos.get(self._key(node, node.op_type))
@@ -63,6 +97,27 @@ class Functions:
         if missing:
             raise LoadError(f"the function's attribute {', '.join(map(repr, missing))} is missing")
         return Call(body, values)
+
+
+MANY = 1 << 62
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a node or a list of nodes becomes when functions are inlined: how many nodes (MANY for more than that), through how
+    many levels of calls."""
+
+    nodes: int
+    depth: int
+
+
+def _every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for a in node.attribute:
+            for g in (a.g, *a.graphs) if a.HasField("g") or a.graphs else ():
+                yield from _every(g.node)
 
 
 def has_onnx_body(node: NodeProto, opset: int) -> bool:
@@ -143,7 +198,7 @@ def resolve(node: NodeProto, outer: Mapping[str, AttributeProto] | None) -> dict
     return attrs
 
 
-def attribute_value(a: AttributeProto, folder: Path | None) -> Any:
+def attribute_value(a: AttributeProto, folder: Folder | None) -> Any:
     """An attribute as int, float, str, list, array, or GraphProto. Raises LoadError or UnsupportedError."""
     kind = a.type or _guess_type(a)
     try:

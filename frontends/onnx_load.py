@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
@@ -39,7 +39,8 @@ from graphc.graph import Graph, Value, constant
 from graphc.op import Op, all_ops
 from graphc.types import Sym, TensorType
 
-_MAX_NODES = 1_000_000  # after inlining: a few nested functions can describe billions
+_MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
+_MAX_CALLS = 100  # of functions within functions
 
 
 def load_onnx(source: str | os.PathLike | bytes | ModelProto) -> Graph:
@@ -71,6 +72,7 @@ class _Importer:
     def run(self) -> Graph:
         proto, opsets = self.proto.graph, opset_versions(self.proto.opset_import) or {"": 1}
         name = proto.name or (Path(self.model.file).stem if self.model.file else "graph")
+        self._check_extent()
         scope = Scope(KnowingBuilder(name))
         self._initializers(proto, scope, self.model.raw)
         for info in proto.input:
@@ -95,6 +97,20 @@ class _Importer:
         return Graph(
             name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), tuple(o.name for o in proto.output), meta
         )
+
+    def _check_extent(self) -> None:
+        """Raises LoadError where functions would become too many nodes, before the first of them is inlined."""
+        extent = self.functions.extent(self.proto.graph.node)
+        if extent.nodes > _MAX_NODES or extent.depth > _MAX_CALLS:
+            each = {n.op_type: self.functions.extent([n]) for n in self.proto.graph.node}
+            worst = max(each, key=lambda name: (each[name].nodes, each[name].depth))
+            what = f"{extent.nodes} nodes" if extent.nodes > _MAX_NODES else f"{extent.depth} levels of calls"
+            limit = f"more than {_MAX_NODES}" if extent.nodes > _MAX_NODES else f"more than {_MAX_CALLS}"
+            raise _TooLarge(
+                f"its functions become {what} when they are inlined, {limit}; most of them '{worst}'",
+                hint="functions that call others several times grow with each level: export the model without functions",
+                source=Source(self.model.file) if self.model.file else None,
+            )
 
     # --- problems -----------------------------------------------------------------------------------------------------
     @contextmanager
@@ -268,16 +284,18 @@ class _Importer:
         if results is None:
             self._subgraphs(at, use)
             attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
+            attrs = {key: value for key, value in attrs.items() if value is not None}
             made = builder.add(use.op, *use.inputs, name=at.name, outputs=use.outputs, source=at.source, **attrs)
             results = made if isinstance(made, tuple) else (made,)
         at.scope.values.update((name, v) for name, v in zip(at.outputs, results) if name)
 
     def _attribute(self, op: str, key: str, value: Any) -> Any:
-        """Dtypes are numbers (or names, in old files) in ONNX."""
+        """Dtypes are numbers (or names, in old files) in ONNX; UNDEFINED stands for one that is not given (None)."""
         spec = self.ops[op].attrs.get(key)
         if spec is None or spec.type != "dtype" or isinstance(value, np.dtype):
             return value
-        return dtype_of(dtype_enum(value) if isinstance(value, str) else value)
+        number = dtype_enum(value) if isinstance(value, str) else value
+        return None if number == TensorProto.UNDEFINED else dtype_of(number)
 
     def _inline_onnx_body(
         self, at: Place, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]

@@ -75,8 +75,10 @@ class Place:
 
     @property
     def outputs(self) -> list[str]:
+        """Names of the outputs, '' where one is not wanted. Those at the end that are not wanted are left out, but for an
+        operator whose meaning depends on their number."""
         names = list(self.proto.output)
-        while names and not names[-1]:
+        while names and not names[-1] and self.proto.op_type != "Split":
             names.pop()
         return names
 

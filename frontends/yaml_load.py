@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import CheckError, GraphcError, Source
+from graphc.files import Folder
 from graphc.frontends.yaml_args import to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import DTYPES
@@ -30,7 +31,7 @@ def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Grap
     trainable ones). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each with its
     line and column.
     """
-    return _load(read_file(path), Path(path).parent, Path(path).stem, params)
+    return _load(read_file(path), Folder.of(Path(path)), Path(path).stem, params)
 
 
 def loads_yaml(text: str, params: Mapping[str, Any] | None = None, file: str = "<text>") -> Graph:
@@ -49,7 +50,7 @@ def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[Gra
     return []
 
 
-def _load(root: Item, folder: Path | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
+def _load(root: Item, folder: Folder | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
     spec = _sections(root)
     params = _params(spec.get("params"), overrides or {}, root)
     blocks = spec["blocks"].mapping("blocks") if "blocks" in spec else {}

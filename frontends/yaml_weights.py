@@ -14,9 +14,12 @@ from numpy.lib import format as npy
 
 from graphc import files
 from graphc.errors import GraphcError, LoadError
+from graphc.files import Folder
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
+# What reading a damaged file raises: the modules zipfile, zlib, lzma, tokenize, struct and numpy have classes of their own.
+DAMAGE = Exception
 MAX_ELEMENTS = 1 << 30  # of one weight, and of all random ones together: a guard against typing errors
 
 
@@ -132,7 +135,7 @@ class FileWeights:
             return np.zeros(shape, dtype)
         try:
             data = self.store.read(name)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as e:
+        except DAMAGE as e:
             self.wrong.append(where.error(f"weight '{name}' can't be read from {self.store.name}: {e}"))
             return np.zeros(shape, dtype)
         if data.dtype != dtype and (data.dtype.kind in "biuc" or dtype.kind != "f"):
@@ -164,10 +167,10 @@ def _near(name: str, others: Any) -> str | None:
     return hint if hint and hint.startswith("did you") else None
 
 
-def open_weights(item: Item | None, folder: Path | None) -> Weights:
+def open_weights(item: Item | None, folder: Folder | None) -> Weights:
     """The `weights:` section: {seed: 0} (also the default) or {file: name}. Raises LoadError.
 
-    A file must lie inside the model's folder (links followed) and end in .safetensors or .npz.
+    A file must lie inside the model's folder, or where links of a download cache lead, and end in .safetensors or .npz.
     """
     if item is None:
         return SeededWeights(0)
@@ -183,22 +186,22 @@ def open_weights(item: Item | None, folder: Path | None) -> Weights:
     name = where.word("file")
     if folder is None:
         raise where.error("weights from a file need a model that is a file", "load it by its path")
-    root = folder.resolve()
-    path = (root / name).resolve()
-    if not path.is_relative_to(root):
+    path = (folder.path / name).resolve()
+    if Path(name).is_absolute() or ".." in Path(name).parts or not folder.holds(path):
         raise where.error(
             f"'{name}' lies outside the model's folder", "weights are read only from the folder of the YAML file"
         )
     if not path.is_file():
-        raise where.error(f"'{name}' does not exist in {root}")
+        raise where.error(f"'{name}' does not exist in {folder.path}")
     readers = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
-    if path.suffix not in readers:
+    suffix = Path(name).suffix
+    if suffix not in readers:
         raise where.error(
             f"'{name}' is neither .safetensors nor .npz", "convert it: nothing that needs unpickling is read"
         )
     files.note(path)
     try:
-        return FileWeights(readers[path.suffix](path), where)
+        return FileWeights(readers[suffix](path), where)
     except LoadError as e:
         raise where.error(e.message, e.hint) from None
 
@@ -230,16 +233,20 @@ class _NpzStore:
 
     def __init__(self, path: Path) -> None:
         self.name, self.shapes, self.path = path.name, {}, path
+        self.members: dict[str, str] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 for member in archive.namelist():
                     with archive.open(member) as stream:
-                        self.shapes[member.removesuffix(".npy")] = _npy_header(stream)
-        except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as e:
+                        name = member.removesuffix(".npy")
+                        if name in self.members:
+                            raise ValueError(f"it holds '{name}' twice")
+                        self.members[name], self.shapes[name] = member, _npy_header(stream)
+        except DAMAGE as e:
             raise LoadError(f"'{path.name}' is not an npz file: {e}") from None
 
     def read(self, name: str) -> np.ndarray:
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+        with zipfile.ZipFile(self.path) as archive, archive.open(self.members[name]) as stream:
             return npy.read_array(stream, allow_pickle=False)
 
 

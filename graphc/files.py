@@ -91,6 +91,31 @@ class Files:
             os.close(f.fd)
 
 
+@dataclass(frozen=True)
+class Folder:
+    """Where the files beside a model may lie: below `path`, the folder that its file was named in.
+
+    roots: real folders that links may lead into. A download cache keeps all files in one store and gives out links to them
+    (models--x/snapshots/y/model.onnx -> ../../blobs/z): then the store, where the linked model lies, is the second.
+    """
+
+    path: Path
+    roots: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, model: Path) -> Folder:
+        """The folder of a model's file."""
+        roots = os.path.realpath(model.parent), os.path.dirname(os.path.realpath(model))
+        return cls(model.parent, tuple(map(Path, dict.fromkeys(roots))))
+
+    def holds(self, real: Path) -> bool:
+        """Does a file, links followed, lie in one of the roots?"""
+        return any(real.is_relative_to(root) for root in self.roots)
+
+    def __str__(self) -> str:
+        return " and ".join(f"'{root}'" for root in self.roots)
+
+
 def _stamp(info: os.stat_result) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+import graphc
 from graphc import frontends
 from graphc.backends.reference import run, trace
 from graphc.errors import CheckError, LoadError, UnsupportedError
@@ -235,9 +236,45 @@ def test_external_data_at_an_absolute_path_or_behind_a_link(tmp_path):
     assert "outside the model's folder" in str(problem)
     path = external(tmp_path, "link.bin")
     os.symlink(secret, path.parent / "link.bin")
-    assert "symbolic link" in str(problems(path)[0])
+    assert "is a link to" in str(problems(path)[0])
     os.symlink(tmp_path, path.parent / "up")
-    assert "symbolic link" in str(problems(external(tmp_path, "up/w.bin"))[0])
+    assert "is a link to" in str(problems(external(tmp_path, "up/w.bin"))[0])
+
+
+@pytest.mark.parametrize("store", ["../../blobs", "../../../elsewhere"])
+def test_external_data_in_a_download_cache(tmp_path, store):
+    """models--x/snapshots/1/{m.onnx,w.bin} are links into models--x/blobs. What leads out of that folder is refused."""
+    made = external(tmp_path, "w.bin")
+    snapshot = tmp_path / "models--x" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    for folder in ("../../blobs", store):
+        (snapshot / folder).mkdir(exist_ok=True)
+    (snapshot / "../../blobs/a1").write_bytes(made.read_bytes())
+    (snapshot / store / "b2").write_bytes(np.float32([1, 2, 3]).tobytes())
+    os.symlink("../../blobs/a1", snapshot / "m.onnx")
+    os.symlink(f"{store}/b2", snapshot / "w.bin")
+    if store == "../../blobs":
+        for _ in range(2):  # the second time from the cache of plans
+            np.testing.assert_array_equal(graphc.compile(snapshot / "m.onnx")(X), X + np.float32([1, 2, 3]))
+    else:
+        (problem,) = problems(snapshot / "m.onnx")
+        assert "elsewhere" in str(problem) and "blobs" in str(problem)
+
+
+def test_external_data_behind_a_link_in_the_folder(tmp_path):
+    path = external(tmp_path, "link.bin")
+    (path.parent / "w.bin").write_bytes(np.float32([1, 2, 3]).tobytes())
+    os.symlink("w.bin", path.parent / "link.bin")
+    np.testing.assert_array_equal(run(frontends.load(path), {"x": X})["y"], X + np.float32([1, 2, 3]))
+
+
+@pytest.mark.parametrize("location", ["folder", "x" * 5000, "a\x01b", "pipe"])
+def test_external_data_that_is_no_file(tmp_path, location):
+    path = external(tmp_path, location)
+    (path.parent / "folder").mkdir()
+    os.mkfifo(path.parent / "pipe")
+    (problem,) = problems(path)
+    assert isinstance(problem, LoadError) and "external data" in str(problem) and len(str(problem)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -430,14 +467,35 @@ def test_functions_that_are_wrong(body, message):
             frontends.load(m)
 
 
-def test_functions_that_grow_without_bound(monkeypatch):
-    monkeypatch.setattr(onnx_load, "_MAX_NODES", 500)
+@pytest.mark.parametrize("calls", [40, 20_000])
+def test_functions_that_grow_without_bound(calls):
     levels = [function("F0", "a", "b", [node("Relu", "a", "b")])]
-    for i in range(1, 40):
+    for i in range(1, calls):
         inner = [helper.make_node(f"F{i - 1}", [a], [b], domain="local") for a, b in (("a", "t"), ("t", "b"))]
         levels.append(function(f"F{i}", "a", "b", inner))
-    m = model([helper.make_node("F39", ["x"], ["y"], domain="local")], functions=levels, domains=("local",))
-    with pytest.raises(LoadError, match="more than 500 nodes"):
+    name = f"F{calls - 1}"
+    m = model([helper.make_node(name, ["x"], ["y"], domain="local")], functions=levels, domains=("local",))
+    with pytest.raises(LoadError, match=f"{2 ** min(calls - 1, 62)} nodes .* more than 200000; most of them '{name}'"):
+        frontends.load(m)
+
+
+@pytest.mark.parametrize("depth", [100, 101, 20_000])
+def test_functions_in_functions(depth):
+    levels = [function("F0", "a", "b", [node("Relu", "a", "b")])]
+    for i in range(1, depth):
+        levels.append(function(f"F{i}", "a", "b", [helper.make_node(f"F{i - 1}", ["a"], ["b"], domain="local")]))
+    m = model([helper.make_node(f"F{depth - 1}", ["x"], ["y"], domain="local")], functions=levels, domains=("local",))
+    if depth <= 100:
+        assert [n.op.name for n in frontends.load(m).nodes] == ["Relu"]
+    else:
+        with pytest.raises(LoadError, match=f"{depth} levels of calls"):
+            frontends.load(m)
+
+
+def test_functions_that_call_each_other():
+    ping, pong = (function(a, "a", "b", [helper.make_node(b, ["a"], ["b"], domain="local")]) for a, b in ("PQ", "QP"))
+    m = model([helper.make_node("P", ["x"], ["y"], domain="local")], functions=[ping, pong], domains=("local",))
+    with pytest.raises(CheckError, match="calls itself"):
         frontends.load(m)
 
 
