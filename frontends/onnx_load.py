@@ -40,6 +40,7 @@ from graphc.op import Op, all_ops
 from graphc.types import Sym, TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
+_NAMELESS = ("", "?", "-1", "None")  # dim_param that names nothing
 _MAX_CALLS = 100  # of functions within functions
 
 
@@ -417,14 +418,15 @@ class _Importer:
 
 
 def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:
-    """None where the shape is not given. A dim without value or name is called after the tensor and its axis."""
+    """None where the shape is not given. A dim without value or name is called after the tensor and its axis; names that
+    exporters write for no name (PaddlePaddle: '?') are none."""
     t = proto.tensor_type
     dtype = dtype_of(t.elem_type)
     if not t.HasField("shape"):
         return None
     dims = [
         Sym(d.dim_param)
-        if d.dim_param
+        if d.dim_param.strip() not in _NAMELESS
         else d.dim_value
         if d.HasField("dim_value") and d.dim_value >= 0
         else Sym(f"{name}_d{i}")

@@ -7,11 +7,12 @@ node's last operands. So everything that a node reads is among its operands, and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 
 import numpy as np
 
-from graphc.errors import GraphcError, InputError
+from graphc.errors import GraphcError, InputError, TypeRuleError
 from graphc.graph import Graph, Value
 from graphc.infer import bind
 from graphc.interpret import run_graph
@@ -60,7 +61,17 @@ def _if_types(call: Call) -> Types:
     if call.inputs[0].is_const:  # the other branch may not even be valid for these types
         chosen = branches[0 if bool(call.const(0).reshape(())) else 1]
         return [v.type for v in specialise(chosen, types, data).outputs]
-    yes, no = (specialise(g, types, data).outputs for g in branches)
+    # A branch that does not fit these types is not the one that is taken: exporters write x.squeeze(1) as
+    # If(size is 1, Squeeze, Identity). Whoever takes it all the same is told what does not fit.
+    fitting, misfits = [], []
+    for graph in branches:
+        try:
+            fitting.append(specialise(graph, types, data).outputs)
+        except TypeRuleError as error:
+            misfits.append(error)
+    if not fitting:
+        raise misfits[0]
+    yes, no = fitting[0], fitting[-1]
     return [join(call, a.type, b.type, f"{a.name}|{b.name}") for a, b in zip(yes, no)]
 
 
@@ -113,8 +124,13 @@ def _loop_types(call: Call) -> Types:
         )
     states = [_type_or_none(v) for v in call.inputs[2 : 2 + n]]
     scalars: Types = [TensorType(np.int64, ()), TensorType(bool, ())]
-    inner, states = _carried(call, body, scalars, states, call.inputs[2 + n :], 1)
-    trips = _trip_count(call, inner)
+    try:
+        inner, states = _carried(call, body, scalars, states, call.inputs[2 + n :], 1)
+        trips = _trip_count(call, inner)
+    except TypeRuleError:
+        if _surely_runs(call):
+            raise
+        inner, trips = body, 0  # a body that does not fit is never run
     scanned = [v.type and v.type.with_shape((trips, *v.type.shape)) for v in inner.outputs[1 + n :]]
     return [*states, *scanned]
 
@@ -126,6 +142,13 @@ def _trip_count(call: Call, body: Graph) -> Dim:
     if limit is not None and limit.is_const and starts and _stays_true(body):
         return max(int(limit.data.reshape(())), 0)
     return Sym(f"trips({call.body.outputs[0].name})")
+
+
+def _surely_runs(call: Call) -> bool:
+    """Is there a first iteration whatever the inputs are?"""
+    limit, cond = call.inputs[0], call.inputs[1]
+    starts = cond is None or (cond.is_const and bool(cond.data.reshape(())))
+    return starts and (limit is None or (limit.is_const and int(limit.data.reshape(())) > 0))
 
 
 def _stays_true(body: Graph) -> bool:
@@ -151,11 +174,19 @@ def _loop(limit, cond, *rest, body, n_states):
         go, states = bool(np.reshape(flag, ())), results[:n_states]
         for items, item in zip(collected, results[n_states:]):
             items.append(item)
-    return (*states, *_stacked(body, 1 + n_states, collected, [0] * len(collected)))
+    held = [np.zeros((), np.int64), np.zeros((), bool), *states, *captures]
+    return (*states, *_stacked(body, held, 1 + n_states, collected, [0] * len(collected)))
 
 
-def _stacked(body: Graph, first: int, collected: list[list[np.ndarray]], axes: Sequence[int]) -> list[np.ndarray]:
-    """What the iterations gave, stacked along new axes. Raises GraphcError where the shapes differ."""
+def _stacked(
+    body: Graph, inputs: Sequence[np.ndarray], first: int, collected: list[list[np.ndarray]], axes: Sequence[int]
+) -> list[np.ndarray]:
+    """What the iterations gave, stacked along new axes. inputs: of an iteration; where there was none, their types decide how
+    large its results would have been (0 along a dim that no type tells). Raises GraphcError where the shapes differ."""
+    if not all(collected):
+        with suppress(TypeRuleError):  # a body that does not fit is never run
+            types = [TensorType(a.dtype, a.shape) for a in inputs]
+            body = specialise(body, types, [None] * len(types))
     out = []
     for value, items, axis in zip(body.outputs[first:], collected, axes):
         if len({a.shape for a in items}) > 1:
@@ -247,7 +278,8 @@ def _scan(
     out_axes = _listed(scan_output_axes, len(collected))
     back = _listed(scan_output_directions, len(collected))
     collected = [items[::-1] if b else items for items, b in zip(collected, back)]
-    return (*states, *_stacked(body, n_states, collected, out_axes))
+    held = [*states, *(np.zeros(x.shape[1:], x.dtype) for x in scanned), *captures]
+    return (*states, *_stacked(body, held, n_states, collected, out_axes))
 
 
 register(

@@ -1,0 +1,143 @@
+"""If, Loop and Scan whose graphs do not fit, are never run, or have dims without names, beside ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import graphc
+from graphc.errors import TypeRuleError
+
+F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+node, info = helper.make_node, helper.make_tensor_value_info
+
+
+def model(nodes, inputs, outputs, **initializers) -> bytes:
+    consts = [numpy_helper.from_array(np.asarray(v), k) for k, v in initializers.items()]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, consts)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def same(data: bytes, feeds: dict[str, np.ndarray]) -> None:
+    """graphc on both targets gives what ONNX Runtime gives."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(data, options)
+    want = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds)))
+    for target in ("cpu", "reference"):
+        got = graphc.compile(data, target=target).run(feeds)
+        for name, w in want.items():
+            assert got[name].shape == w.shape, (target, name)
+            np.testing.assert_allclose(got[name], w, rtol=1e-6)
+
+
+def if_model(then: list, *consts, otherwise=None) -> bytes:
+    """If(flag, then, otherwise): both read x [a, b], and give r."""
+    otherwise = otherwise or [node("Identity", ["x"], ["e"])]
+    graphs = {
+        key: helper.make_graph(nodes, key, [], [info(nodes[-1].output[0], F, None)])
+        for key, nodes in (("then_branch", then), ("else_branch", otherwise))
+    }
+    inputs = [info("x", F, ["a", "b"]), info("flag", B, [])]
+    return model([node("If", ["flag"], ["y"], **graphs)], inputs, [info("y", F, None)], **dict(consts))
+
+
+MISFITS = {
+    "Squeeze": if_model([node("Squeeze", ["x", "k"], ["r"])], ("k", np.int64([1]))),
+    "Reshape": if_model([node("Reshape", ["x", "k"], ["r"])], ("k", np.int64([-1, 4]))),
+    "MatMul": if_model([node("MatMul", ["x", "k"], ["r"])], ("k", np.ones((4, 2), np.float32))),
+    "Conv": if_model([node("Unsqueeze", ["x", "o"], ["i"]), node("Conv", ["i", "k"], ["r"])],
+                     ("o", np.int64([0])), ("k", np.ones((1, 4, 3), np.float32))),
+    "nested": if_model([node("Relu", ["x"], ["i"]), node("Add", ["i", "k"], ["r"])], ("k", np.ones(4, np.float32))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_branch_that_is_not_taken_need_not_fit(name: str):
+    x = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    same(MISFITS[name], {"x": x, "flag": np.array(False)})
+
+
+@pytest.mark.parametrize("name", MISFITS)
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_a_branch_that_is_taken_must_fit(name: str, target: str):
+    run = graphc.compile(MISFITS[name], target=target)
+    with pytest.raises(graphc.GraphcError, match="then_branch"):
+        run.run({"x": np.zeros((3, 5), np.float32), "flag": np.array(True)})
+
+
+def test_one_of_two_branches_must_fit():
+    add = [[node("Add", ["x", k], [f"r{k}"])] for k in "pq"]
+    data = if_model(add[0], ("p", np.ones(4, np.float32)), ("q", np.ones(6, np.float32)), otherwise=add[1])
+    with pytest.raises(TypeRuleError, match="do not broadcast"):
+        graphc.compile(data).run({"x": np.zeros((3, 5), np.float32), "flag": np.array(True)})
+
+
+def loop_model(body_nodes, state, results, extra=(), **initializers) -> bytes:
+    """Loop over n trips with the state v; body results: v2, then `results`."""
+    keep = node("Identity", ["c"], ["c2"])
+    outputs = [info("c2", B, []), info("v2", F, state), *(info(r, F, None) for r in results)]
+    body = helper.make_graph(
+        [keep, *body_nodes], "b", [info("i", I, []), info("c", B, []), info("v", F, state)], outputs
+    )
+    names = ["last", *(f"all_{r}" for r in results)]
+    loop = node("Loop", ["n", "", "x"], names, body=body)
+    inputs = [info("n", I, []), info("x", F, state), *extra]
+    return model([loop], inputs, [info(n, F, None) for n in names], **initializers)
+
+
+@pytest.mark.parametrize("trips", [1, 3])
+@pytest.mark.parametrize("state", [[2, 3], [None, 3], ["a", "b"]])
+def test_what_loops_collect(state: list, trips: int):
+    body = [node("Add", ["v", "k"], ["v2"]), node("Transpose", ["v2"], ["row"], perm=[1, 0])]
+    data = loop_model(body, state, ["row"], k=np.float32(1))
+    same(data, {"n": np.array(trips), "x": np.ones((2, 3), np.float32)})
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+@pytest.mark.parametrize("state", [[2, 3], [None, 3], ["a", "b"]])
+def test_what_loops_of_no_trips_collect(state: list, target: str):
+    """No rows, of the size that they would have had. ONNX Runtime makes dims without a number 0."""
+    body = [node("Add", ["v", "k"], ["v2"]), node("Transpose", ["v2"], ["row"], perm=[1, 0])]
+    x = np.ones((2, 3), np.float32)
+    run = graphc.compile(loop_model(body, state, ["row"], k=np.float32(1)), target=target)
+    results = run.run({"n": np.array(0), "x": x})
+    np.testing.assert_array_equal(results["last"], x)
+    assert results["all_row"].shape == (0, 3, 2)
+
+
+def test_the_body_of_a_loop_of_no_trips_need_not_fit():
+    body = [node("Squeeze", ["z", "k"], ["q"]), node("Add", ["v", "q"], ["v2"])]
+    data = loop_model(body, ["u"], [], [info("z", F, ["a", "b"])], k=np.int64([1]))
+    feeds = {"x": np.arange(3, dtype=np.float32), "z": np.ones((3, 2), np.float32)}
+    same(data, feeds | {"n": np.array(0)})
+    same(data, feeds | {"n": np.array(2), "z": np.ones((3, 1), np.float32)})
+    with pytest.raises(graphc.GraphcError, match="Squeeze"):
+        graphc.compile(data).run(feeds | {"n": np.array(2)})
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_scans_of_no_elements(target: str):
+    """ONNX Runtime refuses them."""
+    nodes = [node("Add", ["s", "e"], ["s2"]), node("Concat", ["s2", "e"], ["row"], axis=0)]
+    states, elements = [info("s", F, ["k"]), info("e", F, ["k"])], [info("s2", F, ["k"]), info("row", F, ["m"])]
+    scan = node(
+        "Scan", ["x", "z"], ["last", "rows"], body=helper.make_graph(nodes, "b", states, elements), num_scan_inputs=1
+    )
+    inputs, outputs = [info("x", F, ["k"]), info("z", F, ["t", "k"])], [info(n, F, None) for n in ("last", "rows")]
+    data = model([scan], inputs, outputs)
+    rng = np.random.default_rng(1)
+    x = rng.random(3, np.float32)
+    same(data, {"x": x, "z": rng.random((4, 3), np.float32)})
+    results = graphc.compile(data, target=target).run({"x": x, "z": np.zeros((0, 3), np.float32)})
+    np.testing.assert_array_equal(results["last"], x)
+    assert results["rows"].shape == (0, 6)
+
+
+@pytest.mark.parametrize("name", ["?", "-1", "None", ""])
+def test_dims_whose_name_is_none(name: str):
+    data = model([node("Relu", ["x"], ["y"])], [info("x", F, [name, 3, name])], [info("y", F, None)])
+    same(data, {"x": np.random.default_rng(2).standard_normal((2, 3, 5)).astype(np.float32)})
+    assert graphc.compile(data).inputs[0].shape == ("x_d0", 3, "x_d2")
