@@ -78,6 +78,11 @@ def prod(dims: Iterable[Dim]) -> Dim:
     return total
 
 
+def may_be(d: Dim, *sizes: int) -> bool:
+    """Is the dim one of the sizes, or not known yet?"""
+    return isinstance(d, Sym) or d in sizes
+
+
 def is_static(shape: Sequence[Dim]) -> bool:
     return all(isinstance(d, int) for d in shape)
 

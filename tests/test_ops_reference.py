@@ -96,6 +96,29 @@ def test_type_rules_and_expansions_take_symbolic_dims(name: str):
             assert known, f"{use}: {value.type} where a dim is symbolic, {want.type} where it is not"
 
 
+@pytest.mark.parametrize("name", names(lambda op: op.kind is not Kind.CONTROL))
+def test_type_rules_refuse_no_dim_that_is_not_known(name: str):
+    """Each dim of each operand that is read at run time as a symbol, and all of them."""
+    op = OPS[name]
+    for case in cases(op):
+        use = use_of(op, case, op.domain.dtypes[0])
+        use = replace(use, constants=frozenset(i for i in use.constants if i in op.values))
+        operands, static = use.operands(Builder("symbols")), use.graph().outputs
+        dims = [(i, k) for i, v in enumerate(operands) if v is not None and not v.is_const for k in range(len(v.shape))]
+        for chosen in [dims, *([d] for d in dims)]:
+            open_ = [
+                v if v is None or v.is_const else replace(v, type=v.type.with_shape(
+                    [Sym(f"s{i}_{k}") if (i, k) in chosen else d for k, d in enumerate(v.shape)]
+                ))
+                for i, v in enumerate(operands)
+            ]  # fmt: skip
+            node = make_node(op, open_, use.attrs, name="node", outputs=[""] * use.n_outputs)
+            for value, want in zip(node.outputs, static):
+                assert want.type is None or fits(value.type, want.type), (
+                    f"{use}: {value.type} with symbols for {chosen}"
+                )
+
+
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL and "float32" in op.domain.dtypes))
 def test_references_take_narrow_floats(name: str, dtype: str):

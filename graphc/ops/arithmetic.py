@@ -10,7 +10,7 @@ from graphc import expr as e
 from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
 from graphc.ops.elementwise import EXACT, ROUNDED, broadcast_shapes, elementwise, kind_of, require
 from graphc.ops.precision import NUMERIC, SIGNED, in_float32, is_float
-from graphc.types import TensorType
+from graphc.types import TensorType, may_be
 
 elementwise("Add", "a b", lambda a, b: a + b, np.add, takes=NUMERIC, tolerance=ROUNDED)
 elementwise("Sub", "a b", lambda a, b: a - b, np.subtract, takes=NUMERIC, tolerance=ROUNDED)
@@ -161,7 +161,7 @@ def _infer_clip(call: Call) -> list[TensorType]:
             continue
         if call.dtype(i) != x.dtype:
             raise call.fail(f"'{name}' differs in dtype from the operand", "insert a Cast")
-        if call.type(i).size != 1 or call.rank(i) > max(1, x.rank):
+        if not all(may_be(d, 1) for d in call.shape(i)) or call.rank(i) > max(1, x.rank):
             raise call.fail(f"'{name}' must be one number", "use Max and Min for bounds that differ by element")
     return [TensorType(x.dtype, x.shape)]
 

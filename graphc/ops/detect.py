@@ -12,7 +12,7 @@ from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor,
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import is_float, widen
-from graphc.types import TensorType
+from graphc.types import TensorType, may_be
 
 
 # --- NonMaxSuppression ------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ register(
 # --- RoiAlign, MaxRoiPool ---------------------------------------------------------------------------------------------
 def _regions(call: Call, columns: int) -> None:
     """Raises TypeRuleError unless operands are images and regions [count, columns]."""
-    if call.rank(0) != 4 or call.rank(1) != 2 or call.shape(1)[1] != columns:
+    if call.rank(0) != 4 or call.rank(1) != 2 or not may_be(call.shape(1)[1], columns):
         raise call.fail(f"takes images [N, C, H, W] and regions [count, {columns}]")
 
 
@@ -246,7 +246,7 @@ register(
 # --- GridSample, AffineGrid -------------------------------------------------------------------------------------------
 def _sampled(call: Call) -> list[TensorType]:
     x, grid = call.type(0), call.type(1)
-    if x.rank < 3 or grid.rank != x.rank or grid.shape[-1] != x.rank - 2:
+    if x.rank < 3 or grid.rank != x.rank or not may_be(grid.shape[-1], x.rank - 2):
         raise call.fail("takes x [N, C, D1 … Dr] and a grid [N, O1 … Or, r]")
     return [x.with_shape((same_dim(call, 0, (x.shape[0], grid.shape[0])), x.shape[1], *grid.shape[1:-1]))]
 
@@ -359,7 +359,7 @@ register(
 def _affine_type(call: Call) -> list[TensorType]:
     theta, size = call.type(0), call.ints(1)
     r = len(size) - 2
-    if r not in (2, 3) or theta.rank != 3 or theta.shape[1:] != (r, r + 1):
+    if r not in (2, 3) or theta.rank != 3 or not all(map(may_be, theta.shape[1:], (r, r + 1))):
         raise call.fail(
             f"takes theta [N, 2, 3] with a size [N, C, H, W], or [N, 3, 4] with [N, C, D, H, W], not {size}"
         )

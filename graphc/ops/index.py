@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Deferred, Domain, Kind, Op, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.shape import ANY
-from graphc.types import Dim, Sym, TensorType
+from graphc.types import Dim, Sym, TensorType, may_be
 
 
 def register_index(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
@@ -114,9 +114,12 @@ register_index(
 
 
 def tuple_length(call: Call, rank: int) -> int:
-    """Length of the index tuples that the last axis of operand 1 holds, at most `rank`. Raises TypeRuleError."""
+    """Length of the index tuples that the last axis of operand 1 holds, at most `rank`. Raises TypeRuleError, or Deferred
+    while it is not known: the rank of the result depends on it."""
     require_integers(call, 1)
     shape = call.shape(1)
+    if shape and isinstance(shape[-1], Sym):
+        raise Deferred(f"last dim of '{call.inputs[1].name}'")
     if not shape or not isinstance(shape[-1], int) or not 1 <= shape[-1] <= rank:
         raise call.fail(f"the last dim of indices {list(shape)} must be a number from 1 to {rank}")
     return shape[-1]
@@ -161,7 +164,7 @@ register_index(
 # --- OneHot -----------------------------------------------------------------------------------------------------------
 def _one_hot_type(call: Call) -> list[TensorType]:
     shape, depth = list(call.shape(0)), call.ints(1)
-    if len(depth) != 1 or depth[0] < 1 or call.shape(2) != (2,):
+    if len(depth) != 1 or depth[0] < 1 or call.rank(2) != 1 or not may_be(call.shape(2)[0], 2):
         raise call.fail(f"depth {depth} must be one positive number, values [off, on]")
     shape.insert(call.axis_of(call.axis, len(shape) + 1), depth[0])
     return [call.type(2).with_shape(shape)]

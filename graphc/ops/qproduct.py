@@ -15,7 +15,7 @@ import numpy as np
 from graphc.graph import Builder, Value
 from graphc.op import Call, Case, Domain, Kind, Op, Tensor, register
 from graphc.ops.contract import matmul_shape, require_dtype
-from graphc.types import TensorType, prod
+from graphc.types import TensorType, may_be, prod
 
 INT32, UINT8, INT8 = (np.dtype(t) for t in ("int32", "uint8", "int8"))
 DEPTH = 4  # bytes of the reduction that lie together
@@ -26,7 +26,7 @@ def _infer(call: Call) -> list[TensorType]:
     require_dtype(call, 0, ("uint8",))
     require_dtype(call, 1, ("int8",))
     a, (*batch, runs, n, depth) = call.shape(0), call.shape(1)
-    if len(a) < 2 or depth != DEPTH:
+    if len(a) < 2 or not may_be(depth, DEPTH):
         raise call.fail(f"takes [..., M, {DEPTH}·K] and [..., K, N, {DEPTH}], not {a} and {call.shape(1)}")
     return [TensorType(INT32, matmul_shape(call, a, (*batch, runs * DEPTH, n)))]
 

@@ -8,7 +8,7 @@ from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, registe
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import is_float, is_narrow
-from graphc.types import Shape, TensorType, dtype_name
+from graphc.types import Shape, TensorType, dtype_name, may_be
 
 FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 SUB_BYTE = ("int4", "uint4", "int2", "uint2")
@@ -51,7 +51,7 @@ def _check_granularity(call: Call) -> None:
     """Raises TypeRuleError unless scale (operand 1) and zero point (operand 2) fit x, axis and block_size."""
     x, scale = call.shape(0), call.shape(1)
     single = ((), (1,))
-    if call.has(2) and not (scale in single and call.shape(2) in single):
+    if call.has(2) and not all(s in single or len(s) == 1 and may_be(s[0], 1) for s in (scale, call.shape(2))):
         zero = call.shape(2)
         if len(zero) != len(scale) or any(differ(a, b) for a, b in zip(zero, scale)):
             raise call.fail(f"the zero point has shape {zero}, the scale {scale}", "give both the same shape")

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
-from graphc.types import Dim, TensorType
+from graphc.types import Dim, TensorType, may_be
 
 _FLOAT32 = Attr("dtype", np.dtype(np.float32))
 
@@ -34,12 +34,12 @@ def _scalar(call: Call, i: int) -> int:
 # --- DFT, STFT --------------------------------------------------------------------------------------------------------
 def _dft_type(call: Call) -> list[TensorType]:
     x = call.type(0)
-    if x.rank < 2 or x.shape[-1] not in (1, 2):
+    if x.rank < 2 or not may_be(x.shape[-1], 1, 2):
         raise call.fail("takes [..., signal, 1] or [..., signal, 2]")
     axis = call.axis_of(_scalar(call, 2) if call.has(2) else -2, x.rank)
     if axis == x.rank - 1:
         raise call.fail("the last axis holds the real and imaginary parts", f"use an axis from 0 to {x.rank - 2}")
-    if call.onesided and x.shape[-1] != (2 if call.inverse else 1):
+    if call.onesided and not may_be(x.shape[-1], 2 if call.inverse else 1):
         raise call.fail(f"onesided takes {'complex' if call.inverse else 'real'} signals, not {x}")
     shrink = call.onesided and call.inverse
     length: Dim = _scalar(call, 1) if call.has(1) else (x.shape[axis] - 1) * 2 if shrink else x.shape[axis]
@@ -95,7 +95,7 @@ def _frame_length(call: Call) -> Dim:
 
 def _stft_type(call: Call) -> list[TensorType]:
     x, step = call.type(0), _scalar(call, 1)
-    if x.rank != 3 or x.shape[2] not in (1, 2):
+    if x.rank != 3 or not may_be(x.shape[2], 1, 2):
         raise call.fail("takes signals [batch, length, 1] or [batch, length, 2]")
     if call.onesided and x.shape[2] == 2:
         raise call.fail("onesided takes real signals", "set onesided=0")

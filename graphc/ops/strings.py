@@ -11,7 +11,7 @@ import numpy as np
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, register
 from graphc.ops.elementwise import broadcast_shapes
 from graphc.ops.index import dim_of_data
-from graphc.types import TensorType, dtype_name
+from graphc.types import TensorType, dtype_name, may_be
 
 _STRING = np.dtype(object)
 
@@ -73,7 +73,7 @@ _string_op(
 # --- StringNormalizer -------------------------------------------------------------------------------------------------
 def _normalized_type(call: Call) -> list[TensorType]:
     (x,) = _strings(call)
-    if x.rank not in (1, 2) or (x.rank == 2 and x.shape[0] != 1):
+    if x.rank not in (1, 2) or (x.rank == 2 and not may_be(x.shape[0], 1)):
         raise call.fail("takes strings [C] or [1, C]")
     kept = dim_of_data(call, 0, detail=", without stop words") if call.stopwords else x.shape[-1]
     return [x.with_shape((*x.shape[:-1], kept))]

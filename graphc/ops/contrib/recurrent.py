@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.op import Call, Case, Const, Domain, Kind, Op, Tensor, get_op, register
-from graphc.ops.contract import require_dtype
+from graphc.ops.contract import differ, require_dtype
 from graphc.ops.contrib.record import DOMAIN
 from graphc.ops.recurrent import lstm_reference
 from graphc.types import TensorType
@@ -24,7 +24,7 @@ def _infer(call: Call) -> list[TensorType]:
             raise call.fail(f"operand {call.op.inputs[i]} has shape {call.shape(i)}, not three axes")
     for i in (8, 10):
         weights, scale, zero = call.shape(i // 2 - 3), call.shape(i), call.shape(i + 1)
-        if scale != zero or len(scale) not in (1, 2) or scale[0] != weights[0]:
+        if len(scale) != len(zero) or any(map(differ, scale, zero)) or len(scale) > 2 or differ(scale[0], weights[0]):
             name = call.op.inputs[i]
             raise call.fail(
                 f"'{name}' has shape {scale}, its zero point {zero}", "one per direction, or per column too"
