@@ -1,6 +1,7 @@
-"""Sequences and optionals, as far as a graph of tensors can say them: a list of values that is known when reading.
+"""Sequences and optionals, as far as a graph of tensors can say them.
 
-Exporters use them for split, chunk, stack and unbind. Positions and lengths must not depend on the inputs' values.
+Exporters use them for split, chunk, stack and unbind. A sequence is a list of values that is known when reading, or the parts of
+one tensor, whose number and sizes may be known at run time only.
 """
 
 from __future__ import annotations
@@ -18,18 +19,150 @@ from graphc.graph import Value
 _MAX_PARTS = 10_000  # of one split: each is a value of the graph
 
 
-@dataclass(frozen=True, eq=False)
 class SequenceValue:
-    """A sequence while a graph is read: its elements."""
+    """A sequence while a graph is read. Methods add nodes to a builder."""
 
-    items: tuple[Value, ...]
     type = None
     is_const = False
+
+    def items(self) -> tuple[Value, ...]:
+        """Its elements, where their number is known."""
+        raise UnsupportedError(
+            "a sequence whose length depends on the inputs is changed",
+            hint="export with fixed sizes, or a Loop's output",
+        )
+
+    def length(self, b: KnowingBuilder) -> Value:
+        """Number of elements, int64[]."""
+        raise NotImplementedError
+
+    def at(self, b: KnowingBuilder, position: Value) -> Value:
+        """The element at a position, int[], that is known at run time; negative ones count from the end."""
+        raise NotImplementedError
+
+    def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
+        """The elements concatenated along an axis, or stacked along a new one."""
+        raise NotImplementedError
 
 
 Item = Union[Value, SequenceValue]
 
 
+@dataclass(frozen=True, eq=False)
+class Listed(SequenceValue):
+    """A list of values."""
+
+    values: tuple[Value, ...]
+
+    def items(self) -> tuple[Value, ...]:
+        return self.values
+
+    def length(self, b: KnowingBuilder) -> Value:
+        return b.constant(len(self.values), np.int64)
+
+    def at(self, b: KnowingBuilder, position: Value) -> Value:
+        if not self.values or any(v.type is None or v.type != self.values[0].type for v in self.values):
+            types = ", ".join(sorted({str(v.type or "?") for v in self.values})) or "none"
+            raise UnsupportedError(
+                f"a position that depends on the inputs, in a sequence of elements of different types: {types}",
+                hint="export with a fixed position, or with elements of one shape",
+            )
+        return b.add("Gather", self.joined(b, 0, True), position, axis=0)
+
+    def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
+        if not self.values:
+            raise TypeRuleError("an empty sequence has nothing to concatenate")
+        parts = self.values
+        if new_axis:
+            parts = tuple(b.add("Unsqueeze", v, _ints(b, axis)) for v in parts)
+        return b.add("Concat", *parts, axis=axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Slices(SequenceValue):
+    """x cut along an axis into parts of one, which keep that axis or lose it."""
+
+    x: Value
+    axis: int
+    keepdims: bool
+
+    def length(self, b: KnowingBuilder) -> Value:
+        return _size(b, self.x, self.axis)
+
+    def at(self, b: KnowingBuilder, position: Value) -> Value:
+        at = b.add("Reshape", position, _ints(b, 1) if self.keepdims else b.constant([], np.int64))
+        return b.add("Gather", self.x, at, axis=self.axis)
+
+    def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
+        x, n = self.x, self.axis
+        if self.keepdims and axis == n and not new_axis:
+            return x
+        if self.keepdims:
+            x = b.add("Unsqueeze", x, _ints(b, n + 1))
+        rank = len(x.type.shape)  # of the elements, one less
+        axis = _axis(axis, rank if new_axis else rank - 1)
+        order = [a for a in range(rank) if a != n]
+        order.insert(axis, n)
+        moved = x if order == sorted(order) else b.add("Transpose", x, perm=order)
+        if new_axis:
+            return moved
+        shape = b.add("Shape", moved)
+        merged = b.add("Mul", _size(b, moved, axis), _size(b, moved, axis + 1))
+        before = b.add("Slice", shape, _ints(b, 0), _ints(b, axis))
+        behind = b.add("Slice", shape, _ints(b, axis + 2), _ints(b, rank))
+        dims = b.add("Concat", before, b.add("Reshape", merged, _ints(b, 1)), behind, axis=0)
+        return b.add("Reshape", moved, dims, allowzero=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(SequenceValue):
+    """x cut along an axis into parts whose sizes are `split`: one number for all (the last may be smaller), or one each."""
+
+    x: Value
+    axis: int
+    split: Value
+
+    def length(self, b: KnowingBuilder) -> Value:
+        if self.split.type.rank:
+            return _size(b, self.split, 0)
+        whole = _size(b, self.x, self.axis)
+        return b.add("Div", b.add("Sub", b.add("Add", whole, self.split), b.constant(1, np.int64)), self.split)
+
+    def at(self, b: KnowingBuilder, position: Value) -> Value:
+        if self.split.type.rank:
+            end = b.add("Gather", b.add("CumSum", self.split, b.constant(0, np.int64)), position)
+            start = b.add("Sub", end, b.add("Gather", self.split, position))
+        else:
+            position = b.add("Cast", position, to=np.int64)
+            negative = b.add("Less", position, b.constant(0, np.int64))
+            position = b.add("Where", negative, b.add("Add", position, self.length(b)), position)
+            start = b.add("Mul", position, self.split)
+            end = b.add("Add", start, self.split)
+        start, end = (b.add("Reshape", v, _ints(b, 1)) for v in (start, end))
+        return b.add("Slice", self.x, start, end, _ints(b, self.axis))
+
+    def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
+        if new_axis or axis != self.axis:
+            raise UnsupportedError("parts whose sizes depend on the inputs are joined along another axis")
+        return self.x
+
+
+def _ints(b: KnowingBuilder, *values: int) -> Value:
+    return b.constant(list(values), np.int64)
+
+
+def _size(b: KnowingBuilder, x: Value, axis: int) -> Value:
+    """A dim of x, int64[]."""
+    return b.add("Gather", b.add("Shape", x), b.constant(axis, np.int64))
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise TypeRuleError(f"axis {axis} is out of range for rank {rank}")
+    return axis % rank
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class SequenceUse:
     """One node: operands, attributes, and where to add nodes."""
@@ -38,10 +171,10 @@ class SequenceUse:
     attrs: Mapping[str, Any]
     builder: KnowingBuilder
 
-    def items(self, i: int = 0) -> tuple[Value, ...]:
+    def sequence(self, i: int = 0) -> SequenceValue:
         if i >= len(self.operands) or not isinstance(self.operands[i], SequenceValue):
             raise TypeRuleError(f"operand {i} must be a sequence")
-        return self.operands[i].items
+        return self.operands[i]
 
     def tensor(self, i: int) -> Value:
         if i >= len(self.operands) or not isinstance(self.operands[i], Value):
@@ -51,59 +184,81 @@ class SequenceUse:
     def has(self, i: int) -> bool:
         return i < len(self.operands) and self.operands[i] is not None
 
-    def ints(self, i: int, what: str) -> np.ndarray:
-        """A constant operand. Raises UnsupportedError when it is computed from the inputs."""
-        data = self.builder.constant_of(self.tensor(i))
+    def constant(self, i: int) -> np.ndarray | None:
+        """An operand that is the same for all inputs, else None."""
+        return self.builder.constant_of(self.tensor(i))
+
+    def known(self, i: int) -> np.ndarray:
+        """A constant operand. Raises UnsupportedError where it is computed from the inputs."""
+        data = self.constant(i)
         if data is None:
             raise UnsupportedError(
-                f"{what} that depends on the inputs", hint="export with fixed sizes, or a Loop's output"
+                "a sequence is changed at a position that depends on the inputs",
+                hint="export with fixed sizes, or a Loop's output",
             )
         return data
 
     def position(self, i: int, length: int, default: int) -> int:
-        """An index operand in 0 ≤ index < length."""
-        at = int(self.ints(i, "a position").reshape(())) if self.has(i) else default
-        if not -length <= at < max(length, 1):
+        """An index operand among `length` elements, as 0 ≤ index < length."""
+        at = int(self.known(i).reshape(())) if self.has(i) else default
+        if not -length <= at < length:
             raise TypeRuleError(f"position {at} in a sequence of {length}")
-        return at % max(length, 1) if at < 0 else at
+        return at % length
 
 
 def _insert(use: SequenceUse) -> Item:
-    items = list(use.items())
-    items.insert(use.position(2, len(items) + 1, len(items)), use.tensor(1))
-    return SequenceValue(tuple(items))
+    """Before the element at a position from -n to n - 1, or at the end (n, the default)."""
+    items = list(use.sequence().items())
+    n = len(items)
+    at = int(use.known(2).reshape(())) if use.has(2) else n
+    if not -n <= at <= n:
+        raise TypeRuleError(f"position {at} in a sequence of {n}", hint=f"from {-n} to {n}")
+    items.insert(at, use.tensor(1))
+    return Listed(tuple(items))
 
 
 def _erase(use: SequenceUse) -> Item:
-    items = list(use.items())
-    del items[use.position(1, len(items), len(items) - 1)]
-    return SequenceValue(tuple(items))
+    items = list(use.sequence().items())
+    del items[use.position(1, len(items), -1)]
+    return Listed(tuple(items))
 
 
-def _concat(use: SequenceUse) -> Item:
-    items, axis = use.items(), use.attrs.get("axis", 0)
-    if use.attrs.get("new_axis", 0):
-        items = tuple(use.builder.add("Unsqueeze", v, use.builder.constant([axis], np.int64)) for v in items)
-    return use.builder.add("Concat", *items, axis=axis)
+def _at(use: SequenceUse) -> Item:
+    sequence, known = use.sequence(), use.constant(1)
+    if known is not None and isinstance(sequence, Listed):
+        return sequence.items()[use.position(1, len(sequence.items()), 0)]
+    return sequence.at(use.builder, use.tensor(1))
 
 
 def _split(use: SequenceUse) -> Item:
-    x, axis = use.tensor(0), use.attrs.get("axis", 0)
-    split = use.ints(1, "a split").astype(np.int64) if use.has(1) else np.array(1, np.int64)
+    x, b = use.tensor(0), use.builder
+    if x.type is None:
+        raise UnsupportedError("a split of a tensor whose rank is not known")
+    axis = _axis(use.attrs.get("axis", 0), x.type.rank)
+    keepdims = use.has(1) or bool(use.attrs.get("keepdims", 1))
+    split = use.constant(1) if use.has(1) else np.array(1, np.int64)
+    size = x.type.shape[axis]
+    if split is None or (split.ndim == 0 and not isinstance(size, int)):
+        if not use.has(1):
+            return Slices(x, axis, keepdims)
+        given = use.tensor(1)
+        if given.type is None:
+            raise UnsupportedError("a split into parts whose number is not known")
+        return Parts(x, axis, b.add("Cast", given, to=np.int64))
     if split.ndim:
-        sizes = split
+        sizes = split.astype(np.int64)
     else:
-        if x.type is None or not isinstance(x.type.shape[axis], int):
-            raise UnsupportedError(f"a split along an axis of unknown size ({x.type})", hint="fix that dim")
-        size, step = x.type.shape[axis], int(split)
+        step = int(split)
         if step < 1 or size > step * _MAX_PARTS:
             raise TypeRuleError(f"parts of {step} of a dim of {size}", hint=f"at most {_MAX_PARTS} parts")
         sizes = np.array([min(step, size - at) for at in range(0, size, step)], np.int64)
-    parts = use.builder.add("Split", x, use.builder.constant(sizes), axis=axis, outputs=len(sizes))
+    if not len(sizes):
+        return Listed(())
+    parts = b.add("Split", x, b.constant(sizes), axis=axis, outputs=len(sizes))
     parts = parts if isinstance(parts, tuple) else (parts,)
-    if not use.has(1) and not use.attrs.get("keepdims", 1):
-        parts = tuple(use.builder.add("Squeeze", v, use.builder.constant([axis], np.int64)) for v in parts)
-    return SequenceValue(parts)
+    if not keepdims:
+        parts = tuple(b.add("Squeeze", v, _ints(b, axis)) for v in parts)
+    return Listed(parts)
 
 
 def _whole(use: SequenceUse) -> Item:
@@ -113,13 +268,15 @@ def _whole(use: SequenceUse) -> Item:
 
 
 SEQUENCE_OPS: dict[str, Callable[[SequenceUse], Item]] = {
-    "SequenceEmpty": lambda use: SequenceValue(()),
-    "SequenceConstruct": lambda use: SequenceValue(tuple(use.tensor(i) for i in range(len(use.operands)))),
+    "SequenceEmpty": lambda use: Listed(()),
+    "SequenceConstruct": lambda use: Listed(tuple(use.tensor(i) for i in range(len(use.operands)))),
     "SequenceInsert": _insert,
     "SequenceErase": _erase,
-    "SequenceAt": lambda use: use.items()[use.position(1, len(use.items()), 0)],
-    "SequenceLength": lambda use: use.builder.constant(len(use.items()), np.int64),
-    "ConcatFromSequence": _concat,
+    "SequenceAt": _at,
+    "SequenceLength": lambda use: use.sequence().length(use.builder),
+    "ConcatFromSequence": lambda use: use.sequence().joined(
+        use.builder, use.attrs.get("axis", 0), bool(use.attrs.get("new_axis", 0))
+    ),
     "SplitToSequence": _split,
     "Optional": _whole,
     "OptionalGetElement": _whole,

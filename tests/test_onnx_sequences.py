@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import graphc
 from graphc import frontends
 from graphc.backends.reference import run
 from graphc.errors import CheckError
@@ -89,11 +90,15 @@ AT = (TensorProto.INT64, ())
         ([node("SplitToSequence", "x", "s"), node("Relu", "s", "y")], None, "takes a sequence"),
         ([node("SplitToSequence", "x", "s"), node("SequenceAt", "s five", "y")], None, "position 5 in a sequence of 5"),
         (
-            [node("SplitToSequence", "x", "s"), node("SequenceAt", "s at", "y")],
-            {"x": (1, X.shape), "at": AT},
+            [node("SequenceConstruct", "x z", "s"), node("SequenceAt", "s at", "y")],
+            {"x": (1, X.shape), "z": (1, (3,)), "at": AT},
             "position that depends on the inputs",
         ),
-        ([node("SplitToSequence", "x", "s"), node("SequenceAt", "s five", "y")], {"x": (1, ("n", 4))}, "unknown size"),
+        (
+            [node("SplitToSequence", "x", "s"), node("SequenceErase", "s", "t"), node("SequenceLength", "t", "y")],
+            {"x": (1, ("n", 4))},
+            "length depends on the inputs",
+        ),
         ([node("SequenceAt", "x five", "y")], None, "operand 0 must be a sequence"),
         ([node("OptionalGetElement", "", "y")], None, "empty optional"),
     ],
@@ -102,3 +107,80 @@ def test_what_is_not_known_when_reading(nodes, inputs, message):
     with pytest.raises(CheckError, match=message) as caught:
         load(*nodes, inputs=inputs, five=np.int64(5))
     assert len(caught.value.problems) == 1
+
+
+OPEN = {"x": (1, ("n", "m", "k")), "at": AT}
+V = np.random.default_rng(0).random((4, 3, 2)).astype(np.float32)
+
+
+def both(nodes, feeds, inputs=OPEN, outputs=("y",), **constants):
+    """Results on both targets."""
+    graph = load(*nodes, inputs={k: inputs[k] for k in feeds}, outputs=outputs, **constants)
+    for target in ("cpu", "reference"):
+        yield graphc.compile(graph, target=target).run(feeds)
+
+
+@pytest.mark.parametrize("at", [0, 3, -1, -4])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_an_element_of_an_axis_of_unknown_size(keepdims, at):
+    nodes = [
+        node("SplitToSequence", "x", "s", axis=0, keepdims=keepdims),
+        node("SequenceAt", "s at", "y"),
+        node("SequenceLength", "s", "n"),
+    ]
+    for results in both(nodes, {"x": V, "at": np.array(at)}, outputs=("y", "n")):
+        np.testing.assert_array_equal(results["y"], V[[at]] if keepdims else V[at])
+        assert results["n"] == 4
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("cut", [0, 1, 2])
+@pytest.mark.parametrize(("keepdims", "new_axis"), [(1, 0), (1, 1), (0, 1), (0, 0)])
+def test_slices_joined_again(keepdims, new_axis, cut, axis):
+    items = [np.take(V, [i] if keepdims else i, cut) for i in range(V.shape[cut])]
+    if not -items[0].ndim <= axis < items[0].ndim + new_axis:
+        return
+    want = np.stack(items, axis) if new_axis else np.concatenate(items, axis)
+    nodes = [
+        node("SplitToSequence", "x", "s", axis=cut, keepdims=keepdims),
+        node("ConcatFromSequence", "s", "y", axis=axis, new_axis=new_axis),
+    ]
+    for results in both(nodes, {"x": V}):
+        np.testing.assert_array_equal(results["y"], want)
+
+
+@pytest.mark.parametrize("at", [0, 1, -1])
+@pytest.mark.parametrize("split", [np.int64([3, 1]), np.int64([0, 4]), np.array(3), np.array(2)])
+def test_parts_whose_sizes_are_an_input(split, at):
+    nodes = [
+        node("SplitToSequence", "x k", "s", axis=0),
+        node("SequenceAt", "s at", "y"),
+        node("SequenceLength", "s", "n"),
+        node("ConcatFromSequence", "s", "all", axis=0),
+    ]
+    feeds = {"x": V, "k": split, "at": np.array(at)}
+    inputs = OPEN | {"k": (TensorProto.INT64, ("parts",) * split.ndim)}
+    ends = np.cumsum(split)[:-1] if split.ndim else np.arange(int(split), 4, int(split))
+    for results in both(nodes, feeds, inputs, ("y", "n", "all")):
+        np.testing.assert_array_equal(results["y"], np.split(V, ends)[at])
+        np.testing.assert_array_equal(results["all"], V)
+        assert results["n"] == len(ends) + 1
+
+
+@pytest.mark.parametrize("at", [0, 2, -3])
+def test_a_position_that_is_an_input(at):
+    nodes = [node("Neg", "x", "z"), node("SequenceConstruct", "x z x", "s"), node("SequenceAt", "s at", "y")]
+    for results in both(nodes, {"x": V, "at": np.array(at)}):
+        np.testing.assert_array_equal(results["y"], [V, -V, V][at])
+
+
+@pytest.mark.parametrize(("at", "order"), [(0, "nxx"), (-1, "xnx"), (-2, "nxx"), (1, "xnx"), (2, "xxn")])
+def test_insert_at_positions_from_both_ends(at, order):
+    nodes = [
+        node("Neg", "x", "n"),
+        node("SequenceConstruct", "x x", "s"),
+        node("SequenceInsert", "s n at", "t"),
+        node("ConcatFromSequence", "t", "y", axis=0, new_axis=1),
+    ]
+    want = np.stack([{"x": X, "n": -X}[c] for c in order])
+    np.testing.assert_array_equal(run(load(*nodes, at=np.int64(at)), {"x": X})["y"], want)
