@@ -219,16 +219,19 @@ def shape_like_inputs(graph: Graph) -> list[str]:
 
 def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos: list[PassInfo]) -> Graph:
     from graphc import pipeline
+    from graphc.passes.log import Log
 
-    started = time.perf_counter()
+    started, log = time.perf_counter(), Log()
 
     def note(done: Any, before: Graph, after: Graph) -> None:
         nonlocal started
         now = time.perf_counter()
-        infos.append(PassInfo(done.name, len(before.nodes), len(after.nodes), now - started))
+        refused = tuple(entry.note for entry in log.refused())
+        infos.append(PassInfo(done.name, len(before.nodes), len(after.nodes), now - started, refused))
+        log.entries.clear()
         started = now
 
-    return pipeline.run(graph, passes, disabled=disabled, on_pass=note)
+    return pipeline.run(graph, passes, disabled=disabled, log=log, on_pass=note)
 
 
 # --- backends ---------------------------------------------------------------------------------------------------------

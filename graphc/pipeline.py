@@ -105,7 +105,5 @@ def _count(passes: Sequence[Pass], stop_after: str | int | None) -> int:
         return len(passes)
     if isinstance(stop_after, int):
         return stop_after
-    names = [p.name for p in passes]
-    if stop_after not in names:
-        raise GraphcError(f"no pass is named '{stop_after}'", hint=f"passes: {', '.join(names)}")
-    return names.index(stop_after) + 1
+    check_names([stop_after], passes)
+    return [p.name for p in passes].index(stop_after) + 1

@@ -13,12 +13,14 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 import graphc
-from graphc import frontends
+from graphc import frontends, pipeline
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers
+from graphc.cli.passes import pass_names
 from graphc.cli.run import save_arrays, top_classes
+from graphc.compiler import ALGORITHMS
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo
@@ -106,6 +108,43 @@ def test_compile_stops_after_a_pass(yaml_model: Path):
     assert "Conv(" in after and "BatchNormalization(" not in after
     bound = invoke("compile", yaml_model, "--stop-after", "bound:fold_constants", "--batch", 7).output
     assert "float32[7, 8, 16, 16]" in bound and "batch" not in bound
+
+
+@pytest.mark.parametrize("name", [*pass_names("cpu"), *(f"bound:{p.name}" for p in pipeline.BOUND)])
+def test_compile_stops_after_every_pass(yaml_model: Path, name: str):
+    assert invoke("compile", yaml_model, "--stop-after", name).output.startswith("graph ")
+
+
+def test_passes_that_need_no_shapes_ask_for_none():
+    lstm = EXAMPLES / "lstm_classifier.yaml"
+    assert "steps" in invoke("compile", lstm, "--stop-after", "fold_constants").output
+    assert "steps must be known" in invoke("compile", lstm, "--stop-after", "batch_first", code=2).stderr
+
+
+def test_every_pass_can_be_left_out(yaml_model: Path, tmp_path: Path):
+    want = None
+    for name in ["", *pass_names("cpu"), *ALGORITHMS]:
+        out = tmp_path / f"{name}.npz"
+        invoke("run", yaml_model, "--output", out, *(["--disable", name] if name else []))
+        found = np.load(out)["logits"]
+        want = found if want is None else want
+        np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_explain_tells_why_rewrites_did_not_apply(tmp_path: Path):
+    """Nested concatenations are joined, but for one whose result others read; also when the plan comes from disk."""
+    path = tmp_path / "dense.yaml"
+    body = "{repeat: {n: 3, of: [{conv: {out: 4, pad: same}}], join: concat}}"
+    path.write_text(f"graphc: 1\ninputs: {{x: [1, 3, 8, 8]}}\nnet: [{body}]\n")
+    for _ in range(2):
+        listed = invoke("explain", path, "--why").output
+        assert "identities: Concat 'net.0.1.concat': concat_of_concat: 'net.0.0.concat' is read by others" in listed
+        assert "read by others" in listed[listed.index("passes") :]
+        assert "--why lists them" in invoke("explain", path).output
+
+
+def test_explain_says_so_when_nothing_was_refused(onnx_model: Path):
+    assert "every rewrite that matched has been applied" in invoke("explain", onnx_model, "--why").output
 
 
 @pytest.mark.parametrize("option", ["--stop-after", "--disable"])

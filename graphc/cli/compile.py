@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -32,8 +33,10 @@ def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | Non
         from graphc import frontends
 
         graph = frontends.load(model)
-        resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
-        click.echo(str(graph_after(graph, stop_after, settings["target"], settings["disable"], resolved)))
+        resolve = partial(resolve_shapes, graph.inputs, dict(shapes), batch)
+        if shapes or batch:
+            resolve()  # what is given must fit, whether the pass needs shapes or not
+        click.echo(str(graph_after(graph, stop_after, settings["target"], settings["disable"], resolve)))
         return
     start = time.perf_counter()
     with progress_bars() as progress:

@@ -76,8 +76,10 @@ def _passes(plan: Plan, why: bool) -> None:
         [(p.name, p.before, p.after, seconds(p.seconds)) for p in plan.passes],
         title="\npasses",
     )
-    notes = [f"{p.name}: {note}" for p in plan.passes for note in p.notes]
-    if why:
-        click.echo("\n".join(notes))
-    elif notes:
+    notes = list(dict.fromkeys(f"{p.name}: {note}" for p in plan.passes for note in p.notes))
+    if not notes:
+        click.echo("every rewrite that matched has been applied")
+    elif why:
+        click.echo("\n".join(["rewrites that matched and did not apply:", *(f"  {note}" for note in notes)]))
+    else:
         click.echo(f"{len(notes)} rewrites matched and did not apply: --why lists them")

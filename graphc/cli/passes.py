@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,24 +32,25 @@ def check_names(names: tuple[str, ...], target: str) -> None:
 
 
 def graph_after(
-    graph: Graph, name: str, target: str, disabled: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]
+    graph: Graph, name: str, target: str, disabled: tuple[str, ...], shapes: Callable[[], Mapping[str, tuple[int, ...]]]
 ) -> Graph:
     """The graph after the pass of that name.
 
     A pass of the shape-free part leaves dims open; one of the bound part (given as 'bound:NAME' where both have one of
-    that name) sees the graph with `shapes`.
+    that name) sees the graph with the `shapes` of its inputs. Raises GraphcError where there is no such pass.
     """
     from graphc import pipeline
     from graphc.infer import bind
 
-    part, _, bare = name.rpartition(":")
-    free = [p.name for p in pipeline.SHAPE_FREE]
-    check_names((bare,), target)
-    if part == "bound" or bare not in free:
-        graph = pipeline.run(graph, pipeline.SHAPE_FREE, disabled=disabled)
-        graph = bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
-        return pipeline.run(graph, pipeline.bound(_kernel_operators(target)), stop_after=bare, disabled=disabled)
-    return pipeline.run(graph, pipeline.SHAPE_FREE, stop_after=bare, disabled=disabled)
+    bare = name.removeprefix("bound:")
+    check_names(disabled, target)
+    pipeline.check_names([bare], _passes(target))
+    if bare == name and any(p.name == bare for p in pipeline.SHAPE_FREE):
+        return pipeline.run(graph, pipeline.SHAPE_FREE, stop_after=bare, disabled=disabled)
+    graph = pipeline.run(graph, pipeline.SHAPE_FREE, disabled=disabled)
+    known = shapes()
+    graph = bind(graph, {v.name: v.type.with_shape(known[v.name]) for v in graph.inputs})
+    return pipeline.run(graph, pipeline.bound(_kernel_operators(target)), stop_after=bare, disabled=disabled)
 
 
 def _kernel_operators(target: str) -> Any:

@@ -19,8 +19,13 @@ class Entry:
     def applied(self) -> bool:
         return not self.reason
 
+    @property
+    def note(self) -> str:
+        """The entry without the name of its pass."""
+        return f"{self.op} '{self.node}': {self.rule}: {self.reason or 'applied'}"
+
     def __str__(self) -> str:
-        return f"{self.pass_name}: {self.op} '{self.node}': {self.rule}: {self.reason or 'applied'}"
+        return f"{self.pass_name}: {self.note}"
 
 
 @dataclass
