@@ -21,6 +21,8 @@ from graphc.report import MemoryReport, PassInfo, Plan
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.backends.cpu.plans import CpuPlan
     from graphc.backends.cpu.run import Runner
     from graphc.graph import Graph
@@ -111,6 +113,10 @@ class Compilation:
             document = {"signature": signature.to_json(), "files": described, "weights": {}, "code": {}}
             self.backend.keep_in(entry, json.loads(json.dumps(document)))
         return signature
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.origin.files
 
     # --- graphs --------------------------------------------------------------------------------------------------
     @property

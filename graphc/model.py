@@ -17,6 +17,8 @@ from graphc.report import Plan
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.graph import Graph
 
 # Held while a plan is made, and across fork: a child never finds a compiler that another thread left half way.
@@ -99,6 +101,7 @@ class Source(Protocol):
     """What a model's plans and graphs come from: graphc.compiler.Compilation."""
 
     signature: Signature
+    files: tuple[Path, ...]
     loaded: Graph
     graph: Graph
 
@@ -132,6 +135,11 @@ class Model:
     @property
     def name(self) -> str:
         return self._source.signature.name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the model was read from: its own and those of its weights."""
+        return self._source.files
 
     @cached_property
     def source_graph(self) -> Graph:

@@ -28,6 +28,11 @@ class Origin:
     def __init__(self, source: Any) -> None:
         self.source = source
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it has been read from."""
+        return ()
+
     def digest(self, store: Store) -> str | None:
         """What tells it from other models; None where that can't be known."""
         return None
@@ -74,6 +79,10 @@ class FileOrigin(Origin):
         super().__init__(source)
         self._files = Files()
         self._stamp: list[int] | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.source, *(p for p in self._files.paths if p != self.source))
 
     def digest(self, store: Store) -> str | None:
         try:

@@ -376,7 +376,8 @@ def test_pickled_arrays_are_refused(tmp_path: Path):
 
 def test_results_are_saved_under_any_name(tmp_path: Path):
     arrays = {"file": np.arange(3), "a/b": np.array(["x", "yy"], object)}
-    save_arrays(tmp_path / "out.npz", arrays)
+    with (tmp_path / "out.npz").open("wb") as stream:
+        save_arrays(arrays, stream)
     loaded = np.load(tmp_path / "out.npz", allow_pickle=False)
     assert set(loaded) == {"file", "a/b"}
     assert list(loaded["a/b"]) == ["x", "yy"]

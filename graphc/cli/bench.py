@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from graphc.cli.console import progress_bars, seconds
-from graphc.cli.feeds import make_feeds
+from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.profile import chrome_trace, picture, print_profile
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 WARMUP = 3
-OUTPUT = click.Path(dir_okay=False, writable=True)
 
 
 @click.command()
@@ -24,8 +26,8 @@ OUTPUT = click.Path(dir_okay=False, writable=True)
 @feed_options
 @click.option("--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Runs to time.")
 @click.option("--profile", is_flag=True, help="Also time each step, and say how near it comes to the machine's limits.")
-@click.option("--trace", type=OUTPUT, help="Write the steps as a Chrome trace (JSON).")
-@click.option("--picture", "drawing", type=OUTPUT, help="Write the steps as bars (SVG).")
+@click.option("--trace", type=OutputFile(".json"), help="Write the steps as a Chrome trace (JSON).")
+@click.option("--picture", "drawing", type=OutputFile(".svg"), help="Write the steps as bars (SVG).")
 @compile_options
 def bench(
     model: str,
@@ -35,14 +37,16 @@ def bench(
     seed: int,
     rounds: int,
     profile: bool,
-    trace: str | None,
-    drawing: str | None,
+    trace: Path | None,
+    drawing: Path | None,
     **settings: Any,
 ) -> None:
     """Time MODEL on this machine."""
+    refuse_inputs((trace, drawing), (model, *input_files(inputs)))
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
+        refuse_inputs((trace, drawing), compiled.files)
         feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
         plan = compiled.plan({name: array.shape for name, array in feeds.items()})
     ready = time.perf_counter() - start
@@ -61,10 +65,12 @@ def bench(
     if profile:
         print_profile(plan, spent)
     if trace:
-        Path(trace).write_text(json.dumps(chrome_trace(plan, spent)))
+        events = json.dumps(chrome_trace(plan, spent)).encode()
+        write_file(trace, lambda f: f.write(events))
         click.echo(f"wrote {trace}: open it in chrome://tracing or ui.perfetto.dev")
     if drawing:
-        Path(drawing).write_text(picture(plan, spent, f"{compiled.name}, {plan.threads} threads, {seconds(median)}"))
+        svg = picture(plan, spent, f"{compiled.name}, {plan.threads} threads, {seconds(median)}").encode()
+        write_file(drawing, lambda f: f.write(svg))
         click.echo(f"wrote {drawing}")
 
 

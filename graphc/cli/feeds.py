@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -63,9 +64,7 @@ def make_feeds(
     arrays: dict[str, np.ndarray] = {}
     fills: dict[str, str] = {}
     for text in sources:
-        name, equals, source = text.partition("=")
-        if not equals:
-            name, source = "", text
+        name, source = _named(specs, text)
         if source in FILLS:
             fills.update({s.name: source for s in specs} if not name else {_spec(specs, name).name: source})
         else:
@@ -75,6 +74,20 @@ def make_feeds(
     rng = np.random.default_rng(seed)
     made = {s.name: _fill(fills.get(s.name, "random"), s.dtype, resolved[s.name], rng) for s in specs}
     return {**made, **arrays}
+
+
+def input_files(sources: Iterable[str]) -> list[str]:
+    """What may be a file of arrays in 'name=file', 'file', 'name=random' …"""
+    return [path for text in sources for path in (text, text.partition("=")[2]) if path]
+
+
+def _named(specs: Sequence[Spec], text: str) -> tuple[str, str]:
+    """(name, source); the name is '' where none is given. Names and paths may hold '='."""
+    for spec in specs:
+        if text.startswith(f"{spec.name}="):
+            return spec.name, text[len(spec.name) + 1 :]
+    name, equals, source = text.partition("=")
+    return (name, source) if equals and not Path(text).is_file() else ("", text)
 
 
 def _spec(specs: Sequence[Spec], name: str) -> Spec:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from graphc.cli.console import print_table, progress_bars, seconds
-from graphc.cli.feeds import make_feeds
+from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.model import Model
 
 TOP = 5  # best classes shown
@@ -24,7 +29,11 @@ ROWS = 4  # of so many rows of a batch
 @click.command()
 @model_argument
 @feed_options
-@click.option("--output", type=click.Path(dir_okay=False, writable=True), help="Write all results to this .npz file.")
+@click.option(
+    "--output",
+    type=OutputFile(".npz", ".npy"),
+    help="Write the results to this .npz file, or a single one to a .npy file.",
+)
 @compile_options
 def run(
     model: str,
@@ -32,13 +41,16 @@ def run(
     shapes: tuple,
     batch: int | None,
     seed: int,
-    output: str | None,
+    output: Path | None,
     **settings: Any,
 ) -> None:
     """Run MODEL once and summarize its outputs."""
+    refuse_inputs([output], (model, *input_files(inputs)))
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
+        refuse_inputs([output], compiled.files)
+        _check_count(output, compiled)
         feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
         results = compiled.run(feeds)
     first = time.perf_counter() - start
@@ -53,7 +65,7 @@ def run(
             click.echo(f"{name}{line}")
     click.echo(f"loaded, compiled and ran in {seconds(first)}{again}")
     if output:
-        save_arrays(output, results)
+        write_file(output, partial(save_arrays, results, single=output.suffix.lower() == ".npy"))
         click.echo(f"wrote {output}")
 
 
@@ -95,13 +107,30 @@ def top_classes(array: np.ndarray) -> list[str]:
     return lines
 
 
-def save_arrays(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """An .npz file of arrays under any names (`np.savez` takes them as keywords: 'file' is not free)."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+def _check_count(output: Path | None, compiled: Model) -> None:
+    """Raises InputError where several results would go into a .npy file."""
+    if output is not None and output.suffix.lower() == ".npy" and len(compiled.outputs) > 1:
+        names = ", ".join(spec.name for spec in compiled.outputs)
+        raise InputError(
+            f"'{output}' holds one array, and there are {len(compiled.outputs)} results: {names}",
+            hint="write them to a .npz file",
+        )
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], stream: IO[bytes], single: bool = False) -> None:
+    """Write arrays under any names as .npz (`np.savez` takes them as keywords: 'file' is not free), or the one as .npy."""
+    if single:
+        (array,) = arrays.values()
+        np.lib.format.write_array(stream, _plain(array), allow_pickle=False)
+        return
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
-            plain = array.astype(str) if array.dtype.kind == "O" else array
-            plain = (
-                plain.astype(np.float32) if plain.dtype.kind == "V" else plain
-            )  # bfloat16 and float8 have no .npy form
             with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, np.ascontiguousarray(plain), allow_pickle=False)
+                np.lib.format.write_array(f, _plain(array), allow_pickle=False)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array in a dtype that .npy files have: strings of a fixed width, float32 for bfloat16 and float8."""
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    return np.asarray(array.astype(np.float32) if array.dtype.kind == "V" else array, order="C")
