@@ -189,6 +189,8 @@ def _atanh(x):
 
 
 def _pow(a, b):
+    if isinstance(a, int) and isinstance(b, int):
+        return a**b if b >= 0 else {1: 1, -1: 1 - 2 * (b % 2)}.get(a, 0)
     odd = b % 2 == 1
     try:
         return math.pow(a, b)
@@ -202,8 +204,14 @@ def _round_even(x):
     return float(round(x)) if math.isfinite(x) else x
 
 
-def _pick(a, b, take_a: bool):
-    return a + b if a != a or b != b else (a if take_a else b)
+def _fmod(a, b):
+    if isinstance(a, int) and isinstance(b, int):
+        return a - _div(a, b) * b if b else 0
+    return math.fmod(a, b)
+
+
+def _pick(a, b, take_b: bool):
+    return a + b if a != a or b != b else (b if take_b else a)
 
 
 # --- primitives. Each is a function of numbers or of Exprs. -----------------------------------------------------------
@@ -231,9 +239,9 @@ rint = _unary_fn("rint", _round_even)  # half to even
 trunc = _unary_fn("trunc", lambda x: float(math.trunc(x)) if math.isfinite(x) else x)
 absolute = _unary_fn("abs", abs)
 pow = _binary_fn("pow", _pow)  # noqa: A001  (the field's name)
-minimum = _binary_fn("min", lambda a, b: _pick(a, b, a < b))  # NaN in either operand gives NaN
-maximum = _binary_fn("max", lambda a, b: _pick(a, b, a > b))
-fmod = _binary_fn("fmod", _quiet(math.fmod))  # sign of the dividend
+minimum = _binary_fn("min", lambda a, b: _pick(a, b, b < a))  # NaN in either operand gives NaN, equals the first
+maximum = _binary_fn("max", lambda a, b: _pick(a, b, b > a))
+fmod = _binary_fn("fmod", _quiet(_fmod))  # sign of the dividend; 0 where an integer is divided by 0
 div = _binary_fn("div", _div)  # truncates on integers
 eq = _binary_fn("eq", lambda a, b: a == b, compare=True)
 ne = _binary_fn("ne", lambda a, b: a != b, compare=True)

@@ -34,8 +34,8 @@ NO_EFFECT = {
     "Split": lambda b, x: b.add("Split", x, ints(b, 4), axis=1),
     "Slice": lambda b, x: b.add("Slice", x, ints(b, 0, 0), ints(b, 99, 4), ints(b, 3, 1), ints(b, 1, 1)),
     "Transpose": lambda b, x: b.add("Transpose", x, perm=[0, 1, 2, 3]),
-    "x + 0": lambda b, x: b.add("Add", x, b.constant(0, F32)),
-    "0 + x": lambda b, x: b.add("Add", b.constant(np.zeros((4, 1, 1)), F32), x),
+    "x + -0.0": lambda b, x: b.add("Add", x, b.constant(-0.0, F32)),
+    "-0.0 + x": lambda b, x: b.add("Add", b.constant(np.full((4, 1, 1), -0.0), F32), x),
     "x - 0": lambda b, x: b.add("Sub", x, b.constant(0, F32)),
     "1x": lambda b, x: b.add("Mul", b.constant(1, F32), x),
     "x / 1": lambda b, x: b.add("Div", x, b.constant([1], F32)),
@@ -76,7 +76,11 @@ EFFECT = {
     "0 - x": lambda b, x: b.add("Sub", b.constant(0, F32), x),
     "1 / x": lambda b, x: b.add("Div", b.constant(1, F32), x),
     "1 ^ x": lambda b, x: b.add("Pow", b.constant(1, F32), x),
-    "x + 0 that broadcasts": lambda b, x: b.add("Add", x, b.constant(np.zeros((3, 1, 1, 1, 1)), F32)),
+    "x + 0 that broadcasts": lambda b, x: b.add("Add", x, b.constant(np.full((3, 1, 1, 1, 1), -0.0), F32)),
+    "x + 0.0, which changes -0.0": lambda b, x: b.add("Add", x, b.constant(0.0, F32)),
+    "x - -0.0": lambda b, x: b.add("Sub", x, b.constant(-0.0, F32)),
+    "x + zeros of either sign": lambda b, x: b.add("Add", x, b.constant([-0.0] * 5 + [0.0], F32)),
+    "Abs of a root, which may be -0.0": lambda b, x: b.add("Abs", b.add("Sqrt", x)),
     "almost 1": lambda b, x: b.add("Mul", x, b.constant([1, 1, 1, 1, 1, 1.5], F32)),
     "Where, mixed": lambda b, x: b.add("Where", b.constant([True, False] * 3), x, b.constant(0, F32)),
     "Where, scalar branch": lambda b, x: b.add("Where", b.constant(False), x, b.constant(2, F32)),
@@ -99,6 +103,13 @@ def test_kept_for_a_reason():
     assert "rounds" in refused(identities, build(lambda b: EFFECT["Cast that rounds"](b, image(b))))
     assert "crops" in refused(identities, build(lambda b: EFFECT["Pad that crops"](b, image(b))))
     assert "broadcasts" in refused(identities, build(lambda b: EFFECT["x + 0 that broadcasts"](b, image(b))))
+
+
+def test_integers_have_one_zero():
+    after = rewritten(
+        identities, build(lambda b: b.add("Neg", b.add("Add", b.input("x", "int32", (3,)), b.constant(0, "int32"))))
+    )
+    assert [n.op.name for n in after.nodes] == ["Neg"]
 
 
 def test_dropout_whose_mask_is_read_stays():

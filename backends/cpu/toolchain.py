@@ -23,12 +23,21 @@ from graphc.backends.cpu.cache import ObjectCache
 from graphc.backends.cpu.target import Target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
-    """Names a native function: the registered generator and what specialises it (hashable, with a faithful repr)."""
+    """Names a native function: the registered generator and what specialises it (with a faithful repr).
+
+    Kernels are compared by that text: 0.0 and -0.0, or 1 and True, are equal as numbers and other code.
+    """
 
     name: str
     params: tuple = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kernel) and self.spec == other.spec
+
+    def __hash__(self) -> int:
+        return hash(self.spec)
 
     def __str__(self) -> str:
         text = "_".join(str(p) for p in self.params if not isinstance(p, tuple))

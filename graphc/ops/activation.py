@@ -28,7 +28,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 # --- rectifiers -------------------------------------------------------------------------------------------------------
-elementwise("Relu", "x", lambda x: e.maximum(x, 0), lambda x: np.maximum(x, 0), takes=SIGNED, tolerance=EXACT)
+elementwise("Relu", "x", lambda x: e.maximum(x, 0), lambda x: np.where(x < 0, 0, x), takes=SIGNED, tolerance=EXACT)
 elementwise(
     "LeakyRelu",
     "x",
@@ -117,7 +117,7 @@ elementwise(
     "Celu",
     "x",
     lambda x, alpha: e.where(x < 0, _expm1(x * (1 / alpha if alpha else math.inf)) * alpha, x),
-    lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha)),
+    lambda x, alpha: np.where(x < 0, alpha * np.expm1(x / alpha), x),
     attrs={"alpha": Attr(float, 1.0)},
     special=NAN,
     cases=_varied(alpha=2.0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
@@ -28,7 +30,7 @@ elementwise("Round", "x", e.rint, np.rint, tolerance=EXACT)
 def _sign(x):
     if kind_of(x) == "u":
         return e.minimum(x, 1)
-    return e.where(x > 0, 1, e.where(x < 0, -1, x))  # zeros and NaN stay
+    return e.where(x > 0, 1, e.where(x < 0, -1, x + 0))  # NaN stays, -0.0 becomes 0.0
 
 
 elementwise("Sign", "x", _sign, np.sign, takes=NUMERIC, tolerance=EXACT)
@@ -54,11 +56,13 @@ elementwise(
 
 
 def _mod(a, b, fmod):
-    """Remainder with the sign of the divisor, or of the dividend with fmod."""
-    remainder = e.fmod(a, b) if kind_of(a) == "f" else a - e.div(a, b) * b
+    """Remainder with the sign of the divisor, also where it is zero, or of the dividend with fmod."""
+    remainder = e.fmod(a, b)
     if fmod or kind_of(a) == "u":
         return remainder
-    return e.where((remainder < 0) ^ (b < 0), e.where(e.eq(remainder, 0), remainder, remainder + b), remainder)
+    size = e.absolute(remainder)
+    zero = e.where(b < 0, -size, size)
+    return e.where(e.eq(remainder, 0), zero, e.where((remainder < 0) ^ (b < 0), remainder + b, remainder))
 
 
 elementwise(
@@ -84,20 +88,58 @@ def _infer_pow(call: Call) -> list[TensorType]:
 
 
 _POWERS = {1: lambda x: x, 2: lambda x: x * x, 3: lambda x: x * x * x, -1: lambda x: e.div(1, x)}
-_POWERS |= {0.5: e.sqrt, -0.5: lambda x: e.div(1, e.sqrt(x))}
+_POWERS |= {0.5: lambda x: _root(x), -0.5: lambda x: e.div(1, _root(x))}
+
+
+def _root(x: e.Expr) -> e.Expr:
+    """x to the power of 0.5: as the square root, but for -0.0 and -inf (IEEE 754, 9.2.1)."""
+    return e.where(e.eq(x, -math.inf), math.inf, e.sqrt(x + 0.0))
 
 
 def _pow(x: e.Expr, y: e.Expr) -> e.Expr:
-    """Usual constant exponents without pow; integers to a power in float64, exact below 2**53."""
+    """Usual constant exponents without pow; whole powers of integers exactly, but for wrapping around."""
     if kind_of(x) != "f":
-        return e.cast(e.pow(e.cast(x, "float64"), e.cast(y, "float64")), x.dtype)
+        return _whole_power(x, y)
     if y.prim == "const" and y.value in _POWERS:
         return _POWERS[y.value](x)
-    return e.pow(x, e.cast(y, x.dtype))
+    if y.dtype == x.dtype:
+        return e.pow(x, y)
+    return e.cast(e.pow(e.cast(x, "float64"), e.cast(y, "float64")), x.dtype)
+
+
+def _whole_power(x: e.Expr, y: e.Expr) -> e.Expr:
+    """An integer to any power. One that is not whole is taken in float64 and cut off."""
+    if kind_of(y) == "f":
+        if y.prim == "const" and float(y.value).is_integer() and abs(y.value) < 2**63:
+            return _whole_power(x, e.const(y.value, "int64"))
+        rounded = e.cast(e.pow(e.cast(x, "float64"), e.cast(y, "float64")), x.dtype)
+        whole = e.eq(e.trunc(y), y) & (e.absolute(y) < 2.0**63)
+        return e.where(whole, _whole_power(x, e.cast(y, "int64")), rounded)
+    wide = f"{'i' if kind_of(x) == kind_of(y) == 'i' else 'u'}{max(x.dtype.itemsize, y.dtype.itemsize)}"
+    power = e.cast(e.pow(e.cast(x, wide), e.cast(y, wide)), x.dtype)
+    if kind_of(x) == "u" and kind_of(y) == "i":
+        return e.where(y < 0, e.where(e.eq(x, 1), e.const(1, x.dtype), 0), power)
+    return power
 
 
 def _pow_reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.power(x, y.astype(x.dtype)) if is_float(x.dtype) else np.power(x.astype(float), y.astype(float))
+    x, y = np.broadcast_arrays(x, y)
+    if is_float(x.dtype):  # copied: NumPy takes the root where one exponent is meant for all
+        wide = x.dtype if x.dtype == y.dtype else np.float64
+        return np.power(x.astype(wide), y.astype(wide)).astype(x.dtype)
+    return np.array([_integer_power(int(a), b.item(), x.dtype) for a, b in zip(x.flat, y.flat)], x.dtype).reshape(
+        x.shape
+    )
+
+
+def _integer_power(x: int, y: int | float, dtype: np.dtype) -> int:
+    """In Python's own integers, wrapped around."""
+    if y != int(y) if math.isfinite(y) else True:
+        return np.power(float(x), y).astype(dtype)
+    bits = 8 * dtype.itemsize
+    value = pow(x, int(y), 2**bits) if y >= 0 else {1: 1, -1: 1 - 2 * (int(y) % 2)}.get(x, 0)
+    value %= 2**bits
+    return value - 2**bits if dtype.kind == "i" and value >= 2 ** (bits - 1) else value
 
 
 register(
@@ -132,24 +174,35 @@ def _mean(*xs):
 
 
 # the range leans to one side, so that sums do not cancel
-elementwise("Sum", "x *xs", _total, lambda *xs: np.sum(np.broadcast_arrays(*xs), 0), low=-1)
-elementwise("Mean", "x *xs", _mean, lambda *xs: np.mean(np.broadcast_arrays(*xs), 0), low=-1)
-elementwise(
-    "Max",
-    "x *xs",
-    lambda *xs: reduce(e.maximum, xs),
-    lambda *xs: reduce(np.maximum, xs),
-    takes=NUMERIC,
-    tolerance=EXACT,
-)
-elementwise(
-    "Min",
-    "x *xs",
-    lambda *xs: reduce(e.minimum, xs),
-    lambda *xs: reduce(np.minimum, xs),
-    takes=NUMERIC,
-    tolerance=EXACT,
-)
+elementwise("Sum", "x *xs", _total, lambda *xs: reduce(np.add, xs), low=-1)
+elementwise("Mean", "x *xs", _mean, lambda *xs: reduce(np.add, xs) / len(xs), low=-1)
+
+
+def _last_of_equals(extreme: Callable) -> Callable:
+    """The extreme of several; of zeros that differ in sign the last. (The primitives give the first of equal numbers.)"""
+
+    def fold(a, b):
+        sign_matters = not (isinstance(b, e.Expr) and b.prim == "const" and b.value != 0)
+        return extreme(b, a) if sign_matters else extreme(a, b)
+
+    return lambda *xs: reduce(fold, xs)
+
+
+def _extreme_reference(better: Callable) -> Callable:
+    """A NaN, or else the better one, of equals the last. (NumPy's own functions leave the sign of zeros open.)"""
+    pick = lambda a, b: np.where((a != a) | better(a, b), a, b)  # noqa: E731
+    return lambda *xs: reduce(pick, xs)
+
+
+for _name, _extreme, _better in (("Max", e.maximum, np.greater), ("Min", e.minimum, np.less)):
+    elementwise(
+        _name,
+        "x *xs",
+        _last_of_equals(_extreme),
+        _extreme_reference(_better),
+        takes=NUMERIC,
+        tolerance=EXACT,
+    )
 
 
 # --- Clip: its bounds are single numbers ------------------------------------------------------------------------------
@@ -167,15 +220,16 @@ def _infer_clip(call: Call) -> list[TensorType]:
 
 
 def _clip(x, low=None, high=None):
+    """Min(high, Max(x, low)): a bound that is NaN makes all of it NaN."""
     x = x if low is None else e.maximum(x, low)
     return x if high is None else e.minimum(x, high)
 
 
 def _clip_reference(x: np.ndarray, low: np.ndarray | None = None, high: np.ndarray | None = None) -> np.ndarray:
-    if low is not None:
-        x = np.where(x < low.reshape(()), low.reshape(()), x)
-    if high is not None:
-        x = np.where(x > high.reshape(()), high.reshape(()), x)
+    for bound, beyond in ((low, np.less), (high, np.greater)):
+        if bound is not None:
+            bound = bound.reshape(())
+            x = np.where(beyond(x, bound) | (bound != bound), bound, x)
     return x
 
 

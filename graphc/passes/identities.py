@@ -9,10 +9,11 @@ from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal, same_type
 
 identities = Rewrite("identities")
 
-NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1, "Or": 0, "And": 1, "Xor": 0}  # of the second operand
+# Of the second operand. x + 0.0 is no identity: it makes 0.0 of -0.0.
+NEUTRAL = {"Add": -0.0, "Sub": 0.0, "Mul": 1, "Div": 1, "Pow": 1, "Or": 0, "And": 1, "Xor": 0}
 IDEMPOTENT = ("Relu", "Abs", "Ceil", "Floor", "Round", "Sign")
 INVOLUTION = ("Neg", "Not", "BitwiseNot")
-NOT_NEGATIVE = ("Relu", "Abs", "Exp", "Sqrt", "Sigmoid", "HardSigmoid", "Softplus", "Softmax")
+NOT_NEGATIVE = ("Relu", "Abs", "Exp", "Sigmoid", "HardSigmoid", "Softplus", "Softmax")
 
 
 # --- one node without effect ------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def slice_of_everything(node: Node, sweep: Sweep) -> Value | Skip | None:
 
 @identities.on("Add", "Sub", "Mul", "Div", "Pow", "Or", "And", "Xor")
 def neutral_constant(node: Node, sweep: Sweep) -> Value | Skip | None:
-    """x + 0, x·1 and their like. (x + 0 is also taken as x for x = -0.0.)"""
+    """x - 0, x·1 and their like."""
     a, b = node.inputs
     neutral = NEUTRAL[node.op.name]
     commutes = node.op.name not in ("Sub", "Div", "Pow")

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.op import Deferred, Op
+from graphc.ops.precision import is_float
 from graphc.passes.log import Entry, Log
 
 MAX_TURNS = 32  # rewrites of one node's replacement in one sweep
@@ -187,7 +188,7 @@ def same_type(a: Value, b: Value) -> bool:
 
 
 def all_equal(v: Value | None, number: float) -> bool:
-    """Is the value a constant with every element equal to the number?"""
-    return (
-        v is not None and v.is_const and v.data.dtype != object and v.data.size > 0 and bool(np.all(v.data == number))
-    )
+    """Is the value a constant with every element equal to the number? Zeros of floats are told apart by their sign."""
+    if v is None or not v.is_const or v.data.dtype == object or v.data.size == 0 or not np.all(v.data == number):
+        return False
+    return number != 0 or not is_float(v.dtype) or bool(np.all(np.signbit(v.data) == np.signbit(number)))
