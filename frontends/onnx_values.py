@@ -47,7 +47,7 @@ class KnowingBuilder(Builder):
     def _evaluate(self, node: Node) -> None:
         """Remember the node's results where they are small and follow from what is known."""
         types = [v.type for v in node.outputs]
-        if node.op.kind is Kind.CONTROL or not node.op.deterministic:
+        if node.op.kind is Kind.CONTROL or not node.deterministic:
             return
         if any(t is None or not t.is_static or t.size > _SMALL for t in types):
             return

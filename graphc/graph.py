@@ -72,6 +72,12 @@ class Node:
     def call(self) -> Call:
         return Call(self.op, self.inputs, self.attrs, len(self.outputs))
 
+    @property
+    def deterministic(self) -> bool:
+        """Does it give the same results for the same operands each time?"""
+        always = self.op.deterministic
+        return always if isinstance(always, bool) else always(self.call)
+
     def __repr__(self) -> str:
         ins = ", ".join(f"%{v.name}" if v else "-" for v in self.inputs)
         return f"{', '.join(map(repr, self.outputs))} = {self.op.name}({ins})"

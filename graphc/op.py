@@ -185,7 +185,7 @@ class Op:
     tolerance  of float32 results against the float64 reference, relative to the largest magnitude of the result
     flops      Call -> floating point operations (default: one an output element)
     values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
-    deterministic  False for random operators: not folded, not compared by value
+    deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
     """
 
     name: str
@@ -203,7 +203,7 @@ class Op:
     domain: Domain = field(default_factory=Domain)
     flops: Callable[[Call], int] | None = None
     values: tuple[int, ...] = ()
-    deterministic: bool = True
+    deterministic: bool | Callable[[Call], bool] = True
 
     @property
     def variadic(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from graphc.errors import InputError, TypeRuleError, UnsupportedError
+from graphc.errors import InputError, TypeRuleError
 from graphc.graph import Builder, Node
 from graphc.interpret import interpret, run_node
 from graphc.op import Case, Const, Op, all_ops, get_op
@@ -366,14 +366,6 @@ def test_type_errors_say_what_is_wrong(op, operands, attrs, words):
     with pytest.raises(TypeRuleError) as error:
         run(op, *operands, **attrs)
     assert words in str(error.value) and op in str(error.value)
-
-
-def test_training_mode_is_refused_unless_it_drops_nothing():
-    with pytest.raises(UnsupportedError, match="inference"):
-        run("Dropout", X, np.float32(0.5), np.array(True))
-    with pytest.raises(UnsupportedError, match="inference"):
-        get_op("Dropout").reference(X, None, np.array(True), seed=None)
-    np.testing.assert_array_equal(run("Dropout", X + 1, np.float32(0), np.array(True)), X + 1)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])

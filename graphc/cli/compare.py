@@ -90,9 +90,9 @@ def comparable(graph: Graph) -> tuple[list[Node], list[tuple[Node, Value]]]:
     tainted: set[Value] = set()
     random, values = [], []
     for node in graph.nodes:
-        if not node.op.deterministic:
+        if not node.deterministic:
             random.append(node)
-        if not node.op.deterministic or any(v in tainted for v in node.operands):
+        if not node.deterministic or any(v in tainted for v in node.operands):
             tainted.update(node.outputs)
         else:
             values += [(node, v) for v in node.outputs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.errors import UnsupportedError
 from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Domain, Kind, Op, Tensor, register
 from graphc.types import Dim, Sym, TensorType, prod
 
@@ -123,34 +122,6 @@ def _shape_value(call: Call) -> list[TensorType]:
     return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.start, call.end)),))]
 
 
-def _dropout_types(call: Call) -> list[TensorType]:
-    x = call.type(0)
-    if call.has(2) and bool(call.const(2).reshape(())):
-        _refuse_dropping(call.const(1) if call.has(1) else None)
-    return [x, x.with_dtype(bool)]
-
-
-def _refuse_dropping(ratio: np.ndarray | None) -> None:
-    """Raises UnsupportedError where training mode would drop something: the ratio is 0.5 unless given."""
-    if ratio is None or np.any(ratio):
-        raise UnsupportedError("training mode is not supported", hint="export the model for inference", op="Dropout")
-
-
-def _dropout(x, ratio=None, training_mode=None, *, seed):
-    if training_mode is not None and np.any(training_mode):
-        _refuse_dropping(ratio)
-    return x, np.ones(x.shape, bool)
-
-
-def _expand_dropout(b, call: Call):
-    x = call.inputs[0]
-    y = b.add("Identity", x)
-    if call.n_outputs == 1:
-        return y
-    shape = b.constant(x.shape, "int64") if x.type.is_static else b.add("Shape", x)
-    return y, b.add("Expand", b.constant(True), shape)
-
-
 register(
     Op(
         "Identity",
@@ -226,26 +197,6 @@ register(
                 Case((Tensor((3,)), Const([-1]))),
                 Case((Tensor(()), Const([0]))),
             ),
-        ),
-    )
-)
-register(
-    Op(
-        "Dropout",
-        ("x", "ratio?", "training_mode?"),
-        Kind.COMPOSITE,
-        _dropout_types,
-        _dropout,
-        {"seed": Attr(int, None)},
-        outputs=("y", "mask"),
-        expand=_expand_dropout,
-        values=(2,),
-        domain=Domain(
-            cases=(
-                Case((Tensor((2, 3)),)),
-                Case((Tensor((2, 3)), Const(0.25, "float32")), n_outputs=2),
-                Case((Tensor((2, 3)), None, Const(False, "bool"))),
-            )
         ),
     )
 )

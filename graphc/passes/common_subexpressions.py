@@ -23,7 +23,7 @@ class CommonSubexpressions:
         sweep, seen, changed = Sweep(graph), {}, False
         for node in graph.nodes:
             new = sweep.copy(node)
-            if not node.op.deterministic:
+            if not node.deterministic:
                 continue
             first = seen.setdefault(_key(new), new)
             if first is not new:

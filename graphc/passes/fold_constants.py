@@ -28,7 +28,7 @@ def of_a_known_type(node: Node, sweep: Sweep) -> Value | Skip | None:
 def of_constants(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
     if not all(v.is_const for v in node.operands):
         return None
-    if not node.op.deterministic:
+    if not node.deterministic:
         return Skip("its result is random")
     if node.op.kind is Kind.CONTROL or any(isinstance(a, Graph) for a in node.attrs.values()):
         return None
