@@ -92,7 +92,6 @@ class _Importer:
             "format": "onnx",
             "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
             "opset": dict(opsets),
-            "output_types": self._output_types(proto.output),
         }
         builder = scope.builder
         return Graph(
@@ -163,14 +162,6 @@ class _Importer:
             what = kind.removesuffix("_type").replace("_", " ")
             raise UnsupportedError(f"'{info.name}' is of type {what}; graphc works on tensors")
         return _tensor_type(info.type, info.name)
-
-    def _output_types(self, outputs: Iterable[ValueInfoProto]) -> dict[str, TensorType | None]:
-        types: dict[str, TensorType | None] = {}
-        for info in outputs:
-            if info.type.HasField("tensor_type"):
-                with self._report(Source(self.model.file, f"output '{info.name}'")):
-                    types[info.name] = self._declared(info)
-        return types
 
     def _results(self, proto: GraphProto, scope: Scope) -> list[Value]:
         out = []
@@ -377,22 +368,23 @@ class _Importer:
         protos = {key: g for key, g in use.attrs.items() if isinstance(g, GraphProto)}
         if not protos:
             return
+        if use.op == "Loop":
+            use.inputs += [None] * (2 - len(use.inputs))
+            use.attrs["n_states"] = len(use.inputs) - 2
+        elif use.op == "Scan":
+            use.attrs["n_states"] = len(use.inputs) - use.attrs.get("num_scan_inputs", 0)
         formal = self._formal_types(use)
         before = len(self.problems)
         scopes = {key: self._subgraph(at, key, g, formal) for key, g in protos.items()}
         if len(self.problems) > before:
             raise CheckError([])  # reported already, at its place
         captured = list(dict.fromkeys(v for scope, _ in scopes.values() for v in scope.captures))
-        if use.op == "Loop":
-            use.inputs += [None] * (2 - len(use.inputs))
-            use.attrs["n_states"] = len(use.inputs) - 2
-        elif use.op == "Scan":
-            use.attrs["n_states"] = len(use.inputs) - use.attrs.get("num_scan_inputs", 0)
         for key, (scope, outputs) in scopes.items():
             extra = [scope.captures.get(v) or Value(v.name, v.type) for v in captured]
             inputs = (*scope.builder.inputs, *extra)
             names = tuple(o.name for o in protos[key].output)
-            use.attrs[key] = Graph(f"{at.name}/{key}", inputs, tuple(outputs), tuple(scope.builder.nodes), names)
+            meta = {"output_types": self._output_types(protos[key])}
+            use.attrs[key] = Graph(f"{at.name}/{key}", inputs, tuple(outputs), tuple(scope.builder.nodes), names, meta)
         use.inputs += captured
 
     @staticmethod
@@ -401,7 +393,21 @@ class _Importer:
         if use.op == "Loop":
             states = [v.type if v is not None else None for v in use.inputs[2:]]
             return [TensorType(np.int64, ()), TensorType(np.bool_, ()), *states]
+        if use.op == "Scan":
+            n, axes = use.attrs["n_states"], use.attrs.get("scan_input_axes", [])
+            types = [v.type if v is not None else None for v in use.inputs]
+            return [*types[:n], *(_element(t, axes[i] if axes else 0) for i, t in enumerate(types[n:]))]
         return []
+
+    @staticmethod
+    def _output_types(proto: GraphProto) -> dict[str, TensorType]:
+        """Types that a body declares for its results, of rank 0 where it gives no shape."""
+        types = {}
+        for info in proto.output:
+            if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type != TensorProto.UNDEFINED:
+                dtype = dtype_of(info.type.tensor_type.elem_type)
+                types[info.name] = _tensor_type(info.type, info.name) or TensorType(dtype, ())
+        return types
 
     def _subgraph(
         self, at: Place, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
@@ -415,6 +421,13 @@ class _Importer:
             scope.builder.inputs.append(scope.values[info.name])
         self._nodes(proto.node, scope, self._inside(at, key))
         return scope, self._results(proto, scope)
+
+
+def _element(t: TensorType | None, axis: int) -> TensorType | None:
+    """Type of what Scan takes from an operand along an axis, where that can be told."""
+    if t is None or not -t.rank <= axis < t.rank:
+        return None
+    return t.with_shape([d for i, d in enumerate(t.shape) if i != axis % t.rank])
 
 
 def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:

@@ -63,8 +63,9 @@ def test_a_branch_that_is_not_taken_need_not_fit(name: str):
 @pytest.mark.parametrize("name", MISFITS)
 @pytest.mark.parametrize("target", ["cpu", "reference"])
 def test_a_branch_that_is_taken_must_fit(name: str, target: str):
+    """The error is that of the operator's type rule, not of the reference that stumbles over it."""
     run = graphc.compile(MISFITS[name], target=target)
-    with pytest.raises(graphc.GraphcError, match="then_branch"):
+    with pytest.raises(TypeRuleError, match="then_branch"):
         run.run({"x": np.zeros((3, 5), np.float32), "flag": np.array(True)})
 
 
@@ -73,6 +74,28 @@ def test_one_of_two_branches_must_fit():
     data = if_model(add[0], ("p", np.ones(4, np.float32)), ("q", np.ones(6, np.float32)), otherwise=add[1])
     with pytest.raises(TypeRuleError, match="do not broadcast"):
         graphc.compile(data).run({"x": np.zeros((3, 5), np.float32), "flag": np.array(True)})
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 4), (3, 5)])
+def test_a_branch_within_a_branch(shape: tuple):
+    """A squeeze where the size is 1, else a product where it is 4, else nothing: the conditions follow from the shape."""
+    size = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "one"], ["d"])]
+    checks = [node("Equal", ["d", k], [f"is_{k}"]) for k in ("one", "four")]
+    graphs = [
+        helper.make_graph([n], n.output[0], [], [info(n.output[0], F, None)])
+        for n in (
+            node("Squeeze", ["x", "axis"], ["p"]), node("MatMul", ["x", "w"], ["q"]), node("Identity", ["x"], ["r"])
+        )
+    ]  # fmt: skip
+    inner = node("If", ["is_four"], ["t"], then_branch=graphs[1], else_branch=graphs[2])
+    held = helper.make_graph([inner], "held", [], [info("t", F, None)])
+    outer = node("If", ["is_one"], ["y"], then_branch=graphs[0], else_branch=held)
+    w = np.arange(16, dtype=np.float32).reshape(4, 4)
+    data = model(
+        [*size, *checks, outer], [info("x", F, ["a", "b"])], [info("y", F, None)], one=np.int64(1), four=np.int64(4),
+        axis=np.int64([1]), w=w,
+    )  # fmt: skip
+    same(data, {"x": np.arange(np.prod(shape), dtype=np.float32).reshape(shape)})
 
 
 def loop_model(body_nodes, state, results, extra=(), **initializers) -> bytes:
@@ -116,6 +139,45 @@ def test_the_body_of_a_loop_of_no_trips_need_not_fit():
     same(data, feeds | {"n": np.array(2), "z": np.ones((3, 1), np.float32)})
     with pytest.raises(graphc.GraphcError, match="Squeeze"):
         graphc.compile(data).run(feeds | {"n": np.array(2)})
+
+
+def test_a_state_whose_dtype_changes_is_refused_though_the_loop_may_never_run():
+    body = [node("Cast", ["v"], ["v2"], to=I)]
+    with pytest.raises(graphc.GraphcError, match="insert a Cast"):
+        graphc.compile(loop_model(body, ["n"], []))
+
+
+def test_sizes_that_no_trip_decides():
+    """What a body reshapes by a value that it computes is as the file declares it, as in ONNX Runtime."""
+    nodes = [node("Identity", ["c"], ["c2"]), node("Identity", ["v"], ["v2"]), node("Add", ["i", "one"], ["j"]),
+             node("Reshape", ["j", "m"], ["k"]), node("Concat", ["k", "four"], ["z"], axis=0),
+             node("ConstantOfShape", ["z"], ["row"])]  # fmt: skip
+    body = helper.make_graph(
+        nodes, "b", [info("i", I, []), info("c", B, []), info("v", F, [2])],
+        [info("c2", B, []), info("v2", F, [2]), info("row", F, ["a", 4])],
+    )  # fmt: skip
+    loop = node("Loop", ["n", "", "x"], ["last", "rows"], body=body)
+    consts = {"one": np.int64(1), "m": np.int64([1]), "four": np.int64([4])}
+    data = model([loop], [info("n", I, []), info("x", F, [2])], [info(n, F, None) for n in ("last", "rows")], **consts)
+    x = np.float32([1, 2])
+    same(data, {"n": np.array(0), "x": x})
+    same(data, {"n": np.array(1), "x": x})
+
+
+def test_a_scan_whose_body_does_not_fit_may_have_no_elements():
+    nodes = [node("Add", ["s", "e"], ["s2"]), node("MatMul", ["e", "w"], ["row"])]
+    states, elements = [info("s", F, ["k"]), info("e", F, ["k"])], [info("s2", F, ["k"]), info("row", F, [2])]
+    body = helper.make_graph(nodes, "b", states, elements)
+    scan = node("Scan", ["x", "z"], ["last", "rows"], body=body, num_scan_inputs=1)
+    outputs = [info(n, F, None) for n in ("last", "rows")]
+    data = model([scan], [info("x", F, ["k"]), info("z", F, ["t", "k"])], outputs, w=np.ones((4, 2), np.float32))
+    x = np.float32([1, 2, 3])
+    run = graphc.compile(data)
+    results = run.run({"x": x, "z": np.zeros((0, 3), np.float32)})
+    np.testing.assert_array_equal(results["last"], x)
+    assert results["rows"].shape == (0, 2)
+    with pytest.raises(TypeRuleError, match="MatMul 'row'"):
+        run.run({"x": x, "z": np.zeros((2, 3), np.float32)})
 
 
 @pytest.mark.parametrize("target", ["cpu", "reference"])

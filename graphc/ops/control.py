@@ -7,16 +7,15 @@ node's last operands. So everything that a node reads is among its operands, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import count
 
 import numpy as np
 
-from graphc.errors import GraphcError, InputError, TypeRuleError
-from graphc.graph import Graph, Value
+from graphc.errors import GraphcError, InputError
+from graphc.graph import Graph, Value, constant
 from graphc.infer import bind
 from graphc.interpret import run_graph
-from graphc.op import Attr, Call, Domain, Kind, Op, register
+from graphc.op import Attr, Call, Domain, Kind, Op, get_op, register
 from graphc.types import Dim, Sym, TensorType
 
 Types = list["TensorType | None"]
@@ -27,6 +26,15 @@ def specialise(graph: Graph, types: Sequence[TensorType | None], data: Sequence[
     new = {v.name: t for v, t in zip(graph.inputs, types) if t != v.type}
     fixed = {v.name: a for v, a in zip(graph.inputs, data) if a is not None}
     return bind(graph, new, fixed) if new or fixed else graph
+
+
+def _run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Results of the held graph. Where it does not fit its operands, which binding lets pass, its type rules say so best."""
+    try:
+        return run_graph(graph, arrays, strict=False)
+    except GraphcError:
+        specialise(graph, [TensorType(a.dtype, a.shape) for a in arrays], [None] * len(arrays))
+        raise
 
 
 def _require_inputs(call: Call, graph: Graph, given: int, what: str) -> None:
@@ -58,26 +66,23 @@ def _if_types(call: Call) -> Types:
         if len(graph.outputs) < call.n_outputs:
             raise call.fail(f"{key} gives {len(graph.outputs)} results, the node has {call.n_outputs} outputs")
         branches.append(graph)
-    if call.inputs[0].is_const:  # the other branch may not even be valid for these types
-        chosen = branches[0 if bool(call.const(0).reshape(())) else 1]
-        return [v.type for v in specialise(chosen, types, data).outputs]
-    # A branch that does not fit these types is not the one that is taken: exporters write x.squeeze(1) as
-    # If(size is 1, Squeeze, Identity). Whoever takes it all the same is told what does not fit.
-    fitting, misfits = [], []
+    if call.inputs[0].is_const:
+        branches = [branches[0 if bool(call.const(0).reshape(())) else 1]]
+    results, refusals = [], []
     for graph in branches:
         try:
-            fitting.append(specialise(graph, types, data).outputs)
-        except TypeRuleError as error:
-            misfits.append(error)
-    if not fitting:
-        raise misfits[0]
-    yes, no = fitting[0], fitting[-1]
-    return [join(call, a.type, b.type, f"{a.name}|{b.name}") for a, b in zip(yes, no)]
+            results.append(specialise(graph, types, data).outputs)
+        except GraphcError as error:  # valid as long as the other branch is taken: a squeeze of a dim that may be 1
+            refusals.append(error)
+    if not results:
+        raise refusals[0]
+    if len(results) == 1:
+        return [v.type for v in results[0]]
+    return [join(call, a.type, b.type, f"{a.name}|{b.name}") for a, b in zip(*results)]
 
 
 def _if(cond, *captures, then_branch, else_branch):
-    branch = then_branch if bool(np.reshape(cond, ())) else else_branch
-    return tuple(run_graph(branch, captures, strict=False))
+    return tuple(_run(then_branch if bool(np.reshape(cond, ())) else else_branch, captures))
 
 
 register(
@@ -96,17 +101,25 @@ register(
 
 # --- Loop -------------------------------------------------------------------------------------------------------------
 def _carried(
-    call: Call, body: Graph, fixed: Types, states: Types, rest: Sequence[Value], first_output: int
-) -> tuple[Graph, Types]:
+    call: Call, body: Graph, first_output: int, fixed: Types, states: Types, rest: Types, certain: bool
+) -> tuple[Graph, Types] | None:
     """The body and its states' types that hold before and after every iteration.
 
     A state dim that an iteration changes becomes a symbol, until nothing changes; a rank that changes is not known.
-    `fixed` are the types of the inputs before the states, `rest` the values after them.
+    `fixed` and `rest` are the types of the inputs before and after the states. None where the body does not fit these
+    types, unless it is `certain` that it runs.
     """
-    data = [None] * (len(fixed) + len(states)) + [v.data for v in rest]
+    n_captures = len(body.inputs) - len(fixed) - len(states) - len(rest)
+    captures = call.inputs[len(call.inputs) - n_captures :] if n_captures else ()
+    data = [None] * (len(body.inputs) - n_captures) + [v.data for v in captures]
     while True:
-        types = [*fixed, *states, *(_type_or_none(v) for v in rest)]
-        inner = specialise(body, types, data)
+        types = [*fixed, *states, *rest, *(_type_or_none(v) for v in captures)]
+        try:
+            inner = specialise(body, types, data)
+        except GraphcError:
+            if certain:
+                raise
+            return None
         after = [v.type for v in inner.outputs[first_output : first_output + len(states)]]
         names = [v.name for v in body.inputs[len(fixed) : len(fixed) + len(states)]]
         joined = [join(call, a, b, n) for a, b, n in zip(states, after, names)]
@@ -124,31 +137,35 @@ def _loop_types(call: Call) -> Types:
         )
     states = [_type_or_none(v) for v in call.inputs[2 : 2 + n]]
     scalars: Types = [TensorType(np.int64, ()), TensorType(bool, ())]
-    try:
-        inner, states = _carried(call, body, scalars, states, call.inputs[2 + n :], 1)
-        trips = _trip_count(call, inner)
-    except TypeRuleError:
-        if _surely_runs(call):
-            raise
-        inner, trips = body, 0  # a body that does not fit is never run
-    scanned = [v.type and v.type.with_shape((trips, *v.type.shape)) for v in inner.outputs[1 + n :]]
-    return [*states, *scanned]
+    starts = _starts(call)
+    carried = _carried(call, body, 1, scalars, states, [], starts is True)
+    inner = carried[0] if carried else body
+    if carried and starts is not False:
+        states, trips = carried[1], _trip_count(call, inner)
+        items = [v.type for v in inner.outputs[1 + n :]]
+    else:
+        trips, items = 0, _items_of_none(body, inner, 1 + n)
+    return [*states, *(t and t.with_shape((trips, *t.shape)) for t in items)]
+
+
+def _items_of_none(body: Graph, inner: Graph, first: int) -> Types:
+    """Types of what no iteration gives: as the file declares them where they follow from values."""
+    declared = body.meta.get("output_types", {})
+    return [v.type or declared.get(name) for v, name in zip(inner.outputs[first:], body.output_names[first:])]
+
+
+def _starts(call: Call) -> bool | None:
+    """Does the body run at least once? None while that is not known."""
+    answers = [v is None or (bool(np.all(v.data > 0)) if v.is_const else None) for v in call.inputs[:2]]
+    return False if False in answers else None if None in answers else True
 
 
 def _trip_count(call: Call, body: Graph) -> Dim:
     """Length of what a Loop collects: M if it is known and nothing else can end the loop."""
-    limit, cond = call.inputs[0], call.inputs[1]
-    starts = cond is None or (cond.is_const and bool(cond.data.reshape(())))
-    if limit is not None and limit.is_const and starts and _stays_true(body):
-        return max(int(limit.data.reshape(())), 0)
+    limit = call.inputs[0]
+    if limit is not None and limit.is_const and _starts(call) and _stays_true(body):
+        return int(limit.data.reshape(()))
     return Sym(f"trips({call.body.outputs[0].name})")
-
-
-def _surely_runs(call: Call) -> bool:
-    """Is there a first iteration whatever the inputs are?"""
-    limit, cond = call.inputs[0], call.inputs[1]
-    starts = cond is None or (cond.is_const and bool(cond.data.reshape(())))
-    return starts and (limit is None or (limit.is_const and int(limit.data.reshape(())) > 0))
 
 
 def _stays_true(body: Graph) -> bool:
@@ -165,43 +182,40 @@ def _loop(limit, cond, *rest, body, n_states):
     states, captures = list(rest[:n_states]), rest[n_states:]
     end = None if limit is None else int(np.reshape(limit, ()))
     go = cond is None or bool(np.reshape(cond, ()))
+    if not go or (end is not None and end <= 0):
+        return (*states, *_nothing_collected("Loop", (limit, cond, *rest), body=body, n_states=n_states))
     collected: list[list[np.ndarray]] = [[] for _ in body.outputs[1 + n_states :]]
     for i in count():
         if not go or (end is not None and i >= end):
             break
         inputs = [np.array(i, np.int64), np.array(go), *states, *captures]
-        flag, *results = run_graph(body, inputs, strict=False)
+        flag, *results = _run(body, inputs)
         go, states = bool(np.reshape(flag, ())), results[:n_states]
         for items, item in zip(collected, results[n_states:]):
             items.append(item)
-    held = [np.zeros((), np.int64), np.zeros((), bool), *states, *captures]
-    return (*states, *_stacked(body, held, 1 + n_states, collected, [0] * len(collected)))
+    return (*states, *_stacked(body, 1 + n_states, collected, [0] * len(collected)))
 
 
-def _stacked(
-    body: Graph, inputs: Sequence[np.ndarray], first: int, collected: list[list[np.ndarray]], axes: Sequence[int]
-) -> list[np.ndarray]:
-    """What the iterations gave, stacked along new axes. inputs: of an iteration; where there was none, their types decide how
-    large its results would have been (0 along a dim that no type tells). Raises GraphcError where the shapes differ."""
-    if not all(collected):
-        with suppress(TypeRuleError):  # a body that does not fit is never run
-            types = [TensorType(a.dtype, a.shape) for a in inputs]
-            body = specialise(body, types, [None] * len(types))
+def _stacked(body: Graph, first: int, collected: list[list[np.ndarray]], axes: Sequence[int]) -> list[np.ndarray]:
+    """What the iterations gave, stacked along new axes. Raises GraphcError where the shapes differ."""
     out = []
     for value, items, axis in zip(body.outputs[first:], collected, axes):
         if len({a.shape for a in items}) > 1:
             raise GraphcError(
                 f"'{value.name}' has another shape in a later iteration: {[a.shape for a in items][:4]} …"
             )
-        if items:
-            out.append(np.stack(items, axis))
-        elif value.type is None:
-            raise GraphcError(f"nothing was iterated over, and the type of '{value.name}' is not known")
-        else:
-            dims = [d if isinstance(d, int) else 0 for d in value.type.shape]
-            dims.insert(axis % (len(dims) + 1), 0)
-            out.append(np.zeros(dims, value.type.dtype))
+        out.append(np.stack(items, axis))
     return out
+
+
+def _nothing_collected(op: str, arrays: Sequence[np.ndarray | None], **attrs) -> list[np.ndarray]:
+    """What a Loop or Scan collects that does not iterate. A dim that no iteration decided is 0, as in ONNX Runtime."""
+    n_outputs = len(attrs["body"].outputs) - (op == "Loop")
+    operands = [None if a is None else constant("", a) for a in arrays]
+    types = get_op(op).infer(Call(get_op(op), operands, attrs, n_outputs))[attrs["n_states"] :]
+    if None in types:
+        raise GraphcError("nothing was iterated over, and the type of what it collects is not known")
+    return [np.zeros([d if isinstance(d, int) else 0 for d in t.shape], t.dtype) for t in types]
 
 
 register(
@@ -225,7 +239,7 @@ def _listed(given: tuple[int, ...] | None, n: int) -> list[int]:
 def _scan_types(call: Call) -> Types:
     body, n, m = call.body, call.n_states, call.num_scan_inputs
     _require_inputs(call, body, len(call.inputs), "the body")
-    if n + m > len(call.inputs) or len(body.outputs) < n or call.n_outputs > len(body.outputs):
+    if not 0 < m <= len(call.inputs) - n or len(body.outputs) < n or call.n_outputs > len(body.outputs):
         raise call.fail(f"{n} states and {m} scanned operands do not fit {len(call.inputs)} operands")
     lengths: list[Dim] = []
     elements: Types = []
@@ -238,18 +252,20 @@ def _scan_types(call: Call) -> Types:
     if len(known) > 1:
         raise call.fail(f"the scanned operands have different lengths: {', '.join(map(str, lengths))}")
     length = known.pop() if known else lengths[0]
-    data = [None] * (n + m) + [v.data for v in call.inputs[n + m :]]
     states = [_type_or_none(v) for v in call.inputs[:n]]
-    inner = specialise(body, [*states, *elements, *(_type_or_none(v) for v in call.inputs[n + m :])], data)
-    outs = [v.type for v in inner.outputs]
-    final = [join(call, a, b, v.name) for a, b, v in zip(states, outs, inner.outputs)]
+    carried = _carried(call, body, 0, [], states, elements, isinstance(length, int) and length > 0)
+    if carried and length != 0:
+        inner, states = carried
+        items = [v.type for v in inner.outputs[n:]]
+    else:
+        length, items = 0, _items_of_none(body, carried[0] if carried else body, n)
     collected = []
-    for t, axis in zip(outs[n:], _listed(call.scan_output_axes, len(outs) - n)):
+    for t, axis in zip(items, _listed(call.scan_output_axes, len(items))):
         if t is not None:
             axis = call.axis_of(axis, t.rank + 1)
             t = t.with_shape((*t.shape[:axis], length, *t.shape[axis:]))
         collected.append(t)
-    return [*final, *collected]
+    return [*states, *collected]
 
 
 def _scan(
@@ -269,17 +285,20 @@ def _scan(
     scanned = [x[::-1] if back else x for x, back in zip(scanned, _listed(scan_input_directions, num_scan_inputs))]
     if len({len(x) for x in scanned}) > 1:
         raise InputError(f"the scanned operands have different lengths: {[len(x) for x in scanned]}", op="Scan")
+    if not len(scanned[0]):
+        attrs = {"scan_input_axes": scan_input_axes, "scan_output_axes": scan_output_axes}
+        attrs |= {"body": body, "n_states": n_states, "num_scan_inputs": num_scan_inputs}
+        return (*states, *_nothing_collected("Scan", arrays, **attrs))
     collected: list[list[np.ndarray]] = [[] for _ in body.outputs[n_states:]]
     for elements in zip(*scanned):
-        results = run_graph(body, [*states, *map(np.asarray, elements), *captures], strict=False)
+        results = _run(body, [*states, *map(np.asarray, elements), *captures])
         states = results[:n_states]
         for items, item in zip(collected, results[n_states:]):
             items.append(item)
     out_axes = _listed(scan_output_axes, len(collected))
     back = _listed(scan_output_directions, len(collected))
     collected = [items[::-1] if b else items for items, b in zip(collected, back)]
-    held = [*states, *(np.zeros(x.shape[1:], x.dtype) for x in scanned), *captures]
-    return (*states, *_stacked(body, held, n_states, collected, out_axes))
+    return (*states, *_stacked(body, n_states, collected, out_axes))
 
 
 register(
