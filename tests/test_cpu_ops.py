@@ -169,6 +169,21 @@ def test_gemm_of_any_constant_added_without_canonicalize(shape: tuple[int, ...])
     np.testing.assert_allclose(got, -2 * given["x"] @ w.data + 0.5 * c.data, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+def test_softmax_of_infinities(name: str, target: str):
+    """As ONNX Runtime and onnx.reference have it: a row with an infinity, with nothing but minus infinity, or with a NaN is
+    NaN; minus infinity in another row has the probability 0."""
+    inf, nan = np.inf, np.nan
+    x = np.array([[1, 2, inf], [1, -inf, 0], [-inf, -inf, -inf], [inf, inf, -inf], [nan, 1, 2]], np.float32)
+    (y,) = results(compiled(use(name, x), target), use(name, x))
+    row = np.array([1 / (1 + np.exp(-1)), 0, 1 / (1 + np.exp(1))])
+    with np.errstate(divide="ignore"):
+        want = np.log(row) if name == "LogSoftmax" else row
+    np.testing.assert_allclose(y[1], want, rtol=1e-6)
+    assert np.isnan(np.delete(y, 1, 0)).all()
+
+
 # --- instruction sets -------------------------------------------------------------------------------------------------
 ELSEWHERE = [
     *("Add", "Exp", "Log", "Tanh", "Sigmoid", "Erf", "Where", "Cast", "Mod", "Pow"),

@@ -43,6 +43,7 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
                     Case((Tensor((4, 1)),)),
                     Case((Tensor((0, 3)),)),
                 ),
+                special=(math.nan, math.inf, -math.inf) if name != "Hardmax" else (),
             ),
             flops=lambda call: 5 * call.type(0).size,
             **more,
@@ -88,7 +89,8 @@ def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
-    return x - np.logaddexp.reduce(x, axis, keepdims=True)
+    centred = x - x.max(axis, keepdims=True, initial=-math.inf)
+    return centred - np.log(np.sum(np.exp(centred), axis, keepdims=True))
 
 
 def _hardmax(x: np.ndarray, axis: int) -> np.ndarray:
