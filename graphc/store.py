@@ -33,6 +33,8 @@ FORMAT = b"graphc-document-1\n"
 MAX_GB = 8.0  # of all models together, unless GRAPHC_CACHE_MAX_GB says otherwise
 SETTLED = 2_000_000_000  # ns: a file changed later than this before it was read may change again within one time stamp
 MEMO_LIFE = 90 * 86400.0  # seconds
+SCAN_LIFE = 86400.0  # seconds after which the sizes of all models are looked at again
+ROOM = 0.9  # of the limit is what eviction leaves, so that the next model does not scan again
 _PACKAGES = ("numpy", "numba", "llvmlite", "onnx", "ml_dtypes", "yaml", "safetensors")
 
 
@@ -139,6 +141,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.models, self.sources = own_folder(root / "models"), own_folder(root / "sources")
+        self._ledger = _Ledger(root)
+        self._sizes: dict[Path, int] = {}  # of folders that this process wrote
 
     def source_digest(self, path: Path) -> str:
         """`content_digest`, remembered as long as the file's stamp stays. Raises OSError."""
@@ -157,15 +161,26 @@ class Store:
     def entry(self, key: str) -> Entry:
         return Entry(self, self.models / key)
 
-    def evict(self, keep: Path) -> None:
-        """Delete the models that were used longest ago until the rest fits, and memos of files not seen for long."""
+    def wrote(self, folder: Path) -> None:
+        """A model's folder has grown: make room where all models together have outgrown the limit."""
+        with _forgiven():
+            size = _size(folder)
+            self._ledger.add(size - self._sizes.get(folder, 0))
+            self._sizes[folder] = size
+            if self._ledger.total() > _limit():
+                self._evict(folder)
+
+    def _evict(self, keep: Path) -> None:
+        """Delete the models that were used longest ago until the rest fits with some room, and memos of files not seen for
+        long."""
         entries = []
         for folder in self.models.iterdir():
             with _forgiven():
-                entries.append((_last_use(folder), sum(f.stat().st_size for f in os.scandir(folder)), folder))
+                entries.append((_last_use(folder), _size(folder), folder))
         total, limit = sum(size for _, size, _ in entries), _limit()
+        room = limit if total <= limit else ROOM * limit
         for _, size, folder in sorted(entries):
-            if total <= limit:
+            if total <= room:
                 break
             if folder != keep and Entry(self, folder).delete():
                 total -= size
@@ -173,6 +188,42 @@ class Store:
             with _forgiven():
                 if memo.stat().st_mtime < time.time() - MEMO_LIFE:
                     memo.unlink()
+        self._ledger.restart(total)
+
+
+class _Ledger:
+    """How many bytes all models take, without looking at each: what a scan found, and what was written since.
+
+    Each writer appends a byte per UNIT to a file, whose size is the sum: appending is atomic, and processes need no lock. The
+    estimate is too large where files were replaced or deleted; then a scan comes early and puts it right.
+    """
+
+    UNIT = 1 << 14  # bytes
+
+    def __init__(self, root: Path) -> None:
+        self._scan, self._written = root / "scan.json", root / "written"
+
+    def add(self, nbytes: int) -> None:
+        fd = os.open(self._written, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, bytes(max(0, -(-nbytes // self.UNIT))))
+        finally:
+            os.close(fd)
+
+    def total(self) -> float:
+        """Infinite where no scan is known, or it was long ago."""
+        scan = read_document(self._scan)
+        if scan is None or not 0 <= time.time() - scan["time"] < SCAN_LIFE:
+            return float("inf")
+        return scan["bytes"] + os.stat(self._written).st_size * self.UNIT
+
+    def restart(self, nbytes: int) -> None:
+        write_document(self._scan, {"bytes": nbytes, "time": time.time()})
+        os.truncate(self._written, 0)
+
+
+def _size(folder: Path) -> int:
+    return sum(f.stat().st_size for f in os.scandir(folder))
 
 
 def _limit() -> float:

@@ -438,6 +438,38 @@ def test_models_used_longest_ago_are_evicted(filled, cache: Path, tmp_path: Path
     assert was_compiled(again) and len(entries(cache)) == 2
 
 
+def test_sizes_are_looked_at_only_where_the_limit_may_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    scans: list[Path] = []
+    evict = store.Store._evict
+    monkeypatch.setattr(store.Store, "_evict", lambda self, keep: (scans.append(keep), evict(self, keep))[1])
+    kept = store.Store(tmp_path)
+
+    def write(name: str, nbytes: int, by: store.Store = kept) -> Path:
+        folder = by.models / name
+        folder.mkdir(exist_ok=True)
+        (folder / "weights-1.bin").write_bytes(bytes(nbytes))
+        by.wrote(folder)
+        return folder
+
+    monkeypatch.setenv("GRAPHC_CACHE_MAX_GB", "0.002")
+    first = write("a", 500_000)
+    assert scans == [first]  # nothing was known before
+    os.utime(first, (1e9, 1e9))
+    for i in range(3):
+        write("b", 100_000 * (i + 1))
+    write("c", 700_000, store.Store(tmp_path))  # another process's
+    assert scans == [first]
+    last = write("d", 900_000)  # 2.4 MB in all
+    assert scans == [first, last] and not first.exists() and last.exists()
+    write("d", 910_000)
+    assert len(scans) == 2
+    ledger = store._Ledger(tmp_path)
+    assert ledger.total() < 2_000_000
+    monkeypatch.setattr(store.time, "time", lambda: 1e11)  # long after the last scan
+    write("d", 920_000)
+    assert len(scans) == 3
+
+
 def test_a_limit_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CACHE_MAX_GB", "lots")
     with pytest.warns(GraphcWarning, match="GRAPHC_CACHE_MAX_GB is 'lots'"):

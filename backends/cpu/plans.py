@@ -169,7 +169,7 @@ class PlanFolder:
         self.entry.trim(MAX_PLANS - 1)
         self.entry.write_plan(key, content)
         self.write_model()
-        self.entry.store.evict(keep=self.entry.folder)
+        self.entry.store.wrote(self.entry.folder)
 
     def write_model(self) -> None:
         self.entry.write_model(self.document)
