@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Union
+
+if TYPE_CHECKING:
+    from graphc.errors import CheckError, GraphcError, InputError
+    from graphc.graph import Graph
+    from graphc.model import Model
 
 __version__ = "0.1.0"
-__all__ = ["CheckError", "Graph", "GraphcError", "Model", "__version__", "compile"]
+__all__ = ["CheckError", "Graph", "GraphcError", "InputError", "Model", "__version__", "compile"]
 
 
-def compile(source: Any, **options: Any):  # noqa: A001  (the field's name)
-    """Compile a model file, bytes, an onnx ModelProto or a Graph. See `graphc.compiler.compile` for the options."""
+class ModelProto(Protocol):
+    """What an onnx.ModelProto is to a type checker that does not see the onnx package."""
+
+    @property
+    def graph(self) -> Any: ...
+
+    def SerializeToString(self) -> bytes: ...  # noqa: N802  (protobuf's name)
+
+
+ModelSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, ModelProto, "Graph"]
+
+
+def compile(  # noqa: A001  (the field's name)
+    source: ModelSource,
+    *,
+    target: str = "cpu",
+    threads: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    cache: bool = True,
+    disabled: Collection[str] = (),
+    winograd: int = 6,
+    tune: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Model:
+    """Compile a model.
+
+    source    path of an .onnx or .yaml file, bytes of an ONNX file, an onnx ModelProto, or a Graph
+    target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
+    threads   how many threads an inference uses; default: the CPUs that this process may use
+    shapes    input shapes by name to plan for at once, where the model leaves dims open
+    cache     keep machine code, packed weights and plans on disk for the next process
+    disabled  names of passes to leave out, and of algorithms: 'strassen' (see docs/how-it-works.md)
+    winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
+    tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
+              kept on disk. Plans for other numbers of threads may then choose, and round, differently
+    progress  called with (stage, done, total) during long work
+
+    Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
+    """
     from graphc.compiler import compile as run
 
-    return run(source, **options)
+    return run(
+        source,
+        target=target,
+        threads=threads,
+        shapes=shapes,
+        cache=cache,
+        disabled=disabled,
+        winograd=winograd,
+        tune=tune,
+        progress=progress,
+    )
 
 
 def __getattr__(name: str) -> Any:  # the rest is loaded when first used, so that `import graphc` stays light
@@ -24,7 +78,7 @@ def __getattr__(name: str) -> Any:  # the rest is loaded when first used, so tha
         from graphc.graph import Graph
 
         return Graph
-    if name in ("GraphcError", "CheckError"):
+    if name in ("GraphcError", "CheckError", "InputError"):
         from graphc import errors
 
         return getattr(errors, name)

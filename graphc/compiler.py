@@ -46,21 +46,7 @@ def compile(  # noqa: A001  (the field's name)
     tune: bool = False,
     progress: Progress | None = None,
 ) -> Model:
-    """Compile a model.
-
-    source    path of an .onnx or .yaml file, bytes of an ONNX file, an onnx ModelProto, or a Graph
-    target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
-    threads   how many threads an inference uses; default: the CPUs that this process may use
-    shapes    input shapes by name to plan for at once, where the model leaves dims open
-    cache     keep machine code, packed weights and plans on disk for the next process
-    disabled  names of passes to leave out, and of algorithms: 'strassen' (see docs/how-it-works.md)
-    winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
-    tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
-              kept on disk. Plans for other numbers of threads may then choose, and round, differently
-    progress  called with (stage, done, total) during long work
-
-    Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
-    """
+    """See `graphc.compile`."""
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
     _check_algorithms(winograd, tune)

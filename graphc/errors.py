@@ -70,8 +70,8 @@ class UnsupportedError(GraphcError):
     """Something valid that graphc can't do (yet): an operator, an opset, a dtype."""
 
 
-class InputError(GraphcError):
-    """Wrong arrays handed to a compiled model: names, dtypes, shapes, values."""
+class InputError(GraphcError, ValueError):
+    """Wrong arrays handed to a compiled model, or wrong options to `graphc.compile`: names, dtypes, shapes, values."""
 
 
 class CheckError(GraphcError):

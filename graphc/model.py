@@ -159,6 +159,11 @@ class Model:
             quick = self._quick(args)
             results = self._run(args, None) if quick is None else [*quick.values()]
             return results[0] if len(results) == 1 else tuple(results)
+        if "out" in kwargs and "out" not in self._names:
+            buffers = ", ".join(f"'{n}': …" for n in self._output_names)
+            raise InputError(
+                "'out' is an argument of run, not of a call", hint=f"{self._by_name()[:-1]}, out={{{buffers}}})"
+            )
         if len(args) > self._count or not kwargs:
             raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
         results = list(self.run(self._joined(args, kwargs)).values())
@@ -175,7 +180,7 @@ class Model:
             arrays = self._in_order(feeds)
             if len(feeds) != self._count:
                 raise KeyError
-        except KeyError:
+        except (KeyError, IndexError, TypeError):
             raise self._wrong_names(feeds) from None
         if out is not None:
             return dict(zip(self._output_names, self._run(arrays, self._buffers(out))))
@@ -235,14 +240,25 @@ class Model:
     def _checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
         want = self._input_types[i]
-        array = np.asarray(a)
+        try:
+            array = np.asarray(a)
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            OverflowError,
+        ) as error:  # rows of different lengths, a tensor of a GPU
+            raise InputError(
+                f"input '{self._names[i]}' can't be made an array: {error}", hint="give a NumPy array"
+            ) from None
+        if not hasattr(a, "dtype") and array.dtype != want.dtype and array.dtype.kind in "biuf":
+            array = self._exactly(i, a, array)
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         if array.dtype == object and want.dtype != object:
             given = "an array of objects" if isinstance(a, np.ndarray) else type(a).__name__
-            raise InputError(
-                f"input '{self._names[i]}' is {given}, the model wants {want}", hint="give a NumPy array of numbers"
-            )
+            hint = self._by_name() if isinstance(a, Mapping) else "give a NumPy array of numbers"
+            raise InputError(f"input '{self._names[i]}' is {given}, the model wants {want}", hint=hint)
         if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
             hint = f"convert it: x.astype('{'str' if want.dtype == object else dtype_name(want.dtype)}')"
             raise InputError(
@@ -251,6 +267,27 @@ class Model:
         if want.dtype == object:
             array = array.astype(object)
         return np.ascontiguousarray(array) if array.ndim else array
+
+    def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
+        """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
+        want = self._input_types[i].dtype
+        if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
+            return given
+        numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
+        try:
+            with np.errstate(all="ignore"):
+                array = numbers.astype(want)
+            same = (array.astype(object) == numbers) | (numbers != numbers)  # NaN stays NaN
+        except (OverflowError, ValueError):
+            array, same = given, np.zeros(numbers.shape, bool)
+        if not same.all():
+            wrong = numbers[~same].reshape(-1)
+            limits = f"holds {wrong[0]!r}" if len(wrong) < numbers.size or numbers.size == 1 else "holds numbers"
+            raise InputError(
+                f"input '{self._names[i]}' {limits}, which {dtype_name(want)} can't hold exactly",
+                hint=f"round it: numpy.asarray(…, '{dtype_name(want)}')",
+            )
+        return array
 
     def _check_shapes(self, arrays: Sequence[np.ndarray]) -> None:
         bound: dict[Sym, tuple[int, str]] = {}
@@ -293,7 +330,18 @@ class Model:
                 raise InputError(f"input '{name}' is given twice, by position and by name", hint=self._signature())
         return feeds | kwargs
 
+    def _by_name(self) -> str:
+        """How `run` is called."""
+        names = ", ".join(f"'{n}': …" for n in self._names)
+        return f"model.run({{{names}}})"
+
     def _wrong_names(self, feeds: Mapping[str, Any]) -> InputError:
+        if feeds is None or isinstance(feeds, (list, tuple)) and all(isinstance(n, str) for n in feeds):
+            hint = f"{self._by_name()} gives all outputs by name; pick those that are wanted"
+            return InputError("run takes no list of outputs, only the inputs by name", hint=hint)
+        if not isinstance(feeds, Mapping):
+            hint = f"{self._by_name()}, or call the model with arrays by position: model(…)"
+            return InputError(f"run takes the inputs by name, not {type(feeds).__name__}", hint=hint)
         missing = [n for n in self._names if n not in feeds]
         extra = [n for n in feeds if n not in self._names]
         parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(map(str, extra))}"] * bool(

@@ -119,6 +119,22 @@ def test_arrays_of_any_layout_mean_their_elements(pair: Model, name: str):
     np.testing.assert_allclose(product, np.tanh(plain * plain), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "given"),
+    [
+        ("float32", [[1, 2.5], [-3, 0]]), ("float32", [[float("nan"), float("-inf")]]), ("float16", [[0.5, 2]]),
+        ("int8", [[127, -128]]), ("int64", [[2.0, 2**53 - 1]]), ("uint64", [[2**64 - 1, 0]]), ("bool", [[True, False]]),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_list_are_taken_where_they_are_exact(dtype: str, given: list):
+    b = Builder("list")
+    model = graphc.compile(b.build({"y": b.add("Identity", b.input("x", dtype, ("n", 2)))}))
+    want = np.array(given, dtype)
+    for y in (model(given), model.run({"x": given})["y"]):
+        assert y.dtype == want.dtype
+        np.testing.assert_array_equal(y, want)
+
+
 # --- what is refused -----------------------------------------------------------------------------
 def refused(message: str, call, *args, **kwargs) -> None:
     """`call` raises InputError whose text holds each of the comma-free parts of `message`, parted by ' … '."""
@@ -138,12 +154,52 @@ def test_wrong_inputs_name_the_input_what_is_wanted_and_the_remedy(pair: Model):
     refused("takes 2 inputs, not 3", pair, a, b, b)
     refused("missing: b … unknown: c … inputs: a: float32[n, 4]", pair.run, {"a": a, "c": b})
     refused("missing: b", pair, a=a)
+
     refused("unknown: c", pair, a, b, c=a)
     refused("'a' is given twice", pair, a, b, a=a)
     refused("takes 2 inputs, not 3", pair, a, b, b, a=a)
     refused("'a' is string", pair, "text", b)
     refused("'a' is NoneType", pair, None, b)
     refused("'a' is an array of objects", pair, np.array([None]), b)
+
+
+def test_habits_of_other_packages_get_a_remedy(pair: Model):
+    a, b = random(2, 4), random(2, 4)
+    for outputs in (None, ["total"], ("total", "product")):
+        refused("no list of outputs … model.run({'a': …, 'b': …})", pair.run, outputs, {"a": a, "b": b})
+    refused("by name, not ndarray … model(…)", pair.run, a)
+    refused("by name, not list", pair.run, [a, b])
+    refused(
+        "'out' is an argument of run … out={'total': …, 'product': …})", pair, a, b, out={"total": np.empty_like(a)}
+    )
+    refused("'a' is dict … model.run({'a': …, 'b': …})", pair, {"a": a}, b)
+    refused("'a' is str", pair, "a.npy", b)
+    refused("'b' can't be made an array", pair, a, [[1, 2, 3, 4], [5]])
+    refused("'b' holds 0.1, which float32 can't hold exactly … numpy.asarray", pair, a, [[0.1, 1, 2, 3]] * 2)
+    refused("'b' is bool", pair, a, [[True] * 4] * 2)
+    with pytest.raises(ValueError):
+        pair(a)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given"), [("int8", 128), ("int64", 2.5), ("int64", 2.0**63), ("float16", 1e5), ("uint8", -1)]
+)
+def test_numbers_that_would_change_are_refused(dtype: str, given: float):
+    b = Builder("list")
+    model = graphc.compile(b.build({"y": b.add("Identity", b.input("x", dtype, (1,)))}))
+    refused(f"'x' holds {given}, which {dtype} can't hold exactly", model, [given])
+
+
+def test_what_makes_arrays_of_itself_is_taken(pair: Model):
+    class Tensor:
+        def __init__(self, data: np.ndarray) -> None:
+            self.data, self.dtype = data, "float32 of another package"
+
+        def __array__(self, dtype=None, copy=None) -> np.ndarray:
+            return self.data
+
+    a = random(2, 4)
+    np.testing.assert_array_equal(pair(Tensor(a), a)[0], a + a)
 
 
 def test_a_refused_call_leaves_the_model_as_it_was(pair: Model):
