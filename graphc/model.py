@@ -126,7 +126,8 @@ class Model:
         self._plans: dict[tuple, Executable] = {}
         self._quick = _refuse  # of the plan that was used last
         self._count = len(self._names)
-        self._in_order = itemgetter(*self._names) if self._count > 1 else lambda feeds: [feeds[n] for n in self._names]
+        names = self._names  # not self: a model that refers to itself would outlive its last reference
+        self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
         self._dtypes = tuple(t.dtype for t in self._input_types)
         self.inputs = tuple(_spec(*pair) for pair in signature.inputs)
         self.outputs = tuple(_spec(*pair) for pair in signature.outputs)

@@ -118,8 +118,13 @@ class Runner:
         self._native = [isinstance(i, int) for i in a.outputs]  # results that the program makes
         self._named = [(n, *r) for n, r in zip(names, results)]
         self.shares = executor.threads > 1 and bool(self.shared.any())
-        self.quick = self._quick if self._named and self.has_entry and all(self._native) else None
+        self._is_quick = bool(self._named) and self.has_entry and all(self._native)
         self._free: list[Instance] = []
+
+    @property
+    def quick(self) -> Callable[[Sequence[object]], dict[str, np.ndarray] | None] | None:
+        """See `Executable.quick`. (Kept as a field, a method of its own would keep the runner alive.)"""
+        return self._quick if self._is_quick else None
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         """Results in order, for inputs in order: contiguous arrays of the bound dtypes and shapes (not checked here).
@@ -141,7 +146,10 @@ class Runner:
         failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
         self._free.append(instance)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # it refers to this frame
         return results
 
     def _quick(self, arrays: Sequence[object]) -> dict[str, np.ndarray] | None:
@@ -164,7 +172,10 @@ class Runner:
         failure = None if done is None else instance.failure(self.assembled.checks)
         free.append(instance)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # it refers to this frame
         return None
 
     def _made(self, out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
