@@ -164,7 +164,7 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.infer import bind
-        from graphc.segments import Segmented, cut, is_static
+        from graphc.segments import Segmented, conditions, cut, is_static
 
         passes = list(self._infos)
         bound = bind(unbound, types, values)
@@ -172,7 +172,7 @@ class Compilation:
         if is_static(bound) or not self.backend.keeps:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)
-        wanted = shape_like_inputs(parts.tail)
+        wanted = {*shape_like_inputs(parts.tail), *conditions(parts.tail)}
         return Segmented(parts, wanted, lambda g: self.backend.executable(g, tuple(passes), None), self._compile_tail)
 
     def _compile_tail(

@@ -18,6 +18,7 @@ from graphc.passes.fold_constants import fold_constants
 from graphc.passes.fuse_attention import fuse_attention
 from graphc.passes.fuse_layer_norm import fuse_layer_norm
 from graphc.passes.identities import identities
+from graphc.passes.inline_branches import inline_branches
 from graphc.passes.log import Log
 from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
@@ -29,6 +30,7 @@ from graphc.verify import verify as verify_graph
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
     fold_constants,
+    inline_branches,
     canonicalize,
     identities,
     merge_reshapes,
@@ -40,6 +42,7 @@ SHAPE_FREE: tuple[Pass, ...] = (
 # Once for each binding of the inputs' shapes: what was symbolic is a number now.
 BOUND: tuple[Pass, ...] = (
     fold_constants,
+    inline_branches,
     canonicalize,
     merge_reshapes,
     identities,

@@ -1,4 +1,4 @@
-"""Graphs whose shapes follow from data (NonZero, NonMaxSuppression, Loop …): run what is known, look, go on.
+"""Graphs whose shapes or branches follow from data (NonZero, NonMaxSuppression, Loop, If …): run what is known, look, go on.
 
 A bound graph is cut into a *head* of nodes whose types are all known, *pivots* that only running can tell the shape of, and
 the *tail* behind them. The tail is a graph of its own with the values so far as its inputs: binding it knows their shapes,
@@ -29,8 +29,19 @@ class Cut:
 
 
 def is_static(graph: Graph) -> bool:
-    """Is every shape known?"""
-    return all(_known(v) for n in graph.nodes for v in n.outputs)
+    """Is every shape known, and every branch?"""
+    return not any(map(branches, graph.nodes)) and all(_known(v) for n in graph.nodes for v in n.outputs)
+
+
+def branches(node: Node) -> bool:
+    """Does what it computes depend on a condition that only running can tell?"""
+    return node.op.name == "If" and not node.inputs[0].is_const
+
+
+def conditions(graph: Graph) -> list[str]:
+    """Inputs of the graph that decide a branch: there is a program for each value."""
+    read = {n.inputs[0] for n in graph.nodes if branches(n)}
+    return [v.name for v in graph.inputs if v in read]
 
 
 def _known(v: Value) -> bool:
@@ -45,7 +56,9 @@ def cut(graph: Graph) -> Cut:
     tail: list[Node] = []
     for node in graph.nodes:
         have = all(v.is_const or v in ready for v in node.operands)
-        if have and all(_known(v) for v in node.outputs):
+        if have and branches(node):  # a tail with a known condition has the branch in its place
+            tail.append(node)
+        elif have and all(_known(v) for v in node.outputs):
             head.append(node)
             ready.update(node.outputs)
         elif have and not _waits_for_a_value(node):
@@ -108,7 +121,7 @@ class Segmented(Executable):
         compile_head: Callable[[Graph], Executable],
         bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],
     ) -> None:
-        """wanted: the tail's inputs whose values decide shapes."""
+        """wanted: the tail's inputs whose values decide shapes or branches."""
         if not parts.head.nodes and not parts.pivots and not wanted:
             node = parts.tail.nodes[0]
             raise GraphcError(

@@ -77,8 +77,8 @@ def small() -> Graph:
 def test_stop_after():
     seen = []
     run(small(), SHAPE_FREE, stop_after="canonicalize", on_pass=lambda p, before, after: seen.append(p.name))
-    assert seen == ["dead_code", "fold_constants", "canonicalize"]
-    assert len(run(small(), SHAPE_FREE, stop_after=3).nodes) == 2
+    assert seen == ["dead_code", "fold_constants", "inline_branches", "canonicalize"]
+    assert len(run(small(), SHAPE_FREE, stop_after=4).nodes) == 2
     assert len(run(small(), SHAPE_FREE).nodes) == 1
 
 

@@ -122,7 +122,7 @@ MIDDLES: dict[str, tuple[Make, str]] = {
     "Unique": (unique, "Unique"),
     "NonMaxSuppression": (suppression, "NonMaxSuppression"),
     "Loop": (loop, "Loop"),
-    "If": (branch, "If"),
+    "If": (branch, None),
     "two looks": (twice, "NonZero"),
     "Slice": (sliced, ""),
 }
@@ -172,7 +172,7 @@ def test_steps_say_what_ran_on_the_host_and_why(name: str):
     assert all(s.reason and s.kernel == "host" for s in hosted)
     native = [o for s in steps if not s.host for o in s.ops]
     assert native.index("MatMul") < native.index("Softmax"), "native work before and after"
-    if host in ("NonZero", "Unique", "NonMaxSuppression", "Loop", "If"):
+    if host in ("NonZero", "Unique", "NonMaxSuppression", "Loop"):
         assert any("shape" in s.reason for s in hosted if host in s.ops)
 
 
@@ -189,7 +189,7 @@ def test_nothing_is_found():
     assert len(found) > 1
 
 
-def test_an_if_of_one_shape_is_a_step_like_others():
+def test_the_branch_that_is_taken_is_compiled():
     b = Builder("if")
     x = b.input("x", F32, (3, 8))
     condition = b.add("Greater", b.add("ReduceSum", x, keepdims=False), b.constant(0, F32))
@@ -199,10 +199,36 @@ def test_an_if_of_one_shape_is_a_step_like_others():
     y = b.add("If", condition, before(b, x), then_branch=yes, else_branch=no)
     g = b.build({"y": after(b, y)})
     model = graphc.compile(g)
-    for x in (data(0, 3) + F32(2), data(0, 3) - F32(2)):
-        agree(model.run({"x": x}), reference(g, {"x": x}))
-    (step,) = [s for s in model.plan().steps if s.host]
-    assert step.ops == ("If",) and step.reason
+    for first in (True, False):
+        for x, taken in ((data(0, 3) + F32(2), "Exp"), (data(0, 3) - F32(2), "Neg")):
+            agree(model.run({"x": x}), reference(g, {"x": x}))
+            steps = last_plan(model).steps
+            assert not any(s.host for s in steps)
+            ops = {o for s in steps for o in s.ops}
+            assert not first or taken in ops and not {"If", *({"Exp", "Neg"} - {taken})} & ops
+    (executable,) = model._plans.values()
+    assert len(executable._tails) == 2
+
+
+def test_branches_in_branches_captures_and_several_results():
+    b = Builder("if")
+    x, p, q = b.input("x", F32, (3, 8)), b.input("p", "bool", ()), b.input("q", "bool", ())
+    capture = [("rows", F32, (3, 8)), ("q", "bool", ())]
+    inner = {
+        "then_branch": held("inner_then", capture[:1], lambda i, rows: [i.add("Exp", rows)]),
+        "else_branch": held("inner_else", capture[:1], lambda i, rows: [rows]),
+    }
+    yes = held("then", capture, lambda i, rows, q: [i.add("If", q, rows, **inner), i.constant(np.float32([1, 2]))])
+    no = held(
+        "else", capture, lambda i, rows, q: [i.add("Neg", rows), i.add("ReduceSum", rows, ints(i, 1), keepdims=False)]
+    )
+    y, z = b.add("If", p, b.add("Relu", x), q, then_branch=yes, else_branch=no, outputs=2)
+    g = b.build({"y": b.add("Mul", y, y), "z": z})
+    model = graphc.compile(g)
+    for p_, q_ in ((True, True), (True, False), (False, True), (False, False)):
+        feeds = {"x": data(1, 3), "p": np.array(p_), "q": np.array(q_)}
+        agree(model.run(feeds), reference(g, feeds))
+        assert not any(s.host for s in last_plan(model).steps)
 
 
 def test_a_known_condition_leaves_one_branch():
