@@ -33,6 +33,7 @@ from graphc.frontends.onnx_functions import (
 )
 from graphc.frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
 from graphc.frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
+from graphc.frontends.onnx_unused import unused
 from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.graph import Graph, Value, constant
@@ -92,6 +93,7 @@ class _Importer:
             "format": "onnx",
             "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
             "opset": dict(opsets),
+            "warnings": tuple(unused(proto, self.model.file)),
         }
         builder = scope.builder
         return Graph(

@@ -53,7 +53,7 @@ EMPTY = Env({})
 
 
 def unknown_variable(name: str, known: Any) -> str:
-    hint = did_you_mean(name, known, "known here")
+    hint = did_you_mean(name, {*known}, "known here")
     return f"unknown variable '${name}'" + (f": {hint}" if hint else "")
 
 

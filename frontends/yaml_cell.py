@@ -48,6 +48,7 @@ class Cell:
         self.builder, self.weights, self.params = builder, weights, params
         self.name, self.weights_name, self.item, self.source = name, weights_name, item, source
         self.residual = residual
+        self.start = len(builder.nodes)
         self.count = 0
         self.new_parameters = 0
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 
 from graphc.errors import GraphcError
-from graphc.frontends.yaml_args import SPECIAL, unknown_variable
+from graphc.frontends.yaml_args import SPECIAL, convert, unknown_variable
 from graphc.frontends.yaml_cell import Layer
-from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Step, merged, read_step
+from graphc.frontends.yaml_operators import read_attribute
+from graphc.frontends.yaml_problems import Poisoned, Problems
+from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Step, merged, read_step, read_structure
 from graphc.frontends.yaml_syntax import Item, check_keys
+from graphc.frontends.yaml_unused import VARIABLE, variables
 from graphc.op import Op
 
-_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)")
 
-
-def lint(catalog: Catalog, net: Item, params: Collection[str]) -> list[GraphcError]:
-    """Problems in the net and in every block, each once, in the order of the file."""
-    found: list[GraphcError] = []
-    linter = _Linter(catalog, found)
+def lint(catalog: Catalog, net: Item | None, params: Collection[str], problems: Problems) -> None:
+    """Problems in the net and in every block, whether it is used or not."""
+    linter = _Linter(catalog, problems)
     for block in catalog.blocks.values():
         known = [*params, *block.args, *SPECIAL]
         for default in block.args.values():
@@ -26,36 +25,29 @@ def lint(catalog: Catalog, net: Item, params: Collection[str]) -> list[GraphcErr
                 linter.variables(default, known)
         linter.steps(block.body)
         linter.variables(block.body, known)
-    linter.steps(net)
-    linter.variables(net, [*params, *SPECIAL])
-    unique = {(e.source.place if e.source else "", e.message): e for e in found}
-    return sorted(unique.values(), key=lambda e: [int(n) for n in re.findall(r"\d+", e.source.place or "")])
+    if net is not None:
+        linter.steps(net)
+        linter.variables(net, [*params, *SPECIAL])
 
 
 class _Linter:
-    def __init__(self, catalog: Catalog, found: list[GraphcError]) -> None:
-        self.catalog, self.found = catalog, found
+    def __init__(self, catalog: Catalog, problems: Problems) -> None:
+        self.catalog, self.problems = catalog, problems
 
     def attempt(self, check: Callable, *args) -> None:
         try:
             check(*args)
         except GraphcError as e:
-            self.found.append(e)
+            self.problems.add(e, final=True)
+        except Poisoned:
+            pass
 
     def variables(self, item: Item, known: Collection[str]) -> None:
         """Every $name below the item is known."""
-        if isinstance(item.value, dict):
-            for key, value in item.value.items():
-                if key.startswith("$"):
-                    self.variables(item.at_key(key), known)
-                self.variables(value, known)
-        elif isinstance(item.value, list):
-            for value in item.value:
-                self.variables(value, known)
-        elif isinstance(item.value, str):
-            for name in _VARIABLE.findall(item.value):
+        for text in variables(item):
+            for name in VARIABLE.findall(text.value):
                 if name not in known:
-                    self.found.append(item.error(unknown_variable(name, known)))
+                    self.problems.add(text.error(unknown_variable(name, known)), final=True)
 
     def steps(self, item: Item) -> None:
         for entry in item.value if isinstance(item.value, list) else [item]:
@@ -75,23 +67,35 @@ class _Linter:
         return self._arguments(self.catalog.callee(step.callee, step.place), step.args)
 
     def _arguments(self, callee: Block | Layer | Op, args: Item) -> None:
+        """Names of arguments are known, none is missing, and those that are written out are of the right type."""
         if isinstance(callee, Op):
-            if args.value is not None:
-                check_keys(args, (*callee.attrs, "inputs"), f"operator '{callee.name}'")
-        else:
-            self.catalog.arguments(callee, args)
+            self.attempt(
+                check_keys,
+                args if args.value is not None else args.of({}),
+                (*callee.attrs, "inputs"),
+                f"operator '{callee.name}'",
+            )
+            for key, item in (args.value if isinstance(args.value, dict) else {}).items():
+                if key in callee.attrs and not _varies(item):
+                    self.attempt(read_attribute, item, callee.attrs[key], key)
+            return
+        self.attempt(self.catalog.arguments, callee, args)
+        if isinstance(callee, Layer):
+            given = args.value if isinstance(args.value, dict) else {callee.main: args}
+            for key, item in given.items():
+                if key in callee.args and item.value is not None and not _varies(item):
+                    self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
 
     def _structure(self, step: Step) -> None:
-        spec = step.args.mapping(f"'{step.callee}'")
+        spec = read_structure(step)
         if step.callee == "branch":
-            check_keys(step.args, STRUCTURES["branch"], "branch")
-            for path in spec["paths"].mapping("paths").values() if "paths" in spec else ():
+            for path in spec["paths"].mapping("paths").values():
                 if not (isinstance(path.value, dict) and "project" in path.value):
                     self.steps(path)
             return None
-        of = spec.get("of")
-        if of is None or step.callee == "loop" or isinstance(of.value, list):
-            return self.steps(of) if of is not None else None
+        of = spec["of"]
+        if step.callee == "loop" or isinstance(of.value, list):
+            return self.steps(of)
         inner = read_step(of)
         if inner.callee in STRUCTURES:
             return self.steps(of)
@@ -103,3 +107,8 @@ class _Linter:
             inner.callee, of if inner.item is of and isinstance(of.value, str) else inner.place
         )
         return self._arguments(callee, merged(callee, inner.args, beside, changes, step))
+
+
+def _varies(item: Item) -> bool:
+    """Does its value depend on a variable?"""
+    return any(True for _ in variables(item))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 
 from graphc.errors import CheckError, GraphcError, Source
 from graphc.files import Folder
-from graphc.frontends.yaml_args import to_dim
+from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import DTYPES
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander, Values
-from graphc.frontends.yaml_step import Catalog, read_block
+from graphc.frontends.yaml_problems import Lost, Problems, place_of
+from graphc.frontends.yaml_step import Catalog
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean, parse, read_file
-from graphc.frontends.yaml_weights import open_weights
+from graphc.frontends.yaml_unused import unused
+from graphc.frontends.yaml_weights import SeededWeights, Weights, open_weights
 from graphc.graph import Builder, Graph, Value
+from graphc.types import Dim
 
 VERSION = 1
 SECTIONS = ("graphc", "name", "doc", "params", "inputs", "defaults", "blocks", "net", "outputs", "weights")
@@ -27,9 +31,9 @@ SECTIONS = ("graphc", "name", "doc", "params", "inputs", "defaults", "blocks", "
 def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Graph:
     """Load a model from a YAML file; `params` override those of its `params:` section.
 
-    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters) and 'parameters' (how many
-    trainable ones). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each with its
-    line and column.
+    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'parameters' (how many
+    trainable ones) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
+    GraphcError) for one problem and CheckError for several, each with its line and column.
     """
     return _load(read_file(path), Folder.of(Path(path)), Path(path).stem, params)
 
@@ -50,35 +54,35 @@ def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[Gra
     return []
 
 
-def _load(root: Item, folder: Folder | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
-    spec = _sections(root)
+def _load(root: Item, folder: Path | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
+    problems = Problems()
+    spec = _sections(root, problems)
     params = _params(spec.get("params"), overrides or {}, root)
-    blocks = spec["blocks"].mapping("blocks") if "blocks" in spec else {}
-    catalog = Catalog({k: read_block(k, v) for k, v in blocks.items()}, spec.get("defaults"))
-    _raise_all(lint(catalog, spec["net"], params))
-    if "name" in spec:
-        name = spec["name"].word("name")
+    catalog = Catalog(spec.get("blocks"), spec.get("defaults"), problems)
+    lint(catalog, spec.get("net"), params, problems)
+    with problems.attempt():
+        name = spec["name"].word("name") if "name" in spec else name
     builder = Builder(name, Source(root.file))
-    inputs = _inputs(spec["inputs"], builder, params)
-    weights = open_weights(spec.get("weights"), folder)
-    expander = Expander(builder, weights, catalog, params)
+    inputs = _inputs(spec["inputs"], builder, params, problems) if "inputs" in spec else {}
+    weights: Weights = SeededWeights(0)
+    with problems.attempt():
+        weights = open_weights(spec.get("weights"), folder)
+    if "net" not in spec or "inputs" not in spec:
+        problems.stop()
+    expander = Expander(builder, weights, catalog, params, problems)
     last, names = expander.net(spec["net"], inputs)
-    outputs = _outputs(spec.get("outputs"), spec["net"], last, names)
-    _raise_all(weights.problems())
+    outputs = _outputs(spec.get("outputs"), spec["net"], last, names, problems)
+    for problem in weights.problems(complete=not problems):
+        problems.add(problem)
+    problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    return builder.build(
-        outputs, {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
-    )
+    meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
+    graph = builder.build(outputs, meta)
+    warnings = unused(spec, params, catalog, expander.layers, graph)
+    return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})
 
 
-def _raise_all(problems: list[GraphcError]) -> None:
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise CheckError(problems)
-
-
-def _sections(root: Item) -> dict[str, Item]:
+def _sections(root: Item, problems: Problems) -> dict[str, Item]:
     spec = root.mapping("a model")
     if "graphc" not in spec:
         raise root.error("is not a graphc model: 'graphc: 1' is missing", "begin the file with 'graphc: 1'")
@@ -87,10 +91,11 @@ def _sections(root: Item) -> dict[str, Item]:
         raise version.error(
             f"version {version.plain()!r} of the language is not known", f"this program reads version {VERSION}"
         )
-    check_keys(root, SECTIONS, "a model")
+    with problems.attempt():
+        check_keys(root, SECTIONS, "a model")
     for key in ("inputs", "net"):
         if key not in spec:
-            raise root.error(f"a model needs '{key}'")
+            problems.add(root.error(f"a model needs '{key}'"))
     return spec
 
 
@@ -114,44 +119,48 @@ def _params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict
     return params
 
 
-def _inputs(item: Item, builder: Builder, params: Mapping[str, Item]) -> dict[str, Value]:
-    from graphc.frontends.yaml_args import Env
-
-    entries = item.mapping("inputs")
-    if not entries:
-        raise item.error("a model needs at least one input")
-    values = {}
-    for name, raw in entries.items():
-        given = Env(params).resolve(raw)
-        spec = (
-            check_keys(given, ("shape", "dtype", "doc"), f"input '{name}'")
-            if isinstance(given.value, dict)
-            else {"shape": given}
-        )
-        if "shape" not in spec:
-            raise given.error(f"input '{name}' has no shape", "for example: {shape: [batch, 3, 224, 224]}")
-        dims = [to_dim(d, f"a dim of '{name}'") for d in spec["shape"].listing(f"the shape of '{name}'")]
-        dtype = spec["dtype"].word("dtype") if "dtype" in spec else "float32"
-        if dtype not in DTYPES:
-            raise spec["dtype"].error(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
-        values[name] = builder.input(name, dtype, dims)
+def _inputs(item: Item, builder: Builder, params: Mapping[str, Item], problems: Problems) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    with problems.attempt():
+        entries = item.mapping("inputs")
+        if not entries:
+            raise item.error("a model needs at least one input")
+        for name, raw in entries.items():
+            values[name] = Lost(name, None)
+            with problems.attempt():
+                values[name] = builder.input(name, *_input(name, Env(params).resolve(raw)))
     return values
 
 
-def _outputs(item: Item | None, net: Item, last: Values, names: Names) -> dict[str, Value]:
+def _input(name: str, given: Item) -> tuple[str, list[Dim]]:
+    """The dtype and the dims."""
+    what = f"input '{name}'"
+    spec = check_keys(given, ("shape", "dtype", "doc"), what) if isinstance(given.value, dict) else {"shape": given}
+    if "shape" not in spec:
+        raise given.error(f"{what} has no shape", "for example: {shape: [batch, 3, 224, 224]}")
+    dims = [to_dim(d, f"a dim of '{name}'") for d in spec["shape"].listing(f"the shape of '{name}'")]
+    dtype = spec["dtype"].word("dtype") if "dtype" in spec else "float32"
+    if dtype not in DTYPES:
+        raise spec["dtype"].error(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
+    return dtype, dims
+
+
+def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems: Problems) -> dict[str, Value]:
     """`{logits: last, boxes: b}`, `[a, b]`, or nothing: what the last step gives, as 'output'."""
-    if item is None:
-        entries = {"output": net.of("last")}
-    elif isinstance(item.value, list):
-        entries = {i.word("an output"): i for i in item.value}
-    else:
-        entries = item.mapping("outputs")
-    if not entries:
-        raise item.error("a model needs at least one output")
-    out = {}
-    for name, value in entries.items():
-        source = value.word("an output")
-        if source == "last" and not last:
-            raise value.error("the net gives no value", "name one: outputs: {y: NAME}")
-        out[name] = last[0] if source == "last" else names.find(source, value)
+    out: dict[str, Value] = {}
+    with problems.attempt():
+        if item is None:
+            entries = {"output": net.of("last")}
+        elif isinstance(item.value, list):
+            entries = {i.word("an output"): i for i in item.value}
+        else:
+            entries = item.mapping("outputs")
+        if not entries:
+            raise item.error("a model needs at least one output")
+        for name, value in entries.items():
+            with problems.attempt():
+                source = value.word("an output")
+                if source == "last" and not last:
+                    raise value.error("the net gives no value", "name one: outputs: {y: NAME}")
+                out[name] = last[0] if source == "last" else names.find(source, value)
     return out

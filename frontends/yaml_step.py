@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
+from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
 from graphc.frontends.yaml_cell import Layer, layers
+from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
@@ -17,6 +20,12 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
     "repeat": ("n", "of", "first", "last", "join", "axis"),
     "loop": ("n", "of"),
     "if": (),
+}
+REQUIRED = {"branch": ("join", "paths"), "repeat": ("n", "of"), "loop": ("n", "of")}
+EXAMPLES = {
+    "branch": "branch: {join: add, paths: {main: [...], skip: identity}}",
+    "repeat": "repeat: {n: 3, of: ...}",
+    "loop": "loop: {n: 3, of: ...}",
 }
 Join = Literal["add", "mul", "mean", "max", "concat"]
 
@@ -81,6 +90,17 @@ def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **mor
     )
 
 
+def read_structure(step: Step) -> dict[str, Item]:
+    """The arguments of a branch, repeat or loop. Raises LoadError where one is missing or unknown."""
+    args = step.args.mapping(f"'{step.callee}'")
+    if step.callee != "repeat":  # which also takes arguments of what it repeats
+        check_keys(step.args, STRUCTURES[step.callee], step.callee)
+    for key in REQUIRED[step.callee]:
+        if key not in args:
+            raise step.place.error(f"{step.callee} needs '{key}'", EXAMPLES[step.callee])
+    return args
+
+
 @dataclass(frozen=True)
 class Block:
     """A block of the file: arguments with defaults (None: required), names of what goes in and out, and its steps."""
@@ -139,18 +159,39 @@ def read_block(name: str, item: Item) -> Block:
 class Catalog:
     """Everything that a step can name, and the defaults of arguments."""
 
-    def __init__(self, blocks: Mapping[str, Block], defaults: Item | None = None) -> None:
-        self.blocks = blocks
+    def __init__(self, blocks: Item | None, defaults: Item | None, problems: Problems) -> None:
+        """What is wrong is added to the problems, and what names it later is not reported."""
+        self.blocks: dict[str, Block] = {}
+        self.lost: set[str] = set()  # blocks that could not be read
+        self.unsure: set[str] = set()  # layers and blocks whose defaults could not be read
         self.defaults: dict[str, dict[str, Item]] = {}
-        for name, item in (defaults.mapping("defaults") if defaults else {}).items():
-            target = self.blocks.get(name) or layers().get(name)
-            if target is None:
-                place = defaults.at_key(name)
-                raise place.error(f"defaults for an unknown layer '{name}'", did_you_mean(name, [*blocks, *layers()]))
-            self.defaults[name] = check_keys(item, target.args, f"defaults of '{name}'")
+        with problems.attempt():
+            for name, item in (blocks.mapping("blocks") if blocks else {}).items():
+                self.lost.add(name)
+                with problems.attempt():
+                    self.blocks[name] = read_block(name, item)
+                    self.lost.remove(name)
+        with problems.attempt():
+            for name, item in (defaults.mapping("defaults") if defaults else {}).items():
+                self.unsure.add(name)
+                with problems.attempt():
+                    self.defaults[name] = self._defaults(name, item, defaults.at_key(name))
+                    self.unsure.remove(name)
+
+    def _defaults(self, name: str, item: Item, place: Item) -> dict[str, Item]:
+        target = self.blocks.get(name) or layers().get(name)
+        if name in self.lost:
+            raise Poisoned
+        if target is None:
+            known = [*self.blocks, *layers()]
+            raise place.error(f"defaults for an unknown layer '{name}'", did_you_mean(name, known))
+        return check_keys(item, target.args, f"defaults of '{name}'")
 
     def callee(self, name: str, place: Item) -> Block | Layer | Op:
-        """The block, layer or operator of that name. Raises LoadError with what was probably meant."""
+        """The block, layer or operator of that name. Raises LoadError with what was probably meant, Poisoned for a block
+        that has a problem."""
+        if name in self.lost:
+            raise Poisoned
         found = self.blocks.get(name) or layers().get(name) or all_ops().get(name)
         if found is None:
             known = [*self.blocks, *layers(), *all_ops(), *STRUCTURES]
@@ -161,20 +202,28 @@ class Catalog:
     def arguments(self, callee: Block | Layer, args: Item) -> dict[str, Item]:
         """The arguments by name, defaults of the file included. Raises LoadError on unknown and missing ones."""
         what = f"'{callee.name}'"
+        errors: list[GraphcError] = []
         if args.value is None:
             given = {}
         elif isinstance(args.value, dict):
-            given = check_keys(args, callee.args, what)
+            given = args.value
+            try:
+                check_keys(args, callee.args, what)
+            except GraphcError as e:
+                errors += getattr(e, "problems", [e])
         elif callee.main is None:
             raise args.error(f"{what} takes no arguments", "write its name alone")
         else:
             given = {callee.main: args}
         given = {**self.defaults.get(callee.name, {}), **given}
-        missing = [k for k in callee.required if k not in given]
+        misspelt = [k for k in given if k not in callee.args]
+        missing = [k for k in callee.required if k not in given and not get_close_matches(k, misspelt, 1)]
         if missing:
             rest = [k for k in callee.args if k not in callee.required]
             also = f" (it also takes {', '.join(rest)})" if rest else ""
-            raise args.error(f"{what} needs {', '.join(repr(k) for k in missing)}{also}")
+            errors.append(args.error(f"{what} needs {', '.join(repr(k) for k in missing)}{also}"))
+        if errors:
+            raise errors[0] if len(errors) == 1 else CheckError(errors)
         return given
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from graphc.errors import LoadError, Source
+from graphc.errors import CheckError, LoadError, Source
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -111,10 +111,11 @@ def did_you_mean(name: str, known: Any, what: str = "known") -> str | None:
 
 
 def check_keys(item: Item, known: Any, what: str) -> dict[str, Item]:
-    """The item's dict, whose keys must all be known. Raises LoadError with what was probably meant."""
-    for key in item.mapping(what):
-        if key not in known:
-            raise item.at_key(key).error(f"{what} has no '{key}'", did_you_mean(key, known))
+    """The item's dict, whose keys must all be known. Raises LoadError with what was probably meant, or one for each."""
+    unknown = [key for key in item.mapping(what) if key not in known]
+    errors = [item.at_key(key).error(f"{what} has no '{key}'", did_you_mean(key, known)) for key in unknown]
+    if errors:
+        raise errors[0] if len(errors) == 1 else CheckError(errors)
     return item.value
 
 

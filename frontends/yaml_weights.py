@@ -91,8 +91,8 @@ class Weights(Protocol):
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
         """The weight of that name. Problems are kept for `problems`, and zeros returned."""
 
-    def problems(self) -> list[GraphcError]:
-        """Everything that was wrong, when all weights have been asked for."""
+    def problems(self, complete: bool) -> list[GraphcError]:
+        """Everything that was wrong. complete: all weights of the model have been asked for."""
 
 
 class SeededWeights:
@@ -102,14 +102,16 @@ class SeededWeights:
         self.seed, self.total = seed, 0
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
-        self.total += math.prod(shape)
+        before, self.total = self.total, self.total + math.prod(shape)
+        if before > MAX_ELEMENTS:  # told already
+            return np.broadcast_to(np.zeros((), dtype), shape)
         if self.total > MAX_ELEMENTS:
             raise where.error(f"the net has more than {MAX_ELEMENTS} random weights", "check the sizes of its layers")
         key = hashlib.blake2s(f"{self.seed}:{name}".encode(), digest_size=16).digest()
         rng = np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
         return INITS[init](rng, shape).astype(dtype, copy=False)
 
-    def problems(self) -> list[GraphcError]:
+    def problems(self, complete: bool) -> list[GraphcError]:
         return []
 
 
@@ -142,14 +144,14 @@ class FileWeights:
             self.wrong.append(where.error(f"weight '{name}' is {data.dtype} in {self.store.name}, not {dtype}"))
         return data.astype(dtype, copy=False)
 
-    def problems(self) -> list[GraphcError]:
+    def problems(self, complete: bool) -> list[GraphcError]:
         extra = sorted(set(self.store.shapes) - self.used)
         out = list(self.wrong)
         for name, (shape, where) in self.missing.items():
             out.append(
                 where.error(f"weight '{name}' {list(shape)} is missing in {self.store.name}", _near(name, extra))
             )
-        for name in extra:
+        for name in extra if complete else ():
             hint = (
                 _near(name, self.missing)
                 or "remove it from the file, or the layer that it was for is missing in the model"

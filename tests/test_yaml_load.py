@@ -157,6 +157,17 @@ def test_operators_by_their_own_names():
     np.testing.assert_array_equal(found["b"], np.minimum(x[:, :1], 0.5))
 
 
+def test_the_last_value_among_several_operands_of_an_operator():
+    """`last` is what the step before gave, wherever it stands; among `inputs` beside a `from`, what that names."""
+    head = "graphc: 1\ninputs: {a: [2], b: [2]}\n"
+    feeds = {"a": np.array([1, 2], np.float32), "b": np.array([10, 20], np.float32)}
+    for step in ("{Sub: {from: [a, last]}}", "{Sub: {inputs: [a, last]}}", "{sub: {from: [a, last]}}"):
+        graph = load(f"net: [{{scale: {{by: 2, from: b}}}}, {step}]", head)
+        np.testing.assert_array_equal(run(graph, feeds)["output"], [-19, -38])
+    graph = load("net: [{scale: {by: 2, from: b}}, {Sub: {from: a, inputs: [last, 1]}}]", head)
+    np.testing.assert_array_equal(run(graph, feeds)["output"], [0, 1])
+
+
 def test_several_inputs_and_outputs():
     head = "graphc: 1\ninputs: {a: [n, 4], b: {shape: [n, 4], dtype: float64}, i: {shape: [n], dtype: int64}}\n"
     graph = load("net: [{Cast: {to: float32, inputs: b}}, {sub: {from: [a, last]}}]\noutputs: {d: last, a: a}", head)
@@ -261,8 +272,8 @@ def test_all_wrong_weights_at_once(tmp_path, kind):
     problems = [str(p) for p in check(_save(tmp_path, kind, arrays))]
     assert len(problems) == 4
     assert "'net.0.conv.bias' has shape [5]" in problems[0] and "line 3" in problems[0]
-    assert "int32" in problems[1]
-    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[2] and "'net.0.conv.wieght'?" in problems[2]
+    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1] and "'net.0.conv.wieght'?" in problems[1]
+    assert "int32" in problems[2]
     assert "holds 'net.0.conv.wieght'" in problems[3]
 
 
@@ -318,7 +329,7 @@ _LENET = (ROOT / "examples/lenet5.yaml").read_text()
         (_RESNET.replace("{project: auto}", "identity"), ["line 14", "(in basic)", "main: float32[batch, 128, 28, 28]\n", "skip: float32[batch, 64, 56, 56]"]),
         (_RESNET.replace("project: auto", "project: atuo"), ["project must be auto or never"]),
         (_RESNET.replace("s: $s, pad", "s: $s, groups: 5, pad"), ["(in cbr)", "groups 5 does not divide 3 input and 64 output"]),
-        (_RESNET.replace("  basic:\n", "  conv:\n"), ["block 'conv' has the name of a layer"]),
+        (_RESNET.replace("basic", "conv"), ["block 'conv' has the name of a layer"]),
         (HEAD + "net: [{relu: {as: a}}, {relu: {as: a}}]", ["the name 'a' is taken"]),
         (HEAD + "net: [{relu: 3}]", ["'relu' takes no arguments"]),
         (HEAD + "net: [{relu: {from: y}}]", ["no value is named 'y'", "x"]),

@@ -53,6 +53,7 @@ def test_parameters_and_types(name):
     path = EXAMPLES / f"{name}.yaml"
     graph = load_yaml(path)
     assert graph.meta["parameters"] == count
+    assert graph.meta["warnings"] == ()
     assert sum(row.parameters for row in graph.meta["layers"]) == count
     assert {n: v.shape for n, v in zip(graph.output_names, graph.outputs)} == results
     assert all(v.dtype == np.float32 for v in graph.outputs)

@@ -1,0 +1,85 @@
+"""Everything that is wrong with a file, found in one go: what follows from a problem is poisoned and not reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from graphc.errors import CheckError, GraphcError, LoadError
+from graphc.frontends.yaml_syntax import Item
+from graphc.graph import Value
+
+
+class Lost(Value):
+    """Stands for the result of a step that has a problem."""
+
+
+class Poisoned(Exception):
+    """Something needs what has a problem that is reported already."""
+
+
+class TooLarge(LoadError):
+    """Ends the loading at once: looking for more problems would take too long."""
+
+
+class Problems:
+    """The problems of a file, each once, however often the block is used that it is in."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str | None, str], GraphcError] = {}
+        self._settled: set[str | None] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, error: GraphcError, final: bool = False) -> None:
+        """A problem, or all of a CheckError. final: nothing else is to be said of its place."""
+        for e in getattr(error, "problems", [error]):
+            place = e.source.place if e.source is not None else None
+            if place not in self._settled:
+                self._found.setdefault((place, e.message), e)
+            if final and place is not None:
+                self._settled.add(place)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Goes on behind the block after a problem in it."""
+        try:
+            yield
+        except TooLarge:
+            raise
+        except GraphcError as error:
+            self.add(error)
+        except Poisoned:
+            pass
+
+    def list(self) -> list[GraphcError]:
+        """In the order of the file."""
+        return sorted(self._found.values(), key=place_of)
+
+    def stop(self) -> None:
+        """Raises what was found: a problem by itself, several as a CheckError."""
+        found = self.list()
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            raise CheckError(found)
+
+
+def place_of(error: GraphcError) -> list[int]:
+    """Line and column, to sort by."""
+    return [int(n) for n in re.findall(r"\d+", (error.source.place if error.source else None) or "")]
+
+
+def names_given(item: Item) -> Iterator[Item]:
+    """What the steps below an item are named by `as`."""
+    if isinstance(item.value, dict):
+        for key, value in item.value.items():
+            if key == "as":
+                yield from (v for v in (value.value if isinstance(value.value, list) else [value]))
+            else:
+                yield from names_given(value)
+    elif isinstance(item.value, list):
+        for value in item.value:
+            yield from names_given(value)
