@@ -152,7 +152,11 @@ def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems:
         if item is None:
             entries = {"output": net.of("last")}
         elif isinstance(item.value, list):
-            entries = {i.word("an output"): i for i in item.value}
+            entries = {}
+            for i in item.value:
+                if (name := i.word("an output")) in entries:
+                    raise i.error(f"the output '{name}' is listed twice", f"name them: {{{name}: {name}, again: {name}}}")
+                entries[name] = i
         else:
             entries = item.mapping("outputs")
         if not entries:

@@ -145,7 +145,7 @@ class Graph:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
-    output_names: tuple[str, ...]  # names of the results; a value may be two results at once
+    output_names: tuple[str, ...]  # of the results: one value may be several, also under one name
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self) -> Iterator[Value]:
@@ -234,6 +234,8 @@ class Builder:
         self._count = 0
 
     def input(self, name: str, dtype, shape: Sequence) -> Value:
+        if any(v.name == name for v in self.inputs):
+            raise GraphcError(f"two inputs are named '{name}'", hint="callers tell inputs apart by their names")
         self.inputs.append(Value(name, TensorType(np.dtype(dtype), tuple(shape))))
         return self.inputs[-1]
 
@@ -264,11 +266,17 @@ class Builder:
         return f"{self.prefix}{stem}_{self._count}"
 
     def build(self, outputs: Mapping[str, Value] | Sequence[Value], meta: Mapping[str, Any] | None = None) -> Graph:
-        if not isinstance(outputs, Mapping):
-            outputs = {v.name: v for v in outputs}
-        return Graph(
-            self.name, tuple(self.inputs), tuple(outputs.values()), tuple(self.nodes), tuple(outputs), dict(meta or {})
-        )
+        """The graph of these results, by name or under their own names.
+
+        Raises GraphcError where two values would be results of one name.
+        """
+        by_name = isinstance(outputs, Mapping)
+        names, values = (outputs, outputs.values()) if by_name else ([v.name for v in outputs], outputs)
+        known: dict[str, Value] = {}
+        for name, v in zip(names, values):
+            if known.setdefault(name, v) is not v:
+                raise GraphcError(f"two results are named '{name}'", hint="name them: build({'first': v, 'second': w})")
+        return Graph(self.name, tuple(self.inputs), tuple(values), tuple(self.nodes), tuple(names), dict(meta or {}))
 
 
 class Rewriter(Builder):

@@ -310,7 +310,8 @@ class Model:
             if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
                 hint = "make it with numpy.empty(shape, dtype)"
                 raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array", hint=hint)
-        return [out.get(n) for n in self._output_names]
+        given = dict(out)  # of results of one name, the last is the one that callers find under it
+        return [given.pop(n, None) for n in reversed(self._output_names)][::-1]
 
     def _check_overlap(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]) -> None:
         """Kernels read and write in any order: a result may lie neither on an input nor on another result."""

@@ -19,7 +19,7 @@ def verify(graph: Graph, after: str = "") -> None:
     """Check the graph and the subgraphs in its attributes. Raises BrokenInvariant with every invariant that is broken.
 
     - SSA: every value is made once, before it is used, and every operand is an input, a constant or made by a node;
-    - results exist and have names, one each;
+    - results exist and have names, one each; results of one name are one value;
     - names of values, and those of nodes that have one, are unique;
     - operands are as many as the operator takes, attributes complete and of their types;
     - types are what the type rules infer again, and those of constants are those of their arrays.
@@ -43,7 +43,7 @@ def _names(graph: Graph) -> Iterator[str]:
     yield from _twice("value", [v.name for v in {*graph.inputs, *made}])
     yield from _twice("value", [v.name for v in {*graph.constants(), *made}])
     yield from _twice("node", [n.name for n in graph.nodes if n.name])
-    yield from _twice("result", list(graph.output_names))
+    yield from _twice("result", [n for n, _ in {*zip(graph.output_names, graph.outputs)}])
     if len(graph.output_names) != len(graph.outputs):
         yield f"{len(graph.outputs)} results have {len(graph.output_names)} names"
 

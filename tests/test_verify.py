@@ -57,7 +57,8 @@ def test_names():
     double = Node(get_op("Relu"), g.inputs, (Value("relu", g.inputs[0].type),), {}, "other")
     broken(replace(g, nodes=(*g.nodes, double)), "two values are named 'relu'")
     broken(with_node(g, 0, name="relu"), "two nodes are named 'relu'")
-    broken(replace(g, outputs=g.outputs * 2, output_names=("y", "y")), "two results are named 'y'")
+    verify(replace(g, outputs=g.outputs * 2, output_names=("y", "y")))  # one value twice
+    broken(replace(g, outputs=(*g.outputs, *g.inputs), output_names=("y", "y")), "two results are named 'y'")
     broken(replace(g, output_names=("y", "z")), "1 results have 2 names")
 
 

@@ -145,15 +145,15 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: boo
     """
     for v in graph.inputs:
         buffer = _extern(v)
-        lo.program.inputs[v.name] = buffer
+        lo.program.inputs.append(buffer)
         lo.place(v, Ref(buffer))
     made = {o: g for g in groups for n in g.nodes for o in n.outputs}
-    for name, v in zip(graph.output_names, graph.outputs):
+    for v in graph.outputs:
         if v.is_const:
-            lo.program.outputs[name] = owned(np.asarray(v.data))
+            lo.program.outputs.append(owned(np.asarray(v.data)))
         else:
             buffer = _extern(v)
-            lo.program.outputs[name] = buffer
+            lo.program.outputs.append(buffer)
             while v in made and v not in lo.storage and v.type.layout is None:
                 lo.place(v, Ref(buffer))
                 first, *others = made[v].nodes
@@ -210,8 +210,7 @@ def _copy_results(lo: Lowering, graph: Graph) -> None:
     """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array."""
     from graphc.backends.cpu.lower.movement import emit_copy
 
-    for name, v in zip(graph.output_names, graph.outputs):
-        buffer = lo.program.outputs[name]
+    for name, v, buffer in zip(graph.output_names, graph.outputs, lo.program.outputs):
         if v.is_const or lo.storage[v].ref.buffer is buffer:
             continue
         if v.dtype.name not in core.NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes

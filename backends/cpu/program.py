@@ -96,11 +96,11 @@ class HostStep:
 
 @dataclass
 class Program:
-    """Steps in order, with the buffers that the caller provides."""
+    """Steps in order, with the buffers that the caller provides: one per input, and per result its buffer or constant."""
 
     steps: list[Step | HostStep] = field(default_factory=list)
-    inputs: dict[str, ExternBuffer] = field(default_factory=dict)
-    outputs: dict[str, ExternBuffer | np.ndarray] = field(default_factory=dict)
+    inputs: list[ExternBuffer] = field(default_factory=list)
+    outputs: list[ExternBuffer | np.ndarray] = field(default_factory=list)
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:
@@ -190,7 +190,7 @@ def assemble(
     offsets = dict(zip(live, arena.offsets))
 
     externs = dict.fromkeys(
-        [*program.inputs.values(), *(b for b in program.outputs.values() if isinstance(b, Buffer))]
+        [*program.inputs, *(b for b in program.outputs if isinstance(b, Buffer))]
         + [b for s in program.steps for b in s.buffers() if b.kind == "extern"]
     )
     number = {b: i for i, b in enumerate(externs)}
@@ -230,8 +230,8 @@ def assemble(
         constant_slots=Slots.of(constant_slots),
         arena_slots=Slots.of(arena_slots),
         extern_slots=Slots.of(extern_slots),
-        inputs=tuple(number[b] for b in program.inputs.values()),
-        outputs=tuple(number[b] if isinstance(b, Buffer) else b for b in program.outputs.values()),
+        inputs=tuple(number[b] for b in program.inputs),
+        outputs=tuple(number[b] if isinstance(b, Buffer) else b for b in program.outputs),
         checks=tuple(checks),
         runs=tuple(_runs(program, number)),
     )

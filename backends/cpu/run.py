@@ -118,7 +118,8 @@ class Runner:
         self._native = [isinstance(i, int) for i in a.outputs]  # results that the program makes
         self._named = [(n, *r) for n, r in zip(names, results)]
         self.shares = executor.threads > 1 and bool(self.shared.any())
-        self._is_quick = bool(self._named) and self.has_entry and all(self._native)
+        by_name = bool(names) and len({*names}) == len(results)
+        self._is_quick = by_name and self.has_entry and all(self._native)
         self._free: list[Instance] = []
 
     @property
