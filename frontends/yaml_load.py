@@ -155,7 +155,9 @@ def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems:
             entries = {}
             for i in item.value:
                 if (name := i.word("an output")) in entries:
-                    raise i.error(f"the output '{name}' is listed twice", f"name them: {{{name}: {name}, again: {name}}}")
+                    raise i.error(
+                        f"the output '{name}' is listed twice", f"name them: {{{name}: {name}, again: {name}}}"
+                    )
                 entries[name] = i
         else:
             entries = item.mapping("outputs")
