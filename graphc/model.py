@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -217,6 +217,7 @@ class Model:
                 break
         key = tuple([a.shape for a in arrays])
         if self._valued:
+            arrays = taken(arrays, self._valued)
             key += tuple([value_key(arrays[i]) for i in self._valued])
         executable = self._plans.get(key)
         if executable is None:
@@ -234,7 +235,7 @@ class Model:
             if key not in self._plans:
                 self._check_shapes(arrays)
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
-                values = {self._names[i]: arrays[i].copy() for i in self._valued}
+                values = {self._names[i]: arrays[i] for i in self._valued}
                 remember(self._plans, key, self._source.bind(types, values))
             return self._plans[key]
 
@@ -390,6 +391,12 @@ def _refuse(arrays: Sequence[Any]) -> None:
 def value_key(a: np.ndarray) -> bytes | tuple:
     """What tells arrays of one shape and dtype apart."""
     return tuple(a.ravel().tolist()) if a.dtype == object else a.tobytes()
+
+
+def taken(arrays: Sequence[np.ndarray], valued: Collection[int]) -> list[np.ndarray]:
+    """The arrays, with copies of those whose values decide shapes: a plan's key, the plan and the run must see the same values
+    though another thread writes to the caller's array."""
+    return [a.copy() if i in valued else a for i, a in enumerate(arrays)]
 
 
 def remember(plans: dict[tuple, Executable], key: tuple, executable: Executable) -> None:

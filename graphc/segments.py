@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Rewriter, Value
-from graphc.model import PLANNING, Executable, remember, value_key
+from graphc.model import PLANNING, Executable, remember, taken, value_key
 from graphc.report import Plan, StepInfo
 from graphc.types import TensorType
 
@@ -135,7 +135,7 @@ class Segmented(Executable):
         self._tails: dict[tuple, Executable] = {}
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        values = tail_inputs(self.parts, arrays, self.head.run(arrays))
+        values = taken(tail_inputs(self.parts, arrays, self.head.run(arrays)), self._valued)
         return self._tail(values).run(values, out)
 
     def _tail(self, values: Sequence[np.ndarray]) -> Executable:
@@ -148,7 +148,7 @@ class Segmented(Executable):
             if key not in self._tails:
                 names = [v.name for v in self.parts.tail.inputs]
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
-                tail = self._bind(self.parts.tail, types, {names[i]: values[i].copy() for i in self._valued})
+                tail = self._bind(self.parts.tail, types, {names[i]: values[i] for i in self._valued})
                 remember(self._tails, key, tail)
             return self._tails[key]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import graphc
 from graphc.backends.reference import run as reference
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
-from graphc.model import MAX_PLANS, Model
+from graphc.model import MAX_PLANS, PLANNING, Model
 
 RNG = np.random.default_rng(0)
 F32 = np.float32
@@ -527,3 +528,50 @@ def test_results_that_are_reshapes(kind: str):
     first = b.add("Reshape", y, shape)
     results |= {"first": first, "again": b.add("Identity", b.add("Reshape", first, b.constant([-1], np.int64)))}
     agree(graphc.compile(b.build(results)), {"x": random(2, 3)})
+
+
+# --- values that change while a plan is made ----------------------------------------------------------------------------
+VALUED = {
+    "Reshape": (np.array([3, 4]), np.array([6, 2]), lambda b, x, s: b.add("Reshape", x, s)),
+    "Expand": (np.array([2, 12]), np.array([5, 1]), lambda b, x, s: b.add("Expand", x, s)),
+    "Tile": (np.array([2]), np.array([3]), lambda b, x, s: b.add("Tile", x, s)),
+    "ConstantOfShape": (
+        np.array([3, 4]),
+        np.array([0, 9]),
+        lambda b, x, s: b.add("Add", b.add("ConstantOfShape", s), b.add("ReduceSum", x, keepdims=False)),
+    ),
+    "Slice": (np.array([5]), np.array([9]), lambda b, x, s: b.add("Slice", x, b.constant([0], np.int64), s)),
+    "TopK": (np.array([5]), np.array([2]), lambda b, x, s: b.add("TopK", x, s, outputs=["y", "at"])[0]),
+    "Range": (np.array(5), np.array(7), lambda b, x, s: b.add("Range", *b_range(b, s))),
+    "behind a look at the data": (
+        np.array([1, -1]),
+        np.array([-1, 1]),
+        lambda b, x, s: b.add("Reshape", b.add("NonZero", x), s),
+    ),
+}
+
+
+def b_range(b: Builder, end) -> tuple:
+    return b.constant(0, np.int64), end, b.constant(1, np.int64)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", VALUED)
+def test_a_value_that_another_thread_changes_while_the_plan_waits(name: str, target: str):
+    first, later, make = VALUED[name]
+    b = Builder("valued")
+    x, s = b.input("x", F32, (12,)), b.input("s", np.int64, first.shape)
+    graph = b.build({"y": make(b, x, s), "kept": b.add("Neg", x)})
+    model, value, x = graphc.compile(graph, target=target, threads=1), first.copy(), random(12)
+    want = {tuple(v.reshape(-1)): reference(graph, {"x": x, "s": v})["y"] for v in (first, later)}
+    results = []
+    with PLANNING:  # as another thread holds it that compiles
+        run = threading.Thread(target=lambda: results.append(model.run({"x": x, "s": value})["y"]))
+        run.start()
+        run.join(0.05)
+        value[...] = later
+    run.join()
+    (got,) = results
+    assert any(got.shape == w.shape and np.allclose(got, w, atol=1e-6) for w in want.values())
+    for v in (first, later, first):
+        np.testing.assert_allclose(model.run({"x": x, "s": v})["y"], want[tuple(v.reshape(-1))], rtol=1e-5, atol=1e-6)
