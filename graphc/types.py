@@ -166,22 +166,17 @@ def dtype_from_name(name: str) -> np.dtype:
 def broadcast(*shapes: Sequence[Dim]) -> Shape:
     """NumPy broadcasting on shapes that may hold symbols. Raises ValueError where known dims disagree.
 
-    A symbol against an int above 1 takes the int, and against another symbol stays the first: binding checks it.
+    A symbol against an int above 1 takes the int: binding checks it. Two symbols give a new one, since either may be 1.
     """
     rank = max((len(s) for s in shapes), default=0)
-    out: list[Dim] = []
-    for axis in range(rank):
-        dim: Dim = 1
-        for s in shapes:
-            k = axis - rank + len(s)
-            if k < 0 or s[k] == 1:
-                continue
-            d = s[k]
-            if dim == 1 or (isinstance(dim, Sym) and isinstance(d, int)):
-                dim = d
-            elif isinstance(dim, int) and isinstance(d, int) and dim != d:
-                raise ValueError(
-                    f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast at axis {axis - rank}"
-                )
-        out.append(dim)
-    return tuple(out)
+    return tuple(_broadcast_dim([s[axis] for s in shapes if len(s) >= -axis], shapes, axis) for axis in range(-rank, 0))
+
+
+def _broadcast_dim(dims: Sequence[Dim], shapes: Sequence[Sequence[Dim]], axis: int) -> Dim:
+    found = list(dict.fromkeys(d for d in dims if d != 1))
+    known = [d for d in found if isinstance(d, int)]
+    if len(known) > 1:
+        raise ValueError(f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast at axis {axis}")
+    if known:
+        return known[0]
+    return found[0] if len(found) == 1 else Sym(f"broadcast({', '.join(map(str, found))})") if found else 1

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from passcheck import F32, bound, build, image, ints, left, refused, rewritten, weights
 
+import graphc
 from graphc.graph import Builder, Value
 from graphc.passes.identities import identities
 from graphc.passes.log import Log
-from graphc.types import Sym
+from graphc.types import Sym, broadcast
 
 
 def relu_of(b: Builder, x: Value) -> Value:
@@ -267,3 +268,28 @@ def test_what_waits_for_binding_is_dropped_after_it():
     g = build(make)
     assert identities(g) is g
     assert left(identities, bound(g)) == ["Relu"]
+
+
+# --- open dims --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_branch_of_open_dims_may_be_the_one_that_broadcasts(flag: bool):
+    """Either of two open dims may be 1: the result has the size of the other."""
+    b = Builder("open")
+    x, y = b.input("x", F32, ("n", 3)), b.input("y", F32, ("m", 3))
+    graph = b.build({"out": b.add("Where", b.constant([flag]), x, y), "sum": b.add("Add", x, y)})
+    for n, m in ((1, 4), (4, 1), (4, 4), (1, 0)):
+        given = {"x": np.ones((n, 3), F32), "y": np.zeros((m, 3), F32)}
+        for target in ("reference", "cpu"):
+            got = graphc.compile(graph, target=target).run(given)
+            np.testing.assert_array_equal(got["out"], np.where(flag, given["x"], given["y"]))
+            np.testing.assert_array_equal(got["sum"], given["x"] + given["y"])
+
+
+def test_broadcast_of_symbols():
+    n, m = Sym("n"), Sym("m")
+    assert broadcast((n,), (n,)) == broadcast((n,), (1,)) == broadcast((), (n,)) == (n,)
+    assert broadcast((n,), (3,)) == broadcast((3,), (m,), (n,)) == (3,)
+    both = broadcast((n, 2), (m, 1))
+    assert both[1] == 2 and both[0] not in (n, m, 1)
+    with pytest.raises(ValueError, match="do not broadcast at axis -1"):
+        broadcast((n, 2), (3,))
