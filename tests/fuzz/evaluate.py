@@ -1,0 +1,292 @@
+"""One ONNX node on given operands: its exact result, and the perturbed ones.
+
+The operators' NumPy references compute it, in float64 whatever the dtypes are, and once more in the dtypes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, defs, helper, numpy_helper, shape_inference
+
+from graphc import frontends
+from graphc.graph import Graph
+from graphc.interpret import run_graph, run_node
+
+from . import exact
+from .draws import Draw, is_float
+
+PAIRS = 2  # perturbed computations: each once up and once down
+IR_VERSION = 10
+
+
+class Reject(Exception):
+    """The node is not for this model: not valid, not defined, too large, or its result depends on rounding."""
+
+
+class Refused(Reject):
+    """graphc's front end or reference raised an error. model, feeds: the node alone, to see what others say."""
+
+    def __init__(self, model: ModelProto, feeds: dict[str, np.ndarray], text: str) -> None:
+        super().__init__(text)
+        self.model, self.feeds, self.text = model, feeds, text
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A value of a model. `worlds`: for each binding of the model's open dims, the exact result and the perturbed ones (none
+    where every engine must get the same). Floats are kept as float64.
+
+    signed: the signs of zeros are decided. operand: computed from inputs, not known when compiling.
+    """
+
+    name: str
+    dtype: np.dtype
+    worlds: tuple[tuple[np.ndarray, ...], ...]
+    constant: np.ndarray | None = None
+    signed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.worlds[0][0].shape
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return self.worlds[0][0].size
+
+    @property
+    def value(self) -> np.ndarray:
+        return self.worlds[0][0]
+
+    @property
+    def certain(self) -> bool:
+        return all(len(w) == 1 for w in self.worlds)
+
+    @property
+    def open(self) -> frozenset[int]:
+        """Axes whose size depends on the binding of the open dims."""
+        shapes = [w[0].shape for w in self.worlds]
+        return frozenset(i for i in range(self.rank) if len({s[i] for s in shapes}) > 1)
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(w[0].shape for w in self.worlds)
+
+    def native(self, world: int) -> np.ndarray:
+        """The exact result, rounded to the dtype."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.worlds[world][0], self.dtype)
+
+    def bound(self, world: int) -> np.ndarray | float:
+        """How far off a result may be, an element each."""
+        base, *moved = self.worlds[world]
+        if not moved or not base.size:
+            return 0.0
+        with np.errstate(all="ignore"):
+            spread = np.max([np.abs(m - base) for m in moved], axis=0)
+        spread = np.where(np.isfinite(spread), spread, 0.0)
+        typical = np.sqrt(np.mean(spread**2))
+        finite = np.where(np.isfinite(base), np.abs(base), 0.0)
+        name = self.dtype.name
+        return 2 * np.maximum(spread, typical / 4) + 2 * exact.UNIT[name] * finite + exact.TINY[name]
+
+
+def known(name: str, array: np.ndarray, worlds: int, constant: bool = True) -> Tensor:
+    """A value that is the same in all worlds."""
+    wide = exact.widened(array)
+    return Tensor(name, array.dtype, ((wide,),) * worlds, array if constant else None, signed=True)
+
+
+def value_info(name: str, dtype: np.dtype, shape: Sequence | None):
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+
+def read_names(node: NodeProto) -> list[str]:
+    """Names that a node reads: operands, and what its subgraphs take from outside."""
+    names = dict.fromkeys(n for n in node.input if n)
+    for a in node.attribute:
+        if a.HasField("g"):
+            names.update(dict.fromkeys(captured_names(a.g)))
+    return list(names)
+
+
+def captured_names(graph: GraphProto) -> list[str]:
+    inside = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+    captured: dict[str, None] = {}
+    for node in graph.node:
+        captured.update(dict.fromkeys(n for n in read_names(node) if n not in inside))
+        inside.update(node.output)
+    captured.update(dict.fromkeys(o.name for o in graph.output if o.name not in inside))
+    return list(captured)
+
+
+def model_of_node(node: NodeProto, operands: Mapping[str, Tensor], world: int, opset: int) -> ModelProto:
+    """A model of that node. Constants stay constants."""
+    inputs = [value_info(n, t.dtype, t.worlds[world][0].shape) for n, t in operands.items() if t.constant is None]
+    constants = [numpy_helper.from_array(t.constant, n) for n, t in operands.items() if t.constant is not None]
+    outputs = [helper.make_empty_tensor_value_info(n) for n in node.output if n]
+    graph = helper.make_graph([node], "node", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+
+
+def evaluate(node: NodeProto, operands: Mapping[str, Tensor], worlds: int, opset: int, noise: Draw) -> list[Tensor]:
+    """The node's results (those with a name). Raises Reject."""
+    exactly = _may_be_exact(node, list(operands.values()))
+    found = [_in_world(node, operands, w, opset, noise, exactly) for w in range(worlds)]
+    tensors = []
+    signed = node.op_type in exact.MOVES | exact.SIGNED_SUMS and all(t.signed for t in operands.values())
+    names = [n for n in node.output if n]
+    for i, name in enumerate(names):
+        dtypes = {results[i][0] for results in found}
+        if len(dtypes) != 1 or len({results[i][1][0].ndim for results in found}) != 1:
+            raise Reject("another dtype or rank for other sizes")
+        tensors.append(Tensor(name, dtypes.pop(), tuple(results[i][1] for results in found), signed=signed))
+    return tensors
+
+
+Result = tuple[np.dtype, tuple[np.ndarray, ...]]
+
+
+def _may_be_exact(node: NodeProto, operands: Sequence[Tensor]) -> bool:
+    """Does every engine compute the same from what it gets, rounding or not?"""
+    op = node.op_type
+    if op in exact.MOVES | exact.SELECTS:
+        return not any(a.name == "reduction" and a.s not in (b"none", b"max", b"min") for a in node.attribute)
+    if op in exact.SUMS:
+        return all(t.certain and exact.is_coarse(t.dtype, *(w[0] for w in t.worlds)) for t in operands)
+    return False
+
+
+def _in_world(
+    node: NodeProto, operands: Mapping[str, Tensor], world: int, opset: int, noise: Draw, exactly: bool
+) -> list[Result]:
+    model = model_of_node(node, operands, world, opset)
+    feeds = {n: t.native(world) for n, t in operands.items() if t.constant is None}
+    _check_valid(model)
+    try:
+        graph = frontends.load(model)
+        native = run_graph(graph, [feeds[v.name] for v in graph.inputs])
+    except Exception as error:  # whatever it is: others are asked
+        raise Refused(model, feeds, f"{type(error).__name__}: {error}") from error
+    samples = {n: t.worlds[world] for n, t in operands.items()}
+    base = _run_wide(graph, {n: s[0] for n, s in samples.items()})
+    _check_range(node, native, samples)
+    _check_defined(native, base, [s[0] for s in samples.values()])
+    certain = all(len(s) == 1 for s in samples.values())
+    exactly_done = exactly and certain and all(exact.same(exact.widened(n), b) for n, b in zip(native, base))
+    coarse = node.op_type not in exact.SUMS or all(exact.is_coarse(n.dtype, b) for n, b in zip(native, base))
+    if exactly_done and coarse:
+        return [(n.dtype, (b,)) for n, b in zip(native, base)]
+    moved = [
+        m
+        for signs in range(PAIRS)
+        for m in _perturbed(node, graph, operands, samples, [n.dtype for n in native], noise, 2 * signs + 1, exactly)
+    ]
+    return [_joined(n, b, [m[i] for m in moved]) for i, (n, b) in enumerate(zip(native, base))]
+
+
+def _check_valid(model: ModelProto) -> None:
+    """Raises Reject for what ONNX does not allow: graphc takes some of it, others do not."""
+    node, opset = model.graph.node[0], model.opset_import[0].version
+    if not defs.has(node.op_type, opset, "") or defs.get_schema(node.op_type, opset, "").deprecated:
+        raise Reject("not in this opset")
+    try:
+        shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except Exception as error:  # its errors are of many kinds
+        raise Reject(f"not valid ONNX: {error}") from None
+
+
+def _perturbed(node, graph, operands, samples, dtypes, noise: Draw, first: int, exactly: bool):
+    """The results with rounding errors of random signs, and with the opposite ones."""
+    op = node.op_type
+    unit = exact.unit_of(op, [t.dtype for t in operands.values()] + dtypes)
+    effort = 0.0 if exactly else exact.MARGIN * exact.EFFORT.get(op, 1.0) * unit
+    largest = op in exact.OVER_LARGEST
+    signs = {n: noise.rng.choice((-1.0, 1.0), s[0].shape) for n, s in samples.items()}
+    after: list[np.ndarray] = []
+    for i, sign in ((first, 1.0), (first + 1, -1.0)):
+        feeds = {}
+        for n, s in samples.items():
+            x = s[i] if len(s) > 1 else s[0]
+            moves = effort and operands[n].constant is None and x.dtype.kind == "f"
+            feeds[n] = exact.nudged(x, sign * effort, largest, signs[n]) if moves else x
+        results = _run_wide(graph, feeds)
+        if not after:
+            after = [noise.rng.choice((-1.0, 1.0), r.shape) for r in results]
+        if not exactly:
+            own = exact.MARGIN * unit
+            results = [
+                exact.nudged(r, sign * own, False, a) + sign * own * exact.ABSOLUTE.get(op, 0.0) * a
+                if is_float(d) and r.shape == a.shape
+                else r
+                for r, a, d in zip(results, after, dtypes)
+            ]
+        yield results
+
+
+def _run_wide(graph: Graph, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The graph's results with float64 in place of every float."""
+    env = {v: feeds[v.name] for v in graph.inputs}
+    for node in graph.nodes:
+        operands = []
+        for i, v in enumerate(node.inputs):
+            if v is not None and v.is_const:
+                operands.append(v.data if i in node.op.values else exact.widened(v.data))
+            else:
+                operands.append(None if v is None else env[v])
+        try:
+            results = run_node(node, operands, strict=False)
+        except Exception as error:  # what works in float32 may fail here: an operator that must have float32
+            raise Reject(f"not in float64: {error}") from error
+        env.update((v, exact.widened(r)) for v, r in zip(node.outputs, results))
+    return [exact.widened(v.data) if v.is_const else env[v] for v in graph.outputs]
+
+
+def _check_range(node: NodeProto, native: Sequence[np.ndarray], samples: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+    """Raises Reject for a cast of a float that the integer can't hold: not defined."""
+    if node.op_type in ("Cast", "CastLike") and native[0].dtype.kind in "iu":
+        info = np.iinfo(native[0].dtype)
+        for x in samples[node.input[0]]:
+            if x.dtype.kind == "f" and not ((x > float(info.min) - 1) & (x < float(info.max) + 1)).all():
+                raise Reject("out of range")
+
+
+def _check_defined(native: Sequence[np.ndarray], wide: Sequence[np.ndarray], operands: Sequence[np.ndarray]) -> None:
+    """Raises Reject where the result leaves the dtype's range, or is NaN or infinite though no operand is."""
+    special = any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in operands)
+    for n, w in zip(native, wide):
+        if n.shape != w.shape:
+            raise Reject("the shape follows from rounding")
+        if not is_float(n.dtype):
+            continue
+        finite = np.isfinite(w)
+        if not special and not finite.all():
+            raise Reject("not finite")
+        if np.abs(w, where=finite, out=np.zeros(w.shape)).max(initial=0) > exact.LARGEST[n.dtype.name]:
+            raise Reject("too large")
+        if not exact.same(np.where(np.isfinite(exact.widened(n)), 0.0, exact.widened(n)), np.where(finite, 0.0, w)):
+            raise Reject("NaN or infinite in one precision only")
+
+
+def _joined(native: np.ndarray, base: np.ndarray, moved: Sequence[np.ndarray]) -> Result:
+    """The result and its perturbed forms. Raises Reject where they differ by more than rounding explains."""
+    if any(m.shape != base.shape for m in moved):
+        raise Reject("the shape follows from rounding")
+    if not is_float(native.dtype):
+        if not all(exact.same(m, native) for m in (base, *moved)):
+            raise Reject("an integer follows from rounding")
+        return native.dtype, (native,)
+    finite = np.isfinite(base)
+    largest = np.abs(base, where=finite, out=np.zeros(base.shape)).max(initial=0)
+    for m in moved:
+        if not exact.same(np.where(np.isfinite(m), 0.0, m), np.where(finite, 0.0, base)):
+            raise Reject("NaN or infinite by rounding")
+        off = np.abs(np.where(finite, m, 0.0) - np.where(finite, base, 0.0)).max(initial=0)
+        if off > exact.CHAOTIC[native.dtype.name] * max(largest, 1e-3):
+            raise Reject("ill-conditioned")
+    return native.dtype, (base, *moved)

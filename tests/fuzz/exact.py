@@ -1,0 +1,238 @@
+"""What of an operator's result is exact, and how far rounding may carry the rest.
+
+A value of a model is known as a float64 result and, unless every engine must get it exactly, as some perturbed ones: the
+same computation with each node's operands and results changed by a few units of rounding, once up and once down, as far as
+an engine may be off. They show how far an error of rounding is carried, through a cancellation or a division as through a
+jump: a node whose perturbed results differ in an integer, in a NaN, or by more than `CHAOTIC`, is not taken into a model.
+
+The unit of rounding is that of the narrowest float that takes part (2^-24 for float32). `EFFORT` says how many units each
+operand of an operator may be off (backward error), relative to the operand's elements, or, for operators that add over
+many elements and may do it in transformed bases (Winograd, Strassen, FFT), to its largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .draws import BFLOAT16, BOOL, is_float
+
+MARGIN = 8  # perturbations are so many times what an engine is expected to be off, so that they meet each jump nearby
+CHAOTIC = {"float64": 1e-9, "float32": 2e-3, "float16": 0.1, "bfloat16": 0.4}  # of the largest magnitude of a result
+LARGEST = {"float64": 1e12, "float32": 1e9, "float16": 2e3, "bfloat16": 1e9}  # magnitude that a finite result may have
+UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+TINY = {"float64": 1e-300, "float32": 1e-36, "float16": 2.0**-23, "bfloat16": 1e-36}  # denormals may be lost
+
+# Elements move and do not change: exact, and a zero keeps its sign.
+MOVES = frozenset(
+    [
+        "Identity",
+        "Reshape",
+        "Transpose",
+        "Concat",
+        "Split",
+        "Slice",
+        "Pad",
+        "Tile",
+        "Expand",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Trilu",
+        "ReverseSequence",
+        "Compress",
+        "CenterCropPad",
+        "OneHot",
+        "Where",
+        "TopK",
+        "Dropout",
+        "Cast",
+        "CastLike",
+        "ScatterElements",
+        "ScatterND",
+        "Abs",
+        "Neg",
+        "TensorScatter",
+        "ConstantOfShape",
+        "EyeLike",
+        "Constant",
+    ]
+)
+# One of the operands' elements, or a number that follows from comparing them.
+SELECTS = frozenset(
+    [
+        "Max",
+        "Min",
+        "Relu",
+        "Clip",
+        "ReduceMax",
+        "ReduceMin",
+        "MaxPool",
+        "GlobalMaxPool",
+        "ArgMax",
+        "ArgMin",
+        "Hardmax",
+        "Less",
+        "LessOrEqual",
+        "Greater",
+        "GreaterOrEqual",
+        "Equal",
+        "Not",
+        "And",
+        "Or",
+        "Xor",
+        "IsNaN",
+        "IsInf",
+        "Sign",
+        "Floor",
+        "Ceil",
+        "Round",
+        "NonZero",
+        "Unique",
+        "Shape",
+        "Size",
+        "Range",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "BitwiseXor",
+        "BitwiseNot",
+        "MaxUnpool",
+        "NonMaxSuppression",
+        "ThresholdedRelu",
+        "MatMulInteger",
+        "ConvInteger",
+        "Mod",
+    ]
+)
+# Exact where all numbers are small multiples of a power of two, in whatever order an engine adds.
+SUMS = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Sum",
+        "MatMul",
+        "Gemm",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "ReduceL1",
+        "ReduceProd",
+        "CumSum",
+        "Einsum",
+        "Div",
+        "Sqrt",
+        "ReduceMean",
+    ]
+)
+SIGNED_SUMS = frozenset(["Mul", "Div"])  # of these, the ones whose zeros have a sign that no order of adding changes
+
+EFFORT: Mapping[str, float] = {
+    "Conv": 48, "ConvTranspose": 8, "DeformConv": 8, "MatMul": 8, "Gemm": 8, "Einsum": 8, "Attention": 8,
+    "LSTM": 8, "GRU": 8, "RNN": 8, "DFT": 8, "STFT": 8, "LRN": 4, "Resize": 4, "GridSample": 8, "AffineGrid": 4,
+    "GroupNormalization": 8, "InstanceNormalization": 4, "LayerNormalization": 4, "MeanVarianceNormalization": 16,
+    "BatchNormalization": 4, "RMSNormalization": 4, "ReduceSum": 4, "ReduceMean": 4, "ReduceProd": 16, "CumProd": 16,
+    "ReduceSumSquare": 4, "ReduceL1": 4, "ReduceL2": 4, "ReduceLogSum": 4, "ReduceLogSumExp": 4, "CumSum": 4,
+    "Softmax": 4, "LogSoftmax": 4, "AveragePool": 4, "GlobalAveragePool": 4, "LpPool": 4, "GlobalLpPool": 4,
+    "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
+}  # fmt: skip
+OVER_LARGEST = frozenset(  # relative to the operand's largest element
+    [
+        "Conv",
+        "ConvTranspose",
+        "MatMul",
+        "Gemm",
+        "Einsum",
+        "Attention",
+        "DFT",
+        "STFT",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "MeanVarianceNormalization",
+        "RMSNormalization",
+        "CumSum",
+        "Softmax",
+        "LogSoftmax",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "Resize",
+        "GridSample",
+    ]
+)
+# Computed by polynomials or tables with an absolute error: units of 1 that a result may be off.
+ABSOLUTE = dict.fromkeys(
+    [
+        "Sigmoid",
+        "Tanh",
+        "Erf",
+        "Gelu",
+        "Softplus",
+        "Mish",
+        "Swish",
+        "Softmax",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "Sin",
+        "Cos",
+        "Tan",
+        "Attention",
+        "HardSigmoid",
+    ],
+    4.0,
+)
+
+
+def unit_of(op: str, dtypes: Sequence[np.dtype]) -> float:
+    """The unit of rounding: of the narrowest float, and of float32 for operators that compute in it whatever they take."""
+    units = [UNIT[d.name] for d in dtypes if is_float(d)]
+    if op in ("LayerNormalization", "RMSNormalization", "GroupNormalization", "Range", "QuantizeLinear"):
+        units.append(UNIT["float32"])
+    return max(units, default=0.0)
+
+
+def nudged(x: np.ndarray, by: float, over_largest: bool, signs: np.ndarray) -> np.ndarray:
+    """x with every element changed by `by` times its size, or that of the largest."""
+    size = np.abs(x)
+    if over_largest and x.size:
+        size = np.full_like(x, np.max(size, where=np.isfinite(x), initial=0.0))
+    with np.errstate(all="ignore"):
+        return np.where(np.isfinite(x), x + by * size * signs, x)
+
+
+def is_coarse(dtype: np.dtype, *arrays: np.ndarray) -> bool:
+    """Are all numbers finite multiples of 1/64, and so small that sums of thousands of them are exact in that dtype?"""
+    bits = {"float64": 40, "float32": 18, "float16": 8, "bfloat16": 6}.get(dtype.name, 62)
+    for a in arrays:
+        if a.dtype.kind != "f":
+            continue
+        if not np.isfinite(a).all() or (a * 64 != np.round(a * 64)).any() or np.abs(a).max(initial=0) * 64 >= 2**bits:
+            return False
+    return True
+
+
+def widened(a: np.ndarray) -> np.ndarray:
+    """float64 in place of a float."""
+    return a.astype(np.float64) if is_float(a.dtype) else a
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal shapes and elements; NaN equals NaN."""
+    if a.shape != b.shape:
+        return False
+    if a.dtype.kind == "f" or a.dtype == BFLOAT16:
+        return bool(((a == b) | ((a != a) & (b != b))).all())
+    return bool((a == b).all())
+
+
+def is_decided(dtype: np.dtype) -> bool:
+    """A dtype whose values are compared exactly."""
+    return dtype == BOOL or not is_float(dtype)
