@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import files
-from graphc.errors import GraphcError, LoadError
+from graphc.errors import GraphcError, InputError, LoadError
+from graphc.reading import AS_IT_IS, Reading
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
@@ -16,21 +17,21 @@ ONNX_SUFFIXES = (".onnx", ".pb")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
-def load(source: Any) -> Graph:
+def load(source: Any, reading: Reading = AS_IT_IS) -> Graph:
     """A graph from the path of an .onnx or .yaml file, the bytes of an ONNX file, or an onnx.ModelProto.
 
-    A Graph is returned as it is. Raises LoadError when the file can't be read, CheckError when it holds what graphc
-    does not support: all such problems at once.
+    A Graph is returned as it is, but for the types of a reading. Raises LoadError when the file can't be read, CheckError
+    when it holds what graphc does not support: all such problems at once.
     """
     if _is_graph(source):
-        return source
+        return _read_graph(source, reading)
     if _is_yaml(source):
         from graphc.frontends.yaml_load import load_yaml
 
         return load_yaml(source)
     from graphc.frontends.onnx_load import load_onnx
 
-    return load_onnx(source)
+    return load_onnx(source, reading)
 
 
 def check(source: Any) -> list[GraphcError]:
@@ -40,6 +41,18 @@ def check(source: Any) -> list[GraphcError]:
     except GraphcError as error:
         return list(getattr(error, "problems", [error]))
     return []
+
+
+def _read_graph(graph: Graph, reading: Reading) -> Graph:
+    from graphc.infer import bind
+
+    if reading.given:
+        names = ", ".join(sorted(reading.given))
+        raise InputError(
+            f"another value for '{names}': its default is a constant of this graph",
+            hint="compile the file that the graph was made from; a model that was pickled holds a graph",
+        )
+    return bind(graph, dict(reading.types)) if reading.types else graph
 
 
 def _is_graph(source: Any) -> bool:

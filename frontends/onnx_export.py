@@ -25,8 +25,10 @@ def to_onnx(graph: Graph) -> ModelProto:
     """The graph as an ONNX model of the lowest opset, from 21 on, that has all its operators, attributes and dtypes.
 
     Operators that ONNX does not have are written as their expansion. Raises CheckError with every node that has no ONNX
-    form.
+    form. Inputs that have a default are constants of it.
     """
+    if graph.meta.get("partial"):
+        raise UnsupportedError("it has inputs without a shape, and nodes that can't be read without them")
     graph = _expand_foreign(graph)
     opset = _opset_for(graph)
     imports = [onnx.helper.make_opsetid("", opset)]
@@ -174,13 +176,14 @@ class _Writer:
             if v in made and v not in self.names:
                 self.names[v] = name
             results.append((name, v))
-        out.input.extend(_value_info(self.names[v], v) for v in inputs)
+        dtypes = graph.meta.get("dtypes", {})
+        out.input.extend(_value_info(self.names[v], v, dtypes.get(v.name)) for v in inputs)
         for node in graph.nodes:
             self._node(node, out)
         for name, v in results:
             if self._name(v) != name:
                 out.node.append(NodeProto(op_type="Identity", name=name, input=[self._name(v)], output=[name]))
-            out.output.append(_value_info(name, v))
+            out.output.append(_value_info(name, v, dtypes.get(name)))
 
     def _node(self, node: Node, out: GraphProto) -> None:
         schema = _schema(node, self.opset)
@@ -247,8 +250,11 @@ class _Writer:
         return unique
 
 
-def _value_info(name: str, v: Value) -> ValueInfoProto:
+def _value_info(name: str, v: Value, dtype: np.dtype | None = None) -> ValueInfoProto:
+    """dtype: what the source declares, for a value whose rank is not known."""
     info = ValueInfoProto(name=name)
     if v.type is not None:
         info.type.CopyFrom(type_proto(v.type))
+    elif dtype is not None:
+        info.type.tensor_type.elem_type = enum_of(dtype)
     return info

@@ -13,6 +13,7 @@ from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProt
 from graphc.errors import LoadError, UnsupportedError
 from graphc.files import Folder
 from graphc.frontends.onnx_data import enum_of, to_array, to_dense
+from graphc.frontends.onnx_values import UnknownTypeError
 from graphc.types import Sym, TensorType
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -136,7 +137,7 @@ def onnx_body(
 ) -> Call | None:
     """ONNX's own definition of the operator in terms of others, if it has one.
 
-    Raises UnsupportedError where that definition depends on operand types that are not known yet.
+    Raises UnknownTypeError where that definition depends on operand types that are not known yet.
     """
     schema = _schema(node, opset)
     if schema is None:
@@ -148,7 +149,7 @@ def onnx_body(
     if not versions:
         return None
     if any(t is None for t, name in zip(types, node.input) if name):
-        raise UnsupportedError("its definition depends on operand types that are not known yet")
+        raise UnknownTypeError("its definition depends on operand types that are not known yet")
     resolved = NodeProto()
     resolved.CopyFrom(node)
     del resolved.attribute[:]

@@ -6,7 +6,7 @@ Everything wrong with a file is collected on the way, so that a person reads one
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
-from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
+from graphc.frontends.onnx_data import DTYPES, dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
     DEFAULT_DOMAINS,
@@ -34,10 +34,12 @@ from graphc.frontends.onnx_functions import (
 from graphc.frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
 from graphc.frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
 from graphc.frontends.onnx_unused import unused
-from graphc.frontends.onnx_values import KnowingBuilder
+from graphc.frontends.onnx_values import SHAPES_FIRST, KnowingBuilder, UnknownTypeError
 from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.graph import Graph, Value, constant
-from graphc.op import Op, all_ops
+from graphc.op import Deferred, Op, all_ops
+from graphc.reading import AS_IT_IS, Reading, dim_name
+from graphc.signature import Spec
 from graphc.types import Sym, TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
@@ -45,13 +47,16 @@ _NAMELESS = ("", "?", "-1", "None")  # dim_param that names nothing
 _MAX_CALLS = 100  # of functions within functions
 
 
-def load_onnx(source: str | os.PathLike | bytes | ModelProto) -> Graph:
+def load_onnx(source: str | os.PathLike | bytes | ModelProto, reading: Reading = AS_IT_IS) -> Graph:
     """A graph from the path or the bytes of an ONNX file, or a ModelProto.
+
+    Where an input has no shape, and `reading` gives none, its type is None. Nodes that can't be read without it are left
+    out: such a graph tells inputs and outputs, and is not for running ('partial' in its meta).
 
     Raises LoadError when it can't be read, else CheckError with every problem of the model.
     """
     model = read_model(source)
-    importer = _Importer(model)
+    importer = _Importer(model, reading)
     graph = importer.run()
     if importer.problems:
         raise CheckError(importer.problems, source=Source(model.file) if model.file else None)
@@ -63,8 +68,9 @@ class _TooLarge(LoadError):
 
 
 class _Importer:
-    def __init__(self, model: ModelFile) -> None:
-        self.model, self.proto = model, model.proto
+    def __init__(self, model: ModelFile, reading: Reading) -> None:
+        self.model, self.proto, self.given, self.types = model, model.proto, reading.given, dict(reading.types)
+        self.open = self.partial = False  # does an input have no shape? Were nodes left out because of that?
         self.problems: list[GraphcError] = []
         self.poisoned: set[Value] = set()  # results of nodes that failed: what follows from them is not reported
         self.functions = Functions(self.proto.functions)
@@ -76,15 +82,8 @@ class _Importer:
         name = proto.name or (Path(self.model.file).stem if self.model.file else "graph")
         self._check_extent()
         scope = Scope(KnowingBuilder(name))
-        self._initializers(proto, scope, self.model.raw)
-        for info in proto.input:
-            with self._report(Source(self.model.file, f"input '{info.name}'")):
-                if info.name not in scope.values:
-                    t = self._declared(info)
-                    scope.values[info.name] = Value(info.name, t)
-                    scope.builder.inputs.append(scope.values[info.name])
-                elif scope.values[info.name] in scope.builder.inputs:
-                    raise LoadError("is declared twice")
+        self._initializers(proto, scope, self.model.raw, self.given)
+        optional = self._inputs(proto, scope)
         if not proto.output:
             self.problems.append(LoadError("the graph has no outputs", hint="it computes nothing: export it again"))
         self._nodes(proto.node, scope, Context(opsets))
@@ -94,11 +93,33 @@ class _Importer:
             "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
             "opset": dict(opsets),
             "warnings": tuple(unused(proto, self.model.file)),
+            "optional": optional,
+            "dtypes": {
+                i.name: dtype for i in (*proto.input, *proto.output) if (dtype := _declared_dtype(i)) is not None
+            },
+            "partial": self.partial,
         }
         builder = scope.builder
         return Graph(
             name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), tuple(o.name for o in proto.output), meta
         )
+
+    def _inputs(self, proto: GraphProto, scope: Scope) -> tuple[Spec, ...]:
+        """Make the graph's inputs; gives those that have a default: from IR version 4 on, initializers that are inputs."""
+        optional = []
+        for info in proto.input:
+            with self._report(Source(self.model.file, f"input '{info.name}'")):
+                held = scope.values.get(info.name)
+                if held in scope.builder.inputs:
+                    raise LoadError("is declared twice")
+                if held is None:
+                    t = self.types.get(info.name) or self._declared(info)
+                    self.open |= t is None
+                    scope.values[info.name] = Value(info.name, t)
+                    scope.builder.inputs.append(scope.values[info.name])
+                elif self.proto.ir_version >= 4:
+                    optional.append(Spec.of(info.name, self._declared(info), _declared_dtype(info), optional=True))
+        return tuple(optional)
 
     def _check_extent(self) -> None:
         """Raises LoadError where functions would become too many nodes, before the first of them is inlined."""
@@ -124,6 +145,11 @@ class _Importer:
             raise
         except CheckError as error:
             self.problems += error.problems
+        except (Deferred, UnknownTypeError) as error:
+            if not self.open:
+                what = f"the {error} must be known to read it" if isinstance(error, Deferred) else error.message
+                self.problems.append(UnsupportedError(what, hint=SHAPES_FIRST, op=op, node=node, source=source))
+            self.partial = True
         except GraphcError as error:
             types = ", ".join(str(v.type or "?") if v is not None else "-" for v in operands)
             if types.strip("?-, ") and "operand types" not in error.message:
@@ -134,8 +160,13 @@ class _Importer:
             self.problems.append(LoadError(message, op=op, node=node, source=source))
 
     # --- names, types, constants --------------------------------------------------------------------------------------
-    def _initializers(self, proto: GraphProto, scope: Scope, raw: Mapping[int, np.ndarray]) -> None:
+    def _initializers(
+        self, proto: GraphProto, scope: Scope, raw: Mapping[int, np.ndarray], given: Collection[str] = ()
+    ) -> None:
+        """Constants of a graph, but for those whose value is given."""
         for i, tensor in enumerate(proto.initializer):
+            if tensor.name in given:
+                continue
             with self._report(Source(self.model.file, f"initializer {i}")):
                 if tensor.name in scope.values:
                     raise LoadError(f"initializer '{tensor.name}' is given twice")
@@ -144,6 +175,8 @@ class _Importer:
                     scope.prefix + tensor.name, to_array(tensor, self.model.folder, raw.get(i))
                 )
         for sparse in proto.sparse_initializer:
+            if sparse.values.name in given:
+                continue
             with self._report(Source(self.model.file, f"sparse initializer '{sparse.values.name}'")):
                 scope.values[sparse.values.name] = self._poison(scope, sparse.values.name)
                 scope.values[sparse.values.name] = constant(
@@ -432,6 +465,11 @@ def _element(t: TensorType | None, axis: int) -> TensorType | None:
     return t.with_shape([d for i, d in enumerate(t.shape) if i != axis % t.rank])
 
 
+def _declared_dtype(info: ValueInfoProto) -> np.dtype | None:
+    """None where the file does not tell, or in a way that is reported elsewhere."""
+    return DTYPES.get(info.type.tensor_type.elem_type) if info.type.HasField("tensor_type") else None
+
+
 def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:
     """None where the shape is not given. A dim without value or name is called after the tensor and its axis; names that
     exporters write for no name (PaddlePaddle: '?') are none."""
@@ -444,7 +482,7 @@ def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:
         if d.dim_param.strip() not in _NAMELESS
         else d.dim_value
         if d.HasField("dim_value") and d.dim_value >= 0
-        else Sym(f"{name}_d{i}")
+        else Sym(dim_name(name, i))
         for i, d in enumerate(t.shape.dim)
     ]
     return TensorType(dtype, tuple(dims))

@@ -13,7 +13,7 @@ from typing import Any, Union
 import numpy as np
 
 from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.frontends.onnx_values import KnowingBuilder
+from graphc.frontends.onnx_values import KnowingBuilder, known_type
 from graphc.graph import Value
 
 _MAX_PARTS = 10_000  # of one split: each is a value of the graph
@@ -61,8 +61,10 @@ class Listed(SequenceValue):
         return b.constant(len(self.values), np.int64)
 
     def at(self, b: KnowingBuilder, position: Value) -> Value:
-        if not self.values or any(v.type is None or v.type != self.values[0].type for v in self.values):
-            types = ", ".join(sorted({str(v.type or "?") for v in self.values})) or "none"
+        for v in self.values:
+            known_type(v)
+        if not self.values or any(v.type != self.values[0].type for v in self.values):
+            types = ", ".join(sorted({str(v.type) for v in self.values})) or "none"
             raise UnsupportedError(
                 f"a position that depends on the inputs, in a sequence of elements of different types: {types}",
                 hint="export with a fixed position, or with elements of one shape",
@@ -232,9 +234,7 @@ def _at(use: SequenceUse) -> Item:
 
 def _split(use: SequenceUse) -> Item:
     x, b = use.tensor(0), use.builder
-    if x.type is None:
-        raise UnsupportedError("a split of a tensor whose rank is not known")
-    axis = _axis(use.attrs.get("axis", 0), x.type.rank)
+    axis = _axis(use.attrs.get("axis", 0), known_type(x).rank)
     keepdims = use.has(1) or bool(use.attrs.get("keepdims", 1))
     split = use.constant(1) if use.has(1) else np.array(1, np.int64)
     size = x.type.shape[axis]
@@ -242,8 +242,7 @@ def _split(use: SequenceUse) -> Item:
         if not use.has(1):
             return Slices(x, axis, keepdims)
         given = use.tensor(1)
-        if given.type is None:
-            raise UnsupportedError("a split into parts whose number is not known")
+        known_type(given)
         return Parts(x, axis, b.add("Cast", given, to=np.int64))
     if split.ndim:
         sizes = split.astype(np.int64)

@@ -7,13 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, UnsupportedError
 from graphc.graph import Builder, Node, Value, constant, make_node
 from graphc.interpret import run_node
 from graphc.op import Kind, Op
+from graphc.types import TensorType
 
+SHAPES_FIRST = "export it with the shapes of its inputs, or with a newer opset"
 _SMALL = 1024  # elements: shapes, axes, sizes
 _OF_THE_TYPE = ("Shape", "Size")  # follow from the operand's type alone
+
+
+class UnknownTypeError(UnsupportedError):
+    """A node that can't be read before the type of an operand is known."""
+
+
+def known_type(v: Value) -> TensorType:
+    """Raises UnknownTypeError while it is not known."""
+    if v.type is None:
+        raise UnknownTypeError(f"the type of '{v.name}' is not known before the model runs", hint=SHAPES_FIRST)
+    return v.type
 
 
 class KnowingBuilder(Builder):

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import GraphcWarning, TypeRuleError, UnsupportedError
+from graphc.frontends.onnx_values import known_type
 from graphc.graph import Builder, Value
 
 NEWEST_OPSET = 28  # of the semantics written down here and in graphc/ops
-RENAMED = frozenset({"Scatter", "Upsample"})  # operators that only older opsets have
 RENAMED = frozenset({"Scatter", "Upsample"})  # operators that only older opsets have
 
 
@@ -68,14 +68,8 @@ class Use:
         return self.constant(value.data, x.type.dtype) if x.type is not None else self.add("CastLike", value, x)
 
     def rank(self, i: int) -> int:
-        """Rank of operand i. Raises UnsupportedError while it is unknown."""
-        v = self.required(i)
-        if v.type is None:
-            raise UnsupportedError(
-                f"the rank of '{v.name}' must be known to translate opset {self.opset}",
-                hint="export with opset 13 or newer",
-            )
-        return v.type.rank
+        """Rank of operand i. Raises UnknownTypeError while it is unknown."""
+        return known_type(self.required(i)).rank
 
 
 Rule = Callable[[Use], "Sequence[Value] | None"]
@@ -308,14 +302,16 @@ def _group_norm(use: Use) -> None:
     """Scale and bias were one number a group, [G]; now one a channel, [C]."""
     x, groups = use.required(0), use.attrs.get("num_groups", 0)
     channels = x.type.shape[1] if x.type is not None and x.type.rank > 1 else None
-    if not isinstance(channels, int) or groups < 1 or channels % groups:
-        raise UnsupportedError(
-            f"opset {use.opset} with {channels} channels and {groups} groups", hint="export with opset 21 or newer"
-        )
+    if groups < 1 or (isinstance(channels, int) and channels % groups):
+        raise TypeRuleError(f"{channels} channels and {groups} groups do not fit")
+    if isinstance(channels, int):
+        each = use.constant([channels // groups])
+    else:
+        each = use.add("Div", use.add("Shape", x, start=1, end=2), use.constant([groups]))
     for i in (1, 2):
         column = use.add("Unsqueeze", use.required(i), use.constant([1]))
-        repeated = use.add("Expand", column, use.constant([groups, channels // groups]))
-        use.inputs[i] = use.add("Reshape", repeated, use.constant([channels]))
+        repeated = use.add("Expand", column, use.add("Concat", use.constant([groups]), each, axis=0))
+        use.inputs[i] = use.add("Reshape", repeated, use.constant([-1]))
 
 
 # --- resizing ---------------------------------------------------------------------------------------------------------

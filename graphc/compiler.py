@@ -10,14 +10,17 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.errors import GraphcError, InputError, UnsupportedError
-from graphc.model import Executable, Model, Signature, value_key
+from graphc.model import Executable, Model, value_key
 from graphc.origin import Origin, origin_of
+from graphc.reading import AS_IT_IS, Reading
 from graphc.report import MemoryReport, PassInfo, Plan
+from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -53,12 +56,12 @@ def compile(  # noqa: A001  (the field's name)
     recipe = {"target": target, "threads": threads, "cache": cache, "disabled": tuple(disabled)}
     recipe |= {"winograd": int(winograd), "tune": tune}
     backend = _backend(recipe, progress)
-    compilation = Compilation(origin_of(source, copy=cache and backend.keeps), backend, recipe)
+    compilation = Compilation(origin_of(source, copy=cache and backend.keeps), backend, recipe, progress)
     model = Model(compilation, recipe)
     signature = compilation.signature
-    ready = all(t.is_static for _, t in signature.inputs) or shapes
+    ready = all(s.is_static for s in signature.inputs) or shapes
     if ready and not signature.valued:
-        model.plan(shapes)
+        model.prepare(shapes)
         if not shapes:
             compilation.forget()
     return model
@@ -67,8 +70,16 @@ def compile(  # noqa: A001  (the field's name)
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
-    def __init__(self, origin: Origin, backend: Any, recipe: Mapping[str, Any]) -> None:
-        self.origin, self.backend, self.disabled = origin, backend, recipe["disabled"]
+    def __init__(
+        self,
+        origin: Origin,
+        backend: Any,
+        recipe: Mapping[str, Any],
+        progress: Progress | None = None,
+        reading: Reading = AS_IT_IS,
+    ) -> None:
+        self.origin, self.backend, self.disabled, self.reading = origin, backend, recipe["disabled"], reading
+        self._recipe, self._progress = recipe, progress
         self._loaded: Graph | None = None
         self._graph: Graph | None = None
         self._infos: tuple[PassInfo, ...] = ()
@@ -87,7 +98,8 @@ class Compilation:
         options = {k: v for k, v in recipe.items() if k not in ("target", "threads", "cache")} | {
             "disabled": sorted(recipe["disabled"])
         }
-        key = digest_of(json.dumps([source, fingerprint(), self.backend.identity(), options], sort_keys=True))
+        reading = [sorted(self.reading.given), [(n, str(t)) for n, t in self.reading.types]]
+        key = digest_of(json.dumps([source, fingerprint(), self.backend.identity(), options, reading], sort_keys=True))
         entry = store.entry(key)
         document = entry.model()
         if document is not None and self.origin.find(store, document["files"]):
@@ -104,6 +116,10 @@ class Compilation:
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
 
+    def read(self, reading: Reading) -> Compilation:
+        """The same source, read in another way, with plans of its own."""
+        return Compilation(self.origin, _backend(self._recipe, self._progress), self._recipe, self._progress, reading)
+
     # --- graphs --------------------------------------------------------------------------------------------------
     @property
     def loaded(self) -> Graph:
@@ -111,7 +127,8 @@ class Compilation:
         if self._loaded is None:
             from graphc import frontends
 
-            self._loaded = self.origin.load(frontends.load, mapped=self.backend.keeps)
+            load = partial(frontends.load, reading=self.reading)
+            self._loaded = self.origin.load(load, mapped=self.backend.keeps)
         return self._loaded
 
     @property
@@ -129,13 +146,17 @@ class Compilation:
         return self._graph
 
     def _sign(self) -> Signature:
-        graph = self.graph
+        whole = all(v.type is not None for v in self.loaded.inputs)  # else it is read again before it is planned
+        graph = self.graph if whole else self.loaded
+        dtypes, loose = graph.meta.get("dtypes", {}), graph.meta.get("format") == "onnx"
         return Signature(
             graph.name,
-            tuple((v.name, v.type) for v in graph.inputs),
-            tuple((n, v.type) for n, v in zip(graph.output_names, graph.outputs)),
-            tuple(shape_like_inputs(graph)),
+            tuple(Spec.of(v.name, v.type, dtypes.get(v.name)) for v in graph.inputs),
+            tuple(Spec.of(n, v.type, dtypes.get(n)) for n, v in zip(graph.output_names, graph.outputs)),
+            tuple(shape_like_inputs(graph)) if whole else (),
             len(graph.nodes),
+            graph.meta.get("optional", ()),
+            loose,
         )
 
     def forget(self) -> None:

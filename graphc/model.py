@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from graphc.errors import InputError
+from graphc.errors import GraphcWarning, InputError, TypeRuleError
+from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Plan
-from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
+from graphc.signature import Signature, Spec
+from graphc.types import Sym, TensorType, dtype_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,69 +45,18 @@ class Executable:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Signature of an input or output: shape entries are ints or names of symbolic dims; None while unknown."""
-
-    name: str
-    dtype: np.dtype | None
-    shape: tuple[int | str, ...] | None
-
-    def __str__(self) -> str:
-        if self.dtype is None or self.shape is None:
-            return f"{self.name}: ?"
-        return f"{self.name}: {dtype_name(self.dtype)}[{', '.join(map(str, self.shape))}]"
-
-
-def _spec(name: str, t: TensorType | None) -> Spec:
-    if t is None:
-        return Spec(name, None, None)
-    return Spec(name, t.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in t.shape))
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What calling a model needs to know. valued: inputs whose values decide shapes; operators: how many the graph has."""
-
-    name: str
-    inputs: tuple[tuple[str, TensorType], ...]
-    outputs: tuple[tuple[str, TensorType | None], ...]
-    valued: tuple[str, ...]
-    operators: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "inputs": [_to_json(*pair) for pair in self.inputs],
-            "outputs": [_to_json(*pair) for pair in self.outputs],
-            "valued": list(self.valued),
-            "operators": self.operators,
-        }
-
-    @staticmethod
-    def from_json(content: Mapping[str, Any]) -> Signature:
-        inputs, outputs = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs"))
-        return Signature(content["name"], inputs, outputs, tuple(content["valued"]), content["operators"])
-
-
-def _to_json(name: str, t: TensorType | None) -> list:
-    return [name, None if t is None else [t.dtype.name, [str(d) if isinstance(d, Sym) else d for d in t.shape]]]
-
-
-def _from_json(pair: Sequence) -> tuple[str, TensorType | None]:
-    name, t = pair
-    return name, None if t is None else TensorType(dtype_from_name(t[0]), tuple(t[1]))
-
-
 class Source(Protocol):
     """What a model's plans and graphs come from: graphc.compiler.Compilation."""
 
     signature: Signature
+    reading: Reading
     files: tuple[Path, ...]
     loaded: Graph
     graph: Graph
 
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable: ...
+
+    def read(self, reading: Reading) -> Source: ...
 
 
 class Model:
@@ -116,22 +67,27 @@ class Model:
     >>> model.run({"x": x}, out={"y": buffer})    # into your own array
 
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
+
+    Inputs that have a default come last in `inputs`; where one is given, the source is read again, with an input in the
+    place of a constant. The same happens where a file does not give the rank of an input, or gives one name to dims that
+    turn out to be different (a warning says so): for each such reading there is a model inside, which has the plans.
     """
 
     def __init__(self, source: Source, recipe: Mapping[str, Any]) -> None:
         self._source, self._recipe, signature = source, dict(recipe), source.signature
-        self._names = tuple(n for n, _ in signature.inputs)
-        self._input_types = tuple(t for _, t in signature.inputs)
+        self._names = tuple(s.name for s in signature.inputs)
+        self._input_types = tuple(s.type for s in signature.inputs)
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
         self._plans: dict[tuple, Executable] = {}
+        self._readings: dict[Reading, Model] = {}
         self._quick = _refuse  # of the plan that was used last
         self._count = len(self._names)
         names = self._names  # not self: a model that refers to itself would outlive its last reference
         self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
-        self._dtypes = tuple(t.dtype for t in self._input_types)
-        self.inputs = tuple(_spec(*pair) for pair in signature.inputs)
-        self.outputs = tuple(_spec(*pair) for pair in signature.outputs)
-        self._output_names = tuple(n for n, _ in signature.outputs)
+        self._dtypes = tuple(s.dtype for s in signature.inputs)
+        self.inputs: tuple[Spec, ...] = (*signature.inputs, *signature.optional)
+        self.outputs: tuple[Spec, ...] = signature.outputs
+        self._output_names = tuple(s.name for s in signature.outputs)
 
     @property
     def name(self) -> str:
@@ -160,12 +116,12 @@ class Model:
             quick = self._quick(args)
             results = self._run(args, None) if quick is None else [*quick.values()]
             return results[0] if len(results) == 1 else tuple(results)
-        if "out" in kwargs and "out" not in self._names:
+        if "out" in kwargs and all(s.name != "out" for s in self.inputs):
             buffers = ", ".join(f"'{n}': …" for n in self._output_names)
             raise InputError(
                 "'out' is an argument of run, not of a call", hint=f"{self._by_name()[:-1]}, out={{{buffers}}})"
             )
-        if len(args) > self._count or not kwargs:
+        if len(args) > len(self.inputs) or (len(args) < self._count and not kwargs):
             raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
         results = list(self.run(self._joined(args, kwargs)).values())
         return results[0] if len(results) == 1 else tuple(results)
@@ -182,7 +138,7 @@ class Model:
             if len(feeds) != self._count:
                 raise KeyError
         except (KeyError, IndexError, TypeError):
-            raise self._wrong_names(feeds) from None
+            return self._with_defaults(feeds).run(feeds, out)
         if out is not None:
             return dict(zip(self._output_names, self._run(arrays, self._buffers(out))))
         results = self._quick(arrays)
@@ -193,21 +149,42 @@ class Model:
 
         Raises InputError where a symbolic dim is left open or shape-like inputs have no value.
         """
-        given, arrays = dict(shapes or {}), []
-        unknown = [n for n in given if n not in self._names]
+        model, arrays = self._for(shapes or {})
+        if model._valued:
+            names = ", ".join(f"'{model._names[i]}'" for i in model._valued)
+            raise InputError(f"shapes follow from the values of {names}", hint="run the model instead")
+        return model._executable(arrays).plan
+
+    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
+        """Make the plan for input shapes now, where no input's value decides a shape."""
+        model, arrays = self._for(shapes or {})
+        if not model._valued:
+            model._executable(arrays)
+
+    def _for(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Model, list[np.ndarray]]:
+        """The model that has the plans for input shapes, and arrays of these. Raises InputError where they do not fit."""
+        given, arrays = dict(shapes), []
+        unknown = [n for n in given if n not in {s.name for s in self.inputs}]
         if unknown:
             raise InputError(f"a shape is given for '{unknown[0]}', which is no input", hint=self._signature())
-        for name, t in zip(self._names, self._input_types):
-            shape = tuple(given.get(name, t.shape))
-            if any(isinstance(d, Sym) for d in shape):
-                raise InputError(f"the shape of input '{name}' is open: {t}", hint=f"give shapes={{'{name}': (…)}}")
+        more = frozenset(given) - frozenset(self._names)
+        if more:
+            return self._read(given=more)._for(given)
+        for spec in self.inputs[: self._count]:
+            shape = given.get(spec.name, spec.shape)
+            if shape is None or any(isinstance(d, str) for d in shape):
+                hint = f"give shapes={{'{spec.name}': (…)}}"
+                raise InputError(f"the shape of input '{spec.name}' is open: {_wanted(spec)}", hint=hint)
             if not all(isinstance(d, (int, np.integer)) and d >= 0 for d in shape):
-                raise InputError(f"the shape of input '{name}' can't be {shape}", hint="sizes are ints from 0 up")
-            arrays.append(np.zeros(shape, t.dtype))
-        if self._valued:
-            names = ", ".join(f"'{self._names[i]}'" for i in self._valued)
-            raise InputError(f"shapes follow from the values of {names}", hint="run the model instead")
-        return self._executable([self._checked(i, a) for i, a in enumerate(arrays)]).plan
+                raise InputError(
+                    f"the shape of input '{spec.name}' can't be {tuple(shape)}", hint="sizes are ints from 0 up"
+                )
+            if spec.dtype is None:
+                raise InputError(f"the dtype of input '{spec.name}' is not known", hint="run the model instead")
+            arrays.append(np.zeros(shape, spec.dtype))
+        arrays = [self._checked(i, a) for i, a in enumerate(arrays)]
+        other = self._other(arrays)
+        return (self, arrays) if other is None else other._for(given)
 
     # --- running ---------------------------------------------------------------------------------------------------
     def _run(self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
@@ -221,6 +198,9 @@ class Model:
             key += tuple([value_key(arrays[i]) for i in self._valued])
         executable = self._plans.get(key)
         if executable is None:
+            other = self._other(arrays)
+            if other is not None:
+                return self._elsewhere(other, arrays, out)
             executable = self._executable(arrays, key)
         if executable.quick is not None and not self._valued:
             self._quick = executable.quick
@@ -233,15 +213,70 @@ class Model:
             key = tuple(a.shape for a in arrays)  # a plan ahead of the first run: no input's value decides a shape
         with PLANNING:
             if key not in self._plans:
-                self._check_shapes(arrays)
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
                 values = {self._names[i]: arrays[i] for i in self._valued}
                 remember(self._plans, key, self._source.bind(types, values))
             return self._plans[key]
 
+    def _other(self, arrays: Sequence[np.ndarray]) -> Model | None:
+        """The model for another reading of the source, where these arrays need one. Raises InputError where they do not fit."""
+        specs = self.inputs[: self._count]
+        for spec, want, a in zip(specs, self._input_types, arrays):
+            if want is not None and not _fits(a, want):
+                raise InputError(
+                    f"input '{spec.name}' has shape {a.shape}, the model wants {want}", hint=_remedy(a, want)
+                )
+        if None in self._input_types:
+            return self._read(types={s.name: open_type(s.name, a) for s, a in zip(specs, arrays) if s.type is None})
+        found = contradictions(specs, arrays)
+        if not found:
+            return None
+        if not self._source.signature.loose:
+            raise self._unequal(found[0], arrays)
+        return self._read(types=told_apart(specs, found), why=found[0])
+
+    def _unequal(self, found: Contradiction, arrays: Sequence[np.ndarray]) -> InputError:
+        i = self._names.index(found.other)
+        message = f"input '{found.other}' has shape {arrays[i].shape}, the model wants {self._input_types[i]}"
+        return InputError(message, hint=f"{found}: dims of one name must be equal")
+
+    def _read(
+        self,
+        given: frozenset[str] = frozenset(),
+        types: Mapping[str, TensorType] | None = None,
+        why: Contradiction | None = None,
+    ) -> Model:
+        """The model for another reading of the source."""
+        reading = self._source.reading.also(given, types)
+        with PLANNING:
+            if reading not in self._readings:
+                if why is not None:
+                    text = f"{why} and another size in '{why.other}': dims of that name are read as different ones"
+                    warnings.warn(GraphcWarning(text), stacklevel=2)
+                remember(self._readings, reading, Model(self._source.read(reading), self._recipe))
+            return self._readings[reading]
+
+    def _elsewhere(self, other: Model, arrays: Sequence[np.ndarray], out: Any) -> list[np.ndarray]:
+        """What the model for another reading gives."""
+        try:
+            return other._run(arrays, out)
+        except TypeRuleError as error:  # dims of one name have to be equal after all
+            found = contradictions(self.inputs[: self._count], arrays)
+            if not found:
+                raise
+            raise self._unequal(found[0], arrays) from error
+
+    def _with_defaults(self, feeds: Mapping[str, Any]) -> Model:
+        """The model for the inputs that are given beyond those that must be. Raises InputError for wrong names."""
+        names, known = frozenset(self._names), {s.name for s in self.inputs}
+        if not isinstance(feeds, Mapping) or not names < feeds.keys() or not feeds.keys() <= known:
+            raise self._wrong_names(feeds) from None
+        return self._read(given=feeds.keys() - names)
+
     def _checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
-        want = self._input_types[i]
+        spec, want = self.inputs[i], self._dtypes[i]
+        strings = want is not None and want.kind == "O"
         try:
             array = np.asarray(a)
         except (
@@ -251,28 +286,28 @@ class Model:
             OverflowError,
         ) as error:  # rows of different lengths, a tensor of a GPU
             raise InputError(
-                f"input '{self._names[i]}' can't be made an array: {error}", hint="give a NumPy array"
+                f"input '{spec.name}' can't be made an array: {error}", hint="give a NumPy array"
             ) from None
-        if not hasattr(a, "dtype") and array.dtype != want.dtype and array.dtype.kind in "biuf":
+        if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
             array = self._exactly(i, a, array)
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
-        if array.dtype == object and want.dtype != object:
+        if array.dtype == object and want is not None and not strings:
             given = "an array of objects" if isinstance(a, np.ndarray) else type(a).__name__
             hint = self._by_name() if isinstance(a, Mapping) else "give a NumPy array of numbers"
-            raise InputError(f"input '{self._names[i]}' is {given}, the model wants {want}", hint=hint)
-        if array.dtype != want.dtype and not (want.dtype == object and array.dtype.kind in "OUS"):
-            hint = f"convert it: x.astype('{'str' if want.dtype == object else dtype_name(want.dtype)}')"
+            raise InputError(f"input '{spec.name}' is {given}, the model wants {_wanted(spec)}", hint=hint)
+        if want is not None and array.dtype != want and not (strings and array.dtype.kind in "OUS"):
+            hint = f"convert it: x.astype('{'str' if strings else dtype_name(want)}')"
             raise InputError(
-                f"input '{self._names[i]}' is {dtype_name(array.dtype)}, the model wants {want}", hint=hint
+                f"input '{spec.name}' is {dtype_name(array.dtype)}, the model wants {_wanted(spec)}", hint=hint
             )
-        if want.dtype == object:
+        if array.dtype.kind in "US":
             array = array.astype(object)
         return np.ascontiguousarray(array) if array.ndim else array
 
     def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
         """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
-        want = self._input_types[i].dtype
+        want = self._dtypes[i]
         if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
             return given
         numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
@@ -290,18 +325,6 @@ class Model:
                 hint=f"round it: numpy.asarray(…, '{dtype_name(want)}')",
             )
         return array
-
-    def _check_shapes(self, arrays: Sequence[np.ndarray]) -> None:
-        bound: dict[Sym, tuple[int, str]] = {}
-        for name, want, a in zip(self._names, self._input_types, arrays):
-            fits = a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
-            if not fits:
-                raise InputError(f"input '{name}' has shape {a.shape}, the model wants {want}", hint=_remedy(a, want))
-            for d, n in zip(want.shape, a.shape):
-                if isinstance(d, Sym) and bound.setdefault(d, (n, name))[0] != n:
-                    other, where = bound[d]
-                    hint = f"dim '{d}' is {other} in input '{where}': dims of one name must be equal"
-                    raise InputError(f"input '{name}' has shape {a.shape}, the model wants {want}", hint=hint)
 
     def _buffers(self, out: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
         unknown = [n for n in out if n not in self._output_names]
@@ -327,7 +350,7 @@ class Model:
             taken.append((f"the one for output '{name}'", buffer))
 
     def _joined(self, args: Sequence[np.ndarray], kwargs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        feeds = dict(zip(self._names, args))
+        feeds = {s.name: a for s, a in zip(self.inputs, args)}
         for name in kwargs:
             if name in feeds:
                 raise InputError(f"input '{name}' is given twice, by position and by name", hint=self._signature())
@@ -346,7 +369,8 @@ class Model:
             hint = f"{self._by_name()}, or call the model with arrays by position: model(…)"
             return InputError(f"run takes the inputs by name, not {type(feeds).__name__}", hint=hint)
         missing = [n for n in self._names if n not in feeds]
-        extra = [n for n in feeds if n not in self._names]
+        known = {s.name for s in self.inputs}
+        extra = [n for n in feeds if n not in known]
         parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(map(str, extra))}"] * bool(
             extra
         )
@@ -365,7 +389,10 @@ class Model:
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple:
-        """Pickles the source graph and the options; machine code is found in the cache again."""
+        """Pickles the source graph and the options; machine code is found in the cache again. Inputs with a default lose it."""
+        if self.source_graph.meta.get("partial"):
+            message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
+            raise InputError(message, hint="pickle the path of its file instead")
         return _unpickle, (self.source_graph, self._recipe)
 
 
@@ -404,6 +431,15 @@ def remember(plans: dict[tuple, Executable], key: tuple, executable: Executable)
     plans[key] = executable
     if len(plans) > MAX_PLANS:
         del plans[next(iter(plans))]
+
+
+def _wanted(spec: Spec) -> str:
+    """A type, as far as it is known."""
+    return str(spec.type) if spec.type is not None else str(spec).removeprefix(f"{spec.name}: ")
+
+
+def _fits(a: np.ndarray, want: TensorType) -> bool:
+    return a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
 
 
 def _remedy(a: np.ndarray, want: TensorType) -> str:

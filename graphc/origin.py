@@ -59,9 +59,6 @@ class Origin:
 class GraphOrigin(Origin):
     reloadable = True
 
-    def load(self, front_end: FrontEnd, mapped: bool) -> Graph:
-        return self.source
-
 
 class BytesOrigin(Origin):
     reloadable = True

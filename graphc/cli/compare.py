@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from graphc.cli.console import progress_bars, stop
-from graphc.cli.feeds import make_feeds
+from graphc.cli.feeds import load_graph, make_feeds
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
 from graphc.cli.passes import pass_names
 from graphc.graph import Graph, Node, Value
@@ -41,9 +41,7 @@ def compare(
 
     Names the first node that differs, and exits with 1.
     """
-    from graphc import frontends
-
-    graph = frontends.load(model)
+    graph = load_graph(model, dict(shapes))
     feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed)
     random, values = comparable(graph)
     for node in random:

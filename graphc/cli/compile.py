@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from graphc.cli.console import progress_bars, seconds
-from graphc.cli.feeds import resolve_shapes
+from graphc.cli.feeds import load_graph, resolve_shapes
 from graphc.cli.options import compile_options, model_argument, open_model, shape_options
 from graphc.cli.passes import graph_after
 from graphc.memory import format_bytes
@@ -30,9 +30,7 @@ def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | Non
     Its next start finds every kernel on disk.
     """
     if stop_after:
-        from graphc import frontends
-
-        graph = frontends.load(model)
+        graph = load_graph(model, dict(shapes))
         resolve = partial(resolve_shapes, graph.inputs, dict(shapes), batch)
         if shapes or batch:
             resolve()  # what is given must fit, whether the pass needs shapes or not

@@ -4,41 +4,68 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
 from graphc.errors import InputError
+from graphc.reading import AS_IT_IS, open_type
+from graphc.signature import Spec
 from graphc.types import UNKNOWN
+
+if TYPE_CHECKING:
+    from graphc.graph import Graph, Value
 
 FILLS = ("random", "ones", "zeros")
 _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 
 
-class Spec(Protocol):
-    """An input: `graphc.model.Spec`, or a value of a graph.
+Input = Union[Spec, "Value"]
 
-    Dims that are no ints are symbols: equal where their texts are.
+
+def load_graph(model: Any, shapes: Mapping[str, Sequence[int]]) -> Graph:
+    """The graph of a model file. Inputs whose rank it does not give have that of their shape in `shapes`.
+
+    Raises InputError where they have none, and what loading raises.
     """
+    from graphc import frontends
 
-    name: str
-    dtype: np.dtype
-    shape: tuple
+    graph = frontends.load(model)
+    types = {}
+    for spec in _specs(graph.inputs, graph.meta.get("dtypes", {})):
+        if spec.type is None:
+            shape = shapes.get(spec.name)
+            if shape is None or spec.dtype is None:
+                raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
+            types[spec.name] = open_type(spec.name, np.broadcast_to(np.zeros((), spec.dtype), tuple(shape)))
+    return frontends.load(model, AS_IT_IS.also(types=types)) if types else graph
+
+
+def _specs(inputs: Sequence[Input], dtypes: Mapping[str, np.dtype] | None = None) -> list[Spec]:
+    return [s if isinstance(s, Spec) else Spec.of(s.name, s.type, (dtypes or {}).get(s.name)) for s in inputs]
+
+
+def _give_shape(spec: Spec, sizes: str) -> str:
+    return f"give its sizes: --shape {spec.name}={sizes} with numbers"
 
 
 def resolve_shapes(
-    specs: Sequence[Spec], shapes: Mapping[str, Sequence[int]], batch: int | None = None
+    inputs: Sequence[Input], shapes: Mapping[str, Sequence[int]], batch: int | None = None
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every input: from `shapes`; else with symbols that these bind; else first dims are `batch` (or 1).
 
-    Raises InputError for unknown names, shapes that do not fit, and dims that stay open.
+    Those that have a default are left out, unless `shapes` has them. Raises InputError for unknown names, shapes that do
+    not fit, and dims that stay open.
     """
+    specs = _specs(inputs)
     bound: dict[str, int] = {}
     for name, shape in shapes.items():
         _bind(_spec(specs, name), shape, bound)
     taken = batch is None
+    specs = [s for s in specs if not s.optional or s.name in shapes]
     for spec in specs:
         if spec.name in shapes or not spec.shape or isinstance(spec.shape[0], int):
             continue
@@ -51,28 +78,32 @@ def resolve_shapes(
 
 
 def make_feeds(
-    specs: Sequence[Spec],
+    inputs: Sequence[Input],
     sources: Iterable[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """An array for every input. A source is 'name=file.npy', 'file.npz', 'name=random' …; the rest is random.
+    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=random' …; the rest is random.
 
     Random floats lie in [0, 1), random integers in [0, 10). Raises InputError where a source can't be used.
     """
+    specs = _specs(inputs)
     arrays: dict[str, np.ndarray] = {}
     fills: dict[str, str] = {}
+    named: set[str] = set()  # with a default, and to be filled all the same
     for text in sources:
         name, source = _named(specs, text)
         if source in FILLS:
             fills.update({s.name: source for s in specs} if not name else {_spec(specs, name).name: source})
+            named |= {name} - {""}
         else:
             arrays.update(_read(specs, name, source))
     known = {**{name: a.shape for name, a in arrays.items()}, **dict(shapes or {})}
-    resolved = resolve_shapes(specs, known, batch)
+    wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
+    resolved = resolve_shapes(wanted, known, batch)
     rng = np.random.default_rng(seed)
-    made = {s.name: _fill(fills.get(s.name, "random"), s.dtype, resolved[s.name], rng) for s in specs}
+    made = {n: _fill(fills.get(n, "random"), _dtype(specs, n), shape, rng) for n, shape in resolved.items()}
     return {**made, **arrays}
 
 
@@ -99,7 +130,16 @@ def _spec(specs: Sequence[Spec], name: str) -> Spec:
     raise InputError(f"the model has no input '{name}'", hint=f"{guess}inputs: {', '.join(s.name for s in specs)}")
 
 
+def _dtype(specs: Sequence[Spec], name: str) -> np.dtype:
+    dtype = _spec(specs, name).dtype
+    if dtype is None:
+        raise InputError(f"the file gives input '{name}' no dtype", hint=f"give an array: --input {name}=FILE.npy")
+    return dtype
+
+
 def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
+    if spec.shape is None:
+        return
     fits = len(shape) == len(spec.shape)
     for want, size in zip(spec.shape, shape):
         symbol = str(want)
@@ -111,6 +151,8 @@ def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
 
 
 def _complete(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int, ...]:
+    if spec.shape is None:
+        raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
     sizes = [d if isinstance(d, int) else bound.get(str(d), str(d)) for d in spec.shape]
     if sizes and sizes[0] == _ANY:
         sizes[0] = batch
@@ -118,7 +160,7 @@ def _complete(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int, ..
     if unbound:
         raise InputError(
             f"input '{spec.name}' is {_text(spec.shape)}, and {', '.join(unbound)} must be known",
-            hint=f"give its sizes: --shape {spec.name}={','.join(str(d) for d in sizes)} with numbers",
+            hint=_give_shape(spec, ",".join(str(d) for d in sizes)),
         )
     return tuple(sizes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from graphc.cli.console import count, print_table
-from graphc.cli.feeds import resolve_shapes
+from graphc.cli.feeds import load_graph, resolve_shapes
 from graphc.cli.layers import layers
 from graphc.cli.options import model_argument, shape_options
 from graphc.errors import InputError
@@ -19,9 +19,7 @@ def show(model: str, shapes: tuple, batch: int | None) -> None:
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
     """
-    from graphc import frontends
-
-    graph = frontends.load(model)
+    graph = load_graph(model, dict(shapes))
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:

@@ -1,0 +1,86 @@
+"""What calling a model needs to know: names, dtypes and shapes of its inputs and outputs. Written to disk beside its plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An input or output: shape entries are ints or names of symbolic dims; None while unknown.
+
+    optional: an input that has a default, the value that the model's file gives it.
+    """
+
+    name: str
+    dtype: np.dtype | None
+    shape: tuple[int | str, ...] | None
+    optional: bool = False
+
+    @classmethod
+    def of(cls, name: str, t: TensorType | None, dtype: np.dtype | None = None, optional: bool = False) -> Spec:
+        """dtype: where there is no type, since the rank is not known."""
+        if t is None:
+            return cls(name, dtype, None, optional)
+        return cls(name, t.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in t.shape), optional)
+
+    @property
+    def type(self) -> TensorType | None:
+        """None while the rank is not known."""
+        return None if self.dtype is None or self.shape is None else TensorType(self.dtype, self.shape)
+
+    @property
+    def is_static(self) -> bool:
+        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+
+    def __str__(self) -> str:
+        if self.dtype is None:
+            return f"{self.name}: ?"
+        dims = "..." if self.shape is None else ", ".join(map(str, self.shape))
+        return f"{self.name}: {dtype_name(self.dtype)}[{dims}]{' (optional)' if self.optional else ''}"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What calling a model needs to know.
+
+    inputs     those that must be given, in order; `optional`: those that have a default
+    valued     inputs whose values decide shapes
+    operators  how many the graph has
+    loose      dims of one name are equal as far as it is known; arrays may show that they are not
+    """
+
+    name: str
+    inputs: tuple[Spec, ...]
+    outputs: tuple[Spec, ...]
+    valued: tuple[str, ...]
+    operators: int
+    optional: tuple[Spec, ...] = ()
+    loose: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
+        rest = {"valued": list(self.valued), "operators": self.operators, "loose": self.loose}
+        return {"name": self.name, **specs, **rest}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Signature:
+        inputs, outputs, optional = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs", "optional"))
+        rest = tuple(content["valued"]), content["operators"], optional, content["loose"]
+        return Signature(content["name"], inputs, outputs, *rest)
+
+
+def _to_json(spec: Spec) -> list:
+    dtype = None if spec.dtype is None else spec.dtype.name
+    return [spec.name, dtype, None if spec.shape is None else list(spec.shape), spec.optional]
+
+
+def _from_json(content: Sequence) -> Spec:
+    name, dtype, shape, optional = content
+    return Spec(name, dtype and dtype_from_name(dtype), None if shape is None else tuple(shape), optional)
