@@ -19,7 +19,7 @@ from graphc.errors import GraphcError, InputError, UnsupportedError
 from graphc.model import Executable, Model, value_key
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
-from graphc.report import MemoryReport, PassInfo, Plan
+from graphc.report import MemoryReport, PassInfo, Pending, Plan
 from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
@@ -165,6 +165,10 @@ class Compilation:
             self._loaded = self._graph = None
             self.backend.forget()
 
+    def outlook(self) -> tuple[Pending, ...]:
+        """What will become of every node, as far as it can be told without shapes."""
+        return self.backend.outlook(self.graph)
+
     # --- plans ---------------------------------------------------------------------------------------------------
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
         """The executable for these input types (and the values of shape-like inputs), from disk or made now."""
@@ -194,7 +198,8 @@ class Compilation:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)
         wanted = {*shape_like_inputs(parts.tail), *conditions(parts.tail)}
-        return Segmented(parts, wanted, lambda g: self.backend.executable(g, tuple(passes), None), self._compile_tail)
+        make = lambda g: self.backend.executable(g, tuple(passes), None)  # noqa: E731
+        return Segmented(parts, wanted, make, self._compile_tail, self.backend.outlook)
 
     def _compile_tail(
         self, tail: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
@@ -286,6 +291,11 @@ class _Cpu:
 
         return kernel_operators()
 
+    def outlook(self, graph: Graph) -> tuple[Pending, ...]:
+        from graphc.backends.cpu.outlook import outlook
+
+        return outlook(graph, self.model.target)
+
     def load(self, key: str) -> Executable | None:
         found = self.model.load(key)
         return None if found is None else _CpuExecutable(*found)
@@ -336,6 +346,12 @@ class _Reference:
         from graphc.op import all_ops
 
         return frozenset(all_ops())
+
+    def outlook(self, graph: Graph) -> tuple[Pending, ...]:
+        why = "target 'reference'"
+        return tuple(
+            Pending(n.name, n.op.name, ", ".join(str(v.type or "?") for v in n.outputs), True, why) for n in graph.nodes
+        )
 
     def load(self, key: str) -> None:
         return None

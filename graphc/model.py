@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graphc.errors import GraphcWarning, InputError, TypeRuleError
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
-from graphc.report import Plan
+from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
 from graphc.types import Sym, TensorType, dtype_name
 
@@ -57,6 +58,8 @@ class Source(Protocol):
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable: ...
 
     def read(self, reading: Reading) -> Source: ...
+
+    def outlook(self) -> tuple[Pending, ...]: ...
 
 
 class Model:
@@ -144,16 +147,30 @@ class Model:
         results = self._quick(arrays)
         return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
 
-    def plan(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Plan:
+    @property
+    def valued(self) -> tuple[str, ...]:
+        """The inputs whose values, not only their shapes, decide the shapes inside the model."""
+        return tuple(self._names[i] for i in self._valued)
+
+    def outlook(self) -> tuple[Pending, ...]:
+        """What will become of every node, as far as it can be told before shapes are known."""
+        with PLANNING:
+            return self._source.outlook()
+
+    def plan(
+        self, shapes: Mapping[str, Sequence[int]] | None = None, values: Mapping[str, np.ndarray] | None = None
+    ) -> Plan:
         """The plan for input shapes (by name; static shapes need none): steps, memory, why things fused.
 
-        Raises InputError where a symbolic dim is left open or shape-like inputs have no value.
+        values: of the inputs that `valued` names. Raises InputError where a symbolic dim is left open or one of these has
+        no value.
         """
-        model, arrays = self._for(shapes or {})
-        if model._valued:
-            names = ", ".join(f"'{model._names[i]}'" for i in model._valued)
-            raise InputError(f"shapes follow from the values of {names}", hint="run the model instead")
-        return model._executable(arrays).plan
+        model, arrays = self._for(shapes or {}, values or {})
+        missing = [n for n in model.valued if n not in (values or {})]
+        if missing:
+            names = ", ".join(f"'{n}'" for n in missing)
+            raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
+        return model._executable(taken(arrays, model._valued)).plan
 
     def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
         """Make the plan for input shapes now, where no input's value decides a shape."""
@@ -161,15 +178,17 @@ class Model:
         if not model._valued:
             model._executable(arrays)
 
-    def _for(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Model, list[np.ndarray]]:
+    def _for(
+        self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})
+    ) -> tuple[Model, list[np.ndarray]]:
         """The model that has the plans for input shapes, and arrays of these. Raises InputError where they do not fit."""
-        given, arrays = dict(shapes), []
+        given, arrays = {**shapes, **{n: np.shape(a) for n, a in values.items()}}, []
         unknown = [n for n in given if n not in {s.name for s in self.inputs}]
         if unknown:
             raise InputError(f"a shape is given for '{unknown[0]}', which is no input", hint=self._signature())
         more = frozenset(given) - frozenset(self._names)
         if more:
-            return self._read(given=more)._for(given)
+            return self._read(given=more)._for(given, values)
         for spec in self.inputs[: self._count]:
             shape = given.get(spec.name, spec.shape)
             if shape is None or any(isinstance(d, str) for d in shape):
@@ -181,10 +200,10 @@ class Model:
                 )
             if spec.dtype is None:
                 raise InputError(f"the dtype of input '{spec.name}' is not known", hint="run the model instead")
-            arrays.append(np.zeros(shape, spec.dtype))
+            arrays.append(values[spec.name] if spec.name in values else np.zeros(shape, spec.dtype))
         arrays = [self._checked(i, a) for i, a in enumerate(arrays)]
         other = self._other(arrays)
-        return (self, arrays) if other is None else other._for(given)
+        return (self, arrays) if other is None else other._for(given, values)
 
     # --- running ---------------------------------------------------------------------------------------------------
     def _run(self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
@@ -210,7 +229,7 @@ class Model:
 
     def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
         if key is None:
-            key = tuple(a.shape for a in arrays)  # a plan ahead of the first run: no input's value decides a shape
+            key = (*(a.shape for a in arrays), *(value_key(arrays[i]) for i in self._valued))
         with PLANNING:
             if key not in self._plans:
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}

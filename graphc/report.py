@@ -118,6 +118,22 @@ class PassInfo:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A node that is planned when shapes are known that only the inputs, or running, can tell.
+
+    result  types of its results, with symbolic dims; '?' for one that is not known
+    host    it will run through the NumPy reference
+    reason  why on the host, or what else becomes of it than a kernel
+    """
+
+    node: str
+    op: str
+    result: str
+    host: bool = False
+    reason: str = ""
+
+
 Measure = Callable[[Mapping[str, np.ndarray], int], Sequence[float]]
 
 
@@ -125,7 +141,8 @@ Measure = Callable[[Mapping[str, np.ndarray], int], Sequence[float]]
 class Plan:
     """A model bound to input shapes: the program that runs, the arena that it runs in.
 
-    `measure(feeds, rounds)` runs the program step by step and returns the median seconds of each step.
+    `measure(feeds, rounds)` runs the program step by step and returns the median seconds of each step. `pending`: nodes
+    behind the first result whose shape follows from data, where the model has not run yet.
     """
 
     target: str
@@ -136,6 +153,7 @@ class Plan:
     notes: tuple[FusionNote, ...] = ()
     passes: tuple[PassInfo, ...] = ()
     measure: Measure | None = None
+    pending: tuple[Pending, ...] = ()
 
     def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
         """Median seconds of each step over `rounds` runs, in the order of `steps`.

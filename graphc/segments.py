@@ -15,7 +15,7 @@ import numpy as np
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.model import PLANNING, Executable, remember, taken, value_key
-from graphc.report import Plan, StepInfo
+from graphc.report import Pending, Plan, StepInfo
 from graphc.types import TensorType
 
 
@@ -120,8 +120,9 @@ class Segmented(Executable):
         wanted: Collection[str],
         compile_head: Callable[[Graph], Executable],
         bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],
+        outlook: Callable[[Graph], tuple[Pending, ...]],
     ) -> None:
-        """wanted: the tail's inputs whose values decide shapes or branches."""
+        """wanted: the tail's inputs whose values decide shapes or branches. outlook: what will become of the tail's nodes."""
         if not parts.head.nodes and not parts.pivots and not wanted:
             node = parts.tail.nodes[0]
             raise GraphcError(
@@ -129,7 +130,7 @@ class Segmented(Executable):
                 hint="run this model with target='reference' and report it",
                 op=node.op.name, node=node.name, source=node.source,
             )  # fmt: skip
-        self.parts, self._bind = parts, bind
+        self.parts, self._bind, self._outlook = parts, bind, outlook
         self.head = compile_head(parts.head)
         self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
         self._tails: dict[tuple, Executable] = {}
@@ -154,7 +155,7 @@ class Segmented(Executable):
 
     @property
     def plan(self) -> Plan:
-        """The head's plan and the pivots; then the tail's, as it was last planned."""
+        """The head's plan and the pivots; then the tail's, as it was last planned, or what can be told of it."""
         head = self.head.plan
         steps = list(head.steps)
         for node in self.parts.pivots:
@@ -162,7 +163,17 @@ class Segmented(Executable):
             steps.append(
                 StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
             )
-        if self._tails:
+        if not self._tails:
+            pending = self._outlook(self.parts.tail)
+        else:
             last = list(self._tails.values())[-1].plan
             steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
-        return replace(head, steps=tuple(steps), measure=None)
+            pending = last.pending
+        return replace(head, steps=tuple(steps), measure=_unmeasured, pending=pending)
+
+
+def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+    raise GraphcError(
+        "a model whose shapes follow from data can't be timed step by step",
+        hint="time it whole: without --profile, --trace and --picture",
+    )

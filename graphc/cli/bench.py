@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from graphc.cli.console import progress_bars, seconds
-from graphc.cli.feeds import input_files, make_feeds
+from graphc.cli.feeds import input_files, make_feeds, plan_of
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.profile import chrome_trace, picture, print_profile
@@ -48,9 +48,10 @@ def bench(
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
         feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
-        plan = compiled.plan({name: array.shape for name, array in feeds.items()})
+        plan_of(compiled, feeds)
     ready = time.perf_counter() - start
     times = _time_runs(compiled, feeds, rounds)
+    plan = plan_of(compiled, feeds)  # now with what follows from data
     median = float(np.median(times))
     sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
     flops = sum(step.flops for step in plan.steps)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphc.cli.console import progress_bars, stop
-from graphc.cli.feeds import resolve_shapes
-from graphc.cli.options import compile_options, model_argument, open_model, shape_options
+from graphc.cli.console import many, progress_bars, stop
+from graphc.cli.feeds import make_plan
+from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import GraphcError, InputError
 
 if TYPE_CHECKING:
-    from graphc.report import Plan
+    from graphc.report import Pending, Plan
 
 MAX_WARNINGS = 50
 
 
 @click.command()
 @model_argument
-@shape_options
+@plan_options
 @compile_options
-def check(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None:
+def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None, **settings: Any) -> None:
     """List every problem of MODEL at once.
 
     Where there is none: what nothing uses (warnings), how many steps it becomes, and which operators run on the host.
@@ -40,16 +41,24 @@ def check(model: str, shapes: tuple, batch: int | None, **settings: Any) -> None
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         try:
-            plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))
+            plan = make_plan(compiled, inputs, dict(shapes), batch)
         except InputError as error:
-            if shapes or batch:
+            if shapes or batch or inputs:
                 raise
-            click.echo(f"{model}: no problems; what runs where depends on the inputs: {error}")
+            click.echo(
+                f"{model}: no problems, {many(len(graph.nodes), 'node')}; what runs where depends on the inputs: {error}"
+            )
+            _list(_later(compiled.outlook()))
             return
-    click.echo(f"{model}: no problems, {len(compiled.source_graph.nodes)} nodes, {len(plan.steps)} steps")
+    click.echo(f"{model}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     hosted = hosted_nodes(plan)
     if hosted:
-        click.echo("\n  ".join(["on the host, in NumPy:", *hosted]))
+        _list(["on the host, in NumPy:", *(f"  {line}" for line in hosted)])
+    if plan.pending:
+        click.echo(
+            f"behind them {many(len(plan.pending), 'node')}, planned when the model runs, for each shape that turns up:"
+        )
+        _list(_later(plan.pending))
 
 
 def _warn(warnings: Sequence[GraphcError]) -> None:
@@ -59,10 +68,27 @@ def _warn(warnings: Sequence[GraphcError]) -> None:
         click.echo(f"… and {len(warnings) - MAX_WARNINGS} more warnings of this kind")
 
 
+def _list(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
 def hosted_nodes(plan: Plan) -> list[str]:
     """'Operator × times, reason: nodes' of what runs on the host."""
-    nodes: dict[tuple[str, str], list[str]] = {}
-    for step in plan.steps:
-        if step.host:
-            nodes.setdefault((step.ops[0], step.reason), []).append(step.nodes[0])
-    return [f"{op} × {len(names)}, {reason}: {', '.join(names)}" for (op, reason), names in nodes.items()]
+    return _grouped((step.ops[0], step.reason, step.nodes[0]) for step in plan.steps if step.host)
+
+
+def _later(pending: Sequence[Pending]) -> list[str]:
+    """What will be compiled, by operator, and what will run on the host."""
+    counts = Counter(n.op for n in pending if not n.host)
+    ops = ", ".join(f"{op} × {k}" if k > 1 else op for op, k in counts.items())
+    lines = [f"  compiled: {ops}"] if ops else []
+    hosted = _grouped((n.op, n.reason, n.node) for n in pending if n.host)
+    return lines + (["  on the host, in NumPy:", *(f"    {line}" for line in hosted)] if hosted else [])
+
+
+def _grouped(nodes: Iterable[tuple[str, str, str]]) -> list[str]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for op, reason, name in nodes:
+        found.setdefault((op, reason), []).append(name)
+    return [f"{op} × {len(names)}, {reason}: {', '.join(names)}" for (op, reason), names in found.items()]

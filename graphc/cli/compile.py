@@ -8,23 +8,25 @@ from typing import Any
 
 import click
 
-from graphc.cli.console import progress_bars, seconds
-from graphc.cli.feeds import load_graph, resolve_shapes
-from graphc.cli.options import compile_options, model_argument, open_model, shape_options
+from graphc.cli.console import many, progress_bars, seconds
+from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
+from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.cli.passes import graph_after
 from graphc.memory import format_bytes
 
 
 @click.command("compile")
 @model_argument
-@shape_options
+@plan_options
 @click.option(
     "--stop-after",
     metavar="PASS",
     help="Print the graph after this pass ('bound:PASS': its second turn, with known shapes).",
 )
 @compile_options
-def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | None, **settings: Any) -> None:
+def compile_(
+    model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None, stop_after: str | None, **settings: Any
+) -> None:
     """Compile MODEL ahead of time.
 
     Its next start finds every kernel on disk.
@@ -39,10 +41,16 @@ def compile_(model: str, shapes: tuple, batch: int | None, stop_after: str | Non
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
-        plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))
+        plan = make_plan(compiled, inputs, dict(shapes), batch)
     kernels = len({step.kernel for step in plan.steps if not step.host})
+    later = (
+        f"; what follows from data, {many(len(plan.pending), 'node')}, is planned when the model runs"
+        if plan.pending
+        else ""
+    )
     click.echo(
-        f"{compiled.name}: {len(compiled.source_graph.nodes)} nodes in {len(plan.steps)} steps and {kernels} kernels, "
+        f"{compiled.name}: {many(len(compiled.source_graph.nodes), 'node')} in {many(len(plan.steps), 'step')} and "
+        f"{many(kernels, 'kernel')}, "
         f"weights {format_bytes(plan.memory.weights)}, arena {format_bytes(plan.memory.arena)}, "
-        f"{seconds(time.perf_counter() - start)}"
+        f"{seconds(time.perf_counter() - start)}{later}"
     )

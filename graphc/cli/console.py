@@ -71,6 +71,11 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
+def many(n: int, what: str) -> str:
+    """(1, 'node') -> '1 node', (2, 'node') -> '2 nodes'."""
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
 def count(n: float) -> str:
     """1234567 -> '1.23 M'."""
     for unit in ("", " k", " M", " G", " T"):

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphc.cli.console import count, print_table, progress_bars, seconds
-from graphc.cli.feeds import resolve_shapes
-from graphc.cli.options import compile_options, model_argument, open_model, shape_options
+from graphc.cli.console import count, many, print_table, progress_bars, seconds
+from graphc.cli.feeds import make_plan
+from graphc.cli.options import compile_options, model_argument, open_model, plan_options
+from graphc.errors import InputError
 from graphc.memory import Arena, Buffer, draw, format_bytes
 
 if TYPE_CHECKING:
-    from graphc.report import Plan, StepInfo
+    from graphc.report import Pending, Plan, StepInfo
 
 
 @click.command()
 @model_argument
-@shape_options
+@plan_options
 @click.option("--why", is_flag=True, help="List every rewrite that matched and did not apply, with the reason.")
 @compile_options
-def explain(model: str, shapes: tuple, batch: int | None, why: bool, **settings: Any) -> None:
+def explain(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None, why: bool, **settings: Any) -> None:
     """Tell what MODEL became, and why.
 
     Its steps with kernels and algorithms, what fused and what did not, the memory plan, and what each pass did.
     """
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
-        plan = compiled.plan(resolve_shapes(compiled.inputs, dict(shapes), batch))
+        try:
+            plan = make_plan(compiled, inputs, dict(shapes), batch)
+        except InputError as error:
+            if inputs or not compiled.valued:
+                raise
+            click.echo(f"{compiled.name}: {error}\n")
+            _pending(compiled.outlook())
+            return
     sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in plan.shapes.items())
-    click.echo(f"{compiled.name} for {plan.target}, {plan.threads} thread{'s' * (plan.threads > 1)}, {sizes}")
+    click.echo(f"{compiled.name} for {plan.target}, {many(plan.threads, 'thread')}, {sizes}")
     _steps(plan)
+    if plan.pending:
+        click.echo(
+            f"behind them {many(len(plan.pending), 'node')}, planned when the model runs, for each shape that turns up"
+        )
+        _pending(plan.pending)
     _fusion(plan)
     _memory(plan)
     _passes(plan, why)
@@ -42,7 +55,7 @@ def _steps(plan: Plan) -> None:
     print_table(
         (">step", "nodes", "kernel", "algorithm", "because", ">flop"),
         [row for step in plan.steps for row in _rows(step)],
-        title=f"\n{len(plan.steps)} steps, {kernels} kernels",
+        title=f"\n{many(len(plan.steps), 'step')}, {many(kernels, 'kernel')}",
     )
 
 
@@ -52,6 +65,13 @@ def _rows(step: StepInfo) -> Iterator[tuple]:
     yield step.index, step.label, kernel, step.algorithm, step.reason, count(step.flops)
     for label, kernel, algorithm, reason, flops in step.inside:
         yield "", f"  {label}", kernel, algorithm, reason, count(flops)
+
+
+def _pending(nodes: Sequence[Pending]) -> None:
+    print_table(
+        ("node", "operator", "result", "runs", "because"),
+        [(n.node, n.op, n.result, "on the host (NumPy)" if n.host else "compiled", n.reason) for n in nodes],
+    )
 
 
 def _fusion(plan: Plan) -> None:

@@ -18,6 +18,8 @@ from graphc.types import UNKNOWN
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
+    from graphc.model import Model
+    from graphc.report import Plan
 
 FILLS = ("random", "ones", "zeros")
 _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
@@ -105,6 +107,24 @@ def make_feeds(
     rng = np.random.default_rng(seed)
     made = {n: _fill(fills.get(n, "random"), _dtype(specs, n), shape, rng) for n, shape in resolved.items()}
     return {**made, **arrays}
+
+
+def make_plan(model: Model, sources: Sequence[str], shapes: Mapping[str, Sequence[int]], batch: int | None) -> Plan:
+    """The plan for these shapes, and for the values that the sources give to inputs whose values decide shapes.
+
+    Raises InputError where shapes stay open.
+    """
+    if model.valued and not sources:
+        hint = f"give them: --input {model.valued[0]}=FILE.npy"
+        raise InputError(f"shapes follow from the values of {', '.join(model.valued)}", hint=hint)
+    if not sources:
+        return model.plan(resolve_shapes(model.inputs, shapes, batch))
+    return plan_of(model, make_feeds(model.inputs, sources, shapes, batch))
+
+
+def plan_of(model: Model, feeds: Mapping[str, np.ndarray]) -> Plan:
+    """The plan by which these inputs are run."""
+    return model.plan({n: a.shape for n, a in feeds.items()}, {n: feeds[n] for n in model.valued})
 
 
 def input_files(sources: Iterable[str]) -> list[str]:

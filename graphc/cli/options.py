@@ -81,6 +81,17 @@ feed_options = stack(
     click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs."),
 )
 
+plan_options = stack(
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="[NAME=]SOURCE",
+        help="Inputs whose values decide shapes: .npy or .npz files; may be repeated.",
+    ),
+    shape_options,
+)
+
 
 def open_model(
     source: str | Graph,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from graphc.cli.console import count, print_table
+from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, resolve_shapes
 from graphc.cli.layers import layers
 from graphc.cli.options import model_argument, shape_options
@@ -49,10 +49,13 @@ def show(model: str, shapes: tuple, batch: int | None) -> None:
     text = f"{len(rows)} layers, {parameters:,} parameters"
     if statistics:
         text += f" (and {statistics:,} batch-norm statistics)"
-    if macs is None:
+    if macs is None and resolved is not None:
+        open_ = len(rows) - len(known)
+        text += f", {sum(known):,} MACs and those of {many(open_, 'layer')} whose shapes follow from data"
+    elif macs is None:
         text += "; MACs need shapes: --shape NAME=…"
     else:
         sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in (resolved or {}).items())
         text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
     click.echo(text)
-    click.echo(f"outputs: {', '.join(f'{n} {v.type}' for n, v in zip(graph.output_names, graph.outputs))}")
+    click.echo(f"outputs: {', '.join(f'{n} {v.type or chr(63)}' for n, v in zip(graph.output_names, graph.outputs))}")
