@@ -409,29 +409,30 @@ def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
 
 
 def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> list[int | Ref]:
-    """Address, stride of a row and of a vector of columns, strides of the batch dims."""
-    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
-    if v.is_const and v.data.size == p.n and shape[-1] == p.n:
-        return [Ref(channel_vector(lo, v.data, p.n, vl)), 0, vl * 4, *[0] * BATCH_DIMS]
-    s = lo.read(v)
-    strides = [0] * (out.type.rank - v.type.rank) + [0 if d == 1 else st for d, st in zip(v.shape, s.strides)]
-    if shape[-1] != p.n:  # a column: one number a row is spread over the vector
-        raise AssertionError(f"operand %{v.name} of a matrix product is a column")
-    row = strides[-2] if len(strides) > 1 else 0
-    batch = list(reversed(strides[:-2]))
-    if p.batch == (1,) * BATCH_DIMS:  # batch dims have been merged into rows
-        return [s.ref, row, vl * 4, *[0] * BATCH_DIMS]
-    return [s.ref, row, vl * 4, *batch, *[0] * (BATCH_DIMS - len(batch))]
+    """Address, stride of a row and of a vector of columns, strides of the batch dims.
+
+    An operand of the result's shape lies in memory as the result does, whatever has become of the batch dims. Every other
+    one is a row (`accepts_extra`), the same for each row of the result.
+    """
+    if _aligned(v, out) == out.shape:
+        return [lo.read(v).ref, p.y_row, vl * 4, *p.y_batch]
+    row = Ref(channel_vector(lo, v.data, p.n, vl)) if v.is_const else lo.read(v).ref
+    return [row, 0, vl * 4, *[0] * BATCH_DIMS]
 
 
 def accepts_extra(v: Value, out: Value) -> str | None:
     """Which operands a matrix product's epilogue can read: the whole, or one number a column."""
     if v.type.layout is not None:
         return "it is blocked"
-    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
+    shape = _aligned(v, out)
     if shape == out.shape or (shape[-1] == out.shape[-1] and all(d == 1 for d in shape[:-1])):
         return None
     return f"shape {v.shape} is neither the result's nor one number a column"
+
+
+def _aligned(v: Value, out: Value) -> tuple[int, ...]:
+    """The shape of `v` with a dim for each of the result's, as broadcasting aligns them."""
+    return (1,) * (out.type.rank - v.type.rank) + v.shape
 
 
 def _emit_plain(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:

@@ -63,11 +63,15 @@ def is_pointwise(w: Window) -> bool:
 
 
 def is_packed(w: Window, strides: tuple[int, ...]) -> bool:
-    """Do the rows of a result's pixels follow each other without a gap, or is there one for all? strides: as of `five`."""
-    d, h, pixel = strides[2:]
-    if (d, h, pixel) == (0, 0, 0):
+    """Do all pixels of a result follow each other without a gap, or is there one for all? strides: as of `five`."""
+    if not any(strides[2:]):
         return True
-    return (w.out[1] == 1 or h == pixel * w.out[2]) and (w.out[0] == 1 or d == h * w.out[1])
+    step = strides[4]
+    for size, stride in zip(reversed(w.out), reversed(strides[2:])):
+        if size > 1 and stride != step:  # the stride of a single row or plane says nothing
+            return False
+        step *= size
+    return True
 
 
 def five(s: Storage) -> tuple[int, int, int, int, int]:
@@ -90,15 +94,16 @@ def extras_of(lo: Lowering, group: Group) -> list[Extra]:
 
 
 def extra_of(lo: Lowering, v: Value, out: Value) -> Extra:
+    """An operand of the result's shape is walked as the result is; every other one is a number per channel, of all images or
+    of each."""
     if v.is_const:
         c = out.type.layout.c
         return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * 4, 0, 0, 0))
     s = lo.read(v)
-    shape = v.shape
     strides = five(s)
-    spatial = (1,) * (3 - len(shape[2:])) + tuple(shape[2:])
-    outer = strides[0] if shape[0] > 1 else 0
-    return Extra(s.ref, (outer, strides[1], *(st if d > 1 else 0 for d, st in zip(spatial, strides[2:]))))
+    if v.shape == out.shape:
+        return Extra(s.ref, strides)
+    return Extra(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
 
 
 def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int, blocks: int | None = None):
