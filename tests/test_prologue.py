@@ -123,6 +123,44 @@ def test_any_shape(kind: str, n: int, channels: int, out: int, size: tuple[int, 
     check(kind, n, channels, out, size, residual, "cpu")
 
 
+GATES = {
+    "Sigmoid": lambda b, x: b.add("Sigmoid", b.add("GlobalAveragePool", x)),
+    "HardSigmoid of a convolution": lambda b, x: b.add(
+        "HardSigmoid", convolution(b, b.add("GlobalAveragePool", x), x.shape[1])
+    ),
+    "affine": lambda b, x: batch_norm(b, b.add("GlobalAveragePool", x)),
+    "Clip": lambda b, x: b.add("Clip", b.add("GlobalMaxPool", x), *map(b.constant, (F32(0), F32(1)))),
+    "input": lambda b, x: b.input(f"gate{len(b.inputs)}", F32, (x.shape[0], x.shape[1], 1, 1)),
+    "constant": lambda b, x: b.constant(array(x.shape[1], 1, 1, seed=7)),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("n", [1, 2])
+def test_gates_before_every_number_of_channels(n: int, target: str):
+    """Channels below, at and above the vectors' length, in and out, in one graph; a part of the results goes on to a window,
+    for which it has a halo."""
+    b, outputs = Builder("network"), {}
+    numbers = [1, 3, 5, 7, 8, 9, 15, 16, 17, 24, 40]
+    pairs = dict.fromkeys((c, o) for c in numbers for o in (c, 8, 17))
+    for i, (channels, out) in enumerate(pairs):
+        for k, gate in enumerate(list(GATES)[i % 3 :: 3]):
+            x = blocked(b, n, channels, (9, 8), f"x{len(b.inputs)}")
+            s = GATES[gate](b, x)
+            y = convolution(b, b.add("Mul", *((x, s) if k else (s, x))), out)
+            if (i + k) % 2:
+                w = b.constant(array(out, 1, 3, 3))
+                y = b.add("Conv", y, w, group=out, pads=[1] * 4)
+            outputs[f"{gate} {channels} {out}"] = y
+    graph = b.build(outputs)
+    feeds = feeds_of(graph)
+    want = graphc.compile(graph, target="reference").run(feeds)
+    for threads in (1, 2):
+        got = compiled(graph, target, threads).run(feeds)
+        for name, exact in want.items():
+            np.testing.assert_allclose(got[name], exact, rtol=0, atol=5e-6 * np.abs(exact).max(), err_msg=name)
+
+
 @pytest.mark.parametrize("kind", ["batch norm", "scale"])
 def test_image_by_image(kind: str):
     n, channels, size = 4, 64, (56, 56)

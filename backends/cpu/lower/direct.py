@@ -57,7 +57,7 @@ def emit_direct(
     per_group = w.channels // groups
     if w.channels == w.out_channels and is_group(per_group, lo.target) and x.type.layout.c == vl:
         mr = group_rows(lo.target, per_group, pixels)
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, 1, 0, blocks, None, per_group)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, 1, 0, blocks, scale, per_group)
         return
     # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
     widest = max(2, PANEL_BYTES // (4 * vl * per_group * prod(w.kernel)))
@@ -172,7 +172,7 @@ def _emit_tiles(
     else:
         weights = pack_filters(lo, filters, w, spans, vl)
     if scale is not None:
-        weights = scale.emit(lo, weights, spans, prod(w.kernel))
+        weights = scale.emit(lo, weights, (len(spans.starts), spans.most, prod(w.kernel), depth, nv * vl))
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel

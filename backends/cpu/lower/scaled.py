@@ -11,7 +11,6 @@ import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
 from graphc.backends.cpu.lower.elementwise import collapse, emit_map
-from graphc.backends.cpu.lower.filters import Spans
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.program import Buffer, Ref
 from graphc.expr import Expr
@@ -42,9 +41,8 @@ class ScaledInput:
         single = x.shape == before.output.shape and not scale.is_const and all(d == 1 for d in scale.shape[2:])
         return cls(before, x, scale) if single and x.type.layout and scale.type.layout else None
 
-    def emit(self, lo: Lowering, weights: Buffer, spans: Spans, window: int) -> Buffer:
-        """The step that scales packed weights [tile][input block][window][channel][output channel]."""
-        shape = (len(spans.starts), spans.most, window, spans.depth, spans.tile)
+    def emit(self, lo: Lowering, weights: Buffer, shape: tuple[int, int, int, int, int]) -> Buffer:
+        """The step that scales packed weights of `shape` [tile][input block][window][channel][output channel]."""
         t = TensorType(np.dtype(np.float32), shape)
         scaled = Buffer(f"{self.prologue.output.name}/weights", t.nbytes)
         s, packed = lo.read(self.scale), list(dense_strides(t))
