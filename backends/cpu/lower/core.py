@@ -258,6 +258,9 @@ def unsupported(node: Node, target: Target) -> str | None:
     """Why a node must run on the host, or None."""
     if node.op.name not in _LOWER:
         return f"{node.op.name} has no CPU kernel"
+    for i in node.op.values:
+        if node.call.has(i) and not node.inputs[i].is_const:
+            return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
     check = _SUPPORTED.get(node.op.name)
     return check(node, target) if check else None
 
