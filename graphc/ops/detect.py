@@ -282,8 +282,8 @@ def _axis_neighbours(
     low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
     if mode == "nearest":
         p = np.rint(p)
-    if padding == "border":
-        p = np.where((p < low) | (p > high), np.clip(p, 0, size - 1), p)
+    if padding == "border" and mode != "cubic":  # whose taps are clamped one by one, as PyTorch and ONNX Runtime do
+        p = np.clip(p, 0, size - 1)
     elif padding == "reflection":
         p = np.where((p < low) | (p > high), _reflect(p, low, high), p)
     base = np.floor(p)

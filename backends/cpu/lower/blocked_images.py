@@ -16,8 +16,9 @@ from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.ops._taps import Taps
 from graphc.ops.movement import pad_amounts
-from graphc.ops.resize import Taps, resize_plan
+from graphc.ops.resize import resize_plan
 
 MAX_TAPS = 32  # that a micro-kernel unrolls
 

@@ -18,8 +18,9 @@ from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node
-from graphc.ops.precision import is_float, is_narrow
-from graphc.ops.resize import Taps, resize_plan
+from graphc.ops._taps import Taps
+from graphc.ops.precision import is_float
+from graphc.ops.resize import interpolation_dtype, resize_plan, whole_number
 from graphc.types import TensorType
 
 SHORT = 8  # elements that are too few for a row of vectors
@@ -64,7 +65,7 @@ def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequenc
     """Axes that shrink first, then the innermost: what the last steps touch is large, and they run along rows."""
     node = group.nodes[0]
     result, dtype = node.output.dtype, x.type.dtype
-    wide = np.dtype(np.float32) if is_narrow(dtype) or not is_float(dtype) else dtype
+    wide = interpolation_dtype(dtype)
     shape, source, name = list(x.type.shape), x.ref, node.output.name
     order = sorted(plan, key=lambda step: (len(step[1].indices) >= shape[step[0]], -step[0]))
     for i, (axis, taps) in enumerate(order):
@@ -72,17 +73,17 @@ def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequenc
         before = tuple(shape)
         shape[axis] = len(taps.indices)
         to = out if last else Ref(Buffer(f"{name}/axis{axis}", int(np.prod(shape)) * wide.itemsize))
-        term, finish = e.cast(e.arg(0, dtype), wide), _narrowed(e.arg(0, wide), result if last else wide)
-        _blend(lo, group, source, dtype, before, axis, taps, to, term, finish)
+        narrowed = _narrowed(e.arg(0, wide), result if last else wide, node.attrs["antialias"])
+        _blend(lo, group, source, dtype, before, axis, taps, to, e.cast(e.arg(0, dtype), wide), narrowed)
         source, dtype = to, wide
 
 
-def _narrowed(x: Expr, dtype: np.dtype) -> Expr:
-    """In the result's dtype: integers truncate, and stay within their range."""
+def _narrowed(x: Expr, dtype: np.dtype, antialias: bool) -> Expr:
+    """In the result's dtype: integers are whole, and stay within their range."""
     if is_float(dtype):
         return e.cast(x, dtype)
     limits = np.iinfo(dtype)
-    return e.cast(e.clamp(x, float(limits.min), float(limits.max)), dtype)
+    return e.cast(e.clamp(whole_number(x, antialias), float(limits.min), float(limits.max)), dtype)
 
 
 def _blend(
