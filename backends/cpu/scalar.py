@@ -30,6 +30,8 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
         return fetch(e.value)
     if e.prim == "const":
         return q.const(e.value, register_type(e.dtype), lanes)
+    if e.prim in _STEPS:
+        xs = [_rounded(q, a, x, lanes) for a, x in zip(e.args, xs)]
     if e.prim == "cast":
         return convert(q, xs[0], e.args[0].dtype, e.dtype, lanes)
     if e.prim == "select":
@@ -38,6 +40,23 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
     if kind.kind in "fV":  # bfloat16 is of kind V
         return _float(q, e.prim, xs, lanes)
     return _bool(q, e.prim, xs) if kind == np.bool_ else _int(q, e.prim, xs, kind.kind == "i", lanes)
+
+
+# Narrow floats are computed in float32. That they keep more digits on the way is no fault, but where a function has steps:
+_STEPS = {"cast", "floor", "ceil", "rint", "trunc", "fmod", "lt", "le", "gt", "ge", "eq", "ne"}
+_EXACT = {"arg", "const", "cast", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "fmod"}  # of exact operands
+
+
+def _rounded(q: Emit, e: Expr, x: ir.Value, lanes: int) -> ir.Value:
+    """The value of an expression, with the digits of its dtype alone."""
+    return x if _is_exact(e) else round_half(q, x, e.dtype, lanes)
+
+
+def _is_exact(e: Expr) -> bool:
+    """Is the result a number of its dtype without being rounded?"""
+    if e.prim == "select":
+        return all(map(_is_exact, e.args[1:]))
+    return e.prim in _EXACT and (e.prim == "cast" or all(map(_is_exact, e.args)))
 
 
 _ORDERED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "=="}
