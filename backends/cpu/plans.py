@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from graphc.backends.cpu.checks import CHECKS
+from graphc.backends.cpu.object_file import CantLink
 from graphc.backends.cpu.program import Assembled, Extern, HostCall, Slots
-from graphc.backends.cpu.shared_object import CantLink, link
+from graphc.backends.cpu.shared_object import link
 from graphc.backends.cpu.threads import Executor, executor_of, runtime_kernels
 from graphc.backends.cpu.weights import Full, Segment, SegmentWriter, Stored
 from graphc.errors import Source

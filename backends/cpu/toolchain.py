@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 from graphc.backends.cpu.builder import Other, build_all
 from graphc.backends.cpu.cache import ObjectCache
+from graphc.backends.cpu.code_memory import CodeMemory
+from graphc.backends.cpu.object_file import CantLink
 from graphc.backends.cpu.target import Target
 
 
@@ -131,8 +133,7 @@ class Toolchain:
         self._machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
         )
-        linker = llvm.Target.from_default_triple().create_target_machine()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), linker)
+        self._memory = CodeMemory()
         self._addresses: dict[str, int] = {}  # by symbol
         self._other: Other | None = None
         self._lock = threading.RLock()
@@ -199,11 +200,21 @@ class Toolchain:
         return ctypes.CFUNCTYPE(restype, *argtypes)(self.address(kernel))
 
     def _link(self, codes: Mapping[str, bytes]) -> None:
-        if codes:
+        if not codes:
+            return
+        try:
+            self._addresses.update(self._memory.load(codes))
+        except CantLink:  # another machine than x86-64
             for code in codes.values():
                 self._engine.add_object_file(self.llvm.ObjectFileRef.from_data(code))
             self._engine.finalize_object()
             self._addresses.update((s, self._engine.get_function_address(s)) for s in codes)
+
+    @cached_property
+    def _engine(self) -> Any:
+        """LLVM's loader."""
+        linker = self.llvm.Target.from_default_triple().create_target_machine()
+        return self.llvm.create_mcjit_compiler(self.llvm.parse_assembly(""), linker)
 
     def build(self, kernel: Kernel) -> Built:
         """Generate and compile a kernel."""
