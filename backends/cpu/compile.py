@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowering_of
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
 from graphc.backends.cpu.lower.images import image_runs, lower_images
 from graphc.backends.cpu.lower.movement import VIEWS
-from graphc.backends.cpu.program import Assembled, Buffer, ExternBuffer, HostStep, Ref, assemble
+from graphc.backends.cpu.program import Assembled, Buffer, ExternBuffer, HostStep, Program, Ref, assemble
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.backends.cpu.weights import WeightStore
@@ -27,6 +28,9 @@ from graphc.layout import assign_layouts
 from graphc.op import Kind, get_op
 from graphc.report import FusionNote, MemoryReport, StepInfo
 from graphc.types import TensorType
+
+if TYPE_CHECKING:
+    from graphc.backends.cpu.checked.run import Checkable
 
 Progress = Callable[[str, int, int], None]
 
@@ -68,6 +72,7 @@ class Lowered:
     memory: MemoryReport
     notes: tuple[FusionNote, ...]
     results: tuple[tuple[str, TensorType], ...]
+    checkable: Checkable | None = None
 
 
 def lower(
@@ -77,8 +82,10 @@ def lower(
     weights: WeightStore,
     progress: Progress | None = None,
     policy: Policy = DEFAULT,
+    checked: bool = False,
 ) -> Lowered:
     """Layouts, groups, steps, table: everything but machine code and addresses. policy: what decides between algorithms.
+    checked: for runs that look at every step.
 
     Raises Full (see WeightStore).
     """
@@ -94,7 +101,7 @@ def lower(
         compiled,
         lambda n: compiled(n) and takes_prologue(n, target, policy),
     )
-    lo = Lowering(target, threads, weights, policy)
+    lo = Lowering(target, threads, weights, policy, checked)
     native = all(compiled(g.nodes[0]) for g in groups)
     place_externals(lo, graph, groups, native)
     runs = image_runs(groups, graph.outputs) if native else []
@@ -112,7 +119,15 @@ def lower(
     assembled, kernels, memory = assemble(lo.program, threads, weights.place_of)
     results = tuple((n, v.type) for n, v in zip(graph.output_names, graph.outputs))
     steps = tuple(s.info for s in lo.program.steps)
-    return Lowered(assembled, kernels, steps, replace(memory, weights=weights.nbytes), tuple(notes), results)
+    checkable = _checkable(lo.program, weights) if checked else None
+    return Lowered(assembled, kernels, steps, replace(memory, weights=weights.nbytes), tuple(notes), results, checkable)
+
+
+def _checkable(program: Program, weights: WeightStore) -> Checkable:
+    from graphc.backends.cpu.checked.run import Checkable
+
+    constants = {b for step in program.steps for b in step.buffers() if b.kind == "const"}
+    return Checkable(program, {b: weights.place_of(b) for b in constants})
 
 
 def _lower_images(lo: Lowering, groups: Sequence[Group]) -> None:
@@ -122,19 +137,19 @@ def _lower_images(lo: Lowering, groups: Sequence[Group]) -> None:
 
 
 def _lower(lo: Lowering, group: Group) -> None:
-    if group.anchor is None and host_reason(group.nodes[0], lo.target) is None:
-        lower_elementwise(lo, group)
-        return
     node = group.anchor or group.nodes[0]
     reason = host_reason(node, lo.target)
-    if reason is None:
-        lowering_of(node)(lo, group)
-    else:
+    if reason is not None:
         _lower_on_host(lo, node, reason)
+    elif group.anchor is None:
+        lower_elementwise(lo, group)
+    else:
+        lowering_of(node)(lo, group)
+    lo.made(group.nodes[-1].outputs)
 
 
 def _extern(v: Value) -> ExternBuffer:
-    return ExternBuffer(v.name, v.type.nbytes, "extern", None, v.type.shape, v.dtype)
+    return ExternBuffer(v.name, v.type.nbytes, "extern", shape=v.type.shape, dtype=v.dtype)
 
 
 def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.cpu import checked
 from graphc.backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
 from graphc.backends.cpu.run import Runner
 from graphc.backends.cpu.target import cpu_count, detect, machine
@@ -43,6 +44,7 @@ class CpuModel:
         self.isa, self.threads = isa, int(threads or cpu_count())
         self.cache, self.progress, self.without = cache, progress, without
         self.winograd, self.tune = winograd, tune
+        self.checked = checked.wanted()  # then plans are neither read nor kept
         if isa:
             detect(isa)  # a name that nobody has is an error now; the default is looked up when code is made
         self.folder: PlanFolder | None = None
@@ -66,7 +68,7 @@ class CpuModel:
 
     def load(self, key: str) -> tuple[CpuPlan, Runner] | None:
         """A plan from disk."""
-        found = self.folder.load(key) if self.folder is not None else None
+        found = self.folder.load(key) if self.folder is not None and not self.checked else None
         if found is None:
             return None
         plan, addresses, runs = found
@@ -77,7 +79,7 @@ class CpuModel:
         from graphc.backends.cpu.compile import is_native
         from graphc.backends.cpu.weights import Full
 
-        keep = key is not None and self.folder is not None and is_native(graph, self.target)
+        keep = key is not None and self.folder is not None and not self.checked and is_native(graph, self.target)
         writer = self._writer() if keep else None
         try:
             if writer is None:
@@ -139,7 +141,7 @@ class CpuModel:
             tools = toolchain(self.target, self.cache)
             runtime = runtime_kernels(self.threads)
             with tools.expecting(runtime):
-                lowered = lower(graph, self.target, self.threads, weights, self.progress, policy)
+                lowered = lower(graph, self.target, self.threads, weights, self.progress, policy, self.checked)
                 addresses = tools.addresses([*lowered.kernels, *runtime], self.progress)
             report = Report(lowered.steps, lowered.memory, lowered.notes, passes)
             plan = CpuPlan(
@@ -165,7 +167,12 @@ class CpuModel:
                 self.folder.save(key, plan, tools)
             except OSError as error:
                 self._warn(error)
-        return plan, _runner(plan, [addresses[k] for k in lowered.kernels], executor(tools, self.threads))
+        runner = _runner(plan, [addresses[k] for k in lowered.kernels], executor(tools, self.threads))
+        if lowered.checkable is not None:
+            from graphc.backends.cpu.checked.run import CheckedRunner
+
+            runner = CheckedRunner(lowered.checkable, addresses, runner)
+        return plan, runner
 
 
 def _runner(plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:

@@ -18,6 +18,7 @@ from graphc.backends.cpu.blocks import CACHE_LINE
 from graphc.backends.cpu.toolchain import Kernel
 
 if TYPE_CHECKING:
+    from graphc.backends.cpu.lower.core import Storage
     from graphc.graph import Node
     from graphc.report import MemoryReport, StepInfo
 
@@ -33,15 +34,28 @@ class Place(Protocol):
     def address(self) -> int: ...
 
 
+class Piece(NamedTuple):
+    """Bytes [offset, end) of a buffer."""
+
+    offset: int
+    nbytes: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.nbytes
+
+
 @dataclass(frozen=True, eq=False)
 class Buffer:
     """A piece of memory. kind: 'arena' (planned), 'scratch' (one step only, planned too), 'extern' (an input or a result
-    that the caller owns, or a value of a host step) or 'const' (at `place`)."""
+    that the caller owns, or a value of a host step) or 'const' (at `place`). spread: for checked runs, the pieces that are
+    apart from each other, with nothing between them."""
 
     name: str
     nbytes: int
     kind: str = "arena"
     place: Place | None = None
+    spread: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +108,26 @@ class HostStep:
         return list(dict.fromkeys(b for b in (*self.inputs, *self.outputs) if isinstance(b, Buffer)))
 
 
+@dataclass(frozen=True)
+class Made:
+    """A value that is complete after so many steps, and where it lies. taken_part: a word that a thread has written if it
+    has made a value of its own there."""
+
+    steps: int
+    name: str
+    storage: Storage
+    taken_part: Ref | None = None
+
+
 @dataclass
 class Program:
-    """Steps in order, with the buffers that the caller provides: one per input, and per result its buffer or constant."""
+    """Steps in order, with the buffers that the caller provides: one per input, and per result its buffer or constant. made:
+    of checked runs."""
 
     steps: list[Step | HostStep] = field(default_factory=list)
     inputs: list[ExternBuffer] = field(default_factory=list)
     outputs: list[ExternBuffer | np.ndarray] = field(default_factory=list)
+    made: list[Made] = field(default_factory=list)
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:

@@ -6,14 +6,14 @@ group whose anchor is that operator. A node for which `supported(node)` gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.cpu.blocks import lines
-from graphc.backends.cpu.program import Buffer, Program, Ref, Step
+from graphc.backends.cpu.program import Buffer, Made, Program, Ref, Step
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.backends.cpu.weights import WeightStore
@@ -89,10 +89,13 @@ def halo_bytes(t: TensorType) -> tuple[int, int]:
 
 class Lowering:
     """State of one lowering: the program so far, and the storage of each value. policy: what decides between
-    algorithms."""
+    algorithms. checked: for runs that look at every step (backends/cpu/checked/)."""
 
-    def __init__(self, target: Target, threads: int, weights: WeightStore, policy: Policy) -> None:
+    def __init__(
+        self, target: Target, threads: int, weights: WeightStore, policy: Policy, checked: bool = False
+    ) -> None:
         self.target, self.threads, self.weights, self.policy = target, threads, weights, policy
+        self.checked = checked
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed
@@ -187,8 +190,24 @@ class Lowering:
 
     def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:
         """Memory that one step uses: address of thread 0's part and the byte stride to the next thread's."""
+        if self.checked:
+            ref, stride, _ = self.spread_scratch(name, [nbytes_per_thread])
+            return ref, stride
         stride = lines(nbytes_per_thread)
         return Ref(Buffer(f"{name}/scratch", stride * self.threads, "scratch")), stride
+
+    def spread_scratch(self, name: str, sizes: Sequence[int]) -> tuple[Ref, int, list[int]]:
+        """Scratch of several pieces that are apart from each other, and the offset of each."""
+        from graphc.backends.cpu.checked.guard import spread
+
+        offsets, stride, pieces = spread(sizes, self.threads)
+        return Ref(Buffer(f"{name}/scratch", pieces[-1].end, "scratch", None, pieces)), stride, offsets
+
+    def made(self, values: Iterable[Value]) -> None:
+        """The steps so far have made these values."""
+        if self.checked:
+            done = len(self.program.steps)
+            self.program.made += [Made(done, v.name, self.storage[v]) for v in values if v in self.storage]
 
 
 def flops(node: Node) -> int:

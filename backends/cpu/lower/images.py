@@ -12,7 +12,7 @@ from dataclasses import replace
 from graphc.backends.cpu.lower.core import Lowering, flops, is_blocked
 from graphc.backends.cpu.lower.layout import same_bytes
 from graphc.backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
-from graphc.backends.cpu.program import Buffer, Ref, Step
+from graphc.backends.cpu.program import Buffer, Program, Ref
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Kind
@@ -137,25 +137,26 @@ def lower_images(
     whole = images if -(-images // lo.threads) * lo.threads <= IMBALANCE * images else images - images % lo.threads
     inside, out = [groups[i] for i in run], groups[run[-1]].output
     if whole:
-        steps, outside = _one_image(lo, 1, inside, left, lower)
+        inner, outside = _one_image(lo, 1, inside, left, lower)
         nodes = [n for g in inside for n in g.every_node]
         info = StepInfo(
             0, tuple(n.name for n in nodes), tuple(n.op.name for n in nodes), "nested", "image by image",
-            f"{whole} images through {len(steps)} steps each: their activations stay in the cache",
+            f"{whole} images through {len(inner.steps)} steps each: their activations stay in the cache",
             out.name, sum(map(flops, nodes)) * whole // images,
             sum(whole * moved + weights for moved, weights in map(_bytes, inside)),
         )  # fmt: skip
-        emit_nested(lo, steps, whole, outside, info)
+        emit_nested(lo, inner, whole, outside, info)
     if whole < images:
-        steps, outside = _one_image(lo, lo.threads, inside, left, lower)
-        emit_unrolled(lo, steps, range(whole, images), outside, out.name)
+        inner, outside = _one_image(lo, lo.threads, inside, left, lower)
+        emit_unrolled(lo, inner, range(whole, images), outside, out.name)
+    lo.made(left)
 
 
 def _one_image(
     lo: Lowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
-) -> tuple[list[Step], dict[Buffer, Outside]]:
-    """The steps for the first image of a batch, and what they call the memory of the outer program."""
-    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy), _OneImage()
+) -> tuple[Program, dict[Buffer, Outside]]:
+    """The program for the first image of a batch, and what it calls the memory of the outer program."""
+    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy, lo.checked), _OneImage()
     inside = [one.group(g) for g in groups]
     made = {v for g in groups for n in g.nodes for v in n.outputs}
     outside: dict[Buffer, Outside] = {}
@@ -166,7 +167,7 @@ def _one_image(
         inner.place(one.value(v), Ref(proxy), whole.strides)
         inner.keep_halo(one.value(v))
     lower(inner, inside)
-    return inner.program.steps, outside
+    return inner.program, outside
 
 
 class _OneImage:

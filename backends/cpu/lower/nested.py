@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from graphc.backends.cpu.blocks import NESTED_HEAD
+from graphc.backends.cpu.blocks import NESTED_HEAD, lines
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.program import ALIGNMENT, Buffer, Ref, Step
+from graphc.backends.cpu.program import ALIGNMENT, Buffer, Made, Program, Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.memory import Buffer as Lifetime
 from graphc.memory import plan
@@ -24,12 +24,13 @@ class Outside:
     stride: int
 
 
-def emit_unrolled(
-    lo: Lowering, steps: Sequence[Step], images: range, outside: Mapping[Buffer, Outside], name: str
-) -> None:
-    """The steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
-    offsets, nbytes = _memory(steps, outside)
-    memory = Ref(Buffer(f"{name}/image", nbytes))
+def emit_unrolled(lo: Lowering, inner: Program, images: range, outside: Mapping[Buffer, Outside], name: str) -> None:
+    """The inner steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
+    places: dict[Buffer, Ref] = {}
+    if not lo.checked:
+        offsets, nbytes = _planned(inner, outside)
+        memory = Ref(Buffer(f"{name}/image", nbytes))
+        places = {b: memory + at for b, at in offsets.items()}
 
     def moved(word: int | Ref | Kernel, image: int) -> int | Ref | Kernel:
         if not isinstance(word, Ref):
@@ -37,36 +38,40 @@ def emit_unrolled(
         if word.buffer in outside:
             there = outside[word.buffer]
             return there.ref + (word.offset + image * there.stride)
-        return memory + (offsets[word.buffer] + word.offset) if word.buffer in offsets else word
+        return places[word.buffer] + word.offset if word.buffer in places else word
 
     for image in images:
-        for step in steps:
+        if lo.checked:  # each buffer by itself, and new for each image
+            places = {b: Ref(replace(b)) for b in _lives(inner, outside)}
+        before = len(lo.program.steps)
+        for step in inner.steps:
             lo.emit(step.kernel, [moved(word, image) for word in step.args], step.info)
+        for m in inner.made:
+            there = replace(m.storage, ref=moved(m.storage.ref, image))
+            lo.program.made.append(replace(m, steps=before + m.steps, storage=there))
 
 
 def emit_nested(
     lo: Lowering,
-    steps: Sequence[Step],
+    inner: Program,
     images: int,
     outside: Mapping[Buffer, Outside],
     info: StepInfo,
 ) -> None:
-    """A step that runs `steps` for each image, in any order; every thread takes whole images.
+    """A step that runs the inner steps for each image, in any order; every thread takes whole images.
 
     The steps were lowered for one thread, and values of theirs do not outlive an image. outside: buffers of the steps that
     are not theirs.
     """
-    offsets, nbytes = _memory(steps, outside)
     words: list[int | Ref | Kernel] = []
     rows: list[int | Kernel] = []
     shifts: list[int] = []
     starts = []
-    for step in steps:
+    for step in inner.steps:
         words += [0] * (-len(words) % (ALIGNMENT // WORD))
         starts.append(len(words))
         words += step.args
-    memory_at = -(-len(words) * WORD // ALIGNMENT) * ALIGNMENT
-    scratch, stride = lo.scratch(info.output, memory_at + nbytes)
+    scratch, stride, places = _scratch(lo, inner, outside, len(words) * WORD, info.output)
     for at, word in enumerate(words):
         if not isinstance(word, Ref):
             continue
@@ -75,24 +80,50 @@ def emit_nested(
             words[at] = there.ref + word.offset
             if there.stride:
                 shifts += [at, there.stride, 0]
-        elif word.buffer in offsets:
-            words[at] = scratch + memory_at + offsets[word.buffer] + word.offset
+        elif word.buffer in places:
+            words[at] = scratch + places[word.buffer] + word.offset
             shifts += [at, 0, 1]
-    for step, start in zip(steps, starts):
+    for step, start in zip(inner.steps, starts):
         rows += [step.kernel, start]
     shifts_at = NESTED_HEAD + len(rows)
     words_at = shifts_at + len(shifts)
-    head = [images, len(steps), len(shifts) // 3, len(words), scratch, stride, NESTED_HEAD, shifts_at, words_at]
-    inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in steps)
+    head = [
+        images, len(inner.steps), len(shifts) // 3, len(words), scratch, stride, NESTED_HEAD, shifts_at, words_at
+    ]  # fmt: skip
+    inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in inner.steps)
     lo.emit(Kernel("nested"), [*head, *rows, *shifts, *words], replace(info, inside=inside))
+    for m in inner.made:
+        at = places.get(m.storage.ref.buffer)
+        for mine in [scratch + thread * stride for thread in range(lo.threads)] if at is not None else []:
+            there = replace(m.storage, ref=mine + at + m.storage.ref.offset)
+            lo.program.made.append(Made(len(lo.program.steps), m.name, there, mine))
 
 
-def _memory(steps: Sequence[Step], outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
-    """Offsets of the buffers that live inside, and the bytes of all."""
+def _scratch(
+    lo: Lowering, inner: Program, outside: Mapping[Buffer, Outside], head: int, name: str
+) -> tuple[Ref, int, dict[Buffer, int]]:
+    """Memory of each thread: `head` bytes, then the inner buffers. Address, bytes from thread to thread, offsets."""
+    if lo.checked:
+        own = list(_lives(inner, outside))
+        ref, stride, (_, *offsets) = lo.spread_scratch(name, [head, *(b.nbytes for b in own)])
+        return ref, stride, dict(zip(own, offsets))
+    start = lines(head)
+    places, nbytes = _planned(inner, outside)
+    return *lo.scratch(name, start + nbytes), {b: start + at for b, at in places.items()}
+
+
+def _planned(inner: Program, outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
+    """Offsets of the inner buffers, and the bytes of all."""
+    live = _lives(inner, outside)
+    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
+    return dict(zip(live, arena.offsets)), arena.nbytes
+
+
+def _lives(inner: Program, outside: Mapping[Buffer, Outside]) -> dict[Buffer, list[int]]:
+    """The first and the last step that names each inner buffer."""
     live: dict[Buffer, list[int]] = {}
-    for i, step in enumerate(steps):
+    for i, step in enumerate(inner.steps):
         for b in step.buffers():
             if b.kind in ("arena", "scratch") and b not in outside:
                 live.setdefault(b, [i, i])[1] = i
-    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
-    return dict(zip(live, arena.offsets)), arena.nbytes
+    return live
