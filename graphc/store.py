@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -49,12 +50,60 @@ def cache_dir() -> Path:
 def own_folder(directory: Path) -> Path:
     """Make a folder that only this user (or the superuser) may write into. Raises OSError where that can't be had."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = directory.stat()
-    if status.st_uid not in (0, os.getuid()) and os.getuid() != 0:
-        raise PermissionError("it belongs to another user")
-    if status.st_mode & 0o022:
-        raise PermissionError("others may put code into it: chmod go-w")
+    _require_own(directory.stat())
     return directory
+
+
+def own_root() -> Path:
+    """`cache_dir()`, made where it is not there. Others may write into it only as into /tmp, where they can't touch what is not
+    theirs. Raises OSError and what `cache_dir` does."""
+    root = cache_dir()
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    info = root.stat()
+    _require_own(info, writable=bool(info.st_mode & stat.S_ISVTX))
+    return root
+
+
+def _require_own(info: os.stat_result, writable: bool = False) -> None:
+    """Raises PermissionError for what another user than this one and the superuser owns or may change. Machine code that the
+    superuser runs must be the superuser's."""
+    if info.st_uid not in (0, os.geteuid()):
+        raise PermissionError(f"it belongs to another user ({info.st_uid})")
+    if info.st_mode & 0o022 and not writable:
+        raise PermissionError("others may put code into it: chmod go-w")
+
+
+def open_own(path: Path) -> int:
+    """A descriptor of a file of the cache, for reading. Owner and modes of the file and of its folder are looked at on what has
+    been opened, so that nothing can be put in its place in between.
+
+    Raises OSError; PermissionError, once with a warning, where others could have written it.
+    """
+    plain = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    folder = os.open(path.parent, plain | os.O_DIRECTORY)
+    try:
+        _require_own(os.fstat(folder))
+        fd = os.open(path.name, plain | os.O_NONBLOCK, dir_fd=folder)
+        try:
+            info = os.fstat(fd)
+            _require_own(info)
+            if not stat.S_ISREG(info.st_mode):
+                raise PermissionError("it is no regular file")
+        except BaseException:
+            os.close(fd)
+            raise
+    except PermissionError as error:
+        _say_unused(path.parent, str(error.strerror or error))
+        raise
+    finally:
+        os.close(folder)
+    return fd
+
+
+@lru_cache(maxsize=64)
+def _say_unused(folder: Path, reason: str) -> None:
+    """Once for each folder."""
+    warnings.warn(f"a file of the cache in {folder} is not used: {reason}", GraphcWarning, stacklevel=4)
 
 
 @lru_cache(maxsize=1)
@@ -106,7 +155,7 @@ def write_document(path: Path, content: dict[str, Any]) -> None:
 def read_document(path: Path) -> dict[str, Any] | None:
     """None where there is none, or it is damaged."""
     try:
-        with open(path, "rb") as f:
+        with os.fdopen(open_own(path), "rb") as f:
             blob = f.read()
     except OSError:
         return None
@@ -127,11 +176,21 @@ def stamp_of(info: os.stat_result) -> list[int]:
 
 def content_digest(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return digest_of_file(fd)
+    finally:
+        os.close(fd)
+
+
+def digest_of_file(fd: int) -> str:
+    """SHA-256 of the bytes of an open file, from its start. Raises OSError."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as f:
-        block = memoryview(bytearray(1 << 20))
-        while n := f.readinto(block):
-            digest.update(block[:n])
+    block = memoryview(bytearray(1 << 20))
+    at = 0
+    while n := os.preadv(fd, [block], at):
+        digest.update(block[:n])
+        at += n
     return digest.hexdigest()
 
 
@@ -270,21 +329,40 @@ class Entry:
                 os.utime(self.folder / "used")
         return found
 
-    def intact(self, name: str, facts: dict[str, Any]) -> bool:
-        """Is a data file what it was when `facts_of` described it? Its bytes are read only where its stamp differs."""
+    def open_intact(self, name: str, facts: dict[str, Any]) -> int | None:
+        """A descriptor of a data file, where it is what it was when `adopt` described it. Its bytes are read only where its
+        stamp differs. Raises OSError."""
         path = self.folder / name
+        fd = open_own(path)
         try:
-            stamp = stamp_of(os.stat(path))
-            if stamp == facts["stamp"]:
-                return True
-            known = read_document(path.with_suffix(".json"))
-            if known is not None and known["stamp"] == stamp:
-                return known["digest"] == facts["digest"]
-            if stamp[0] != facts["stamp"][0]:
-                return False
-            digest = content_digest(path)
+            if self._is_intact(fd, path, facts):
+                fd, kept = -1, fd
+                return kept
+            return None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def intact(self, name: str, facts: dict[str, Any]) -> bool:
+        """Could `open_intact` open it?"""
+        try:
+            fd = self.open_intact(name, facts)
         except OSError:
             return False
+        if fd is not None:
+            os.close(fd)
+        return fd is not None
+
+    def _is_intact(self, fd: int, path: Path, facts: dict[str, Any]) -> bool:
+        stamp = stamp_of(os.fstat(fd))
+        if stamp == facts["stamp"]:
+            return True
+        known = read_document(path.with_suffix(".json"))
+        if known is not None and known["stamp"] == stamp:
+            return known["digest"] == facts["digest"]
+        if stamp[0] != facts["stamp"][0]:
+            return False
+        digest = digest_of_file(fd)
         if digest == facts["digest"]:
             with _forgiven():
                 write_document(path.with_suffix(".json"), {"stamp": stamp, "digest": digest})
@@ -363,11 +441,13 @@ class Entry:
 
 
 @lru_cache(maxsize=4)
-def _store(root: Path | None) -> Store | None:
-    """One warning for each folder that can't be used."""
+def _store(root: Path) -> Store | None:
+    """One warning for each root whose folders are not to be trusted; of those that can't be made the kernel cache warns."""
     try:
-        return Store(root or cache_dir())
-    except (OSError, RuntimeError):
+        return Store(root)
+    except OSError as error:
+        if error.errno is None:  # of `own_folder`
+            warnings.warn(f"plans in {root} are not used: {error}", GraphcWarning, stacklevel=5)
         return None
 
 
@@ -378,6 +458,6 @@ def open_store() -> Store | None:
     except ImportError:
         return None
     try:
-        return _store(cache_dir())
-    except RuntimeError:  # the user has no home folder
+        return _store(own_root())
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return None

@@ -8,6 +8,7 @@ differs) is rebuilt; an unwritable directory means one warning and no cache.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import warnings
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pathlib import Path
 import graphc
 from graphc.backends.cpu.target import Target
 from graphc.errors import GraphcWarning
-from graphc.store import cache_dir, own_folder, package_version, write_atomic
+from graphc.store import cache_dir, open_own, own_folder, own_root, package_version, write_atomic
 
 _MAGIC = b"graphc-object-1\n"
 
@@ -44,6 +45,7 @@ class ObjectCache:
         directory: Path | str = "the user's cache folder"
         try:
             directory = cache_dir() / self.target.isa
+            own_root()
             own_folder(directory)
             with tempfile.TemporaryFile(dir=directory):
                 pass
@@ -73,7 +75,8 @@ class ObjectCache:
             return None
         path = self.path(name, spec)
         try:
-            blob = path.read_bytes()
+            with os.fdopen(open_own(path), "rb") as f:
+                blob = f.read()
         except OSError:
             self.misses += 1
             return None

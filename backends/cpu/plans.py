@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -63,6 +64,20 @@ class CpuPlan:
     report: Callable[[], Report]
 
 
+_LOADS = itertools.count()
+
+
+def _loaded(fd: int) -> ctypes.CDLL:
+    """The shared object that is open: by its name another could be loaded. Raises OSError.
+
+    The loader takes a name that it has seen for what it loaded then, and numbers of descriptors come again: so each load
+    spells the same path in another way.
+    """
+    number = next(_LOADS)
+    spelling = "".join("/." if number >> bit & 1 else "/" for bit in range(32))
+    return ctypes.CDLL(f"/proc/self/fd{spelling}/{fd}")
+
+
 class PlanFolder:
     """The kept plans of one model. `document`: what model.json holds; `weights` and `code` in it are this class's."""
 
@@ -92,10 +107,10 @@ class PlanFolder:
         """A mapped file of constants. Raises OSError."""
         if name not in self._segments:
             facts = self.document["weights"].get(name)
-            if facts is None or not self.entry.intact(name, facts):
+            fd = None if facts is None else self.entry.open_intact(name, facts)
+            if fd is None:
                 return None
             segment = Segment(name)
-            fd = os.open(self.entry.folder / name, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 segment.map(fd)
             finally:
@@ -113,9 +128,13 @@ class PlanFolder:
         found: dict[str, int] = {}
         for name in code:
             facts = self.document["code"].get(name)
-            if facts is None or not self.entry.intact(name, facts):
+            fd = None if facts is None else self.entry.open_intact(name, facts)
+            if fd is None:
                 return None
-            library = ctypes.CDLL(str(self.entry.folder / name))
+            try:
+                library = _loaded(fd)
+            finally:
+                os.close(fd)
             found.update((s, ctypes.cast(getattr(library, s), ctypes.c_void_p).value) for s in facts["symbols"])
         return [found[k.symbol] for k in kernels]
 

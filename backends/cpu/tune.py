@@ -26,7 +26,7 @@ from graphc.backends.cpu.threads import executor
 from graphc.backends.cpu.toolchain import toolchain
 from graphc.backends.cpu.weights import WeightStore
 from graphc.graph import Graph, Node, Value
-from graphc.store import cache_dir, digest_of, own_folder, read_document, write_document
+from graphc.store import digest_of, own_folder, own_root, read_document, write_document
 from graphc.types import TensorType
 
 COLD_BYTES = 48 << 20  # read between runs: more than the caches in which the weights of a model would stay
@@ -144,7 +144,7 @@ def evictor(nbytes: int = COLD_BYTES) -> Callable[[], object]:
 def _folder() -> Path | None:
     """None where it can't be had: then nothing is kept."""
     try:
-        return own_folder(cache_dir() / "tuned")
+        return own_folder(own_root() / "tuned")
     except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return None
 
