@@ -25,6 +25,14 @@ def load(source: Any, reading: Reading = AS_IT_IS) -> Graph:
     """
     if _is_graph(source):
         return _read_graph(source, reading)
+    try:
+        return _load_file(source, reading)
+    except RecursionError:  # front ends follow the nesting of a file by recursion
+        name = f"'{source}'" if isinstance(source, (str, os.PathLike)) else "the model"
+        raise LoadError(f"{name} is nested too deeply", hint="branches, loops or functions within each other") from None
+
+
+def _load_file(source: Any, reading: Reading) -> Graph:
     if _is_yaml(source):
         from graphc.frontends.yaml_load import load_yaml
 

@@ -64,6 +64,9 @@ def _read(f: BinaryIO | mmap.mmap, size: int, path: Path | None) -> ModelFile:
         slim = scan.model(size)
         proto = ModelProto.FromString(slim)
     except (_Damaged, DecodeError) as e:
+        if "MaxDepth" in str(e):
+            hint = "branches, loops or functions within each other: protobuf reads 100 messages deep, about 30 branches"
+            raise LoadError(f"{name or 'model'}: it is nested too deeply", hint=hint) from None
         what = f"not an ONNX model, or a damaged one ({e})" if size else "the file is empty"
         hint = "if it was downloaded, check that it is complete; Git LFS pointers are text files of about 130 bytes"
         raise LoadError(f"{name or 'model'}: {what}", hint=hint) from None

@@ -190,10 +190,12 @@ class Compilation:
         from graphc import pipeline
         from graphc.infer import bind
         from graphc.segments import Segmented, conditions, cut, is_static
+        from graphc.sizes import require_memory
 
         passes = list(self._infos)
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.disabled, passes)
+        require_memory(bound)
         if is_static(bound) or not self.backend.keeps:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)

@@ -74,6 +74,10 @@ class InputError(GraphcError, ValueError):
     """Wrong arrays handed to a compiled model, or wrong options to `graphc.compile`: names, dtypes, shapes, values."""
 
 
+class OutOfMemoryError(GraphcError, MemoryError):
+    """A value, a plan or a result that the machine's memory does not hold."""
+
+
 class CheckError(GraphcError):
     """Several problems of one file, reported together; `problems` holds them."""
 

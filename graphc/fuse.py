@@ -22,7 +22,10 @@ from graphc.types import TensorType
 MAX_OPERANDS = 8  # of one kernel's expression
 MAX_NODES = 16  # of one elementwise kernel
 MAX_OPEN = 12  # nodes taken in on trial before their values must join again
-MAX_TREE = 200  # primitives, counted with repetition
+MAX_TREE = 200  # primitives of an epilogue, counted with repetition
+MAX_KERNEL = 2000  # of an elementwise kernel
+MAX_DEPTH = 160  # of its tree: whoever walks one may do so by recursion
+MOST_OPERANDS = 64  # of one elementwise node
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,31 +207,43 @@ class _Fuser:
 
     def _elementwise_tree(self, root: Node) -> Group:
         """The node with those of its elementwise producers that nothing outside reads."""
+        most = MAX_NODES
+        while True:
+            nodes = self._producers_of(root, most)
+            operands: list[Value] = []
+            trees: dict[Value, Expr] = {}
+            for n in nodes:
+                args = [trees[v] if v in trees else self._operand(v, operands, 0) for v in n.inputs]
+                trees[n.output] = scalar_tree(n, args)
+            tree = trees[root.output]
+            if len(nodes) == 1 or (size(tree) <= MAX_KERNEL and depth(tree) <= MAX_DEPTH):
+                break
+            most = len(nodes) - 1
+        where = f"one kernel with {root.op.name} '{root.name}'"
+        self.notes += [FusionNote(n.name, True, where) for n in nodes[:-1]]
+        return Group(tuple(nodes), None, tree, tuple(operands))
+
+    def _producers_of(self, root: Node, most: int) -> list[Node]:
+        """At most so many nodes that one kernel may compute, the root the last."""
         nodes = [root]
         grown = True
         while grown:
             grown = False
             for v in dict.fromkeys(v for n in nodes for v in n.operands):
                 producer = self.producers.get(v)
-                if producer is not None and producer not in nodes and self._absorbs(producer, v, nodes):
+                if producer is None or producer in nodes or len(nodes) >= most:
+                    continue
+                if self._absorbs(producer, v, nodes):
                     nodes.append(producer)
                     grown = True
-        nodes.sort(key=self.position.__getitem__)
-        operands: list[Value] = []
-        trees: dict[Value, Expr] = {}
-        for n in nodes:
-            args = [trees[v] if v in trees else self._operand(v, operands, 0) for v in n.inputs]
-            trees[n.output] = scalar_tree(n, args)
-        where = f"one kernel with {root.op.name} '{root.name}'"
-        self.notes += [FusionNote(n.name, True, where) for n in nodes[:-1]]
-        return Group(tuple(nodes), None, trees[root.output], tuple(operands))
+        return sorted(nodes, key=self.position.__getitem__)
 
     @cached_property
     def producers(self) -> dict[Value, Node]:
         return self.graph.producers()
 
     def _absorbs(self, producer: Node, v: Value, nodes: Sequence[Node]) -> bool:
-        if producer in self.owner or not self._is_elementwise(producer) or len(nodes) >= MAX_NODES:
+        if producer in self.owner or not self._is_elementwise(producer):
             return False
         if v in self.results or any(r not in nodes for r in self.consumers[v]):
             return False
@@ -250,7 +265,27 @@ class _Fuser:
 
 def size(e: Expr) -> int:
     """Primitives of a tree; what is shared counts each time."""
-    return 1 + sum(size(a) for a in e.args)
+    return _measured(e, lambda parts: 1 + sum(parts))
+
+
+def depth(e: Expr) -> int:
+    """Primitives from the root to the farthest leaf."""
+    return _measured(e, lambda parts: 1 + max(parts, default=0))
+
+
+def _measured(e: Expr, measure: Callable[[list[int]], int]) -> int:
+    """A measure of a tree from those of its parts, each of which is looked at once, however often it is shared."""
+    done: dict[int, int] = {}
+    stack = [e]
+    while stack:
+        part = stack[-1]
+        waits = [a for a in part.args if id(a) not in done]
+        if waits:
+            stack += waits
+        else:
+            done[id(part)] = measure([done[id(a)] for a in part.args])
+            stack.pop()
+    return done[id(e)]
 
 
 def _is_immediate(v: Value) -> bool:

@@ -127,6 +127,10 @@ def make_node(
                 types = list(op.infer(Call(op, inputs, complete, len(outputs))))
             except Deferred:
                 types = [None] * len(outputs)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # values beyond what numbers can be
+                raise TypeRuleError(
+                    f"operands or attributes that make no sense ({type(error).__name__}: {error})"
+                ) from error
     except GraphcError as e:
         if isinstance(e, TypeRuleError) and inputs and "operand types" not in e.message:
             e.message += f"\n  operand types: {', '.join(str(v.type or '?') if v is not None else '-' for v in inputs)}"

@@ -172,7 +172,10 @@ def format_bytes(n: int) -> str:
         n /= 1024
         if n < 1024:
             return f"{n:.1f} {unit}"
-    return f"{n / 1024:.2f} GiB"
+    n /= 1024
+    if n < 1024:
+        return f"{n:.2f} GiB"
+    return f"{n / 1024:.2f} TiB" if n < 1e9 else f"{n / 1024:.2e} TiB"
 
 
 def draw(buffers: Sequence[Buffer], arena: Arena, width: int = 96, height: int = 24, legend: int = 12) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
-from graphc.errors import GraphcWarning, InputError, TypeRuleError
+from graphc.errors import GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
@@ -189,7 +189,7 @@ class Model:
         more = frozenset(given) - frozenset(self._names)
         if more:
             return self._read(given=more)._for(given, values)
-        for spec in self.inputs[: self._count]:
+        for i, spec in enumerate(self.inputs[: self._count]):
             shape = given.get(spec.name, spec.shape)
             if shape is None or any(isinstance(d, str) for d in shape):
                 hint = f"give shapes={{'{spec.name}': (…)}}"
@@ -200,8 +200,11 @@ class Model:
                 )
             if spec.dtype is None:
                 raise InputError(f"the dtype of input '{spec.name}' is not known", hint="run the model instead")
-            arrays.append(values[spec.name] if spec.name in values else np.zeros(shape, spec.dtype))
-        arrays = [self._checked(i, a) for i, a in enumerate(arrays)]
+            try:
+                zeros = np.broadcast_to(np.zeros((), spec.dtype), tuple(shape))  # of no memory: nobody reads it
+            except ValueError as error:
+                raise InputError(f"the shape of input '{spec.name}' can't be {tuple(shape)}: {error}") from None
+            arrays.append(self._checked(i, values[spec.name]) if spec.name in values else zeros)
         other = self._other(arrays)
         return (self, arrays) if other is None else other._for(given, values)
 
@@ -225,7 +228,10 @@ class Model:
             self._quick = executable.quick
         if out is not None:
             self._check_overlap(arrays, out)
-        return executable.run(arrays, out)
+        try:
+            return executable.run(arrays, out)
+        except MemoryError as error:
+            _full(error)
 
     def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
         if key is None:
@@ -234,7 +240,10 @@ class Model:
             if key not in self._plans:
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
                 values = {self._names[i]: arrays[i] for i in self._valued}
-                remember(self._plans, key, self._source.bind(types, values))
+                try:
+                    remember(self._plans, key, self._source.bind(types, values))
+                except MemoryError as error:
+                    _full(error)
             return self._plans[key]
 
     def _other(self, arrays: Sequence[np.ndarray]) -> Model | None:
@@ -428,6 +437,12 @@ def _detached(graph: Graph) -> Graph:
     for node in graph.nodes:
         rw.copy(node)
     return rw.finish()
+
+
+def _full(error: MemoryError) -> NoReturn:
+    if isinstance(error, OutOfMemoryError):
+        raise error
+    raise OutOfMemoryError(f"the machine's memory is full: {error}", hint="smaller inputs, or fewer plans") from error
 
 
 def _refuse(arrays: Sequence[Any]) -> None:

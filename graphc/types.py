@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,16 +10,24 @@ from typing import Union
 
 import numpy as np
 
+_LONGEST = 256  # characters of an expression
+
 
 @dataclass(frozen=True)
 class Sym:
     """A dim known by name only, or an expression of such names ('batch', '(h + 1)//2').
 
     Arithmetic gives new symbols whose text is the expression; two dims are the same when their texts are. Nothing is
-    ever computed from the text: binding a graph to numbers infers every type again.
+    ever computed from the text: binding a graph to numbers infers every type again. A long text is a digest of itself.
     """
 
     text: str
+
+    def __post_init__(self) -> None:
+        if len(self.text) > _LONGEST:  # concatenations of concatenations double it each time
+            mark = "?" if "?" in self.text else ""
+            short = f"<{hashlib.sha256(self.text.encode()).hexdigest()[:24]}{mark}>"
+            object.__setattr__(self, "text", short)
 
     def __str__(self) -> str:
         return self.text

@@ -22,7 +22,7 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.backends.cpu.weights import WeightStore
 from graphc.files import owned
-from graphc.fuse import Group, fuse
+from graphc.fuse import MOST_OPERANDS, Group, fuse
 from graphc.graph import Graph, Node, Value
 from graphc.layout import assign_layouts
 from graphc.op import Kind, get_op
@@ -53,6 +53,8 @@ def host_reason(node: Node, target: Target) -> str | None:
     """Why a node runs on the host, or None."""
     _load_lowerings()
     if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
+        if len(node.inputs) > MOST_OPERANDS:
+            return f"more than {MOST_OPERANDS} operands"
         return core.native_dtypes(node)
     return core.unsupported(node, target)
 

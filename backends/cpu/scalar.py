@@ -44,7 +44,20 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
 
 # Narrow floats are computed in float32. That they keep more digits on the way is no fault, but where a function has steps:
 _STEPS = {"cast", "floor", "ceil", "rint", "trunc", "fmod", "lt", "le", "gt", "ge", "eq", "ne"}
-_EXACT = {"arg", "const", "cast", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "fmod"}  # of exact operands
+_EXACT = {
+    "arg",
+    "const",
+    "cast",
+    "neg",
+    "abs",
+    "min",
+    "max",
+    "floor",
+    "ceil",
+    "rint",
+    "trunc",
+    "fmod",
+}  # of exact operands
 
 
 def _rounded(q: Emit, e: Expr, x: ir.Value, lanes: int) -> ir.Value:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node, Value
+from graphc.ops.precision import is_narrow
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal
 
 canonicalize = Rewrite("canonicalize")
@@ -30,6 +32,24 @@ def subtract_as_add(node: Node, sweep: Sweep) -> Value | None:
 @canonicalize.on("Sum")
 def sum_of_two(node: Node, sweep: Sweep) -> Value | None:
     return sweep.remake(node, *node.inputs, op="Add") if len(node.inputs) == 2 else None
+
+
+@canonicalize.on("Sum", "Max", "Min", "Mean")
+def of_many_operands(node: Node, sweep: Sweep) -> Value | None:
+    """Of more operands than a kernel takes: the first of them, then that result and the next. In the same order, so that
+    nothing rounds otherwise; narrow floats are added in float32 and rounded once, as in one kernel."""
+    if len(node.inputs) <= MOST_OPERANDS:
+        return None
+    op, operands, dtype = node.op.name, list(node.inputs), node.output.dtype
+    widened = is_narrow(dtype) and op in ("Sum", "Mean")
+    if widened:
+        operands = [sweep.add("Cast", v, to=np.float32) for v in operands]
+    total, *rest = operands
+    for start in range(0, len(rest), MOST_OPERANDS - 1):
+        total = sweep.add("Sum" if op == "Mean" else op, total, *rest[start : start + MOST_OPERANDS - 1])
+    if op == "Mean":
+        total = sweep.add("Mul", total, sweep.constant(1 / len(operands), total.dtype))
+    return sweep.add("Cast", total, to=dtype) if widened else total
 
 
 @canonicalize.on("Pow")

@@ -138,6 +138,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
     t = node.output.type
     axis = node.attrs["axis"] % t.rank
     at = 0
+    info = lo.info(group, "copy_strided")
     for v in node.operands:
         x = lo.read(v)
         first = at // t.layout.c * out.strides[1] if t.layout else at * out.strides[axis]
@@ -145,7 +146,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
         at += v.shape[axis]
         if x.ref != part.ref:
             copy = emit_blocked_copy if t.layout else emit_elements
-            copy(lo, x, part, lo.info(group, "copy_strided", "", f"%{v.name} has another place"))
+            copy(lo, x, part, replace(info, reason=f"%{v.name} has another place"))
 
 
 def emit_elements(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
