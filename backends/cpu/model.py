@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.cpu import checked
+from graphc.backends.cpu.arenas import Arenas
 from graphc.backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
 from graphc.backends.cpu.run import Runner
 from graphc.backends.cpu.target import cpu_count, detect, machine
@@ -49,6 +50,7 @@ class CpuModel:
             detect(isa)  # a name that nobody has is an error now; the default is looked up when code is made
         self.folder: PlanFolder | None = None
         self._weights: WeightStore | None = None
+        self._arenas = Arenas()
 
     def identity(self) -> list:
         """What plans depend on besides the graph. (`detect` would load LLVM.)"""
@@ -72,7 +74,7 @@ class CpuModel:
         if found is None:
             return None
         plan, addresses, runs = found
-        return plan, _runner(plan, addresses, runs)
+        return plan, self._runner(plan, addresses, runs)
 
     def compile(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> tuple[CpuPlan, Runner]:
         """Compile a bound graph, and keep its plan under `key`, where that can be done."""
@@ -167,14 +169,13 @@ class CpuModel:
                 self.folder.save(key, plan, tools)
             except OSError as error:
                 self._warn(error)
-        runner = _runner(plan, [addresses[k] for k in lowered.kernels], executor(tools, self.threads))
+        runner = self._runner(plan, [addresses[k] for k in lowered.kernels], executor(tools, self.threads))
         if lowered.checkable is not None:
             from graphc.backends.cpu.checked.run import CheckedRunner
 
             runner = CheckedRunner(lowered.checkable, addresses, runner)
         return plan, runner
 
-
-def _runner(plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
-    names, results = [n for n, _ in plan.results], [(t.shape, t.dtype) for _, t in plan.results]
-    return Runner(plan.assembled, addresses, runs, results, names)
+    def _runner(self, plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
+        names, results = [n for n, _ in plan.results], [(t.shape, t.dtype) for _, t in plan.results]
+        return Runner(plan.assembled, addresses, runs, results, names, self._arenas)

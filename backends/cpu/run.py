@@ -10,6 +10,7 @@ import numpy as np
 from numpy import empty
 
 from graphc.backends.cpu import entry
+from graphc.backends.cpu.arenas import Arena, Arenas
 from graphc.backends.cpu.program import Assembled, HostCall, aligned_empty
 
 if TYPE_CHECKING:
@@ -28,19 +29,18 @@ def shared(nanoseconds: np.ndarray) -> np.ndarray:
 
 
 class Instance:
-    """Memory and addresses for one run at a time.
+    """A program with the addresses of an arena, for one run at a time.
 
     enter, check_and_enter: the program as functions of inputs and results, see backends/cpu/entry.py; the second one looks at
     the inputs. None where Python lacks them, or steps run on the host.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, arena: Arena) -> None:
         a = runner.assembled
         self.table = aligned_empty(runner.table.nbytes).view(np.int64)
         self.table[:] = runner.table
         self._externs = runner.extern_slots
-        self._arena = aligned_empty(max(a.arena, 1))
-        self.table[a.arena_slots.at] = a.arena_slots.offset + self._arena.ctypes.data
+        self.table[a.arena_slots.at] = a.arena_slots.offset + arena.address
         start = self.table.ctypes.data
         self.steps = np.stack([runner.drivers, start + 8 * a.blocks[:, 1], runner.shared], 1)
         self.steps_address = self.steps.ctypes.data
@@ -92,6 +92,7 @@ class Runner:
     """Runs a program; many threads may call it at once.
 
     kernels: addresses by number. results: shape and dtype of each output. quick: see `Executable.quick`; it needs names.
+    arenas: of the model.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Runner:
         executor: Executor,
         results: Sequence[tuple[tuple[int, ...], np.dtype]],
         names: Sequence[str] = (),
+        arenas: Arenas | None = None,
     ) -> None:
         a = self.assembled = assembled
         self.executor, self._results = executor, results
@@ -120,7 +122,13 @@ class Runner:
         self.shares = executor.threads > 1 and bool(self.shared.any())
         by_name = bool(names) and len({*names}) == len(results)
         self._is_quick = by_name and self.has_entry and all(self._native)
-        self._free: list[Instance] = []
+        self.arenas = Arenas() if arenas is None else arenas
+        self._free = self.arenas.free
+        self._number = self.arenas.register(a.arena)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            self.arenas.forget(self._number)
 
     @property
     def quick(self) -> Callable[[Sequence[object]], dict[str, np.ndarray] | None] | None:
@@ -132,7 +140,8 @@ class Runner:
 
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
-        instance = self._instance()
+        arena = self.arenas.take()
+        instance = self._instance(arena)
         results = self._made(out)
         if instance.enter is not None:
             if self.shares:
@@ -145,7 +154,7 @@ class Runner:
             else:
                 self.executor.run(instance.steps_address, len(instance.steps))
         failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
-        self._free.append(instance)
+        self._give_back(arena)
         if failure is not None:
             try:
                 raise failure
@@ -158,9 +167,11 @@ class Runner:
         and nothing is done, where they are not."""
         free = self._free
         try:
-            instance = free.pop()
+            arena = free.pop()
         except IndexError:
-            instance = Instance(self)
+            arena = self.arenas.take()
+        instance = arena.instances.get(self._number) or self._instance(arena)
+        arena.taken = True
         if self.shares:
             self.executor.start()
         results = {}
@@ -168,10 +179,12 @@ class Runner:
             results[name] = empty(shape, dtype)
         done = instance.check_and_enter(*arrays, *results.values())
         if done:
-            free.append(instance)
+            free.append(arena)
+            if len(free) > 1:
+                self.arenas.trim()
             return results
         failure = None if done is None else instance.failure(self.assembled.checks)
-        free.append(instance)
+        self._give_back(arena)
         if failure is not None:
             try:
                 raise failure
@@ -190,12 +203,20 @@ class Runner:
                 results.append(given if given is not None else np.empty(shape, dtype))
         return results
 
-    def _instance(self) -> Instance:
-        """One that nobody uses; who takes it puts it back into `_free` after a run that ended well."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            return Instance(self)
+    def _instance(self, arena: Arena) -> Instance:
+        """The program in an arena that nobody else uses; who took it gives it back after a run that ended well."""
+        instance = arena.instances.get(self._number)
+        if instance is None:
+            if arena.memory.nbytes < self.assembled.arena:
+                arena.grow(self.arenas.nbytes)
+            instance = arena.instances[self._number] = Instance(self, arena)
+        return instance
+
+    def _give_back(self, arena: Arena) -> None:
+        arena.taken = True
+        self._free.append(arena)
+        if len(self._free) > 1:
+            self.arenas.trim()
 
     def _point(self, instance: Instance, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
         """Point the instance at the inputs and at the results."""
@@ -233,9 +254,9 @@ class Runner:
         """Run once; what then runs a native step by its number, on the values that are there. No host steps.
 
         `arrays`: as for `run`."""
-        instance = self._instance()
-        alive = arrays, self._made(None)
-        self._point(instance, *alive)
+        arena = self.arenas.take()
+        instance, alive = self._instance(arena), (arena, arrays, self._made(None))
+        self._point(instance, *alive[1:])
         self.executor.run(instance.steps_address, len(instance.steps))
 
         def step(i: int, _: object = alive) -> None:
@@ -249,8 +270,8 @@ class Runner:
         Takes and raises what `run` does.
         """
         self.run(arrays)
-        instance = self._instance()
-        results = self._made(None)
+        arena = self.arenas.take()
+        instance, results = self._instance(arena), self._made(None)
         self._point(instance, arrays, results)
         live = self._live(instance, arrays, results)
         self._run_with_host(instance, live)  # so that every step finds the values that it reads
@@ -264,7 +285,7 @@ class Runner:
                 if i is not None:
                     self.executor.run(instance.steps_address + ROW_BYTES * i, 1)
                 spent.append(clock() - start if i is not None else 0.0)
-        self._free.append(instance)
+        self._give_back(arena)
         return [float(np.median(t)) for t in times]
 
 

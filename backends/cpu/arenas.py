@@ -1,0 +1,82 @@
+"""Memory for the values inside a model's runs: an arena for each run at a time, whichever plan it runs.
+
+A program expects nothing of its arena: halos are cleared by a step before the first producer, in every run. So plans of one
+model take turns in the same memory, which is as large as the largest of them wants.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from graphc.backends.cpu.program import aligned_empty
+
+if TYPE_CHECKING:
+    from graphc.backends.cpu.run import Instance
+
+IDLE = 10.0  # seconds after which an arena beyond the first goes that no run has taken
+
+
+class Arena:
+    """Memory of one run at a time. instances: programs with addresses in it, by their runner's number. taken: by a run
+    since somebody looked for idle ones."""
+
+    __slots__ = ("__weakref__", "address", "instances", "memory", "taken")
+
+    def __init__(self, nbytes: int) -> None:
+        self.instances: dict[int, Instance] = {}
+        self.taken = True
+        self.grow(nbytes)
+
+    def grow(self, nbytes: int) -> None:
+        """Other memory: programs have to be told its address again."""
+        self.instances.clear()
+        self.memory = None  # first: old and new need not be there at once
+        self.memory = aligned_empty(max(nbytes, 1))
+        self.address = self.memory.ctypes.data
+
+
+class Arenas:
+    """The arenas of one model. free: those that no run uses; who takes one from its end gives it back by `append`, and calls
+    `trim` when it is not alone there."""
+
+    def __init__(self) -> None:
+        self.free: list[Arena] = []
+        self.nbytes = 0  # of the largest plan
+        self._every: WeakSet[Arena] = WeakSet()
+        self._plans = 0
+        self._next_look = 0.0
+
+    def register(self, nbytes: int) -> int:
+        """A number for a runner that needs so many bytes."""
+        self.nbytes = max(self.nbytes, nbytes)
+        self._plans += 1
+        return self._plans
+
+    def forget(self, number: int) -> None:
+        """That runner is gone."""
+        for arena in list(self._every):
+            arena.instances.pop(number, None)
+
+    def take(self) -> Arena:
+        try:
+            return self.free.pop()
+        except IndexError:
+            arena = Arena(self.nbytes)
+            self._every.add(arena)
+            return arena
+
+    def trim(self) -> None:
+        """Let go of arenas that more threads needed once."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + IDLE
+        for arena in self.free[:-1]:
+            if arena.taken:
+                arena.taken = False
+                continue
+            with suppress(ValueError):  # a run has just taken it
+                self.free.remove(arena)
