@@ -17,6 +17,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
+from graphc.files import text_of
 from graphc.frontends.onnx_data import DTYPES, dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
@@ -79,7 +80,7 @@ class _Importer:
 
     def run(self) -> Graph:
         proto, opsets = self.proto.graph, opset_versions(self.proto.opset_import) or {"": 1}
-        name = proto.name or (Path(self.model.file).stem if self.model.file else "graph")
+        name = proto.name or (text_of(Path(self.model.file).stem) if self.model.file else "graph")
         self._check_extent()
         scope = Scope(KnowingBuilder(name))
         self._initializers(proto, scope, self.model.raw, self.given)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import CheckError, GraphcError, Source
-from graphc.files import Folder
+from graphc.files import Folder, text_of
 from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import DTYPES
@@ -35,7 +35,7 @@ def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Grap
     trainable ones) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
     GraphcError) for one problem and CheckError for several, each with its line and column.
     """
-    return _load(read_file(path), Folder.of(Path(path)), Path(path).stem, params)
+    return _load(read_file(path), Folder.of(Path(path)), text_of(Path(path).stem), params)
 
 
 def loads_yaml(text: str, params: Mapping[str, Any] | None = None, file: str = "<text>") -> Graph:

@@ -120,6 +120,11 @@ def _stamp(info: os.stat_result) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
+def text_of(name: str) -> str:
+    """The name of a file as text that can be written anywhere: bytes of it that are no UTF-8 become '?'."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def note(path: str | os.PathLike) -> None:
     """A front end reads this file: the model depends on it."""
     active = _ACTIVE.get()

@@ -162,8 +162,8 @@ class Model:
     ) -> Plan:
         """The plan for input shapes (by name; static shapes need none): steps, memory, why things fused.
 
-        values: of the inputs that `valued` names. Raises InputError where a symbolic dim is left open or one of these has
-        no value.
+        values: arrays for inputs, which have their shapes; those that `valued` names are needed. Raises InputError where
+        a symbolic dim is left open or one of these has no value.
         """
         model, arrays = self._for(shapes or {}, values or {})
         missing = [n for n in model.valued if n not in (values or {})]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import LoadError
-from graphc.files import Files
+from graphc.files import Files, text_of
 from graphc.store import Store, stamp_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class FileOrigin(Origin):
     def digest(self, store: Store) -> str | None:
         try:
             self._stamp = stamp_of(os.stat(self.source))
-            return f"{self.source.suffix} {self.source.stem} {store.source_digest(self.source)}"
+            return f"{self.source.suffix} {text_of(self.source.stem)} {store.source_digest(self.source)}"
         except OSError:
             return None  # the front end says what is wrong with it
 

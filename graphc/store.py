@@ -166,7 +166,7 @@ def read_document(path: Path) -> dict[str, Any] | None:
 
 
 def digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]  # names of files may be any bytes
 
 
 def stamp_of(info: os.stat_result) -> list[int]:

@@ -22,6 +22,7 @@ NETS = {
     "positions": "[{NonZero: {inputs: x}}, {Transpose: {perm: [1, 0]}}, {GatherND: {inputs: [x, last]}}, {Exp: {}}]",
     "several": "[{NonZero: {inputs: x, as: p}}, {Gather: {inputs: [x, [0, 2]], axis: 1}}, {Cast: {to: int64}}, {Unique: {as: [u, i]}}, {Cast: {to: float32, inputs: u}}, {Sqrt: {as: r}}, {ReduceSum: {inputs: [p, [1]], as: q}}, {Slice: {inputs: [x, [0], [3], [1]]}}, {Det: {}}]\noutputs: {r: r, q: q, d: last}",
     "boxes": "[{NonMaxSuppression: {inputs: [b, s, 3]}}, {Gather: {inputs: [last, 2], axis: 1, as: at}}, {Squeeze: {inputs: [b, [0]], as: rows}}, {Gather: {inputs: [rows, at], as: kept}}, {softmax: {}}, {matmul: {from: [last, w]}}, {Shape: {inputs: kept}}, {ConstantOfShape: {value: [2.0]}}, {Mul: {inputs: [kept, last]}}]",
+    "values": "[{NonZero: {inputs: x, as: p}}, {Shape: {inputs: p}}, {Slice: {inputs: [last, [1], [2]], as: n}}, {Slice: {inputs: [p, [0], n, [1]]}}, {Tile: {inputs: [last, [1, 2]], as: t}}, {ReduceMax: {inputs: [p, [0, 1]], keepdims: 0}}, {Unsqueeze: {inputs: [last, [0]], as: k}}, {TopK: {inputs: [x, k]}}, {Exp: {as: e}}, {ReduceMax: {inputs: [p, [1]], keepdims: 0, as: to}}, {Expand: {inputs: [[[1.0]], to]}}, {Sqrt: {}}]\noutputs: {t: t, e: e, y: last}",
     "none": "[{relu: {from: x}}, {dense: 5}]",
     "composite": "[{Compress: {inputs: [x, c], axis: 0}}, {Celu: {}}, {Shrink: {}}, {Gelu: {}}, {Hardmax: {}}]",
 }  # fmt: skip

@@ -49,14 +49,14 @@ def kernel_operators() -> frozenset[str]:
     return frozenset(core._LOWER)
 
 
-def host_reason(node: Node, target: Target) -> str | None:
-    """Why a node runs on the host, or None."""
+def host_reason(node: Node, target: Target, pending: bool = False) -> str | None:
+    """Why a node runs on the host, or None. pending: it is not planned yet."""
     _load_lowerings()
     if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
         if len(node.inputs) > MOST_OPERANDS:
             return f"more than {MOST_OPERANDS} operands"
         return core.native_dtypes(node)
-    return core.unsupported(node, target)
+    return core.unsupported(node, target, pending)
 
 
 def is_native(graph: Graph, target: Target) -> bool:

@@ -43,7 +43,7 @@ def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
     if not native and node.op.expand is not None:
         return False, "compiled as the operators that it stands for"
     try:
-        reason = host_reason(_guessed(node), target)
+        reason = host_reason(_guessed(node), target, pending=True)
     except Deferred:  # not even the dtype is known
         reason = None if native else f"{node.op.name} has no CPU kernel"
     return reason is not None, reason or ""

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.cli.console import progress_bars, stop
 from graphc.cli.feeds import load_graph, make_feeds
-from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.passes import pass_names
 from graphc.graph import Graph, Node, Value
 
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 @model_argument
 @feed_options
 @click.option(
-    "--tolerance", type=float, default=1e-4, show_default=True, help="Largest error, over the result's scale."
+    "--tolerance",
+    type=Tolerance(min=0),
+    default=1e-4,
+    show_default=True,
+    help="Largest error, over the result's scale.",
 )
 @compile_options
 def compare(

@@ -31,7 +31,7 @@ def compile_(
 
     Its next start finds every kernel on disk.
     """
-    if stop_after:
+    if stop_after is not None:
         graph = load_graph(model, dict(shapes))
         resolve = partial(resolve_shapes, graph.inputs, dict(shapes), batch)
         if shapes or batch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 PIPED_WIDTH = 160  # columns of a table that goes into a file or another program
+NARROWEST = 80  # columns of a table on a terminal: narrower ones wrap its lines, rather than lose its columns
 
 
 def stop(code: int, message: str) -> NoReturn:
@@ -22,9 +26,13 @@ def console(stderr: bool = False) -> Any:
     """A rich console that prints text as it is: names of nodes may hold brackets and colons."""
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PIPED_WIDTH
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    width = max(shutil.get_terminal_size().columns, NARROWEST) if stream.isatty() else PIPED_WIDTH
+    return Plain(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 def print_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from graphc.model import Model
     from graphc.report import Plan
 
+MAX_ELEMENTS = 2**57  # of an array: more are past what addresses can tell
 FILLS = ("random", "ones", "zeros")
 _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 
@@ -76,7 +78,11 @@ def resolve_shapes(
     if not taken:
         fixed = ", ".join(f"{s.name}{_text(s.shape)}" for s in specs)
         raise InputError(f"no input takes a batch of {batch}: {fixed}", hint="leave --batch away")
-    return {s.name: tuple(shapes[s.name]) if s.name in shapes else _complete(s, bound, batch or 1) for s in specs}
+    found = {s.name: tuple(shapes[s.name]) if s.name in shapes else _complete(s, bound, batch or 1) for s in specs}
+    for name, shape in found.items():
+        if math.prod(d for d in shape if d) > MAX_ELEMENTS:
+            raise InputError(f"input '{name}' of shape {_text(shape)} is larger than any memory")
+    return found
 
 
 def make_feeds(
@@ -100,7 +106,10 @@ def make_feeds(
             fills.update({s.name: source for s in specs} if not name else {_spec(specs, name).name: source})
             named |= {name} - {""}
         else:
-            arrays.update(_read(specs, name, source))
+            found = _read(specs, name, source)
+            for twice in found.keys() & arrays.keys():
+                raise InputError(f"input '{twice}' is given twice", hint="leave one --input away")
+            arrays.update(found)
     known = {**{name: a.shape for name, a in arrays.items()}, **dict(shapes or {})}
     wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
     resolved = resolve_shapes(wanted, known, batch)
@@ -124,7 +133,7 @@ def make_plan(model: Model, sources: Sequence[str], shapes: Mapping[str, Sequenc
 
 def plan_of(model: Model, feeds: Mapping[str, np.ndarray]) -> Plan:
     """The plan by which these inputs are run."""
-    return model.plan({n: a.shape for n, a in feeds.items()}, {n: feeds[n] for n in model.valued})
+    return model.plan(values=feeds)
 
 
 def input_files(sources: Iterable[str]) -> list[str]:
@@ -203,6 +212,10 @@ def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
         raise InputError(
             f"'{path}' is no .npy or .npz file of numbers or text", hint="write it with numpy.save"
         ) from None
+    if not arrays or not all(isinstance(a, np.ndarray) for a in arrays.values()):
+        raise InputError(
+            f"'{path}' holds {'what is no array' if arrays else 'no arrays'}", hint="write it with numpy.savez"
+        )
     if len(arrays) == 1 and (name or len(specs) == 1):
         arrays = {name or specs[0].name: next(iter(arrays.values()))}
     elif "" in arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from graphc.model import Model
 
 TARGETS = ("cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "reference")
+
+MAX_THREADS = 1024  # each has scratch memory of its own
 
 Command = Callable[..., Any]
 
@@ -37,7 +40,7 @@ class Shape(click.ParamType):
             return value
         name, equals, dims = value.rpartition("=")
         try:
-            shape = tuple(int(d) for d in dims.split(",") if d.strip())
+            shape = tuple(map(int, dims.removesuffix(",").split(","))) if dims.strip() else ()
         except ValueError:
             shape = (-1,)
         if not equals or not name or any(d < 0 for d in shape):
@@ -45,11 +48,30 @@ class Shape(click.ParamType):
         return name, shape
 
 
+def _once(ctx: click.Context, param: click.Parameter, shapes: tuple) -> tuple:
+    for name, _ in shapes:
+        if [n for n, _ in shapes].count(name) > 1:
+            raise click.BadParameter(f"the shape of '{name}' is given twice", ctx, param)
+    return shapes
+
+
+class Tolerance(click.FloatRange):
+    """A number from 0 on."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("not a number", param, ctx)
+        return number
+
+
 model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=False))
 
 compile_options = stack(
     click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="What to compile for."),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
+    click.option(
+        "--threads", type=click.IntRange(1, MAX_THREADS), help="Threads of one inference.  [default: all cores]"
+    ),
     click.option("--disable", multiple=True, metavar="PASS", help="Leave a pass out; may be repeated."),
     click.option(
         "--winograd",
@@ -64,9 +86,13 @@ compile_options = stack(
 
 shape_options = stack(
     click.option(
-        "--batch", type=click.IntRange(min=1), help="First dimension of the inputs, where the file leaves it open."
+        "--batch",
+        type=click.IntRange(min=1),
+        help="First dimension of the inputs, where the file leaves it open.",
     ),
-    click.option("--shape", "shapes", type=Shape(), multiple=True, help="Shape of an input; may be repeated."),
+    click.option(
+        "--shape", "shapes", type=Shape(), multiple=True, callback=_once, help="Shape of an input; may be repeated."
+    ),
 )
 
 feed_options = stack(
@@ -78,7 +104,7 @@ feed_options = stack(
         help="A .npy or .npz file, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
     ),
     shape_options,
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random inputs."),
 )
 
 plan_options = stack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zipfile
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ def _row(name: str, array: np.ndarray) -> tuple[str, ...]:
 def top_classes(array: np.ndarray) -> list[str]:
     """'[row] class: score …', best first, where the array looks like scores: floats [N, classes], ones behind."""
     scores = array.astype(np.float32) if array.dtype.kind == "f" else array
-    if scores.dtype.kind != "f" or scores.ndim < 2 or scores[0].size != scores.shape[1] or scores.shape[1] < TOP:
+    if scores.dtype.kind != "f" or scores.ndim < 2 or scores.shape[1] < TOP or math.prod(scores.shape[2:]) != 1:
         return []
     lines = []
     for i, row in enumerate(scores.reshape(scores.shape[:2])[:ROWS]):

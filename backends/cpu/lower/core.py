@@ -273,12 +273,12 @@ def lowering_of(node: Node) -> Lower | None:
     return found.lower if found and is_blocked(node.inputs[0]) else _LOWER.get(node.op.name)
 
 
-def unsupported(node: Node, target: Target) -> str | None:
-    """Why a node must run on the host, or None."""
+def unsupported(node: Node, target: Target, pending: bool = False) -> str | None:
+    """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""
     if node.op.name not in _LOWER:
         return f"{node.op.name} has no CPU kernel"
     for i in node.op.values:
-        if node.call.has(i) and not node.inputs[i].is_const:
+        if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
             return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
     check = _SUPPORTED.get(node.op.name)
     return check(node, target) if check else None
