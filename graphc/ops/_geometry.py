@@ -92,6 +92,8 @@ def _kernel(call: Call, rank: int) -> tuple[int, ...]:
     dims = given or dims
     if any(isinstance(d, Sym) for d in dims):
         raise Deferred("size of the kernel")
+    if 0 in dims:
+        raise call.fail(f"the kernel {tuple(dims)} has no elements")
     return tuple(dims)
 
 
@@ -215,10 +217,10 @@ def window_view(x: np.ndarray, g: Geometry, fill: float) -> np.ndarray:
     """View [N, C, *out, *kernel] of x [N, C, *spatial] padded with `fill`: every window with its elements."""
     rank = len(g.kernel)
     axes = tuple(range(2, 2 + rank))
-    reach = [(o - 1) * s + e for o, s, e in zip(g.out_spatial, g.strides, g.extent)]
+    reach = [max(o - 1, 0) * s + e for o, s, e in zip(g.out_spatial, g.strides, g.extent)]
     ends = [max(0, r - size - b) for r, size, b in zip(reach, x.shape[2:], g.pads_begin)]
     padded = np.pad(x, [(0, 0), (0, 0), *zip(g.pads_begin, ends)], constant_values=fill)
     view = np.lib.stride_tricks.sliding_window_view(padded, g.extent, axes)
-    starts = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(g.out_spatial, g.strides))
+    starts = tuple(slice(0, max((o - 1) * s + 1, 0), s) for o, s in zip(g.out_spatial, g.strides))
     taps = tuple(slice(None, None, d) for d in g.dilations)
     return view[(slice(None), slice(None), *starts, *taps)]

@@ -108,7 +108,7 @@ def source_positions(axis: AxisScale, transform: str) -> Positions:
         case "pytorch_half_pixel" if out == 1:
             step = first = Fraction(0)
         case "half_pixel_symmetric":
-            first += size / 2 * (1 - out / (axis.scale * size))
+            first += (size - out / axis.scale) / 2
     denominator = math.lcm(step.denominator, first.denominator)
     numerators = np.arange(out).astype(object) * int(step * denominator) + int(first * denominator)
     return Positions(numerators, denominator)

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
-from graphc.ops.precision import widen
+from graphc.ops.precision import NUMERIC, widen
 from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, prod
 
 INT64 = np.dtype(np.int64)
@@ -56,6 +56,10 @@ def _sizes(call: Call) -> _Sizes:
     for axis, what in ((0, "batch"), (1, "heads"), (2, "sequence length")):
         if differ(k[axis], v[axis]):
             raise call.fail(f"key and value differ in {what}: {k[axis]} and {v[axis]}")
+    if differ(q[0], k[0]):
+        raise call.fail(f"query and key differ in batch: {q[0]} and {k[0]}")
+    if 0 in (q[1], k[1], q[3], v[3]):
+        raise call.fail(f"there are {q[1]} and {k[1]} heads of size {q[3]}", "attention needs heads with elements")
     if isinstance(q[1], int) and isinstance(k[1], int) and q[1] % k[1]:
         raise call.fail(f"{q[1]} query heads do not divide into groups for {k[1]} key heads", "use a multiple")
     past: Dim = 0
@@ -79,8 +83,8 @@ def _expect(call: Call, i: int, want: Shape) -> None:
 
 def _check_mask(call: Call, s: _Sizes) -> None:
     shape, scores = call.shape(3), (s.batch, s.q_heads, s.q_len, s.total)
-    if call.dtype(3).kind != "b" and call.dtype(3) != call.dtype(0):
-        raise call.fail(f"the mask is {dtype_name(call.dtype(3))}", f"give bool or {dtype_name(call.dtype(0))}")
+    if not (call.dtype(3).kind == "b" or NUMERIC.accepts(call.dtype(3))):
+        raise call.fail(f"the mask is {dtype_name(call.dtype(3))}", "give bool, or numbers to add to the scores")
     fits = len(shape) <= 4 and not any(d != 1 and differ(d, want) for d, want in zip(shape[-2::-1], scores[-2::-1]))
     longer = shape and isinstance(shape[-1], int) and isinstance(s.total, int) and shape[-1] > s.total
     if not fits or longer:
@@ -113,7 +117,7 @@ def _attention_flops(call: Call) -> int:
 
 # --- Attention: reference ---------------------------------------------------------------------------------------------
 def _heads(x: np.ndarray, heads: int | None) -> np.ndarray:
-    return x if x.ndim == 4 else x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+    return x if x.ndim == 4 else x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
 def _visible(q_len: int, total: int, offset, *, is_causal, left_window_size, right_window_size) -> np.ndarray:
@@ -163,12 +167,12 @@ def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, non
     window = {n: attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
     seen = seen & _visible(q.shape[2], total, offset, **window)
     if mask is not None:
-        short = [(0, 0)] * (mask.ndim - 1) + [(0, total - mask.shape[-1])] if mask.shape[-1] != 1 else None
+        lacking = total - mask.shape[-1] if mask.ndim and mask.shape[-1] != 1 else 0
+        short = [*[(0, 0)] * (mask.ndim - 1), (0, lacking)][: mask.ndim]
         if mask.dtype.kind == "b":
-            seen = seen & (mask if short is None else np.pad(mask, short))
+            seen = seen & np.pad(mask, short)
         else:
-            mask = widen(mask)
-            scores = scores + (mask if short is None else np.pad(mask, short, constant_values=-np.inf))
+            scores = scores + np.pad(widen(mask.astype(dtype)), short, constant_values=-np.inf)
     scores = np.where(seen, scores, -np.inf).astype(q.dtype)
     stages.append(scores)
     precision = attrs["softmax_precision"] or q.dtype
@@ -176,7 +180,7 @@ def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, non
     stages.append(weights)
     y = np.matmul(weights, np.repeat(v, group, 1))
     if three:
-        y = y.swapaxes(1, 2).reshape(len(y), y.shape[2], -1)
+        y = y.swapaxes(1, 2).reshape(len(y), y.shape[2], y.shape[1] * y.shape[3])
     return y.astype(dtype), k.astype(dtype), v.astype(v_dtype), stages[attrs["qk_matmul_output_mode"]].astype(dtype)
 
 
@@ -223,7 +227,7 @@ def _emit_seen(b, call: Call, s: _Sizes):
             conditions.append(b.add("LessOrEqual", ahead, b.add("Add", offset, right)))
         hidden = True
     if call.has(3) and call.dtype(3).kind == "b":
-        conditions.append(_emit_padded(b, call, s, False))
+        conditions.append(_emit_padded(b, s, call.inputs[3], False))
         hidden = True
     if not conditions:
         return None, hidden
@@ -233,13 +237,13 @@ def _emit_seen(b, call: Call, s: _Sizes):
     return total, hidden
 
 
-def _emit_padded(b, call: Call, s: _Sizes, value):
+def _emit_padded(b, s: _Sizes, mask, value):
     """The mask, a short last axis filled up with `value`."""
-    mask, shape = call.inputs[3], call.shape(3)
-    if shape[-1] in (1, s.total):
+    shape = mask.shape
+    if not shape or shape[-1] in (1, s.total):
         return mask
     pads = [0] * (2 * len(shape) - 1) + [s.total - shape[-1]]
-    return b.add("Pad", mask, b.constant(pads, np.int64), b.constant(value, call.dtype(3)))
+    return b.add("Pad", mask, b.constant(pads, np.int64), b.constant(value, mask.dtype))
 
 
 def _attention_expand(b, call: Call):
@@ -261,7 +265,7 @@ def _attention_expand(b, call: Call):
     stages.append(scores)
     seen, hidden = _emit_seen(b, call, s)
     if call.has(3) and call.dtype(3).kind != "b":
-        scores = b.add("Add", scores, _emit_padded(b, call, s, -np.inf))
+        scores = b.add("Add", scores, _emit_padded(b, s, b.add("Cast", call.inputs[3], to=dtype), -np.inf))
         hidden = True
     lowest = b.constant(-np.inf, dtype)
     if seen is not None:
@@ -364,14 +368,14 @@ def _rotary_infer(call: Call) -> list[TensorType]:
     if call.has(3):
         _expect(call, 3, (batch, length))
     for i in (1, 2):
-        want = (call.shape(i)[0], half) if call.has(3) else (batch, length, half)
+        want = (call.shape(1)[0], half) if call.has(3) else (batch, length, half)
         _expect(call, i, want)
     return [TensorType(dtype, call.shape(0))]
 
 
 def _rotary_reference(x, cos, sin, positions=None, *, interleaved, num_heads, rotary_embedding_dim):
     """Pairs (a, b) of each head become (a cos - b sin, a sin + b cos): halves of it, or neighbours if interleaved."""
-    heads = widen(x if x.ndim == 4 else x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2))
+    heads = widen(_heads(x, num_heads))
     width = rotary_embedding_dim or heads.shape[3]
     if positions is not None:
         if positions.size and not (positions.min() >= 0 and positions.max() < len(cos)):

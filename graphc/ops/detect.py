@@ -24,6 +24,9 @@ def _suppressed_type(call: Call) -> list[TensorType]:
     same_dim(call, 0, (boxes.shape[0], scores.shape[0]))
     same_dim(call, 1, (boxes.shape[1], scores.shape[2]))
     given = [i for i in range(len(call.inputs)) if call.has(i)]
+    for i in given[2:]:
+        if not may_be(call.type(i).size, 1):
+            raise call.fail(f"'{call.op.inputs[i].rstrip('?')}' must be one number, not {call.type(i)}")
     return [TensorType(np.int64, (dim_of_data(call, *given), 3))]
 
 
@@ -109,7 +112,14 @@ def _roi_align_type(call: Call) -> list[TensorType]:
     _regions(call, 4)
     require_integers(call, 2)
     count = same_dim(call, 0, (call.shape(1)[0], call.shape(2)[0]))
-    return [x.with_shape((count, x.shape[1], call.output_height, call.output_width))]
+    return [_of_pixels(call, x.with_shape((count, x.shape[1], call.output_height, call.output_width)))]
+
+
+def _of_pixels(call: Call, result: TensorType) -> TensorType:
+    """The type of what is sampled from images. Raises TypeRuleError where they have no pixels to sample."""
+    if 0 in call.shape(0)[2:] and 0 not in result.shape:
+        raise call.fail(f"the images {call.type(0)} have no pixels to sample")
+    return result
 
 
 def _bins(start: float, length: float, count: int, ratio: int) -> np.ndarray:
@@ -248,7 +258,8 @@ def _sampled(call: Call) -> list[TensorType]:
     x, grid = call.type(0), call.type(1)
     if x.rank < 3 or grid.rank != x.rank or not may_be(grid.shape[-1], x.rank - 2):
         raise call.fail("takes x [N, C, D1 … Dr] and a grid [N, O1 … Or, r]")
-    return [x.with_shape((same_dim(call, 0, (x.shape[0], grid.shape[0])), x.shape[1], *grid.shape[1:-1]))]
+    batch = same_dim(call, 0, (x.shape[0], grid.shape[0]))
+    return [_of_pixels(call, x.with_shape((batch, x.shape[1], *grid.shape[1:-1])))]
 
 
 def _reflect(p: np.ndarray, low: float, high: float) -> np.ndarray:

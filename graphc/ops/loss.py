@@ -47,7 +47,7 @@ def _nll_reference(logp, labels, weights=None, *, reduction, ignore_index):
 
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:
-    shifted = x - x.max(1, keepdims=True)
+    shifted = x - x.max(1, keepdims=True, initial=-np.inf)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 

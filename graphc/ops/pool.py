@@ -231,7 +231,7 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
 
 
 _global_pool("GlobalAveragePool", "ReduceMean", lambda x: x.mean(_space(x), keepdims=True))
-_global_pool("GlobalMaxPool", "ReduceMax", lambda x: x.max(_space(x), keepdims=True))
+_global_pool("GlobalMaxPool", "ReduceMax", lambda x: x.max(_space(x), keepdims=True, initial=-np.inf))
 _global_pool(
     "GlobalLpPool",
     None,
@@ -263,6 +263,8 @@ def _maxunpool_infer(call: Call) -> list[TensorType]:
         if call.attrs[name] is not None and len(call.attrs[name]) != count:
             raise call.fail(f"{name} {call.attrs[name]} has {len(call.attrs[name])} entries", f"give {count} for {x}")
     shape = (*x[:2], *unpooled_shape(x[2:], call.kernel_shape, call.strides, call.pads))
+    if any(isinstance(d, int) and d < 0 for d in shape):
+        raise call.fail(f"the unpooled shape {shape} has dims below 0", "check kernel, strides and pads")
     if call.has(2):
         given = tuple(call.ints(2))
         if len(given) != len(shape) or any(isinstance(d, int) and g < d for g, d in zip(given, shape)):

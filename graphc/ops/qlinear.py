@@ -10,7 +10,7 @@ from graphc.ops.precision import is_float
 from graphc.ops.qproduct import emit_integer_product
 from graphc.ops.quantize import FLOAT8, emit_quantized, to_quantized
 from graphc.ops.window import CONV_ATTRS, conv, conv_flops, conv_shape
-from graphc.types import TensorType, prod
+from graphc.types import TensorType, may_be, prod
 
 BYTES = ("int8", "uint8")
 SCALES = ("float32", "float16", "bfloat16", "float64")
@@ -33,10 +33,25 @@ def _emit_centred(b, x, zero, dtype):
     return x if zero is None else b.add("Sub", x, b.add("Cast", zero, to=dtype))
 
 
+def _check_matmul_parameter(call: Call, i: int, of: int, axis: int) -> None:
+    """Raises TypeRuleError unless a scale or zero point is a number, or has one for each index of an axis of its matrix."""
+    if not call.has(i):
+        return
+    s, x = call.shape(i), call.shape(of)
+    single = all(may_be(d, 1) for d in s)
+    vector = len(s) == 1 and len(x) > 1 and not differ(s[0], x[axis])
+    full = len(s) == len(x) > 1 and not any(d != 1 and differ(d, n) for d, n in zip(s, x))
+    if not single and not vector and not (full and may_be(s[-3 - axis], 1)):
+        raise call.fail(
+            f"'{operand_name(call, i)}' has shape {s}",
+            f"give one number, or one for each {'row' if axis == -2 else 'column'} of '{operand_name(call, of)}' {x}",
+        )
+
+
 # --- matrix products --------------------------------------------------------------------------------------------------
 def _rows(s: np.ndarray | None) -> np.ndarray | None:
     """A scale or zero point of the left operand: one entry a row where it is a vector."""
-    return s[:, None] if s is not None and s.ndim == 1 and s.size > 1 else s
+    return s[:, None] if s is not None and s.ndim == 1 and s.size != 1 else s
 
 
 def _emit_rows(b, s):
@@ -46,9 +61,10 @@ def _emit_rows(b, s):
 
 
 def _matmul_integer_infer(call: Call) -> list[TensorType]:
-    for i, zero in ((0, 2), (1, 3)):
+    for i, zero, axis in ((0, 2, -2), (1, 3, -1)):
         require_dtype(call, i, BYTES)
         _check_zero_point(call, zero, i)
+        _check_matmul_parameter(call, zero, i, axis)
     return [TensorType(INT32, matmul_shape(call, call.shape(0), call.shape(1)))]
 
 
@@ -58,8 +74,8 @@ def _matmul_integer_expand(b, call: Call):
 
 
 def _emit_product(b, a, w, a_zero, w_zero):
-    """The int32 product; sizes that are not known yet are left to a plain one."""
-    if all(isinstance(d, int) for d in (*a.type.shape[-1:], *w.type.shape)):
+    """The int32 product; sizes that are not known yet, and matrices of nothing, are left to a plain one."""
+    if all(isinstance(d, int) and d > 0 for d in (*a.type.shape[-1:], *w.type.shape)):
         return emit_integer_product(b, a, w, a_zero, w_zero)
     return b.add("MatMul", _emit_centred(b, a, a_zero, INT32), _emit_centred(b, w, w_zero, INT32))
 
@@ -99,9 +115,11 @@ register(
 
 
 def _qlinear_matmul_infer(call: Call) -> list[TensorType]:
-    for i, zero in ((0, 2), (3, 5)):
+    for i, zero, axis in ((0, 2, -2), (3, 5, -1)):
         require_dtype(call, i, (*BYTES, *FLOAT8))
         _check_zero_point(call, zero, i)
+        for parameter in (i + 1, zero):
+            _check_matmul_parameter(call, parameter, i, axis)
     for i in (1, 4, 6):
         require_dtype(call, i, SCALES)
     return [TensorType(require_dtype(call, 7, (*BYTES, *FLOAT8)), matmul_shape(call, call.shape(0), call.shape(3)))]

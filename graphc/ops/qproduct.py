@@ -41,7 +41,7 @@ def _expand(b: Builder, call: Call) -> Value:
     *batch, runs, n, depth = call.shape(1)
     order = [*range(len(batch)), len(batch), len(batch) + 2, len(batch) + 1]
     rows = b.add("Transpose", b.add("Cast", call.inputs[1], to=INT32), perm=order)
-    rows = b.add("Reshape", rows, b.constant([*batch, runs * depth, n], np.int64))
+    rows = b.add("Reshape", rows, b.constant([*batch, runs * depth, n], np.int64), allowzero=True)
     return b.add("MatMul", b.add("Cast", call.inputs[0], to=INT32), rows)
 
 

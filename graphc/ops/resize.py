@@ -56,7 +56,7 @@ def resize_axes(
     if not known:
         names = ", ".join(map(str, dims))
         return [(Sym(f"{policy}({names} to {s})"), None, roi[i], roi[k + i]) for i, s in enumerate(sizes)]
-    common = (min if policy == "not_larger" else max)(r for r in ratios if r is not None)
+    common = (min if policy == "not_larger" else max)((r for r in ratios if r is not None), default=Fraction(0))
     return [(math.floor(common * d + HALF), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]
 
 
@@ -87,6 +87,8 @@ def _resize_type(call: Call) -> list[TensorType]:
         roi = _fractions(call.const(1))
     dims = list(x.shape)
     for axis, (out, *_) in zip(axes, resize_axes(x.shape, axes, roi, scales, sizes, call.keep_aspect_ratio_policy)):
+        if x.shape[axis] == 0 and out != 0:
+            raise call.fail(f"axis {axis} of {x} has no elements, of which {out} could be made")
         dims[axis] = out
     return [x.with_shape(dims)]
 

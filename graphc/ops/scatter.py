@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.op import NUMBERS, Attr, Call, Case, Const, Tensor
+from graphc.ops.contract import differ
 from graphc.ops.index import along, checked, checked_tuples, register_index, require_integers, tuple_length
 from graphc.ops.movement import same_dim
 from graphc.types import TensorType
@@ -131,8 +132,8 @@ def _updated_cache(call: Call) -> list[TensorType]:
             same_dim(call, i, (c, u))
         elif isinstance(c, int) and isinstance(u, int) and u > c:
             raise call.fail(f"an update of {u} steps does not fit a cache of {c}")
-    if call.has(2) and call.rank(2) != 1:
-        raise call.fail("write_indices must have one index a batch entry")
+    if call.has(2) and (call.rank(2) != 1 or differ(call.shape(2)[0], cache.shape[0])):
+        raise call.fail(f"write_indices {call.type(2)} must have one index for each of {cache.shape[0]} batch entries")
     return [cache]
 
 

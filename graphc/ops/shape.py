@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Domain, Kind, Op, Tensor, register
@@ -41,11 +43,14 @@ def reshaped(call: Call) -> list[TensorType]:
 
 
 def _rest(call: Call, x: TensorType, known: list[Dim]) -> Dim:
-    """The dim that makes `known` hold as many elements as x: equal symbols cancel, then the numbers divide."""
+    """The dim that makes `known` hold as many elements as x: equal symbols and zeros cancel, then the numbers divide.
+
+    So [0, -1] splits what lies behind a batch of nothing as it splits what lies behind any other.
+    """
     left = list(x.shape)
     right = []
     for d in known:
-        if isinstance(d, Sym) and d in left:
+        if (isinstance(d, Sym) or d == 0) and d in left:
             left.remove(d)
         else:
             right.append(d)
@@ -63,6 +68,10 @@ def _rest(call: Call, x: TensorType, known: list[Dim]) -> Dim:
 
 def _reshape(x, shape, allowzero):
     dims = [x.shape[i] if d == 0 and not allowzero else int(d) for i, d in enumerate(shape)]
+    if -1 in dims and 0 in dims:  # NumPy does not know what copied dims of 0 leave over
+        copied = [i for i, d in enumerate(shape) if d == 0]
+        others = math.prod(d for i, d in enumerate(dims) if d != -1 and i not in copied)
+        dims[dims.index(-1)] = math.prod(d for i, d in enumerate(x.shape) if i not in copied) // others
     return x.reshape(dims)
 
 

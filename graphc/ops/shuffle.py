@@ -31,9 +31,9 @@ def _expand(b: Builder, call: Call) -> Value | None:
         return None
     n, c, *space = t.shape
     split = b.constant((n, call.groups, c // call.groups, *space), np.int64)
-    apart = b.add("Reshape", call.inputs[0], split)
+    apart = b.add("Reshape", call.inputs[0], split, allowzero=True)
     swapped = b.add("Transpose", apart, perm=(0, 2, 1, *range(3, t.rank + 1)))
-    return b.add("Reshape", swapped, b.constant(t.shape, np.int64))
+    return b.add("Reshape", swapped, b.constant(t.shape, np.int64), allowzero=True)
 
 
 register(

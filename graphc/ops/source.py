@@ -180,6 +180,8 @@ def _multinomial_type(call: Call) -> list[TensorType]:
     x = call.type(0)
     if x.rank != 2 or call.sample_size < 0:
         raise call.fail("takes log probabilities [batch, classes] and a sample_size that is not negative")
+    if x.shape[1] == 0:
+        raise call.fail(f"there are no classes to draw from in {x}")
     return [TensorType(call.attrs["dtype"], (x.shape[0], call.sample_size))]
 
 

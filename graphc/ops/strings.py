@@ -75,7 +75,7 @@ def _normalized_type(call: Call) -> list[TensorType]:
     (x,) = _strings(call)
     if x.rank not in (1, 2) or (x.rank == 2 and not may_be(x.shape[0], 1)):
         raise call.fail("takes strings [C] or [1, C]")
-    kept = dim_of_data(call, 0, detail=", without stop words") if call.stopwords else x.shape[-1]
+    kept = dim_of_data(call, 0, detail=", without stop words") if call.stopwords else x.shape[-1] or 1  # never empty
     return [x.with_shape((*x.shape[:-1], kept))]
 
 

@@ -107,7 +107,7 @@ def _columns(view: np.ndarray) -> np.ndarray:
 
 def _grouped_product(columns, w: np.ndarray, group: int, out: Shape) -> np.ndarray:
     """Columns [C, kernel, out] of every image with weights [M, C/group, *kernel] -> [N, M, *out]."""
-    weights = w.reshape(group, len(w) // group, -1)
+    weights = w.reshape(group, len(w) // group, prod(w.shape[1:]))
     images = [np.matmul(weights, c.reshape(group, weights.shape[2], c.shape[2])) for c in columns]
     return np.array(images, w.dtype).reshape(len(images), len(w), *out)
 
@@ -193,7 +193,7 @@ def _transposed_reference(x, w, b=None, *, group, kernel_shape=None, **options):
     n, c, *spatial = x.shape
     g = transposed_windows(spatial, w.shape[2:], **options)
     m = w.shape[1] * group
-    weights = w.reshape(group, c // group, -1).swapaxes(1, 2)  # [group, M/group·kernel, C/group]
+    weights = w.reshape(group, c // group, prod(w.shape[1:])).swapaxes(1, 2)  # [group, M/group·kernel, C/group]
     products = np.matmul(weights, x.reshape(n, group, c // group, prod(spatial))).reshape(n, m, *g.kernel, *spatial)
     sizes = zip(g.pads_begin, g.out_spatial, spatial, g.strides, g.extent)
     full = np.zeros((n, m, *(max(p + o, (i - 1) * s + e) for p, o, i, s, e in sizes)), x.dtype)
@@ -257,7 +257,7 @@ def _deform_reference(x, w, offset, b=None, mask=None, *, group, offset_group, k
     offset = offset.reshape(n, offset_group, taps, rank, outs)
     tap_grid = np.indices(g.kernel).reshape(rank, taps, 1)
     out_grid = np.indices(g.out_spatial).reshape(rank, 1, outs)
-    source = x.reshape(n, offset_group, c // offset_group, -1)
+    source = x.reshape(n, offset_group, c // offset_group, prod(spatial))
     columns = np.zeros((n, offset_group, c // offset_group, taps * outs), x.dtype)
     position = [
         out_grid[k] * g.strides[k] - g.pads_begin[k] + tap_grid[k] * g.dilations[k] + offset[:, :, :, k]

@@ -49,7 +49,7 @@ def _swapped(v: Value, sweep: Sweep) -> Value:
             operands[i] = sweep.add("Transpose", operands[i], perm=SWAP)
     y = sweep.add(layer.op, *operands, **{**layer.attrs, "layout": 1})
     shape = sweep.constant([v.shape[1], v.shape[0], *v.shape[2:]], int)
-    return sweep.add("Reshape", y, shape)
+    return sweep.add("Reshape", y, shape, allowzero=True)
 
 
 def _layer_behind(v: Value, sweep: Sweep) -> Node | None:
@@ -79,6 +79,8 @@ def _layer_behind(v: Value, sweep: Sweep) -> Node | None:
 
 def in_order(shape: tuple[int, ...], first: list[int], middle: tuple[int, ...], last: list[int]) -> bool:
     """Does an array of `shape`, permuted by `first`, reshaped to `middle`, permuted by `last`, keep the order of its elements?"""
+    if 0 in shape:
+        return True
     strides, step = [], 1
     for d in reversed(shape):
         strides.insert(0, step)

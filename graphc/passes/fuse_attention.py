@@ -168,7 +168,7 @@ def _emit(
 
 
 def _reshaped(sweep: Sweep, v: Value, shape) -> Value:
-    return v if v.shape == tuple(shape) else sweep.add("Reshape", v, sweep.constant(shape, np.int64))
+    return v if v.shape == tuple(shape) else sweep.add("Reshape", v, sweep.constant(shape, np.int64), allowzero=True)
 
 
 # --- where heads lie --------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def _whole(o: _Operand, sweep: Sweep) -> _Operand:
     if part is None:
         return o
     x, start = part
-    if start % size or x.shape[-1] % size:
+    if not size or start % size or x.shape[-1] % size:
         return o
     return replace(o, value=_reshaped(sweep, x, (batch, length, x.shape[-1] // size, size)), first=start // size)
 

@@ -139,7 +139,7 @@ def transposed(node: Node, sweep: Sweep) -> Value | None:
     moving = [p for p in perm if x.shape[p] != 1]
     if moving == sorted(moving) and node.output.type.is_static:
         shape = sweep.constant(node.output.shape, np.int64)
-        return sweep.remake(node, x, shape, op="Reshape")
+        return sweep.remake(node, x, shape, op="Reshape", attrs={"allowzero": 0 in node.output.shape})
     return None
 
 

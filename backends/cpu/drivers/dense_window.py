@@ -169,7 +169,8 @@ def pool_dense(target, op: str, dtype: str):
                     wide = _counted(
                         from_w, a[D_W], a[K_W], -a[P_W] if padded else 0, in_w + (a[END_W] if padded else 0)
                     )
-                    best = best / kind(max(1, high * wide))
+                    count = high * wide
+                    best = best / kind(count) if count > 0 else kind(np.nan)
                 elif not is_max and p != 1:
                     best = kind(math.sqrt(best)) if p == 2 else best ** (kind(1) / kind(p))
                 store(y + w * a[YS_W], best)

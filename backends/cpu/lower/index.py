@@ -95,7 +95,7 @@ def _emit_gather(
 ) -> None:
     node = group.nodes[0]
     out = lo.write(node.output)
-    if node.output.type.size == 0:
+    if math.prod(dims) == 0:
         return
     args = [*lookup_args(index, dims, index_strides, data_strides, axes), x.ref, out.ref, block]
     check = out_of_range(node, index.type.shape, [size for size, _ in axes], where)
@@ -164,7 +164,7 @@ def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, lengths, out = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1]), lo.write(node.output)
     t = x.type
-    if t.size == 0:
+    if t.size == lengths.type.size == 0:
         return
     batch, time = node.attrs["batch_axis"], node.attrs["time_axis"]
     strides = dense_strides(t)

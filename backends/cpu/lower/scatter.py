@@ -41,7 +41,7 @@ def emit_scatter(
     """total, block: elements of the result and of one update. x: what lies under the updates, None for zeros."""
     dtype = updates.type.dtype
     table = lo.scratch(group.output.name, 8 * 3)  # result and operands of the micro-kernel
-    args = [*lookup, x or 0, out, updates.ref, total, block, dtype.itemsize, _write(dtype, reduction), *table]
+    args = [*lookup, x or 0, out, updates.ref, total, max(block, 1), dtype.itemsize, _write(dtype, reduction), *table]
     lo.emit(Kernel("scatter"), args, lo.info(group, "scatter"), check=check)
 
 
@@ -51,7 +51,7 @@ def lower_scatter_elements(lo: Lowering, group: Group) -> None:
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     updates, out = lo.read(node.inputs[2]), lo.write(node.output)
     t, axis = x.type, node.attrs["axis"] % x.type.rank
-    if t.size == 0:
+    if t.size == index.type.size == 0:  # positions in a tensor of nothing are errors
         return
     own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
     axes = [(t.shape[axis], dense_strides(t)[axis])]
@@ -67,7 +67,7 @@ def lower_scatter_nd(lo: Lowering, group: Group) -> None:
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     updates, out = lo.read(node.inputs[2]), lo.write(node.output)
     t, k = x.type, index.type.shape[-1]
-    if t.size == 0:
+    if t.size == index.type.size == 0:
         return
     axes = list(zip(t.shape, dense_strides(t)))[:k]
     lookup = lookup_args(index, index.type.shape[:-1], index.strides[:-1], [0] * (index.type.rank - 1), axes)

@@ -98,7 +98,7 @@ def _expand_simplified(b: Builder, call: Call) -> Value | tuple[Value, ...]:
     if call.n_outputs == 1:
         return y
     inverse = _cast(b, _inverse_root(b, total, [-1], call.epsilon), FLOAT32)
-    nothing = b.add("Mul", inverse, b.constant(0, FLOAT32))
+    nothing = b.add("Where", b.constant(False), inverse, b.constant(0, FLOAT32))
     return (y, nothing, inverse, total)[: call.n_outputs]
 
 

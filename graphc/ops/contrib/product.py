@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Tensor, get_op
-from graphc.ops.contract import FLOAT_NAMES, matmul_shape, require_dtype, require_same_dtype
+from graphc.ops.contract import FLOAT_NAMES, differ, matmul_shape, require_dtype, require_same_dtype
 from graphc.ops.contrib.record import contrib
 from graphc.ops.precision import in_float32
 from graphc.types import TensorType
@@ -192,7 +192,10 @@ def _conv_attrs(attrs) -> dict:
 def _fused_conv_type(call: Call) -> list[TensorType]:
     _activation(call, _CONV, call.activation_params)
     conv = get_op("Conv")
-    return list(conv.infer(Call(conv, call.inputs[:3], _conv_attrs(call.attrs), 1)))
+    (y,) = conv.infer(Call(conv, call.inputs[:3], _conv_attrs(call.attrs), 1))
+    if call.has(3) and (call.rank(3) != y.rank or any(differ(a, b) for a, b in zip(call.shape(3), y.shape))):
+        raise call.fail(f"'z' has shape {call.shape(3)}, the convolution {y.shape}", "they must be the same")
+    return [y]
 
 
 def _fused_conv_reference(x, w, bias=None, z=None, **attrs):

@@ -65,7 +65,7 @@ def _normalized(x, norm):
     """Rows divided by their norm; a row whose norm is 0 stays. MAX is the largest element with its sign."""
     x = x.astype(FLOAT32)
     if norm == "MAX":
-        size = x.max(axis=-1, keepdims=True)
+        size = x.max(axis=-1, keepdims=True, initial=-np.inf)
     else:
         size = np.abs(x).sum(axis=-1, keepdims=True) if norm == "L1" else np.sqrt((x * x).sum(axis=-1, keepdims=True))
     return x / np.where(size == 0, FLOAT32.type(1), size)
