@@ -373,3 +373,17 @@ def test_type_errors_say_what_is_wrong(op, operands, attrs, words):
 def test_resizing_to_nothing(mode):
     x = np.ones((1, 2, 2, 4), np.float32)
     assert run("Resize", x, None, np.float32([1, 1, 0.4, 2]), mode=mode).shape == (1, 2, 0, 8)
+
+
+@pytest.mark.parametrize("onesided", [True, False])
+@pytest.mark.parametrize("batch, length, frame, step", [(2, 640, 64, 16), (1, 33, 8, 5), (3, 12, 12, 1)])
+def test_stft_of_real_signals_without_a_last_dim(batch, length, frame, step, onesided):
+    rng = np.random.default_rng(0)
+    x, window = rng.normal(size=(batch, length)).astype(np.float32), rng.uniform(0.1, 1, frame).astype(np.float32)
+    y = run("STFT", x, np.array(step), window, np.array(frame), onesided=onesided)
+    frames = np.stack([x[:, i : i + frame] * window for i in range(0, length - frame + 1, step)], 1).astype(np.float64)
+    want = (np.fft.rfft if onesided else np.fft.fft)(frames)
+    np.testing.assert_allclose(y, np.stack([want.real, want.imag], -1), atol=1e-5 * np.abs(want).max())
+    np.testing.assert_array_equal(
+        y, run("STFT", x[..., None], np.array(step), window, np.array(frame), onesided=onesided)
+    )

@@ -95,9 +95,9 @@ def _frame_length(call: Call) -> Dim:
 
 def _stft_type(call: Call) -> list[TensorType]:
     x, step = call.type(0), _scalar(call, 1)
-    if x.rank != 3 or not may_be(x.shape[2], 1, 2):
-        raise call.fail("takes signals [batch, length, 1] or [batch, length, 2]")
-    if call.onesided and x.shape[2] == 2:
+    if x.rank not in (2, 3) or not may_be(x.shape[-1] if x.rank == 3 else 1, 1, 2):
+        raise call.fail("takes signals [batch, length], [batch, length, 1] or [batch, length, 2]")
+    if call.onesided and x.rank == 3 and x.shape[2] == 2:
         raise call.fail("onesided takes real signals", "set onesided=0")
     length = _frame_length(call)
     if call.has(2):
@@ -110,6 +110,7 @@ def _stft_type(call: Call) -> list[TensorType]:
 
 
 def _stft(x, frame_step, window=None, frame_length=None, *, onesided):
+    x = x[..., None] if x.ndim == 2 else x  # as PyTorch's exporter writes real signals
     step = int(np.reshape(frame_step, ()))
     whole = x.shape[1] if window is None else len(window)
     length = whole if frame_length is None else int(np.reshape(frame_length, ()))
