@@ -59,8 +59,7 @@ def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     args = [
         micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0],
         1, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
-        w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h,
-        0, rows, 0, 0, 1, xs[4], ys[4], scratch, 0,
+        w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h, rows, 0, 0, 1, xs[4], ys[4], scratch, 0,
         0, w.channels, 0, 0, ws_block, stride, *padded(block, SLOTS),
     ]  # fmt: skip
     lo.emit(Kernel("conv"), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,44 +23,89 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Span:
+    """The output channels that a tile makes and the input channels that they are made of."""
+
+    outputs: range
+    inputs: range
+
+
+@dataclass(frozen=True)
 class Spans:
-    """For each tile of output channels from `first` on, the input blocks of `depth` channels [start, start + count)."""
+    """What each tile of a step makes and reads, in vectors of `c` channels out and blocks of `depth` channels in. A tile is
+    `tile` output channels wide; its own may begin and end inside vectors."""
 
     groups: int
     depth: int
     tile: int
-    first: int
-    last: int
-    starts: tuple[int, ...]
-    counts: tuple[int, ...]
+    c: int
+    tiles: tuple[Span, ...]
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The first input block of each tile."""
+        return tuple(s.inputs[0] // self.depth for s in self.tiles)
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Input blocks of each tile."""
+        return tuple(s.inputs[-1] // self.depth + 1 - start for s, start in zip(self.tiles, self.starts))
+
+    @cached_property
+    def vectors(self) -> tuple[int, ...]:
+        """The first vector of outputs of each tile."""
+        return tuple(s.outputs[0] // self.c for s in self.tiles)
 
     @property
     def uniform(self) -> bool:
-        """Every tile reads the same blocks."""
-        return len(set(zip(self.starts, self.counts))) == 1 and self.starts[0] == 0
+        """Are all tiles whole, and read the same blocks?"""
+        return self.groups == 1
 
     @property
     def most(self) -> int:
         return max(self.counts)
 
+    @cached_property
+    def input_lanes(self) -> tuple[tuple[int, int], ...]:
+        """Of each tile the first lane of its first input block and the end of those of its last one."""
+        last = (start + count - 1 for start, count in zip(self.starts, self.counts))
+        return tuple(
+            (s.inputs[0] - start * self.depth, s.inputs[-1] + 1 - block * self.depth)
+            for s, start, block in zip(self.tiles, self.starts, last)
+        )
+
+    @cached_property
+    def output_lanes(self) -> tuple[tuple[int, int], ...]:
+        """Of each tile its lanes [first, end)."""
+        return tuple(
+            (s.outputs[0] - v * self.c, s.outputs[-1] + 1 - v * self.c) for s, v in zip(self.tiles, self.vectors)
+        )
+
+    @property
+    def ragged(self) -> bool:
+        """Does a tile read a part of a block?"""
+        return any(lanes != (0, self.depth) for lanes in self.input_lanes)
+
+    @property
+    def masked(self) -> bool:
+        """Does a tile share a vector with another?"""
+        return any(lanes != (0, self.tile) for lanes in self.output_lanes)
+
     def table(self, lo: Lowering, block_bytes: int) -> int | Ref:
-        """Per tile: start, count, byte offset of its weights. 0 where all are alike."""
+        """A row of drivers/conv.py per tile. 0 where all are alike."""
         if self.uniform:
             return 0
         offsets = np.cumsum([0, *self.counts[:-1]]) * block_bytes
-        rows = np.stack([self.starts, self.counts, offsets], 1).astype(np.int64)
+        columns = [self.starts, self.counts, offsets, self.vectors, *zip(*self.input_lanes), *zip(*self.output_lanes)]
+        rows = np.stack(columns, 1).astype(np.int64)
         return Ref(lo.weights.pack((), ("spans", rows.tobytes()), lambda: rows, "spans"))
 
 
-def spans_of(w: Window, groups: int, depth: int, tile: int, first: int, last: int) -> Spans:
-    """The channels [first, last) in tiles of `tile`; a tile reads the input channels of the groups that it touches."""
-    per_in, per_out = w.channels // groups, w.out_channels // groups
-    starts, counts = [], []
-    for o in range(first, last, tile):
-        g0, g1 = o // per_out, -(-min(o + tile, w.out_channels) // per_out)
-        starts.append(g0 * per_in // depth)
-        counts.append(-(-(g1 * per_in) // depth) - starts[-1])
-    return Spans(groups, depth, tile, first, last, tuple(starts), tuple(counts))
+def spans_of(w: Window, depth: int, c: int, tile: int, first: int, last: int) -> Spans:
+    """Tiles of the vectors [first, last), each of which reads all input channels. What lies behind the last output channel
+    is theirs, too."""
+    whole = range(w.channels)
+    return Spans(1, depth, tile, c, tuple(Span(range(o, o + tile), whole) for o in range(first * c, last * c, tile)))
 
 
 def pack_groups(lo: Lowering, filters: Filters, w: Window, group: int, vl: int) -> Buffer:
@@ -74,30 +120,28 @@ def pack_groups(lo: Lowering, filters: Filters, w: Window, group: int, vl: int) 
     return lo.weights.pack(filters.source, ("conv groups", *filters.recipe, group, vl), make)
 
 
-def pack_filters(lo: Lowering, filters: Filters, w: Window, spans: Spans, vl: int) -> Buffer:
+def pack_filters(lo: Lowering, filters: Filters, w: Window, spans: Spans) -> Buffer:
     """[O, I/groups, *kernel] -> for each tile [input block][kd][kh][kw][depth][tile], zeros where it has no such channel."""
 
     def make() -> np.ndarray:
-        per_in, per_out = w.channels // spans.groups, w.out_channels // spans.groups
-        source = filters.load().reshape(w.out_channels, per_in, *w.kernel)
-        tiles, width, depth = len(spans.starts), spans.tile, spans.depth
-        if spans.groups == 1 and w.out_channels >= spans.last and w.channels % depth == 0:
-            part = source[spans.first : spans.last].reshape(tiles, width, spans.most, depth, *w.kernel)
+        source = filters.load().reshape(w.out_channels, w.channels // spans.groups, *w.kernel)
+        tiles, width, depth = len(spans.tiles), spans.tile, spans.depth
+        first, last = spans.tiles[0].outputs[0], spans.tiles[-1].outputs[-1] + 1
+        if spans.groups == 1 and w.out_channels >= last and w.channels % depth == 0:
+            part = source[first:last].reshape(tiles, width, spans.most, depth, *w.kernel)
             return part.transpose(0, 2, 4, 5, 6, 3, 1)
-        return np.concatenate([_one_tile(source, spans, t, per_in, per_out, w) for t in range(tiles)])
+        return np.concatenate([_one_tile(source, spans, t) for t in range(tiles)])
 
-    recipe = ("conv", *filters.recipe, spans.first, spans.last, spans.tile, vl, spans.depth, spans.groups)
+    recipe = ("conv", *filters.recipe, spans)
     return lo.weights.pack(filters.source, recipe, make)
 
 
-def _one_tile(source: np.ndarray, spans: Spans, t: int, per_in: int, per_out: int, w: Window) -> np.ndarray:
+def _one_tile(source: np.ndarray, spans: Spans, t: int) -> np.ndarray:
     """One tile's weights, flat."""
-    width, depth, count = spans.tile, spans.depth, spans.counts[t]
-    packed = np.zeros((width, count * depth, *w.kernel), np.float32)
-    o0 = spans.first + t * width
-    end = min(o0 + width, w.out_channels)
-    for g in range(o0 // per_out, -(-end // per_out)):
-        a, b = max(o0, g * per_out), min(end, (g + 1) * per_out)
-        i = g * per_in - spans.starts[t] * depth
-        packed[a - o0 : b - o0, i : i + per_in] = source[a:b]
-    return packed.reshape(width, count, depth, *w.kernel).transpose(1, 3, 4, 5, 2, 0).reshape(-1)
+    outputs, count, (first, _) = spans.tiles[t].outputs, spans.counts[t], spans.input_lanes[t]
+    lane = spans.output_lanes[t][0]
+    packed = np.zeros((spans.tile, count * spans.depth, *source.shape[2:]), np.float32)
+    part = source[outputs.start : outputs.stop]
+    packed[lane : lane + len(part), first : first + source.shape[1]] = part
+    packed = packed.reshape(spans.tile, count, spans.depth, *source.shape[2:])
+    return packed.transpose(1, 3, 4, 5, 2, 0).reshape(-1)

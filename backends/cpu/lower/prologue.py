@@ -11,7 +11,7 @@ from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_tile, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
-from graphc.backends.cpu.micro.conv import MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
+from graphc.backends.cpu.micro.conv import INPUT_FIRST, MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
@@ -47,8 +47,8 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     if not all(is_packed(w, s) for s in (five(y), *(e.strides for e in (*extras, *operands)))):
         return False
     data, depth, tiles = node.inputs[1].data, min(vl, w.channels), out_blocks // nv
-    spans = spans_of(w, 1, depth, nv * vl, 0, out_blocks * vl)
-    weights = pack_filters(lo, Filters(data, (), lambda: data), w, spans, vl)
+    spans = spans_of(w, depth, vl, nv * vl, 0, out_blocks)
+    weights = pack_filters(lo, Filters(data, (), lambda: data), w, spans)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     panel, ys = depth * nv * vl * 4, five(y)
     pixels = _pixels_of_item(lo, w, mr, blocks * vl * 4)
@@ -56,12 +56,13 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     block_step = (pixels | 1) * vl * 4  # an odd number of lines: blocks must not meet in one set of the cache
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
     form = (mr, nv, vl, 1, depth, epilogue.expression, False, lines, "", 0)
-    others, first = Kernel("conv_row", form), Kernel("conv_row", (*form, (before.expression, kinds)))
+    others, first = (Kernel("conv_row", (*form, p, spans.ragged)) for p in (None, (before.expression, kinds)))
     row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
     block = [
         blocks, 1, block_step, 0, 0, 0, panel, 0, 0, ys[4], ys[1], pixels, *epilogue.bounds, 0,
         *(word for e in extras for word in (0, e.strides[1], e.strides[4])),
     ]  # fmt: skip
+    block = [*padded(block, INPUT_FIRST), *spans.input_lanes[0]]
     block = padded(block, SOURCES) + [word for e in operands for word in (0, e.strides[1])]
     args = [
         row, first, others, w.n, tiles, w.pixels, pixels, mr, blocks, block_step, vl * 4, Ref(weights), Ref(bias), y.ref,

@@ -7,6 +7,8 @@ start from what y holds. Window columns outside the image read the halo's zeros;
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from graphc.backends.cpu import scalar
@@ -28,7 +30,9 @@ from graphc.expr import Expr
 EXTRA = 3
 MAX_EXTRAS = 9
 COMING = EXTRAS + EXTRA * MAX_EXTRAS  # address of the weights that are fetched meanwhile
-SOURCES = COMING + 1  # of a prologue: see micro/prologue.py
+# the first lane of outputs, the first lane of the first input block, the end of the lanes of the last one
+FIRST_LANE, INPUT_FIRST, INPUT_END = range(COMING + 1, COMING + 4)
+SOURCES = INPUT_END + 1  # of a prologue: see micro/prologue.py
 MAX_SOURCES = 8
 SLOTS = SOURCES + OPERAND * MAX_SOURCES
 BLOCK_BYTES = lines(8 * SLOTS)
@@ -37,20 +41,31 @@ MAPPED_TABLE, MAPPED_HEAD = BLOCK_BYTES, BLOCK_BYTES + lines(8 * (1 + MAX_SOURCE
 
 
 class _Memory:
-    """Vectors in memory, of which number `last` may be cut short."""
+    """Vectors in memory, numbered along the outputs. masks: the lanes that exist, where not all of a vector do."""
 
-    def __init__(self, q: Emit, lanes: int, last: int | None, count: ir.Value | None) -> None:
-        self.q, self.lanes, self.last = q, lanes, last
-        self.mask = None if last is None else q.lane_mask(count, lanes)
+    def __init__(self, q: Emit, lanes: int, masks: dict[int, ir.Value]) -> None:
+        self.q, self.lanes, self.masks = q, lanes, masks
+
+    @classmethod
+    def until(cls, q: Emit, lanes: int, nv: int, end: ir.Value) -> _Memory:
+        """`end` lanes of the last of nv vectors exist."""
+        return cls(q, lanes, {nv - 1: q.lane_mask(end, lanes)})
+
+    @classmethod
+    def between(cls, q: Emit, lanes: int, nv: int, first: ir.Value, end: ir.Value) -> _Memory:
+        """The lanes [first, end) exist, with one of the first vector and one of the last among them."""
+        before = q.b.not_(q.lane_mask(first, lanes))
+        until = q.lane_mask(q.b.sub(end, i64((nv - 1) * lanes)), lanes)
+        return cls(q, lanes, {0: before, nv - 1: until} if nv > 1 else {0: q.b.and_(before, until)})
 
     def load(self, pointer: ir.Value, j: int) -> ir.Value:
-        if j == self.last:
-            return self.q.masked_load(pointer, F32, self.mask)
+        if j in self.masks:
+            return self.q.masked_load(pointer, F32, self.masks[j])
         return self.q.load_raw(pointer, F32, self.lanes)
 
     def store(self, value: ir.Value, pointer: ir.Value, j: int) -> None:
-        if j == self.last:
-            self.q.masked_store(value, pointer, self.mask)
+        if j in self.masks:
+            self.q.masked_store(value, pointer, self.masks[j])
         else:
             self.q.store_raw(value, pointer)
 
@@ -71,13 +86,15 @@ def conv_row(
     stage: str = "",
     group: int = 0,
     prologue: tuple[Expr, str] | None = None,
+    ragged: bool = False,
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 
     mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
-    extras. masked: only the first LANES lanes of the last vector exist in y and the extras (a row-major matrix whose
-    columns do not fill their vectors). lines: of COMING that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
+    extras. masked: only the lanes [FIRST_LANE, LANES) of the tile's vectors are its own in y and the extras. ragged: of the
+    first input block it reads the lanes from INPUT_FIRST on, of the last one those before INPUT_END; what the others hold
+    does not count, be it NaN. lines: of COMING that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
     stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums in y, 'middle' and 'last' take them from
     there (MR divides PIXELS: tiles must not overlap). group: channels of a group, whose outputs lie in the block that its
     inputs lie in; depth is the same then. 0: all outputs read all inputs. prologue: expression and kinds of its operands,
@@ -90,7 +107,9 @@ def conv_row(
     tile = GroupTile(q, target, mr, group) if group else Tile(q, target, mr, nv, lines)
     before = Prologue(q, target.vl, mr, *prologue, block, SOURCES) if prologue else None
     coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines > 0 else None
-    memory = _Memory(q, target.vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
+    memory = _Memory(q, target.vl, {})
+    if masked:
+        memory = _Memory.between(q, target.vl, nv, q.slot(block, FIRST_LANE), q.slot(block, LANES))
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     last_start = b.sub(pixels, i64(mr))
     biases = [q.load_raw(q.offset(bias, j * target.vl * 4), F32, target.vl) for j in range(nv)]
@@ -106,7 +125,7 @@ def conv_row(
                 tile.set(m, j, memory.load(rows[m][j], j) if stage in ("middle", "last") else biases[j])
         if before:
             before.at(x, t, last_start)
-        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming, before)
+        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming, before, ragged)
         if stage in ("first", "middle"):
             _store(tile, memory, rows)
         elif epilogue is None:
@@ -144,21 +163,44 @@ def _reduce(
     depth: int,
     coming: _Stream | None,
     before: Prologue | None,
+    ragged: bool,
 ) -> None:
     b = q.b
     xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
     ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
-    panel = depth * tile.nv * tile.vl * 4
-    with q.loop(q.slot(block, BLOCKS)) as c:
+    step = tile.nv * tile.vl * 4
+    blocks = q.slot(block, BLOCKS)
+    last = b.sub(blocks, i64(1))
+    with q.loop(blocks) as c:
         xc, wc = q.offset(x, b.mul(c, xs_block)), q.offset(w, b.mul(c, ws_block))
         ahead = before.ahead(c) if before else q.offset(xc, xs_block)
-        with q.loop(kernel_d) as kd:
-            xd, wd = q.offset(xc, b.mul(kd, xs_d)), q.offset(wc, b.mul(kd, ws_d))
-            with q.loop(kernel_h) as kh:
-                xh, wh = q.offset(xd, b.mul(kh, xs_h)), q.offset(wd, b.mul(kh, ws_h))
-                with q.loop(q.slot(block, KERNEL_W)) as kw:
-                    xw, ww = q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(panel)))
-                    tile.fma_steps(xw, ww, depth, xm, xu, ahead, coming.next() if coming else None)
+
+        def positions(run: Callable[[ir.Value, ir.Value], None], xc: ir.Value = xc, wc: ir.Value = wc) -> None:
+            with q.loop(kernel_d) as kd:
+                xd, wd = q.offset(xc, b.mul(kd, xs_d)), q.offset(wc, b.mul(kd, ws_d))
+                with q.loop(kernel_h) as kh:
+                    xh, wh = q.offset(xd, b.mul(kh, xs_h)), q.offset(wd, b.mul(kh, ws_h))
+                    with q.loop(q.slot(block, KERNEL_W)) as kw:
+                        run(q.offset(xh, b.mul(kw, xs_w)), q.offset(wh, b.mul(kw, i64(depth * step))))
+
+        def whole(xw: ir.Value, ww: ir.Value, ahead: ir.Value = ahead) -> None:
+            tile.fma_steps(xw, ww, depth, xm, xu, ahead, coming.next() if coming else None)
+
+        if not ragged:
+            positions(whole)
+        else:
+            first = b.select(b.icmp_signed("==", c, i64(0)), q.slot(block, INPUT_FIRST), i64(0))
+            end = b.select(b.icmp_signed("==", c, last), q.slot(block, INPUT_END), i64(depth))
+
+            def part(xw: ir.Value, ww: ir.Value, first: ir.Value = first, end: ir.Value = end) -> None:
+                with q.loop(end, start=first) as u:
+                    tile.fma_step(q.offset(xw, b.mul(u, i64(xu * 4))), q.offset(ww, b.mul(u, i64(step))), xm)
+
+            with b.if_else(b.icmp_signed("==", b.sub(end, first), i64(depth))) as (all_lanes, some_lanes):
+                with all_lanes:
+                    positions(whole)
+                with some_lanes:
+                    positions(part)
         if before:
             before.compute(c, xs_block)
 

@@ -18,7 +18,7 @@ LANE = 4  # float32 of the 128 bits within which a permutation by an immediate s
 
 def is_group(channels: int, target: Target) -> bool:
     """Do groups of so many channels, in and out, fill vectors?"""
-    return 1 < channels < target.vl and target.vl % channels == 0
+    return channels < target.vl and target.vl % channels == 0
 
 
 def group_rows(target: Target, channels: int, pixels: int) -> int:

@@ -74,7 +74,7 @@ def product_tile(
     near = lines == NEAR
     assert not near or (mr == 1 and not stage), (mr, stage)
     tile = ByteTile(q, target, mr, nv, max(0, lines)) if dot == "bytes" else Tile(q, target, mr, nv, max(0, lines))
-    memory = _Memory(q, vl, nv - 1 if masked else None, q.slot(block, LANES) if masked else None)
+    memory = _Memory.until(q, vl, nv, q.slot(block, LANES)) if masked else _Memory(q, vl, {})
     for m in range(mr):
         for j in range(nv):
             at = (m * nv + j if stage in ("middle", "last") else j) * vl * 4

@@ -62,6 +62,12 @@ class Tile:
                 for j in range(self.nv):
                     self.set(m, j, q.fma(s, ws[j], self.get(m, j)))
 
+    def fma_step(self, x: ir.Value, w: ir.Value, xm: int) -> None:
+        """A single step, in a loop whose count the kernel does not know. Nothing is fetched ahead: it is short."""
+        lines, self.lines = self.lines, NO_FETCH
+        self.fma_steps(x, w, 1, xm, 0, x)
+        self.lines = lines
+
     def spread(self, x: ir.Value, row: int, u: int, xu: int) -> ir.Value:
         """What step u multiplies the weights with: an element of the row that begins `row` elements behind x."""
         return self.q.splat(self.q.load_raw(self.q.offset(x, (row + u * xu) * 4), F32, 1), self.vl)
