@@ -231,7 +231,7 @@ def test_bias_and_dtype_errors():
     with pytest.raises(TypeRuleError, match=r"bias has shape \(3,\), not \(4,\)"):
         b.add("Conv", x, w, b.input("b", "float32", (3,)))
     with pytest.raises(TypeRuleError, match="'x' is float32, 'b' is float64"):
-        b.add("Conv", x, w, b.input("b", "float64", (4,)))
+        b.add("Conv", x, w, b.input("wide", "float64", (4,)))
     with pytest.raises(TypeRuleError, match="'x' is int32"):
         b.add("Conv", b.input("i", "int32", (1, 3, 5, 5)), w)
 

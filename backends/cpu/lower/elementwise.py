@@ -121,8 +121,13 @@ def _emit_map(
 ) -> None:
     """The step of `walks` (the result's first) over dims, whose innermost counts runs of `unit` elements."""
     expression = group.expression
-    if len(dims) - 1 > ROW_DIMS:
-        raise AssertionError(f"{group} needs more than {ROW_DIMS} loops")
+    if len(dims) - 1 > ROW_DIMS:  # a step for each element of the outermost dim
+        info = info or lo.info(group, "map", "", str(expression))
+        part = replace(info, flops=info.flops // dims[0], nbytes=info.nbytes // dims[0])
+        for i in range(dims[0]):
+            inner = [replace(w, ref=w.ref + i * w.strides[0], strides=w.strides[1:]) for w in walks]
+            _emit_map(lo, group, dims[1:], inner, unit, part)
+        return
     kinds = ""
     records: list[int | Ref] = []
     for w in walks:
