@@ -9,8 +9,9 @@ import pytest
 from targets import require
 
 import graphc
+from graphc import fuse
 from graphc.backends.cpu.blocks import padded
-from graphc.backends.cpu.micro.conv import MAX_SOURCES
+from graphc.backends.cpu.micro.conv import MAX_EXTRAS, MAX_SOURCES
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.graph import Builder, Graph, Value
 
@@ -85,6 +86,20 @@ def test_behind_an_anchor(kind: str):
         graph = b.build({"y": y})
         want = graphc.compile(graph, target="reference").run(feeds_of(graph))["y"]
         check(graph, want, 2)
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Conv"])
+def test_more_operands_than_a_kernel_has_room_for_are_refused(op: str, monkeypatch: pytest.MonkeyPatch):
+    """Should fusion ever take more."""
+    monkeypatch.setattr(fuse, "MAX_OPERANDS", MAX_EXTRAS + 1)
+    b = Builder("epilogue")
+    size, kernel = ((12, 16), (16, 16)) if op == "MatMul" else ((1, 16, 5, 5), (16, 16, 1, 1))
+    y = b.add(op, b.input("x", F32, size), b.constant(np.ones(kernel), F32))
+    for i in range(MAX_EXTRAS + 1):
+        other = b.input(f"x{i}", F32, size)
+        y = b.add("Sub", y, other if op == "MatMul" else b.add("MaxPool", other, kernel_shape=[1, 1]))
+    with pytest.raises(AssertionError, match=f"has {MAX_EXTRAS + 1} operands, kernels have room for {MAX_EXTRAS}"):
+        graphc.compile(b.build({"y": y}), cache=False)
 
 
 @pytest.mark.parametrize("count", [3, 17, 130])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.micro.conv import MAX_EXTRAS
 from graphc.backends.cpu.program import Ref
 from graphc.expr import Expr
 from graphc.fuse import Group
@@ -136,7 +137,10 @@ class Epilogue:
 
 
 def epilogue_of(group: Group) -> Epilogue:
-    """The standard form where the expression fits it, so that most layers share their kernels."""
+    """The standard form where the expression fits it, so that most layers share their kernels. Raises AssertionError for
+    more operands than argument blocks have room for (graphc/fuse.py takes fewer)."""
+    if len(group.operands) > MAX_EXTRAS:
+        raise AssertionError(f"{group} has {len(group.operands)} operands, kernels have room for {MAX_EXTRAS}")
     e = group.expression
     if e is None:
         return Epilogue(None)
