@@ -268,10 +268,14 @@ def _padded(call: Call) -> list[TensorType]:
     x = call.type(0)
     if call.has(2) and call.dtype(2) != x.dtype:
         raise call.fail(f"constant_value must be {x.dtype}", "insert a Cast")
-    dims = [d + (before + after) for d, (before, after) in zip(x.shape, pad_amounts(call))]
-    for axis, (old, new) in enumerate(zip(x.shape, dims)):
-        if isinstance(new, int) and (new < 0 or (call.mode != "constant" and old == 0 < new)):
-            raise call.fail(f"can't pad axis {axis} of {x} to {new} in mode {call.mode}")
+    amounts = pad_amounts(call)
+    dims = [d + (before + after) for d, (before, after) in zip(x.shape, amounts)]
+    for axis, (old, new, (before, after)) in enumerate(zip(x.shape, dims, amounts)):
+        if not isinstance(new, int):
+            continue
+        left = old + min(before, 0) + min(after, 0)  # elements that the other modes repeat
+        if new < 0 or (call.mode != "constant" and (left < 0 or left == 0 < new)):
+            raise call.fail(f"can't pad axis {axis} of {x} by {before} and {after} in mode {call.mode}")
     return [x.with_shape(dims)]
 
 
@@ -279,14 +283,16 @@ def _pad(x, pads, value=None, axes=None, *, mode):
     axes = list(range(x.ndim)) if axes is None else [int(a) % x.ndim for a in axes]
     amounts = np.zeros((x.ndim, 2), np.int64)
     amounts[axes] = np.reshape(pads, (2, -1)).T
-    crop = np.maximum(-amounts, 0)
-    x = x[tuple(slice(a, d - b) for d, (a, b) in zip(x.shape, crop))]
-    amounts = np.maximum(amounts, 0)
     if mode != "constant":
-        return np.pad(x, amounts, mode)
+        crop = np.maximum(-amounts, 0)
+        x = x[tuple(slice(a, d - b) for d, (a, b) in zip(x.shape, crop))]
+        return np.pad(x, np.maximum(amounts, 0), mode)
     fill = ("" if x.dtype == object else 0) if value is None else np.reshape(value, ())[()]
     out = np.full([d + a + b for d, (a, b) in zip(x.shape, amounts)], fill, x.dtype)
-    out[tuple(slice(a, a + d) for d, (a, _) in zip(x.shape, amounts))] = x
+    first = np.maximum(amounts[:, 0], 0)  # of the result's elements that are x's, and the one behind the last
+    end = np.maximum(np.minimum(amounts[:, 0] + x.shape, out.shape), first)
+    kept = tuple(map(slice, first, end))
+    out[kept] = x[tuple(map(slice, first - amounts[:, 0], end - amounts[:, 0]))]
     return out
 
 

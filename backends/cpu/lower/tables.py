@@ -66,12 +66,14 @@ def _loops(node: Node, target=None) -> str | None:
 
 
 def padded_positions(size: int, before: int, after: int, mode: str) -> np.ndarray | None:
-    """Positions of one padded axis. Negative amounts crop, before anything is added."""
+    """Positions of one padded axis, as many as the result has. Negative amounts crop, also more than there is."""
     if not before and not after:
         return None
+    if mode == "constant":
+        at = np.arange(before + size + after) - before
+        return np.where((at >= 0) & (at < size), at, OUTSIDE)
     inside = np.arange(max(-before, 0), size - max(-after, 0))
-    fill = {"constant_values": OUTSIDE} if mode == "constant" else {}
-    return np.pad(inside, (max(before, 0), max(after, 0)), mode, **fill)
+    return np.pad(inside, (max(before, 0), max(after, 0)), mode)
 
 
 @lowers("Pad", supported=_loops)
