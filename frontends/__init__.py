@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,17 @@ def _is_yaml(source: Any) -> bool:
         raise LoadError(
             f"'{path}': unknown suffix '{suffix}'", hint=f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
         )
-    if files.held(path) is None and not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise LoadError(f"'{path}' {what}", hint="check the path")
+    if files.held(path) is None and (what := _fault(path)):
+        raise LoadError(f"'{files.shown(path)}' {what}", hint="check the path")
     return suffix in YAML_SUFFIXES
+
+
+def _fault(path: Path) -> str:
+    """Why the path is not that of a file; '' where it is."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:  # no permission, links in a circle, too long, a zero byte in it
+        return f"can't be read: {getattr(error, 'strerror', None) or error}"
+    return "is a folder" if stat.S_ISDIR(mode) else "" if stat.S_ISREG(mode) else "is not a regular file"

@@ -240,13 +240,8 @@ def _open(path: Path, folder: Folder, what: str) -> int:
         os.close(fd)
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
-        raise LoadError(f"{what}: can't read external data '{_short(path)}': {reason}", hint=hint) from None
+        raise LoadError(f"{what}: can't read external data '{files.shown(path)}': {reason}", hint=hint) from None
     raise LoadError(f"{what}: external data '{path}' is not a regular file", hint=hint)
-
-
-def _short(path: Path) -> str:
-    text = str(path)
-    return text if len(text) < 300 else f"{text[:100]}…{text[-50:]}"
 
 
 def _check_extent(size: int, offset: int, length: int, nbytes: int, path: Path, what: str) -> None:

@@ -91,12 +91,19 @@ class Files:
             os.close(f.fd)
 
 
+def shown(path: Path) -> str:
+    """The path in a message."""
+    text = str(path)
+    return text if len(text) < 300 else f"{text[:100]}…{text[-50:]}"
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where the files beside a model may lie: below `path`, the folder that its file was named in.
 
     roots: real folders that links may lead into. A download cache keeps all files in one store and gives out links to them
-    (models--x/snapshots/y/model.onnx -> ../../blobs/z): then the store, where the linked model lies, is the second.
+    (models--x/snapshots/y/model.onnx -> ../../blobs/z). The store is where a linked model lies; that of a model in such a
+    snapshot, also where it is no link itself.
     """
 
     path: Path
@@ -105,8 +112,12 @@ class Folder:
     @classmethod
     def of(cls, model: Path) -> Folder:
         """The folder of a model's file."""
-        roots = os.path.realpath(model.parent), os.path.dirname(os.path.realpath(model))
-        return cls(model.parent, tuple(map(Path, dict.fromkeys(roots))))
+        here, there = Path(os.path.realpath(model.parent)), Path(os.path.realpath(model)).parent
+        repositories = (
+            f.parent for f in here.parents if f.name == "snapshots" and f.parent.name.startswith("models--")
+        )
+        stores = [repository / "blobs" for repository in repositories]
+        return cls(model.parent, tuple(dict.fromkeys((here, there, *stores))))
 
     def holds(self, real: Path) -> bool:
         """Does a file, links followed, lie in one of the roots?"""

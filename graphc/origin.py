@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,9 +84,12 @@ class FileOrigin(Origin):
 
     def digest(self, store: Store) -> str | None:
         try:
-            self._stamp = stamp_of(os.stat(self.source))
+            found = os.stat(self.source)
+            if not stat.S_ISREG(found.st_mode):
+                return None  # nobody waits for a pipe, or reads a device to its end
+            self._stamp = stamp_of(found)
             return f"{self.source.suffix} {text_of(self.source.stem)} {store.source_digest(self.source)}"
-        except OSError:
+        except (OSError, ValueError):
             return None  # the front end says what is wrong with it
 
     def load(self, front_end: FrontEnd, mapped: bool) -> Graph:

@@ -141,6 +141,18 @@ def test_the_body_of_a_loop_of_no_trips_need_not_fit():
         graphc.compile(data).run(feeds | {"n": np.array(2)})
 
 
+def test_a_loop_without_an_end_is_refused():
+    keep = [node("Identity", ["c"], ["c2"]), node("Add", ["v", "v"], ["v2"])]
+    body = helper.make_graph(
+        keep, "b", [info("i", I, []), info("c", B, []), info("v", F, [2])], [info("c2", B, []), info("v2", F, [2])]
+    )
+    for inputs in (["", "", "x"], ["", "t", "x"]):
+        loop = node("Loop", inputs, ["y"], body=body)
+        data = model([loop], [info("x", F, [2])], [info("y", F, None)], t=np.array(True))
+        with pytest.raises(graphc.GraphcError, match="Loop 'y': it never ends"):
+            graphc.compile(data)
+
+
 def test_a_state_whose_dtype_changes_is_refused_though_the_loop_may_never_run():
     body = [node("Cast", ["v"], ["v2"], to=I)]
     with pytest.raises(graphc.GraphcError, match="insert a Cast"):

@@ -1,6 +1,7 @@
 """Loading ONNX: names, order, constants, external data, functions; and files that are wrong."""
 
 import os
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -261,6 +262,21 @@ def test_external_data_in_a_download_cache(tmp_path, store):
         assert "elsewhere" in str(problem) and "blobs" in str(problem)
 
 
+@pytest.mark.parametrize("repository", ["models--x--y", "x"])
+def test_a_file_among_the_links_of_a_download_cache(tmp_path, repository):
+    """A model that is no link, in a snapshot whose data are links: in the cache of another kind they are refused."""
+    snapshot = tmp_path / repository / "snapshots" / "1" / "onnx"
+    snapshot.mkdir(parents=True)
+    (tmp_path / repository / "blobs").mkdir()
+    (tmp_path / repository / "blobs" / "b2").write_bytes(np.float32([1, 2, 3]).tobytes())
+    (snapshot / "m.onnx").write_bytes(external(tmp_path, "w.bin").read_bytes())
+    os.symlink("../../../blobs/b2", snapshot / "w.bin")
+    if repository == "models--x--y":
+        np.testing.assert_array_equal(graphc.compile(snapshot / "m.onnx")(X), X + np.float32([1, 2, 3]))
+    else:
+        assert "is a link to" in str(problems(snapshot / "m.onnx")[0])
+
+
 def test_external_data_behind_a_link_in_the_folder(tmp_path):
     path = external(tmp_path, "link.bin")
     (path.parent / "w.bin").write_bytes(np.float32([1, 2, 3]).tobytes())
@@ -284,6 +300,31 @@ def test_external_data_outside_its_file(tmp_path, entries):
     path = external(tmp_path, **entries)
     (path.parent / "w.bin").write_bytes(bytes(12))
     assert isinstance(problems(path)[0], LoadError)
+
+
+# --- paths that are no files ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("missing", "does not exist"), ("folder", "is a folder"), ("pipe", "is not a regular file"),
+        ("device", "is not a regular file"), ("dangling", "does not exist"), ("circle", "can't be read"),
+        ("x" * 5000, "can't be read"), ("a\0b", "can't be read"), ("file/inside", "can't be read"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", [".onnx", ".yaml"])
+def test_paths_that_are_no_files(tmp_path, name, said, suffix):
+    """With the cache too, which looks at files before they are loaded: it must not wait for a pipe."""
+    (tmp_path / f"folder{suffix}").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    for link, target in (("device", "/dev/zero"), ("dangling", "nowhere"), ("circle", f"circle{suffix}")):
+        os.symlink(target, tmp_path / f"{link}{suffix}")
+    path = f"{tmp_path}/{name}{suffix}"
+    for source in (path, Path(path)):
+        with pytest.raises(LoadError, match=said) as error:
+            graphc.compile(source)
+        assert len(str(error.value)) < 1000
+    assert said in str(problems(path)[0])
 
 
 # --- files that are not models ----------------------------------------------------------------------------------------
