@@ -92,6 +92,8 @@ class Cell:
 
     def fixed(self, x: Value, axis: int, what: str) -> int:
         """A dim that must be a number when the model is loaded: weights depend on it. Raises LoadError."""
+        if not -len(x.shape) <= axis < len(x.shape):
+            raise self.fail(f"needs an input with axis {axis}, {what}, not {x.type}")
         dim: Dim = x.shape[axis]
         if not isinstance(dim, int):
             raise self.fail(

@@ -127,6 +127,8 @@ def test_any_faults_are_reported_and_nothing_that_follows_from_them(faults: set[
         ("[{dense: {out: 3, from: x}}, {conv: {out: 3, s: $channels*2}}, {relu: {from: q}}, {conv: {out: 8, k: 3/2}}]", ["rank 2 or 3", "no value is named 'q'", "'k' of 'conv'"]),
         ("[{dense: {out: 3, from: x}}, {repeat: {n: 4, of: [{softmax: {axis: 9, from: x}}, {relu: {from: q}}]}}]", ["rank 2 or 3", "axis 9", "'q'"]),
         ("[{dense: {out: 3, from: x}}, {branch: {join: add, paths: {a: [{relu: {from: q}}], b: []}}}]", ["rank 2 or 3", "'q'"]),
+        # inputs of too few axes
+        ("[{ReduceSum: {inputs: x, keepdims: 0, as: r}}, {dense: {out: 3, from: r}}, {groupnorm: {groups: 1, from: r}}, {layernorm: {from: r}}, {prelu: {from: r}}]", ["rank 2 or 3", "axis 1, the number of channels", "axis -1, the number of features", "axis 1, the number of channels"]),
         # several in one step
         ("[{conv: {out: ten, k: 1.5, pad: sam, from: q}}]", ["'out' of", "'k' of", "'pad' of", "'q'"]),
         ("[{conv: {out: 4*$i, k: 9//0, pad: 1/0, from: x}}]", ["'$i'", "'9//0'", "'1/0'"]),
