@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander, Values
 from graphc.frontends.yaml_problems import Lost, Problems, place_of
 from graphc.frontends.yaml_step import Catalog
-from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean, parse, read_file
+from graphc.frontends.yaml_syntax import Item, Report, check_keys, did_you_mean, parse, read_file
 from graphc.frontends.yaml_unused import unused
 from graphc.frontends.yaml_weights import SeededWeights, Weights, open_weights
 from graphc.graph import Builder, Graph, Value
@@ -35,12 +36,12 @@ def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Grap
     trainable ones) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
     GraphcError) for one problem and CheckError for several, each with its line and column.
     """
-    return _load(read_file(path), Folder.of(Path(path)), text_of(Path(path).stem), params)
+    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params)
 
 
 def loads_yaml(text: str, params: Mapping[str, Any] | None = None, file: str = "<text>") -> Graph:
     """Load a model from text. Its weights can't come from a file. Raises as `load_yaml`."""
-    return _load(parse(text, file), None, "model", params)
+    return _load(partial(parse, text, file), None, "model", params)
 
 
 def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[GraphcError]:
@@ -54,10 +55,16 @@ def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[Gra
     return []
 
 
-def _load(root: Item, folder: Path | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
+def _load(read: Callable[[Report], Item], folder: Path | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
     problems = Problems()
-    spec = _sections(root, problems)
-    params = _params(spec.get("params"), overrides or {}, root)
+    try:
+        root = read(problems.add)
+        spec = _sections(root, problems)
+        params = _params(spec.get("params"), overrides or {}, root)
+    except GraphcError as error:
+        problems.add(error)
+        problems.stop()
+        raise
     catalog = Catalog(spec.get("blocks"), spec.get("defaults"), problems)
     lint(catalog, spec.get("net"), params, problems)
     with problems.attempt():

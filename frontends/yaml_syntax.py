@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -119,19 +119,30 @@ def check_keys(item: Item, known: Any, what: str) -> dict[str, Item]:
     return item.value
 
 
-def read_file(path: str | Path) -> Item:
-    """Parse a file. Raises LoadError if it can't be read, is too large, or is not YAML."""
+Report = Callable[[LoadError], None]
+
+
+def raise_it(error: LoadError) -> None:
+    """The report of who wants to know of the first problem only."""
+    raise error
+
+
+def read_file(path: str | Path, report: Report = raise_it) -> Item:
+    """Parse a file. Raises LoadError if it can't be read, is too large, or is not YAML. report: see `parse`."""
     path = Path(path)
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as e:
         raise LoadError(f"can't be read: {e.strerror or e}", source=Source(str(path))) from None
-    return parse(data, str(path))
+    return parse(data, str(path), report)
 
 
-def parse(data: bytes | str, file: str = "<text>") -> Item:
-    """Parse one YAML document. Raises LoadError with the place of what is wrong."""
+def parse(data: bytes | str, file: str = "<text>", report: Report = raise_it) -> Item:
+    """Parse one YAML document. Raises LoadError with the place of what is wrong.
+
+    report: called with those problems behind which the rest can be read all the same.
+    """
     if len(data) > MAX_BYTES:
         raise LoadError(f"is larger than {MAX_BYTES >> 20} MB: no model description", source=Source(file))
     if isinstance(data, bytes):
@@ -139,14 +150,14 @@ def parse(data: bytes | str, file: str = "<text>") -> Item:
             data = data.decode("utf-8-sig")
         except UnicodeDecodeError as e:
             raise LoadError(f"is not text: byte {e.start} is not UTF-8", source=Source(file)) from None
-    return _Reader(data, file).document()
+    return _Reader(data, file, report).document()
 
 
 class _Reader:
     """Builds the items out of the parser's events."""
 
-    def __init__(self, text: str, file: str) -> None:
-        self.file, self.count = file, 0
+    def __init__(self, text: str, file: str, report: Report) -> None:
+        self.file, self.report, self.count = file, report, 0
         self.anchors: dict[str, Item] = {}
         self.sizes: dict[str, int] = {}
         self.events = self._events(text)
@@ -188,11 +199,11 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             return self.anchors[event.anchor]
         if event.tag not in (None, "!"):
-            raise here.error(f"tag '{event.tag}' is not allowed", "the language has no tags: write plain values")
+            self.report(here.error(f"tag '{event.tag}' is not allowed", "the language has no tags: write plain values"))
         if isinstance(event, yaml.ScalarEvent):
             item = here.of(_scalar(event.value) if event.style is None else event.value)
             if item.value in (math.inf, -math.inf) and not _INFINITY.fullmatch(event.value):
-                raise here.error(f"the number {event.value} is too large for a float", "write .inf for infinity")
+                self.report(here.error(f"the number {event.value} is too large for a float", "write .inf for infinity"))
         elif isinstance(event, yaml.SequenceStartEvent):
             item = here.of([self.item(e, depth + 1) for e in self._until(yaml.SequenceEndEvent)])
         else:
@@ -211,11 +222,14 @@ class _Reader:
         for event in self._until(yaml.MappingEndEvent):
             key = self.item(event, depth + 1)
             if not isinstance(event, yaml.ScalarEvent):
-                raise key.error(f"a key must be a name, not {key.kind}")
-            name = event.value
+                self.report(key.error(f"a key must be a name, not {key.kind}"))
+                self.item(next(self.events), depth + 1)
+                continue
+            name, value = event.value, self.item(next(self.events), depth + 1)
             if name in entries:
-                raise key.error(f"'{name}' is given twice", f"the first is in line {keys[name][0]}")
-            entries[name], keys[name] = self.item(next(self.events), depth + 1), (key.line, key.column)
+                self.report(key.error(f"'{name}' is given twice", f"the first is in line {keys[name][0]}"))
+            else:
+                entries[name], keys[name] = value, (key.line, key.column)
         return replace(here, value=entries, keys=keys)
 
 

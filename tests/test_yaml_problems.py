@@ -149,6 +149,23 @@ def test_what_follows_is_not_reported(net: str, wanted: list[str]):
     assert all(sum(w in f for f in found) >= 1 for w in wanted), found
 
 
+def test_what_is_wrong_with_the_syntax_is_reported_with_the_rest():
+    text = "graphc: 1\ninputs: {x: [n, 4], x: [n, 5]}\nnet:\n  - dense: {out: 3, out: 5}\n  - dense: !!int 3\n  - [a]: 1\n    flaten: 2\n  - scale: 1e999\n"
+    found = said(text)
+    for line, message in (
+        (2, "'x' is given twice"),
+        (4, "'out' is given twice"),
+        (5, "tag"),
+        (6, "a key must be a name"),
+        (7, "unknown layer 'flaten'"),
+        (8, "too large"),
+    ):
+        assert sum(message in f and f"line {line}," in f for f in found) == 1, (message, found)
+    assert len(found) == 6
+    found = said(text + "  - {{")
+    assert len(found) == 6 and "is not valid YAML" in found[-1], found
+
+
 def test_blocks_that_nothing_uses_are_checked():
     blocks = (
         "blocks:\n  a: {body: [{relu: {alpha: 3}}]}\n  b: {body: [{c: {}}, {Softmax: {axis: x}}, {loop: {n: 2}}]}\n"
