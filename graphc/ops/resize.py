@@ -232,7 +232,7 @@ register(
                     _case(
                         _IMAGE,
                         sizes=[1, 2, 3, 6],
-                        roi=[0, 0, 0.4, 0.6, 1, 1, 0.6, 1.7],
+                        roi=[0, 0, 0.375, 0.625, 1, 1, 0.625, 1.75],
                         mode=m,
                         coordinate_transformation_mode="tf_crop_and_resize",
                         extrapolation_value=10.0,
