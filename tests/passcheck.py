@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from random_graphs import BATCH, feeds
 
 from graphc.graph import Builder, Graph, Value
 from graphc.infer import bind
@@ -14,6 +13,14 @@ from graphc.passes.log import Log
 from graphc.verify import verify
 
 F32 = np.dtype("float32")
+BATCH = 2
+
+
+def feeds(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs; symbolic dims become BATCH."""
+    rng = np.random.default_rng(seed)
+    shapes = {v.name: [d if isinstance(d, int) else BATCH for d in v.shape] for v in graph.inputs}
+    return {v.name: rng.uniform(-1, 1, shapes[v.name]).astype(v.dtype) for v in graph.inputs}
 
 
 def build(make: Callable[[Builder], Value | Sequence[Value]]) -> Graph:

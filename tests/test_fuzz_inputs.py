@@ -1,4 +1,7 @@
-"""Random graphs, convolutions and matrix products: compiled, on every instruction set, against the reference."""
+"""Random convolutions and matrix products, and hard values: on every instruction set, against the reference in float64.
+
+Random models of many nodes: tests/fuzz.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nets import agree
-from random_graphs import feeds, graphs
+from passcheck import feeds
 
 import graphc
-from graphc import pipeline
 from graphc.backends.cpu.target import detect
 from graphc.backends.reference import run as reference
 from graphc.errors import UnsupportedError
@@ -21,7 +23,6 @@ from graphc.types import TensorType
 
 F32 = np.float32
 EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-PASSES = sorted({p.name for p in (*pipeline.SHAPE_FREE, *pipeline.BOUND)})
 FENCE = 64  # elements on either side of an array
 ISAS = ("avx512", "avx2", "portable")
 
@@ -77,41 +78,6 @@ def check(graph: Graph, isa: str, threads: int, tolerance: float, given: dict[st
     agree(results, want, tolerance)
     for around, _ in fences.values():
         assert np.isnan(around[:FENCE]).all() and np.isnan(around[-FENCE:]).all(), "written beside the result"
-
-
-# --- graphs ------------------------------------------------------------------------------------------------
-@settings(EXAMPLES, max_examples=40)
-@given(
-    graph=graphs(max_steps=12),
-    disabled=st.one_of(st.just([]), st.just(PASSES), st.lists(st.sampled_from(PASSES), unique=True)),
-    threads=st.sampled_from([1, 2]),
-)
-def test_random_graphs(graph: Graph, disabled: list[str], threads: int):
-    """Any passes on or off, one thread or two: the reference's answer, and the same again."""
-    given = feeds(graph)
-    want = reference(graph, given)
-    model = graphc.compile(graph, threads=threads, disabled=disabled)
-    first = model.run(given)
-    agree(first, want)
-    for name, again in model.run(given).items():
-        np.testing.assert_array_equal(again, first[name])
-
-
-@on_every_isa
-@settings(EXAMPLES, max_examples=10)
-@given(graph=graphs(max_steps=8))
-def test_random_graphs_on_every_instruction_set(isa: str, graph: Graph):
-    given = feeds(graph)
-    agree(graphc.compile(graph, target=f"cpu:{isa}", threads=2).run(given), reference(graph, given))
-
-
-@settings(EXAMPLES, max_examples=15)
-@given(graph=graphs(max_steps=10, symbolic=True), batches=st.lists(st.integers(1, 5), min_size=2, max_size=3))
-def test_random_graphs_of_open_batch(graph: Graph, batches: list[int]):
-    model = graphc.compile(graph, threads=2)
-    for n in batches:
-        given = {name: np.repeat(a[:1], n, 0) for name, a in feeds(graph, n).items()}
-        agree(model.run(given), reference(graph, given))
 
 
 # --- convolutions ---------------------------------------------------------------------------------------------

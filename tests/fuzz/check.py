@@ -53,7 +53,7 @@ def check(case: Case, names: Sequence[str], at: At = lambda name: None, seconds:
         if finding is None:
             continue
         if name == RUNTIME and finding.kind == "refusal":
-            known = peers.refusal(finding.text)
+            known = peers.refusal(case, finding.text)
         else:
             if any(_also(before, name, finding) for before in report.findings):
                 continue

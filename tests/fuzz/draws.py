@@ -62,6 +62,10 @@ class Draw:
             dims[self.count(0, rank - 1)] = 0
         return tuple(dims)
 
+    def signs(self, shape: Sequence[int], together: bool = False) -> np.ndarray:
+        """1.0 or -1.0 for each element; together: 1.0 for all."""
+        return np.ones(shape) if together else self.rng.choice((-1.0, 1.0), shape)
+
     def array(
         self, dtype: Any, shape: Sequence[int], low: float = -2, high: float = 2, style: str = "", special: bool = False
     ) -> np.ndarray:

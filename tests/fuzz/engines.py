@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ class Refusal(Exception):
 
 def run(engine: str, case: Case) -> Results:
     """The model's results in every world, and those of the first once more at the end. Raises Refusal; anything else that it
-    raises is a fault."""
+    raises is a fault. '@module:function' calls that function with the case."""
+    if engine.startswith("@"):
+        module, _, name = engine[1:].partition(":")
+        return getattr(import_module(module), name)(case)
     return _runtime(case) if engine == RUNTIME else _graphc(engine, case)
 
 

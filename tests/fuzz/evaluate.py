@@ -5,7 +5,7 @@ The operators' NumPy references compute it, in float64 whatever the dtypes are, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,8 +184,8 @@ def _in_world(
         return [(n.dtype, (b,)) for n, b in zip(native, base)]
     moved = [
         m
-        for signs in range(PAIRS)
-        for m in _perturbed(node, graph, operands, samples, [n.dtype for n in native], noise, 2 * signs + 1, exactly)
+        for pair in range(PAIRS)
+        for m in _perturbed(node, graph, operands, samples, native, noise, 2 * pair + 1, exactly)
     ]
     return [_joined(n, b, [m[i] for m in moved]) for i, (n, b) in enumerate(zip(native, base))]
 
@@ -201,32 +201,37 @@ def _check_valid(model: ModelProto) -> None:
         raise Reject(f"not valid ONNX: {error}") from None
 
 
-def _perturbed(node, graph, operands, samples, dtypes, noise: Draw, first: int, exactly: bool):
+def _perturbed(
+    node: NodeProto,
+    graph: Graph,
+    operands: Mapping[str, Tensor],
+    samples: Mapping[str, tuple[np.ndarray, ...]],
+    native: Sequence[np.ndarray],
+    noise: Draw,
+    first: int,
+    exactly: bool,
+) -> Iterator[list[np.ndarray]]:
     """The results with rounding errors of random signs, and with the opposite ones."""
     op = node.op_type
-    unit = exact.unit_of(op, [t.dtype for t in operands.values()] + dtypes)
-    effort = 0.0 if exactly else exact.MARGIN * exact.EFFORT.get(op, 1.0) * unit
-    largest = op in exact.OVER_LARGEST
-    signs = {n: noise.rng.choice((-1.0, 1.0), s[0].shape) for n, s in samples.items()}
-    after: list[np.ndarray] = []
+    unit = exact.unit_of(op, [t.dtype for t in operands.values()] + [n.dtype for n in native])
+    effort = 0.0 if exactly else exact.MARGIN * unit * exact.effort_of(op, [s[0] for s in samples.values()], native)
+    own = 0.0 if exactly else exact.MARGIN * unit
+    absolute = own * exact.ABSOLUTE * (op in exact.WITH_ABSOLUTE)
+    largest, together = op in exact.OVER_LARGEST, op in exact.LONG_SUMS
+    signs = {n: noise.signs(s[0].shape, together) for n, s in samples.items()}
+    after = [noise.signs(n.shape) for n in native]
     for i, sign in ((first, 1.0), (first + 1, -1.0)):
         feeds = {}
         for n, s in samples.items():
             x = s[i] if len(s) > 1 else s[0]
             moves = effort and operands[n].constant is None and x.dtype.kind == "f"
             feeds[n] = exact.nudged(x, sign * effort, largest, signs[n]) if moves else x
-        results = _run_wide(graph, feeds)
-        if not after:
-            after = [noise.rng.choice((-1.0, 1.0), r.shape) for r in results]
-        if not exactly:
-            own = exact.MARGIN * unit
-            results = [
-                exact.nudged(r, sign * own, False, a) + sign * own * exact.ABSOLUTE.get(op, 0.0) * a
-                if is_float(d) and r.shape == a.shape
-                else r
-                for r, a, d in zip(results, after, dtypes)
-            ]
-        yield results
+        yield [
+            exact.nudged(r, sign * own, False, a) + sign * absolute * a
+            if is_float(n.dtype) and r.shape == a.shape
+            else r
+            for r, a, n in zip(_run_wide(graph, feeds), after, native)
+        ]
 
 
 def _run_wide(graph: Graph, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

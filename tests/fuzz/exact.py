@@ -25,170 +25,54 @@ UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16
 TINY = {"float64": 1e-300, "float32": 1e-36, "float16": 2.0**-23, "bfloat16": 1e-36}  # denormals may be lost
 
 # Elements move and do not change: exact, and a zero keeps its sign.
-MOVES = frozenset(
-    [
-        "Identity",
-        "Reshape",
-        "Transpose",
-        "Concat",
-        "Split",
-        "Slice",
-        "Pad",
-        "Tile",
-        "Expand",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Trilu",
-        "ReverseSequence",
-        "Compress",
-        "CenterCropPad",
-        "OneHot",
-        "Where",
-        "TopK",
-        "Dropout",
-        "Cast",
-        "CastLike",
-        "ScatterElements",
-        "ScatterND",
-        "Abs",
-        "Neg",
-        "TensorScatter",
-        "ConstantOfShape",
-        "EyeLike",
-        "Constant",
-    ]
-)
+MOVES = frozenset({
+    "Abs", "Cast", "CastLike", "CenterCropPad", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace",
+    "Dropout", "Expand", "EyeLike", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Neg", "OneHot",
+    "Pad", "Reshape", "ReverseSequence", "ScatterElements", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze",
+    "TensorScatter", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where",
+})  # fmt: skip
 # One of the operands' elements, or a number that follows from comparing them.
-SELECTS = frozenset(
-    [
-        "Max",
-        "Min",
-        "Relu",
-        "Clip",
-        "ReduceMax",
-        "ReduceMin",
-        "MaxPool",
-        "GlobalMaxPool",
-        "ArgMax",
-        "ArgMin",
-        "Hardmax",
-        "Less",
-        "LessOrEqual",
-        "Greater",
-        "GreaterOrEqual",
-        "Equal",
-        "Not",
-        "And",
-        "Or",
-        "Xor",
-        "IsNaN",
-        "IsInf",
-        "Sign",
-        "Floor",
-        "Ceil",
-        "Round",
-        "NonZero",
-        "Unique",
-        "Shape",
-        "Size",
-        "Range",
-        "BitShift",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "BitwiseNot",
-        "MaxUnpool",
-        "NonMaxSuppression",
-        "ThresholdedRelu",
-        "MatMulInteger",
-        "ConvInteger",
-        "Mod",
-    ]
-)
+SELECTS = frozenset({
+    "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Clip",
+    "ConvInteger", "Equal", "Floor", "GlobalMaxPool", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN",
+    "Less", "LessOrEqual", "MatMulInteger", "Max", "MaxPool", "MaxUnpool", "Min", "Mod", "NonMaxSuppression",
+    "NonZero", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "Relu", "Round", "Shape", "Sign", "Size",
+    "ThresholdedRelu", "Unique", "Xor",
+})  # fmt: skip
 # Exact where all numbers are small multiples of a power of two, in whatever order an engine adds.
-SUMS = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Sum",
-        "MatMul",
-        "Gemm",
-        "ReduceSum",
-        "ReduceSumSquare",
-        "ReduceL1",
-        "ReduceProd",
-        "CumSum",
-        "Einsum",
-        "Div",
-        "Sqrt",
-        "ReduceMean",
-    ]
-)
-SIGNED_SUMS = frozenset(["Mul", "Div"])  # of these, the ones whose zeros have a sign that no order of adding changes
+SUMS = frozenset({
+    "Add", "CumSum", "Div", "Einsum", "Gemm", "MatMul", "Mul", "ReduceL1", "ReduceMean", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Sqrt", "Sub", "Sum",
+})  # fmt: skip
+SIGNED_SUMS = frozenset({"Mul", "Div"})  # of these, the ones whose zeros have a sign that no order of adding changes
 
+# Units that each operand may be off.
 EFFORT: Mapping[str, float] = {
-    "Conv": 48, "ConvTranspose": 8, "DeformConv": 8, "MatMul": 8, "Gemm": 8, "Einsum": 8, "Attention": 8,
-    "LSTM": 8, "GRU": 8, "RNN": 8, "DFT": 8, "STFT": 8, "LRN": 4, "Resize": 4, "GridSample": 8, "AffineGrid": 4,
-    "GroupNormalization": 8, "InstanceNormalization": 4, "LayerNormalization": 4, "MeanVarianceNormalization": 16,
+    "Conv": 48, "ConvTranspose": 8, "DeformConv": 8, "MatMul": 8, "Gemm": 8, "Einsum": 8, "Attention": 8, "LSTM": 8,
+    "GRU": 8, "RNN": 8, "DFT": 64, "STFT": 64, "LRN": 4, "Resize": 4, "GridSample": 8, "AffineGrid": 4,
+    "GroupNormalization": 8, "InstanceNormalization": 16, "LayerNormalization": 4, "MeanVarianceNormalization": 16,
     "BatchNormalization": 4, "RMSNormalization": 4, "ReduceSum": 4, "ReduceMean": 4, "ReduceProd": 16, "CumProd": 16,
     "ReduceSumSquare": 4, "ReduceL1": 4, "ReduceL2": 4, "ReduceLogSum": 4, "ReduceLogSumExp": 4, "CumSum": 4,
     "Softmax": 4, "LogSoftmax": 4, "AveragePool": 4, "GlobalAveragePool": 4, "LpPool": 4, "GlobalLpPool": 4,
-    "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
+    "Sum": 4, "Mean": 4, "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
 }  # fmt: skip
-OVER_LARGEST = frozenset(  # relative to the operand's largest element
-    [
-        "Conv",
-        "ConvTranspose",
-        "MatMul",
-        "Gemm",
-        "Einsum",
-        "Attention",
-        "DFT",
-        "STFT",
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "MeanVarianceNormalization",
-        "RMSNormalization",
-        "CumSum",
-        "Softmax",
-        "LogSoftmax",
-        "LSTM",
-        "GRU",
-        "RNN",
-        "Resize",
-        "GridSample",
-    ]
-)
+# Relative to the operand's largest element, not to each.
+OVER_LARGEST = frozenset({
+    "Attention", "Conv", "ConvTranspose", "CumSum", "DFT", "Einsum", "GRU", "Gemm", "GridSample",
+    "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "LogSoftmax", "MatMul",
+    "MeanVarianceNormalization", "RMSNormalization", "RNN", "Resize", "STFT", "Softmax",
+})  # fmt: skip
+# Plain sums of many elements: all may be off to the same side, and the more the longer the sum is.
+LONG_SUMS = frozenset({
+    "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",
+    "ReduceProd", "CumSum", "CumProd", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalLpPool", "Sum", "Mean",
+})  # fmt: skip
 # Computed by polynomials or tables with an absolute error: units of 1 that a result may be off.
-ABSOLUTE = dict.fromkeys(
-    [
-        "Sigmoid",
-        "Tanh",
-        "Erf",
-        "Gelu",
-        "Softplus",
-        "Mish",
-        "Swish",
-        "Softmax",
-        "LSTM",
-        "GRU",
-        "RNN",
-        "Sin",
-        "Cos",
-        "Tan",
-        "Attention",
-        "HardSigmoid",
-    ],
-    4.0,
-)
+ABSOLUTE = 4.0
+WITH_ABSOLUTE = frozenset({
+    "Attention", "Cos", "Erf", "GRU", "Gelu", "HardSigmoid", "LSTM", "Mish", "RNN", "Sigmoid", "Sin", "Softmax",
+    "Softplus", "Swish", "Tan", "Tanh",
+})  # fmt: skip
 
 
 def unit_of(op: str, dtypes: Sequence[np.dtype]) -> float:
@@ -197,6 +81,14 @@ def unit_of(op: str, dtypes: Sequence[np.dtype]) -> float:
     if op in ("LayerNormalization", "RMSNormalization", "GroupNormalization", "Range", "QuantizeLinear"):
         units.append(UNIT["float32"])
     return max(units, default=0.0)
+
+
+def effort_of(op: str, operands: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> float:
+    """Units that an operand's elements may be off. A sum of k elements is off by up to √k units (independent errors)."""
+    effort = EFFORT.get(op, 1.0)
+    if op in LONG_SUMS:
+        effort += (max(a.size for a in operands) / max(1, results[0].size)) ** 0.5
+    return effort
 
 
 def nudged(x: np.ndarray, by: float, over_largest: bool, signs: np.ndarray) -> np.ndarray:

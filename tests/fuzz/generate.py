@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphc import pipeline
+from graphc.op import all_ops
 
 from .case import Case, Options
 from .draft import Dim, Draft, Reject, Shared, Tensor
@@ -15,10 +16,7 @@ from .steps import STEPS, Step, load
 
 OPSETS = (13, 15, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23)
 TRIES = 4  # rejected steps for each that is wanted
-PASSES = sorted(
-    {p.name for p in (*pipeline.SHAPE_FREE, *pipeline.BOUND)}
-    | {"feature_maps", "fuse_layer_norm", "fuse_attention", "strassen"}
-)
+PASSES = sorted({p.name for p in (*pipeline.SHAPE_FREE, *pipeline.bound(all_ops()))} | {"strassen"})
 
 # kinds of models: how much of each family
 KINDS: Mapping[str, Mapping[str, float]] = {
@@ -117,7 +115,7 @@ def first_inputs(d: Draft, kind: str, dtype: np.dtype) -> None:
             integers = d.draw.one_of("int64", "int32", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
             some_input(d, integers, d.draw.count(0, 3), -100, 200)
         some_input(d, BOOL, d.draw.count(0, 3))
-    if d.draw.chance(0.0):
+    if d.draw.chance(0.08):
         with_default(d, dtype)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import sys
+import traceback
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,7 +34,12 @@ def serve(seed: int, names: list[str], rotate: bool, folder: str, seconds: float
     for line in sys.stdin:
         i = int(line)
         tell(at="generate")
-        case = generate(seed, i)
+        try:
+            case = generate(seed, i)
+        except Exception:  # a fault of a step
+            found = {"engine": "generate", "kind": "error", "text": traceback.format_exc(), "operators": "", "at": ""}
+            tell(i=i, kind="?", operators={}, worlds=0, counts={}, findings=[found], explained=[])
+            continue
         about = {"seed": seed, "i": i}
         kept = Path(folder) / f"running-{os.getpid()}.pickle"
         kept.write_bytes(pickle.dumps(replace(case, refused=())))

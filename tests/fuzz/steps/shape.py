@@ -271,7 +271,7 @@ def without_effect(d: Draft) -> Tensor:
         case "Slice" if x.rank:
             return d.node("Slice", x, d.ints(0), d.ints(2**63 - 1), d.ints(d.axis(x)))
         case "Transpose":
-            return d.node("Transpose", x, perm=list(range(x.rank)))
+            return d.node("Transpose", x, perm=list(range(x.rank)) or None)
         case "Reshape":
             return d.node("Reshape", x, d.node("Shape", x))
         case _:
