@@ -226,6 +226,10 @@ class WeightStore:
         self.nbytes += nbytes
         return buffer
 
+    def zeros(self, nbytes: int) -> Buffer:
+        """So many bytes of zeros."""
+        return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros")
+
     def dense(self, v: Value) -> Buffer:
         """A constant as it is. It gets a place when a step turns out to read it."""
         buffer = Buffer(v.name, v.data.nbytes, "const")

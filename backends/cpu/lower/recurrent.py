@@ -121,7 +121,7 @@ class _Recurrent:
             return np.concatenate([columns[:, at : at + width].reshape(-1) for at in range(0, len(rows), width)])
 
         if v is None:
-            return Ref(self.lo.weights.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes // 4, np.float32), "zeros"))
+            return Ref(self.lo.weights.zeros(nbytes))
         if v.is_const:
             recipe = ("columns", length, *(n.tobytes() for n in numbers), width, depth)
             return Ref(self.lo.weights.pack(v.data, recipe, make))

@@ -111,14 +111,14 @@ def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int,
     """One float32 a channel, filled with zeros to whole blocks (None: all zeros)."""
     width = (blocks or -(-channels // c)) * c
 
+    if data is None:
+        return lo.weights.zeros(4 * width)
+
     def make() -> np.ndarray:
         padded = np.zeros(width, np.float32)
-        if data is not None:
-            padded[:channels] = data.reshape(-1)
+        padded[:channels] = data.reshape(-1)
         return padded
 
-    if data is None:
-        return lo.weights.pack((), ("zeros", width), make, "zeros")
     return lo.weights.pack(data, ("channels", width), make, "channels")
 
 
