@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz.generate import generate
+from targets import require
 
+import graphc
 from graphc import files
 from graphc.backends.cpu import weights
 from graphc.backends.cpu.weights import Full, Resident, SegmentWriter, Stored, WeightStore
-from graphc.errors import LoadError
-from graphc.graph import constant
+from graphc.errors import GraphcError, LoadError
+from graphc.graph import Builder, Graph, constant
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -158,3 +162,47 @@ def test_unmapped_reading_only_remembers(tmp_path: Path):
         files.note(path)
         assert files.take(path, 0, 1 << 18) is None and files.mapped(path) is None
     assert opened.paths == [path]
+
+
+def zeros_of_two_kinds(hidden: int, columns: int) -> Graph:
+    """A recurrent layer and a product, both without a bias: kernels read zeros in its place."""
+    b = Builder("zeros")
+    x, a = b.input("x", "float32", (1, 1, 8)), b.input("a", "float32", (5, 20))
+    w, r = (b.constant(RNG.uniform(-0.5, 0.5, (1, hidden, k)), "float32") for k in (8, hidden))
+    y = b.add("RNN", x, w, r, hidden_size=hidden)
+    return b.build({"y": y, "z": b.add("MatMul", a, b.constant(RNG.uniform(-1, 1, (20, columns)), "float32"))})
+
+
+@pytest.mark.parametrize("hidden, columns", [(h, n) for h in (3, 8, 16, 24) for n in (16, 32, 60, 64, 96)])
+@pytest.mark.parametrize("target", ["cpu:avx512", "cpu:avx2", "cpu:portable"])
+def test_zeros_are_counted_in_bytes(target: str, hidden: int, columns: int):
+    require(target)
+    graph = zeros_of_two_kinds(hidden, columns)
+    given = {"x": RNG.random((1, 1, 8), np.float32), "a": RNG.random((5, 20), np.float32)}
+    want = graphc.compile(graph, target="reference").run(given)
+    for name, got in graphc.compile(graph, target=target, cache=False).run(given).items():
+        np.testing.assert_allclose(got, want[name], rtol=0, atol=1e-5)
+
+
+def test_a_recipe_says_everything(monkeypatch: pytest.MonkeyPatch):
+    """What is found under a recipe is what would be packed now, for random models with many layers."""
+    pack, seen, found = WeightStore.pack, {}, []
+
+    def checked(store, source, recipe, make, name="weights"):
+        sources = source if isinstance(source, tuple) else (source,)
+        key = (id(store), *map(id, sources), recipe)
+        data = make()
+        if key in seen:
+            found.append(recipe[0])
+            assert data.tobytes() == seen[key], recipe
+        seen[key] = data.tobytes()
+        return pack(store, source, recipe, make, name)
+
+    monkeypatch.setattr(WeightStore, "pack", checked)
+    kept = []  # stores and arrays: ids stay unique
+    for i in range(40):
+        case = generate(2, i)
+        shapes = {n: a.shape for n, a in case.feeds[0].items()}
+        with contextlib.suppress(GraphcError):  # sizes that follow from data
+            kept.append((graphc.compile(case.model, threads=1, cache=False, shapes=shapes), case))
+    assert len(set(found)) > 2
