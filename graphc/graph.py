@@ -127,6 +127,8 @@ def make_node(
                 types = list(op.infer(Call(op, inputs, complete, len(outputs))))
             except Deferred:
                 types = [None] * len(outputs)
+            except GraphcError:  # InputError is a ValueError, too
+                raise
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # values beyond what numbers can be
                 raise TypeRuleError(
                     f"operands or attributes that make no sense ({type(error).__name__}: {error})"
