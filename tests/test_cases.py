@@ -14,12 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("GRAPHC_CASES", ROOT.parent / "shared" / "cases"))
+SCRIPTS = sorted(FOLDER.glob("*.py"))
 OPEN = {"new_widths_cost"}
-"""Faults not mended yet; what is left of each is in its issue."""
-SCRIPTS = [
-    pytest.param(p, id=p.stem, marks=[pytest.mark.xfail(strict=False)] if p.stem in OPEN else [])
-    for p in sorted(FOLDER.glob("*.py"))
-]
+"""Faults not mended yet: their scripts still have to end with a verdict, not with an error of their own."""
 
 ONE_THREAD = """
 import runpy, sys
@@ -36,10 +33,13 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SCRIPTS, reason=f"no scripts in {FOLDER}: set GRAPHC_CASES")
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
 def test_the_fault_is_mended(script: Path, tmp_path: Path):
     env = {**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path)}  # some measure an empty cache
     done = subprocess.run(
         [sys.executable, "-c", ONE_THREAD, str(script)], capture_output=True, text=True, env=env, cwd=tmp_path
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    told = done.stdout + done.stderr
+    if script.stem in OPEN and done.returncode == 1 and "FAIL" in done.stdout and "Traceback" not in done.stderr:
+        pytest.xfail(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, told
