@@ -24,9 +24,7 @@ def numbers(rng: np.random.Generator, kind: str, *shape: int) -> np.ndarray:
     return np.where(rng.random(shape) < 0.3, rng.choice([low, high], shape), drawn).astype(kind)
 
 
-def check(
-    target: str, a: np.ndarray, w: np.ndarray, zeros: tuple, constant: bool, threads: int = 1, cache: bool = True
-) -> None:
+def check(target: str, a: np.ndarray, w: np.ndarray, zeros: tuple, constant: bool, threads: int = 1) -> None:
     b = Builder("product")
     feeds = {"a": a} if constant else {"a": a, "w": w}
     operands = [b.input("a", a.dtype, a.shape), b.constant(w) if constant else b.input("w", w.dtype, w.shape)]
@@ -70,7 +68,7 @@ def test_without_the_instruction(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("graphc.backends.cpu.toolchain._TOOLCHAINS", {})  # kernels of other tests have the same names
     rng = np.random.default_rng(2)
     for shape_a, shape_w in SIZES:
-        check("cpu", numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w), (None, None), True, cache=False)
+        check("cpu", numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w), (None, None), True)
 
 
 def test_a_batch_of_unknown_size():

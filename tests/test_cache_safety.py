@@ -17,8 +17,6 @@ from graphc.errors import GraphcWarning
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder
 
-X = np.float32([[1, -2, 3, -4]])
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:

@@ -307,7 +307,6 @@ test_checked.run(test_checked.feature_maps(), 1)
 def test_a_fault_elsewhere_ends_as_it_would():
     code = """
 import ctypes, faulthandler
-from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import Memory, Watch
 from graphc.backends.cpu.program import Piece
 faulthandler.enable()

@@ -20,8 +20,6 @@ from fuzz.generate import generate
 from fuzz_engines import FAULTY
 from onnx import helper
 
-pytest.importorskip("onnxruntime")
-
 SEED, MODELS = 0, 300
 WITH_FAULTY = 60  # of the first models, some have a Tanh
 

@@ -118,7 +118,7 @@ def test_a_model_is_freed_after_reports():
 
 
 def test_memory_of_models_goes_with_them():
-    """A hundred models one after the other, each with an arena of 16 MB, take no more than a few."""
+    """Two dozen models one after the other, each with an arena of 16 MB, take no more than a few."""
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

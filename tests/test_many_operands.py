@@ -29,13 +29,12 @@ def feeds_of(graph: Graph) -> dict[str, np.ndarray]:
     return {v.name: rng.standard_normal(v.shape).astype(F32) for v in graph.inputs}
 
 
-def check(graph: Graph, want: np.ndarray, threads: int, target: str = "cpu") -> graphc.Model:
+def check(graph: Graph, want: np.ndarray, threads: int, target: str = "cpu") -> None:
     """Results are those wanted, run after run."""
     require(target)
     model, feeds = graphc.compile(graph, target=target, threads=threads), feeds_of(graph)
     for _ in range(20):
         np.testing.assert_allclose(model.run(feeds)["y"], want, rtol=0, atol=1e-5 * np.abs(want).max())
-    return model
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

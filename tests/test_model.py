@@ -155,7 +155,6 @@ def test_wrong_inputs_name_the_input_what_is_wanted_and_the_remedy(pair: Model):
     refused("takes 2 inputs, not 3", pair, a, b, b)
     refused("missing: b … unknown: c … inputs: a: float32[n, 4]", pair.run, {"a": a, "c": b})
     refused("missing: b", pair, a=a)
-
     refused("unknown: c", pair, a, b, c=a)
     refused("'a' is given twice", pair, a, b, a=a)
     refused("takes 2 inputs, not 3", pair, a, b, b, a=a)

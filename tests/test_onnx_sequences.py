@@ -133,13 +133,13 @@ def test_an_element_of_an_axis_of_unknown_size(keepdims, at):
         assert results["n"] == 4
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2, -1])
 @pytest.mark.parametrize("cut", [0, 1, 2])
-@pytest.mark.parametrize(("keepdims", "new_axis"), [(1, 0), (1, 1), (0, 1), (0, 0)])
+@pytest.mark.parametrize(
+    ("keepdims", "new_axis", "axis"),
+    [(k, n, a) for k, n in ((1, 0), (1, 1), (0, 1), (0, 0)) for a in (0, 1, 2, -1) if a < 2 + k + n],
+)
 def test_slices_joined_again(keepdims, new_axis, cut, axis):
     items = [np.take(V, [i] if keepdims else i, cut) for i in range(V.shape[cut])]
-    if not -items[0].ndim <= axis < items[0].ndim + new_axis:
-        return
     want = np.stack(items, axis) if new_axis else np.concatenate(items, axis)
     nodes = [
         node("SplitToSequence", "x", "s", axis=cut, keepdims=keepdims),

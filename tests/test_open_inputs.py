@@ -143,7 +143,7 @@ def test_plans_of_such_models_are_found_by_the_next_process(tmp_path: Path, monk
     assert inner._source._loaded is None, "the plan was made anew"
 
 
-def test_export_and_pickle_of_such_models(tmp_path: Path):
+def test_export_and_pickle_of_such_models():
     compiled = pickle.loads(pickle.dumps(graphc.compile(OPEN["product"][0])))
     same(OPEN["product"][0], compiled, {"x": random(4, 2, 3)})
     partial = graphc.compile(OPEN["old broadcast"][0])

@@ -161,13 +161,12 @@ def test_many_parts(op: str):
 def test_expressions_that_read_a_value_several_times(op: str, arity: int):
     """Each level of such a chain doubles the tree, or worse, though there are few nodes."""
     b = Builder("doubling")
-    y = x = b.input("x", F32, (3,))
+    y = b.input("x", F32, (3,))
     for _ in range(40):
         y = b.add(op, *[y] * arity)
     data = np.float32([0.5, 1, -1])
     want = {"Add": data * 2.0**40, "Max": data, "Mul": np.float32([0, 1, 1])}[op]
     np.testing.assert_array_equal(graphc.compile(b.build({"y": y}), threads=1)(data), want)
-    assert x.shape == (3,)
 
 
 def test_trees_are_measured_by_their_parts():

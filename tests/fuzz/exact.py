@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .draws import BFLOAT16, BOOL, is_float
+from .draws import BFLOAT16, is_float
 
 MARGIN = 8  # perturbations are so many times what an engine is expected to be off, so that they meet each jump nearby
 CHAOTIC = {"float64": 1e-9, "float32": 2e-3, "float16": 0.1, "bfloat16": 0.4}  # of the largest magnitude of a result
@@ -123,8 +123,3 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
     if a.dtype.kind == "f" or a.dtype == BFLOAT16:
         return bool(((a == b) | ((a != a) & (b != b))).all())
     return bool((a == b).all())
-
-
-def is_decided(dtype: np.dtype) -> bool:
-    """A dtype whose values are compared exactly."""
-    return dtype == BOOL or not is_float(dtype)

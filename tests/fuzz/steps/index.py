@@ -102,12 +102,6 @@ def one_hot(d: Draft) -> Tensor:
     return d.node("OneHot", indices, depth_value, values, axis=d.draw.count(-indices.rank - 1, indices.rank))
 
 
-def spread_out(t: Tensor, axis: int) -> bool:
-    """No two elements along the axis are equal: their order is decided."""
-    s = np.sort(t.value, axis)
-    return bool((np.diff(s, axis=axis) != 0).all())
-
-
 @step(1)
 def top_k(d: Draft) -> tuple:
     x = d.pick(lambda t: t.rank > 0 and t.size > 0 and t.dtype != BOOL)
