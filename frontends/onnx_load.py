@@ -125,7 +125,7 @@ class _Importer:
     def _check_extent(self) -> None:
         """Raises LoadError where functions would become too many nodes, before the first of them is inlined."""
         extent = self.functions.extent(self.proto.graph.node)
-        if extent.nodes > _MAX_NODES or extent.depth > _MAX_CALLS:
+        if extent.depth and (extent.nodes > _MAX_NODES or extent.depth > _MAX_CALLS):
             each = {n.op_type: self.functions.extent([n]) for n in self.proto.graph.node}
             worst = max(each, key=lambda name: (each[name].nodes, each[name].depth))
             what = f"{extent.nodes} nodes" if extent.nodes > _MAX_NODES else f"{extent.depth} levels of calls"
@@ -242,7 +242,7 @@ class _Importer:
         with self._report(at.source, op, at.name, operands):
             self.count += 1
             if self.count > _MAX_NODES:
-                raise _TooLarge(f"more than {_MAX_NODES} nodes after inlining functions")
+                raise _TooLarge(f"more than {_MAX_NODES} nodes")
             for name in at.proto.input:
                 try:
                     operands.append(at.scope.find(name))

@@ -144,7 +144,7 @@ class Parts(SequenceValue):
         return b.add("Slice", self.x, start, end, _ints(b, self.axis))
 
     def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
-        if new_axis or axis != self.axis:
+        if new_axis or _axis(axis, self.x.type.rank) != self.axis:
             raise UnsupportedError("parts whose sizes depend on the inputs are joined along another axis")
         return self.x
 
@@ -200,9 +200,9 @@ class SequenceUse:
             )
         return data
 
-    def position(self, i: int, length: int, default: int) -> int:
-        """An index operand among `length` elements, as 0 ≤ index < length."""
-        at = int(self.known(i).reshape(())) if self.has(i) else default
+    def position(self, i: int, length: int) -> int:
+        """An index operand among `length` elements, the last by default, as 0 ≤ index < length."""
+        at = int(self.known(i).reshape(())) if self.has(i) else -1
         if not -length <= at < length:
             raise TypeRuleError(f"position {at} in a sequence of {length}")
         return at % length
@@ -221,14 +221,14 @@ def _insert(use: SequenceUse) -> Item:
 
 def _erase(use: SequenceUse) -> Item:
     items = list(use.sequence().items())
-    del items[use.position(1, len(items), -1)]
+    del items[use.position(1, len(items))]
     return Listed(tuple(items))
 
 
 def _at(use: SequenceUse) -> Item:
     sequence, known = use.sequence(), use.constant(1)
     if known is not None and isinstance(sequence, Listed):
-        return sequence.items()[use.position(1, len(sequence.items()), 0)]
+        return sequence.items()[use.position(1, len(sequence.items()))]
     return sequence.at(use.builder, use.tensor(1))
 
 

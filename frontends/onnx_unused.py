@@ -24,7 +24,7 @@ def unused(graph: GraphProto, file: str | None) -> list[GraphcError]:
         if i is not None and i not in live:
             live.add(i)
             waiting += _reads(graph.node[i])
-    kept = {tensor.name for tensor in graph.initializer}
+    kept = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
     found = [
         GraphcError("no output depends on it", source=Source(file, f"input '{info.name}'"))
         for info in graph.input

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from graphc.errors import CheckError, GraphcError, LoadError
+from graphc.frontends.yaml_operators import listed
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
 
@@ -77,7 +78,7 @@ def names_given(item: Item) -> Iterator[Item]:
     if isinstance(item.value, dict):
         for key, value in item.value.items():
             if key == "as":
-                yield from (v for v in (value.value if isinstance(value.value, list) else [value]))
+                yield from listed(value)
             else:
                 yield from names_given(value)
     elif isinstance(item.value, list):

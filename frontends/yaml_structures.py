@@ -66,7 +66,7 @@ def _one(values: Values, item: Item) -> Value:
     return values[0]
 
 
-def _count(args: Mapping[str, Item], step: Step, frame: Frame) -> int:
+def _count(args: Mapping[str, Item], frame: Frame) -> int:
     n = convert(frame.env.resolve(args["n"]), int, "n")
     if not 0 <= n <= MAX_STEPS:
         raise args["n"].error(f"n must be from 0 to {MAX_STEPS}, not {n}")
@@ -75,7 +75,7 @@ def _count(args: Mapping[str, Item], step: Step, frame: Frame) -> int:
 
 def repeat(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
     """n times the same, each with weights of its own."""
-    n = _count(args, step, frame)
+    n = _count(args, frame)
     how = convert(frame.env.resolve(args["join"]), Join, "join") if "join" in args else None
     axis = convert(frame.env.resolve(args["axis"]), int, "axis") if "axis" in args else 1
     for i in range(n if not is_lost(operands) else min(n, 1)):  # once for problems that do not follow from others
@@ -120,7 +120,7 @@ def _turn(
 
 def loop(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
     """n times the same steps with the same weights; names given inside carry over to the next time."""
-    for i in range(_count(args, step, frame)):
+    for i in range(_count(args, frame)):
         env = frame.env.with_special(i=lambda i=i: i)
         turn = replace(frame.at(str(i), weights=frame.weights), env=env, looped=True)
         operands = x.steps(args["of"], operands, turn, Namer())

@@ -25,15 +25,17 @@ def unused(
 
     layers: each with the numbers of its nodes in the graph.
     """
+    params_used = set(_params_used(spec, catalog))
+    blocks_used = _blocks_used(spec["net"], params.values(), catalog)
     found = [
         spec["params"].at_key(name).error(f"nothing uses the param '{name}'", f"write ${name} where it is meant")
         for name in params
-        if name not in set(_params_used(spec, catalog))
+        if name not in params_used
     ]
     found += [
         spec["blocks"].at_key(name).error(f"nothing uses the block '{name}'")
         for name in catalog.blocks
-        if name not in _blocks_used(spec["net"], params.values(), catalog)
+        if name not in blocks_used
     ]
     live = _live(graph)
     read = {v for node in live for v in node.operands} | set(graph.outputs)

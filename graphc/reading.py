@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Reading:
     """
 
     given: frozenset[str] = frozenset()
-    types: tuple[tuple[str, TensorType], ...] = field(default=())
+    types: tuple[tuple[str, TensorType], ...] = ()
 
     def also(self, given: frozenset[str] = frozenset(), types: Mapping[str, TensorType] | None = None) -> Reading:
         return replace(self, given=self.given | given, types=tuple({**dict(self.types), **(types or {})}.items()))

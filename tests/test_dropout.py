@@ -94,3 +94,12 @@ def test_a_ratio_beyond_its_range_is_refused(ratio: float):
     with pytest.raises(InputError, match="ratio is"):
         dropout("constant", "constant", True, ratio)
     dropout("constant", "constant", False, ratio)
+
+
+def test_a_ratio_of_an_open_number_of_elements():
+    """One by the time it runs."""
+    b = Builder("dropout")
+    x, ratio = b.input("x", "float32", SHAPE), b.input("r", "float32", ("k",))
+    model = graphc.compile(b.build(b.add("Dropout", x, ratio, b.constant(True, "bool"), outputs=2)))
+    y, _ = model.run({"x": np.ones(SHAPE, "float32"), "r": np.float32([0.5])}).values()
+    assert abs((y == 0).mean() - 0.5) < 0.02

@@ -167,6 +167,13 @@ def test_parts_whose_sizes_are_an_input(split, at):
         assert results["n"] == len(ends) + 1
 
 
+@pytest.mark.parametrize("split, join", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_parts_joined_again_along_any_name_of_the_axis(split, join):
+    nodes = [node("SplitToSequence", "x n", "s", axis=split), node("ConcatFromSequence", "s", "y", axis=join)]
+    graph = load(*nodes, inputs={"x": (1, X.shape), "n": (7, [])})
+    np.testing.assert_array_equal(run(graph, {"x": X, "n": np.int64(3)})["y"], X)
+
+
 @pytest.mark.parametrize("at", [0, 2, -3])
 def test_a_position_that_is_an_input(at):
     nodes = [node("Neg", "x", "z"), node("SequenceConstruct", "x z x", "s"), node("SequenceAt", "s at", "y")]

@@ -119,6 +119,14 @@ def test_a_kept_aspect_ratio_rounds_halves_up():
     assert resized("cpu", x, sizes=[49, 99], axes=(1, 2), keep_aspect_ratio_policy="not_larger").shape == (1, 49, 21)
     x = np.zeros((1, 10, 7), "float32")
     assert resized("cpu", x, sizes=[5, 99], axes=(1, 2), keep_aspect_ratio_policy="not_larger").shape == (1, 5, 4)
+    nothing = np.zeros((1, 0, 0), np.float32)
+    for target in ("cpu", "reference"):
+        for policy in ("not_larger", "not_smaller"):
+            assert resized(target, nothing, sizes=[4, 5], axes=(1, 2), keep_aspect_ratio_policy=policy).shape == (
+                1,
+                0,
+                0,
+            )
 
 
 def test_upsample_by_a_scale_that_float32_rounds():

@@ -294,9 +294,20 @@ def _onnx(path: Path) -> Path:
         helper.make_node("Exp", ["dead"], ["end"], "last"),
         helper.make_node("Split", ["x"], ["y2", "unread"], "half", num_outputs=2),
     ]
-    inputs = [value("c", 9, ()), value("x"), value("k"), value("z"), value("w"), value("spare", 1, (1,))]
+    inputs = [
+        value("c", 9, ()),
+        value("x"),
+        value("k"),
+        value("z"),
+        value("w"),
+        value("spare", 1, (1,)),
+        value("thin", 1, (4,)),
+    ]
     kept = [helper.make_tensor("spare", 1, [1], [0.0])]
-    graph = helper.make_graph(nodes, "g", inputs, [value("y"), value("y2", 1, None)], kept)
+    thin = helper.make_sparse_tensor(
+        helper.make_tensor("thin", 1, [1], [2.0]), helper.make_tensor("at", 7, [1], [3]), [4]
+    )
+    graph = helper.make_graph(nodes, "g", inputs, [value("y"), value("y2", 1, None)], kept, sparse_initializer=[thin])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ref
 
 from graphc.backends.cpu.program import aligned_empty
 
@@ -45,7 +45,8 @@ class Arenas:
     def __init__(self) -> None:
         self.free: list[Arena] = []
         self.nbytes = 0  # of the largest plan
-        self._every: WeakSet[Arena] = WeakSet()
+        # A list: threads add to it and copy it without a lock, which a fork could leave held.
+        self._every: list[ref[Arena]] = []
         self._plans = 0
         self._next_look = 0.0
 
@@ -57,7 +58,7 @@ class Arenas:
 
     def forget(self, number: int) -> None:
         """That runner is gone."""
-        for arena in list(self._every):
+        for arena in filter(None, [r() for r in list(self._every)]):
             arena.instances.pop(number, None)
 
     def take(self) -> Arena:
@@ -65,7 +66,7 @@ class Arenas:
             return self.free.pop()
         except IndexError:
             arena = Arena(self.nbytes)
-            self._every.add(arena)
+            self._every.append(ref(arena, self._every.remove))
             return arena
 
     def trim(self) -> None:

@@ -62,7 +62,7 @@ class Emit:
     @property
     def converts_half(self) -> bool:
         """Has the target instructions between float16 and float32?"""
-        return getattr(self.b.module, "converts_half", True)
+        return self.b.module.converts_half
 
     # --- addresses ---------------------------------------------------------------------------------------------------
     def pointer(self, address: ir.Value) -> ir.Value:

@@ -135,11 +135,11 @@ def _loop_types(call: Call) -> Types:
         raise call.fail(
             f"the body gives {len(body.outputs)} results; it must give a condition, {n} states and the rest"
         )
-    if call.inputs[0] is None and _starts(call) and _stays_true(body):
+    starts = _starts(call)
+    if call.inputs[0] is None and starts and _stays_true(body):
         raise call.fail("it never ends: there is no number of trips, and the condition stays true")
     states = [_type_or_none(v) for v in call.inputs[2 : 2 + n]]
     scalars: Types = [TensorType(np.int64, ()), TensorType(bool, ())]
-    starts = _starts(call)
     carried = _carried(call, body, 1, scalars, states, [], starts is True)
     inner = carried[0] if carried else body
     if carried and starts is not False:

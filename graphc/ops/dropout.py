@@ -9,7 +9,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.precision import FLOAT32, is_float
 from graphc.ops.source import generator
-from graphc.types import TensorType
+from graphc.types import TensorType, may_be
 
 RATIO = 0.5  # where none is given
 
@@ -18,7 +18,7 @@ def _types(call: Call) -> list[TensorType]:
     x = call.type(0)
     for i, kind in ((1, "one number of a floating-point type"), (2, "one bool")):
         right = is_float if i == 1 else np.dtype(bool).__eq__
-        if call.has(i) and (not right(call.dtype(i)) or call.type(i).size != 1):
+        if call.has(i) and (not right(call.dtype(i)) or not may_be(call.type(i).size, 1)):
             raise call.fail(f"'{call.op.inputs[i].rstrip('?')}' must be {kind}, not {call.type(i)}")
     if _training(call) and call.has(1) and call.inputs[1].is_const:
         _require_ratio(float(call.const(1).reshape(())))

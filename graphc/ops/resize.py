@@ -56,7 +56,7 @@ def resize_axes(
     if not known:
         names = ", ".join(map(str, dims))
         return [(Sym(f"{policy}({names} to {s})"), None, roi[i], roi[k + i]) for i, s in enumerate(sizes)]
-    common = (min if policy == "not_larger" else max)((r for r in ratios if r is not None), default=Fraction(0))
+    common = (min if policy == "not_larger" else max)((r for r in ratios if r is not None), default=Fraction(1))
     return [(math.floor(common * d + HALF), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]
 
 

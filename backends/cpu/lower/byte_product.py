@@ -15,7 +15,7 @@ from graphc.backends.cpu.micro.byte_tile import DEPTH, free_registers
 from graphc.backends.cpu.program import Buffer, Ref
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
-from graphc.graph import Node, Value, constant
+from graphc.graph import Node, Value
 from graphc.types import TensorType
 
 
@@ -35,7 +35,7 @@ def lower_byte_product(lo: Lowering, group: Group) -> None:
     a, b = _floats(lo, rows, tail=1), _floats(lo, columns, tail=3)
     p = product_of(node, a, b, y)
     panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k)
-    weights, b_batch = packed_b(lo, node.name, _as_floats(columns, b.type), p, b, panels)
+    weights, b_batch = packed_b(lo, node.name, columns, p, b, panels)
     nothing = Ref(channel_vector(lo, None, p.n, lo.target.vl))
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{DEPTH * p.k} by {DEPTH * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
@@ -55,8 +55,3 @@ def _floats(lo: Lowering, v: Value, tail: int) -> Storage:
     else:  # [..., K, N, 4]
         shape, strides = v.shape[:-1], s.strides[:-1]
     return Storage(s.ref, TensorType(np.float32, shape), strides)
-
-
-def _as_floats(v: Value, t: TensorType) -> Value:
-    """The value for packing: only its bytes count."""
-    return constant(v.name, np.ascontiguousarray(v.data).view(np.float32)[..., 0]) if v.is_const else Value(v.name, t)

@@ -310,12 +310,13 @@ def packed_b(lo: Lowering, node: str, v: Value, p: Product, b: Storage, panels: 
 
         def make() -> np.ndarray:
             # the logical [batch, k, n] view, then tiles of nv vectors, the last one narrower
-            item = v.data.itemsize
+            data = np.ascontiguousarray(v.data).view(b.type.dtype)  # of bytes: four in the place of a float
+            item = data.itemsize
             shape = [d for d, s in zip(p.batch, p.b_batch) if s][::-1]
             view = np.lib.stride_tricks.as_strided(
-                np.ascontiguousarray(v.data), (*shape, p.k, p.n), (*[s for s in p.b_batch if s][::-1], *p.b)
+                data, (*shape, p.k, p.n), (*[s for s in p.b_batch if s][::-1], *p.b)
             ).reshape(count, p.k, p.n)
-            out = np.zeros((count, size // item), v.data.dtype)
+            out = np.zeros((count, size // item), data.dtype)
             width = nv * vl
             for t in range(tiles):
                 wide = width if t < tiles - 1 else last_nv * vl

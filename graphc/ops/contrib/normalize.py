@@ -25,7 +25,7 @@ def _skip_type(call: Call) -> list[TensorType]:
             require_broadcasts_to_first(call, i)
     broadcasting(FLOATING)(call)
     statistic = TensorType(FLOAT32, (*x.shape[:-1], 1))
-    return [x, statistic, statistic, x][: len(call.op.outputs)]
+    return [x, statistic, statistic, x]
 
 
 def _total(arrays):
@@ -83,7 +83,7 @@ def _simplified_reference(x, skip, gamma, bias=None, *, epsilon):
 def _inverse_root(b: Builder, x: Value, axes: list[int], epsilon: float) -> Value:
     """1/sqrt(mean(x²) + epsilon) over the axes, in float32 for narrower x."""
     dtype = x.type.dtype if x.type.dtype.itemsize >= 4 else FLOAT32
-    wide = x if x.type.dtype == dtype else b.add("Cast", x, to=dtype)
+    wide = _cast(b, x, dtype)
     mean = b.add("ReduceMean", b.add("Mul", wide, wide), b.constant(axes, "int64"))
     return b.add("Reciprocal", b.add("Sqrt", b.add("Add", mean, b.constant(epsilon, dtype))))
 

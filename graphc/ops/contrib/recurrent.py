@@ -17,21 +17,26 @@ _ATTRS = {k: v for k, v in _LSTM.attrs.items() if k != "layout"}
 
 def _infer(call: Call) -> list[TensorType]:
     """As LSTM, with W [directions, inputs, 4·hidden] and R [directions, hidden, 4·hidden]."""
-    dtype = require_dtype(call, 0, ("float32",))
+    require_dtype(call, 0, ("float32",))
     for i in (1, 2):
         require_dtype(call, i, ("int8", "uint8"))
         if call.rank(i) != 3:
             raise call.fail(f"operand {call.op.inputs[i]} has shape {call.shape(i)}, not three axes")
     for i in (8, 10):
         weights, scale, zero = call.shape(i // 2 - 3), call.shape(i), call.shape(i + 1)
-        if len(scale) != len(zero) or any(map(differ, scale, zero)) or len(scale) > 2 or differ(scale[0], weights[0]):
+        if (
+            len(scale) != len(zero)
+            or any(map(differ, scale, zero))
+            or len(scale) not in (1, 2)
+            or differ(scale[0], weights[0])
+        ):
             name = call.op.inputs[i]
             raise call.fail(
                 f"'{name}' has shape {scale}, its zero point {zero}", "one per direction, or per column too"
             )
     wide = [call.inputs[0], *(_transposed(call, i) for i in (1, 2)), *call.inputs[3:8]]
     attrs = {**call.attrs, "layout": 0}
-    return list(_LSTM.infer(Call(_LSTM, wide, attrs, call.n_outputs)))[: len(call.op.outputs)] if dtype else []
+    return list(_LSTM.infer(Call(_LSTM, wide, attrs, call.n_outputs)))
 
 
 def _transposed(call: Call, i: int):

@@ -10,9 +10,8 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.ml.record import NUMBERS, ml, require_numbers, rows
+from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType, dtype_name
-
-FLOAT32 = np.dtype(np.float32)
 
 
 def _wide(b: Builder, v: Value) -> Value:

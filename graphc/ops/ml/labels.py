@@ -33,16 +33,16 @@ def _lookup(x: np.ndarray, keys: Iterable, values: Iterable, default: Any, dtype
 
 
 # --- LabelEncoder -----------------------------------------------------------------------------------------------------
-def _table(attrs: Mapping[str, Any], side: str) -> tuple[np.ndarray, str] | None:
-    """The keys or values as an array, and which attribute holds them."""
+def _table(attrs: Mapping[str, Any], side: str) -> np.ndarray | None:
+    """The keys or values, from the attribute that holds them."""
     tensor = attrs[f"{side}_tensor"]
     if tensor is not None:
-        return np.asarray(tensor).reshape(-1), "tensor"
+        return np.asarray(tensor).reshape(-1)
     for kind, dtype in _KINDS.items():
         if attrs[f"{side}_{kind}"]:
             column = np.empty(len(attrs[f"{side}_{kind}"]), dtype)
             column[:] = attrs[f"{side}_{kind}"]
-            return column, kind
+            return column
     return None
 
 
@@ -61,13 +61,11 @@ def _encoded_type(call: Call) -> list[TensorType]:
             raise call.fail(f"takes strings or int64, not {dtype_name(x.dtype)}")
         return [x.with_dtype(np.dtype(np.int64) if x.dtype == STRING else STRING)]
     keys, values = _table(call.attrs, "keys"), _table(call.attrs, "values")
-    if keys is None or values is None or len(keys[0]) != len(values[0]):
+    if keys is None or values is None or len(keys) != len(values):
         raise call.fail("its keys and values do not fit together", "give as many values as keys")
-    if dtype_name(x.dtype) != dtype_name(keys[0].dtype):
-        raise call.fail(
-            f"its keys are {dtype_name(keys[0].dtype)}, the operand is {dtype_name(x.dtype)}", "insert a Cast"
-        )
-    return [x.with_dtype(values[0].dtype)]
+    if dtype_name(x.dtype) != dtype_name(keys.dtype):
+        raise call.fail(f"its keys are {dtype_name(keys.dtype)}, the operand is {dtype_name(x.dtype)}", "insert a Cast")
+    return [x.with_dtype(values.dtype)]
 
 
 def _encoded(x, **attrs):
@@ -76,7 +74,7 @@ def _encoded(x, **attrs):
         return _lookup(x, classes, range(len(classes)), attrs["default_int64"], np.dtype(np.int64))
     if classes:
         return _lookup(x, range(len(classes)), classes, attrs["default_string"], STRING)
-    (keys, _), (values, _) = _table(attrs, "keys"), _table(attrs, "values")
+    keys, values = _table(attrs, "keys"), _table(attrs, "values")
     return _lookup(x, keys.tolist(), values.tolist(), _default(attrs, values), values.dtype)
 
 

@@ -7,9 +7,8 @@ import numpy as np
 from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.ml.record import NUMBERS, label_array, labels_of, ml, require_features, rows
 from graphc.ops.ml.transform import POST_TRANSFORM, TRANSFORMS, logistic, transform, transform_targets
+from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType
-
-FLOAT32 = np.dtype(np.float32)
 
 
 def _matrix(call: Call, features, outputs: int) -> None:

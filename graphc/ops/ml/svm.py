@@ -9,9 +9,9 @@ import numpy as np
 from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.ml.record import NUMBERS, label_array, labels_of, ml, require_features, rows
 from graphc.ops.ml.transform import POST_TRANSFORM, logistic, transform
+from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType
 
-FLOAT32 = np.dtype(np.float32)
 KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
 _KERNEL = {
     "kernel_type": Attr(str, "LINEAR", KERNELS),
@@ -38,9 +38,8 @@ def _vectors(call: Call, count: int, features) -> None:
     """Raises TypeRuleError unless the support vectors are [count, features]."""
     if len(call.support_vectors) % max(count, 1) or (count and not call.support_vectors):
         raise call.fail(f"{len(call.support_vectors)} numbers are no {count} support vectors")
-    wide = len(call.support_vectors) // count if count else 0
     if count:
-        require_features(call, features, wide, exact=True)
+        require_features(call, features, len(call.support_vectors) // count, exact=True)
 
 
 # --- SVMRegressor -----------------------------------------------------------------------------------------------------

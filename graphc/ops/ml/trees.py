@@ -53,7 +53,6 @@ def _classify(x, classlabels_strings, classlabels_int64s, post_transform, **attr
     forest = forest_of(attrs, "class", len(labels))
     scores, seen = forest.sums(compared(x, forest.split.dtype), "SUM")
     base, _ = floats_or_tensor(attrs, "base_values", 0.0, 0)
-    scores = scores.astype(np.float64 if forest.weights.dtype == np.float64 else np.float32)
     if len(labels) == 1:
         s = scores + (base if base.size else 0)
         return np.where(s[:, 0] > 0, 1, 0).astype(np.int64), transform(s, post_transform).astype(np.float32)
