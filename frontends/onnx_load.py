@@ -114,6 +114,7 @@ class _Importer:
                 if held in scope.builder.inputs:
                     raise LoadError("is declared twice")
                 if held is None:
+                    scope.values[info.name] = self._poison(scope, info.name)  # in case its type is none of ours
                     t = self.types.get(info.name) or self._declared(info)
                     self.open |= t is None
                     scope.values[info.name] = Value(info.name, t)

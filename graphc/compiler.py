@@ -138,7 +138,7 @@ class Compilation:
             from graphc import pipeline
 
             passes = [*pipeline.SHAPE_FREE, *pipeline.bound(self.backend.kernel_operators())]
-            pipeline.check_names([n for n in self.disabled if n not in ALGORITHMS], passes)
+            pipeline.check_names(self.disabled, passes, ALGORITHMS)
             infos: list[PassInfo] = []
             self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.disabled, infos)
             self._infos = tuple(infos)

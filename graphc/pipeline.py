@@ -93,9 +93,9 @@ def run(
     return graph
 
 
-def check_names(names: Collection[str], passes: Sequence[Pass]) -> None:
-    """Raises GraphcError for a name that none of the passes has."""
-    known = list(dict.fromkeys(p.name for p in passes))
+def check_names(names: Collection[str], passes: Sequence[Pass], algorithms: Collection[str] = ()) -> None:
+    """Raises GraphcError for a name that none of the passes has, nor an algorithm that can be left out as well."""
+    known = list(dict.fromkeys([*(p.name for p in passes), *algorithms]))
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, 1)

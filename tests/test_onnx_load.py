@@ -443,8 +443,9 @@ def test_an_opset_from_the_future_and_a_missing_one():
 def test_inputs_that_are_no_tensors():
     m = model([node("Relu", "x", "y")])
     m.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", F, (2,)))
-    with pytest.raises(CheckError, match="'x' is of type sequence"):
+    with pytest.raises(CheckError, match="'x' is of type sequence") as caught:
         frontends.load(m)
+    assert len(caught.value.problems) == 1, "who reads it is not wrong as well"
 
 
 # --- functions --------------------------------------------------------------------------------------------------------

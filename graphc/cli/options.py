@@ -72,7 +72,7 @@ compile_options = stack(
     click.option(
         "--threads", type=click.IntRange(1, MAX_THREADS), help="Threads of one inference.  [default: all cores]"
     ),
-    click.option("--disable", multiple=True, metavar="PASS", help="Leave a pass out; may be repeated."),
+    click.option("--disable", multiple=True, metavar="PASS", help="Leave out a pass, or 'strassen'; may be repeated."),
     click.option(
         "--winograd",
         type=click.Choice(["6", "4", "2", "0"]),

@@ -26,9 +26,8 @@ def check_names(names: tuple[str, ...], target: str) -> None:
     from graphc import pipeline
     from graphc.compiler import ALGORITHMS
 
-    given = [name for name in names if name not in ALGORITHMS]
-    if given:
-        pipeline.check_names(given, _passes(target))
+    if names:
+        pipeline.check_names(names, _passes(target), ALGORITHMS)
 
 
 def graph_after(
