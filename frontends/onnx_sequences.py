@@ -125,19 +125,28 @@ class Parts(SequenceValue):
     split: Value
 
     def length(self, b: KnowingBuilder) -> Value:
+        return _size(b, self._numbers(b), 0)
+
+    def _numbers(self, b: KnowingBuilder) -> Value:
+        """0, 1 … of the parts. The step is 0, which Range refuses, where the sizes are none."""
+        whole, zero = _size(b, self.x, self.axis), b.constant(0, np.int64)
         if self.split.type.rank:
-            return _size(b, self.split, 0)
-        whole = _size(b, self.x, self.axis)
-        return b.add("Div", b.add("Sub", b.add("Add", whole, self.split), b.constant(1, np.int64)), self.split)
+            n = _size(b, self.split, 0)
+            least = b.add("ReduceMin", b.add("Concat", self.split, _ints(b, 0), axis=0), keepdims=False)
+            total = b.add("ReduceSum", self.split, keepdims=False)
+            fit = b.add("And", b.add("Equal", total, whole), b.add("Equal", least, zero))
+        else:
+            fit = b.add("Greater", self.split, zero)
+            step = b.add("Max", self.split, b.constant(1, np.int64))
+            n = b.add("Div", b.add("Sub", b.add("Add", whole, step), b.constant(1, np.int64)), step)
+        return b.add("Range", zero, n, b.add("Cast", fit, to=np.int64), name="sizes_of_parts_that_sum_to_the_dim")
 
     def at(self, b: KnowingBuilder, position: Value) -> Value:
+        position = b.add("Gather", self._numbers(b), position)
         if self.split.type.rank:
             end = b.add("Gather", b.add("CumSum", self.split, b.constant(0, np.int64)), position)
             start = b.add("Sub", end, b.add("Gather", self.split, position))
         else:
-            position = b.add("Cast", position, to=np.int64)
-            negative = b.add("Less", position, b.constant(0, np.int64))
-            position = b.add("Where", negative, b.add("Add", position, self.length(b)), position)
             start = b.add("Mul", position, self.split)
             end = b.add("Add", start, self.split)
         start, end = (b.add("Reshape", v, _ints(b, 1)) for v in (start, end))

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 import graphc
 from graphc import frontends
 from graphc.backends.reference import run
-from graphc.errors import CheckError
+from graphc.errors import CheckError, GraphcError
 
 X = np.arange(20, dtype=np.float32).reshape(5, 4)
 
@@ -165,6 +165,21 @@ def test_parts_whose_sizes_are_an_input(split, at):
         np.testing.assert_array_equal(results["y"], np.split(V, ends)[at])
         np.testing.assert_array_equal(results["all"], V)
         assert results["n"] == len(ends) + 1
+
+
+@pytest.mark.parametrize(
+    "split, at",
+    [(2, 2), (2, -3), (0, 0), (-2, 0), ([2, 1], 0), ([3, 2], 0), ([-1, 5], 1), ([3, 1], 2), ([3, 1], -3)],
+)
+def test_parts_that_are_not_there_are_refused(split, at):
+    nodes = [node("SplitToSequence", "x k", "s"), node("SequenceAt", "s at", "y"), node("SequenceLength", "s", "n")]
+    split = np.array(split)
+    inputs = OPEN | {"k": (TensorProto.INT64, ("parts",) * split.ndim)}
+    for outputs in (("y",), ("n",)) if np.any(split <= 0) or split.sum() != 4 and split.ndim else (("y",),):
+        graph = load(*nodes, inputs={k: inputs[k] for k in ("x", "k", "at")}, outputs=outputs)
+        for target in ("cpu", "reference"):
+            with pytest.raises(GraphcError, match="sizes_of_parts|out of range"):
+                graphc.compile(graph, target=target).run({"x": V, "k": split, "at": np.array(at)})
 
 
 @pytest.mark.parametrize("split, join", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
