@@ -36,6 +36,19 @@ The standard's text decides; where it is silent, what the exporters of such file
   holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0).
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
+
+Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
+
+- `ReduceMax`, `ReduceMin`, `Max`, `Min`, `Clip` (of a bound too), `MaxPool`, `GlobalMaxPool`, `MaxRoiPool`, and `max` and `min` of
+  scatters give NaN where there is one. (In ONNX Runtime 1.32 its place decides in reductions and pools.)
+- `ArgMax` and `ArgMin` name the first NaN (the last with `select_last_index`), so does `Hardmax`, and the indices of `MaxPool`. A
+  window in which all elements are the lowest has the index of its first element, never one of padding.
+- `TopK` and `Unique` hold NaN for larger than infinity. To `Unique` all NaN are one number, but rows that hold one differ, as in
+  NumPy.
+- `LRN` has NaN in the channels only whose window holds one. `Relu` and `Sign` keep NaN.
+- Taps of `GridSample` outside the image are zeros, not products with a pixel: an infinity beside them stays one.
+- `Attention` gives zeros for a query whose keys a mask hides, NaN where the scores themselves are -inf.
+- Which sign a sum, an extreme or a norm of zeros has is left open, but for `Max`, `Min` (the last) and the first of `CumSum`.
 """.splitlines()
 
 

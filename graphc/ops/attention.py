@@ -133,11 +133,12 @@ def _visible(q_len: int, total: int, offset, *, is_causal, left_window_size, rig
     return seen
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis; zeros where every element is -inf."""
+def _softmax(x: np.ndarray, hides: bool) -> np.ndarray:
+    """Softmax over the last axis. A row of -inf gives zeros if something `hides` rows, and NaN else."""
     top = x.max(-1, keepdims=True, initial=-np.inf)
-    powers = np.exp(x - np.where(np.isneginf(top), 0, top))
-    return powers / np.where(np.isneginf(top), 1, powers.sum(-1, keepdims=True))
+    hidden = np.isneginf(top) & hides
+    powers = np.exp(x - np.where(hidden, 0, top))
+    return powers / np.where(hidden, 1, powers.sum(-1, keepdims=True))
 
 
 def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, nonpad=None, **attrs):
@@ -176,7 +177,8 @@ def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, non
     scores = np.where(seen, scores, -np.inf).astype(q.dtype)
     stages.append(scores)
     precision = attrs["softmax_precision"] or q.dtype
-    weights = _softmax(widen(scores.astype(precision))).astype(precision).astype(q.dtype)
+    hides = mask is not None or nonpad is not None or not seen.any(-1).all()
+    weights = _softmax(widen(scores.astype(precision)), hides).astype(precision).astype(q.dtype)
     stages.append(weights)
     y = np.matmul(weights, np.repeat(v, group, 1))
     if three:

@@ -287,8 +287,8 @@ def _cubic_weights(t: np.ndarray) -> list[np.ndarray]:
 
 def _axis_neighbours(
     p: np.ndarray, size: int, mode: str, padding: str, align: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(index, weight) of the pixels along one axis that positions p in [-1, 1] read; weight 0 for zeros outside."""
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(index, weight, is it read?) of the pixels along one axis near positions p in [-1, 1]. Zeros outside are not read."""
     p = (p + 1) / 2 * (size - 1) if align else ((p + 1) * size - 1) / 2
     low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
     if mode == "nearest":
@@ -309,11 +309,9 @@ def _axis_neighbours(
     for k, weight in enumerate(weights):
         index = base + (first + k)
         inside = (index >= 0) & (index < size)
-        if padding == "zeros":
-            weight = np.where(inside, weight, 0)
-        elif padding == "reflection":
+        if padding == "reflection":
             index = np.where(inside, index, np.trunc(_reflect(index, low, high)))
-        out.append((np.clip(index, 0, size - 1).astype(np.int64), weight))
+        out.append((np.clip(index, 0, size - 1).astype(np.int64), weight, inside | (padding != "zeros")))
     return out
 
 
@@ -329,9 +327,10 @@ def _grid_sample(x, grid, align_corners, mode, padding_mode):
     batch = np.arange(len(x)).reshape(-1, *[1] * r)
     y = 0
     for picks in itertools.product(*axes):
-        weight = math.prod(w for _, w in picks).astype(values.dtype)
-        pixels = np.moveaxis(values, 1, -1)[(batch, *(i for i, _ in picks))]  # [N, O1 … Or, C]
-        y = y + pixels * weight[..., None]
+        indices, weights, read = zip(*picks)
+        weight = math.prod(weights).astype(values.dtype)
+        pixels = np.moveaxis(values, 1, -1)[(batch, *indices)]  # [N, O1 … Or, C]
+        y = y + np.where(np.logical_and.reduce(read)[..., None], pixels * weight[..., None], 0)
     return np.moveaxis(y, -1, 1).astype(x.dtype)
 
 

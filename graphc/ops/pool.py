@@ -93,12 +93,13 @@ def _maxpool_reference(x, *, kernel_shape, storage_order, n_outputs=1, **options
     view = window_view(x, g, _lowest(x.dtype))
     taps = prod(g.kernel)
     flat = view.reshape(*view.shape[: -len(g.kernel)], taps)
-    best = flat.argmax(-1)
     order = "F" if storage_order else "C"
     positions = np.arange(np.prod(x.shape[2:])).reshape(x.shape[2:], order=order)[None, None]
     where = window_view(positions, g, -1)
     where = np.broadcast_to(where.reshape(*where.shape[: -len(g.kernel)], taps), flat.shape)
     planes = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * len(g.kernel)) * positions.size
+    lowest = flat == _lowest(x.dtype)  # of a window of these alone the first that is in x, not padding
+    best = np.where(lowest.all(-1), (where >= 0).argmax(-1), flat.argmax(-1))
     values, index = (np.take_along_axis(a, best[..., None], -1)[..., 0] for a in (flat, where))
     return values, index + planes
 

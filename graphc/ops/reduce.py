@@ -55,7 +55,7 @@ def _reference(function: Callable[[np.ndarray, tuple[int, ...], bool], np.ndarra
 
 
 def _sum(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
-    return np.sum(x, axes, keepdims=keepdims, dtype=x.dtype)
+    return np.sum(x, axes, keepdims=keepdims, dtype=x.dtype) if axes else x
 
 
 def _mean(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:

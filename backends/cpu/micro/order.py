@@ -110,7 +110,10 @@ def scan(module: ir.Module, symbol: str, target: Target, combine: str, exclusive
     def columns(i: ir.Value, lanes: int) -> None:
         kind = register_type(dtype)
         acc = q.variable(q.vector(kind, lanes))
-        b.store(q.const(identity_of(combine, dtype), kind, lanes), acc)
+        first = identity_of(combine, dtype)
+        if combine == "add" and dtype.kind in "fV" and not exclusive:
+            first = -0.0  # the first result keeps its sign
+        b.store(q.const(first, kind, lanes), acc)
         column = b.mul(i, i64(dtype.itemsize))
         with q.loop(length) as r:
             before = b.load(acc)
