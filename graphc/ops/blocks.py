@@ -79,6 +79,8 @@ def _fold_geometry(rank: int, dilations, pads, strides) -> tuple[Sequence[int], 
 
 def _folded(call: Call) -> list[TensorType]:
     x, image, block = call.type(0), call.ints(1), call.ints(2)
+    if x.dtype.kind == "O":
+        raise call.fail("takes numbers, not strings")
     if x.rank != 3 or len(image) != len(block):
         raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size an axis")
     dilations, pads, strides = _fold_geometry(len(image), call.dilations, call.pads, call.strides)

@@ -11,7 +11,7 @@ from graphc.errors import InputError
 from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
-from graphc.ops.precision import is_float, widen
+from graphc.ops.precision import widen
 from graphc.types import TensorType, may_be
 
 
@@ -258,6 +258,8 @@ def _sampled(call: Call) -> list[TensorType]:
     x, grid = call.type(0), call.type(1)
     if x.rank < 3 or grid.rank != x.rank or not may_be(grid.shape[-1], x.rank - 2):
         raise call.fail("takes x [N, C, D1 … Dr] and a grid [N, O1 … Or, r]")
+    if x.dtype.kind == "O":
+        raise call.fail("takes numbers, not strings")
     batch = same_dim(call, 0, (x.shape[0], grid.shape[0]))
     return [_of_pixels(call, x.with_shape((batch, x.shape[1], *grid.shape[1:-1])))]
 
@@ -316,7 +318,7 @@ def _axis_neighbours(
 
 
 def _grid_sample(x, grid, align_corners, mode, padding_mode):
-    values = widen(x) if is_float(x.dtype) else x.astype(np.float64)
+    values = x.astype(np.float64) if x.dtype.kind in "iub" else widen(x)
     positions = widen(grid)
     if not np.isfinite(positions).all():
         raise InputError("the grid holds NaN or infinite positions", op="GridSample")

@@ -175,7 +175,7 @@ def _one_hot(indices, depth, values, axis):
     wrapped = np.expand_dims(np.where(indices < 0, indices + depth, indices), axis)
     shape = [1] * wrapped.ndim
     shape[axis] = depth
-    return np.where(wrapped == np.arange(depth).reshape(shape), values[1], values[0])
+    return values[(wrapped == np.arange(depth).reshape(shape)).astype(int)]
 
 
 register_index(

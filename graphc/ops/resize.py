@@ -15,7 +15,8 @@ from graphc import expr as e
 from graphc.expr import Number
 from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_taps, axis_taps, simplest_fraction
-from graphc.ops.precision import FLOAT32, is_float, is_narrow
+from graphc.ops.elementwise import require
+from graphc.ops.precision import FLOAT32, NUMERIC, is_float, is_narrow
 from graphc.ops.shape import axes_of
 from graphc.types import Dim, Sym, TensorType
 
@@ -66,6 +67,8 @@ def _fractions(roi: np.ndarray) -> list[Fraction]:
 
 def _resize_type(call: Call) -> list[TensorType]:
     x = call.type(0)
+    if call.mode != "nearest":
+        require(call, NUMERIC, x.dtype)
     axes = list(range(x.rank)) if call.axes is None else axes_of(call, list(call.axes), x.rank)
     scales = [float(v) for v in call.const(2).reshape(-1)] if call.has(2) and call.shape(2) != (0,) else None
     sizes = call.ints(3) if call.has(3) and call.shape(3) != (0,) else None
