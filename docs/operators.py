@@ -36,6 +36,15 @@ The standard's text decides; where it is silent, what the exporters of such file
   holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0).
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
+- `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
+  ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
+  the inverse of a `MaxPool`, which would be that, too.)
+- `ConvTranspose` with `auto_pad` SAME_UPPER or SAME_LOWER and a kernel that is smaller than the stride gives size x stride
+  elements, as the standard says, the missing ones being zeros at the end, as in TensorFlow. (ONNX Runtime leaves them out; the
+  reference shifts the result.)
+- `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
+- `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
+  only.
 
 Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphc
 from graphc.errors import GraphcError, TypeRuleError
 from graphc.graph import Builder
 from graphc.op import Case, Deferred, Tensor, get_op
@@ -258,6 +259,34 @@ def test_unpool_checks_its_indices():
     for bad in ([[[0, 4]]], [[[-1, 2]]]):
         with pytest.raises(GraphcError, match="do not lie in the 4 elements"):
             opcheck.reference("MaxUnpool", case, [x, np.array(bad)])
+
+
+def test_unpool_counts_indices_in_the_natural_size():
+    """As the standard's own test; ONNX Runtime counts them in output_shape."""
+    x, index = np.arange(1, 5, dtype=np.float32).reshape(1, 1, 2, 2), np.array([[[[5, 7], [13, 15]]]])
+    want = np.zeros((5, 5), np.float32)
+    want[1:4:2, 1:4:2] = [[1, 2], [3, 4]]
+    b = Builder()
+    operands = b.input("x", x.dtype, x.shape), b.input("index", index.dtype, index.shape), b.constant([1, 1, 5, 5])
+    graph = b.build((b.add("MaxUnpool", *operands, kernel_shape=(2, 2), strides=(2, 2)),))
+    for target in ("cpu", "reference"):
+        (got,) = graphc.compile(graph, target=target).run({"x": x, "index": index}).values()
+        np.testing.assert_array_equal(got[0, 0], want)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("kernel, stride", [(1, 2), (1, 3), (2, 4), (2, 5)])
+def test_same_transposed_with_gaps_is_filled_with_zeros_at_the_end(auto_pad: str, kernel: int, stride: int):
+    """As TensorFlow's conv1d_transpose with padding SAME."""
+    x, w = np.array([[[1, 2, 3]]], np.float32), np.arange(1, kernel + 1, dtype=np.float32).reshape(1, 1, -1)
+    want = np.zeros((3, stride), np.float32)
+    want[:, :kernel] = x.reshape(3, 1) * w[0]
+    b = Builder()
+    graph = b.build(
+        (b.add("ConvTranspose", b.input("x", x.dtype, x.shape), b.constant(w), strides=(stride,), auto_pad=auto_pad),)
+    )
+    for target in ("cpu", "reference"):
+        np.testing.assert_array_equal(graphc.compile(graph, target=target)(x), want.reshape(1, 1, -1))
 
 
 def test_flops():

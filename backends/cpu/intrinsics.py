@@ -40,7 +40,6 @@ def _storer(numba_type, llvm_type, narrow=None):
 
 load_i64, store_i64 = _loader(i64, _I64), _storer(i64, _I64)
 load_f32, store_f32 = _loader(f32, ir.FloatType()), _storer(f32, ir.FloatType())
-load_f64, store_f64 = _loader(f64, ir.DoubleType()), _storer(f64, ir.DoubleType())
 load_i32 = _loader(i64, _I32, lambda b, v: b.sext(v, _I64))
 store_i32 = _storer(i64, _I32, lambda b, v: b.trunc(v, _I32))
 load_u8 = _loader(i64, ir.IntType(8), lambda b, v: b.zext(v, _I64))
@@ -95,7 +94,7 @@ def _caller(n: int):
     return intrinsic(scope["call"])
 
 
-call2, call3, call4, call5, call6, call7, call8, call10 = (_caller(n) for n in (2, 3, 4, 5, 6, 7, 8, 10))
+call2, call3, call4, call5, call6, call7, call10 = (_caller(n) for n in (2, 3, 4, 5, 6, 7, 10))
 
 
 @intrinsic

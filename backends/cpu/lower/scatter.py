@@ -31,7 +31,6 @@ def emit_scatter(
     x: Ref | None,
     out: Ref,
     total: int,
-    index: Storage,
     updates: Storage,
     lookup: list[int | Ref],
     block: int,
@@ -58,7 +57,7 @@ def lower_scatter_elements(lo: Lowering, group: Group) -> None:
     lookup = lookup_args(index, index.type.shape, index.strides, own, axes)
     check = out_of_range(node, index.type.shape, [t.shape[axis]], [axis])
     reduction = node.attrs.get("reduction", "none")
-    emit_scatter(lo, group, x.ref, out.ref, t.size, index, updates, lookup, 1, reduction, check)
+    emit_scatter(lo, group, x.ref, out.ref, t.size, updates, lookup, 1, reduction, check)
 
 
 @lowers("ScatterND", supported=limits)
@@ -73,7 +72,7 @@ def lower_scatter_nd(lo: Lowering, group: Group) -> None:
     lookup = lookup_args(index, index.type.shape[:-1], index.strides[:-1], [0] * (index.type.rank - 1), axes)
     check = out_of_range(node, index.type.shape, t.shape[:k], range(k))
     block = math.prod(t.shape[k:])
-    emit_scatter(lo, group, x.ref, out.ref, t.size, index, updates, lookup, block, node.attrs["reduction"], check)
+    emit_scatter(lo, group, x.ref, out.ref, t.size, updates, lookup, block, node.attrs["reduction"], check)
 
 
 @lowers("MaxUnpool", supported=native_dtypes)
@@ -89,7 +88,7 @@ def lower_max_unpool(lo: Lowering, group: Group) -> None:
     count, item = x.type.size, t.dtype.itemsize
     lookup = lookup_args(index, [count], [8], [0], [(inner.size, item)], negative=False)
     check = out_of_range(node, index.type.shape, [inner.size], ["the flat result"], negative=False)
-    emit_scatter(lo, group, None, to, inner.size, index, x, lookup, 1, "none", check)
+    emit_scatter(lo, group, None, to, inner.size, x, lookup, 1, "none", check)
     if inner.shape != t.shape:
         source = Storage(to, inner, dense_strides(inner))
         axes = [padded_positions(a, 0, b - a, "constant") for a, b in zip(inner.shape, t.shape)]

@@ -107,10 +107,9 @@ def extra_of(lo: Lowering, v: Value, out: Value) -> Extra:
     return Extra(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
 
 
-def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int, blocks: int | None = None):
+def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int):
     """One float32 a channel, filled with zeros to whole blocks (None: all zeros)."""
-    width = (blocks or -(-channels // c)) * c
-
+    width = -(-channels // c) * c
     if data is None:
         return lo.weights.zeros(4 * width)
 
