@@ -57,10 +57,14 @@ class Functions:
         node."""
         extents = self._extents
         total, depth = 0, 0
-        for node in _every(nodes):
+        for node in every(nodes):
             called = extents.get(self._key(node, node.op_type), Extent(1, 0))
             total, depth = total + called.nodes, max(depth, called.depth)
         return Extent(min(total, MANY), depth)
+
+    def call(self, node: NodeProto) -> Extent | None:
+        """Of a node that calls a function."""
+        return self._extents.get(self._key(node, node.op_type))
 
     @cached_property
     def _extents(self) -> dict[tuple[str, str, str], Extent]:
@@ -70,7 +74,7 @@ class Functions:
         stack = list(self._protos)
         while stack:
             key = stack[-1]
-            body = [self._key(n, n.op_type) for n in _every(self._protos[key].node)]
+            body = [self._key(n, n.op_type) for n in every(self._protos[key].node)]
             waits = [k for k in dict.fromkeys(body) if k in self._protos and k not in done and k not in active]
             if key not in done and waits:
                 active.add(key)
@@ -112,13 +116,13 @@ class Extent:
     depth: int
 
 
-def _every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+def every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """The nodes and those of their subgraphs."""
     for node in nodes:
         yield node
         for a in node.attribute:
             for g in (a.g, *a.graphs) if a.HasField("g") or a.graphs else ():
-                yield from _every(g.node)
+                yield from every(g.node)
 
 
 def has_onnx_body(node: NodeProto, opset: int) -> bool:

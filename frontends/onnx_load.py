@@ -26,6 +26,7 @@ from graphc.frontends.onnx_functions import (
     Functions,
     attribute_value,
     dtype_enum,
+    every,
     has_onnx_body,
     onnx_body,
     operator_name,
@@ -127,7 +128,7 @@ class _Importer:
         """Raises LoadError where functions would become too many nodes, before the first of them is inlined."""
         extent = self.functions.extent(self.proto.graph.node)
         if extent.depth and (extent.nodes > _MAX_NODES or extent.depth > _MAX_CALLS):
-            each = {n.op_type: self.functions.extent([n]) for n in self.proto.graph.node}
+            each = {n.op_type: e for n in every(self.proto.graph.node) if (e := self.functions.call(n)) is not None}
             worst = max(each, key=lambda name: (each[name].nodes, each[name].depth))
             what = f"{extent.nodes} nodes" if extent.nodes > _MAX_NODES else f"{extent.depth} levels of calls"
             limit = f"more than {_MAX_NODES}" if extent.nodes > _MAX_NODES else f"more than {_MAX_CALLS}"

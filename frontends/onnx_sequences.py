@@ -116,6 +116,9 @@ class Slices(SequenceValue):
         return b.add("Reshape", moved, dims, allowzero=1)
 
 
+_SIZES = "sizes_of_parts_that_sum_to_the_dim"  # the node that an error names
+
+
 @dataclass(frozen=True, eq=False)
 class Parts(SequenceValue):
     """x cut along an axis into parts whose sizes are `split`: one number for all (the last may be smaller), or one each."""
@@ -127,19 +130,23 @@ class Parts(SequenceValue):
     def length(self, b: KnowingBuilder) -> Value:
         return _size(b, self._numbers(b), 0)
 
+    def _fit(self, b: KnowingBuilder) -> Value:
+        """Are the sizes those of parts that make up the dim? bool[]."""
+        zero = b.constant(0, np.int64)
+        if not self.split.type.rank:
+            return b.add("Greater", self.split, zero)
+        least = b.add("ReduceMin", b.add("Concat", self.split, _ints(b, 0), axis=0), keepdims=False)
+        total = b.add("ReduceSum", self.split, keepdims=False)
+        return b.add("And", b.add("Equal", total, _size(b, self.x, self.axis)), b.add("Equal", least, zero))
+
     def _numbers(self, b: KnowingBuilder) -> Value:
-        """0, 1 … of the parts. The step is 0, which Range refuses, where the sizes are none."""
-        whole, zero = _size(b, self.x, self.axis), b.constant(0, np.int64)
+        """0, 1 … of the parts. The step is 0, which Range refuses, where the sizes do not fit."""
         if self.split.type.rank:
             n = _size(b, self.split, 0)
-            least = b.add("ReduceMin", b.add("Concat", self.split, _ints(b, 0), axis=0), keepdims=False)
-            total = b.add("ReduceSum", self.split, keepdims=False)
-            fit = b.add("And", b.add("Equal", total, whole), b.add("Equal", least, zero))
         else:
-            fit = b.add("Greater", self.split, zero)
-            step = b.add("Max", self.split, b.constant(1, np.int64))
+            whole, step = _size(b, self.x, self.axis), b.add("Max", self.split, b.constant(1, np.int64))
             n = b.add("Div", b.add("Sub", b.add("Add", whole, step), b.constant(1, np.int64)), step)
-        return b.add("Range", zero, n, b.add("Cast", fit, to=np.int64), name="sizes_of_parts_that_sum_to_the_dim")
+        return b.add("Range", b.constant(0, np.int64), n, b.add("Cast", self._fit(b), to=np.int64), name=_SIZES)
 
     def at(self, b: KnowingBuilder, position: Value) -> Value:
         position = b.add("Gather", self._numbers(b), position)
@@ -155,7 +162,9 @@ class Parts(SequenceValue):
     def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
         if new_axis or _axis(axis, self.x.type.rank) != self.axis:
             raise UnsupportedError("parts whose sizes depend on the inputs are joined along another axis")
-        return self.x
+        wrong = b.add("Cast", b.add("Not", self._fit(b)), to=np.int64)
+        fine = b.add("Gather", b.constant([True]), wrong, name=_SIZES)  # refuses position 1
+        return b.add("Where", fine, self.x, b.constant(np.zeros((), self.x.type.dtype)))
 
 
 def _ints(b: KnowingBuilder, *values: int) -> Value:

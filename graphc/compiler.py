@@ -34,6 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 
 ALGORITHMS = ("strassen",)  # that can be disabled, beside passes
+MAX_THREADS = 1024  # each has scratch memory of its own
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
 
 
@@ -268,6 +269,8 @@ def _backend(recipe: Mapping[str, Any], progress: Progress | None) -> Any:
     kind, _, isa = str(target).partition(":")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1):
         raise InputError(f"threads must be a positive int, not {threads!r}")
+    if threads is not None and threads > MAX_THREADS:
+        raise InputError(f"threads must be at most {MAX_THREADS}, not {threads}", hint="None takes all cores")
     if kind == "cpu":
         return _Cpu(isa or None, recipe, progress)
     if target == "reference":

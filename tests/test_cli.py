@@ -115,6 +115,11 @@ def test_compile_stops_after_every_pass(yaml_model: Path, name: str):
     assert invoke("compile", yaml_model, "--stop-after", name).output.startswith("graph ")
 
 
+def test_a_pass_that_runs_without_shapes_only_is_said_to(yaml_model: Path):
+    said = invoke("compile", yaml_model, "--stop-after", "bound:dead_code", code=2).stderr
+    assert "'dead_code' runs before shapes are known" in said and "without 'bound:'" in said
+
+
 def test_passes_that_need_no_shapes_ask_for_none():
     lstm = EXAMPLES / "lstm_classifier.yaml"
     assert "steps" in invoke("compile", lstm, "--stop-after", "fold_constants").output

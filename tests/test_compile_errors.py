@@ -86,6 +86,10 @@ def test_threads(threads: object):
     fails(InputError, f"threads must be a positive int, not {threads!r}", threads=threads)
 
 
+def test_too_many_threads():
+    fails(InputError, "threads must be at most 1024, not 100000", "None takes all cores", threads=100_000)
+
+
 def test_passes_to_leave_out():
     fails(GraphcError, "no pass is named 'fold_constant'", "did you mean 'fold_constants'?", disabled=["fold_constant"])
     fails(GraphcError, "no pass is named 'xyz'", "passes: ", "dead_code", disabled=["dead_code", "xyz"])

@@ -521,6 +521,23 @@ def test_functions_that_grow_without_bound(calls):
         frontends.load(m)
 
 
+def test_a_large_function_within_a_branch_is_named():
+    levels = [function("F0", "a", "b", [node("Relu", "a", "b")])]
+    for i in range(1, 20):
+        inner = [helper.make_node(f"F{i - 1}", [a], [b], domain="local") for a, b in (("a", "t"), ("t", "b"))]
+        levels.append(function(f"F{i}", "a", "b", inner))
+    branches = {
+        f"{key}_branch": helper.make_graph(
+            [helper.make_node(f"F{i}", ["x"], [key], domain="local")], key, [], [onnx.ValueInfoProto(name=key)]
+        )
+        for key, i in (("then", 3), ("else", 19))
+    }
+    choice = helper.make_node("If", ["c"], ["y"], **branches)
+    m = model([choice], {"x": (2, 3), "c": (TensorProto.BOOL, ())}, functions=levels, domains=("local",))
+    with pytest.raises(LoadError, match="more than 200000; most of them 'F19'"):
+        frontends.load(m)
+
+
 @pytest.mark.parametrize("depth", [100, 101, 20_000])
 def test_functions_in_functions(depth):
     levels = [function("F0", "a", "b", [node("Relu", "a", "b")])]

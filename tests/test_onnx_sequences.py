@@ -182,6 +182,22 @@ def test_parts_that_are_not_there_are_refused(split, at):
                 graphc.compile(graph, target=target).run({"x": V, "k": split, "at": np.array(at)})
 
 
+@pytest.mark.parametrize(
+    "split, right", [(2, True), (9, True), (0, False), ([3, 1], True), ([2, 1], False), ([-1, 5], False)]
+)
+def test_parts_joined_again_are_those_of_sizes_that_fit(split, right):
+    nodes = [node("SplitToSequence", "x k", "s"), node("ConcatFromSequence", "s", "y", axis=0)]
+    split = np.array(split)
+    graph = load(*nodes, inputs={"x": OPEN["x"], "k": (TensorProto.INT64, ("parts",) * split.ndim)})
+    for target in ("cpu", "reference"):
+        compiled = graphc.compile(graph, target=target)
+        if right:
+            np.testing.assert_array_equal(compiled.run({"x": V, "k": split})["y"], V)
+        else:
+            with pytest.raises(GraphcError, match="sizes_of_parts"):
+                compiled.run({"x": V, "k": split})
+
+
 @pytest.mark.parametrize("split, join", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
 def test_parts_joined_again_along_any_name_of_the_axis(split, join):
     nodes = [node("SplitToSequence", "x n", "s", axis=split), node("ConcatFromSequence", "s", "y", axis=join)]

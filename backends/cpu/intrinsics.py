@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-i64, f32, f64 = types.int64, types.float32, types.float64
+i64, f32 = types.int64, types.float32
 POINTER = types.CPointer(types.int64)
 STEP = types.void(POINTER, i64, i64)  # a driver: (argument block, thread id, number of threads)
 _I64, _I32, _P64, _P32 = ir.IntType(64), ir.IntType(32), ir.IntType(64).as_pointer(), ir.IntType(32).as_pointer()

@@ -65,17 +65,20 @@ class CpuPlan:
 
 
 _LOADS = itertools.count()
+_LIBRARIES: dict[str, ctypes.CDLL] = {}
 
 
-def _loaded(fd: int) -> ctypes.CDLL:
+def _loaded(fd: int, digest: str) -> ctypes.CDLL:
     """The shared object that is open: by its name another could be loaded. Raises OSError.
 
-    The loader takes a name that it has seen for what it loaded then, and numbers of descriptors come again: so each load
+    One of a content is enough for the process, and stays, as all machine code does: threads may be in it. The loader takes a name that it has seen for what it loaded then, and numbers of descriptors come again: so each load
     spells the same path in another way.
     """
+    if digest in _LIBRARIES:
+        return _LIBRARIES[digest]
     number = next(_LOADS)
     spelling = "".join("/." if number >> bit & 1 else "/" for bit in range(32))
-    return ctypes.CDLL(f"/proc/self/fd{spelling}/{fd}")
+    return _LIBRARIES.setdefault(digest, ctypes.CDLL(f"/proc/self/fd{spelling}/{fd}"))
 
 
 class PlanFolder:
@@ -132,7 +135,7 @@ class PlanFolder:
             if fd is None:
                 return None
             try:
-                library = _loaded(fd)
+                library = _loaded(fd, facts["digest"])
             finally:
                 os.close(fd)
             found.update((s, ctypes.cast(getattr(library, s), ctypes.c_void_p).value) for s in facts["symbols"])

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 TARGETS = ("cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "reference")
 
-MAX_THREADS = 1024  # each has scratch memory of its own
-
 Command = Callable[..., Any]
 
 
@@ -69,9 +67,7 @@ model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=F
 
 compile_options = stack(
     click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="What to compile for."),
-    click.option(
-        "--threads", type=click.IntRange(1, MAX_THREADS), help="Threads of one inference.  [default: all cores]"
-    ),
+    click.option("--threads", type=click.IntRange(1), help="Threads of one inference.  [default: all cores]"),
     click.option("--disable", multiple=True, metavar="PASS", help="Leave out a pass, or 'strassen'; may be repeated."),
     click.option(
         "--winograd",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from graphc.errors import GraphcError
+
 if TYPE_CHECKING:
     from graphc.graph import Graph
     from graphc.passes.rewrite import Pass
@@ -44,12 +46,17 @@ def graph_after(
     bare = name.removeprefix("bound:")
     check_names(disabled, target)
     pipeline.check_names([bare], _passes(target))
+    bound = pipeline.bound(_kernel_operators(target))
+    if bare not in (p.name for p in bound) and bare != name:
+        raise GraphcError(
+            f"'{bare}' runs before shapes are known, and no more after that", hint=f"write '{bare}' without 'bound:'"
+        )
     if bare == name and any(p.name == bare for p in pipeline.SHAPE_FREE):
         return pipeline.run(graph, pipeline.SHAPE_FREE, stop_after=bare, disabled=disabled)
     graph = pipeline.run(graph, pipeline.SHAPE_FREE, disabled=disabled)
     known = shapes()
     graph = bind(graph, {v.name: v.type.with_shape(known[v.name]) for v in graph.inputs})
-    return pipeline.run(graph, pipeline.bound(_kernel_operators(target)), stop_after=bare, disabled=disabled)
+    return pipeline.run(graph, bound, stop_after=bare, disabled=disabled)
 
 
 def _kernel_operators(target: str) -> Any:
