@@ -16,3 +16,15 @@ def require(target: str) -> None:
         detect(isa or None)
     except UnsupportedError as error:
         pytest.skip(str(error))
+
+
+def offered(*targets: str) -> list[str]:
+    """Those of the targets whose instruction set this CPU has."""
+    found = []
+    for target in targets:
+        try:
+            detect(target.partition(":")[2] or None)
+        except UnsupportedError:
+            continue
+        found.append(target)
+    return found

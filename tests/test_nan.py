@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import opcheck
 import pytest
-from targets import require
+from targets import offered
 
 import graphc
 from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
 from graphc.op import Case, Const, Tensor, get_op
 
-TARGETS = ["cpu:avx512", "cpu:avx2", "cpu:portable"]
+TARGETS = offered("cpu:avx512", "cpu:portable")  # cpu:avx2 differs from them in the lanes of a vector only
 PLACED = [[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, -np.inf], [np.inf, np.nan]]
 FILLED = [np.nan, np.inf, -np.inf]
 WIDE, TALL, MIDDLE = (3, 37), (37, 19), (2, 19, 3)  # the last axis of WIDE, the first of TALL, the middle one of MIDDLE
@@ -44,18 +44,19 @@ _POOLED = [
     Case((Tensor((2, 3, 23)),), {"kernel_shape": (4,), "strides": (3,), "pads": (2, 1), "ceil_mode": True}),
     Case((Tensor((1, 2, 7, 9)),), {"kernel_shape": (2, 2), "dilations": (2, 2)}),
 ]
-_TOP = [{"largest": big, "sorted": ordered} for big, ordered in itertools.product((False, True), repeat=2)]
+_TOP = [{"largest": True}, {"largest": False}, {"largest": True, "sorted": False}]
 _SPACE = [((1, 3, 5, 7),), ((2, 17, 3),)]
 _CLIP = [((19,), Const(low, "float32"), Const(high, "float32")) for low, high in ((-1, 1), (0, np.inf), (-np.inf, 0))]
 CASES: dict[str, list[Case]] = {
-    **{f"Reduce{n}": _of(_REDUCED) for n in ["Max", "Min", "Sum", "Prod", "Mean", "L1", "L2", "LogSum", "LogSumExp", "SumSquare"]},
+    **{f"Reduce{n}": _of(_REDUCED) for n in ("Max", "Min", "Sum")},
+    **{f"Reduce{n}": _of(_REDUCED[:2]) for n in ("Prod", "Mean", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
     **{n: _along({}, {"select_last_index": True}) for n in ("ArgMax", "ArgMin")},
     **{n: _along({}) for n in ("Softmax", "LogSoftmax", "Hardmax", "LpNormalization")},
     "TopK": _of([(WIDE, Const([5])), ((2, 18), Const([18]))], *_TOP, n_outputs=2),
     "CumSum": _of([(WIDE, Const(1)), (TALL, Const(0))], {}, {"reverse": True}, {"exclusive": True}),
     "MaxPool": _POOLED + [Case(c.inputs, c.attrs, 2) for c in _POOLED],
-    "AveragePool": _POOLED + [Case(c.inputs, {**c.attrs, "count_include_pad": True}) for c in _POOLED],
-    "LpPool": _POOLED + [Case(c.inputs, {**c.attrs, "p": 1}) for c in _POOLED],
+    "AveragePool": _POOLED[1:] + [Case(_POOLED[0].inputs, {**_POOLED[0].attrs, "count_include_pad": True})],
+    "LpPool": _POOLED[:2] + [Case(_POOLED[2].inputs, {**_POOLED[2].attrs, "p": 1})],
     **{n: _of(_SPACE) for n in ("GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool")},
     "LRN": _of([((1, 7, 3, 3),), ((2, 19, 5),)], {"size": 3}),
     "Clip": _of(_CLIP),
@@ -86,52 +87,50 @@ def spoilt(x: np.ndarray):
         yield f"all {number}", np.full_like(x, number)
 
 
-def agree(got: np.ndarray, want: np.ndarray, what: str) -> None:
+def agree(got: np.ndarray, want: np.ndarray, *where: object) -> None:
     """NaN and infinities at the same places; finite numbers close, whatever the sign of zeros."""
-    scale = np.abs(want[np.isfinite(want)]).max(initial=1) if want.dtype.kind == "f" else 0
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * scale, err_msg=what)
+    if got.tobytes() != want.tobytes():
+        scale = np.abs(want[np.isfinite(want)]).max(initial=1) if want.dtype.kind == "f" else 0
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * scale, err_msg=", ".join(map(str, where)))
 
 
-@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CASES)
-def test_kernels_agree_with_the_reference(name: str, target: str):
-    require(target)
+def test_kernels_agree_with_the_reference(name: str):
     for case in CASES[name]:
         arrays = opcheck.operands(get_op(name), case)
         b, node = opcheck.build(name, case, arrays)
         names = tuple(f"y{i}" for i in range(case.n_outputs))
         graph = Graph("nan", tuple(b.inputs), node.outputs[: case.n_outputs], tuple(b.nodes), names)
-        model = graphc.compile(graph, target=target, threads=1)
+        models = {t: graphc.compile(graph, target=t, threads=1) for t in TARGETS}
         feeds = {v.name: arrays[int(v.name[1:])] for v in b.inputs}
         for key, x in feeds.items():
             for what, y in spoilt(x):
                 changed = {**feeds, key: y}
                 with np.errstate(all="ignore"):
                     want = run_graph(graph, list(changed.values()))
-                for result, expected in zip(model.run(changed).values(), want):
-                    agree(result, expected, f"{case}: {what} of {key}")
+                for target, model in models.items():
+                    for result, expected in zip(model.run(changed).values(), want):
+                        agree(result, expected, target, what, key, case)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(
-    "last", ["MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Relu", "HardSwish", "Clip"]
-)
-def test_fused_steps_and_blocked_layouts(last: str, target: str):
-    require(target)
+LAST = ["MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Relu", "HardSwish", "Clip"]
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_fused_steps_and_blocked_layouts(last: str):
     rng = np.random.default_rng(0)
     b = Builder("fused")
     x = b.input("x", "float32", (1, 16, 9, 9))
     y = b.add("Conv", x, b.constant(rng.standard_normal((20, 16, 3, 3)).astype("float32")), pads=(1, 1, 1, 1))
-    window = (
-        {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)} if last in ("MaxPool", "AveragePool") else {}
-    )
+    window = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)} if last in LAST[:2] else {}
     bounds = [b.constant(v, "float32") for v in (0, 6)] if last == "Clip" else []
     graph = b.build((b.add(last, y, *bounds, **window),))
-    model = graphc.compile(graph, target=target, threads=1, winograd=0)
+    models = {t: graphc.compile(graph, target=t, threads=1, winograd=0) for t in (*TARGETS, *offered("cpu:avx2"))}
     for what, a in spoilt(rng.standard_normal((1, 16, 9, 9)).astype("float32")):
         with np.errstate(all="ignore"):
             (want,) = run_graph(graph, [a])
-        agree(model(a), want, what)
+        for target, model in models.items():
+            agree(model(a), want, target, what)
 
 
 # --- what was decided -------------------------------------------------------------------------------------------------
