@@ -21,11 +21,11 @@ _A = AttributeProto
 _Schema = onnx.defs.OpSchema
 
 
-def to_onnx(graph: Graph) -> ModelProto:
+def to_onnx(graph: Graph, defaults: Mapping[str, np.ndarray] | None = None) -> ModelProto:
     """The graph as an ONNX model of the lowest opset, from 21 on, that has all its operators, attributes and dtypes.
 
     Operators that ONNX does not have are written as their expansion. Raises CheckError with every node that has no ONNX
-    form. Inputs that have a default are constants of it.
+    form. defaults: of inputs, by name. (In a graph whose inputs with a default were not asked for, they are constants.)
     """
     if graph.meta.get("partial"):
         raise UnsupportedError("it has inputs without a shape, and nodes that can't be read without them")
@@ -35,6 +35,7 @@ def to_onnx(graph: Graph) -> ModelProto:
     model = ModelProto(producer_name="graphc", ir_version=onnx.helper.find_min_ir_version_for(imports))
     model.opset_import.extend(imports)
     _Writer(model, opset).graph(graph, model.graph)
+    model.graph.initializer.extend(from_array(array, name) for name, array in (defaults or {}).items())
     return model
 
 

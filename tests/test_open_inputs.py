@@ -292,6 +292,29 @@ def test_a_pickled_model_has_its_defaults_as_constants():
         compiled.run({"x": x, "k": np.array(5, np.float32)})
 
 
+def test_export_keeps_inputs_with_their_defaults(tmp_path: Path):
+    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    onnx.save(SCALE, path)
+    invoke("export", path, out)
+    onnx.checker.check_model(onnx.load(out), full_check=True)
+    x = random(3)
+    for given in ({}, {"k": np.array(5, np.float32)}):
+        same(SCALE, graphc.compile(out), {"x": x, **given})
+        same(onnx.load(out), graphc.compile(SCALE), {"x": x, **given})
+
+
+def test_export_of_a_default_that_decides_an_operator_is_of_a_constant(tmp_path: Path):
+    """Only its value tells which operators there are."""
+    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    nodes = [node("SequenceConstruct", ["x", "n"], ["q"]), node("SequenceInsert", ["q", "x", "p"], ["r"])]
+    nodes = [node("Neg", ["x"], ["n"]), *nodes, node("ConcatFromSequence", ["r"], ["y"], axis=0)]
+    onnx.save(model(nodes, [*X, info("p", I, [])], p=np.int64(1)), path)
+    invoke("export", path, out)
+    assert [i.name for i in onnx.load(out).graph.input] == ["x"]
+    x = random(3)
+    np.testing.assert_array_equal(graphc.compile(out)(x), np.concatenate([x, x, -x]))
+
+
 def test_commands_take_defaults_by_name(tmp_path: Path):
     path = tmp_path / "m.onnx"
     onnx.save(SCALE, path)

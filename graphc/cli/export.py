@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from graphc.cli.options import model_argument
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.errors import UnsupportedError
+from graphc.errors import GraphcError, UnsupportedError
 from graphc.memory import format_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphc.graph import Graph
 
 MAX_BYTES = 2**31 - 2**20  # of a protobuf message, less what is not weights
 
@@ -25,10 +31,29 @@ def export(model: str, out: Path) -> None:
     refuse_inputs([out], [model])
     with files.Files(mapped=False).reading() as read:
         graph = frontends.load(model)
+        open_graph, defaults = _with_optional_inputs(model, graph)
     refuse_inputs([out], read.paths)
     size = sum(v.data.nbytes for v in graph.constants())
     if size > MAX_BYTES:
         raise UnsupportedError(f"its weights have {format_bytes(size)}, an ONNX file holds {format_bytes(MAX_BYTES)}")
-    data = to_onnx(graph).SerializeToString()
+    data = (to_onnx(graph) if open_graph is None else to_onnx(open_graph, defaults)).SerializeToString()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {format_bytes(len(data))}")
+
+
+def _with_optional_inputs(model: str, graph: Graph) -> tuple[Graph | None, dict[str, np.ndarray]]:
+    """MODEL with inputs in the place of the constants that are their defaults, and those; None where there are none, or where
+    graphc can't do without their values."""
+    from graphc import frontends
+    from graphc.reading import Reading
+
+    optional = {spec.name for spec in graph.meta.get("optional", ())}
+    defaults = {v.name: v.data for v in graph.constants() if v.name in optional}
+    if not defaults:
+        return None, {}
+    try:
+        read = frontends.load(model, Reading(given=frozenset(defaults)))
+    except GraphcError:
+        return None, {}
+    typed = all(v.type is not None for v in (*read.inputs, *read.values()))
+    return (read, defaults) if typed and not read.meta["partial"] else (None, {})
