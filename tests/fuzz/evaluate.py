@@ -139,7 +139,11 @@ def evaluate(node: NodeProto, operands: Mapping[str, Tensor], worlds: int, opset
     exactly = _may_be_exact(node, list(operands.values()))
     found = [_in_world(node, operands, w, opset, noise, exactly) for w in range(worlds)]
     tensors = []
-    signed = node.op_type in exact.MOVES | exact.SIGNED_SUMS and all(t.signed for t in operands.values())
+    signed = (
+        node.op_type in exact.MOVES | exact.SIGNED_SUMS
+        and _reduction(node) not in ("max", "min")  # of 0.0 and -0.0 either is the larger one
+        and all(t.signed for t in operands.values())
+    )
     names = [n for n in node.output if n]
     for i, name in enumerate(names):
         dtypes = {results[i][0] for results in found}
@@ -156,10 +160,14 @@ def _may_be_exact(node: NodeProto, operands: Sequence[Tensor]) -> bool:
     """Does every engine compute the same from what it gets, rounding or not?"""
     op = node.op_type
     if op in exact.MOVES | exact.SELECTS:
-        return not any(a.name == "reduction" and a.s not in (b"none", b"max", b"min") for a in node.attribute)
+        return _reduction(node) in ("none", "max", "min")
     if op in exact.SUMS:
         return all(t.certain and exact.is_coarse(t.dtype, *(w[0] for w in t.worlds)) for t in operands)
     return False
+
+
+def _reduction(node: NodeProto) -> str:
+    return next((a.s.decode() for a in node.attribute if a.name == "reduction"), "none")
 
 
 def _in_world(
@@ -224,7 +232,7 @@ def _perturbed(
         feeds = {}
         for n, s in samples.items():
             x = s[i] if len(s) > 1 else s[0]
-            moves = effort and operands[n].constant is None and x.dtype.kind == "f"
+            moves = effort and x.dtype.kind == "f" and (operands[n].constant is None or largest)
             feeds[n] = exact.nudged(x, sign * effort, largest, signs[n]) if moves else x
         yield [
             exact.nudged(r, sign * own, False, a) + sign * absolute * a
@@ -241,7 +249,7 @@ def _run_wide(graph: Graph, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]
         operands = []
         for i, v in enumerate(node.inputs):
             if v is not None and v.is_const:
-                operands.append(v.data if i in node.op.values else exact.widened(v.data))
+                operands.append(v.data if i in node.op.values else feeds.get(v.name, exact.widened(v.data)))
             else:
                 operands.append(None if v is None else env[v])
         try:

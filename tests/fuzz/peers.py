@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import helper
 
 from .case import Case, all_nodes
 from .draws import is_float
@@ -69,8 +70,40 @@ def _sequence_of_no_steps(case: Case, text: str) -> bool:
     return any((case.tensors[name].value == 0).any() for name in lengths if name)
 
 
+def _recurrent_of_no_steps(case: Case, text: str) -> bool:
+    layers = [n for n in all_nodes(case.model.graph) if n.op_type == "GRU"]
+    return any(
+        0 in w[0].shape[:2] for n in layers if n.input[0] in case.tensors for w in case.tensors[n.input[0]].worlds
+    )
+
+
+def _reads(op: str, operand: int) -> Test:
+    return lambda case, text: any(
+        n.op_type == op and len(n.input) > operand and n.input[operand] for n in all_nodes(case.model.graph)
+    )
+
+
+def _of_double(op: str) -> Test:
+    return lambda case, text: any(
+        n.op_type == op and case.tensors[n.input[0]].dtype == np.float64 for n in case.model.graph.node
+    )
+
+
+def _same_with_gaps(case: Case, text: str) -> bool:
+    """A transposed convolution whose steps are wider than its kernel, padded automatically."""
+    for n in case.model.graph.node:
+        if n.op_type == "ConvTranspose":
+            a = {x.name: helper.get_attribute_value(x) for x in n.attribute}
+            kernel = case.tensors[n.input[1]].shapes()[0][2:]
+            extents = [(k - 1) * d + 1 for k, d in zip(kernel, a.get("dilations", [1] * len(kernel)))]
+            if a.get("auto_pad", b"").startswith(b"SAME") and any(k < s for k, s in zip(extents, a.get("strides", ()))):
+                return True
+    return False
+
+
 # ONNX Runtime is not asked: the process would end.
 DEADLY = [
+    Known("GRU of no steps", "memory that it does not own is written to", _recurrent_of_no_steps),
     Known("Split with absent outputs", "outputs may be '': a null pointer is written through", _absent_parts),
 ]
 
@@ -86,6 +119,7 @@ REFUSALS = [
             "data type is not supported with Scatter",
             "MaxPool.*padding values must be non-negative",
             "Pad.*Unexpected mode of 3",
+            r"tensor\(bfloat16\).*is invalid",
         ),
     ),
     Known(
@@ -121,8 +155,9 @@ REFUSALS = [
 FAULTS = [
     Known("NaN loses", "of NaN and a number the number is the larger or smaller one, or their places decide", nan_reaches(
         "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Hardmax", "Unique",
+        "ScatterElements", "ScatterND",
     )),
-    Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", nan_reaches(
+    Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", non_finite_reaches(
         "LSTM", "GRU", "RNN",
     )),
     Known("NaN in LRN", "the sum over channels slides: a NaN or an infinity stays in it", non_finite_reaches("LRN")),
@@ -133,6 +168,14 @@ FAULTS = [
     Known("sequence of no steps", "the last state is 0, also where there is an initial one", _sequence_of_no_steps),
     Known("Fourier transforms of lengths that are no power of two", "they go through a chirp in float32: 1e-5 off", has(
         "STFT", "DFT",
+    )),
+    Known("MaxUnpool to a given shape", "positions are read as those in output_shape, not in the inferred one", _reads(
+        "MaxUnpool", 2,
+    )),
+    Known("ConvTranspose with gaps", "a negative sum of pads is taken as 0: not the size that SAME asks for", _same_with_gaps),
+    Known("Gelu by tanh in float64", "its constant is one of float32: 1e-9 off", _of_double("Gelu")),
+    Known("cubic Resize", "weights that are left out are divided by a sum of 0", both(
+        has("Resize"), says("NaN or infinity"),
     )),
     Known("Loop of no trips", "what it collects has dims of 0 where the body's result has no declared ones", both(
         has("Loop"), says(r"has shape \(0,"),
