@@ -79,11 +79,11 @@ def test_cell_resolves_the_defaults():
     assert (c.gates, c.seq, c.batch, c.inputs, c.hidden, c.reverse) == (4, 5, 3, 7, 6, (True,))
     assert c.activations == ((Activation("Sigmoid"), Activation("Tanh"), Activation("Tanh")),)
     names = ("LeakyRelu", "sigmoid", "hardsigmoid", "Elu")
-    attrs = {"activations": names, "activation_alpha": (0.3, 0.4), "direction": "bidirectional"}
+    attrs = {"activations": names, "activation_alpha": (0.25, 0.375), "direction": "bidirectional"}
     c = cell(layer("GRU", (5, 3, 7), (2, 18, 7), (2, 18, 6), **attrs).call)
     assert c.activations == (
-        (Activation("LeakyRelu", 0.3), Activation("Sigmoid")),
-        (Activation("HardSigmoid", 0.4, 0.5), Activation("Elu", 1.0)),
+        (Activation("LeakyRelu", 0.25), Activation("Sigmoid")),
+        (Activation("HardSigmoid", 0.375, 0.5), Activation("Elu", 1.0)),
     )
     assert cell(layer("RNN", (3, 5, 7), (1, 6, 7), (1, 6, 6), activations=("Tanh", "Tanh"), layout=1).call).batch == 3
 

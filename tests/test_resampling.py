@@ -252,3 +252,16 @@ def test_sampling_is_that_of_onnx_runtime(mode: str, padding: str, align: bool):
     (want,) = ort.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
     (y,) = graphc.compile(m).run(feeds).values()
     np.testing.assert_allclose(y, want, atol=2e-6)
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("padding, far", [("zeros", (0, 0)), ("border", (np.inf, 2))])
+def test_infinity_does_not_meet_the_weight_of_a_tap_outside(mode: str, padding: str, far: tuple[float, float]):
+    """PyTorch and ONNX Runtime do not read it; zero times infinity would be NaN."""
+    b = Builder("border")
+    x, at = b.input("x", "float32", (1, 1, 3)), b.input("at", "float32", (1, 6, 1))
+    g = b.build((b.add("GridSample", x, at, mode=mode, padding_mode=padding, align_corners=True),))
+    row, pixels = np.float32([2, 2, np.inf]), np.float32([2, 2.5, 4, 1.5, 0, -8])
+    for target in TARGETS:
+        (y,) = graphc.compile(g, target=target).run({"x": row[None, None], "at": pixels[None, :, None] - 1}).values()
+        np.testing.assert_array_equal(y[0, 0], np.float32([np.inf, np.inf, far[0], np.inf, 2, far[1]]))

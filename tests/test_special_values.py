@@ -179,3 +179,13 @@ def test_kernels_are_told_apart_by_their_text():
     assert len({Kernel("k", (v,)) for v in (0.0, -0.0, 0, False, 1, True, 1.0)}) == 7
     assert Kernel("k", (float("nan"),)) == Kernel("k", (float("nan"),))
     assert Kernel("k", (1, (2.0,))) == Kernel("k", (1, (2.0,)))
+
+
+@pytest.mark.parametrize("given", [{}, {"alpha": 0.01}])
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_a_float_attribute_is_a_float32_in_float64_too(given: dict, target: str):
+    """ONNX stores it so, and ONNX Runtime multiplies by it: 0.01 is 0.00999999977648…"""
+    b = Builder("alpha")
+    g = b.build((b.add("LeakyRelu", b.input("x", "float64", (3,)), **given),))
+    y = graphc.compile(g, target=target)(np.array([-1.0, -3.0, 2.0]))
+    np.testing.assert_array_equal(y, [-float(np.float32(0.01)), -3 * float(np.float32(0.01)), 2.0])

@@ -290,7 +290,8 @@ def _cubic_weights(t: np.ndarray) -> list[np.ndarray]:
 def _axis_neighbours(
     p: np.ndarray, size: int, mode: str, padding: str, align: bool
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(index, weight, is it read?) of the pixels along one axis near positions p in [-1, 1]. Zeros outside are not read."""
+    """(index, weight, is it read?) of the pixels along one axis for positions p in [-1, 1]. What is outside and adds nothing is
+    not read, as in PyTorch: infinity times a weight of 0 would be NaN."""
     p = (p + 1) / 2 * (size - 1) if align else ((p + 1) * size - 1) / 2
     low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
     if mode == "nearest":
@@ -311,9 +312,12 @@ def _axis_neighbours(
     for k, weight in enumerate(weights):
         index = base + (first + k)
         inside = (index >= 0) & (index < size)
-        if padding == "reflection":
+        read = np.ones_like(inside)
+        if padding == "zeros" or (padding == "border" and mode != "cubic"):
+            read = inside
+        elif padding == "reflection":
             index = np.where(inside, index, np.trunc(_reflect(index, low, high)))
-        out.append((np.clip(index, 0, size - 1).astype(np.int64), weight, inside | (padding != "zeros")))
+        out.append((np.clip(index, 0, size - 1).astype(np.int64), weight, read))
     return out
 
 

@@ -226,13 +226,14 @@ def _perturbed(
     own = 0.0 if exactly else exact.MARGIN * unit
     absolute = own * exact.ABSOLUTE * (op in exact.WITH_ABSOLUTE)
     largest, together = op in exact.OVER_LARGEST, op in exact.LONG_SUMS
+    constants = op in exact.EFFORT and op not in exact.EXACT_CONSTANTS
     signs = {n: noise.signs(s[0].shape, together) for n, s in samples.items()}
     after = [noise.signs(n.shape) for n in native]
     for i, sign in ((first, 1.0), (first + 1, -1.0)):
         feeds = {}
         for n, s in samples.items():
             x = s[i] if len(s) > 1 else s[0]
-            moves = effort and x.dtype.kind == "f" and (operands[n].constant is None or largest)
+            moves = effort and x.dtype.kind == "f" and (operands[n].constant is None or constants)
             feeds[n] = exact.nudged(x, sign * effort, largest, signs[n]) if moves else x
         yield [
             exact.nudged(r, sign * own, False, a) + sign * absolute * a

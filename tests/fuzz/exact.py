@@ -49,18 +49,20 @@ SIGNED_SUMS = frozenset({"Mul", "Div"})  # of these, the ones whose zeros have a
 # Units that each operand may be off.
 EFFORT: Mapping[str, float] = {
     "Conv": 48, "ConvTranspose": 8, "DeformConv": 8, "MatMul": 8, "Gemm": 8, "Einsum": 8, "Attention": 8, "LSTM": 8,
-    "GRU": 8, "RNN": 8, "DFT": 64, "STFT": 64, "LRN": 4, "Resize": 4, "GridSample": 8, "AffineGrid": 4,
+    "GRU": 8, "RNN": 8, "RoiAlign": 4, "DFT": 64, "STFT": 64, "LRN": 4, "Resize": 4, "GridSample": 8, "AffineGrid": 4,
     "GroupNormalization": 8, "InstanceNormalization": 16, "LayerNormalization": 4, "MeanVarianceNormalization": 16,
     "BatchNormalization": 4, "RMSNormalization": 4, "ReduceSum": 4, "ReduceMean": 4, "ReduceProd": 16, "CumProd": 16,
     "ReduceSumSquare": 4, "ReduceL1": 4, "ReduceL2": 4, "ReduceLogSum": 4, "ReduceLogSumExp": 4, "CumSum": 4,
     "Softmax": 4, "LogSoftmax": 4, "AveragePool": 4, "GlobalAveragePool": 4, "LpPool": 4, "GlobalLpPool": 4,
     "Sum": 4, "Mean": 4, "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
 }  # fmt: skip
+# Of the others, and of these, a constant is what it is: an exponent, a scale that quantises, a bound, an operand of a body.
+EXACT_CONSTANTS = frozenset({"Pow", "QLinearConv", "QLinearMatMul", "If", "Loop", "Scan"})
 # Relative to the operand's largest element, not to each.
 OVER_LARGEST = frozenset({
-    "Attention", "Conv", "ConvTranspose", "CumSum", "DFT", "Einsum", "GRU", "Gemm", "GridSample",
+    "Attention", "Conv", "ConvTranspose", "CumSum", "DFT", "DeformConv", "Einsum", "GRU", "Gemm", "GridSample",
     "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "LogSoftmax", "MatMul",
-    "MeanVarianceNormalization", "RMSNormalization", "RNN", "Resize", "STFT", "Softmax",
+    "MeanVarianceNormalization", "RMSNormalization", "RNN", "Resize", "RoiAlign", "STFT", "Softmax",
 })  # fmt: skip
 # Plain sums of many elements: all may be off to the same side, and the more the longer the sum is.
 LONG_SUMS = frozenset({

@@ -64,17 +64,20 @@ def _absent_parts(case: Case, text: str) -> bool:
 
 
 def _sequence_of_no_steps(case: Case, text: str) -> bool:
+    if any(_is_empty(case, n.input[0]) for n in all_nodes(case.model.graph) if n.op_type in ("RNN", "LSTM")):
+        return True
     lengths = [
         n.input[4] for n in all_nodes(case.model.graph) if n.op_type in ("RNN", "GRU", "LSTM") and len(n.input) > 5
     ]
     return any((case.tensors[name].value == 0).any() for name in lengths if name)
 
 
-def _recurrent_of_no_steps(case: Case, text: str) -> bool:
-    layers = [n for n in all_nodes(case.model.graph) if n.op_type == "GRU"]
-    return any(
-        0 in w[0].shape[:2] for n in layers if n.input[0] in case.tensors for w in case.tensors[n.input[0]].worlds
-    )
+def _is_empty(case: Case, name: str) -> bool:
+    return name in case.tensors and any(0 in shape[:2] for shape in case.tensors[name].shapes())
+
+
+def _gru_of_no_steps(case: Case, text: str) -> bool:
+    return any(_is_empty(case, n.input[0]) for n in all_nodes(case.model.graph) if n.op_type == "GRU")
 
 
 def _reads(op: str, operand: int) -> Test:
@@ -83,9 +86,9 @@ def _reads(op: str, operand: int) -> Test:
     )
 
 
-def _of_double(op: str) -> Test:
+def _of_double(*ops: str) -> Test:
     return lambda case, text: any(
-        n.op_type == op and case.tensors[n.input[0]].dtype == np.float64 for n in case.model.graph.node
+        n.op_type in ops and case.tensors[n.input[0]].dtype == np.float64 for n in case.model.graph.node
     )
 
 
@@ -103,7 +106,7 @@ def _same_with_gaps(case: Case, text: str) -> bool:
 
 # ONNX Runtime is not asked: the process would end.
 DEADLY = [
-    Known("GRU of no steps", "memory that it does not own is written to", _recurrent_of_no_steps),
+    Known("GRU of no steps", "memory that it does not own is written to", _gru_of_no_steps),
     Known("Split with absent outputs", "outputs may be '': a null pointer is written through", _absent_parts),
 ]
 
@@ -117,7 +120,8 @@ REFUSALS = [
             "Linear' mode only supports",
             r"NumDimensions\(\) == 4",
             "data type is not supported with Scatter",
-            "MaxPool.*padding values must be non-negative",
+            "Pool.*padding values must be non-negative",
+            "DeformConv.*Input X must be 4D",
             "Pad.*Unexpected mode of 3",
             r"tensor\(bfloat16\).*is invalid",
         ),
@@ -148,6 +152,17 @@ REFUSALS = [
             "Pad should be smaller than kernel",
         ),
     ),
+    Known(
+        "division by zero",
+        "of integers: an error, where others give what the machine gives",
+        says("Integer division by zero"),
+    ),
+    Known("Attention of no batch", "its batch must not be 0", says("Batch size must be greater than 0")),
+    Known(
+        "Squeeze in a branch",
+        "without axes it reads an operand that is not there",
+        says("Squeeze node.*op_kernel_context"),
+    ),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
 ]
@@ -173,7 +188,13 @@ FAULTS = [
         "MaxUnpool", 2,
     )),
     Known("ConvTranspose with gaps", "a negative sum of pads is taken as 0: not the size that SAME asks for", _same_with_gaps),
-    Known("Gelu by tanh in float64", "its constant is one of float32: 1e-9 off", _of_double("Gelu")),
+    Known("constants in float64", "those of Gelu by tanh and of HardSwish are float32 ones: 1e-9 off", _of_double(
+        "Gelu", "HardSwish",
+    )),
+    Known("positions in float32", "where it samples: 1e-6 of the size off", both(
+        has("Resize", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
+    )),
+    Known("infinity through Clip", "without a bound the largest finite number is it", non_finite_reaches("Clip")),
     Known("cubic Resize", "weights that are left out are divided by a sum of 0", both(
         has("Resize"), says("NaN or infinity"),
     )),
