@@ -8,6 +8,7 @@ from targets import require
 
 import graphc
 from graphc.graph import Builder
+from graphc.ops.cast import truncated
 
 TARGETS = ("cpu:avx512", "cpu:avx2", "cpu:portable")
 
@@ -61,3 +62,23 @@ def test_large_floats_fit_uint64(target: str):
     x = np.array([2.0**63, 2.0**64 - 4096, 2.0**63 - 2048, 1e18, -(2.0**62)])
     want = np.array([2**63, 2**64 - 4096, 2**63 - 2048, 10**18, 2**64 - 2**62], np.uint64)
     np.testing.assert_array_equal(cast(x, "uint64", target), want)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_floats_that_integers_can_not_hold(target: str, dtype: str):
+    """ONNX leaves them open: all targets agree with the reference."""
+    ends = [s * 2.0**k for k in (7, 8, 15, 16, 31, 32, 52, 62, 63, 64, 70) for s in (1, -1)]
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.5, 1.5, -1.5, 300.7, *ends, *(0.75 * e for e in ends)])
+    with np.errstate(over="ignore"):
+        x = x.astype(dtype)
+    integers = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+    want = {name: truncated(x, np.dtype(name)) for name in integers}
+    for name in integers:
+        np.testing.assert_array_equal(cast(x, name, target), want[name])
+        np.testing.assert_array_equal(cast(x, name, "reference"), want[name])
+    wide = np.float64(x)
+    for name in ("int64", "int32"):
+        fits = np.abs(wide) < 2.0 ** (np.iinfo(name).bits - 1)
+        np.testing.assert_array_equal(want[name][fits], np.trunc(wide[fits]).astype(name))
+    assert want["int32"][0] == 0 and want["int64"][1] == np.iinfo(np.int64).max

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, ROUNDED, broadcast_shapes, elementwise, kind_of, require
 from graphc.ops.precision import NUMERIC, SIGNED, in_float32, is_float
 from graphc.types import TensorType, may_be
@@ -135,7 +136,7 @@ def _pow_reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _integer_power(x: int, y: int | float, dtype: np.dtype) -> int:
     """In Python's own integers, wrapped around."""
     if y != int(y) if math.isfinite(y) else True:
-        return np.power(float(x), y).astype(dtype)
+        return truncated(np.power(float(x), y), dtype)
     bits = 8 * dtype.itemsize
     value = pow(x, int(y), 2**bits) if y >= 0 else {1: 1, -1: 1 - 2 * (int(y) % 2)}.get(x, 0)
     value %= 2**bits

@@ -9,7 +9,7 @@ import numpy as np
 from graphc import expr as e
 from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
 from graphc.ops.elementwise import ROUNDED
-from graphc.ops.precision import is_integer
+from graphc.ops.precision import is_float, is_integer, widen
 from graphc.types import dtype_name
 
 _STRING = "OUS"
@@ -18,8 +18,9 @@ _STRING = "OUS"
 def cast_array(x: np.ndarray, to: np.dtype, saturate: bool = True, round_mode: str = "up") -> np.ndarray:
     """x converted by the rules of ONNX Cast.
 
-    Floats to ints truncate, ints to narrower ints drop high bits, anything but zero is true. Floats out of range become
-    infinite, or with `saturate` the largest number of an 8-bit float. Raises ValueError for text that is not a number.
+    Floats to ints truncate (see `truncated`), ints to narrower ints drop high bits, anything but zero is true. Floats out of
+    range become infinite, or with `saturate` the largest number of an 8-bit float. Raises ValueError for text that is not a
+    number.
     """
     if x.dtype.kind in _STRING:
         return _parse(x, to)
@@ -31,7 +32,31 @@ def cast_array(x: np.ndarray, to: np.dtype, saturate: bool = True, round_mode: s
         if to.name.startswith("float8") and saturate:
             x, largest = x.astype(np.float32), _largest(to)
             x = np.clip(x, -largest, largest)
+        if is_float(x.dtype) and to.kind in "iu":
+            return truncated(widen(x), to)
         return x.astype(to)
+
+
+def truncated(x: np.ndarray, to: np.dtype) -> np.ndarray:
+    """Floats without what is behind the point, as integers.
+
+    ONNX does not say what becomes of NaN and of numbers out of range, and machines differ. Here, as in the kernels: NaN is 0,
+    the rest is bounded by the ends of int64 (above, by those of uint64 where `to` is that) and loses its high bits.
+    """
+    with np.errstate(all="ignore"):
+        x = np.where(np.isnan(x), 0, x)
+        words = np.where(x >= 2.0**63, np.int64(2**63 - 1), np.where(x <= -(2.0**63), np.int64(-(2**63)), _int64(x)))
+        if to == np.uint64:
+            high = np.where(
+                x >= 2.0**64, np.uint64(2**64 - 1), _int64(x - 2.0**63).astype(np.uint64) + np.uint64(2**63)
+            )
+            return np.where(x >= 2.0**63, high, words.astype(np.uint64))
+        return words.astype(to)
+
+
+def _int64(x: np.ndarray) -> np.ndarray:
+    """Of numbers in its range; others are 0."""
+    return np.where(np.abs(x) < 2.0**63, x, 0).astype(np.int64)
 
 
 def _parse(x: np.ndarray, to: np.dtype) -> np.ndarray:

@@ -187,13 +187,14 @@ def _in_world(
     _check_defined(native, base, [s[0] for s in samples.values()])
     certain = all(len(s) == 1 for s in samples.values())
     exactly_done = exactly and certain and all(exact.same(exact.widened(n), b) for n, b in zip(native, base))
-    coarse = node.op_type not in exact.SUMS or all(exact.is_coarse(n.dtype, b) for n, b in zip(native, base))
+    sums = node.op_type in exact.SUMS
+    coarse = not sums or all(exact.is_coarse(n.dtype, b) for n, b in zip(native, base))
     if exactly_done and coarse:
         return [(n.dtype, (b,)) for n, b in zip(native, base)]
     moved = [
         m
         for pair in range(PAIRS)
-        for m in _perturbed(node, graph, operands, samples, native, noise, 2 * pair + 1, exactly)
+        for m in _perturbed(node, graph, operands, samples, native, noise, 2 * pair + 1, exactly and not sums)
     ]
     return [_joined(n, b, [m[i] for m in moved]) for i, (n, b) in enumerate(zip(native, base))]
 

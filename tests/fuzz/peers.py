@@ -76,8 +76,11 @@ def _is_empty(case: Case, name: str) -> bool:
     return name in case.tensors and any(0 in shape[:2] for shape in case.tensors[name].shapes())
 
 
-def _gru_of_no_steps(case: Case, text: str) -> bool:
-    return any(_is_empty(case, n.input[0]) for n in all_nodes(case.model.graph) if n.op_type == "GRU")
+def _empty_recurrent(case: Case, text: str) -> bool:
+    layers = [n for n in all_nodes(case.model.graph) if n.op_type in ("GRU", "LSTM") and n.input[0] in case.tensors]
+    steps = [(n.op_type, s[0]) for n in layers for s in case.tensors[n.input[0]].shapes()]
+    batches = [s[1] for n in layers for s in case.tensors[n.input[0]].shapes()]
+    return ("GRU", 0) in steps or 0 in batches
 
 
 def _reads(op: str, operand: int) -> Test:
@@ -106,7 +109,7 @@ def _same_with_gaps(case: Case, text: str) -> bool:
 
 # ONNX Runtime is not asked: the process would end.
 DEADLY = [
-    Known("GRU of no steps", "memory that it does not own is written to", _gru_of_no_steps),
+    Known("empty recurrent layer", "a GRU of no steps, or of no batch as an LSTM of none", _empty_recurrent),
     Known("Split with absent outputs", "outputs may be '': a null pointer is written through", _absent_parts),
 ]
 
@@ -122,6 +125,7 @@ REFUSALS = [
             "data type is not supported with Scatter",
             "Pool.*padding values must be non-negative",
             "DeformConv.*Input X must be 4D",
+            "layout_ == 0 was false",
             "Pad.*Unexpected mode of 3",
             r"tensor\(bfloat16\).*is invalid",
         ),
@@ -163,6 +167,15 @@ REFUSALS = [
         "without axes it reads an operand that is not there",
         says("Squeeze node.*op_kernel_context"),
     ),
+    Known(
+        "ceil_mode",
+        "its shape inference counts windows that begin behind the input",
+        both(
+            has("AveragePool", "MaxPool", "LpPool"),
+            says("ShapeInferenceError"),
+        ),
+    ),
+    Known("pools of nothing", "only the batch may be 0", says("Invalid input shape. Only N can be zero")),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
 ]
@@ -170,7 +183,7 @@ REFUSALS = [
 FAULTS = [
     Known("NaN loses", "of NaN and a number the number is the larger or smaller one, or their places decide", nan_reaches(
         "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Hardmax", "Unique",
-        "ScatterElements", "ScatterND",
+        "ReduceLogSumExp", "ScatterElements", "ScatterND",
     )),
     Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", non_finite_reaches(
         "LSTM", "GRU", "RNN",
@@ -193,6 +206,9 @@ FAULTS = [
     )),
     Known("positions in float32", "where it samples: 1e-6 of the size off", both(
         has("Resize", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
+    )),
+    Known("powers that integers can't hold", "of a float exponent: ONNX does not say what they are", both(
+        has("Pow"), says("^differs|: differs"),
     )),
     Known("infinity through Clip", "without a bound the largest finite number is it", non_finite_reaches("Clip")),
     Known("cubic Resize", "weights that are left out are divided by a sum of 0", both(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..draft import Draft, Reject, Tensor
@@ -97,7 +99,10 @@ def other_norms(d: Draft) -> Tensor:
             return d.node("RMSNormalization", x, d.weights(x.shape[-1], dtype=x.dtype), epsilon=1e-3)
         case _:
             assert c
-            return d.node("MeanVarianceNormalization", x, axes=d.draw.one_of([0, 2], [1, 2], [2]))
+            axes = d.draw.one_of([0, 2], [1, 2], [2])
+            if min(math.prod(shape[a] for a in axes) for shape in x.shapes()) < 4:
+                raise Reject("±1 for two numbers, however far off their mean is")
+            return d.node("MeanVarianceNormalization", x, axes=axes)
 
 
 @step(0.6)
