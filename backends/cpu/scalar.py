@@ -141,8 +141,8 @@ def _int(q: Emit, prim: str, xs: list[ir.Value], signed: bool, lanes: int) -> ir
         case "pow":
             return vmath.int_pow(q, x, y, signed, element, lanes)
         case "sqrt" | "exp" | "log":
-            wide = convert(q, x, np.dtype(f"{'i' if signed else 'u'}{element.width // 8}"), np.dtype("f8"), lanes)
-            return b.fptosi(_float(q, prim, [wide], lanes), x.type)
+            own, double = np.dtype(f"{'i' if signed else 'u'}{element.width // 8}"), np.dtype("f8")
+            return convert(q, _float(q, prim, [convert(q, x, own, double, lanes)], lanes), double, own, lanes)
     raise TypeError(f"primitive '{prim}' is not defined on integers")
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from graphc import expr as e
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Reduction, Tensor, register
+from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, kind_of, require
-from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Family, in_float32, is_float
+from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Family, in_float32, is_float, is_integer
 from graphc.types import TensorType
 
 _ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}
@@ -72,7 +73,15 @@ def _highest(dtype: np.dtype):
 
 
 def _log_sum_exp(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
-    return np.logaddexp.reduce(x, axes, keepdims=keepdims) if axes else x
+    return _like(x, np.logaddexp.reduce(x, axes, keepdims=keepdims, dtype=_wide(x))) if axes else x
+
+
+def _wide(x: np.ndarray) -> np.dtype:
+    return x.dtype if is_float(x.dtype) else np.dtype("float64")
+
+
+def _like(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return y if is_float(x.dtype) else truncated(y, x.dtype)
 
 
 # --- scalar code ------------------------------------------------------------------------------------------------------
@@ -152,10 +161,9 @@ _reduce(
 )
 _reduce(
     "ReduceLogSum",
-    lambda x, axes, keepdims: np.log(_sum(x, axes, keepdims)),
+    lambda x, axes, keepdims: _like(x, np.log(_sum(x, axes, keepdims))),
     reduction=Reduction("add", finish=lambda total, n: e.log(total)),
-    takes=FLOATING,
-    dtypes=FLOATING.dtypes,
+    dtypes=(*FLOATING.dtypes, "int32", "int64", "uint32"),
     low=0.1,
 )
 _reduce(
@@ -177,10 +185,14 @@ _reduce(
 
 
 def _expand_log_sum_exp(b: Builder, call: Call) -> Value:
-    """max + log(sum(exp(x - max))), with 0 for an infinite max: inf - inf would be NaN."""
+    """max + log(sum(exp(x - max))), with 0 for an infinite max: inf - inf would be NaN. Of integers in float64, cut off."""
     x, axes = call.inputs[0], reduced_axes(call)
     if not axes:
         return b.add("Identity", x)
+    if is_integer(x.dtype):
+        wide = b.add("Cast", x, to=np.dtype("float64"))
+        y = b.add("ReduceLogSumExp", wide, b.constant(axes, INT64), keepdims=call.keepdims)
+        return b.add("Cast", y, to=x.dtype)
     over = b.constant(axes, INT64)
     largest = b.add("ReduceMax", x, over)
     largest = b.add("Where", b.add("IsInf", largest), b.constant(0, x.dtype), largest)
@@ -194,8 +206,7 @@ _reduce(
     _log_sum_exp,
     kind=Kind.COMPOSITE,
     expand=_expand_log_sum_exp,
-    takes=FLOATING,
-    dtypes=FLOATING.dtypes,
+    dtypes=(*FLOATING.dtypes, "int32", "int64", "uint32"),
     low=-90.0,
     high=90.0,
 )

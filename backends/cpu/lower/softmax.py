@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from graphc import expr as e
 from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
 from graphc.backends.cpu.lower.movement import emit_strided
@@ -13,6 +15,7 @@ from graphc.backends.cpu.program import Buffer, Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
+from graphc.ops.precision import is_float
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 
@@ -96,12 +99,16 @@ def lower_log_sum_exp(lo: Lowering, group: Group) -> None:
     if node.output.type.size == 0:
         return
     dtype, source = node.output.dtype, x.ref
-    wide = accumulator(dtype)
+    axes = reduced_axes(node.call)
+    if not axes:
+        dims, info = node.output.shape, lo.info(group, "copy_strided")
+        emit_strided(lo, x.ref, x.strides, out.ref, dense_strides(node.output.type), dims, dtype.itemsize, info)
+        return
+    wide = accumulator(dtype) if is_float(dtype) else np.dtype("float64")
     v, largest, total = e.cast(e.arg(0, dtype), wide), e.arg(2, wide), e.arg(3, wide)
     finite = e.where(e.eq(e.absolute(largest), math.inf), 0.0, largest)
     passes = Pass("max", v, finite), Pass("add", e.exp(v - largest), e.log(total) + largest)
     info = lo.info(group, "passes")
-    axes = reduced_axes(node.call)
     shape = node.inputs[0].shape
     groups = groups_of(shape, axes)
     if sum(reduced for _, reduced in groups) > 1:  # the reduced axes side by side, last
