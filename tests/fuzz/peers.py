@@ -175,6 +175,7 @@ REFUSALS = [
             says("ShapeInferenceError"),
         ),
     ),
+    Known("Reshape of nothing", "-1 beside a dim of 0", says("Reshape.*cannot be reshaped.*Input shape:{[^}]*\\b0\\b")),
     Known("pools of nothing", "only the batch may be 0", says("Invalid input shape. Only N can be zero")),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
@@ -222,6 +223,7 @@ FAULTS = [
 # Nodes that graphc refuses.
 LENIENT = [
     Known("window larger than the input", "ONNX has no output size for it", says("the output size would not be positive")),
+    Known("a condition longer than the axis", "it chooses what is not there", says("Compress.*is out of range")),
     Known("PRelu's slope enlarges x", "ONNX broadcasts the slope to x, not x to the slope", says(
         "PRelu.*does not broadcast to",
     )),
