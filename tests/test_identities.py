@@ -6,6 +6,7 @@ from passcheck import F32, bound, build, image, ints, left, refused, rewritten, 
 
 import graphc
 from graphc.graph import Builder, Value
+from graphc.interpret import interpret
 from graphc.passes.identities import identities
 from graphc.passes.log import Log
 from graphc.types import Sym, broadcast
@@ -293,3 +294,21 @@ def test_broadcast_of_symbols():
     assert both[1] == 2 and both[0] not in (n, m, 1)
     with pytest.raises(ValueError, match="do not broadcast at axis -1"):
         broadcast((n, 2), (3,))
+
+
+@pytest.mark.parametrize("number", [0.0, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Pow", "Max"])
+def test_a_constant_of_higher_rank_where_the_type_is_not_known(op: str, number: float):
+    """Types that are both unknown are not equal: the constant broadcasts."""
+    b = Builder("open")
+    x, shape = b.input("x", F32, (2, 4, 3, 3)), b.input("shape", np.int64, (4,))
+    y = b.add("Reshape", x, shape)  # of a type that the value of its operand decides
+    y = b.add("Conv", y, weights(b, 4, 4, 1, 1))
+    y = b.add(op, y, b.constant(np.full((1, 1, 1, 1, 1), number, F32), F32))
+    g = b.build((y,))
+    feeds = {"x": np.random.default_rng(0).uniform(0.5, 1, (2, 4, 3, 3)).astype(F32), "shape": np.array([2, 4, 9, 1])}
+    for target in ("reference", "cpu"):
+        (got,) = graphc.compile(g, target=target).run(feeds).values()
+        (want,) = interpret(g, feeds).values()
+        assert got.shape == want.shape == (1, 2, 4, 9, 1)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)

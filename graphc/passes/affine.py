@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.graph import Node, Value
-from graphc.passes.rewrite import Skip, Sweep
+from graphc.passes.rewrite import Skip, Sweep, same_type
 
 AFFINE = ("BatchNormalization", "Mul", "Div", "Add", "Sub")
 
@@ -56,7 +56,7 @@ def as_affine(node: Node, sweep: Sweep) -> Affine | Skip | None:
         return None
     a, b = node.inputs
     x, c = (b, a) if a.is_const else (a, b)
-    if x.is_const or not c.is_const or x.type != node.output.type:
+    if x.is_const or not c.is_const or not same_type(x, node.output):
         return None
     wide = [axis + len(x.shape) - c.data.ndim for axis, d in enumerate(c.data.shape) if d != 1]
     if len(wide) > 1:

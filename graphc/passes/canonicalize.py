@@ -9,7 +9,7 @@ import numpy as np
 from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node, Value
 from graphc.ops.precision import is_narrow
-from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal
+from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal, same_type
 
 canonicalize = Rewrite("canonicalize")
 
@@ -56,7 +56,7 @@ def of_many_operands(node: Node, sweep: Sweep) -> Value | None:
 def small_powers(node: Node, sweep: Sweep) -> Value | None:
     """x² as x·x. The exponent may be of another dtype than x."""
     x, exponent = node.inputs
-    if not all_equal(exponent, 2) or x.type != node.output.type:
+    if not all_equal(exponent, 2) or not same_type(x, node.output):
         return None
     return sweep.remake(node, x, x, op="Mul")
 

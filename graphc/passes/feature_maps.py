@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphc.graph import Node, Value
 from graphc.op import Kind
 from graphc.passes.identities import permutation
-from graphc.passes.rewrite import Rewrite, Skip, Sweep
+from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 
 feature_maps = Rewrite("feature_maps")
 
@@ -42,7 +42,7 @@ def shuffle_of_channels(node: Node, sweep: Sweep) -> Value | Skip | None:
     x, split = apart.inputs[0], apart.output
     if len(x.shape) < 2 or len(split.shape) != len(x.shape) + 1 or permutation(swapped)[:3] != [0, 2, 1]:
         return None
-    if permutation(swapped)[3:] != list(range(3, len(split.shape))) or node.output.type != x.type:
+    if permutation(swapped)[3:] != list(range(3, len(split.shape))) or not same_type(node.output, x):
         return None
     groups, own = split.shape[1:3]
     if (split.shape[0], *split.shape[3:]) != (x.shape[0], *x.shape[2:]) or not isinstance(groups, int):

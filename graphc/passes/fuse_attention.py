@@ -15,7 +15,7 @@ from graphc.graph import Node, Value
 from graphc.ops.attention import _visible
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.passes.identities import permutation
-from graphc.passes.rewrite import Rewrite, Skip, Sweep
+from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 
 HIDDEN = -1e30  # a number from here down, added to a score or in its place, leaves nothing of the score
 BY_SEQUENCE = [0, 2, 1, 3]  # [batch, sequence, heads, size] to [batch, heads, sequence, size] and back
@@ -103,7 +103,7 @@ def _masked(v: Value, sweep: Sweep) -> tuple[Value, Value] | Skip | None:
             return Skip(f"'{hidden.name}', what hidden scores are replaced by, is not a number of {HIDDEN:g} or less")
         nothing = sweep.constant(np.zeros_like(hidden.data))
         mask = sweep.add("Where", condition, *((nothing, hidden) if seen else (hidden, nothing)))
-    if x.type != v.type:
+    if not same_type(x, v):
         return Skip(f"the mask '{mask.name}' is larger than the scores")
     if not sweep.sole(x):
         return Skip(f"'{x.name}' is a result or read by others")
@@ -115,7 +115,7 @@ def _unscaled(v: Value, sweep: Sweep) -> tuple[Value, float]:
     scale = 1.0
     while (node := sweep.producer(v, "Mul", "Div")) is not None and sweep.sole(v):
         x, factor = node.inputs
-        if not factor.is_const or factor.data.size != 1 or x.type != v.type:
+        if not factor.is_const or factor.data.size != 1 or not same_type(x, v):
             break
         number = float(factor.data.reshape(-1)[0])
         if not np.isfinite(number) or (node.op.name == "Div" and number == 0):

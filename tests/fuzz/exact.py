@@ -72,7 +72,7 @@ LONG_SUMS = frozenset({
 # Computed by polynomials or tables with an absolute error: units of 1 that a result may be off.
 ABSOLUTE = 4.0
 WITH_ABSOLUTE = frozenset({
-    "Attention", "Cos", "Erf", "GRU", "Gelu", "HardSigmoid", "LSTM", "Mish", "RNN", "Sigmoid", "Sin", "Softmax",
+    "Attention", "BlackmanWindow", "Cos", "Erf", "GRU", "Gelu", "HammingWindow", "HannWindow", "HardSigmoid", "LSTM", "Mish", "RNN", "Sigmoid", "Sin", "Softmax",
     "Softplus", "Swish", "Tan", "Tanh",
 })  # fmt: skip
 

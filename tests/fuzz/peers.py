@@ -83,6 +83,11 @@ def _empty_recurrent(case: Case, text: str) -> bool:
     return ("GRU", 0) in steps or 0 in batches
 
 
+def _empty_instances(case: Case, text: str) -> bool:
+    names = [n.input[0] for n in all_nodes(case.model.graph) if n.op_type == "InstanceNormalization"]
+    return any(0 in shape for n in names if n in case.tensors for shape in case.tensors[n].shapes())
+
+
 def _reads(op: str, operand: int) -> Test:
     return lambda case, text: any(
         n.op_type == op and len(n.input) > operand and n.input[operand] for n in all_nodes(case.model.graph)
@@ -110,6 +115,7 @@ def _same_with_gaps(case: Case, text: str) -> bool:
 # ONNX Runtime is not asked: the process would end.
 DEADLY = [
     Known("empty recurrent layer", "a GRU of no steps, or of no batch as an LSTM of none", _empty_recurrent),
+    Known("InstanceNormalization of nothing", "a segmentation fault", _empty_instances),
     Known("Split with absent outputs", "outputs may be '': a null pointer is written through", _absent_parts),
 ]
 
@@ -175,6 +181,14 @@ REFUSALS = [
             says("ShapeInferenceError"),
         ),
     ),
+    Known(
+        "Loop of no trips",
+        "what it collects has dims of 0 where the body's result has no declared ones",
+        both(
+            has("Loop"),
+            says("Can broadcast 0 by 0 or 1"),
+        ),
+    ),
     Known("Reshape of nothing", "-1 beside a dim of 0", says("Reshape.*cannot be reshaped.*Input shape:{[^}]*\\b0\\b")),
     Known("pools of nothing", "only the batch may be 0", says("Invalid input shape. Only N can be zero")),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
@@ -223,6 +237,7 @@ FAULTS = [
 # Nodes that graphc refuses.
 LENIENT = [
     Known("window larger than the input", "ONNX has no output size for it", says("the output size would not be positive")),
+    Known("positions that are none", "NaN and infinity in a grid", says("GridSample.*holds NaN or infinite positions")),
     Known("a condition longer than the axis", "it chooses what is not there", says("Compress.*is out of range")),
     Known("PRelu's slope enlarges x", "ONNX broadcasts the slope to x, not x to the slope", says(
         "PRelu.*does not broadcast to",
