@@ -6,6 +6,7 @@ import numpy as np
 import opcheck
 import pytest
 
+import graphc
 from graphc.errors import GraphcError, TypeRuleError
 from graphc.graph import Builder
 from graphc.op import Case, Tensor, get_op
@@ -129,3 +130,19 @@ def test_sequence_lens_are_checked():
 def test_flops():
     node = layer()
     assert node.op.flops(node.call) == 2 * 5 * 3 * 4 * 6 * (7 + 6)
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_an_infinite_state_meets_no_peephole_that_is_not_there(target: str):
+    """As in ONNX Runtime; zeros in the place of P would make it NaN."""
+    rng = np.random.default_rng(0)
+    b = Builder("lstm")
+    x, c = b.input("x", "float32", (1, 2, 3)), b.input("c", "float32", (1, 2, 4))
+    w, r = (b.constant(rng.uniform(-1, 1, (1, 16, k)), np.float32) for k in (3, 4))
+    h, _, last = b.add("LSTM", x, w, r, None, None, None, c, hidden_size=4, outputs=3)
+    g = b.build({"h": h, "c": last})
+    start = np.full((1, 2, 4), np.inf, np.float32)
+    start[:, 1] *= -1
+    y = graphc.compile(g, target=target).run({"x": rng.uniform(-1, 1, (1, 2, 3)).astype("float32"), "c": start})
+    np.testing.assert_array_equal(y["c"], start)
+    assert (np.abs(y["h"][0, 0]) < 1).all() and (np.sign(y["h"][0, 0, 0]) == 1).all() and (y["h"][0, 0, 1] < 0).all()

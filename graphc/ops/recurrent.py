@@ -235,16 +235,19 @@ def lstm_reference(
     rounded: what becomes of H before it is multiplied by R.
     """
     bias, bounded, n = sum(_biases(b, r)), _clipper(clip), r.shape[2]
-    p = np.zeros((len(r), 3 * n), x.dtype) if p is None else p
 
     def step(xw, state, d, functions):
         (hidden, c), (f, g, h) = state, functions
-        pi, po, pf = np.split(p[d], 3)
         zi, zo, zf, zc = np.split(xw + rounded(hidden) @ r[d].T + bias[d], 4, axis=1)
-        i = f(bounded(zi + pi * c))
-        forget = 1 - i if input_forget else f(bounded(zf + pf * c))
+
+        def seen(z, k, c):
+            """With the peephole, if there is one: zeros would make NaN of an infinite state."""
+            return z if p is None else z + p[d, k * n : (k + 1) * n] * c
+
+        i = f(bounded(seen(zi, 0, c)))
+        forget = 1 - i if input_forget else f(bounded(seen(zf, 2, c)))
         new = forget * c + i * g(bounded(zc))
-        return [f(bounded(zo + po * new)) * h(new), new]
+        return [f(bounded(seen(zo, 1, new))) * h(new), new]
 
     return _run("LSTM", step, x, w, r, b, lens, [h0, c0], attrs)
 

@@ -73,7 +73,7 @@ LONG_SUMS = frozenset({
 ABSOLUTE = 4.0
 WITH_ABSOLUTE = frozenset({
     "Attention", "BlackmanWindow", "Cos", "Erf", "GRU", "Gelu", "HammingWindow", "HannWindow", "HardSigmoid", "LSTM", "Mish", "RNN", "Sigmoid", "Sin", "Softmax",
-    "Softplus", "Swish", "Tan", "Tanh",
+    "SoftmaxCrossEntropyLoss", "Softplus", "Swish", "Tan", "Tanh",
 })  # fmt: skip
 
 
