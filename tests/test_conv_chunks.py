@@ -14,9 +14,10 @@ from graphc.graph import Builder, Graph
 SHAPES = [
     (96, 128, 7, 1, 1, 0),  # rows that follow each other
     (64, 96, 7, 3, 1, 1),
-    (80, 64, 14, 3, 2, 1),
+    (80, 128, 14, 3, 2, 1),
     (64, 160, 14, 1, 2, 0),
-    (48, 64, 9, 1, 1, 0),  # tiles overlap: no chunks
+    (48, 64, 9, 1, 1, 0),  # one tile for all channels: no chunks
+    (64, 256, 23, 3, 2, 1),  # rows of 12 pixels, in tiles of several heights
 ]
 
 
@@ -56,7 +57,9 @@ def test_values_and_bits(shape: tuple[int, ...], activation: str, target: str, m
         np.testing.assert_array_equal(y, results[0])
 
 
-@pytest.mark.parametrize(("shape", "chunks"), [(SHAPES[0], True), (SHAPES[1], True), (SHAPES[4], False)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [(SHAPES[0], True), (SHAPES[2], True), (SHAPES[4], False), (SHAPES[5], True)], ids=str
+)
 def test_explain_tells_of_chunks(shape: tuple[int, ...], chunks: bool):
     plan = graphc.compile(net(*shape, "Relu"), threads=1, cache=False).plan()
     (reason,) = (s.reason for s in plan.steps if "Conv" in s.ops)

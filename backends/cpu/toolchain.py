@@ -42,7 +42,9 @@ class Kernel:
         return hash(self.spec)
 
     def __str__(self) -> str:
-        text = "_".join(str(p) for p in self.params if not isinstance(p, tuple))
+        numbers = lambda p: ".".join(map(str, p)) if all(isinstance(n, int) for n in p) else None  # noqa: E731
+        words = [numbers(p) if isinstance(p, tuple) else str(p) for p in self.params]
+        text = "_".join(w for w in words if w)
         return f"{self.name}_{text}" if text else self.name
 
     @cached_property
@@ -67,6 +69,7 @@ class Built(NamedTuple):
 @dataclass(frozen=True)
 class _Micro:
     emit: Callable  # (module, symbol, target, *params) -> None: adds the function to the llvmlite module
+    unroll: bool
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ class _Driver:
 _GENERATORS: dict[str, _Micro | _Driver] = {}
 
 
-def micro(name: str) -> Callable:
-    """Register a generator of LLVM IR."""
+def micro(name: str, unroll: bool = True) -> Callable:
+    """Register a generator of LLVM IR. unroll: may LLVM unroll loops whose counts are arguments? It does not know which are
+    short."""
 
     def register(emit: Callable) -> Callable:
         assert name not in _GENERATORS, name
-        _GENERATORS[name] = _Micro(emit)
+        _GENERATORS[name] = _Micro(emit, unroll)
         return emit
 
     return register
@@ -227,6 +231,7 @@ class Toolchain:
             source, texts = self._micro_ir(generator, kernel)
             suffix = ".ll"
             options.loop_vectorization = False  # vectors are explicit already
+            options.loop_unrolling = generator.unroll
         else:
             source, texts = self._driver_ir(generator, kernel)
             suffix = ".py"

@@ -7,25 +7,29 @@ from numba import njit
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
+from graphc.backends.cpu.micro.conv import CONTINUES as MICRO_CONTINUES
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
 from graphc.backends.cpu.micro.conv import FIRST_LANE as MICRO_FIRST_LANE
 from graphc.backends.cpu.micro.conv import INPUT_END as MICRO_INPUT_END
 from graphc.backends.cpu.micro.conv import INPUT_FIRST as MICRO_INPUT_FIRST
 from graphc.backends.cpu.micro.conv import LANES as MICRO_LANES
+from graphc.backends.cpu.micro.conv import MAX_HEIGHTS
+from graphc.backends.cpu.micro.conv import PARTIAL as MICRO_PARTIAL
 from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
 from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
+from graphc.backends.cpu.micro.conv import TILES as MICRO_TILES
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
- XS_BLOCK, XS_D, XS_H, NV, YS_D, YS_H, WS_TILE, WS_D, WS_H, ROWS_PER_BLOCK, SPANS, FLAT, MR, XS_PIXEL, YS_PIXEL, SCRATCH,
- EXTRAS_COUNT, ROW_COMING, CHUNK, FIRST, MIDDLE, WS_BLOCK, STRIDE) = range(45)
+ XS_BLOCK, XS_D, XS_H, NV, YS_D, YS_H, WS_TILE, WS_D, WS_H, ROWS_PER_BLOCK, SPANS, LAST_PIXELS, LAST_TILES, _, _, SCRATCH,
+ EXTRAS_COUNT, ROW_COMING, CHUNK, WS_BLOCK, STRIDE) = range(43)
 # fmt: on
-MICRO_BLOCK = 45  # template of the micro-kernel's argument block: its slots in micro/conv.py
-EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel block, d, h, pixel
-EXTRA = 6
+MICRO_BLOCK = 43  # template of the micro-kernel's argument block: its slots in micro/conv.py
+EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel block, d, h
+EXTRA = 5
 SPAN = 8  # of each tile: first input block, their number, offset of its weights, first vector of outputs, lanes (`conv_row`)
 
 
@@ -45,10 +49,9 @@ def window(start, dilation, kernel, size):
 @driver("conv")
 def conv(target):
     """Strides in bytes. SPANS: address of a table of what each tile reads and makes (grouped convolution), or 0: all tiles
-    read all blocks and make NV vectors. FLAT > 0: rows are
-    pieces of OUT_W pixels of FLAT contiguous ones, the last may be shorter. ROW_COMING: bytes of the next
-    weights that a row fetches. CHUNK: input blocks at a time, for the caches' sake; the sums of all chunks but the last are
-    made by FIRST and MIDDLE."""
+    read all blocks and make NV vectors. LAST_PIXELS, LAST_TILES: slots PIXELS and TILES of the last row, whose length may be
+    another where rows are pieces of an image. ROW_COMING: bytes of the next weights that a row fetches. CHUNK: input blocks
+    at a time, for the caches' sake."""
 
     vector_bytes = target.vl * 4
 
@@ -88,18 +91,19 @@ def conv(target):
                 yd = a[Y] + n * a[YS_N] + vector * a[MICRO_BLOCK + MICRO_YS_BLOCK] + d * a[YS_D]
                 for chunk in range(0, blocks, a[CHUNK]):
                     count = min(a[CHUNK], blocks - chunk)
-                    micro = a[MICRO] if chunk + count == blocks else a[FIRST] if chunk == 0 else a[MIDDLE]
+                    store_i64(block + 8 * MICRO_CONTINUES, chunk)
+                    store_i64(block + 8 * MICRO_PARTIAL, blocks - chunk - count)
                     xc, wc = xd + chunk * a[XS_BLOCK], wd + chunk * a[WS_BLOCK]
                     coming = a[W] + weights + (chunk + count) * a[WS_BLOCK]
                     store_i64(block, count)
+                    store_i64(block + 8 * MICRO_PIXELS, a[MICRO_BLOCK + MICRO_PIXELS])
+                    for i in range(MICRO_TILES, MICRO_TILES + MAX_HEIGHTS):
+                        store_i64(block + 8 * i, a[MICRO_BLOCK + i])
                     for h in range(hb * rows, min(out_h, hb * rows + rows)):
-                        pixel = 0
-                        if a[FLAT] > 0:
-                            width = min(a[OUT_W], a[FLAT] - h * a[OUT_W])
-                            if width < a[MR]:  # too short for a tile: start earlier, computing some pixels again
-                                pixel = width - a[MR]
-                                width = a[MR]
-                            store_i64(block + 8 * MICRO_PIXELS, width)
+                        if h == out_h - 1:
+                            store_i64(block + 8 * MICRO_PIXELS, a[LAST_PIXELS])
+                            for i in range(MAX_HEIGHTS):
+                                store_i64(block + 8 * (MICRO_TILES + i), a[LAST_TILES + i])
                         in_h = h * a[S_H] - a[P_H]
                         kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
                         store_i64(block + 8 * MICRO_COMING, coming)
@@ -107,13 +111,13 @@ def conv(target):
                         for e in range(extras):
                             r = EXTRAS + EXTRA * e
                             base = a[r] + n * a[r + 1] + vector * a[r + 2] + d * a[r + 3] + h * a[r + 4]
-                            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base + pixel * a[r + 5])
+                            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
                         call7(
-                            micro,
+                            a[MICRO],
                             block,
-                            xc + (in_h + kh0 * a[D_H]) * a[XS_H] + pixel * a[XS_PIXEL],
+                            xc + (in_h + kh0 * a[D_H]) * a[XS_H],
                             wc + kh0 * a[WS_H],
-                            yd + h * a[YS_H] + pixel * a[YS_PIXEL],
+                            yd + h * a[YS_H],
                             a[BIAS] + vector * vector_bytes,
                             kd1 - kd0,
                             kh1 - kh0,

@@ -24,6 +24,7 @@ from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP as SIGNATURE
 from graphc.backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, XS_BLOCK
+from graphc.backends.cpu.micro.conv import COMING_STEP as MICRO_COMING_STEP
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
 from graphc.backends.cpu.micro.conv import HI as MICRO_HI
@@ -131,6 +132,7 @@ def strassen(target):
         store_i64(block + 8 * MICRO_YS_BLOCK, a[Y_VECTOR])
         store_i64(block + 8 * MICRO_LO, a[LO])
         store_i64(block + 8 * MICRO_HI, a[HI])
+        store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * 64)
         for e in range(extras):
             store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 3])
             store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 2])

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_HEIGHTS
 from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
+from graphc.backends.cpu.micro.conv import COMING_STEP as MICRO_COMING_STEP
 from graphc.backends.cpu.micro.conv import HI as MICRO_HI
 from graphc.backends.cpu.micro.conv import KERNEL_W as MICRO_KERNEL_W
 from graphc.backends.cpu.micro.conv import LO as MICRO_LO
 from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
+from graphc.backends.cpu.micro.conv import TILES as MICRO_TILES
 from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import XS_BLOCK as MICRO_XS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
@@ -37,16 +39,18 @@ from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (TRANSFORM_IN, GEMM, TRANSFORM_OUT, X, U, BIAS, Y, ZEROS, N, XS_N, YS_N, BLOCKS, TILES, OUT_H, OUT_W, IN_H, IN_W, XS_BLOCK,
- XS_H, YS_BLOCK, YS_H, PAD_H, PAD_W, GROUP, PARTS, NV, MR, LO, HI, SCRATCH, SCRATCH_STRIDE, EXTRAS_COUNT) = range(32)
+ XS_H, YS_BLOCK, YS_H, PAD_H, PAD_W, GROUP, PARTS, NV, ROWS, _, _, REST, REST_ROWS, _, _, COMING_BYTES, LO, HI, SCRATCH,
+ SCRATCH_STRIDE, EXTRAS_COUNT) = range(39)
 # fmt: on
-EXTRAS = 32  # an extra operand: address, strides of image, channel block, row, pixel
+EXTRAS = 39  # an extra operand: address, strides of image, channel block, row, pixel
 EXTRA = 5
 NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf
 
 
 @driver("winograd")
 def winograd(target, m):
-    """GROUP tiles at a time, whose output channels may be cut into PARTS. Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c];
+    """GROUP tiles at a time, whose output channels may be cut into PARTS; ROWS: slots TILES of the product's kernel for them,
+    REST and REST_ROWS: slots PIXELS and TILES for the last, smaller group. Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c];
     points are an odd number of cache lines apart, so that the n x n streams do not fall on the same cache sets."""
     n = m + 2
     points = n * n
@@ -54,7 +58,7 @@ def winograd(target, m):
 
     def winograd(a, tid, nth):
         blocks, tiles, out_h, out_w, in_h, in_w = a[BLOCKS], a[TILES], a[OUT_H], a[OUT_W], a[IN_H], a[IN_W]
-        group, nv, mr = a[GROUP], a[NV], a[MR]
+        group, nv = a[GROUP], a[NV]
         tiles_h, tiles_w = (out_h + m - 1) // m, (out_w + m - 1) // m
         per_image = tiles_h * tiles_w
         total = per_image * a[N]
@@ -89,6 +93,7 @@ def winograd(target, m):
         store_i64(product + 8 * MICRO_YS_BLOCK, group * vector)
         store_i64(product + 8 * MICRO_LO, NO_CLIP_LOW)
         store_i64(product + 8 * MICRO_HI, NO_CLIP_HIGH)
+        store_i64(product + 8 * MICRO_COMING_STEP, a[COMING_BYTES])
 
         groups, parts = (total + group - 1) // group, a[PARTS]
         transformed = -1  # the group whose input is in V
@@ -97,7 +102,9 @@ def winograd(target, m):
             for k in range(first_item, end):
                 first = k // parts * group
                 count = min(group, total - first)
-                store_i64(product + 8 * MICRO_PIXELS, (count + mr - 1) // mr * mr)
+                store_i64(product + 8 * MICRO_PIXELS, group if count == group else a[REST])
+                for i in range(MAX_HEIGHTS):
+                    store_i64(product + 8 * (MICRO_TILES + i), a[(ROWS if count == group else REST_ROWS) + i])
                 for block in range(blocks if first != transformed else 0):
                     for t in range(count):
                         image = (first + t) // per_image

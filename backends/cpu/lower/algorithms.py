@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod, sqrt
 
-from graphc.backends.cpu.lower.direct import PANEL_BYTES
+from graphc.backends.cpu.lower.direct import PANEL_BYTES, in_chunks
 from graphc.backends.cpu.lower.pointwise import cut, fits_strassen
-from graphc.backends.cpu.lower.tiles import best_rows, best_tile
+from graphc.backends.cpu.lower.tiles import best_vectors, cut_into, efficiency, even_cut, tile_costs
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.lower.winograd import L2, grouping
 from graphc.backends.cpu.micro.winograd import POINTS, amplification
@@ -184,8 +184,8 @@ def _seconds(algorithm: str, quantities: tuple[float, ...], target: Target) -> f
 
 
 def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ...]:
-    """Multiply-adds over the efficiency of their register tiles, seconds that the weights come too late, bytes of
-    activations, 1."""
+    """Multiply-adds over the efficiency of their register tiles (of one height: what others gain is not in the measured rates),
+    seconds that the weights come too late, bytes of activations, 1."""
     vl, window = target.vl, prod(w.kernel)
     depth, blocks = w.channels // groups, -(-w.out_channels // vl)
     flat = window == 1 and w.stride == (1, 1, 1) and not any(w.pad)
@@ -193,11 +193,11 @@ def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ..
     widest = max(2, PANEL_BYTES // (4 * vl * depth * window))
     macs, left = 0.0, blocks
     while left:
-        mr, nv = best_tile(target, pixels, left)
-        if nv > widest and pixels % mr:
-            mr, nv = best_tile(target, pixels, min(widest, left))
+        nv = best_vectors(target, pixels, left, even=True)
+        if nv > widest and not in_chunks(target, pixels, nv):
+            nv = best_vectors(target, pixels, min(widest, left), even=True)
         width = left // nv * nv
-        macs += w.n * w.pixels * depth * window * width * vl / best_rows(target, pixels, nv)[1]
+        macs += w.n * w.pixels * depth * window * width * vl / efficiency(even_cut(target, pixels, nv), nv)
         left -= width
     weights = 4 * blocks * vl * depth * window
     activations = 4 * w.n * (w.channels * prod(w.size) + blocks * vl * w.pixels)
@@ -212,14 +212,15 @@ def winograd_quantities(w: Window, m: int, target: Target) -> tuple[float, ...]:
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
     high, wide = -(-w.out[1] // m), -(-w.out[2] // m)
     tiles, inner = w.n * high * wide, w.n * max(0, high - 2) * max(0, wide - 2)
-    count, _, mr, nv = grouping(w, m, target, 1)
-    groups, rest = -(-tiles // count), -(-(tiles % count) // mr) * mr
+    g = grouping(w, m, target, 1)
+    groups = -(-tiles // g.count)
     products = points * w.channels * w.out_channels
-    macs = products * (tiles // count * count + rest)
-    group = points * vl * 4 * count * (blocks + nv)
-    again = groups * group * out_blocks // nv if group > L2 else 0
+    macs = products * ((groups - 1) * g.rows.computed + g.rest.computed)
+    broadcasts = products * ((groups - 1) * g.rows.tiles + g.rest.tiles)
+    group = points * vl * 4 * g.count * (blocks + g.nv)
+    again = groups * group * out_blocks // g.nv if group > L2 else 0
     values = points * tiles * w.channels, points * (tiles - inner) * w.channels, points * tiles * w.out_channels
-    return macs, macs / mr, macs / nv, _stall(4 * products, macs, target), again, *values, 1
+    return macs, broadcasts, macs / g.nv, _stall(4 * products, macs, target), again, *values, 1
 
 
 def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
@@ -227,7 +228,8 @@ def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
     come too late, bytes that making factors of the input moves, bytes of sums of products, 1."""
     h = cut(w, target)
     rows = h.blocks * h.rows
-    macs = 7 * rows * h.steps * target.vl * (w.out_channels // 2) / best_rows(target, h.rows, h.nv)[1]
+    tiles = cut_into(h.rows, (h.mr,), tile_costs(target, h.nv))
+    macs = 7 * rows * h.steps * target.vl * (w.out_channels // 2) / efficiency(tiles, h.nv)
     values = w.n * w.channels * w.pixels
     return (
         macs,

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowers
+from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
@@ -30,13 +31,14 @@ def attention_supported(node: Node, target: Target) -> str | None:
 @lru_cache(maxsize=4096)
 def query_rows(target: Target, queries: int) -> int:
     """Rows of a tile: many, so that the latency of the multiply-add is hidden, and little of the last tile is wasted."""
-    most = min(queries, max_rows(target, VECTORS))
+    most = max_rows(target, VECTORS)
+    rows = heights_of(most) if queries > most else range(1, queries + 1)  # few kernels for all lengths
     enough = 10 if target.registers == 32 else 5
 
     def worth(mr: int) -> float:
         return queries / (-(-queries // mr) * mr) * min(1.0, mr / enough) ** 0.5 * mr**0.05
 
-    return max(range(1, most + 1), key=worth)
+    return max(rows, key=worth)
 
 
 @lowers("FusedAttention", supported=attention_supported)

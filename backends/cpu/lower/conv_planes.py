@@ -7,6 +7,7 @@ import math
 from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import bias_of
+from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, SLOTS
 from graphc.backends.cpu.program import Ref
@@ -31,7 +32,7 @@ def _vectors(target: Target, channels: int, pixels: int) -> int:
     in_row = -(-pixels // target.vl)
     most = max(1, (target.registers - 2) // (channels + 1))
     return min(
-        range(1, min(most, in_row) + 1),
+        (v for v in (1, 2, 4, *heights_of(most)) if v <= min(most, in_row)),  # few kernels for all widths
         key=lambda v: -(-in_row // v) * max(v * channels, ENOUGH) + v / 100,
     )
 
@@ -59,7 +60,7 @@ def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     args = [
         micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0],
         1, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
-        w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h, rows, 0, 0, 1, xs[4], ys[4], scratch, 0,
-        0, w.channels, 0, 0, ws_block, stride, *padded(block, SLOTS),
+        w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h, rows, 0, out_w, 0, 0, 0, scratch, 0,
+        0, w.channels, ws_block, stride, *padded(block, SLOTS),
     ]  # fmt: skip
     lo.emit(Kernel("conv"), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))

@@ -11,6 +11,8 @@ from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
+ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken
+
 
 def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, extras: list[Extra]) -> None:
     node, out = group.anchor, group.output
@@ -47,5 +49,9 @@ def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, ex
 
 
 def row_tile(pixels: int, most: int) -> int:
-    """Pixels a tile, at most `most`, that waste least in the overlap of a row's last tile."""
-    return min(range(1, min(pixels, most) + 1), key=lambda mr: (-(-pixels // mr) * mr * (1 + 2 / mr), -mr))
+    """Pixels a tile, at most `most`, that waste least in the overlap of a row's last tile. So that long rows share few kernels
+    they have no low tiles, and lower ones than the highest only where that costs clearly more."""
+    lowest = 1 if pixels < 2 * most else most - most // 4 if pixels < 4 * most else most - 1
+    cost = lambda mr: -(-pixels // mr) * (mr + 2)  # noqa: E731
+    best = min(range(lowest, min(pixels, most) + 1), key=lambda mr: (cost(mr), -mr))
+    return most if pixels > most and ALIKE * cost(most) <= cost(best) else best

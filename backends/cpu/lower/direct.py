@@ -11,9 +11,18 @@ from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.lower.core import Lowering, Storage
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
-from graphc.backends.cpu.lower.tiles import best_tile, chunk_of, lines_ahead
+from graphc.backends.cpu.lower.tiles import (
+    Cut,
+    best_vectors,
+    chunk_of,
+    cut_into,
+    cut_row,
+    fetches,
+    lines_ahead,
+    tile_costs,
+)
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES, INPUT_FIRST, SLOTS
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, COMING_STEP, INPUT_FIRST, SLOTS
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
 from graphc.backends.cpu.program import Ref
@@ -56,50 +65,59 @@ def emit_direct(
     groups = node.attrs["group"]
     per_group, c = w.channels // groups, x.type.layout.c
     if w.channels == w.out_channels and is_group(per_group, lo.target) and c == vl:
-        mr = group_rows(lo.target, per_group, pixels)
+        row = cut_into(pixels, (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1))
         vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
         spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, spans, scale, per_group)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale, per_group)
         return
     # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
     widest = max(2, PANEL_BYTES // (4 * vl * per_group * prod(w.kernel)))
     if groups > 1:
-        for (mr, nv), tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
+        for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
             spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
-            _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, spans, scale)
+            row = cut_row(lo.target, pixels, nv)
+            _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
         return
     depth = min(c, w.channels)  # of a single block that the channels do not fill
     first = 0
     while first < blocks:
-        mr, nv = best_tile(lo.target, pixels, blocks - first)
-        if nv > widest and pixels % mr:
-            mr, nv = best_tile(lo.target, pixels, min(widest, blocks - first))
+        nv = best_vectors(lo.target, pixels, blocks - first)
+        if nv > widest and not in_chunks(lo.target, pixels, nv):
+            nv = best_vectors(lo.target, pixels, min(widest, blocks - first))
         last = first + (blocks - first) // nv * nv
         spans = spans_of(w, depth, vl, nv * vl, first, last)
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, mr, spans, scale)
+        row = cut_row(lo.target, pixels, nv)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
         first = last
 
 
-def _tiles_of_groups(
-    target: Target, w: Window, groups: int, pixels: int, widest: int
-) -> dict[tuple[int, int], list[Span]]:
-    """The tiles of each size (MR, NV). No tile reads or makes channels of several groups: a zero weight would turn the NaN of
+def in_chunks(target: Target, pixels: int, nv: int) -> bool:
+    """Could rows take some input blocks at a time? Partial sums lie in the result: tiles must not overlap there."""
+    return _without_overlap(target, cut_row(target, pixels, nv), nv) is not None
+
+
+def _without_overlap(target: Target, row: Cut, nv: int) -> Cut | None:
+    return row if row.exact else cut_into(row.pixels, row.heights, tile_costs(target, nv), exact=True)
+
+
+def _tiles_of_groups(target: Target, w: Window, groups: int, pixels: int, widest: int) -> dict[int, list[Span]]:
+    """The tiles of each width NV. No tile reads or makes channels of several groups: a zero weight would turn the NaN of
     another group into one of its own. What lies behind the last channel is the last group's.
 
     Reading no zeros saves more than narrower tiles cost, but where groups make one channel of two, or two of one by a 1x1
     window: there it takes 1.3 to 1.6 times as long.
     """
     vl, per_in, per_out = target.vl, w.channels // groups, w.out_channels // groups
-    found: dict[tuple[int, int], list[Span]] = {}
+    found: dict[int, list[Span]] = {}
     for g in range(groups):
         own = range(g * per_out, (g + 1) * per_out)
         if g == groups - 1:
             own = range(own.start, -(-own.stop // vl) * vl)
         first, last = own.start // vl, -(-own.stop // vl)
         while first < last:
-            mr, nv = best_tile(target, pixels, min(widest, last - first))
+            nv = best_vectors(target, pixels, min(widest, last - first))
             outputs = range(max(own.start, first * vl), min(own.stop, (first + nv) * vl))
-            found.setdefault((mr, nv), []).append(Span(outputs, range(g * per_in, (g + 1) * per_in)))
+            found.setdefault(nv, []).append(Span(outputs, range(g * per_in, (g + 1) * per_in)))
             first += nv
     return found
 
@@ -117,44 +135,61 @@ class Schedule:
     there are more weights than rows, a chunk of the input blocks at a time does both.
 
     out       (depth, rows, pixels of a row)
-    total     pixels of a flat image, or 0; then rows are pieces of it, and the last may be shorter
+    row       how a row is cut into tiles
+    last      the same of the last row of a flat image
     rows      that make an item of work with one tile
     chunk     input blocks at a time
     lines     cache lines of the next weights that a tile fetches with each run of steps
     """
 
     out: tuple[int, int, int]
-    total: int
+    row: Cut
+    last: Cut
     rows: int
     chunk: int
     lines: int
 
     @classmethod
     def of(
-        cls, lo: Lowering, w: Window, x: Storage, flat: bool, mr: int, spans: Spans, tiles: int, position: int
+        cls, lo: Lowering, w: Window, x: Storage, flat: bool, row: Cut, nv: int, spans: Spans, tiles: int, position: int
     ) -> Schedule:
-        """position: bytes of a tile's weights for one position of the window and one input block."""
+        """row: how an image, if it is flat, or one of its rows is cut. position: bytes of a tile's weights for one position
+        of the window and one input block."""
         out_d, out_h, out_w = w.out
         row_bytes, pixel_bytes = five(x)[3:]
         weights = position * prod(w.kernel)
         image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
         heavy = weights * tiles > image
-        # partial sums lie in the result: tiles must not overlap there
-        chunked = heavy and spans.uniform and tiles > 1 and (w.pixels if flat else out_w) % mr == 0
-        whole = chunked or tiles == 1  # rows need not fit
+        apart = _without_overlap(lo.target, row, nv) if heavy and spans.uniform and tiles > 1 else None
+        whole = apart is not None or tiles == 1  # rows need not fit
         items = w.n * out_d * tiles
+        row = last = apart or row
         if flat:
-            fitting = w.pixels if whole else max(mr, L2_BYTES // (pixel_bytes * spans.most) // mr * mr)
-            pixels = min(w.pixels, fitting, -(-lo.rows_of_item(w.pixels, items, heavy) // mr) * mr)
-            out, rows, read = (1, -(-w.pixels // pixels), pixels), 1, pixel_bytes * pixels
+            highest = row.heights[0]
+            fitting = w.pixels if whole else max(highest, L2_BYTES // (pixel_bytes * spans.most) // highest * highest)
+            wanted = -(-lo.rows_of_item(w.pixels, items, heavy) // highest) * highest
+            pixels = min(w.pixels, fitting, wanted)
+            if pixels < w.pixels:
+                row, last = _pieces(lo.target, row, pixels, nv, apart is not None)
+            pieces = 1 + (w.pixels - last.pixels) // row.pixels
+            out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
         else:
             fitting = out_h if whole else max(1, L2_BYTES // (row_bytes * spans.most * w.stride[1] or 1))
             rows = min(out_h, fitting, lo.rows_of_item(out_h, items, heavy))
             out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
-        uses = -(-out[2] // mr) * rows  # of a tile's weights
-        chunk = chunk_of(spans.most, weights, read) if chunked and uses > 1 else spans.most
+        uses = row.tiles * rows  # of a tile's weights
+        chunk = chunk_of(spans.most, weights, read) if apart and uses > 1 else spans.most
         lines = lines_ahead(position // 64, uses, weights * spans.most * tiles) if spans.uniform else 0
-        return cls(out, w.pixels if flat else 0, rows, chunk, lines)
+        return cls(out, row, last, rows, chunk, lines)
+
+
+def _pieces(target: Target, image: Cut, pixels: int, nv: int, exact: bool) -> tuple[Cut, Cut]:
+    """A flat image in pieces of `pixels`, a multiple of the highest tile: one of them, and the last, which takes in the one
+    before it where what is left can't be cut."""
+    costs = tile_costs(target, nv)
+    left = image.pixels % pixels or pixels
+    last = cut_into(left, image.heights, costs, exact) or cut_into(left + pixels, image.heights, costs, exact)
+    return cut_into(pixels, image.heights, costs), last
 
 
 def _emit_tiles(
@@ -168,7 +203,7 @@ def _emit_tiles(
     x: Storage,
     y: Storage,
     flat: bool,
-    mr: int,
+    row: Cut,
     spans: Spans,
     scale: ScaledInput | None,
     per_group: int = 0,
@@ -190,16 +225,14 @@ def _emit_tiles(
     kd, kh, kw = w.kernel
     ws_w = depth * nv * vl * 4  # bytes of one window position of one input block
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
-    plan = Schedule.of(lo, w, x, flat, mr, spans, tiles, ws_w)
+    plan = Schedule.of(lo, w, x, flat, row, nv, spans, tiles, ws_w)
     out_d, out_h, out_w = plan.out
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
-    form = (mr, nv, w.stride[2] * c, 1, depth)
-    whole = plan.chunk == spans.most
+    form = (row.heights, nv, w.stride[2] * c, 1, depth)
     narrow = nv == 1 and not per_group and not plan.lines
-    lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else plan.lines
-    rest = (epilogue.expression, spans.masked, lines, "" if whole else "last", per_group, None, spans.ragged)
+    lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else 0 if per_group else fetches(plan.lines)
+    rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
     micro = Kernel("conv_row", (*form, *rest))
-    partial = [Kernel("conv_row", (*form, None, False, lines, s)) for s in ("first", "middle")]
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     block = [
         spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,
@@ -207,22 +240,23 @@ def _emit_tiles(
     ]  # fmt: skip
     for e in extras:
         block += [0, e.strides[1], e.strides[4]]
+    block = [*padded(block, COMING_STEP), plan.lines * 64, *plan.row.words]
     block = [*padded(block, INPUT_FIRST), *spans.input_lanes[0]]
     first = spans.vectors[0] if spans.uniform else 0
     extra_args: list[int | Ref] = []
     for e in extras:
         n, block_step, d, h, pixel = e.strides
-        extra_args += [e.ref + first * block_step, n, block_step, d, out_w * pixel if flat else h, pixel]
-    row_coming = -(-out_w // mr) * plan.chunk * kd * kh * kw * plan.lines * 64
+        extra_args += [e.ref + first * block_step, n, block_step, d, out_w * pixel if flat else h]
+    row_coming = plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * 64
     args = [
         micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0],
         tiles, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
         w.size[0], out_h if flat else w.size[1], xs[1], xs[2], x_h, nv, ys[2], y_h, spans.most * ws_block, ws_d, ws_h, plan.rows,
-        spans.table(lo, ws_block), plan.total, mr, xs[4] * w.stride[2], ys[4], scratch, len(extras),
-        row_coming, plan.chunk, *((0, 0) if whole else partial), ws_block, stride, *padded(block, SLOTS), *extra_args,
+        spans.table(lo, ws_block), plan.last.pixels, *plan.last.words, scratch, len(extras), row_coming, plan.chunk, ws_block,
+        stride, *padded(block, SLOTS), *extra_args,
     ]  # fmt: skip
-    cut = "" if whole else f", {plan.chunk} input blocks at a time"
-    info = lo.info(group, str(micro), "direct", f"{reason}; tile {mr}x{nv}{cut}")
+    chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
+    info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")
     lo.emit(Kernel("conv"), args, _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl))
 
 

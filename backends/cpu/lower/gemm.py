@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -27,7 +27,6 @@ from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
 from graphc.types import broadcast
 
-MANY = 1000  # rows, of which a tile wastes none
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
@@ -184,14 +183,21 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
         tall = 1 - 0.01 * max(0, mr - 8)  # measured: 14x2 takes 1.04 times what 8x2 takes
         return min(1.0, work / enough) ** 0.5 * reads**0.25 * tall * fill + 1e-3 * work
 
-    def best(nv: int, fill: Callable[[int], float], most: int) -> tuple[float, int]:
-        return max((worth(mr, nv, fill(mr)), mr) for mr in range(1, min(max_rows(target, nv), most) + 1))
+    def best(nv: int, fill: Callable[[int], float], rows: Iterable[int]) -> tuple[float, int]:
+        return max((worth(mr, nv, fill(mr)), mr) for mr in rows)
+
+    def highest(nv: int) -> tuple[float, int]:
+        return best(nv, lambda mr: 1.0, range(1, max_rows(target, nv) + 1))
 
     def columns(nv: int) -> float:  # a narrower tile takes what is left
-        return round(best(nv, lambda mr: 1.0, MANY)[0] * (vectors / (-(-vectors // nv) * nv)) ** 0.5, 2)
+        return round(highest(nv)[0] * (vectors / (-(-vectors // nv) * nv)) ** 0.5, 2)
 
     nv = max((n for n in (3, 2, 4, 1) if n <= vectors), key=columns)
-    return best(nv, lambda mr: m / (-(-m // mr) * mr), m)[1], nv
+    most = highest(nv)[1]
+    tallest = min(most + 2, max_rows(target, nv))
+    lowest = 1 if m <= tallest else -(-3 * most // 4)  # few kernels for all numbers of rows
+    rows = range(lowest, min(m, tallest) + 1)
+    return best(nv, lambda mr: m / (-(-m // mr) * mr), rows)[1], nv
 
 
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:

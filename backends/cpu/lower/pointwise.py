@@ -7,7 +7,7 @@ from functools import partial
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import bias_of
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
-from graphc.backends.cpu.lower.tiles import best_tile
+from graphc.backends.cpu.lower.tiles import best_vectors, even_cut
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.target import Target
@@ -26,7 +26,12 @@ def fits_strassen(w: Window, groups: int, target: Target) -> bool:
 
 def cut(w: Window, target: Target) -> Halves:
     """How an image is cut."""
-    return halves_of(target, w.pixels, w.out_channels, w.channels, partial(best_tile, target))
+    return halves_of(target, w.pixels, w.out_channels, w.channels, partial(_tile, target))
+
+
+def _tile(target: Target, rows: int, vectors: int) -> tuple[int, int]:
+    nv = best_vectors(target, rows, vectors, even=True)
+    return even_cut(target, rows, nv).heights[0], nv
 
 
 def emit_pointwise(

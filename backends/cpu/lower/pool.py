@@ -13,6 +13,7 @@ from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 
+HIGHEST = 8  # pixels of a tile
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
 DTYPES = frozenset({"float32", "float64", "int8", "uint8"})
 
@@ -38,9 +39,15 @@ def _tile(w: Window, target: Target) -> tuple[int, bool]:
     inside -= -(-w.pad[2] // w.stride[2])  # windows without columns outside the image
     registers = target.registers - target.registers // 4
     most = (registers - w.kernel[2]) // w.stride[2] + 1
-    if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and min(most, inside, w.out[2]) > 1:
-        return min(most, inside, w.out[2], 8), True
-    return min(8, w.out[2]), False
+    limit = min(inside, w.out[2])
+    if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and min(most, limit) > 1:
+        return _width(min(most, HIGHEST), limit), True
+    return _width(HIGHEST, w.out[2]), False
+
+
+def _width(most: int, limit: int) -> int:
+    """Few widths, so that short rows of many lengths share kernels."""
+    return most if limit >= most else 1 << limit.bit_length() - 1
 
 
 @lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported)

@@ -9,9 +9,9 @@ from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
-from graphc.backends.cpu.lower.tiles import best_tile, lines_ahead
+from graphc.backends.cpu.lower.tiles import best_vectors, even_cut, fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
-from graphc.backends.cpu.micro.conv import INPUT_FIRST, MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
+from graphc.backends.cpu.micro.conv import COMING_STEP, INPUT_FIRST, MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
@@ -38,7 +38,8 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     y = lo.write(group.output)
     operands = [extra_of(lo, v, before.output) for v in before.operands]
     blocks, out_blocks = -(-w.channels // vl), -(-w.out_channels // vl)
-    mr, nv = best_tile(lo.target, w.pixels, out_blocks)
+    nv = best_vectors(lo.target, w.pixels, out_blocks, even=True)
+    (mr,) = even_cut(lo.target, w.pixels, nv).heights
     if not lo.target.asm or 2 * w.pixels < w.out_channels:  # LLVM spills; each thread would read all the weights
         return False
     kinds = "".join("v" if e.strides[4] else "c" for e in operands)
@@ -55,13 +56,14 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     lines = lines_ahead(panel // 64, -(-pixels // mr), panel * blocks * tiles)
     block_step = (pixels | 1) * vl * 4  # an odd number of lines: blocks must not meet in one set of the cache
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
-    form = (mr, nv, vl, 1, depth, epilogue.expression, False, lines, "", 0)
+    form = ((mr,), nv, vl, 1, depth, epilogue.expression, False, fetches(lines), False, 0)
     others, first = (Kernel("conv_row", (*form, p, spans.ragged)) for p in (None, (before.expression, kinds)))
     row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
     block = [
         blocks, 1, block_step, 0, 0, 0, panel, 0, 0, ys[4], ys[1], pixels, *epilogue.bounds, 0,
         *(word for e in extras for word in (0, e.strides[1], e.strides[4])),
     ]  # fmt: skip
+    block = [*padded(block, COMING_STEP), lines * 64, -(-pixels // mr)]
     block = [*padded(block, INPUT_FIRST), *spans.input_lanes[0]]
     block = padded(block, SOURCES) + [word for e in operands for word in (0, e.strides[1])]
     args = [

@@ -13,6 +13,7 @@ from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.ops.recurrent import Cell, cell
 
+ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 LATENCY = 8  # accumulators that hide the latency of multiply-add
 NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads
@@ -73,7 +74,7 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
     directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
     share = max(1, threads // len(directions))
     plans = []
-    for mr in range(1, min(c.batch, target.registers - 2) + 1):
+    for mr in (n for n in ROWS if n <= c.batch):
         options = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
         if None not in options:
             plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))

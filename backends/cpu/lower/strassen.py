@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.tiles import lines_ahead
+from graphc.backends.cpu.lower.tiles import fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS, SUMS
@@ -124,7 +124,8 @@ def emit_strassen(
     some = h.row_tiles if h.m % 2 else lo.rows_of_item(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
     lines = lines_ahead(vl * h.nv * vl * 4 // 64, some, packed.buffer.nbytes)
     tile = lambda nv, stage: Kernel(  # noqa: E731
-        "product_tile", (h.mr, nv, epilogue.expression if stage == "sum" else None, False, lines, stage, True)
+        "product_tile",
+        (h.mr, nv, epilogue.expression if stage == "sum" else None, False, fetches(lines), stage, True),
     )
     kernels = [tile(nv, stage) for nv in (h.nv, h.last_nv) for stage in ("middle", "sum")]
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + SUMS * some * h.mr * h.nv * vl * 4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.tiles import lines_ahead
+from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.micro.winograd import HEAD_BYTES
@@ -17,13 +19,23 @@ from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 
-def grouping(w: Window, m: int, target: Target, threads: int) -> tuple[int, int, int, int]:
-    """`plan_groups` of a layer. The register tile follows from one image: another batch size needs no other kernels and no
-    other packing."""
+@dataclass(frozen=True)
+class Grouping:
+    """`count` tiles a group, in parts that threads share; the register tiles of a group and of the last one, NV vectors wide."""
+
+    count: int
+    parts: int
+    rows: Cut
+    rest: Cut
+    nv: int
+
+
+def grouping(w: Window, m: int, target: Target, threads: int) -> Grouping:
+    """Of a layer. The kernel's tiles follow from one image: another batch size needs no other kernel and no other packing."""
     tiles = -(-w.out[1] // m) * -(-w.out[2] // m)
     sizes = (w.channels // target.vl, w.out_channels // target.vl, (m + 2) ** 2, threads)
-    tile = plan_groups(target, tiles, *sizes)[2:]
-    return plan_groups(target, w.n * tiles, *sizes, tile)
+    one = plan_groups(target, tiles, *sizes)
+    return plan_groups(target, w.n * tiles, *sizes, (one.rows.heights, one.nv))
 
 
 def emit_winograd(
@@ -36,36 +48,35 @@ def emit_winograd(
     vector = vl * 4
     points = (m + 2) ** 2
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
-    group_tiles, parts, mr, nv = grouping(w, m, lo.target, lo.threads)
+    g = grouping(w, m, lo.target, lo.threads)
+    group_tiles, nv = g.count, g.nv
     weights = transformed_weights(lo, node.inputs[1].data, m, nv)
     bias = channel_vector(
         lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl
     )
     zeros = channel_vector(lo, None, 8 * vl, vl)
-    space = (
-        HEAD_BYTES
-        + points * vector
-        + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1))
-        + mr * vector
-    )
+    space = HEAD_BYTES + points * vector + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1))
     scratch, stride = lo.scratch(out.name, space)
-    lines = lines_ahead(nv * vl * vector // 64, -(-group_tiles // mr), points * blocks * out_blocks * vl * vector)
+    lines = lines_ahead(nv * vl * vector // 64, g.rows.tiles, points * blocks * out_blocks * vl * vector)
     xs, ys = five(x), five(y)
     extra_args: list[int | Ref] = []
     for e in extras:
         n, c, _, h, pixel = e.strides
         extra_args += [e.ref, n, c, h, pixel]
     args = [
-        Kernel("winograd_in", (m,)), Kernel("conv_row", (mr, nv, vl, 1, vl, None, False, lines)),
+        Kernel("winograd_in", (m,)),
+        Kernel("conv_row", (g.rows.heights, nv, vl, 1, vl, None, False, fetches(lines), False, 0, None, False)),
         Kernel("winograd_out", (m, epilogue.expression)), x.ref, Ref(weights), Ref(bias), y.ref, Ref(zeros),
         w.n, xs[0], ys[0], blocks, out_blocks // nv, w.out[1], w.out[2], w.size[1], w.size[2], xs[1], xs[3], ys[1], ys[3],
-        w.pad[1], w.pad[2], group_tiles, parts, nv, mr, *epilogue.bounds, scratch, stride, len(extras), *extra_args,
+        w.pad[1], w.pad[2], group_tiles, g.parts, nv, *g.rows.words, g.rest.pixels, *g.rest.words, lines * 64,
+        *epilogue.bounds, scratch, stride, len(extras), *extra_args,
     ]  # fmt: skip
     info = lo.info(
         group,
         f"winograd_{m}",
         algorithm,
-        f"{reason}; {group_tiles} tiles a group{f' in {parts} parts' if parts > 1 else ''}, register tile {mr}x{nv}",
+        f"{reason}; {group_tiles} tiles a group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
+        f"register tile {g.rows.heights[0]}x{nv}",
     )
     lo.emit(Kernel("winograd", (m,)), args, info)
 
@@ -73,7 +84,12 @@ def emit_winograd(
 # Seconds a byte (of weights, of tiles that are read again, of weights that stay near), a multiply-add and a value of a transformed tile in the cost model below, fitted on Zen 5 at 3.9 GHz.
 FROM_L3, AGAIN, FROM_L2, MULTIPLY, TRANSFORM = 1 / 35e9, 1 / 100e9, 1 / 150e9, 1 / 110e9, 1 / 4e9
 L1, L2 = 40_000, 700_000  # bytes of the caches that a panel of weights and a group may fill
-L2_RATE = 11  # bytes of a panel that level 2 gives while one vector is multiplied
+LINE, LINE_ROWS = 64, 7  # bytes of a cache line; rows to multiply with one, until level 2 has given the next
+MOST_TILES = 8  # of the highest register tile, in a group
+MOST_GROUPS = 16  # more than there must be
+ALONE = 1, 2, 3, 4, 8, 9, 16  # rows of register tiles without others: images of 2x2, 3x3 and 4x4 tiles are common
+SEVERAL = 1.04  # times the cost where register tiles have several heights, measured at 16 tiles
+HIGHEST_ALONE = 18  # rows of a register tile that is one vector wide: its weights serve no others
 
 
 @lru_cache(maxsize=4096)
@@ -84,44 +100,69 @@ def plan_groups(
     out_blocks: int,
     points: int,
     threads: int,
-    tile: tuple[int, int] | None = None,
-) -> tuple[int, int, int, int]:
-    """(tiles a group, parts a group, MR, NV): few groups read the transformed weights few times, small ones keep their data
-    in the cache. Parts let threads share a group: each transforms its input and reads some of the weights.
+    settled: tuple[tuple[int, ...], int] | None = None,
+) -> Grouping:
+    """Few groups read the transformed weights few times, small ones keep their data in the cache. Parts let threads share a
+    group: each transforms its input and reads some of the weights.
 
-    tile: (MR, NV) where they are settled.
+    settled: heights of the register tiles and NV, where they are.
     """
     vector = target.vl * 4
     weights = points * blocks * out_blocks * target.vl * vector
-    best, least = (1, 1, 1, 1), float("inf")
-    for nv in (n for n in (1, 2, 3, 4, 6) if out_blocks % n == 0):
-        for mr in range(1, max_rows(target, nv) + 1):
-            if tile is not None and tile != (mr, nv):
-                continue
-            if tile is None and mr * nv < 8 and mr < tiles:
-                continue  # too few accumulators to hide the latency of a multiply-add
-            for count in range(mr, max(mr, min(tiles + mr - 1, 8 * mr)) + 1, mr):
-                groups = -(-tiles // count)
-                data = points * vector * count * (blocks + nv)
-                spilled = data * (2 * FROM_L3 + out_blocks // nv * AGAIN) if data > L2 else 0.0
-                work = points * blocks * out_blocks * count * target.vl**2
-                efficiency = _efficiency(target, mr, nv, blocks * target.vl * nv * vector)
-                item = weights * (FROM_L3 if weights > L2 else FROM_L2) + spilled + work * MULTIPLY / efficiency
-                transform = points * blocks * count * target.vl * TRANSFORM
-                for parts in (p for p in (8, 4, 2, 1) if p == 1 or threads > 1 and p <= out_blocks // nv):
-                    rounds = -(-groups * parts // threads)
-                    cost = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
-                    if cost < least:
-                        best, least = (count, parts, mr, nv), cost
+    best, least = None, float("inf")
+    for heights, nv in [settled] if settled else _register_tiles(target, tiles, out_blocks):
+        costs = _costs(target, nv, blocks * target.vl * nv * vector > L1)
+        bias = 1.0 if len(heights) == 1 else SEVERAL
+        for count in _group_sizes(tiles, heights):
+            groups = -(-tiles // count)
+            rest = max(tiles - (groups - 1) * count, heights[-1])  # rows that do not exist are computed, not stored
+            rows, rest = cut_into(count, heights, costs), cut_into(rest, heights, costs)
+            data = points * vector * count * (blocks + nv)
+            spilled = data * (2 * FROM_L3 + out_blocks // nv * AGAIN) if data > L2 else 0.0
+            work = points * blocks * out_blocks * target.vl**2 * ((groups - 1) * rows.cost + rest.cost) / groups
+            item = weights * (FROM_L3 if weights > L2 else FROM_L2) + spilled + work * MULTIPLY
+            transform = points * blocks * count * target.vl * TRANSFORM
+            for parts in (p for p in (8, 4, 2, 1) if p == 1 or threads > 1 and p <= out_blocks // nv):
+                rounds = -(-groups * parts // threads)
+                cost = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
+                if cost * bias < least:
+                    best, least = Grouping(count, parts, rows, rest, nv), cost * bias
     return best
 
 
-def _efficiency(target: Target, mr: int, nv: int, panel: int) -> float:
-    """Share of the multiply-adds' peak that a register tile reaches, with so many bytes of weights a point: a little is lost
-    between steps, more where operands are loaded more often than they are multiplied, or come from level 2 for few rows."""
+def _register_tiles(target: Target, tiles: int, out_blocks: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Heights and NV of kernels that could multiply so many tiles of an image. Few accumulators can't hide the latency of a
+    multiply-add."""
+    for nv in (n for n in (1, 2, 3, 4, 6) if out_blocks % n == 0):
+        highest = min(HIGHEST_ALONE, max_rows(target, nv)) if nv == 1 else highest_tile(target, nv)
+        for heights in kernels_of(highest, tiles):
+            if (heights[0] * nv >= 8 or heights[0] >= tiles) and heights[-1] <= tiles:
+                yield heights, nv
+        for h in ALONE if tiles < 2 * highest else ():
+            if h < min(highest, tiles + 1) and (h * nv >= 8 or h == tiles):
+                yield (h,), nv
+
+
+def _group_sizes(tiles: int, heights: tuple[int, ...]) -> set[int]:
+    """Groups of whole register tiles, and groups that are alike."""
+    most = min(tiles, MOST_TILES * heights[0])
+    whole = {n for k in range(MOST_TILES + 1) for n in (k * heights[0], *(k * heights[0] + h for h in heights)) if n}
+    fewest = -(-tiles // most)
+    alike = {-(-tiles // n) for n in range(fewest, fewest + MOST_GROUPS)}
+    return {max(n, heights[-1]) for n in whole | alike if n <= most} or {heights[-1]}
+
+
+@lru_cache
+def _costs(target: Target, nv: int, far: bool) -> Costs:
+    return 0.0, *(mr / _efficiency(target, mr, nv, far) for mr in range(1, target.registers))
+
+
+def _efficiency(target: Target, mr: int, nv: int, far: bool) -> float:
+    """Share of the multiply-adds' peak that a register tile reaches: a little is lost between steps, more where operands are
+    loaded more often than they are multiplied, or where weights are far, which come from level 2 for few rows."""
     work, operands = mr * nv, mr + nv
     share = work / (max(work, 1.15 * operands) + 0.4 * operands) * min(1.0, work / 8) ** 0.5
-    return share * min(1.0, L2_RATE * mr / (target.vl * 4)) if panel > L1 else share
+    return share * min(1.0, mr / LINE_ROWS) if far and target.vl * 4 == LINE else share
 
 
 def transformed_weights(lo: Lowering, data: np.ndarray, m: int, nv: int):

@@ -1,13 +1,15 @@
 """One row of output pixels of a direct convolution in NCHW[c]c, tile by tile.
 
-Loops over input-channel blocks and the kernel window run at run time; the channels of one block are unrolled. The last
-tile of a row overlaps the one before it instead of having a tail of its own: a row needs at least MR pixels, and no tile may
-start from what y holds. Window columns outside the image read the halo's zeros; rows outside are clipped by the driver.
+Loops over input-channel blocks and the kernel window run at run time; the channels of one block are unrolled. A kernel has
+tiles of a few heights, and how many of each make up a row is an argument: rows of any width share the kernel. Tiles that
+would end behind the row overlap those before them. Window columns outside the image read the halo's zeros; rows outside
+are clipped by the driver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 from llvmlite import ir
 
@@ -30,8 +32,13 @@ from graphc.expr import Expr
 EXTRA = 3
 MAX_EXTRAS = 9
 COMING = EXTRAS + EXTRA * MAX_EXTRAS  # address of the weights that are fetched meanwhile
+COMING_STEP = COMING + 1  # how far each run of `depth` steps moves it
+TILES = COMING_STEP + 1  # how many tiles of each height make up a row
+MAX_HEIGHTS = 3
+CONTINUES = TILES + MAX_HEIGHTS  # not 0: y holds sums of earlier blocks
+PARTIAL = CONTINUES + 1  # not 0: sums of later blocks are to come; tiles must not overlap in either case
 # the first lane of outputs, the first lane of the first input block, the end of the lanes of the last one
-FIRST_LANE, INPUT_FIRST, INPUT_END = range(COMING + 1, COMING + 4)
+FIRST_LANE, INPUT_FIRST, INPUT_END = range(PARTIAL + 1, PARTIAL + 4)
 SOURCES = INPUT_END + 1  # of a prologue: see micro/prologue.py
 MAX_SOURCES = 8
 SLOTS = SOURCES + OPERAND * MAX_SOURCES
@@ -75,7 +82,7 @@ def conv_row(
     module: ir.Module,
     symbol: str,
     target: Target,
-    mr: int,
+    heights: tuple[int, ...],
     nv: int,
     xm: int,
     xu: int,
@@ -83,64 +90,93 @@ def conv_row(
     epilogue: Expr | None,
     masked: bool = False,
     lines: int = 0,
-    stage: str = "",
+    in_parts: bool = False,
     group: int = 0,
     prologue: tuple[Expr, str] | None = None,
     ragged: bool = False,
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 
-    mr x nv: tile of pixels x channel blocks. xm, xu: elements from one pixel to the next and from one channel to the next.
+    heights x nv: tiles of pixels x channel blocks; TILES says how many there are of each. xm, xu: elements from one pixel to
+    the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
     extras. masked: only the lanes [FIRST_LANE, LANES) of the tile's vectors are its own in y and the extras. ragged: of the
     first input block it reads the lanes from INPUT_FIRST on, of the last one those before INPUT_END; what the others hold
-    does not count, be it NaN. lines: of COMING that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
-    stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums in y, 'middle' and 'last' take them from
-    there (MR divides PIXELS: tiles must not overlap). group: channels of a group, whose outputs lie in the block that its
-    inputs lie in; depth is the same then. 0: all outputs read all inputs. prologue: expression and kinds of its operands,
-    which gives the input of each tile but the first while the one before is multiplied; 1x1 only, see micro/prologue.py.
+    does not count, be it NaN. lines: from COMING on that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
+    in_parts: CONTINUES and PARTIAL say which part of a longer sum it is, else it is a whole one. group: channels of a group,
+    whose outputs lie in the block that its inputs lie in; depth is the same then. 0: all outputs read all inputs. prologue:
+    expression and kinds of its operands, which gives the input of each tile but the first while the one before is
+    multiplied; 1x1 with one height only, see micro/prologue.py.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_d, kernel_h = fn.args
     b = q.b
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
-    tile = GroupTile(q, target, mr, group) if group else Tile(q, target, mr, nv, lines)
-    before = Prologue(q, target.vl, mr, *prologue, block, SOURCES) if prologue else None
-    coming = _Stream(q, q.pointer(q.slot(block, COMING)), lines * 64) if lines > 0 else None
+    assert len(heights) == 1 or not prologue
+    before = Prologue(q, target.vl, heights[0], *prologue, block, SOURCES) if prologue else None
+    coming = _Stream(q, q.pointer(q.slot(block, COMING)), q.slot(block, COMING_STEP)) if lines > 0 else None
     memory = _Memory(q, target.vl, {})
     if masked:
         memory = _Memory.between(q, target.vl, nv, q.slot(block, FIRST_LANE), q.slot(block, LANES))
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
-    last_start = b.sub(pixels, i64(mr))
     biases = [q.load_raw(q.offset(bias, j * target.vl * 4), F32, target.vl) for j in range(nv)]
-    with q.loop(pixels, step=mr) as t:
-        start = b.select(b.icmp_signed("<", t, last_start), t, last_start)
-        xt = q.offset(x, b.mul(start, i64(xm * 4)))
-        yt = q.offset(y, b.mul(start, ys_w))
-        rows = [
-            [q.offset(yt, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)
-        ]
-        for m in range(mr):
-            for j in range(nv):
-                tile.set(m, j, memory.load(rows[m][j], j) if stage in ("middle", "last") else biases[j])
-        if before:
-            before.at(x, t, last_start)
-        _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming, before, ragged)
-        if stage in ("first", "middle"):
+    continues = b.icmp_signed("!=", q.slot(block, CONTINUES), i64(0)) if in_parts else None
+    complete = b.icmp_signed("==", q.slot(block, PARTIAL), i64(0)) if in_parts else ir.Constant(ir.IntType(1), 1)
+    ragged_end = complete if ragged else None  # the last of other parts is a whole block
+    done = q.variable(I64)
+    b.store(i64(0), done)
+    for i, mr in enumerate(heights):
+        tile = GroupTile(q, target, mr, group) if group else Tile(q, target, mr, nv, lines)
+        last_start = b.sub(pixels, i64(mr))
+        with q.loop(q.slot(block, TILES + i)):
+            t = b.load(done, typ=I64)
+            b.store(b.add(t, i64(mr)), done)
+            start = b.select(b.icmp_signed("<", t, last_start), t, last_start)
+            xt = q.offset(x, b.mul(start, i64(xm * 4)))
+            yt = q.offset(y, b.mul(start, ys_w))
+            rows = places(q, yt, ys_w, ys_block, mr, nv)
+            _begin(b, tile, memory, rows, biases, continues)
+            if before:
+                before.at(x, t, last_start)
+            _reduce(q, tile, block, xt, w, kernel_d, kernel_h, xm, xu, depth, coming, before, ragged_end)
+            if epilogue is None:
+                with b.if_then(complete):
+                    _residual_and_clip(q, tile, memory, block, start)
             _store(tile, memory, rows)
-        elif epilogue is None:
-            _residual_and_clip(q, tile, memory, block, start)
-            _store(tile, memory, rows)
-        else:
-            _store(tile, memory, rows)
-            _apply(q, tile, memory, block, start, yt, ys_w, ys_block, epilogue)
+            if epilogue is not None:
+                with b.if_then(complete):
+                    _apply(q, tile, memory, block, start, yt, ys_w, ys_block, epilogue)
     b.ret_void()
+
+
+def _begin(b: ir.IRBuilder, tile: Tile, memory: _Memory, rows, biases, continues: ir.Value | None) -> None:
+    """The biases, or where the sum continues what lies in y."""
+
+    def fill(at: Callable[[int, int], ir.Value]) -> None:
+        for m in range(tile.mr):
+            for j in range(tile.nv):
+                tile.set(m, j, at(m, j))
+
+    if continues is None:
+        fill(lambda m, j: biases[j])
+        return
+    with b.if_else(continues) as (sums, start_anew):
+        with sums:
+            fill(lambda m, j: memory.load(rows[m][j], j))
+        with start_anew:
+            fill(lambda m, j: biases[j])
+
+
+def places(q: Emit, start: ir.Value, row: ir.Value, vector: ir.Value, mr: int, nv: int) -> list[list[ir.Value]]:
+    """Pointers to mr rows `row` bytes apart of nv vectors `vector` bytes apart."""
+    firsts = list(accumulate([start] + [row] * (mr - 1), q.offset))
+    return [list(accumulate([first] + [vector] * (nv - 1), q.offset)) for first in firsts]
 
 
 class _Stream:
     """A pointer that moves on with each use."""
 
-    def __init__(self, q: Emit, start: ir.Value, step: int) -> None:
+    def __init__(self, q: Emit, start: ir.Value, step: ir.Value) -> None:
         self.q, self.step, self.at = q, step, q.variable(PTR)
         q.b.store(start, self.at)
 
@@ -163,14 +199,15 @@ def _reduce(
     depth: int,
     coming: _Stream | None,
     before: Prologue | None,
-    ragged: bool,
+    ragged_end: ir.Value | None,
 ) -> None:
+    """ragged_end: is the end of the last input block INPUT_END? None where all lanes of all blocks are read."""
     b = q.b
     xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
     ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
     step = tile.nv * tile.vl * 4
     blocks = q.slot(block, BLOCKS)
-    last = b.sub(blocks, i64(1))
+    last = b.select(ragged_end, b.sub(blocks, i64(1)), i64(-1)) if ragged_end else None
     with q.loop(blocks) as c:
         xc, wc = q.offset(x, b.mul(c, xs_block)), q.offset(w, b.mul(c, ws_block))
         ahead = before.ahead(c) if before else q.offset(xc, xs_block)
@@ -186,7 +223,7 @@ def _reduce(
         def whole(xw: ir.Value, ww: ir.Value, ahead: ir.Value = ahead) -> None:
             tile.fma_steps(xw, ww, depth, xm, xu, ahead, coming.next() if coming else None)
 
-        if not ragged:
+        if last is None:
             positions(whole)
         else:
             first = b.select(b.icmp_signed("==", c, i64(0)), q.slot(block, INPUT_FIRST), i64(0))
@@ -211,10 +248,10 @@ def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> No
     with q.nonzero(residual):
         stride_block, stride_w = q.slot(block, EXTRAS + 1), q.slot(block, EXTRAS + 2)
         at = q.offset(q.pointer(residual), b.mul(start, stride_w))
-        for j in range(tile.nv):
-            for m in range(tile.mr):
-                p = q.offset(at, b.add(b.mul(stride_w, i64(m)), b.mul(stride_block, i64(j))))
-                tile.set(m, j, b.fadd(tile.get(m, j), memory.load(p, j)))
+        near = places(q, at, stride_w, stride_block, tile.mr, tile.nv)
+        for m in range(tile.mr):
+            for j in range(tile.nv):
+                tile.set(m, j, b.fadd(tile.get(m, j), memory.load(near[m][j], j)))
     lo, hi = (q.splat(q.slot_f32(block, s), tile.vl) for s in (LO, HI))
     for m in range(tile.mr):
         for j in range(tile.nv):

@@ -21,7 +21,7 @@ def slots(extras: int) -> int:
     return EXTRAS + EXTRA * max(extras, 1)
 
 
-@micro("depthwise_row")
+@micro("depthwise_row", unroll=False)
 def depthwise_row(
     module: ir.Module,
     symbol: str,

@@ -22,9 +22,12 @@ def is_group(channels: int, target: Target) -> bool:
 
 
 def group_rows(target: Target, channels: int, pixels: int) -> int:
-    """Rows of the tile for rows of `pixels`: as few tiles as there must be, alike."""
+    """Rows of the tile for rows of `pixels`: as few tiles as there must be, alike. Of many an even number, so that long rows
+    share few kernels."""
     most = min(pixels, target.registers - 2 - (channels if channels > LANE else 0))
-    return -(-pixels // -(-pixels // most))
+    tiles = -(-pixels // most)
+    rows = -(-pixels // tiles)
+    return min(most, rows + rows % 2) if tiles > 2 else rows
 
 
 class GroupTile(Tile):

@@ -9,6 +9,7 @@ from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.micro.byte_tile import ByteTile
 from graphc.backends.cpu.micro.conv import (
     BLOCKS,
+    COMING_STEP,
     EXTRA,
     EXTRAS,
     LANES,
@@ -60,8 +61,8 @@ def product_tile(
     a: [BLOCKS][mr][vl], b: [BLOCKS * vl][nv vectors]. strided: the blocks of a lie XS_BLOCK bytes apart. epilogue None:
     y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the extras. masked: only the first LANES lanes
     of the last vector exist in y and the extras. lines: b is read again for other rows, so that so many cache lines from
-    `ahead` on are fetched with each block instead; 0: it is not; NEAR: for one row, whose loop is short enough for the
-    stride prefetcher. Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each
+    `ahead` on are fetched with each block instead, which moves on by COMING_STEP bytes if strided and else by those lines;
+    0: it is not; NEAR: for one row, whose loop is short enough for the stride prefetcher. Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each
     panel is fetched only just before its first use, 218 where the one before it fetches it; 128x3072 by 3072x768: 199 and
     210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: 'bytes' for
@@ -84,6 +85,7 @@ def product_tile(
             b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(partial, i * vl * 4), F32, vl)), acc)
     a_block, b_block = q.slot(block, XS_BLOCK) if strided else i64(mr * vl * 4), i64(vl * nv * vl * 4)
     blocks = q.slot(block, BLOCKS)
+    step = q.slot(block, COMING_STEP) if strided else i64(lines * 64)
     if near:
         sums = short_loop(q, target, mr, nv, a, panel, b.mul(blocks, i64(vl // UNROLL)), a_block, 0)
         for acc, total in zip(tile.flat, sums):
@@ -92,7 +94,7 @@ def product_tile(
         with q.loop(blocks) as k:
             at = q.offset(a, b.mul(k, a_block))
             next_rows = q.offset(at, b.mul(a_block, i64(2 if lines else 1)))
-            coming = q.offset(ahead, b.mul(k, i64(lines * 64))) if lines else None
+            coming = q.offset(ahead, b.mul(k, step)) if lines else None
             tile.fma_steps(at, q.offset(panel, b.mul(k, b_block)), vl, vl, 1, next_rows, coming)
     if stage in ("first", "middle"):
         for i, acc in enumerate(tile.flat):
