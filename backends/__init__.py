@@ -1,0 +1,65 @@
+"""Targets -> backends: `open_backend` picks one by the part of the target before its colon, and imports it only then.
+
+A backend is a module or package here, or one that another distribution names in the entry-point group `graphc.backends`. It
+has `TARGETS`, the targets as a person writes them, and `open_backend(request)`. See graphc/backend.py.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from graphc.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from graphc.backend import Backend, Request
+
+GROUP = "graphc.backends"
+
+
+class BackendModule(Protocol):
+    """What a module of a backend has."""
+
+    TARGETS: tuple[str, ...]
+
+    def open_backend(self, request: Request) -> Backend: ...
+
+
+@lru_cache(maxsize=1)
+def _own() -> frozenset[str]:
+    return frozenset(m.name for m in pkgutil.iter_modules(__path__))
+
+
+@lru_cache(maxsize=1)
+def _added() -> dict[str, str]:
+    """Modules of other distributions by kind of target. (Looking for them takes as long as loading a model.)"""
+    from importlib.metadata import entry_points
+
+    return {e.name: e.value for e in entry_points(group=GROUP)}
+
+
+def _module(kind: str) -> BackendModule | None:
+    name = f"{__name__}.{kind}" if kind in _own() else _added().get(kind)
+    return None if name is None else import_module(name)
+
+
+def targets() -> tuple[str, ...]:
+    """Every target that `graphc.compile` takes."""
+    return tuple(t for kind in (*sorted(_own()), *_added()) for t in _module(kind).TARGETS)
+
+
+def open_backend(target: str, request: Request) -> Backend:
+    """The backend of a target for one model.
+
+    Raises UnsupportedError for a target that no backend has, InputError for options that the backend does not take.
+    """
+    module = _module(str(target).partition(":")[0])
+    if module is None or target not in module.TARGETS:
+        close = get_close_matches(str(target), targets(), 1)
+        guess = f"did you mean '{close[0]}'? " if close else ""
+        raise UnsupportedError(f"unknown target '{target}'", hint=f"{guess}one of: {', '.join(targets())}")
+    return module.open_backend(replace(request, variant=target.partition(":")[2]))

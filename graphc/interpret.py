@@ -30,7 +30,7 @@ def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = T
         raise InputError(f"wrong input names ({'; '.join(wrong)})", hint=f"inputs of {graph.name}: {', '.join(names)}")
     arrays = [np.asarray(feeds[n]) for n in names]
     if strict:
-        check_inputs(graph, arrays)
+        check_arrays([(v.name, v.type) for v in graph.inputs], arrays)
     return dict(zip(graph.output_names, run_graph(graph, arrays, strict=strict)))
 
 
@@ -79,20 +79,19 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
     return results
 
 
-def check_inputs(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[Sym, int]:
-    """The numbers that the inputs' symbolic dims take. Raises InputError where dtype, rank or dims do not fit."""
+def check_arrays(inputs: Sequence[tuple[str, TensorType | None]], arrays: Sequence[np.ndarray]) -> None:
+    """Raises InputError where dtype, rank or dims of an array do not fit the input, or dims of one name differ."""
     bound: dict[Sym, int] = {}
-    for value, array in zip(graph.inputs, arrays):
-        if value.type is None:
+    for (name, want), array in zip(inputs, arrays):
+        if want is None:
             continue
         actual = TensorType(array.dtype, array.shape)
-        if not _fits(array, value.type):
-            raise InputError(f"input '{value.name}' is {actual}, the model wants {value.type}")
-        for dim, size in zip(value.type.shape, array.shape):
+        if not _fits(array, want):
+            raise InputError(f"input '{name}' is {actual}, the model wants {want}")
+        for dim, size in zip(want.shape, array.shape):
             if isinstance(dim, Sym) and bound.setdefault(dim, size) != size:
                 hint = f"'{dim}' is {bound[dim]} in an earlier dim; equal names must have equal sizes"
-                raise InputError(f"input '{value.name}' is {actual}, the model wants {value.type}", hint=hint)
-    return bound
+                raise InputError(f"input '{name}' is {actual}, the model wants {want}", hint=hint)
 
 
 def _fits(array: np.ndarray, want: TensorType | None) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from graphc.errors import GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
+from graphc.executable import PLANNING, Executable, remember, taken, value_key
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
@@ -23,27 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from graphc.graph import Graph
-
-# Held while a plan is made, and across fork: a child never finds a compiler that another thread left half way.
-PLANNING = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=PLANNING.acquire, after_in_parent=PLANNING.release, after_in_child=PLANNING.release)
-
-MAX_PLANS = 64  # of one model; the oldest is forgotten, so that a stream of new shapes does not fill the memory
-
-
-class Executable:
-    """What a backend gives for one binding of the inputs: `run` takes and gives arrays in order; `plan` is its report.
-
-    quick: `run` with a check of its own, which gives results by name, or None where there is none. It returns None, and has
-    done nothing, where the inputs are not contiguous arrays of exactly the dtypes and shapes that were bound.
-    """
-
-    plan: Plan
-    quick: Callable[[Sequence[Any]], dict[str, np.ndarray] | None] | None = None
-
-    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        raise NotImplementedError
 
 
 class Source(Protocol):
@@ -447,24 +425,6 @@ def _full(error: MemoryError) -> NoReturn:
 
 def _refuse(arrays: Sequence[Any]) -> None:
     """`Executable.quick` of no plan."""
-
-
-def value_key(a: np.ndarray) -> bytes | tuple:
-    """What tells arrays of one shape and dtype apart."""
-    return tuple(a.ravel().tolist()) if a.dtype == object else a.tobytes()
-
-
-def taken(arrays: Sequence[np.ndarray], valued: Collection[int]) -> list[np.ndarray]:
-    """The arrays, with copies of those whose values decide shapes: a plan's key, the plan and the run must see the same values
-    though another thread writes to the caller's array."""
-    return [a.copy() if i in valued else a for i, a in enumerate(arrays)]
-
-
-def remember(plans: dict[tuple, Executable], key: tuple, executable: Executable) -> None:
-    """Keep a plan; forget the oldest of more than MAX_PLANS. Who runs it still holds it."""
-    plans[key] = executable
-    if len(plans) > MAX_PLANS:
-        del plans[next(iter(plans))]
 
 
 def _wanted(spec: Spec) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.errors import GraphcError
+from graphc.executable import PLANNING, Executable, remember, taken, value_key
 from graphc.graph import Graph, Node, Rewriter, Value
-from graphc.model import PLANNING, Executable, remember, taken, value_key
 from graphc.report import Pending, Plan, StepInfo
 from graphc.types import TensorType
 

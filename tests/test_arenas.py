@@ -13,8 +13,9 @@ import graphc
 from graphc.backends.cpu import arenas
 from graphc.backends.cpu.arenas import Arenas
 from graphc.errors import InputError
+from graphc.executable import MAX_PLANS
 from graphc.graph import Builder, Graph
-from graphc.model import MAX_PLANS, Model
+from graphc.model import Model
 
 RNG = np.random.default_rng(3)
 F32 = np.float32
@@ -71,7 +72,7 @@ NETS = {
 
 
 def arenas_of(model: Model) -> Arenas:
-    return model._source.backend.model._arenas
+    return model._source.backend._arenas
 
 
 def bits(model: Model, x: np.ndarray) -> list[bytes]:

@@ -10,7 +10,7 @@ from nets import convnet, recurrent, transformer, weights
 from scripts import run_script, start_script
 
 import graphc
-from graphc.backends.cpu import compile as cpu_compile
+from graphc.backends.cpu import stages
 from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import HOLE, PAGE, Memory, Watch, spread
 from graphc.backends.cpu.checked.values import CheckFailed
@@ -283,7 +283,7 @@ def test_lanes_behind_the_last_channel_are_numbers(monkeypatch: Patch):
 
 
 def test_a_result_that_no_step_writes(monkeypatch: Patch):
-    monkeypatch.setattr(cpu_compile, "_copy_results", lambda lo, graph: None)
+    monkeypatch.setattr(stages, "copy_results", lambda lo, graph: None)
     b = Builder("copied")
     x = b.input("x", F32, (3, 4))
     with pytest.raises(CheckFailed, match=r"result 'x': element \[0, 0\] of \[3, 4\] was not written"):

@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 import graphc
 from graphc import frontends, pipeline
+from graphc.backends.cpu.options import ALGORITHMS
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers
 from graphc.cli.passes import pass_names
 from graphc.cli.run import save_arrays, top_classes
-from graphc.compiler import ALGORITHMS
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo

@@ -13,8 +13,9 @@ import pytest
 import graphc
 from graphc.backends.reference import run as reference
 from graphc.errors import InputError
+from graphc.executable import MAX_PLANS, PLANNING
 from graphc.graph import Builder, Graph
-from graphc.model import MAX_PLANS, PLANNING, Model
+from graphc.model import Model
 
 RNG = np.random.default_rng(0)
 F32 = np.float32

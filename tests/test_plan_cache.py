@@ -411,7 +411,7 @@ def test_processes_at_once(filled, kernels_only: Path):
 
 def test_a_model_that_another_process_writes_is_compiled_and_not_kept(filled, kernels_only: Path):
     first = graphc.compile(filled[1], threads=2)
-    entry = first._source.backend.model.folder.entry
+    entry = first._source.backend.folder.entry
     other = store.Entry(entry.store, entry.folder)
     assert other.lock()
     right(first)

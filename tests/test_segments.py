@@ -12,8 +12,9 @@ from nets import agree, weights
 import graphc
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcError, InputError
+from graphc.executable import MAX_PLANS
 from graphc.graph import Builder, Graph, Value
-from graphc.model import MAX_PLANS, Model
+from graphc.model import Model
 from graphc.report import Plan
 
 F32 = np.float32

@@ -81,19 +81,19 @@ def exact_error(m: int, channels: int, seed: int) -> float:
 
 def forced(graph: Graph, target: Target, algorithm: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """Runs a graph of one input and one output with one algorithm for its convolutions."""
-    from graphc.backends.cpu.compile import lower
     from graphc.backends.cpu.run import Runner
+    from graphc.backends.cpu.stages import Draft, lowered
     from graphc.backends.cpu.threads import executor
     from graphc.backends.cpu.toolchain import toolchain
     from graphc.backends.cpu.weights import WeightStore
 
     weights = WeightStore()
-    lowered = lower(graph, target, threads, weights, policy=Policy(forced=algorithm))
-    assert any(s.algorithm == algorithm for s in lowered.steps)
+    done = lowered(Draft(graph, target, threads, weights, Policy(forced=algorithm)))
+    assert any(s.algorithm == algorithm for s in done.steps)
     tools = toolchain(target)
-    addresses = tools.addresses(lowered.kernels)
-    results = [(t.shape, t.dtype) for _, t in lowered.results]
-    runner = Runner(lowered.assembled, [addresses[k] for k in lowered.kernels], executor(tools, threads), results)
+    addresses = tools.addresses(done.kernels)
+    results = [(t.shape, t.dtype) for _, t in done.results]
+    runner = Runner(done.assembled, [addresses[k] for k in done.kernels], executor(tools, threads), results)
     return lambda x, _=weights: runner.run([x])[0][0]
 
 

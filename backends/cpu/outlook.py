@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphc.backends.cpu.compile import host_reason, kernel_operators
+from graphc.backends.cpu.native import host_reason, kernel_operators
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
 from graphc.op import Deferred, Kind

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cpu.cache import code_fingerprint
-from graphc.backends.cpu.compile import host_reason, lower
 from graphc.backends.cpu.lower.algorithms import Policy, candidates, layer_key
 from graphc.backends.cpu.lower.conv import allowed, form
 from graphc.backends.cpu.lower.window import window_of
+from graphc.backends.cpu.native import host_reason
 from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import Target, machine
 from graphc.backends.cpu.threads import executor
 from graphc.backends.cpu.toolchain import toolchain
@@ -107,14 +108,14 @@ class Trial:
     def __init__(self, node: Node, target: Target, threads: int, algorithm: str, cache: bool) -> None:
         graph = alone(node)
         self._weights = WeightStore()
-        lowered = lower(graph, target, threads, self._weights, policy=Policy(forced=algorithm))
+        done = lowered(Draft(graph, target, threads, self._weights, Policy(forced=algorithm)))
         tools = toolchain(target, cache)
-        addresses = tools.addresses(lowered.kernels)
-        results = [(t.shape, t.dtype) for _, t in lowered.results]
-        runner = Runner(lowered.assembled, [addresses[k] for k in lowered.kernels], executor(tools, threads), results)
+        addresses = tools.addresses(done.kernels)
+        results = [(t.shape, t.dtype) for _, t in done.results]
+        runner = Runner(done.assembled, [addresses[k] for k in done.kernels], executor(tools, threads), results)
         x = np.random.default_rng(0).standard_normal(graph.inputs[0].shape, np.float32)
         self._step = runner.stepper([x])
-        self._own = [i for i, step in enumerate(lowered.steps) if graph.nodes[0].name in step.nodes]
+        self._own = [i for i, step in enumerate(done.steps) if graph.nodes[0].name in step.nodes]
 
     def seconds(self, evict: Callable[[], object] | None) -> float:
         """Of the convolution's steps, after its input was written. evict: empties the caches before that."""

@@ -10,8 +10,8 @@ import click
 
 from graphc.cli.console import many, progress_bars, seconds
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.options import compile_options, model_argument, open_model, plan_options
-from graphc.cli.passes import graph_after
+from graphc.cli.options import compile_options, model_argument, open_backend, open_model, plan_options
+from graphc.cli.passes import shown_after
 from graphc.memory import format_bytes
 
 
@@ -20,8 +20,8 @@ from graphc.memory import format_bytes
 @plan_options
 @click.option(
     "--stop-after",
-    metavar="PASS",
-    help="Print the graph after this pass ('bound:PASS': its second turn, with known shapes).",
+    metavar="NAME",
+    help="Print what there is after this pass ('bound:PASS': its second turn, with known shapes) or stage of the target.",
 )
 @compile_options
 def compile_(
@@ -36,7 +36,7 @@ def compile_(
         resolve = partial(resolve_shapes, graph.inputs, dict(shapes), batch)
         if shapes or batch:
             resolve()  # what is given must fit, whether the pass needs shapes or not
-        click.echo(str(graph_after(graph, stop_after, settings["target"], settings["disable"], resolve)))
+        click.echo(shown_after(graph, stop_after, open_backend(**settings), settings["disable"], resolve))
         return
     start = time.perf_counter()
     with progress_bars() as progress:

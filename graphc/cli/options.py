@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from graphc.backend import Backend
     from graphc.graph import Graph
     from graphc.model import Model
-
-TARGETS = ("cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "reference")
 
 Command = Callable[..., Any]
 
@@ -53,6 +52,19 @@ def _once(ctx: click.Context, param: click.Parameter, shapes: tuple) -> tuple:
     return shapes
 
 
+class Target(click.ParamType):
+    """A target of one of the backends, which are looked for only when it is needed."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from graphc.backends import targets
+
+        if value not in targets():
+            self.fail(f"'{value}' is not one of {', '.join(targets())}", param, ctx)
+        return value
+
+
 class Tolerance(click.FloatRange):
     """A number from 0 on."""
 
@@ -66,8 +78,14 @@ class Tolerance(click.FloatRange):
 model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=False))
 
 compile_options = stack(
-    click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="What to compile for."),
-    click.option("--threads", type=click.IntRange(1), help="Threads of one inference.  [default: all cores]"),
+    click.option(
+        "--target",
+        type=Target(),
+        default="cpu",
+        show_default=True,
+        help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, reference.",
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
     click.option("--disable", multiple=True, metavar="PASS", help="Leave out a pass, or 'strassen'; may be repeated."),
     click.option(
         "--winograd",
@@ -113,6 +131,17 @@ plan_options = stack(
     ),
     shape_options,
 )
+
+
+def open_backend(
+    *, target: str, threads: int | None, disable: tuple[str, ...], no_cache: bool, winograd: str, tune: bool
+) -> Backend:
+    """The backend for the values of `compile_options`. Raises GraphcError."""
+    from graphc.backend import Request
+    from graphc.backends import open_backend
+
+    options = {"threads": threads, "winograd": int(winograd), "tune": tune}
+    return open_backend(target, Request(options=options, disabled=disable, cache=not no_cache))
 
 
 def open_model(

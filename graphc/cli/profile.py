@@ -19,12 +19,12 @@ ROW, LABEL, BARS, NUMBERS = 16, 330, 500, 190
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99", "#99ddff", "#bbbbbb")
 
 
-def machine_limits(plan: Plan) -> Roofline:
+def machine_limits(plan: Plan) -> Roofline | None:
     """What the plan's threads could do at most on this machine; measured once a process."""
-    from graphc.backends.cpu.roofline import roofline
-    from graphc.backends.cpu.target import detect
+    from graphc.backend import Request
+    from graphc.backends import open_backend
 
-    return roofline(detect(plan.target.partition(":")[2] or None), plan.threads)
+    return open_backend(plan.target, Request(options={"threads": plan.threads})).roofline()
 
 
 def print_profile(plan: Plan, spent: Sequence[float]) -> None:

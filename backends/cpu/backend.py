@@ -1,0 +1,229 @@
+"""The CPU backend: what a model's plans share, and how one is made, kept and run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.backends.cpu import checked
+from graphc.backends.cpu.arenas import Arenas
+from graphc.backends.cpu.options import ALGORITHMS, CpuOptions
+from graphc.backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
+from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.threads import executor, runtime_kernels
+from graphc.errors import GraphcWarning, InputError
+from graphc.executable import Executable, check_results
+from graphc.report import Plan
+
+if TYPE_CHECKING:
+    from graphc.backend import Progress, Stage
+    from graphc.backends.cpu.lower.algorithms import Policy
+    from graphc.backends.cpu.stages import Draft
+    from graphc.backends.cpu.target import Target
+    from graphc.backends.cpu.weights import SegmentWriter, WeightStore
+    from graphc.graph import Graph
+    from graphc.report import PassInfo, Pending, Roofline
+    from graphc.store import Entry
+
+
+class CpuBackend:
+    """The CPU backend for one model: its packed constants, its arenas, its plans on disk. See graphc/backend.py."""
+
+    keeps = True
+    algorithms = ALGORITHMS
+
+    def __init__(self, options: CpuOptions, cache: bool = True, progress: Progress | None = None) -> None:
+        self.options, self.cache, self.progress = options, cache, progress
+        self.target = f"cpu:{options.isa}" if options.isa else "cpu"
+        self.checked = checked.wanted()  # then plans are neither read nor kept
+        self.folder: PlanFolder | None = None
+        self._weights: WeightStore | None = None
+        self._arenas = Arenas()
+
+    # --- what it can do ------------------------------------------------------------------------------------------
+    def identity(self) -> list[Any]:
+        return self.options.identity()
+
+    @cached_property
+    def machine(self) -> Target:
+        """The instruction set."""
+        return detect(self.options.isa)
+
+    def kernel_operators(self) -> frozenset[str]:
+        from graphc.backends.cpu.native import kernel_operators
+
+        return kernel_operators()
+
+    def stages(self) -> tuple[Stage, ...]:
+        from graphc.backends.cpu.stages import STAGES
+
+        return STAGES
+
+    def outlook(self, graph: Graph) -> tuple[Pending, ...]:
+        from graphc.backends.cpu.outlook import outlook
+
+        return outlook(graph, self.machine)
+
+    def roofline(self) -> Roofline:
+        from graphc.backends.cpu.roofline import roofline
+
+        return roofline(self.machine, self.options.threads)
+
+    # --- plans ---------------------------------------------------------------------------------------------------
+    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+        self.folder = PlanFolder(entry, document)
+
+    def forget(self) -> None:
+        self._weights = None  # plans that run keep what they use
+
+    def load(self, key: str) -> CpuExecutable | None:
+        found = self.folder.load(key) if self.folder is not None and not self.checked else None
+        if found is None:
+            return None
+        plan, addresses, runs = found
+        return CpuExecutable(plan, self._runner(plan, addresses, runs))
+
+    def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> CpuExecutable:
+        from graphc.backends.cpu.native import is_native
+        from graphc.backends.cpu.weights import Full
+
+        keep = key is not None and self.folder is not None and not self.checked and is_native(graph, self.machine)
+        writer = self._writer() if keep else None
+        try:
+            if writer is None:
+                return self._compile(graph, passes, key, None)
+            try:
+                return self._compile(graph, passes, key, writer)
+            except Full as error:
+                self._warn(error)
+                return self._compile(graph, passes, key, None)
+        finally:
+            if writer is not None:
+                writer.close()
+                self.folder.entry.unlock()
+
+    def _warn(self, error: Exception) -> None:
+        text = f"the plan cache {self.folder.entry.folder.parent} can't be written: {error}"
+        warnings.warn(text, GraphcWarning, stacklevel=2)
+
+    def draft(self, graph: Graph) -> Draft:
+        from graphc.backends.cpu.stages import Draft
+
+        threads, policy = self.options.threads, self._policy(graph)
+        return Draft(graph, self.machine, threads, self.weights, policy, self.progress, self.checked)
+
+    def _policy(self, graph: Graph) -> Policy:
+        from graphc.backends.cpu.lower.algorithms import Policy
+
+        o = self.options
+        policy = Policy(o.winograd, strassen=o.strassen)
+        if not o.tune:
+            return policy
+        from graphc.backends.cpu.tune import measured
+
+        return replace(policy, measured=measured(graph, self.machine, o.threads, policy, self.cache, self.progress))
+
+    @property
+    def weights(self) -> WeightStore:
+        from graphc.backends.cpu.weights import WeightStore
+
+        if self._weights is None:
+            self._weights = WeightStore()
+            if self.folder is not None:
+                self._weights.known = self.folder.known()
+        return self._weights
+
+    def _writer(self) -> SegmentWriter | None:
+        """None where another process is writing this model's folder, or it can't be written."""
+        if not self.folder.lock():
+            return None
+        try:
+            return self.folder.writer()
+        except OSError as error:
+            self._warn(error)
+            return None
+
+    def _compile(
+        self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, writer: SegmentWriter | None
+    ) -> CpuExecutable:
+        from graphc.backends.cpu.stages import lowered
+        from graphc.backends.cpu.toolchain import toolchain
+
+        draft, threads = self.draft(graph), self.options.threads
+        weights = self.weights
+        weights.begin(writer)
+        try:
+            tools = toolchain(self.machine, self.cache)
+            runtime = runtime_kernels(threads)
+            with tools.expecting(runtime):
+                done = lowered(draft)
+                addresses = tools.addresses([*done.kernels, *runtime], self.progress)
+            report = Report(done.steps, done.memory, done.notes, passes)
+            plan = CpuPlan(
+                str(self.machine),
+                threads,
+                tuple((v.name, v.type) for v in graph.inputs),
+                done.results,
+                done.assembled,
+                tuple(KernelName(k.name, k.spec, k.symbol) for k in (*done.kernels, *runtime)),
+                lambda: report,
+            )
+            keep = writer is not None and can_keep(plan, writer.segment)
+            if writer is not None:
+                self.folder.adopt(writer, weights.added(), keep)
+        except BaseException:
+            weights.undo()
+            if writer is not None:
+                writer.discard()
+            raise
+        weights.end()
+        if keep:
+            try:
+                self.folder.save(key, plan, tools)
+            except OSError as error:
+                self._warn(error)
+        runner = self._runner(plan, [addresses[k] for k in done.kernels], executor(tools, threads))
+        if done.checkable is not None:
+            from graphc.backends.cpu.checked.run import CheckedRunner
+
+            runner = CheckedRunner(done.checkable, addresses, runner)
+        return CpuExecutable(plan, runner)
+
+    def _runner(self, plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
+        names, results = [n for n, _ in plan.results], [(t.shape, t.dtype) for _, t in plan.results]
+        return Runner(plan.assembled, addresses, runs, results, names, self._arenas)
+
+
+class CpuExecutable(Executable):
+    """A plan with the addresses that it runs at."""
+
+    def __init__(self, plan: CpuPlan, runner: Runner) -> None:
+        self._plan, self.program, self._run, self.quick = plan, runner, runner.run, runner.quick
+
+    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        if out is not None:
+            check_results(out, self._plan.results)
+        return self._run(arrays, out)
+
+    @property
+    def plan(self) -> Plan:
+        p, r = self._plan, self._plan.report()
+        shapes = {n: t.shape for n, t in p.inputs}
+        return Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure)
+
+    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+        from graphc.interpret import check_arrays
+
+        inputs = self._plan.inputs
+        missing = [n for n, _ in inputs if n not in feeds]
+        if missing:
+            raise InputError(f"inputs are missing: {', '.join(missing)}")
+        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n, _ in inputs]
+        check_arrays(inputs, arrays)
+        return self.program.measure(arrays, rounds)

@@ -1,0 +1,63 @@
+"""Steps on the host, through the operators' references, and copies into the caller's arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.backends.cpu.lower import core
+from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
+from graphc.backends.cpu.lower.movement import emit_copy
+from graphc.backends.cpu.lower.placement import extern
+from graphc.backends.cpu.program import Buffer, HostStep, Ref
+from graphc.files import owned
+from graphc.graph import Graph, Node, Value
+from graphc.op import get_op
+from graphc.report import StepInfo
+
+
+def copy_results(lo: Lowering, graph: Graph) -> None:
+    """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array."""
+    for name, v, buffer in zip(graph.output_names, graph.outputs, lo.program.outputs):
+        if v.is_const or lo.storage[v].ref.buffer is buffer:
+            continue
+        if v.dtype.name not in core.NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
+            identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
+            lo.place(identity.output, Ref(buffer))
+            lower_on_host(lo, identity, "strings are Python objects")
+            continue
+        emit_copy(lo, lo.read(v), Ref(buffer), f"result {name}")
+
+
+def lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
+    """A node that runs through its reference, on arrays of the caller's side."""
+    inputs: list[Buffer | np.ndarray | None] = []
+    for v in node.inputs:
+        if v is None or v.is_const:
+            inputs.append(None if v is None else owned(v.data))
+            continue
+        s = lo.read(v)
+        whole = s.ref.buffer.kind == "extern" and s.contiguous and s.ref.offset == 0 and s.ref.buffer.shape == v.shape
+        if not whole:
+            buffer = extern(v)
+            emit_copy(lo, s, Ref(buffer), v.name)
+            inputs.append(buffer)
+        else:
+            inputs.append(s.ref.buffer)
+    outputs = []
+    for v in node.outputs:
+        s = lo.storage.get(v)
+        if s is None or s.ref.buffer.kind != "extern":
+            buffer = extern(v)
+            if s is None:
+                lo.place(v, Ref(buffer))
+            outputs.append(buffer)
+        else:
+            outputs.append(s.ref.buffer)
+    info = StepInfo(
+        len(lo.program.steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, 0, 0, host=True
+    )
+    lo.program.steps.append(HostStep(node, tuple(inputs), tuple(outputs), info))
+    for v, b in zip(node.outputs, outputs):
+        s = lo.storage[v]
+        if s.ref.buffer is not b:  # the value has a place of its own (part of a concatenation)
+            emit_copy(lo, Storage(Ref(b), v.type, dense_strides(v.type)), s.ref, v.name)

@@ -1,0 +1,87 @@
+"""Where the values of a graph live before its steps are emitted: the caller's arrays, and parts of concatenations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from graphc.backends.cpu.lower.core import Lowering, dense_strides
+from graphc.backends.cpu.lower.movement import VIEWS
+from graphc.backends.cpu.program import ExternBuffer, Ref
+from graphc.files import owned
+from graphc.fuse import Group
+from graphc.graph import Graph, Value
+
+
+def extern(v: Value) -> ExternBuffer:
+    return ExternBuffer(v.name, v.type.nbytes, "extern", shape=v.type.shape, dtype=v.dtype)
+
+
+def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool) -> None:
+    """Inputs and results live in the caller's arrays. A result that is not one kernel's dense output is copied at the end.
+
+    native: no step runs on the host, which sees the caller's arrays in the shape of the results. Then what a result has the
+    bytes of lives there, too.
+    """
+    for v in graph.inputs:
+        buffer = extern(v)
+        lo.program.inputs.append(buffer)
+        lo.place(v, Ref(buffer))
+    made = {o: g for g in groups for n in g.nodes for o in n.outputs}
+    for v in graph.outputs:
+        if v.is_const:
+            lo.program.outputs.append(owned(np.asarray(v.data)))
+        else:
+            buffer = extern(v)
+            lo.program.outputs.append(buffer)
+            while v in made and v not in lo.storage and v.type.layout is None:
+                lo.place(v, Ref(buffer))
+                first, *others = made[v].nodes
+                if not native or others or first.op.name not in VIEWS:
+                    break
+                v = first.inputs[0]
+
+
+def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collection[Group] = ()) -> None:
+    """Let producers write straight into their part of a concatenation.
+
+    Possible where the part is one piece of memory: channel blocks of a blocked value, or a dense concatenation along the
+    first dim that is not 1. Later concatenations first, so that nested ones share the outermost buffer. `without`: groups
+    that are left alone.
+    """
+    producers = {v: g for g in groups for n in g.nodes for v in n.outputs}
+    for group in reversed(groups):
+        node = group.nodes[0]
+        if node.op.name != "Concat" or len(group.nodes) > 1 or group in without:
+            continue
+        out = node.output
+        axis = node.attrs["axis"] % out.type.rank
+        blocked = out.type.layout is not None
+        if not blocked and any(d != 1 for d in out.shape[:axis]):
+            continue
+        if blocked and any(v.shape[1] % out.type.layout.c for v in node.operands[:-1]):
+            continue  # a part begins inside a block
+        whole = lo.storage.get(out) or lo.reserve(out)
+        at = 0
+        for v in node.operands:
+            made = v in producers and not _is_view(producers[v])
+            if made and v not in lo.storage and v.type.layout == out.type.layout:
+                if blocked:
+                    lo.place(v, whole.ref + at // out.type.layout.c * whole.strides[1], whole.strides)
+                else:
+                    lo.place(v, whole.ref + at * whole.strides[axis], dense_strides(v.type))
+            at += v.shape[axis]
+
+
+def _is_view(group: Group) -> bool:
+    return group.nodes[0].op.name in (
+        "Reshape",
+        "Reorder",
+        "Split",
+        "Slice",
+        "Identity",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+    )

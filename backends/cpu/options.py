@@ -1,0 +1,53 @@
+"""What a caller may ask of the CPU backend."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graphc.backend import Request, whole_number
+from graphc.backends.cpu.target import cpu_count, detect, machine
+from graphc.errors import InputError
+
+ALGORITHMS = ("strassen",)  # that `disabled` may name, beside passes
+WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
+MAX_THREADS = 1024  # each has scratch memory of its own
+
+
+@dataclass(frozen=True)
+class CpuOptions:
+    """isa: None for the best that the machine has; threads: of one inference; winograd: the largest output tile, 0 for none;
+    strassen: may it be used? tune: choose algorithms by measuring them."""
+
+    isa: str | None
+    threads: int
+    winograd: int = 6
+    strassen: bool = True
+    tune: bool = False
+
+    @classmethod
+    def parse(cls, request: Request) -> CpuOptions:
+        """Raises InputError for a value that an option does not take, UnsupportedError for an instruction set that this CPU
+        does not have."""
+        given = dict(request.options)
+        threads = whole_number("threads", given.pop("threads", None), MAX_THREADS, "None takes all cores")
+        winograd, tune = given.pop("winograd", 6), given.pop("tune", False)
+        if given:
+            raise InputError(
+                f"target 'cpu' has no option '{next(iter(given))}'", hint="it has: threads, winograd, tune"
+            )
+        if isinstance(winograd, bool) or not hasattr(winograd, "__index__") or winograd not in WINOGRAD:
+            raise InputError(
+                f"winograd must be 6, 4, 2 or 0, not {winograd!r}", hint="the largest output tile; 0: none"
+            )
+        if not isinstance(tune, bool):
+            raise InputError(f"tune must be True or False, not {tune!r}")
+        isa = request.variant or None
+        if isa:
+            detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
+        return cls(isa, threads or cpu_count(), int(winograd), "strassen" not in request.disabled, tune)
+
+    def identity(self) -> list[Any]:
+        """What plans depend on besides the graph. (`detect` would load LLVM.)"""
+        return ["cpu", asdict(self) | {"isa": self.isa or os.environ.get("GRAPHC_ISA")}, machine()]

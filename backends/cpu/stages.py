@@ -1,0 +1,227 @@
+"""From a bound graph to a program, in stages that a person can read one by one: `graphc compile MODEL --stop-after fuse`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from graphc.backend import Stage
+from graphc.backends.cpu.lower.algorithms import DEFAULT, Policy
+from graphc.backends.cpu.lower.core import Lowering, Storage, lowering_of
+from graphc.backends.cpu.lower.elementwise import lower_elementwise
+from graphc.backends.cpu.lower.host import copy_results, lower_on_host
+from graphc.backends.cpu.lower.images import image_runs, lower_images
+from graphc.backends.cpu.lower.placement import place_concatenations, place_externals
+from graphc.backends.cpu.native import host_reason, load_lowerings
+from graphc.backends.cpu.program import Assembled, Program, assemble
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.weights import WeightStore
+from graphc.fuse import Group, fuse
+from graphc.graph import Graph, Node
+from graphc.layout import assign_layouts
+from graphc.memory import format_bytes
+from graphc.report import FusionNote, MemoryReport, StepInfo
+from graphc.types import TensorType
+
+if TYPE_CHECKING:
+    from graphc.backends.cpu.checked.run import Checkable
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(eq=False)
+class Draft:
+    """A bound graph on its way to a program: each stage fills in the fields of its paragraph.
+
+    policy   what decides between algorithms
+    checked  for runs that look at every step
+
+    reasons  why a node runs on the host, or None where a kernel computes it
+    groups   what becomes one kernel each
+    lowering the steps so far, and where each value lives
+    runs     of groups that go through a batch image by image
+    """
+
+    graph: Graph
+    target: Target
+    threads: int
+    weights: WeightStore
+    policy: Policy = DEFAULT
+    progress: Progress | None = None
+    checked: bool = False
+
+    reasons: dict[Node, str | None] = field(default_factory=dict)
+
+    groups: list[Group] = field(default_factory=list)
+    notes: tuple[FusionNote, ...] = ()
+
+    lowering: Lowering | None = None
+    runs: list[range] = field(default_factory=list)
+
+    assembled: Assembled | None = None
+    kernels: tuple[Kernel, ...] = ()
+    memory: MemoryReport | None = None
+
+    def compiled(self, node: Node) -> bool:
+        """Does a kernel compute it?"""
+        if node not in self.reasons:
+            self.reasons[node] = host_reason(node, self.target)
+        return self.reasons[node] is None
+
+    @property
+    def native(self) -> bool:
+        """Does no step run on the host?"""
+        return all(self.compiled(g.nodes[0]) for g in self.groups)
+
+
+def layout(d: Draft) -> None:
+    """Channel blocks, halos, and Reorder nodes at the borders of blocked regions."""
+    from graphc.backends.cpu.lower.rules import layout_rules
+
+    load_lowerings()
+    d.graph = assign_layouts(d.graph, layout_rules(d.target, d.policy))
+
+
+def fuse_nodes(d: Draft) -> None:
+    """Nodes that become one kernel."""
+    from graphc.backends.cpu.lower.rules import accepts_operand, takes_epilogue, takes_prologue
+
+    d.groups, notes = fuse(
+        d.graph,
+        lambda n: d.compiled(n) and takes_epilogue(n),
+        accepts_operand,
+        d.compiled,
+        lambda n: d.compiled(n) and takes_prologue(n, d.target, d.policy),
+    )
+    d.notes = tuple(notes)
+
+
+def place(d: Draft) -> None:
+    """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups image by image."""
+    lo = d.lowering = Lowering(d.target, d.threads, d.weights, d.policy, d.checked)
+    place_externals(lo, d.graph, d.groups, d.native)
+    d.runs = image_runs(d.groups, d.graph.outputs) if d.native else []
+    alone = {d.groups[i] for run in d.runs for i in run}
+    place_concatenations(lo, [g for g in d.groups if d.compiled(g.nodes[0])], alone)
+
+
+def lower(d: Draft) -> None:
+    """Steps: kernels with their argument blocks, and calls of the host. Raises Full (see WeightStore)."""
+    starts = {run.start: run for run in d.runs}
+    alone = {i for run in d.runs for i in run}
+    for i, group in enumerate(d.groups):
+        if d.progress:
+            d.progress("lowering", i, len(d.groups))
+        if i in starts:
+            lower_images(d.lowering, d.groups, starts[i], d.graph.outputs, _lower_images)
+        elif i not in alone:
+            _lower(d.lowering, group)
+    copy_results(d.lowering, d.graph)
+
+
+def _lower_images(lo: Lowering, groups: Sequence[Group]) -> None:
+    place_concatenations(lo, groups)
+    for group in groups:
+        _lower(lo, group)
+
+
+def _lower(lo: Lowering, group: Group) -> None:
+    node = group.anchor or group.nodes[0]
+    reason = host_reason(node, lo.target)
+    if reason is not None:
+        lower_on_host(lo, node, reason)
+    elif group.anchor is None:
+        lower_elementwise(lo, group)
+    else:
+        lowering_of(node)(lo, group)
+    lo.made(group.nodes[-1].outputs)
+
+
+def assemble_table(d: Draft) -> None:
+    """The arena's plan, and the table that threads walk."""
+    d.assembled, d.kernels, memory = assemble(d.lowering.program, d.threads, d.weights.place_of)
+    d.memory = replace(memory, weights=d.weights.nbytes)
+
+
+# --- for a person -----------------------------------------------------------------------------------------------------
+def _show_groups(d: Draft) -> str:
+    lines = []
+    for g in d.groups:
+        reason = d.reasons.get(g.nodes[0])
+        what = " + ".join(n.op.name for n in g.every_node)
+        lines.append(f"%{g.output.name}: {g.output.type} = {what}{f'  # on the host: {reason}' if reason else ''}")
+    return "\n".join(lines)
+
+
+def _show_places(d: Draft) -> str:
+    lines = [f"%{v.name}: {_place(s)}" for v, s in d.lowering.storage.items()]
+    runs = [f"image by image: %{d.groups[r.start].output.name} … %{d.groups[r[-1]].output.name}" for r in d.runs]
+    return "\n".join([*lines, *runs])
+
+
+def _place(s: Storage) -> str:
+    buffer = s.ref.buffer
+    return f"{s.type} in {buffer.kind} '{buffer.name}' at {s.ref.offset}, strides {list(s.strides)}"
+
+
+def _show_steps(d: Draft) -> str:
+    lines = []
+    for i, step in enumerate(d.lowering.program.steps):
+        info = step.info
+        buffers = ", ".join(f"{b.kind} '{b.name}'" for b in step.buffers())
+        parts = [f"{i}:", "host" if info.host else step.kernel.name, info.label, info.algorithm, f"[{buffers}]"]
+        lines.append("  ".join(filter(None, parts)))
+    return "\n".join(lines)
+
+
+def _show_table(d: Draft) -> str:
+    m, a = d.memory, d.assembled
+    lines = [
+        f"table: {len(a.words)} words, {len(a.blocks)} native steps, {len(d.kernels)} kernels",
+        f"arena: {format_bytes(m.arena)}, at least {format_bytes(m.lower_bound)}; weights {format_bytes(m.weights)}",
+    ]
+    return "\n".join(
+        lines + [f"[{i.offset}, {i.offset + i.nbytes}) steps {i.first}-{i.last}: {i.name}" for i in m.intervals]
+    )
+
+
+STAGES = (
+    Stage("layout", layout, lambda d: str(d.graph)),
+    Stage("fuse", fuse_nodes, _show_groups),
+    Stage("place", place, _show_places),
+    Stage("lower", lower, _show_steps),
+    Stage("assemble", assemble_table, _show_table),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A bound graph as a table of kernel calls."""
+
+    assembled: Assembled
+    kernels: tuple[Kernel, ...]
+    steps: tuple[StepInfo, ...]
+    memory: MemoryReport
+    notes: tuple[FusionNote, ...]
+    results: tuple[tuple[str, TensorType], ...]
+    checkable: Checkable | None = None
+
+
+def lowered(draft: Draft) -> Lowered:
+    """All stages: everything but machine code and addresses. Raises Full (see WeightStore)."""
+    for stage in STAGES:
+        stage.run(draft)
+    d, program = draft, draft.lowering.program
+    results = tuple((n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs))
+    steps = tuple(s.info for s in program.steps)
+    checkable = _checkable(program, d.weights) if d.checked else None
+    return Lowered(d.assembled, d.kernels, steps, d.memory, d.notes, results, checkable)
+
+
+def _checkable(program: Program, weights: WeightStore) -> Checkable:
+    from graphc.backends.cpu.checked.run import Checkable
+
+    constants = {b for step in program.steps for b in step.buffers() if b.kind == "const"}
+    return Checkable(program, {b: weights.place_of(b) for b in constants})

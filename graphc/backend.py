@@ -1,0 +1,120 @@
+"""What graphc asks of a backend, and the stages that a bound graph passes through in one. docs/add-a-backend.md walks through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graphc.errors import InputError
+
+if TYPE_CHECKING:
+    from graphc.executable import Executable
+    from graphc.graph import Graph
+    from graphc.report import PassInfo, Pending, Roofline
+    from graphc.store import Entry
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of `graphc.compile` asks a backend for. Each parses `options` into a frozen dataclass of its own.
+
+    variant   of the target, behind its colon: 'avx2' of 'cpu:avx2'
+    disabled  passes, and algorithms of the backend, to leave out
+    cache     may it keep things on disk?
+    """
+
+    variant: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    disabled: Collection[str] = ()
+    cache: bool = True
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a backend's way from a bound graph to a program.
+
+    run(draft)   does it, on the record that `Backend.draft` began
+    show(draft)  what came of it, for a person (`graphc compile --stop-after NAME`)
+    """
+
+    name: str
+    run: Callable[[Any], None]
+    show: Callable[[Any], str]
+
+
+class Backend(Protocol):
+    """A target, opened for one model: what the model's plans share (packed weights, memory) lives here.
+
+    target      as a person names it
+    keeps       does it keep plans on disk? Then the four methods of the last paragraph are called; and it wants graphs that
+                are static (others are cut where data decides: graphc/segments.py)
+    algorithms  what `disabled` may name beside passes
+    """
+
+    target: str
+    keeps: bool
+    algorithms: tuple[str, ...]
+
+    def kernel_operators(self) -> frozenset[str]:
+        """Operators that it runs as they are; others are decomposed."""
+        ...
+
+    def stages(self) -> tuple[Stage, ...]:
+        """From a bound graph to a program, in order. () where the graph itself is what runs."""
+        ...
+
+    def draft(self, graph: Graph) -> Any:
+        """What the first stage takes."""
+        ...
+
+    def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None) -> Executable:
+        """All stages, and what runs of it. key: under which it may be kept on disk."""
+        ...
+
+    def outlook(self, graph: Graph) -> tuple[Pending, ...]:
+        """What will become of every node, as far as it can be told without shapes."""
+        ...
+
+    def roofline(self) -> Roofline | None:
+        """What the machine can do at most, measured; None where that means nothing."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of what only further plans would need."""
+        ...
+
+    def identity(self) -> list[Any]:
+        """What a plan depends on besides the graph, as JSON."""
+        ...
+
+    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+        """Plans are read from and written to this folder. document: what its model.json is to say."""
+        ...
+
+    def load(self, key: str) -> Executable | None:
+        """What was kept under a key."""
+        ...
+
+
+def whole_number(name: str, value: Any, most: int, why: str = "") -> int | None:
+    """An option that is a count, from 1 on, or None. Raises InputError for anything else, and for more than `most`."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise InputError(f"{name} must be a positive int, not {value!r}")
+    if value > most:
+        raise InputError(f"{name} must be at most {most}, not {value}", hint=why or None)
+    return int(value)
+
+
+def after(stages: Sequence[Stage], name: str, draft: Any) -> str:
+    """What a person sees after the stage of that name: `draft` goes through it and those before it."""
+    for stage in stages:
+        stage.run(draft)
+        if stage.name == name:
+            return stage.show(draft)
+    raise ValueError(f"no stage is named '{name}'")
