@@ -37,13 +37,15 @@ class Request:
 class Stage:
     """One step of a backend's way from a bound graph to a program.
 
-    run(draft)   does it, on the record that `Backend.draft` began
-    show(draft)  what came of it, for a person (`graphc compile --stop-after NAME`)
+    run(draft)     does it, on the record that `Backend.draft` began
+    show(draft)    what came of it, for a person (`graphc compile --stop-after NAME`)
+    verify(draft)  checks what must hold after it; raises graphc.verify.BrokenInvariant (tests run it)
     """
 
     name: str
     run: Callable[[Any], None]
     show: Callable[[Any], str]
+    verify: Callable[[Any], None]
 
 
 class Backend(Protocol):

@@ -60,9 +60,9 @@ def fails(error: type[GraphcError], *parts: str, source: object = None, **option
 
 # --- options -----------------------------------------------------------------------------------------------
 def test_targets():
-    for wrong in ("gpu", "", "CPU", "cpu/avx2"):
+    for wrong in ("gpu", "", "CPU", "cpu/avx2", "cpu:sse"):
         fails(UnsupportedError, f"unknown target '{wrong}'", "cpu:avx2", "reference", target=wrong)
-    fails(UnsupportedError, "unknown instruction set 'sse'", "portable", target="cpu:sse")
+    fails(UnsupportedError, "did you mean 'cpu:avx2'?", target="cpu:avx")
     fails(UnsupportedError, "unknown target 'reference:avx2'", target="reference:avx2")
     fails(UnsupportedError, "unknown target 'None'", target=None)
 

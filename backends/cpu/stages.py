@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from graphc.backend import Stage
+from graphc.backends.cpu import verify
 from graphc.backends.cpu.lower.algorithms import DEFAULT, Policy
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowering_of
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
@@ -188,11 +189,11 @@ def _show_table(d: Draft) -> str:
 
 
 STAGES = (
-    Stage("layout", layout, lambda d: str(d.graph)),
-    Stage("fuse", fuse_nodes, _show_groups),
-    Stage("place", place, _show_places),
-    Stage("lower", lower, _show_steps),
-    Stage("assemble", assemble_table, _show_table),
+    Stage("layout", layout, lambda d: str(d.graph), lambda d: verify.graph(d.graph)),
+    Stage("fuse", fuse_nodes, _show_groups, lambda d: verify.groups(d.graph, d.groups)),
+    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
+    Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
+    Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
 )
 
 

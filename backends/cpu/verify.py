@@ -1,0 +1,96 @@
+"""What must hold after each stage: see graphc/verify.py for the passes before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+from graphc.backends.cpu.lower.core import Lowering, Storage, halo_bytes, storage_bytes
+from graphc.backends.cpu.program import Assembled, Ref
+from graphc.fuse import Group
+from graphc.graph import Graph, Value
+from graphc.report import MemoryReport
+from graphc.verify import BrokenInvariant
+from graphc.verify import verify as verify_graph
+
+
+def graph(g: Graph) -> None:
+    verify_graph(g, "layout")
+
+
+def groups(g: Graph, found: Sequence[Group]) -> None:
+    """Each node is in one group, and each group comes after those that make what it reads."""
+    _raise("fuse", _groups(g, found))
+
+
+def _groups(g: Graph, found: Sequence[Group]) -> Iterator[str]:
+    owners = [n for group in found for n in group.every_node]
+    yield from (f"node '{n.name}' is in {owners.count(n)} groups" for n in g.nodes if owners.count(n) != 1)
+    made: set[Value] = set(g.inputs)
+    for group in found:
+        for v in group.inputs:
+            if not v.is_const and v not in made:
+                yield f"{group} reads %{v.name}, which nobody has made"
+        made.update(v for n in group.every_node for v in n.outputs)
+
+
+def places(storage: Mapping[Value, Storage]) -> None:
+    """Each value lies within its buffer, with its halo."""
+    _raise("place", _places(storage))
+
+
+def _places(storage: Mapping[Value, Storage]) -> Iterator[str]:
+    for v, s in storage.items():
+        left, _ = halo_bytes(s.type)
+        first = s.ref.offset - left
+        last = first + _reach(s)
+        if s.ref.buffer.nbytes and not 0 <= first <= last <= s.ref.buffer.nbytes:
+            yield f"%{v.name} is at bytes [{first}, {last}) of '{s.ref.buffer.name}', which has {s.ref.buffer.nbytes}"
+
+
+def _reach(s: Storage) -> int:
+    """Bytes from the first to behind the last that a value has."""
+    t = s.type
+    if t.size == 0:
+        return 0
+    if t.layout is None:
+        return sum((d - 1) * stride for d, stride in zip(t.shape, s.strides) if stride > 0) + t.dtype.itemsize
+    one = storage_bytes(t) // t.shape[0]
+    return (t.shape[0] - 1) * s.strides[0] + one
+
+
+def steps(lo: Lowering) -> None:
+    """Addresses are within their buffers; what steps made is within its buffer, too."""
+    _raise("lower", [*_places(lo.storage), *_steps(lo)])
+
+
+def _steps(lo: Lowering) -> Iterator[str]:
+    for i, step in enumerate(lo.program.steps):
+        for a in getattr(step, "args", ()):
+            # one byte behind the end is where a loop over nothing would begin
+            if isinstance(a, Ref) and a.buffer.nbytes and not 0 <= a.offset <= a.buffer.nbytes:
+                yield f"step {i} ({step.info.label}): byte {a.offset} of '{a.buffer.name}', which has {a.buffer.nbytes}"
+
+
+def table(a: Assembled, memory: MemoryReport) -> None:
+    """Buffers that live at the same time are apart, inside of the arena; addresses go into words of the table."""
+    _raise("assemble", _table(a, memory))
+
+
+def _table(a: Assembled, memory: MemoryReport) -> Iterator[str]:
+    for i in memory.intervals:
+        if i.offset + i.nbytes > a.arena:
+            yield f"'{i.name}' ends behind the arena"
+    for i, j in combinations(memory.intervals, 2):
+        at_once = i.first <= j.last and j.first <= i.last
+        if at_once and i.offset < j.offset + j.nbytes and j.offset < i.offset + i.nbytes:
+            yield f"'{i.name}' and '{j.name}' share bytes in steps {max(i.first, j.first)} to {min(i.last, j.last)}"
+    slots = [at for s in (a.kernel_slots, a.constant_slots, a.arena_slots, a.extern_slots) for at in s.at]
+    if len(set(slots)) < len(slots) or any(not 0 <= at < len(a.words) for at in slots):
+        yield "two addresses go into one word, or one goes behind the table"
+
+
+def _raise(stage: str, problems: Iterator[str] | Sequence[str]) -> None:
+    lines = [f"- {p}" for p in problems]
+    if lines:
+        raise BrokenInvariant(f"broken after stage '{stage}':\n" + "\n".join(lines))

@@ -1,0 +1,110 @@
+"""The CPU's way from a bound graph to a program, stage by stage: what holds after each, and what a person sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from blocked_nets import Net
+from nets import convnet, recurrent, transformer
+
+from graphc import frontends, pipeline
+from graphc.backend import Request, after
+from graphc.backends import open_backend
+from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.stages import STAGES, Draft
+from graphc.graph import Graph
+from graphc.infer import bind
+from graphc.verify import BrokenInvariant
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+TARGETS = ("cpu", "cpu:portable")
+
+
+def draft(graph: Graph, target: str = "cpu", threads: int = 2) -> Draft:
+    """Of the graph with 2 in the place of what is open, after all passes."""
+    backend = open_backend(target, Request(options={"threads": threads}))
+    graph = pipeline.run(graph, pipeline.SHAPE_FREE)
+    types = {v.name: v.type.with_shape([d if isinstance(d, int) else 2 for d in v.shape]) for v in graph.inputs}
+    return backend.draft(pipeline.run(bind(graph, types), pipeline.bound(backend.kernel_operators())))
+
+
+def verified(d: Draft) -> Draft:
+    for stage in STAGES:
+        stage.run(d)
+        stage.verify(d)
+        assert stage.show(d)
+    return d
+
+
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stat().st_size], ids=lambda p: p.stem)
+def test_examples(path: Path):
+    verified(draft(frontends.load(path)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("make", [convnet, transformer, recurrent])
+def test_nets(make, target: str):
+    verified(draft(make(), target))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_blocked_nets(large: bool):
+    for seed in range(3 if large else 25):
+        verified(draft(Net(seed, large).build()))
+
+
+def test_a_person_sees_each_stage():
+    seen = {s.name: after(STAGES, s.name, draft(convnet())) for s in STAGES}
+    assert "NCHW" in seen["layout"] and "Reorder" in seen["layout"]
+    assert "Conv + Relu" in seen["fuse"]
+    assert "in extern" in seen["place"]
+    assert "0:" in seen["lower"] and "const 'weights'" in seen["lower"]
+    assert "arena:" in seen["assemble"] and "steps 0-" in seen["assemble"]
+
+
+# --- what is broken is found ------------------------------------------------------------------------------------------
+def broken(name: str, breaks) -> str:
+    d = draft(convnet())
+    for stage in STAGES:
+        stage.run(d)
+        if stage.name == name:
+            break
+    breaks(d)
+    with pytest.raises(BrokenInvariant) as caught:
+        stage.verify(d)
+    return str(caught.value)
+
+
+def test_a_node_that_is_left_out():
+    assert "is in 0 groups" in broken("fuse", lambda d: d.groups.pop(3))
+
+
+def test_groups_in_the_wrong_order():
+    assert "which nobody has made" in broken("fuse", lambda d: d.groups.reverse())
+
+
+def test_a_value_outside_of_its_buffer():
+    def moved(d: Draft) -> None:
+        v, s = next((v, s) for v, s in d.lowering.storage.items() if s.ref.buffer.nbytes)
+        d.lowering.storage[v] = replace(s, ref=s.ref + 4)
+
+    assert "is at bytes [4, " in broken("place", moved)
+
+
+def test_an_address_outside_of_its_buffer():
+    def moved(d: Draft) -> None:
+        step = d.lowering.program.steps[2]
+        args = tuple(Ref(a.buffer, -64) if isinstance(a, Ref) else a for a in step.args)
+        d.lowering.program.steps[2] = replace(step, args=args)
+
+    assert "byte -64 of" in broken("lower", moved)
+
+
+def test_buffers_that_share_bytes():
+    def moved(d: Draft) -> None:
+        together = tuple(replace(i, offset=0) for i in d.memory.intervals)
+        d.memory = replace(d.memory, intervals=together)
+
+    assert "share bytes in steps" in broken("assemble", moved)
