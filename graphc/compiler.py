@@ -58,6 +58,11 @@ def compile(  # noqa: A001  (the field's name)
     return model
 
 
+def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:
+    """A model from its pickle."""
+    return compile(graph, **recipe)
+
+
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
@@ -70,6 +75,8 @@ class Compilation:
         self._infos: tuple[PassInfo, ...] = ()
         kept = self._find() if request.cache and backend.keeps else None
         self.signature = kept or self._sign()
+
+    reopen = staticmethod(reopened)
 
     # --- on disk -------------------------------------------------------------------------------------------------
     def _find(self) -> Signature | None:

@@ -39,6 +39,11 @@ class Source(Protocol):
 
     def outlook(self) -> tuple[Pending, ...]: ...
 
+    @staticmethod
+    def reopen(graph: Graph, recipe: Mapping[str, Any]) -> Model:
+        """The model again, from its pickle."""
+        ...
+
 
 class Model:
     """A compiled model. Made by `graphc.compile`.
@@ -399,7 +404,7 @@ class Model:
         if self.source_graph.meta.get("partial"):
             message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
             raise InputError(message, hint="pickle the path of its file instead")
-        return _unpickle, (self.source_graph, self._recipe)
+        return self._source.reopen, (self.source_graph, self._recipe)
 
 
 def _detached(graph: Graph) -> Graph:
@@ -441,9 +446,3 @@ def _remedy(a: np.ndarray, want: TensorType) -> str:
         return f"it must have {want.rank} dims, not {a.ndim}: reshape it, or add a dim with x[None]"
     wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
     return f"dim {', '.join(wrong)} differs; sizes that are numbers are fixed in the model, names may be any size"
-
-
-def _unpickle(graph: Graph, recipe: Mapping[str, Any]) -> Model:
-    from graphc.compiler import compile as run
-
-    return run(graph, **recipe)

@@ -18,7 +18,8 @@ from graphc.graph import Graph
 from graphc.infer import bind
 from graphc.verify import BrokenInvariant
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+QUICK = ("lenet5", "char_rnn", "gru_classifier", "squeezenet", "mobilenet_v3", "transformer_encoder", "dcgan_generator")
 TARGETS = ("cpu", "cpu:portable")
 
 
@@ -38,8 +39,14 @@ def verified(d: Draft) -> Draft:
     return d
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stat().st_size], ids=lambda p: p.stem)
-def test_examples(path: Path):
+@pytest.mark.parametrize("name", QUICK)
+def test_examples(name: str):
+    verified(draft(frontends.load(EXAMPLES / f"{name}.yaml")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_all_examples(path: Path):
     verified(draft(frontends.load(path)))
 
 

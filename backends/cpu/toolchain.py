@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from graphc.backends.cpu.builder import Other, build_all
 from graphc.backends.cpu.cache import ObjectCache
 from graphc.backends.cpu.code_memory import CodeMemory
+from graphc.backends.cpu.compile_process import Other, build_all
 from graphc.backends.cpu.object_file import CantLink
 from graphc.backends.cpu.target import Target
 

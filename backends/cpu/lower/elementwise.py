@@ -9,6 +9,8 @@ import numpy as np
 
 from graphc.backends.cpu.blocks import ROW_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
+from graphc.backends.cpu.lower.movement import emit_copy
+from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.program import Buffer, Ref
 from graphc.backends.cpu.toolchain import Kernel
@@ -66,8 +68,6 @@ def _contiguous(lo: Lowering, s: Storage) -> Storage:
     """A strided view as row-major memory: rows are read in whole vectors."""
     if s.contiguous:
         return s
-    from graphc.backends.cpu.lower.movement import emit_copy
-
     buffer = Buffer("contiguous", s.type.nbytes)
     emit_copy(lo, s, Ref(buffer), "a strided view")
     return Storage(Ref(buffer), s.type, dense_strides(s.type))
@@ -84,22 +84,6 @@ def _blocked_operand(lo: Lowering, v: Value, out: Value) -> Walk:
         return Walk(lo.read(v).ref, v.dtype, [0] * rank, "s")
     vector = channel_vector(lo, v.data, out.shape[1], c)  # whole blocks: lanes behind the last channel are zero
     return Walk(Ref(vector), v.dtype, [0, c * 4, *[0] * (rank - 2)], "v")
-
-
-def collapse(dims: list[int], walks: list[list[int]]) -> tuple[list[int], list[list[int]]]:
-    """Merge neighbouring loops that every operand walks as one, and drop loops of one iteration."""
-    keep = [i for i, d in enumerate(dims) if d != 1]
-    dims, walks = [dims[i] for i in keep], [[w[i] for i in keep] for w in walks]
-    i = len(dims) - 2
-    while i >= 0:
-        if all(w[i] == w[i + 1] * dims[i + 1] for w in walks):
-            dims[i] *= dims[i + 1]
-            del dims[i + 1]
-            for w in walks:
-                w[i] = w[i + 1]
-                del w[i + 1]
-        i -= 1
-    return (dims, walks) if dims else ([1], [[0] for _ in walks])
 
 
 def emit_map(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from graphc.backends.cpu.blocks import COPY_DIMS
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
-from graphc.backends.cpu.lower.elementwise import collapse
+from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group

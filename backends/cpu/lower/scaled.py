@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
-from graphc.backends.cpu.lower.elementwise import collapse, emit_map
+from graphc.backends.cpu.lower.elementwise import emit_map
+from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.program import Buffer, Ref
 from graphc.expr import Expr

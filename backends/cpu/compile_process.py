@@ -1,7 +1,7 @@
 """A second process that compiles kernels, so that an empty cache is filled on two cores: Numba holds the GIL.
 
-The process runs this module's `serve`: kernels come in by its standard input, object code goes out by its standard output,
-pickled. Without it nothing is lost but time.
+The process runs worker.py: kernels go in by its standard input, object code comes out by its standard output, pickled.
+Without it nothing is lost but time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PATIENCE = 60.0  # seconds that a kernel may take in the other process
 LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order
 # what reading from a process raises that has ended, or that answers no pickle
 NO_ANSWER = (OSError, EOFError, ValueError, AttributeError, ImportError, IndexError, pickle.PickleError)
-CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from graphc.backends.cpu.builder import serve; serve()"
+CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from graphc.backends.cpu.worker import serve; serve()"
 
 
 def build_all(
@@ -116,22 +116,3 @@ class Other:
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 stream.close()
-
-
-def serve() -> None:
-    """Build what standard input names until it ends."""
-    from graphc.backends.cpu.toolchain import load_generators, toolchain
-
-    load_generators("drivers")  # before anybody waits for it
-    results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results
-    while True:
-        try:
-            target, kernel = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            built = toolchain(target, cache=False).build(kernel)
-        except Exception:  # the caller builds it itself and sees why
-            built = None
-        pickle.dump(built, results)
-        results.flush()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.cpu import builder
-from graphc.backends.cpu.builder import Other
+from graphc.backends.cpu import compile_process
+from graphc.backends.cpu.compile_process import Other
 from graphc.backends.cpu.target import detect
 from graphc.backends.cpu.toolchain import Built, Kernel, Toolchain
 
@@ -19,7 +19,7 @@ SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("t
 
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> Toolchain:
-    monkeypatch.setattr(builder, "cpu_count", lambda: 2)
+    monkeypatch.setattr(compile_process, "cpu_count", lambda: 2)
     return Toolchain(detect(None), cache=False)
 
 
@@ -29,7 +29,7 @@ def build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[Kerne
     here: list[Kernel] = []
     own = Toolchain.build
     monkeypatch.setattr(tools, "build", lambda k: (here.append(k), own(tools, k))[1])
-    builder.build_all(tools, QUICK, SLOW, results.__setitem__)
+    compile_process.build_all(tools, QUICK, SLOW, results.__setitem__)
     assert results.keys() == {*QUICK, *SLOW}
     assert all(isinstance(b, Built) and b.code for b in results.values())
     return results, here
@@ -54,14 +54,14 @@ def test_both_processes_build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("code", ["raise SystemExit(3)", "print('hello', flush=True); import time; time.sleep(60)"])
 def test_a_process_that_fails_costs_nothing(code: str, tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(builder, "CODE", code)
+    monkeypatch.setattr(compile_process, "CODE", code)
     _, here = build(tools, monkeypatch)
     assert {*here} == {*QUICK, *SLOW}
 
 
 def test_a_process_that_hangs_is_stopped(tools: Toolchain, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(builder, "CODE", "import time; time.sleep(600)")
-    monkeypatch.setattr(builder, "PATIENCE", 0.1)
+    monkeypatch.setattr(compile_process, "CODE", "import time; time.sleep(600)")
+    monkeypatch.setattr(compile_process, "PATIENCE", 0.1)
     _, here = build(tools, monkeypatch)
     assert {*here} == {*QUICK, *SLOW}
 
@@ -75,7 +75,7 @@ def test_a_program_that_embeds_python_is_not_started_again(tools: Toolchain, mon
 
 def test_the_error_of_a_kernel_is_raised_here(tools: Toolchain):
     with pytest.raises(KeyError, match="nonesuch"):
-        builder.build_all(tools, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
+        compile_process.build_all(tools, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
 
 
 def test_the_process_is_started_ahead_only_for_what_nobody_has(

@@ -1,0 +1,25 @@
+"""What a second process runs to compile kernels: see compile_process.py."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+from graphc.backends.cpu.toolchain import load_generators, toolchain
+
+
+def serve() -> None:
+    """Build what standard input names until it ends."""
+    load_generators("drivers")  # before anybody waits for it
+    results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results
+    while True:
+        try:
+            target, kernel = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            built = toolchain(target, cache=False).build(kernel)
+        except Exception:  # the caller builds it itself and sees why
+            built = None
+        pickle.dump(built, results)
+        results.flush()

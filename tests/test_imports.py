@@ -1,0 +1,156 @@
+"""Who may import whom: read from the source, imports within functions too."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "graphc.backends"}
+
+# Parts of the project by the modules that they begin with; the longest prefix counts.
+PARTS = {
+    "ir": "types errors expr op graph infer interpret verify reading signature report memory files sizes",
+    "ops": "ops",
+    "passes": "passes pipeline",
+    "lower": "fuse layout",
+    "disk": "origin store",
+    "run": "backend executable segments model",
+    "driver": "compiler",
+    "cli": "cli __main__",
+    "frontends": "frontends",
+    "backends": "backends",
+    "cpu.kernels": "backends.cpu.drivers backends.cpu.micro",
+    "cpu.lower": "backends.cpu.lower",
+}
+MAY_IMPORT = {
+    "ir": "ir",
+    "ops": "ir ops",
+    "passes": "ir ops passes lower",
+    "lower": "ir ops lower",
+    "disk": "ir disk",
+    "run": "ir disk run",
+    "driver": "ir ops passes disk run driver frontends backends",
+    "cli": "ir ops passes run driver cli frontends backends",
+    "frontends": "ir ops frontends",
+    "backends": "ir ops passes lower disk run backends cpu.lower cpu.kernels",
+    "cpu.kernels": "ir backends cpu.kernels",
+    "cpu.lower": "ir ops passes lower backends cpu.lower cpu.kernels",
+}
+# An operator is looked up by its name, which loads the records.
+EXCEPTIONS = {("graphc.op", "graphc.ops")}
+
+THIRD_PARTIES = {
+    "numba": ("graphc.backends.cpu",),
+    "llvmlite": ("graphc.backends.cpu",),
+    "onnx": ("graphc.frontends.onnx_",),
+    "yaml": ("graphc.frontends.yaml_",),
+    "safetensors": ("graphc.frontends.yaml_",),
+    "click": ("graphc.cli", "graphc.__main__"),
+    "rich": ("graphc.cli",),
+    "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
+    "hypothesis": (),
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for folder, package in PACKAGES.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            inside = path.relative_to(ROOT / folder).with_suffix("").parts
+            if folder != "graphc" or inside[0] not in PACKAGES:  # in a checkout the other two are links in this one
+                found[".".join((package, *inside)).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path, types: bool = False) -> Iterator[str]:
+    """What a module imports, whenever it does. types: also what only a type checker sees."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not types:
+                continue
+            if isinstance(child, ast.ImportFrom):
+                for alias in child.names:
+                    whole = f"{child.module}.{alias.name}"
+                    yield whole if whole in MODULES else child.module
+            elif isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            else:
+                yield from visit(child)
+
+    return visit(ast.parse(path.read_text()))
+
+
+def part(module: str) -> str:
+    inside = module.removeprefix("graphc.")
+    prefixes = [(p, name) for name, text in PARTS.items() for p in text.split() if f"{inside}.".startswith(f"{p}.")]
+    return max(prefixes, key=lambda found: len(found[0]))[1] if prefixes else ""
+
+
+def test_every_module_has_a_part():
+    assert [m for m in MODULES if not part(m) and m != "graphc"] == []
+
+
+def test_parts_import_what_they_may():
+    wrong = []
+    for module, path in MODULES.items():
+        for other in imports(path):
+            known = other in MODULES and part(module) and part(other) and (module, other) not in EXCEPTIONS
+            if known and part(other) not in MAY_IMPORT[part(module)].split():
+                wrong.append(f"{module} ({part(module)}) imports {other} ({part(other)})")
+    assert wrong == []
+
+
+def test_no_circles():
+    graph = nx.DiGraph()
+    graph.add_edges_from((m, other) for m, path in MODULES.items() for other in imports(path) if other in MODULES)
+    assert [sorted(c) for c in nx.strongly_connected_components(graph) if len(c) > 1] == []
+
+
+def test_other_packages_are_imported_where_they_belong():
+    wrong = []
+    for module, path in MODULES.items():
+        for other in imports(path, types=True):
+            homes = THIRD_PARTIES.get(str(other).partition(".")[0])
+            if homes is not None and not module.startswith(homes or ("nowhere",)):
+                wrong.append(f"{module} imports {other}")
+    assert wrong == []
+
+
+RUN = """
+import builtins, sys, numpy as np
+original = builtins.__import__
+def refusing(name, *more):
+    if name.partition(".")[0] in ("numba", "llvmlite", "onnx"):
+        raise ImportError(name)
+    return original(name, *more)
+if sys.argv[3] == "alone":
+    builtins.__import__ = refusing
+import graphc
+x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
+model = graphc.compile(sys.argv[1], threads=1, shapes={"image": x.shape})
+np.save(sys.argv[2], model(x))
+"""
+
+
+def test_a_plan_from_disk_runs_without_numba_and_llvm(tmp_path: Path):
+    environment = {**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    environment.pop("GRAPHC_CHECK", None)  # then no plans are kept
+    results = []
+    for mode in ("first", "alone"):
+        out = tmp_path / f"{mode}.npy"
+        call = [sys.executable, "-c", RUN, str(ROOT / "examples" / "lenet5.yaml"), str(out), mode]
+        subprocess.run(call, env=environment, cwd=tmp_path, check=True)
+        results.append(np.load(out))
+    np.testing.assert_array_equal(*results)
