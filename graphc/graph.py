@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.errors import GraphcError, Source, TypeRuleError
 from graphc.op import Call, Deferred, Op, get_op
-from graphc.types import TensorType
+from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
     import networkx
@@ -25,8 +25,8 @@ class Value:
     """An SSA value. `type` is None while it is known only after binding; `data` holds a constant's array (read-only)."""
 
     name: str
-    type: TensorType | None
-    data: np.ndarray | None = None
+    type: TensorType | MaybeNone
+    data: np.ndarray | MaybeNone = None
 
     @property
     def is_const(self) -> bool:
@@ -53,7 +53,7 @@ class Node:
     """One use of an operator. Optional operands that are absent are None; attrs are complete (defaults filled in)."""
 
     op: Op
-    inputs: tuple[Value | None, ...]
+    inputs: tuple[Value | MaybeNone, ...]
     outputs: tuple[Value, ...]
     attrs: Mapping[str, Any]
     name: str
@@ -297,7 +297,7 @@ class Rewriter(Builder):
         self.map: dict[Value, Value] = {v: v for v in graph.inputs}
         self.inputs = list(graph.inputs)
 
-    def __call__(self, v: Value | None) -> Value | None:
+    def __call__(self, v: Value | None) -> Value | MaybeNone:
         """The new value of an old one."""
         return None if v is None else self.map.get(v, v)
 

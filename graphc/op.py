@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.types import TensorType
+from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Builder, Value
@@ -64,7 +64,8 @@ class Call:
     """What a type rule, an expansion or a cost sees of one use of an operator."""
 
     def __init__(self, op: Op, inputs: Sequence[Value | None], attrs: Mapping[str, Any], n_outputs: int) -> None:
-        self.op, self.inputs, self.attrs, self.n_outputs = op, tuple(inputs), attrs, n_outputs
+        self.op, self.attrs, self.n_outputs = op, attrs, n_outputs
+        self.inputs: tuple[Value | MaybeNone, ...] = tuple(inputs)
 
     def has(self, i: int) -> bool:
         """Is operand i given? (Trailing and '' optional operands are not.)"""

@@ -6,9 +6,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Union
+from typing import Any, TypeAlias, Union
 
 import numpy as np
+
+# In a union, stands for None where the code around it knows that there is a value (typeshed's name): a type checker asks for no
+# test there, and checks the rest.
+MaybeNone: TypeAlias = Any
 
 _LONGEST = 256  # characters of an expression
 
