@@ -72,18 +72,26 @@ def fuse(
     accepts: Accepts,
     compiled: Callable[[Node], bool],
     takes_prologue: Callable[[Node], bool] = lambda node: False,
+    max_nodes: int = MAX_NODES,
 ) -> tuple[list[Group], list[FusionNote]]:
     """Groups in execution order, and why each elementwise node was fused or not.
 
     takes_epilogue(node): the backend's kernel for this anchor can end in an expression. accepts(anchor, value, output):
     it can read `value` there. compiled(node): the backend has code for this elementwise node. takes_prologue(node): the
-    anchor's first operand may be an expression of values that `accepts` admits.
+    anchor's first operand may be an expression of values that `accepts` admits. max_nodes: of an elementwise kernel.
     """
-    return _Fuser(graph, takes_epilogue, accepts, compiled, takes_prologue).run()
+    return _Fuser(graph, takes_epilogue, accepts, compiled, takes_prologue, max_nodes).run()
+
+
+def alone(graph: Graph, compiled: Callable[[Node], bool]) -> list[Group]:
+    """The graph without fusion: a group for each node."""
+    groups, _ = fuse(graph, lambda node: False, lambda anchor, v, out: None, compiled, max_nodes=1)
+    return groups
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, takes_epilogue, accepts, compiled, takes_prologue) -> None:
+    def __init__(self, graph: Graph, takes_epilogue, accepts, compiled, takes_prologue, max_nodes: int) -> None:
+        self.max_nodes = max_nodes
         self.graph, self.takes_epilogue, self.accepts, self.compiled = graph, takes_epilogue, accepts, compiled
         self.takes_prologue = takes_prologue
         self.consumers = graph.consumers()
@@ -207,7 +215,7 @@ class _Fuser:
 
     def _elementwise_tree(self, root: Node) -> Group:
         """The node with those of its elementwise producers that nothing outside reads."""
-        most = MAX_NODES
+        most = self.max_nodes
         while True:
             nodes = self._producers_of(root, most)
             operands: list[Value] = []

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import graphc
 from graphc import frontends, pipeline
-from graphc.backends.cpu.options import ALGORITHMS
+from graphc.backends.cpu.stages import STAGES
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers
-from graphc.cli.passes import pass_names
+from graphc.cli.passes import pass_names, removable
 from graphc.cli.run import save_arrays, top_classes
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
@@ -110,9 +110,18 @@ def test_compile_stops_after_a_pass(yaml_model: Path):
     assert "float32[7, 8, 16, 16]" in bound and "batch" not in bound
 
 
-@pytest.mark.parametrize("name", [*pass_names("cpu"), *(f"bound:{p.name}" for p in pipeline.BOUND)])
+@pytest.mark.parametrize("name", [*pass_names("cpu"), *(f"bound:{p.name}" for p in pipeline.BOUND), "layout"])
 def test_compile_stops_after_every_pass(yaml_model: Path, name: str):
     assert invoke("compile", yaml_model, "--stop-after", name).output.startswith("graph ")
+
+
+@pytest.mark.parametrize("name", [s.name for s in STAGES])
+def test_compile_stops_after_every_stage(yaml_model: Path, name: str):
+    assert len(invoke("compile", yaml_model, "--stop-after", name).output) > 100
+    assert (
+        "no pass is named"
+        in invoke("compile", yaml_model, "--stop-after", name, "--target", "reference", code=2).stderr
+    )
 
 
 def test_a_pass_that_runs_without_shapes_only_is_said_to(yaml_model: Path):
@@ -128,7 +137,7 @@ def test_passes_that_need_no_shapes_ask_for_none():
 
 def test_every_pass_can_be_left_out(yaml_model: Path, tmp_path: Path):
     want = None
-    for name in ["", *pass_names("cpu"), *ALGORITHMS]:
+    for name in ["", *removable("cpu")]:
         out = tmp_path / f"without_{name}.npz"
         invoke("run", yaml_model, "--output", out, *(["--disable", name] if name else []))
         found = np.load(out)["logits"]

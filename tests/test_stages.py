@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from blocked_nets import Net
-from nets import convnet, recurrent, transformer
+from nets import agree, convnet, recurrent, transformer
+from passcheck import feeds as feeds_of
 
+import graphc
 from graphc import frontends, pipeline
 from graphc.backend import Request, after
 from graphc.backends import open_backend
@@ -115,3 +117,13 @@ def test_buffers_that_share_bytes():
         d.memory = replace(d.memory, intervals=together)
 
     assert "share bytes in steps" in broken("assemble", moved)
+
+
+@pytest.mark.parametrize("make", [convnet, transformer])
+def test_without_fusion_each_node_is_a_kernel(make):
+    graph = make()
+    feeds = feeds_of(graph)
+    fused, alone = (graphc.compile(graph, threads=1, disabled=d) for d in ((), ["fusion"]))
+    agree(alone.run(feeds), graphc.compile(graph, target="reference").run(feeds))
+    steps = [m.plan({n: a.shape for n, a in feeds.items()}).steps for m in (fused, alone)]
+    assert max(len(s.nodes) for s in steps[1]) <= 1 < max(len(s.nodes) for s in steps[0])

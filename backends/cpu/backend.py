@@ -115,8 +115,8 @@ class CpuBackend:
     def draft(self, graph: Graph) -> Draft:
         from graphc.backends.cpu.stages import Draft
 
-        threads, policy = self.options.threads, self._policy(graph)
-        return Draft(graph, self.machine, threads, self.weights, policy, self.progress, self.checked)
+        o, policy = self.options, self._policy(graph)
+        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, o.fusion)
 
     def _policy(self, graph: Graph) -> Policy:
         from graphc.backends.cpu.lower.algorithms import Policy

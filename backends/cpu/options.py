@@ -10,7 +10,7 @@ from graphc.backend import Request, whole_number
 from graphc.backends.cpu.target import cpu_count, detect, machine
 from graphc.errors import InputError
 
-ALGORITHMS = ("strassen",)  # that `disabled` may name, beside passes
+ALGORITHMS = ("strassen", "fusion")  # that `disabled` may name, beside passes
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
 MAX_THREADS = 1024  # each has scratch memory of its own
 
@@ -18,13 +18,14 @@ MAX_THREADS = 1024  # each has scratch memory of its own
 @dataclass(frozen=True)
 class CpuOptions:
     """isa: None for the best that the machine has; threads: of one inference; winograd: the largest output tile, 0 for none;
-    strassen: may it be used? tune: choose algorithms by measuring them."""
+    strassen, fusion: may it be used? tune: choose algorithms by measuring them."""
 
     isa: str | None
     threads: int
     winograd: int = 6
     strassen: bool = True
     tune: bool = False
+    fusion: bool = True
 
     @classmethod
     def parse(cls, request: Request) -> CpuOptions:
@@ -46,7 +47,8 @@ class CpuOptions:
         isa = request.variant or None
         if isa:
             detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
-        return cls(isa, threads or cpu_count(), int(winograd), "strassen" not in request.disabled, tune)
+        strassen, fusion = (name not in request.disabled for name in ALGORITHMS)
+        return cls(isa, threads or cpu_count(), int(winograd), strassen, tune, fusion)
 
     def identity(self) -> list[Any]:
         """What plans depend on besides the graph. (`detect` would load LLVM.)"""

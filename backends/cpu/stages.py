@@ -19,7 +19,7 @@ from graphc.backends.cpu.program import Assembled, Program, assemble
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
 from graphc.backends.cpu.weights import WeightStore
-from graphc.fuse import Group, fuse
+from graphc.fuse import Group, alone, fuse
 from graphc.graph import Graph, Node
 from graphc.layout import assign_layouts
 from graphc.memory import format_bytes
@@ -38,6 +38,7 @@ class Draft:
 
     policy   what decides between algorithms
     checked  for runs that look at every step
+    fusion   may nodes share a kernel?
 
     reasons  why a node runs on the host, or None where a kernel computes it
     groups   what becomes one kernel each
@@ -52,6 +53,7 @@ class Draft:
     policy: Policy = DEFAULT
     progress: Progress | None = None
     checked: bool = False
+    fusion: bool = True
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -89,6 +91,9 @@ def fuse_nodes(d: Draft) -> None:
     """Nodes that become one kernel."""
     from graphc.backends.cpu.lower.rules import accepts_operand, takes_epilogue, takes_prologue
 
+    if not d.fusion:
+        d.groups = alone(d.graph, d.compiled)
+        return
     d.groups, notes = fuse(
         d.graph,
         lambda n: d.compiled(n) and takes_epilogue(n),

@@ -13,7 +13,7 @@ import numpy as np
 from graphc.cli.console import progress_bars, stop
 from graphc.cli.feeds import load_graph, make_feeds
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
-from graphc.cli.passes import pass_names
+from graphc.cli.passes import removable
 from graphc.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def passes_at_fault(
     target: str,
     disabled: tuple[str, ...],
 ) -> list[str]:
-    """Passes without which the whole model agrees."""
-    names = [name for name in pass_names(target) if name not in disabled]
+    """Passes and algorithms without which the whole model agrees."""
+    names = [name for name in removable(target) if name not in disabled]
     return [
         n for n in names if not differing(graph, expected, feeds, tolerance, partial(build, disable=(*disabled, n)))
     ]

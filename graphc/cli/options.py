@@ -86,7 +86,9 @@ compile_options = stack(
         help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, reference.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
-    click.option("--disable", multiple=True, metavar="PASS", help="Leave out a pass, or 'strassen'; may be repeated."),
+    click.option(
+        "--disable", multiple=True, metavar="PASS", help="Leave out a pass, 'strassen' or 'fusion'; may be repeated."
+    ),
     click.option(
         "--winograd",
         type=click.Choice(["6", "4", "2", "0"]),

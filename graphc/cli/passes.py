@@ -18,6 +18,11 @@ def pass_names(target: str) -> list[str]:
     return list(dict.fromkeys(p.name for p in _passes(_opened(target))))
 
 
+def removable(target: str) -> list[str]:
+    """What can be left out: passes, and algorithms of the target."""
+    return [*pass_names(target), *_opened(target).algorithms]
+
+
 def check_names(names: tuple[str, ...], target: str) -> None:
     """Raises GraphcError for a name that no pass has, and no algorithm that can be left out."""
     from graphc import pipeline
