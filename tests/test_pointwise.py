@@ -8,8 +8,8 @@ from targets import require
 
 import graphc
 from graphc.backends.cpu.lower import algorithms, pointwise
-from graphc.backends.cpu.lower.algorithms import DIRECT, STRASSEN
 from graphc.backends.cpu.lower.pointwise import cut
+from graphc.backends.cpu.lower.policy import DIRECT, STRASSEN
 from graphc.backends.cpu.lower.strassen import Halves
 from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.target import detect

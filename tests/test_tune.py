@@ -13,7 +13,8 @@ from click.testing import CliRunner
 import graphc
 from graphc.backends.cpu import tune
 from graphc.backends.cpu.lower import algorithms
-from graphc.backends.cpu.lower.algorithms import DIRECT, ERROR_LIMIT, WINOGRAD, Policy, candidates, choose, error_bound
+from graphc.backends.cpu.lower.algorithms import ERROR_LIMIT, candidates, choose, error_bound
+from graphc.backends.cpu.lower.policy import DIRECT, WINOGRAD, Policy
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.target import Target, detect
 from graphc.cli.app import main

@@ -23,7 +23,7 @@ from graphc.report import Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
-    from graphc.backends.cpu.lower.algorithms import Policy
+    from graphc.backends.cpu.lower.policy import Policy
     from graphc.backends.cpu.stages import Draft
     from graphc.backends.cpu.target import Target
     from graphc.backends.cpu.weights import SegmentWriter, WeightStore
@@ -119,7 +119,7 @@ class CpuBackend:
         return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, o.fusion)
 
     def _policy(self, graph: Graph) -> Policy:
-        from graphc.backends.cpu.lower.algorithms import Policy
+        from graphc.backends.cpu.lower.policy import Policy
 
         o = self.options
         policy = Policy(o.winograd, strassen=o.strassen)

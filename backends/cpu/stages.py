@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from graphc.backend import Stage
 from graphc.backends.cpu import verify
-from graphc.backends.cpu.lower.algorithms import DEFAULT, Policy
 from graphc.backends.cpu.lower.core import Lowering, Storage, lowering_of
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
 from graphc.backends.cpu.lower.host import copy_results, lower_on_host
 from graphc.backends.cpu.lower.images import image_runs, lower_images
 from graphc.backends.cpu.lower.placement import place_concatenations, place_externals
+from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
+from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.program import Assembled, Program, assemble
 from graphc.backends.cpu.target import Target
@@ -40,6 +41,7 @@ class Draft:
     checked  for runs that look at every step
     fusion   may nodes share a kernel?
 
+    choices  the algorithm of each convolution, by the name of its result
     reasons  why a node runs on the host, or None where a kernel computes it
     groups   what becomes one kernel each
     lowering the steps so far, and where each value lives
@@ -54,6 +56,8 @@ class Draft:
     progress: Progress | None = None
     checked: bool = False
     fusion: bool = True
+
+    choices: dict[str, Choice] = field(default_factory=dict)
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -79,18 +83,19 @@ class Draft:
         return all(self.compiled(g.nodes[0]) for g in self.groups)
 
 
+def choose(d: Draft) -> None:
+    """The algorithm of each convolution."""
+    load_lowerings()
+    d.choices = choices_of(d.graph, d.target, d.policy)
+
+
 def layout(d: Draft) -> None:
     """Channel blocks, halos, and Reorder nodes at the borders of blocked regions."""
-    from graphc.backends.cpu.lower.rules import layout_rules
-
-    load_lowerings()
-    d.graph = assign_layouts(d.graph, layout_rules(d.target, d.policy))
+    d.graph = assign_layouts(d.graph, layout_rules(d.target, d.choices))
 
 
 def fuse_nodes(d: Draft) -> None:
     """Nodes that become one kernel."""
-    from graphc.backends.cpu.lower.rules import accepts_operand, takes_epilogue, takes_prologue
-
     if not d.fusion:
         d.groups = alone(d.graph, d.compiled)
         return
@@ -99,14 +104,14 @@ def fuse_nodes(d: Draft) -> None:
         lambda n: d.compiled(n) and takes_epilogue(n),
         accepts_operand,
         d.compiled,
-        lambda n: d.compiled(n) and takes_prologue(n, d.target, d.policy),
+        lambda n: d.compiled(n) and takes_prologue(n, d.target, d.choices),
     )
     d.notes = tuple(notes)
 
 
 def place(d: Draft) -> None:
     """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups image by image."""
-    lo = d.lowering = Lowering(d.target, d.threads, d.weights, d.policy, d.checked)
+    lo = d.lowering = Lowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
     place_externals(lo, d.graph, d.groups, d.native)
     d.runs = image_runs(d.groups, d.graph.outputs) if d.native else []
     alone = {d.groups[i] for run in d.runs for i in run}
@@ -152,6 +157,11 @@ def assemble_table(d: Draft) -> None:
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
+def _show_choices(d: Draft) -> str:
+    lines = [f"%{name}: {c.algorithm}, {c.reason}" for name, c in d.choices.items()]
+    return "\n".join(lines) or "no convolution has a choice"
+
+
 def _show_groups(d: Draft) -> str:
     lines = []
     for g in d.groups:
@@ -194,6 +204,7 @@ def _show_table(d: Draft) -> str:
 
 
 STAGES = (
+    Stage("choose", choose, _show_choices, lambda d: verify.graph(d.graph)),
     Stage("layout", layout, lambda d: str(d.graph), lambda d: verify.graph(d.graph)),
     Stage("fuse", fuse_nodes, _show_groups, lambda d: verify.groups(d.graph, d.groups)),
     Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cpu.cache import code_fingerprint
-from graphc.backends.cpu.lower.algorithms import Policy, candidates, layer_key
+from graphc.backends.cpu.lower.algorithms import candidates, layer_key
 from graphc.backends.cpu.lower.conv import allowed, form
+from graphc.backends.cpu.lower.policy import Policy
 from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.native import host_reason
 from graphc.backends.cpu.run import Runner

@@ -7,20 +7,19 @@ A choice is made for one image and one thread, so that results depend neither on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod, sqrt
 
 from graphc.backends.cpu.lower.direct import PANEL_BYTES, in_chunks
 from graphc.backends.cpu.lower.pointwise import cut, fits_strassen
+from graphc.backends.cpu.lower.policy import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD, Algorithm, Choice, Policy
 from graphc.backends.cpu.lower.tiles import best_vectors, cut_into, efficiency, even_cut, tile_costs
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.lower.winograd import L2, grouping
 from graphc.backends.cpu.micro.winograd import POINTS, amplification
 from graphc.backends.cpu.target import Target
 
-DIRECT, DEPTHWISE, STRASSEN = "direct", "depthwise", "strassen"
-WINOGRAD = {m: f"winograd F({m}x{m})" for m in POINTS}
 ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
 ROUNDING = 2.0**-24  # of float32
 # What estimates are multiplied with before they are compared: direct convolution has the smallest weights, and the model is
@@ -61,42 +60,15 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What decides between algorithms.
-
-    winograd  largest output tile (m of F(m x m)) that may be chosen; 0: none
-    strassen  may Strassen's algorithm be chosen, of matrix products too
-    measured  seconds of each algorithm by layer (`layer_key`), where they were measured on this machine
-    forced    the algorithm of every convolution, which it must fit: for measuring it
-    """
-
-    winograd: int = max(POINTS)
-    strassen: bool = True
-    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    forced: str = ""
-
-
-DEFAULT = Policy()
-
-
-@dataclass(frozen=True)
 class Candidate:
     """An algorithm that could compute a layer.
 
     seconds: what the model expects. excluded: why it may not be chosen, or ''.
     """
 
-    algorithm: str
+    algorithm: Algorithm
     seconds: float
     excluded: str = ""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The algorithm of one convolution, and why."""
-
-    algorithm: str  # 'direct', 'depthwise', 'winograd F(2x2)' …
-    reason: str
 
 
 def layer_key(w: Window, groups: int) -> str:
@@ -107,21 +79,21 @@ def layer_key(w: Window, groups: int) -> str:
 
 def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     """The fastest of the allowed candidates: as measured, where all of them were, else as estimated."""
-    if policy.forced:
+    if policy.forced is not None:
         return Choice(policy.forced, "as demanded")
     found = candidates(w, groups, target, policy.winograd, policy.strassen)
     allowed = [c for c in found if not c.excluded]
     measured = policy.measured.get(layer_key(w, groups), {})
     known = all(c.algorithm in measured for c in allowed)
     seconds = {c.algorithm: measured[c.algorithm] if known else c.seconds for c in allowed}
-    best = min(seconds, key=seconds.get) if known else fastest(seconds)
+    best = min(seconds, key=lambda algorithm: seconds[algorithm]) if known else fastest(seconds)
     reason = f"{'measured' if known else 'estimated'} {_time(seconds.pop(best))}"
     if seconds:
         reason += f" ({', '.join(f'{name} {_time(s)}' for name, s in seconds.items())})"
     return Choice(best, "; ".join([reason, *(f"not {c.algorithm}: {c.excluded}" for c in found if c.excluded)]))
 
 
-def fastest(seconds: Mapping[str, float]) -> str:
+def fastest(seconds: Mapping[Algorithm, float]) -> Algorithm:
     """The algorithm to choose by the estimate of each."""
     return min(seconds, key=lambda name: seconds[name] * BIAS.get(name, 1.0))
 
@@ -179,7 +151,7 @@ def error_bound(m: int, channels: int) -> float:
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
-def _seconds(algorithm: str, quantities: tuple[float, ...], target: Target) -> float:
+def _seconds(algorithm: Algorithm, quantities: tuple[float, ...], target: Target) -> float:
     return sum(rate * q for rate, q in zip(RATES[target.isa][algorithm], quantities))
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from graphc.backends.cpu.lower import algorithms, dense_window
-from graphc.backends.cpu.lower.algorithms import DEFAULT, STRASSEN, Choice, Policy
 from graphc.backends.cpu.lower.conv_planes import emit_planes, serves
 from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
 from graphc.backends.cpu.lower.depthwise import emit_depthwise
 from graphc.backends.cpu.lower.direct import emit_direct
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
 from graphc.backends.cpu.lower.pointwise import emit_pointwise
+from graphc.backends.cpu.lower.policy import DEFAULT, DEPTHWISE, DIRECT, STRASSEN, Choice, Policy
 from graphc.backends.cpu.lower.prologue import emit_prologue
 from graphc.backends.cpu.lower.window import epilogue_of, extras_of, is_pointwise, window_of
 from graphc.backends.cpu.lower.winograd import emit_winograd
@@ -29,6 +29,7 @@ def conv_supported(node: Node, target: Target) -> str | None:
 
 
 def choose(node: Node, target: Target, policy: Policy = DEFAULT) -> Choice:
+    """The algorithm of a convolution on packed operands. It depends on nothing that a layout decides."""
     return algorithms.choose(window_of(node), node.attrs["group"], target, allowed(node, policy))
 
 
@@ -48,18 +49,16 @@ def form(node: Node, target: Target) -> str | None:
     return "planar" if node.inputs[0].shape[1] <= 4 and node.attrs["group"] == 1 else "blocked"
 
 
-def halo(node: Node, target: Target, policy: Policy) -> tuple[int, int]:
-    if choose(node, target, policy).algorithm.startswith("winograd"):
-        return 0, 0
-    return window_of(node).halo
+def halo(node: Node, choice: Choice) -> tuple[int, int]:
+    return (0, 0) if choice.algorithm.tile else window_of(node).halo
 
 
-def takes_prologue(node: Node, target: Target, policy: Policy) -> bool:
+def takes_prologue(node: Node, target: Target, choice: Choice) -> bool:
     """Could the convolution compute its input as it reads it? Each pixel should be read at one position."""
     layout = node.inputs[0].type.layout
     if layout is None or layout.c != target.vl or node.attrs["group"] != 1 or not is_pointwise(window_of(node)):
         return False
-    return choose(node, target, policy).algorithm == algorithms.DIRECT
+    return choice.algorithm == DIRECT
 
 
 @lowers("Conv", supported=conv_supported)
@@ -69,9 +68,9 @@ def lower_conv(lo: Lowering, group: Group) -> None:
         dense_window.emit_conv(lo, group)
         return
     w = window_of(node)
-    choice = choose(node, lo.target, lo.policy)
+    choice = lo.choices[node.output.name]
     epilogue = epilogue_of(group)
-    if choice.algorithm == algorithms.DIRECT and serves(group, w, lo.target):
+    if choice.algorithm == DIRECT and serves(group, w, lo.target):
         emit_planes(lo, group, w, choice.reason, epilogue)
         return
     extras = extras_of(lo, group)
@@ -80,10 +79,10 @@ def lower_conv(lo: Lowering, group: Group) -> None:
     if group.prologue:
         lower_elementwise(lo, group.prologue)
         group = replace(group, prologue=None)
-    if choice.algorithm == "depthwise":
+    if choice.algorithm == DEPTHWISE:
         emit_depthwise(lo, group, w, epilogue, extras)
-    elif choice.algorithm.startswith("winograd"):
-        emit_winograd(lo, group, w, choice.algorithm, choice.reason, epilogue, extras)
+    elif choice.algorithm.tile:
+        emit_winograd(lo, group, w, choice, epilogue, extras)
     elif choice.algorithm == STRASSEN:
         why_not = emit_pointwise(lo, group, w, choice.reason, epilogue, extras)
         if why_not:

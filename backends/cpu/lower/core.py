@@ -6,13 +6,13 @@ group whose anchor is that operator. A node for which `supported(node)` gives a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.cpu.blocks import lines
+from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.program import Buffer, Made, Program, Ref, Step
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.toolchain import Kernel
@@ -22,9 +22,6 @@ from graphc.graph import Node, Value
 from graphc.op import Call
 from graphc.report import StepInfo
 from graphc.types import Blocked, TensorType
-
-if TYPE_CHECKING:
-    from graphc.backends.cpu.lower.algorithms import Policy
 
 ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
 
@@ -88,14 +85,21 @@ def halo_bytes(t: TensorType) -> tuple[int, int]:
 
 
 class Lowering:
-    """State of one lowering: the program so far, and the storage of each value. policy: what decides between
-    algorithms. checked: for runs that look at every step (backends/cpu/checked/)."""
+    """State of one lowering: the program so far, and the storage of each value. choices: the algorithm of each convolution,
+    by the name of its result. policy: what decides between those of products. checked: for runs that look at every step
+    (backends/cpu/checked/)."""
 
     def __init__(
-        self, target: Target, threads: int, weights: WeightStore, policy: Policy, checked: bool = False
+        self,
+        target: Target,
+        threads: int,
+        weights: WeightStore,
+        policy: Policy,
+        choices: Mapping[str, Choice],
+        checked: bool = False,
     ) -> None:
         self.target, self.threads, self.weights, self.policy = target, threads, weights, policy
-        self.checked = checked
+        self.choices, self.checked = choices, checked
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed

@@ -156,7 +156,7 @@ def _one_image(
     lo: Lowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
 ) -> tuple[Program, dict[Buffer, Outside]]:
     """The program for the first image of a batch, and what it calls the memory of the outer program."""
-    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy, lo.checked), _OneImage()
+    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy, lo.choices, lo.checked), _OneImage()
     inside = [one.group(g) for g in groups]
     made = {v for g in groups for n in g.nodes for v in n.outputs}
     outside: dict[Buffer, Outside] = {}

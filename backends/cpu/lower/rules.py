@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from graphc.backends.cpu.lower import conv, conv_transpose, gemm, pool
-from graphc.backends.cpu.lower.algorithms import Policy
 from graphc.backends.cpu.lower.core import follows_blocks, unsupported
+from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.target import Target
-from graphc.graph import Node, Value
+from graphc.graph import Graph, Node, Value
 from graphc.layout import LayoutRules
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
 
 
-def layout_rules(target: Target, policy: Policy) -> LayoutRules:
+def choices_of(graph: Graph, target: Target, policy: Policy) -> dict[str, Choice]:
+    """The algorithm of each convolution with packed operands, by the name of its result: layout makes new nodes."""
+    return {
+        n.output.name: conv.choose(n, target, policy)
+        for n in graph.nodes
+        if n.op.name == "Conv" and not unsupported(n, target) and conv.form(n, target)
+    }
+
+
+def layout_rules(target: Target, choices: Mapping[str, Choice]) -> LayoutRules:
     def form(node: Node) -> str | None:
         if node.op.name not in CONVOLUTIONS | POOLS or unsupported(node, target):
             return None
@@ -24,7 +35,7 @@ def layout_rules(target: Target, policy: Policy) -> LayoutRules:
     def halo(node: Node) -> tuple[int, int]:
         if node.op.name == "ConvTranspose":
             return conv_transpose.halo(node)
-        return conv.halo(node, target, policy) if node.op.name == "Conv" else (0, 0)
+        return conv.halo(node, choices[node.output.name]) if node.op.name == "Conv" else (0, 0)
 
     return LayoutRules(target.vl, form, halo, lambda node: follows_blocks(node, target.vl))
 
@@ -40,8 +51,10 @@ def takes_epilogue(node: Node) -> bool:
     return node.op.name in CONVOLUTIONS | PRODUCTS and node.output.dtype == np.float32
 
 
-def takes_prologue(node: Node, target: Target, policy: Policy) -> bool:
-    return node.op.name == "Conv" and takes_epilogue(node) and conv.takes_prologue(node, target, policy)
+def takes_prologue(node: Node, target: Target, choices: Mapping[str, Choice]) -> bool:
+    return (
+        node.op.name == "Conv" and takes_epilogue(node) and conv.takes_prologue(node, target, choices[node.output.name])
+    )
 
 
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from graphc.backends.cpu.micro.tile import max_rows
@@ -39,11 +40,11 @@ def grouping(w: Window, m: int, target: Target, threads: int) -> Grouping:
 
 
 def emit_winograd(
-    lo: Lowering, group: Group, w: Window, algorithm: str, reason: str, epilogue: Epilogue, extras: list[Extra]
+    lo: Lowering, group: Group, w: Window, choice: Choice, epilogue: Epilogue, extras: list[Extra]
 ) -> None:
     node, out = group.anchor, group.output
     x, y = lo.read(node.inputs[0]), lo.write(out)
-    m = int(algorithm[-2])
+    m = choice.algorithm.tile
     vl = lo.target.vl
     vector = vl * 4
     points = (m + 2) ** 2
@@ -74,8 +75,8 @@ def emit_winograd(
     info = lo.info(
         group,
         f"winograd_{m}",
-        algorithm,
-        f"{reason}; {group_tiles} tiles a group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
+        choice.algorithm,
+        f"{choice.reason}; {group_tiles} tiles a group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
         f"register tile {g.rows.heights[0]}x{nv}",
     )
     lo.emit(Kernel("winograd", (m,)), args, info)

@@ -1,0 +1,51 @@
+"""The algorithm of a convolution as a datum, and what decides between algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from graphc.backends.cpu.micro.winograd import POINTS
+
+
+class Algorithm(str):
+    """An algorithm, by the name that people see. tile: the side of an output tile of Winograd's, 0 for the others."""
+
+    __slots__ = ("tile",)
+    tile: int
+
+    def __new__(cls, name: str, tile: int = 0) -> Algorithm:
+        made = super().__new__(cls, name)
+        made.tile = tile
+        return made
+
+
+DIRECT, DEPTHWISE, STRASSEN = Algorithm("direct"), Algorithm("depthwise"), Algorithm("strassen")
+WINOGRAD = {m: Algorithm(f"winograd F({m}x{m})", m) for m in POINTS}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The algorithm of one layer, and why."""
+
+    algorithm: Algorithm
+    reason: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What decides between algorithms.
+
+    winograd  largest output tile (m of F(m x m)) that may be chosen; 0: none
+    strassen  may Strassen's algorithm be chosen, of matrix products too
+    measured  seconds of each algorithm by layer (`layer_key`), where they were measured on this machine
+    forced    the algorithm of every convolution, which it must fit: for measuring it
+    """
+
+    winograd: int = max(POINTS)
+    strassen: bool = True
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    forced: Algorithm | None = None
+
+
+DEFAULT = Policy()
