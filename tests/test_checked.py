@@ -14,10 +14,10 @@ from graphc.backends.cpu import stages
 from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import HOLE, PAGE, Memory, Watch, spread
 from graphc.backends.cpu.checked.values import CheckFailed
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower import core, movement
-from graphc.backends.cpu.lower.core import Lowering, Storage
-from graphc.backends.cpu.program import Piece, Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.storage import Piece, Ref, Storage
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.types import dtype_from_name
@@ -308,7 +308,7 @@ def test_a_fault_elsewhere_ends_as_it_would():
     code = """
 import ctypes, faulthandler
 from graphc.backends.cpu.checked.guard import Memory, Watch
-from graphc.backends.cpu.program import Piece
+from graphc.backends.cpu.storage import Piece
 faulthandler.enable()
 with Watch(Memory([(Piece(0, 8),)])):
     ctypes.c_int64.from_address(64).value

@@ -10,8 +10,9 @@ import pytest
 
 from graphc.backends.cpu import compile_process
 from graphc.backends.cpu.compile_process import Other
+from graphc.backends.cpu.kernel import Built, Kernel
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.toolchain import Built, Kernel, Toolchain
+from graphc.backends.cpu.toolchain import Toolchain
 
 QUICK = [Kernel("winograd_in", (2,)), Kernel("winograd_in", (4,))]
 SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("to_blocked")]
@@ -29,7 +30,7 @@ def build(tools: Toolchain, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[Kerne
     here: list[Kernel] = []
     own = Toolchain.build
     monkeypatch.setattr(tools, "build", lambda k: (here.append(k), own(tools, k))[1])
-    compile_process.build_all(tools, QUICK, SLOW, results.__setitem__)
+    compile_process.build_all(tools.target, tools.build, QUICK, SLOW, results.__setitem__)
     assert results.keys() == {*QUICK, *SLOW}
     assert all(isinstance(b, Built) and b.code for b in results.values())
     return results, here
@@ -75,7 +76,7 @@ def test_a_program_that_embeds_python_is_not_started_again(tools: Toolchain, mon
 
 def test_the_error_of_a_kernel_is_raised_here(tools: Toolchain):
     with pytest.raises(KeyError, match="nonesuch"):
-        compile_process.build_all(tools, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
+        compile_process.build_all(tools.target, tools.build, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
 
 
 def test_the_process_is_started_ahead_only_for_what_nobody_has(

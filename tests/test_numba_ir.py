@@ -10,12 +10,13 @@ from numba import njit
 from numba.core import errors
 from scripts import run_script
 
-from graphc.backends.cpu import toolchain
+from graphc.backends.cpu import kernel
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import POINTER, STEP, i64, load_i64
+from graphc.backends.cpu.kernel import Kernel, driver
 from graphc.backends.cpu.numba_ir import driver_ir
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.toolchain import Kernel, Toolchain, driver
+from graphc.backends.cpu.toolchain import Toolchain
 
 
 @njit(error_model="numpy")
@@ -43,7 +44,7 @@ def name(request: pytest.FixtureRequest) -> str:
         return clamp, STEP
 
     yield name
-    del toolchain._GENERATORS[name]
+    del kernel._GENERATORS[name]
 
 
 def run(tools: Toolchain, name: str, *block: int) -> list[int]:

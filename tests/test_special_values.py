@@ -9,7 +9,7 @@ import pytest
 from strategies import broadcasts
 
 import graphc
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.kernel import Kernel
 from graphc.graph import Builder
 from graphc.interpret import run_graph
 from graphc.op import Kind, all_ops

@@ -14,8 +14,8 @@ import graphc
 from graphc import frontends, pipeline
 from graphc.backend import Request, after
 from graphc.backends import open_backend
-from graphc.backends.cpu.program import Ref
 from graphc.backends.cpu.stages import STAGES, Draft
+from graphc.backends.cpu.storage import Ref
 from graphc.graph import Graph
 from graphc.infer import bind
 from graphc.verify import BrokenInvariant

@@ -13,13 +13,13 @@ from targets import require
 import graphc
 from graphc import pipeline
 from graphc.backends.cpu.compile import kernel_operators, lower
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.depthwise import row_tile
 from graphc.backends.cpu.lower.gemm import product_tile
 from graphc.backends.cpu.lower.tiles import best_cut, cut_into, cut_row, even_cut, heights_of, highest_tile
 from graphc.backends.cpu.lower.winograd import plan_groups
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.backends.cpu.weights import WeightStore
 from graphc.graph import Builder, Graph
 from graphc.infer import bind

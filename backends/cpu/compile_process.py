@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from graphc.backends.cpu.target import cpu_count
 
 if TYPE_CHECKING:
+    from graphc.backends.cpu.kernel import Built, Kernel
     from graphc.backends.cpu.target import Target
-    from graphc.backends.cpu.toolchain import Built, Kernel, Toolchain
 
 PATIENCE = 60.0  # seconds that a kernel may take in the other process
 LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order
@@ -31,21 +31,22 @@ CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from graphc.bac
 
 
 def build_all(
-    tools: Toolchain,
+    target: Target,
+    build: Callable[[Kernel], Built],
     quick: Sequence[Kernel],
     slow: Sequence[Kernel],
     done: Callable[[Kernel, Built], None],
     other: Other | None = None,
 ) -> None:
-    """Build all kernels, those of `slow` on another core too, and call `done` with each, here. other: a process that was
-    started for this before; it is closed.
+    """Build all kernels, those of `slow` on another core too, and call `done` with each, here. build: does it in this process.
+    other: one that was started for this before; it is closed.
 
     Raises what building a kernel raises.
     """
     slow = sorted(slow, key=lambda k: LONGEST.index(k.name) if k.name in LONGEST else len(LONGEST))
     queue: deque[Kernel] = deque([*slow, *quick])
     if other is None and len(slow) > 2:
-        other = Other.start(tools.target)
+        other = Other.start(target)
     finished: list[tuple[Kernel, Built]] = []
     feeder = threading.Thread(target=_feed, args=(other, queue, finished), daemon=True) if other else None
     try:
@@ -59,7 +60,7 @@ def build_all(
                 other.close()  # if it is still busy, the feeder gives its kernel back
                 feeder.join()
                 continue
-            done(kernel, tools.build(kernel))
+            done(kernel, build(kernel))
     finally:
         if other:
             other.close()

@@ -7,74 +7,21 @@ or into the note which address belongs there: so a table can be kept on disk.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import CACHE_LINE
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.lower.core import Storage
     from graphc.graph import Node
     from graphc.report import MemoryReport, StepInfo
 
-ALIGNMENT = CACHE_LINE
 LINE = ALIGNMENT // 8  # words of a cache line
 FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core, on a middling day
-
-
-class Place(Protocol):
-    """Where the bytes of a constant lie."""
-
-    @property
-    def address(self) -> int: ...
-
-
-class Piece(NamedTuple):
-    """Bytes [offset, end) of a buffer."""
-
-    offset: int
-    nbytes: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.nbytes
-
-
-@dataclass(frozen=True, eq=False)
-class Buffer:
-    """A piece of memory. kind: 'arena' (planned), 'scratch' (one step only, planned too), 'extern' (an input or a result
-    that the caller owns, or a value of a host step) or 'const' (at `place`). spread: for checked runs, the pieces that are
-    apart from each other, with nothing between them."""
-
-    name: str
-    nbytes: int
-    kind: str = "arena"
-    place: Place | None = None
-    spread: tuple[Piece, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class ExternBuffer(Buffer):
-    """A buffer that Python sees as an array."""
-
-    shape: tuple[int, ...] = ()
-    dtype: np.dtype = np.dtype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Ref:
-    """An address: `offset` bytes into a buffer."""
-
-    buffer: Buffer
-    offset: int = 0
-
-    def __add__(self, nbytes: int) -> Ref:
-        return Ref(self.buffer, self.offset + nbytes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,21 +75,6 @@ class Program:
     inputs: list[ExternBuffer] = field(default_factory=list)
     outputs: list[ExternBuffer | np.ndarray] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
-
-
-def aligned_empty(nbytes: int) -> np.ndarray:
-    """Uninitialised (zero at first touch) bytes on a page boundary, in huge pages where the system has them."""
-    if nbytes < 1 << 21:
-        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + nbytes]
-    try:
-        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError) as error:
-        raise MemoryError(f"unable to allocate {nbytes} bytes of working memory") from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
 
 
 class Slots(NamedTuple):

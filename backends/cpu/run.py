@@ -11,7 +11,8 @@ from numpy import empty
 
 from graphc.backends.cpu import entry
 from graphc.backends.cpu.arenas import Arena, Arenas
-from graphc.backends.cpu.program import Assembled, HostCall, aligned_empty
+from graphc.backends.cpu.program import Assembled, HostCall
+from graphc.backends.cpu.storage import aligned_empty
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.threads import Executor

@@ -15,8 +15,9 @@ import numpy as np
 
 from graphc.backends.cpu import entry
 from graphc.backends.cpu.blocks import CONTROL_BYTES, MASK_BYTES
-from graphc.backends.cpu.program import aligned_empty
-from graphc.backends.cpu.toolchain import Kernel, Toolchain
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.storage import aligned_empty
+from graphc.backends.cpu.toolchain import Toolchain
 from graphc.errors import GraphcWarning
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs

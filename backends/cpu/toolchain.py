@@ -1,126 +1,23 @@
 """From a kernel's specification to its address: emit, optimise, assemble, cache, link into the process.
 
-Two kinds of native functions, both plain object files in the end:
-- a *micro-kernel* is emitted as LLVM IR by a function registered with `@micro`: the inner loops, specialised by register
-  tile, dtype and epilogue;
-- a *driver* is a Numba function registered with `@driver`: the loops around micro-kernels, sizes at run time.
-A cached kernel needs neither Numba nor its generator.
+A cached kernel needs neither Numba nor its generator (see kernel.py).
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 from graphc.backends.cpu.cache import ObjectCache
 from graphc.backends.cpu.code_memory import CodeMemory
 from graphc.backends.cpu.compile_process import Other, build_all
+from graphc.backends.cpu.kernel import Built, Driver, Kernel, Micro, generator_of, is_micro, load_generators
 from graphc.backends.cpu.object_file import CantLink
 from graphc.backends.cpu.target import Target
-
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """Names a native function: the registered generator and what specialises it (with a faithful repr).
-
-    Kernels are compared by that text: 0.0 and -0.0, or 1 and True, are equal as numbers and other code.
-    """
-
-    name: str
-    params: tuple = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Kernel) and self.spec == other.spec
-
-    def __hash__(self) -> int:
-        return hash(self.spec)
-
-    def __str__(self) -> str:
-        numbers = lambda p: ".".join(map(str, p)) if all(isinstance(n, int) for n in p) else None  # noqa: E731
-        words = [numbers(p) if isinstance(p, tuple) else str(p) for p in self.params]
-        text = "_".join(w for w in words if w)
-        return f"{self.name}_{text}" if text else self.name
-
-    @cached_property
-    def spec(self) -> str:
-        """What the kernel is, in full."""
-        return repr(self)
-
-    @cached_property
-    def symbol(self) -> str:
-        safe = "".join(c if c.isalnum() else "_" for c in str(self))[:48]
-        return f"graphc_{safe}_{hashlib.sha256(self.spec.encode()).hexdigest()[:12]}"
-
-
-class Built(NamedTuple):
-    """A kernel's object code, and its readable source."""
-
-    code: bytes
-    source: str
-    suffix: str
-
-
-@dataclass(frozen=True)
-class _Micro:
-    emit: Callable  # (module, symbol, target, *params) -> None: adds the function to the llvmlite module
-    unroll: bool
-
-
-@dataclass(frozen=True)
-class _Driver:
-    make: Callable  # (target, *params) -> (Numba-compilable function, its signature)
-    computes: bool
-
-
-_GENERATORS: dict[str, _Micro | _Driver] = {}
-
-
-def micro(name: str, unroll: bool = True) -> Callable:
-    """Register a generator of LLVM IR. unroll: may LLVM unroll loops whose counts are arguments? It does not know which are
-    short."""
-
-    def register(emit: Callable) -> Callable:
-        assert name not in _GENERATORS, name
-        _GENERATORS[name] = _Micro(emit, unroll)
-        return emit
-
-    return register
-
-
-def driver(name: str, computes: bool = False) -> Callable:
-    """Register a maker of a Numba function. computes: its own loops do the work, no micro-kernel; they are worth more
-    time to compile."""
-
-    def register(make: Callable) -> Callable:
-        assert name not in _GENERATORS, name
-        _GENERATORS[name] = _Driver(make, computes)
-        return make
-
-    return register
-
-
-@lru_cache
-def load_generators(kind: str) -> None:
-    """Import all modules of 'micro' or 'drivers'."""
-    import importlib
-    import pkgutil
-
-    package = importlib.import_module(f"graphc.backends.cpu.{kind}")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-
-
-def _generator(name: str) -> _Micro | _Driver:
-    load_generators("micro")
-    if name not in _GENERATORS:
-        load_generators("drivers")  # with Numba, which is slow to load
-    return _GENERATORS[name]
 
 
 class Toolchain:
@@ -182,8 +79,8 @@ class Toolchain:
                 if progress:
                     progress("compiling kernels", 0, len(to_build))
                 load_generators("micro")
-                quick = [k for k in to_build if isinstance(_GENERATORS.get(k.name), _Micro)]
-                build_all(self, quick, [k for k in to_build if k not in quick], done, self._other)
+                quick = [k for k in to_build if is_micro(k)]
+                build_all(self.target, self.build, quick, [k for k in to_build if k not in quick], done, self._other)
             self._link({k.symbol: code for k, code in codes.items()})
             return {k: self._addresses[k.symbol] for k in wanted}
 
@@ -223,11 +120,11 @@ class Toolchain:
     def build(self, kernel: Kernel) -> Built:
         """Generate and compile a kernel."""
         self.llvm.initialize_native_asmparser()
-        generator = _generator(kernel.name)
-        thorough = isinstance(generator, _Driver) and generator.computes
+        generator = generator_of(kernel)
+        thorough = isinstance(generator, Driver) and generator.computes
         options = self.llvm.create_pipeline_tuning_options(speed_level=3 if thorough else 2)
         options.slp_vectorization = False
-        if isinstance(generator, _Micro):
+        if isinstance(generator, Micro):
             source, texts = self._micro_ir(generator, kernel)
             suffix = ".ll"
             options.loop_vectorization = False  # vectors are explicit already
@@ -248,7 +145,7 @@ class Toolchain:
             passes.getModulePassManager().run(module, passes)
         return Built(self._machine.emit_object(module), source, suffix)
 
-    def _micro_ir(self, generator: _Micro, kernel: Kernel) -> tuple[str, list[str]]:
+    def _micro_ir(self, generator: Micro, kernel: Kernel) -> tuple[str, list[str]]:
         from llvmlite import ir
 
         module = ir.Module(kernel.symbol)
@@ -259,7 +156,7 @@ class Toolchain:
         text = str(module)
         return f"; {kernel!r} for {self.target}\n{text}", [text]
 
-    def _driver_ir(self, generator: _Driver, kernel: Kernel) -> tuple[str, list[str]]:
+    def _driver_ir(self, generator: Driver, kernel: Kernel) -> tuple[str, list[str]]:
         import inspect
 
         from graphc.backends.cpu.numba_ir import driver_ir

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from graphc.backends.cpu.lower.core import Lowering, Storage, halo_bytes, storage_bytes
-from graphc.backends.cpu.program import Assembled, Ref
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.program import Assembled
+from graphc.backends.cpu.storage import Ref, Storage, halo_bytes, storage_bytes
 from graphc.fuse import Group
 from graphc.graph import Graph, Value
 from graphc.report import MemoryReport

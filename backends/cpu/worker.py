@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import sys
 
-from graphc.backends.cpu.toolchain import load_generators, toolchain
+from graphc.backends.cpu.kernel import load_generators
+from graphc.backends.cpu.toolchain import toolchain
 
 
 def serve() -> None:

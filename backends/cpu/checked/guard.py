@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.cpu.program import Piece
+from graphc.backends.cpu.storage import Piece
 from graphc.errors import UnsupportedError
 
 PAGE = mmap.PAGESIZE

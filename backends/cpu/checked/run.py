@@ -17,10 +17,11 @@ from graphc.backends.cpu.blocks import CACHE_LINE
 from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import Fault, Memory, Watch
 from graphc.backends.cpu.checked.values import CheckFailed, Held
-from graphc.backends.cpu.program import Buffer, ExternBuffer, HostStep, Made, Piece, Place, Program, Ref, Step
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.program import HostStep, Made, Program, Step
 from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.storage import Buffer, ExternBuffer, Piece, Place, Ref
 from graphc.backends.cpu.threads import Executor
-from graphc.backends.cpu.toolchain import Kernel
 
 MENTIONED = 4  # faults of a step
 

@@ -17,6 +17,7 @@ from graphc.backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.attention import KEYS as MICRO_KEYS
 from graphc.backends.cpu.micro.attention import MASK as MICRO_MASK
@@ -30,7 +31,6 @@ from graphc.backends.cpu.micro.conv import LO as MICRO_LO
 from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (SCORES, SCORES_LAST, VALUES, VALUES_LAST, SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS, BATCH, HEADS, GROUP, QUERIES, KEYS,

@@ -6,6 +6,7 @@ from numba import njit
 
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
 from graphc.backends.cpu.micro.conv import CONTINUES as MICRO_CONTINUES
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
@@ -20,7 +21,6 @@ from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
 from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
 from graphc.backends.cpu.micro.conv import TILES as MICRO_TILES
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,

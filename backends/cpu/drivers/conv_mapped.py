@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call2, call7, store_i64
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
@@ -15,7 +16,6 @@ from graphc.backends.cpu.micro.conv import MAPPED_HEAD, MAPPED_TABLE
 from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
 from graphc.backends.cpu.micro.conv import SOURCES as MICRO_SOURCES
 from graphc.backends.cpu.micro.prologue import OPERAND as MICRO_OPERAND
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MAP, FIRST, OTHERS, N, TILES, PIXELS, ITEM, MR, BLOCKS, BLOCK_STEP, VECTOR, W, BIAS, Y, YS_N, YS_TILE, YS_PIXEL, WS_TILE,

@@ -16,7 +16,7 @@ from graphc.backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 X, Y, ITEM, LENGTH, XS, YS, DIMS = range(7)  # innermost loop: LENGTH elements, byte strides XS and YS
 X_STRIDES = DIMS + COPY_DIMS  # outer loops: COPY_DIMS extents (innermost first), then strides of x and of y

@@ -12,7 +12,7 @@ from numba import njit, types
 
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.intrinsics import STEP, call4, store_i64, typed_memory
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 # fmt: off
 # shared by all: sizes and geometry as (d, h, w), strides in bytes of [n, channel, d, h, w]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call6, store_i64
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.depthwise import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.depthwise import EXTRAS as MICRO_EXTRAS
 from graphc.backends.cpu.micro.depthwise import HI as MICRO_HI
 from graphc.backends.cpu.micro.depthwise import LO as MICRO_LO
 from graphc.backends.cpu.micro.depthwise import PIXELS as MICRO_PIXELS
 from graphc.backends.cpu.micro.depthwise import XS_H as MICRO_XS_H
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, OUT_H, PIXELS, K_H, S_H, D_H, P_H, IN_H, XS_BLOCK, XS_H, YS_BLOCK, YS_H,

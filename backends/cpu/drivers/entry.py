@@ -42,7 +42,7 @@ from graphc.backends.cpu.entry import (
     WORDS,
 )
 from graphc.backends.cpu.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 
 def _call(builder, args):

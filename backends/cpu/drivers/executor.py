@@ -34,7 +34,7 @@ from graphc.backends.cpu.intrinsics import (
     pause,
     set_affinity,
 )
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU = range(0, CONTROL_BYTES, CACHE_LINE)
 CPUS = CONTROL_BYTES

@@ -17,6 +17,7 @@ from graphc.backends.cpu.intrinsics import (
     store_i64,
     typed_memory,
 )
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
@@ -27,7 +28,6 @@ from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import NEXT_LINES
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (FIRST, MIDDLE, LAST, EDGE_FIRST, EDGE_MIDDLE, EDGE_LAST, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV,

@@ -26,7 +26,7 @@ from graphc.backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 # INDICES: address of the positions, WIDE: are they int64 (else int32), NEGATIVE: may they count from the end
 INDICES, WIDE, NEGATIVE, K, COUNT, DIMS = range(6)  # DIMS: INDEX_DIMS extents, innermost first

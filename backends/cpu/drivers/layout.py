@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.intrinsics import STEP, call5, copy_bytes, fill_bytes
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 
 @driver("clear_halo")

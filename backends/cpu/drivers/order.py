@@ -17,7 +17,7 @@ from graphc.backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 X, VALUES, INDICES, KEYS, MICRO, ITEM, OUTER, N, INNER, K, SCRATCH, SCRATCH_STRIDE = range(12)
 

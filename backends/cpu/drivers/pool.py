@@ -7,8 +7,8 @@ from numba import njit, types
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call4, float_bits, store_i64
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.pool import PIXELS
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (WIDE, NARROW, X, Y, N, XS_N, YS_N, BLOCKS, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,

@@ -32,6 +32,7 @@ from graphc.backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.recurrent import BLOCK_BYTES, HEAD_BYTES
 from graphc.backends.cpu.micro.recurrent import BLOCKS as MICRO_BLOCKS
 from graphc.backends.cpu.micro.recurrent import ROOM as MICRO_ROOM
@@ -39,7 +40,6 @@ from graphc.backends.cpu.micro.recurrent import ROWS as MICRO_ROWS
 from graphc.backends.cpu.micro.recurrent import STATE_BLOCK as MICRO_STATE_BLOCK
 from graphc.backends.cpu.micro.recurrent import STREAM as MICRO_STREAM
 from graphc.backends.cpu.micro.recurrent import STREAMS as MICRO_STREAMS
-from graphc.backends.cpu.toolchain import driver
 
 # argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
 # of streams. Strides in bytes. A *swing* is added on odd steps: from the first to the second of two buffers that the states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.intrinsics import STEP, call3, load_i64, store_i64
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 # OFFSETS, WEIGHTS: [OUT, TAPS] byte offsets of rows and float64 weights
 X, Y, OUTER, X_BYTES, OUT, INNER, ROW_BYTES, TAPS, OFFSETS, WEIGHTS, MICRO, SCRATCH, SCRATCH_STRIDE = range(13)

@@ -23,6 +23,7 @@ from numba import njit
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP as SIGNATURE
 from graphc.backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, XS_BLOCK
 from graphc.backends.cpu.micro.conv import COMING_STEP as MICRO_COMING_STEP
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
@@ -33,7 +34,6 @@ from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import OTHER, PARTIAL
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, A, A_IMAGE, A_ROW, A_STEP, FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS, Y, Y_IMAGE,

@@ -17,7 +17,7 @@ from graphc.backends.cpu.intrinsics import (
     store_u16,
     store_u32,
 )
-from graphc.backends.cpu.toolchain import driver
+from graphc.backends.cpu.kernel import driver
 
 # TABLE: byte offsets of the N elements of a row, -1 for the fill; those in [RUN, RUN_END) are neighbours
 X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS = range(9)  # DIMS: TABLE_DIMS outer extents, innermost first

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_HEIGHTS
 from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
@@ -35,7 +36,6 @@ from graphc.backends.cpu.micro.winograd import (
     OUT_TEMPORARY,
     PRODUCT_BLOCK,
 )
-from graphc.backends.cpu.toolchain import driver
 
 # fmt: off
 (TRANSFORM_IN, GEMM, TRANSFORM_OUT, X, U, BIAS, Y, ZEROS, N, XS_N, YS_N, BLOCKS, TILES, OUT_H, OUT_W, IN_H, IN_W, XS_BLOCK,

@@ -6,15 +6,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering, Storage, lowers
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.tile import max_rows
-from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.storage import Ref, Storage
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.ops.fused_attention import heads_of

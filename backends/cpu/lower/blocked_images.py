@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.lower.core import Lowering, Storage, lowers_blocked
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers_blocked
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.lrn import scaled
 from graphc.backends.cpu.lower.tables import OUTSIDE, padded_positions
 from graphc.backends.cpu.lower.window import five
-from graphc.backends.cpu.program import Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops._taps import Taps

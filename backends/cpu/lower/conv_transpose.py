@@ -20,7 +20,7 @@ from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
 from graphc.backends.cpu.lower.direct import emit_direct
 from graphc.backends.cpu.lower.filters import Filters
 from graphc.backends.cpu.lower.window import Extra, Window, epilogue_of, extras_of, five, window_of
-from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.storage import Ref
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import Blocked, TensorType

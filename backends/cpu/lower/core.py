@@ -12,76 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.backends.cpu.blocks import lines
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.policy import Choice, Policy
-from graphc.backends.cpu.program import Buffer, Made, Program, Ref, Step
+from graphc.backends.cpu.program import Made, Program, Step
+from graphc.backends.cpu.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.backends.cpu.weights import WeightStore
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Call
 from graphc.report import StepInfo
-from graphc.types import Blocked, TensorType
+from graphc.types import Blocked
 
 ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Where a value lives: address of its first element, its type, byte strides.
-
-    Dense: one stride a logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
-    and each spatial dim; the elements of a block are contiguous, rows follow each other. Each row has the halo of the type
-    around it, so that the first element lies behind the left one.
-    """
-
-    ref: Ref
-    type: TensorType
-    strides: tuple[int, ...]
-
-    @property
-    def contiguous(self) -> bool:
-        return self.type.layout is None and self.strides == dense_strides(self.type)
-
-    @property
-    def whole_rows(self) -> tuple[Ref, int]:
-        """Of a blocked value: address of its first row's left halo, bytes of a row with both halos."""
-        left, right = halo_bytes(self.type)
-        return self.ref + -left, left + self.type.shape[-1] * self.strides[-1] + right
-
-
-def dense_strides(t: TensorType) -> tuple[int, ...]:
-    strides, step = [], t.dtype.itemsize
-    for d in reversed(t.shape):
-        strides.append(step)
-        step *= d
-    return tuple(reversed(strides))
-
-
-def blocked_strides(t: TensorType) -> tuple[int, ...]:
-    """Byte strides of [n, channel block, *spatial] with the halo around the innermost spatial dim."""
-    layout = t.layout
-    n_blocks = -(-t.shape[1] // layout.c)
-    step = layout.c * t.dtype.itemsize
-    strides = []
-    for axis, d in enumerate(reversed(t.shape[2:])):
-        strides.append(step)
-        step *= d + (layout.left + layout.right if axis == 0 else 0)
-    return (step * n_blocks, step, *reversed(strides))
-
-
-def storage_bytes(t: TensorType) -> int:
-    if t.layout is None:
-        return t.nbytes
-    return blocked_strides(t)[0] * t.shape[0]
-
-
-def halo_bytes(t: TensorType) -> tuple[int, int]:
-    """Left and right of each row of a value."""
-    if t.layout is None:
-        return 0, 0
-    pixel = t.layout.c * t.dtype.itemsize
-    return t.layout.left * pixel, t.layout.right * pixel
 
 
 class Lowering:

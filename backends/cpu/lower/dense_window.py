@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import window_of
-from graphc.backends.cpu.program import Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group
 from graphc.graph import Node
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from graphc.backends.cpu.micro.depthwise import slots
-from graphc.backends.cpu.program import Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Ref
 from graphc.fuse import Group
 
 ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken

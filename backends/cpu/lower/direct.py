@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 
 from graphc.backends.cpu.blocks import padded
-from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import (
@@ -25,9 +26,8 @@ from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_ve
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, COMING_STEP, INPUT_FIRST, SLOTS
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
-from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.storage import Ref, Storage
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.report import StepInfo

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import Window
-from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.storage import Buffer, Ref
 
 
 @dataclass(frozen=True)

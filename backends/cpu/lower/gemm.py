@@ -11,15 +11,15 @@ import numpy as np
 
 from graphc import expr
 from graphc.backends.cpu.blocks import BATCH_DIMS
-from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
 from graphc.backends.cpu.micro.tile import max_rows
-from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.storage import Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value

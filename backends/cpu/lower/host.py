@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.backends.cpu.lower import core
-from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.placement import extern
-from graphc.backends.cpu.program import Buffer, HostStep, Ref
+from graphc.backends.cpu.program import HostStep
+from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.files import owned
 from graphc.graph import Graph, Node, Value
 from graphc.op import get_op

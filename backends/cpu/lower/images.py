@@ -12,7 +12,8 @@ from dataclasses import replace
 from graphc.backends.cpu.lower.core import Lowering, flops, is_blocked
 from graphc.backends.cpu.lower.layout import same_bytes
 from graphc.backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
-from graphc.backends.cpu.program import Buffer, Program, Ref
+from graphc.backends.cpu.program import Program
+from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Kind

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from graphc.backends.cpu.lower.core import Lowering, Storage, blocked_strides, lowers
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers
+from graphc.backends.cpu.storage import Storage, blocked_strides
 from graphc.fuse import Group
 from graphc.types import TensorType
 

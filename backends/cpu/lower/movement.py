@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from graphc.backends.cpu.blocks import COPY_DIMS
-from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
-from graphc.backends.cpu.program import Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Value
 from graphc.ops.movement import slice_axes, slice_bounds

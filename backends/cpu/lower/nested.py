@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.blocks import NESTED_HEAD, lines
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.program import ALIGNMENT, Buffer, Made, Program, Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.program import Made, Program
+from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref
 from graphc.memory import Buffer as Lifetime
 from graphc.memory import plan
 from graphc.report import StepInfo

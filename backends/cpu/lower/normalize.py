@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 from graphc import expr as e
-from graphc.backends.cpu.lower.core import Lowering, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.movement import emit_strided
 from graphc.backends.cpu.lower.reduce import Record, accumulator, emit_passes
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.micro.reduce import Pass
-from graphc.backends.cpu.program import Buffer, Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Buffer, Ref, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Value

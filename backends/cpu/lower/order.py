@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, around, emit_passes
-from graphc.backends.cpu.program import Buffer, Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.fuse import Group
 
 

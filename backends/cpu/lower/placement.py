@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering, dense_strides
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import VIEWS
-from graphc.backends.cpu.program import ExternBuffer, Ref
+from graphc.backends.cpu.storage import ExternBuffer, Ref, dense_strides
 from graphc.files import owned
 from graphc.fuse import Group
 from graphc.graph import Graph, Value

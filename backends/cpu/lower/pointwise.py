@@ -9,7 +9,7 @@ from graphc.backends.cpu.lower.direct import bias_of
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed
-from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.storage import Ref
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 

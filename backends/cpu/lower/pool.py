@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
 from graphc.backends.cpu.lower.dense_window import emit_pool
 from graphc.backends.cpu.lower.window import Window, five, window_of
 from graphc.backends.cpu.micro.pool import SLOTS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node
 

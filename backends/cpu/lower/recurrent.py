@@ -20,7 +20,8 @@ from graphc.backends.cpu.blocks import (
     padded,
 )
 from graphc.backends.cpu.checks import LengthOutOfRange
-from graphc.backends.cpu.lower.core import Lowering, Storage, lowers, native_dtypes
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
 from graphc.backends.cpu.lower.index import constant, positions
 from graphc.backends.cpu.lower.movement import emit_copy
@@ -29,10 +30,9 @@ from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halv
 from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.micro.recurrent import HEAD_BYTES
 from graphc.backends.cpu.micro.short_loop import UNROLL
-from graphc.backends.cpu.program import ALIGNMENT, Buffer, Ref
+from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.threads import SPINS
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops.recurrent import cell

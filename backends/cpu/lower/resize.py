@@ -8,13 +8,13 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.backends.cpu.blocks import TABLE_DIMS
-from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.movement import emit_strided
 from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
 from graphc.backends.cpu.lower.tables import OUTSIDE, emit_tables
-from graphc.backends.cpu.program import Buffer, Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node

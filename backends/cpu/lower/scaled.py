@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.elementwise import emit_map
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.lower.window import Window
-from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Value

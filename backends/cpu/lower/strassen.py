@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.tiles import fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS, SUMS
-from graphc.backends.cpu.program import Buffer, Ref
+from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.report import StepInfo
 
 NAME = "strassen"  # in `disabled`

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.backends.cpu.blocks import TABLE_DIMS
-from graphc.backends.cpu.lower.core import Lowering, Storage, dense_strides, lowers, native_dtypes
+from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
 from graphc.backends.cpu.lower.index import constant
-from graphc.backends.cpu.program import Ref
-from graphc.backends.cpu.toolchain import Kernel
+from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.ops.movement import pad_amounts

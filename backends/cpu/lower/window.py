@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering, Storage
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.micro.conv import MAX_EXTRAS
-from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.storage import Ref, Storage
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value

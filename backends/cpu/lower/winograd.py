@@ -8,15 +8,15 @@ from functools import lru_cache
 
 import numpy as np
 
+from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.micro.winograd import HEAD_BYTES
-from graphc.backends.cpu.program import Ref
+from graphc.backends.cpu.storage import Ref
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import Kernel
 from graphc.fuse import Group
 
 

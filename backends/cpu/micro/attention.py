@@ -6,9 +6,9 @@ from llvmlite import ir
 
 from graphc.backends.cpu import vmath
 from graphc.backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import horizontal
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 
 # argument block (int64; strides in bytes)
 KEYS, SCALE, MASK, MASK_ROW = range(4)

@@ -6,8 +6,8 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import F32, I64, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

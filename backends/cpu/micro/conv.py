@@ -16,11 +16,11 @@ from llvmlite import ir
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.group_tile import GroupTile
 from graphc.backends.cpu.micro.prologue import OPERAND, Prologue
 from graphc.backends.cpu.micro.tile import Tile
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 # argument block of the micro-kernel (int64; strides in bytes)

@@ -10,6 +10,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import (
     BLOCKS,
     HI,
@@ -27,7 +28,6 @@ from graphc.backends.cpu.micro.conv import (
     clip,
 )
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

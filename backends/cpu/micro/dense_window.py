@@ -6,8 +6,8 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.ir import I64, define, i64, register_type
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 
 
 @micro("add_scaled")

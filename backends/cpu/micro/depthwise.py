@@ -6,9 +6,9 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import F32, I64, PTR, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import clip, operand_numbers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 # argument block (int64, bytes); then a record an extra operand: address, stride of a pixel

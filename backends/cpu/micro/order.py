@@ -7,9 +7,9 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import combined, identity_of
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 
 
 def _better(q: Emit, prim: str, last: bool, dtype: np.dtype, x: ir.Value, best: ir.Value) -> ir.Value:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.ir import F32, I64, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 
 LINES = 8  # vectors read at once
 

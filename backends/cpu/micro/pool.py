@@ -7,8 +7,8 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 
 SUMS = 4  # partial sums that tell whether there is a NaN
 PIXELS = 7  # slot of the block that only `pool_run` reads

@@ -6,6 +6,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.byte_tile import ByteTile
 from graphc.backends.cpu.micro.conv import (
     BLOCKS,
@@ -26,7 +27,6 @@ from graphc.backends.cpu.micro.conv import (
 from graphc.backends.cpu.micro.short_loop import UNROLL, short_loop
 from graphc.backends.cpu.micro.tile import Tile
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many

@@ -12,9 +12,9 @@ from llvmlite import ir
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.blocks import MAX_STREAMS, lines
 from graphc.backends.cpu.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.short_loop import short_loop
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 AHEAD = 4096  # bytes that weights are fetched ahead of their use, but for one row and weights in the level-2 cache

@@ -19,9 +19,9 @@ from llvmlite import ir
 from graphc import expr
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 ROWS_AT_ONCE = 4  # of columns that have no neighbours: each combination waits for the one before

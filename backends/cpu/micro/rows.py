@@ -7,8 +7,8 @@ from llvmlite import ir
 
 from graphc.backends.cpu import scalar
 from graphc.backends.cpu.ir import I64, PTR, Emit, define, i64
+from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.toolchain import micro
 from graphc.expr import Expr
 
 

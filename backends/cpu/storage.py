@@ -1,0 +1,137 @@
+"""Where values live: buffers, addresses in them, strides."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from graphc.backends.cpu.blocks import CACHE_LINE
+from graphc.types import TensorType
+
+ALIGNMENT = CACHE_LINE
+
+
+class Place(Protocol):
+    """Where the bytes of a constant lie."""
+
+    @property
+    def address(self) -> int: ...
+
+
+class Piece(NamedTuple):
+    """Bytes [offset, end) of a buffer."""
+
+    offset: int
+    nbytes: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A piece of memory. kind: 'arena' (planned), 'scratch' (one step only, planned too), 'extern' (an input or a result
+    that the caller owns, or a value of a host step) or 'const' (at `place`). spread: for checked runs, the pieces that are
+    apart from each other, with nothing between them."""
+
+    name: str
+    nbytes: int
+    kind: str = "arena"
+    place: Place | None = None
+    spread: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ExternBuffer(Buffer):
+    """A buffer that Python sees as an array."""
+
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype = np.dtype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An address: `offset` bytes into a buffer."""
+
+    buffer: Buffer
+    offset: int = 0
+
+    def __add__(self, nbytes: int) -> Ref:
+        return Ref(self.buffer, self.offset + nbytes)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a value lives: address of its first element, its type, byte strides.
+
+    Dense: one stride a logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
+    and each spatial dim; the elements of a block are contiguous, rows follow each other. Each row has the halo of the type
+    around it, so that the first element lies behind the left one.
+    """
+
+    ref: Ref
+    type: TensorType
+    strides: tuple[int, ...]
+
+    @property
+    def contiguous(self) -> bool:
+        return self.type.layout is None and self.strides == dense_strides(self.type)
+
+    @property
+    def whole_rows(self) -> tuple[Ref, int]:
+        """Of a blocked value: address of its first row's left halo, bytes of a row with both halos."""
+        left, right = halo_bytes(self.type)
+        return self.ref + -left, left + self.type.shape[-1] * self.strides[-1] + right
+
+
+def dense_strides(t: TensorType) -> tuple[int, ...]:
+    strides, step = [], t.dtype.itemsize
+    for d in reversed(t.shape):
+        strides.append(step)
+        step *= d
+    return tuple(reversed(strides))
+
+
+def blocked_strides(t: TensorType) -> tuple[int, ...]:
+    """Byte strides of [n, channel block, *spatial] with the halo around the innermost spatial dim."""
+    layout = t.layout
+    n_blocks = -(-t.shape[1] // layout.c)
+    step = layout.c * t.dtype.itemsize
+    strides = []
+    for axis, d in enumerate(reversed(t.shape[2:])):
+        strides.append(step)
+        step *= d + (layout.left + layout.right if axis == 0 else 0)
+    return (step * n_blocks, step, *reversed(strides))
+
+
+def storage_bytes(t: TensorType) -> int:
+    if t.layout is None:
+        return t.nbytes
+    return blocked_strides(t)[0] * t.shape[0]
+
+
+def halo_bytes(t: TensorType) -> tuple[int, int]:
+    """Left and right of each row of a value."""
+    if t.layout is None:
+        return 0, 0
+    pixel = t.layout.c * t.dtype.itemsize
+    return t.layout.left * pixel, t.layout.right * pixel
+
+
+def aligned_empty(nbytes: int) -> np.ndarray:
+    """Uninitialised (zero at first touch) bytes on a page boundary, in huge pages where the system has them."""
+    if nbytes < 1 << 21:
+        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + nbytes]
+    try:
+        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"unable to allocate {nbytes} bytes of working memory") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
