@@ -61,7 +61,7 @@ class ReferenceBackend:
 
     target = "reference"
     keeps = False
-    algorithms = ()
+    algorithms = ("strassen", "fusion")  # of the CPU: nothing to leave out here, but one set of options serves both
 
     def kernel_operators(self) -> frozenset[str]:
         from graphc.op import all_ops
