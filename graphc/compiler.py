@@ -85,7 +85,7 @@ class Compilation:
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None
-        if source is None:
+        if store is None or source is None:
             return None
         disabled = sorted(self.request.disabled)
         reading = [sorted(self.reading.given), [(n, str(t)) for n, t in self.reading.types]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,9 @@ if hasattr(os, "register_at_fork"):
 
 MAX_PLANS = 64  # of one model; the oldest is forgotten, so that a stream of new shapes does not fill the memory
 
-Key, Kept = TypeVar("Key"), TypeVar("Kept")
+Key = TypeVar("Key")
+Kept = TypeVar("Kept")
+Quick: TypeAlias = Callable[[Sequence[Any]], "dict[str, np.ndarray] | None"]
 
 
 class Executable:
@@ -32,8 +34,12 @@ class Executable:
     done nothing, where the inputs are not contiguous arrays of exactly the dtypes and shapes that were bound.
     """
 
-    plan: Plan
-    quick: Callable[[Sequence[Any]], dict[str, np.ndarray] | None] | None = None
+    if TYPE_CHECKING:  # an attribute or a property, as the backend likes
+
+        @property
+        def plan(self) -> Plan: ...
+
+    quick: Quick | None = None
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         """Results in order. arrays: contiguous, of the bound dtypes and shapes. out: arrays to write results into, None for

@@ -111,6 +111,7 @@ def const(value, dtype) -> Expr:
 
 def _pair(a: Number, b: Number) -> tuple[Expr, Expr]:
     if not isinstance(a, Expr):
+        assert isinstance(b, Expr)
         a = const(a, b.dtype)
     if not isinstance(b, Expr):
         b = const(b, a.dtype)
@@ -286,6 +287,7 @@ def sigmoid(x: Number):
 def substitute(e: Expr, args: list[Expr]) -> Expr:
     """e with its operands replaced: composition of expressions."""
     if e.prim == "arg":
+        assert isinstance(e.value, int)
         return args[e.value]
     if not e.args:
         return e
@@ -295,6 +297,7 @@ def substitute(e: Expr, args: list[Expr]) -> Expr:
 def evaluate(e: Expr, values: list):
     """Interpret a tree on numbers (tests; the plain Python meaning of a kernel)."""
     if e.prim == "arg":
+        assert isinstance(e.value, int)
         return values[e.value]
     if e.prim == "const":
         return e.value

@@ -125,10 +125,11 @@ class _Fuser:
     def _take_prologue(self, groups: dict[Node, Group], last: Node, group: Group) -> None:
         """Let the anchor compute its first operand, where it is the only one to read it."""
         anchor = group.anchor
+        assert anchor is not None
         v = anchor.inputs[0]
         maker = self.producers.get(v)
-        before = groups.get(maker)
-        if before is None or before.anchor is not None:
+        before = None if maker is None else groups.get(maker)
+        if maker is None or before is None or before.anchor is not None:
             return
         where = f"{anchor.op.name} '{anchor.name}'"
         if v in self.results or self.consumers[v] != [anchor]:
@@ -157,7 +158,8 @@ class _Fuser:
         """
         if len(anchor.outputs) > 1:
             return Group((anchor,), anchor, None, ())
-        nodes, operands = [anchor], []
+        nodes = [anchor]
+        operands: list[Value] = []
         trees: dict[Value, Expr] = {anchor.output: expr.arg(0, anchor.output.dtype)}
         closed, closed_operands = 1, 0
         reason = ""
@@ -308,6 +310,7 @@ def same_elements(a: TensorType, b: TensorType) -> bool:
 
 def scalar_tree(node: Node, args: Sequence[Expr | None]) -> Expr:
     """The node's scalar body over expressions of its operands."""
+    assert node.op.scalar is not None
     tree = node.op.scalar(*args, **{k: node.attrs[k] for k in node.op.scalar_attrs})
     if not isinstance(tree, Expr):  # a body that does not depend on its operands
         tree = expr.const(tree, node.output.dtype)

@@ -100,7 +100,7 @@ def make_node(
     name: str = "",
     outputs: Sequence[str] = ("",),
     source: Source | None = None,
-    types: Sequence[TensorType] | None = None,
+    types: Sequence[TensorType | None] | None = None,
 ) -> Node:
     """A node with its outputs' types inferred (or given, by passes that know them).
 
@@ -276,13 +276,15 @@ class Builder:
 
         Raises GraphcError where two values would be results of one name.
         """
-        by_name = isinstance(outputs, Mapping)
-        names, values = (outputs, outputs.values()) if by_name else ([v.name for v in outputs], outputs)
+        if isinstance(outputs, Mapping):
+            names, values = tuple(outputs), tuple(outputs.values())
+        else:
+            names, values = tuple(v.name for v in outputs), tuple(outputs)
         known: dict[str, Value] = {}
         for name, v in zip(names, values):
             if known.setdefault(name, v) is not v:
                 raise GraphcError(f"two results are named '{name}'", hint="name them: build({'first': v, 'second': w})")
-        return Graph(self.name, tuple(self.inputs), tuple(values), tuple(self.nodes), tuple(names), dict(meta or {}))
+        return Graph(self.name, tuple(self.inputs), values, tuple(self.nodes), names, dict(meta or {}))
 
 
 class Rewriter(Builder):

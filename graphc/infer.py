@@ -11,7 +11,7 @@ from graphc.graph import Graph, Rewriter, Value, constant
 from graphc.types import TensorType
 
 
-def bind(graph: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray] | None = None) -> Graph:
+def bind(graph: Graph, types: Mapping[str, TensorType | None], values: Mapping[str, np.ndarray] | None = None) -> Graph:
     """The graph with the named inputs' types replaced, and those in `values` fixed to constants (shape-like inputs).
 
     A fixed input stays an input of the graph, so that the signature is the same; nothing reads it any more.
@@ -26,5 +26,5 @@ def bind(graph: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.
     return rw.finish()
 
 
-def _retyped(v: Value, types: Mapping[str, TensorType]) -> Value:
+def _retyped(v: Value, types: Mapping[str, TensorType | None]) -> Value:
     return replace(v, type=types[v.name]) if v.name in types and types[v.name] != v.type else v

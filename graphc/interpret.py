@@ -8,12 +8,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import TypedDict
 
 import numpy as np
 
-from graphc.errors import GraphcError, InputError
+from graphc.errors import GraphcError, InputError, Source
 from graphc.graph import Graph, Node, Value
-from graphc.types import Sym, TensorType, dtype_name
+from graphc.types import MaybeNone, Sym, TensorType, dtype_name
+
+
+class _Where(TypedDict):
+    op: str
+    node: str
+    source: Source | None
 
 
 def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = True) -> dict[str, np.ndarray]:
@@ -56,7 +63,7 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
     With `strict`, results must have the inferred dtype and shape: nothing is converted. Raises GraphcError (InputError
     where the data is at fault) with the node's name and place.
     """
-    where = {"op": node.op.name, "node": node.name, "source": node.source}
+    where: _Where = {"op": node.op.name, "node": node.name, "source": node.source}
     extra = {"n_outputs": len(node.outputs)} if _takes_n_outputs(node.op.reference) else {}
     try:
         with np.errstate(all="ignore"):
@@ -103,7 +110,7 @@ def _fits(array: np.ndarray, want: TensorType | None) -> bool:
     return same_dtype and same_rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, array.shape))
 
 
-def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | None:
+def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | MaybeNone:
     if v is None:
         return None
     return v.data if v.is_const else env[v]

@@ -76,7 +76,7 @@ def _elementwise_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
     out = node.output.type
     if any(v.dtype != np.float32 for v in (*node.operands, node.output)):
         return False
-    if out.shape[1] % c and node.op.name not in SAFE_ON_PADDING:
+    if node.output.shape[1] % c and node.op.name not in SAFE_ON_PADDING:
         return False
     return all(v in blocked and _per_channel_or_same(v, out) or _fits_blocks(v, out, node) for v in node.operands)
 
@@ -121,10 +121,15 @@ def _halos(
         return v
 
     for node, form in forms.items():
-        shared = {"concat": (node.operands, node.output), "parts": (node.outputs, node.inputs[0])}.get(form)
-        for v in shared[0] if shared else ():
-            if v in blocked and find(v) is not find(shared[1]):
-                root[find(v)] = find(shared[1])
+        if form == "concat":
+            parts, whole = node.operands, node.output
+        elif form == "parts":
+            parts, whole = node.outputs, node.inputs[0]
+        else:
+            continue
+        for v in parts:
+            if v in blocked and find(v) is not find(whole):
+                root[find(v)] = find(whole)
     wanted: dict[tuple[Value, str], tuple[int, int]] = {}
     for node, form in forms.items():
         if form in ("blocked", "planar"):

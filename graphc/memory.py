@@ -97,7 +97,7 @@ class _Problem:
 
     def solve(self, effort: int) -> list[int]:
         best, best_end = self._stack()
-        starts = []
+        starts: list[tuple[int, int, list[int]]] = []
         for order in self._orders():
             for best_fit in (True, False):
                 if best_end == self.lower_bound:
@@ -165,7 +165,7 @@ class _Problem:
         return best
 
 
-def format_bytes(n: int) -> str:
+def format_bytes(n: float) -> str:
     if n < 1024:
         return f"{n} B"
     for unit in ("KiB", "MiB"):

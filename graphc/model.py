@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from graphc.errors import GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
-from graphc.executable import PLANNING, Executable, remember, taken, value_key
+from graphc.executable import PLANNING, Executable, Quick, remember, taken, value_key
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
@@ -27,11 +27,20 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """What a model's plans and graphs come from: graphc.compiler.Compilation."""
 
-    signature: Signature
-    reading: Reading
-    files: tuple[Path, ...]
-    loaded: Graph
-    graph: Graph
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def reading(self) -> Reading: ...
+
+    @property
+    def files(self) -> tuple[Path, ...]: ...
+
+    @property
+    def loaded(self) -> Graph: ...
+
+    @property
+    def graph(self) -> Graph: ...
 
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable: ...
 
@@ -39,8 +48,8 @@ class Source(Protocol):
 
     def outlook(self) -> tuple[Pending, ...]: ...
 
-    @staticmethod
-    def reopen(graph: Graph, recipe: Mapping[str, Any]) -> Model:
+    @property
+    def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
         """The model again, from its pickle."""
         ...
 
@@ -66,7 +75,7 @@ class Model:
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
         self._plans: dict[tuple, Executable] = {}
         self._readings: dict[Reading, Model] = {}
-        self._quick = _refuse  # of the plan that was used last
+        self._quick: Quick = _refuse  # of the plan that was used last
         self._count = len(self._names)
         names = self._names  # not self: a model that refers to itself would outlive its last reference
         self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
@@ -282,7 +291,7 @@ class Model:
         names, known = frozenset(self._names), {s.name for s in self.inputs}
         if not isinstance(feeds, Mapping) or not names < feeds.keys() or not feeds.keys() <= known:
             raise self._wrong_names(feeds) from None
-        return self._read(given=feeds.keys() - names)
+        return self._read(given=frozenset(feeds.keys() - names))
 
     def _checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
@@ -319,6 +328,7 @@ class Model:
     def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
         """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
         want = self._dtypes[i]
+        assert want is not None
         if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
             return given
         numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
@@ -365,7 +375,7 @@ class Model:
         for name in kwargs:
             if name in feeds:
                 raise InputError(f"input '{name}' is given twice, by position and by name", hint=self._signature())
-        return feeds | kwargs
+        return {**feeds, **kwargs}
 
     def _by_name(self) -> str:
         """How `run` is called."""

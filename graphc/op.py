@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.types import MaybeNone, TensorType
+from graphc.types import Dim, MaybeNone, TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Builder, Value
@@ -193,7 +193,7 @@ class Op:
     name: str
     inputs: tuple[str, ...]
     kind: Kind
-    infer: Callable[[Call], Sequence[TensorType]]
+    infer: Callable[[Call], Sequence[TensorType | MaybeNone]]
     reference: Callable
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     outputs: tuple[str, ...] = ("y",)
@@ -203,7 +203,7 @@ class Op:
     expand: Callable[[Builder, Call], Any] | None = None
     tolerance: float = 1e-5
     domain: Domain = field(default_factory=Domain)
-    flops: Callable[[Call], int] | None = None
+    flops: Callable[[Call], Dim] | None = None
     values: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
 

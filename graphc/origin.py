@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from graphc.graph import Graph
 
 FrontEnd = Callable[[Any], "Graph"]
-Described = Sequence[tuple[str, str]]  # files beside the model's: path from its folder, digest
+Described = Sequence[Sequence[str]]  # files beside the model's: path from its folder, digest
 
 
 class Origin:

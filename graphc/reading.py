@@ -66,9 +66,12 @@ def contradictions(specs: Sequence[Spec], arrays: Sequence[np.ndarray]) -> list[
 def told_apart(specs: Sequence[Spec], found: Sequence[Contradiction]) -> dict[str, TensorType]:
     """Types of the inputs in which each dim that has one of these names gets a name of its own."""
     names = {c.dim for c in found}
-    types = {}
+    types: dict[str, TensorType] = {}
     for spec in specs:
-        if names & set(spec.shape or ()):
-            dims = [dim_name(spec.name, i) if d in names else d for i, d in enumerate(spec.shape)]
-            types[spec.name] = spec.type.with_shape(dims)
+        shape, declared = spec.shape or (), spec.type
+        if names & set(shape):
+            assert declared is not None
+            types[spec.name] = declared.with_shape(
+                [dim_name(spec.name, i) if d in names else d for i, d in enumerate(shape)]
+            )
     return types

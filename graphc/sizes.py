@@ -28,7 +28,10 @@ def _is_too_large(v: Value) -> bool:
     if v.type is None or not v.type.is_static:
         return False
     item = v.type.dtype.itemsize
-    return v.type.nbytes > memory() or item * math.prod(max(d, 1) for d in v.type.shape) > _ADDRESSABLE
+    return (
+        v.type.nbytes > memory()
+        or item * math.prod(max(d, 1) for d in v.type.shape if isinstance(d, int)) > _ADDRESSABLE
+    )
 
 
 def _error(v: Value) -> OutOfMemoryError:

@@ -6,9 +6,12 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # In a union, stands for None where the code around it knows that there is a value (typeshed's name): a type checker asks for no
 # test there, and checks the rest.
@@ -96,6 +99,17 @@ def may_be(d: Dim, *sizes: int) -> bool:
     return isinstance(d, Sym) or d in sizes
 
 
+def number(d: Dim) -> int:
+    """A dim that must be known by now."""
+    if isinstance(d, Sym):
+        raise TypeError(f"dim '{d}' is not known")
+    return d
+
+
+def numbers(dims: Iterable[Dim]) -> tuple[int, ...]:
+    return tuple(map(number, dims))
+
+
 def is_static(shape: Sequence[Dim]) -> bool:
     return all(isinstance(d, int) for d in shape)
 
@@ -113,7 +127,7 @@ class Blocked:
         return f"NCHW{self.c}c{halo}"
 
 
-def _dim(d) -> Dim:
+def _dim(d: Dim | str) -> Dim:
     return d if isinstance(d, Sym) else Sym(d) if isinstance(d, str) else int(d)
 
 
@@ -127,6 +141,10 @@ class TensorType:
     dtype: np.dtype
     shape: Shape
     layout: Blocked | None = None
+
+    if TYPE_CHECKING:  # what __post_init__ converts
+
+        def __init__(self, dtype: DTypeLike, shape: Sequence[Dim | str], layout: Blocked | None = None) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
@@ -144,16 +162,16 @@ class TensorType:
     @property
     def nbytes(self) -> int:
         """Bytes of the logical elements. Needs a static shape."""
-        return int(self.size) * self.dtype.itemsize
+        return number(self.size) * self.dtype.itemsize
 
     @property
     def is_static(self) -> bool:
         return is_static(self.shape)
 
-    def with_shape(self, shape: Sequence[Dim]) -> TensorType:
-        return replace(self, shape=tuple(shape))
+    def with_shape(self, shape: Sequence[Dim | str]) -> TensorType:
+        return TensorType(self.dtype, shape, self.layout)
 
-    def with_dtype(self, dtype) -> TensorType:
+    def with_dtype(self, dtype: DTypeLike) -> TensorType:
         return replace(self, dtype=np.dtype(dtype))
 
     def __str__(self) -> str:
@@ -161,7 +179,7 @@ class TensorType:
         return f"{dtype_name(self.dtype)}[{dims}]" + (f" {self.layout}" if self.layout else "")
 
 
-def dtype_name(dtype) -> str:
+def dtype_name(dtype: DTypeLike) -> str:
     dtype = np.dtype(dtype)
     return "string" if dtype.kind in "OUS" else dtype.name
 

@@ -191,10 +191,12 @@ def _complete(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int, ..
             f"input '{spec.name}' is {_text(spec.shape)}, and {', '.join(unbound)} must be known",
             hint=_give_shape(spec, ",".join(str(d) for d in sizes)),
         )
-    return tuple(sizes)
+    return tuple(int(d) for d in sizes)
 
 
-def _text(shape: Sequence) -> str:
+def _text(shape: Sequence | None) -> str:
+    if shape is None:
+        return "[...]"
     return f"[{', '.join(map(str, shape))}]"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from graphc.graph import Graph, Node, Value
 from graphc.infer import bind
 from graphc.op import Kind
+from graphc.types import number
 
 MULTIPLIERS = (Kind.CONTRACTION, Kind.WINDOW, Kind.RECURRENT)  # with two operands: a pool has one
 STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
@@ -73,4 +74,4 @@ def multiply_adds(node: Node) -> int | None:
         return 0
     if not all(v.type is not None and v.type.is_static for v in (*node.operands, *node.outputs)):
         return None
-    return int(node.op.flops(node.call)) // 2
+    return number(node.op.flops(node.call)) // 2

@@ -30,6 +30,7 @@ def machine_limits(plan: Plan) -> Roofline | None:
 def print_profile(plan: Plan, spent: Sequence[float]) -> None:
     """A row for each step, with the part of its time that the machine's limits explain."""
     total, limits = sum(spent) or 1e-12, machine_limits(plan)
+    assert limits is not None  # a backend without them times no steps
     print_table(
         (">step", "nodes", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
         [

@@ -176,6 +176,6 @@ class _Plan:
         sizes = [prod(self.sizes[label] for label in group) for group in groups]
         if sum(isinstance(s, Sym) for s in sizes) > 1 or 0 in sizes:  # in a Reshape, 0 means: copy
             raise _NotLowerable
-        copied = [0 if isinstance(self.sizes[label], Sym) else self.sizes[label] for label in lead]
-        target = [*copied, *(-1 if isinstance(s, Sym) else s for s in sizes)]
+        copied = [d if isinstance(d := self.sizes[label], int) else 0 for label in lead]
+        target = [*copied, *(s if isinstance(s, int) else -1 for s in sizes)]
         return self._add("Reshape", (i,), (*lead, *(g[0] if len(g) == 1 else "+".join(g) for g in groups)), target)

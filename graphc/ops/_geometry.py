@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.op import Attr, Call, Deferred
-from graphc.types import UNKNOWN, Dim, Shape, Sym
+from graphc.types import UNKNOWN, Dim, Shape, Sym, number, numbers
 
 WINDOW_ATTRS = {
     "kernel_shape": Attr("ints", None),
@@ -39,7 +39,7 @@ class Geometry:
     out_spatial: Shape
 
     @property
-    def extent(self) -> tuple[int, ...]:
+    def extent(self) -> Shape:
         """Elements from the first to the last tap of the kernel: (kernel - 1)·dilation + 1."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations))
 
@@ -129,17 +129,22 @@ def windows(
     rank = len(spatial)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
     pads = tuple(pads or (0,) * 2 * rank)
-    begins, ends, outs = [], [], []
+    begins: list[Dim] = []
+    ends: list[Dim] = []
+    outs: list[Dim] = []
+    begin: Dim
+    end: Dim
     for axis, (size, k, s, d) in enumerate(zip(spatial, kernel, strides, dilations)):
         extent = (k - 1) * d + 1
         if auto_pad.startswith("SAME"):
             out = _shift(size, s - 1) // s
+            total: Dim
             if s == 1:
                 total = extent - 1
             elif isinstance(size, Sym):
                 total = UNKNOWN
             else:
-                total = max(0, (out - 1) * s + extent - size)
+                total = max(0, number((out - 1) * s + extent - size))
             begin, end = _halves(total, auto_pad)
         else:
             begin, end = (0, 0) if auto_pad == "VALID" else (pads[axis], pads[axis + rank])
@@ -175,7 +180,12 @@ def transposed_windows(
     rank = len(spatial)
     strides, dilations = tuple(strides or (1,) * rank), tuple(dilations or (1,) * rank)
     pads, extra = tuple(pads or (0,) * 2 * rank), tuple(output_padding or (0,) * rank)
-    begins, ends, outs = [], [], []
+    begins: list[Dim] = []
+    ends: list[Dim] = []
+    outs: list[Dim] = []
+    begin: Dim
+    end: Dim
+    out: Dim
     for axis, (size, k, s, d) in enumerate(zip(spatial, kernel, strides, dilations)):
         if extra[axis] >= max(s, d):
             raise ValueError(f"output_padding {extra[axis]} of axis {axis + 2} is not below stride {s} or dilation {d}")
@@ -217,10 +227,12 @@ def window_view(x: np.ndarray, g: Geometry, fill: float) -> np.ndarray:
     """View [N, C, *out, *kernel] of x [N, C, *spatial] padded with `fill`: every window with its elements."""
     rank = len(g.kernel)
     axes = tuple(range(2, 2 + rank))
-    reach = [max(o - 1, 0) * s + e for o, s, e in zip(g.out_spatial, g.strides, g.extent)]
-    ends = [max(0, r - size - b) for r, size, b in zip(reach, x.shape[2:], g.pads_begin)]
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(g.pads_begin, ends)], constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(padded, g.extent, axes)
-    starts = tuple(slice(0, max((o - 1) * s + 1, 0), s) for o, s in zip(g.out_spatial, g.strides))
+    outs, extent, begins = numbers(g.out_spatial), numbers(g.extent), numbers(g.pads_begin)
+    reach = [max(o - 1, 0) * s + e for o, s, e in zip(outs, g.strides, extent)]
+    ends = [max(0, r - size - b) for r, size, b in zip(reach, x.shape[2:], begins)]
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(begins, ends)], constant_values=fill)
+    view = np.lib.stride_tricks.sliding_window_view(padded, extent, axes)
+    starts = tuple(slice(0, max((o - 1) * s + 1, 0), s) for o, s in zip(outs, g.strides))
     taps = tuple(slice(None, None, d) for d in g.dilations)
-    return view[(slice(None), slice(None), *starts, *taps)]
+    at = (slice(None), slice(None), *starts, *taps)
+    return view[at]

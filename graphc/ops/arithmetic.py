@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,12 @@ def _infer_pow(call: Call) -> list[TensorType]:
     return [TensorType(x.dtype, broadcast_shapes(call, [x, y]))]
 
 
-_POWERS = {1: lambda x: x, 2: lambda x: x * x, 3: lambda x: x * x * x, -1: lambda x: e.div(1, x)}
+_POWERS: dict[float, Callable[[Any], Any]] = {
+    1: lambda x: x,
+    2: lambda x: x * x,
+    3: lambda x: x * x * x,
+    -1: lambda x: e.div(1, x),
+}
 _POWERS |= {0.5: lambda x: _root(x), -0.5: lambda x: e.div(1, _root(x))}
 
 
@@ -111,7 +117,7 @@ def _pow(x: e.Expr, y: e.Expr) -> e.Expr:
 def _whole_power(x: e.Expr, y: e.Expr) -> e.Expr:
     """An integer to any power. One that is not whole is taken in float64 and cut off."""
     if kind_of(y) == "f":
-        if y.prim == "const" and float(y.value).is_integer() and abs(y.value) < 2**63:
+        if y.prim == "const" and y.value is not None and float(y.value).is_integer() and abs(y.value) < 2**63:
             return _whole_power(x, e.const(y.value, "int64"))
         rounded = e.cast(e.pow(e.cast(x, "float64"), e.cast(y, "float64")), x.dtype)
         whole = e.eq(e.trunc(y), y) & (e.absolute(y) < 2.0**63)

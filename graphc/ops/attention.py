@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.errors import InputError
+from graphc.graph import Value
 from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import NUMERIC, widen
-from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, prod
+from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, number, prod
 
 INT64 = np.dtype(np.int64)
 
@@ -98,7 +100,7 @@ def _attention_infer(call: Call) -> list[TensorType]:
     s = _sizes(call)
     if call.has(3):
         _check_mask(call, s)
-    y = (s.batch, s.q_heads, s.q_len, s.v_head)
+    y: Shape = (s.batch, s.q_heads, s.q_len, s.v_head)
     if call.rank(0) == 3:
         y = (s.batch, s.q_len, s.q_heads * s.v_head)
     return [
@@ -109,7 +111,7 @@ def _attention_infer(call: Call) -> list[TensorType]:
     ]
 
 
-def _attention_flops(call: Call) -> int:
+def _attention_flops(call: Call) -> Dim:
     """Two matrix products a head: 2·q_len·total·(head + v_head)."""
     s = _sizes(call)
     return prod((2, s.batch, s.q_heads, s.q_len, s.total, s.head + s.v_head))
@@ -117,7 +119,10 @@ def _attention_flops(call: Call) -> int:
 
 # --- Attention: reference ---------------------------------------------------------------------------------------------
 def _heads(x: np.ndarray, heads: int | None) -> np.ndarray:
-    return x if x.ndim == 4 else x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
+    if x.ndim == 4:
+        return x
+    assert heads is not None
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
 def _visible(q_len: int, total: int, offset, *, is_causal, left_window_size, right_window_size) -> np.ndarray:
@@ -208,17 +213,17 @@ def _emit_repeated(b, x, group: int):
 def _emit_seen(b, call: Call, s: _Sizes):
     """(bool value of the keys each query sees or None for all, may a query see none?)."""
     window = {n: call.attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
-    conditions, hidden = [], False
+    conditions, hidden, q_len, total = [], False, number(s.q_len), number(s.total)
     if not call.has(6):
-        seen = _visible(s.q_len, s.total, s.past, **window)
+        seen = _visible(q_len, total, s.past, **window)
         if not seen.all():
             conditions.append(b.constant(seen))
             hidden = not seen.any(-1).all()
     else:
         nonpad = b.add("Reshape", call.inputs[6], b.constant([-1, 1, 1, 1], np.int64))
-        offset = b.add("Sub", nonpad, b.constant(s.q_len, np.int64))
-        ahead = b.constant(np.arange(s.total) - np.arange(s.q_len)[:, None], np.int64)
-        conditions.append(b.add("Less", b.constant(np.arange(s.total), np.int64), nonpad))
+        offset = b.add("Sub", nonpad, b.constant(q_len, np.int64))
+        ahead = b.constant(np.arange(total) - np.arange(q_len)[:, None], np.int64)
+        conditions.append(b.add("Less", b.constant(np.arange(total), np.int64), nonpad))
         if call.is_causal:
             conditions.append(b.add("LessOrEqual", ahead, offset))
         if call.left_window_size >= 0:
@@ -257,8 +262,9 @@ def _attention_expand(b, call: Call):
     k, v = (_emit_heads(b, call, i, call.kv_num_heads) for i in (1, 2))
     if call.has(4):
         k, v = (b.add("Concat", call.inputs[i], new, axis=2) for i, new in ((4, k), (5, v)))
-    scale = s.head**-0.5 if call.scale is None else call.scale
-    keys = b.add("Transpose", _emit_repeated(b, k, s.q_heads // s.kv_heads), perm=(0, 1, 3, 2))
+    group = number(s.q_heads) // number(s.kv_heads)
+    scale = number(s.head) ** -0.5 if call.scale is None else call.scale
+    keys = b.add("Transpose", _emit_repeated(b, k, group), perm=(0, 1, 3, 2))
     scores = b.add("MatMul", b.add("Mul", q, b.constant(scale, dtype)), keys)
     stages = [scores]
     if call.softcap:
@@ -279,7 +285,7 @@ def _attention_expand(b, call: Call):
         top = b.add("ReduceMax", scores, b.constant([-1], np.int64), keepdims=True)
         weights = b.add("Where", b.add("Equal", top, lowest), b.constant(0, dtype), weights)
     stages.append(weights)
-    y = b.add("MatMul", weights, _emit_repeated(b, v, s.q_heads // s.kv_heads))
+    y = b.add("MatMul", weights, _emit_repeated(b, v, group))
     if call.rank(0) == 3:
         y = b.add("Reshape", b.add("Transpose", y, perm=(0, 2, 1, 3)), b.constant([0, 0, -1], np.int64))
     return (y, k, v, stages[call.qk_matmul_output_mode])[: call.n_outputs]
@@ -398,11 +404,11 @@ def _rotary_expand(b, call: Call):
     """Gather, Mul, Sub, Add and Concat; None for heads of unknown size."""
     _, _, _, size = _split_heads(call, 0, call.num_heads, "num_heads")
     width = _rotary_width(call)
-    if not is_static((size, width)):
+    if not isinstance(size, int) or not isinstance(width, int):
         return None
     last, one = b.constant([-1], np.int64), b.constant([1], np.int64)
     x, rest = _emit_heads(b, call, 0, call.num_heads), None
-    tables = call.inputs[1:3]
+    tables: Sequence[Value] = call.inputs[1:3]
     if call.has(3):
         tables = [b.add("Gather", t, call.inputs[3], axis=0) for t in tables]
     cos, sin = (b.add("Unsqueeze", t, one) for t in tables)

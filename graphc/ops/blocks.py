@@ -105,8 +105,10 @@ def _col2im(x, image, block, dilations, pads, strides):
     out = np.zeros((n, c, *padded), x.dtype)
     for offset in np.ndindex(*block):
         at = tuple(slice(o * d, o * d + s * (m - 1) + 1, s) for o, d, s, m in zip(offset, dilations, strides, counts))
-        out[(..., *at)] += columns[(slice(None), slice(None), *offset)]
-    return out[(..., *(slice(pads[i], pads[i] + d) for i, d in enumerate(image)))]
+        place, column = (slice(None), slice(None), *at), (slice(None), slice(None), *offset)
+        out[place] += columns[column]
+    inner = (slice(None), slice(None), *(slice(pads[i], pads[i] + d) for i, d in enumerate(image)))
+    return out[inner]
 
 
 move(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _matmul_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, matmul_shape(call, call.shape(0), call.shape(1)))]
 
 
-def matmul_flops(call: Call) -> int:
+def matmul_flops(call: Call) -> Dim:
     """2·M·N·K of every matrix of the batch."""
     return prod((2, *matmul_shape(call, call.shape(0), call.shape(1)), call.shape(0)[-1]))
 
@@ -208,13 +209,13 @@ def _einsum_expand(b, call: Call):
     return values[-1] if steps else b.add("Identity", values[0])
 
 
-def _einsum_flops(call: Call) -> int:
+def _einsum_flops(call: Call) -> Dim:
     """2 for every combination of indices, as if computed by one loop nest; less where a sum can be taken first."""
     return prod((2, *einsum_shape(call.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True)))
 
 
 def _einsum_cases() -> tuple[Case, ...]:
-    uses = [
+    uses: list[tuple[Any, ...]] = [
         ("ij,jk->ik", (5, 7), (7, 3)),
         ("ij,jk", (5, 7), (7, 3)),
         ("bhqd,bhkd->bhqk", (2, 3, 5, 8), (2, 3, 7, 8)),
@@ -237,7 +238,7 @@ def _einsum_cases() -> tuple[Case, ...]:
         ("bij,bjk,bk->bi", (2, 3, 4), (2, 4, 5), (2, 5)),
         ("Ab,bC", (3, 5), (5, 2)),
     ]
-    return tuple(Case(tuple(Tensor(s) for s in shapes), {"equation": equation}) for equation, *shapes in uses)
+    return tuple(Case(tuple(map(Tensor, shapes)), {"equation": equation}) for equation, *shapes in uses)
 
 
 register(

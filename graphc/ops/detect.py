@@ -331,11 +331,12 @@ def _grid_sample(x, grid, align_corners, mode, padding_mode):
         _axis_neighbours(positions[..., r - 1 - d], x.shape[2 + d], mode, padding_mode, align_corners) for d in range(r)
     ]
     batch = np.arange(len(x)).reshape(-1, *[1] * r)
-    y = 0
+    y = np.zeros((), values.dtype)
     for picks in itertools.product(*axes):
         indices, weights, read = zip(*picks)
-        weight = math.prod(weights).astype(values.dtype)
-        pixels = np.moveaxis(values, 1, -1)[(batch, *indices)]  # [N, O1 … Or, C]
+        weight = np.asarray(math.prod(weights)).astype(values.dtype)
+        at = (batch, *indices)
+        pixels = np.moveaxis(values, 1, -1)[at]  # [N, O1 … Or, C]
         y = y + np.where(np.logical_and.reduce(read)[..., None], pixels * weight[..., None], 0)
     return np.moveaxis(y, -1, 1).astype(x.dtype)
 

@@ -66,7 +66,7 @@ def _infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, (s.batch, *middle, s.v_size))]
 
 
-def _flops(call: Call) -> int:
+def _flops(call: Call) -> Dim:
     s = heads_of(call)
     return prod((2, s.batch, s.heads, s.queries, s.keys, s.size + s.v_size))
 

@@ -142,7 +142,8 @@ def checked_tuples(op: str, indices: np.ndarray, dims: Sequence[int], first_axis
 def _gather_nd(x, indices, batch_dims):
     at = checked_tuples("GatherND", indices, x.shape[batch_dims:], batch_dims)
     grid = np.ogrid[tuple(slice(n) for n in indices.shape[:-1])][:batch_dims]
-    return x[(*grid, *at)]
+    place = (*grid, *at)
+    return x[place]
 
 
 register_index(

@@ -147,9 +147,10 @@ def _split_types(call: Call) -> list[TensorType]:
     if call.has(1):
         if call.num_outputs is not None:
             raise call.fail("has both sizes and num_outputs", "give one of them")
-        sizes = call.ints(1)
-        if min(sizes, default=0) < 0 or (isinstance(dim, int) and sum(sizes) != dim):
-            raise call.fail(f"sizes {sizes} do not add up to {dim}, axis {axis} of {x}")
+        given = call.ints(1)
+        if min(given, default=0) < 0 or (isinstance(dim, int) and sum(given) != dim):
+            raise call.fail(f"sizes {given} do not add up to {dim}, axis {axis} of {x}")
+        sizes: Sequence[Dim] = given
     else:
         sizes = split_sizes(dim, call.num_outputs or call.n_outputs)
         if isinstance(sizes[-1], int) and sizes[-1] < 0:
@@ -271,7 +272,7 @@ def _padded(call: Call) -> list[TensorType]:
     amounts = pad_amounts(call)
     dims = [d + (before + after) for d, (before, after) in zip(x.shape, amounts)]
     for axis, (old, new, (before, after)) in enumerate(zip(x.shape, dims, amounts)):
-        if not isinstance(new, int):
+        if not isinstance(new, int) or not isinstance(old, int):
             continue
         left = old + min(before, 0) + min(after, 0)  # elements that the other modes repeat
         if new < 0 or (call.mode != "constant" and (left < 0 or left == 0 < new)):

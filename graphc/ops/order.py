@@ -59,8 +59,9 @@ def _top_types(call: Call) -> list[TensorType]:
     axis = call.axis_of(call.axis, x.rank)
     if len(k) != 1 or k[0] < 0:
         raise call.fail(f"k {k} must be one number, not negative")
-    if isinstance(x.shape[axis], int) and k[0] > x.shape[axis]:
-        raise call.fail(f"k is {k[0]}, axis {axis} of {x} has {x.shape[axis]} entries")
+    length = x.shape[axis]
+    if isinstance(length, int) and k[0] > length:
+        raise call.fail(f"k is {k[0]}, axis {axis} of {x} has {length} entries")
     y = x.with_shape([*x.shape[:axis], k[0], *x.shape[axis + 1 :]])
     return [y, y.with_dtype(np.int64)]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Literal
+
 import numpy as np
 
 from graphc.errors import InputError
@@ -9,7 +12,7 @@ from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor,
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, Geometry, geometry, window_view, windows
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import in_float32
-from graphc.types import Shape, TensorType, prod
+from graphc.types import Dim, Shape, TensorType, numbers, prod
 
 POOL_ATTRS = {**AUTO_PAD, **WINDOW_ATTRS, "ceil_mode": Attr(bool, False)}
 INT64 = np.dtype(np.int64)
@@ -22,7 +25,7 @@ def pool_shape(call: Call) -> Shape:
         raise call.fail(f"the input has shape {x}: no spatial axis", "give it as [N, C, *spatial]; Unsqueeze adds axes")
     g = geometry(call)
     for axis, (begin, end, extent) in enumerate(zip(g.pads_begin, g.pads_end, g.extent)):
-        if any(isinstance(p, int) and p >= extent for p in (begin, end)):
+        if isinstance(extent, int) and any(isinstance(p, int) and p >= extent for p in (begin, end)):
             raise call.fail(
                 f"padding {begin} + {end} of axis {axis + 2} is not smaller than its window of {extent}",
                 "a window of padding alone has no value: use less padding",
@@ -30,7 +33,7 @@ def pool_shape(call: Call) -> Shape:
     return (*x[:2], *g.out_spatial)
 
 
-def _pool_flops(call: Call) -> int:
+def _pool_flops(call: Call) -> Dim:
     """One operation for every element of the result and of its window."""
     return prod((*call.op.infer(call)[0].shape, *geometry(call).kernel))
 
@@ -45,7 +48,7 @@ def _kernel_axes(g: Geometry) -> tuple[int, ...]:
 
 def pool_cases(extra: tuple[dict, ...] = ({},), dtype: str | None = None, n_outputs: int = 1) -> tuple[Case, ...]:
     """Pools of 1 to 3 axes with every form of padding and ceil_mode, each also with the `extra` attributes."""
-    uses = [
+    uses: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
         ((1, 8, 12, 12), (2, 2), {"strides": (2, 2)}),
         ((1, 64, 13, 13), (3, 3), {"strides": (2, 2)}),
         ((2, 5, 7, 13), (3, 3), {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
@@ -91,9 +94,9 @@ def _maxpool_reference(x, *, kernel_shape, storage_order, n_outputs=1, **options
     if n_outputs == 1:
         return window_view(x, g, _lowest(x.dtype)).max(_kernel_axes(g))
     view = window_view(x, g, _lowest(x.dtype))
-    taps = prod(g.kernel)
+    taps = math.prod(numbers(g.kernel))
     flat = view.reshape(*view.shape[: -len(g.kernel)], taps)
-    order = "F" if storage_order else "C"
+    order: Literal["F", "C"] = "F" if storage_order else "C"
     positions = np.arange(np.prod(x.shape[2:])).reshape(x.shape[2:], order=order)[None, None]
     where = window_view(positions, g, -1)
     where = np.broadcast_to(where.reshape(*where.shape[: -len(g.kernel)], taps), flat.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -46,6 +47,14 @@ BOOLEAN = Family("bool", lambda d: d == BOOL, ("bool",))
 ANY = Family("any", lambda d: True, (*NUMBERS, "bool"))
 
 
+@overload
+def widen(x: np.ndarray) -> np.ndarray: ...
+
+
+@overload
+def widen(x: None) -> None: ...
+
+
 def widen(x: np.ndarray | None) -> np.ndarray | None:
     """x, as float32 where its dtype is a narrower float."""
     return x.astype(FLOAT32) if x is not None and is_narrow(x.dtype) else x
@@ -60,8 +69,12 @@ def in_float32(reference: Callable, *, like: int | None = 0) -> Callable:
 
     def run(*arrays: np.ndarray | None, **attrs) -> np.ndarray:
         with np.errstate(all="ignore"):
-            out = np.asarray(reference(*map(widen, arrays), **attrs))
-            return out if like is None else out.astype(arrays[like].dtype, copy=False)
+            out = np.asarray(reference(*(None if a is None else widen(a) for a in arrays), **attrs))
+            if like is None:
+                return out
+            first = arrays[like]
+            assert first is not None
+            return out.astype(first.dtype, copy=False)
 
     run.__name__ = run.__qualname__ = f"{getattr(reference, '__name__', 'reference')}_reference"
     return run

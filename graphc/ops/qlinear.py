@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import numpy as np
 
 from graphc.op import Call, Case, Const, Domain, Kind, Op, Tensor, register
@@ -48,6 +50,14 @@ def _check_matmul_parameter(call: Call, i: int, of: int, axis: int) -> None:
 
 
 # --- matrix products --------------------------------------------------------------------------------------------------
+@overload
+def _rows(s: np.ndarray) -> np.ndarray: ...
+
+
+@overload
+def _rows(s: None) -> None: ...
+
+
 def _rows(s: np.ndarray | None) -> np.ndarray | None:
     """A scale or zero point of the left operand: one entry a row where it is a vector."""
     return s[:, None] if s is not None and s.ndim == 1 and s.size != 1 else s
@@ -232,7 +242,7 @@ def _conv_integer_expand(b, call: Call):
     return _emit_conv(b, call, x, x_zero, w, w_zero)
 
 
-_CONV_USES = (
+_CONV_USES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
     ((1, 3, 13, 13), (5, 3, 3, 3), {"pads": (1, 1, 1, 1)}),
     ((2, 6, 7, 13), (4, 3, 3, 2), {"group": 2, "strides": (2, 1), "pads": (0, 1, 1, 0)}),
     ((1, 9, 7, 7), (9, 1, 3, 3), {"group": 9, "auto_pad": "SAME_UPPER", "strides": (2, 2)}),

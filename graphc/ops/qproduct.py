@@ -15,7 +15,7 @@ import numpy as np
 from graphc.graph import Builder, Value
 from graphc.op import Call, Case, Domain, Kind, Op, Tensor, register
 from graphc.ops.contract import matmul_shape, require_dtype
-from graphc.types import TensorType, may_be, prod
+from graphc.types import TensorType, may_be, number, prod
 
 INT32, UINT8, INT8 = (np.dtype(t) for t in ("int32", "uint8", "int8"))
 DEPTH = 4  # bytes of the reduction that lie together
@@ -122,7 +122,7 @@ def _moved(b: Builder, x: Value, zero: Value | None, to: np.dtype) -> tuple[Valu
 
 def _padded(b: Builder, x: Value, axis: int) -> Value:
     """Zeros behind an axis, up to a multiple of DEPTH."""
-    missing = -x.type.shape[axis] % DEPTH
+    missing = -number(x.type.shape[axis]) % DEPTH
     if not missing:
         return x
     pads = [0] * (2 * x.type.rank)
@@ -133,7 +133,11 @@ def _padded(b: Builder, x: Value, axis: int) -> Value:
 def _interleaved(b: Builder, w: Value) -> Value:
     """[..., DEPTH·K, N] as [..., K, N, DEPTH]."""
     *batch, rows, n = w.type.shape
-    split = b.add("Reshape", w, _ints(b, *(0 if not isinstance(d, int) else d for d in batch), rows // DEPTH, DEPTH, n))
+    split = b.add(
+        "Reshape",
+        w,
+        _ints(b, *(0 if not isinstance(d, int) else d for d in batch), number(rows) // DEPTH, DEPTH, number(n)),
+    )
     axes = range(len(batch))
     return b.add("Transpose", split, perm=[*axes, len(batch), len(batch) + 2, len(batch) + 1])
 

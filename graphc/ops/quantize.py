@@ -8,7 +8,7 @@ from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, registe
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import is_float, is_narrow
-from graphc.types import Shape, TensorType, dtype_name, may_be
+from graphc.types import Shape, TensorType, dtype_name, may_be, number
 
 FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 SUB_BYTE = ("int4", "uint4", "int2", "uint2")
@@ -28,11 +28,11 @@ def int_range(dtype: np.dtype) -> tuple[int, int]:
 
 def to_quantized(q: np.ndarray, zero: np.ndarray | None, target: np.dtype, saturate: bool = True) -> np.ndarray:
     """saturate(round(q) + zero) for an integer target, halves to the even; q + zero converted for a float one."""
-    zero = 0 if zero is None else zero.astype(np.float32)
+    offset = 0 if zero is None else zero.astype(np.float32)
     if is_float(target):
-        return cast_array(q + zero, target, saturate)
+        return cast_array(q + offset, target, saturate)
     wide = np.rint(q).astype(np.promote_types(np.float32, q.dtype) if q.dtype.kind == "f" else np.float32)
-    return np.clip(wide + zero, *int_range(target)).astype(np.int32).astype(target)
+    return np.clip(wide + offset, *int_range(target)).astype(np.int32).astype(target)
 
 
 def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
@@ -83,7 +83,7 @@ def _scale_axis(call: Call, rank: int) -> int:
 def aligned(s: np.ndarray, shape: Shape, axis: int, block: int) -> np.ndarray:
     """A scale or zero point in a shape that broadcasts against x."""
     if block:
-        return np.repeat(s, block, axis).take(range(shape[axis]), axis)
+        return np.repeat(s, block, axis).take(range(number(shape[axis])), axis)
     if s.size == 1:
         return s.reshape(())
     return s.reshape([-1 if k == axis % len(shape) or len(shape) == 1 else 1 for k in range(len(shape))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def _expect(call: Call, i: int, name: str, want: Shape) -> None:
         raise call.fail(f"operand {name} has shape {call.shape(i)}, not {want}", _layout_hint(call))
 
 
-def _recurrent_flops(call: Call) -> int:
+def _recurrent_flops(call: Call) -> Dim:
     """2 for every weight of W and R, at each step of each sequence."""
     c = cell(call)
     return prod((2, c.seq, c.batch, len(c.reverse), c.gates, c.hidden, c.inputs + c.hidden))
@@ -204,7 +205,7 @@ def _narrow_results(reference: Callable) -> Callable:
 
 def _rnn_reference(x, w, r, b=None, lens=None, h0=None, *, clip, **attrs):
     """H' = f(x W^T + Wb + H R^T + Rb)."""
-    bias, bounded = sum(_biases(b, r)), _clipper(clip)
+    bias, bounded = np.asarray(sum(_biases(b, r))), _clipper(clip)
 
     def step(xw, state, d, functions):
         return [functions[0](bounded(xw + state[0] @ r[d].T + bias[d]))]
@@ -234,7 +235,7 @@ def lstm_reference(
 
     rounded: what becomes of H before it is multiplied by R.
     """
-    bias, bounded, n = sum(_biases(b, r)), _clipper(clip), r.shape[2]
+    bias, bounded, n = np.asarray(sum(_biases(b, r))), _clipper(clip), r.shape[2]
 
     def step(xw, state, d, functions):
         (hidden, c), (f, g, h) = state, functions
@@ -275,7 +276,7 @@ def _cases(op: str, variants: list[dict]) -> tuple[Case, ...]:
             operands.pop()
         return Case(tuple(operands), {"hidden_size": hidden, **attrs}, outs)
 
-    shared = [
+    shared: list[dict[str, Any]] = [
         {},
         {"given": ""},
         {"given": "bhc", "batch": 1, "hidden": 16, "inputs": 16},

@@ -73,7 +73,10 @@ def _highest(dtype: np.dtype):
 
 
 def _log_sum_exp(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
-    return _like(x, np.logaddexp.reduce(x, axes, keepdims=keepdims, dtype=_wide(x))) if axes else x
+    if not axes:
+        return x
+    wide = _wide(x)
+    return _like(x, np.logaddexp.reduce(x, axes, wide, keepdims=keepdims))  # type: ignore[call-overload]  # NumPy's stubs want a literal
 
 
 def _wide(x: np.ndarray) -> np.dtype:

@@ -18,7 +18,7 @@ from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_t
 from graphc.ops.elementwise import require
 from graphc.ops.precision import FLOAT32, NUMERIC, is_float, is_narrow
 from graphc.ops.shape import axes_of
-from graphc.types import Dim, Sym, TensorType
+from graphc.types import Dim, Sym, TensorType, number
 
 
 def floor_scaled(dim: Dim, scale: float) -> Dim:
@@ -45,6 +45,7 @@ def resize_axes(
     roi = [Fraction(0)] * k + [Fraction(1)] * k if roi is None else roi
     dims = [shape[a] for a in axes]
     if sizes is None:
+        assert scales is not None
         outs = [
             floor_scaled(d, float(np.float32(s * float(roi[k + i] - roi[i]))))
             for i, (d, s) in enumerate(zip(dims, scales))
@@ -58,7 +59,7 @@ def resize_axes(
         names = ", ".join(map(str, dims))
         return [(Sym(f"{policy}({names} to {s})"), None, roi[i], roi[k + i]) for i, s in enumerate(sizes)]
     common = (min if policy == "not_larger" else max)((r for r in ratios if r is not None), default=Fraction(1))
-    return [(math.floor(common * d + HALF), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]
+    return [(math.floor(common * number(d) + HALF), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]
 
 
 def _fractions(roi: np.ndarray) -> list[Fraction]:
@@ -75,6 +76,7 @@ def _resize_type(call: Call) -> list[TensorType]:
     if (scales is None) == (sizes is None):
         raise call.fail("needs either scales or sizes")
     given = scales if sizes is None else sizes
+    assert given is not None
     if len(given) != len(axes) or not all(0 < v < math.inf for v in given):
         raise call.fail(
             f"{'scales' if sizes is None else 'sizes'} {given} must be {len(axes)} positive numbers for {x}"
@@ -100,7 +102,7 @@ def _resize_flops(call: Call) -> int:
     """A multiply and an add for each tap of each axis that changes; antialias taps are not counted."""
     x, y = call.type(0), _resize_type(call)[0]
     changed = sum(a != b for a, b in zip(x.shape, y.shape))
-    return 2 * int(y.size) * changed * {"nearest": 0, "linear": 2, "cubic": 4}[call.mode]
+    return 2 * number(y.size) * changed * {"nearest": 0, "linear": 2, "cubic": 4}[call.mode]
 
 
 def resize_plan(
@@ -125,7 +127,7 @@ def resize_plan(
     parts = resize_axes(
         shape,
         axes,
-        _fractions(roi) if crop else None,
+        _fractions(roi) if crop and roi is not None else None,
         None if scales is None or scales.size == 0 else np.ravel(scales).tolist(),
         None if sizes is None or sizes.size == 0 else [int(s) for s in np.ravel(sizes)],
         keep_aspect_ratio_policy,
@@ -133,7 +135,7 @@ def resize_plan(
     plan = []
     for axis, (out, scale, start, end) in zip(axes, parts):
         taps = axis_taps(
-            AxisScale(shape[axis], int(out), Fraction(1) if scale is None else scale, start, end),
+            AxisScale(shape[axis], number(out), Fraction(1) if scale is None else scale, start, end),
             mode=mode,
             transform=coordinate_transformation_mode,
             nearest_mode=nearest_mode,

@@ -25,10 +25,11 @@ def reshaped(call: Call) -> list[TensorType]:
         if d == 0 and not call.allowzero:
             if i >= x.rank:
                 raise call.fail(f"shape {target} copies dim {i} of {x}, which has only {x.rank} dims")
-            d = x.shape[i]
+            dims.append(x.shape[i])
         elif d < -1:
             raise call.fail(f"shape {target} has a dim below -1")
-        dims.append(d)
+        else:
+            dims.append(d)
     if target.count(-1) > 1:
         raise call.fail(f"shape {target} has more than one -1")
     if -1 in target:
@@ -54,8 +55,8 @@ def _rest(call: Call, x: TensorType, known: list[Dim]) -> Dim:
             left.remove(d)
         else:
             right.append(d)
-    number = prod(d for d in left if isinstance(d, int))
-    divisor = prod(d for d in right if isinstance(d, int))
+    number = math.prod(d for d in left if isinstance(d, int))
+    divisor = math.prod(d for d in right if isinstance(d, int))
     symbols = [d for d in left if isinstance(d, Sym)]
     if divisor == 0:
         raise call.fail(f"-1 is not defined where another dim is 0, operand is {x}")

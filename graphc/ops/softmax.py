@@ -21,7 +21,7 @@ def _infer(call: Call) -> list[TensorType]:
     return [x]
 
 
-def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call], Value], **more) -> Op:
+def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call], Value | None], **more) -> Op:
     return register(
         Op(
             name,

@@ -112,7 +112,7 @@ _source(
     "EyeLike",
     "x",
     _eye_type,
-    lambda x, dtype, k: np.eye(*x.shape, k).astype(dtype or x.dtype),
+    lambda x, dtype, k: np.eye(x.shape[0], x.shape[1], k).astype(dtype or x.dtype),
     [
         Case((Tensor((3, 4)),)),
         Case((Tensor((4, 3)),), {"k": -1, "dtype": "int32"}),

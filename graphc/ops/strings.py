@@ -83,7 +83,8 @@ def _normalize(x, case_change_action, is_case_sensitive, locale, stopwords):
     def folded(s: str) -> str:
         return s if is_case_sensitive else s.lower()
 
-    change = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}[case_change_action]
+    changes: dict[str, Callable[[str], str]] = {"LOWER": str.lower, "UPPER": str.upper, "NONE": str}
+    change = changes[case_change_action]
     dropped = {folded(s) for s in stopwords}
     kept = [change(s) for s in x.ravel() if folded(s) not in dropped] or [""]  # never empty (ONNX)
     return np.array(kept, object).reshape((1, -1) if x.ndim == 2 else -1)

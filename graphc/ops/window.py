@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from graphc.ops._geometry import (
 )
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import in_float32
-from graphc.types import Shape, TensorType, prod
+from graphc.types import Dim, Shape, TensorType, numbers, prod
 
 __all__ = ["Geometry", "conv", "conv_flops", "conv_shape", "geometry"]
 
@@ -83,7 +84,7 @@ def _conv_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, conv_shape(call))]
 
 
-def conv_flops(call: Call) -> int:
+def conv_flops(call: Call) -> Dim:
     """2 for every element of the result, input channel of its group and tap of the kernel."""
     w = _operand(call, "w")
     return prod((2, *conv_shape(call), *w[1:]))
@@ -107,9 +108,9 @@ def _columns(view: np.ndarray) -> np.ndarray:
 
 def _grouped_product(columns, w: np.ndarray, group: int, out: Shape) -> np.ndarray:
     """Columns [C, kernel, out] of every image with weights [M, C/group, *kernel] -> [N, M, *out]."""
-    weights = w.reshape(group, len(w) // group, prod(w.shape[1:]))
+    weights = w.reshape(group, len(w) // group, math.prod(w.shape[1:]))
     images = [np.matmul(weights, c.reshape(group, weights.shape[2], c.shape[2])) for c in columns]
-    return np.array(images, w.dtype).reshape(len(images), len(w), *out)
+    return np.array(images, w.dtype).reshape(len(images), len(w), *numbers(out))
 
 
 def conv_cases(*, transposed: bool = False) -> tuple[Case, ...]:
@@ -183,7 +184,7 @@ def _transposed_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, (x[0], channels, *geometry(call).out_spatial))]
 
 
-def _transposed_flops(call: Call) -> int:
+def _transposed_flops(call: Call) -> Dim:
     """2 for every element of the input, output channel of its group and tap of the kernel."""
     return prod((2, *call.shape(0), *call.shape(1)[1:]))
 
@@ -192,15 +193,18 @@ def _transposed_reference(x, w, b=None, *, group, kernel_shape=None, **options):
     """Every tap of the kernel adds the weighted input, spread by the strides, to the full result; padding is cut."""
     n, c, *spatial = x.shape
     g = transposed_windows(spatial, w.shape[2:], **options)
+    kernel, begins, outs = numbers(g.kernel), numbers(g.pads_begin), numbers(g.out_spatial)
     m = w.shape[1] * group
-    weights = w.reshape(group, c // group, prod(w.shape[1:])).swapaxes(1, 2)  # [group, M/group·kernel, C/group]
-    products = np.matmul(weights, x.reshape(n, group, c // group, prod(spatial))).reshape(n, m, *g.kernel, *spatial)
-    sizes = zip(g.pads_begin, g.out_spatial, spatial, g.strides, g.extent)
+    weights = w.reshape(group, c // group, math.prod(w.shape[1:])).swapaxes(1, 2)  # [group, M/group·kernel, C/group]
+    products = np.matmul(weights, x.reshape(n, group, c // group, math.prod(spatial))).reshape(n, m, *kernel, *spatial)
+    sizes = zip(begins, outs, spatial, g.strides, numbers(g.extent))
     full = np.zeros((n, m, *(max(p + o, (i - 1) * s + e) for p, o, i, s, e in sizes)), x.dtype)
-    for tap in itertools.product(*map(range, g.kernel)):
+    for tap in itertools.product(*map(range, kernel)):
         at = tuple(slice(t * d, t * d + (i - 1) * s + 1, s) for t, d, i, s in zip(tap, g.dilations, spatial, g.strides))
-        full[(slice(None), slice(None), *at)] += products[(slice(None), slice(None), *tap)]
-    y = full[(slice(None), slice(None), *(slice(b, b + o) for b, o in zip(g.pads_begin, g.out_spatial)))]
+        every, one = (slice(None), slice(None), *at), (slice(None), slice(None), *tap)
+        full[every] += products[one]
+    inner = (slice(None), slice(None), *(slice(p, p + o) for p, o in zip(begins, outs)))
+    y = full[inner]
     return y.copy() if b is None else y + b.reshape(-1, *[1] * len(spatial))
 
 
@@ -253,10 +257,11 @@ def _deform_reference(x, w, offset, b=None, mask=None, *, group, offset_group, k
     """Columns sampled at window positions plus offsets (n-linear, zero outside), then the product of a convolution."""
     n, c, *spatial = x.shape
     g = windows(spatial, w.shape[2:], **options)
-    rank, taps, outs = len(spatial), int(np.prod(g.kernel)), int(np.prod(g.out_spatial))
+    kernel, out = numbers(g.kernel), numbers(g.out_spatial)
+    rank, taps, outs = len(spatial), math.prod(kernel), math.prod(out)
     offset = offset.reshape(n, offset_group, taps, rank, outs)
-    tap_grid = np.indices(g.kernel).reshape(rank, taps, 1)
-    out_grid = np.indices(g.out_spatial).reshape(rank, 1, outs)
+    tap_grid = np.indices(kernel).reshape(rank, taps, 1)
+    out_grid = np.indices(out).reshape(rank, 1, outs)
     source = x.reshape(n, offset_group, c // offset_group, prod(spatial))
     columns = np.zeros((n, offset_group, c // offset_group, taps * outs), x.dtype)
     position = [

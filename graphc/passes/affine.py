@@ -45,7 +45,10 @@ def _product(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
 
 def along(coefficients: np.ndarray, axis: int | None, rank: int) -> np.ndarray:
     """Coefficients [size] with unit dims appended, so that they broadcast along that axis of a tensor of that rank."""
-    return coefficients.reshape(-1, *[1] * (rank - 1 - axis)) if coefficients.ndim else coefficients
+    if not coefficients.ndim:
+        return coefficients
+    assert axis is not None
+    return coefficients.reshape(-1, *[1] * (rank - 1 - axis))
 
 
 def as_affine(node: Node, sweep: Sweep) -> Affine | Skip | None:

@@ -11,6 +11,7 @@ from graphc.ops.recurrent import cell
 from graphc.passes.identities import permutation
 from graphc.passes.merge_reshapes import RESHAPES
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
+from graphc.types import number
 
 RECURRENT = ("RNN", "GRU", "LSTM")
 SWAP = [1, 0, 2]
@@ -28,7 +29,9 @@ def of_a_recurrent_layer(node: Node, sweep: Sweep) -> Value | Skip | None:
     if layer is None:
         return None
     c = cell(layer.call)
-    if not sweep.producer(layer.inputs[0], "Transpose", *RESHAPES) and c.inputs > len(c.reverse) * c.hidden:
+    if not sweep.producer(layer.inputs[0], "Transpose", *RESHAPES) and number(c.inputs) > len(c.reverse) * number(
+        c.hidden
+    ):
         return Skip("its operand is larger than its result")
     return _swapped(node.inputs[0], sweep)
 
@@ -81,7 +84,8 @@ def in_order(shape: tuple[int, ...], first: list[int], middle: tuple[int, ...], 
     """Does an array of `shape`, permuted by `first`, reshaped to `middle`, permuted by `last`, keep the order of its elements?"""
     if 0 in shape:
         return True
-    strides, step = [], 1
+    strides: list[int] = []
+    step = 1
     for d in reversed(shape):
         strides.insert(0, step)
         step *= d

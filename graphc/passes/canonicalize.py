@@ -73,6 +73,7 @@ def gemm_with_a_matrix_added(node: Node, sweep: Sweep) -> Value | None:
     c = rest[0] if rest else None
     if is_bias(rest):
         return None
+    assert c is not None
     product = sweep.remake(node, a, b, None, attrs={"beta": 1.0})
     beta = node.attrs["beta"]
     if beta == 0:

@@ -20,7 +20,8 @@ class CommonSubexpressions:
     name: str = "common_subexpressions"
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
-        sweep, seen, changed = Sweep(graph), {}, False
+        seen: dict[Hashable, Node] = {}
+        sweep, changed = Sweep(graph), False
         for node in graph.nodes:
             new = sweep.copy(node)
             if not node.deterministic:

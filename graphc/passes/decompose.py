@@ -37,6 +37,7 @@ class Decompose:
     def expand(self, node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
         if not self.wants(node):
             return None
+        assert node.op.expand is not None
         start = len(sweep.nodes)
         values = node.op.expand(sweep, node.call)
         if values is None:

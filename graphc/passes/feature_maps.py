@@ -37,7 +37,7 @@ def shuffle_of_channels(node: Node, sweep: Sweep) -> Value | Skip | None:
     """[N, C, …] as [N, g, C/g, …], the two transposed, and back: ChannelShuffle."""
     swapped = sweep.producer(node.inputs[0], "Transpose")
     apart = swapped and sweep.producer(swapped.inputs[0], "Reshape")
-    if not apart:
+    if not swapped or not apart:
         return None
     x, split = apart.inputs[0], apart.output
     if len(x.shape) < 2 or len(split.shape) != len(x.shape) + 1 or permutation(swapped)[:3] != [0, 2, 1]:

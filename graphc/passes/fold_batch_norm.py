@@ -89,8 +89,8 @@ def _into(layer: Node, total: Affine, node: Node, sweep: Sweep) -> Value | Skip 
         return sweep.add("Gemm", x, weights, _bias(layer, None, total, sweep), **_place(node))
     bias = _bias(layer, rest[0] if rest else None, total, sweep)
     attrs = {**layer.attrs, "beta": 1.0} if layer.op.name == "Gemm" else layer.attrs
-    where = {"name": layer.name, "outputs": [node.output.name], "source": layer.source}
-    return sweep.add(layer.op, x, weights, bias, **where, **attrs)
+    outputs = [node.output.name]
+    return sweep.add(layer.op, x, weights, bias, name=layer.name, outputs=outputs, source=layer.source, **attrs)
 
 
 def _channel_axis(layer: Node) -> int:

@@ -78,7 +78,8 @@ def _scores(v: Value, sweep: Sweep) -> _Scores | Skip | None:
         return None
     if not sweep.sole(v):
         return Skip(f"'{v.name}' is a result or read by others")
-    return _Scores(*product.inputs, scale, masks)
+    left, right = product.inputs
+    return _Scores(left, right, scale, masks)
 
 
 def _from_product(v: Value, sweep: Sweep) -> bool:

@@ -19,7 +19,11 @@ def standardized(node: Node, sweep: Sweep) -> Value | Skip | None:
     variance = total and sweep.producer(total.inputs[0], "ReduceMean")
     square = variance and sweep.producer(variance.inputs[0], "Mul")
     difference = sweep.producer(centered, "Sub")
-    if not square or not difference or square.inputs[0] is not centered or square.inputs[1] is not centered:
+    if (
+        not (total and variance and square and difference)
+        or square.inputs[0] is not centered
+        or square.inputs[1] is not centered
+    ):
         return None
     x, mean = difference.inputs
     average, epsilon = sweep.producer(mean, "ReduceMean"), total.inputs[1]

@@ -17,7 +17,7 @@ merge_pads = Rewrite("merge_pads")
 @merge_pads.on("Conv")
 def into_conv(node: Node, sweep: Sweep) -> Value | Skip | None:
     pad = sweep.producer(node.inputs[0], "Pad")
-    return pad and _merged(node, pad, sweep, value_is_legal=_fill(pad.call) == 0)
+    return None if pad is None else _merged(node, pad, sweep, value_is_legal=_fill(pad.call) == 0)
 
 
 @merge_pads.on("AveragePool")

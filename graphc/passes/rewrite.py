@@ -52,10 +52,10 @@ class Sweep(Rewriter):
     def producer(self, v: Value | None, *ops: str) -> Node | None:
         """The node that makes a new value, if it is one of `ops` (any, where none are named)."""
         while self._indexed < len(self.nodes):
-            node = self.nodes[self._indexed]
-            self._makers.update((out, node) for out in node.outputs)
+            made = self.nodes[self._indexed]
+            self._makers.update((out, made) for out in made.outputs)
             self._indexed += 1
-        node = self._makers.get(v)
+        node = None if v is None else self._makers.get(v)
         return node if node is not None and (not ops or node.op.name in ops) else None
 
     def is_read(self, v: Value) -> bool:
@@ -87,8 +87,7 @@ class Sweep(Rewriter):
         """
         if op is None:
             op, attrs = node.op, {**node.attrs, **(attrs or {})}
-        where = {"name": node.name, "outputs": [node.output.name], "source": node.source}
-        return self.add(op, *inputs, **where, **(attrs or {}))
+        return self.add(op, *inputs, name=node.name, outputs=[node.output.name], source=node.source, **(attrs or {}))
 
     def _fresh(self, stem: str) -> str:
         """Not in the graph yet, also where an earlier sweep has replaced the same node."""
@@ -147,9 +146,10 @@ class Rewrite:
             if new is None:
                 break
             values = new
-            node = sweep.producer(new[0])
-            if len(new) != 1 or node is None or node not in sweep.nodes[before:] or len(node.outputs) != 1:
+            made = sweep.producer(new[0])
+            if len(new) != 1 or made is None or made not in sweep.nodes[before:] or len(made.outputs) != 1:
                 break
+            node = made
         return values
 
     def _turn(self, node: Node, sweep: Sweep, log: Log | None) -> tuple[Value, ...] | None:

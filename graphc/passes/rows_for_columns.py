@@ -6,12 +6,13 @@ of a row into a register tile, and the halo around rows, so that only the second
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphc.graph import Node, Value
 from graphc.op import Kind
 from graphc.passes.rewrite import Rewrite, Sweep
+from graphc.types import number
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 POOLS = ("MaxPool", "AveragePool", "LpPool")
@@ -47,9 +48,10 @@ def global_pool(node: Node, sweep: Sweep) -> Value | None:
 def concatenation(node: Node, sweep: Sweep) -> Value | None:
     """Of channels."""
     rows = [_row_behind(v, sweep) for v in node.inputs]
-    if any(r is None for r in rows) or node.attrs["axis"] % len(rows[0].shape) >= len(rows[0].shape) - 2:
+    known = [r for r in rows if r is not None]
+    if len(known) < len(rows) or node.attrs["axis"] % len(known[0].shape) >= len(known[0].shape) - 2:
         return None
-    return _column(sweep.add(node.op, *rows, **node.attrs), node, sweep)
+    return _column(sweep.add(node.op, *known, **node.attrs), node, sweep)
 
 
 @rows_for_columns.on("*")
@@ -71,7 +73,7 @@ def elementwise(node: Node, sweep: Sweep) -> Value | None:
 def _is_column(v: Value, least: int = 2) -> bool:
     """[N, C, …, T, 1] of a known T."""
     t = v.type
-    return t is not None and t.is_static and t.rank >= 4 and t.shape[-1] == 1 and t.shape[-2] >= least
+    return t is not None and t.is_static and t.rank >= 4 and t.shape[-1] == 1 and number(t.shape[-2]) >= least
 
 
 def _is_uniform(v: Value) -> bool:
@@ -108,7 +110,7 @@ def _column(row: Value, node: Node, sweep: Sweep) -> Value:
     return sweep.remake(node, row, shape, op="Reshape", attrs={"allowzero": 1})
 
 
-def _exchanged(attrs: dict[str, Any]) -> dict[str, Any]:
+def _exchanged(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of a window with the last two axes exchanged."""
     new = {k: _exchange(v) if k in PER_AXIS and v is not None else v for k, v in attrs.items()}
     if new.get("pads") is not None:

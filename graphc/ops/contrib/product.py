@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def _activation(
     op, names = table[call.activation]
     if len([p for p in params if p is not None]) < len(names):
         raise call.fail(f"activation {op} needs {', '.join(names)}")
-    values = dict(zip(names, params))
+    values: dict[str, Any] = dict(zip(names, params))
     if op == "Clip":
         return lambda b, v: b.add("Clip", v, *(b.constant(p, v.type.dtype) for p in values.values()))
     return lambda b, v: b.add(op, v, **values)

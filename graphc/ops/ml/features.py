@@ -11,7 +11,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.ml.record import NUMBERS, ml, require_numbers, rows
 from graphc.ops.precision import FLOAT32
-from graphc.types import TensorType, dtype_name
+from graphc.types import Dim, TensorType, dtype_name
 
 
 def _wide(b: Builder, v: Value) -> Value:
@@ -181,7 +181,7 @@ def _extracted_type(call: Call) -> list[TensorType]:
     x, at = call.type(0), call.type(1)
     if not x.rank or at.dtype.kind not in "iu":
         raise call.fail(f"takes features of rank 1 or more and int64 positions, not {x} and {at}")
-    count = 1
+    count: Dim = 1
     for d in at.shape:
         count = count * d
     return [x.with_shape((1, count) if x.rank == 1 else (*x.shape[:-1], count))]

@@ -75,6 +75,7 @@ def _encoded(x, **attrs):
     if classes:
         return _lookup(x, range(len(classes)), classes, attrs["default_string"], STRING)
     keys, values = _table(attrs, "keys"), _table(attrs, "values")
+    assert keys is not None and values is not None
     return _lookup(x, keys.tolist(), values.tolist(), _default(attrs, values), values.dtype)
 
 
@@ -162,7 +163,8 @@ def _one_hot(x, cats_strings, cats_int64s, zeros):
     for at in np.ndindex(x.shape):
         v = x[at] if x.dtype == STRING else int(x[at])
         if v in column:
-            out[(*at, column[v])] = 1
+            place = (*at, column[v])
+            out[place] = 1
         elif not zeros:
             raise InputError(f"{v!r} at {list(at)} is none of the categories", op="OneHotEncoder")
     return out

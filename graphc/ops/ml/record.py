@@ -54,7 +54,7 @@ def rows(call: Call, *names: str) -> tuple[Dim, Dim]:
     x = require_numbers(call, *names)
     if x.rank not in (1, 2):
         raise call.fail(f"takes samples [N, F], not shape {x.shape}", "Reshape it to two axes")
-    return (1, x.shape[0]) if x.rank == 1 else x.shape
+    return (1, x.shape[0]) if x.rank == 1 else (x.shape[0], x.shape[1])
 
 
 def require_features(call: Call, features: Dim, at_least: int, exact: bool = False) -> None:
