@@ -49,7 +49,8 @@ def _module(kind: str) -> BackendModule | None:
 
 def targets() -> tuple[str, ...]:
     """Every target that `graphc.compile` takes."""
-    return tuple(t for kind in (*sorted(_own()), *_added()) for t in _module(kind).TARGETS)
+    modules = map(_module, (*sorted(_own()), *_added()))
+    return tuple(t for m in modules if m is not None for t in m.TARGETS)
 
 
 def open_backend(target: str, request: Request) -> Backend:

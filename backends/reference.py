@@ -100,6 +100,8 @@ class ReferenceBackend:
 
 
 class ReferenceExecutable(Executable):
+    plan: Plan
+
     def __init__(self, graph: Graph, passes: tuple[PassInfo, ...]) -> None:
         self.graph = graph
         shapes = {v.name: v.type.shape for v in graph.inputs}

@@ -57,9 +57,14 @@ class Backend(Protocol):
     algorithms  what `disabled` may name beside passes
     """
 
-    target: str
-    keeps: bool
-    algorithms: tuple[str, ...]
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def keeps(self) -> bool: ...
+
+    @property
+    def algorithms(self) -> tuple[str, ...]: ...
 
     def kernel_operators(self) -> frozenset[str]:
         """Operators that it runs as they are; others are decomposed."""

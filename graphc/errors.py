@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,18 @@ class GraphcError(Exception):
         self.op, self.node, self.source = self.op or op, self.node or node, self.source or source
         return self
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.op, self.node, self.source)
 
 
-def _rebuild(cls, message, hint, op, node, source):  # exceptions with keyword arguments do not pickle by themselves
+def _rebuild(  # exceptions with keyword arguments do not pickle by themselves
+    cls: type[GraphcError],
+    message: str,
+    hint: str | None,
+    op: str | None,
+    node: str | None,
+    source: Source | None,
+) -> GraphcError:
     return cls(message, hint=hint, op=op, node=node, source=source)
 
 
@@ -81,13 +89,13 @@ class OutOfMemoryError(GraphcError, MemoryError):
 class CheckError(GraphcError):
     """Several problems of one file, reported together; `problems` holds them."""
 
-    def __init__(self, problems: list[GraphcError], **where) -> None:
+    def __init__(self, problems: list[GraphcError], **where: Any) -> None:
         self.problems = list(problems)
         plural = "problem" if len(self.problems) == 1 else "problems"
         lines = "\n".join(f"- {p}" for p in self.problems)
         super().__init__(f"{len(self.problems)} {plural}:\n{lines}", **where)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return CheckError, (self.problems,)
 
 

@@ -55,7 +55,7 @@ def check_results(out: Sequence[np.ndarray | None], results: Sequence[tuple[str,
             raise InputError(f"the array for output '{name}' is {actual}, the result is {t}", hint=hint)
 
 
-def value_key(a: np.ndarray) -> bytes | tuple:
+def value_key(a: np.ndarray) -> bytes | tuple[Any, ...]:
     """What tells arrays of one shape and dtype apart."""
     return tuple(a.ravel().tolist()) if a.dtype == object else a.tobytes()
 

@@ -90,7 +90,15 @@ def alone(graph: Graph, compiled: Callable[[Node], bool]) -> list[Group]:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, takes_epilogue, accepts, compiled, takes_prologue, max_nodes: int) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        takes_epilogue: Callable[[Node], bool],
+        accepts: Accepts,
+        compiled: Callable[[Node], bool],
+        takes_prologue: Callable[[Node], bool],
+        max_nodes: int,
+    ) -> None:
         self.max_nodes = max_nodes
         self.graph, self.takes_epilogue, self.accepts, self.compiled = graph, takes_epilogue, accepts, compiled
         self.takes_prologue = takes_prologue

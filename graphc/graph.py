@@ -14,10 +14,11 @@ import numpy as np
 
 from graphc.errors import GraphcError, Source, TypeRuleError
 from graphc.op import Call, Deferred, Op, get_op
-from graphc.types import MaybeNone, TensorType
+from graphc.types import Dim, MaybeNone, TensorType
 
 if TYPE_CHECKING:
     import networkx
+    from numpy.typing import DTypeLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Value:
         return self.data is not None
 
     @property
-    def shape(self) -> tuple:
+    def shape(self) -> tuple[Any, ...]:
         if self.type is None:
             raise Deferred(f"type of '{self.name}'")
         return self.type.shape
@@ -239,13 +240,13 @@ class Builder:
         self.nodes: list[Node] = []
         self._count = 0
 
-    def input(self, name: str, dtype, shape: Sequence) -> Value:
+    def input(self, name: str, dtype: DTypeLike, shape: Sequence[Dim | str]) -> Value:
         if any(v.name == name for v in self.inputs):
             raise GraphcError(f"two inputs are named '{name}'", hint="callers tell inputs apart by their names")
         self.inputs.append(Value(name, TensorType(np.dtype(dtype), tuple(shape))))
         return self.inputs[-1]
 
-    def constant(self, data, dtype=None, name: str = "") -> Value:
+    def constant(self, data: Any, dtype: DTypeLike | None = None, name: str = "") -> Value:
         return constant(name or self._fresh("const"), np.asarray(data, dtype))
 
     def add(
@@ -255,7 +256,7 @@ class Builder:
         name: str = "",
         outputs: Sequence[str] | int = 1,
         source: Source | None = None,
-        **attrs,
+        **attrs: Any,
     ) -> Any:
         """Append a node; returns its output Value, or a tuple of them when `outputs` is not 1."""
         name = name or self._fresh(op if isinstance(op, str) else op.name)

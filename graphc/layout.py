@@ -26,6 +26,9 @@ SAFE_ON_PADDING = frozenset((
 # fmt: on
 
 
+Halos = dict[tuple[Value, str], tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class LayoutRules:
     """What a backend wants.
@@ -108,9 +111,7 @@ def _only_blocked(node: Node, blocked: set[Value]) -> bool:
     return bool(node.operands) and node.inputs[0] in blocked and all(v.is_const or v in blocked for v in node.operands)
 
 
-def _halos(
-    graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value]
-) -> dict[tuple[Value, str], tuple[int, int]]:
+def _halos(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value]) -> Halos:
     """(value, form) -> columns of zeros left and right: what its widest reader wants. Parts of a concatenation or a split
     share rows with the whole, so they share its halo."""
     root: dict[Value, Value] = {}
@@ -140,7 +141,7 @@ def _halos(
     return {(v, form): wanted.get((find(v), form), (0, 0)) for v in graph.values() for form in ("blocked", "planar")}
 
 
-def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value], halos) -> Graph:
+def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: set[Value], halos: Halos) -> Graph:
     rw = Rewriter(graph)
     converted: dict[tuple[Value, str], Value] = {}
 
@@ -181,5 +182,5 @@ def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: 
     return replace(done, outputs=tuple(finals[v] for v in graph.outputs))
 
 
-def _with_layout(v: Value, c: int, halos) -> Value:
+def _with_layout(v: Value, c: int, halos: Halos) -> Value:
     return replace(v, type=replace(v.type, layout=Blocked(c, *halos[v, "blocked"])))

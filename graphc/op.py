@@ -57,7 +57,7 @@ class Attr:
 
     type: Any
     default: Any = REQUIRED
-    choices: tuple = ()
+    choices: tuple[Any, ...] = ()
 
 
 class Call:
@@ -78,7 +78,7 @@ class Call:
             raise Deferred(f"type of '{v.name}'")
         return v.type
 
-    def shape(self, i: int) -> tuple:
+    def shape(self, i: int) -> tuple[Any, ...]:
         return self.type(i).shape
 
     def dtype(self, i: int) -> np.dtype:
@@ -169,8 +169,8 @@ class Reduction:
     """A reduction as scalar code: finish(combine over axes of map(x), n). combine: 'add' | 'mul' | 'max' | 'min' | 'and' | 'or'."""
 
     combine: str
-    map: Callable = lambda x: x
-    finish: Callable = lambda acc, n: acc
+    map: Callable[[Any], Any] = lambda x: x
+    finish: Callable[[Any, Any], Any] = lambda acc, n: acc
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ class Op:
     inputs: tuple[str, ...]
     kind: Kind
     infer: Callable[[Call], Sequence[TensorType | MaybeNone]]
-    reference: Callable
+    reference: Callable[..., Any]
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     outputs: tuple[str, ...] = ("y",)
-    scalar: Callable | None = None
+    scalar: Callable[..., Any] | None = None
     scalar_attrs: tuple[str, ...] = ()
     reduction: Reduction | None = None
     expand: Callable[[Builder, Call], Any] | None = None
@@ -238,7 +238,7 @@ class Op:
     def __repr__(self) -> str:
         return f"Op({self.name})"
 
-    def __reduce__(self):  # by name: records hold functions
+    def __reduce__(self) -> tuple[Callable[[str], Op], tuple[str]]:  # by name: records hold functions
         return get_op, (self.name,)
 
 

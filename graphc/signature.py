@@ -76,11 +76,11 @@ class Signature:
         return Signature(content["name"], inputs, outputs, *rest)
 
 
-def _to_json(spec: Spec) -> list:
+def _to_json(spec: Spec) -> list[Any]:
     dtype = None if spec.dtype is None else spec.dtype.name
     return [spec.name, dtype, None if spec.shape is None else list(spec.shape), spec.optional]
 
 
-def _from_json(content: Sequence) -> Spec:
+def _from_json(content: Sequence[Any]) -> Spec:
     name, dtype, shape, optional = content
     return Spec(name, dtype and dtype_from_name(dtype), None if shape is None else tuple(shape), optional)

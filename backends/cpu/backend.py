@@ -20,9 +20,11 @@ from graphc.backends.cpu.threads import executor, runtime_kernels
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable, check_results
 from graphc.report import Plan
+from graphc.types import numbers
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
+    from graphc.backends.cpu.checked.run import CheckedRunner
     from graphc.backends.cpu.lower.policy import Policy
     from graphc.backends.cpu.stages import Draft
     from graphc.backends.cpu.target import Target
@@ -93,8 +95,8 @@ class CpuBackend:
         from graphc.backends.cpu.native import is_native
         from graphc.backends.cpu.weights import Full
 
-        keep = key is not None and self.folder is not None and not self.checked and is_native(graph, self.machine)
-        writer = self._writer() if keep else None
+        folder = self.folder if key is not None and not self.checked else None
+        writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None
         try:
             if writer is None:
                 return self._compile(graph, passes, key, None)
@@ -104,11 +106,12 @@ class CpuBackend:
                 self._warn(error)
                 return self._compile(graph, passes, key, None)
         finally:
-            if writer is not None:
+            if folder is not None and writer is not None:
                 writer.close()
-                self.folder.entry.unlock()
+                folder.entry.unlock()
 
     def _warn(self, error: Exception) -> None:
+        assert self.folder is not None
         text = f"the plan cache {self.folder.entry.folder.parent} can't be written: {error}"
         warnings.warn(text, GraphcWarning, stacklevel=2)
 
@@ -139,12 +142,12 @@ class CpuBackend:
                 self._weights.known = self.folder.known()
         return self._weights
 
-    def _writer(self) -> SegmentWriter | None:
+    def _writer(self, folder: PlanFolder) -> SegmentWriter | None:
         """None where another process is writing this model's folder, or it can't be written."""
-        if not self.folder.lock():
+        if not folder.lock():
             return None
         try:
-            return self.folder.writer()
+            return folder.writer()
         except OSError as error:
             self._warn(error)
             return None
@@ -176,6 +179,7 @@ class CpuBackend:
             )
             keep = writer is not None and can_keep(plan, writer.segment)
             if writer is not None:
+                assert self.folder is not None
                 self.folder.adopt(writer, weights.added(), keep)
         except BaseException:
             weights.undo()
@@ -184,6 +188,7 @@ class CpuBackend:
             raise
         weights.end()
         if keep:
+            assert self.folder is not None and key is not None
             try:
                 self.folder.save(key, plan, tools)
             except OSError as error:
@@ -192,18 +197,18 @@ class CpuBackend:
         if done.checkable is not None:
             from graphc.backends.cpu.checked.run import CheckedRunner
 
-            runner = CheckedRunner(done.checkable, addresses, runner)
+            return CpuExecutable(plan, CheckedRunner(done.checkable, addresses, runner))
         return CpuExecutable(plan, runner)
 
     def _runner(self, plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
-        names, results = [n for n, _ in plan.results], [(t.shape, t.dtype) for _, t in plan.results]
+        names, results = [n for n, _ in plan.results], [(numbers(t.shape), t.dtype) for _, t in plan.results]
         return Runner(plan.assembled, addresses, runs, results, names, self._arenas)
 
 
 class CpuExecutable(Executable):
     """A plan with the addresses that it runs at."""
 
-    def __init__(self, plan: CpuPlan, runner: Runner) -> None:
+    def __init__(self, plan: CpuPlan, runner: Runner | CheckedRunner) -> None:
         self._plan, self.program, self._run, self.quick = plan, runner, runner.run, runner.quick
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ address the projection's result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -152,7 +153,7 @@ def _emit(
     kv_heads: int,
     scale: float,
     axis: int = 1,
-    zeros=False,
+    zeros: bool = False,
 ) -> Value:
     inputs = [o.value for o in operands] + ([mask] if mask is not None else [])
     axes, first = [*(o.axis for o in operands), axis], [o.first for o in operands]
@@ -168,7 +169,7 @@ def _emit(
     )
 
 
-def _reshaped(sweep: Sweep, v: Value, shape) -> Value:
+def _reshaped(sweep: Sweep, v: Value, shape: Sequence[int]) -> Value:
     return v if v.shape == tuple(shape) else sweep.add("Reshape", v, sweep.constant(shape, np.int64), allowzero=True)
 
 
@@ -304,5 +305,6 @@ def _split(v: Value, heads: int | None, sweep: Sweep) -> _Operand:
     """[batch, heads, sequence, size], or [batch, sequence, heads · size]."""
     if len(v.shape) == 4:
         return _operand(v, sweep)
+    assert heads is not None
     batch, length, columns = v.shape
     return _whole(_Operand(_reshaped(sweep, v, (batch, length, heads, columns // heads)), 2), sweep)
