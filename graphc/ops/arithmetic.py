@@ -142,7 +142,7 @@ def _pow_reference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _integer_power(x: int, y: int | float, dtype: np.dtype) -> int:
     """In Python's own integers, wrapped around."""
     if y != int(y) if math.isfinite(y) else True:
-        return truncated(np.power(float(x), y), dtype)
+        return int(truncated(np.power(float(x), y), dtype))
     bits = 8 * dtype.itemsize
     value = pow(x, int(y), 2**bits) if y >= 0 else {1: 1, -1: 1 - 2 * (int(y) % 2)}.get(x, 0)
     value %= 2**bits
