@@ -10,7 +10,7 @@ import numpy as np
 import graphc
 from graphc import expr as e
 from graphc.graph import Builder, Graph
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.types import TensorType
 
 
@@ -44,7 +44,7 @@ squared_relu = register(
         scalar=scalar,
         scalar_attrs=("threshold",),
         tolerance=1e-6,  # two roundings
-        domain=Domain(cases=(Case((Tensor((2, 5)),)), Case((Tensor((3, 4)),), {"threshold": -0.5}))),
+        samples=Samples(cases=(Case((Tensor((2, 5)),)), Case((Tensor((3, 4)),), {"threshold": -0.5}))),
     )
 )
 

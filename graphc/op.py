@@ -115,10 +115,10 @@ class Call:
         return axis % rank
 
 
-# --- domains: valid inputs as plain data, which tests turn into strategies ---------------------------------------------
+# --- samples: valid inputs as plain data, which tests turn into strategies ---------------------------------------------
 @dataclass(frozen=True)
 class Tensor:
-    """A random operand: shape, and the range and dtype of its elements where they differ from the domain's."""
+    """A random operand: shape, and the range and dtype of its elements where they differ from the samples'."""
 
     shape: tuple[int, ...]
     low: float | None = None
@@ -149,7 +149,7 @@ NUMBERS = FLOATS + INTS
 
 
 @dataclass(frozen=True)
-class Domain:
+class Samples:
     """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry an operand.
 
     `dtypes`: what operand 0 (and those that must agree with it) may be. `cases`: explicit uses; an elementwise operator
@@ -202,7 +202,7 @@ class Op:
     reduction: Reduction | None = None
     expand: Callable[[Builder, Call], Any] | None = None
     tolerance: float = 1e-5
-    domain: Domain = field(default_factory=Domain)
+    samples: Samples = field(default_factory=Samples)
     flops: Callable[[Call], Dim] | None = None
     values: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True

@@ -1,4 +1,4 @@
-"""Running an operator's domain cases: through its reference, through onnx.reference and through ONNX Runtime."""
+"""Running an operator's sample cases: through its reference, through onnx.reference and through ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RUNTIME_OPSETS = {"GlobalLpPool": 21}  # operators that ONNX Runtime has in an o
 
 
 def cases(*names: str) -> list:
-    """Every domain case of the operators as a pytest parameter (name, case), with an id to select it by."""
-    return [pytest.param(n, c, id=f"{n}-{i}") for n in names for i, c in enumerate(get_op(n).domain.cases)]
+    """Every sample case of the operators as a pytest parameter (name, case), with an id to select it by."""
+    return [pytest.param(n, c, id=f"{n}-{i}") for n in names for i, c in enumerate(get_op(n).samples.cases)]
 
 
 def operands(op: Op, case: Case, dtype: str | None = None, seed: int = 0) -> list[np.ndarray | None]:
-    """Random operands of a case; `dtype` (default: the domain's first) for those that do not name theirs."""
-    rng, domain = np.random.default_rng(seed), op.domain
+    """Random operands of a case; `dtype` (default: the samples' first) for those that do not name theirs."""
+    rng, samples = np.random.default_rng(seed), op.samples
     arrays: list[np.ndarray | None] = []
     for i, spec in enumerate(case.inputs):
         if spec is None:
@@ -35,9 +35,9 @@ def operands(op: Op, case: Case, dtype: str | None = None, seed: int = 0) -> lis
         if isinstance(spec, Const):
             arrays.append(np.asarray(spec.value, spec.dtype))
             continue
-        low, high = (v if isinstance(v, (int, float)) else v[i] for v in (domain.low, domain.high))
+        low, high = (v if isinstance(v, (int, float)) else v[i] for v in (samples.low, samples.high))
         low, high = low if spec.low is None else spec.low, high if spec.high is None else spec.high
-        kind = np.dtype(spec.dtype or dtype or domain.dtypes[0])
+        kind = np.dtype(spec.dtype or dtype or samples.dtypes[0])
         if kind.kind == "b":
             arrays.append(rng.random(spec.shape) < 0.5)
         elif kind.kind in "iu":

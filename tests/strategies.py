@@ -83,7 +83,7 @@ def broadcasts(op: Op) -> bool:
     """Does it take any operands of one dtype whose shapes broadcast, without further attributes?"""
     if op.kind is not Kind.ELEMENTWISE:
         return False
-    dtype, shapes = np.dtype(op.domain.dtypes[0]), ((2, 1), (1, 3), (2, 3))
+    dtype, shapes = np.dtype(op.samples.dtypes[0]), ((2, 1), (1, 3), (2, 3))
     operands = [GraphValue(f"x{i}", TensorType(dtype, shapes[i])) for i in range(_arity(op))]
     try:
         (y,) = make_node(op, operands).outputs
@@ -98,18 +98,18 @@ def _arity(op: Op, extra: int = 1) -> int:
 
 
 def cases(op: Op) -> tuple[Case, ...]:
-    """The domain's cases, and for operators that broadcast the shapes that matter."""
+    """The samples' cases, and for operators that broadcast the shapes that matter."""
     if not broadcasts(op):
-        return op.domain.cases
+        return op.samples.cases
     arity = _arity(op)
     shapes = [tuple(pair[i % 2] for i in range(arity)) for pair in BROADCAST_SHAPES]
-    return tuple(Case(tuple(map(Tensor, s))) for s in dict.fromkeys(shapes)) + op.domain.cases
+    return tuple(Case(tuple(map(Tensor, s))) for s in dict.fromkeys(shapes)) + op.samples.cases
 
 
 def use_of(op: Op, case: Case, dtype: str, seed: int = 0, coarse: bool = False, special: bool = False) -> Use:
     """The use that a case describes, with random operands; `dtype` for those that do not name theirs.
 
-    `coarse` draws multiples of 0.5, so that there are ties and halves; `special` mixes in the domain's special values.
+    `coarse` draws multiples of 0.5, so that there are ties and halves; `special` mixes in the samples' special values.
     """
     rng = np.random.default_rng(seed)
     arrays = tuple(_array(op, i, spec, dtype, rng, coarse, special) for i, spec in enumerate(case.inputs))
@@ -126,7 +126,7 @@ def _array(
     if isinstance(spec, Const):
         return np.asarray(spec.value, spec.dtype)
     kind = np.dtype(object if (spec.dtype or dtype) == "string" else spec.dtype or dtype)
-    low, high = _bound(op.domain.low, i, spec.low), _bound(op.domain.high, i, spec.high)
+    low, high = _bound(op.samples.low, i, spec.low), _bound(op.samples.high, i, spec.high)
     if kind.kind == "b":
         return rng.random(spec.shape) < 0.5
     if kind.kind in "OUS":
@@ -138,8 +138,8 @@ def _array(
     x = rng.uniform(low, high, spec.shape)
     if coarse:
         x = np.clip(np.round(2 * x) / 2, low, high)
-    if special and op.domain.special:
-        x = np.where(rng.random(spec.shape) < 0.3, rng.choice([*op.domain.special, 0.0, -0.0], spec.shape), x)
+    if special and op.samples.special:
+        x = np.where(rng.random(spec.shape) < 0.3, rng.choice([*op.samples.special, 0.0, -0.0], spec.shape), x)
     return x.astype(kind)
 
 
@@ -152,7 +152,7 @@ def _bound(of_domain: float | Sequence[float], i: int, of_tensor: float | None) 
 @st.composite
 def uses(draw: st.DrawFn, op: Op, special: bool = True) -> Use:
     """Valid uses of an operator: its cases, and drawn shapes (dims of 0 and 1 among them) where it broadcasts."""
-    dtype = draw(st.sampled_from(op.domain.dtypes), "dtype")
+    dtype = draw(st.sampled_from(op.samples.dtypes), "dtype")
     if broadcasts(op) and draw(st.booleans(), "drawn shapes"):
         arity = _arity(op, draw(st.integers(0, 3), "more operands") if op.variadic else 0)
         shapes = draw(mutually_broadcastable_shapes(num_shapes=arity, max_dims=3, min_side=0, max_side=4), "shapes")

@@ -41,7 +41,7 @@ def run_with_computed(op: Op, use) -> list[np.ndarray]:
 def test_as_with_constants(name: str):
     op = VALUED[name]
     for case in cases(op)[:4]:
-        use = use_of(op, case, op.domain.dtypes[0])
+        use = use_of(op, case, op.samples.dtypes[0])
         for got, want in zip(run_with_computed(op, use), use.run()):
             assert got.dtype == want.dtype and got.shape == want.shape, use
             if is_float(want.dtype):

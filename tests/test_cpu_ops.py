@@ -27,7 +27,7 @@ HOST = frozenset({
     "RoiAlign", "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
 })  # fmt: skip
 HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.kind is Kind.TABLE}
-# Operators with kernels for a part of their domain, and why the rest runs on the host.
+# Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
     "Compress": ("the shape of its result follows from data",),
     "DequantizeLinear": ("DequantizeLinear has no CPU kernel",),  # blocks of scales
@@ -111,7 +111,7 @@ def check_compiled(use: Use) -> None:
 
 def uses_of(name: str, dtypes: Iterable[str] | None = None) -> list[Use]:
     op = OPS[name]
-    return [as_inputs(use_of(op, case, dtype)) for case in cases(op) for dtype in dtypes or op.domain.dtypes[:1]]
+    return [as_inputs(use_of(op, case, dtype)) for case in cases(op) for dtype in dtypes or op.samples.dtypes[:1]]
 
 
 # --- every operator ---------------------------------------------------------------------------------------------------
@@ -124,14 +124,14 @@ def test_every_case_has_a_kernel_that_agrees_with_the_reference(name: str):
 @pytest.mark.parametrize("name", COMPILED)
 def test_every_dtype(name: str):
     op = OPS[name]
-    for dtype in op.domain.dtypes[1:]:
+    for dtype in op.samples.dtypes[1:]:
         check_compiled(as_inputs(use_of(op, cases(op)[0], dtype, seed=1)))
 
 
 @pytest.mark.parametrize("name", sorted(HOST))
 def test_what_has_no_kernel_runs_on_the_host_and_says_so(name: str):
     op = OPS[name]
-    use = as_inputs(use_of(op, cases(op)[0], op.domain.dtypes[0]))
+    use = as_inputs(use_of(op, cases(op)[0], op.samples.dtypes[0]))
     model = check(use)
     assert host_reasons(model, use), f"{name} has a kernel now: take it from the list"
 
@@ -146,7 +146,7 @@ def test_elementwise_operators_broadcast_and_take_special_values(name: str, data
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", STATISTICAL)
 def test_narrow_floats(name: str, dtype: str):
-    if "float32" not in OPS[name].domain.dtypes:
+    if "float32" not in OPS[name].samples.dtypes:
         pytest.skip("takes no floats")
     for use in uses_of(name, ["float32"])[:3]:
         check(use.with_floats(dtype))

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM on the CPU backend against the reference in float64: every domain case, target and way of giving weights."""
+"""RNN, GRU and LSTM on the CPU backend against the reference in float64: every sample case, target and way of giving weights."""
 
 from __future__ import annotations
 

@@ -73,14 +73,14 @@ def known_parameters(use: Use) -> Use:
 @pytest.mark.parametrize("name", WINDOWED)
 def test_every_case(name: str, target: str):
     op = get_op(name)
-    for case in op.domain.cases:
+    for case in op.samples.cases:
         check_use(known_parameters(use_of(op, case, "float32")), target)
 
 
 @pytest.mark.parametrize("name", WINDOWED)
 def test_every_case_in_every_other_dtype(name: str):
     op = get_op(name)
-    for dtype, case in itertools.product(op.domain.dtypes[1:], op.domain.cases):
+    for dtype, case in itertools.product(op.samples.dtypes[1:], op.samples.cases):
         check_use(use_of(op, case, dtype), "cpu")
 
 
@@ -88,9 +88,9 @@ def test_every_case_in_every_other_dtype(name: str):
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
 def test_weights_that_are_computed_at_run_time(name: str, target: str):
     op = get_op(name)
-    for case in op.domain.cases[::3]:
+    for case in op.samples.cases[::3]:
         check_use(use_of(op, case, "float32"), target)
-    use = use_of(op, op.domain.cases[0], "float32")
+    use = use_of(op, op.samples.cases[0], "float32")
     for constants in ({1}, {2}):  # the weights alone, the bias alone
         check_use(replace(use, constants=frozenset(constants)), target)
 
@@ -98,7 +98,7 @@ def test_weights_that_are_computed_at_run_time(name: str, target: str):
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose", "MaxPool", "AveragePool"])
 def test_nothing_in_the_batch(name: str):
     op = get_op(name)
-    use = use_of(op, op.domain.cases[-1], "float32")
+    use = use_of(op, op.samples.cases[-1], "float32")
     empty = replace(use, arrays=(use.arrays[0][:0], *use.arrays[1:]))
     check_use(known_parameters(empty), "cpu")
 

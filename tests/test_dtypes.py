@@ -36,9 +36,9 @@ def dtype_of(name: str) -> np.dtype | None:
 
 
 def uses(op: Op) -> tuple[Case, ...]:
-    """The domain's cases, or one of two-dimensional operands."""
+    """The samples' cases, or one of two-dimensional operands."""
     count = max(op.min_inputs, 2 if op.variadic else 1)
-    return op.domain.cases[:8] or (Case((Tensor((2, 3)),) * count),)
+    return op.samples.cases[:8] or (Case((Tensor((2, 3)),) * count),)
 
 
 def why_not(op: Op, case: Case, of: str, dtype: np.dtype) -> str | None:

@@ -50,7 +50,7 @@ def empty_uses(op: Op) -> Iterator[Use]:
         shapes = [np.shape(s.value) if isinstance(s, Const) else s.shape for s in case.inputs if s is not None]
         for size in sorted({d for shape in shapes for d in shape if d}):
             for only in (None, *range(len(case.inputs))):
-                use = use_of(op, emptied(case, size, only), op.domain.dtypes[0])
+                use = use_of(op, emptied(case, size, only), op.samples.dtypes[0])
                 key = tuple(None if a is None else a.shape for a in use.arrays), repr(case.attrs)
                 if key in seen or not any(a is not None and a.size == 0 for a in use.arrays):
                     continue

@@ -17,11 +17,11 @@ from graphc.types import Sym
 RNG = np.random.default_rng(0)
 
 
-def array(spec, domain, i):
-    low, high = (b[i] if isinstance(b, tuple) else b for b in (domain.low, domain.high))
+def array(spec, samples, i):
+    low, high = (b[i] if isinstance(b, tuple) else b for b in (samples.low, samples.high))
     low = low if spec.low is None else spec.low
     high = high if spec.high is None else spec.high
-    dtype = np.dtype(spec.dtype or domain.dtypes[0])
+    dtype = np.dtype(spec.dtype or samples.dtypes[0])
     x = RNG.uniform(low, high, spec.shape)
     if dtype.kind in "OUS":
         return np.full(spec.shape, "ab", object)
@@ -32,7 +32,7 @@ def first_cases():
     for name, op in all_ops().items():
         newest = onnx.defs.onnx_opset_version()
         if op.deterministic and onnx.defs.has(name, newest) and not onnx.defs.get_schema(name, newest).deprecated:
-            for i, case in enumerate(op.domain.cases[:2]):
+            for i, case in enumerate(op.samples.cases[:2]):
                 yield pytest.param(op, case, id=f"{name}-{i}")
 
 
@@ -46,7 +46,7 @@ def test_every_operator_there_and_back(op, case):
         elif isinstance(spec, Const):
             operands.append(b.constant(np.asarray(spec.value, spec.dtype)))
         else:
-            feeds[f"x{i}"] = array(spec, op.domain, i)
+            feeds[f"x{i}"] = array(spec, op.samples, i)
             operands.append(b.input(f"x{i}", feeds[f"x{i}"].dtype, feeds[f"x{i}"].shape))
     outputs = b.add(op, *operands, outputs=[f"y{i}" for i in range(case.n_outputs)], **case.attrs)
     graph = b.build(outputs if isinstance(outputs, tuple) else [outputs])

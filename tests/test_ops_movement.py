@@ -1,4 +1,4 @@
-"""Operators that move, index and make data: every domain case against the ONNX reference implementation."""
+"""Operators that move, index and make data: every sample case against the ONNX reference implementation."""
 
 import numpy as np
 import onnx
@@ -34,7 +34,7 @@ RANDOM = ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLik
 
 
 def arrays_of(op: Op, case: Case, dtype: str, seed: int = 0) -> list[np.ndarray | None]:
-    """Operands of a case: constants as they are, tensors drawn from the domain."""
+    """Operands of a case: constants as they are, tensors drawn from the samples."""
     rng = np.random.default_rng(seed)
     out = []
     for spec in case.inputs:
@@ -44,8 +44,8 @@ def arrays_of(op: Op, case: Case, dtype: str, seed: int = 0) -> list[np.ndarray 
             out.append(np.asarray(spec.value, spec.dtype))
         else:
             d = np.dtype(spec.dtype or dtype)
-            low = op.domain.low if spec.low is None else spec.low
-            high = op.domain.high if spec.high is None else spec.high
+            low = op.samples.low if spec.low is None else spec.low
+            high = op.samples.high if spec.high is None else spec.high
             low = 0 if d.kind in "ub" else low
             out.append(np.asarray(rng.uniform(low, high, spec.shape)).round(0 if d.kind != "f" else 6).astype(d))
     return out
@@ -100,11 +100,11 @@ def assert_close(actual: np.ndarray, want: np.ndarray, tolerance: float) -> None
 def all_cases():
     for name in " ".join(FAMILIES.values()).split():
         op = all_ops()[name]
-        for i, case in enumerate(op.domain.cases):
+        for i, case in enumerate(op.samples.cases):
             if (name, i) in BEYOND_ONNX:
                 continue
             first_only = i > 0 or name == "AffineGrid"  # whose ONNX function is written for float32
-            for dtype in op.domain.dtypes[:1] if first_only else op.domain.dtypes:
+            for dtype in op.samples.dtypes[:1] if first_only else op.samples.dtypes:
                 yield pytest.param(name, case, dtype, id=f"{name}-{i}-{dtype}")
 
 
@@ -195,7 +195,7 @@ def test_dropout_expands_to_identity_and_a_mask_of_ones():
 def test_random_values_repeat_with_a_seed_and_have_the_inferred_type(name):
     op = get_op(name)
     assert not op.deterministic
-    for case in op.domain.cases:
+    for case in op.samples.cases:
         arrays = arrays_of(op, case, "float32")
         node = node_of(name, Case(case.inputs, {**case.attrs, "seed": 5.0}), arrays)
         (a,), (b,) = run_node(node, arrays), run_node(node, arrays)

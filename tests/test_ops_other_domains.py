@@ -72,7 +72,7 @@ def test_every_case_agrees_with_onnx_runtime(name: str):
     for case in cases(op):
         if name == f"{ML}::TreeEnsemble" and case.attrs["post_transform"]:
             continue  # ONNX Runtime 1.32 reads SOFTMAX's number as LOGISTIC and the other way round: tested below
-        use = use_of(op, case, "float32" if "float32" in op.domain.dtypes else op.domain.dtypes[0])
+        use = use_of(op, case, "float32" if "float32" in op.samples.dtypes else op.samples.dtypes[0])
         names = [f"x{i}" for i in range(len(use.arrays))]
         consts = [n for n, spec in zip(names, case.inputs) if isinstance(spec, Const) and "LSTM" in name]
         arrays = dict(zip(names, use.arrays))

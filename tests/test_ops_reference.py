@@ -52,7 +52,7 @@ def assert_close(actual: np.ndarray, want: np.ndarray, tolerance: float, what: s
 @pytest.mark.parametrize("name", names(lambda op: op.kind is not Kind.CONTROL))
 def test_an_operator_has_inputs_to_test_it_on(name: str):
     op = OPS[name]
-    assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Domain(cases=…) in its record"
+    assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Samples(cases=…) in its record"
 
 
 def fits(inferred: TensorType | None, actual: TensorType) -> bool:
@@ -69,7 +69,7 @@ def fits(inferred: TensorType | None, actual: TensorType) -> bool:
 def test_inferred_types_are_those_of_the_reference(name: str):
     op = OPS[name]
     for case in cases(op):
-        for dtype in op.domain.dtypes:
+        for dtype in op.samples.dtypes:
             use = use_of(op, case, dtype)
             graph = use.graph()
             for value, array in zip(graph.outputs, run_graph(graph, use.inputs, strict=False), strict=True):
@@ -82,7 +82,7 @@ def test_type_rules_and_expansions_take_symbolic_dims(name: str):
     """With the first dim of the first operand a symbol, types agree with the static ones or are unknown."""
     op = OPS[name]
     for case in cases(op):
-        use, b = use_of(op, case, op.domain.dtypes[0]), Builder("symbolic")
+        use, b = use_of(op, case, op.samples.dtypes[0]), Builder("symbolic")
         x, *others = use.operands(b) or [None]
         if x is None or x.is_const or not x.shape:
             continue
@@ -101,7 +101,7 @@ def test_type_rules_refuse_no_dim_that_is_not_known(name: str):
     """Each dim of each operand that is read at run time as a symbol, and all of them."""
     op = OPS[name]
     for case in cases(op):
-        use = use_of(op, case, op.domain.dtypes[0])
+        use = use_of(op, case, op.samples.dtypes[0])
         use = replace(use, constants=frozenset(i for i in use.constants if i in op.values))
         operands, static = use.operands(Builder("symbols")), use.graph().outputs
         dims = [(i, k) for i, v in enumerate(operands) if v is not None and not v.is_const for k in range(len(v.shape))]
@@ -120,7 +120,7 @@ def test_type_rules_refuse_no_dim_that_is_not_known(name: str):
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL and "float32" in op.domain.dtypes))
+@pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL and "float32" in op.samples.dtypes))
 def test_references_take_narrow_floats(name: str, dtype: str):
     op = OPS[name]
     for case in cases(op):
@@ -182,7 +182,7 @@ def test_expansion_agrees_with_reference(name: str):
     expanded = 0
     for case in cases(op):
         for seed in range(3):
-            use = use_of(op, case, op.domain.dtypes[0], seed).with_floats("float64")
+            use = use_of(op, case, op.samples.dtypes[0], seed).with_floats("float64")
             actual = expand(use)
             expanded += actual is not None
             for a, want in zip(actual or (), use.run()):

@@ -1,4 +1,4 @@
-"""Every operator's domain cases through the whole pipeline: no pass may break, or change, what it does not know."""
+"""Every operator's sample cases through the whole pipeline: no pass may break, or change, what it does not know."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from graphc.interpret import run_graph
 from graphc.op import Case, Const, Op, all_ops, get_op
 from graphc.pipeline import SHAPE_FREE, bound, run
 
-WITH_CASES = [name for name, op in all_ops().items() if op.domain.cases and op.deterministic]
+WITH_CASES = [name for name, op in all_ops().items() if op.samples.cases and op.deterministic]
 PIPELINE = (*SHAPE_FREE, *bound(frozenset()))
 
 
@@ -33,7 +33,7 @@ def one_node(op: Op, case: Case, arrays: list[np.ndarray | None], constant_from:
 @pytest.mark.parametrize("name", WITH_CASES)
 def test_the_pipeline_keeps_the_meaning(name, constant_from):
     op = get_op(name)
-    for case in op.domain.cases:
+    for case in op.samples.cases:
         arrays = operands(op, case)
         graph, feed = one_node(op, case, arrays, constant_from)
         after = run(graph, PIPELINE, verify=True)

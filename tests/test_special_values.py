@@ -17,8 +17,8 @@ from graphc.ops.precision import is_float
 
 SPECIAL = (0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.5, 3, -6)
 ELEMENTWISE = {n: op for n, op in all_ops().items() if op.kind is Kind.ELEMENTWISE and op.scalar and broadcasts(op)}
-OF_FLOATS = [n for n, op in ELEMENTWISE.items() if np.dtype(op.domain.dtypes[0]).kind == "f" and op.min_inputs < 3]
-OF_INTEGERS = [n for n, op in ELEMENTWISE.items() if "int32" in op.domain.dtypes and op.min_inputs < 3]
+OF_FLOATS = [n for n, op in ELEMENTWISE.items() if np.dtype(op.samples.dtypes[0]).kind == "f" and op.min_inputs < 3]
+OF_INTEGERS = [n for n, op in ELEMENTWISE.items() if "int32" in op.samples.dtypes and op.min_inputs < 3]
 INTEGERS = ("int8", "int32", "int64", "uint8", "uint64")
 VARIANTS = {"Mod": ({}, {"fmod": True}), "BitShift": ({"direction": "LEFT"}, {"direction": "RIGHT"})}
 
@@ -68,7 +68,7 @@ def test_signs_of_zero_nan_and_infinity(name: str, dtype: str):
 def test_ends_of_integers_and_division_by_zero(name: str):
     op = ELEMENTWISE[name]
     for dtype, attrs in itertools.product(INTEGERS, VARIANTS.get(name, ({},))):
-        if dtype not in op.domain.dtypes or (name == "Shrink" and dtype.endswith("64")):  # Shrink computes in float64
+        if dtype not in op.samples.dtypes or (name == "Shrink" and dtype.endswith("64")):  # Shrink computes in float64
             continue
         arrays = pairs(ends(dtype)) if op.min_inputs + op.variadic == 2 else [ends(dtype)]
         got, want = compiled_and_reference(name, arrays, **attrs)

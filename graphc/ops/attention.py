@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.graph import Value
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import NUMERIC, widen
 from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, number, prod
@@ -353,7 +353,7 @@ register(
         ("y", "present_key", "present_value", "qk_matmul_output"),
         expand=_attention_expand,
         flops=_attention_flops,
-        domain=Domain(("float32",), low=-2.0, high=2.0, cases=_attention_cases()),
+        samples=Samples(("float32",), low=-2.0, high=2.0, cases=_attention_cases()),
     )
 )
 
@@ -459,6 +459,6 @@ register(
         _rotary_reference,
         {"interleaved": Attr(bool, False), "num_heads": Attr(int, None), "rotary_embedding_dim": Attr(int, 0)},
         expand=_rotary_expand,
-        domain=Domain(("float32",), cases=_rotary_cases()),
+        samples=Samples(("float32",), cases=_rotary_cases()),
     )
 )

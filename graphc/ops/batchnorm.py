@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.precision import widen
 from graphc.ops.standardize import EPSILON, Expansion, column, infer_floats, require_per_channel, standardize
 from graphc.types import TensorType
@@ -76,7 +76,7 @@ register(
         {"epsilon": EPSILON, "momentum": Attr(float, 0.9), "training_mode": Attr(bool, False)},
         outputs=("y", "running_mean", "running_variance"),
         expand=_expand_batch,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 _batch_case(2, 3, 4, 5),
                 _batch_case(2, 3, 4, epsilon=0.01),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.elementwise import ROUNDED
 from graphc.ops.precision import is_float, is_integer, widen
 from graphc.types import dtype_name
@@ -116,7 +116,7 @@ register(
         scalar=lambda x, to: e.cast(x, to),
         scalar_attrs=("to",),
         tolerance=ROUNDED,
-        domain=Domain(
+        samples=Samples(
             ("float32", "float64", "int8", "int32", "int64", "bool"),
             low=-99,
             high=99,
@@ -141,7 +141,7 @@ register(
         _CONVERSION,
         expand=lambda b, call: b.add("Cast", call.inputs[0], to=call.dtype(1), **call.attrs),
         tolerance=ROUNDED,
-        domain=Domain(
+        samples=Samples(
             ("float32", "float64", "int32"),
             low=-99,
             high=99,
@@ -169,7 +169,7 @@ register(
         lambda x, to: np.ascontiguousarray(x).view(to).reshape(x.shape),
         {"to": Attr("dtype")},
         tolerance=0.0,
-        domain=Domain(
+        samples=Samples(
             ("float32",),
             cases=(
                 Case((Tensor((3, 5)),), {"to": "int32"}),

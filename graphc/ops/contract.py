@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops._einsum import einsum_plan, einsum_shape
 from graphc.ops.precision import in_float32
 from graphc.types import Dim, Shape, TensorType, broadcast, dtype_name, prod
@@ -104,7 +104,7 @@ register(
         _matmul_infer,
         in_float32(lambda a, b: np.matmul(a, b)),
         flops=matmul_flops,
-        domain=Domain((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_matmul_cases()),
+        samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_matmul_cases()),
     )
 )
 
@@ -174,7 +174,7 @@ register(
         in_float32(_gemm_reference),
         {"alpha": Attr(float, 1.0), "beta": Attr(float, 1.0), "transA": Attr(bool, False), "transB": Attr(bool, False)},
         flops=lambda call: prod((2, *_gemm_sizes(call))),
-        domain=Domain((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_gemm_cases()),
+        samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_gemm_cases()),
     )
 )
 
@@ -251,6 +251,6 @@ register(
         {"equation": Attr(str)},
         expand=_einsum_expand,
         flops=_einsum_flops,
-        domain=Domain((*FLOATS, "int32", "int64"), cases=_einsum_cases()),
+        samples=Samples((*FLOATS, "int32", "int64"), cases=_einsum_cases()),
     )
 )

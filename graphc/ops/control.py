@@ -15,7 +15,7 @@ from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Value, constant
 from graphc.infer import bind
 from graphc.interpret import run_graph
-from graphc.op import Attr, Call, Domain, Kind, Op, get_op, register
+from graphc.op import Attr, Call, Kind, Op, Samples, get_op, register
 from graphc.types import Dim, Sym, TensorType
 
 Types = list["TensorType | None"]
@@ -94,7 +94,7 @@ register(
         _if,
         {"then_branch": Attr("graph"), "else_branch": Attr("graph")},
         outputs=("*ys",),
-        domain=Domain(("bool",)),
+        samples=Samples(("bool",)),
     )
 )
 

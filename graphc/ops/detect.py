@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
@@ -87,7 +87,7 @@ register(
         _suppressed_type,
         _non_max_suppression,
         {"center_point_box": Attr(bool, False)},
-        domain=Domain(
+        samples=Samples(
             ("float32",),
             cases=(
                 _boxes_case(_BOXES, 3, 0.5, 0.0),
@@ -174,7 +174,7 @@ register(
             "sampling_ratio": Attr(int, 0),
             "spatial_scale": Attr(float, 1.0),
         },
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=tuple(
                 Case(
@@ -236,7 +236,7 @@ register(
         _max_roi_pool,
         {"pooled_shape": Attr("ints"), "spatial_scale": Attr(float, 1.0)},
         tolerance=0.0,
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=(
                 Case(
@@ -354,7 +354,7 @@ register(
             "mode": Attr(str, "linear", ("linear", "nearest", "cubic")),
             "padding_mode": Attr(str, "zeros", _PADDINGS),
         },
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=(
                 *(
@@ -401,7 +401,7 @@ register(
         _affine_grid,
         {"align_corners": Attr(bool, False)},
         values=(1,),
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=tuple(
                 Case((Tensor((2, r, r + 1)), Const([2, 3, *size])), {"align_corners": align})

@@ -6,7 +6,7 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.precision import FLOAT32, is_float
 from graphc.ops.source import generator
 from graphc.types import TensorType, may_be
@@ -90,7 +90,7 @@ register(
         expand=_expand,
         values=(2,),
         deterministic=lambda call: _training(call) is False,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 3)),)),
                 Case((Tensor((2, 3)), Const(0.25, "float32")), n_outputs=2),

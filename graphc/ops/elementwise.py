@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from graphc.expr import Number
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, register
 from graphc.ops.precision import ANY, FLOATING, Family, in_float32, is_float
 from graphc.types import TensorType, broadcast, dtype_name
 
@@ -102,7 +102,7 @@ def elementwise(
             scalar=scalar,
             scalar_attrs=tuple(attrs),
             tolerance=tolerance,
-            domain=Domain(takes.dtypes, low, high, cases, special),
+            samples=Samples(takes.dtypes, low, high, cases, special),
         )
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
 from graphc.types import Dim, TensorType, prod
 
@@ -157,6 +157,6 @@ register(
         },
         expand=_expand,
         flops=_flops,
-        domain=Domain(("float32",), low=-2.0, high=2.0, cases=_cases()),
+        samples=Samples(("float32",), low=-2.0, high=2.0, cases=_cases()),
     )
 )

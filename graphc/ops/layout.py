@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.types import Blocked, TensorType
 
 
@@ -21,7 +21,7 @@ REORDER = register(
         _reorder_type,
         reference=lambda x, c, left, right: x,
         attrs={"c": Attr(int, 0), "left": Attr(int, 0), "right": Attr(int, 0)},
-        domain=Domain(("float32",), cases=(Case((Tensor((2, 5, 3, 4)),)),)),
+        samples=Samples(("float32",), cases=(Case((Tensor((2, 5, 3, 4)),)),)),
         tolerance=0.0,
         flops=lambda call: 0,
     )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, broadcast_shapes, elementwise, kind_of
 from graphc.ops.precision import ANY, BOOL, BOOLEAN, FLOATING, INTEGER, NUMERIC, in_float32
 from graphc.types import TensorType, dtype_name
@@ -106,7 +106,7 @@ register(
         in_float32(np.where, like=1),
         scalar=e.where,
         tolerance=EXACT,
-        domain=Domain(
+        samples=Samples(
             ANY.dtypes,
             cases=(
                 Case((Tensor((2, 3), dtype="bool"), Tensor((2, 3)), Tensor((2, 3)))),

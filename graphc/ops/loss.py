@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import TensorType
@@ -111,7 +111,7 @@ register(
         ATTRS,
         ("loss",),
         expand=lambda b, call: _emit_nll(b, call, call.inputs[0]),
-        domain=Domain(FLOATS, cases=_cases(1)),
+        samples=Samples(FLOATS, cases=_cases(1)),
     )
 )
 register(
@@ -124,6 +124,6 @@ register(
         ATTRS,
         ("loss", "log_prob"),
         expand=_cross_entropy_expand,
-        domain=Domain(FLOATS, cases=_cases(2)),
+        samples=Samples(FLOATS, cases=_cases(2)),
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.precision import in_float32
 from graphc.ops.standardize import Expansion, infer_floats
 from graphc.types import TensorType
@@ -58,7 +58,7 @@ register(
         in_float32(_reference),
         {"size": Attr(int), "alpha": Attr(float, 1e-4), "beta": Attr(float, 0.75), "bias": Attr(float, 1.0)},
         expand=_expand,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 7, 3, 4)),), {"size": 5, "alpha": 0.5, "bias": 2.0}),
                 Case((Tensor((1, 20, 5, 5)),), {"size": 5}),

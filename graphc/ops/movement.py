@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY, axes_of, same_type
 from graphc.types import Dim, Sym, TensorType, broadcast
 
@@ -15,10 +15,10 @@ INF = 2**31 - 1  # slice bounds at or beyond this mean "to the end" of a dim tha
 
 def move(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
     """Register an operator of kind MOVEMENT."""
-    domain = Domain(more.pop("dtypes", ANY), cases=tuple(cases))
+    samples = Samples(more.pop("dtypes", ANY), cases=tuple(cases))
     more.setdefault("tolerance", 0.0)
     return register(
-        Op(name, tuple(inputs.split()), Kind.MOVEMENT, infer, reference, attrs or {}, domain=domain, **more)
+        Op(name, tuple(inputs.split()), Kind.MOVEMENT, infer, reference, attrs or {}, samples=samples, **more)
     )
 
 

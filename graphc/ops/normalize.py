@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.elementwise import require_broadcasts_to_first
 from graphc.ops.precision import INT64, in_float32, widen
 from graphc.ops.standardize import (
@@ -71,7 +71,7 @@ register(
         {"axis": Attr(int, -1), "epsilon": EPSILON, "stash_type": STASH},
         outputs=("y", "mean", "inverse_deviation"),
         expand=_expand_layer,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 3, 8)), Tensor((8,)), Tensor((8,)))),
                 Case((Tensor((2, 67)), Tensor((67,)))),
@@ -117,7 +117,7 @@ register(
         _rms_reference,
         {"axis": Attr(int, -1), "epsilon": EPSILON, "stash_type": STASH},
         expand=_expand_rms,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 3, 8)), Tensor((8,)))),
                 Case((Tensor((2, 67)), Tensor((67,))), {"epsilon": 0.1}),
@@ -163,7 +163,7 @@ register(
         in_float32(_instance_reference),
         {"epsilon": EPSILON},
         expand=_expand_instance,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 3, 4, 5)), Tensor((3,)), Tensor((3,)))),
                 Case((Tensor((1, 2, 9)), Tensor((2,)), Tensor((2,))), {"epsilon": 0.01}),
@@ -211,7 +211,7 @@ register(
         in_float32(_group_reference),
         {"num_groups": Attr(int), "epsilon": EPSILON, "stash_type": STASH},
         expand=_expand_group,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 6, 4, 5)), Tensor((6,)), Tensor((6,))), {"num_groups": 2}),
                 Case((Tensor((2, 6, 7)), Tensor((6,)), Tensor((6,))), {"num_groups": 1, "epsilon": 0.01}),
@@ -253,7 +253,7 @@ register(
         in_float32(_mean_variance_reference),
         {"axes": Attr("ints", (0, 2, 3))},
         expand=_expand_mean_variance,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((2, 3, 4, 5)),)),
                 Case((Tensor((2, 3, 9)),), {"axes": (-1,)}),
@@ -293,7 +293,7 @@ register(
         in_float32(_lp_reference),
         {"axis": Attr(int, -1), "p": Attr(int, 2, choices=(1, 2))},
         expand=_expand_lp,
-        domain=Domain(
+        samples=Samples(
             cases=(
                 Case((Tensor((3, 5)),)),
                 Case((Tensor((2, 3, 4)),), {"axis": 1, "p": 1}),

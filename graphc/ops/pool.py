@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, Geometry, geometry, window_view, windows
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import in_float32
@@ -117,7 +117,7 @@ register(
         {**POOL_ATTRS, "storage_order": Attr(int, 0, (0, 1))},
         ("y", "indices"),
         flops=_pool_flops,
-        domain=Domain(
+        samples=Samples(
             (*FLOATS, "int8", "uint8"),
             cases=pool_cases() + pool_cases(n_outputs=2) + pool_cases(({"storage_order": 1},), n_outputs=2)[:4],
         ),
@@ -153,7 +153,7 @@ register(
         in_float32(_averagepool_reference),
         {**POOL_ATTRS, "count_include_pad": Attr(bool, False)},
         flops=_pool_flops,
-        domain=Domain(cases=pool_cases(({}, {"count_include_pad": True}))),
+        samples=Samples(cases=pool_cases(({}, {"count_include_pad": True}))),
     )
 )
 
@@ -187,7 +187,7 @@ register(
         in_float32(_lppool_reference),
         {**POOL_ATTRS, "p": Attr(int, 2)},
         flops=_pool_flops,
-        domain=Domain(cases=pool_cases() + pool_cases(({"p": 1}, {"p": 3}))[::4]),
+        samples=Samples(cases=pool_cases() + pool_cases(({"p": 1}, {"p": 3}))[::4]),
     )
 )
 
@@ -229,7 +229,7 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
             attrs or {},
             expand=expand,
             flops=lambda call: prod(call.shape(0)),
-            domain=Domain(cases=tuple(Case((Tensor(s),), more) for more in cases for s in shapes)),
+            samples=Samples(cases=tuple(Case((Tensor(s),), more) for more in cases for s in shapes)),
         )
     )
 
@@ -316,7 +316,7 @@ register(
         _maxunpool_infer,
         _maxunpool_reference,
         {"kernel_shape": Attr("ints"), "strides": Attr("ints", None), "pads": Attr("ints", None)},
-        domain=Domain(cases=_maxunpool_cases()),
+        samples=Samples(cases=_maxunpool_cases()),
         values=(2,),
     )
 )

@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from graphc.op import Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.contract import differ, matmul_flops, matmul_shape, operand_name, require_dtype
 from graphc.ops.precision import is_float
 from graphc.ops.qproduct import INT32, emit_integer_product
@@ -108,7 +108,7 @@ register(
         lambda a, b, za=None, zb=None: np.asarray(np.matmul(_centred(a, _rows(za)), _centred(b, zb))).astype(INT32),
         expand=_matmul_integer_expand,
         flops=matmul_flops,
-        domain=Domain(
+        samples=Samples(
             ("uint8",),
             cases=(
                 Case((_bytes("uint8", 5, 7), _bytes("uint8", 7, 3))),
@@ -189,7 +189,7 @@ register(
         expand=_qlinear_matmul_expand,
         flops=lambda call: prod((2, *call.op.infer(call)[0].shape, call.shape(0)[-1])),
         tolerance=0.0,
-        domain=Domain(("uint8",), cases=_qlinear_matmul_cases()),
+        samples=Samples(("uint8",), cases=_qlinear_matmul_cases()),
     )
 )
 
@@ -273,7 +273,7 @@ register(
         CONV_ATTRS,
         expand=_conv_integer_expand,
         flops=conv_flops,
-        domain=Domain(("uint8",), cases=_conv_integer_cases()),
+        samples=Samples(("uint8",), cases=_conv_integer_cases()),
     )
 )
 
@@ -339,6 +339,6 @@ register(
         expand=_qlinear_conv_expand,
         flops=conv_flops,
         tolerance=0.0,
-        domain=Domain(("uint8",), cases=_qlinear_conv_cases()),
+        samples=Samples(("uint8",), cases=_qlinear_conv_cases()),
     )
 )

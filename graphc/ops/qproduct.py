@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.contract import matmul_shape, require_dtype
 from graphc.types import TensorType, may_be, number, prod
 
@@ -55,7 +55,7 @@ register(
         expand=_expand,
         flops=lambda call: prod((2, *call.op.infer(call)[0].shape, call.shape(0)[-1])),
         tolerance=0.0,
-        domain=Domain(
+        samples=Samples(
             ("uint8",),
             cases=tuple(
                 Case((Tensor(a, 0, 255, "uint8"), Tensor(b, -128, 127, "int8")))

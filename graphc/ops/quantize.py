@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import is_float, is_narrow
@@ -195,7 +195,7 @@ register(
         },
         expand=_quantize_expand,
         tolerance=0.0,
-        domain=Domain(("float32",), cases=_quantize_cases()),
+        samples=Samples(("float32",), cases=_quantize_cases()),
     )
 )
 
@@ -261,7 +261,7 @@ register(
         _dequantize_reference,
         {**_BLOCKS, "output_dtype": Attr("dtype", None)},
         expand=_dequantize_expand,
-        domain=Domain(("int8",), cases=_dequantize_cases()),
+        samples=Samples(("int8",), cases=_dequantize_cases()),
     )
 )
 
@@ -301,7 +301,7 @@ register(
         {},
         ("y", "y_scale", "y_zero_point"),
         expand=_dynamic_expand,
-        domain=Domain(
+        samples=Samples(
             ("float32",),
             cases=(
                 Case((Tensor((2, 3, 5)),), n_outputs=3),

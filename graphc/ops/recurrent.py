@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, prod
@@ -313,7 +313,7 @@ def _recurrent(name: str, reference: Callable, attrs: dict, variants: list[dict]
             },
             ("y", "y_h", "y_c") if lstm else ("y", "y_h"),
             flops=_recurrent_flops,
-            domain=Domain(low=-1.0, high=1.0, cases=_cases(name, variants)),
+            samples=Samples(low=-1.0, high=1.0, cases=_cases(name, variants)),
         )
     )
 

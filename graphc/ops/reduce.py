@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, Reduction, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Reduction, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, kind_of, require
 from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Family, in_float32, is_float, is_integer
@@ -135,7 +135,7 @@ def _reduce(
             _infer(takes),
             _reference(reference),
             _ATTRS,
-            domain=Domain(dtypes, low, high, _cases(_EMPTY) if empty else _cases()),
+            samples=Samples(dtypes, low, high, _cases(_EMPTY) if empty else _cases()),
             flops=lambda call: call.type(0).size,
             values=(1,),
             **more,
@@ -245,7 +245,7 @@ def _arg(name: str, position: Callable) -> Op:
             _arg_reference(position),
             {"axis": Attr(int, 0), "keepdims": Attr(bool, True), "select_last_index": Attr(bool, False)},
             tolerance=EXACT,
-            domain=Domain(
+            samples=Samples(
                 ("float32", "float64", "int32", "int64", "int8", "uint8"),
                 cases=(
                     *(

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.expr import Number
-from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_taps, axis_taps, simplest_fraction
 from graphc.ops.elementwise import require
 from graphc.ops.precision import FLOAT32, NUMERIC, is_float, is_narrow
@@ -221,7 +221,7 @@ register(
         tolerance=1e-5,
         flops=_resize_flops,
         values=(1, 2, 3),
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=(
                 *(_case(_IMAGE, **to, mode=m, **t) for to in _TARGETS for m in ("linear", "cubic") for t in _SCALED),
@@ -273,7 +273,7 @@ register(  # Resize before opset 10
         {"mode": Attr(str, "nearest", ("nearest", "linear"))},
         expand=lambda b, call: b.add("Resize", call.inputs[0], None, call.inputs[1], **_as_resize(call.mode)),
         values=(1,),
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=tuple(
                 Case((Tensor((1, 2, 3, 4)), Const(s, "float32")), {"mode": m})

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Domain, Kind, Op, Tensor, register
+from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Kind, Op, Samples, Tensor, register
 from graphc.types import Dim, Sym, TensorType, prod
 
 ANY = (*NUMBERS, "bool")  # dtypes of operators that only move elements
@@ -139,7 +139,7 @@ register(
         Kind.MOVEMENT,
         same_type,
         lambda x: x,
-        domain=Domain(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+        samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
     )
 )
 register(
@@ -151,7 +151,7 @@ register(
         _reshape,
         {"allowzero": Attr(bool, False)},
         values=(1,),
-        domain=Domain(
+        samples=Samples(
             ANY,
             cases=(
                 Case((Tensor((2, 3, 4)), Const([4, 6]))),
@@ -171,7 +171,7 @@ register(
         _flattened,
         _flatten,
         {"axis": Attr(int, 1)},
-        domain=Domain(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
+        samples=Samples(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
     )
 )
 register(
@@ -182,7 +182,7 @@ register(
         _squeezed,
         _squeeze,
         values=(1,),
-        domain=Domain(
+        samples=Samples(
             ANY,
             cases=(
                 Case((Tensor((1, 3, 1)),)),
@@ -200,7 +200,7 @@ register(
         _unsqueezed,
         lambda x, axes: np.expand_dims(x, tuple(int(a) for a in np.ravel(axes))),
         values=(1,),
-        domain=Domain(
+        samples=Samples(
             ANY,
             cases=(
                 Case((Tensor((3, 2)), Const([0, 3]))),
@@ -219,7 +219,7 @@ register(
         lambda x, start, end: np.array([x.shape[i] for i in _shape_range(x.ndim, start, end)], np.int64),
         {"start": Attr(int, 0), "end": Attr(int, None)},
         outputs=("shape",),
-        domain=Domain(
+        samples=Samples(
             ANY,
             cases=(
                 Case((Tensor((2, 3, 4)),)),
@@ -240,6 +240,6 @@ register(
         lambda call: [TensorType(np.int64, ())],
         lambda x: np.array(x.size, np.int64),
         outputs=("size",),
-        domain=Domain(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+        samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import NUMBERS, Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import NUMBERS, Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.types import TensorType
 
 
@@ -47,7 +47,7 @@ register(
         expand=_expand,
         tolerance=0.0,
         flops=lambda call: 0,
-        domain=Domain(
+        samples=Samples(
             NUMBERS,
             cases=(
                 Case((Tensor((2, 6, 3, 5)),), {"groups": 2}),

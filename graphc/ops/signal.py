@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
 from graphc.types import Dim, TensorType, may_be
@@ -73,7 +73,7 @@ register(
         {"inverse": Attr(bool, False), "onesided": Attr(bool, False)},
         values=(1, 2),
         tolerance=1e-5,
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=(
                 Case((Tensor((2, 6, 1)),)),
@@ -129,7 +129,7 @@ register(
         {"onesided": Attr(bool, True)},
         values=(1, 3),
         tolerance=1e-5,
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=(
                 Case((Tensor((2, 20, 1)), Const(3), None, Const(8))),
@@ -155,7 +155,16 @@ def _window(name: str, shape: Callable[[np.ndarray], np.ndarray]) -> None:
     attrs = {"output_datatype": _FLOAT32, "periodic": Attr(bool, True)}
     cases = (Case((Const(10),)), Case((Const(9, "int32"),), {"periodic": False, "output_datatype": "float64"}))
     register(
-        Op(name, ("size",), Kind.SOURCE, infer, reference, attrs, values=(0,), domain=Domain(("float32",), cases=cases))
+        Op(
+            name,
+            ("size",),
+            Kind.SOURCE,
+            infer,
+            reference,
+            attrs,
+            values=(0,),
+            samples=Samples(("float32",), cases=cases),
+        )
     )
 
 
@@ -192,7 +201,7 @@ register(
         _mel,
         {"output_datatype": _FLOAT32},
         values=(0, 1, 2, 3, 4),
-        domain=Domain(
+        samples=Samples(
             FLOATS,
             cases=(
                 Case((Const(8), Const(16), Const(8192), Const(0.0, "float32"), Const(4096.0, "float32"))),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, require
 from graphc.ops.precision import FLOATING, INT64, in_float32
 from graphc.types import TensorType
@@ -31,7 +31,7 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
             in_float32(reference),
             {"axis": Attr(int, -1)},
             expand=expand,
-            domain=Domain(
+            samples=Samples(
                 low=-20,
                 high=20,
                 cases=(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Const, Domain, Kind, Op, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
 from graphc.ops.precision import is_narrow
 from graphc.ops.shape import ANY
 from graphc.types import TensorType
@@ -15,8 +15,10 @@ from graphc.types import TensorType
 
 def _source(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
     """Register an operator of kind SOURCE."""
-    domain = Domain(more.pop("dtypes", ANY), more.pop("low", -4.0), more.pop("high", 4.0), tuple(cases))
-    return register(Op(name, tuple(inputs.split()), Kind.SOURCE, infer, reference, attrs or {}, domain=domain, **more))
+    samples = Samples(more.pop("dtypes", ANY), more.pop("low", -4.0), more.pop("high", 4.0), tuple(cases))
+    return register(
+        Op(name, tuple(inputs.split()), Kind.SOURCE, infer, reference, attrs or {}, samples=samples, **more)
+    )
 
 
 _source(

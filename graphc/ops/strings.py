@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Domain, Kind, Op, register
+from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, register
 from graphc.ops.elementwise import broadcast_shapes
 from graphc.ops.index import dim_of_data
 from graphc.types import TensorType, dtype_name, may_be
@@ -34,9 +34,19 @@ def _map(f: Callable[..., Any], dtype: np.dtype, *arrays: np.ndarray) -> np.ndar
 
 
 def _string_op(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> None:
-    domain = Domain(("object",), cases=tuple(cases))
+    samples = Samples(("object",), cases=tuple(cases))
     register(
-        Op(name, tuple(inputs.split()), Kind.INDEX, infer, reference, attrs or {}, tolerance=0.0, domain=domain, **more)
+        Op(
+            name,
+            tuple(inputs.split()),
+            Kind.INDEX,
+            infer,
+            reference,
+            attrs or {},
+            tolerance=0.0,
+            samples=samples,
+            **more,
+        )
     )
 
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, Tensor, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
 from graphc.ops._geometry import (
     AUTO_PAD,
     WINDOW_ATTRS,
@@ -162,7 +162,7 @@ register(
         in_float32(lambda x, w, b=None, *, exact=False, **attrs: conv(x, w, b, **attrs)),
         {**CONV_ATTRS, "exact": Attr(bool, False)},  # graphc's own: only algorithms that multiply and add the elements
         flops=conv_flops,
-        domain=Domain(cases=conv_cases()),
+        samples=Samples(cases=conv_cases()),
     )
 )
 
@@ -234,7 +234,7 @@ register(
         in_float32(_transposed_reference),
         {**CONV_ATTRS, "output_padding": Attr("ints", None), "output_shape": Attr("ints", None)},
         flops=_transposed_flops,
-        domain=Domain(cases=_transposed_cases()),
+        samples=Samples(cases=_transposed_cases()),
     )
 )
 
@@ -311,6 +311,6 @@ register(
         in_float32(_deform_reference),
         {**WINDOW_ATTRS, "group": Attr(int, 1), "offset_group": Attr(int, 1)},
         flops=conv_flops,
-        domain=Domain(cases=_deform_cases()),
+        samples=Samples(cases=_deform_cases()),
     )
 )

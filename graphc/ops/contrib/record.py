@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from graphc.op import FLOATS, Attr, Call, Case, Domain, Kind, Op, register
+from graphc.op import FLOATS, Attr, Call, Case, Kind, Op, Samples, register
 from graphc.types import TensorType
 
 DOMAIN = "com.microsoft"
@@ -33,7 +33,7 @@ def contrib(
         attrs or {},
         outputs,
         expand=expand,
-        domain=Domain(dtypes, cases=tuple(cases)),
+        samples=Samples(dtypes, cases=tuple(cases)),
         **more,
     )
     return register(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Call, Case, Const, Domain, Kind, Op, Tensor, get_op, register
+from graphc.op import Call, Case, Const, Kind, Op, Samples, Tensor, get_op, register
 from graphc.ops.contract import differ, require_dtype
 from graphc.ops.contrib.record import DOMAIN
 from graphc.ops.recurrent import lstm_reference
@@ -92,7 +92,7 @@ register(
         _reference,
         _ATTRS,
         ("y", "y_h", "y_c"),
-        domain=Domain(
+        samples=Samples(
             ("float32",), -1.0, 1.0, (_case(), _case(2, True, direction="bidirectional"), _case(dtype="uint8"))
         ),
         tolerance=1e-2,  # an element that lies between two steps of 8 bits may round either way

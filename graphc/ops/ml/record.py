@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Domain, Kind, Op, register
+from graphc.op import Attr, Call, Case, Kind, Op, Samples, register
 from graphc.types import Dim, TensorType, dtype_name
 
 DOMAIN = "ai.onnx.ml"
@@ -34,7 +34,7 @@ def ml(
         reference=reference,
         attrs=attrs,
         outputs=outputs,
-        domain=Domain(tuple(dtypes), cases=tuple(cases)),
+        samples=Samples(tuple(dtypes), cases=tuple(cases)),
         **more,
     )
     return register(record)

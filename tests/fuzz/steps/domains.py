@@ -1,4 +1,4 @@
-"""Any operator, as its record's domain describes valid uses: what no other step holds is found here."""
+"""Any operator, as its record's samples describe valid uses: what no other step holds is found here."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def uses() -> list[tuple[Op, Case]]:
     """Operators with described uses, of values that are compared: no strings, nothing random."""
     found = []
     for op in all_ops().values():
-        if op.deterministic and "object" not in op.domain.dtypes and "string" not in op.domain.dtypes:
-            found += [(op, case) for case in op.domain.cases]
+        if op.deterministic and "object" not in op.samples.dtypes and "string" not in op.samples.dtypes:
+            found += [(op, case) for case in op.samples.cases]
     return found
 
 
@@ -36,7 +36,7 @@ def from_domain(d: Draft) -> object:
     op, case = d.draw.one_of(*(u for u in uses() if u[0].name == name))
     if not is_newest(name, d.opset):
         raise Reject("another form in this opset")
-    dtype = np.dtype(op.domain.dtypes[0] if d.draw.chance(0.7) else d.draw.one_of(*op.domain.dtypes))
+    dtype = np.dtype(op.samples.dtypes[0] if d.draw.chance(0.7) else d.draw.one_of(*op.samples.dtypes))
     operands = [None if spec is None else operand(d, op, i, spec, dtype) for i, spec in enumerate(case.inputs)]
     attrs = {k: attribute(v) for k, v in case.attrs.items()}
     return d.node(name, *operands, outputs=[True] * case.n_outputs, **attrs)
@@ -62,7 +62,7 @@ def operand(d: Draft, op: Op, i: int, spec: Spec | Const, dtype: np.dtype) -> Te
     if isinstance(spec, Const):
         return d.const(np.asarray(spec.value, spec.dtype))
     kind = np.dtype(spec.dtype or dtype)
-    low, high = (v if isinstance(v, (int, float)) else v[i] for v in (op.domain.low, op.domain.high))
+    low, high = (v if isinstance(v, (int, float)) else v[i] for v in (op.samples.low, op.samples.high))
     low, high = low if spec.low is None else spec.low, high if spec.high is None else spec.high
     if not is_float(kind) and kind != BOOL:
         low, high = max(low, np.iinfo(kind).min), max(high, low)
