@@ -317,3 +317,17 @@ _NUMBERS: dict[str, Callable] = {
     "not": lambda a: (not a) if isinstance(a, bool) else ~a,
 }  # fmt: skip
 PRIMITIVES = frozenset(_NUMBERS) | {"cast"}
+
+# Of finite numbers these make finite ones, but for overflow. Not among them: quotients, exponentials and their inverses, powers,
+# what has poles.
+_FINITE = frozenset((
+    "arg", "const", "cast", "add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "select", "lt",
+    "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "sin", "cos", "atan", "tanh", "sigmoid", "erf",
+))  # fmt: skip
+
+
+def is_finite(e: Expr) -> bool:
+    """Does the tree make finite numbers of finite ones, whatever they are? (False where that does not follow from its
+    primitives.)"""
+    whole = e.prim in _FINITE or (e.prim == "div" and e.args[1].prim == "const" and e.args[1].value != 0)
+    return whole and all(map(is_finite, e.args))

@@ -274,8 +274,9 @@ class _Fuser:
     def _operand(self, v: Value | None, operands: list[Value], base: int) -> Expr | None:
         if v is None:
             return None
-        if _is_immediate(v):
-            return expr.const(np.asarray(v.data).reshape(-1)[0].item(), v.dtype)
+        number = immediate(v)
+        if number is not None:
+            return number
         if v not in operands:
             operands.append(v)
         return expr.arg(base + operands.index(v), v.dtype)
@@ -311,9 +312,20 @@ def _is_immediate(v: Value) -> bool:
     return v.is_const and v.data.size == 1
 
 
+def immediate(v: Value) -> Expr | None:
+    """A constant of one element as an expression."""
+    return expr.const(np.asarray(v.data).reshape(-1)[0].item(), v.dtype) if _is_immediate(v) else None
+
+
 def same_elements(a: TensorType, b: TensorType) -> bool:
     """Equal dtype, shape and layout; the halo may differ, since kernels write where the last value of a group lives."""
     return a.dtype == b.dtype and a.shape == b.shape and (a.layout and a.layout.c) == (b.layout and b.layout.c)
+
+
+def scalar_of(node: Node) -> Expr:
+    """The node's scalar body over its operands; constants of one element are numbers."""
+    args = [None if v is None else immediate(v) or expr.arg(i, v.dtype) for i, v in enumerate(node.inputs)]
+    return scalar_tree(node, args)
 
 
 def scalar_tree(node: Node, args: Sequence[Expr | None]) -> Expr:

@@ -11,20 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphc.expr import is_finite
+from graphc.fuse import scalar_of
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.op import Kind
 from graphc.types import Blocked, TensorType
-
-# Elementwise operators that map finite numbers to finite numbers. Only these may run on blocks that the channels do not
-# fill: the lanes behind the last channel hold what the operator makes of zeros, and a zero weight times infinity is NaN.
-# fmt: off
-SAFE_ON_PADDING = frozenset((
-    "Add", "Sub", "Mul", "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu",
-    "Celu", "Gelu", "Softplus", "Softsign", "Mish", "Swish", "Max", "Min", "Abs", "Neg", "Sum", "Mean", "ThresholdedRelu",
-    "Erf", "Sign", "Floor", "Ceil", "Round",
-))
-# fmt: on
-
 
 Halos = dict[tuple[Value, str], tuple[int, int]]
 
@@ -79,9 +70,15 @@ def _elementwise_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
     out = node.output.type
     if any(v.dtype != np.float32 for v in (*node.operands, node.output)):
         return False
-    if node.output.shape[1] % c and node.op.name not in SAFE_ON_PADDING:
+    if node.output.shape[1] % c and not _is_finite(node):
         return False
     return all(v in blocked and _per_channel_or_same(v, out) or _fits_blocks(v, out, node) for v in node.operands)
+
+
+def _is_finite(node: Node) -> bool:
+    """Does it map finite numbers to finite ones? Only then may it run on blocks that the channels do not fill: the lanes behind
+    the last channel hold what it makes of zeros, and a zero weight times infinity is NaN."""
+    return node.op.finite or node.op.scalar is None or is_finite(scalar_of(node))
 
 
 def _per_channel_or_same(v: Value, out: TensorType) -> bool:

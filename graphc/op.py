@@ -181,6 +181,7 @@ class Op:
     inputs     formal operand names: 'x', 'b?' is optional, '*xs' takes the rest
     infer      Call -> types of the outputs. May raise Deferred (through Call) or TypeRuleError (`raise call.fail(…)`)
     scalar     elementwise: (*operands, **attrs named in scalar_attrs) -> expression, over graphc.expr
+    finite     elementwise: finite for finite operands, though that does not follow from the primitives of `scalar`
     reduction  reductions: the Reduction
     expand     composite: (Builder, Call) -> Value or Values; the operator in terms of others
     reference  (*arrays or None, **all attrs) -> array or tuple of arrays: NumPy, independent of scalar and expand
@@ -199,6 +200,7 @@ class Op:
     outputs: tuple[str, ...] = ("y",)
     scalar: Callable[..., Any] | None = None
     scalar_attrs: tuple[str, ...] = ()
+    finite: bool = False
     reduction: Reduction | None = None
     expand: Callable[[Builder, Call], Any] | None = None
     tolerance: float = 1e-5

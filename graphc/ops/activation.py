@@ -102,6 +102,7 @@ elementwise(
     "x",
     lambda x, alpha: e.where(x < 0, _expm1(x) * alpha, x),
     lambda x, alpha: np.where(x < 0, alpha * np.expm1(x), x),
+    finite=True,
     attrs={"alpha": Attr(float, 1.0)},
     cases=_varied(alpha=2.0),
 )
@@ -110,6 +111,7 @@ elementwise(
     "x",
     lambda x, alpha, gamma: e.where(x > 0, x * gamma, _expm1(x) * (alpha * gamma)),
     lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(x)),
+    finite=True,
     attrs={"alpha": Attr(float, 1.67326319217681884765625), "gamma": Attr(float, 1.05070102214813232421875)},
     cases=_varied(alpha=2.0, gamma=3.0),
 )
@@ -118,6 +120,7 @@ elementwise(
     "x",
     lambda x, alpha: e.where(x < 0, _expm1(x * (1 / alpha if alpha else math.inf)) * alpha, x),
     lambda x, alpha: np.where(x < 0, alpha * np.expm1(x / alpha), x),
+    finite=True,
     attrs={"alpha": Attr(float, 1.0)},
     special=NAN,
     cases=_varied(alpha=2.0),
@@ -138,12 +141,15 @@ def _hard_sigmoid(x, alpha, beta):
 
 elementwise("Sigmoid", "x", e.sigmoid, _sigmoid, low=-9, high=9)
 elementwise("Tanh", "x", e.tanh, np.tanh)
-elementwise("Softsign", "x", lambda x: e.div(x, e.absolute(x) + 1), lambda x: x / (1 + np.abs(x)), special=NAN)
+elementwise(
+    "Softsign", "x", lambda x: e.div(x, e.absolute(x) + 1), lambda x: x / (1 + np.abs(x)), special=NAN, finite=True
+)
 elementwise(
     "Softplus",  # without overflow of exp
     "x",
     lambda x: e.maximum(x, 0) + _log1p(e.exp(-e.absolute(x))),
     lambda x: np.logaddexp(x, np.zeros_like(x)),
+    finite=True,
     low=-9,
     high=9,
 )
@@ -179,7 +185,7 @@ def _mish(x):
     return x * e.div(n, n + 2)
 
 
-elementwise("Mish", "x", _mish, lambda x: x * np.tanh(np.log1p(np.exp(x))), special=NAN)
+elementwise("Mish", "x", _mish, lambda x: x * np.tanh(np.log1p(np.exp(x))), special=NAN, finite=True)
 
 
 def _gelu(x, approximate):

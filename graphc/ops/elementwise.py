@@ -85,6 +85,7 @@ def elementwise(
     special: tuple[float, ...] = SPECIAL,
     cases: tuple[Case, ...] = (),
     tolerance: float = 1e-5,
+    finite: bool = False,
 ) -> Op:
     """Register an elementwise operator whose operands are of one dtype of the family `takes`.
 
@@ -101,6 +102,7 @@ def elementwise(
             attrs,
             scalar=scalar,
             scalar_attrs=tuple(attrs),
+            finite=finite,
             tolerance=tolerance,
             samples=Samples(takes.dtypes, low, high, cases, special),
         )
