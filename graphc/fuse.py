@@ -274,9 +274,8 @@ class _Fuser:
     def _operand(self, v: Value | None, operands: list[Value], base: int) -> Expr | None:
         if v is None:
             return None
-        number = immediate(v)
-        if number is not None:
-            return number
+        if _is_immediate(v):
+            return immediate(v)
         if v not in operands:
             operands.append(v)
         return expr.arg(base + operands.index(v), v.dtype)
@@ -312,9 +311,9 @@ def _is_immediate(v: Value) -> bool:
     return v.is_const and v.data.size == 1
 
 
-def immediate(v: Value) -> Expr | None:
+def immediate(v: Value) -> Expr:
     """A constant of one element as an expression."""
-    return expr.const(np.asarray(v.data).reshape(-1)[0].item(), v.dtype) if _is_immediate(v) else None
+    return expr.const(np.asarray(v.data).reshape(-1)[0].item(), v.dtype)
 
 
 def same_elements(a: TensorType, b: TensorType) -> bool:
@@ -324,8 +323,11 @@ def same_elements(a: TensorType, b: TensorType) -> bool:
 
 def scalar_of(node: Node) -> Expr:
     """The node's scalar body over its operands; constants of one element are numbers."""
-    args = [None if v is None else immediate(v) or expr.arg(i, v.dtype) for i, v in enumerate(node.inputs)]
-    return scalar_tree(node, args)
+
+    def operand(i: int, v: Value | None) -> Expr | None:
+        return None if v is None else immediate(v) if _is_immediate(v) else expr.arg(i, v.dtype)
+
+    return scalar_tree(node, [operand(i, v) for i, v in enumerate(node.inputs)])
 
 
 def scalar_tree(node: Node, args: Sequence[Expr | None]) -> Expr:

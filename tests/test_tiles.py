@@ -12,13 +12,14 @@ from targets import require
 
 import graphc
 from graphc import pipeline
-from graphc.backends.cpu.compile import kernel_operators, lower
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.depthwise import row_tile
 from graphc.backends.cpu.lower.gemm import product_tile
 from graphc.backends.cpu.lower.tiles import best_cut, cut_into, cut_row, even_cut, heights_of, highest_tile
 from graphc.backends.cpu.lower.winograd import plan_groups
 from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.native import kernel_operators
+from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
 from graphc.backends.cpu.weights import WeightStore
 from graphc.graph import Builder, Graph
@@ -83,7 +84,7 @@ def kernels(graph: Graph, shapes: Sequence[tuple[int, ...]], isa: str = "avx512"
         bound = bind(graph, {graph.inputs[0].name: TensorType(np.float32, shape)})
         bound = pipeline.run(bound, pipeline.bound(kernel_operators()))
         weights.begin(None)
-        found.append(set(lower(bound, detect(isa), 2, weights).kernels))
+        found.append(set(lowered(Draft(bound, detect(isa), 2, weights)).kernels))
         weights.end()
     return found
 
