@@ -117,7 +117,7 @@ def test_compile_stops_after_every_pass(yaml_model: Path, name: str):
 
 @pytest.mark.parametrize("name", [s.name for s in STAGES])
 def test_compile_stops_after_every_stage(yaml_model: Path, name: str):
-    assert len(invoke("compile", yaml_model, "--stop-after", name).output) > 100
+    assert invoke("compile", yaml_model, "--stop-after", name).output.strip()
     assert (
         "no pass is named"
         in invoke("compile", yaml_model, "--stop-after", name, "--target", "reference", code=2).stderr
