@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from functools import lru_cache
 
-from graphc.backends.cpu.lower import core
+from graphc.backends.cpu.lower import registry
 from graphc.backends.cpu.target import Target
 from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Graph, Node
@@ -24,7 +24,7 @@ def load_lowerings() -> None:
 def kernel_operators() -> frozenset[str]:
     """Operators with kernels of their own, which need no decomposition."""
     load_lowerings()
-    return frozenset(core._LOWER)
+    return registry.operators()
 
 
 def host_reason(node: Node, target: Target, pending: bool = False) -> str | None:
@@ -33,8 +33,8 @@ def host_reason(node: Node, target: Target, pending: bool = False) -> str | None
     if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
         if len(node.inputs) > MOST_OPERANDS:
             return f"more than {MOST_OPERANDS} operands"
-        return core.native_dtypes(node)
-    return core.unsupported(node, target, pending)
+        return registry.native_dtypes(node)
+    return registry.unsupported(node, target, pending)
 
 
 def is_native(graph: Graph, target: Target) -> bool:

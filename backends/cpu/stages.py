@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from graphc.backend import Stage
 from graphc.backends.cpu import verify
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowering_of
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
 from graphc.backends.cpu.lower.host import copy_results, lower_on_host
 from graphc.backends.cpu.lower.images import image_runs, lower_images
 from graphc.backends.cpu.lower.placement import place_concatenations, place_externals
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
+from graphc.backends.cpu.lower.registry import lowering_of
 from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.program import Assembled, Program, assemble

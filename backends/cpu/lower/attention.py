@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.micro.attention import BLOCKS

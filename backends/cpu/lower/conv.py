@@ -8,13 +8,14 @@ import numpy as np
 
 from graphc.backends.cpu.lower import algorithms, dense_window
 from graphc.backends.cpu.lower.conv_planes import emit_planes, serves
-from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.depthwise import emit_depthwise
 from graphc.backends.cpu.lower.direct import emit_direct
 from graphc.backends.cpu.lower.elementwise import lower_elementwise
 from graphc.backends.cpu.lower.pointwise import emit_pointwise
 from graphc.backends.cpu.lower.policy import DEFAULT, DEPTHWISE, DIRECT, STRASSEN, Choice, Policy
 from graphc.backends.cpu.lower.prologue import emit_prologue
+from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.lower.window import epilogue_of, extras_of, is_pointwise, window_of
 from graphc.backends.cpu.lower.winograd import emit_winograd
 from graphc.backends.cpu.target import Target
@@ -49,8 +50,8 @@ def form(node: Node, target: Target) -> str | None:
     return "planar" if node.inputs[0].shape[1] <= 4 and node.attrs["group"] == 1 else "blocked"
 
 
-def halo(node: Node, choice: Choice) -> tuple[int, int]:
-    return (0, 0) if choice.algorithm.tile else window_of(node).halo
+def halo(node: Node, choice: Choice | None) -> tuple[int, int]:
+    return (0, 0) if choice is not None and choice.algorithm.tile else window_of(node).halo
 
 
 def takes_prologue(node: Node, target: Target, choice: Choice) -> bool:
@@ -61,7 +62,20 @@ def takes_prologue(node: Node, target: Target, choice: Choice) -> bool:
     return choice.algorithm == DIRECT
 
 
-@lowers("Conv", supported=conv_supported)
+def in_blocks(node: Node) -> bool:
+    """Is the result blocked, as that of the packed kernels is?"""
+    return node.output.type.layout is not None
+
+
+@lowers(
+    "Conv",
+    supported=conv_supported,
+    form=form,
+    choose=choose,
+    halo=halo,
+    epilogue=in_blocks,
+    prologue=takes_prologue,
+)
 def lower_conv(lo: Lowering, group: Group) -> None:
     node = group.anchor
     if not is_blocked(node.inputs[0]):

@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.backends.cpu.lower import dense_window
-from graphc.backends.cpu.lower.conv import conv_supported
-from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
+from graphc.backends.cpu.lower.conv import conv_supported, form, in_blocks
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import emit_direct
 from graphc.backends.cpu.lower.filters import Filters
+from graphc.backends.cpu.lower.policy import Choice
+from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.lower.window import Extra, Window, epilogue_of, extras_of, five, window_of
 from graphc.backends.cpu.storage import Ref
 from graphc.fuse import Group
@@ -79,13 +81,13 @@ def _phase_window(w: Window, axes: tuple[Phase, ...]) -> Window:
     return replace(w, out=out, kernel=kernel, stride=(1, 1, 1), dilation=dilation, pad=pad, pad_end=end)
 
 
-def halo(node: Node) -> tuple[int, int]:
+def halo(node: Node, choice: Choice | None = None) -> tuple[int, int]:
     """Columns that some phase reads left and right of a row."""
     sides = [w.halo for axes, w in _windows(node) if all(p.taps for p in axes)]
     return max((left for left, _ in sides), default=0), max((right for _, right in sides), default=0)
 
 
-@lowers("ConvTranspose", supported=conv_supported)
+@lowers("ConvTranspose", supported=conv_supported, form=form, halo=halo, epilogue=in_blocks)
 def lower_conv_transpose(lo: Lowering, group: Group) -> None:
     node = group.anchor
     if not is_blocked(node.inputs[0]):

@@ -1,13 +1,12 @@
 """The lowering context: where each value lives, and how steps are emitted.
 
-A module of this package registers with `@lowers("Op", …)` a function (Lowering, Group) -> None that emits the steps of a
-group whose anchor is that operator. A node for which `supported(node)` gives a reason runs on the host.
+What lowers each operator is registered in registry.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.op import Call
 from graphc.report import StepInfo
-from graphc.types import Blocked
 
 ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
 
@@ -162,101 +160,3 @@ def flops(node: Node) -> int:
     if node.op.flops is not None:
         return int(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs))))
     return int(node.output.type.size) if node.output.type is not None else 0
-
-
-# --- registry ---------------------------------------------------------------------------------------------------------
-Lower = Callable[[Lowering, Group], None]
-_LOWER: dict[str, Lower] = {}
-_SUPPORTED: dict[str, Callable[[Node, Target], str | None]] = {}
-
-
-def lowers(*ops: str, supported: Callable[[Node, Target], str | None] | None = None) -> Callable[[Lower], Lower]:
-    """Register the lowering of operators. supported(node, target): None, or why this use has no kernel."""
-
-    def register(fn: Lower) -> Lower:
-        for op in ops:
-            assert op not in _LOWER, op
-            _LOWER[op] = fn
-            if supported:
-                _SUPPORTED[op] = supported
-        return fn
-
-    return register
-
-
-@dataclass(frozen=True)
-class _Blocked:
-    lower: Lower
-    form: Callable[[Node, int], str | None]
-
-
-_BLOCKED: dict[str, _Blocked] = {}
-
-
-def lowers_blocked(*ops: str, form: Callable[[Node, int], str | None]) -> Callable[[Lower], Lower]:
-    """Register a second lowering of operators, for operands that are blocked already.
-
-    form(node, c): can it work on blocks of c channels? As `LayoutRules.follows`.
-    """
-
-    def register(fn: Lower) -> Lower:
-        for op in ops:
-            assert op not in _BLOCKED, op
-            _BLOCKED[op] = _Blocked(fn, form)
-        return fn
-
-    return register
-
-
-def follows_blocks(node: Node, c: int) -> str | None:
-    """How a node takes a blocked operand, or None if it wants it dense."""
-    found = _BLOCKED.get(node.op.name)
-    return found.form(node, c) if found and node.output.dtype == np.float32 else None
-
-
-def lowering_of(node: Node) -> Lower | None:
-    """What lowers a node whose operands have their layouts."""
-    found = _BLOCKED.get(node.op.name)
-    return found.lower if found and is_blocked(node.inputs[0]) else _LOWER.get(node.op.name)
-
-
-def unsupported(node: Node, target: Target, pending: bool = False) -> str | None:
-    """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""
-    if node.op.name not in _LOWER:
-        return f"{node.op.name} has no CPU kernel"
-    for i in node.op.values:
-        if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
-            return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
-    check = _SUPPORTED.get(node.op.name)
-    return check(node, target) if check else None
-
-
-NATIVE = frozenset(
-    [
-        "float32",
-        "float64",
-        "float16",
-        "bfloat16",
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-    ]
-)
-
-
-def native_dtypes(node: Node, target: Target | None = None) -> str | None:
-    """None if every operand and result has a dtype that kernels compute with."""
-    for v in (*node.operands, *node.outputs):
-        if v.dtype.name not in NATIVE:
-            return f"dtype {v.dtype.name} has no machine code"
-    return None
-
-
-def is_blocked(v: Value) -> bool:
-    return isinstance(v.type.layout, Blocked)

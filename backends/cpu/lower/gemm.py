@@ -12,7 +12,8 @@ import numpy as np
 from graphc import expr
 from graphc.backends.cpu.blocks import BATCH_DIMS
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
@@ -68,7 +69,12 @@ def matmul_supported(node: Node, target: Target) -> str | None:
     return native_dtypes(node)
 
 
-@lowers("MatMul", "Gemm", supported=matmul_supported)
+def keeps_dims(node: Node) -> bool:
+    """A product with a vector has lost the dim that the operands of an epilogue would be read along."""
+    return all(v.type.rank > 1 for v in node.operands[:2])
+
+
+@lowers("MatMul", "Gemm", supported=matmul_supported, epilogue=keeps_dims)
 def lower_matmul(lo: Lowering, group: Group) -> None:
     node = group.anchor
     a, b = lo.read(node.inputs[0]), lo.read(node.inputs[1])

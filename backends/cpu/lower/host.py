@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.backends.cpu.lower import core
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.placement import extern
+from graphc.backends.cpu.lower.registry import NATIVE
 from graphc.backends.cpu.program import HostStep
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.files import owned
@@ -21,7 +21,7 @@ def copy_results(lo: Lowering, graph: Graph) -> None:
     for name, v, buffer in zip(graph.output_names, graph.outputs, lo.program.outputs):
         if v.is_const or lo.storage[v].ref.buffer is buffer:
             continue
-        if v.dtype.name not in core.NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
+        if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
             identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
             lo.place(identity.output, Ref(buffer))
             lower_on_host(lo, identity, "strings are Python objects")

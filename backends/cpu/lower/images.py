@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from graphc.backends.cpu.lower.core import Lowering, flops, is_blocked
+from graphc.backends.cpu.lower.core import Lowering, flops
 from graphc.backends.cpu.lower.layout import same_bytes
 from graphc.backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
+from graphc.backends.cpu.lower.registry import is_blocked
 from graphc.backends.cpu.program import Program
 from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.fuse import Group

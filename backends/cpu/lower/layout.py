@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.storage import Storage, blocked_strides
 from graphc.fuse import Group
 from graphc.types import TensorType
 
 
-@lowers("Reorder")
+@lowers("Reorder", aliases=True)
 def lower_reorder(lo: Lowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output

@@ -6,8 +6,9 @@ import math
 
 from graphc import expr as e
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, emit_passes
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.micro.reduce import Pass
 from graphc.expr import Expr
 from graphc.fuse import Group

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from graphc.backends.cpu.blocks import COPY_DIMS
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
@@ -16,7 +17,6 @@ from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
 
-VIEWS = ("Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze", "BitCast")  # the same bytes in the same order
 SHORT = 8  # elements of a loop that is not worth to be the innermost
 
 
@@ -95,7 +95,17 @@ def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     emit_strided(lo, x.ref, x.strides, y, dense_strides(t), t.shape, t.dtype.itemsize, info)
 
 
-@lowers(*VIEWS, supported=native_dtypes)
+@lowers(
+    "Reshape",
+    "Identity",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "BitCast",
+    supported=native_dtypes,
+    view=True,
+    aliases=True,
+)
 def lower_view(lo: Lowering, group: Group) -> None:
     """The same bytes in the same order: no step at all, unless the result has a place of its own."""
     node = group.nodes[0]
@@ -180,7 +190,7 @@ def emit_part(lo: Lowering, group: Group, v: Value, x: Ref, strides: Sequence[in
     emit_strided(lo, x, strides, out.ref, out.strides, t.shape, t.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
-@lowers("Slice", supported=native_dtypes)
+@lowers("Slice", supported=native_dtypes, aliases=True)
 def lower_slice(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])
@@ -192,7 +202,7 @@ def lower_slice(lo: Lowering, group: Group) -> None:
     emit_part(lo, group, node.output, at, strides)
 
 
-@lowers("Split", supported=native_dtypes)
+@lowers("Split", supported=native_dtypes, aliases=True)
 def lower_split(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from graphc import expr as e
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import emit_strided
 from graphc.backends.cpu.lower.reduce import Record, accumulator, emit_passes
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.micro.reduce import Pass
 from graphc.backends.cpu.storage import Buffer, Ref, dense_strides

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, around, emit_passes
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.fuse import Group
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.elementwise import emit_map
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.movement import emit_part
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.storage import dense_strides
 from graphc.fuse import Group

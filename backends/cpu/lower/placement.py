@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.movement import VIEWS
+from graphc.backends.cpu.lower.registry import rule_of
 from graphc.backends.cpu.storage import ExternBuffer, Ref, dense_strides
 from graphc.files import owned
 from graphc.fuse import Group
@@ -38,7 +38,8 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: boo
             while v in made and v not in lo.storage and v.type.layout is None:
                 lo.place(v, Ref(buffer))
                 first, *others = made[v].nodes
-                if not native or others or first.op.name not in VIEWS:
+                rule = rule_of(first)
+                if not native or others or rule is None or not rule.view:
                     break
                 v = first.inputs[0]
 
@@ -75,13 +76,5 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
 
 
 def _is_view(group: Group) -> bool:
-    return group.nodes[0].op.name in (
-        "Reshape",
-        "Reorder",
-        "Split",
-        "Slice",
-        "Identity",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-    )
+    rule = rule_of(group.nodes[0])
+    return rule is not None and rule.aliases

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, is_blocked, lowers
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.dense_window import emit_pool
+from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.lower.window import Window, five, window_of
 from graphc.backends.cpu.micro.pool import SLOTS
 from graphc.backends.cpu.target import Target
@@ -26,7 +27,7 @@ def pool_supported(node: Node, target: Target) -> str | None:
     return None
 
 
-def form(node: Node) -> str | None:
+def form(node: Node, target: Target) -> str | None:
     """Blocked, but for what only the plain kernel on dense values does."""
     if node.inputs[0].dtype != np.float32 or len(node.outputs) > 1 or node.op.name == "LpPool":
         return None
@@ -50,7 +51,7 @@ def _width(most: int, limit: int) -> int:
     return most if limit >= most else 1 << limit.bit_length() - 1
 
 
-@lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported)
+@lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported, form=form)
 def lower_pool(lo: Lowering, group: Group) -> None:
     node = group.anchor
     if not is_blocked(node.inputs[0]):

@@ -21,11 +21,12 @@ from graphc.backends.cpu.blocks import (
 )
 from graphc.backends.cpu.checks import LengthOutOfRange
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
 from graphc.backends.cpu.lower.index import constant, positions
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.recurrent_plan import Layer, plan
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.micro.recurrent import HEAD_BYTES

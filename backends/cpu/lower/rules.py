@@ -6,55 +6,49 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphc.backends.cpu.lower import conv, conv_transpose, gemm, pool
-from graphc.backends.cpu.lower.core import follows_blocks, unsupported
+from graphc.backends.cpu.lower import gemm
 from graphc.backends.cpu.lower.policy import Choice, Policy
+from graphc.backends.cpu.lower.registry import follows_blocks, rule_of, unsupported
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
 from graphc.layout import LayoutRules
 
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool"})
-
 
 def choices_of(graph: Graph, target: Target, policy: Policy) -> dict[str, Choice]:
-    """The algorithm of each convolution with packed operands, by the name of its result: layout makes new nodes."""
-    return {
-        n.output.name: conv.choose(n, target, policy)
-        for n in graph.nodes
-        if n.op.name == "Conv" and not unsupported(n, target) and conv.form(n, target)
-    }
+    """The algorithm of each node that has a choice, by the name of its result: layout makes new nodes."""
+    found = {}
+    for node in graph.nodes:
+        rule = rule_of(node)
+        if rule is not None and rule.choose is not None and _form(node, target):
+            found[node.output.name] = rule.choose(node, target, policy)
+    return found
 
 
 def layout_rules(target: Target, choices: Mapping[str, Choice]) -> LayoutRules:
-    def form(node: Node) -> str | None:
-        if node.op.name not in CONVOLUTIONS | POOLS or unsupported(node, target):
-            return None
-        return conv.form(node, target) if node.op.name in CONVOLUTIONS else pool.form(node)
-
     def halo(node: Node) -> tuple[int, int]:
-        if node.op.name == "ConvTranspose":
-            return conv_transpose.halo(node)
-        return conv.halo(node, choices[node.output.name]) if node.op.name == "Conv" else (0, 0)
+        rule = rule_of(node)
+        return (0, 0) if rule is None or rule.halo is None else rule.halo(node, choices.get(node.output.name))
 
-    return LayoutRules(target.vl, form, halo, lambda node: follows_blocks(node, target.vl))
+    return LayoutRules(target.vl, lambda node: _form(node, target), halo, lambda node: follows_blocks(node, target.vl))
 
 
-PRODUCTS = frozenset({"MatMul", "Gemm"})
+def _form(node: Node, target: Target) -> str | None:
+    rule = rule_of(node)
+    if rule is None or rule.form is None or unsupported(node, target):
+        return None
+    return rule.form(node, target)
 
 
 def takes_epilogue(node: Node) -> bool:
-    if node.op.name == "MatMul" and any(v.type.rank == 1 for v in node.operands):
-        return False  # the result has lost the dim that the kernel's operands would be read along
-    if node.op.name in CONVOLUTIONS and node.output.type.layout is None:
-        return False
-    return node.op.name in CONVOLUTIONS | PRODUCTS and node.output.dtype == np.float32
+    rule = rule_of(node)
+    return rule is not None and rule.epilogue is not None and node.output.dtype == np.float32 and rule.epilogue(node)
 
 
 def takes_prologue(node: Node, target: Target, choices: Mapping[str, Choice]) -> bool:
-    return (
-        node.op.name == "Conv" and takes_epilogue(node) and conv.takes_prologue(node, target, choices[node.output.name])
-    )
+    rule, choice = rule_of(node), choices.get(node.output.name)
+    if rule is None or rule.prologue is None or choice is None:
+        return False
+    return takes_epilogue(node) and rule.prologue(node, target, choice)
 
 
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:

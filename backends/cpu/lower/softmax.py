@@ -8,9 +8,10 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering, lowers, native_dtypes
+from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import emit_strided
 from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, around, emit_passes, groups_of
+from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.micro.reduce import Pass
 from graphc.backends.cpu.storage import Buffer, Ref, dense_strides
 from graphc.expr import Expr
