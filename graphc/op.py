@@ -188,6 +188,7 @@ class Op:
     tolerance  of float32 results against the float64 reference, relative to the largest magnitude of the result
     flops      Call -> floating point operations (default: one an output element)
     values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
+    per_sample  results for one sample (of the first dim of operand 0) depend on that sample alone, and on the other operands
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
     """
 
@@ -207,6 +208,7 @@ class Op:
     samples: Samples = field(default_factory=Samples)
     flops: Callable[[Call], Dim] | None = None
     values: tuple[int, ...] = ()
+    per_sample: bool = False
     deterministic: bool | Callable[[Call], bool] = True
 
     @property

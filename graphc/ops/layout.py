@@ -21,6 +21,7 @@ REORDER = register(
         _reorder_type,
         reference=lambda x, c, left, right: x,
         attrs={"c": Attr(int, 0), "left": Attr(int, 0), "right": Attr(int, 0)},
+        per_sample=True,
         samples=Samples(("float32",), cases=(Case((Tensor((2, 5, 3, 4)),)),)),
         tolerance=0.0,
         flops=lambda call: 0,

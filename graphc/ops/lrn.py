@@ -58,6 +58,7 @@ register(
         in_float32(_reference),
         {"size": Attr(int), "alpha": Attr(float, 1e-4), "beta": Attr(float, 0.75), "bias": Attr(float, 1.0)},
         expand=_expand,
+        per_sample=True,
         samples=Samples(
             cases=(
                 Case((Tensor((2, 7, 3, 4)),), {"size": 5, "alpha": 0.5, "bias": 2.0}),

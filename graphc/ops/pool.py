@@ -117,6 +117,7 @@ register(
         {**POOL_ATTRS, "storage_order": Attr(int, 0, (0, 1))},
         ("y", "indices"),
         flops=_pool_flops,
+        per_sample=True,
         samples=Samples(
             (*FLOATS, "int8", "uint8"),
             cases=pool_cases() + pool_cases(n_outputs=2) + pool_cases(({"storage_order": 1},), n_outputs=2)[:4],
@@ -153,6 +154,7 @@ register(
         in_float32(_averagepool_reference),
         {**POOL_ATTRS, "count_include_pad": Attr(bool, False)},
         flops=_pool_flops,
+        per_sample=True,
         samples=Samples(cases=pool_cases(({}, {"count_include_pad": True}))),
     )
 )
@@ -187,6 +189,7 @@ register(
         in_float32(_lppool_reference),
         {**POOL_ATTRS, "p": Attr(int, 2)},
         flops=_pool_flops,
+        per_sample=True,
         samples=Samples(cases=pool_cases() + pool_cases(({"p": 1}, {"p": 3}))[::4]),
     )
 )
@@ -229,6 +232,7 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
             attrs or {},
             expand=expand,
             flops=lambda call: prod(call.shape(0)),
+            per_sample=True,
             samples=Samples(cases=tuple(Case((Tensor(s),), more) for more in cases for s in shapes)),
         )
     )

@@ -47,6 +47,7 @@ register(
         expand=_expand,
         tolerance=0.0,
         flops=lambda call: 0,
+        per_sample=True,
         samples=Samples(
             NUMBERS,
             cases=(

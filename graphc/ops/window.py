@@ -162,6 +162,7 @@ register(
         in_float32(lambda x, w, b=None, *, exact=False, **attrs: conv(x, w, b, **attrs)),
         {**CONV_ATTRS, "exact": Attr(bool, False)},  # graphc's own: only algorithms that multiply and add the elements
         flops=conv_flops,
+        per_sample=True,
         samples=Samples(cases=conv_cases()),
     )
 )
@@ -234,6 +235,7 @@ register(
         in_float32(_transposed_reference),
         {**CONV_ATTRS, "output_padding": Attr("ints", None), "output_shape": Attr("ints", None)},
         flops=_transposed_flops,
+        per_sample=True,
         samples=Samples(cases=_transposed_cases()),
     )
 )

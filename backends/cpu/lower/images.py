@@ -24,11 +24,6 @@ CACHED = 1 << 20  # bytes of a layer's activations that stay in a core's caches 
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
 IMBALANCE = 1.1  # of threads that take whole images
 AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: it is only read, in order, from a cache
-# Operators whose results for one image depend on that image alone, with one operand that is not constant.
-SINGLE = frozenset(
-    ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "LRN", "Reorder",
-     "ChannelShuffle")
-)  # fmt: skip
 
 
 def image_runs(groups: Sequence[Group], results: Collection[Value]) -> list[range]:
@@ -59,7 +54,7 @@ def image_runs(groups: Sequence[Group], results: Collection[Value]) -> list[rang
 def _batch(groups: Sequence[Group]) -> int:
     """Images of the first window operator, 1 where there is none."""
     for group in groups:
-        if group.anchor is not None and group.anchor.op.name in SINGLE - {"Reorder"}:
+        if group.anchor is not None and group.anchor.op.per_sample and group.anchor.op.name != "Reorder":
             return group.output.shape[0]
     return 1
 
@@ -87,7 +82,7 @@ def _node_independent(node: Node, n: int) -> bool:
         return same and all(v.type.rank < rank or v.shape[0] == 1 for v in constants)
     if node.op.name == "Concat":
         return node.attrs["axis"] % rank != 0 and len(live) == len(node.operands)
-    return node.op.name in SINGLE and len(node.outputs) == 1 and live == [node.inputs[0]]
+    return node.op.per_sample and len(node.outputs) == 1 and live == [node.inputs[0]]
 
 
 def _trimmed(run: range, groups: Sequence[Group], results: Collection[Value]) -> range:

@@ -1,0 +1,62 @@
+"""What records say of their operators, against their references."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from opcheck import build, operands
+
+from graphc.graph import Builder
+from graphc.interpret import run_node
+from graphc.layout import _is_finite
+from graphc.op import Case, Kind, Tensor, all_ops
+
+PER_SAMPLE = [n for n, op in all_ops().items() if op.per_sample]
+OF_FLOATS = [
+    n
+    for n, op in all_ops().items()
+    if op.kind is Kind.ELEMENTWISE and op.scalar and "float32" in op.samples.dtypes and n not in ("Where", "Cast")
+]
+
+
+@pytest.mark.parametrize("name", PER_SAMPLE)
+def test_samples_do_not_see_each_other(name: str):
+    op, seen = all_ops()[name], 0
+    for case in op.samples.cases:
+        first = case.inputs[0]
+        if not isinstance(first, Tensor) or len(first.shape) < 3 or 0 in first.shape:
+            continue
+        batch = replace(case, inputs=(replace(first, shape=(3, *first.shape[1:])), *case.inputs[1:]), n_outputs=1)
+        arrays = operands(op, batch)
+        (whole,) = run_node(build(name, batch, arrays)[1], arrays)
+        for k in range(3):
+            alone = [arrays[0][k : k + 1], *arrays[1:]]
+            (y,) = run_node(build(name, batch, alone)[1], alone)
+            np.testing.assert_allclose(y[0], whole[k], rtol=1e-5, atol=1e-6)
+        seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize("name", OF_FLOATS)
+def test_finite_numbers_stay_finite(name: str):
+    op = all_ops()[name]
+    rng, count = np.random.default_rng(0), max(op.min_inputs, 2 if op.variadic else 1)
+    numbers = np.concatenate([[0, -0.0, 1, -1, 1e4, -1e4], rng.normal(0, 30, 500)]).astype(np.float32)
+    arrays = [rng.permutation(numbers) for _ in range(count)]
+    _, node = build(name, Case(tuple(Tensor(a.shape) for a in arrays)), arrays)
+    if _is_finite(node):
+        (y,) = run_node(node, arrays)
+        assert y.dtype.kind != "f" or np.isfinite(y).all()
+
+
+def test_quotients_and_logarithms_are_not_finite():
+    b = Builder("poles")
+    x = b.input("x", "float32", (3,))
+    finite = {op: _is_finite((b.add(op, x), b.nodes[-1])[1]) for op in ("Relu", "Log", "Reciprocal", "Softplus", "Exp")}
+    assert finite == {"Relu": True, "Log": False, "Reciprocal": False, "Softplus": True, "Exp": False}
+    b.add("Div", x, b.constant(2.0, "float32"))
+    assert _is_finite(b.nodes[-1])
+    b.add("Div", x, b.constant(0.0, "float32"))
+    assert not _is_finite(b.nodes[-1])
