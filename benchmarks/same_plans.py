@@ -68,7 +68,7 @@ def work() -> None:
 
 def _plan(model: str, target: str, threads: int, code: bool) -> dict:
     import graphc
-    from graphc.backends.cpu.toolchain import Toolchain
+    from graphc.backends.cpu.codegen.toolchain import Toolchain
 
     codes: dict[str, str] = {}
 

@@ -10,8 +10,8 @@ import pytest
 from nets import convnet, recurrent, transformer
 
 import graphc
-from graphc.backends.cpu import arenas
-from graphc.backends.cpu.arenas import Arenas
+from graphc.backends.cpu.runtime import arenas
+from graphc.backends.cpu.runtime.arenas import Arenas
 from graphc.errors import InputError
 from graphc.executable import MAX_PLANS
 from graphc.graph import Builder, Graph

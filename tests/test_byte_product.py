@@ -65,7 +65,9 @@ def test_without_the_instruction(monkeypatch: pytest.MonkeyPatch):
     """As on a CPU with AVX-512 that has no VNNI."""
     monkeypatch.setattr(byte_tile, "has_dot", lambda target: False)
     monkeypatch.setattr(byte_product, "free_registers", lambda target: target.registers - byte_tile.RESERVED)
-    monkeypatch.setattr("graphc.backends.cpu.toolchain._TOOLCHAINS", {})  # kernels of other tests have the same names
+    monkeypatch.setattr(
+        "graphc.backends.cpu.codegen.toolchain._TOOLCHAINS", {}
+    )  # kernels of other tests have the same names
     rng = np.random.default_rng(2)
     for shape_a, shape_w in SIZES:
         check("cpu", numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w), (None, None), True)

@@ -16,8 +16,9 @@ from nets import agree, transformer
 from scripts import run_script, start_script
 
 import graphc
-from graphc.backends.cpu import cache, target
-from graphc.backends.cpu.cache import ObjectCache, cache_dir
+from graphc.backends.cpu import target
+from graphc.backends.cpu.codegen import cache
+from graphc.backends.cpu.codegen.cache import ObjectCache, cache_dir
 from graphc.backends.reference import run
 from graphc.errors import GraphcWarning, UnsupportedError
 
@@ -26,7 +27,7 @@ PROGRAM = """
 import sys
 import numpy as np
 import graphc
-from graphc.backends.cpu import toolchain
+from graphc.backends.cpu.codegen import toolchain
 from graphc.graph import Builder
 
 b = Builder("small")

@@ -125,7 +125,7 @@ def test_each_load_is_of_the_file_that_is_open(cache: Path, tmp_path: Path):
         copies[-1].write_bytes(code.read_bytes())
     program = f"""
     import os
-    from graphc.backends.cpu.plans import _loaded
+    from graphc.backends.cpu.runtime.plans import _loaded
     handles = []
     for digest, path in enumerate({[str(p) for p in copies]!r} * 2):  # of a content that has been loaded one is enough
         fd = os.open(path, os.O_RDONLY)

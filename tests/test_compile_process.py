@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.cpu import compile_process
-from graphc.backends.cpu.compile_process import Other
+from graphc.backends.cpu.codegen import compile_process
+from graphc.backends.cpu.codegen.compile_process import Other
+from graphc.backends.cpu.codegen.toolchain import Toolchain
 from graphc.backends.cpu.kernel import Built, Kernel
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.toolchain import Toolchain
 
 QUICK = [Kernel("winograd_in", (2,)), Kernel("winograd_in", (4,))]
 SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("to_blocked")]

@@ -145,7 +145,7 @@ def _has(target: str) -> bool:
 
 @pytest.mark.parametrize("target", LANES)
 def test_equal_bits_for_every_number_of_threads(target: str, monkeypatch: pytest.MonkeyPatch):
-    from graphc.backends.cpu import run
+    from graphc.backends.cpu.runtime import run
 
     monkeypatch.setattr(run, "SHARED_STEP", 0)
     monkeypatch.setattr(run, "SHARED_PROGRAM", 0)

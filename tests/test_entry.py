@@ -14,7 +14,7 @@ from nets import recurrent
 from scripts import run_script
 
 import graphc
-from graphc.backends.cpu import entry
+from graphc.backends.cpu.runtime import entry
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.model import Model
@@ -206,7 +206,7 @@ def test_a_forked_child_has_its_own_workers(threads: int):
     import os, sys
     import numpy as np
     import graphc
-    from graphc.backends.cpu import run
+    from graphc.backends.cpu.runtime import run
     from nets import recurrent
 
     run.SHARED_STEP = run.SHARED_PROGRAM = 0

@@ -20,7 +20,8 @@ from nets import agree, convnet, recurrent, transformer
 from scripts import run_script
 
 import graphc
-from graphc.backends.cpu import run, target
+from graphc.backends.cpu import target
+from graphc.backends.cpu.runtime import run
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError
 
@@ -35,7 +36,7 @@ SETUP = """
 import multiprocessing, os, signal, sys, threading, time
 import numpy as np
 import graphc
-from graphc.backends.cpu import run
+from graphc.backends.cpu.runtime import run
 from nets import convnet, transformer
 
 run.SHARED_STEP = run.SHARED_PROGRAM = 0  # threads share small steps too
@@ -116,14 +117,14 @@ def test_threads_share_what_is_worth_it(nanoseconds: list[float], which: str, mo
 def test_a_worker_that_never_comes_holds_up_nobody():
     """The leader takes every part: here the worker threads are started but stay out."""
     code = """
-    from graphc.backends.cpu.threads import _Pool
+    from graphc.backends.cpu.runtime.threads import _Pool
     _Pool._work = lambda self, worker: None
     fresh = graphc.compile(convnet(size=20), threads=threads)
     assert np.array_equal(fresh(x[:, :, :20, :20]), graphc.compile(convnet(size=20), threads=1)(x[:, :, :20, :20]))
     print("ok")
     """
     early = textwrap.dedent(code).replace(
-        "fresh =", "import graphc.backends.cpu.threads as t; t._EXECUTORS.clear(); fresh =", 1
+        "fresh =", "import graphc.backends.cpu.runtime.threads as t; t._EXECUTORS.clear(); fresh =", 1
     )
     assert run_script(SETUP + early, 3).strip() == "ok"
 
@@ -389,7 +390,7 @@ def test_interrupts_while_the_worker_threads_start():
 
 def test_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch):
     """One warning, and the inference runs on the caller's thread alone."""
-    monkeypatch.setattr("graphc.backends.cpu.threads._EXECUTORS", {})  # a pool of five may be running already
+    monkeypatch.setattr("graphc.backends.cpu.runtime.threads._EXECUTORS", {})  # a pool of five may be running already
     model, x = graphc.compile(convnet(), threads=5), random((1, 3, 28, 28))
     start, ended = _thread.start_new_thread, []
 

@@ -27,6 +27,8 @@ PARTS = {
     "cli": "cli __main__",
     "frontends": "frontends",
     "backends": "backends",
+    "cpu.runtime": "backends.cpu.runtime",
+    "cpu.codegen": "backends.cpu.codegen",
     "cpu.kernels": "backends.cpu.drivers backends.cpu.micro",
     "cpu.lower": "backends.cpu.lower",
 }
@@ -40,16 +42,25 @@ MAY_IMPORT = {
     "driver": "ir ops passes disk run driver frontends backends",
     "cli": "ir ops passes run driver cli frontends backends",
     "frontends": "ir ops frontends",
-    "backends": "ir ops passes lower disk run backends cpu.lower cpu.kernels",
-    "cpu.kernels": "ir backends cpu.kernels",
-    "cpu.lower": "ir ops passes lower backends cpu.lower cpu.kernels",
+    "backends": "ir ops passes lower disk run backends cpu.runtime cpu.codegen cpu.lower cpu.kernels",
+    "cpu.runtime": "ir disk run backends cpu.runtime",
+    "cpu.codegen": "ir disk backends cpu.codegen cpu.runtime",
+    "cpu.kernels": "ir backends cpu.codegen cpu.kernels cpu.runtime",
+    "cpu.lower": "ir ops passes lower backends cpu.lower cpu.kernels cpu.runtime",
 }
-# An operator is looked up by its name, which loads the records.
-EXCEPTIONS = {("graphc.op", "graphc.ops")}
+EXCEPTIONS = {
+    ("graphc.op", "graphc.ops"),  # an operator is looked up by its name, which loads the records
+    ("graphc.backends.cpu.runtime.plans", "graphc.backends.cpu.codegen.toolchain"),  # where a plan's code is not a file
+}
 
 THIRD_PARTIES = {
-    "numba": ("graphc.backends.cpu",),
-    "llvmlite": ("graphc.backends.cpu",),
+    "numba": ("graphc.backends.cpu.codegen", "graphc.backends.cpu.drivers"),
+    "llvmlite": (
+        "graphc.backends.cpu.codegen",
+        "graphc.backends.cpu.micro",
+        "graphc.backends.cpu.drivers.entry",
+        "graphc.backends.cpu.target",
+    ),
     "onnx": ("graphc.frontends.onnx_",),
     "yaml": ("graphc.frontends.yaml_",),
     "safetensors": ("graphc.frontends.yaml_",),

@@ -12,10 +12,10 @@ import llvmlite.binding as llvm
 import pytest
 from scripts import run_script
 
-from graphc.backends.cpu import code_memory
-from graphc.backends.cpu.code_memory import CodeMemory
-from graphc.backends.cpu.object_file import CantLink
-from graphc.backends.cpu.shared_object import link
+from graphc.backends.cpu.runtime import code_memory
+from graphc.backends.cpu.runtime.code_memory import CodeMemory
+from graphc.backends.cpu.runtime.object_file import CantLink
+from graphc.backends.cpu.runtime.shared_object import link
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
@@ -71,7 +71,7 @@ define i64 @big(i64 %i) {{
 # loads the same object file again and again, with blocks of memory between; what LLVM's loader can't do
 LARGE_BLOCKS = """
 import base64, ctypes, mmap, sys
-from graphc.backends.cpu.code_memory import CodeMemory
+from graphc.backends.cpu.runtime.code_memory import CodeMemory
 
 code, memory, blocks = base64.b64decode(sys.argv[1]), CodeMemory(), []
 def mappings():

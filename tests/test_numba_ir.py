@@ -11,12 +11,12 @@ from numba.core import errors
 from scripts import run_script
 
 from graphc.backends.cpu import kernel
+from graphc.backends.cpu.codegen.intrinsics import POINTER, STEP, i64, load_i64
+from graphc.backends.cpu.codegen.numba_ir import driver_ir
+from graphc.backends.cpu.codegen.toolchain import Toolchain
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import POINTER, STEP, i64, load_i64
 from graphc.backends.cpu.kernel import Kernel, driver
-from graphc.backends.cpu.numba_ir import driver_ir
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.toolchain import Toolchain
 
 
 @njit(error_model="numpy")

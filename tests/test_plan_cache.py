@@ -19,7 +19,8 @@ from scripts import run_script, start_script
 
 import graphc
 from graphc import files, store
-from graphc.backends.cpu import plans, weights
+from graphc.backends.cpu import weights
+from graphc.backends.cpu.runtime import plans
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
 from graphc.frontends.onnx_export import to_onnx

@@ -7,9 +7,9 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu import run
 from graphc.backends.cpu.lower.gemm import NEAR_BYTES
 from graphc.backends.cpu.micro.product import NEAR
+from graphc.backends.cpu.runtime import run
 from graphc.graph import Builder, Graph
 
 EPILOGUES = {"none": lambda y: y, "Relu": lambda y: np.maximum(y, 0), "Tanh": np.tanh, "Add": lambda y: y + 0.25}

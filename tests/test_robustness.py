@@ -30,7 +30,7 @@ SETUP = """
 import os, sys, threading, time
 import numpy as np
 import graphc
-from graphc.backends.cpu import run
+from graphc.backends.cpu.runtime import run
 
 run.SHARED_STEP = run.SHARED_PROGRAM = 0  # threads share small steps too
 model = graphc.compile(sys.argv[1], threads=2)

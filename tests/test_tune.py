@@ -82,10 +82,10 @@ def exact_error(m: int, channels: int, seed: int) -> float:
 
 def forced(graph: Graph, target: Target, algorithm: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """Runs a graph of one input and one output with one algorithm for its convolutions."""
-    from graphc.backends.cpu.run import Runner
+    from graphc.backends.cpu.codegen.toolchain import toolchain
+    from graphc.backends.cpu.runtime.run import Runner
+    from graphc.backends.cpu.runtime.threads import executor
     from graphc.backends.cpu.stages import Draft, lowered
-    from graphc.backends.cpu.threads import executor
-    from graphc.backends.cpu.toolchain import toolchain
     from graphc.backends.cpu.weights import WeightStore
 
     weights = WeightStore()

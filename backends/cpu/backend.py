@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.cpu import checked
-from graphc.backends.cpu.arenas import Arenas
 from graphc.backends.cpu.options import ALGORITHMS, CpuOptions
-from graphc.backends.cpu.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
-from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.runtime.arenas import Arenas
+from graphc.backends.cpu.runtime.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
+from graphc.backends.cpu.runtime.run import Runner
+from graphc.backends.cpu.runtime.threads import executor, runtime_kernels
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.threads import executor, runtime_kernels
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable, check_results
 from graphc.report import Plan
@@ -155,8 +155,8 @@ class CpuBackend:
     def _compile(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, writer: SegmentWriter | None
     ) -> CpuExecutable:
+        from graphc.backends.cpu.codegen.toolchain import toolchain
         from graphc.backends.cpu.stages import lowered
-        from graphc.backends.cpu.toolchain import toolchain
 
         draft, threads = self.draft(graph), self.options.threads
         weights = self.weights

@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.cpu.cache import code_fingerprint
+from graphc.backends.cpu.codegen.cache import code_fingerprint
+from graphc.backends.cpu.codegen.toolchain import toolchain
 from graphc.backends.cpu.lower.algorithms import candidates, layer_key
 from graphc.backends.cpu.lower.conv import allowed, form
 from graphc.backends.cpu.lower.policy import Policy
 from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.native import host_reason
-from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.runtime.run import Runner
+from graphc.backends.cpu.runtime.threads import executor
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import Target, machine
-from graphc.backends.cpu.threads import executor
-from graphc.backends.cpu.toolchain import toolchain
 from graphc.backends.cpu.weights import WeightStore
 from graphc.graph import Graph, Node, Value
 from graphc.store import digest_of, own_folder, own_root, read_document, write_document

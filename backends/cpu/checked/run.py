@@ -19,9 +19,9 @@ from graphc.backends.cpu.checked.guard import Fault, Memory, Watch
 from graphc.backends.cpu.checked.values import CheckFailed, Held
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.program import HostStep, Made, Program, Step
-from graphc.backends.cpu.run import Runner
+from graphc.backends.cpu.runtime.run import Runner
+from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.storage import Buffer, ExternBuffer, Piece, Place, Ref
-from graphc.backends.cpu.threads import Executor
 
 MENTIONED = 4  # faults of a step
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.drivers.gemm import _pack_rows
-from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call2,
     call5,
@@ -17,6 +15,8 @@ from graphc.backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
+from graphc.backends.cpu.drivers.gemm import _pack_rows
+from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.attention import KEYS as MICRO_KEYS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.blocks import SOURCE_RECORD, SOURCES
-from graphc.backends.cpu.intrinsics import STEP, call3, call4, call5, call7, copy_bytes, load_i64, store_i64
+from graphc.backends.cpu.codegen.intrinsics import STEP, call3, call4, call5, call7, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.kernel import driver
 
 # operands and sizes that all share; strides in bytes of [n, channel block, d, h]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.codegen.intrinsics import STEP, call7, load_i64, store_i64
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import STEP, call7, load_i64, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
 from graphc.backends.cpu.micro.conv import CONTINUES as MICRO_CONTINUES

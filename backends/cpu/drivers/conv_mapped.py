@@ -6,8 +6,8 @@ thread's scratch.
 
 from __future__ import annotations
 
+from graphc.backends.cpu.codegen.intrinsics import STEP, call2, call7, store_i64
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import STEP, call2, call7, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.blocks import COPY_DIMS
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call5,
     copy_bytes,

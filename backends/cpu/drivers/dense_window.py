@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numba import njit, types
 
+from graphc.backends.cpu.codegen.intrinsics import STEP, call4, store_i64, typed_memory
 from graphc.backends.cpu.drivers.conv import window
-from graphc.backends.cpu.intrinsics import STEP, call4, store_i64, typed_memory
 from graphc.backends.cpu.kernel import driver
 
 # fmt: off

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.codegen.intrinsics import STEP, call6, store_i64
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import STEP, call6, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.depthwise import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.micro.depthwise import EXTRAS as MICRO_EXTRAS

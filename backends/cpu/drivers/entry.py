@@ -2,7 +2,7 @@
 
 What Python would ask an array for (address, dtype, shape, flags) costs more there than a small model's kernels take. The
 entry is called as METH_FASTCALL functions are: self, arguments, their number. `self` is an int64 array, the record of one
-instance of a program: the words of backends/cpu/entry.py, then for each input its dtype, rank and sizes, then for each word of
+instance of a program: the words of backends/cpu/runtime/entry.py, then for each input its dtype, rank and sizes, then for each word of
 the program's table that takes an argument's address the number of the argument, the word's address and the offset, then the
 addresses of words in which drivers report positions out of range.
 """
@@ -13,8 +13,10 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
+from graphc.backends.cpu.codegen.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
 from graphc.backends.cpu.drivers.executor import BLOCK, DRIVER, ROW
-from graphc.backends.cpu.entry import (
+from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.runtime.entry import (
     ARGUMENTS,
     ARRAY,
     C_CONTIGUOUS,
@@ -41,8 +43,6 @@ from graphc.backends.cpu.entry import (
     TYPE,
     WORDS,
 )
-from graphc.backends.cpu.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
-from graphc.backends.cpu.kernel import driver
 
 
 def _call(builder, args):

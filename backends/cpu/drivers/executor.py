@@ -19,8 +19,7 @@ from __future__ import annotations
 from numba import njit, types
 
 from graphc.backends.cpu.blocks import CACHE_LINE, CONTROL_BYTES, MASK_BYTES
-from graphc.backends.cpu.drivers.work import TURN
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
     as_block,
@@ -34,6 +33,7 @@ from graphc.backends.cpu.intrinsics import (
     pause,
     set_affinity,
 )
+from graphc.backends.cpu.drivers.work import TURN
 from graphc.backends.cpu.kernel import driver
 
 TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU = range(0, CONTROL_BYTES, CACHE_LINE)

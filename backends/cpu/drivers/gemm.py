@@ -6,8 +6,7 @@ import numpy as np
 from numba import from_dtype, njit
 
 from graphc.backends.cpu.blocks import BATCH_DIMS
-from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call6,
     copy_bytes,
@@ -17,6 +16,7 @@ from graphc.backends.cpu.intrinsics import (
     store_i64,
     typed_memory,
 )
+from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import njit
 
 from graphc.backends.cpu.blocks import INDEX_AXES, INDEX_DIMS
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     block_address,
     call2,

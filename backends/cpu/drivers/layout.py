@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.intrinsics import STEP, call5, copy_bytes, fill_bytes
+from graphc.backends.cpu.codegen.intrinsics import STEP, call5, copy_bytes, fill_bytes
 from graphc.backends.cpu.kernel import driver
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     as_block,
     call4,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from graphc.backends.cpu.codegen.intrinsics import STEP, call4, float_bits, store_i64
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import STEP, call4, float_bits, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.pool import PIXELS
 

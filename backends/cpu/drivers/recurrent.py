@@ -11,8 +11,7 @@ import numpy as np
 from numba import njit
 
 from graphc.backends.cpu.blocks import CACHE_LINE, MAX_STAGES, MAX_STREAMS, STAGE_HEAD, STREAM, TILES
-from graphc.backends.cpu.drivers.executor import EVERYONE
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
     STEP,
@@ -32,6 +31,7 @@ from graphc.backends.cpu.intrinsics import (
     store_f32,
     store_i64,
 )
+from graphc.backends.cpu.drivers.executor import EVERYONE
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.recurrent import BLOCK_BYTES, HEAD_BYTES
 from graphc.backends.cpu.micro.recurrent import BLOCKS as MICRO_BLOCKS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.intrinsics import STEP, call3, load_i64, store_i64
+from graphc.backends.cpu.codegen.intrinsics import STEP, call3, load_i64, store_i64
 from graphc.backends.cpu.kernel import driver
 
 # OFFSETS, WEIGHTS: [OUT, TAPS] byte offsets of rows and float64 weights

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.codegen.intrinsics import STEP as SIGNATURE
+from graphc.backends.cpu.codegen.intrinsics import call6, call10, fill_bytes, store_i64
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import STEP as SIGNATURE
-from graphc.backends.cpu.intrinsics import call6, call10, fill_bytes, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, XS_BLOCK
 from graphc.backends.cpu.micro.conv import COMING_STEP as MICRO_COMING_STEP

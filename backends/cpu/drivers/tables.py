@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from graphc.backends.cpu.blocks import TABLE_DIMS
-from graphc.backends.cpu.intrinsics import (
+from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     copy_bytes,
     load_i64,

@@ -3,8 +3,8 @@ in the cache."""
 
 from __future__ import annotations
 
+from graphc.backends.cpu.codegen.intrinsics import STEP, call6, call7, fill_bytes, store_i64
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.intrinsics import STEP, call6, call7, fill_bytes, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_HEIGHTS
 from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS

@@ -11,7 +11,7 @@ from __future__ import annotations
 from numba import njit
 
 from graphc.backends.cpu.blocks import CACHE_LINE
-from graphc.backends.cpu.intrinsics import atomic_add, block_address
+from graphc.backends.cpu.codegen.intrinsics import atomic_add, block_address
 
 TURN = -CACHE_LINE
 

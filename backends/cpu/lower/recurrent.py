@@ -19,7 +19,6 @@ from graphc.backends.cpu.blocks import (
     lines,
     padded,
 )
-from graphc.backends.cpu.checks import LengthOutOfRange
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
@@ -31,9 +30,10 @@ from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halv
 from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.micro.recurrent import HEAD_BYTES
 from graphc.backends.cpu.micro.short_loop import UNROLL
+from graphc.backends.cpu.runtime.checks import LengthOutOfRange
+from graphc.backends.cpu.runtime.threads import SPINS
 from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.threads import SPINS
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.ops.recurrent import cell

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu import scalar
-from graphc.backends.cpu.ir import F32, I64, PTR, define, i64
+from graphc.backends.cpu.codegen import scalar
+from graphc.backends.cpu.codegen.ir import F32, I64, PTR, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import clip, operand_numbers
 from graphc.backends.cpu.target import Target

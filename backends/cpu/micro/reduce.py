@@ -17,8 +17,8 @@ import numpy as np
 from llvmlite import ir
 
 from graphc import expr
-from graphc.backends.cpu import scalar
-from graphc.backends.cpu.ir import I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.codegen import scalar
+from graphc.backends.cpu.codegen.ir import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
 from graphc.backends.cpu.target import Target

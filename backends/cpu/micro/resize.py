@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu import scalar
-from graphc.backends.cpu.ir import F64, I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.codegen import scalar
+from graphc.backends.cpu.codegen.ir import F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import arguments
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store

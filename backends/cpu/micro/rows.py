@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu import scalar
-from graphc.backends.cpu.ir import I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import scalar
+from graphc.backends.cpu.codegen.ir import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr

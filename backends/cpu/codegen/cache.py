@@ -26,7 +26,7 @@ _MAGIC = b"graphc-object-1\n"
 def code_fingerprint() -> bytes:
     """Text of everything that generates code, and the versions of what compiles it."""
     digest = hashlib.sha256()
-    for path in [*sorted(Path(__file__).parent.rglob("*.py")), Path(graphc.__file__).with_name("expr.py")]:
+    for path in [*sorted(Path(__file__).parent.parent.rglob("*.py")), Path(graphc.__file__).with_name("expr.py")]:
         digest.update(path.read_bytes())
     for package in ("llvmlite", "numba"):
         digest.update(package_version(package))

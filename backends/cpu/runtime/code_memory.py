@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.linkage import Linkage, place, round_up
-from graphc.backends.cpu.object_file import CantLink, Section
+from graphc.backends.cpu.runtime.linkage import Linkage, place, round_up
+from graphc.backends.cpu.runtime.object_file import CantLink, Section
 
 REGION = 64 << 20  # bytes: address space only, pages are taken as code comes
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from graphc.backends.cpu.object_file import ALLOC, EXEC, WRITE, CantLink, Relocation, Section, Symbol, read
+from graphc.backends.cpu.runtime.object_file import ALLOC, EXEC, WRITE, CantLink, Relocation, Section, Symbol, read
 
 _R_64, _R_PC32, _R_PLT32 = 1, 2, 4
 _GOT_KINDS = (9, 41, 42)  # R_X86_64_GOTPCREL, GOTPCRELX, REX_GOTPCRELX

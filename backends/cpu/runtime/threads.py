@@ -10,15 +10,18 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cpu import entry
 from graphc.backends.cpu.blocks import CONTROL_BYTES, MASK_BYTES
 from graphc.backends.cpu.kernel import Kernel
+from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.storage import aligned_empty
-from graphc.backends.cpu.toolchain import Toolchain
 from graphc.errors import GraphcWarning
+
+if TYPE_CHECKING:
+    from graphc.backends.cpu.codegen.toolchain import Toolchain
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs
 PATIENCE = 2.0  # seconds that the end of the process waits for a program that another thread runs

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from graphc.backends.cpu.cache import ObjectCache
-from graphc.backends.cpu.code_memory import CodeMemory
-from graphc.backends.cpu.compile_process import Other, build_all
+from graphc.backends.cpu.codegen.cache import ObjectCache
+from graphc.backends.cpu.codegen.compile_process import Other, build_all
 from graphc.backends.cpu.kernel import Built, Driver, Kernel, Micro, generator_of, is_micro, load_generators
-from graphc.backends.cpu.object_file import CantLink
+from graphc.backends.cpu.runtime.code_memory import CodeMemory
+from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.target import Target
 
 
@@ -159,7 +159,7 @@ class Toolchain:
     def _driver_ir(self, generator: Driver, kernel: Kernel) -> tuple[str, list[str]]:
         import inspect
 
-        from graphc.backends.cpu.numba_ir import driver_ir
+        from graphc.backends.cpu.codegen.numba_ir import driver_ir
 
         function, signature = generator.make(self.target, *kernel.params)
         (text, *called), inner = driver_ir(function, signature)

@@ -14,7 +14,7 @@ from weakref import ref
 from graphc.backends.cpu.storage import aligned_empty
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.run import Instance
+    from graphc.backends.cpu.runtime.run import Instance
 
 IDLE = 10.0  # seconds after which an arena beyond the first goes that no run has taken
 

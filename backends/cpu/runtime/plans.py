@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from graphc.backends.cpu.checks import CHECKS
-from graphc.backends.cpu.object_file import CantLink
 from graphc.backends.cpu.program import Assembled, Extern, HostCall, Slots
-from graphc.backends.cpu.shared_object import link
-from graphc.backends.cpu.threads import Executor, executor_of, runtime_kernels
+from graphc.backends.cpu.runtime.checks import CHECKS
+from graphc.backends.cpu.runtime.object_file import CantLink
+from graphc.backends.cpu.runtime.shared_object import link
+from graphc.backends.cpu.runtime.threads import Executor, executor_of, runtime_kernels
 from graphc.backends.cpu.weights import Full, Segment, SegmentWriter, Stored
 from graphc.errors import Source
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
@@ -28,7 +28,7 @@ from graphc.store import Entry, read_document, write_document
 from graphc.types import TensorType, dtype_from_name
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.toolchain import Toolchain
+    from graphc.backends.cpu.codegen.toolchain import Toolchain
 
 MAX_PLANS = 256  # of one model
 
@@ -124,8 +124,8 @@ class PlanFolder:
     def _addresses(self, code: Sequence[str], kernels: Sequence[KernelName], target: str) -> list[int] | None:
         """From the plan's shared objects, or else one by one from the kernel cache. Raises OSError."""
         if not code:
+            from graphc.backends.cpu.codegen.toolchain import toolchain
             from graphc.backends.cpu.target import detect
-            from graphc.backends.cpu.toolchain import toolchain
 
             return toolchain(detect(target.partition(":")[2])).kept(kernels)
         found: dict[str, int] = {}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from graphc.backends.cpu.linkage import Linkage, Pointer, place, round_up
-from graphc.backends.cpu.object_file import HEADER, RELA, SYMBOL, UNDEFINED, X86_64
+from graphc.backends.cpu.runtime.linkage import Linkage, Pointer, place, round_up
+from graphc.backends.cpu.runtime.object_file import HEADER, RELA, SYMBOL, UNDEFINED, X86_64
 
 PAGE = 4096
 _PROGRAM_HEADER, _DYNAMIC = "<IIQQQQQQ", "<qQ"

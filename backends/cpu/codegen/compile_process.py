@@ -27,7 +27,7 @@ PATIENCE = 60.0  # seconds that a kernel may take in the other process
 LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order
 # what reading from a process raises that has ended, or that answers no pickle
 NO_ANSWER = (OSError, EOFError, ValueError, AttributeError, ImportError, IndexError, pickle.PickleError)
-CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from graphc.backends.cpu.worker import serve; serve()"
+CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from graphc.backends.cpu.codegen.worker import serve; serve()"
 
 
 def build_all(

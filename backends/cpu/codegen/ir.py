@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.half import narrowed, widened
+from graphc.backends.cpu.codegen.half import narrowed, widened
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()

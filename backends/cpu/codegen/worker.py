@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 import sys
 
+from graphc.backends.cpu.codegen.toolchain import toolchain
 from graphc.backends.cpu.kernel import load_generators
-from graphc.backends.cpu.toolchain import toolchain
 
 
 def serve() -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import empty
 
-from graphc.backends.cpu import entry
-from graphc.backends.cpu.arenas import Arena, Arenas
 from graphc.backends.cpu.program import Assembled, HostCall
+from graphc.backends.cpu.runtime import entry
+from graphc.backends.cpu.runtime.arenas import Arena, Arenas
 from graphc.backends.cpu.storage import aligned_empty
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.threads import Executor
+    from graphc.backends.cpu.runtime.threads import Executor
 
 
 ROW_BYTES = 24  # of the executor's table
@@ -32,7 +32,7 @@ def shared(nanoseconds: np.ndarray) -> np.ndarray:
 class Instance:
     """A program with the addresses of an arena, for one run at a time.
 
-    enter, check_and_enter: the program as functions of inputs and results, see backends/cpu/entry.py; the second one looks at
+    enter, check_and_enter: the program as functions of inputs and results, see backends/cpu/runtime/entry.py; the second one looks at
     the inputs. None where Python lacks them, or steps run on the host.
     """
 

@@ -1,0 +1,1 @@
+"""From a kernel's specification to machine code: needs LLVM, and Numba for drivers."""

@@ -1,0 +1,1 @@
+"""What runs a plan, freshly made or from disk: needs neither Numba nor LLVM."""
