@@ -53,7 +53,7 @@ def check(source: Any) -> list[GraphcError]:
 
 
 def _read_graph(graph: Graph, reading: Reading) -> Graph:
-    from graphc.infer import bind
+    from graphc.bind import bind
 
     if reading.given:
         names = ", ".join(sorted(reading.given))

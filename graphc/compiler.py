@@ -179,7 +179,7 @@ class Compilation:
         key: str | None = None,
     ) -> Executable:
         from graphc import pipeline
-        from graphc.infer import bind
+        from graphc.bind import bind
         from graphc.segments import Segmented, conditions, cut, is_static
         from graphc.sizes import require_memory
 

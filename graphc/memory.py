@@ -15,7 +15,7 @@ from string import ascii_letters, digits
 
 
 @dataclass(frozen=True)
-class Buffer:
+class Lifetime:
     """Bytes that must keep their value from step `first` to step `last`, both included."""
 
     name: str
@@ -49,7 +49,7 @@ class Arena:
         )
 
 
-def plan(buffers: Sequence[Buffer], alignment: int = 64, effort: int = 1_000_000) -> Arena:
+def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_000) -> Arena:
     """Offsets, multiples of `alignment`, such that no two buffers alive at one step share a byte.
 
     lower_bound <= arena <= total. Deterministic. `effort` bounds the search beyond the greedy orders, in pairs of
@@ -67,7 +67,7 @@ def plan(buffers: Sequence[Buffer], alignment: int = 64, effort: int = 1_000_000
 class _Problem:
     """The buffers that have bytes, sizes rounded up, and who overlaps whom in time."""
 
-    def __init__(self, buffers: Sequence[Buffer], alignment: int) -> None:
+    def __init__(self, buffers: Sequence[Lifetime], alignment: int) -> None:
         self.index = [i for i, b in enumerate(buffers) if b.nbytes]
         self.size = [-(-buffers[i].nbytes // alignment) * alignment for i in self.index]
         self.first = [buffers[i].first for i in self.index]
@@ -178,7 +178,7 @@ def format_bytes(n: float) -> str:
     return f"{n / 1024:.2f} TiB" if n < 1e9 else f"{n / 1024:.2e} TiB"
 
 
-def draw(buffers: Sequence[Buffer], arena: Arena, width: int = 96, height: int = 24, legend: int = 12) -> str:
+def draw(buffers: Sequence[Lifetime], arena: Arena, width: int = 96, height: int = 24, legend: int = 12) -> str:
     """The arena as text: steps to the right, offsets upwards, a letter a buffer, '.' free; then the largest.
 
     Where several steps or buffers fall into one character, the one in its middle is shown.

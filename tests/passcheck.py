@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from graphc.bind import bind
 from graphc.graph import Builder, Graph, Value
-from graphc.infer import bind
 from graphc.interpret import interpret
 from graphc.passes.log import Log
 from graphc.verify import verify

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from graphc.bind import bind
 from graphc.errors import GraphcError, InputError, TypeRuleError
 from graphc.graph import Builder, Graph
-from graphc.infer import bind
 from graphc.interpret import interpret, run_node
 from graphc.types import Sym, TensorType
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphc.memory import Arena, Buffer, draw, plan
+from graphc.memory import Arena, Lifetime, draw, plan
 
 
 def overlapping(buffers, arena: Arena) -> list[tuple[str, str]]:
@@ -32,7 +32,7 @@ intervals = st.tuples(st.integers(0, 5000), st.integers(-3, 20), st.integers(0, 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(intervals, min_size=1, max_size=25), st.sampled_from([1, 16, 64, 4096]))
 def test_live_together_never_overlap(drawn, alignment):
-    buffers = [Buffer(f"b{i}", size, first, first + length) for i, (size, first, length) in enumerate(drawn)]
+    buffers = [Lifetime(f"b{i}", size, first, first + length) for i, (size, first, length) in enumerate(drawn)]
     arena = plan(buffers, alignment)
     assert overlapping(buffers, arena) == []
     assert all(o % alignment == 0 for o in arena.offsets)
@@ -42,7 +42,7 @@ def test_live_together_never_overlap(drawn, alignment):
 
 
 def test_the_check_of_overlaps_sees_one():
-    buffers = [Buffer("a", 64, 0, 1), Buffer("b", 64, 1, 2)]
+    buffers = [Lifetime("a", 64, 0, 1), Lifetime("b", 64, 1, 2)]
     assert overlapping(buffers, Arena((0, 0), 64, 128, 128)) == [("a", "b")]
 
 
@@ -52,14 +52,14 @@ def test_no_buffers():
 
 
 def test_zero_sized_buffers_take_no_memory():
-    arena = plan([Buffer("empty", 0, 0, 9), Buffer("full", 100, 0, 9)])
+    arena = plan([Lifetime("empty", 0, 0, 9), Lifetime("full", 100, 0, 9)])
     assert arena == Arena((0, 0), 128, 128, 128)
 
 
 @pytest.mark.parametrize(("nbytes", "first", "last"), [(-1, 0, 0), (1, 3, 2)])
 def test_impossible_buffers_are_refused(nbytes, first, last):
     with pytest.raises(ValueError, match="buffer 'bad'"):
-        Buffer("bad", nbytes, first, last)
+        Lifetime("bad", nbytes, first, last)
 
 
 def test_deterministic():
@@ -68,44 +68,44 @@ def test_deterministic():
 
 
 # --- the shapes of real nets ------------------------------------------------------------------------------------------
-def chain(n: int, skip: int = 0) -> list[Buffer]:
+def chain(n: int, skip: int = 0) -> list[Lifetime]:
     """Each value is read by the next step, every `skip`-th also by the third after."""
     rng = random.Random(1)
     return [
-        Buffer(f"x{i}", rng.choice([1 << 20, 1 << 19, 3 << 18]), i, i + (3 if skip and i % skip == 0 else 1))
+        Lifetime(f"x{i}", rng.choice([1 << 20, 1 << 19, 3 << 18]), i, i + (3 if skip and i % skip == 0 else 1))
         for i in range(n)
     ]
 
 
-def shrinking_chain(n: int) -> list[Buffer]:
-    return [Buffer(f"x{i}", max(1000, (1 << 22) * 3**i // 4**i), i, i + 1) for i in range(n)]
+def shrinking_chain(n: int) -> list[Lifetime]:
+    return [Lifetime(f"x{i}", max(1000, (1 << 22) * 3**i // 4**i), i, i + 1) for i in range(n)]
 
 
-def dense_block(layers: int, pixels: int) -> list[Buffer]:
+def dense_block(layers: int, pixels: int) -> list[Lifetime]:
     """DenseNet with the concatenation in place: a layer's channels live to the block's end."""
-    grown = [Buffer(f"grow{i}", 4 * 32 * pixels, 2 * i, 2 * layers) for i in range(layers)]
-    return grown + [Buffer(f"bottleneck{i}", 4 * 128 * pixels, 2 * i + 1, 2 * i + 2) for i in range(layers)]
+    grown = [Lifetime(f"grow{i}", 4 * 32 * pixels, 2 * i, 2 * layers) for i in range(layers)]
+    return grown + [Lifetime(f"bottleneck{i}", 4 * 128 * pixels, 2 * i + 1, 2 * i + 2) for i in range(layers)]
 
 
-def dense_copies(layers: int, pixels: int) -> list[Buffer]:
+def dense_copies(layers: int, pixels: int) -> list[Lifetime]:
     """DenseNet with a copying Concat: the running concatenation grows with each layer."""
     out = []
     for i in range(layers):
-        out.append(Buffer(f"cat{i}", 4 * (64 + 32 * i) * pixels, 3 * i, 3 * i + 3))
-        out.append(Buffer(f"bottleneck{i}", 4 * 128 * pixels, 3 * i + 1, 3 * i + 2))
-        out.append(Buffer(f"grow{i}", 4 * 32 * pixels, 3 * i + 2, 3 * i + 3))
+        out.append(Lifetime(f"cat{i}", 4 * (64 + 32 * i) * pixels, 3 * i, 3 * i + 3))
+        out.append(Lifetime(f"bottleneck{i}", 4 * 128 * pixels, 3 * i + 1, 3 * i + 2))
+        out.append(Lifetime(f"grow{i}", 4 * 32 * pixels, 3 * i + 2, 3 * i + 3))
     return out
 
 
-def inception(modules: int) -> list[Buffer]:
+def inception(modules: int) -> list[Lifetime]:
     """Four branches of unequal sizes and lengths into one concatenation, which the next module reads."""
-    out, step = [Buffer("stem", 4 * 192 * 784, 0, 6)], 0
+    out, step = [Lifetime("stem", 4 * 192 * 784, 0, 6)], 0
     for m in range(modules):
         for k, (channels, reduced) in enumerate([(64, 0), (128, 96), (32, 16), (32, 192)]):
             if reduced:
-                out.append(Buffer(f"m{m}.reduce{k}", 4 * reduced * 784, step + k + 1, step + k + 2))
-            out.append(Buffer(f"m{m}.branch{k}", 4 * channels * 784, step + k + 2, step + 7))
-        out.append(Buffer(f"m{m}.cat", 4 * 256 * 784, step + 7, step + 7 + 6))
+                out.append(Lifetime(f"m{m}.reduce{k}", 4 * reduced * 784, step + k + 1, step + k + 2))
+            out.append(Lifetime(f"m{m}.branch{k}", 4 * channels * 784, step + k + 2, step + 7))
+        out.append(Lifetime(f"m{m}.cat", 4 * 256 * 784, step + 7, step + 7 + 6))
         step += 7
     return out
 
@@ -117,8 +117,8 @@ NETS = {
     "dense block": dense_block(58, 784),
     "dense copies": dense_copies(58, 784),
     "inception": inception(9),
-    "unet": [Buffer(f"down{i}", 4_000_000 >> i, i, 20 - i) for i in range(9)]
-    + [Buffer(f"up{i}", 4_000_000 >> i, 20 - i, 21 - i) for i in range(9)],
+    "unet": [Lifetime(f"down{i}", 4_000_000 >> i, i, 20 - i) for i in range(9)]
+    + [Lifetime(f"up{i}", 4_000_000 >> i, 20 - i, 21 - i) for i in range(9)],
 }
 
 
@@ -136,7 +136,7 @@ def test_the_search_improves_on_the_greedy_orders():
 
 
 # --- hard cases: a rectangle cut into pieces, where a plan without any waste exists -----------------------------------
-def rectangle(rng: random.Random, pieces: int, steps: int = 200, lines: int = 1024) -> list[Buffer]:
+def rectangle(rng: random.Random, pieces: int, steps: int = 200, lines: int = 1024) -> list[Lifetime]:
     rects = [(0, steps, 0, lines)]
     while len(rects) < pieces:
         a, b, c, d = rects.pop(rng.randrange(len(rects)))
@@ -149,7 +149,7 @@ def rectangle(rng: random.Random, pieces: int, steps: int = 200, lines: int = 10
         else:
             rects.append((a, b, c, d))
     rng.shuffle(rects)
-    return [Buffer(f"r{i}", (d - c) * 64, a, b - 1) for i, (a, b, c, d) in enumerate(rects)]
+    return [Lifetime(f"r{i}", (d - c) * 64, a, b - 1) for i, (a, b, c, d) in enumerate(rects)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -164,7 +164,7 @@ def test_rectangles_without_waste(pieces, ratio, seed):
 
 # --- the drawing ------------------------------------------------------------------------------------------------------
 def test_drawing_shows_each_buffer_where_it_lies():
-    buffers = [Buffer("first", 64, 0, 1), Buffer("second", 128, 1, 2), Buffer("third", 64, 2, 3)]
+    buffers = [Lifetime("first", 64, 0, 1), Lifetime("second", 128, 1, 2), Lifetime("third", 64, 2, 3)]
     arena = plan(buffers)
     text = draw(buffers, arena)
     picture = [line.split("|")[1] for line in text.splitlines() if "|" in line]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from passcheck import F32, bound, build, image, ints, left, refused, rewritten, same_results, weights
 
+from graphc.bind import bind
 from graphc.graph import Builder
-from graphc.infer import bind
 from graphc.op import Kind, Op, get_op
 from graphc.passes import fold_constants as folding
 from graphc.passes.canonicalize import canonicalize

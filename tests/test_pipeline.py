@@ -12,9 +12,9 @@ from fuzz.generate import generate
 from fuzz.shrink import reduced
 
 from graphc import frontends
+from graphc.bind import bind
 from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph
-from graphc.infer import bind
 from graphc.interpret import interpret
 from graphc.passes.log import Log
 from graphc.pipeline import BOUND, SHAPE_FREE, run

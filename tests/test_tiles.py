@@ -22,8 +22,8 @@ from graphc.backends.cpu.native import kernel_operators
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
 from graphc.backends.cpu.weights import WeightStore
+from graphc.bind import bind
 from graphc.graph import Builder, Graph
-from graphc.infer import bind
 from graphc.types import TensorType
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]

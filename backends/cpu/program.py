@@ -139,8 +139,7 @@ def assemble(
     program: Program, threads: int, place_of: Callable[[Buffer], Place]
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
     """Plan the arena and lay out the table. Also the kernels by number, and the bytes but those of the weights."""
-    from graphc.memory import Buffer as Lifetime
-    from graphc.memory import plan
+    from graphc.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
 
     live: dict[Buffer, list[int]] = {}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.bind import bind
 from graphc.graph import Graph, Node, Value
-from graphc.infer import bind
 from graphc.op import Kind
 from graphc.types import number
 

@@ -47,7 +47,7 @@ def shown_after(
     """
     from graphc import pipeline
     from graphc.backend import after
-    from graphc.infer import bind
+    from graphc.bind import bind
     from graphc.segments import is_static
 
     bare, stages = name.removeprefix("bound:"), backend.stages()

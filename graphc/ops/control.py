@@ -11,9 +11,9 @@ from itertools import count
 
 import numpy as np
 
+from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Value, constant
-from graphc.infer import bind
 from graphc.interpret import run_graph
 from graphc.op import Attr, Call, Kind, Op, Samples, get_op, register
 from graphc.types import Dim, Sym, TensorType

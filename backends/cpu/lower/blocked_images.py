@@ -11,8 +11,8 @@ from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.lrn import scaled
+from graphc.backends.cpu.lower.pad import OUTSIDE, padded_positions
 from graphc.backends.cpu.lower.registry import lowers_blocked
-from graphc.backends.cpu.lower.tables import OUTSIDE, padded_positions
 from graphc.backends.cpu.lower.window import five
 from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group

@@ -10,8 +10,7 @@ from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.program import Made, Program
 from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref
-from graphc.memory import Buffer as Lifetime
-from graphc.memory import plan
+from graphc.memory import Lifetime, plan
 from graphc.report import StepInfo
 
 WORD = 8

@@ -12,9 +12,9 @@ from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.movement import emit_strided
+from graphc.backends.cpu.lower.pad import OUTSIDE, emit_tables
 from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.lower.tables import OUTSIDE, emit_tables
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group

@@ -11,8 +11,8 @@ from graphc import expr as e
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import limits, lookup_args, out_of_range, positions
+from graphc.backends.cpu.lower.pad import emit_tables, padded_positions, zero
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.lower.tables import emit_tables, padded_positions, zero
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
