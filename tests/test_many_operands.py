@@ -10,9 +10,9 @@ from targets import require
 
 import graphc
 from graphc import fuse
-from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.micro.conv import MAX_EXTRAS, MAX_SOURCES
+from graphc.backends.cpu.sizes import padded
 from graphc.graph import Builder, Graph, Value
 
 F32 = np.float32

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import CACHE_LINE
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.types import TensorType
 
 ALIGNMENT = CACHE_LINE

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import CACHE_LINE
 from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import Fault, Memory, Watch
 from graphc.backends.cpu.checked.values import CheckFailed, Held
@@ -21,6 +20,7 @@ from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.program import HostStep, Made, Program, Step
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import Executor
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.storage import Buffer, ExternBuffer, Piece, Place, Ref
 
 MENTIONED = 4  # faults of a step

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.blocks import SOURCE_RECORD, SOURCES
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, call4, call5, call7, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import SOURCE_RECORD, SOURCES
 
 # operands and sizes that all share; strides in bytes of [n, channel block, d, h]
 X, Y, N, BLOCKS, OUT_D, OUT_H, OUT_W, XS_N, XS_BLOCK, XS_D, XS_H, YS_N, YS_BLOCK, YS_D, YS_H = range(15)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.blocks import COPY_DIMS
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call5,
@@ -17,6 +16,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_u32,
 )
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import COPY_DIMS
 
 X, Y, ITEM, LENGTH, XS, YS, DIMS = range(7)  # innermost loop: LENGTH elements, byte strides XS and YS
 X_STRIDES = DIMS + COPY_DIMS  # outer loops: COPY_DIMS extents (innermost first), then strides of x and of y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.depthwise import DEPTHWISE
 from graphc.backends.cpu.codegen.intrinsics import STEP, call6, store_i64
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
@@ -13,12 +14,11 @@ from graphc.backends.cpu.micro.depthwise import LO as MICRO_LO
 from graphc.backends.cpu.micro.depthwise import PIXELS as MICRO_PIXELS
 from graphc.backends.cpu.micro.depthwise import XS_H as MICRO_XS_H
 
-# fmt: off
-(MICRO, X, W, BIAS, Y, N, XS_N, YS_N, BLOCKS, OUT_H, PIXELS, K_H, S_H, D_H, P_H, IN_H, XS_BLOCK, XS_H, YS_BLOCK, YS_H,
- WS_BLOCK, WS_H, LO, HI, SCRATCH, STRIDE, EXTRAS_COUNT) = range(27)
-# fmt: on
-EXTRAS = 27  # an extra operand: address, strides of image, channel block, row, pixel
-EXTRA = 5
+MICRO, X, W, BIAS, Y, N, BLOCKS, PIXELS = DEPTHWISE["micro x w bias y n blocks pixels"]
+OUT_H, K_H, S_H, D_H, P_H, IN_H = DEPTHWISE["out_h k_h s_h d_h p_h in_h"]
+XS_N, XS_BLOCK, XS_H, YS_N, YS_BLOCK, YS_H = DEPTHWISE["xs_n xs_block xs_h ys_n ys_block ys_h"]
+WS_BLOCK, WS_H, LO, HI, SCRATCH, STRIDE, EXTRAS_COUNT = DEPTHWISE["ws_block ws_h lo hi scratch stride extras"]
+EXTRAS, EXTRA = DEPTHWISE.size, DEPTHWISE.record_size
 
 
 @driver("depthwise")

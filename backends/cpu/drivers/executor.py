@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from graphc.backends.cpu.blocks import CACHE_LINE, CONTROL_BYTES, MASK_BYTES
 from graphc.backends.cpu.codegen.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
@@ -35,6 +34,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.drivers.work import TURN
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import CACHE_LINE, CONTROL_BYTES, MASK_BYTES
 
 TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU = range(0, CONTROL_BYTES, CACHE_LINE)
 CPUS = CONTROL_BYTES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
-from graphc.backends.cpu.blocks import BATCH_DIMS
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call6,
@@ -28,6 +27,7 @@ from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import NEXT_LINES
+from graphc.backends.cpu.sizes import BATCH_DIMS
 
 # fmt: off
 (FIRST, MIDDLE, LAST, EDGE_FIRST, EDGE_MIDDLE, EDGE_LAST, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV,

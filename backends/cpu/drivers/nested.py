@@ -6,10 +6,10 @@ another between the inner steps.
 
 from __future__ import annotations
 
-from graphc.backends.cpu.blocks import NESTED_HEAD
 from graphc.backends.cpu.codegen.intrinsics import STEP, block_address, call3, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import NESTED_HEAD
 
 IMAGES, STEPS, SHIFTS, WORDS, SCRATCH, STRIDE, STEPS_AT, SHIFTS_AT, WORDS_AT = range(NESTED_HEAD)
 ROW, SHIFT = 2, 3  # words of a record

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from graphc.backends.cpu.blocks import CACHE_LINE, MAX_STAGES, MAX_STREAMS, STAGE_HEAD, STREAM, TILES
 from graphc.backends.cpu.codegen.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
@@ -40,6 +39,7 @@ from graphc.backends.cpu.micro.recurrent import ROWS as MICRO_ROWS
 from graphc.backends.cpu.micro.recurrent import STATE_BLOCK as MICRO_STATE_BLOCK
 from graphc.backends.cpu.micro.recurrent import STREAM as MICRO_STREAM
 from graphc.backends.cpu.micro.recurrent import STREAMS as MICRO_STREAMS
+from graphc.backends.cpu.sizes import CACHE_LINE, MAX_STAGES, MAX_STREAMS, STAGE_HEAD, STREAM, TILES
 
 # argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
 # of streams. Strides in bytes. A *swing* is added on odd steps: from the first to the second of two buffers that the states

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.blocks import PASS_DIMS
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, store_i64
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import PASS_DIMS
 
 MICRO, RECORD_COUNT, SCRATCH, STRIDE, M, M_CHUNK, N, N_CHUNK, DIMS = range(
     9

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.blocks import ROW_DIMS
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import ROW_DIMS
 
 # argument block, then one record an operand. SCRATCH: each thread's table of addresses, STRIDE bytes apart
 MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, STRIDE, DIMS = range(7)  # DIMS: ROW_DIMS outer extents, innermost first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.blocks import TABLE_DIMS
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     copy_bytes,
@@ -18,6 +17,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_u32,
 )
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import TABLE_DIMS
 
 # TABLE: byte offsets of the N elements of a row, -1 for the fill; those in [RUN, RUN_END) are neighbours
 X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS = range(9)  # DIMS: TABLE_DIMS outer extents, innermost first

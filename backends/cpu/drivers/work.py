@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.blocks import CACHE_LINE
 from graphc.backends.cpu.codegen.intrinsics import atomic_add, block_address
+from graphc.backends.cpu.sizes import CACHE_LINE
 
 TURN = -CACHE_LINE
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import SOURCE_RECORD, SOURCES
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower import movement
 from graphc.backends.cpu.lower.blocked_images import emit_pick, sizes, spatial_rank
@@ -17,6 +16,7 @@ from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.registry import lowers, lowers_blocked, native_dtypes
 from graphc.backends.cpu.lower.window import five
+from graphc.backends.cpu.sizes import SOURCE_RECORD, SOURCES
 from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group
 from graphc.graph import Node, Value

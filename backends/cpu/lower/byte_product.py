@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import BATCH_DIMS
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import emit_product, packed_b, panels_of, product_of
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.micro.byte_tile import DEPTH, free_registers
+from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides, storage_bytes
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group

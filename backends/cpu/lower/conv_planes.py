@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import bias_of
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, SLOTS
+from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.storage import Ref
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group

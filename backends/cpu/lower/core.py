@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.program import Made, Program, Step
+from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.weights import WeightStore

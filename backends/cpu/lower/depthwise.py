@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.depthwise import DEPTHWISE
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
@@ -30,17 +31,17 @@ def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, ex
 
     weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
     bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
-    block = lo.scratch(out.name, 8 * slots(len(extras)))
     micro = Kernel("depthwise_row", (mr, kw, w.stride[2], w.dilation[2], epilogue.expression))
-    extra_args: list[int | Ref] = []
-    for e in extras:
-        n, c, _, h, pixel = e.strides
-        extra_args += [e.ref, n, c, h, pixel]
-    args = [
-        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0], blocks, w.out[1], w.out[2],
-        kh, w.stride[1], w.dilation[1], w.pad[1], w.size[1], xs[1], xs[3], ys[1], ys[3], kh * kw * vl * 4, kw * vl * 4,
-        *epilogue.bounds, *block, len(extras), *extra_args,
-    ]  # fmt: skip
+    scratch, stride = lo.scratch(out.name, 8 * slots(len(extras)))
+    lower, upper = epilogue.bounds
+    args = DEPTHWISE(
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias), y=y.ref,
+        n=w.n, blocks=blocks, pixels=w.out[2], out_h=w.out[1],
+        k_h=kh, s_h=w.stride[1], d_h=w.dilation[1], p_h=w.pad[1], in_h=w.size[1],
+        xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
+        ws_block=kh * kw * vl * 4, ws_h=kw * vl * 4, lo=lower, hi=upper, scratch=scratch, stride=stride, extras=len(extras),
+        records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
+    )  # fmt: skip
     lo.emit(
         Kernel("depthwise"),
         args,

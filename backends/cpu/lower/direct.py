@@ -7,7 +7,6 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
@@ -26,6 +25,7 @@ from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_ve
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, COMING_STEP, INPUT_FIRST, SLOTS
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
+from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.storage import Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group

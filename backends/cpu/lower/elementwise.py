@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import ROW_DIMS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.lower.window import channel_vector
+from graphc.backends.cpu.sizes import ROW_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Value

@@ -10,7 +10,6 @@ from functools import lru_cache, partial
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cpu.blocks import BATCH_DIMS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
@@ -19,6 +18,7 @@ from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
 from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.blocks import INDEX_AXES, INDEX_DIMS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.elementwise import emit_map
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.runtime.checks import OutOfRange
+from graphc.backends.cpu.sizes import INDEX_AXES, INDEX_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Node, Value

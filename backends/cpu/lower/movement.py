@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphc.backends.cpu.blocks import COPY_DIMS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
+from graphc.backends.cpu.sizes import COPY_DIMS
 from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Value

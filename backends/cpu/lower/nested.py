@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from graphc.backends.cpu.blocks import NESTED_HEAD, lines
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.program import Made, Program
+from graphc.backends.cpu.sizes import NESTED_HEAD, lines
 from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref
 from graphc.memory import Lifetime, plan
 from graphc.report import StepInfo

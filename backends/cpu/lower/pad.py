@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.blocks import TABLE_DIMS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import constant
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
+from graphc.backends.cpu.sizes import TABLE_DIMS
 from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Node

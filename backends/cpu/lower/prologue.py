@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphc.backends.cpu.blocks import padded
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
@@ -13,6 +12,7 @@ from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut, fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
 from graphc.backends.cpu.micro.conv import COMING_STEP, INPUT_FIRST, MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
+from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.storage import Ref
 from graphc.expr import Expr
 from graphc.fuse import Group

@@ -8,17 +8,6 @@ from functools import partial
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cpu.blocks import (
-    BATCH_DIMS,
-    MAX_STAGES,
-    MAX_STREAMS,
-    STAGE_HEAD,
-    STATES_AT,
-    STREAM,
-    TILES,
-    lines,
-    padded,
-)
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
@@ -32,6 +21,17 @@ from graphc.backends.cpu.micro.recurrent import HEAD_BYTES
 from graphc.backends.cpu.micro.short_loop import UNROLL
 from graphc.backends.cpu.runtime.checks import LengthOutOfRange
 from graphc.backends.cpu.runtime.threads import SPINS
+from graphc.backends.cpu.sizes import (
+    BATCH_DIMS,
+    MAX_STAGES,
+    MAX_STREAMS,
+    STAGE_HEAD,
+    STATES_AT,
+    STREAM,
+    TILES,
+    lines,
+    padded,
+)
 from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group

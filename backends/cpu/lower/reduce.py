@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.blocks import PASS_DIMS, PASS_RECORDS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.elementwise import emit_map
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.micro.reduce import Pass
+from graphc.backends.cpu.sizes import PASS_DIMS, PASS_RECORDS
 from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.expr import Expr
 from graphc.fuse import Group

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.blocks import TABLE_DIMS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import constant
@@ -15,6 +14,7 @@ from graphc.backends.cpu.lower.movement import emit_strided
 from graphc.backends.cpu.lower.pad import OUTSIDE, emit_tables
 from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
+from graphc.backends.cpu.sizes import TABLE_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group

@@ -13,13 +13,13 @@ from itertools import accumulate
 
 from llvmlite import ir
 
-from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.group_tile import GroupTile
 from graphc.backends.cpu.micro.prologue import OPERAND, Prologue
 from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.blocks import MAX_STREAMS, lines
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.short_loop import short_loop
+from graphc.backends.cpu.sizes import MAX_STREAMS, lines
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 

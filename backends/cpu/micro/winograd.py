@@ -9,11 +9,11 @@ from functools import lru_cache
 
 from llvmlite import ir
 
-from graphc.backends.cpu.blocks import lines
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_EXTRAS, clip, operand_numbers
+from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 
