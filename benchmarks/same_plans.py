@@ -11,12 +11,15 @@ exit status is 1 where one differs. Kernels of one specification are taken to be
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 OPEN = 2  # in place of dims that a model leaves open
@@ -31,7 +34,8 @@ def main() -> None:
     parser.add_argument("--code", action="store_true", help="compile every kernel and compare the machine code, too")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "models", help="where model files are made")
     options = parser.parse_args()
-    models = options.models or [*map(str, sorted((ROOT / "examples").glob("*.yaml"))), *_light(options.folder)]
+    models = [*map(os.path.abspath, options.models)]
+    models = models or [*map(str, sorted((ROOT / "examples").glob("*.yaml"))), *_light(options.folder.resolve())]
     before, now = (_planned(path, models, options) for path in (options.before.resolve(), ROOT))
     differing = 0
     for model in models:
@@ -53,7 +57,12 @@ def _planned(checkout: Path, models: list[str], options: argparse.Namespace) -> 
     environment = {**os.environ, "PYTHONPATH": f"{checkout}{os.pathsep}{Path(__file__).parent}"}
     asked = json.dumps([models, options.target, options.threads, options.code])
     done = subprocess.run(
-        [sys.executable, "-c", worker], input=asked, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", worker],
+        input=asked,
+        env=environment,
+        cwd="/",  # Python looks for modules in the current folder first, which may be a checkout
+        stdout=subprocess.PIPE,
+        text=True,
     )
     if done.returncode:
         sys.exit(f"{checkout}: the plans could not be made")
@@ -68,8 +77,8 @@ def work() -> None:
 
 def _plan(model: str, target: str, threads: int, code: bool) -> dict:
     import graphc
-    from graphc.backends.cpu.codegen.toolchain import Toolchain
 
+    Toolchain = _toolchain()  # noqa: N806  (a class)
     codes: dict[str, str] = {}
 
     def addresses(self: Toolchain, kernels, progress=None) -> dict:  # of nothing: nobody runs the plan
@@ -100,6 +109,14 @@ def _plan(model: str, target: str, threads: int, code: bool) -> dict:
         **slots,
         "code": codes,
     }
+
+
+def _toolchain() -> Any:
+    """Where this or an older checkout has it."""
+    for folder in ("codegen.", ""):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(f"graphc.backends.cpu.{folder}toolchain").Toolchain
+    raise ImportError("no toolchain")
 
 
 def _digest(data: bytes) -> str:
