@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
+from graphc.backends.cpu.blocks.gemm import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call6,
@@ -29,14 +30,6 @@ from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import NEXT_LINES
 from graphc.backends.cpu.sizes import BATCH_DIMS
 
-# fmt: off
-(FIRST, MIDDLE, LAST, EDGE_FIRST, EDGE_MIDDLE, EDGE_LAST, A, B, BIAS, Y, M, N_TILES, K, A_ROW, A_COLUMN, Y_ROW, MR, NV,
- LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK, PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT, DIMS) = range(31)
-# fmt: on
-A_BATCH, B_BATCH, Y_BATCH = (DIMS + BATCH_DIMS * (i + 1) for i in range(3))
-EXTRAS = Y_BATCH + BATCH_DIMS  # an extra operand: address, stride of a row, stride of a vector, then of the batch dims
-EXTRA = 3 + BATCH_DIMS
-
 
 @driver("gemm")
 def gemm(target):
@@ -48,6 +41,14 @@ def gemm(target):
     tile of rows. A long reduction is cut into chunks of CHUNK blocks of c steps, so that rows and panel stay in the
     second-level cache; each tile's partial sums wait in memory of their own, which overlapping tiles do not share.
     """
+    FIRST, EDGE_FIRST, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
+    MIDDLE, LAST = FIRST + 1, FIRST + 2
+    A_ROW, A_COLUMN, Y_ROW = GEMM["a_row a_column y_row"]
+    MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_lanes m_block n_block chunk"]
+    PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]
+    DIMS, A_BATCH, B_BATCH, Y_BATCH, EXTRAS_COUNT = GEMM["dims a_batch b_batch y_batch extras"]
+    EXTRAS, EXTRA = GEMM.size, GEMM.record_size
+    EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("row vector batch")
     c = target.vl
     vector = c * 4
 
@@ -74,8 +75,8 @@ def gemm(target):
         store_i64(block + 8 * MICRO_HI, a[HI])
         store_i64(block + 8 * MICRO_LANES, a[LAST_LANES])
         for e in range(extras):
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 2])
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 1])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + EXTRA_VECTOR])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + EXTRA_ROW])
         work = batch * m_blocks * n_blocks
         packed = -1  # the block of rows that lies in the panels
         first, end = piece(a, work, nth, 0)
@@ -120,10 +121,10 @@ def gemm(target):
                             m = max(0, min(m0 + p * mr, rows - mr))
                             for e in range(extras):
                                 r = EXTRAS + EXTRA * e
-                                base = a[r] + m * a[r + 1] + tile * nv * a[r + 2]
+                                base = a[r] + m * a[r + EXTRA_ROW] + tile * nv * a[r + EXTRA_VECTOR]
                                 left = index
                                 for d in range(BATCH_DIMS):
-                                    base += (left % a[DIMS + d]) * a[r + 3 + d]
+                                    base += (left % a[DIMS + d]) * a[r + EXTRA_BATCH + d]
                                     left //= a[DIMS + d]
                                 store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
                             partial = sums + ((tile - t0) * (m_block // mr) + p) * mr * nv * vector
@@ -163,26 +164,26 @@ def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
 
 @driver("pack_rows")
 def pack_rows(target):
-    """a[M, K] for each batch index as [tile][K / c][row][c], where several threads will read it. Block: a, to, M, K, row
-    stride, column stride, MR, batch dims, their strides."""
+    """a[M, K] for each batch index as [tile][K / c][row][c], where several threads will read it."""
+    A, TO, M, K, ROW, COLUMN, MR, DIMS, A_BATCH = PACK_ROWS["a to m k row column mr dims a_batch"]
     c = target.vl
 
     def pack_rows(a, tid, nth):
-        rows, depth, mr = a[2], a[3], a[6]
+        rows, depth, mr = a[M], a[K], a[MR]
         tiles = (rows + mr - 1) // mr
         panel = (depth + c - 1) // c * mr * c * 4
         work = tiles
         for d in range(BATCH_DIMS):
-            work *= a[7 + d]
+            work *= a[DIMS + d]
         first, end = piece(a, work, nth, 0)
         while first < end:
             for item in range(first, end):
                 left = item // tiles
-                source = a[0] + max(0, min((item - left * tiles) * mr, rows - mr)) * a[4]
+                source = a[A] + max(0, min((item - left * tiles) * mr, rows - mr)) * a[ROW]
                 for d in range(BATCH_DIMS):
-                    source += (left % a[7 + d]) * a[7 + BATCH_DIMS + d]
-                    left //= a[7 + d]
-                _pack_rows(a[1] + item * panel, source, mr, depth, c, a[4], a[5])
+                    source += (left % a[DIMS + d]) * a[A_BATCH + d]
+                    left //= a[DIMS + d]
+                _pack_rows(a[TO] + item * panel, source, mr, depth, c, a[ROW], a[COLUMN])
             first, end = piece(a, work, nth, end)
 
     return pack_rows, STEP
@@ -190,12 +191,13 @@ def pack_rows(target):
 
 @driver("pack_b")
 def pack_b(target):
-    """b[K, N] as [tile][K to a multiple of c][vectors of the tile], zeros where it has no element. Block: b, to, batch,
-    b batch stride, to batch stride, K, N, row stride, column stride, NV, last NV, bytes of a whole tile."""
+    """b[K, N] as [tile][K to a multiple of c][vectors of the tile], zeros where it has no element."""
+    B, TO, BATCH, B_BATCH, TO_BATCH, K, N = PACK_B["b to batch b_batch to_batch k n"]
+    ROW, COLUMN, NV, LAST_NV, PANEL = PACK_B["row column nv last_nv panel"]
     vl = target.vl
 
     def pack_b(a, tid, nth):
-        batch, depth, columns, row, column, nv, last_nv = a[2], a[5], a[6], a[7], a[8], a[9], a[10]
+        batch, depth, columns, row, column, nv, last_nv = a[BATCH], a[K], a[N], a[ROW], a[COLUMN], a[NV], a[LAST_NV]
         width = nv * vl
         tiles = (columns + width - 1) // width
         padded = (depth + vl - 1) // vl * vl
@@ -209,8 +211,8 @@ def pack_b(target):
                 if tile == tiles - 1:
                     wide = last_nv * vl
                 have = min(wide, columns - tile * width)
-                source = a[0] + i * a[3] + tile * width * column
-                to = a[1] + i * a[4] + tile * a[11]
+                source = a[B] + i * a[B_BATCH] + tile * width * column
+                to = a[TO] + i * a[TO_BATCH] + tile * a[PANEL]
                 if have < wide or depth < padded:
                     fill_bytes(to, padded * wide * 4, 0)
                 if column == 4:
@@ -227,35 +229,37 @@ def pack_b(target):
 
 @driver("matmul_any", computes=True)
 def matmul_any(target, dtype):
-    """y = a b in any numeric dtype, row by row. Block: a, b, y, M, N, K, strides of a (row, column), of b, of y (row), batch
-    dims, then their strides of a, b and y."""
+    """y = a b in any numeric dtype, row by row."""
+    A, B, Y, M, N, K = MATMUL_ANY["a b y m n k"]
+    A_ROW, A_COLUMN, B_ROW, B_COLUMN, Y_ROW = MATMUL_ANY["a_row a_column b_row b_column y_row"]
+    DIMS, A_BATCH, B_BATCH, Y_BATCH = MATMUL_ANY["dims a_batch b_batch y_batch"]
     load, store = typed_memory(from_dtype(np.dtype(dtype)))
     item = np.dtype(dtype).itemsize
 
     def matmul_any(a, tid, nth):
-        rows, columns, depth = a[3], a[4], a[5]
+        rows, columns, depth = a[M], a[N], a[K]
         batch = 1
         for d in range(BATCH_DIMS):
-            batch *= a[11 + d]
+            batch *= a[DIMS + d]
         work = batch * rows
         first, end = piece(a, work, nth, 0)
         while first < end:
             for k in range(first, end):
                 index = k // rows
                 m = k - index * rows
-                at, bt, yt = a[0], a[1], a[2]
+                at, bt, yt = a[A], a[B], a[Y]
                 for d in range(BATCH_DIMS):
-                    i = index % a[11 + d]
-                    index //= a[11 + d]
-                    at += i * a[15 + d]
-                    bt += i * a[19 + d]
-                    yt += i * a[23 + d]
-                y = yt + m * a[10]
+                    i = index % a[DIMS + d]
+                    index //= a[DIMS + d]
+                    at += i * a[A_BATCH + d]
+                    bt += i * a[B_BATCH + d]
+                    yt += i * a[Y_BATCH + d]
+                y = yt + m * a[Y_ROW]
                 fill_bytes(y, columns * item, 0)
                 for i in range(depth):
-                    x = load(at + m * a[6] + i * a[7])
+                    x = load(at + m * a[A_ROW] + i * a[A_COLUMN])
                     for j in range(columns):
-                        store(y + j * item, load(y + j * item) + x * load(bt + i * a[8] + j * a[9]))
+                        store(y + j * item, load(y + j * item) + x * load(bt + i * a[B_ROW] + j * a[B_COLUMN]))
             first, end = piece(a, work, nth, end)
 
     return matmul_any, STEP

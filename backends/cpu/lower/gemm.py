@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
 from graphc import expr
+from graphc.backends.cpu.blocks.gemm import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
@@ -216,7 +218,7 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
         vector = lo.target.vl * 4
         rows, result = Rows(a.ref, p.a[0], vector), Rows(y.ref, p.y_row, vector)
-        near = [word for address, row, column, *_ in extras for word in (address, 0, row, column)]
+        near = [word for e in extras for word in (e["ref"], 0, e["row"], e["vector"])]
         matrix = Matrix.of(node.inputs[1].data, p.n, p.k, p.b[0] == 4)
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
@@ -226,7 +228,7 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
     reason = f"{size}; tile {panels.mr}x{panels.nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
     info = lo.info(group, "gemm", "gemm", reason)
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
-    emit_product(lo, p, panels, places, b_batch, info, epilogue, [word for e in extras for word in e])
+    emit_product(lo, p, panels, places, b_batch, info, epilogue, extras)
 
 
 def _halves(lo: Lowering, node: Node, p: Product) -> Halves | None:
@@ -247,11 +249,11 @@ def emit_product(
     b_batch: Sequence[int],
     info: StepInfo,
     epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
-    extras: Sequence[int | Ref] = (),
+    extras: Sequence[Mapping[str, Any]] = (),
     dot: str = "",
 ) -> None:
-    """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y. dot: see
-    `product_tile`."""
+    """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y. extras:
+    records of the block. dot: see `product_tile`."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
@@ -286,11 +288,14 @@ def emit_product(
     wide = [tile(nv, False, stage) for stage in stages]
     edge = [tile(last_nv, lanes < vl and stage in ("", "last"), stage) for stage in stages]
     a, weights, bias, y = places
-    args = [
-        *wide, *edge, a, weights, bias, y, p.m, tiles, p.k, *p.a, p.y_row, mr, nv, last_nv, lanes, m_block, n_block, depth,
-        panels.panel, packed, scratch, stride, *epilogue.bounds, len(extras) // (3 + BATCH_DIMS), *p.batch, *p.a_batch,
-        *b_batch, *p.y_batch, *extras,
-    ]  # fmt: skip
+    lower, upper = epilogue.bounds
+    args = GEMM(
+        stages=wide, edge_stages=edge, a=a, b=weights, bias=bias, y=y, m=p.m, n_tiles=tiles, k=p.k,
+        a_row=p.a[0], a_column=p.a[1], y_row=p.y_row, mr=mr, nv=nv, last_nv=last_nv, last_lanes=lanes,
+        m_block=m_block, n_block=n_block, chunk=depth, panel=panels.panel, packed=packed,
+        scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
+        dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch, extras=len(extras), records=extras,
+    )  # fmt: skip
     lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide[2])))
 
 
@@ -302,7 +307,10 @@ def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInf
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/rows", nbytes))
         reason = "rows of a product, once for all its columns"
         step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
-        lo.emit(Kernel("pack_rows"), [a, to, p.m, p.k, *p.a, panels.mr, *p.batch, *p.a_batch], step)
+        args = PACK_ROWS(
+            a=a, to=to, m=p.m, k=p.k, row=p.a[0], column=p.a[1], mr=panels.mr, dims=p.batch, a_batch=p.a_batch
+        )
+        lo.emit(Kernel("pack_rows"), args, step)
     return lo.packed_rows[key]
 
 
@@ -357,7 +365,10 @@ def packed_b(lo: Lowering, node: str, v: Value, p: Product, b: Storage, panels: 
         0,
         2 * v.type.nbytes,
     )
-    args = [b.ref, Ref(packed), count, first, size, p.k, p.n, *p.b, nv, last_nv, panel]
+    args = PACK_B(
+        b=b.ref, to=Ref(packed), batch=count, b_batch=first, to_batch=size, k=p.k, n=p.n, row=p.b[0], column=p.b[1],
+        nv=nv, last_nv=last_nv, panel=panel,
+    )  # fmt: skip
     lo.emit(Kernel("pack_b"), args, info)
     return Ref(packed), strides
 
@@ -421,16 +432,16 @@ def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
     return replace(e, args=tuple(_replaced(a, by) for a in e.args)) if e.args else e
 
 
-def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> list[int | Ref]:
-    """Address, stride of a row and of a vector of columns, strides of the batch dims.
+def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> dict[str, Any]:
+    """Its record in the block.
 
     An operand of the result's shape lies in memory as the result does, whatever has become of the batch dims. Every other
     one is a row (`accepts_extra`), the same for each row of the result.
     """
     if _aligned(v, out) == out.shape:
-        return [lo.read(v).ref, p.y_row, vl * 4, *p.y_batch]
+        return {"ref": lo.read(v).ref, "row": p.y_row, "vector": vl * 4, "batch": p.y_batch}
     row = Ref(channel_vector(lo, v.data, p.n, vl)) if v.is_const else lo.read(v).ref
-    return [row, 0, vl * 4, *[0] * BATCH_DIMS]
+    return {"ref": row, "row": 0, "vector": vl * 4, "batch": (0,) * BATCH_DIMS}
 
 
 def accepts_extra(v: Value, out: Value) -> str | None:
@@ -449,6 +460,9 @@ def _aligned(v: Value, out: Value) -> tuple[int, ...]:
 
 
 def _emit_plain(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
-    args = [a.ref, b.ref, y.ref, p.m, p.n, p.k, *p.a, *p.b, p.y_row, *p.batch, *p.a_batch, *p.b_batch, *p.y_batch]
+    args = MATMUL_ANY(
+        a=a.ref, b=b.ref, y=y.ref, m=p.m, n=p.n, k=p.k, a_row=p.a[0], a_column=p.a[1], b_row=p.b[0], b_column=p.b[1],
+        y_row=p.y_row, dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
+    )  # fmt: skip
     name = group.output.dtype.name
     lo.emit(Kernel("matmul_any", (name,)), args, lo.info(group, f"matmul_{name}", "plain loop"))
