@@ -11,15 +11,14 @@ the right ones are made when compiling, the left ones by `strassen_factors`. Sum
 accumulators begin with what is added, P1, U2, U3 and P5 of a column tile wait in the cache.
 
 Rows of a come in images, each cut into the same blocks, whose upper and lower halves are the halves of the algorithm. Left
-factors lie as [image and block][factor] with these strides in bytes: OPERAND from factor to factor, TILE from one tile of
-rows to the next (where tiles have memory of their own), ROW from row to row (where they share it), STEP from one vector of
-reduction steps to the next.
+factors lie as [image and block][factor]; see blocks/strassen.py for their strides.
 """
 
 from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks.strassen import STRASSEN, STRASSEN_FACTORS
 from graphc.backends.cpu.codegen.intrinsics import STEP as SIGNATURE
 from graphc.backends.cpu.codegen.intrinsics import call6, call10, fill_bytes, store_i64
 from graphc.backends.cpu.drivers.work import piece
@@ -34,13 +33,6 @@ from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import OTHER, PARTIAL
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS
-
-# fmt: off
-(MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, A, A_IMAGE, A_ROW, A_STEP, FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS, Y, Y_IMAGE,
- Y_LINE, Y_ROW, Y_VECTOR, Y_WIDTH, ZEROS, M, IMAGES, BLOCKS, TILES, STEPS, VECTORS, MR, NV, LAST_NV, TILES_OF_ITEM, LINES, SCRATCH, SCRATCH_STRIDE,
- LO, HI, EXTRAS_COUNT, EXTRAS) = range(39)
-# fmt: on
-EXTRA = 4  # an extra operand: address, strides of an image, a row, a vector
 
 
 @njit(error_model="numpy")
@@ -63,19 +55,16 @@ def _row_tiles(rows, blocks, mr):
 
 @driver("strassen_factors")
 def strassen_factors(target):
-    """Left factors of a[images][M, K], float32.
-
-    Block: a, to, images, M, blocks of an image, vectors of K / 2, rows of a tile, strides of an image, a line, a row and a
-    vector of a, rows of a line, OPERAND, TILE, ROW, STEP, bytes of a block's factors, rows at once (all of a tile, or one),
-    `strassen_rows`.
-    """
-
+    """Left factors of a[images][M, K], float32."""
+    A, TO, IMAGES, M, BLOCKS, STEPS, MR = STRASSEN_FACTORS["a to images m blocks steps mr"]
+    A_IMAGE, A_LINE, A_ROW, A_STEP, A_WIDTH = STRASSEN_FACTORS["a_image a_line a_row a_step a_width"]
+    OPERAND, TILE, ROW, STEP, BLOCK, AT_ONCE, MICRO = STRASSEN_FACTORS["operand tile row step block at_once micro"]
     vector = target.vl * 4
 
     def strassen_factors(a, tid, nth):
-        source, to, images, rows, blocks, steps, mr = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
-        image_bytes, line_bytes, row_bytes, step_bytes, width = a[7], a[8], a[9], a[10], a[11]
-        at_once = a[17]
+        source, to, images, rows, blocks, steps, mr = a[A], a[TO], a[IMAGES], a[M], a[BLOCKS], a[STEPS], a[MR]
+        image_bytes, line_bytes, row_bytes, step_bytes = a[A_IMAGE], a[A_LINE], a[A_ROW], a[A_STEP]
+        width, at_once = a[A_WIDTH], a[AT_ONCE]
         tiles = _row_tiles(rows, blocks, mr)
         first_item, end = piece(a, images * blocks * tiles, nth, 0)
         while first_item < end:
@@ -84,7 +73,7 @@ def strassen_factors(target):
                 image = index // blocks
                 first, half, between = _rows(rows, blocks, index - image * blocks)
                 start = min((item - index * tiles) * mr, max(0, half - mr))
-                base = to + index * a[16] + (item - index * tiles) * a[13] + start * a[14]
+                base = to + index * a[BLOCK] + (item - index * tiles) * a[TILE] + start * a[ROW]
                 for m in range(0, min(mr, half), at_once):
                     row = first + start + m
                     top = source + image * image_bytes + row // width * line_bytes + row % width * row_bytes
@@ -92,8 +81,8 @@ def strassen_factors(target):
                     bottom = source + image * image_bytes + row // width * line_bytes + row % width * row_bytes
                     at = base + m * vector
                     call10(
-                        a[18], steps, min(at_once, half), top, bottom, steps * step_bytes, step_bytes, row_bytes, at,
-                        a[15], a[12],
+                        a[MICRO], steps, min(at_once, half), top, bottom, steps * step_bytes, step_bytes, row_bytes, at,
+                        a[STEP], a[OPERAND],
                     )  # fmt: skip
             first_item, end = piece(a, images * blocks * tiles, nth, end)
 
@@ -104,12 +93,20 @@ def strassen_factors(target):
 def strassen(target):
     """y[images][M, N] = a[images][M, K] b[K, N], float32, as factors: b as [column tile][factor][K / 2][vectors].
 
-    y has lines of Y_WIDTH rows; a register tile lies in one of them. FACTOR: where the left ones are. A: where a is, if those that are its quarters are not among them, else 0.
-    Work is cut into blocks of rows x tiles of half the columns x TILES_OF_ITEM tiles of rows. Row tiles overlap in place of
-    a tail; EDGE serves the last column tile. With an odd number of rows an item takes all tiles of rows, so that the row
-    which both halves share is written in the same order by any number of threads. While a panel is in use the next one is fetched, LINES cache lines with each
-    vector of reduction steps.
+    A register tile lies in one of the lines of y. Work is cut into blocks of rows x tiles of half the columns x TILES_OF_ITEM
+    tiles of rows. Row tiles overlap in place of a tail; EDGE serves the last column tile. With an odd number of rows an item
+    takes all tiles of rows, so that the row which both halves share is written in the same order by any number of threads.
+    While a panel is in use the next one is fetched, LINES cache lines with each vector of reduction steps.
     """
+    MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, ZEROS = STRASSEN["middle sum edge_middle edge_sum zeros"]
+    A, A_IMAGE, A_ROW, A_STEP = STRASSEN["a a_image a_row a_step"]
+    FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS = STRASSEN["factor operand tile row step b bias"]
+    Y, Y_IMAGE, Y_LINE, Y_ROW, Y_VECTOR, Y_WIDTH = STRASSEN["y y_image y_line y_row y_vector y_width"]
+    M, IMAGES, BLOCKS, TILES, STEPS, VECTORS = STRASSEN["m images blocks tiles steps vectors"]
+    MR, NV, LAST_NV, TILES_OF_ITEM, LINES = STRASSEN["mr nv last_nv tiles_of_item lines"]
+    SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT = STRASSEN["scratch scratch_stride lo hi extras"]
+    EXTRAS, EXTRA = STRASSEN.size, STRASSEN.record_size
+    EXTRA_IMAGE, EXTRA_ROW, EXTRA_VECTOR = STRASSEN.in_record("image row vector")
     c = target.vl
     vector = c * 4
     second, third = QUARTERS[1], QUARTERS[2]
@@ -134,8 +131,8 @@ def strassen(target):
         store_i64(block + 8 * MICRO_HI, a[HI])
         store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * 64)
         for e in range(extras):
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 3])
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 2])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + EXTRA_VECTOR])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + EXTRA_ROW])
         work = a[IMAGES] * blocks * tiles * parts
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -196,7 +193,7 @@ def strassen(target):
                         store_i64(block + 8 * OTHER, other)
                         for e in range(extras):
                             r = EXTRAS + EXTRA * e
-                            near = a[r] + image * a[r + 1] + m * a[r + 2] + v * a[r + 3]
+                            near = a[r] + image * a[r + EXTRA_IMAGE] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR]
                             store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), near)
                         y = a[Y] + image * a[Y_IMAGE] + v * a[Y_VECTOR]
                         y += m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]

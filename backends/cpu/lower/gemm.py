@@ -218,7 +218,7 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
         vector = lo.target.vl * 4
         rows, result = Rows(a.ref, p.a[0], vector), Rows(y.ref, p.y_row, vector)
-        near = [word for e in extras for word in (e["ref"], 0, e["row"], e["vector"])]
+        near = [{"ref": e["ref"], "image": 0, "row": e["row"], "vector": e["vector"]} for e in extras]
         matrix = Matrix.of(node.inputs[1].data, p.n, p.k, p.b[0] == 4)
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)

@@ -51,7 +51,7 @@ def emit_pointwise(
     row, line = xs[4] * w.stride[2], xs[3] * w.stride[1]
     flat = w.stride == (1, 1, 1) and is_packed(w, xs)
     a = Rows(x.ref, row, xs[1], xs[0]) if flat else Rows(x.ref, row, xs[1], xs[0], w.out[2], line)
-    operands = [word for e in extras for word in (e.ref, e.strides[0], e.strides[4], e.strides[1])]
+    operands = [{"ref": e.ref, "image": e.strides[0], "row": e.strides[4], "vector": e.strides[1]} for e in extras]
     info = lo.info(group, "", "", f"{reason}; tile {h.mr}x{h.nv}")
     matrix = Matrix.of(node.inputs[1].data, w.out_channels, w.channels, True)
     bias = Ref(channel_vector(lo, bias_of(node), w.out_channels, lo.target.vl))

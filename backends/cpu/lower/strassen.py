@@ -8,11 +8,13 @@ spreads to the row half a block further down. `graphc.compile(..., disabled=["st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.strassen import STRASSEN, STRASSEN_FACTORS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.tiles import fetches, lines_ahead
@@ -113,10 +115,10 @@ def emit_strassen(
     b: Matrix,
     bias: Ref,
     epilogue: Epilogue,
-    extras: Sequence[int | Ref],
+    extras: Sequence[Mapping[str, Any]],
     info: StepInfo,
 ) -> None:
-    """The steps of y = a b + bias. bias: a number a column. extras: see drivers/strassen.py."""
+    """The steps of y = a b + bias. bias: a number a column. extras: records of the block."""
     vl, vectors = lo.target.vl, (h.tiles - 1) * h.nv + h.last_nv
     factors = _left_factors(lo, h, images, a, info)
     packed = _right_factors(lo, h, b)
@@ -127,20 +129,25 @@ def emit_strassen(
         "product_tile",
         (h.mr, nv, epilogue.expression if stage == "sum" else None, False, fetches(lines), stage, True),
     )
-    kernels = [tile(nv, stage) for nv in (h.nv, h.last_nv) for stage in ("middle", "sum")]
+    ends = tile(h.nv, "sum")
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + SUMS * some * h.mr * h.nv * vl * 4)
-    args = [
-        *kernels, a.ref if factors.in_place else 0, a.image, a.row, a.vector, *factors.words, packed,
-        bias, y.ref, y.image, y.line, y.row, y.vector, y.width, Ref(zeros), h.m, images,
-        h.blocks, h.tiles, h.steps, vectors, h.mr, h.nv, h.last_nv, some, lines, scratch, stride, *epilogue.bounds,
-        len(extras) // 4, *extras,
-    ]  # fmt: skip
-    lo.emit(Kernel("strassen"), args, replace(info, kernel=str(kernels[1]), algorithm=NAME))
+    lower, upper = epilogue.bounds
+    args = STRASSEN(
+        middle=tile(h.nv, "middle"), sum=ends, edge_middle=tile(h.last_nv, "middle"), edge_sum=tile(h.last_nv, "sum"),
+        a=a.ref if factors.in_place else 0, a_image=a.image, a_row=a.row, a_step=a.vector,
+        factor=factors.ref, operand=factors.operand, tile=factors.tile, row=factors.row, step=factors.step,
+        b=packed, bias=bias, zeros=Ref(zeros),
+        y=y.ref, y_image=y.image, y_line=y.line, y_row=y.row, y_vector=y.vector, y_width=y.width,
+        m=h.m, images=images, blocks=h.blocks, tiles=h.tiles, steps=h.steps, vectors=vectors, mr=h.mr, nv=h.nv,
+        last_nv=h.last_nv, tiles_of_item=some, lines=lines, scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
+        extras=len(extras), records=extras,
+    )  # fmt: skip
+    lo.emit(Kernel("strassen"), args, replace(info, kernel=str(ends), algorithm=NAME))
 
 
 @dataclass(frozen=True)
 class _Factors:
-    """Where left factors are, with the strides of drivers/strassen.py. in_place: the quarters among them are where they
+    """Where left factors are, with the strides of blocks/strassen.py. in_place: the quarters among them are where they
     were."""
 
     ref: Ref
@@ -149,10 +156,6 @@ class _Factors:
     row: int
     step: int
     in_place: bool
-
-    @property
-    def words(self) -> tuple[Ref | int, ...]:
-        return self.ref, self.operand, self.tile, self.row, self.step
 
 
 def _left_factors(lo: Lowering, h: Halves, images: int, a: Rows, info: StepInfo) -> _Factors:
@@ -175,10 +178,12 @@ def _left_factors(lo: Lowering, h: Halves, images: int, a: Rows, info: StepInfo)
         reason = "sums of a product's left operand"
         moved = images * h.m * h.steps * 2 * vector + nbytes
         pack = StepInfo(0, info.nodes[:1], ("Pack",), "strassen_factors", "", reason, info.output, 0, moved)
-        args = [
-            a.ref, to, images, h.m, h.blocks, h.steps, rows, a.image, a.line, a.row, a.vector, a.width, operand, tile, row,
-            step, count * operand, at_once, Kernel("strassen_rows", (not in_place,)),
-        ]  # fmt: skip
+        args = STRASSEN_FACTORS(
+            a=a.ref, to=to, images=images, m=h.m, blocks=h.blocks, steps=h.steps, mr=rows,
+            a_image=a.image, a_line=a.line, a_row=a.row, a_step=a.vector, a_width=a.width,
+            operand=operand, tile=tile, row=row, step=step, block=count * operand, at_once=at_once,
+            micro=Kernel("strassen_rows", (not in_place,)),
+        )  # fmt: skip
         lo.emit(Kernel("strassen_factors"), args, pack)
     return _Factors(lo.packed_rows[key], operand, tile, row, step, in_place)
 
