@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks.attention import ATTENTION, SOFTMAX_TILE
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call2,
@@ -19,10 +20,6 @@ from graphc.backends.cpu.drivers.gemm import _pack_rows
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.attention import BLOCKS
-from graphc.backends.cpu.micro.attention import KEYS as MICRO_KEYS
-from graphc.backends.cpu.micro.attention import MASK as MICRO_MASK
-from graphc.backends.cpu.micro.attention import MASK_ROW as MICRO_MASK_ROW
-from graphc.backends.cpu.micro.attention import SCALE as MICRO_SCALE
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
 from graphc.backends.cpu.micro.conv import HI as MICRO_HI
@@ -32,13 +29,13 @@ from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 
-# fmt: off
-(SCORES, SCORES_LAST, VALUES, VALUES_LAST, SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS, BATCH, HEADS, GROUP, QUERIES, KEYS,
- SIZE, V_SIZE, MR, NV_K, LAST_K, NV_V, LAST_V, LAST_LANES, CHUNK, SCALE, SCRATCH, SCRATCH_STRIDE, STRIDES) = range(30)
-# fmt: on
-Q_AT, K_AT, V_AT, Y_AT, MASK_AT = (
-    STRIDES + 3 * i for i in range(5)
-)  # strides of batch, head, sequence (of queries, for the mask)
+SCORES, SCORES_LAST, VALUES, VALUES_LAST = ATTENTION["scores scores_last values values_last"]
+SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS = ATTENTION["softmax transpose q k v mask y zeros"]
+BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ATTENTION["batch heads group queries keys size v_size"]
+MR, NV_K, LAST_K, NV_V, LAST_V, LAST_LANES = ATTENTION["mr nv_k last_k nv_v last_v last_lanes"]
+CHUNK, SCALE, SCRATCH, SCRATCH_STRIDE = ATTENTION["chunk scale scratch scratch_stride"]
+Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
+MICRO_KEYS, MICRO_SCALE, MICRO_MASK, MICRO_MASK_ROW = SOFTMAX_TILE["keys scale mask mask_row"]
 
 
 @driver("attention")

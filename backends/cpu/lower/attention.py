@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.attention import ATTENTION
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.registry import lowers
@@ -50,8 +51,8 @@ def lower_attention(lo: Lowering, group: Group) -> None:
         return
     s, call, vl = heads_of(node.call), node.call, lo.target.vl
     operands = [lo.read(v) for v in node.inputs[:3]]
-    walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.head_axes)]
-    starts = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.first_heads, walks)]
+    q_walk, k_walk, v_walk, y_walk = walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.head_axes)]
+    q, k, v = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.first_heads, walks)]
     mask, mask_kind, mask_walk = _mask(lo, node)
     mr = query_rows(lo.target, s.queries)
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in (s.size, s.keys, s.v_size))
@@ -70,12 +71,14 @@ def lower_attention(lo: Lowering, group: Group) -> None:
     floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
     scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + 4 * floats)
     zeros = channel_vector(lo, None, VECTORS * vl, vl)
-    args = [
-        scores, scores_last, values, values_last, softmax, Kernel("transpose_panel", (vl, 4)), *starts, mask, y.ref,
-        Ref(zeros), s.batch, s.heads, s.heads // s.kv_heads, s.queries, s.keys, s.size, s.v_size, mr, nv_k, last_k, nv_v,
-        last_v, lanes, chunk, int(np.float32(call.scale).view(np.uint32)), scratch, stride,
-        *(n for walk in (*walks, mask_walk) for n in walk),
-    ]  # fmt: skip
+    args = ATTENTION(
+        scores=scores, scores_last=scores_last, values=values, values_last=values_last,
+        softmax=softmax, transpose=Kernel("transpose_panel", (vl, 4)), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
+        batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads, queries=s.queries, keys=s.keys, size=s.size,
+        v_size=s.v_size, mr=mr, nv_k=nv_k, last_k=last_k, nv_v=nv_v, last_v=last_v, last_lanes=lanes, chunk=chunk,
+        scale=int(np.float32(call.scale).view(np.uint32)), scratch=scratch, scratch_stride=stride,
+        q_strides=q_walk, k_strides=k_walk, v_strides=v_walk, y_strides=y_walk, mask_strides=mask_walk,
+    )  # fmt: skip
     reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; tile {mr}x{VECTORS}"
     lo.emit(Kernel("attention"), args, lo.info(group, "attention", "fused", reason))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.attention import SOFTMAX_TILE
 from graphc.backends.cpu.codegen import vmath
 from graphc.backends.cpu.codegen.ir import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import horizontal
 from graphc.backends.cpu.target import Target
 
-# argument block (int64; strides in bytes)
-KEYS, SCALE, MASK, MASK_ROW = range(4)
+KEYS, SCALE, MASK, MASK_ROW = SOFTMAX_TILE["keys scale mask mask_row"]
 BLOCKS = 3  # of a thread's scratch, as large as those of products: for each of the two, and for the softmax
 
 
