@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from graphc.backends.cpu.blocks.pool import POOL, POOL_ROW
 from graphc.backends.cpu.codegen.intrinsics import STEP, call4, float_bits, store_i64
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.pool import PIXELS
 
-# fmt: off
-(WIDE, NARROW, X, Y, N, XS_N, YS_N, BLOCKS, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,
- IN_D, IN_H, IN_W, XS_BLOCK, XS_D, XS_H, YS_BLOCK, YS_D, YS_H, PADDED, END_D, END_H, END_W, MR, SCRATCH, STRIDE, RUN) = range(40)
-# fmt: on
+WIDE, NARROW, X, Y, N, BLOCKS = POOL["wide narrow x y n blocks"]
+IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W = POOL["in_d in_h in_w out_d out_h out_w"]
+K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W = POOL["k_d k_h k_w s_d s_h s_w d_d d_h d_w"]
+P_D, P_H, P_W, END_D, END_H, END_W, PADDED = POOL["p_d p_h p_w end_d end_h end_w padded"]
+XS_N, XS_BLOCK, XS_D, XS_H = POOL["xs_n xs_block xs_d xs_h"]
+YS_N, YS_BLOCK, YS_D, YS_H = POOL["ys_n ys_block ys_d ys_h"]
+MR, RUN, SCRATCH, STRIDE = POOL["mr run scratch stride"]
+PLANES, ROWS, COLUMNS, PLANE, ROW, COLUMN, PIXEL, PIXELS = POOL_ROW["planes rows columns plane row column pixel pixels"]
 
 
 @njit(error_model="numpy")
@@ -28,8 +32,6 @@ def _counted(start, dilation, kernel, low, high):
 
 @driver("pool")
 def pool(target):
-    """PADDED: the average counts padding; END_*: padding at the end. NARROW makes one pixel, WIDE MR pixels of the interior
-    or, where RUN is 1, all of them (`pool_run`)."""
     vector = target.vl * 4
 
     def pool(a, tid, nth):
@@ -41,10 +43,10 @@ def pool(target):
         if in_w - 1 - (k_w - 1) * d_w + p_w >= 0:
             last = min(out_w, max(first, (in_w - 1 - (k_w - 1) * d_w + p_w) // s_w + 1))
         block = a[SCRATCH] + tid * a[STRIDE]
-        store_i64(block + 24, a[XS_D] * a[D_D])
-        store_i64(block + 32, a[XS_H] * a[D_H])
-        store_i64(block + 40, d_w * vector)
-        store_i64(block + 48, s_w * vector)
+        store_i64(block + 8 * PLANE, a[XS_D] * a[D_D])
+        store_i64(block + 8 * ROW, a[XS_H] * a[D_H])
+        store_i64(block + 8 * COLUMN, d_w * vector)
+        store_i64(block + 8 * PIXEL, s_w * vector)
         work = a[N] * blocks * out_d * out_h
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -73,8 +75,8 @@ def pool(target):
                     + (in_h + kh0 * a[D_H]) * a[XS_H]
                 )
                 yr = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
-                store_i64(block, kd1 - kd0)
-                store_i64(block + 8, kh1 - kh0)
+                store_i64(block + 8 * PLANES, kd1 - kd0)
+                store_i64(block + 8 * ROWS, kh1 - kh0)
                 w = 0
                 while w < out_w:
                     count, micro = mr, a[WIDE]
@@ -95,7 +97,7 @@ def pool(target):
                         )
                     scale = types.float32(1.0) / types.float32(max(1, deep * high * wide))
                     x = xr + (w * s_w - p_w + kw0 * d_w) * vector
-                    store_i64(block + 16, kw1 - kw0)
+                    store_i64(block + 8 * COLUMNS, kw1 - kw0)
                     call4(micro, block, x, yr + w * vector, float_bits(scale))
                     w += count
             first_item, end = piece(a, work, nth, end)

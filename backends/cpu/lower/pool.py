@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.pool import POOL, POOL_ROW
+from graphc.backends.cpu.blocks.window import dhw
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.dense_window import emit_pool
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.lower.window import Window, five, window_of
-from graphc.backends.cpu.micro.pool import SLOTS
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
@@ -63,10 +64,12 @@ def lower_pool(lo: Lowering, group: Group) -> None:
     xs, ys = five(x), five(y)
     mr, run = _tile(w, lo.target)
     wide = Kernel("pool_run", (op, mr, w.kernel[2], w.stride[2])) if run else Kernel("pool_row", (op, mr))
-    block = lo.scratch(node.output.name, 8 * SLOTS)
-    args = [
-        wide, Kernel("pool_row", (op, 1)), x.ref, y.ref, w.n, xs[0], ys[0],
-        -(-w.channels // lo.target.vl), *w.out, *w.kernel, *w.stride, *w.dilation, *w.pad, *w.size, xs[1], xs[2], xs[3],
-        ys[1], ys[2], ys[3], int(bool(node.attrs.get("count_include_pad"))), *w.pad_end, mr, *block, int(run),
-    ]  # fmt: skip
+    scratch, stride = lo.scratch(node.output.name, 8 * POOL_ROW.size)
+    args = POOL(
+        wide=wide, narrow=Kernel("pool_row", (op, 1)), x=x.ref, y=y.ref, n=w.n, blocks=-(-w.channels // lo.target.vl),
+        **dhw("in out k s d p end", w.size, w.out, w.kernel, w.stride, w.dilation, w.pad, w.pad_end),
+        padded=int(bool(node.attrs.get("count_include_pad"))),
+        xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_d=ys[2], ys_h=ys[3],
+        mr=mr, run=int(run), scratch=scratch, stride=stride,
+    )  # fmt: skip
     lo.emit(Kernel("pool"), args, lo.info(group, f"pool_{op}"))

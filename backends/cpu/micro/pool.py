@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.pool import POOL_ROW
 from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 
 SUMS = 4  # partial sums that tell whether there is a NaN
-PIXELS = 7  # slot of the block that only `pool_run` reads
-SLOTS = PIXELS + 1
 
 
 def _combine(q: Emit, op: str, old: ir.Value, v: ir.Value) -> ir.Value:
@@ -28,12 +27,12 @@ def _combine(q: Emit, op: str, old: ir.Value, v: ir.Value) -> ir.Value:
 def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int) -> None:
     """void(block, x, y, scale bits): one window for each of mr pixels.
 
-    Block (int64, steps in bytes): planes, rows and columns of the window, steps of plane, row, column and pixel. op 'max'
-    propagates NaN; 'average' multiplies the sum by scale (a float32 in the low half).
+    op 'max' propagates NaN; 'average' multiplies the sum by scale (a float32 in the low half).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, y, scale = fn.args
-    planes, rows, columns, xs_d, xs_h, xs_w, step = (q.slot(block, i) for i in range(PIXELS))
+    planes, rows, columns = (q.slot(block, i) for i in POOL_ROW["planes rows columns"])
+    xs_d, xs_h, xs_w, step = (q.slot(block, i) for i in POOL_ROW["plane row column pixel"])
     b, vl = q.b, target.vl
     kind = ir.VectorType(F32, vl)
     x, y = q.pointer(x), q.pointer(y)
@@ -54,7 +53,7 @@ def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int) -
 
 @micro("pool_run")
 def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, kernel_w: int, stride: int) -> None:
-    """void(block, x, y, scale bits): PIXELS pixels (a slot; at least mr) whose windows have all of their columns.
+    """void(block, x, y, scale bits): `pixels` pixels (of the block; at least mr) whose windows have all of their columns.
 
     As `pool_row`, with windows of kernel_w adjacent columns, `stride` columns apart. Columns are combined first, so that every
     vector of x is read once by mr pixels; the last mr pixels overlap those before. A maximum is one instruction where no
@@ -62,11 +61,10 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, y, scale = fn.args
-    planes, rows, _, xs_d, xs_h, *_ = (q.slot(block, i) for i in range(PIXELS))
+    planes, rows, xs_d, xs_h, pixels = (q.slot(block, i) for i in POOL_ROW["planes rows plane row pixels"])
     b, vl = q.b, target.vl
     kind, vector = ir.VectorType(F32, vl), vl * 4
     x, y = q.pointer(x), q.pointer(y)
-    pixels = q.slot(block, PIXELS)
     last = b.sub(pixels, i64(mr))
     count = (mr - 1) * stride + kernel_w
     with q.loop(pixels, step=mr) as t:
