@@ -10,19 +10,23 @@ import math
 import numpy as np
 from numba import njit, types
 
+from graphc.backends.cpu.blocks.dense_window import CONV_DENSE, DENSE_WINDOW, POOL_DENSE
 from graphc.backends.cpu.codegen.intrinsics import STEP, call4, store_i64, typed_memory
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.kernel import driver
 
-# fmt: off
-# shared by all: sizes and geometry as (d, h, w), strides in bytes of [n, channel, d, h, w]
-(X, Y, N, CHANNELS, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W, K_D, K_H, K_W, S_D, S_H, S_W, D_D, D_H, D_W, P_D, P_H, P_W,
- XS_N, XS_C, XS_D, XS_H, XS_W, YS_N, YS_C, YS_D, YS_H, YS_W) = range(32)
-# convolutions: CHANNELS are output channels; the rest of them, strides of [out channel, in channel, d, h, w], micro-kernel
-(W, BIAS, GROUPS, PER_GROUP, BIAS_STEP, WS_O, WS_I, WS_D, WS_H, WS_W, ADD_SCALED) = range(32, 43)
-# pools: padding at the end, whether averages count it, the index output (0: none) and its steps along d, h, w, the norm's p
-(END_D, END_H, END_W, PADDED, INDICES, INDEX_D, INDEX_H, INDEX_W, NORM) = range(32, 41)
-# fmt: on
+X, Y, N, CHANNELS = DENSE_WINDOW["x y n channels"]
+IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W = DENSE_WINDOW["in_d in_h in_w out_d out_h out_w"]
+K_D, K_H, K_W, S_D, S_H, S_W = DENSE_WINDOW["k_d k_h k_w s_d s_h s_w"]
+D_D, D_H, D_W, P_D, P_H, P_W = DENSE_WINDOW["d_d d_h d_w p_d p_h p_w"]
+XS_N, XS_C, XS_D, XS_H, XS_W = DENSE_WINDOW["xs_n xs_c xs_d xs_h xs_w"]
+YS_N, YS_C, YS_D, YS_H, YS_W = DENSE_WINDOW["ys_n ys_c ys_d ys_h ys_w"]
+
+W, BIAS, BIAS_STEP, GROUPS, PER_GROUP, ADD_SCALED = CONV_DENSE["w bias bias_step groups per_group add_scaled"]
+WS_O, WS_I, WS_D, WS_H, WS_W = CONV_DENSE["ws_o ws_i ws_d ws_h ws_w"]
+
+END_D, END_H, END_W, PADDED, NORM = POOL_DENSE["end_d end_h end_w padded norm"]
+INDICES, INDEX_D, INDEX_H, INDEX_W = POOL_DENSE["indices index_d index_h index_w"]
 
 
 @njit(error_model="numpy")
@@ -33,7 +37,7 @@ def _undo_stride(position, stride):
 
 @driver("conv_dense", computes=True)
 def conv_dense(target, dtype: str, transposed: bool):
-    """Convolution, or its transpose, with weights in memory as they are. BIAS may be 0."""
+    """Convolution, or its transpose, with weights in memory as they are."""
     kind, item = getattr(types, dtype), np.dtype(dtype).itemsize
     load, store = typed_memory(kind)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from graphc.backends.cpu.blocks.dense_window import CONV_DENSE, POOL_DENSE
+from graphc.backends.cpu.blocks.window import dhw
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import window_of
@@ -18,11 +22,15 @@ def five_dense(s: Storage) -> list[int]:
     return [n, c, *[0] * (3 - len(spatial)), *spatial]
 
 
-def _shared(node: Node, x: Storage, y: Storage) -> list[int | Ref]:
-    """The head of every argument block: operands, sizes and geometry."""
+def _shared(node: Node, x: Storage, y: Storage) -> dict[str, Any]:
+    """The words that all argument blocks have: operands, sizes and geometry."""
     w = window_of(node)
-    sizes = [*w.size, *w.out, *w.kernel, *w.stride, *w.dilation, *w.pad]
-    return [x.ref, y.ref, w.n, w.out_channels, *sizes, *five_dense(x), *five_dense(y)]
+    xs_n, xs_c, *xs = five_dense(x)
+    ys_n, ys_c, *ys = five_dense(y)
+    return dict(
+        x=x.ref, y=y.ref, n=w.n, channels=w.out_channels, xs_n=xs_n, xs_c=xs_c, ys_n=ys_n, ys_c=ys_c,
+        **dhw("in out k s d p xs ys", w.size, w.out, w.kernel, w.stride, w.dilation, w.pad, xs, ys),
+    )  # fmt: skip
 
 
 def emit_conv(lo: Lowering, group: Group) -> None:
@@ -34,16 +42,18 @@ def emit_conv(lo: Lowering, group: Group) -> None:
         return
     transposed = node.op.name == "ConvTranspose"
     groups = node.attrs["group"]
-    bias: list[int | Ref] = [0, 0]
+    bias: tuple[int | Ref, int] = 0, 0
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         b = lo.read(node.inputs[2])
-        bias = [b.ref, b.strides[0]]
+        bias = b.ref, b.strides[0]
     first, second, *taps = five_dense(weights)
     o, i = (second, first) if transposed else (first, second)
-    head = _shared(node, x, y)
     dtype = node.output.dtype.name
-    per_group = node.inputs[0].shape[1] // groups
-    args = [*head, weights.ref, bias[0], groups, per_group, bias[1], o, i, *taps, Kernel("add_scaled", (dtype,))]
+    args = CONV_DENSE(
+        **_shared(node, x, y), w=weights.ref, bias=bias[0], bias_step=bias[1],
+        groups=groups, per_group=node.inputs[0].shape[1] // groups, ws_o=o, ws_i=i, **dhw("ws", taps),
+        add_scaled=Kernel("add_scaled", (dtype,)),
+    )  # fmt: skip
     kernel = Kernel("conv_dense", (dtype, transposed))
     lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take"))
 
@@ -61,7 +71,9 @@ def emit_pool(lo: Lowering, group: Group) -> None:
     w = window_of(node)
     depth, height, width = w.size
     steps = (1, depth, depth * height) if node.attrs.get("storage_order") else (height * width, width, 1)
-    padded = int(bool(node.attrs.get("count_include_pad")))
-    args = [*_shared(node, x, y), *w.pad_end, padded, indices, *steps, node.attrs.get("p", 0)]
+    args = POOL_DENSE(
+        **_shared(node, x, y), **dhw("end index", w.pad_end, steps), indices=indices,
+        padded=int(bool(node.attrs.get("count_include_pad"))), norm=node.attrs.get("p", 0),
+    )  # fmt: skip
     kernel = Kernel("pool_dense", (op, node.inputs[0].dtype.name))
     lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "dense operands"))
