@@ -3,6 +3,7 @@ in the cache."""
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.winograd import WINOGRAD, WINOGRAD_IN, WINOGRAD_OUT
 from graphc.backends.cpu.codegen.intrinsics import STEP, call6, call7, fill_bytes, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
@@ -19,39 +20,28 @@ from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import XS_BLOCK as MICRO_XS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
-from graphc.backends.cpu.micro.winograd import EXTRA as OUT_EXTRA
-from graphc.backends.cpu.micro.winograd import (
-    HEAD_BYTES,
-    IN_BLOCK,
-    IN_POINT,
-    IN_ROW,
-    IN_TEMPORARY,
-    IN_ZEROS,
-    OUT_BLOCK,
-    OUT_EXTRAS,
-    OUT_HI,
-    OUT_LO,
-    OUT_POINT,
-    OUT_ROW,
-    OUT_TEMPORARY,
-    PRODUCT_BLOCK,
-)
+from graphc.backends.cpu.micro.winograd import HEAD_BYTES, IN_BLOCK, OUT_BLOCK, PRODUCT_BLOCK
 
-# fmt: off
-(TRANSFORM_IN, GEMM, TRANSFORM_OUT, X, U, BIAS, Y, ZEROS, N, XS_N, YS_N, BLOCKS, TILES, OUT_H, OUT_W, IN_H, IN_W, XS_BLOCK,
- XS_H, YS_BLOCK, YS_H, PAD_H, PAD_W, GROUP, PARTS, NV, ROWS, _, _, REST, REST_ROWS, _, _, COMING_BYTES, LO, HI, SCRATCH,
- SCRATCH_STRIDE, EXTRAS_COUNT) = range(39)
-# fmt: on
-EXTRAS = 39  # an extra operand: address, strides of image, channel block, row, pixel
-EXTRA = 5
+TRANSFORM_IN, GEMM, TRANSFORM_OUT = WINOGRAD["transform_in gemm transform_out"]
+X, U, BIAS, Y, ZEROS, N, BLOCKS, TILES = WINOGRAD["x u bias y zeros n blocks tiles"]
+OUT_H, OUT_W, IN_H, IN_W, PAD_H, PAD_W = WINOGRAD["out_h out_w in_h in_w pad_h pad_w"]
+XS_N, XS_BLOCK, XS_H, YS_N, YS_BLOCK, YS_H = WINOGRAD["xs_n xs_block xs_h ys_n ys_block ys_h"]
+GROUP, PARTS, NV, ROWS, REST, REST_ROWS, COMING_BYTES = WINOGRAD["group parts nv rows rest rest_rows coming_bytes"]
+LO, HI, SCRATCH, SCRATCH_STRIDE, EXTRAS_COUNT = WINOGRAD["lo hi scratch scratch_stride extras"]
+EXTRAS, EXTRA = WINOGRAD.size, WINOGRAD.record_size
+EXTRA_REF, EXTRA_N, EXTRA_BLOCK, EXTRA_H, EXTRA_PIXEL = WINOGRAD.in_record("ref n block h pixel")
+
+IN_ROW, IN_POINT, IN_TEMPORARY, IN_ZEROS = WINOGRAD_IN["row point temporary zeros"]
+OUT_ROW, OUT_POINT, OUT_TEMPORARY, OUT_LO, OUT_HI = WINOGRAD_OUT["row point temporary lo hi"]
+OUT_EXTRAS, OUT_EXTRA = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
+OUT_EXTRA_REF, OUT_EXTRA_ROW, OUT_EXTRA_PIXEL = WINOGRAD_OUT.in_record("ref row pixel")
 NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf
 
 
 @driver("winograd")
 def winograd(target, m):
-    """GROUP tiles at a time, whose output channels may be cut into PARTS; ROWS: slots TILES of the product's kernel for them,
-    REST and REST_ROWS: slots PIXELS and TILES for the last, smaller group. Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c];
-    points are an odd number of cache lines apart, so that the n x n streams do not fall on the same cache sets."""
+    """Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c]; points are an odd number
+    of cache lines apart, so that the n x n streams do not fall on the same cache sets."""
     n = m + 2
     points = n * n
     vector = target.vl * 4
@@ -82,8 +72,9 @@ def winograd(target, m):
         store_i64(out_of + 8 * OUT_HI, a[HI])
         store_i64(out_of + 8 * OUT_EXTRAS, 0)
         for e in range(extras):
-            store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 3])
-            store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + 2), a[EXTRAS + EXTRA * e + 4])
+            r, to = EXTRAS + EXTRA * e, OUT_EXTRAS + OUT_EXTRA * e
+            store_i64(out_of + 8 * (to + OUT_EXTRA_ROW), a[r + EXTRA_H])
+            store_i64(out_of + 8 * (to + OUT_EXTRA_PIXEL), a[r + EXTRA_PIXEL])
         fill_bytes(product, BLOCK_BYTES, 0)  # a 1x1 convolution whose pixels are tiles
         store_i64(product + 8 * MICRO_BLOCKS, blocks)
         store_i64(product + 8 * MICRO_KERNEL_W, 1)
@@ -148,8 +139,9 @@ def winograd(target, m):
                             w = (at - th * tiles_w) * m
                             for e in range(extras):
                                 r = EXTRAS + EXTRA * e
-                                base = a[r] + image * a[r + 1] + block * a[r + 2] + h * a[r + 3] + w * a[r + 4]
-                                store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e), base)
+                                plane = a[r + EXTRA_REF] + image * a[r + EXTRA_N] + block * a[r + EXTRA_BLOCK]
+                                base = plane + h * a[r + EXTRA_H] + w * a[r + EXTRA_PIXEL]
+                                store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + OUT_EXTRA_REF), base)
                             call6(
                                 a[TRANSFORM_OUT],
                                 out_of,

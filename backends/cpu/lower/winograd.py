@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.winograd import WINOGRAD
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.policy import Choice
@@ -60,18 +61,17 @@ def emit_winograd(
     scratch, stride = lo.scratch(out.name, space)
     lines = lines_ahead(nv * vl * vector // 64, g.rows.tiles, points * blocks * out_blocks * vl * vector)
     xs, ys = five(x), five(y)
-    extra_args: list[int | Ref] = []
-    for e in extras:
-        n, c, _, h, pixel = e.strides
-        extra_args += [e.ref, n, c, h, pixel]
-    args = [
-        Kernel("winograd_in", (m,)),
-        Kernel("conv_row", (g.rows.heights, nv, vl, 1, vl, None, False, fetches(lines), False, 0, None, False)),
-        Kernel("winograd_out", (m, epilogue.expression)), x.ref, Ref(weights), Ref(bias), y.ref, Ref(zeros),
-        w.n, xs[0], ys[0], blocks, out_blocks // nv, w.out[1], w.out[2], w.size[1], w.size[2], xs[1], xs[3], ys[1], ys[3],
-        w.pad[1], w.pad[2], group_tiles, g.parts, nv, *g.rows.words, g.rest.pixels, *g.rest.words, lines * 64,
-        *epilogue.bounds, scratch, stride, len(extras), *extra_args,
-    ]  # fmt: skip
+    lower, upper = epilogue.bounds
+    gemm = Kernel("conv_row", (g.rows.heights, nv, vl, 1, vl, None, False, fetches(lines), False, 0, None, False))
+    args = WINOGRAD(
+        transform_in=Kernel("winograd_in", (m,)), gemm=gemm, transform_out=Kernel("winograd_out", (m, epilogue.expression)),
+        x=x.ref, u=Ref(weights), bias=Ref(bias), y=y.ref, zeros=Ref(zeros), n=w.n, blocks=blocks, tiles=out_blocks // nv,
+        out_h=w.out[1], out_w=w.out[2], in_h=w.size[1], in_w=w.size[2], pad_h=w.pad[1], pad_w=w.pad[2],
+        xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
+        group=group_tiles, parts=g.parts, nv=nv, rows=g.rows.words, rest=g.rest.pixels, rest_rows=g.rest.words,
+        coming_bytes=lines * 64, lo=lower, hi=upper, scratch=scratch, scratch_stride=stride, extras=len(extras),
+        records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
+    )  # fmt: skip
     info = lo.info(
         group,
         f"winograd_{m}",

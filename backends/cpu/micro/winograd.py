@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.winograd import WINOGRAD_IN, WINOGRAD_OUT
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
@@ -107,16 +108,12 @@ def _apply_at(q: Emit, at: Matrix, d: list[ir.Value], lanes: int) -> list[ir.Val
     return out
 
 
-# argument block of the input transform (int64, bytes)
-IN_ROW, IN_POINT, IN_TEMPORARY, IN_ZEROS, IN_SLOTS = range(5)
-
-
 @micro("winograd_in")
 def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
     """void(block, source, to, first row, end row, first column, end column): V = B^T d B of the n x n pixels at source.
 
     Rows and columns outside [first, end) are outside the image and count as zeros. Point (r, c) goes to
-    to + (r * n + c) * IN_POINT.
+    to + (r * n + c) * `point`.
     """
     bt, _, _ = matrices(m)
     n, vl = m + 2, target.vl
@@ -125,8 +122,8 @@ def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
     block, source, to, r0, r1, c0, c1 = fn.args
     b = q.b
     source, to = q.pointer(source), q.pointer(to)
-    row, point = q.slot(block, IN_ROW), q.slot(block, IN_POINT)
-    temporary, zeros = q.pointer(q.slot(block, IN_TEMPORARY)), q.pointer(q.slot(block, IN_ZEROS))
+    row, point = (q.slot(block, i) for i in WINOGRAD_IN["row point"])
+    temporary, zeros = (q.pointer(q.slot(block, i)) for i in WINOGRAD_IN["temporary zeros"])
     whole = b.icmp_signed("==", b.add(b.sub(r1, r0), b.sub(c1, c0)), i64(2 * n))
 
     def columns(load) -> None:
@@ -157,13 +154,10 @@ def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
     b.ret_void()
 
 
-# argument block of the output transform; then a record an extra operand: address, stride of a row, stride of a pixel
-OUT_ROW, OUT_POINT, OUT_TEMPORARY, OUT_LO, OUT_HI, OUT_EXTRAS = range(6)
-EXTRA = 3
 # bytes of a thread's scratch: argument blocks of the transforms and of the products, then the other memory
 IN_BLOCK = 0
-OUT_BLOCK = IN_BLOCK + lines(8 * IN_SLOTS)
-PRODUCT_BLOCK = OUT_BLOCK + lines(8 * (OUT_EXTRAS + EXTRA * MAX_EXTRAS))
+OUT_BLOCK = IN_BLOCK + lines(8 * WINOGRAD_IN.size)
+PRODUCT_BLOCK = OUT_BLOCK + lines(8 * (WINOGRAD_OUT.size + WINOGRAD_OUT.record_size * MAX_EXTRAS))
 HEAD_BYTES = PRODUCT_BLOCK + BLOCK_BYTES
 
 
@@ -180,17 +174,19 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
     block, source, to, bias, rows, columns = fn.args
     b = q.b
     source, to = q.pointer(source), q.pointer(to)
-    row, point = q.slot(block, OUT_ROW), q.slot(block, OUT_POINT)
-    temporary = q.pointer(q.slot(block, OUT_TEMPORARY))
+    row, point, temporary = (q.slot(block, i) for i in WINOGRAD_OUT["row point temporary"])
+    temporary = q.pointer(temporary)
     bias = q.load_raw(q.pointer(bias), F32, vl)
-    lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in (OUT_LO, OUT_HI))
+    lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in WINOGRAD_OUT["lo hi"])
     with q.loop(i64(n)) as c:
         here = q.offset(source, b.mul(c, point))
         loads = [q.load_raw(q.offset(here, b.mul(point, i64(r * n))), F32, vl) for r in range(n)]
         for r, v in enumerate(_apply_at(q, at, loads, vl)):
             q.store_raw(v, q.offset(temporary, b.add(b.mul(c, i64(vector)), i64(r * n * vector))))
     extras = [0] if epilogue is None else sorted(e - 1 for e in operand_numbers(epilogue) if e > 0)
-    residual = q.slot(block, OUT_EXTRAS)
+    first_extra, extra_size = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
+    at_ref, at_row, at_pixel = WINOGRAD_OUT.in_record("ref row pixel")
+    residual = q.slot(block, first_extra + at_ref)
     has_residual = b.icmp_signed("!=", residual, i64(0))
     with q.loop(rows) as r:
         here = q.offset(temporary, b.mul(r, i64(n * vector)))
@@ -199,11 +195,12 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
         values = [b.fadd(v, bias) for v in values]
         starts = {}
         for e in extras:
-            slot = OUT_EXTRAS + EXTRA * e
-            starts[e] = q.offset(q.pointer(q.slot(block, slot)), b.mul(r, q.slot(block, slot + 1)))
+            record = first_extra + extra_size * e
+            starts[e] = q.offset(q.pointer(q.slot(block, record + at_ref)), b.mul(r, q.slot(block, record + at_row)))
 
         def extra(e: int, c: int, starts=starts) -> ir.Value:
-            return q.load_raw(q.offset(starts[e], b.mul(q.slot(block, OUT_EXTRAS + EXTRA * e + 2), i64(c))), F32, vl)
+            pixel = q.slot(block, first_extra + extra_size * e + at_pixel)
+            return q.load_raw(q.offset(starts[e], b.mul(pixel, i64(c))), F32, vl)
 
         def finish(c: int, v: ir.Value, out=out, extra=extra) -> None:
             if epilogue is None:
