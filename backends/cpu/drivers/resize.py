@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.resize import BLEND_AXIS
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, load_i64, store_i64
 from graphc.backends.cpu.kernel import driver
 
-# OFFSETS, WEIGHTS: [OUT, TAPS] byte offsets of rows and float64 weights
-X, Y, OUTER, X_BYTES, OUT, INNER, ROW_BYTES, TAPS, OFFSETS, WEIGHTS, MICRO, SCRATCH, SCRATCH_STRIDE = range(13)
+X, Y, OUTER, OUT, INNER, X_BYTES, ROW_BYTES = BLEND_AXIS["x y outer out inner x_bytes row_bytes"]
+TAPS, OFFSETS, WEIGHTS, MICRO, SCRATCH, SCRATCH_STRIDE = BLEND_AXIS["taps offsets weights micro scratch scratch_stride"]
 
 
 @driver("blend_axis")
 def blend_axis(target):
-    """Calls `blend_rows` for each of OUTER x OUT rows of INNER elements. X_BYTES: from one outer index to the next."""
+    """Calls `blend_rows` for each of OUTER x OUT rows of INNER elements."""
 
     def blend_axis(a, tid, nth):
         table, taps = a[SCRATCH] + tid * a[SCRATCH_STRIDE], a[TAPS]

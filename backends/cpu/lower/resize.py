@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks.resize import BLEND_AXIS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.index import constant
@@ -108,9 +109,12 @@ def _blend(
     row = inner * dtype.itemsize
     offsets, weights = constant(lo, taps.indices * row), constant(lo, taps.weights)
     scratch, stride = lo.scratch(group.output.name, 8 + 16 * count)
-    micro = Kernel("blend_rows", (term, finish))
-    args = [x, out, outer, size * row, n, inner, inner * finish.dtype.itemsize, count, offsets.ref, weights.ref]
-    lo.emit(Kernel("blend_axis"), [*args, micro, scratch, stride], info)
+    args = BLEND_AXIS(
+        micro=Kernel("blend_rows", (term, finish)), x=x, y=out, outer=outer, out=n, inner=inner, x_bytes=size * row,
+        row_bytes=inner * finish.dtype.itemsize, taps=count, offsets=offsets.ref, weights=weights.ref,
+        scratch=scratch, scratch_stride=stride,
+    )  # fmt: skip
+    lo.emit(Kernel("blend_axis"), args, info)
 
 
 def _fill_outside(lo: Lowering, group: Group, out: Storage, axis: int, taps: Taps, fill: Ref) -> None:
