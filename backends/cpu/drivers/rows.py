@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.rows import MAP_ROWS
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import ROW_DIMS
 
-# argument block, then one record an operand. SCRATCH: each thread's table of addresses, STRIDE bytes apart
-MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, STRIDE, DIMS = range(7)  # DIMS: ROW_DIMS outer extents, innermost first
-RECORDS = DIMS + ROW_DIMS  # each: address, bytes an element along the row (0: one for the row), ROW_DIMS byte strides
-RECORD = 2 + ROW_DIMS
+MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, STRIDE, DIMS = MAP_ROWS["micro operands length chunk scratch stride dims"]
+RECORDS, RECORD = MAP_ROWS.size, MAP_ROWS.record_size
+REF, ALONG, STRIDES = MAP_ROWS.in_record("ref along strides")
 
 
 @driver("map_rows")
@@ -34,13 +34,13 @@ def map_rows(target):
                 start = (k - row * pieces) * chunk
                 for i in range(count):
                     r = RECORDS + i * RECORD
-                    address = a[r] + start * a[r + 1]
+                    address = a[r + REF] + start * a[r + ALONG]
                     rest = row
                     for d in range(ROW_DIMS):
                         extent = a[DIMS + d]
                         if extent > 1:
                             up = rest // extent
-                            address += (rest - up * extent) * a[r + 2 + d]
+                            address += (rest - up * extent) * a[r + STRIDES + d]
                             rest = up
                     store_i64(table + 8 * i, address)
                 call2(a[MICRO], min(chunk, length - start), table)

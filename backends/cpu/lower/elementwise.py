@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.rows import MAP_ROWS
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.movement import emit_copy
@@ -113,16 +114,20 @@ def _emit_map(
             _emit_map(lo, group, dims[1:], inner, unit, part)
         return
     kinds = ""
-    records: list[int | Ref] = []
+    records = []
     for w in walks:
         kind = "v" if w.strides[-1] or dims[-1] * unit == 1 else "s"
         if kind == "s" and unit > 1 and w.kind == "v":
             kind = "v" if dims[-1] == 1 else "c"
         kinds += kind
         along = w.dtype.itemsize if kind == "v" else 0
-        records += [w.ref, along, *w.strides[:-1][::-1], *[0] * (ROW_DIMS - len(dims) + 1)]
+        strides = w.strides[:-1][::-1] + [0] * (ROW_DIMS - len(dims) + 1)
+        records.append({"ref": w.ref, "along": along, "strides": strides})
     micro = Kernel("map_row", (expression, kinds[1:], tuple(w.dtype.name for w in walks[1:])))
     outer = dims[:-1][::-1] + [1] * (ROW_DIMS - len(dims) + 1)
-    table = lo.scratch(group.output.name, 8 * len(walks))
-    args = [micro, len(walks), dims[-1] * unit, CHUNK, *table, *outer, *records]
+    scratch, stride = lo.scratch(group.output.name, 8 * len(walks))
+    args = MAP_ROWS(
+        micro=micro, operands=len(walks), length=dims[-1] * unit, chunk=CHUNK, scratch=scratch, stride=stride, dims=outer,
+        records=records,
+    )  # fmt: skip
     lo.emit(Kernel("map_rows"), args, info or lo.info(group, "map", "", str(expression)))
