@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.reduce import PASSES
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import PASS_DIMS
 
-MICRO, RECORD_COUNT, SCRATCH, STRIDE, M, M_CHUNK, N, N_CHUNK, DIMS = range(
-    9
-)  # DIMS: PASS_DIMS outer extents, innermost first
-RECORDS = DIMS + PASS_DIMS
-# each: address, step (passed on), bytes a chunk of m, bytes a chunk of n, PASS_DIMS byte strides
-RECORD = 4 + PASS_DIMS
+MICRO, OPERANDS, SCRATCH, STRIDE = PASSES["micro operands scratch stride"]
+M, M_CHUNK, N, N_CHUNK, DIMS = PASSES["m m_chunk n n_chunk dims"]
+RECORDS, RECORD = PASSES.size, PASSES.record_size
+REF, STEP_BYTES, M_BYTES, N_BYTES, STRIDES = PASSES.in_record("ref step m_bytes n_bytes strides")
 
 
 @driver("passes")
@@ -22,7 +21,7 @@ def passes(target):
     """
 
     def passes(a, tid, nth):
-        records = a[RECORD_COUNT]
+        records = a[OPERANDS]
         chunks_m = max(1, (a[M] + a[M_CHUNK] - 1) // a[M_CHUNK])
         chunks_n = max(1, (a[N] + a[N_CHUNK] - 1) // a[N_CHUNK])
         work = chunks_m * chunks_n
@@ -30,7 +29,7 @@ def passes(target):
             work *= a[DIMS + d]
         table = a[SCRATCH] + tid * a[STRIDE]
         for i in range(records):
-            store_i64(table + 16 * i + 8, a[RECORDS + i * RECORD + 1])
+            store_i64(table + 16 * i + 8, a[RECORDS + i * RECORD + STEP_BYTES])
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             row = k // (chunks_m * chunks_n)
             chunk = k - row * (chunks_m * chunks_n)
@@ -38,13 +37,13 @@ def passes(target):
             jn = chunk - im * chunks_n
             for i in range(records):
                 r = RECORDS + i * RECORD
-                address = a[r] + im * a[r + 2] + jn * a[r + 3]
+                address = a[r + REF] + im * a[r + M_BYTES] + jn * a[r + N_BYTES]
                 rest = row
                 for d in range(PASS_DIMS):
                     extent = a[DIMS + d]
                     if extent > 1:
                         up = rest // extent
-                        address += (rest - up * extent) * a[r + 4 + d]
+                        address += (rest - up * extent) * a[r + STRIDES + d]
                         rest = up
                 store_i64(table + 16 * i, address)
             call3(a[MICRO], min(a[M_CHUNK], a[M] - im * a[M_CHUNK]), min(a[N_CHUNK], a[N] - jn * a[N_CHUNK]), table)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks.reduce import PASSES
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.elementwise import emit_map
@@ -60,12 +61,16 @@ def emit_passes(
     dims, strides = collapse(list(dims), [list(r.strides) for r in records])
     if len(dims) > PASS_DIMS or len(records) > PASS_RECORDS:
         raise AssertionError(f"{info.output} needs {len(dims)} loops and {len(records)} operands")
-    table = lo.scratch(info.output, 16 * len(records))
-    pad = [0] * (PASS_DIMS - len(dims))
-    outer = dims[::-1] + [1] * len(pad)
-    args = [micro, len(records), *table, m, chunk_m or max(m, 1), n, chunk_n or max(n, 1), *outer]
-    for r, s in zip(records, strides):
-        args += [r.ref, r.step, r.chunk_m, r.chunk_n, *s[::-1], *pad]
+    scratch, stride = lo.scratch(info.output, 16 * len(records))
+    missing = PASS_DIMS - len(dims)
+    args = PASSES(
+        micro=micro, operands=len(records), scratch=scratch, stride=stride, m=m, m_chunk=chunk_m or max(m, 1),
+        n=n, n_chunk=chunk_n or max(n, 1), dims=dims[::-1] + [1] * missing,
+        records=[
+            {"ref": r.ref, "step": r.step, "m_bytes": r.chunk_m, "n_bytes": r.chunk_n, "strides": s[::-1] + [0] * missing}
+            for r, s in zip(records, strides)
+        ],
+    )  # fmt: skip
     lo.emit(Kernel("passes"), args, info)
 
 

@@ -1,0 +1,15 @@
+"""drivers/reduce.py.
+
+dims: outer extents, innermost first. m_chunk, n_chunk: elements of a chunk.
+"""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.blocks.block import Block
+from graphc.backends.cpu.sizes import PASS_DIMS
+
+PASSES = Block(
+    f"micro operands scratch stride m m_chunk n n_chunk dims*{PASS_DIMS}",
+    # step: passed on. m_bytes, n_bytes: from one chunk of m or n to the next
+    record=f"ref step m_bytes n_bytes strides*{PASS_DIMS}",
+)
