@@ -1,7 +1,7 @@
 """Sizes that lowering and drivers agree on: what an argument block has room for, and how a thread's scratch is cut.
 
 Free of Numba, which lowering does not load; drivers freeze these numbers into their code. The argument blocks of micro-kernels
-are declared beside them (micro/).
+are declared in blocks/ or beside them (micro/).
 """
 
 from __future__ import annotations

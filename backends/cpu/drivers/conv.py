@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks.conv import CONV, SPAN
+from graphc.backends.cpu.blocks.conv_row import CONV_ROW, MAX_HEIGHTS
+from graphc.backends.cpu.blocks.conv_row import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.codegen.intrinsics import STEP, call7, load_i64, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
-from graphc.backends.cpu.micro.conv import CONTINUES as MICRO_CONTINUES
-from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
-from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
-from graphc.backends.cpu.micro.conv import FIRST_LANE as MICRO_FIRST_LANE
-from graphc.backends.cpu.micro.conv import INPUT_END as MICRO_INPUT_END
-from graphc.backends.cpu.micro.conv import INPUT_FIRST as MICRO_INPUT_FIRST
-from graphc.backends.cpu.micro.conv import LANES as MICRO_LANES
-from graphc.backends.cpu.micro.conv import MAX_HEIGHTS
-from graphc.backends.cpu.micro.conv import PARTIAL as MICRO_PARTIAL
-from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
-from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
-from graphc.backends.cpu.micro.conv import TILES as MICRO_TILES
-from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 
-# fmt: off
-(MICRO, X, W, BIAS, Y, N, XS_N, YS_N, TILES, OUT_D, OUT_H, OUT_W, K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H, IN_D, IN_H,
- XS_BLOCK, XS_D, XS_H, NV, YS_D, YS_H, WS_TILE, WS_D, WS_H, ROWS_PER_BLOCK, SPANS, LAST_PIXELS, LAST_TILES, _, _, SCRATCH,
- EXTRAS_COUNT, ROW_COMING, CHUNK, WS_BLOCK, STRIDE) = range(43)
-# fmt: on
-MICRO_BLOCK = 43  # template of the micro-kernel's argument block: its slots in micro/conv.py
-EXTRAS = MICRO_BLOCK + MICRO_SLOTS  # then, an extra operand: address, strides of image, channel block, d, h
-EXTRA = 5
-SPAN = 8  # of each tile: first input block, their number, offset of its weights, first vector of outputs, lanes (`conv_row`)
+MICRO, X, W, BIAS, Y, N, TILES, NV = CONV["micro x w bias y n tiles nv"]
+OUT_D, OUT_H, IN_D, IN_H = CONV["out_d out_h in_d in_h"]
+K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H = CONV["k_d k_h s_d s_h d_d d_h p_d p_h"]
+XS_N, XS_BLOCK, XS_D, XS_H, YS_N, YS_D, YS_H = CONV["xs_n xs_block xs_d xs_h ys_n ys_d ys_h"]
+WS_TILE, WS_BLOCK, WS_D, WS_H = CONV["ws_tile ws_block ws_d ws_h"]
+ROWS_PER_ITEM, LAST_PIXELS, LAST_TILES, SPANS, CHUNK = CONV["rows last_pixels last_tiles spans chunk"]
+SCRATCH, STRIDE, MICRO_BLOCK, EXTRAS_COUNT, ROW_COMING = CONV["scratch stride template extras row_coming"]
+EXTRAS, EXTRA = CONV.size, CONV.record_size
+R_REF, R_N, R_BLOCK, R_D, R_H = CONV.in_record("ref n block d h")
+
+SPAN_FIRST, SPAN_BLOCKS, SPAN_WEIGHTS, SPAN_VECTOR = SPAN["first blocks weights vector"]
+SPAN_INPUT_FIRST, SPAN_INPUT_END, SPAN_FIRST_LANE, SPAN_LANES = SPAN["input_first input_end first_lane lanes"]
+SPAN_SIZE = SPAN.size
+
+MICRO_BLOCKS, MICRO_PIXELS, MICRO_TILES, MICRO_YS_BLOCK = CONV_ROW["blocks pixels tiles ys_block"]
+MICRO_INPUT_FIRST, MICRO_INPUT_END, MICRO_FIRST_LANE, MICRO_LANES = CONV_ROW["input_first input_end first_lane lanes"]
+MICRO_COMING, MICRO_CONTINUES, MICRO_PARTIAL, MICRO_EXTRAS = CONV_ROW["coming continues partial extras"]
+MICRO_SLOTS = CONV_ROW.size
 
 
 @njit(error_model="numpy")
@@ -48,15 +46,10 @@ def window(start, dilation, kernel, size):
 
 @driver("conv")
 def conv(target):
-    """Strides in bytes. SPANS: address of a table of what each tile reads and makes (grouped convolution), or 0: all tiles
-    read all blocks and make NV vectors. LAST_PIXELS, LAST_TILES: slots PIXELS and TILES of the last row, whose length may be
-    another where rows are pieces of an image. ROW_COMING: bytes of the next weights that a row fetches. CHUNK: input blocks
-    at a time, for the caches' sake."""
-
     vector_bytes = target.vl * 4
 
     def conv(a, tid, nth):
-        tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_BLOCK], a[EXTRAS_COUNT]
+        tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_ITEM], a[EXTRAS_COUNT]
         row_blocks = (out_h + rows - 1) // rows
         block = a[SCRATCH] + tid * a[STRIDE]
         for i in range(MICRO_SLOTS):
@@ -71,19 +64,19 @@ def conv(target):
                 image = rest // row_blocks
                 n = image // a[OUT_D]
                 d = image - n * a[OUT_D]
-                first, weights, blocks, vector = 0, tile * a[WS_TILE], a[MICRO_BLOCK], tile * a[NV]
+                first, weights, blocks, vector = 0, tile * a[WS_TILE], a[MICRO_BLOCK + MICRO_BLOCKS], tile * a[NV]
                 if a[SPANS] != 0:
-                    span = a[SPANS] + 8 * SPAN * tile
+                    span = a[SPANS] + 8 * SPAN_SIZE * tile
                     first, blocks, weights, vector = (
-                        load_i64(span),
-                        load_i64(span + 8),
-                        load_i64(span + 16),
-                        load_i64(span + 24),
+                        load_i64(span + 8 * SPAN_FIRST),
+                        load_i64(span + 8 * SPAN_BLOCKS),
+                        load_i64(span + 8 * SPAN_WEIGHTS),
+                        load_i64(span + 8 * SPAN_VECTOR),
                     )
-                    store_i64(block + 8 * MICRO_INPUT_FIRST, load_i64(span + 32))
-                    store_i64(block + 8 * MICRO_INPUT_END, load_i64(span + 40))
-                    store_i64(block + 8 * MICRO_FIRST_LANE, load_i64(span + 48))
-                    store_i64(block + 8 * MICRO_LANES, load_i64(span + 56))
+                    store_i64(block + 8 * MICRO_INPUT_FIRST, load_i64(span + 8 * SPAN_INPUT_FIRST))
+                    store_i64(block + 8 * MICRO_INPUT_END, load_i64(span + 8 * SPAN_INPUT_END))
+                    store_i64(block + 8 * MICRO_FIRST_LANE, load_i64(span + 8 * SPAN_FIRST_LANE))
+                    store_i64(block + 8 * MICRO_LANES, load_i64(span + 8 * SPAN_LANES))
                 in_d = d * a[S_D] - a[P_D]
                 kd0, kd1 = window(in_d, a[D_D], k_d, a[IN_D])
                 xd = a[X] + n * a[XS_N] + first * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D]
@@ -95,7 +88,7 @@ def conv(target):
                     store_i64(block + 8 * MICRO_PARTIAL, blocks - chunk - count)
                     xc, wc = xd + chunk * a[XS_BLOCK], wd + chunk * a[WS_BLOCK]
                     coming = a[W] + weights + (chunk + count) * a[WS_BLOCK]
-                    store_i64(block, count)
+                    store_i64(block + 8 * MICRO_BLOCKS, count)
                     store_i64(block + 8 * MICRO_PIXELS, a[MICRO_BLOCK + MICRO_PIXELS])
                     for i in range(MICRO_TILES, MICRO_TILES + MAX_HEIGHTS):
                         store_i64(block + 8 * i, a[MICRO_BLOCK + i])
@@ -110,7 +103,13 @@ def conv(target):
                         coming += a[ROW_COMING]
                         for e in range(extras):
                             r = EXTRAS + EXTRA * e
-                            base = a[r] + n * a[r + 1] + vector * a[r + 2] + d * a[r + 3] + h * a[r + 4]
+                            base = (
+                                a[r + R_REF]
+                                + n * a[r + R_N]
+                                + vector * a[r + R_BLOCK]
+                                + d * a[r + R_D]
+                                + h * a[r + R_H]
+                            )
                             store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
                         call7(
                             a[MICRO],

@@ -6,31 +6,27 @@ thread's scratch.
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.conv_mapped import CONV_MAPPED, MAPPED_HEAD, MAPPED_TABLE
+from graphc.backends.cpu.blocks.conv_row import CONV_ROW
+from graphc.backends.cpu.blocks.conv_row import EXTRA as MICRO_EXTRA
+from graphc.backends.cpu.blocks.conv_row import OPERAND as MICRO_OPERAND
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, call7, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
-from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
-from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
-from graphc.backends.cpu.micro.conv import MAPPED_HEAD, MAPPED_TABLE
-from graphc.backends.cpu.micro.conv import SLOTS as MICRO_SLOTS
-from graphc.backends.cpu.micro.conv import SOURCES as MICRO_SOURCES
-from graphc.backends.cpu.micro.prologue import OPERAND as MICRO_OPERAND
 
-# fmt: off
-(MAP, FIRST, OTHERS, N, TILES, PIXELS, ITEM, MR, BLOCKS, BLOCK_STEP, VECTOR, W, BIAS, Y, YS_N, YS_TILE, YS_PIXEL, WS_TILE,
- BIAS_TILE, SCRATCH, STRIDE, OPERANDS, EXTRAS) = range(23)
-# fmt: on
-MICRO_BLOCK = 23  # template of the micro-kernel's argument block: its slots in micro/conv.py
-RECORDS = MICRO_BLOCK + MICRO_SLOTS  # operands of the expression, then extra operands of the epilogue
-RECORD = 4  # address, strides of image, channel block (or tile), pixel
+MAP, FIRST, OTHERS, W, BIAS, Y = CONV_MAPPED["map first others w bias y"]
+N, TILES, PIXELS, ITEM, MR, BLOCKS, BLOCK_STEP, VECTOR = CONV_MAPPED["n tiles pixels item mr blocks block_step vector"]
+YS_N, YS_TILE, YS_PIXEL, WS_TILE, BIAS_TILE = CONV_MAPPED["ys_n ys_tile ys_pixel ws_tile bias_tile"]
+SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS, EXTRAS = CONV_MAPPED["scratch stride template operands extras"]
+RECORDS, RECORD = CONV_MAPPED.size, CONV_MAPPED.record_size
+R_REF, R_N, R_BLOCK, R_PIXEL = CONV_MAPPED.in_record("ref n block pixel")
+
+MICRO_COMING, MICRO_EXTRAS, MICRO_SOURCES = CONV_ROW["coming extras sources"]
+MICRO_SLOTS = CONV_ROW.size
 
 
 @driver("conv_mapped")
 def conv_mapped(target):
-    """Strides in bytes. An item is ITEM pixels of an image (the last ones overlap those before), with all tiles; the mapped
-    pixels are [channel block][pixel][VECTOR bytes] in the thread's scratch."""
-
     def conv_mapped(a, tid, nth):
         tiles, blocks, operands, extras = a[TILES], a[BLOCKS], a[OPERANDS], a[EXTRAS]
         items = (a[PIXELS] + a[ITEM] - 1) // a[ITEM]
@@ -46,19 +42,21 @@ def conv_mapped(target):
                 first = min((k - n * items) * a[ITEM], a[PIXELS] - a[ITEM])
                 for i in range(operands):
                     r = RECORDS + RECORD * i
-                    store_i64(block + 8 * (MICRO_SOURCES + MICRO_OPERAND * i), a[r] + n * a[r + 1] + first * a[r + 3])
+                    base = a[r + R_REF] + n * a[r + R_N] + first * a[r + R_PIXEL]
+                    store_i64(block + 8 * (MICRO_SOURCES + MICRO_OPERAND * i), base)
                 for c in range(blocks):
                     store_i64(table, rows + c * a[BLOCK_STEP])
                     for i in range(operands):
                         r = RECORDS + RECORD * i
-                        store_i64(table + 8 + 8 * i, a[r] + n * a[r + 1] + c * a[r + 2] + first * a[r + 3])
+                        base = a[r + R_REF] + n * a[r + R_N] + c * a[r + R_BLOCK] + first * a[r + R_PIXEL]
+                        store_i64(table + 8 + 8 * i, base)
                     call2(a[MAP], a[MR] * a[VECTOR] // 4, table)
                 yn = a[Y] + n * a[YS_N] + first * a[YS_PIXEL]
                 micro = a[FIRST]
                 for tile in range(tiles):
                     for e in range(extras):
                         r = RECORDS + RECORD * (operands + e)
-                        base = a[r] + n * a[r + 1] + tile * a[r + 2] + first * a[r + 3]
+                        base = a[r + R_REF] + n * a[r + R_N] + tile * a[r + R_BLOCK] + first * a[r + R_PIXEL]
                         store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
                     w = a[W] + tile * a[WS_TILE]
                     store_i64(block + 8 * MICRO_COMING, w + a[WS_TILE])

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 
+from graphc.backends.cpu.blocks.conv import CONV
+from graphc.backends.cpu.blocks.conv_row import (
+    BLOCK_BYTES,
+    CONV_ROW,
+    EXTRA,
+    MAX_EXTRAS,
+    MAX_HEIGHTS,
+    MAX_SOURCES,
+    OPERAND,
+)
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import bias_of
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES, SLOTS
-from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.storage import Ref
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
@@ -53,14 +61,21 @@ def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     micro = Kernel("conv_planes_row", (w.out_channels, vectors, columns, epilogue.expression))
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     rows = lo.rows_of_item(out_h, w.n * out_d)
-    block = [
-        w.channels, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], xs[4] * w.dilation[2], ws_block, ws_d, ws_h,
-        ys[4], ys[1], out_w, *epilogue.bounds, 0,
-    ]  # fmt: skip
-    args = [
-        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias), y.ref, w.n, xs[0], ys[0],
-        1, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
-        w.size[0], w.size[1], xs[1], xs[2], xs[3], 0, ys[2], ys[3], 0, ws_d, ws_h, rows, 0, out_w, 0, 0, 0, scratch, 0,
-        0, w.channels, ws_block, stride, *padded(block, SLOTS),
-    ]  # fmt: skip
+    lower, upper = epilogue.bounds
+    template = CONV_ROW(
+        blocks=w.channels, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
+        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=xs[4] * w.dilation[2],
+        ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
+        extras=[0] * (EXTRA * MAX_EXTRAS), coming=0, coming_step=0, tiles=[0] * MAX_HEIGHTS, continues=0, partial=0,
+        first_lane=0, lanes=0, input_first=0, input_end=0, sources=[0] * (OPERAND * MAX_SOURCES),
+    )  # fmt: skip
+    args = CONV(
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias), y=y.ref,
+        n=w.n, tiles=1, nv=0, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=w.size[1],
+        k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
+        xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=xs[3], ys_n=ys[0], ys_d=ys[2], ys_h=ys[3],
+        ws_tile=0, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
+        rows=rows, last_pixels=out_w, last_tiles=[0] * MAX_HEIGHTS, spans=0, chunk=w.channels, row_coming=0,
+        scratch=scratch, stride=stride, extras=0, template=template,
+    )  # fmt: skip
     lo.emit(Kernel("conv"), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))

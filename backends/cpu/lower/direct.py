@@ -7,6 +7,8 @@ from math import prod
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.conv import CONV
+from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW, EXTRA, MAX_EXTRAS, MAX_SOURCES, OPERAND
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
@@ -22,7 +24,6 @@ from graphc.backends.cpu.lower.tiles import (
     tile_costs,
 )
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES, COMING_STEP, INPUT_FIRST, SLOTS
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
 from graphc.backends.cpu.sizes import padded
@@ -234,27 +235,33 @@ def _emit_tiles(
     rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
     micro = Kernel("conv_row", (*form, *rest))
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
-    block = [
-        spans.most, kw, xs[1], xs[2] * w.dilation[0], xs[3] * w.dilation[1], w.dilation[2] * c * 4, ws_block, ws_d, ws_h,
-        ys[4], ys[1], out_w, *epilogue.bounds, 0,
-    ]  # fmt: skip
-    for e in extras:
-        block += [0, e.strides[1], e.strides[4]]
-    block = [*padded(block, COMING_STEP), plan.lines * 64, *plan.row.words]
-    block = [*padded(block, INPUT_FIRST), *spans.input_lanes[0]]
+    lower, upper = epilogue.bounds
+    input_first, input_end = spans.input_lanes[0]
+    template = CONV_ROW(
+        blocks=spans.most, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
+        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * c * 4,
+        ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
+        extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
+        coming=0, coming_step=plan.lines * 64, tiles=plan.row.words, continues=0, partial=0,
+        first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
+    )  # fmt: skip
     first = spans.vectors[0] if spans.uniform else 0
-    extra_args: list[int | Ref] = []
+    operands = []
     for e in extras:
         n, block_step, d, h, pixel = e.strides
-        extra_args += [e.ref + first * block_step, n, block_step, d, out_w * pixel if flat else h]
-    row_coming = plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * 64
-    args = [
-        micro, x.ref + (-w.pad[2]) * xs[4], Ref(weights), Ref(bias, first * vl * 4), y.ref + first * ys[1], w.n, xs[0], ys[0],
-        tiles, out_d, out_h, out_w, kd, kh, w.stride[0], w.stride[1], w.dilation[0], w.dilation[1], w.pad[0], w.pad[1],
-        w.size[0], out_h if flat else w.size[1], xs[1], xs[2], x_h, nv, ys[2], y_h, spans.most * ws_block, ws_d, ws_h, plan.rows,
-        spans.table(lo, ws_block), plan.last.pixels, *plan.last.words, scratch, len(extras), row_coming, plan.chunk, ws_block,
-        stride, *padded(block, SLOTS), *extra_args,
-    ]  # fmt: skip
+        operands.append(
+            {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
+        )
+    args = CONV(
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * vl * 4), y=y.ref + first * ys[1],
+        n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
+        k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
+        xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=x_h, ys_n=ys[0], ys_d=ys[2], ys_h=y_h,
+        ws_tile=spans.most * ws_block, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
+        rows=plan.rows, last_pixels=plan.last.pixels, last_tiles=plan.last.words, spans=spans.table(lo, ws_block),
+        chunk=plan.chunk, row_coming=plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * 64,
+        scratch=scratch, stride=stride, extras=len(extras), template=template, records=operands,
+    )  # fmt: skip
     chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")
     lo.emit(Kernel("conv"), args, _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl))

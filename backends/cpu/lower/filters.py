@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.conv import SPAN
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.storage import Buffer, Ref
@@ -92,12 +93,19 @@ class Spans:
         return any(lanes != (0, self.tile) for lanes in self.output_lanes)
 
     def table(self, lo: Lowering, block_bytes: int) -> int | Ref:
-        """A row of drivers/conv.py per tile. 0 where all are alike."""
+        """A row per tile, for drivers/conv.py. 0 where all are alike."""
         if self.uniform:
             return 0
         offsets = np.cumsum([0, *self.counts[:-1]]) * block_bytes
-        columns = [self.starts, self.counts, offsets, self.vectors, *zip(*self.input_lanes), *zip(*self.output_lanes)]
-        rows = np.stack(columns, 1).astype(np.int64)
+        tiles = zip(self.starts, self.counts, offsets, self.vectors, self.input_lanes, self.output_lanes)
+        words = [
+            SPAN(
+                first=first, blocks=count, weights=offset, vector=vector,
+                input_first=inputs[0], input_end=inputs[1], first_lane=outputs[0], lanes=outputs[1],
+            )
+            for first, count, offset, vector, inputs, outputs in tiles
+        ]  # fmt: skip
+        rows = np.array(words, np.int64)
         return Ref(lo.weights.pack((), ("spans", rows.tobytes()), lambda: rows, "spans"))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from graphc.backends.cpu.blocks.conv_mapped import CONV_MAPPED, MAPPED_HEAD
+from graphc.backends.cpu.blocks.conv_row import CONV_ROW, EXTRA, MAX_EXTRAS, MAX_HEIGHTS, MAX_SOURCES, OPERAND
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
@@ -11,7 +13,6 @@ from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut, fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
-from graphc.backends.cpu.micro.conv import COMING_STEP, INPUT_FIRST, MAPPED_HEAD, MAX_SOURCES, SLOTS, SOURCES
 from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.storage import Ref
 from graphc.expr import Expr
@@ -59,19 +60,27 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     form = ((mr,), nv, vl, 1, depth, epilogue.expression, False, fetches(lines), False, 0)
     others, first = (Kernel("conv_row", (*form, p, spans.ragged)) for p in (None, (before.expression, kinds)))
     row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
-    block = [
-        blocks, 1, block_step, 0, 0, 0, panel, 0, 0, ys[4], ys[1], pixels, *epilogue.bounds, 0,
-        *(word for e in extras for word in (0, e.strides[1], e.strides[4])),
-    ]  # fmt: skip
-    block = [*padded(block, COMING_STEP), lines * 64, -(-pixels // mr)]
-    block = [*padded(block, INPUT_FIRST), *spans.input_lanes[0]]
-    block = padded(block, SOURCES) + [word for e in operands for word in (0, e.strides[1])]
-    args = [
-        row, first, others, w.n, tiles, w.pixels, pixels, mr, blocks, block_step, vl * 4, Ref(weights), Ref(bias), y.ref,
-        ys[0], nv * ys[1], ys[4], panel * blocks, nv * vl * 4, scratch, stride, len(operands), len(extras), *padded(block, SLOTS),
-        *(word for e in operands for word in (e.ref, e.strides[0], e.strides[1], e.strides[4])),
-        *(word for e in extras for word in (e.ref, e.strides[0], nv * e.strides[1], e.strides[4])),
-    ]  # fmt: skip
+    lower, upper = epilogue.bounds
+    input_first, input_end = spans.input_lanes[0]
+    template = CONV_ROW(
+        blocks=blocks, kernel_w=1, pixels=pixels, lo=lower, hi=upper, xs_block=block_step, xs_d=0, xs_h=0, xs_w=0,
+        ws_block=panel, ws_d=0, ws_h=0, ys_w=ys[4], ys_block=ys[1],
+        extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
+        coming=0, coming_step=lines * 64, tiles=padded([-(-pixels // mr)], MAX_HEIGHTS), continues=0, partial=0,
+        first_lane=0, lanes=0, input_first=input_first, input_end=input_end,
+        sources=padded([word for e in operands for word in (0, e.strides[1])], OPERAND * MAX_SOURCES),
+    )  # fmt: skip
+    args = CONV_MAPPED(
+        map=row, first=first, others=others, w=Ref(weights), bias=Ref(bias), y=y.ref,
+        n=w.n, tiles=tiles, pixels=w.pixels, item=pixels, mr=mr, blocks=blocks, block_step=block_step, vector=vl * 4,
+        ys_n=ys[0], ys_tile=nv * ys[1], ys_pixel=ys[4], ws_tile=panel * blocks, bias_tile=nv * vl * 4,
+        scratch=scratch, stride=stride, operands=len(operands), extras=len(extras), template=template,
+        records=[
+            {"ref": e.ref, "n": e.strides[0], "block": step * e.strides[1], "pixel": e.strides[4]}
+            for of, step in ((operands, 1), (extras, nv))
+            for e in of
+        ],
+    )  # fmt: skip
     info = lo.info(group, str(others), "direct", f"{reason}; tile {mr}x{nv}, input {before.expression} as it is read")
     lo.emit(Kernel("conv_mapped"), args, info)
     return True

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphc.backends.cpu.micro.conv import MAX_HEIGHTS
+from graphc.backends.cpu.blocks.conv_row import MAX_HEIGHTS
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.target import Target
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.conv_row import MAX_EXTRAS
 from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.micro.conv import MAX_EXTRAS
 from graphc.backends.cpu.storage import Ref, Storage
 from graphc.expr import Expr
 from graphc.fuse import Group

@@ -13,38 +13,24 @@ from itertools import accumulate
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES as BLOCK_BYTES
+from graphc.backends.cpu.blocks.conv_row import CONV_ROW, EXTRA
+from graphc.backends.cpu.blocks.conv_row import MAX_EXTRAS as MAX_EXTRAS
+from graphc.backends.cpu.blocks.conv_row import MAX_HEIGHTS as MAX_HEIGHTS
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.group_tile import GroupTile
-from graphc.backends.cpu.micro.prologue import OPERAND, Prologue
+from graphc.backends.cpu.micro.prologue import Prologue
 from graphc.backends.cpu.micro.tile import Tile
-from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 
-# argument block of the micro-kernel (int64; strides in bytes)
-(BLOCKS, KERNEL_W, XS_BLOCK, XS_D, XS_H, XS_W, WS_BLOCK, WS_D, WS_H, YS_W, YS_BLOCK, PIXELS, LO, HI, LANES, EXTRAS) = (
-    range(16)
-)
-# then one record an extra operand: address, stride of a channel block, stride of a pixel. Without an expression extra 0 is
-# the residual, whose address may be 0.
-EXTRA = 3
-MAX_EXTRAS = 9
-COMING = EXTRAS + EXTRA * MAX_EXTRAS  # address of the weights that are fetched meanwhile
-COMING_STEP = COMING + 1  # how far each run of `depth` steps moves it
-TILES = COMING_STEP + 1  # how many tiles of each height make up a row
-MAX_HEIGHTS = 3
-CONTINUES = TILES + MAX_HEIGHTS  # not 0: y holds sums of earlier blocks
-PARTIAL = CONTINUES + 1  # not 0: sums of later blocks are to come; tiles must not overlap in either case
-# the first lane of outputs, the first lane of the first input block, the end of the lanes of the last one
-FIRST_LANE, INPUT_FIRST, INPUT_END = range(PARTIAL + 1, PARTIAL + 4)
-SOURCES = INPUT_END + 1  # of a prologue: see micro/prologue.py
-MAX_SOURCES = 8
-SLOTS = SOURCES + OPERAND * MAX_SOURCES
-BLOCK_BYTES = lines(8 * SLOTS)
-# of a thread's scratch where the prologue computes the pixels: the block, addresses for `map_row`; then the pixels
-MAPPED_TABLE, MAPPED_HEAD = BLOCK_BYTES, BLOCK_BYTES + lines(8 * (1 + MAX_SOURCES))
+BLOCKS, KERNEL_W, PIXELS, TILES, LO, HI, EXTRAS, SOURCES = CONV_ROW["blocks kernel_w pixels tiles lo hi extras sources"]
+XS_BLOCK, XS_D, XS_H, XS_W, YS_W, YS_BLOCK = CONV_ROW["xs_block xs_d xs_h xs_w ys_w ys_block"]
+WS_BLOCK, WS_D, WS_H, COMING, COMING_STEP = CONV_ROW["ws_block ws_d ws_h coming coming_step"]
+FIRST_LANE, LANES, INPUT_FIRST, INPUT_END = CONV_ROW["first_lane lanes input_first input_end"]
+CONTINUES, PARTIAL = CONV_ROW["continues partial"]
 
 
 class _Memory:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.conv_row import OPERAND
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, Emit, i64
 from graphc.expr import Expr
-
-OPERAND = 2  # words of the argument block: address at the first pixel, stride of a channel block
 
 
 class Prologue:
