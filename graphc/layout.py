@@ -78,7 +78,7 @@ def _elementwise_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
 def _is_finite(node: Node) -> bool:
     """Does it map finite numbers to finite ones? Only then may it run on blocks that the channels do not fill: the lanes behind
     the last channel hold what it makes of zeros, and a zero weight times infinity is NaN."""
-    return node.op.finite or node.op.scalar is None or is_finite(scalar_of(node))
+    return node.op.finite or (node.op.scalar is not None and is_finite(scalar_of(node)))
 
 
 def _per_channel_or_same(v: Value, out: TensorType) -> bool:

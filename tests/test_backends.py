@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -61,13 +60,12 @@ class Toy(ReferenceBackend):
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """As an installed distribution would bring it."""
     module = ModuleType("toy_backend")
     module.TARGETS, module.open_backend = ("toy", "toy:loud"), lambda request: Toy(Options.parse(request))
     monkeypatch.setitem(sys.modules, "toy_backend", module)
     monkeypatch.setattr(backends, "_added", lambda: {"toy": "toy_backend"})
-    return
 
 
 def test_a_backend_of_another_distribution(toy: None):

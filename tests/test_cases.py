@@ -15,10 +15,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("GRAPHC_CASES", ROOT.parent / "shared" / "cases"))
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-OPEN: set[str] = set()
-"""Faults not mended yet: their scripts still have to end with a verdict, not with an error of their own. Some verdicts are of
-times, which faster machines meet."""
-
 ONE_THREAD = """
 import runpy, sys
 import onnxruntime as ort
@@ -40,7 +36,4 @@ def test_the_fault_is_mended(script: Path, tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", ONE_THREAD, str(script)], capture_output=True, text=True, env=env, cwd=tmp_path
     )
-    told = done.stdout + done.stderr
-    if script.stem in OPEN and done.returncode == 1 and "FAIL" in done.stdout and "Traceback" not in done.stderr:
-        pytest.xfail(done.stdout.splitlines()[-1])
-    assert done.returncode == 0, told
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from graphc.backend import Stage
+from graphc.backend import Progress, Stage
 from graphc.backends.cpu import verify
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
@@ -31,8 +31,6 @@ from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.checked.run import Checkable
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.backend import Progress
 from graphc.backends.cpu.codegen.cache import code_fingerprint
 from graphc.backends.cpu.codegen.toolchain import toolchain
 from graphc.backends.cpu.lower.algorithms import candidates, layer_key
@@ -37,7 +38,6 @@ LAYER_SECONDS = 1.0  # of measuring one layer, after which no further round begi
 TOTAL_SECONDS = 60.0  # of a plan, compiling kernels and packing weights included, after which no further layer begins
 LIFE = 90 * 86400.0  # seconds that a document stays
 
-Progress = Callable[[str, int, int], None]
 Times = dict[str, float]
 
 
