@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from graphc.backends.cpu.roofline import roofline
 from graphc.backends.cpu.target import detect
 from graphc.cli import main
-from graphc.cli.profile import COLOURS, chrome_trace, picture
+from graphc.cli.profile import COLOURS, chrome_trace, picture, print_profile
 from graphc.report import MemoryReport, Plan, Roofline, StepInfo
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -44,6 +45,13 @@ def test_bench_profiles_traces_and_draws(tmp_path: Path):
     events = json.loads(trace.read_text())["traceEvents"]
     assert events and all(e["ph"] == "X" and e["dur"] >= 0 for e in events)
     assert len(bars(drawing.read_text())) == len(events)
+
+
+def test_a_target_whose_limits_nobody_knows(capsys: pytest.CaptureFixture):
+    """A backend may measure its steps and have no roofline."""
+    print_profile(replace(plan("Relu", "Conv"), target="reference"), [1e-6, 2e-6])
+    said = capsys.readouterr().out
+    assert "n1: Conv" in said and "this machine" not in said
 
 
 def test_trace_events_follow_each_other():

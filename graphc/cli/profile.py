@@ -28,9 +28,8 @@ def machine_limits(plan: Plan) -> Roofline | None:
 
 
 def print_profile(plan: Plan, spent: Sequence[float]) -> None:
-    """A row for each step, with the part of its time that the machine's limits explain."""
+    """A row for each step, with the part of its time that the machine's limits explain, where the backend knows them."""
     total, limits = sum(spent) or 1e-12, machine_limits(plan)
-    assert limits is not None  # a backend without them times no steps
     print_table(
         (">step", "nodes", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
         [
@@ -43,12 +42,14 @@ def print_profile(plan: Plan, spent: Sequence[float]) -> None:
                 f"{t / total:.1%}",
                 _rate(step.flops, t),
                 _rate(step.nbytes, t),
-                f"{limits.seconds(step) / t:.0%}" if t > 0 else "",
+                f"{limits.seconds(step) / t:.0%}" if limits is not None and t > 0 else "",
             )
             for step, t in zip(plan.steps, spent)
         ],
         title=f"steps, one at a time: {seconds(total)} together",
     )
+    if limits is None:
+        return
     least = sum(limits.seconds(step) for step in plan.steps if not step.host)
     rates = ", ".join(f"{rate / 1e9:.3g} of {format_bytes(size)}" for size, rate in limits.rates)
     click.echo(
