@@ -52,8 +52,8 @@ class Backend(Protocol):
     """A target, opened for one model: what the model's plans share (packed weights, memory) lives here.
 
     target      as a person names it
-    keeps       does it keep plans on disk? Then the four methods of the last paragraph are called; and it wants graphs that
-                are static (others are cut where data decides: graphc/segments.py)
+    keeps       does it keep plans on disk? Then `identity`, `keep_in` and `load` are called; and it wants graphs that are
+                static (others are cut where data decides: graphc/segments.py)
     algorithms  what `disabled` may name beside passes
     """
 

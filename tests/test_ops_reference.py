@@ -244,7 +244,9 @@ def attribute(op: Op, proto: onnx.AttributeProto):
     return value.decode() if isinstance(value, bytes) else value
 
 
-@pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL or op.name in ALSO))
+@pytest.mark.parametrize(
+    "name", names(lambda op: (op.kind in STATISTICAL or op.name in ALSO) and onnx.defs.has(op.name))
+)
 def test_reference_passes_the_node_tests_of_onnx(name: str, node_tests: dict[str, list]):
     op = OPS[name]
     assert name in node_tests, f"onnx has no node test of {name} in its newest form"
