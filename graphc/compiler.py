@@ -45,6 +45,12 @@ def compile(  # noqa: A001  (the field's name)
     """See `graphc.compile`. options: of the backend."""
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
+    if not isinstance(disabled, Collection) or not all(isinstance(name, str) for name in disabled):
+        raise InputError(f"disabled must hold names of passes, not {disabled!r}", hint="disabled=['fold_constants']")
+    if shapes is not None and not isinstance(shapes, Mapping):
+        raise InputError(
+            f"shapes must map names of inputs to shapes, not {shapes!r}", hint="shapes={'x': (1, 3, 8, 8)}"
+        )
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     compilation = Compilation(origin_of(source, copy=cache and backend.keeps), target, request, backend)

@@ -183,10 +183,12 @@ class Model:
             return self._read(given=more)._for(given, values)
         for i, spec in enumerate(self.inputs[: self._count]):
             shape = given.get(spec.name, spec.shape)
+            if shape is not None and not isinstance(shape, (Sequence, np.ndarray)):
+                raise InputError(f"the shape of input '{spec.name}' can't be {shape!r}", hint="give a tuple of sizes")
             if shape is None or any(isinstance(d, str) for d in shape):
                 hint = f"give shapes={{'{spec.name}': (…)}}"
                 raise InputError(f"the shape of input '{spec.name}' is open: {_wanted(spec)}", hint=hint)
-            if not all(isinstance(d, (int, np.integer)) and d >= 0 for d in shape):
+            if not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) and d >= 0 for d in shape):
                 raise InputError(
                     f"the shape of input '{spec.name}' can't be {tuple(shape)}", hint="sizes are ints from 0 up"
                 )

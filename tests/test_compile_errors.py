@@ -94,6 +94,14 @@ def test_passes_to_leave_out():
     fails(GraphcError, "no pass is named 'fold_constant'", "did you mean 'fold_constants'?", disabled=["fold_constant"])
     fails(GraphcError, "no pass is named 'xyz'", "passes: ", "dead_code", disabled=["dead_code", "xyz"])
     fails(GraphcError, "names of passes", "['dead_code']", disabled="dead_code")
+    for wrong in (b"fusion", [1], None, 3):
+        fails(InputError, "disabled must hold names of passes", repr(wrong), disabled=wrong)
+
+
+@pytest.mark.parametrize("shapes", [3, "x", {"x": 3}, {"x": None}, {"x": (True, 3, 8, 8)}])
+def test_shapes_that_are_none(shapes: object):
+    with pytest.raises(InputError, match="shape"):
+        graphc.compile(convnet(), shapes=shapes)
 
 
 # --- sources ------------------------------------------------------------------------------------------------

@@ -265,3 +265,15 @@ def test_infinity_does_not_meet_the_weight_of_a_tap_outside(mode: str, padding: 
     for target in TARGETS:
         (y,) = graphc.compile(g, target=target).run({"x": row[None, None], "at": pixels[None, :, None] - 1}).values()
         np.testing.assert_array_equal(y[0, 0], np.float32([np.inf, np.inf, far[0], np.inf, 2, far[1]]))
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_positions_as_far_away_as_float32_goes(mode: str, padding: str):
+    b = Builder("far")
+    x, at = b.input("x", "float32", (1, 1, 5, 6)), b.input("at", "float32", (1, 1, 2, 2))
+    g = b.build((b.add("GridSample", x, at, mode=mode, padding_mode=padding),))
+    far = np.float32([[1e38, -1e38], [3.4e38, 3.4e38]])[None, None]
+    for target in TARGETS:
+        (y,) = graphc.compile(g, target=target).run({"x": np.ones((1, 1, 5, 6), "float32"), "at": far}).values()
+        np.testing.assert_allclose(y, 0 if padding == "zeros" else 1, atol=1e-6)

@@ -293,6 +293,7 @@ def _axis_neighbours(
     """(index, weight, is it read?) of the pixels along one axis for positions p in [-1, 1]. What is outside and adds nothing is
     not read, as in PyTorch: infinity times a weight of 0 would be NaN."""
     p = (p + 1) / 2 * (size - 1) if align else ((p + 1) * size - 1) / 2
+    p = np.clip(p, -1e30, 1e30)  # not infinite: the distance from a pixel would be NaN
     low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
     if mode == "nearest":
         p = np.rint(p)
