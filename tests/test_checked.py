@@ -14,12 +14,13 @@ from graphc.backends.cpu import stages
 from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import HOLE, PAGE, Memory, Watch, spread
 from graphc.backends.cpu.checked.values import CheckFailed
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower import core, movement
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.storage import Piece, Ref, Storage
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
+from graphc.lower import lowering, movement
+from graphc.lower.kernel import Kernel
+from graphc.lower.lowering import Lowering
+from graphc.lower.storage import Piece, Ref, Storage
 from graphc.types import dtype_from_name
 
 F32 = np.float32
@@ -125,30 +126,30 @@ def run(graph: Graph, threads: int = 2, **options) -> None:
 
 
 def shorter_scratch(patch: Patch) -> None:
-    original = Lowering.scratch
-    patch.setattr(Lowering, "scratch", lambda lo, name, nbytes: original(lo, name, nbytes - 8))
+    original = CpuLowering.scratch
+    patch.setattr(CpuLowering, "scratch", lambda lo, name, nbytes: original(lo, name, nbytes - 8))
 
 
 def shorter_values(patch: Patch) -> None:
-    original = core.storage_bytes
-    patch.setattr(core, "storage_bytes", lambda t: original(t) - 4)
+    original = lowering.storage_bytes
+    patch.setattr(lowering, "storage_bytes", lambda t: original(t) - 4)
 
 
 def halos_left_as_they_are(patch: Patch) -> None:
-    patch.setattr(Lowering, "clear_halo", lambda lo, s: None)
+    patch.setattr(CpuLowering, "clear_halo", lambda lo, s: None)
 
 
 def copies(change: Callable[[Ref, Ref, list[int]], tuple[Ref, Ref, list[int]]]) -> Callable[[Patch], None]:
     """Change where strided copies read and write, and how much."""
 
     def plant(patch: Patch) -> None:
-        original = movement.emit_strided
+        original = Lowering.copy
 
-        def emit(lo: Lowering, x: Ref, xs: Sequence[int], y: Ref, ys: Sequence[int], shape, item: int, info) -> None:
+        def copy(lo: Lowering, x: Ref, xs: Sequence[int], y: Ref, ys: Sequence[int], shape, item: int, info) -> None:
             x, y, shape = change(x, y, list(shape))
             original(lo, x, xs, y, ys, shape, item, info)
 
-        patch.setattr(movement, "emit_strided", emit)
+        patch.setattr(Lowering, "copy", copy)
 
     return plant
 
@@ -175,7 +176,7 @@ def whole_rows_of_another_halo(patch: Patch) -> None:
         c = y.type.layout.c
         (_, row), (target, _) = y.whole_rows, y.whole_rows
         shape = [n, -(-channels // c), *outer, row // 4]
-        movement.emit_strided(lo, x.whole_rows[0], [*x.strides[:-1], 4], target, [*y.strides[:-1], 4], shape, 4, info)
+        lo.copy(x.whole_rows[0], [*x.strides[:-1], 4], target, [*y.strides[:-1], 4], shape, 4, info)
 
     patch.setattr(movement, "emit_blocked_copy", emit)
 
@@ -215,8 +216,8 @@ def test_a_planted_fault_is_named(what: str, threads: int, monkeypatch: Patch):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_table_for_thirty_two_operands(threads: int, monkeypatch: Patch):
     """As it was once: the other addresses lay in the next thread's table, or behind the last one."""
-    original = Lowering.scratch
-    monkeypatch.setattr(Lowering, "scratch", lambda lo, name, nbytes: original(lo, name, min(nbytes, 256)))
+    original = CpuLowering.scratch
+    monkeypatch.setattr(CpuLowering, "scratch", lambda lo, name, nbytes: original(lo, name, min(nbytes, 256)))
     for count in (31, 32):
         b = Builder("sum")
         graph = b.build({"y": b.add("Sum", *(b.input(f"x{i}", F32, (40, 30)) for i in range(count)))})
@@ -293,7 +294,7 @@ def test_a_result_that_no_step_writes(monkeypatch: Patch):
 def test_a_step_that_ends_the_process_is_named():
     """An address that is nobody's: there is no going on."""
     code = """
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.lower.lowering import Lowering
 import test_checked
 original = Lowering.emit
 Lowering.emit = lambda lo, k, args, *more, **named: original(lo, k, args[:-1] if k.name == "to_blocked" else args, *more, **named)
@@ -308,7 +309,7 @@ def test_a_fault_elsewhere_ends_as_it_would():
     code = """
 import ctypes, faulthandler
 from graphc.backends.cpu.checked.guard import Memory, Watch
-from graphc.backends.cpu.storage import Piece
+from graphc.lower.storage import Piece
 faulthandler.enable()
 with Watch(Memory([(Piece(0, 8),)])):
     ctypes.c_int64.from_address(64).value

@@ -11,8 +11,9 @@ import pytest
 from graphc.backends.cpu.codegen import compile_process
 from graphc.backends.cpu.codegen.compile_process import Other
 from graphc.backends.cpu.codegen.toolchain import Toolchain
-from graphc.backends.cpu.kernel import Built, Kernel
+from graphc.backends.cpu.kernel import Built
 from graphc.backends.cpu.target import detect
+from graphc.lower.kernel import Kernel
 
 QUICK = [Kernel("winograd_in", (2,)), Kernel("winograd_in", (4,))]
 SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("to_blocked")]

@@ -15,8 +15,9 @@ from graphc.backends.cpu.codegen.intrinsics import POINTER, STEP, i64, load_i64
 from graphc.backends.cpu.codegen.numba_ir import driver_ir
 from graphc.backends.cpu.codegen.toolchain import Toolchain
 from graphc.backends.cpu.drivers.work import piece
-from graphc.backends.cpu.kernel import Kernel, driver
+from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.target import detect
+from graphc.lower.kernel import Kernel
 
 
 @njit(error_model="numpy")

@@ -19,12 +19,12 @@ from scripts import run_script, start_script
 
 import graphc
 from graphc import files, store
-from graphc.backends.cpu import weights
 from graphc.backends.cpu.runtime import plans
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
+from graphc.lower import weights
 
 F32 = np.float32
 X = np.random.default_rng(5).uniform(-1, 1, (3, 3, 12, 12)).astype(F32)

@@ -9,9 +9,9 @@ import pytest
 from strategies import broadcasts
 
 import graphc
-from graphc.backends.cpu.kernel import Kernel
 from graphc.graph import Builder
 from graphc.interpret import run_graph
+from graphc.lower.kernel import Kernel
 from graphc.op import Kind, all_ops
 from graphc.ops.precision import is_float
 

@@ -15,9 +15,9 @@ from graphc import frontends, pipeline
 from graphc.backend import Request, after
 from graphc.backends import open_backend
 from graphc.backends.cpu.stages import STAGES, Draft
-from graphc.backends.cpu.storage import Ref
 from graphc.bind import bind
 from graphc.graph import Graph
+from graphc.lower.storage import Ref
 from graphc.verify import BrokenInvariant
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

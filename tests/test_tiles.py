@@ -12,7 +12,6 @@ from targets import require
 
 import graphc
 from graphc import pipeline
-from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.depthwise import row_tile
 from graphc.backends.cpu.lower.gemm import product_tile
 from graphc.backends.cpu.lower.tiles import best_cut, cut_into, cut_row, even_cut, heights_of, highest_tile
@@ -21,9 +20,10 @@ from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.native import kernel_operators
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
-from graphc.backends.cpu.weights import WeightStore
 from graphc.bind import bind
 from graphc.graph import Builder, Graph
+from graphc.lower.kernel import Kernel
+from graphc.lower.weights import WeightStore
 from graphc.types import TensorType
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]

@@ -86,7 +86,7 @@ def forced(graph: Graph, target: Target, algorithm: str, threads: int = 1) -> Ca
     from graphc.backends.cpu.runtime.run import Runner
     from graphc.backends.cpu.runtime.threads import executor
     from graphc.backends.cpu.stages import Draft, lowered
-    from graphc.backends.cpu.weights import WeightStore
+    from graphc.lower.weights import WeightStore
 
     weights = WeightStore()
     done = lowered(Draft(graph, target, threads, weights, Policy(forced=algorithm)))

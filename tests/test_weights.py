@@ -14,10 +14,10 @@ from targets import require
 
 import graphc
 from graphc import files
-from graphc.backends.cpu import weights
-from graphc.backends.cpu.weights import Full, Resident, SegmentWriter, Stored, WeightStore
 from graphc.errors import GraphcError, LoadError
 from graphc.graph import Builder, Graph, constant
+from graphc.lower import weights
+from graphc.lower.weights import Full, Resident, SegmentWriter, Stored, WeightStore
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

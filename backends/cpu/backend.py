@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.lower.policy import Policy
     from graphc.backends.cpu.stages import Draft
     from graphc.backends.cpu.target import Target
-    from graphc.backends.cpu.weights import SegmentWriter, WeightStore
     from graphc.graph import Graph
+    from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.report import PassInfo, Pending, Roofline
     from graphc.store import Entry
 
@@ -93,7 +93,7 @@ class CpuBackend:
 
     def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> CpuExecutable:
         from graphc.backends.cpu.native import is_native
-        from graphc.backends.cpu.weights import Full
+        from graphc.lower.weights import Full
 
         folder = self.folder if key is not None and not self.checked else None
         writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None
@@ -134,7 +134,7 @@ class CpuBackend:
 
     @property
     def weights(self) -> WeightStore:
-        from graphc.backends.cpu.weights import WeightStore
+        from graphc.lower.weights import WeightStore
 
         if self._weights is None:
             self._weights = WeightStore()

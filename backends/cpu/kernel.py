@@ -1,4 +1,4 @@
-"""Kernels by name, and what makes their code.
+"""What makes the code of kernels.
 
 Two kinds of native functions, both plain object files in the end:
 - a *micro-kernel* is emitted as LLVM IR by a function registered with `@micro`: the inner loops, specialised by register
@@ -8,46 +8,14 @@ Two kinds of native functions, both plain object files in the end:
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """Names a native function: the registered generator and what specialises it (with a faithful repr).
-
-    Kernels are compared by that text: 0.0 and -0.0, or 1 and True, are equal as numbers and other code.
-    """
-
-    name: str
-    params: tuple = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Kernel) and self.spec == other.spec
-
-    def __hash__(self) -> int:
-        return hash(self.spec)
-
-    def __str__(self) -> str:
-        numbers = lambda p: ".".join(map(str, p)) if all(isinstance(n, int) for n in p) else None  # noqa: E731
-        words = [numbers(p) if isinstance(p, tuple) else str(p) for p in self.params]
-        text = "_".join(w for w in words if w)
-        return f"{self.name}_{text}" if text else self.name
-
-    @cached_property
-    def spec(self) -> str:
-        """What the kernel is, in full."""
-        return repr(self)
-
-    @cached_property
-    def symbol(self) -> str:
-        safe = "".join(c if c.isalnum() else "_" for c in str(self))[:48]
-        return f"graphc_{safe}_{hashlib.sha256(self.spec.encode()).hexdigest()[:12]}"
+from graphc.lower.kernel import Kernel
 
 
 class Built(NamedTuple):

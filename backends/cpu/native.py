@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from functools import lru_cache
-
-from graphc.backends.cpu.lower import registry
+from graphc.backends.cpu.lower.registry import operators, unsupported
 from graphc.backends.cpu.target import Target
 from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Graph, Node
+from graphc.lower.registry import load, native_dtypes
 from graphc.op import Kind
 
 
-@lru_cache(maxsize=1)
 def load_lowerings() -> None:
-    import graphc.backends.cpu.lower as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    for package in ("graphc.lower", "graphc.backends.cpu.lower"):
+        load(package)
 
 
 def kernel_operators() -> frozenset[str]:
     """Operators with kernels of their own, which need no decomposition."""
     load_lowerings()
-    return registry.operators()
+    return operators()
 
 
 def host_reason(node: Node, target: Target, pending: bool = False) -> str | None:
@@ -33,8 +27,8 @@ def host_reason(node: Node, target: Target, pending: bool = False) -> str | None
     if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
         if len(node.inputs) > MOST_OPERANDS:
             return f"more than {MOST_OPERANDS} operands"
-        return registry.native_dtypes(node)
-    return registry.unsupported(node, target, pending)
+        return native_dtypes(node)
+    return unsupported(node, target, pending)
 
 
 def is_native(graph: Graph, target: Target) -> bool:

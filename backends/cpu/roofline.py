@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.codegen.toolchain import Toolchain, toolchain
-from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.micro.peak import LINES, accumulators
-from graphc.backends.cpu.program import LINE
 from graphc.backends.cpu.runtime.threads import executor
-from graphc.backends.cpu.storage import aligned_empty
+from graphc.backends.cpu.stages import LINE
 from graphc.backends.cpu.target import Target
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import aligned_empty
 from graphc.report import Roofline
 
 ROUNDS = 1 << 18  # of multiply-adds: some ms

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphc.lower.limits import TABLE_AXES
+
 CACHE_LINE = 64
 
 
@@ -19,9 +21,7 @@ def lines(nbytes: int) -> int:
 # loops around the innermost one
 COPY_DIMS = 7  # drivers/copy.py
 ROW_DIMS = 6  # drivers/rows.py
-TABLE_DIMS = 6  # drivers/tables.py
-PASS_DIMS, PASS_RECORDS = 6, 16  # drivers/reduce.py: also operands and outputs
-INDEX_DIMS, INDEX_AXES = 6, 8  # drivers/index.py: also axes that a position is looked up in
+TABLE_DIMS = TABLE_AXES - 1  # drivers/tables.py
 BATCH_DIMS = 4  # drivers/gemm.py
 
 # drivers/blocked.py: channel blocks that the lanes of one block are drawn from, words of the record that says so

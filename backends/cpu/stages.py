@@ -8,29 +8,33 @@ from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
 from graphc.backends.cpu import verify
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.elementwise import lower_elementwise
-from graphc.backends.cpu.lower.host import copy_results, lower_on_host
 from graphc.backends.cpu.lower.images import image_runs, lower_images
-from graphc.backends.cpu.lower.placement import place_concatenations, place_externals
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
 from graphc.backends.cpu.lower.registry import lowering_of
 from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.native import host_reason, load_lowerings
-from graphc.backends.cpu.program import Assembled, Program, assemble
-from graphc.backends.cpu.storage import Storage
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.weights import WeightStore
 from graphc.fuse import Group, alone, fuse
 from graphc.graph import Graph, Node
 from graphc.layout import assign_layouts
+from graphc.lower.elementwise import lower_elementwise
+from graphc.lower.host import copy_results, lower_on_host
+from graphc.lower.kernel import Kernel
+from graphc.lower.placement import place_concatenations, place_externals
+from graphc.lower.program import Assembled, Form, Program, assemble
+from graphc.lower.storage import Storage
+from graphc.lower.weights import WeightStore
 from graphc.memory import format_bytes
 from graphc.report import FusionNote, MemoryReport, StepInfo
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.checked.run import Checkable
+
+LINE = CACHE_LINE // 8  # words before a step's block: the counter of the threads' turns, see drivers/work.py
+FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and then
 
 
 @dataclass(eq=False)
@@ -64,7 +68,7 @@ class Draft:
     groups: list[Group] = field(default_factory=list)
     notes: tuple[FusionNote, ...] = ()
 
-    lowering: Lowering | None = None
+    lowering: CpuLowering | None = None
     runs: list[range] = field(default_factory=list)
 
     assembled: Assembled | None = None
@@ -111,7 +115,7 @@ def fuse_nodes(d: Draft) -> None:
 
 def place(d: Draft) -> None:
     """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups image by image."""
-    lo = d.lowering = Lowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
+    lo = d.lowering = CpuLowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
     place_externals(lo, d.graph, d.groups, d.native)
     d.runs = image_runs(d.groups, d.graph.outputs) if d.native else []
     alone = {d.groups[i] for run in d.runs for i in run}
@@ -132,13 +136,13 @@ def lower(d: Draft) -> None:
     copy_results(d.lowering, d.graph)
 
 
-def _lower_images(lo: Lowering, groups: Sequence[Group]) -> None:
+def _lower_images(lo: CpuLowering, groups: Sequence[Group]) -> None:
     place_concatenations(lo, groups)
     for group in groups:
         _lower(lo, group)
 
 
-def _lower(lo: Lowering, group: Group) -> None:
+def _lower(lo: CpuLowering, group: Group) -> None:
     node = group.anchor or group.nodes[0]
     reason = host_reason(node, lo.target)
     if reason is not None:
@@ -152,8 +156,14 @@ def _lower(lo: Lowering, group: Group) -> None:
 
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table that threads walk."""
-    d.assembled, d.kernels, memory = assemble(d.lowering.program, d.threads, d.weights.place_of)
+    form = Form(_nanoseconds, d.lowering.check_words, LINE)
+    d.assembled, d.kernels, memory = assemble(d.lowering.program, form, d.weights.place_of)
     d.memory = replace(memory, weights=d.weights.nbytes)
+
+
+def _nanoseconds(info: StepInfo) -> int:
+    """What a step takes on one thread, roughly: it decides whether others should help."""
+    return int(info.flops / FLOPS_PER_NS + info.nbytes / BYTES_PER_NS)
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------

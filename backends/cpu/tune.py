@@ -27,8 +27,8 @@ from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import executor
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import Target, machine
-from graphc.backends.cpu.weights import WeightStore
 from graphc.graph import Graph, Node, Value
+from graphc.lower.weights import WeightStore
 from graphc.store import digest_of, own_folder, own_root, read_document, write_document
 from graphc.types import TensorType
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.program import Assembled
-from graphc.backends.cpu.storage import Ref, Storage, halo_bytes, storage_bytes
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.fuse import Group
 from graphc.graph import Graph, Value
+from graphc.lower.program import Assembled
+from graphc.lower.storage import Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport
 from graphc.verify import BrokenInvariant
 from graphc.verify import verify as verify_graph
@@ -60,12 +60,12 @@ def _reach(s: Storage) -> int:
     return (t.shape[0] - 1) * s.strides[0] + one
 
 
-def steps(lo: Lowering) -> None:
+def steps(lo: CpuLowering) -> None:
     """Addresses are within their buffers; what steps made is within its buffer, too."""
     _raise("lower", [*_places(lo.storage), *_steps(lo)])
 
 
-def _steps(lo: Lowering) -> Iterator[str]:
+def _steps(lo: CpuLowering) -> Iterator[str]:
     for i, step in enumerate(lo.program.steps):
         for a in getattr(step, "args", ()):
             # one byte behind the end is where a loop over nothing would begin

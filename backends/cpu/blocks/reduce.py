@@ -6,7 +6,7 @@ dims: outer extents, innermost first. m_chunk, n_chunk: elements of a chunk.
 from __future__ import annotations
 
 from graphc.backends.cpu.blocks.block import Block
-from graphc.backends.cpu.sizes import PASS_DIMS
+from graphc.lower.limits import PASS_DIMS
 
 PASSES = Block(
     f"micro operands scratch stride m m_chunk n n_chunk dims*{PASS_DIMS}",

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.cpu.storage import Piece
 from graphc.errors import UnsupportedError
+from graphc.lower.storage import Piece
 
 PAGE = mmap.PAGESIZE
 HOLE = 16 * PAGE  # bytes behind each piece: strides of rows do not leap over them

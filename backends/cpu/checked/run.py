@@ -16,12 +16,12 @@ import numpy as np
 from graphc.backends.cpu.checked import values
 from graphc.backends.cpu.checked.guard import Fault, Memory, Watch
 from graphc.backends.cpu.checked.values import CheckFailed, Held
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.program import HostStep, Made, Program, Step
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.sizes import CACHE_LINE
-from graphc.backends.cpu.storage import Buffer, ExternBuffer, Piece, Place, Ref
+from graphc.lower.kernel import Kernel
+from graphc.lower.program import HostStep, Made, Program, Step
+from graphc.lower.storage import Buffer, ExternBuffer, Piece, Place, Ref
 
 MENTIONED = 4  # faults of a step
 

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from graphc.backends.cpu.storage import Storage
+from graphc.lower.storage import Storage
 from graphc.report import StepInfo
 
 # bytes of memory that nobody has written: signalling numbers where the dtype has some, otherwise 0x7F

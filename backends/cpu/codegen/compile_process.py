@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from graphc.backends.cpu.target import cpu_count
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.kernel import Built, Kernel
+    from graphc.backends.cpu.kernel import Built
     from graphc.backends.cpu.target import Target
+    from graphc.lower.kernel import Kernel
 
 PATIENCE = 60.0  # seconds that a kernel may take in the other process
 LONGEST = ("recurrent", "attention", "gemm", "winograd", "strassen", "pool", "conv")  # to compile, in this order

@@ -14,10 +14,11 @@ from typing import Any
 
 from graphc.backends.cpu.codegen.cache import ObjectCache
 from graphc.backends.cpu.codegen.compile_process import Other, build_all
-from graphc.backends.cpu.kernel import Built, Driver, Kernel, Micro, generator_of, is_micro, load_generators
+from graphc.backends.cpu.kernel import Built, Driver, Micro, generator_of, is_micro, load_generators
 from graphc.backends.cpu.runtime.code_memory import CodeMemory
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.target import Target
+from graphc.lower.kernel import Kernel
 
 
 class Toolchain:

@@ -26,7 +26,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_u32,
 )
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.sizes import INDEX_AXES, INDEX_DIMS
+from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
 
 # INDICES: address of the positions, WIDE: are they int64 (else int32), NEGATIVE: may they count from the end
 INDICES, WIDE, NEGATIVE, K, COUNT, DIMS = range(6)  # DIMS: INDEX_DIMS extents, innermost first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphc.backends.cpu.blocks.reduce import PASSES
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, store_i64
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.sizes import PASS_DIMS
+from graphc.lower.limits import PASS_DIMS
 
 MICRO, OPERANDS, SCRATCH, STRIDE = PASSES["micro operands scratch stride"]
 M, M_CHUNK, N, N_CHUNK, DIMS = PASSES["m m_chunk n n_chunk dims"]

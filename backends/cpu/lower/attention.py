@@ -7,18 +7,18 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.blocks.attention import ATTENTION
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.tiles import heights_of
-from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.tile import max_rows
-from graphc.backends.cpu.storage import Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref, Storage
 from graphc.ops.fused_attention import heads_of
 
 VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
@@ -44,7 +44,7 @@ def query_rows(target: Target, queries: int) -> int:
 
 
 @lowers("FusedAttention", supported=attention_supported)
-def lower_attention(lo: Lowering, group: Group) -> None:
+def lower_attention(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     y = lo.write(node.output)
     if 0 in node.output.shape:
@@ -88,7 +88,7 @@ def _walk(s: Storage, head_axis: int) -> tuple[int, int, int]:
     return s.strides[0], s.strides[head_axis], s.strides[3 - head_axis]
 
 
-def _mask(lo: Lowering, node: Node) -> tuple[Ref | int, str, tuple[int, int, int]]:
+def _mask(lo: CpuLowering, node: Node) -> tuple[Ref | int, str, tuple[int, int, int]]:
     """Address, kind as in `softmax_tile`, byte strides of batch, head and query."""
     if len(node.inputs) < 4 or node.inputs[3] is None:
         return 0, "", (0, 0, 0)

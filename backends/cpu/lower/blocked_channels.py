@@ -9,23 +9,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower import movement
 from graphc.backends.cpu.lower.blocked_images import emit_pick, sizes, spatial_rank
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.index import constant
-from graphc.backends.cpu.lower.registry import lowers, lowers_blocked, native_dtypes
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.registry import lowers, lowers_blocked
 from graphc.backends.cpu.lower.window import five
 from graphc.backends.cpu.sizes import SOURCE_RECORD, SOURCES
-from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower import movement
+from graphc.lower.constants import constant
+from graphc.lower.kernel import Kernel
+from graphc.lower.registry import native_dtypes
+from graphc.lower.storage import Ref, Storage
 from graphc.op import Deferred
 from graphc.ops.movement import slice_axes, slice_bounds
 
 
 def map_channels(
-    lo: Lowering, group: Group, out: Value, operands: Sequence[Value], channels: Sequence[tuple[int, int]]
+    lo: CpuLowering, group: Group, out: Value, operands: Sequence[Value], channels: Sequence[tuple[int, int]]
 ) -> None:
     """Channel i of `out` is channel channels[i][1] of operand channels[i][0]."""
     vl = lo.target.vl
@@ -68,7 +69,7 @@ def _whole_blocks(first: int, count: int, total: int, c: int) -> bool:
     return first % c == 0 and (count % c == 0 or first + count == total)
 
 
-def _view(lo: Lowering, x: Storage, v: Value, image: int, channel: int) -> None:
+def _view(lo: CpuLowering, x: Storage, v: Value, image: int, channel: int) -> None:
     """`v` is what of x begins at an image and a channel."""
     assert v.type.layout == x.type.layout, (v, x.type)
     lo.place(v, x.ref + image * x.strides[0] + channel // x.type.layout.c * x.strides[1], x.strides)
@@ -88,7 +89,7 @@ def _split_form(node: Node, c: int) -> str | None:
 
 
 @lowers_blocked("Split", form=_split_form)
-def lower_split(lo: Lowering, group: Group) -> None:
+def lower_split(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     x = node.inputs[0]
     views, first = _split_form(node, lo.target.vl) == "parts", 0
@@ -127,7 +128,7 @@ def _slice_form(node: Node, c: int) -> str | None:
 
 
 @lowers_blocked("Slice", form=_slice_form)
-def lower_slice(lo: Lowering, group: Group) -> None:
+def lower_slice(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     x = node.inputs[0]
     n, channels, *spatial = _taken(node)
@@ -147,7 +148,7 @@ def _concat_form(node: Node, c: int) -> str | None:
 
 
 @lowers_blocked("Concat", form=_concat_form)
-def lower_concat(lo: Lowering, group: Group) -> None:
+def lower_concat(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     if all(v.shape[1] % lo.target.vl == 0 for v in node.operands[:-1]):
         movement.lower_concat(lo, group)
@@ -159,7 +160,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
 
 # --- ChannelShuffle ---------------------------------------------------------------------------------------------------
 @lowers_blocked("ChannelShuffle", form=lambda node, c: "own" if spatial_rank(node.output) else None)
-def lower_blocked_shuffle(lo: Lowering, group: Group) -> None:
+def lower_blocked_shuffle(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     groups, total = node.attrs["groups"], node.output.shape[1]
     order = np.arange(total).reshape(groups, -1).T.reshape(-1)
@@ -167,7 +168,7 @@ def lower_blocked_shuffle(lo: Lowering, group: Group) -> None:
 
 
 @lowers("ChannelShuffle", supported=native_dtypes)
-def lower_shuffle(lo: Lowering, group: Group) -> None:
+def lower_shuffle(lo: CpuLowering, group: Group) -> None:
     """A transposition of the dims [n, groups, channels of a group, pixels]."""
     node = group.nodes[0]
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
@@ -176,4 +177,4 @@ def lower_shuffle(lo: Lowering, group: Group) -> None:
     shape = [n, own, groups, *spatial]
     xs = [x.strides[0], x.strides[1], own * x.strides[1], *x.strides[2:]]
     ys = [y.strides[0], groups * y.strides[1], y.strides[1], *y.strides[2:]]
-    movement.emit_strided(lo, x.ref, xs, y.ref, ys, shape, y.type.dtype.itemsize, lo.info(group, "copy_strided"))
+    lo.copy(x.ref, xs, y.ref, ys, shape, y.type.dtype.itemsize, lo.info(group, "copy_strided"))

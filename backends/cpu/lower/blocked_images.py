@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.index import constant
-from graphc.backends.cpu.lower.lrn import scaled
-from graphc.backends.cpu.lower.pad import OUTSIDE, padded_positions
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers_blocked
 from graphc.backends.cpu.lower.window import five
-from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.constants import constant
+from graphc.lower.kernel import Kernel
+from graphc.lower.lrn import scaled
+from graphc.lower.pad import OUTSIDE, padded_positions
+from graphc.lower.storage import Ref, Storage
 from graphc.ops._taps import Taps
 from graphc.ops.movement import pad_amounts
 from graphc.ops.resize import resize_plan
@@ -24,7 +24,7 @@ from graphc.ops.resize import resize_plan
 MAX_TAPS = 32  # that a micro-kernel unrolls
 
 
-def sizes(lo: Lowering, x: Storage, y: Storage, out: Value) -> list[int | Ref]:
+def sizes(lo: CpuLowering, x: Storage, y: Storage, out: Value) -> list[int | Ref]:
     """The head of the argument blocks of drivers/blocked.py."""
     n, channels, *spatial = out.shape
     extents = [1] * (3 - len(spatial)) + spatial
@@ -44,7 +44,7 @@ def _lrn_form(node: Node, c: int) -> str | None:
 
 
 @lowers_blocked("LRN", form=_lrn_form)
-def lower_lrn(lo: Lowering, group: Group) -> None:
+def lower_lrn(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
     size = node.attrs["size"]
@@ -55,7 +55,7 @@ def lower_lrn(lo: Lowering, group: Group) -> None:
 
 
 # --- pixels from other places -----------------------------------------------------------------------------------------
-def emit_pick(lo: Lowering, group: Group, positions: Sequence[np.ndarray | None], fill: float, reason: str) -> None:
+def emit_pick(lo: CpuLowering, group: Group, positions: Sequence[np.ndarray | None], fill: float, reason: str) -> None:
     """y[…, d, h, w] = x[…, positions[0][d], …], or `fill` where a position is OUTSIDE. None: an axis as it is."""
     node = group.nodes[0]
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
@@ -89,7 +89,7 @@ def _pad_form(node: Node, c: int) -> str | None:
 
 
 @lowers_blocked("Pad", form=_pad_form)
-def lower_pad(lo: Lowering, group: Group) -> None:
+def lower_pad(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     mode, amounts = node.attrs["mode"], pad_amounts(node.call)[2:]
     positions = [padded_positions(d, *pair, mode) for d, pair in zip(node.inputs[0].shape[2:], amounts)]
@@ -120,7 +120,7 @@ def _resize_form(node: Node, c: int) -> str | None:
 
 
 @lowers_blocked("Resize", form=_resize_form)
-def lower_resize(lo: Lowering, group: Group) -> None:
+def lower_resize(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     axes = _taps(node)
     if node.attrs["mode"] == "nearest" or not any(t is not None for t in axes):
@@ -156,5 +156,5 @@ def _single(size: int) -> Taps:
     return Taps(np.arange(size)[:, None], np.ones((size, 1)), np.zeros(size, bool))
 
 
-def _table(lo: Lowering, numbers: np.ndarray) -> Ref:
+def _table(lo: CpuLowering, numbers: np.ndarray) -> Ref:
     return constant(lo, numbers.astype(np.int64)).ref

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import emit_product, packed_b, panels_of, product_of
-from graphc.backends.cpu.lower.movement import emit_copy
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.lower.window import channel_vector
 from graphc.backends.cpu.micro.byte_tile import DEPTH, free_registers
 from graphc.backends.cpu.sizes import BATCH_DIMS
-from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides, storage_bytes
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.constants import channel_vector
+from graphc.lower.movement import emit_copy
+from graphc.lower.storage import Buffer, Ref, Storage, dense_strides, storage_bytes
 from graphc.types import TensorType
 
 
@@ -27,7 +27,7 @@ def supported(node: Node, target: Target) -> str | None:
 
 
 @lowers("MatMulBytes", supported=supported)
-def lower_byte_product(lo: Lowering, group: Group) -> None:
+def lower_byte_product(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     rows, columns = node.inputs
     y = lo.write(group.output)
@@ -44,7 +44,7 @@ def lower_byte_product(lo: Lowering, group: Group) -> None:
     emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info, dot="bytes")
 
 
-def _floats(lo: Lowering, v: Value, tail: int) -> Storage:
+def _floats(lo: CpuLowering, v: Value, tail: int) -> Storage:
     """The operand as float32s of four bytes each. The last `tail` dims must be contiguous: a view that is not is copied."""
     s = lo.read(v)
     if s.strides[-tail:] != dense_strides(v.type)[-tail:]:

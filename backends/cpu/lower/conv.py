@@ -8,10 +8,9 @@ import numpy as np
 
 from graphc.backends.cpu.lower import algorithms, dense_window
 from graphc.backends.cpu.lower.conv_planes import emit_planes, serves
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.depthwise import emit_depthwise
 from graphc.backends.cpu.lower.direct import emit_direct
-from graphc.backends.cpu.lower.elementwise import lower_elementwise
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.pointwise import emit_pointwise
 from graphc.backends.cpu.lower.policy import DEFAULT, DEPTHWISE, DIRECT, STRASSEN, Choice, Policy
 from graphc.backends.cpu.lower.prologue import emit_prologue
@@ -21,6 +20,7 @@ from graphc.backends.cpu.lower.winograd import emit_winograd
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.elementwise import lower_elementwise
 
 
 def conv_supported(node: Node, target: Target) -> str | None:
@@ -76,7 +76,7 @@ def in_blocks(node: Node) -> bool:
     epilogue=in_blocks,
     prologue=takes_prologue,
 )
-def lower_conv(lo: Lowering, group: Group) -> None:
+def lower_conv(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     if not is_blocked(node.inputs[0]):
         dense_window.emit_conv(lo, group)

@@ -14,14 +14,15 @@ from graphc.backends.cpu.blocks.conv_row import (
     MAX_SOURCES,
     OPERAND,
 )
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import bias_of
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.tiles import heights_of
-from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
-from graphc.backends.cpu.storage import Ref
+from graphc.backends.cpu.lower.window import Epilogue, Window, five
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
@@ -45,7 +46,7 @@ def _vectors(target: Target, channels: int, pixels: int) -> int:
     )
 
 
-def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue) -> None:
+def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue) -> None:
     node = group.anchor
     x, y = lo.read(node.inputs[0]), lo.write(group.output)
     data, shape = node.inputs[1].data, (w.out_channels, w.channels, *w.kernel)

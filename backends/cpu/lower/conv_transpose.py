@@ -16,15 +16,15 @@ import numpy as np
 
 from graphc.backends.cpu.lower import dense_window
 from graphc.backends.cpu.lower.conv import conv_supported, form, in_blocks
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import emit_direct
 from graphc.backends.cpu.lower.filters import Filters
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.lower.window import Extra, Window, epilogue_of, extras_of, five, window_of
-from graphc.backends.cpu.storage import Ref
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.storage import Ref
 from graphc.types import Blocked, TensorType
 
 
@@ -88,7 +88,7 @@ def halo(node: Node, choice: Choice | None = None) -> tuple[int, int]:
 
 
 @lowers("ConvTranspose", supported=conv_supported, form=form, halo=halo, epilogue=in_blocks)
-def lower_conv_transpose(lo: Lowering, group: Group) -> None:
+def lower_conv_transpose(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     if not is_blocked(node.inputs[0]):
         dense_window.emit_conv(lo, group)

@@ -6,12 +6,12 @@ from typing import Any
 
 from graphc.backends.cpu.blocks.dense_window import CONV_DENSE, POOL_DENSE
 from graphc.backends.cpu.blocks.window import dhw
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.window import window_of
-from graphc.backends.cpu.storage import Ref, Storage
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref, Storage
 
 DTYPES = frozenset({"float32", "float64"})
 
@@ -33,7 +33,7 @@ def _shared(node: Node, x: Storage, y: Storage) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def emit_conv(lo: Lowering, group: Group) -> None:
+def emit_conv(lo: CpuLowering, group: Group) -> None:
     """Conv or ConvTranspose whose operands are dense, of any values and sizes."""
     node = group.anchor
     x, weights = lo.read(node.inputs[0]), lo.read(node.inputs[1])
@@ -58,7 +58,7 @@ def emit_conv(lo: Lowering, group: Group) -> None:
     lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take"))
 
 
-def emit_pool(lo: Lowering, group: Group) -> None:
+def emit_pool(lo: CpuLowering, group: Group) -> None:
     """A pool of dense values, with or without the indices."""
     node = group.anchor
     x, y = lo.read(node.inputs[0]), lo.write(node.output)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.backends.cpu.blocks.depthwise import DEPTHWISE
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five
 from graphc.backends.cpu.micro.depthwise import slots
-from graphc.backends.cpu.storage import Ref
 from graphc.fuse import Group
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref
 
 ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken
 
 
-def emit_depthwise(lo: Lowering, group: Group, w: Window, epilogue: Epilogue, extras: list[Extra]) -> None:
+def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue, extras: list[Extra]) -> None:
     node, out = group.anchor, group.output
     x, y = lo.read(node.inputs[0]), lo.write(out)
     vl = lo.target.vl

@@ -9,9 +9,8 @@ import numpy as np
 
 from graphc.backends.cpu.blocks.conv import CONV
 from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW, EXTRA, MAX_EXTRAS, MAX_SOURCES, OPERAND
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import (
     Cut,
@@ -23,14 +22,16 @@ from graphc.backends.cpu.lower.tiles import (
     lines_ahead,
     tile_costs,
 )
-from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed, is_pointwise
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five, is_packed, is_pointwise
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
 from graphc.backends.cpu.sizes import padded
-from graphc.backends.cpu.storage import Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref, Storage
 from graphc.report import StepInfo
 
 NEAR_BYTES = 64_000  # of the weights of a tile one block wide: nothing is fetched ahead, because loads are its limit
@@ -44,7 +45,7 @@ def bias_of(node: Node) -> np.ndarray | None:
 
 
 def emit_direct(
-    lo: Lowering,
+    lo: CpuLowering,
     group: Group,
     w: Window,
     reason: str,
@@ -152,7 +153,16 @@ class Schedule:
 
     @classmethod
     def of(
-        cls, lo: Lowering, w: Window, x: Storage, flat: bool, row: Cut, nv: int, spans: Spans, tiles: int, position: int
+        cls,
+        lo: CpuLowering,
+        w: Window,
+        x: Storage,
+        flat: bool,
+        row: Cut,
+        nv: int,
+        spans: Spans,
+        tiles: int,
+        position: int,
     ) -> Schedule:
         """row: how an image, if it is flat, or one of its rows is cut. position: bytes of a tile's weights for one position
         of the window and one input block."""
@@ -194,7 +204,7 @@ def _pieces(target: Target, image: Cut, pixels: int, nv: int, exact: bool) -> tu
 
 
 def _emit_tiles(
-    lo: Lowering,
+    lo: CpuLowering,
     group: Group,
     w: Window,
     filters: Filters,

@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from graphc.backends.cpu.blocks.conv import SPAN
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.window import Window
-from graphc.backends.cpu.storage import Buffer, Ref
+from graphc.lower.storage import Buffer, Ref
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Spans:
         """Does a tile share a vector with another?"""
         return any(lanes != (0, self.tile) for lanes in self.output_lanes)
 
-    def table(self, lo: Lowering, block_bytes: int) -> int | Ref:
+    def table(self, lo: CpuLowering, block_bytes: int) -> int | Ref:
         """A row per tile, for drivers/conv.py. 0 where all are alike."""
         if self.uniform:
             return 0
@@ -116,7 +116,7 @@ def spans_of(w: Window, depth: int, c: int, tile: int, first: int, last: int) ->
     return Spans(1, depth, tile, c, tuple(Span(range(o, o + tile), whole) for o in range(first * c, last * c, tile)))
 
 
-def pack_groups(lo: Lowering, filters: Filters, w: Window, group: int, vl: int) -> Buffer:
+def pack_groups(lo: CpuLowering, filters: Filters, w: Window, group: int, vl: int) -> Buffer:
     """[O, group, *kernel] -> for each vector of outputs [kd][kh][kw][group][vl]."""
 
     def make() -> np.ndarray:
@@ -128,7 +128,7 @@ def pack_groups(lo: Lowering, filters: Filters, w: Window, group: int, vl: int) 
     return lo.weights.pack(filters.source, ("conv groups", *filters.recipe, group, vl), make)
 
 
-def pack_filters(lo: Lowering, filters: Filters, w: Window, spans: Spans) -> Buffer:
+def pack_filters(lo: CpuLowering, filters: Filters, w: Window, spans: Spans) -> Buffer:
     """[O, I/groups, *kernel] -> for each tile [input block][kd][kh][kw][depth][tile], zeros where it has no such channel."""
 
     def make() -> np.ndarray:

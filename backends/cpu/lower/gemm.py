@@ -12,20 +12,22 @@ import numpy as np
 
 from graphc import expr
 from graphc.backends.cpu.blocks.gemm import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
-from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
+from graphc.backends.cpu.lower.window import Epilogue, epilogue_of
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.sizes import BATCH_DIMS
-from graphc.backends.cpu.storage import Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.registry import native_dtypes
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
 from graphc.types import broadcast
@@ -77,7 +79,7 @@ def keeps_dims(node: Node) -> bool:
 
 
 @lowers("MatMul", "Gemm", supported=matmul_supported, epilogue=keeps_dims)
-def lower_matmul(lo: Lowering, group: Group) -> None:
+def lower_matmul(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     a, b = lo.read(node.inputs[0]), lo.read(node.inputs[1])
     y = lo.write(group.output)
@@ -208,7 +210,7 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     return best(nv, lambda mr: m / (-(-m // mr) * mr), rows)[1], nv
 
 
-def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
+def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
     bias, epilogue, operands = _epilogue(group, p.n)
     extras = [_extra(lo, v, group.output, p, lo.target.vl) for v in operands]
@@ -231,7 +233,7 @@ def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y:
     emit_product(lo, p, panels, places, b_batch, info, epilogue, extras)
 
 
-def _halves(lo: Lowering, node: Node, p: Product) -> Halves | None:
+def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
     """How Strassen's algorithm cuts the product, where it serves."""
     b = node.inputs[1]
     if not b.is_const or math.prod(p.batch) > 1 or p.a[1] != 4 or p.b not in ((4 * p.n, 4), (4, 4 * p.k)):
@@ -242,7 +244,7 @@ def _halves(lo: Lowering, node: Node, p: Product) -> Halves | None:
 
 
 def emit_product(
-    lo: Lowering,
+    lo: CpuLowering,
     p: Product,
     panels: Panels,
     places: tuple[Ref, Ref, Ref, Ref],
@@ -299,7 +301,7 @@ def emit_product(
     lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide[2])))
 
 
-def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:
+def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:
     """The left operand, packed in a step of its own: all threads take part, and products that share it share that."""
     key = a.buffer, a.offset, p.m, p.k, p.a, panels.mr, p.batch, p.a_batch
     if key not in lo.packed_rows:
@@ -314,7 +316,7 @@ def _packed_rows(lo: Lowering, p: Product, panels: Panels, a: Ref, info: StepInf
     return lo.packed_rows[key]
 
 
-def packed_b(lo: Lowering, node: str, v: Value, p: Product, b: Storage, panels: Panels) -> tuple[Ref, list[int]]:
+def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panels: Panels) -> tuple[Ref, list[int]]:
     """Address of the packed right operand v, and the strides of its batch dims. node: its name."""
     nv, last_nv, tiles, padded, panel, vl = (
         panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel, panels.vl,
@@ -432,7 +434,7 @@ def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
     return replace(e, args=tuple(_replaced(a, by) for a in e.args)) if e.args else e
 
 
-def _extra(lo: Lowering, v: Value, out: Value, p: Product, vl: int) -> dict[str, Any]:
+def _extra(lo: CpuLowering, v: Value, out: Value, p: Product, vl: int) -> dict[str, Any]:
     """Its record in the block.
 
     An operand of the result's shape lies in memory as the result does, whatever has become of the batch dims. Every other
@@ -459,7 +461,7 @@ def _aligned(v: Value, out: Value) -> tuple[int, ...]:
     return (1,) * (out.type.rank - v.type.rank) + v.shape
 
 
-def _emit_plain(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
+def _emit_plain(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     args = MATMUL_ANY(
         a=a.ref, b=b.ref, y=y.ref, m=p.m, n=p.n, k=p.k, a_row=p.a[0], a_column=p.a[1], b_row=p.b[0], b_column=p.b[1],
         y_row=p.y_row, dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from graphc.backends.cpu.lower.core import Lowering, flops
 from graphc.backends.cpu.lower.layout import same_bytes
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
 from graphc.backends.cpu.lower.registry import is_blocked
-from graphc.backends.cpu.program import Program
-from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.lowering import flops
+from graphc.lower.program import Program
+from graphc.lower.storage import Buffer, Ref
 from graphc.op import Kind
 from graphc.report import StepInfo
 
@@ -117,11 +118,11 @@ def _left(run: range, groups: Sequence[Group], results: Collection[Value]) -> li
 
 
 def lower_images(
-    lo: Lowering,
+    lo: CpuLowering,
     groups: Sequence[Group],
     run: range,
     results: Collection[Value],
-    lower: Callable[[Lowering, Sequence[Group]], None],
+    lower: Callable[[CpuLowering, Sequence[Group]], None],
 ) -> None:
     """A run of groups: threads take whole images; those that are left over, all threads do together.
 
@@ -150,10 +151,10 @@ def lower_images(
 
 
 def _one_image(
-    lo: Lowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
+    lo: CpuLowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
 ) -> tuple[Program, dict[Buffer, Outside]]:
     """The program for the first image of a batch, and what it calls the memory of the outer program."""
-    inner, one = Lowering(lo.target, threads, lo.weights, lo.policy, lo.choices, lo.checked), _OneImage()
+    inner, one = CpuLowering(lo.target, threads, lo.weights, lo.policy, lo.choices, lo.checked), _OneImage()
     inside = [one.group(g) for g in groups]
     made = {v for g in groups for n in g.nodes for v in n.outputs}
     outside: dict[Buffer, Outside] = {}

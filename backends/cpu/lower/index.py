@@ -1,177 +1,78 @@
-"""Operators that read or write at positions which come from data."""
+"""Steps that read or write at positions which come from data."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from graphc import expr as e
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.elementwise import emit_map
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.lower.strides import collapse
-from graphc.backends.cpu.runtime.checks import OutOfRange
-from graphc.backends.cpu.sizes import INDEX_AXES, INDEX_DIMS
-from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
-from graphc.fuse import Group
-from graphc.graph import Node, Value
-from graphc.types import TensorType
+from graphc.expr import Expr
+from graphc.lower.kernel import Kernel
+from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
+from graphc.lower.storage import Ref, Storage
+from graphc.lower.strides import collapse
+from graphc.lower.verbs import Check, Lookup
+from graphc.report import StepInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphc.backends.cpu.lower.lowering import CpuLowering
 
 
-def constant(lo: Lowering, data: np.ndarray) -> Storage:
-    """A table that lowering makes; equal tables are kept once."""
-    data = np.ascontiguousarray(data)
-    buffer = lo.weights.pack((), ("table", data.dtype.str, data.tobytes()), lambda: data, "table")
-    t = TensorType(data.dtype, data.shape)
-    return Storage(Ref(buffer), t, dense_strides(t))
-
-
-def positions(lo: Lowering, group: Group, v: Value) -> Storage:
-    """An operand of positions, as int32 or int64."""
-    x = lo.read(v)
-    if v.dtype.name in ("int32", "int64"):
-        return x
-    t = TensorType(np.int64, v.shape)
-    wide = Storage(Ref(Buffer(f"{v.name}/int64", t.nbytes)), t, dense_strides(t))
-    plain = replace(group, anchor=None, expression=e.cast(e.arg(0, v.dtype), np.int64), operands=(v,))
-    if t.size:
-        emit_map(lo, plain, [t.size], [[8], [v.dtype.itemsize]], [wide, x])
-    return wide
-
-
-def out_of_range(
-    node: Node,
-    shape: Sequence[int],
-    sizes: Sequence[int],
-    axes: Sequence[int],
-    what: str = "index",
-    negative: bool = True,
-) -> OutOfRange:
-    """The error for a position: number among the positions of `shape`, whose last dim is the axes' if they are several."""
-
-    return OutOfRange(node.op.name, node.name, node.source, tuple(shape), tuple(sizes), tuple(axes), what, negative)
-
-
-def lookup_args(
-    index: Storage,
-    dims: Sequence[int],
-    index_strides: Sequence[int],
-    data_strides: Sequence[int],
-    axes: Sequence[tuple[int, int]],
-    negative: bool = True,
-) -> list[int | Ref]:
-    """The part of the argument block that all drivers of this kind share. axes: (size, byte stride) of each."""
-    count = math.prod(dims)
-    dims, (index_strides, data_strides) = collapse(list(dims), [list(index_strides), list(data_strides)])
-    if len(dims) > INDEX_DIMS or len(axes) > INDEX_AXES:
-        raise AssertionError(f"positions over {len(dims)} loops, {len(axes)} axes")
+def _lookup(k: Lookup) -> list[int | Ref]:
+    """The part of the argument block that these drivers share."""
+    dims, (index_strides, data_strides) = collapse(list(k.dims), [list(k.index_strides), list(k.data_strides)])
+    if len(dims) > INDEX_DIMS or len(k.axes) > INDEX_AXES:
+        raise AssertionError(f"positions over {len(dims)} loops, {len(k.axes)} axes")
     pad = [0] * (INDEX_DIMS - len(dims))
-    pairs = [word for axis in axes for word in axis] + [0] * (2 * (INDEX_AXES - len(axes)))
+    pairs = [word for axis in k.axes for word in axis] + [0] * (2 * (INDEX_AXES - len(k.axes)))
     loops = [*dims[::-1], *(1 for _ in pad), *index_strides[::-1], *pad, *data_strides[::-1], *pad]
-    return [index.ref, index.type.dtype.itemsize == 8, negative, len(axes), count, *loops, *pairs]
+    return [k.index.ref, k.index.type.dtype.itemsize == 8, k.negative, len(k.axes), k.count, *loops, *pairs]
 
 
-def limits(node: Node, target=None) -> str | None:
-    """At most INDEX_DIMS loops and INDEX_AXES axes."""
-    if max(v.type.rank for v in node.operands) > INDEX_DIMS:
-        return f"operands of rank above {INDEX_DIMS}"
-    return native_dtypes(node)
+def gather(lo: CpuLowering, lookup: Lookup, x: Ref, y: Ref, block: int, check: Check, info: StepInfo) -> None:
+    lo.emit(Kernel("gather"), [*_lookup(lookup), x, y, block], info, check=check)
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-def _emit_gather(
-    lo: Lowering,
-    group: Group,
-    x: Storage,
-    index: Storage,
-    dims,
-    index_strides,
-    data_strides,
-    axes,
+def _write(dtype: np.dtype, reduction: str) -> Kernel:
+    """What an update (operand 1) does with an element (operand 0)."""
+    old, new = e.arg(0, dtype), e.arg(1, dtype)
+    written = new if reduction == "none" else Expr(reduction, (old, new), dtype)
+    return Kernel("map_row", (written, "vv", (dtype.name, dtype.name)))
+
+
+def scatter(
+    lo: CpuLowering,
+    lookup: Lookup,
+    x: Ref | None,
+    y: Ref,
+    total: int,
+    updates: Storage,
     block: int,
-    where: Sequence[int],
+    reduction: str,
+    check: Check,
+    name: str,
+    info: StepInfo,
 ) -> None:
-    node = group.nodes[0]
-    out = lo.write(node.output)
-    if math.prod(dims) == 0:
-        return
-    args = [*lookup_args(index, dims, index_strides, data_strides, axes), x.ref, out.ref, block]
-    check = out_of_range(node, index.type.shape, [size for size, _ in axes], where)
-    lo.emit(Kernel("gather"), args, lo.info(group, "gather"), check=check)
+    dtype = updates.type.dtype
+    table = lo.scratch(name, 8 * 3)  # result and operands of the micro-kernel
+    args = [
+        *_lookup(lookup), x or 0, y, updates.ref, total, max(block, 1), dtype.itemsize, _write(dtype, reduction), *table
+    ]  # fmt: skip
+    lo.emit(Kernel("scatter"), args, info, check=check)
 
 
-def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], axis: int, index: Storage) -> None:
-    """Blocks of everything after `axis`, for each of what is before it and each position."""
-    outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    block = inner * x.type.dtype.itemsize
-    dims = [outer, index.type.size]
-    index_strides, data_strides = [0, index.type.dtype.itemsize], [size * block, 0]
-    _emit_gather(lo, group, x, index, dims, index_strides, data_strides, [(size, block)], block, [axis])
-
-
-@lowers("Gather", supported=native_dtypes)
-def lower_gather(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x = lo.read(node.inputs[0])
-    gather_along(lo, group, x, x.type.shape, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
-
-
-@lowers("GatherElements", supported=limits)
-def lower_gather_elements(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
-    t, axis = x.type, node.attrs["axis"] % x.type.rank
-    own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
-    axes = [(t.shape[axis], dense_strides(t)[axis])]
-    _emit_gather(lo, group, x, index, index.type.shape, index.strides, own, axes, t.dtype.itemsize, [axis])
-
-
-@lowers("GatherND", supported=limits)
-def lower_gather_nd(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
-    t, batch = x.type, node.attrs["batch_dims"]
-    k = index.type.shape[-1]
-    strides = dense_strides(t)
-    own = [strides[i] if i < batch else 0 for i in range(index.type.rank - 1)]
-    axes = list(zip(t.shape, strides))[batch : batch + k]
-    block = math.prod(t.shape[batch + k :]) * t.dtype.itemsize
-    where = range(batch, batch + k)
-    _emit_gather(lo, group, x, index, index.type.shape[:-1], index.strides[:-1], own, axes, block, where)
-
-
-def _known_condition(node: Node, target=None) -> str | None:
-    if not node.inputs[1].is_const:
-        return "the shape of its result depends on data"
-    return native_dtypes(node)
-
-
-@lowers("Compress", supported=_known_condition)
-def lower_compress(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x = lo.read(node.inputs[0])
-    index = constant(lo, np.flatnonzero(node.inputs[1].data).astype(np.int64))
-    axis, shape = node.attrs["axis"], x.type.shape
-    if axis is None:
-        axis, shape = 0, (x.type.size,)
-    gather_along(lo, group, x, shape, axis % len(shape), index)
-
-
-@lowers("ReverseSequence", supported=native_dtypes)
-def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
-    node = group.nodes[0]
-    x, lengths, out = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1]), lo.write(node.output)
-    t = x.type
-    if t.size == lengths.type.size == 0:
-        return
-    batch, time = node.attrs["batch_axis"], node.attrs["time_axis"]
-    strides = dense_strides(t)
-    steps, block = t.shape[time], math.prod(t.shape[2:]) * t.dtype.itemsize
+def reverse(
+    lo: CpuLowering,
+    x: Ref,
+    y: Ref,
+    lengths: Storage,
+    batch: tuple[int, int],
+    time: tuple[int, int],
+    block: int,
+    check: Check,
+    info: StepInfo,
+) -> None:
     wide = lengths.type.dtype.itemsize == 8
-    args = [x.ref, out.ref, lengths.ref, wide, t.shape[batch], steps, block, strides[batch], strides[time]]
-    check = out_of_range(node, lengths.type.shape, [steps + 1], [time], "sequence length", negative=False)
-    lo.emit(Kernel("reverse_sequence"), args, lo.info(group, "reverse_sequence"), check=check)
+    args = [x, y, lengths.ref, wide, batch[0], time[0], block, batch[1], time[1]]
+    lo.emit(Kernel("reverse_sequence"), args, info, check=check)

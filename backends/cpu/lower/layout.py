@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.storage import Storage, blocked_strides
 from graphc.fuse import Group
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Storage, blocked_strides
 from graphc.types import TensorType
 
 
 @lowers("Reorder", aliases=True)
-def lower_reorder(lo: Lowering, group: Group) -> None:
+def lower_reorder(lo: CpuLowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output
     assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"

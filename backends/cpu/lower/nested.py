@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.program import Made, Program
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.sizes import NESTED_HEAD, lines
-from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref
+from graphc.lower.kernel import Kernel
+from graphc.lower.program import Made, Program
+from graphc.lower.storage import ALIGNMENT, Buffer, Ref
 from graphc.memory import Lifetime, plan
 from graphc.report import StepInfo
 
@@ -24,7 +24,7 @@ class Outside:
     stride: int
 
 
-def emit_unrolled(lo: Lowering, inner: Program, images: range, outside: Mapping[Buffer, Outside], name: str) -> None:
+def emit_unrolled(lo: CpuLowering, inner: Program, images: range, outside: Mapping[Buffer, Outside], name: str) -> None:
     """The inner steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
     places: dict[Buffer, Ref] = {}
     if not lo.checked:
@@ -52,7 +52,7 @@ def emit_unrolled(lo: Lowering, inner: Program, images: range, outside: Mapping[
 
 
 def emit_nested(
-    lo: Lowering,
+    lo: CpuLowering,
     inner: Program,
     images: int,
     outside: Mapping[Buffer, Outside],
@@ -100,7 +100,7 @@ def emit_nested(
 
 
 def _scratch(
-    lo: Lowering, inner: Program, outside: Mapping[Buffer, Outside], head: int, name: str
+    lo: CpuLowering, inner: Program, outside: Mapping[Buffer, Outside], head: int, name: str
 ) -> tuple[Ref, int, dict[Buffer, int]]:
     """Memory of each thread: `head` bytes, then the inner buffers. Address, bytes from thread to thread, offsets."""
     if lo.checked:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import bias_of
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut
-from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five, is_packed
-from graphc.backends.cpu.storage import Ref
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five, is_packed
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
+from graphc.lower.constants import channel_vector
+from graphc.lower.storage import Ref
 
 FEWEST_PIXELS = 32  # smaller images were not measured
 FEWEST_CHANNELS = 256  # in and out; below, making sums takes what is saved
@@ -35,7 +36,7 @@ def _tile(target: Target, rows: int, vectors: int) -> tuple[int, int]:
 
 
 def emit_pointwise(
-    lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
+    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
 ) -> str | None:
     """The steps, or why there are none."""
     node = group.anchor

@@ -6,14 +6,14 @@ import numpy as np
 
 from graphc.backends.cpu.blocks.pool import POOL, POOL_ROW
 from graphc.backends.cpu.blocks.window import dhw
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.dense_window import emit_pool
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.lower.window import Window, five, window_of
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.kernel import Kernel
 
 HIGHEST = 8  # pixels of a tile
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
@@ -53,7 +53,7 @@ def _width(most: int, limit: int) -> int:
 
 
 @lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported, form=form)
-def lower_pool(lo: Lowering, group: Group) -> None:
+def lower_pool(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     if not is_blocked(node.inputs[0]):
         emit_pool(lo, group)

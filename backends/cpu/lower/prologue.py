@@ -6,23 +6,26 @@ from dataclasses import replace
 
 from graphc.backends.cpu.blocks.conv_mapped import CONV_MAPPED, MAPPED_HEAD
 from graphc.backends.cpu.blocks.conv_row import CONV_ROW, EXTRA, MAX_EXTRAS, MAX_HEIGHTS, MAX_SOURCES, OPERAND
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.scaled import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut, fetches, lines_ahead
-from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, extra_of, five, is_packed
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, extra_of, five, is_packed
 from graphc.backends.cpu.sizes import padded
-from graphc.backends.cpu.storage import Ref
 from graphc.expr import Expr
 from graphc.fuse import Group
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref
 
 SIMPLE = frozenset(("arg", "const", "add", "sub", "mul", "min", "max", "neg", "abs"))  # few instructions and registers
 MOST_STEPS = 10  # of an expression between multiply-adds
 
 
-def emit_prologue(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]) -> bool:
+def emit_prologue(
+    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
+) -> bool:
     """The steps of a 1x1 convolution with a prologue, or False where the prologue is better a step of its own."""
     scale = ScaledInput.of(group, w)
     if scale is None:
@@ -33,7 +36,9 @@ def emit_prologue(lo: Lowering, group: Group, w: Window, reason: str, epilogue: 
     return True
 
 
-def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]) -> bool:
+def _emit_mapped(
+    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
+) -> bool:
     """One step for all output channels, whose first tile computes the pixels that all of them read."""
     node, before, vl = group.anchor, group.prologue, lo.target.vl
     y = lo.write(group.output)
@@ -86,7 +91,7 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     return True
 
 
-def _pixels_of_item(lo: Lowering, w: Window, mr: int, pixel_bytes: int) -> int:
+def _pixels_of_item(lo: CpuLowering, w: Window, mr: int, pixel_bytes: int) -> int:
     """Pixels of an item of work, whole tiles unless it is the image. The last item overlaps the one before: little should be
     computed twice."""
     most = min(

@@ -8,18 +8,14 @@ from functools import partial
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
-from graphc.backends.cpu.lower.index import constant, positions
-from graphc.backends.cpu.lower.movement import emit_copy
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.recurrent_plan import Layer, plan
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
+from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.micro.recurrent import HEAD_BYTES
 from graphc.backends.cpu.micro.short_loop import UNROLL
-from graphc.backends.cpu.runtime.checks import LengthOutOfRange
 from graphc.backends.cpu.runtime.threads import SPINS
 from graphc.backends.cpu.sizes import (
     BATCH_DIMS,
@@ -32,10 +28,16 @@ from graphc.backends.cpu.sizes import (
     lines,
     padded,
 )
-from graphc.backends.cpu.storage import ALIGNMENT, Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.checks import LengthOutOfRange
+from graphc.lower.constants import constant
+from graphc.lower.index import positions
+from graphc.lower.kernel import Kernel
+from graphc.lower.movement import emit_copy
+from graphc.lower.registry import native_dtypes
+from graphc.lower.storage import ALIGNMENT, Buffer, Ref, Storage
 from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
 
@@ -54,7 +56,7 @@ def supported(node: Node, target: Target) -> str | None:
 
 
 @lowers("RNN", "GRU", "LSTM", supported=supported)
-def lower_recurrent(lo: Lowering, group: Group) -> None:
+def lower_recurrent(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     results = [lo.write(v) for v in node.outputs]
     c = cell(node.call)
@@ -65,7 +67,7 @@ def lower_recurrent(lo: Lowering, group: Group) -> None:
 class _Recurrent:
     """The steps of one layer."""
 
-    def __init__(self, lo: Lowering, group: Group, layer: Layer) -> None:
+    def __init__(self, lo: CpuLowering, group: Group, layer: Layer) -> None:
         self.lo, self.group, self.layer, self.cell = lo, group, layer, layer.cell
         self.node: Node = group.nodes[0]
         self.operands: list[Value | None] = [*self.node.inputs, *[None] * 8]

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from graphc.backends.cpu.lower.recurrent_cells import Stage, stages
 from graphc.backends.cpu.micro.short_loop import UNROLL
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
+from graphc.lower.recurrent_cells import Stage, stages
 from graphc.ops.recurrent import Cell, cell
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes

@@ -1,50 +1,26 @@
-"""What the CPU backend does with each operator: a record per operator, made beside the function that lowers it.
-
-A module of this package registers with `@lowers("Op", …)` a function (Lowering, Group) -> None that emits the steps of a
-group whose anchor is that operator. A node for which `supported(node, target)` gives a reason runs on the host.
-"""
+"""What the CPU lowers itself, beside what graphc/lower does: the operators whose kernels hang on its registers and caches, and
+second lowerings for operands in blocks of channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.policy import Choice, Policy
-from graphc.backends.cpu.target import Target
-from graphc.fuse import Group
-from graphc.graph import Node, Value
+from graphc.lower.registry import NEUTRAL, Registry
 from graphc.types import Blocked
 
-Lower = Callable[[Lowering, Group], None]
+if TYPE_CHECKING:
+    from graphc.backends.cpu.lower.lowering import CpuLowering
+    from graphc.fuse import Group
+    from graphc.graph import Node, Value
 
+    Lower = Callable[[CpuLowering, Group], None]
 
-@dataclass(frozen=True)
-class Rule:
-    """How an operator is lowered, and what of that layout, fusion and placement must know.
-
-    supported  (node, target) -> None, or why this use has no kernel
-    form       (node, target) -> as `LayoutRules.form`: for kernels of packed operands
-    choose     (node, target, policy) -> the algorithm of a node with a form
-    halo       (node, choice) -> as `LayoutRules.halo`
-    epilogue   (node) -> can its kernel end in an expression? Of float32 results
-    prologue   (node, target, choice) -> can its first operand be an expression? Of nodes with an epilogue
-    view       its result has the bytes of its first operand, in the same order
-    aliases    its results may lie in the memory of its first operand; so do views
-    """
-
-    lower: Lower
-    supported: Callable[[Node, Target], str | None] | None = None
-    form: Callable[[Node, Target], str | None] | None = None
-    choose: Callable[[Node, Target, Policy], Choice] | None = None
-    halo: Callable[[Node, Choice | None], tuple[int, int]] | None = None
-    epilogue: Callable[[Node], bool] | None = None
-    prologue: Callable[[Node, Target, Choice], bool] | None = None
-    view: bool = False
-    aliases: bool = False
+RULES = Registry("CPU", NEUTRAL)
+lowers, rule_of, operators, unsupported = RULES.lowers, RULES.rule_of, RULES.operators, RULES.unsupported
 
 
 @dataclass(frozen=True)
@@ -56,20 +32,7 @@ class BlockedRule:
     form: Callable[[Node, int], str | None]
 
 
-_RULES: dict[str, Rule] = {}
 _BLOCKED: dict[str, BlockedRule] = {}
-
-
-def lowers(*ops: str, **facts: Any) -> Callable[[Lower], Lower]:
-    """Register the lowering of operators. facts: fields of `Rule`."""
-
-    def register(fn: Lower) -> Lower:
-        for op in ops:
-            assert op not in _RULES, op
-            _RULES[op] = Rule(fn, **facts)
-        return fn
-
-    return register
 
 
 def lowers_blocked(*ops: str, form: Callable[[Node, int], str | None]) -> Callable[[Lower], Lower]:
@@ -84,15 +47,6 @@ def lowers_blocked(*ops: str, form: Callable[[Node, int], str | None]) -> Callab
     return register
 
 
-def operators() -> frozenset[str]:
-    """Operators with a lowering."""
-    return frozenset(_RULES)
-
-
-def rule_of(node: Node) -> Rule | None:
-    return _RULES.get(node.op.name)
-
-
 def follows_blocks(node: Node, c: int) -> str | None:
     """How a node takes a blocked operand, or None if it wants it dense."""
     found = _BLOCKED.get(node.op.name)
@@ -102,45 +56,11 @@ def follows_blocks(node: Node, c: int) -> str | None:
 def lowering_of(node: Node) -> Lower:
     """What lowers a node whose operands have their layouts."""
     found = _BLOCKED.get(node.op.name)
-    return found.lower if found and is_blocked(node.inputs[0]) else _RULES[node.op.name].lower
-
-
-def unsupported(node: Node, target: Target, pending: bool = False) -> str | None:
-    """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""
+    if found and is_blocked(node.inputs[0]):
+        return found.lower
     rule = rule_of(node)
-    if rule is None:
-        return f"{node.op.name} has no CPU kernel"
-    for i in node.op.values:
-        if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
-            return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
-    return rule.supported(node, target) if rule.supported else None
-
-
-NATIVE = frozenset(
-    [
-        "float32",
-        "float64",
-        "float16",
-        "bfloat16",
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-    ]
-)
-
-
-def native_dtypes(node: Node, target: Target | None = None) -> str | None:
-    """None if every operand and result has a dtype that kernels compute with."""
-    for v in (*node.operands, *node.outputs):
-        if v.dtype.name not in NATIVE:
-            return f"dtype {v.dtype.name} has no machine code"
-    return None
+    assert rule is not None, node.op.name
+    return rule.lower
 
 
 def is_blocked(v: Value) -> bool:

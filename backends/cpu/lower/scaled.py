@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.elementwise import emit_map
-from graphc.backends.cpu.lower.strides import collapse
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.window import Window
-from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Value
+from graphc.lower.elementwise import emit_map
+from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
+from graphc.lower.strides import collapse
 from graphc.types import TensorType
 
 WORTH = 4  # times as many pixels as output channels: rows of weights are short, and multiplied one by one
@@ -42,7 +42,7 @@ class ScaledInput:
         single = x.shape == before.output.shape and not scale.is_const and all(d == 1 for d in scale.shape[2:])
         return cls(before, x, scale) if single and x.type.layout and scale.type.layout else None
 
-    def emit(self, lo: Lowering, weights: Buffer, shape: tuple[int, int, int, int, int]) -> Buffer:
+    def emit(self, lo: CpuLowering, weights: Buffer, shape: tuple[int, int, int, int, int]) -> Buffer:
         """The step that scales packed weights of `shape` [tile][input block][window][channel][output channel]."""
         t = TensorType(np.dtype(np.float32), shape)
         scaled = Buffer(f"{self.prologue.output.name}/weights", t.nbytes)

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cpu.blocks.strassen import STRASSEN, STRASSEN_FACTORS
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.tiles import fetches, lines_ahead
-from graphc.backends.cpu.lower.window import Epilogue, channel_vector
+from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS, SUMS
-from graphc.backends.cpu.storage import Buffer, Ref
 from graphc.backends.cpu.target import Target
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 
 NAME = "strassen"  # in `disabled`
@@ -86,7 +87,7 @@ class Halves:
         return self.m % 2 == width % self.mr == 0 and not any(p % self.mr for p in pairs)
 
 
-def serves(lo: Lowering, m: int, n: int, k: int) -> bool:
+def serves(lo: CpuLowering, m: int, n: int, k: int) -> bool:
     """Does the algorithm fit y[m, n] = a[m, k] b[k, n], and is it faster than a plain product?"""
     large = m >= FEWEST_ROWS and k >= LEAST_DEPTH and n >= FEWEST_COLUMNS
     return large and lo.policy.strassen and fits(lo.target, n, k)
@@ -107,7 +108,7 @@ def halves_of(target: Target, m: int, n: int, k: int, tile: Callable[[int, int],
 
 
 def emit_strassen(
-    lo: Lowering,
+    lo: CpuLowering,
     h: Halves,
     images: int,
     a: Rows,
@@ -158,7 +159,7 @@ class _Factors:
     in_place: bool
 
 
-def _left_factors(lo: Lowering, h: Halves, images: int, a: Rows, info: StepInfo) -> _Factors:
+def _left_factors(lo: CpuLowering, h: Halves, images: int, a: Rows, info: StepInfo) -> _Factors:
     """Packed in a step of its own, once for all products that share the operand. Row-major rows are packed tile by tile, for
     the register tile; vectors of one column block are in that order already."""
     vector = lo.target.vl * 4
@@ -188,7 +189,7 @@ def _left_factors(lo: Lowering, h: Halves, images: int, a: Rows, info: StepInfo)
     return _Factors(lo.packed_rows[key], operand, tile, row, step, in_place)
 
 
-def _right_factors(lo: Lowering, h: Halves, matrix: Matrix) -> Ref:
+def _right_factors(lo: CpuLowering, h: Halves, matrix: Matrix) -> Ref:
     """B11, B21, T2, T3, -T4, T1, B22 as [column tile][factor][K / 2][vectors], summed in float64."""
     vl = lo.target.vl
 

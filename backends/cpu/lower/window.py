@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.backends.cpu.blocks.conv_row import MAX_EXTRAS
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.storage import Ref, Storage
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.storage import Ref, Storage
 from graphc.ops.window import geometry
 
 Triple = tuple[int, int, int]
@@ -89,12 +89,12 @@ class Extra:
     strides: tuple[int, int, int, int, int]
 
 
-def extras_of(lo: Lowering, group: Group) -> list[Extra]:
+def extras_of(lo: CpuLowering, group: Group) -> list[Extra]:
     """The operands of a group's epilogue, in order."""
     return [extra_of(lo, v, group.output) for v in group.operands]
 
 
-def extra_of(lo: Lowering, v: Value, out: Value) -> Extra:
+def extra_of(lo: CpuLowering, v: Value, out: Value) -> Extra:
     """An operand of the result's shape is walked as the result is; every other one is a number per channel, of all images or
     of each."""
     if v.is_const:
@@ -107,7 +107,7 @@ def extra_of(lo: Lowering, v: Value, out: Value) -> Extra:
     return Extra(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
 
 
-def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int):
+def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: int):
     """One float32 a channel, filled with zeros to whole blocks (None: all zeros)."""
     width = -(-channels // c) * c
     if data is None:

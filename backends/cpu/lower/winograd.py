@@ -9,16 +9,17 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.blocks.winograd import WINOGRAD
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
+from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
-from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
+from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.micro.winograd import HEAD_BYTES
-from graphc.backends.cpu.storage import Ref
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
+from graphc.lower.constants import channel_vector
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def grouping(w: Window, m: int, target: Target, threads: int) -> Grouping:
 
 
 def emit_winograd(
-    lo: Lowering, group: Group, w: Window, choice: Choice, epilogue: Epilogue, extras: list[Extra]
+    lo: CpuLowering, group: Group, w: Window, choice: Choice, epilogue: Epilogue, extras: list[Extra]
 ) -> None:
     node, out = group.anchor, group.output
     x, y = lo.read(node.inputs[0]), lo.write(out)
@@ -166,7 +167,7 @@ def _efficiency(target: Target, mr: int, nv: int, far: bool) -> float:
     return share * min(1.0, mr / LINE_ROWS) if far and target.vl * 4 == LINE else share
 
 
-def transformed_weights(lo: Lowering, data: np.ndarray, m: int, nv: int):
+def transformed_weights(lo: CpuLowering, data: np.ndarray, m: int, nv: int):
     """U = G g G^T, [O, I, 3, 3] -> [tile][point][input block][c][nv * c], in the order of use; in float64."""
     vl = lo.target.vl
 

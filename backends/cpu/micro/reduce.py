@@ -11,7 +11,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
@@ -23,24 +22,10 @@ from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
+from graphc.lower.kernel import Pass
 
 ROWS_AT_ONCE = 4  # of columns that have no neighbours: each combination waits for the one before
 HEAVY = frozenset({"exp", "log", "tanh", "sigmoid", "erf", "pow", "sin", "cos"})
-
-
-@dataclass(frozen=True)
-class Pass:
-    """result = finish(combine over the row of map(element)).
-
-    combine  'add', 'mul', 'max', 'min', 'and', 'or'
-    finish   of the combined number, which is the argument with the result's own index; may use scalars
-    keep     the mapped elements are also stored into the first output, of the same dtype
-    """
-
-    combine: str
-    map: Expr
-    finish: Expr
-    keep: bool = False
 
 
 def identity_of(combine: str, dtype: np.dtype) -> int | float | bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from graphc.backends.cpu.storage import aligned_empty
+from graphc.lower.storage import aligned_empty
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.run import Instance

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.program import Extern
+    from graphc.lower.program import Extern
 
 # Arrays as NumPy's C interface lays them out (PyArrayObject_fields), in bytes.
 HEAD = 16  # of an object before its own fields: reference count, type

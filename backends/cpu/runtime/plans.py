@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from graphc.backends.cpu.program import Assembled, Extern, HostCall, Slots
-from graphc.backends.cpu.runtime.checks import CHECKS
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.shared_object import link
 from graphc.backends.cpu.runtime.threads import Executor, executor_of, runtime_kernels
-from graphc.backends.cpu.weights import Full, Segment, SegmentWriter, Stored
 from graphc.errors import Source
+from graphc.lower.checks import CHECKS
+from graphc.lower.program import Assembled, Extern, HostCall, Slots
+from graphc.lower.weights import Full, Segment, SegmentWriter, Stored
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
 from graphc.store import Entry, read_document, write_document
 from graphc.types import TensorType, dtype_from_name

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import empty
 
-from graphc.backends.cpu.program import Assembled, HostCall
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.runtime.arenas import Arena, Arenas
-from graphc.backends.cpu.storage import aligned_empty
+from graphc.lower.program import Assembled, HostCall
+from graphc.lower.storage import aligned_empty
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.threads import Executor

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
-from graphc.backends.cpu.storage import aligned_empty
 from graphc.errors import GraphcWarning
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import aligned_empty
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.codegen.toolchain import Toolchain

@@ -8,10 +8,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.types import TensorType
 
-ALIGNMENT = CACHE_LINE
+ALIGNMENT = 64  # bytes, of every buffer: a cache line, the widest vector
 
 
 class Place(Protocol):
@@ -68,7 +67,7 @@ class Ref:
 class Storage:
     """Where a value lives: address of its first element, its type, byte strides.
 
-    Dense: one stride a logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
+    Dense: one stride per logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
     and each spatial dim; the elements of a block are contiguous, rows follow each other. Each row has the halo of the type
     around it, so that the first element lies behind the left one.
     """

@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.registry import rule_of
-from graphc.backends.cpu.storage import ExternBuffer, Ref, dense_strides
 from graphc.files import owned
 from graphc.fuse import Group
 from graphc.graph import Graph, Value
+from graphc.lower.lowering import Lowering
+from graphc.lower.storage import ExternBuffer, Ref, dense_strides
 
 
 def extern(v: Value) -> ExternBuffer:
@@ -38,7 +37,7 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: boo
             while v in made and v not in lo.storage and v.type.layout is None:
                 lo.place(v, Ref(buffer))
                 first, *others = made[v].nodes
-                rule = rule_of(first)
+                rule = lo.rules.rule_of(first)
                 if not native or others or rule is None or not rule.view:
                     break
                 v = first.inputs[0]
@@ -66,7 +65,7 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
         whole = lo.storage.get(out) or lo.reserve(out)
         at = 0
         for v in node.operands:
-            made = v in producers and not _is_view(producers[v])
+            made = v in producers and not _is_view(lo, producers[v])
             if made and v not in lo.storage and v.type.layout == out.type.layout:
                 if blocked:
                     lo.place(v, whole.ref + at // out.type.layout.c * whole.strides[1], whole.strides)
@@ -75,6 +74,6 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
             at += v.shape[axis]
 
 
-def _is_view(group: Group) -> bool:
-    rule = rule_of(group.nodes[0])
+def _is_view(lo: Lowering, group: Group) -> bool:
+    rule = lo.rules.rule_of(group.nodes[0])
     return rule is not None and rule.aliases

@@ -1,38 +1,33 @@
-"""Resize: one weighted sum an axis for linear and cubic interpolation, tables of positions for nearest-neighbour."""
+"""Resize: one weighted sum per axis for linear and cubic interpolation, tables of positions for nearest-neighbour."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.blocks.resize import BLEND_AXIS
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.index import constant
-from graphc.backends.cpu.lower.movement import emit_strided
-from graphc.backends.cpu.lower.pad import OUTSIDE, emit_tables
-from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.sizes import TABLE_DIMS
-from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.constants import constant
+from graphc.lower.limits import TABLE_AXES
+from graphc.lower.lowering import Lowering
+from graphc.lower.pad import OUTSIDE, emit_tables
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
+from graphc.lower.verbs import Blend, around
 from graphc.ops._taps import Taps
 from graphc.ops.precision import is_float
 from graphc.ops.resize import interpolation_dtype, resize_plan, whole_number
 from graphc.types import TensorType
 
-SHORT = 8  # elements that are too few for a row of vectors
-REACH = 1 << 31  # bytes that the int32 offsets of `blend_elements` reach
 
-
-def _supported(node: Node, target=None) -> str | None:
+def _supported(node: Node, target: Any = None) -> str | None:
     t = node.inputs[0].type
-    if t.rank > TABLE_DIMS + 1:
-        return f"rank above {TABLE_DIMS + 1}"
+    if t.rank > TABLE_AXES:
+        return f"rank above {TABLE_AXES}"
     if t.dtype == np.bool_ and node.attrs["mode"] != "nearest":
         return "bool is not a number to interpolate"
     return native_dtypes(node)
@@ -89,32 +84,20 @@ def _narrowed(x: Expr, dtype: np.dtype, antialias: bool) -> Expr:
 
 
 def _blend(
-    lo: Lowering, group: Group, x: Ref, dtype, shape, axis: int, taps: Taps, out: Ref, term: Expr, finish: Expr
+    lo: Lowering,
+    group: Group,
+    x: Ref,
+    dtype: np.dtype,
+    shape: Sequence[int],
+    axis: int,
+    taps: Taps,
+    out: Ref,
+    term: Expr,
+    finish: Expr,
 ) -> None:
-    outer, size, inner = around(shape, axis)
-    n, count = taps.indices.shape
-    info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {count} taps")
-    if inner < SHORT and size * inner * dtype.itemsize <= REACH:  # as one row of n * inner elements
-        places = taps.indices.T[:, :, None] * inner + np.arange(inner)
-        offsets = constant(lo, (places.reshape(count, -1) * dtype.itemsize).astype(np.int32))
-        weights = constant(lo, np.repeat(taps.weights.T, inner, 1).astype(term.dtype))
-        records = [
-            Record(x, [size * inner * dtype.itemsize]),
-            Record(out, [n * inner * finish.dtype.itemsize]),
-            Record(offsets.ref, [0]),
-            Record(weights.ref, [0]),
-        ]
-        emit_passes(lo, Kernel("blend_elements", (term, finish)), [outer], records, count, n * inner, info)
-        return
-    row = inner * dtype.itemsize
-    offsets, weights = constant(lo, taps.indices * row), constant(lo, taps.weights)
-    scratch, stride = lo.scratch(group.output.name, 8 + 16 * count)
-    args = BLEND_AXIS(
-        micro=Kernel("blend_rows", (term, finish)), x=x, y=out, outer=outer, out=n, inner=inner, x_bytes=size * row,
-        row_bytes=inner * finish.dtype.itemsize, taps=count, offsets=offsets.ref, weights=weights.ref,
-        scratch=scratch, scratch_stride=stride,
-    )  # fmt: skip
-    lo.emit(Kernel("blend_axis"), args, info)
+    info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {taps.indices.shape[1]} taps")
+    sums = Blend(x, out, dtype, around(shape, axis), taps.indices, taps.weights, term, finish)
+    lo.blend(sums, group.output.name, info)
 
 
 def _fill_outside(lo: Lowering, group: Group, out: Storage, axis: int, taps: Taps, fill: Ref) -> None:
@@ -125,4 +108,4 @@ def _fill_outside(lo: Lowering, group: Group, out: Storage, axis: int, taps: Tap
         shape = [end - first if i == axis else d for i, d in enumerate(out.type.shape)]
         to = out.ref + first * strides[axis]
         info = lo.info(group, "copy_strided", "", "extrapolation")
-        emit_strided(lo, fill, [0] * len(shape), to, strides, shape, out.type.dtype.itemsize, info)
+        lo.copy(fill, [0] * len(shape), to, strides, shape, out.type.dtype.itemsize, info)

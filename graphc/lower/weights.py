@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc import files
-from graphc.backends.cpu.storage import ALIGNMENT, Buffer, aligned_empty
+from graphc.lower.storage import ALIGNMENT, Buffer, aligned_empty
 
 if TYPE_CHECKING:
     from graphc.graph import Value

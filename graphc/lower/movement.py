@@ -5,85 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.lower.strides import collapse
-from graphc.backends.cpu.sizes import COPY_DIMS
-from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Value
+from graphc.lower.lowering import Lowering
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.storage import Ref, Storage, dense_strides
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
-
-SHORT = 8  # elements of a loop that is not worth to be the innermost
-
-
-def emit_strided(
-    lo: Lowering, x: Ref, xs: Sequence[int], y: Ref, ys: Sequence[int], shape: Sequence[int], item: int, info: StepInfo
-) -> None:
-    """Copy `shape` elements of `item` bytes from byte strides xs to byte strides ys."""
-    if 0 in shape:
-        return
-    while item > 8:  # complex numbers and the like: as pairs
-        shape, xs, ys, item = [*shape, 2], [*xs, item // 2], [*ys, item // 2], item // 2
-    dims, (xs, ys) = collapse(list(shape), [list(xs), list(ys)])
-    if len(dims) > COPY_DIMS + 1:  # one step for each index of the outermost dim
-        for i in range(dims[0]):
-            emit_strided(lo, x + i * xs[0], xs[1:], y + i * ys[0], ys[1:], dims[1:], item, info)
-        return
-    at = _transposed(lo, dims, xs, ys, item)
-    if at is not None:
-        _emit_tiles(lo, x, y, *(_moved(values, at) for values in (dims, xs, ys)), item, info)
-        return
-    at = _longest(dims, xs, ys)
-    dims, xs, ys = (_moved(values, at, 0) for values in (dims, xs, ys))
-    pad = [0] * (COPY_DIMS - len(dims) + 1)
-    outer = dims[:-1][::-1] + [1] * len(pad)
-    args = [x, y, item, dims[-1], xs[-1], ys[-1], *outer, *xs[:-1][::-1], *pad, *ys[:-1][::-1], *pad]
-    lo.emit(Kernel("copy_strided"), args, info)
-
-
-def _moved(values: list[int], at: int, before: int = 1) -> list[int]:
-    """One loop moved inwards: innermost but for `before` others."""
-    rest = values[:at] + values[at + 1 :]
-    return [*rest[: len(rest) - before], values[at], *rest[len(rest) - before :]]
-
-
-def _longest(dims: list[int], xs: list[int], ys: list[int]) -> int:
-    """The loop to run innermost: the last, unless it is short and another has more elements, closest in memory."""
-    last = len(dims) - 1
-    long = [i for i, d in enumerate(dims) if d >= SHORT]
-    return min(long, key=lambda i: abs(xs[i]) + abs(ys[i])) if dims[last] < SHORT and long else last
-
-
-def _transposed(lo: Lowering, dims: list[int], xs: list[int], ys: list[int], item: int) -> int | None:
-    """The loop along which x is contiguous where y is along the last, if both are long enough for tiles."""
-    tile = _tile(lo, item)
-    if item not in (4, 8) or ys[-1] != item or xs[-1] == item or len(dims) > COPY_DIMS or dims[-1] < tile:
-        return None
-    return next((i for i, d in enumerate(dims[:-1]) if xs[i] == item and d >= tile), None)
-
-
-def _tile(lo: Lowering, item: int) -> int:
-    return lo.target.vl * 4 // item
-
-
-def _emit_tiles(
-    lo: Lowering, x: Ref, y: Ref, dims: list[int], xs: list[int], ys: list[int], item: int, info: StepInfo
-) -> None:
-    """The last two loops: x runs along the first of them, y along the second."""
-    pad = [0] * (COPY_DIMS - len(dims) + 1)
-    *outer, columns, rows = dims
-    micro = Kernel("transpose_panel", (_tile(lo, item), item))
-    args = [x, y, micro, _tile(lo, item), item, rows, columns, xs[-1], ys[-2]]
-    loops = [*outer[::-1], *(1 for _ in pad), 1], [*xs[:-2][::-1], *pad, 0], [*ys[:-2][::-1], *pad, 0]
-    lo.emit(
-        Kernel("transpose_tiles"),
-        [*args, *(word for loop in loops for word in loop)],
-        replace(info, kernel="transpose_tiles"),
-    )
 
 
 def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
@@ -92,7 +21,7 @@ def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     info = StepInfo(
         0, (), ("Copy",), "copy_strided", "", "into the caller's array or a host step's", name, 0, 2 * t.nbytes
     )
-    emit_strided(lo, x.ref, x.strides, y, dense_strides(t), t.shape, t.dtype.itemsize, info)
+    lo.copy(x.ref, x.strides, y, dense_strides(t), t.shape, t.dtype.itemsize, info)
 
 
 @lowers(
@@ -117,8 +46,7 @@ def lower_view(lo: Lowering, group: Group) -> None:
     if placed is not None and placed.ref == x.ref and placed.contiguous and x.contiguous:
         return
     y = lo.write(out)
-    emit_strided(
-        lo,
+    lo.copy(
         x.ref,
         x.strides,
         y.ref,
@@ -135,9 +63,7 @@ def lower_transpose(lo: Lowering, group: Group) -> None:
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     perm = node.attrs["perm"] or tuple(range(x.type.rank))[::-1]
     xs = [x.strides[p] for p in perm]
-    emit_strided(
-        lo, x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided")
-    )
+    lo.copy(x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
 @lowers("Concat", supported=native_dtypes)
@@ -161,7 +87,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
 
 def emit_elements(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
     """Copy a dense value."""
-    emit_strided(lo, x.ref, x.strides, y.ref, y.strides, y.type.shape, y.type.dtype.itemsize, info)
+    lo.copy(x.ref, x.strides, y.ref, y.strides, y.type.shape, y.type.dtype.itemsize, info)
 
 
 def emit_blocked_copy(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
@@ -175,7 +101,7 @@ def emit_blocked_copy(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> N
     else:
         lo.clear_halo(y)
     shape = [n, -(-channels // layout.c), *outer, row // item]
-    emit_strided(lo, source, [*x.strides[:-1], item], target, [*y.strides[:-1], item], shape, item, info)
+    lo.copy(source, [*x.strides[:-1], item], target, [*y.strides[:-1], item], shape, item, info)
 
 
 # --- parts of a tensor ------------------------------------------------------------------------------------------------
@@ -187,7 +113,7 @@ def emit_part(lo: Lowering, group: Group, v: Value, x: Ref, strides: Sequence[in
         lo.place(v, x)
         return
     out = lo.write(v)
-    emit_strided(lo, x, strides, out.ref, out.strides, t.shape, t.dtype.itemsize, lo.info(group, "copy_strided"))
+    lo.copy(x, strides, out.ref, out.strides, t.shape, t.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
 @lowers("Slice", supported=native_dtypes, aliases=True)
@@ -233,7 +159,7 @@ def lower_tile(lo: Lowering, group: Group) -> None:
         shape += [repeats, d]
         xs += [0, a]
         ys += [d * b, b]
-    emit_strided(lo, x.ref, xs, out.ref, ys, shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
+    lo.copy(x.ref, xs, out.ref, ys, shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
 # --- images and blocks ------------------------------------------------------------------------------------------------
@@ -252,4 +178,4 @@ def lower_blocks(lo: Lowering, group: Group) -> None:
     deep_strides = [sn, of_k, sh, b * of_block, sw, of_block]
     flat_strides = [fn, fc, b * fh, fh, b * fw, fw]
     xs, ys = (deep_strides, flat_strides) if to_space else (flat_strides, deep_strides)
-    emit_strided(lo, x.ref, xs, out.ref, ys, shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
+    lo.copy(x.ref, xs, out.ref, ys, shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))

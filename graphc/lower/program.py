@@ -13,24 +13,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
 
 if TYPE_CHECKING:
     from graphc.graph import Node
     from graphc.report import MemoryReport, StepInfo
 
-LINE = ALIGNMENT // 8  # words of a cache line
-FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core, on a middling day
-
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call of a driver: its argument block, and what a person wants to know of it.
+    """One call of a kernel: its argument block, and what a person wants to know of it.
 
-    check: for a driver that reads positions from data. The last words of its block are two for each thread, zero, into
-    which it writes the first position out of range: 1 + its number among the positions, and its value. check(number,
-    value) is the error to raise for it after the run.
+    check: for a kernel that reads positions from data. The last words of its block are pairs, zero, into which it writes
+    the first position out of range: 1 + its number among the positions, and its value. check(number, value) is the error
+    to raise for it after the run.
     """
 
     kernel: Kernel
@@ -112,7 +109,7 @@ class Assembled:
     """A program without addresses.
 
     words     the argument blocks, one after the other
-    blocks    [native steps, 3]: number of the driver's kernel, index of the first argument, estimated nanoseconds
+    blocks    [native steps, 3]: number of the step's kernel, index of the first argument, its cost (see `Form`)
     arena     bytes
     *_slots   the words that addresses go into, by number of kernel, constant and extern
     inputs    extern of each input; outputs: extern of each result, or the array that it is always
@@ -135,8 +132,22 @@ class Assembled:
     runs: tuple[tuple[int, int] | HostCall, ...]
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a backend wants of the table.
+
+    cost         of a step, in a unit of the backend's own
+    check_words  at the end of the block of a step that checks positions
+    line         words: a block begins at a multiple of so many, behind at least as many that are zero
+    """
+
+    cost: Callable[[StepInfo], int]
+    check_words: int = 2
+    line: int = 0
+
+
 def assemble(
-    program: Program, threads: int, place_of: Callable[[Buffer], Place]
+    program: Program, form: Form, place_of: Callable[[Buffer], Place]
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
     """Plan the arena and lay out the table. Also the kernels by number, and the bytes but those of the weights."""
     from graphc.memory import Lifetime, plan
@@ -164,8 +175,9 @@ def assemble(
     for step in program.steps:
         if isinstance(step, HostStep):
             continue
-        words += [0] * (-len(words) % LINE + LINE)  # the counter of the threads' turns: see drivers/work.py
-        blocks.append((kernels.setdefault(step.kernel, len(kernels)), len(words), _nanoseconds(step.info)))
+        if form.line:
+            words += [0] * (-len(words) % form.line + form.line)
+        blocks.append((kernels.setdefault(step.kernel, len(kernels)), len(words), form.cost(step.info)))
         for a in step.args:
             at = len(words)
             words.append(a if isinstance(a, int) else 0)
@@ -180,7 +192,7 @@ def assemble(
             else:
                 arena_slots.append((at, 0, offsets[a.buffer] + a.offset))
         if step.check is not None:
-            checks.append((slice(len(words) - 2 * threads, len(words)), step.check))
+            checks.append((slice(len(words) - form.check_words, len(words)), step.check))
     assembled = Assembled(
         words=np.array(words, np.int64),
         blocks=np.array(blocks, np.int64).reshape(-1, 3),
@@ -198,11 +210,6 @@ def assemble(
     )
     intervals = tuple(Interval(b.name, offsets[b], b.nbytes, first, last) for b, (first, last) in live.items())
     return assembled, tuple(kernels), MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
-
-
-def _nanoseconds(info: StepInfo) -> int:
-    """What a step takes on one thread, roughly: it decides whether others should help."""
-    return int(info.flops / FLOPS_PER_NS + info.nbytes / BYTES_PER_NS)
 
 
 def _runs(program: Program, number: dict[Buffer, int]) -> list[tuple[int, int] | HostCall]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.movement import emit_copy
-from graphc.backends.cpu.lower.placement import extern
-from graphc.backends.cpu.lower.registry import NATIVE
-from graphc.backends.cpu.program import HostStep
-from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
 from graphc.files import owned
 from graphc.graph import Graph, Node, Value
+from graphc.lower.lowering import Lowering
+from graphc.lower.movement import emit_copy
+from graphc.lower.placement import extern
+from graphc.lower.program import HostStep
+from graphc.lower.registry import NATIVE
+from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo
 

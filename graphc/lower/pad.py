@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.index import constant
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.sizes import TABLE_DIMS
-from graphc.backends.cpu.storage import Ref, Storage, dense_strides
 from graphc.fuse import Group
 from graphc.graph import Node
+from graphc.lower.constants import zero
+from graphc.lower.limits import TABLE_AXES
+from graphc.lower.lowering import Lowering
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.storage import Ref, Storage, dense_strides
 from graphc.ops.movement import pad_amounts
 from graphc.report import StepInfo
 
@@ -25,44 +25,25 @@ def emit_tables(
 ) -> None:
     """out[i, j, …] = x[axes[0][i], axes[1][j], …], or the fill where a position is OUTSIDE. None: an axis as it is."""
     item = x.type.dtype.itemsize
-    groups: list[list] = []  # [extent, bytes a position, positions or None]; neighbours that stay are one
+    groups: list[list] = []  # [extent, bytes per position, positions or None]; neighbours that stay are one
     for d, stride, positions in zip(x.type.shape, dense_strides(x.type), axes):
         if positions is None and groups and groups[-1][2] is None:
             groups[-1][:2] = groups[-1][0] * d, stride
         else:
             groups.append([d if positions is None else len(positions), stride, positions])
     groups = [g for g in groups if g[0] != 1 or g[2] is not None] or [[1, item, None]]
-    if len(groups) > TABLE_DIMS + 1:
+    if len(groups) > TABLE_AXES:
         raise AssertionError(f"{info.output} is padded along {len(groups)} groups of axes")
     tables = []
     for extent, stride, positions in groups:
         positions = np.arange(extent) if positions is None else positions
         tables.append(np.where(positions == OUTSIDE, OUTSIDE, positions * stride).astype(np.int64))
-    outer = groups[:-1][::-1]
-    pad = TABLE_DIMS - len(outer)
-    run, end = _longest_run(tables[-1], item)
-    addresses = [constant(lo, t).ref for t in tables]
-    extents = [g[0] for g in outer]
-    args = [x.ref, out, fill, item, groups[-1][0], addresses[-1], run, end, *extents, *[1] * pad]
-    lo.emit(Kernel("copy_tables"), [*args, *addresses[:-1][::-1], *[0] * pad], info)
+    lo.copy_by_table(x.ref, out, fill, item, tables, info)
 
 
-def _longest_run(table: np.ndarray, item: int) -> tuple[int, int]:
-    """[first, end) of the longest stretch of neighbours."""
-    breaks = np.flatnonzero((np.diff(table) != item) | (table[1:] < 0) | (table[:-1] < 0)) + 1
-    edges = np.concatenate([[0], breaks, [len(table)]])
-    longest = int(np.argmax(np.diff(edges)))
-    first, end = int(edges[longest]), int(edges[longest + 1])
-    return (first, end) if end - first > 4 else (0, 0)  # a copy of a few elements costs more than the table
-
-
-def zero(lo: Lowering, dtype: np.dtype) -> Ref:
-    return constant(lo, np.zeros(1, dtype)).ref
-
-
-def _loops(node: Node, target=None) -> str | None:
-    if node.output.type.rank > TABLE_DIMS + 1:
-        return f"rank above {TABLE_DIMS + 1}"
+def _loops(node: Node, target: Any = None) -> str | None:
+    if node.output.type.rank > TABLE_AXES:
+        return f"rank above {TABLE_AXES}"
     return native_dtypes(node)
 
 

@@ -1,17 +1,21 @@
-"""LRN of dense tensors: a sum over neighbouring channels, one column a pixel."""
+"""LRN of dense tensors: a sum over neighbouring channels, one column per pixel."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, emit_passes
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.micro.reduce import Pass
 from graphc.expr import Expr
 from graphc.fuse import Group
+from graphc.lower.kernel import Pass
+from graphc.lower.lowering import Lowering
+from graphc.lower.reduce import accumulator
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.verbs import Along, Passes
 
 
 @lowers("LRN", supported=native_dtypes)
@@ -28,8 +32,7 @@ def lower_lrn(lo: Lowering, group: Group) -> None:
     plane = space * item
     size = node.attrs["size"]
     before, after = (size - 1) // 2, size // 2
-    micro = Kernel("column_passes", _program(t.dtype, node.attrs))
-    width = LANES_CHUNK // 4 * item
+    p = _passes(t.dtype, node.attrs)
     edges = [*range(min(before, channels)), *range(max(channels - after, before), channels)]
     runs = [(c, 1) for c in edges]
     if channels > before + after:
@@ -37,25 +40,25 @@ def lower_lrn(lo: Lowering, group: Group) -> None:
     for c, count in runs:
         first, last = max(c - before, 0), min(c + after, channels - 1)
         own = [channels * plane, plane]
-        records = [
-            Record(x.ref + first * plane, own, plane, 0, width),
-            Record(x.ref + c * plane, own, 0, 0, width),
-            Record(out.ref + c * plane, own, 0, 0, width),
+        operands = [
+            Along(x.ref + first * plane, own, plane),
+            Along(x.ref + c * plane, own),
+            Along(out.ref + c * plane, own),
         ]
         taps = last - first + 1
         info = lo.info(group, "passes", "", f"{count} channels from {c} on, {taps} neighbours each")
-        emit_passes(lo, micro, [batch, count], records, taps, space, info, chunk_n=width // item)
+        lo.column_passes(p, [batch, count], operands, taps, space, info)
 
 
-def _program(dtype, attrs) -> tuple:
+def _passes(dtype: np.dtype, attrs: Mapping[str, Any]) -> Passes:
     """x * (bias + alpha / size * sum of squares) ** -beta."""
     wide = accumulator(dtype)
     neighbour, x, total = e.cast(e.arg(0, dtype), wide), e.cast(e.arg(1, dtype), wide), e.arg(2, wide)
     y = e.cast(scaled(x, total, attrs), dtype)
-    return "vv", (dtype.name, dtype.name), (Pass("add", neighbour * neighbour, total),), (("s", y),)
+    return Passes("vv", (dtype.name, dtype.name), (Pass("add", neighbour * neighbour, total),), (("s", y),))
 
 
-def scaled(x: Expr, total: Expr, attrs) -> Expr:
+def scaled(x: Expr, total: Expr, attrs: Mapping[str, Any]) -> Expr:
     """x over the power of its neighbourhood, whose squares add up to `total`."""
     return x * _power(attrs["bias"] + attrs["alpha"] / attrs["size"] * total, -attrs["beta"])
 

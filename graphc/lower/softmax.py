@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.movement import emit_strided
-from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, around, emit_passes, groups_of
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.micro.reduce import Pass
-from graphc.backends.cpu.storage import Buffer, Ref, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
+from graphc.lower.kernel import Pass
+from graphc.lower.lowering import Lowering
+from graphc.lower.reduce import accumulator, groups_of
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.storage import Buffer, Ref, dense_strides
+from graphc.lower.verbs import Along, Around, Passes, around
 from graphc.ops.precision import is_float
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
@@ -24,8 +25,8 @@ from graphc.report import StepInfo
 def emit_along(
     lo: Lowering,
     x: Ref,
-    dtype,
-    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    shape: Around,
     out: Ref,
     passes: tuple[Pass, ...],
     result: tuple[str, Expr],
@@ -33,22 +34,19 @@ def emit_along(
 ) -> None:
     """Passes along the middle of [outer, size, inner] dense elements, operands: 0 the elements, 1 the output's elements.
 
-    result: ('v', expression) for each element, ('s', expression) one number for each row.
+    result: ('v', expression) per element, ('s', expression) one number per row.
     """
     outer, size, inner = shape
     item, kind, to = dtype.itemsize, result[0], result[1].dtype.itemsize
     rows = size * inner * to if kind == "v" else inner * to
-    micro = Kernel(
-        "row_passes" if inner == 1 else "column_passes", ("vv", (dtype.name, result[1].dtype.name), passes, (result,))
-    )
+    p = Passes("vv", (dtype.name, result[1].dtype.name), passes, (result,))
     if inner == 1:
-        records = [Record(x, [size * item]), Record(out, [rows]), Record(out, [rows])]
-        emit_passes(lo, micro, [outer], records, 1, size, info)
-        return
-    width = LANES_CHUNK // 4
-    written = Record(out, [rows], inner * to if kind == "v" else 0, 0, width * to)
-    records = [Record(x, [size * inner * item], inner * item, 0, width * item), written, written]
-    emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=width)
+        written = Along(out, [rows])
+        lo.row_passes(p, [outer], [Along(x, [size * item]), written, written], 1, size, info)
+    else:
+        written = Along(out, [rows], inner * to if kind == "v" else 0)
+        operands = [Along(x, [size * inner * item], inner * item), written, written]
+        lo.column_passes(p, [outer], operands, size, inner, info)
 
 
 @lowers("Softmax", "LogSoftmax", "LpNormalization", supported=native_dtypes)
@@ -64,7 +62,7 @@ def lower_along_axis(lo: Lowering, group: Group) -> None:
     emit_along(lo, x.ref, t.dtype, shape, out.ref, passes, ("v", result), lo.info(group, "passes"))
 
 
-def _softmax(dtype, attrs) -> tuple[tuple[Pass, ...], Expr]:
+def _softmax(dtype: np.dtype, attrs: Mapping[str, Any]) -> tuple[tuple[Pass, ...], Expr]:
     """exp(x - max) is kept in the output between the passes, unless its dtype is too narrow to."""
     wide = accumulator(dtype)
     x, largest, inverse = e.cast(e.arg(0, dtype), wide), e.arg(2, wide), e.arg(3, wide)
@@ -74,14 +72,14 @@ def _softmax(dtype, attrs) -> tuple[tuple[Pass, ...], Expr]:
     return passes, e.cast((e.arg(1, wide) if keep else power) * inverse, dtype)
 
 
-def _log_softmax(dtype, attrs) -> tuple[tuple[Pass, ...], Expr]:
+def _log_softmax(dtype: np.dtype, attrs: Mapping[str, Any]) -> tuple[tuple[Pass, ...], Expr]:
     wide = accumulator(dtype)
     x, largest, total = e.cast(e.arg(0, dtype), wide), e.arg(2, wide), e.arg(3, wide)
     passes = Pass("max", x, largest), Pass("add", e.exp(x - largest), e.log(total))
     return passes, e.cast(x - largest - total, dtype)
 
 
-def _lp(dtype, attrs) -> tuple[tuple[Pass, ...], Expr]:
+def _lp(dtype: np.dtype, attrs: Mapping[str, Any]) -> tuple[tuple[Pass, ...], Expr]:
     """x / norm; a row of zeros stays as it is."""
     wide = accumulator(dtype)
     x, norm = e.cast(e.arg(0, dtype), wide), e.arg(2, wide)
@@ -103,7 +101,7 @@ def lower_log_sum_exp(lo: Lowering, group: Group) -> None:
     axes = reduced_axes(node.call)
     if not axes:
         dims, info = node.output.shape, lo.info(group, "copy_strided")
-        emit_strided(lo, x.ref, x.strides, out.ref, dense_strides(node.output.type), dims, dtype.itemsize, info)
+        lo.copy(x.ref, x.strides, out.ref, dense_strides(node.output.type), dims, dtype.itemsize, info)
         return
     wide = accumulator(dtype) if is_float(dtype) else np.dtype("float64")
     v, largest, total = e.cast(e.arg(0, dtype), wide), e.arg(2, wide), e.arg(3, wide)
@@ -117,7 +115,7 @@ def lower_log_sum_exp(lo: Lowering, group: Group) -> None:
         moved = [shape[i] for i in order]
         source = Ref(Buffer(f"{node.output.name}/moved", x.type.nbytes))
         strides = dense_strides(x.type.with_shape(moved))
-        emit_strided(lo, x.ref, [x.strides[i] for i in order], source, strides, moved, dtype.itemsize, info)
+        lo.copy(x.ref, [x.strides[i] for i in order], source, strides, moved, dtype.itemsize, info)
         groups = groups_of(moved, range(len(moved) - len(axes), len(moved)))
     extents = [d for d, _ in groups]
     at = next((i for i, (_, reduced) in enumerate(groups) if reduced), None)

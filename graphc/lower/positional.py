@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.elementwise import emit_map
-from graphc.backends.cpu.lower.index import constant
-from graphc.backends.cpu.lower.movement import emit_part
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.lower.strides import collapse
-from graphc.backends.cpu.storage import dense_strides
 from graphc.fuse import Group
+from graphc.lower.constants import constant
+from graphc.lower.elementwise import emit_map
+from graphc.lower.lowering import Lowering
+from graphc.lower.movement import emit_part
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.storage import dense_strides
+from graphc.lower.strides import collapse
 
 
 @lowers("Trilu", supported=native_dtypes)

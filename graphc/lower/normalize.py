@@ -1,4 +1,4 @@
-"""Layer, RMS, instance and group normalisation: one kernel a row, variances in two passes."""
+"""Layer, RMS, instance and group normalisation: one kernel per row, variances in two passes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 
 from graphc import expr as e
-from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.lower.core import Lowering
-from graphc.backends.cpu.lower.movement import emit_strided
-from graphc.backends.cpu.lower.reduce import Record, accumulator, emit_passes
-from graphc.backends.cpu.lower.registry import lowers, native_dtypes
-from graphc.backends.cpu.lower.strides import collapse
-from graphc.backends.cpu.micro.reduce import Pass
-from graphc.backends.cpu.storage import Buffer, Ref, dense_strides
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Value
+from graphc.lower.kernel import Pass
+from graphc.lower.lowering import Lowering
+from graphc.lower.reduce import accumulator
+from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.storage import Buffer, Ref, dense_strides
+from graphc.lower.strides import collapse
+from graphc.lower.verbs import Along, Passes
 from graphc.types import TensorType
 
 
@@ -72,9 +71,9 @@ class _Rows:
         kinds = "".join(
             "c" if i == self.count else "v" if w[-1] else "s" for i, w in enumerate(walks[: len(self.dtypes)])
         )
-        records = [Record(r, s[:k], w[-2] if len(w) > 1 else 0) for r, s, w in zip(self.refs, self.strides, walks)]
-        micro = Kernel("row_passes", (kinds, tuple(d.name for d in self.dtypes), passes, tuple(self.outputs)))
-        emit_passes(self.lo, micro, self.outer, records, segments, n, self.lo.info(self.group, "passes"))
+        operands = [Along(r, s[:k], w[-2] if len(w) > 1 else 0) for r, s, w in zip(self.refs, self.strides, walks)]
+        p = Passes(kinds, tuple(d.name for d in self.dtypes), passes, tuple(self.outputs))
+        self.lo.row_passes(p, self.outer, operands, segments, n, self.lo.info(self.group, "passes"))
 
     def _row(self) -> tuple[list[int], list[list[int]]]:
         """Extents of the loops over a row, and each operand's and output's byte strides along them."""
@@ -94,16 +93,8 @@ class _Rows:
         t = TensorType(dtype, (*outer, *self.inner))
         full = Ref(Buffer(f"{self.group.output.name}/operand{i}", t.nbytes))
         strides = dense_strides(t)
-        emit_strided(
-            self.lo,
-            self.refs[i],
-            self.strides[i],
-            full,
-            strides,
-            t.shape,
-            dtype.itemsize,
-            self.lo.info(self.group, "copy_strided"),
-        )
+        info = self.lo.info(self.group, "copy_strided")
+        self.lo.copy(self.refs[i], self.strides[i], full, strides, t.shape, dtype.itemsize, info)
         self.refs[i] = full
         self.strides[i] = [0 if d == 1 else s for d, s in zip(t.shape, strides)]
 

@@ -1,0 +1,89 @@
+"""The lowering context of the CPU: its target and threads, scratch memory, and the verbs of the neutral half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphc.backends.cpu.lower import copy, index, ordered, passes, rows
+from graphc.backends.cpu.lower.policy import Choice, Policy
+from graphc.backends.cpu.lower.registry import RULES
+from graphc.backends.cpu.sizes import lines
+from graphc.backends.cpu.target import Target
+from graphc.lower.kernel import Kernel
+from graphc.lower.lowering import Lowering
+from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes
+from graphc.lower.weights import WeightStore
+from graphc.report import StepInfo
+
+ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
+
+
+class CpuLowering(Lowering):
+    """choices: the algorithm of each convolution, by the name of its result. policy: what decides between those of products.
+    checked: for runs that look at every step (backends/cpu/checked/)."""
+
+    def __init__(
+        self,
+        target: Target,
+        threads: int,
+        weights: WeightStore,
+        policy: Policy,
+        choices: Mapping[str, Choice],
+        checked: bool = False,
+    ) -> None:
+        super().__init__(weights, RULES, checked)
+        self.target, self.threads, self.policy, self.choices = target, threads, policy, choices
+        self.check_words = 2 * threads
+        self.packed_rows: dict[tuple, Ref] = {}  # left operands of products, by where they are and how they were packed
+
+    copy_strided = copy.copy_strided
+    copy_by_table = copy.copy_by_table
+    map = rows.map_rows
+    row_passes = passes.row_passes
+    column_passes = passes.column_passes
+    reduce = passes.reduce
+    extreme = ordered.extreme
+    scan = ordered.scan
+    top_k = ordered.top_k
+    blend = passes.blend
+    gather = index.gather
+    scatter = index.scatter
+    reverse = index.reverse
+
+    def clear_halo(self, s: Storage) -> None:
+        """The step that does, if there is a halo."""
+        left, right = halo_bytes(s.type)
+        if not left and not right:
+            return
+        t = s.type
+        blocks = -(-t.shape[1] // t.layout.c)
+        rows = int(np.prod(t.shape[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
+        start, row = s.whole_rows
+        args = [start, t.shape[0], s.strides[0], blocks, s.strides[1], rows, row, left, right]
+        self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
+
+    def rows_of_item(self, rows: int, items: int, heavy: bool = False) -> int:
+        """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway.
+
+        heavy: each item reads weights that are more than the rows; then a third as many will do.
+        """
+        wanted = (ITEMS // 3 if heavy else ITEMS) * self.threads
+        cuts = 1 if self.threads == 1 else -(-wanted // max(items, 1))
+        return max(1, -(-rows // cuts))
+
+    def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:
+        """Memory that one step uses: address of thread 0's part and the byte stride to the next thread's."""
+        if self.checked:
+            ref, stride, _ = self.spread_scratch(name, [nbytes_per_thread])
+            return ref, stride
+        stride = lines(nbytes_per_thread)
+        return Ref(Buffer(f"{name}/scratch", stride * self.threads, "scratch")), stride
+
+    def spread_scratch(self, name: str, sizes: Sequence[int]) -> tuple[Ref, int, list[int]]:
+        """Scratch of several pieces that are apart from each other, and the offset of each."""
+        from graphc.backends.cpu.checked.guard import spread
+
+        offsets, stride, pieces = spread(sizes, self.threads)
+        return Ref(Buffer(f"{name}/scratch", pieces[-1].end, "scratch", None, pieces)), stride, offsets

@@ -1,0 +1,5 @@
+"""How much one call of a verb must take: what lowering never asks more of any backend for (see verbs.py)."""
+
+TABLE_AXES = 7  # axes, or runs of axes that stay as they are, of a copy by tables
+PASS_DIMS, PASS_RECORDS = 6, 16  # loops around passes; operands and outputs of passes together
+INDEX_DIMS, INDEX_AXES = 6, 8  # loops over positions; axes that a position is looked up in

@@ -1,0 +1,117 @@
+"""The lowering context: where each value lives, and the steps so far.
+
+A backend derives its own from `Lowering` and gives it the verbs (verbs.py). What lowers each operator is registered in
+registry.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from graphc.fuse import Group
+from graphc.graph import Node, Value
+from graphc.lower.kernel import Kernel
+from graphc.lower.program import Made, Program, Step
+from graphc.lower.registry import Registry
+from graphc.lower.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
+from graphc.lower.verbs import Check, Verbs
+from graphc.lower.weights import WeightStore
+from graphc.op import Call
+from graphc.report import StepInfo
+
+
+class Lowering(Verbs):
+    """State of one lowering: the program so far, and the storage of each value.
+
+    rules        what lowers each operator
+    check_words  zeros behind the arguments of a step that checks positions, for its reports
+    checked      for runs that look at every step
+    """
+
+    check_words = 2
+
+    def __init__(self, weights: WeightStore, rules: Registry, checked: bool = False) -> None:
+        self.weights, self.rules, self.checked = weights, rules, checked
+        self.program = Program()
+        self.storage: dict[Value, Storage] = {}
+        self._cleared: set[Value] = set()
+
+    # --- values --------------------------------------------------------------------------------------------------
+    def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None) -> Storage:
+        """Say where a value lives (inputs, results, parts of a concatenation, views): `ref` is its first element. The memory
+        has the halo of the value's type."""
+        t = v.type
+        s = Storage(ref, t, strides or (dense_strides(t) if t.layout is None else blocked_strides(t)))
+        self.storage[v] = s
+        return s
+
+    def reserve(self, v: Value) -> Storage:
+        """Memory of its own for a value that has no place yet."""
+        return self.place(v, Ref(Buffer(v.name, storage_bytes(v.type)), halo_bytes(v.type)[0]))
+
+    def write(self, v: Value) -> Storage:
+        """Storage for a value that the next step makes; a new arena buffer unless it has been placed already.
+
+        The halo of a blocked value is cleared here, before its first producer.
+        """
+        s = self.storage.get(v) or self.reserve(v)
+        if v not in self._cleared:
+            self._cleared.add(v)
+            self.clear_halo(s)
+        return s
+
+    def read(self, v: Value) -> Storage:
+        """Where a value is. Constants are placed at first use, dense."""
+        s = self.storage.get(v)
+        if s is None:
+            if not v.is_const:
+                raise AssertionError(f"%{v.name} is read before it is written")
+            s = self.place(v, Ref(self.weights.dense(v)))
+        return s
+
+    def keep_halo(self, v: Value) -> None:
+        """The halo of a value that was placed is zero already."""
+        self._cleared.add(v)
+
+    # --- steps ---------------------------------------------------------------------------------------------------
+    def emit(
+        self,
+        kernel: Kernel,
+        args: Sequence[int | Ref | Kernel],
+        info: StepInfo,
+        nbytes: int | None = None,
+        check: Check | None = None,
+    ) -> None:
+        """Append a step: a kernel with its argument block. `check`: see `Step`; its words are added here."""
+        info = replace(info, index=len(self.program.steps), nbytes=info.nbytes if nbytes is None else nbytes)
+        words = [0] * self.check_words if check else []
+        self.program.steps.append(Step(kernel, (*args, *words), info, check))
+
+    def info(self, group: Group, kernel: str, algorithm: str = "", reason: str = "") -> StepInfo:
+        """What a person wants to know of a group's main step."""
+        moved = sum(v.type.nbytes for v in group.inputs) + group.output.type.nbytes
+        return StepInfo(
+            0,
+            tuple(n.name for n in group.every_node),
+            tuple(n.op.name for n in group.every_node),
+            kernel,
+            algorithm,
+            reason,
+            group.output.name,
+            sum(flops(n) for n in group.every_node),
+            moved,
+        )
+
+    def made(self, values: Iterable[Value]) -> None:
+        """The steps so far have made these values."""
+        if self.checked:
+            done = len(self.program.steps)
+            self.program.made += [Made(done, v.name, self.storage[v]) for v in values if v in self.storage]
+
+
+def flops(node: Node) -> int:
+    """Floating point operations of a node whose types are bound."""
+    if node.op.flops is not None:
+        return int(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs))))
+    return int(node.output.type.size) if node.output.type is not None else 0

@@ -1,0 +1,124 @@
+"""What lowers each operator: a record per operator, made beside the function that does it.
+
+A module of this package registers with `@lowers("Op", …)` a function (Lowering, Group) -> None that emits the steps of a
+group whose anchor is that operator, through the verbs that every backend has. A backend has a `Registry` of its own, of these
+and of those that it lowers itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from graphc.graph import Node
+
+if TYPE_CHECKING:
+    from graphc.fuse import Group
+
+    Lower = Callable[[Any, Group], None]  # the context is the backend's own kind of Lowering
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an operator is lowered, and what of that layout, fusion and placement must know. `target`, `choice` and `policy` are
+    a backend's own.
+
+    supported  (node, target) -> None, or why this use has no kernel
+    form       (node, target) -> as `LayoutRules.form`: for kernels of packed operands
+    choose     (node, target, policy) -> the algorithm of a node with a form
+    halo       (node, choice) -> as `LayoutRules.halo`
+    epilogue   (node) -> can its kernel end in an expression? Of float32 results
+    prologue   (node, target, choice) -> can its first operand be an expression? Of nodes with an epilogue
+    view       its result has the bytes of its first operand, in the same order
+    aliases    its results may lie in the memory of its first operand; so do views
+    """
+
+    lower: Lower
+    supported: Callable[[Node, Any], str | None] | None = None
+    form: Callable[[Node, Any], str | None] | None = None
+    choose: Callable[[Node, Any, Any], Any] | None = None
+    halo: Callable[[Node, Any], tuple[int, int]] | None = None
+    epilogue: Callable[[Node], bool] | None = None
+    prologue: Callable[[Node, Any, Any], bool] | None = None
+    view: bool = False
+    aliases: bool = False
+
+
+class Registry:
+    """Rules by operator: those of `base`, and its own."""
+
+    def __init__(self, name: str, base: Registry | None = None) -> None:
+        self.name = name
+        self._own: dict[str, Rule] = {}
+        self._base = base
+
+    def lowers(self, *ops: str, **facts: Any) -> Callable[[Lower], Lower]:
+        """Register the lowering of operators. facts: fields of `Rule`."""
+
+        def register(fn: Lower) -> Lower:
+            for op in ops:
+                assert op not in self._own, op
+                self._own[op] = Rule(fn, **facts)
+            return fn
+
+        return register
+
+    def rule_of(self, node: Node) -> Rule | None:
+        found = self._own.get(node.op.name)
+        return found if found or self._base is None else self._base.rule_of(node)
+
+    def operators(self) -> frozenset[str]:
+        """Operators with a lowering."""
+        return frozenset(self._own) | (self._base.operators() if self._base else frozenset())
+
+    def unsupported(self, node: Node, target: Any, pending: bool = False) -> str | None:
+        """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""
+        rule = self.rule_of(node)
+        if rule is None:
+            return f"{node.op.name} has no {self.name} kernel"
+        for i in node.op.values:
+            if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
+                return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
+        return rule.supported(node, target) if rule.supported else None
+
+
+NEUTRAL = Registry("neutral")
+lowers = NEUTRAL.lowers
+
+
+@lru_cache
+def load(package: str) -> None:
+    """Import all modules of a package, which register their rules."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+NATIVE = frozenset(
+    [
+        "float32",
+        "float64",
+        "float16",
+        "bfloat16",
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    ]
+)
+
+
+def native_dtypes(node: Node, target: Any = None) -> str | None:
+    """None if every operand and result has a dtype that kernels compute with."""
+    for v in (*node.operands, *node.outputs):
+        if v.dtype.name not in NATIVE:
+            return f"dtype {v.dtype.name} has no machine code"
+    return None
