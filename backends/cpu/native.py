@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.lower.registry import operators, unsupported
+from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.target import Target
-from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Graph, Node
-from graphc.lower.registry import load, native_dtypes
-from graphc.op import Kind
+from graphc.lower.registry import load
 
 
 def load_lowerings() -> None:
@@ -18,17 +16,13 @@ def load_lowerings() -> None:
 def kernel_operators() -> frozenset[str]:
     """Operators with kernels of their own, which need no decomposition."""
     load_lowerings()
-    return operators()
+    return RULES.operators()
 
 
 def host_reason(node: Node, target: Target, pending: bool = False) -> str | None:
     """Why a node runs on the host, or None. pending: it is not planned yet."""
     load_lowerings()
-    if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
-        if len(node.inputs) > MOST_OPERANDS:
-            return f"more than {MOST_OPERANDS} operands"
-        return native_dtypes(node)
-    return unsupported(node, target, pending)
+    return RULES.host_reason(node, target, pending)
 
 
 def is_native(graph: Graph, target: Target) -> bool:

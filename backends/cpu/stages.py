@@ -11,7 +11,6 @@ from graphc.backends.cpu import verify
 from graphc.backends.cpu.lower.images import image_runs, lower_images
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
-from graphc.backends.cpu.lower.registry import lowering_of
 from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.sizes import CACHE_LINE
@@ -19,8 +18,8 @@ from graphc.backends.cpu.target import Target
 from graphc.fuse import Group, alone, fuse
 from graphc.graph import Graph, Node
 from graphc.layout import assign_layouts
-from graphc.lower.elementwise import lower_elementwise
-from graphc.lower.host import copy_results, lower_on_host
+from graphc.lower.group import lower_group
+from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals
 from graphc.lower.program import Assembled, Form, Program, assemble
@@ -143,15 +142,7 @@ def _lower_images(lo: CpuLowering, groups: Sequence[Group]) -> None:
 
 
 def _lower(lo: CpuLowering, group: Group) -> None:
-    node = group.anchor or group.nodes[0]
-    reason = host_reason(node, lo.target)
-    if reason is not None:
-        lower_on_host(lo, node, reason)
-    elif group.anchor is None:
-        lower_elementwise(lo, group)
-    else:
-        lowering_of(node)(lo, group)
-    lo.made(group.nodes[-1].outputs)
+    lower_group(lo, group, host_reason(group.anchor or group.nodes[0], lo.target))
 
 
 def assemble_table(d: Draft) -> None:

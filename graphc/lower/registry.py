@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node
+from graphc.op import Kind
 
 if TYPE_CHECKING:
     from graphc.fuse import Group
@@ -75,8 +77,12 @@ class Registry:
         """Operators with a lowering."""
         return frozenset(self._own) | (self._base.operators() if self._base else frozenset())
 
-    def unsupported(self, node: Node, target: Any, pending: bool = False) -> str | None:
+    def host_reason(self, node: Node, target: Any, pending: bool = False) -> str | None:
         """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""
+        if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
+            if len(node.inputs) > MOST_OPERANDS:
+                return f"more than {MOST_OPERANDS} operands"
+            return native_dtypes(node)
         rule = self.rule_of(node)
         if rule is None:
             return f"{node.op.name} has no {self.name} kernel"
@@ -84,6 +90,12 @@ class Registry:
             if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
                 return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
         return rule.supported(node, target) if rule.supported else None
+
+    def lowering_of(self, node: Node) -> Lower:
+        """What lowers a node whose operands have their layouts."""
+        rule = self.rule_of(node)
+        assert rule is not None, node.op.name
+        return rule.lower
 
 
 NEUTRAL = Registry("neutral")

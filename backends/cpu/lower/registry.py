@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     Lower = Callable[[CpuLowering, Group], None]
 
-RULES = Registry("CPU", NEUTRAL)
-lowers, rule_of, operators, unsupported = RULES.lowers, RULES.rule_of, RULES.operators, RULES.unsupported
-
 
 @dataclass(frozen=True)
 class BlockedRule:
@@ -53,15 +50,15 @@ def follows_blocks(node: Node, c: int) -> str | None:
     return found.form(node, c) if found and node.output.dtype == np.float32 else None
 
 
-def lowering_of(node: Node) -> Lower:
-    """What lowers a node whose operands have their layouts."""
-    found = _BLOCKED.get(node.op.name)
-    if found and is_blocked(node.inputs[0]):
-        return found.lower
-    rule = rule_of(node)
-    assert rule is not None, node.op.name
-    return rule.lower
-
-
 def is_blocked(v: Value) -> bool:
     return isinstance(v.type.layout, Blocked)
+
+
+class CpuRegistry(Registry):
+    def lowering_of(self, node: Node) -> Lower:
+        found = _BLOCKED.get(node.op.name)
+        return found.lower if found and is_blocked(node.inputs[0]) else super().lowering_of(node)
+
+
+RULES = CpuRegistry("CPU", NEUTRAL)
+lowers, rule_of = RULES.lowers, RULES.rule_of

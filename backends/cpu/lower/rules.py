@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.backends.cpu.lower import gemm
 from graphc.backends.cpu.lower.policy import Choice, Policy
-from graphc.backends.cpu.lower.registry import follows_blocks, rule_of, unsupported
+from graphc.backends.cpu.lower.registry import RULES, follows_blocks, rule_of
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
 from graphc.layout import LayoutRules
@@ -34,7 +34,7 @@ def layout_rules(target: Target, choices: Mapping[str, Choice]) -> LayoutRules:
 
 def _form(node: Node, target: Target) -> str | None:
     rule = rule_of(node)
-    if rule is None or rule.form is None or unsupported(node, target):
+    if rule is None or rule.form is None or RULES.host_reason(node, target):
         return None
     return rule.form(node, target)
 
