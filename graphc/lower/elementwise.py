@@ -20,7 +20,7 @@ def lower_elementwise(lo: Lowering, group: Group) -> None:
     """A group without an anchor."""
     out = group.output
     if out.type.layout is None:
-        operands = [_contiguous(lo, lo.read(v)) for v in group.operands]
+        operands = [row_major(lo, lo.read(v)) for v in group.operands]
         target = lo.write(out)
         dims, walks = _dense_walks([target, *operands], out)
         unit = 1
@@ -48,7 +48,7 @@ def _dense_walks(storages: Sequence[Storage], out: Value) -> tuple[list[int], li
     return list(out.shape), walks
 
 
-def _contiguous(lo: Lowering, s: Storage) -> Storage:
+def row_major(lo: Lowering, s: Storage) -> Storage:
     """A strided view as row-major memory: rows are read in whole vectors."""
     if s.contiguous:
         return s
