@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 CACHE_LINE = 64
+FLOAT_BYTES = np.dtype(np.float32).itemsize  # of an element, where a kernel computes in float32 only
 
 
 def lines(nbytes: int) -> int:
