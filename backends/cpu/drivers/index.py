@@ -16,17 +16,15 @@ from graphc.backends.cpu.codegen.intrinsics import (
     call2,
     copy_bytes,
     fill_bytes,
-    load_i32,
     load_i64,
     store_i64,
 )
-from graphc.backends.cpu.drivers.items import copy_item
+from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_item, load_integer
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import INDEX_DIMS
 
 INDICES, WIDE, NEGATIVE, AXIS_COUNT, COUNT = LOOKUP["indices wide negative axis_count count"]
 DIMS, INDEX_STRIDES, DATA_STRIDES, AXES = LOOKUP["dims index_strides data_strides axes"]
-NARROW_ITEM, WIDE_ITEM = 4, 8  # bytes of a position
 REPORT = (
     2  # words of a thread's report, which follow each block: 1 + number of a position out of range, and the position
 )
@@ -35,11 +33,11 @@ REPORT = (
 @njit(error_model="numpy")
 def _checked(a, index, wide, size, negative, report):
     """The position at address `index` in [0, size), or -1 where it is out of range."""
-    value = load_i64(index) if wide else load_i32(index)
+    value = load_integer(index, 0, wide)
     position = value + size if value < 0 and negative else value
     if position < 0 or position >= size:
         if load_i64(report) == 0:
-            store_i64(report, (index - a[INDICES]) // (WIDE_ITEM if wide else NARROW_ITEM) + 1)
+            store_i64(report, (index - a[INDICES]) // (INT64_BYTES if wide else INT32_BYTES) + 1)
             store_i64(report + 8, value)
         return -1
     return position
@@ -50,7 +48,7 @@ def _more_axes(a, index, wide, negative, report):
     """Offset that the positions of the second and later axes stand for, or -1."""
     offset = 0
     for axis in range(1, a[AXIS_COUNT]):
-        index += WIDE_ITEM if wide else NARROW_ITEM
+        index += INT64_BYTES if wide else INT32_BYTES
         position = _checked(a, index, wide, a[AXES + 2 * axis], negative, report)
         if position < 0:
             return -1
@@ -167,7 +165,7 @@ def reverse_sequence(target):
         report = block_address(a) + 8 * (REPORTS + REPORT * tid)
         steps = a[TIME]
         for batch in range(a[BATCH] * tid // nth, a[BATCH] * (tid + 1) // nth):
-            length = load_i64(a[LENGTHS] + WIDE_ITEM * batch) if a[WIDE] else load_i32(a[LENGTHS] + NARROW_ITEM * batch)
+            length = load_integer(a[LENGTHS], batch, a[WIDE])
             if length < 0 or length > steps:
                 if load_i64(report) == 0:
                     store_i64(report, batch + 1)

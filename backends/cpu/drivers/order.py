@@ -6,12 +6,11 @@ from numba import njit
 
 from graphc.backends.cpu.blocks.order import TOP_K
 from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, call4, store_i64
-from graphc.backends.cpu.drivers.items import copy_item
+from graphc.backends.cpu.drivers.items import INT64_BYTES, copy_item
 from graphc.backends.cpu.kernel import driver
 
 X, VALUES, INDICES, MICRO, ITEM, OUTER, N, INNER, K = TOP_K["x values indices micro item outer n inner k"]
 KEYS, HEAP, STRIDE = TOP_K["keys heap stride"]
-INDEX = 8  # bytes of a position
 
 
 @njit(error_model="numpy")
@@ -81,6 +80,6 @@ def top_k(target):
             for i in range(k):
                 index = heap[2 * i + 1]
                 copy_item(a[VALUES] + (to + i * inner) * item, x + index * inner * item, item)
-                store_i64(a[INDICES] + (to + i * inner) * INDEX, index)
+                store_i64(a[INDICES] + (to + i * inner) * INT64_BYTES, index)
 
     return top_k, STEP
