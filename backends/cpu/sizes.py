@@ -1,16 +1,18 @@
 """Sizes that lowering and drivers agree on: what an argument block has room for, and how a thread's scratch is cut.
 
-Free of Numba, which lowering does not load; drivers freeze these numbers into their code. The argument blocks of micro-kernels
-are declared in blocks/ or beside them (micro/).
+Free of Numba, which lowering does not load; drivers freeze these numbers into their code. See also blocks/.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from graphc.lower.limits import TABLE_AXES
 
 CACHE_LINE = 64
+FLOAT_BYTES = np.dtype(np.float32).itemsize  # of an element, where a kernel computes in float32 only
 
 
 def lines(nbytes: int) -> int:
@@ -24,22 +26,9 @@ ROW_DIMS = 6  # drivers/rows.py
 TABLE_DIMS = TABLE_AXES - 1  # drivers/tables.py
 BATCH_DIMS = 4  # drivers/gemm.py
 
-# drivers/blocked.py: channel blocks that the lanes of one block are drawn from, words of the record that says so
-SOURCES = 6
-SOURCE_RECORD = 1 + 2 * SOURCES
-
-NESTED_HEAD = 9  # words before the tables of drivers/nested.py
-
 # drivers/executor.py: the control block of a pool, behind it the CPUs that each thread may use, as libc's sets of CPUs
 CONTROL_BYTES = 8 * CACHE_LINE
 MASK_BYTES = 128
-
-# drivers/recurrent.py: stages of a direction, streams of a stage, words of a stage's record before them and of a stream's;
-# tiles of rows of one call; bytes of a direction's words before its states
-MAX_STAGES, MAX_STREAMS = 2, 12
-STAGE_HEAD, STREAM = 10, 6
-TILES = 8
-STATES_AT = 2 * CACHE_LINE
 
 
 def padded(words: Sequence, size: int) -> list:

@@ -9,3 +9,6 @@ DEPTHWISE = Block(
     "scratch stride extras",
     record="ref n block h pixel",  # an operand of the epilogue
 )
+
+# a micro-kernel's: micro/depthwise.py. A record an operand of the epilogue; without one the first ref is 0
+DEPTHWISE_ROW = Block("xs_h pixels lo hi", record="ref pixel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.copy import COPY_STRIDED, TRANSPOSE_TILES
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call5,
@@ -18,17 +19,15 @@ from graphc.backends.cpu.codegen.intrinsics import (
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import COPY_DIMS
 
-X, Y, ITEM, LENGTH, XS, YS, DIMS = range(7)  # innermost loop: LENGTH elements, byte strides XS and YS
-X_STRIDES = DIMS + COPY_DIMS  # outer loops: COPY_DIMS extents (innermost first), then strides of x and of y
-Y_STRIDES = X_STRIDES + COPY_DIMS
-
 
 @driver("copy_strided")
 def copy_strided(target):
     """Copy elements of 1, 2, 4 or 8 bytes between any two strided views of equal shape. Strides may be 0 or negative."""
+    X, Y, ITEM, LENGTH, X_STEP, Y_STEP = COPY_STRIDED["x y item length x_step y_step"]
+    DIMS, X_STRIDES, Y_STRIDES = COPY_STRIDED["dims x_strides y_strides"]
 
     def copy_strided(a, tid, nth):
-        item, n, xs, ys = a[ITEM], a[LENGTH], a[XS], a[YS]
+        item, n, xs, ys = a[ITEM], a[LENGTH], a[X_STEP], a[Y_STEP]
         rows = 1
         for d in range(COPY_DIMS):
             rows *= a[DIMS + d]
@@ -65,32 +64,28 @@ def copy_strided(target):
     return copy_strided, STEP
 
 
-# the last two loops as tiles of T x T elements: x[column + row * X_ROW] -> y[row + column * Y_COLUMN]
-T_X, T_Y, T_MICRO, TILE, T_ITEM, ROWS, COLUMNS, X_ROW, Y_COLUMN, T_DIMS = range(10)
-T_X_STRIDES = T_DIMS + COPY_DIMS
-T_Y_STRIDES = T_X_STRIDES + COPY_DIMS
-
-
 @driver("transpose_tiles")
 def transpose_tiles(target):
     """Calls `transpose_panel` for each panel of TILE rows; the last panel overlaps the one before it."""
+    X, Y, MICRO, TILE, ITEM, ROWS, COLUMNS = TRANSPOSE_TILES["x y micro tile item rows columns"]
+    X_ROW, Y_COLUMN, DIMS, X_STRIDES, Y_STRIDES = TRANSPOSE_TILES["x_row y_column dims x_strides y_strides"]
 
     def transpose_tiles(a, tid, nth):
         panels = (a[ROWS] + a[TILE] - 1) // a[TILE]
         work = panels
         for d in range(COPY_DIMS):
-            work *= a[T_DIMS + d]
+            work *= a[DIMS + d]
         for k in range(work * tid // nth, work * (tid + 1) // nth):
             rest = k // panels
             row = min((k - rest * panels) * a[TILE], a[ROWS] - a[TILE])
-            x, y = a[T_X] + row * a[X_ROW], a[T_Y] + row * a[T_ITEM]
+            x, y = a[X] + row * a[X_ROW], a[Y] + row * a[ITEM]
             for d in range(COPY_DIMS):
-                extent = a[T_DIMS + d]
+                extent = a[DIMS + d]
                 if extent > 1:
                     up = rest // extent
-                    x += (rest - up * extent) * a[T_X_STRIDES + d]
-                    y += (rest - up * extent) * a[T_Y_STRIDES + d]
+                    x += (rest - up * extent) * a[X_STRIDES + d]
+                    y += (rest - up * extent) * a[Y_STRIDES + d]
                     rest = up
-            call5(a[T_MICRO], a[COLUMNS], x, a[X_ROW], y, a[Y_COLUMN])
+            call5(a[MICRO], a[COLUMNS], x, a[X_ROW], y, a[Y_COLUMN])
 
     return transpose_tiles, STEP

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.blocks.depthwise import DEPTHWISE
+from graphc.backends.cpu.blocks.depthwise import DEPTHWISE, DEPTHWISE_ROW
 from graphc.backends.cpu.codegen.intrinsics import STEP, call6, store_i64
 from graphc.backends.cpu.drivers.conv import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.depthwise import EXTRA as MICRO_EXTRA
-from graphc.backends.cpu.micro.depthwise import EXTRAS as MICRO_EXTRAS
-from graphc.backends.cpu.micro.depthwise import HI as MICRO_HI
-from graphc.backends.cpu.micro.depthwise import LO as MICRO_LO
-from graphc.backends.cpu.micro.depthwise import PIXELS as MICRO_PIXELS
-from graphc.backends.cpu.micro.depthwise import XS_H as MICRO_XS_H
 
 MICRO, X, W, BIAS, Y, N, BLOCKS, PIXELS = DEPTHWISE["micro x w bias y n blocks pixels"]
 OUT_H, K_H, S_H, D_H, P_H, IN_H = DEPTHWISE["out_h k_h s_h d_h p_h in_h"]
 XS_N, XS_BLOCK, XS_H, YS_N, YS_BLOCK, YS_H = DEPTHWISE["xs_n xs_block xs_h ys_n ys_block ys_h"]
 WS_BLOCK, WS_H, LO, HI, SCRATCH, STRIDE, EXTRAS_COUNT = DEPTHWISE["ws_block ws_h lo hi scratch stride extras"]
 EXTRAS, EXTRA = DEPTHWISE.size, DEPTHWISE.record_size
+R_REF, R_N, R_BLOCK, R_H, R_PIXEL = DEPTHWISE.in_record("ref n block h pixel")
+MICRO_XS_H, MICRO_PIXELS, MICRO_LO, MICRO_HI = DEPTHWISE_ROW["xs_h pixels lo hi"]
+MICRO_EXTRAS, MICRO_EXTRA = DEPTHWISE_ROW.size, DEPTHWISE_ROW.record_size
+MICRO_REF, MICRO_PIXEL = DEPTHWISE_ROW.in_record("ref pixel")
 
 
 @driver("depthwise")
@@ -32,9 +30,9 @@ def depthwise(target):
         store_i64(block + 8 * MICRO_PIXELS, a[PIXELS])
         store_i64(block + 8 * MICRO_LO, a[LO])
         store_i64(block + 8 * MICRO_HI, a[HI])
-        store_i64(block + 8 * MICRO_EXTRAS, 0)
+        store_i64(block + 8 * (MICRO_EXTRAS + MICRO_REF), 0)
         for e in range(extras):
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + 4])
+            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + MICRO_PIXEL), a[EXTRAS + EXTRA * e + R_PIXEL])
         work = a[N] * blocks * out_h
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -47,9 +45,8 @@ def depthwise(target):
                 kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
                 for e in range(extras):
                     r = EXTRAS + EXTRA * e
-                    store_i64(
-                        block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), a[r] + n * a[r + 1] + c * a[r + 2] + h * a[r + 3]
-                    )
+                    row = a[r + R_REF] + n * a[r + R_N] + c * a[r + R_BLOCK] + h * a[r + R_H]
+                    store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + MICRO_REF), row)
                 call6(
                     a[MICRO],
                     block,

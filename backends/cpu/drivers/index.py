@@ -1,7 +1,7 @@
 """Reading and writing at positions that come from data. A position out of range is reported, and nothing is touched.
 
 The blocks of the work are numbered over up to INDEX_DIMS loops; along each, the address of the positions and an offset of
-the data advance by byte strides. A block's place in the data is that offset plus, for each of the K axes that it is
+the data advance by byte strides. A block's place in the data is that offset plus, for each of the AXIS_COUNT axes that it is
 looked up in, the position times the axis' stride.
 """
 
@@ -9,41 +9,35 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks.index import GATHER, LOOKUP, REVERSE_SEQUENCE, SCATTER
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     block_address,
     call2,
     copy_bytes,
     fill_bytes,
-    load_i32,
     load_i64,
-    load_u8,
-    load_u16,
-    load_u32,
     store_i64,
-    store_u8,
-    store_u16,
-    store_u32,
 )
+from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_item, load_integer
 from graphc.backends.cpu.kernel import driver
-from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
+from graphc.lower.limits import INDEX_DIMS
 
-# INDICES: address of the positions, WIDE: are they int64 (else int32), NEGATIVE: may they count from the end
-INDICES, WIDE, NEGATIVE, K, COUNT, DIMS = range(6)  # DIMS: INDEX_DIMS extents, innermost first
-INDEX_STRIDES = DIMS + INDEX_DIMS
-DATA_STRIDES = INDEX_STRIDES + INDEX_DIMS
-AXES = DATA_STRIDES + INDEX_DIMS  # INDEX_AXES pairs: size, byte stride
-REST = AXES + 2 * INDEX_AXES  # what each driver adds, then the words of the reports
+INDICES, WIDE, NEGATIVE, AXIS_COUNT, COUNT = LOOKUP["indices wide negative axis_count count"]
+DIMS, INDEX_STRIDES, DATA_STRIDES, AXES = LOOKUP["dims index_strides data_strides axes"]
+REPORT = (
+    2  # words of a thread's report, which follow each block: 1 + number of a position out of range, and the position
+)
 
 
 @njit(error_model="numpy")
 def _checked(a, index, wide, size, negative, report):
     """The position at address `index` in [0, size), or -1 where it is out of range."""
-    value = load_i64(index) if wide else load_i32(index)
+    value = load_integer(index, 0, wide)
     position = value + size if value < 0 and negative else value
     if position < 0 or position >= size:
         if load_i64(report) == 0:
-            store_i64(report, (index - a[INDICES]) // (8 if wide else 4) + 1)
+            store_i64(report, (index - a[INDICES]) // (INT64_BYTES if wide else INT32_BYTES) + 1)
             store_i64(report + 8, value)
         return -1
     return position
@@ -53,8 +47,8 @@ def _checked(a, index, wide, size, negative, report):
 def _more_axes(a, index, wide, negative, report):
     """Offset that the positions of the second and later axes stand for, or -1."""
     offset = 0
-    for axis in range(1, a[K]):
-        index += 8 if wide else 4
+    for axis in range(1, a[AXIS_COUNT]):
+        index += INT64_BYTES if wide else INT32_BYTES
         position = _checked(a, index, wide, a[AXES + 2 * axis], negative, report)
         if position < 0:
             return -1
@@ -64,7 +58,7 @@ def _more_axes(a, index, wide, negative, report):
 
 @njit(error_model="numpy")
 def _lookup(a, index, wide, size, stride, negative, single, report):
-    """Offset that the K positions at address `index` stand for, or -1 where one of them is out of range."""
+    """Offset that the AXIS_COUNT positions at address `index` stand for, or -1 where one of them is out of range."""
     position = _checked(a, index, wide, size, negative, report)
     if single or position < 0:
         return position * stride
@@ -85,31 +79,16 @@ def _row_start(a, row, strides):
     return offset
 
 
-@njit(error_model="numpy")
-def _copy_block(to, source, nbytes):
-    if nbytes == 4:
-        store_u32(to, load_u32(source))
-    elif nbytes == 8:
-        store_i64(to, load_i64(source))
-    elif nbytes == 1:
-        store_u8(to, load_u8(source))
-    elif nbytes == 2:
-        store_u16(to, load_u16(source))
-    else:
-        copy_bytes(to, source, nbytes)
-
-
-G_X, G_Y, G_BLOCK, G_REPORTS = range(REST, REST + 4)
-
-
 @driver("gather")
 def gather(target):
-    """Y[block number] = X[its place], blocks of G_BLOCK bytes; zeros where a position is out of range."""
+    """Y[block number] = X[its place], blocks of BLOCK bytes; zeros where a position is out of range."""
+    X, Y, BLOCK = GATHER["x y block"]
+    REPORTS = GATHER.size
 
     def gather(a, tid, nth):
-        report = block_address(a) + 8 * (G_REPORTS + 2 * tid)
-        block, n = a[G_BLOCK], a[DIMS]
-        wide, negative, single, size, stride = a[WIDE], a[NEGATIVE], a[K] == 1, a[AXES], a[AXES + 1]
+        report = block_address(a) + 8 * (REPORTS + REPORT * tid)
+        block, n = a[BLOCK], a[DIMS]
+        wide, negative, single, size, stride = a[WIDE], a[NEGATIVE], a[AXIS_COUNT] == 1, a[AXES], a[AXES + 1]
         next_index, next_x = a[INDEX_STRIDES], a[DATA_STRIDES]
         u, last = a[COUNT] * tid // nth, a[COUNT] * (tid + 1) // nth
         while u < last:
@@ -117,12 +96,12 @@ def gather(target):
             j = u - row * n
             run = min(n - j, last - u)
             index = a[INDICES] + _row_start(a, row, INDEX_STRIDES) + j * a[INDEX_STRIDES]
-            x = a[G_X] + _row_start(a, row, DATA_STRIDES) + j * a[DATA_STRIDES]
-            y = a[G_Y] + u * block
+            x = a[X] + _row_start(a, row, DATA_STRIDES) + j * a[DATA_STRIDES]
+            y = a[Y] + u * block
             for _ in range(run):
                 offset = _lookup(a, index, wide, size, stride, negative, single, report)
                 if offset >= 0:
-                    _copy_block(y, x + offset, block)
+                    copy_item(y, x + offset, block)
                 else:
                     fill_bytes(y, block, 0)
                 index += next_index
@@ -133,30 +112,30 @@ def gather(target):
     return gather, STEP
 
 
-S_X, S_Y, S_UPDATES, S_TOTAL, S_BLOCK, S_ITEM, S_MICRO, S_SCRATCH, S_STRIDE, S_REPORTS = range(REST, REST + 10)
-
-
 @driver("scatter")
 def scatter(target):
-    """Y = X (zeros where S_X is 0), then for each block in order: Y[its place] = f(Y[its place], updates[block number]).
+    """Y = X (zeros where X is 0), then for each block in order: Y[its place] = f(Y[its place], updates[block number]).
 
-    Every thread looks at all positions and writes those in its own part of Y, so that the order is kept. S_TOTAL and
-    S_BLOCK count elements; f is a `map_row` kernel.
+    Every thread looks at all positions and writes those in its own part of Y, so that the order is kept. TOTAL and
+    BLOCK count elements; f is a `map_row` kernel.
     """
+    X, Y, UPDATES, TOTAL, BLOCK, ITEM = SCATTER["x y updates total block item"]
+    MICRO, SCRATCH, STRIDE = SCATTER["micro scratch stride"]
+    REPORTS = SCATTER.size
 
     def scatter(a, tid, nth):
-        report = block_address(a) + 8 * (S_REPORTS + 2 * tid)
-        table = a[S_SCRATCH] + tid * a[S_STRIDE]
-        n, elements = a[DIMS], a[S_BLOCK]
-        block = elements * a[S_ITEM]
-        blocks = a[S_TOTAL] // elements
+        report = block_address(a) + 8 * (REPORTS + REPORT * tid)
+        table = a[SCRATCH] + tid * a[STRIDE]
+        n, elements = a[DIMS], a[BLOCK]
+        block = elements * a[ITEM]
+        blocks = a[TOTAL] // elements
         low, high = blocks * tid // nth * block, blocks * (tid + 1) // nth * block
-        if a[S_X] == 0:
-            fill_bytes(a[S_Y] + low, high - low, 0)
+        if a[X] == 0:
+            fill_bytes(a[Y] + low, high - low, 0)
         else:
-            copy_bytes(a[S_Y] + low, a[S_X] + low, high - low)
-        wide, negative, single, size, stride = a[WIDE], a[NEGATIVE], a[K] == 1, a[AXES], a[AXES + 1]
-        next_index, next_place, micro, y, updates = a[INDEX_STRIDES], a[DATA_STRIDES], a[S_MICRO], a[S_Y], a[S_UPDATES]
+            copy_bytes(a[Y] + low, a[X] + low, high - low)
+        wide, negative, single, size, stride = a[WIDE], a[NEGATIVE], a[AXIS_COUNT] == 1, a[AXES], a[AXES + 1]
+        next_index, next_place, micro, y, updates = a[INDEX_STRIDES], a[DATA_STRIDES], a[MICRO], a[Y], a[UPDATES]
         u = 0
         while u < a[COUNT]:
             row = u // n
@@ -175,26 +154,26 @@ def scatter(target):
     return scatter, STEP
 
 
-R_X, R_Y, R_LENGTHS, R_WIDE, R_BATCH, R_TIME, R_BLOCK, R_BATCH_STRIDE, R_TIME_STRIDE, R_REPORTS = range(10)
-
-
 @driver("reverse_sequence")
 def reverse_sequence(target):
-    """For each batch entry, the first `length` steps in reverse and the others as they are; blocks of R_BLOCK bytes."""
+    """For each batch entry, the first `length` steps in reverse and the others as they are; blocks of BLOCK bytes."""
+    X, Y, LENGTHS, WIDE, BATCH, TIME, BLOCK = REVERSE_SEQUENCE["x y lengths wide batch time block"]
+    BATCH_STRIDE, TIME_STRIDE = REVERSE_SEQUENCE["batch_stride time_stride"]
+    REPORTS = REVERSE_SEQUENCE.size
 
     def reverse_sequence(a, tid, nth):
-        report = block_address(a) + 8 * (R_REPORTS + 2 * tid)
-        steps = a[R_TIME]
-        for batch in range(a[R_BATCH] * tid // nth, a[R_BATCH] * (tid + 1) // nth):
-            length = load_i64(a[R_LENGTHS] + 8 * batch) if a[R_WIDE] else load_i32(a[R_LENGTHS] + 4 * batch)
+        report = block_address(a) + 8 * (REPORTS + REPORT * tid)
+        steps = a[TIME]
+        for batch in range(a[BATCH] * tid // nth, a[BATCH] * (tid + 1) // nth):
+            length = load_integer(a[LENGTHS], batch, a[WIDE])
             if length < 0 or length > steps:
                 if load_i64(report) == 0:
                     store_i64(report, batch + 1)
                     store_i64(report + 8, length)
                 length = 0
-            x, y = a[R_X] + batch * a[R_BATCH_STRIDE], a[R_Y] + batch * a[R_BATCH_STRIDE]
+            x, y = a[X] + batch * a[BATCH_STRIDE], a[Y] + batch * a[BATCH_STRIDE]
             for t in range(steps):
                 source = length - 1 - t if t < length else t
-                _copy_block(y + t * a[R_TIME_STRIDE], x + source * a[R_TIME_STRIDE], a[R_BLOCK])
+                copy_item(y + t * a[TIME_STRIDE], x + source * a[TIME_STRIDE], a[BLOCK])
 
     return reverse_sequence, STEP

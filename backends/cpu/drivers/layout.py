@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from numba import njit
+
+from graphc.backends.cpu.blocks.layout import CLEAR_HALO, REORDER
 from graphc.backends.cpu.codegen.intrinsics import STEP, call5, copy_bytes, fill_bytes
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.sizes import FLOAT_BYTES
+
+X, Y, N, CHANNELS, C, ROWS, WIDTH, MICRO = REORDER["x y n channels c rows width micro"]
+N_STRIDE, BLOCK_STRIDE, ROW_STRIDE = REORDER["n_stride block_stride row_stride"]
 
 
 @driver("clear_halo")
 def clear_halo(target):
-    """Zero the left and right columns of every row. Block: address, n, n stride, channel blocks, their stride, rows,
-    row bytes, left bytes, right bytes."""
+    """Zero the left and right columns of every row."""
+    Y, N, N_STRIDE, BLOCKS, BLOCK_STRIDE = CLEAR_HALO["y n n_stride blocks block_stride"]
+    ROWS, ROW, LEFT, RIGHT = CLEAR_HALO["rows row left right"]
 
     def clear_halo(a, tid, nth):
-        n, n_stride, blocks, block_stride, rows, row, left, right = a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
-        work = n * blocks
+        blocks, row, left, right = a[BLOCKS], a[ROW], a[LEFT], a[RIGHT]
+        work = a[N] * blocks
         for k in range(work * tid // nth, work * (tid + 1) // nth):
-            base = a[0] + (k // blocks) * n_stride + (k % blocks) * block_stride
-            for r in range(rows):
+            base = a[Y] + (k // blocks) * a[N_STRIDE] + (k % blocks) * a[BLOCK_STRIDE]
+            for r in range(a[ROWS]):
                 if left:
                     fill_bytes(base + r * row, left, 0)
                 if right:
@@ -25,53 +33,52 @@ def clear_halo(target):
     return clear_halo, STEP
 
 
+@njit(error_model="numpy")
+def _rows(a):
+    """How many rows of channel blocks there are."""
+    return a[N] * ((a[CHANNELS] + a[C] - 1) // a[C]) * a[ROWS]
+
+
+@njit(error_model="numpy")
+def _row(a, k):
+    """Of row k: bytes to it on the dense side and on the blocked one, and its channels."""
+    blocks, plane = (a[CHANNELS] + a[C] - 1) // a[C], a[ROWS] * a[WIDTH] * FLOAT_BYTES
+    rest = k // a[ROWS]
+    row = k - rest * a[ROWS]
+    n = rest // blocks
+    block = rest - n * blocks
+    dense = (n * a[CHANNELS] + block * a[C]) * plane + row * a[WIDTH] * FLOAT_BYTES
+    blocked = n * a[N_STRIDE] + block * a[BLOCK_STRIDE] + row * a[ROW_STRIDE]
+    return dense, blocked, min(a[C], a[CHANNELS] - block * a[C])
+
+
 @driver("to_blocked")
 def to_blocked(target):
-    """Dense [n, C, rows, w] -> blocked. Block: x, y, n, C, c, rows, w, y strides of n / channel block / row, micro.
-
-    The micro-kernel transposes `w` pixels of one row from `channels` planes.
-    """
+    """Dense [n, channels, rows, width] -> blocked. The micro-kernel interleaves the pixels of one row from C planes."""
 
     def to_blocked(a, tid, nth):
-        x, y, n, channels, c, rows, w = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
-        ys_n, ys_c, ys_row = a[7], a[8], a[9]
-        blocks = (channels + c - 1) // c
-        plane = rows * w * 4
-        work = n * blocks * rows
+        c, width, work = a[C], a[WIDTH], _rows(a)
         for k in range(work * tid // nth, work * (tid + 1) // nth):
-            b = k // rows
-            r = k - b * rows
-            i = b // blocks
-            cb = b - i * blocks
-            source = x + (i * channels + cb * c) * plane + r * w * 4
-            to = y + i * ys_n + cb * ys_c + r * ys_row
+            dense, blocked, channels = _row(a, k)
+            source, to = a[X] + dense, a[Y] + blocked
             if c == 1:
-                copy_bytes(to, source, w * 4)
-            else:
-                if channels - cb * c < c:
-                    fill_bytes(to, w * c * 4, 0)
-                call5(a[10], source, to, w, min(c, channels - cb * c), plane)
+                copy_bytes(to, source, width * FLOAT_BYTES)
+                continue
+            if channels < c:
+                fill_bytes(to, width * c * FLOAT_BYTES, 0)
+            call5(a[MICRO], source, to, width, channels, a[ROWS] * width * FLOAT_BYTES)
 
     return to_blocked, STEP
 
 
 @driver("to_dense")
 def to_dense(target):
-    """Blocked -> dense [n, C, rows, w]. Block: x, y, n, C, c, rows, w, x strides of n / channel block / row, micro."""
+    """Blocked -> dense [n, channels, rows, width]. The micro-kernel separates the pixels of one row into C planes."""
 
     def to_dense(a, tid, nth):
-        x, y, n, channels, c, rows, w = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
-        xs_n, xs_c, xs_row = a[7], a[8], a[9]
-        blocks = (channels + c - 1) // c
-        plane = rows * w * 4
-        work = n * blocks * rows
+        width, work = a[WIDTH], _rows(a)
         for k in range(work * tid // nth, work * (tid + 1) // nth):
-            b = k // rows
-            r = k - b * rows
-            i = b // blocks
-            cb = b - i * blocks
-            source = x + i * xs_n + cb * xs_c + r * xs_row
-            to = y + (i * channels + cb * c) * plane + r * w * 4
-            call5(a[10], source, to, w, min(c, channels - cb * c), plane)
+            dense, blocked, channels = _row(a, k)
+            call5(a[MICRO], a[X] + blocked, a[Y] + dense, width, channels, a[ROWS] * width * FLOAT_BYTES)
 
     return to_dense, STEP

@@ -6,23 +6,21 @@ another between the inner steps.
 
 from __future__ import annotations
 
+from graphc.backends.cpu.blocks.nested import INNER_STEP, NESTED, SHIFT
 from graphc.backends.cpu.codegen.intrinsics import STEP, block_address, call3, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.sizes import NESTED_HEAD
 
-IMAGES, STEPS, SHIFTS, WORDS, SCRATCH, STRIDE, STEPS_AT, SHIFTS_AT, WORDS_AT = range(NESTED_HEAD)
-ROW, SHIFT = 2, 3  # words of a record
+IMAGES, STEPS, SHIFTS, WORDS, SCRATCH, STRIDE = NESTED["images steps shifts words scratch stride"]
+STEPS_AT, SHIFTS_AT, WORDS_AT = NESTED["steps_at shifts_at words_at"]
+DRIVER, BLOCK = INNER_STEP["driver block"]
+WORD, PER_IMAGE, IN_SCRATCH = SHIFT["word per_image in_scratch"]
+STEP_SIZE, SHIFT_SIZE = INNER_STEP.size, SHIFT.size
 
 
 @driver("nested")
 def nested(target):
-    """All inner steps for each image, one after the other.
-
-    *_AT are indices of words of this block. Steps: driver, and its block's first word among
-    WORDS inner words. Shifts: an inner word that is an address, its bytes from image to image, and 1 where it lies in
-    SCRATCH, of which each thread has STRIDE bytes: first its copy of the inner words, then the inner steps' memory.
-    """
+    """All inner steps for each image, one after the other."""
 
     def nested(a, tid, nth):
         steps, shifts = a[STEPS], a[SHIFTS]
@@ -36,12 +34,14 @@ def nested(target):
         while first < end:
             for n in range(first, end):
                 for i in range(shifts):
-                    shift = a[SHIFTS_AT] + SHIFT * i
-                    at = 8 * a[shift]
-                    store_i64(mine + at, load_i64(template + at) + n * a[shift + 1] + moved * a[shift + 2])
+                    shift = a[SHIFTS_AT] + SHIFT_SIZE * i
+                    at = 8 * a[shift + WORD]
+                    store_i64(
+                        mine + at, load_i64(template + at) + n * a[shift + PER_IMAGE] + moved * a[shift + IN_SCRATCH]
+                    )
                 for i in range(steps):
-                    row = a[STEPS_AT] + ROW * i
-                    call3(a[row], mine + 8 * a[row + 1], 0, 1)
+                    row = a[STEPS_AT] + STEP_SIZE * i
+                    call3(a[row + DRIVER], mine + 8 * a[row + BLOCK], 0, 1)
             first, end = piece(a, a[IMAGES], nth, end)
 
     return nested, STEP

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.codegen.intrinsics import (
-    STEP,
-    as_block,
-    call4,
-    load_i64,
-    load_u8,
-    load_u16,
-    load_u32,
-    store_i64,
-    store_u8,
-    store_u16,
-    store_u32,
-)
+from graphc.backends.cpu.blocks.order import TOP_K
+from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, call4, store_i64
+from graphc.backends.cpu.drivers.items import INT64_BYTES, copy_item
 from graphc.backends.cpu.kernel import driver
 
-X, VALUES, INDICES, KEYS, MICRO, ITEM, OUTER, N, INNER, K, SCRATCH, SCRATCH_STRIDE = range(12)
-
-
-@njit(error_model="numpy")
-def _copy_element(to, source, item):
-    if item == 4:
-        store_u32(to, load_u32(source))
-    elif item == 8:
-        store_i64(to, load_i64(source))
-    elif item == 1:
-        store_u8(to, load_u8(source))
-    else:
-        store_u16(to, load_u16(source))
+X, VALUES, INDICES, MICRO, ITEM, OUTER, N, INNER, K = TOP_K["x values indices micro item outer n inner k"]
+KEYS, HEAP, STRIDE = TOP_K["keys heap stride"]
 
 
 @njit(error_model="numpy")
@@ -88,8 +67,8 @@ def top_k(target):
 
     def top_k(a, tid, nth):
         n, inner, k, item = a[N], a[INNER], a[K], a[ITEM]
-        keys = a[KEYS] + tid * a[SCRATCH_STRIDE]
-        heap = as_block(a[SCRATCH] + tid * a[SCRATCH_STRIDE])
+        keys = a[KEYS] + tid * a[STRIDE]
+        heap = as_block(a[HEAP] + tid * a[STRIDE])
         rows = a[OUTER] * inner
         for row in range(rows * tid // nth, rows * (tid + 1) // nth):
             outer = row // inner
@@ -100,7 +79,7 @@ def top_k(target):
             to = outer * k * inner + lane
             for i in range(k):
                 index = heap[2 * i + 1]
-                _copy_element(a[VALUES] + (to + i * inner) * item, x + index * inner * item, item)
-                store_i64(a[INDICES] + (to + i * inner) * 8, index)
+                copy_item(a[VALUES] + (to + i * inner) * item, x + index * inner * item, item)
+                store_i64(a[INDICES] + (to + i * inner) * INT64_BYTES, index)
 
     return top_k, STEP

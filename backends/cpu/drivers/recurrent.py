@@ -10,6 +10,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from graphc.backends.cpu.blocks.recurrent import (
+    BLOCK_BYTES,
+    CELL_STAGE,
+    CELL_STREAM,
+    FINISHED,
+    HEAD_BYTES,
+    PACK_COLUMNS,
+    RECURRENT,
+    SLEEPERS,
+    STAGE,
+    STREAM,
+    TAKEN,
+    TILES,
+)
 from graphc.backends.cpu.codegen.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
@@ -24,47 +38,39 @@ from graphc.backends.cpu.codegen.intrinsics import (
     fill_bytes,
     futex,
     load_f32,
-    load_i32,
     load_i64,
     pause,
     store_f32,
     store_i64,
 )
 from graphc.backends.cpu.drivers.executor import EVERYONE
+from graphc.backends.cpu.drivers.items import INT64_BYTES, load_integer
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.recurrent import BLOCK_BYTES, HEAD_BYTES
-from graphc.backends.cpu.micro.recurrent import BLOCKS as MICRO_BLOCKS
-from graphc.backends.cpu.micro.recurrent import ROOM as MICRO_ROOM
-from graphc.backends.cpu.micro.recurrent import ROWS as MICRO_ROWS
-from graphc.backends.cpu.micro.recurrent import STATE_BLOCK as MICRO_STATE_BLOCK
-from graphc.backends.cpu.micro.recurrent import STREAM as MICRO_STREAM
-from graphc.backends.cpu.micro.recurrent import STREAMS as MICRO_STREAMS
-from graphc.backends.cpu.sizes import CACHE_LINE, MAX_STAGES, MAX_STREAMS, STAGE_HEAD, STREAM, TILES
+from graphc.backends.cpu.sizes import FLOAT_BYTES
 
-# argument block: head, then a record a direction, which ends in MAX_STAGES records of stages, each with MAX_STREAMS records
-# of streams. Strides in bytes. A *swing* is added on odd steps: from the first to the second of two buffers that the states
-# of even and odd steps live in (results have it the other way round). States are [block of hidden units][row of the batch]
-# [unit of the block], a vector of LANE_BYTES each. Y is 0 where the micro-kernel itself writes y.
-DIRECTIONS, SHARED, SPINS, SCRATCH, SCRATCH_STRIDE, HEAD = range(6)
-# fmt: off
-(CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR, REVERSE, LENS, LENS_ITEM, LANE_BYTES, SWING, H, C, DEPTH_BLOCKS,
- H_INITIAL, C_INITIAL, INITIAL_ROW, Y, Y_TIME, Y_ROW, H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW, STAGES,
- STAGE_RECORDS) = range(26)
-MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING, RESULT, RESULT_SWING, COUNT = range(STAGE_HEAD)
-# fmt: on
-BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, BY_VECTOR = range(STREAM)
-STAGE = STAGE_HEAD + MAX_STREAMS * STREAM
-DIRECTION = STAGE_RECORDS + MAX_STAGES * STAGE
-# words of a direction, at the start of the memory that is cleared. TAKEN: stages done, then the panels of this stage that
-# are taken from the front and from the back, as 32 + 16 + 16 bits. FINISHED: panels of this stage that are done; who
-# finishes the last one has the cache line that he writes next. SLEEPERS: does anybody have to be woken?
-TAKEN, FINISHED, SLEEPERS = 0, 8, CACHE_LINE
+DIRECTIONS, SHARED, SPINS, SCRATCH, SCRATCH_STRIDE = RECURRENT["directions shared spins scratch scratch_stride"]
+HEAD, DIRECTION = RECURRENT.size, RECURRENT.record_size
+# of a direction
+CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR = RECURRENT.in_record("clear clear_bytes seq batch hidden mr")
+REVERSE, LENS, LENS_ITEM, LANE_BYTES, SWING = RECURRENT.in_record("reverse lens lens_item lane_bytes swing")
+H, C, DEPTH_BLOCKS, Y, Y_TIME, Y_ROW = RECURRENT.in_record("h c depth_blocks y y_time y_row")
+H_INITIAL, C_INITIAL, INITIAL_ROW = RECURRENT.in_record("h_initial c_initial initial_row")
+H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW = RECURRENT.in_record("h_final c_final h_final_row c_final_row")
+STAGES, STAGE_RECORDS = RECURRENT.in_record("stages stage_records")
+STAGE_SIZE, STREAM_SIZE = STAGE.size, STREAM.size
+MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING = STAGE["micro panels span w panel_bytes x x_swing"]
+RESULT, RESULT_SWING, COUNT, STAGE_STREAMS = STAGE["result result_swing count streams"]
+BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, BY_VECTOR = STREAM["base by_panel by_row by_time by_swing by_vector"]
+MICRO_BLOCKS, MICRO_ROWS, MICRO_STATE_BLOCK, MICRO_ROOM = CELL_STAGE["blocks rows state_block room"]
+(MICRO_STREAMS,) = CELL_STAGE["streams"]
+MICRO_STREAM = CELL_STREAM.size
+MICRO_BASE, MICRO_ROW, MICRO_VECTOR = CELL_STREAM["base row vector"]
 FRONT, BACK, COUNT_MASK = 1 << 16, 1, 0xFFFF
 
 
 @njit(error_model="numpy")
 def _given_length(c, row):
-    return load_i32(c[LENS] + 4 * row) if c[LENS_ITEM] == 4 else load_i64(c[LENS] + 8 * row)
+    return load_integer(c[LENS], row, c[LENS_ITEM] == INT64_BYTES)
 
 
 @njit(error_model="numpy")
@@ -86,16 +92,16 @@ def _time(c, step, row):
 def _put(c, state, row, source):
     """One row of the batch into a state."""
     lane = c[LANE_BYTES]
-    for at in range(0, c[HIDDEN] * 4, lane):
-        copy_bytes(state + at * c[BATCH] + row * lane, source + at, min(lane, c[HIDDEN] * 4 - at))
+    for at in range(0, c[HIDDEN] * FLOAT_BYTES, lane):
+        copy_bytes(state + at * c[BATCH] + row * lane, source + at, min(lane, c[HIDDEN] * FLOAT_BYTES - at))
 
 
 @njit(error_model="numpy")
 def _take(c, to, state, row, first, last):
     """Units first … last - 1 of one row of a state. `first` begins a block."""
     lane = c[LANE_BYTES]
-    for at in range(first * 4, last * 4, lane):
-        copy_bytes(to + at, state + at * c[BATCH] + row * lane, min(lane, last * 4 - at))
+    for at in range(first * FLOAT_BYTES, last * FLOAT_BYTES, lane):
+        copy_bytes(to + at, state + at * c[BATCH] + row * lane, min(lane, last * FLOAT_BYTES - at))
 
 
 @driver("recurrent_start")
@@ -131,32 +137,39 @@ def _gather(c, stream, step, panel, first, rows, to, nbytes):
 
 
 @njit(error_model="numpy")
-def _stage(c, stage, step, block, first, last):
-    """Panels first … last - 1 of one stage of one step."""
-    odd, batch, mr, span = step & 1, c[BATCH], c[MR], stage[SPAN]
+def _point_streams(c, stage, step, panel, first, rows, block):
+    """The micro-kernel's streams of a panel for some rows of the batch."""
+    odd, span = step & 1, stage[SPAN]
     ragged = c[REVERSE] != 0 and c[LENS] != 0
     time = c[SEQ] - 1 - step if c[REVERSE] != 0 else step
+    for j in range(stage[COUNT]):
+        stream = as_block(block_address(stage) + 8 * (STAGE_STREAMS + j * STREAM_SIZE))
+        row = stream[BY_ROW]
+        if ragged and stream[BY_TIME] != 0:
+            base, row = block + HEAD_BYTES + j * TILES * c[MR] * span, span
+            _gather(c, stream, step, panel, first, rows, base, span)
+        else:
+            base = stream[BASE] + panel * stream[BY_PANEL] + first * row
+            base += time * stream[BY_TIME] + odd * stream[BY_SWING]
+        place = MICRO_STREAMS + MICRO_STREAM * j
+        store_i64(block + 8 * (place + MICRO_BASE), base)
+        store_i64(block + 8 * (place + MICRO_ROW), row)
+        store_i64(block + 8 * (place + MICRO_VECTOR), stream[BY_VECTOR])
+
+
+@njit(error_model="numpy")
+def _stage(c, stage, step, block, first, last):
+    """Panels first … last - 1 of one stage of one step."""
+    odd, batch, mr = step & 1, c[BATCH], c[MR]
     for number in range(first, last):
-        panel = (
-            first + last - 1 - number if odd else number
-        )  # begin with what was read last: it may still be in the cache
+        panel = number
+        if odd:  # begin with what was read last: it may still be in the cache
+            panel = first + last - 1 - number
         for m0 in range(0, batch, TILES * mr):
             rows = max(mr, min(TILES * mr, batch - m0))
             m = min(m0, batch - rows)
             store_i64(block + 8 * MICRO_ROWS, rows)
-            for j in range(stage[COUNT]):
-                stream = as_block(block_address(stage) + 8 * (STAGE_HEAD + j * STREAM))
-                row = stream[BY_ROW]
-                if ragged and stream[BY_TIME] != 0:
-                    base, row = block + HEAD_BYTES + j * TILES * mr * span, span
-                    _gather(c, stream, step, panel, m, rows, base, span)
-                else:
-                    base = stream[BASE] + panel * stream[BY_PANEL] + m * row
-                    base += time * stream[BY_TIME] + odd * stream[BY_SWING]
-                place = block + 8 * (MICRO_STREAMS + MICRO_STREAM * j)
-                store_i64(place, base)
-                store_i64(place + 8, row)
-                store_i64(place + 16, stream[BY_VECTOR])
+            _point_streams(c, stage, step, panel, m, rows, block)
             x = stage[X] + odd * stage[X_SWING] + m * c[LANE_BYTES]
             call3(stage[MICRO], block, x, stage[W] + panel * stage[PANEL_BYTES])
 
@@ -172,8 +185,8 @@ def _emit_step(c, step, first, last):
         if step < _length(c, b):
             _take(c, y, c[H] + new, b, first, last)
             continue
-        fill_bytes(y + first * 4, (last - first) * 4, 0)
-        for at in range(first * 4, last * 4, lane):
+        fill_bytes(y + first * FLOAT_BYTES, (last - first) * FLOAT_BYTES, 0)
+        for at in range(first * FLOAT_BYTES, last * FLOAT_BYTES, lane):
             place = at * c[BATCH] + b * lane
             copy_bytes(c[H] + new + place, c[H] + now + place, lane)
             if c[C] != 0:
@@ -196,20 +209,26 @@ def _panels(c, phase, block, first, last):
     """Panels first … last - 1 of stage number `phase` of the whole sequence, and what becomes of their results."""
     step = phase // c[STAGES]
     s = phase - step * c[STAGES]
-    stage = as_block(block_address(c) + 8 * (STAGE_RECORDS + s * STAGE))
+    stage = as_block(block_address(c) + 8 * (STAGE_RECORDS + s * STAGE_SIZE))
     _stage(c, stage, step, block, first, last)
-    units, odd = stage[SPAN] // 4, step & 1
+    units = stage[SPAN] // FLOAT_BYTES
     first, last = min(first * units, c[HIDDEN]), min(last * units, c[HIDDEN])
     if s == c[STAGES] - 1:
         if c[Y] != 0:
             _emit_step(c, step, first, last)
         if step == c[SEQ] - 1:
             _finals(c, first, last)
-    if last == c[HIDDEN] and last & 1 != 0:  # the next product reads one unit more, which must be a number
-        lane = c[LANE_BYTES]
-        unit = stage[RESULT] + odd * stage[RESULT_SWING] + last * 4 // lane * lane * c[BATCH] + last * 4 % lane
-        for b in range(c[BATCH]):
-            store_f32(unit + b * lane, np.float32(0))
+    if last == c[HIDDEN] and last & 1 != 0:
+        _clear_unit(c, stage[RESULT] + (step & 1) * stage[RESULT_SWING], last)
+
+
+@njit(error_model="numpy")
+def _clear_unit(c, state, unit):
+    """The unit behind the last one of a state, which the next product reads too: it must be a number."""
+    lane, at = c[LANE_BYTES], unit * FLOAT_BYTES
+    place = state + at // lane * lane * c[BATCH] + at % lane
+    for b in range(c[BATCH]):
+        store_f32(place + b * lane, np.float32(0))
 
 
 @njit(error_model="numpy")
@@ -225,7 +244,7 @@ def _share(c, block, mine, threads, spins):
         phase, front, back = taken >> 32, (taken >> 16) & COUNT_MASK, taken & COUNT_MASK
         if phase >= phases:
             return
-        panels = c[STAGE_RECORDS + phase % c[STAGES] * STAGE + PANELS]
+        panels = c[STAGE_RECORDS + phase % c[STAGES] * STAGE_SIZE + PANELS]
         count = min(wanted, panels - front - back)
         if count > 0:
             first = front if mine == FRONT else panels - back - count
@@ -279,33 +298,32 @@ def recurrent(target):
             elif d % nth == tid:
                 for phase in range(c[SEQ] * c[STAGES]):
                     s = phase % c[STAGES]
-                    _panels(c, phase, block, 0, c[STAGE_RECORDS + s * STAGE + PANELS])
+                    _panels(c, phase, block, 0, c[STAGE_RECORDS + s * STAGE_SIZE + PANELS])
 
     return recurrent, STEP
 
 
 @driver("pack_columns")
 def pack_columns(target):
-    """Rows of a matrix become columns of panels: [panel][depth][columns of the panel], zero where there is no element.
-
-    Block: source, to, number of each column's row (int64, -1: none), the same of a second row that is added or 0, columns,
-    length of a row, stride of a row, columns of a panel (the last may have fewer), depth. Rows are contiguous.
-    """
+    """Rows of a matrix become columns of panels: [panel][depth][columns of the panel], zero where there is no
+    element. Rows are contiguous."""
+    SOURCE, TO, ROWS, OTHERS, COLUMNS = PACK_COLUMNS["source to rows others columns"]
+    LENGTH, STRIDE, WIDTH, DEPTH = PACK_COLUMNS["length stride width depth"]
 
     def pack_columns(a, tid, nth):
-        columns, length, width, depth = a[4], a[5], a[7], a[8]
+        source, stride, columns, width, depth = a[SOURCE], a[STRIDE], a[COLUMNS], a[WIDTH], a[DEPTH]
         for n in range(columns * tid // nth, columns * (tid + 1) // nth):
             panel = n // width
             start = panel * width
             wide = min(width, columns - start)
-            row = load_i64(a[2] + 8 * n)
-            other = load_i64(a[3] + 8 * n) if a[3] != 0 else -1
+            row = load_i64(a[ROWS] + 8 * n)
+            other = load_i64(a[OTHERS] + 8 * n) if a[OTHERS] != 0 else -1
             for k in range(depth):
                 value = np.float32(0)
-                if row >= 0 and k < length:
-                    value = load_f32(a[0] + row * a[6] + k * 4)
+                if row >= 0 and k < a[LENGTH]:
+                    value = load_f32(source + row * stride + k * FLOAT_BYTES)
                     if other >= 0:
-                        value += load_f32(a[0] + other * a[6] + k * 4)
-                store_f32(a[1] + (start * depth + k * wide + n - start) * 4, value)
+                        value += load_f32(source + other * stride + k * FLOAT_BYTES)
+                store_f32(a[TO] + (start * depth + k * wide + n - start) * FLOAT_BYTES, value)
 
     return pack_columns, STEP

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.codegen.intrinsics import (
-    STEP,
-    copy_bytes,
-    load_i64,
-    load_u8,
-    load_u16,
-    load_u32,
-    store_i64,
-    store_u8,
-    store_u16,
-    store_u32,
-)
+from graphc.backends.cpu.blocks.tables import COPY_TABLES
+from graphc.backends.cpu.codegen.intrinsics import STEP, copy_bytes, load_i64
+from graphc.backends.cpu.drivers.items import copy_item
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import TABLE_DIMS
 
-# TABLE: byte offsets of the N elements of a row, -1 for the fill; those in [RUN, RUN_END) are neighbours
-X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS = range(9)  # DIMS: TABLE_DIMS outer extents, innermost first
-TABLES = DIMS + TABLE_DIMS  # TABLE_DIMS addresses of their tables
+X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS, TABLES = COPY_TABLES["x y fill item n table run run_end dims tables"]
 
 
 @njit(error_model="numpy")
@@ -29,15 +18,7 @@ def _by_table(y, x, fill, table, first, last, item, outside):
     """y[i] = *(x + table[i]), or the fill, for i in [first, last)."""
     for i in range(first, last):
         offset = load_i64(table + 8 * i)
-        source = fill if outside or offset < 0 else x + offset
-        if item == 4:
-            store_u32(y + 4 * i, load_u32(source))
-        elif item == 8:
-            store_i64(y + 8 * i, load_i64(source))
-        elif item == 1:
-            store_u8(y + i, load_u8(source))
-        else:
-            store_u16(y + 2 * i, load_u16(source))
+        copy_item(y + item * i, fill if outside or offset < 0 else x + offset, item)
 
 
 @driver("copy_tables")

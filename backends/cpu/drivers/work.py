@@ -32,3 +32,14 @@ def piece(a, work, nth, done):
         return first, work - left + half * (turn + 1) // nth
     first = min(work - left + turn, work)
     return first, min(first + 1, work)
+
+
+@njit(error_model="numpy")
+def row_of(k, blocks, depth, height):
+    """(n, block, d, h) of row k, where rows are [n][blocks][depth][height]."""
+    rest = k // height
+    h = k - rest * height
+    plane = rest // depth
+    d = rest - plane * depth
+    n = plane // blocks
+    return n, plane - n * blocks, d, h

@@ -9,18 +9,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.blocked import MAP_CHANNELS, SOURCE_BLOCKS, SOURCES
 from graphc.backends.cpu.lower.blocked_images import emit_pick, sizes, spatial_rank
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers, lowers_blocked
 from graphc.backends.cpu.lower.window import five
-from graphc.backends.cpu.sizes import SOURCE_RECORD, SOURCES
+from graphc.backends.cpu.sizes import FLOAT_BYTES, padded
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.lower import movement
 from graphc.lower.constants import constant
 from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Ref, Storage
+from graphc.lower.storage import Storage
 from graphc.op import Deferred
 from graphc.ops.movement import slice_axes, slice_bounds
 
@@ -31,34 +32,44 @@ def map_channels(
     """Channel i of `out` is channel channels[i][1] of operand channels[i][0]."""
     vl = lo.target.vl
     sources, y = [lo.read(v) for v in operands], lo.write(out)
-    table = [(k, c // vl * sources[k].strides[1] + c % vl * 4) for k, c in channels]
+    table = [(k, c // vl * sources[k].strides[1] + c % vl * FLOAT_BYTES) for k, c in channels]
     blocks, indices = (
-        _source_blocks(table, vl) if lo.target.asm else (np.zeros((-(-len(table) // vl), SOURCE_RECORD)), np.zeros(0))
+        _source_blocks(table, vl)
+        if lo.target.asm
+        else (np.zeros((-(-len(table) // vl), SOURCE_BLOCKS.size)), np.zeros(0))
     )
-    permutes = [Kernel("permute_lanes", (n,)) if n in blocks[:, 0] else 0 for n in range(1, SOURCES + 1)]
-    records: list[int | Ref] = []
+    counts = set(blocks[:, SOURCE_BLOCKS.at["count"]].tolist())
+    records = []
     for s in sources:
         n, _, d, h, _ = five(s)
-        records += [s.ref, n, d, h]
-    addresses = lo.scratch(out.name, max(16 * SOURCES, 8 * vl))  # of blocks and their lanes' indices, or of lanes
-    tables = [
-        constant(lo, t).ref for t in (blocks.astype(np.int64), indices.astype(np.int32), np.array(table, np.int64))
-    ]
-    gather = Kernel("gather_lanes") if 0 in blocks[:, 0] else 0
-    args = [*sizes(lo, sources[0], y, out), *permutes, gather, len(table), *addresses, *tables, *records]
+        records.append({"ref": s.ref, "n": n, "d": d, "h": h})
+    scratch, stride = lo.scratch(out.name, max(16 * SOURCES, 8 * vl))  # of blocks and their lanes' indices, or of lanes
+    args = MAP_CHANNELS(
+        **sizes(lo, sources[0], y, out),
+        permute=[Kernel("permute_lanes", (n,)) if n in counts else 0 for n in range(1, SOURCES + 1)],
+        gather=Kernel("gather_lanes") if 0 in counts else 0,
+        channels=len(table),
+        scratch=scratch,
+        stride=stride,
+        sources=constant(lo, blocks.astype(np.int64)).ref,
+        lanes=constant(lo, indices.astype(np.int32)).ref,
+        single=constant(lo, np.array(table, np.int64)).ref,
+        records=records,
+    )
     lo.emit(Kernel("map_channels"), args, lo.info(group, "map_channels"))
 
 
 def _source_blocks(table: Sequence[tuple[int, int]], c: int) -> tuple[np.ndarray, np.ndarray]:
     """For each block of c results: which blocks of the operands it draws from, and each lane's number there or -1."""
-    count = -(-len(table) // c)
-    blocks, indices = np.zeros((count, SOURCE_RECORD), np.int64), np.full((count, SOURCES, c), -1, np.int32)
+    count, vector = -(-len(table) // c), c * FLOAT_BYTES
+    blocks, indices = np.zeros((count, SOURCE_BLOCKS.size), np.int64), np.full((count, SOURCES, c), -1, np.int32)
     for b in range(count):
-        lanes = [(k, at // (4 * c) * (4 * c), at // 4 % c) for k, at in table[b * c : (b + 1) * c]]
+        lanes = [(k, at // vector * vector, at % vector // FLOAT_BYTES) for k, at in table[b * c : (b + 1) * c]]
         found = list(dict.fromkeys(lane[:2] for lane in lanes))
         if len(found) > SOURCES:
             continue
-        blocks[b, : 1 + 2 * len(found)] = [len(found), *(word for source in found for word in source)]
+        pairs = padded([word for source in found for word in source], 2 * SOURCES)
+        blocks[b] = SOURCE_BLOCKS(count=len(found), pairs=pairs)
         for j, (k, block, lane) in enumerate(lanes):
             indices[b, found.index((k, block)), j] = lane
     return blocks, indices

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks.blocked import LRN_BLOCKED, PICK_PIXELS, RESIZE_BLOCKED
+from graphc.backends.cpu.blocks.window import dhw
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers_blocked
 from graphc.backends.cpu.lower.window import five
+from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.lower.constants import constant
@@ -24,11 +27,12 @@ from graphc.ops.resize import resize_plan
 MAX_TAPS = 32  # that a micro-kernel unrolls
 
 
-def sizes(lo: CpuLowering, x: Storage, y: Storage, out: Value) -> list[int | Ref]:
-    """The head of the argument blocks of drivers/blocked.py."""
+def sizes(lo: CpuLowering, x: Storage, y: Storage, out: Value) -> dict[str, int | Ref]:
+    """The words that the argument blocks of drivers/blocked.py share."""
     n, channels, *spatial = out.shape
-    extents = [1] * (3 - len(spatial)) + spatial
-    return [x.ref, y.ref, n, -(-channels // lo.target.vl), *extents, *five(x)[:4], *five(y)[:4]]
+    strides = {f"{s}s_{at}": st for s, v in (("x", x), ("y", y)) for at, st in zip(("n", "block", "d", "h"), five(v))}
+    extents = dhw("out", [1] * (3 - len(spatial)) + spatial)
+    return {"x": x.ref, "y": y.ref, "n": n, "blocks": -(-channels // lo.target.vl), **extents, **strides}
 
 
 def spatial_rank(v: Value) -> bool:
@@ -50,7 +54,7 @@ def lower_lrn(lo: CpuLowering, group: Group) -> None:
     size = node.attrs["size"]
     expression = scaled(e.arg(0, np.float32), e.arg(1, np.float32), node.attrs)
     micro = Kernel("lrn_row", ((size - 1) // 2, size // 2, expression))
-    args = [*sizes(lo, x, y, node.output), micro, node.output.shape[1]]
+    args = LRN_BLOCKED(**sizes(lo, x, y, node.output), micro=micro, channels=node.output.shape[1])
     lo.emit(Kernel("lrn_blocked"), args, lo.info(group, str(micro)))
 
 
@@ -66,10 +70,17 @@ def emit_pick(lo: CpuLowering, group: Group, positions: Sequence[np.ndarray | No
     breaks = np.flatnonzero((np.diff(axes[2]) != 1) | (axes[2][1:] < 0) | (axes[2][:-1] < 0)) + 1
     edges = np.concatenate([[0], breaks, [len(axes[2])]])
     longest = int(np.argmax(np.diff(edges)))
-    run = [int(edges[longest]), int(edges[longest + 1])]
+    run, end = int(edges[longest]), int(edges[longest + 1])
+    if end - run <= 1:
+        run, end = 0, 0
     vector = constant(lo, np.full(lo.target.vl, fill, np.float32)).ref
-    args = [*sizes(lo, x, y, node.output), *(constant(lo, t).ref for t in tables), vector]
-    args += run if run[1] - run[0] > 1 else [0, 0]
+    args = PICK_PIXELS(
+        **sizes(lo, x, y, node.output),
+        **dhw("from", [constant(lo, t).ref for t in tables]),
+        fill=vector,
+        run=run,
+        run_end=end,
+    )
     lo.emit(Kernel("pick_pixels"), args, lo.info(group, "pick_pixels", "", reason))
 
 
@@ -135,17 +146,23 @@ def lower_resize(lo: CpuLowering, group: Group) -> None:
     offsets = depth.indices[:, None, :, None] * xs[2] + rows.indices[:, None, :] * xs[3]
     weights = (depth.weights[:, None, :, None] * rows.weights[:, None, :]).astype(np.float32)
     count = offsets.shape[2] * offsets.shape[3]
-    width, vector = spatial[-1], lo.target.vl * 4
+    width, vector = spatial[-1], lo.target.vl * FLOAT_BYTES
     taps = along.indices.shape[1]
     moves = not along.is_identity(width)
     scratch, stride = lo.scratch(node.output.name, 16 * count + (width + 1) * vector)
-    args = [
-        *sizes(lo, x, y, node.output),
-        Kernel("mix_rows", (count,)) if count > 1 or not moves else 0,
-        Kernel("mix_pixels", (taps,)) if moves else 0,
-        count, _table(lo, offsets), _table(lo, weights.view(np.uint32)), _table(lo, along.indices * vector),
-        constant(lo, along.weights.astype(np.float32)).ref, width, scratch, stride,
-    ]  # fmt: skip
+    args = RESIZE_BLOCKED(
+        **sizes(lo, x, y, node.output),
+        mix_rows=Kernel("mix_rows", (count,)) if count > 1 or not moves else 0,
+        mix_pixels=Kernel("mix_pixels", (taps,)) if moves else 0,
+        count=count,
+        offsets=_table(lo, offsets),
+        weights=_table(lo, weights.view(np.uint32)),
+        along=_table(lo, along.indices * vector),
+        along_weights=constant(lo, along.weights.astype(np.float32)).ref,
+        in_w=width,
+        scratch=scratch,
+        stride=stride,
+    )
     lo.emit(
         Kernel("resize_blocked"), args, lo.info(group, "resize_blocked", node.attrs["mode"], f"{count} x {taps} taps")
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.copy import COPY_STRIDED, TRANSPOSE_TILES
+from graphc.backends.cpu.blocks.tables import COPY_TABLES
 from graphc.backends.cpu.sizes import COPY_DIMS, TABLE_DIMS
 from graphc.lower.constants import constant
 from graphc.lower.kernel import Kernel
@@ -34,8 +36,10 @@ def copy_strided(
     at = _longest(dims, xs, ys)
     dims, xs, ys = (_moved(values, at, 0) for values in (dims, xs, ys))
     pad = [0] * (COPY_DIMS - len(dims) + 1)
-    outer = dims[:-1][::-1] + [1] * len(pad)
-    args = [x, y, item, dims[-1], xs[-1], ys[-1], *outer, *xs[:-1][::-1], *pad, *ys[:-1][::-1], *pad]
+    args = COPY_STRIDED(
+        x=x, y=y, item=item, length=dims[-1], x_step=xs[-1], y_step=ys[-1], dims=dims[:-1][::-1] + [1] * len(pad),
+        x_strides=xs[:-1][::-1] + pad, y_strides=ys[:-1][::-1] + pad,
+    )  # fmt: skip
     lo.emit(Kernel("copy_strided"), args, info)
 
 
@@ -70,25 +74,25 @@ def _emit_tiles(
     """The last two loops: x runs along the first of them, y along the second."""
     pad = [0] * (COPY_DIMS - len(dims) + 1)
     *outer, columns, rows = dims
-    micro = Kernel("transpose_panel", (_tile(lo, item), item))
-    args = [x, y, micro, _tile(lo, item), item, rows, columns, xs[-1], ys[-2]]
-    loops = [*outer[::-1], *(1 for _ in pad), 1], [*xs[:-2][::-1], *pad, 0], [*ys[:-2][::-1], *pad, 0]
-    lo.emit(
-        Kernel("transpose_tiles"),
-        [*args, *(word for loop in loops for word in loop)],
-        replace(info, kernel="transpose_tiles"),
-    )
+    args = TRANSPOSE_TILES(
+        x=x, y=y, micro=Kernel("transpose_panel", (_tile(lo, item), item)), tile=_tile(lo, item), item=item, rows=rows,
+        columns=columns, x_row=xs[-1], y_column=ys[-2], dims=[*outer[::-1], *(1 for _ in pad), 1],
+        x_strides=[*xs[:-2][::-1], *pad, 0], y_strides=[*ys[:-2][::-1], *pad, 0],
+    )  # fmt: skip
+    lo.emit(Kernel("transpose_tiles"), args, replace(info, kernel="transpose_tiles"))
 
 
 def copy_by_table(
     lo: CpuLowering, x: Ref, y: Ref, fill: Ref, item: int, tables: Sequence[np.ndarray], info: StepInfo
 ) -> None:
-    outer = [len(t) for t in tables[:-1]][::-1]
+    *outer, row = [constant(lo, t).ref for t in tables]
     pad = TABLE_DIMS - len(outer)
     run, end = _longest_run(tables[-1], item)
-    addresses = [constant(lo, t).ref for t in tables]
-    args = [x, y, fill, item, len(tables[-1]), addresses[-1], run, end, *outer, *[1] * pad]
-    lo.emit(Kernel("copy_tables"), [*args, *addresses[:-1][::-1], *[0] * pad], info)
+    args = COPY_TABLES(
+        x=x, y=y, fill=fill, item=item, n=len(tables[-1]), table=row, run=run, run_end=end,
+        dims=[*(len(t) for t in tables[:-1][::-1]), *[1] * pad], tables=[*outer[::-1], *[0] * pad],
+    )  # fmt: skip
+    lo.emit(Kernel("copy_tables"), args, info)
 
 
 def _longest_run(table: np.ndarray, item: int) -> tuple[int, int]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.backends.cpu.blocks.depthwise import DEPTHWISE
+from graphc.backends.cpu.blocks.depthwise import DEPTHWISE, DEPTHWISE_ROW
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five
-from graphc.backends.cpu.micro.depthwise import slots
 from graphc.fuse import Group
 from graphc.lower.constants import channel_vector
 from graphc.lower.kernel import Kernel
@@ -33,7 +32,8 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
     weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
     bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
     micro = Kernel("depthwise_row", (mr, kw, w.stride[2], w.dilation[2], epilogue.expression))
-    scratch, stride = lo.scratch(out.name, 8 * slots(len(extras)))
+    words = DEPTHWISE_ROW.size + DEPTHWISE_ROW.record_size * max(1, len(extras))
+    scratch, stride = lo.scratch(out.name, 8 * words)
     lower, upper = epilogue.bounds
     args = DEPTHWISE(
         micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias), y=y.ref,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphc import expr as e
+from graphc.backends.cpu.blocks.index import GATHER, REVERSE_SEQUENCE, SCATTER
+from graphc.backends.cpu.sizes import padded
 from graphc.expr import Expr
 from graphc.lower.kernel import Kernel
 from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
@@ -19,19 +21,31 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
 
 
-def _lookup(k: Lookup) -> list[int | Ref]:
-    """The part of the argument block that these drivers share."""
+def _lookup(k: Lookup) -> dict[str, Any]:
+    """The fields of an argument block that these drivers share."""
     dims, (index_strides, data_strides) = collapse(list(k.dims), [list(k.index_strides), list(k.data_strides)])
     if len(dims) > INDEX_DIMS or len(k.axes) > INDEX_AXES:
         raise AssertionError(f"positions over {len(dims)} loops, {len(k.axes)} axes")
     pad = [0] * (INDEX_DIMS - len(dims))
-    pairs = [word for axis in k.axes for word in axis] + [0] * (2 * (INDEX_AXES - len(k.axes)))
-    loops = [*dims[::-1], *(1 for _ in pad), *index_strides[::-1], *pad, *data_strides[::-1], *pad]
-    return [k.index.ref, k.index.type.dtype.itemsize == 8, k.negative, len(k.axes), k.count, *loops, *pairs]
+    return {
+        "indices": k.index.ref,
+        "wide": _is_wide(k.index),
+        "negative": k.negative,
+        "axis_count": len(k.axes),
+        "count": k.count,
+        "dims": [*dims[::-1], *(1 for _ in pad)],
+        "index_strides": index_strides[::-1] + pad,
+        "data_strides": data_strides[::-1] + pad,
+        "axes": padded([word for axis in k.axes for word in axis], 2 * INDEX_AXES),
+    }
+
+
+def _is_wide(positions: Storage) -> bool:
+    return positions.type.dtype.itemsize == 8
 
 
 def gather(lo: CpuLowering, lookup: Lookup, x: Ref, y: Ref, block: int, check: Check, info: StepInfo) -> None:
-    lo.emit(Kernel("gather"), [*_lookup(lookup), x, y, block], info, check=check)
+    lo.emit(Kernel("gather"), GATHER(**_lookup(lookup), x=x, y=y, block=block), info, check=check)
 
 
 def _write(dtype: np.dtype, reduction: str) -> Kernel:
@@ -55,10 +69,11 @@ def scatter(
     info: StepInfo,
 ) -> None:
     dtype = updates.type.dtype
-    table = lo.scratch(name, 8 * 3)  # result and operands of the micro-kernel
-    args = [
-        *_lookup(lookup), x or 0, y, updates.ref, total, max(block, 1), dtype.itemsize, _write(dtype, reduction), *table
-    ]  # fmt: skip
+    scratch, stride = lo.scratch(name, 8 * 3)  # result and operands of the micro-kernel
+    args = SCATTER(
+        **_lookup(lookup), x=x or 0, y=y, updates=updates.ref, total=total, block=max(block, 1), item=dtype.itemsize,
+        micro=_write(dtype, reduction), scratch=scratch, stride=stride,
+    )  # fmt: skip
     lo.emit(Kernel("scatter"), args, info, check=check)
 
 
@@ -73,6 +88,8 @@ def reverse(
     check: Check,
     info: StepInfo,
 ) -> None:
-    wide = lengths.type.dtype.itemsize == 8
-    args = [x, y, lengths.ref, wide, batch[0], time[0], block, batch[1], time[1]]
+    args = REVERSE_SEQUENCE(
+        x=x, y=y, lengths=lengths.ref, wide=_is_wide(lengths), batch=batch[0], time=time[0], block=block,
+        batch_stride=batch[1], time_stride=time[1],
+    )  # fmt: skip
     lo.emit(Kernel("reverse_sequence"), args, info, check=check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from graphc.backends.cpu.blocks.layout import REORDER
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.fuse import Group
@@ -28,19 +29,19 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
     blocked, c = (to, out.type.layout.c) if out.type.layout else (source, x.type.layout.c)
     row_stride = blocked.strides[-2] if len(spatial) > 1 else 0
     name, micro = ("to_blocked", "interleave_row") if out.type.layout else ("to_dense", "separate_row")
-    args = [
-        source.ref,
-        to.ref,
-        n,
-        channels,
-        c,
-        rows,
-        w,
-        blocked.strides[0],
-        blocked.strides[1],
-        row_stride,
-        Kernel(micro, (c,)),
-    ]
+    args = REORDER(
+        x=source.ref,
+        y=to.ref,
+        n=n,
+        channels=channels,
+        c=c,
+        rows=rows,
+        width=w,
+        n_stride=blocked.strides[0],
+        block_stride=blocked.strides[1],
+        row_stride=row_stride,
+        micro=Kernel(micro, (c,)),
+    )
     lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.layout import CLEAR_HALO
 from graphc.backends.cpu.lower import copy, index, ordered, passes, rows
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES
@@ -61,7 +62,10 @@ class CpuLowering(Lowering):
         blocks = -(-t.shape[1] // t.layout.c)
         rows = int(np.prod(t.shape[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
         start, row = s.whole_rows
-        args = [start, t.shape[0], s.strides[0], blocks, s.strides[1], rows, row, left, right]
+        args = CLEAR_HALO(
+            y=start, n=t.shape[0], n_stride=s.strides[0], blocks=blocks, block_stride=s.strides[1], rows=rows, row=row,
+            left=left, right=right,
+        )  # fmt: skip
         self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
 
     def rows_of_item(self, rows: int, items: int, heavy: bool = False) -> int:

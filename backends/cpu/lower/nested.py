@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from graphc.backends.cpu.blocks.nested import INNER_STEP, NESTED, SHIFT
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.sizes import NESTED_HEAD, lines
+from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 from graphc.lower.program import Made, Program
 from graphc.lower.storage import ALIGNMENT, Buffer, Ref
@@ -79,17 +80,17 @@ def emit_nested(
             there = outside[word.buffer]
             words[at] = there.ref + word.offset
             if there.stride:
-                shifts += [at, there.stride, 0]
+                shifts += SHIFT(word=at, per_image=there.stride, in_scratch=0)
         elif word.buffer in places:
             words[at] = scratch + places[word.buffer] + word.offset
-            shifts += [at, 0, 1]
+            shifts += SHIFT(word=at, per_image=0, in_scratch=1)
     for step, start in zip(inner.steps, starts):
-        rows += [step.kernel, start]
-    shifts_at = NESTED_HEAD + len(rows)
-    words_at = shifts_at + len(shifts)
-    head = [
-        images, len(inner.steps), len(shifts) // 3, len(words), scratch, stride, NESTED_HEAD, shifts_at, words_at
-    ]  # fmt: skip
+        rows += INNER_STEP(driver=step.kernel, block=start)
+    shifts_at = NESTED.size + len(rows)
+    head = NESTED(
+        images=images, steps=len(inner.steps), shifts=len(shifts) // SHIFT.size, words=len(words), scratch=scratch,
+        stride=stride, steps_at=NESTED.size, shifts_at=shifts_at, words_at=shifts_at + len(shifts),
+    )  # fmt: skip
     inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in inner.steps)
     lo.emit(Kernel("nested"), [*head, *rows, *shifts, *words], replace(info, inside=inside))
     for m in inner.made:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cpu.blocks.order import TOP_K
 from graphc.backends.cpu.lower.passes import LANES_CHUNK, Record, emit_passes
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
@@ -71,5 +72,8 @@ def top_k(
     outer, size, inner = shape
     scratch, stride = lo.scratch(name, 8 * size + 16 * k)
     micro = Kernel("sort_keys", (largest, dtype.name))
-    args = [x, y, places, scratch, micro, dtype.itemsize, outer, size, inner, k, scratch + 8 * size, stride]
+    args = TOP_K(
+        x=x, values=y, indices=places, keys=scratch, micro=micro, item=dtype.itemsize, outer=outer, n=size, inner=inner, k=k,
+        heap=scratch + 8 * size, stride=stride,
+    )  # fmt: skip
     lo.emit(Kernel("top_k"), args, info)

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from graphc.backends.cpu.micro.short_loop import UNROLL
+from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.recurrent_cells import Stage, stages
@@ -82,7 +83,7 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
     layer = Layer(c, directions, target.vl, -mr, vectors)
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
-    nbytes = 4 * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
+    nbytes = FLOAT_BYTES * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
     return replace(layer, shared=shared, far=nbytes > NEAR_BYTES * (share if shared else 1))
 
 

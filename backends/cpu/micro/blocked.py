@@ -7,6 +7,7 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
+from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 
@@ -26,7 +27,7 @@ def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: 
     masks = [q.lane_mask(n, vl) for n in (vectors, channels, b.sub(channels, i64(vl)))]
     zero = q.const(0, F32, vl)
     with q.loop(pixels) as i:
-        at = b.mul(i, i64(vl * 4))
+        at = b.mul(i, i64(vl * FLOAT_BYTES))
         rows = [q.load_raw(q.offset(p, at), F32, vl) for p in (low, x, high)]
         below, own, above = (b.select(mask, b.fmul(v, v), zero) for mask, v in zip(masks, rows))
         total = own
@@ -52,7 +53,7 @@ def mix_rows(module: ir.Module, symbol: str, target: Target, count: int) -> None
     rows = [q.pointer(q.slot(table, 2 * k)) for k in range(count)]
     weights = [q.splat(q.slot_f32(table, 2 * k + 1), vl) for k in range(count)]
     with q.loop(vectors) as i:
-        at = b.mul(i, i64(vl * 4))
+        at = b.mul(i, i64(vl * FLOAT_BYTES))
         total = b.fmul(q.load_raw(q.offset(rows[0], at), F32, vl), weights[0])
         for row, weight in zip(rows[1:], weights[1:]):
             total = q.fma(q.load_raw(q.offset(row, at), F32, vl), weight, total)
@@ -73,14 +74,14 @@ def mix_pixels(module: ir.Module, symbol: str, target: Target, taps: int) -> Non
     with q.loop(pixels) as i:
         from_offset, from_weight = (
             q.offset(offsets, b.mul(i, i64(8 * taps))),
-            q.offset(weights, b.mul(i, i64(4 * taps))),
+            q.offset(weights, b.mul(i, i64(FLOAT_BYTES * taps))),
         )
         total = None
         for t in range(taps):
-            weight = q.splat(q.load_raw(q.offset(from_weight, 4 * t), F32, 1), vl)
+            weight = q.splat(q.load_raw(q.offset(from_weight, FLOAT_BYTES * t), F32, 1), vl)
             v = q.load_raw(q.offset(x, q.slot(from_offset, t)), F32, vl)
             total = b.fmul(v, weight) if total is None else q.fma(v, weight, total)
-        q.store_raw(total, q.offset(y, b.mul(i, i64(vl * 4))))
+        q.store_raw(total, q.offset(y, b.mul(i, i64(vl * FLOAT_BYTES))))
     b.ret_void()
 
 
@@ -98,7 +99,7 @@ def gather_lanes(module: ir.Module, symbol: str, target: Target) -> None:
     mask = q.lane_mask(lanes, vl)
     sources = [q.slot(table, j) for j in range(vl)]
     with q.loop(pixels) as i:
-        at = b.mul(i, i64(vl * 4))
+        at = b.mul(i, i64(vl * FLOAT_BYTES))
         v = ir.Constant(kind, ir.Undefined)
         for j, source in enumerate(sources):
             element = q.load_raw(q.pointer(b.add(source, at)), F32, 1)
@@ -121,7 +122,7 @@ def permute_lanes(module: ir.Module, symbol: str, target: Target, count: int) ->
     indices = [q.load_raw(q.pointer(q.slot(table, 2 * k + 1)), i32, vl) for k in range(count)]
     taken = [b.icmp_signed(">=", v, q.const(0, i32, vl)) for v in indices]
     with q.loop(pixels) as i:
-        at = b.mul(i, i64(vl * 4))
+        at = b.mul(i, i64(vl * FLOAT_BYTES))
         v = ir.Constant(kind, None)
         for source, index, mask in zip(sources, indices, taken):
             v = b.select(mask, q.call(name, kind, q.load_raw(q.offset(source, at), F32, vl), index), v)

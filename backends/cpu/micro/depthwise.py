@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.depthwise import DEPTHWISE_ROW
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I64, PTR, define, i64
 from graphc.backends.cpu.kernel import micro
@@ -11,14 +12,9 @@ from graphc.backends.cpu.micro.conv import clip, operand_numbers
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 
-# argument block (int64, bytes); then a record an extra operand: address, stride of a pixel
-XS_H, PIXELS, LO, HI, EXTRAS = range(5)
-EXTRA = 2
-
-
-def slots(extras: int) -> int:
-    """Words of the argument block. Without an extra operand the first one's address is 0."""
-    return EXTRAS + EXTRA * max(extras, 1)
+XS_H, PIXELS, LO, HI = DEPTHWISE_ROW["xs_h pixels lo hi"]
+EXTRAS, EXTRA = DEPTHWISE_ROW.size, DEPTHWISE_ROW.record_size
+REF, PIXEL = DEPTHWISE_ROW.in_record("ref pixel")
 
 
 @micro("depthwise_row", unroll=False)
@@ -64,10 +60,10 @@ def depthwise_row(
                     v = q.load_raw(q.offset(xr, column * vector), F32, vl)
                     for p, k in users:
                         b.store(q.fma(v, weights[k], b.load(acc[p], typ=v.type)), acc[p])
-        at = {e: q.pointer(q.slot(block, EXTRAS + EXTRA * e)) for e in extras}
-        steps = {e: q.slot(block, EXTRAS + EXTRA * e + 1) for e in extras}
+        at = {e: q.pointer(q.slot(block, EXTRAS + EXTRA * e + REF)) for e in extras}
+        steps = {e: q.slot(block, EXTRAS + EXTRA * e + PIXEL) for e in extras}
         if epilogue is None:
-            with q.nonzero(q.slot(block, EXTRAS)):
+            with q.nonzero(q.slot(block, EXTRAS + REF)):
                 for p, a in enumerate(acc):
                     r = q.load_raw(q.offset(at[0], b.mul(steps[0], b.add(start, i64(p)))), F32, vl)
                     b.store(b.fadd(b.load(a, typ=r.type), r), a)

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocks.recurrent import CELL_STAGE, CELL_STREAM
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.short_loop import short_loop
-from graphc.backends.cpu.sizes import MAX_STREAMS, lines
+from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 
 AHEAD = 4096  # bytes that weights are fetched ahead of their use, but for one row and weights in the level-2 cache
-# argument block: depth / UNROLL, rows, bytes from one block of hidden units of the state to the next, room for a tile's
-# accumulators, then (address, bytes from row to row, bytes from vector to vector) of each stream: what is added to the gates'
-# products, the operands, the results
-BLOCKS, ROWS, STATE_BLOCK, ROOM, STREAMS = range(5)
-STREAM = 3
-BLOCK_BYTES = lines(8 * (STREAMS + STREAM * MAX_STREAMS))
-HEAD_BYTES = (
-    BLOCK_BYTES + 32 * 64
-)  # of a thread's scratch: the block, room for all vector registers; then gathered streams
+BLOCKS, ROWS, STATE_BLOCK, ROOM, STREAMS = CELL_STAGE["blocks rows state_block room streams"]
+STREAM = CELL_STREAM.size
+BASE, ROW, VECTOR = CELL_STREAM["base row vector"]
 
 
 @micro("cell_stage")
@@ -49,11 +44,11 @@ def cell_stage(
     """
     fn, q = define(module, symbol, [PTR, I64, I64])
     block, x, w = fn.args
-    b, width, nv = q.b, target.vl * 4, gates * vectors
+    b, width, nv = q.b, target.vl * FLOAT_BYTES, gates * vectors
     x, w, room = q.pointer(x), q.pointer(w), q.pointer(q.slot(block, ROOM))
     rows, state_block, blocks = (q.slot(block, s) for s in (ROWS, STATE_BLOCK, BLOCKS))
     places = range(STREAMS, STREAMS + STREAM * (gates + operands + len(results)), STREAM)
-    streams = [(q.pointer(q.slot(block, i)), q.slot(block, i + 1), q.slot(block, i + 2)) for i in places]
+    streams = [(q.pointer(q.slot(block, i + BASE)), q.slot(block, i + ROW), q.slot(block, i + VECTOR)) for i in places]
 
     ahead = AHEAD if far or mr > 1 else 0
     with q.loop(rows, step=mr) as t:

@@ -1,0 +1,42 @@
+"""Single elements, whose size is an argument."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from graphc.backends.cpu.codegen.intrinsics import (
+    copy_bytes,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u16,
+    load_u32,
+    store_i64,
+    store_u8,
+    store_u16,
+    store_u32,
+)
+
+INT32_BYTES, INT64_BYTES = np.dtype(np.int32).itemsize, np.dtype(np.int64).itemsize
+
+
+@njit(error_model="numpy")
+def copy_item(to, source, nbytes):
+    """Any number of bytes; those of a single element by one instruction."""
+    if nbytes == 4:
+        store_u32(to, load_u32(source))
+    elif nbytes == 8:
+        store_i64(to, load_i64(source))
+    elif nbytes == 1:
+        store_u8(to, load_u8(source))
+    elif nbytes == 2:
+        store_u16(to, load_u16(source))
+    else:
+        copy_bytes(to, source, nbytes)
+
+
+@njit(error_model="numpy")
+def load_integer(array, i, wide):
+    """Element i of an array of int64 or, where not `wide`, of int32."""
+    return load_i64(array + INT64_BYTES * i) if wide else load_i32(array + INT32_BYTES * i)
