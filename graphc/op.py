@@ -60,11 +60,21 @@ class Attr:
     choices: tuple[Any, ...] = ()
 
 
+class Attrs(dict[str, Any]):
+    """Attributes of one use of an operator: a dict whose entries read as fields too, `attrs.axis`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no attribute '{name}'; there are: {', '.join(self) or 'none'}") from None
+
+
 class Call:
     """What a type rule, an expansion or a cost sees of one use of an operator."""
 
     def __init__(self, op: Op, inputs: Sequence[Value | None], attrs: Mapping[str, Any], n_outputs: int) -> None:
-        self.op, self.attrs, self.n_outputs = op, attrs, n_outputs
+        self.op, self.attrs, self.n_outputs = op, Attrs(attrs), n_outputs
         self.inputs: tuple[Value | MaybeNone, ...] = tuple(inputs)
 
     def has(self, i: int) -> bool:
@@ -97,12 +107,6 @@ class Call:
     def ints(self, i: int) -> list[int]:
         """Value of operand i as a flat list of ints (a shape, axes, pads …)."""
         return [int(x) for x in np.asarray(self.const(i)).reshape(-1)]
-
-    def __getattr__(self, name: str) -> Any:  # attributes of the operator read as fields: call.axis
-        try:
-            return self.__dict__["attrs"][name]
-        except KeyError:
-            raise AttributeError(f"operator {self.op.name} has no attribute '{name}'") from None
 
     def fail(self, message: str, hint: str | None = None) -> TypeRuleError:
         """An error to raise: `raise call.fail('…')`. The node's name and place are filled in by the caller."""

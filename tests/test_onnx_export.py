@@ -144,7 +144,7 @@ def foreign(name, expand=None):
 
 
 def test_an_operator_that_onnx_does_not_have_is_written_as_its_expansion():
-    op = foreign("Scaled", lambda b, call: b.add("Mul", call.inputs[0], b.constant(call.scale, np.float32)))
+    op = foreign("Scaled", lambda b, call: b.add("Mul", call.inputs[0], b.constant(call.attrs.scale, np.float32)))
     b = Builder()
     x = b.input("x", "float32", (2,))
     model = to_onnx(b.build({"y": b.add("Relu", b.add(op, x, scale=3.0))}))

@@ -78,7 +78,7 @@ def _shape_of(call: Call, operand: str) -> Shape:
 
 
 def _kernel(call: Call, rank: int) -> tuple[int, ...]:
-    given = call.attrs["kernel_shape"]
+    given = call.attrs.kernel_shape
     if given is not None:
         _per_axis(call, "kernel_shape", rank, 1)
     if "w" not in call.op.inputs:

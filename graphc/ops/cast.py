@@ -110,7 +110,7 @@ register(
         "Cast",
         ("x",),
         Kind.ELEMENTWISE,
-        lambda call: [call.type(0).with_dtype(call.to)],
+        lambda call: [call.type(0).with_dtype(call.attrs.to)],
         lambda x, to, saturate, round_mode: cast_array(x, to, saturate, round_mode),
         {"to": Attr("dtype"), **_CONVERSION},
         scalar=lambda x, to: e.cast(x, to),
@@ -153,11 +153,12 @@ register(
 
 def _infer_bitcast(call: Call) -> list:
     x = call.type(0)
-    if x.dtype.kind in _STRING or call.to.kind in _STRING or x.dtype.itemsize != call.to.itemsize:
+    if x.dtype.kind in _STRING or call.attrs.to.kind in _STRING or x.dtype.itemsize != call.attrs.to.itemsize:
         raise call.fail(
-            f"{dtype_name(x.dtype)} and {dtype_name(call.to)} differ in width", "cast to a dtype of the same width"
+            f"{dtype_name(x.dtype)} and {dtype_name(call.attrs.to)} differ in width",
+            "cast to a dtype of the same width",
         )
-    return [x.with_dtype(call.to)]
+    return [x.with_dtype(call.attrs.to)]
 
 
 register(

@@ -117,9 +117,12 @@ def _gemm_sizes(call: Call) -> tuple[Dim, Dim, Dim]:
             raise call.fail(
                 f"operand '{call.op.inputs[i]}' has shape {call.shape(i)}, not two axes", "Flatten it, or use MatMul"
             )
-    (m, k), (k2, n) = call.shape(0)[:: -1 if call.transA else 1], call.shape(1)[:: -1 if call.transB else 1]
+    (m, k), (k2, n) = call.shape(0)[:: -1 if call.attrs.transA else 1], call.shape(1)[:: -1 if call.attrs.transB else 1]
     if differ(k, k2):
-        left, right = f"A {call.shape(0)} (transA={call.transA:d})", f"B {call.shape(1)} (transB={call.transB:d})"
+        left, right = (
+            f"A {call.shape(0)} (transA={call.attrs.transA:d})",
+            f"B {call.shape(1)} (transB={call.attrs.transB:d})",
+        )
         raise call.fail(
             f"inner sizes differ: {left} has {k} columns, {right} has {k2} rows",
             "check transA and transB, or the size of the layer before",
@@ -183,15 +186,15 @@ register(
 def _einsum_infer(call: Call) -> list[TensorType]:
     require_same_dtype(call, *range(len(call.inputs)))
     try:
-        shape = einsum_shape(call.equation, [call.shape(i) for i in range(len(call.inputs))])
+        shape = einsum_shape(call.attrs.equation, [call.shape(i) for i in range(len(call.inputs))])
     except ValueError as error:
-        raise call.fail(f"equation '{call.equation}': {error}") from None
+        raise call.fail(f"equation '{call.attrs.equation}': {error}") from None
     return [TensorType(call.dtype(0), shape)]
 
 
 def _einsum_expand(b, call: Call):
     """Transpositions, sums, MatMul and Mul; None where `einsum_plan` gives none or MatMul lacks the dtype."""
-    steps = einsum_plan(call.equation, [v.shape for v in call.inputs])
+    steps = einsum_plan(call.attrs.equation, [v.shape for v in call.inputs])
     if steps is None or call.dtype(0).name not in MATMUL_NAMES:
         return None
     values = list(call.inputs)
@@ -211,7 +214,9 @@ def _einsum_expand(b, call: Call):
 
 def _einsum_flops(call: Call) -> Dim:
     """2 for every combination of indices, as if computed by one loop nest; less where a sum can be taken first."""
-    return prod((2, *einsum_shape(call.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True)))
+    return prod(
+        (2, *einsum_shape(call.attrs.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True))
+    )
 
 
 def _einsum_cases() -> tuple[Case, ...]:

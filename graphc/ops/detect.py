@@ -112,7 +112,7 @@ def _roi_align_type(call: Call) -> list[TensorType]:
     _regions(call, 4)
     require_integers(call, 2)
     count = same_dim(call, 0, (call.shape(1)[0], call.shape(2)[0]))
-    return [_of_pixels(call, x.with_shape((count, x.shape[1], call.output_height, call.output_width)))]
+    return [_of_pixels(call, x.with_shape((count, x.shape[1], call.attrs.output_height, call.attrs.output_width)))]
 
 
 def _of_pixels(call: Call, result: TensorType) -> TensorType:
@@ -200,9 +200,9 @@ register(
 def _roi_pool_type(call: Call) -> list[TensorType]:
     x = call.type(0)
     _regions(call, 5)
-    if len(call.pooled_shape) != 2:
+    if len(call.attrs.pooled_shape) != 2:
         raise call.fail("pooled_shape must be a height and a width")
-    return [x.with_shape((call.shape(1)[0], x.shape[1], *call.pooled_shape))]
+    return [x.with_shape((call.shape(1)[0], x.shape[1], *call.attrs.pooled_shape))]
 
 
 def _edges(low: float, high: float, bins: int, size: int) -> list[slice]:

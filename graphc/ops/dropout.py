@@ -60,7 +60,9 @@ def _expand(b: Builder, call: Call) -> Value | tuple[Value, Value]:
     ratio = b.add("Cast", _number(b, call.inputs[1]), to=wide) if call.has(1) else b.constant(RATIO, wide)
     if training is None:
         ratio = b.add("Where", _number(b, call.inputs[2]), ratio, b.constant(0, wide))
-    numbers = b.add("RandomUniformLike", x, dtype=FLOAT32, seed=None if call.seed is None else float(call.seed))
+    numbers = b.add(
+        "RandomUniformLike", x, dtype=FLOAT32, seed=None if call.attrs.seed is None else float(call.attrs.seed)
+    )
     mask = b.add("GreaterOrEqual", numbers, b.add("Cast", ratio, to=FLOAT32))
     scale = b.add("Reciprocal", b.add("Sub", b.constant(1, wide), ratio))
     kept = b.add("Cast", b.add("Mul", b.add("Cast", x, to=wide), scale), to=x.dtype)

@@ -53,7 +53,7 @@ def dim_of_data(call: Call, *operands: int, detail: object = "") -> Sym:
 def _gathered(call: Call) -> list[TensorType]:
     x = call.type(0)
     require_integers(call, 1)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     return [x.with_shape(x.shape[:axis] + call.shape(1) + x.shape[axis + 1 :])]
 
 
@@ -79,7 +79,7 @@ register_index(
 def _gathered_elements(call: Call) -> list[TensorType]:
     x, shape = call.type(0), call.shape(1)
     require_integers(call, 1)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     if len(shape) != x.rank:
         raise call.fail(f"indices must have rank {x.rank}, as the data")
     for i, (d, n) in enumerate(zip(x.shape, shape)):
@@ -126,7 +126,7 @@ def tuple_length(call: Call, rank: int) -> int:
 
 
 def _gathered_nd(call: Call) -> list[TensorType]:
-    x, indices, b = call.type(0), call.type(1), call.batch_dims
+    x, indices, b = call.type(0), call.type(1), call.attrs.batch_dims
     if not 0 <= b < min(x.rank, max(indices.rank, 1)):
         raise call.fail(f"batch_dims {b} must be below the ranks of {x} and {indices}")
     k = tuple_length(call, x.rank - b)
@@ -167,7 +167,7 @@ def _one_hot_type(call: Call) -> list[TensorType]:
     shape, depth = list(call.shape(0)), call.ints(1)
     if len(depth) != 1 or depth[0] < 1 or call.rank(2) != 1 or not may_be(call.shape(2)[0], 2):
         raise call.fail(f"depth {depth} must be one positive number, values [off, on]")
-    shape.insert(call.axis_of(call.axis, len(shape) + 1), depth[0])
+    shape.insert(call.axis_of(call.attrs.axis, len(shape) + 1), depth[0])
     return [call.type(2).with_shape(shape)]
 
 
@@ -198,11 +198,13 @@ register_index(
 # --- ReverseSequence --------------------------------------------------------------------------------------------------
 def _reversed(call: Call) -> list[TensorType]:
     x = call.type(0)
-    if {call.batch_axis, call.time_axis} != {0, 1} or x.rank < 2:
-        raise call.fail(f"batch_axis {call.batch_axis} and time_axis {call.time_axis} must be 0 and 1, rank 2 or more")
+    if {call.attrs.batch_axis, call.attrs.time_axis} != {0, 1} or x.rank < 2:
+        raise call.fail(
+            f"batch_axis {call.attrs.batch_axis} and time_axis {call.attrs.time_axis} must be 0 and 1, rank 2 or more"
+        )
     if call.rank(1) != 1:
         raise call.fail("sequence_lens must have one length a batch entry")
-    same_dim(call, call.batch_axis, (x.shape[call.batch_axis], call.shape(1)[0]))
+    same_dim(call, call.attrs.batch_axis, (x.shape[call.attrs.batch_axis], call.shape(1)[0]))
     return [x]
 
 
@@ -235,9 +237,9 @@ def _compressed(call: Call) -> list[TensorType]:
     if condition.rank != 1 or condition.dtype != bool:
         raise call.fail("condition must be a list of bools")
     kept: Dim = int(np.count_nonzero(call.const(1))) if call.inputs[1].is_const else dim_of_data(call, 1)
-    if call.axis is None:
+    if call.attrs.axis is None:
         return [x.with_shape((kept,))]
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     return [x.with_shape((*x.shape[:axis], kept, *x.shape[axis + 1 :]))]
 
 

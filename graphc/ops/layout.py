@@ -9,7 +9,7 @@ from graphc.types import Blocked, TensorType
 
 
 def _reorder_type(call: Call) -> list[TensorType]:
-    layout = Blocked(call.c, call.left, call.right) if call.c else None
+    layout = Blocked(call.attrs.c, call.attrs.left, call.attrs.right) if call.attrs.c else None
     return [replace(call.type(0), layout=layout)]
 
 

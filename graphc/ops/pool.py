@@ -171,8 +171,8 @@ def _norm(x: np.ndarray, p: int, axes: tuple[int, ...], keepdims: bool = False) 
 
 
 def _check_p(call: Call) -> None:
-    if call.p < 1:
-        raise call.fail(f"p is {call.p}", "a norm needs p of 1 or more")
+    if call.attrs.p < 1:
+        raise call.fail(f"p is {call.attrs.p}", "a norm needs p of 1 or more")
 
 
 def _lppool_infer(call: Call) -> list[TensorType]:
@@ -213,13 +213,13 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
     """A pool over all spatial axes. `reduce`: the reduction that it is, into which it expands."""
 
     def expand(b, call: Call):
-        op = reduce or {1: "ReduceL1", 2: "ReduceL2"}.get(call.p)
+        op = reduce or {1: "ReduceL1", 2: "ReduceL2"}.get(call.attrs.p)
         axes = b.constant(range(2, call.rank(0)), np.int64)
         if op is not None:
             return b.add(op, call.inputs[0], axes, keepdims=True)
-        p = b.constant(call.p, call.dtype(0))
+        p = b.constant(call.attrs.p, call.dtype(0))
         total = b.add("ReduceSum", b.add("Pow", b.add("Abs", call.inputs[0]), p), axes, keepdims=True)
-        return b.add("Pow", total, b.constant(1 / call.p, call.dtype(0)))
+        return b.add("Pow", total, b.constant(1 / call.attrs.p, call.dtype(0)))
 
     shapes = ((1, 3, 7, 7), (2, 17, 13, 7), (2, 5, 9), (1, 4, 3, 5, 2), (3, 8, 1, 1))
     return register(
@@ -270,7 +270,7 @@ def _maxunpool_infer(call: Call) -> list[TensorType]:
     for name, count in (("kernel_shape", rank), ("strides", rank), ("pads", 2 * rank)):
         if call.attrs[name] is not None and len(call.attrs[name]) != count:
             raise call.fail(f"{name} {call.attrs[name]} has {len(call.attrs[name])} entries", f"give {count} for {x}")
-    shape = (*x[:2], *unpooled_shape(x[2:], call.kernel_shape, call.strides, call.pads))
+    shape = (*x[:2], *unpooled_shape(x[2:], call.attrs.kernel_shape, call.attrs.strides, call.attrs.pads))
     if any(isinstance(d, int) and d < 0 for d in shape):
         raise call.fail(f"the unpooled shape {shape} has dims below 0", "check kernel, strides and pads")
     if call.has(2):

@@ -27,7 +27,7 @@ def reduced_axes(call: Call) -> tuple[int, ...]:
     axes = [call.axis_of(a, rank) for a in call.ints(1)] if call.has(1) else []
     if len(set(axes)) < len(axes):
         raise call.fail(f"axes {call.ints(1)} name an axis twice")
-    return tuple(sorted(axes)) if axes or call.noop_with_empty_axes else tuple(range(rank))
+    return tuple(sorted(axes)) if axes or call.attrs.noop_with_empty_axes else tuple(range(rank))
 
 
 def reduced_shape(shape: tuple, axes: tuple[int, ...], keepdims: bool) -> tuple:
@@ -39,7 +39,7 @@ def _infer(family: Family) -> Callable[[Call], list[TensorType]]:
     def infer(call: Call) -> list[TensorType]:
         x = call.type(0)
         require(call, family, x.dtype)
-        return [TensorType(x.dtype, reduced_shape(x.shape, reduced_axes(call), call.keepdims))]
+        return [TensorType(x.dtype, reduced_shape(x.shape, reduced_axes(call), call.attrs.keepdims))]
 
     return infer
 
@@ -194,14 +194,14 @@ def _expand_log_sum_exp(b: Builder, call: Call) -> Value:
         return b.add("Identity", x)
     if is_integer(x.dtype):
         wide = b.add("Cast", x, to=np.dtype("float64"))
-        y = b.add("ReduceLogSumExp", wide, b.constant(axes, INT64), keepdims=call.keepdims)
+        y = b.add("ReduceLogSumExp", wide, b.constant(axes, INT64), keepdims=call.attrs.keepdims)
         return b.add("Cast", y, to=x.dtype)
     over = b.constant(axes, INT64)
     largest = b.add("ReduceMax", x, over)
     largest = b.add("Where", b.add("IsInf", largest), b.constant(0, x.dtype), largest)
     total = b.add("ReduceSum", b.add("Exp", b.add("Sub", x, largest)), over)
     y = b.add("Add", b.add("Log", total), largest)
-    return y if call.keepdims else b.add("Squeeze", y, over)
+    return y if call.attrs.keepdims else b.add("Squeeze", y, over)
 
 
 _reduce(
@@ -219,10 +219,10 @@ _reduce(
 def _infer_arg(call: Call) -> list[TensorType]:
     x = call.type(0)
     require(call, NUMERIC, x.dtype)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     if x.shape[axis] == 0:
-        raise call.fail(f"axis {call.axis} has no elements to choose from")
-    return [TensorType(INT64, reduced_shape(x.shape, (axis,), call.keepdims))]
+        raise call.fail(f"axis {call.attrs.axis} has no elements to choose from")
+    return [TensorType(INT64, reduced_shape(x.shape, (axis,), call.attrs.keepdims))]
 
 
 def _arg_reference(position: Callable) -> Callable:

@@ -22,7 +22,7 @@ def reshaped(call: Call) -> list[TensorType]:
     x, target = call.type(0), call.ints(1)
     dims: list[Dim] = []
     for i, d in enumerate(target):
-        if d == 0 and not call.allowzero:
+        if d == 0 and not call.attrs.allowzero:
             if i >= x.rank:
                 raise call.fail(f"shape {target} copies dim {i} of {x}, which has only {x.rank} dims")
             dims.append(x.shape[i])
@@ -33,7 +33,7 @@ def reshaped(call: Call) -> list[TensorType]:
     if target.count(-1) > 1:
         raise call.fail(f"shape {target} has more than one -1")
     if -1 in target:
-        if call.allowzero and 0 in target:
+        if call.attrs.allowzero and 0 in target:
             raise call.fail(f"shape {target} has both 0 and -1 with allowzero, so that -1 is not defined")
         hole = target.index(-1)
         dims[hole] = _rest(call, x, dims[:hole] + dims[hole + 1 :])
@@ -77,7 +77,7 @@ def _reshape(x, shape, allowzero):
 
 
 def _flattened(call: Call) -> list[TensorType]:
-    x, axis = call.type(0), call.axis
+    x, axis = call.type(0), call.attrs.axis
     if not -x.rank <= axis <= x.rank:
         raise call.fail(f"axis {axis} is out of range for {x}", f"use an axis from {-x.rank} to {x.rank}")
     axis = axis + x.rank if axis < 0 else axis
@@ -129,7 +129,7 @@ def _shape_range(rank: int, start: int, end: int | None) -> range:
 
 
 def _shape_value(call: Call) -> list[TensorType]:
-    return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.start, call.end)),))]
+    return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.attrs.start, call.attrs.end)),))]
 
 
 register(

@@ -39,14 +39,14 @@ def _dft_type(call: Call) -> list[TensorType]:
     axis = call.axis_of(_scalar(call, 2) if call.has(2) else -2, x.rank)
     if axis == x.rank - 1:
         raise call.fail("the last axis holds the real and imaginary parts", f"use an axis from 0 to {x.rank - 2}")
-    if call.onesided and not may_be(x.shape[-1], 2 if call.inverse else 1):
-        raise call.fail(f"onesided takes {'complex' if call.inverse else 'real'} signals, not {x}")
-    shrink = call.onesided and call.inverse
+    if call.attrs.onesided and not may_be(x.shape[-1], 2 if call.attrs.inverse else 1):
+        raise call.fail(f"onesided takes {'complex' if call.attrs.inverse else 'real'} signals, not {x}")
+    shrink = call.attrs.onesided and call.attrs.inverse
     length: Dim = _scalar(call, 1) if call.has(1) else (x.shape[axis] - 1) * 2 if shrink else x.shape[axis]
     if isinstance(length, int) and length < 1:
         raise call.fail(f"dft_length is {length}")
     dims = list(x.shape)
-    dims[axis] = length // 2 + 1 if call.onesided and not call.inverse else length
+    dims[axis] = length // 2 + 1 if call.attrs.onesided and not call.attrs.inverse else length
     dims[-1] = 1 if shrink else 2
     return [x.with_shape(dims)]
 
@@ -97,7 +97,7 @@ def _stft_type(call: Call) -> list[TensorType]:
     x, step = call.type(0), _scalar(call, 1)
     if x.rank not in (2, 3) or not may_be(x.shape[-1] if x.rank == 3 else 1, 1, 2):
         raise call.fail("takes signals [batch, length], [batch, length, 1] or [batch, length, 2]")
-    if call.onesided and x.rank == 3 and x.shape[2] == 2:
+    if call.attrs.onesided and x.rank == 3 and x.shape[2] == 2:
         raise call.fail("onesided takes real signals", "set onesided=0")
     length = _frame_length(call)
     if call.has(2):
@@ -105,7 +105,9 @@ def _stft_type(call: Call) -> list[TensorType]:
     if step < 1 or (isinstance(length, int) and isinstance(x.shape[1], int) and not 0 < length <= x.shape[1]):
         raise call.fail(f"frames of {length} with a step of {step} do not fit a signal of {x.shape[1]}")
     return [
-        x.with_shape((x.shape[0], (x.shape[1] - length) // step + 1, length // 2 + 1 if call.onesided else length, 2))
+        x.with_shape(
+            (x.shape[0], (x.shape[1] - length) // step + 1, length // 2 + 1 if call.attrs.onesided else length, 2)
+        )
     ]
 
 
@@ -146,7 +148,7 @@ def _window(name: str, shape: Callable[[np.ndarray], np.ndarray]) -> None:
     """Register a window of `size` points; `shape` gives it for positions from 0 to 1."""
 
     def infer(call: Call) -> list[TensorType]:
-        return [TensorType(call.output_datatype, (_scalar(call, 0),))]
+        return [TensorType(call.attrs.output_datatype, (_scalar(call, 0),))]
 
     def reference(size, output_datatype, periodic):
         n = int(np.reshape(size, ()))
@@ -175,7 +177,7 @@ _window("BlackmanWindow", lambda t: 0.42 - 0.5 * np.cos(2 * np.pi * t) + 0.08 * 
 
 # --- MelWeightMatrix --------------------------------------------------------------------------------------------------
 def _mel_type(call: Call) -> list[TensorType]:
-    return [TensorType(call.output_datatype, (_scalar(call, 1) // 2 + 1, _scalar(call, 0)))]
+    return [TensorType(call.attrs.output_datatype, (_scalar(call, 1) // 2 + 1, _scalar(call, 0)))]
 
 
 def _mel(bins, dft_length, sample_rate, low, high, output_datatype):

@@ -24,7 +24,7 @@ def _source(name: str, inputs: str, infer, reference, cases: Sequence[Case], att
 _source(
     "Constant",
     "",
-    lambda call: [TensorType(call.value.dtype, call.value.shape)],
+    lambda call: [TensorType(call.attrs.value.dtype, call.attrs.value.shape)],
     lambda value: value,
     [Case((), {"value": np.arange(6, dtype=np.float32).reshape(2, 3)}), Case((), {"value": np.array(7, np.int64)})],
     {"value": Attr("tensor")},
@@ -37,9 +37,9 @@ _ZERO = np.zeros(1, np.float32)
 
 def _filled_type(call: Call) -> list[TensorType]:
     shape = call.ints(0)
-    if call.value.size != 1 or min(shape, default=0) < 0:
+    if call.attrs.value.size != 1 or min(shape, default=0) < 0:
         raise call.fail(f"value must have one element, shape {shape} no negative dims")
-    return [TensorType(call.value.dtype, shape)]
+    return [TensorType(call.attrs.value.dtype, shape)]
 
 
 _source(
@@ -107,7 +107,7 @@ def _eye_type(call: Call) -> list[TensorType]:
     x = call.type(0)
     if x.rank != 2:
         raise call.fail("takes a matrix")
-    return [x.with_dtype(call.attrs["dtype"] or x.dtype)]
+    return [x.with_dtype(call.attrs.dtype or x.dtype)]
 
 
 _source(
@@ -133,11 +133,11 @@ def generator(seed: float | None) -> np.random.Generator:
 
 
 def _like(call: Call) -> list[TensorType]:
-    return [call.type(0).with_dtype(call.attrs["dtype"] or call.dtype(0))]
+    return [call.type(0).with_dtype(call.attrs.dtype or call.dtype(0))]
 
 
 def _of_shape(call: Call) -> list[TensorType]:
-    return [TensorType(call.attrs["dtype"], call.attrs["shape"])]
+    return [TensorType(call.attrs.dtype, call.attrs.shape)]
 
 
 def _normal(shape, dtype, seed, mean, scale):
@@ -180,11 +180,11 @@ _source(
 
 def _multinomial_type(call: Call) -> list[TensorType]:
     x = call.type(0)
-    if x.rank != 2 or call.sample_size < 0:
+    if x.rank != 2 or call.attrs.sample_size < 0:
         raise call.fail("takes log probabilities [batch, classes] and a sample_size that is not negative")
     if x.shape[1] == 0:
         raise call.fail(f"there are no classes to draw from in {x}")
-    return [TensorType(call.attrs["dtype"], (x.shape[0], call.sample_size))]
+    return [TensorType(call.attrs.dtype, (x.shape[0], call.attrs.sample_size))]
 
 
 def _multinomial(x, dtype, sample_size, seed):

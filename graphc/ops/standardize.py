@@ -82,7 +82,7 @@ class Expansion:
 
     def inverse_root(self, variance: Value) -> Value:
         """1/sqrt(variance + epsilon)."""
-        shifted = self.b.add("Add", variance, self.number(self.call.epsilon))
+        shifted = self.b.add("Add", variance, self.number(self.call.attrs.epsilon))
         return self.b.add("Reciprocal", self.b.add("Sqrt", shifted))
 
     def scale_shift(self, v: Value, scale: Value, shift: Value | None) -> Value:

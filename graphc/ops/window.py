@@ -60,14 +60,14 @@ def _check_ranks(call: Call, x: Shape, w: Shape) -> None:
 
 
 def _check_group(call: Call, side: str, channels) -> int:
-    if call.group < 1:
-        raise call.fail(f"group is {call.group}", "use 1, or a divisor of the channels")
-    if isinstance(channels, int) and channels % call.group:
+    if call.attrs.group < 1:
+        raise call.fail(f"group is {call.attrs.group}", "use 1, or a divisor of the channels")
+    if isinstance(channels, int) and channels % call.attrs.group:
         raise call.fail(
-            f"{channels} {side} channels do not divide into {call.group} groups",
+            f"{channels} {side} channels do not divide into {call.attrs.group} groups",
             "use a group that divides the channels",
         )
-    return call.group
+    return call.attrs.group
 
 
 def _check_bias(call: Call, channels) -> None:
@@ -246,9 +246,14 @@ def _deform_infer(call: Call) -> list[TensorType]:
     dtype = require_dtype(call, 0, FLOAT_NAMES)
     require_same_dtype(call, *range(len(call.inputs)))
     y, taps, rank = conv_shape(call), prod(geometry(call).kernel), call.rank(0) - 2
-    if call.offset_group < 1 or (isinstance(call.shape(0)[1], int) and call.shape(0)[1] % call.offset_group):
-        raise call.fail(f"{call.shape(0)[1]} input channels do not divide into {call.offset_group} offset groups")
-    for i, what, channels in ((2, "offset", call.offset_group * taps * rank), (4, "mask", call.offset_group * taps)):
+    if call.attrs.offset_group < 1 or (
+        isinstance(call.shape(0)[1], int) and call.shape(0)[1] % call.attrs.offset_group
+    ):
+        raise call.fail(f"{call.shape(0)[1]} input channels do not divide into {call.attrs.offset_group} offset groups")
+    for i, what, channels in (
+        (2, "offset", call.attrs.offset_group * taps * rank),
+        (4, "mask", call.attrs.offset_group * taps),
+    ):
         want = (y[0], channels, *y[2:])
         if call.has(i) and (call.rank(i) != len(want) or any(differ(a, b) for a, b in zip(call.shape(i), want))):
             raise call.fail(f"the {what} has shape {call.shape(i)}, not {want}")

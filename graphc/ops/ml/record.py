@@ -66,7 +66,7 @@ def require_features(call: Call, features: Dim, at_least: int, exact: bool = Fal
 
 def labels_of(call: Call, strings: str, ints: str) -> np.ndarray:
     """The class labels of the attribute that is given. Raises TypeRuleError unless exactly one of the two is."""
-    a, b = getattr(call, strings), getattr(call, ints)
+    a, b = call.attrs[strings], call.attrs[ints]
     if a and b:
         raise call.fail(f"has both {strings} and {ints}", "give the labels once")
     return label_array(a, b)
