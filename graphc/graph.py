@@ -210,7 +210,7 @@ class Graph:
         for v in self.inputs:
             g.add_node(v, label=v.name, kind="input")
         for n in self.nodes:
-            g.add_node(n, label=n.op.name, kind=n.op.kind.value)
+            g.add_node(n, label=n.op.name, kind=n.op.family.value)
             for v in n.outputs:
                 maker[v] = n
         for n in self.nodes:

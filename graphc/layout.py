@@ -14,7 +14,6 @@ import numpy as np
 from graphc.expr import is_finite
 from graphc.fuse import scalar_of
 from graphc.graph import Graph, Node, Rewriter, Value
-from graphc.op import Kind
 from graphc.types import Blocked, TensorType
 
 Halos = dict[tuple[Value, str], tuple[int, int]]
@@ -65,7 +64,7 @@ def _decide(graph: Graph, rules: LayoutRules) -> tuple[dict[Node, str], set[Valu
 
 
 def _elementwise_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
-    if node.op.kind is not Kind.ELEMENTWISE or not any(v in blocked for v in node.operands):
+    if not node.op.elementwise or not any(v in blocked for v in node.operands):
         return False
     out = node.output.type
     if any(v.dtype != np.float32 for v in (*node.operands, node.output)):

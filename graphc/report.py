@@ -26,7 +26,7 @@ class StepInfo:
     algorithm  'direct', 'winograd F(4x4)', 'gemm', … ('' where there is no choice)
     reason     why this algorithm, in one sentence
     output     name of the value it makes
-    flops      arithmetic of the operators (2 a multiply-add), whatever the algorithm really does
+    flops      arithmetic of the operators (2 per multiply-accumulate), whatever the algorithm really does
     nbytes     bytes that must cross: operands, weights and results once each
     host       runs through the NumPy reference, because no kernel serves it
     inside     the steps of the program that the step runs itself, if any: label, kernel, algorithm, reason, flops

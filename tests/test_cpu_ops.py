@@ -15,7 +15,7 @@ import graphc
 from graphc.errors import InputError, UnsupportedError
 from graphc.graph import Builder
 from graphc.interpret import run_graph
-from graphc.op import Kind, Op, all_ops
+from graphc.op import Family, Op, all_ops
 from graphc.ops.precision import is_float
 
 OPS = all_ops()
@@ -26,7 +26,7 @@ HOST = frozenset({
     "Multinomial", "NonMaxSuppression", "NonZero", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "RoiAlign", "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
 })  # fmt: skip
-HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.kind is Kind.TABLE}
+HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
     "Compress": ("the shape of its result follows from data",),
@@ -42,10 +42,10 @@ SOMETIMES_HOST = {
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone
 
-COMPILED = sorted(n for n in OPS if n not in HOST | INTERNAL and OPS[n].kind is not Kind.CONTROL)
+COMPILED = sorted(n for n in OPS if n not in HOST | INTERNAL and not OPS[n].holds_graphs)
 FLOAT64_TOLERANCE = 1e-9
 NARROW = {"float16": 2**-9, "bfloat16": 2**-6}  # two ulps: a rounded operand, a rounded result
-STATISTICAL = sorted(n for n in COMPILED if OPS[n].kind in (Kind.REDUCTION, Kind.NORMALIZE))
+STATISTICAL = sorted(n for n in COMPILED if OPS[n].family in (Family.REDUCTION, Family.NORMALIZE))
 
 
 def as_inputs(use: Use) -> Use:

@@ -11,7 +11,7 @@ from graphc.backends.reference import run
 from graphc.errors import CheckError
 from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
-from graphc.op import Attr, Const, Kind, Op, all_ops
+from graphc.op import Attr, Const, Op, all_ops
 from graphc.types import Sym
 
 RNG = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_control_flow():
 
 def foreign(name, expand=None):
     return Op(
-        name, ("x",), Kind.COMPOSITE, lambda call: [call.type(0)], lambda x, scale: x * scale, {"scale": Attr(float, 2.0)},
+        name, ("x",), lambda call: [call.type(0)], lambda x, scale: x * scale, {"scale": Attr(float, 2.0)},
         expand=expand,
     )  # fmt: skip
 

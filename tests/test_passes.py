@@ -6,7 +6,7 @@ from passcheck import F32, bound, build, image, ints, left, refused, rewritten, 
 
 from graphc.bind import bind
 from graphc.graph import Builder
-from graphc.op import Kind, Op, get_op
+from graphc.op import Op, get_op
 from graphc.passes import fold_constants as folding
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
@@ -336,7 +336,6 @@ def composite(name: str, expand, scalar=None) -> Op:
     return Op(
         name,
         ("x",),
-        Kind.COMPOSITE,
         relu.infer,
         relu.reference,
         expand=expand,

@@ -10,7 +10,6 @@ from graphc.backends.cpu.lower import registry
 from graphc.backends.cpu.target import Target
 from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Graph, Node
-from graphc.op import Kind
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +29,7 @@ def kernel_operators() -> frozenset[str]:
 def host_reason(node: Node, target: Target, pending: bool = False) -> str | None:
     """Why a node runs on the host, or None. pending: it is not planned yet."""
     load_lowerings()
-    if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
+    if node.op.elementwise:
         if len(node.inputs) > MOST_OPERANDS:
             return f"more than {MOST_OPERANDS} operands"
         return registry.native_dtypes(node)

@@ -9,10 +9,8 @@ import numpy as np
 
 from graphc.bind import bind
 from graphc.graph import Graph, Node, Value
-from graphc.op import Kind
 from graphc.types import number
 
-MULTIPLIERS = (Kind.CONTRACTION, Kind.WINDOW, Kind.RECURRENT)  # with two operands: a pool has one
 STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
 
 
@@ -69,9 +67,9 @@ def _is_weight(node: Node, i: int) -> bool:
 
 
 def multiply_adds(node: Node) -> int | None:
-    """Multiply-adds of a node with bound shapes; 0 where it multiplies no two operands, None where shapes are open."""
-    if node.op.flops is None or node.op.kind not in MULTIPLIERS or len(node.operands) < 2:
+    """Multiply-accumulates of a node with bound shapes; 0 where it has none, None where shapes are open."""
+    if node.op.macs is None:
         return 0
     if not all(v.type is not None and v.type.is_static for v in (*node.operands, *node.outputs)):
         return None
-    return number(node.op.flops(node.call)) // 2
+    return number(node.op.macs(node.call))

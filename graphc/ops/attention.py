@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.graph import Value
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import NUMERIC, widen
 from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, number, prod
@@ -111,10 +111,10 @@ def _attention_infer(call: Call) -> list[TensorType]:
     ]
 
 
-def _attention_flops(call: Call) -> Dim:
-    """Two matrix products a head: 2·q_len·total·(head + v_head)."""
+def _attention_macs(call: Call) -> Dim:
+    """Two matrix products per head: q_len·total·(head + v_head)."""
     s = _sizes(call)
-    return prod((2, s.batch, s.q_heads, s.q_len, s.total, s.head + s.v_head))
+    return prod((s.batch, s.q_heads, s.q_len, s.total, s.head + s.v_head))
 
 
 # --- Attention: reference ---------------------------------------------------------------------------------------------
@@ -336,7 +336,6 @@ register(
     Op(
         "Attention",
         ("q", "k", "v", "attn_mask?", "past_key?", "past_value?", "nonpad_kv_seqlen?"),
-        Kind.COMPOSITE,
         _attention_infer,
         _attention_reference,
         {
@@ -352,7 +351,7 @@ register(
         },
         ("y", "present_key", "present_value", "qk_matmul_output"),
         expand=_attention_expand,
-        flops=_attention_flops,
+        macs=_attention_macs,
         samples=Samples(("float32",), low=-2.0, high=2.0, cases=_attention_cases()),
     )
 )
@@ -454,7 +453,6 @@ register(
     Op(
         "RotaryEmbedding",
         ("x", "cos_cache", "sin_cache", "position_ids?"),
-        Kind.COMPOSITE,
         _rotary_infer,
         _rotary_reference,
         {"interleaved": Attr(bool, False), "num_heads": Attr(int, None), "rotary_embedding_dim": Attr(int, 0)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.precision import widen
 from graphc.ops.standardize import EPSILON, Expansion, column, infer_floats, require_per_channel, standardize
 from graphc.types import TensorType
@@ -70,7 +70,6 @@ register(
     Op(
         "BatchNormalization",
         ("x", "scale", "bias", "mean", "variance"),
-        Kind.COMPOSITE,
         _infer_batch,
         _batch_reference,
         {"epsilon": EPSILON, "momentum": Attr(float, 0.9), "training_mode": Attr(bool, False)},

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import ROUNDED
 from graphc.ops.precision import is_float, is_integer, widen
 from graphc.types import dtype_name
@@ -109,7 +109,6 @@ register(
     Op(
         "Cast",
         ("x",),
-        Kind.ELEMENTWISE,
         lambda call: [call.type(0).with_dtype(call.attrs.to)],
         lambda x, to, saturate, round_mode: cast_array(x, to, saturate, round_mode),
         {"to": Attr("dtype"), **_CONVERSION},
@@ -135,7 +134,6 @@ register(
     Op(
         "CastLike",
         ("x", "like"),
-        Kind.COMPOSITE,
         lambda call: [call.type(0).with_dtype(call.dtype(1))],
         lambda x, like, saturate, round_mode: cast_array(x, like.dtype, saturate, round_mode),
         _CONVERSION,
@@ -165,7 +163,6 @@ register(
     Op(
         "BitCast",
         ("x",),
-        Kind.MOVEMENT,
         _infer_bitcast,
         lambda x, to: np.ascontiguousarray(x).view(to).reshape(x.shape),
         {"to": Attr("dtype")},
@@ -179,5 +176,6 @@ register(
             ),
             special=(math.nan, math.inf),
         ),
+        family=Family.MOVEMENT,
     )
 )

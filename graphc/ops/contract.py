@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops._einsum import einsum_plan, einsum_shape
 from graphc.ops.precision import in_float32
 from graphc.types import Dim, Shape, TensorType, broadcast, dtype_name, prod
@@ -72,9 +72,9 @@ def _matmul_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, matmul_shape(call, call.shape(0), call.shape(1)))]
 
 
-def matmul_flops(call: Call) -> Dim:
-    """2·M·N·K of every matrix of the batch."""
-    return prod((2, *matmul_shape(call, call.shape(0), call.shape(1)), call.shape(0)[-1]))
+def matmul_macs(call: Call) -> Dim:
+    """M·N·K of every matrix of the batch."""
+    return prod((*matmul_shape(call, call.shape(0), call.shape(1)), call.shape(0)[-1]))
 
 
 def _matmul_cases() -> tuple[Case, ...]:
@@ -100,11 +100,11 @@ register(
     Op(
         "MatMul",
         ("a", "b"),
-        Kind.CONTRACTION,
         _matmul_infer,
         in_float32(lambda a, b: np.matmul(a, b)),
-        flops=matmul_flops,
+        macs=matmul_macs,
         samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_matmul_cases()),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -172,12 +172,12 @@ register(
     Op(
         "Gemm",
         ("a", "b", "c?"),
-        Kind.CONTRACTION,
         _gemm_infer,
         in_float32(_gemm_reference),
         {"alpha": Attr(float, 1.0), "beta": Attr(float, 1.0), "transA": Attr(bool, False), "transB": Attr(bool, False)},
-        flops=lambda call: prod((2, *_gemm_sizes(call))),
+        macs=lambda call: prod(_gemm_sizes(call)),
         samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_gemm_cases()),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -212,11 +212,9 @@ def _einsum_expand(b, call: Call):
     return values[-1] if steps else b.add("Identity", values[0])
 
 
-def _einsum_flops(call: Call) -> Dim:
-    """2 for every combination of indices, as if computed by one loop nest; less where a sum can be taken first."""
-    return prod(
-        (2, *einsum_shape(call.attrs.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True))
-    )
+def _einsum_macs(call: Call) -> Dim:
+    """One for every combination of indices, as if computed by one loop nest; less where a sum can be taken first."""
+    return prod(einsum_shape(call.attrs.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True))
 
 
 def _einsum_cases() -> tuple[Case, ...]:
@@ -250,12 +248,12 @@ register(
     Op(
         "Einsum",
         ("*operands",),
-        Kind.CONTRACTION,
         _einsum_infer,
         in_float32(lambda *operands, equation: np.asarray(np.einsum(equation, *operands, optimize=len(operands) > 1))),
         {"equation": Attr(str)},
         expand=_einsum_expand,
-        flops=_einsum_flops,
+        macs=_einsum_macs,
         samples=Samples((*FLOATS, "int32", "int64"), cases=_einsum_cases()),
+        family=Family.CONTRACTION,
     )
 )

@@ -15,7 +15,7 @@ from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Value, constant
 from graphc.interpret import run_graph
-from graphc.op import Attr, Call, Kind, Op, Samples, get_op, register
+from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.types import Dim, Sym, TensorType
 
 Types = list["TensorType | None"]
@@ -89,7 +89,6 @@ register(
     Op(
         "If",
         ("cond", "*captures"),
-        Kind.CONTROL,
         _if_types,
         _if,
         {"then_branch": Attr("graph"), "else_branch": Attr("graph")},
@@ -224,7 +223,6 @@ register(
     Op(
         "Loop",
         ("limit?", "cond?", "*states_then_captures"),
-        Kind.CONTROL,
         _loop_types,
         _loop,
         {"body": Attr("graph"), "n_states": Attr(int)},
@@ -307,7 +305,6 @@ register(
     Op(
         "Scan",
         ("*states_then_scanned_then_captures",),
-        Kind.CONTROL,
         _scan_types,
         _scan,
         {

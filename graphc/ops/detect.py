@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
@@ -83,7 +83,6 @@ register(
     Op(
         "NonMaxSuppression",
         ("boxes", "scores", "max_output_boxes_per_class?", "iou_threshold?", "score_threshold?"),
-        Kind.INDEX,
         _suppressed_type,
         _non_max_suppression,
         {"center_point_box": Attr(bool, False)},
@@ -96,6 +95,7 @@ register(
                 _boxes_case(_BOXES, 10, 1.0),
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -163,7 +163,6 @@ register(
     Op(
         "RoiAlign",
         ("x", "rois", "batch_indices"),
-        Kind.INDEX,
         _roi_align_type,
         _roi_align,
         {
@@ -193,6 +192,7 @@ register(
                 )
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -231,7 +231,6 @@ register(
     Op(
         "MaxRoiPool",
         ("x", "rois"),
-        Kind.INDEX,
         _roi_pool_type,
         _max_roi_pool,
         {"pooled_shape": Attr("ints"), "spatial_scale": Attr(float, 1.0)},
@@ -249,6 +248,7 @@ register(
                 ),
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -347,7 +347,6 @@ register(
     Op(
         "GridSample",
         ("x", "grid"),
-        Kind.INDEX,
         _sampled,
         _grid_sample,
         {
@@ -370,6 +369,7 @@ register(
                 Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2, "float32"))),
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -397,7 +397,6 @@ register(
     Op(
         "AffineGrid",
         ("theta", "size"),
-        Kind.CONTRACTION,
         _affine_type,
         _affine_grid,
         {"align_corners": Attr(bool, False)},
@@ -410,5 +409,6 @@ register(
                 for align in (False, True)
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )

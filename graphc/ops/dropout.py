@@ -6,7 +6,7 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.precision import FLOAT32, is_float
 from graphc.ops.source import generator
 from graphc.types import TensorType, may_be
@@ -84,7 +84,6 @@ register(
     Op(
         "Dropout",
         ("x", "ratio?", "training_mode?"),
-        Kind.COMPOSITE,
         _types,
         _reference,
         {"seed": Attr(int, None)},

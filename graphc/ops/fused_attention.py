@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
 from graphc.types import Dim, TensorType, prod
 
@@ -68,9 +68,9 @@ def _infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, (s.batch, *middle, s.v_size))]
 
 
-def _flops(call: Call) -> Dim:
+def _macs(call: Call) -> Dim:
     s = heads_of(call)
-    return prod((2, s.batch, s.heads, s.queries, s.keys, s.size + s.v_size))
+    return prod((s.batch, s.heads, s.queries, s.keys, s.size + s.v_size))
 
 
 def _reference(q, k, v, mask=None, *, heads, kv_heads, scale, head_axes, first_heads, zeros):
@@ -146,7 +146,6 @@ register(
     Op(
         "FusedAttention",
         ("q", "k", "v", "mask?"),
-        Kind.COMPOSITE,
         _infer,
         _reference,
         {
@@ -158,7 +157,7 @@ register(
             "zeros": Attr(bool, False),  # a query that sees no key (a row of -inf) gives zeros, not NaN
         },
         expand=_expand,
-        flops=_flops,
+        macs=_macs,
         samples=Samples(("float32",), low=-2.0, high=2.0, cases=_cases()),
     )
 )

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import Attr, Call, Case, Const, Deferred, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Deferred, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.shape import ANY
 from graphc.types import Dim, Sym, TensorType, may_be
 
 
 def register_index(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
-    """Register an operator of kind INDEX. Elements move and do not change, unless `tolerance` says otherwise."""
+    """Register an operator of family INDEX. Elements move and do not change, unless `tolerance` says otherwise."""
     samples = Samples(more.pop("dtypes", ANY), cases=tuple(cases))
     more.setdefault("tolerance", 0.0)
-    return register(Op(name, tuple(inputs.split()), Kind.INDEX, infer, reference, attrs or {}, samples=samples, **more))
+    return register(
+        Op(name, tuple(inputs.split()), infer, reference, attrs or {}, samples=samples, family=Family.INDEX, **more)
+    )
 
 
 def checked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import TensorType
@@ -105,7 +105,6 @@ register(
     Op(
         "NegativeLogLikelihoodLoss",
         ("x", "target", "weight?"),
-        Kind.COMPOSITE,
         lambda call: _loss_infer(call)[:1],
         _nll_reference,
         ATTRS,
@@ -118,7 +117,6 @@ register(
     Op(
         "SoftmaxCrossEntropyLoss",
         ("scores", "labels", "weights?"),
-        Kind.COMPOSITE,
         _loss_infer,
         _cross_entropy_reference,
         ATTRS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.precision import in_float32
 from graphc.ops.standardize import Expansion, infer_floats
 from graphc.types import TensorType
@@ -55,7 +55,6 @@ register(
     Op(
         "LRN",
         ("x",),
-        Kind.NORMALIZE,
         _infer,
         in_float32(_reference),
         {"size": Attr(int), "alpha": Attr(float, 1e-4), "beta": Attr(float, 0.75), "bias": Attr(float, 1.0)},
@@ -71,5 +70,6 @@ register(
             )
         ),
         flops=lambda call: (call.attrs.size + 20) * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )

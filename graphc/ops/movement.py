@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY, axes_of, same_type
 from graphc.types import Dim, Sym, TensorType, broadcast
 
@@ -18,7 +18,7 @@ def move(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=
     samples = Samples(more.pop("dtypes", ANY), cases=tuple(cases))
     more.setdefault("tolerance", 0.0)
     return register(
-        Op(name, tuple(inputs.split()), Kind.MOVEMENT, infer, reference, attrs or {}, samples=samples, **more)
+        Op(name, tuple(inputs.split()), infer, reference, attrs or {}, samples=samples, family=Family.MOVEMENT, **more)
     )
 
 

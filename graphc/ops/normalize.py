@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import require_broadcasts_to_first
 from graphc.ops.precision import INT64, in_float32, widen
 from graphc.ops.standardize import (
@@ -65,7 +65,6 @@ register(
     Op(
         "LayerNormalization",
         ("x", "scale", "bias?"),
-        Kind.NORMALIZE,
         _infer_layer,
         _layer_reference,
         {"axis": Attr(int, -1), "epsilon": EPSILON, "stash_type": STASH},
@@ -83,6 +82,7 @@ register(
         ),
         tolerance=1e-4,  # the mean is rounded at the size of x, then divided by the deviation: some 20 times less
         flops=lambda call: 7 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -112,7 +112,6 @@ register(
     Op(
         "RMSNormalization",
         ("x", "scale"),
-        Kind.NORMALIZE,
         _infer_rms,
         _rms_reference,
         {"axis": Attr(int, -1), "epsilon": EPSILON, "stash_type": STASH},
@@ -126,6 +125,7 @@ register(
             )
         ),
         flops=lambda call: 4 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -158,7 +158,6 @@ register(
     Op(
         "InstanceNormalization",
         ("x", "scale", "bias"),
-        Kind.NORMALIZE,
         _infer_instance,
         in_float32(_instance_reference),
         {"epsilon": EPSILON},
@@ -171,6 +170,7 @@ register(
             )
         ),
         flops=lambda call: 7 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -206,7 +206,6 @@ register(
     Op(
         "GroupNormalization",
         ("x", "scale", "bias"),
-        Kind.NORMALIZE,
         _infer_group,
         in_float32(_group_reference),
         {"num_groups": Attr(int), "epsilon": EPSILON, "stash_type": STASH},
@@ -219,6 +218,7 @@ register(
             )
         ),
         flops=lambda call: 7 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -248,7 +248,6 @@ register(
     Op(
         "MeanVarianceNormalization",
         ("x",),
-        Kind.NORMALIZE,
         _infer_mean_variance,
         in_float32(_mean_variance_reference),
         {"axes": Attr("ints", (0, 2, 3))},
@@ -261,6 +260,7 @@ register(
             )
         ),
         flops=lambda call: 6 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -288,7 +288,6 @@ register(
     Op(
         "LpNormalization",
         ("x",),
-        Kind.NORMALIZE,
         _infer_lp,
         in_float32(_lp_reference),
         {"axis": Attr(int, -1), "p": Attr(int, 2, choices=(1, 2))},
@@ -302,5 +301,6 @@ register(
             )
         ),
         flops=lambda call: 3 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, Geometry, geometry, window_view, windows
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import in_float32
@@ -111,7 +111,6 @@ register(
     Op(
         "MaxPool",
         ("x",),
-        Kind.WINDOW,
         _maxpool_infer,
         _maxpool_reference,
         {**POOL_ATTRS, "storage_order": Attr(int, 0, (0, 1))},
@@ -122,6 +121,7 @@ register(
             (*FLOATS, "int8", "uint8"),
             cases=pool_cases() + pool_cases(n_outputs=2) + pool_cases(({"storage_order": 1},), n_outputs=2)[:4],
         ),
+        windowed=True,
     )
 )
 
@@ -149,13 +149,13 @@ register(
     Op(
         "AveragePool",
         ("x",),
-        Kind.WINDOW,
         _pool_infer,
         in_float32(_averagepool_reference),
         {**POOL_ATTRS, "count_include_pad": Attr(bool, False)},
         flops=_pool_flops,
         per_sample=True,
         samples=Samples(cases=pool_cases(({}, {"count_include_pad": True}))),
+        windowed=True,
     )
 )
 
@@ -184,13 +184,13 @@ register(
     Op(
         "LpPool",
         ("x",),
-        Kind.WINDOW,
         _lppool_infer,
         in_float32(_lppool_reference),
         {**POOL_ATTRS, "p": Attr(int, 2)},
         flops=_pool_flops,
         per_sample=True,
         samples=Samples(cases=pool_cases() + pool_cases(({"p": 1}, {"p": 3}))[::4]),
+        windowed=True,
     )
 )
 
@@ -226,7 +226,6 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
         Op(
             name,
             ("x",),
-            Kind.WINDOW,
             _global_infer,
             in_float32(reference),
             attrs or {},
@@ -234,6 +233,7 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
             flops=lambda call: prod(call.shape(0)),
             per_sample=True,
             samples=Samples(cases=tuple(Case((Tensor(s),), more) for more in cases for s in shapes)),
+            windowed=True,
         )
     )
 
@@ -316,11 +316,11 @@ register(
     Op(
         "MaxUnpool",
         ("x", "indices", "output_shape?"),
-        Kind.INDEX,
         _maxunpool_infer,
         _maxunpool_reference,
         {"kernel_shape": Attr("ints"), "strides": Attr("ints", None), "pads": Attr("ints", None)},
         samples=Samples(cases=_maxunpool_cases()),
         values=(2,),
+        family=Family.INDEX,
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import is_float, is_narrow
@@ -184,7 +184,6 @@ register(
     Op(
         "QuantizeLinear",
         ("x", "y_scale", "y_zero_point?"),
-        Kind.COMPOSITE,
         _quantize_infer,
         _quantize_reference,
         {
@@ -256,7 +255,6 @@ register(
     Op(
         "DequantizeLinear",
         ("x", "x_scale", "x_zero_point?"),
-        Kind.COMPOSITE,
         _dequantize_infer,
         _dequantize_reference,
         {**_BLOCKS, "output_dtype": Attr("dtype", None)},
@@ -295,7 +293,6 @@ register(
     Op(
         "DynamicQuantizeLinear",
         ("x",),
-        Kind.COMPOSITE,
         _dynamic_infer,
         _dynamic_reference,
         {},

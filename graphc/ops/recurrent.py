@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, prod
@@ -146,10 +146,10 @@ def _expect(call: Call, i: int, name: str, want: Shape) -> None:
         raise call.fail(f"operand {name} has shape {call.shape(i)}, not {want}", _layout_hint(call))
 
 
-def _recurrent_flops(call: Call) -> Dim:
-    """2 for every weight of W and R, at each step of each sequence."""
+def _recurrent_macs(call: Call) -> Dim:
+    """One for every weight of W and R, at each step of each sequence."""
     c = cell(call)
-    return prod((2, c.seq, c.batch, len(c.reverse), c.gates, c.hidden, c.inputs + c.hidden))
+    return prod((c.seq, c.batch, len(c.reverse), c.gates, c.hidden, c.inputs + c.hidden))
 
 
 # --- references -------------------------------------------------------------------------------------------------------
@@ -304,7 +304,6 @@ def _recurrent(name: str, reference: Callable, attrs: dict, variants: list[dict]
         Op(
             name,
             ("x", "w", "r", "b?", "sequence_lens?", "initial_h?", *(("initial_c?", "p?") if lstm else ())),
-            Kind.RECURRENT,
             _recurrent_infer,
             _narrow_results(reference),
             {
@@ -318,8 +317,9 @@ def _recurrent(name: str, reference: Callable, attrs: dict, variants: list[dict]
                 **attrs,
             },
             ("y", "y_h", "y_c") if lstm else ("y", "y_h"),
-            flops=_recurrent_flops,
+            macs=_recurrent_macs,
             samples=Samples(low=-1.0, high=1.0, cases=_cases(name, variants)),
+            family=Family.RECURRENT,
         )
     )
 

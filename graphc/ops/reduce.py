@@ -8,10 +8,10 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Reduction, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Reduction, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, kind_of, require
-from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Family, in_float32, is_float, is_integer
+from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Dtypes, in_float32, is_float, is_integer
 from graphc.types import TensorType
 
 _ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}
@@ -35,10 +35,10 @@ def reduced_shape(shape: tuple, axes: tuple[int, ...], keepdims: bool) -> tuple:
     return tuple(1 if i in axes else d for i, d in enumerate(shape) if keepdims or i not in axes)
 
 
-def _infer(family: Family) -> Callable[[Call], list[TensorType]]:
+def _infer(takes: Dtypes) -> Callable[[Call], list[TensorType]]:
     def infer(call: Call) -> list[TensorType]:
         x = call.type(0)
-        require(call, family, x.dtype)
+        require(call, takes, x.dtype)
         return [TensorType(x.dtype, reduced_shape(x.shape, reduced_axes(call), call.attrs.keepdims))]
 
     return infer
@@ -124,14 +124,13 @@ _NUMBERS = ("float32", "float64", "int32", "int64", "uint32")
 
 
 def _reduce(
-    name: str, reference: Callable, *, takes: Family = NUMERIC, dtypes=_NUMBERS, low=-1.0, high=4.0, empty=True, **more
+    name: str, reference: Callable, *, takes: Dtypes = NUMERIC, dtypes=_NUMBERS, low=-1.0, high=4.0, empty=True, **more
 ) -> Op:
     """Register a reduction. The range of operands leans to one side, so that sums do not cancel."""
     return register(
         Op(
             name,
             ("x", "axes?"),
-            more.pop("kind", Kind.REDUCTION),
             _infer(takes),
             _reference(reference),
             _ATTRS,
@@ -207,7 +206,6 @@ def _expand_log_sum_exp(b: Builder, call: Call) -> Value:
 _reduce(
     "ReduceLogSumExp",
     _log_sum_exp,
-    kind=Kind.COMPOSITE,
     expand=_expand_log_sum_exp,
     dtypes=(*FLOATING.dtypes, "int32", "int64", "uint32"),
     low=-90.0,
@@ -240,7 +238,6 @@ def _arg(name: str, position: Callable) -> Op:
         Op(
             name,
             ("x",),
-            Kind.REDUCTION,
             _infer_arg,
             _arg_reference(position),
             {"axis": Attr(int, 0), "keepdims": Attr(bool, True), "select_last_index": Attr(bool, False)},
@@ -258,6 +255,7 @@ def _arg(name: str, position: Callable) -> Op:
                 ),
             ),
             flops=lambda call: call.type(0).size,
+            family=Family.REDUCTION,
         )
     )
 

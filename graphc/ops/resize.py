@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.expr import Number
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_taps, axis_taps, simplest_fraction
 from graphc.ops.elementwise import require
 from graphc.ops.precision import FLOAT32, NUMERIC, is_float, is_narrow
@@ -216,7 +216,6 @@ register(
     Op(
         "Resize",
         ("x", "roi?", "scales?", "sizes?"),
-        Kind.WINDOW,
         _resize_type,
         _resize,
         _ATTRS,
@@ -248,6 +247,7 @@ register(
                 ),
             ),
         ),
+        windowed=True,
     )
 )
 
@@ -269,7 +269,6 @@ register(  # Resize before opset 10
     Op(
         "Upsample",
         ("x", "scales"),
-        Kind.COMPOSITE,
         _upsampled,
         lambda x, scales, mode: _resize(x, None, scales, **_as_resize(mode)),
         {"mode": Attr(str, "nearest", ("nearest", "linear"))},

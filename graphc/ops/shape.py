@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Kind, Op, Samples, Tensor, register
+from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Family, Op, Samples, Tensor, register
 from graphc.types import Dim, Sym, TensorType, prod
 
 ANY = (*NUMBERS, "bool")  # dtypes of operators that only move elements
@@ -136,17 +136,16 @@ register(
     Op(
         "Identity",
         ("x",),
-        Kind.MOVEMENT,
         same_type,
         lambda x: x,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Reshape",
         ("x", "shape"),
-        Kind.MOVEMENT,
         reshaped,
         _reshape,
         {"allowzero": Attr(bool, False)},
@@ -161,24 +160,24 @@ register(
                 Case((Tensor((0, 3)), Const([3, 0])), {"allowzero": True}),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Flatten",
         ("x",),
-        Kind.MOVEMENT,
         _flattened,
         _flatten,
         {"axis": Attr(int, 1)},
         samples=Samples(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Squeeze",
         ("x", "axes?"),
-        Kind.MOVEMENT,
         _squeezed,
         _squeeze,
         values=(1,),
@@ -190,13 +189,13 @@ register(
                 Case((Tensor((1, 1)), Const([0, 1]))),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Unsqueeze",
         ("x", "axes"),
-        Kind.MOVEMENT,
         _unsqueezed,
         lambda x, axes: np.expand_dims(x, tuple(int(a) for a in np.ravel(axes))),
         values=(1,),
@@ -208,13 +207,13 @@ register(
                 Case((Tensor(()), Const([0]))),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Shape",
         ("x",),
-        Kind.SOURCE,
         _shape_value,
         lambda x, start, end: np.array([x.shape[i] for i in _shape_range(x.ndim, start, end)], np.int64),
         {"start": Attr(int, 0), "end": Attr(int, None)},
@@ -230,16 +229,17 @@ register(
                 Case((Tensor((2, 3, 4)),), {"start": 2, "end": 1}),
             ),
         ),
+        family=Family.SOURCE,
     )
 )
 register(
     Op(
         "Size",
         ("x",),
-        Kind.SOURCE,
         lambda call: [TensorType(np.int64, ())],
         lambda x: np.array(x.size, np.int64),
         outputs=("size",),
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+        family=Family.SOURCE,
     )
 )

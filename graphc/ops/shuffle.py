@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import NUMBERS, Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import NUMBERS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.types import TensorType
 
 
@@ -40,7 +40,6 @@ register(
     Op(
         "ChannelShuffle",
         ("x",),
-        Kind.MOVEMENT,
         _infer,
         _reference,
         {"groups": Attr(int)},
@@ -56,5 +55,6 @@ register(
                 Case((Tensor((1, 8)),), {"groups": 8}),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )

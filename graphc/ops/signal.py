@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
 from graphc.types import Dim, TensorType, may_be
@@ -67,7 +67,6 @@ register(
     Op(
         "DFT",
         ("x", "dft_length?", "axis?"),
-        Kind.CONTRACTION,
         _dft_type,
         _dft,
         {"inverse": Attr(bool, False), "onesided": Attr(bool, False)},
@@ -83,6 +82,7 @@ register(
                 Case((Tensor((2, 5, 2)),), {"onesided": True, "inverse": True}),
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -125,7 +125,6 @@ register(
     Op(
         "STFT",
         ("signal", "frame_step", "window?", "frame_length?"),
-        Kind.CONTRACTION,
         _stft_type,
         _stft,
         {"onesided": Attr(bool, True)},
@@ -139,6 +138,7 @@ register(
                 Case((Tensor((1, 16, 2)), Const(5), Tensor((8,)), Const(8)), {"onesided": False}),
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -160,12 +160,12 @@ def _window(name: str, shape: Callable[[np.ndarray], np.ndarray]) -> None:
         Op(
             name,
             ("size",),
-            Kind.SOURCE,
             infer,
             reference,
             attrs,
             values=(0,),
             samples=Samples(("float32",), cases=cases),
+            family=Family.SOURCE,
         )
     )
 
@@ -198,7 +198,6 @@ register(
     Op(
         "MelWeightMatrix",
         ("num_mel_bins", "dft_length", "sample_rate", "lower_edge_hertz", "upper_edge_hertz"),
-        Kind.SOURCE,
         _mel_type,
         _mel,
         {"output_datatype": _FLOAT32},
@@ -210,5 +209,6 @@ register(
                 Case((Const(5), Const(64), Const(16000), Const(20.0, "float32"), Const(8000.0, "float32"))),
             ),
         ),
+        family=Family.SOURCE,
     )
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, require
 from graphc.ops.precision import FLOATING, INT64, in_float32
 from graphc.types import TensorType
@@ -26,7 +26,6 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
         Op(
             name,
             ("x",),
-            Kind.NORMALIZE,
             _infer,
             in_float32(reference),
             {"axis": Attr(int, -1)},
@@ -46,6 +45,7 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
                 special=(math.nan, math.inf, -math.inf) if name != "Hardmax" else (),
             ),
             flops=lambda call: 5 * call.type(0).size,
+            family=Family.NORMALIZE,
             **more,
         )
     )

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.precision import is_narrow
 from graphc.ops.shape import ANY
 from graphc.types import TensorType
 
 
 def _source(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
-    """Register an operator of kind SOURCE."""
+    """Register an operator of family SOURCE."""
     samples = Samples(more.pop("dtypes", ANY), more.pop("low", -4.0), more.pop("high", 4.0), tuple(cases))
     return register(
-        Op(name, tuple(inputs.split()), Kind.SOURCE, infer, reference, attrs or {}, samples=samples, **more)
+        Op(name, tuple(inputs.split()), infer, reference, attrs or {}, samples=samples, family=Family.SOURCE, **more)
     )
 
 

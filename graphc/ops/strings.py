@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, register
 from graphc.ops.elementwise import broadcast_shapes
 from graphc.ops.index import dim_of_data
 from graphc.types import TensorType, dtype_name, may_be
@@ -39,12 +39,12 @@ def _string_op(name: str, inputs: str, infer, reference, cases: Sequence[Case], 
         Op(
             name,
             tuple(inputs.split()),
-            Kind.INDEX,
             infer,
             reference,
             attrs or {},
             tolerance=0.0,
             samples=samples,
+            family=Family.INDEX,
             **more,
         )
     )

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops._geometry import (
     AUTO_PAD,
     WINDOW_ATTRS,
@@ -21,7 +21,7 @@ from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same
 from graphc.ops.precision import in_float32
 from graphc.types import Dim, Shape, TensorType, numbers, prod
 
-__all__ = ["Geometry", "conv", "conv_flops", "conv_shape", "geometry"]
+__all__ = ["Geometry", "conv", "conv_macs", "conv_shape", "geometry"]
 
 CONV_ATTRS = {**AUTO_PAD, **WINDOW_ATTRS, "group": Attr(int, 1)}
 
@@ -84,10 +84,10 @@ def _conv_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, conv_shape(call))]
 
 
-def conv_flops(call: Call) -> Dim:
-    """2 for every element of the result, input channel of its group and tap of the kernel."""
+def conv_macs(call: Call) -> Dim:
+    """One for every element of the result, input channel of its group and tap of the kernel."""
     w = _operand(call, "w")
-    return prod((2, *conv_shape(call), *w[1:]))
+    return prod((*conv_shape(call), *w[1:]))
 
 
 def conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, group: int, kernel_shape=None, **options) -> np.ndarray:
@@ -157,13 +157,13 @@ register(
     Op(
         "Conv",
         ("x", "w", "b?"),
-        Kind.WINDOW,
         _conv_infer,
         in_float32(lambda x, w, b=None, *, exact=False, **attrs: conv(x, w, b, **attrs)),
         {**CONV_ATTRS, "exact": Attr(bool, False)},  # graphc's own: only algorithms that multiply and add the elements
-        flops=conv_flops,
+        macs=conv_macs,
         per_sample=True,
         samples=Samples(cases=conv_cases()),
+        windowed=True,
     )
 )
 
@@ -185,9 +185,9 @@ def _transposed_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, (x[0], channels, *geometry(call).out_spatial))]
 
 
-def _transposed_flops(call: Call) -> Dim:
-    """2 for every element of the input, output channel of its group and tap of the kernel."""
-    return prod((2, *call.shape(0), *call.shape(1)[1:]))
+def _transposed_macs(call: Call) -> Dim:
+    """One for every element of the input, output channel of its group and tap of the kernel."""
+    return prod((*call.shape(0), *call.shape(1)[1:]))
 
 
 def _transposed_reference(x, w, b=None, *, group, kernel_shape=None, **options):
@@ -230,13 +230,13 @@ register(
     Op(
         "ConvTranspose",
         ("x", "w", "b?"),
-        Kind.WINDOW,
         _transposed_infer,
         in_float32(_transposed_reference),
         {**CONV_ATTRS, "output_padding": Attr("ints", None), "output_shape": Attr("ints", None)},
-        flops=_transposed_flops,
+        macs=_transposed_macs,
         per_sample=True,
         samples=Samples(cases=_transposed_cases()),
+        windowed=True,
     )
 )
 
@@ -313,11 +313,11 @@ register(
     Op(
         "DeformConv",
         ("x", "w", "offset", "b?", "mask?"),
-        Kind.WINDOW,
         _deform_infer,
         in_float32(_deform_reference),
         {**WINDOW_ATTRS, "group": Attr(int, 1), "offset_group": Attr(int, 1)},
-        flops=conv_flops,
+        macs=conv_macs,
         samples=Samples(cases=_deform_cases()),
+        windowed=True,
     )
 )
