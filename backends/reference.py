@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backend import Request, Stage
+from graphc.backend import Capabilities, Request, Stage
 from graphc.executable import Executable, check_results
 from graphc.graph import Graph, Value
 from graphc.interpret import interpret, run_graph
@@ -60,7 +60,7 @@ class ReferenceBackend:
     """See graphc/backend.py. A bound graph is what runs."""
 
     target = "reference"
-    keeps = False
+    capabilities = Capabilities()
     algorithms = ("strassen", "fusion")  # of the CPU: nothing to leave out here, but one set of options serves both
 
     def kernel_operators(self) -> frozenset[str]:

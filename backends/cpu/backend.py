@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.backend import Capabilities
 from graphc.backends.cpu import checked
 from graphc.backends.cpu.options import ALGORITHMS, CpuOptions
 from graphc.backends.cpu.runtime.arenas import Arenas
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 class CpuBackend:
     """The CPU backend for one model: its packed constants, its arenas, its plans on disk. See graphc/backend.py."""
 
-    keeps = True
+    capabilities = Capabilities(stores_plans=True, maps_files=True, needs_static_shapes=True)
     algorithms = ALGORITHMS
 
     def __init__(self, options: CpuOptions, cache: bool = True, progress: Progress | None = None) -> None:
