@@ -16,7 +16,7 @@ from graphc.report import MemoryReport, PassInfo, Pending, Plan
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from graphc.store import Entry
+    from graphc.store import ModelFolder
 
 TARGETS = ("reference",)
 
@@ -92,7 +92,7 @@ class ReferenceBackend:
     def identity(self) -> list[Any]:
         return ["reference"]
 
-    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+    def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         raise NotImplementedError("it keeps nothing")
 
     def load(self, key: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from graphc.executable import Executable
     from graphc.graph import Graph
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import Entry
+    from graphc.store import ModelFolder
 
 Progress = Callable[[str, int, int], None]
 
@@ -111,7 +111,7 @@ class Backend(Protocol):
         """What a plan depends on besides the graph, as JSON."""
         ...
 
-    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+    def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         """Plans are read from and written to this folder. document: what its model.json is to say."""
         ...
 

@@ -413,7 +413,7 @@ def test_processes_at_once(filled, kernels_only: Path):
 def test_a_model_that_another_process_writes_is_compiled_and_not_kept(filled, kernels_only: Path):
     first = graphc.compile(filled[1], threads=2)
     entry = first._source.backend.folder.entry
-    other = store.Entry(entry.store, entry.folder)
+    other = store.ModelFolder(entry.store, entry.folder)
     assert other.lock()
     right(first)
     assert not list(kernels_only.glob("models/*/plan-*"))

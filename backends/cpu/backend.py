@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.weights import SegmentWriter, WeightStore
     from graphc.graph import Graph
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import Entry
+    from graphc.store import ModelFolder
 
 
 class CpuBackend:
@@ -79,7 +79,7 @@ class CpuBackend:
         return roofline(self.machine, self.options.threads)
 
     # --- plans ---------------------------------------------------------------------------------------------------
-    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+    def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         self.folder = PlanFolder(entry, document)
 
     def forget(self) -> None:

@@ -15,7 +15,7 @@ STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures a
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerRow:
     """A node as a row. `sources` are row numbers, or names of the graph's inputs; `macs` is None where unknown."""
 
     index: int
@@ -28,7 +28,7 @@ class Layer:
     macs: int | None
 
 
-def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[Layer]:
+def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[LayerRow]:
     """One row a node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
@@ -43,7 +43,7 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         learned, measured = _weights(node, counted)
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
         outputs = tuple(str(v.type or "?") for v in node.outputs)
-        rows.append(Layer(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
+        rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
         origin.update({v: str(i) for v in node.outputs})
     return rows
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.expr import Number
 from graphc.op import Attr, Call, Case, Op, Samples, register
-from graphc.ops.precision import ANY, FLOATING, Dtypes, in_float32, is_float
+from graphc.ops.precision import ANY, FLOATING, DtypeSet, in_float32, is_float
 from graphc.types import TensorType, broadcast, dtype_name
 
 SPECIAL = (math.nan, math.inf, -math.inf)
@@ -28,7 +28,7 @@ def same_dtype(call: Call) -> list[TensorType]:
     return broadcasting(ANY)(call)
 
 
-def broadcasting(takes: Dtypes, gives: np.dtype | None = None) -> Callable[[Call], list[TensorType]]:
+def broadcasting(takes: DtypeSet, gives: np.dtype | None = None) -> Callable[[Call], list[TensorType]]:
     """The type rule of operands of one dtype that it takes, shapes broadcast. The result has that dtype, or `gives`.
 
     Raises TypeRuleError where dtypes differ or are not taken, and where shapes do not broadcast.
@@ -45,7 +45,7 @@ def broadcasting(takes: Dtypes, gives: np.dtype | None = None) -> Callable[[Call
     return infer
 
 
-def require(call: Call, takes: Dtypes, dtype: np.dtype) -> None:
+def require(call: Call, takes: DtypeSet, dtype: np.dtype) -> None:
     """Raises TypeRuleError if the dtype is not among those taken."""
     if not takes.accepts(dtype):
         raise call.fail(f"takes {takes.name} operands, not {dtype_name(dtype)}", "insert a Cast")
@@ -76,7 +76,7 @@ def elementwise(
     scalar: Callable[..., Number],
     reference: Callable,
     *,
-    takes: Dtypes = FLOATING,
+    takes: DtypeSet = FLOATING,
     gives: np.dtype | None = None,
     infer: Callable[[Call], list[TensorType]] | None = None,
     attrs: Mapping[str, Attr] | None = None,

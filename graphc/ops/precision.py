@@ -31,7 +31,7 @@ def is_narrow(dtype: np.dtype) -> bool:
 
 
 @dataclass(frozen=True)
-class Dtypes:
+class DtypeSet:
     """Dtypes that an operator takes: a name for messages, the test, and those that tests draw."""
 
     name: str
@@ -39,12 +39,12 @@ class Dtypes:
     dtypes: tuple[str, ...]
 
 
-FLOATING = Dtypes("floating-point", is_float, FLOATS)
-INTEGER = Dtypes("integer", is_integer, INTS)
-NUMERIC = Dtypes("numeric", lambda d: is_float(d) or is_integer(d), NUMBERS)
-SIGNED = Dtypes("numeric", NUMERIC.accepts, tuple(d for d in NUMBERS if not d.startswith("u")))
-BOOLEAN = Dtypes("bool", lambda d: d == BOOL, ("bool",))
-ANY = Dtypes("any", lambda d: True, (*NUMBERS, "bool"))
+FLOATING = DtypeSet("floating-point", is_float, FLOATS)
+INTEGER = DtypeSet("integer", is_integer, INTS)
+NUMERIC = DtypeSet("numeric", lambda d: is_float(d) or is_integer(d), NUMBERS)
+SIGNED = DtypeSet("numeric", NUMERIC.accepts, tuple(d for d in NUMBERS if not d.startswith("u")))
+BOOLEAN = DtypeSet("bool", lambda d: d == BOOL, ("bool",))
+ANY = DtypeSet("any", lambda d: True, (*NUMBERS, "bool"))
 
 
 @overload

@@ -11,7 +11,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Reduction, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, kind_of, require
-from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Dtypes, in_float32, is_float, is_integer
+from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, DtypeSet, in_float32, is_float, is_integer
 from graphc.types import TensorType
 
 _ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}
@@ -35,7 +35,7 @@ def reduced_shape(shape: tuple, axes: tuple[int, ...], keepdims: bool) -> tuple:
     return tuple(1 if i in axes else d for i, d in enumerate(shape) if keepdims or i not in axes)
 
 
-def _infer(takes: Dtypes) -> Callable[[Call], list[TensorType]]:
+def _infer(takes: DtypeSet) -> Callable[[Call], list[TensorType]]:
     def infer(call: Call) -> list[TensorType]:
         x = call.type(0)
         require(call, takes, x.dtype)
@@ -124,7 +124,15 @@ _NUMBERS = ("float32", "float64", "int32", "int64", "uint32")
 
 
 def _reduce(
-    name: str, reference: Callable, *, takes: Dtypes = NUMERIC, dtypes=_NUMBERS, low=-1.0, high=4.0, empty=True, **more
+    name: str,
+    reference: Callable,
+    *,
+    takes: DtypeSet = NUMERIC,
+    dtypes=_NUMBERS,
+    low=-1.0,
+    high=4.0,
+    empty=True,
+    **more,
 ) -> Op:
     """Register a reduction. The range of operands leans to one side, so that sums do not cancel."""
     return register(

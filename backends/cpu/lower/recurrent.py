@@ -13,7 +13,7 @@ from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
 from graphc.backends.cpu.lower.index import constant, positions
 from graphc.backends.cpu.lower.movement import emit_copy
-from graphc.backends.cpu.lower.recurrent_plan import Layer, plan
+from graphc.backends.cpu.lower.recurrent_plan import RecurrentPlan, plan_recurrent
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue
@@ -59,13 +59,13 @@ def lower_recurrent(lo: Lowering, group: Group) -> None:
     results = [lo.write(v) for v in node.outputs]
     c = cell(node.call)
     if c.batch and c.hidden:
-        _Recurrent(lo, group, plan(node, lo.target, lo.threads)).emit(results)
+        _Recurrent(lo, group, plan_recurrent(node, lo.target, lo.threads)).emit(results)
 
 
 class _Recurrent:
     """The steps of one layer."""
 
-    def __init__(self, lo: Lowering, group: Group, layer: Layer) -> None:
+    def __init__(self, lo: Lowering, group: Group, layer: RecurrentPlan) -> None:
         self.lo, self.group, self.layer, self.cell = lo, group, layer, layer.cell
         self.node: Node = group.nodes[0]
         self.operands: list[Value | None] = [*self.node.inputs, *[None] * 8]
@@ -136,7 +136,7 @@ class _Recurrent:
         return to
 
     def _project(self) -> Ref:
-        """x W^T + biases of all steps at once: [step][sequence][`Layer.projection`], `pitch` bytes a row. With few steps of
+        """x W^T + biases of all steps at once: [step][sequence][`RecurrentPlan.projection`], `pitch` bytes a row. With few steps of
         an operand that is batch first, [sequence][step]."""
         c, lo, n, x = self.cell, self.lo, self.width, self.lo.read(self.node.inputs[0])
         y = Ref(Buffer(f"{self.node.name}/projection", max(1, c.seq * c.batch) * self.pitch))
@@ -304,7 +304,7 @@ class _Recurrent:
 class _States:
     """Memory of one direction: the barrier's words, then states: 'h' and 'c' twice, 'z', 'rh'."""
 
-    def __init__(self, name: str, layer: Layer) -> None:
+    def __init__(self, name: str, layer: RecurrentPlan) -> None:
         self.swing = lines(layer.cell.batch * layer.row * 4)
         used = {n for stage in layer.stages for n, _ in stage.results}
         at, places = STATES_AT, {}

@@ -20,7 +20,7 @@ WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels a
 
 
 @dataclass(frozen=True)
-class Layer:
+class RecurrentPlan:
     """A recurrent layer: the stages of each direction, `mr` rows of the batch a tile, `vectors` of hidden units a panel of
     each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
 
@@ -67,7 +67,7 @@ class Layer:
         return np.concatenate([self.columns(s, d) for d in every for s in range(len(self.stages))])
 
 
-def plan(node: Node, target: Target, threads: int) -> Layer:
+def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     """The tile of least work for this batch and these threads."""
     c = cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
@@ -79,7 +79,7 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
         if None not in options:
             plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))
     work, mr, vectors = min(plans)
-    layer = Layer(c, directions, target.vl, -mr, vectors)
+    layer = RecurrentPlan(c, directions, target.vl, -mr, vectors)
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
     nbytes = 4 * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
