@@ -11,9 +11,9 @@ import onnx.defs
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
 
 from graphc.errors import LoadError, UnsupportedError
-from graphc.files import Folder
 from graphc.frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.frontends.onnx_values import UnknownTypeError
+from graphc.source_files import Folder
 from graphc.types import Sym, TensorType
 
 DEFAULT_DOMAINS = ("", "ai.onnx")

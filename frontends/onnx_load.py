@@ -17,7 +17,6 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from graphc.errors import CheckError, GraphcError, LoadError, Location, TypeRuleError, UnsupportedError
-from graphc.files import text_of
 from graphc.frontends.onnx_data import DTYPES, dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
@@ -42,6 +41,7 @@ from graphc.graph import Graph, Value, constant
 from graphc.op import Deferred, Op, all_ops
 from graphc.reading import AS_IT_IS, Reading, dim_name
 from graphc.signature import Spec
+from graphc.source_files import text_of
 from graphc.types import Sym, TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions

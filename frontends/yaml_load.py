@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import CheckError, GraphcError, Location
-from graphc.files import Folder, text_of
 from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import DTYPES
@@ -23,6 +22,7 @@ from graphc.frontends.yaml_syntax import Item, Report, check_keys, did_you_mean,
 from graphc.frontends.yaml_unused import unused
 from graphc.frontends.yaml_weights import SeededWeights, Weights, open_weights
 from graphc.graph import Builder, Graph, Value
+from graphc.source_files import Folder, text_of
 from graphc.types import Dim
 
 VERSION = 1

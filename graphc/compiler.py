@@ -1,4 +1,4 @@
-"""The one driver: load -> infer -> rewrite -> bind -> lay out -> fuse -> plan -> lower.
+"""The one driver: loads a model, runs the passes, binds it to shapes, and hands the bound graph to a backend.
 
 What was compiled before, by any process, is found on disk (graphc/store.py): then neither the model's graph nor what makes
 machine code of it is loaded.
@@ -188,8 +188,8 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
+        from graphc.memory_limit import require_memory
         from graphc.segments import Segmented, conditions, cut, is_static
-        from graphc.sizes import require_memory
 
         passes = list(self._infos)
         bound = bind(unbound, types, values)

@@ -179,7 +179,7 @@ def format_bytes(n: float) -> str:
 
 
 def draw(buffers: Sequence[Lifetime], arena: ArenaPlan, width: int = 96, height: int = 24, legend: int = 12) -> str:
-    """The arena as text: steps to the right, offsets upwards, a letter a buffer, '.' free; then the largest.
+    """The arena as text: steps to the right, offsets upwards, a letter per buffer, '.' free; then the largest.
 
     Where several steps or buffers fall into one character, the one in its middle is shown.
     """

@@ -154,7 +154,7 @@ NUMBERS = FLOATS + INTS
 
 @dataclass(frozen=True)
 class Samples:
-    """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry an operand.
+    """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry per operand.
 
     `dtypes`: what operand 0 (and those that must agree with it) may be. `cases`: explicit uses; an elementwise operator
     needs none (tests draw broadcastable shapes). `special`: values outside the range (NaN, infinities) on which an operator

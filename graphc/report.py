@@ -1,6 +1,6 @@
 """What a compiled plan tells about itself, as plain data: its steps, its memory, why things fused, what each pass did.
 
-The driver fills these records; the command line and the tests read them. Nothing here computes or prints.
+Backends fill these records; the command line and the tests read them. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class StepInfo:
 class Roofline:
     """What a machine can do at most.
 
-    flops   float32 operations a second
-    rates   (size, bytes a second) of reading that many bytes again and again: a size for each cache, memory last
+    flops   float32 operations per second
+    rates   (size, bytes per second) of reading that many bytes again and again: a size for each cache, memory last
     """
 
     flops: float

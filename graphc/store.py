@@ -1,4 +1,4 @@
-"""Compiled models on disk: one folder a model, found by everything that its machine code and weights follow from.
+"""Compiled models on disk: one folder per model, found by everything that its machine code and weights follow from.
 
     models/<key>/model.json          signature, files that it was read from, what the other files hold
     models/<key>/plan-<key>.json     one binding of the input shapes

@@ -29,7 +29,7 @@ class LayerRow:
 
 
 def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[LayerRow]:
-    """One row a node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
+    """One row per node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
     """

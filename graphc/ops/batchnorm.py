@@ -24,7 +24,7 @@ def _infer_batch(call: Call) -> list[TensorType]:
 
 
 def _expand_batch(b: Builder, call: Call) -> Value | tuple[Value, ...]:
-    """x*factor + offset, both of them one number a channel: constants once they are folded."""
+    """x*factor + offset, both of them one number per channel: constants once they are folded."""
     ex = Expansion(b, call)
     if call.attrs.training_mode:
         return _expand_batch_training(ex)

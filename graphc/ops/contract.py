@@ -139,7 +139,7 @@ def _gemm_infer(call: Call) -> list[TensorType]:
         if len(c) > 2 or any(d != 1 and differ(d, want) for d, want in zip(c[::-1], (n, m))):
             raise call.fail(
                 f"operand 'c' of shape {c} does not broadcast to ({m}, {n})",
-                "give it one element a column, or one a row with shape (M, 1)",
+                "give it one element per column, or one per row with shape (M, 1)",
             )
     return [TensorType(dtype, (m, n))]
 

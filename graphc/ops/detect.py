@@ -123,7 +123,7 @@ def _of_pixels(call: Call, result: TensorType) -> TensorType:
 
 
 def _bins(start: float, length: float, count: int, ratio: int) -> np.ndarray:
-    """Sampling positions [count, samples] along one axis of a region: `ratio` a bin, or about one a pixel if 0."""
+    """Sampling positions [count, samples] along one axis of a region: `ratio` per bin, or about one per pixel if 0."""
     size = length / count
     samples = ratio if ratio > 0 else math.ceil(size)
     return start + (np.arange(count)[:, None] + (np.arange(samples) + 0.5) / max(samples, 1)) * size

@@ -8,7 +8,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.precision import FLOAT32, is_float
-from graphc.ops.source import generator
+from graphc.ops.random import generator
 from graphc.types import TensorType, may_be
 
 RATIO = 0.5  # where none is given

@@ -137,7 +137,7 @@ def _gathered_nd(call: Call) -> list[TensorType]:
 
 
 def checked_tuples(op: str, indices: np.ndarray, dims: Sequence[int], first_axis: int = 0) -> tuple[np.ndarray, ...]:
-    """One checked index array an axis, from index tuples in the last axis of `indices`."""
+    """One checked index array per axis, from index tuples in the last axis of `indices`."""
     return tuple(checked(op, indices[..., i], dims[i], first_axis + i) for i in range(indices.shape[-1]))
 
 
@@ -205,7 +205,7 @@ def _reversed(call: Call) -> list[TensorType]:
             f"batch_axis {call.attrs.batch_axis} and time_axis {call.attrs.time_axis} must be 0 and 1, rank 2 or more"
         )
     if call.rank(1) != 1:
-        raise call.fail("sequence_lens must have one length a batch entry")
+        raise call.fail("sequence_lens must have one length per batch entry")
     same_dim(call, call.attrs.batch_axis, (x.shape[call.attrs.batch_axis], call.shape(1)[0]))
     return [x]
 

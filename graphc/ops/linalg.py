@@ -19,7 +19,7 @@ def _det_type(call: Call) -> list[TensorType]:
 
 
 def _det_flops(call: Call) -> int:
-    """2/3 n³ a matrix (LU decomposition)."""
+    """2/3 n³ per matrix (LU decomposition)."""
     *batch, n, _ = call.shape(0)
     return int(np.prod(batch, dtype=np.int64)) * 2 * n**3 // 3
 

@@ -14,7 +14,7 @@ INF = 2**31 - 1  # slice bounds at or beyond this mean "to the end" of a dim tha
 
 
 def move(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
-    """Register an operator of kind MOVEMENT."""
+    """Register an operator of family MOVEMENT."""
     samples = Samples(more.pop("dtypes", ANY), cases=tuple(cases))
     more.setdefault("tolerance", 0.0)
     return register(

@@ -59,7 +59,7 @@ def _rows(s: None) -> None: ...
 
 
 def _rows(s: np.ndarray | None) -> np.ndarray | None:
-    """A scale or zero point of the left operand: one entry a row where it is a vector."""
+    """A scale or zero point of the left operand: one entry per row where it is a vector."""
     return s[:, None] if s is not None and s.ndim == 1 and s.size != 1 else s
 
 
@@ -196,7 +196,7 @@ register(
 
 # --- convolutions -----------------------------------------------------------------------------------------------------
 def _channels(s: np.ndarray, rank: int, axis: int) -> np.ndarray:
-    """A scale or zero point, one or one an output channel, shaped for the weights (axis 0) or the result (axis 1)."""
+    """A scale or zero point, one or one per output channel, shaped for the weights (axis 0) or the result (axis 1)."""
     return s.reshape(()) if s.size == 1 else s.reshape([-1 if k == axis else 1 for k in range(rank)])
 
 

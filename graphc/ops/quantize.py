@@ -46,7 +46,7 @@ def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
     return b.add("Cast", q, to=target, saturate=saturate)
 
 
-# --- granularity: one scale, one an index of an axis, or one a block along an axis ------------------------------------
+# --- granularity: one scale, one per index of an axis, or one per block along an axis --------------------------------
 def _check_granularity(call: Call) -> None:
     """Raises TypeRuleError unless scale (operand 1) and zero point (operand 2) fit x, axis and block_size."""
     x, scale = call.shape(0), call.shape(1)

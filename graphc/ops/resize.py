@@ -1,6 +1,6 @@
-"""Resize and Upsample, as one table of taps an axis: out[i] = sum over t of weights[i, t] * x[indices[i, t]].
+"""Resize and Upsample, as one table of taps per axis: out[i] = sum over t of weights[i, t] * x[indices[i, t]].
 
-Every interpolation mode of ONNX is separable, so that resizing an image is one such weighted sum an axis.
+Every interpolation mode of ONNX is separable, so that resizing an image is one such weighted sum per axis.
 """
 
 from __future__ import annotations

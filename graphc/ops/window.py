@@ -39,7 +39,7 @@ def conv_shape(call: Call) -> Shape:
     takes = w[1] * group
     if differ(x[1], takes):
         raise call.fail(
-            f"the input {x} has {x[1]} channels, the weights {w} take {takes} ({w[1]} a group, group={group})",
+            f"the input {x} has {x[1]} channels, the weights {w} take {takes} ({w[1]} per group, group={group})",
             "check the channels of the layer before and the attribute group; weights are (M, C/group, *kernel)",
         )
     _check_bias(call, w[0])
@@ -74,7 +74,7 @@ def _check_bias(call: Call, channels) -> None:
     i = call.op.inputs.index("b?") if "b?" in call.op.inputs else len(call.inputs)
     if call.has(i) and (call.rank(i) != 1 or differ(call.shape(i)[0], channels)):
         raise call.fail(
-            f"the bias has shape {call.shape(i)}, not ({channels},)", "it needs one number an output channel"
+            f"the bias has shape {call.shape(i)}, not ({channels},)", "it needs one number per output channel"
         )
 
 

@@ -21,7 +21,7 @@ from graphc.backends.cpu.target import Target
 
 
 class Toolchain:
-    """Compiles and links kernels for one target. One a target a process; thread-safe."""
+    """Compiles and links kernels for one target. One per target and process; thread-safe."""
 
     def __init__(self, target: Target, cache: bool = True) -> None:
         import llvmlite.binding as llvm

@@ -12,7 +12,7 @@ from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW, EXTRA, MA
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
-from graphc.backends.cpu.lower.scaled import ScaledInput
+from graphc.backends.cpu.lower.scaled_input import ScaledInput
 from graphc.backends.cpu.lower.tiles import (
     Cut,
     best_vectors,

@@ -10,10 +10,10 @@ from graphc.backends.cpu.lower.placement import extern
 from graphc.backends.cpu.lower.registry import NATIVE
 from graphc.backends.cpu.program import HostStep
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
-from graphc.files import owned
 from graphc.graph import Graph, Node, Value
 from graphc.op import get_op
 from graphc.report import StepInfo
+from graphc.source_files import owned
 
 
 def copy_results(lo: Lowering, graph: Graph) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.registry import rule_of
 from graphc.backends.cpu.storage import ExternBuffer, Ref, dense_strides
-from graphc.files import owned
 from graphc.fuse import Group
 from graphc.graph import Graph, Value
+from graphc.source_files import owned
 
 
 def extern(v: Value) -> ExternBuffer:

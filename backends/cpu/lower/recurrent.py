@@ -89,7 +89,7 @@ class _Recurrent:
         lo.emit(Kernel("recurrent_start"), args, start, check=self._out_of_range if lens else None)
         widths = [str(len(stage.gates) * v) for stage, v in zip(layer.stages, layer.vectors)]
         reason = f"tile {layer.mr}x{' and '.join(widths)}; " + (
-            "panels shared" if layer.shared else "one thread a direction"
+            "panels shared" if layer.shared else "one thread per direction"
         )
         info = lo.info(self.group, "recurrent", "", reason)
         lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
@@ -136,7 +136,7 @@ class _Recurrent:
         return to
 
     def _project(self) -> Ref:
-        """x W^T + biases of all steps at once: [step][sequence][`RecurrentPlan.projection`], `pitch` bytes a row. With few steps of
+        """x W^T + biases of all steps at once: [step][sequence][`RecurrentPlan.projection`], `pitch` bytes per row. With few steps of
         an operand that is batch first, [sequence][step]."""
         c, lo, n, x = self.cell, self.lo, self.width, self.lo.read(self.node.inputs[0])
         y = Ref(Buffer(f"{self.node.name}/projection", max(1, c.seq * c.batch) * self.pitch))

@@ -1,4 +1,4 @@
-"""How a recurrent layer is cut: rows of the batch a register tile, hidden units a panel, panels shared between threads."""
+"""How a recurrent layer is cut: rows of the batch per register tile, hidden units per panel, panels shared between threads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from graphc.ops.recurrent import Cell, cell
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 LATENCY = 8  # accumulators that hide the latency of multiply-add
 NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
-WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads
+WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
 
 
 @dataclass(frozen=True)
 class RecurrentPlan:
-    """A recurrent layer: the stages of each direction, `mr` rows of the batch a tile, `vectors` of hidden units a panel of
+    """A recurrent layer: the stages of each direction, `mr` rows of the batch per tile, `vectors` of hidden units per panel of
     each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
 
     cell: Cell
@@ -87,7 +87,7 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
 
 
 def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[int, int] | None:
-    """(cost, vectors of units a panel) of a stage with tiles of mr rows; None where they do not fit the registers.
+    """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers.
 
     Cost: multiply-adds of vectors in one step, for one of `share` threads. A panel's weights come from the level-2 cache,
     which gives a vector every other multiply-add.

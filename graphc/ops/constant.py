@@ -1,4 +1,4 @@
-"""Operators whose value follows from attributes, shapes or a seed."""
+"""Constants: given in an attribute, filled, counted (Range), ones on a diagonal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.precision import is_narrow
 from graphc.ops.shape import ANY
 from graphc.types import TensorType
 
 
-def _source(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
+def source(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
     """Register an operator of family SOURCE."""
     samples = Samples(more.pop("dtypes", ANY), more.pop("low", -4.0), more.pop("high", 4.0), tuple(cases))
     return register(
@@ -21,7 +21,7 @@ def _source(name: str, inputs: str, infer, reference, cases: Sequence[Case], att
     )
 
 
-_source(
+source(
     "Constant",
     "",
     lambda call: [TensorType(call.attrs.value.dtype, call.attrs.value.shape)],
@@ -42,7 +42,7 @@ def _filled_type(call: Call) -> list[TensorType]:
     return [TensorType(call.attrs.value.dtype, shape)]
 
 
-_source(
+source(
     "ConstantOfShape",
     "shape",
     _filled_type,
@@ -87,7 +87,7 @@ def _range(start, limit, delta, stash_type):
     return (start + np.arange(count).astype(wide) * delta).astype(dtype)
 
 
-_source(
+source(
     "Range",
     "start limit delta",
     _range_type,
@@ -110,7 +110,7 @@ def _eye_type(call: Call) -> list[TensorType]:
     return [x.with_dtype(call.attrs.dtype or x.dtype)]
 
 
-_source(
+source(
     "EyeLike",
     "x",
     _eye_type,
@@ -121,85 +121,4 @@ _source(
         Case((Tensor((2, 2)),), {"k": 5, "dtype": "float64"}),
     ],
     {"dtype": Attr("dtype", None), "k": Attr(int, 0)},
-)
-
-# --- random values ----------------------------------------------------------------------------------------------------
-_DTYPE, _LIKE, _SEED = Attr("dtype", np.dtype(np.float32)), Attr("dtype", None), Attr(float, None)
-
-
-def generator(seed: float | None) -> np.random.Generator:
-    """The stream of a node: the same for the same seed, another one each time where there is none."""
-    return np.random.default_rng(None if seed is None else int(np.float64(seed).view(np.uint64)))
-
-
-def _like(call: Call) -> list[TensorType]:
-    return [call.type(0).with_dtype(call.attrs.dtype or call.dtype(0))]
-
-
-def _of_shape(call: Call) -> list[TensorType]:
-    return [TensorType(call.attrs.dtype, call.attrs.shape)]
-
-
-def _normal(shape, dtype, seed, mean, scale):
-    return generator(seed).normal(mean, scale, shape).astype(dtype)
-
-
-def _uniform(shape, dtype, seed, low, high):
-    return generator(seed).uniform(low, high, shape).astype(dtype)
-
-
-def _random(name: str, reference, attrs: dict[str, Attr]) -> None:
-    """Register a distribution: by shape, and like another tensor."""
-    attrs = {"seed": _SEED, **attrs}
-    of_shape = {"shape": Attr("ints"), "dtype": _DTYPE, **attrs}
-    _source(name, "", _of_shape, reference, [Case((), {"shape": (2, 3)})], of_shape, deterministic=False)
-
-    def like(x, dtype, **rest):
-        return reference(x.shape, dtype or x.dtype, **rest)
-
-    cases = [Case((Tensor((2, 3)),)), Case((Tensor((2, 3)),), {"dtype": "float64", "seed": 1.0})]
-    _source(f"{name}Like", "x", _like, like, cases, {"dtype": _LIKE, **attrs}, dtypes=FLOATS, deterministic=False)
-
-
-_random("RandomNormal", _normal, {"mean": Attr(float, 0.0), "scale": Attr(float, 1.0)})
-_random("RandomUniform", _uniform, {"low": Attr(float, 0.0), "high": Attr(float, 1.0)})
-
-_source(
-    "Bernoulli",
-    "p",
-    _like,
-    lambda p, dtype, seed: (generator(seed).random(p.shape) < p.astype(np.float64)).astype(dtype or p.dtype),
-    [Case((Tensor((3, 4)),)), Case((Tensor((3, 4)),), {"dtype": "bool", "seed": 2.0})],
-    {"dtype": _LIKE, "seed": _SEED},
-    dtypes=FLOATS,
-    low=0.0,
-    high=1.0,
-    deterministic=False,
-)
-
-
-def _multinomial_type(call: Call) -> list[TensorType]:
-    x = call.type(0)
-    if x.rank != 2 or call.attrs.sample_size < 0:
-        raise call.fail("takes log probabilities [batch, classes] and a sample_size that is not negative")
-    if x.shape[1] == 0:
-        raise call.fail(f"there are no classes to draw from in {x}")
-    return [TensorType(call.attrs.dtype, (x.shape[0], call.attrs.sample_size))]
-
-
-def _multinomial(x, dtype, sample_size, seed):
-    """Classes drawn by the Gumbel trick: argmax(log p + noise) is a draw from p (Gumbel, 1954)."""
-    noise = generator(seed).gumbel(size=(x.shape[0], sample_size, x.shape[1]))
-    return np.argmax(x.astype(np.float64)[:, None] + noise, -1).astype(dtype)
-
-
-_source(
-    "Multinomial",
-    "x",
-    _multinomial_type,
-    _multinomial,
-    [Case((Tensor((2, 4)),), {"sample_size": 5}), Case((Tensor((1, 3)),), {"dtype": "int64", "seed": 3.0})],
-    {"dtype": Attr("dtype", np.dtype(np.int32)), "sample_size": Attr(int, 1), "seed": _SEED},
-    dtypes=FLOATS,
-    deterministic=False,
 )

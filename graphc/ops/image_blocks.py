@@ -82,7 +82,7 @@ def _folded(call: Call) -> list[TensorType]:
     if x.dtype.kind == "O":
         raise call.fail("takes numbers, not strings")
     if x.rank != 3 or len(image) != len(block):
-        raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size an axis")
+        raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size per axis")
     dilations, pads, strides = _fold_geometry(len(image), call.attrs.dilations, call.attrs.pads, call.attrs.strides)
     if not len(dilations) == len(strides) == len(pads) // 2 == len(image):
         raise call.fail(f"dilations, strides and pads must fit {len(image)} axes")

@@ -1,4 +1,4 @@
-"""Reorder: the one operator that the compiler itself inserts, between memory layouts of the same tensor."""
+"""Reorder: an operator of the compiler's own, which lays a tensor out in memory another way."""
 
 from __future__ import annotations
 
