@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backend import Request, Stage
+from graphc.backend import Capabilities, Request, Stage
 from graphc.executable import Executable, check_results
 from graphc.graph import Graph, Value
 from graphc.interpret import interpret, run_graph
@@ -16,7 +16,7 @@ from graphc.report import MemoryReport, PassInfo, Pending, Plan
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from graphc.store import Entry
+    from graphc.store import ModelFolder
 
 TARGETS = ("reference",)
 
@@ -60,7 +60,7 @@ class ReferenceBackend:
     """See graphc/backend.py. A bound graph is what runs."""
 
     target = "reference"
-    keeps = False
+    capabilities = Capabilities()
     algorithms = ("strassen", "fusion")  # of the CPU: nothing to leave out here, but one set of options serves both
 
     def kernel_operators(self) -> frozenset[str]:
@@ -92,7 +92,7 @@ class ReferenceBackend:
     def identity(self) -> list[Any]:
         return ["reference"]
 
-    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+    def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         raise NotImplementedError("it keeps nothing")
 
     def load(self, key: str) -> None:

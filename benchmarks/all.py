@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=Effort.rounds)
     parser.add_argument("--seconds", type=float, default=Effort.seconds, help="for a model and an engine, all rounds")
     parser.add_argument(
-        "--patience", type=float, default=0.0, help="seconds a model to repeat rounds while other processes are busy"
+        "--patience", type=float, default=0.0, help="seconds per model to repeat rounds while other processes are busy"
     )
     parser.add_argument(
         "--clock", choices=["wall", "processor"], default="wall", help="processor: its own time, for one thread"

@@ -18,7 +18,7 @@ from engines import ENGINES, Feeds, Run
 
 LEAST = 3  # the first run after another engine's finds the caches full of that one's data
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-SLOW = 0.3  # seconds a run from which on that makes no difference
+SLOW = 0.3  # seconds per run from which on that makes no difference
 
 
 def main() -> None:

@@ -1,27 +1,27 @@
 #!/usr/bin/env python3
-"""Writes docs/operators.md: every operator of the registry, by kind. `python docs/operators.py`; a test compares."""
+"""Writes docs/operators.md: every operator of the registry, by family. `python docs/operators.py`; a test compares."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from graphc.op import Kind, all_ops
+from graphc.op import Family, all_ops
 
 PAGE = Path(__file__).with_suffix(".md")
 
 MEANING = {
-    Kind.ELEMENTWISE: "each element of the result from the elements at its place",
-    Kind.REDUCTION: "sums, products and extremes over axes",
-    Kind.COMPOSITE: "defined by other operators",
-    Kind.CONTRACTION: "matrix products",
-    Kind.WINDOW: "convolutions and pools",
-    Kind.MOVEMENT: "elements move and do not change",
-    Kind.INDEX: "positions come from data",
-    Kind.NORMALIZE: "statistics over axes, and what they scale",
-    Kind.RECURRENT: "a cell along a sequence",
-    Kind.SOURCE: "values from attributes, shapes or a seed",
-    Kind.CONTROL: "branches and loops over subgraphs",
-    Kind.TABLE: "a table in the attributes decides: trees, encoders of labels",
+    Family.ELEMENTWISE: "each element of the result from the elements at its place",
+    Family.REDUCTION: "sums, products and extremes over axes",
+    Family.COMPOSITE: "defined by other operators",
+    Family.CONTRACTION: "matrix products",
+    Family.WINDOW: "convolutions and pools",
+    Family.MOVEMENT: "elements move and do not change",
+    Family.INDEX: "positions come from data",
+    Family.NORMALIZE: "statistics over axes, and what they scale",
+    Family.RECURRENT: "a cell along a sequence",
+    Family.SOURCE: "values from attributes, shapes or a seed",
+    Family.CONTROL: "branches and loops over subgraphs",
+    Family.TABLE: "a table in the attributes decides: trees, encoders of labels",
 }
 
 
@@ -66,15 +66,15 @@ def render() -> str:
     lines = [
         "# Operators",
         "",
-        f"{len(ops)} operators, by kind; names, attributes and semantics are those of the newest ONNX opset. Older forms of",
+        f"{len(ops)} operators, by family; names, attributes and semantics are those of the newest ONNX opset. Older forms of",
         "them are translated while a file is read. `graphc check MODEL` says which nodes of a model run as machine code and",
         "which on the host. This page is written by `python docs/operators.py`.",
     ]
     lines += CHOICES
-    for kind, meaning in MEANING.items():
-        names = [name for name, op in ops.items() if op.kind is kind]
+    for family, meaning in MEANING.items():
+        names = [name for name, op in ops.items() if op.family is family]
         if names:
-            lines += ["", f"## {kind.value}: {meaning}", "", ", ".join(f"`{name}`" for name in names)]
+            lines += ["", f"## {family.value}: {meaning}", "", ", ".join(f"`{name}`" for name in names)]
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import graphc
 from graphc import expr as e
 from graphc.graph import Builder, Graph
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.types import TensorType
 
 
@@ -37,7 +37,6 @@ squared_relu = register(
     Op(
         "SquaredReLU",
         inputs=("x",),
-        kind=Kind.ELEMENTWISE,
         infer=infer,
         reference=reference,
         attrs={"threshold": Attr(float, 0.0)},

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc import files
+from graphc import source_files
 from graphc.errors import GraphcError, InputError, LoadError
 from graphc.reading import AS_IT_IS, Reading
 
@@ -85,8 +85,8 @@ def _is_yaml(source: Any) -> bool:
         raise LoadError(
             f"'{path}': unknown suffix '{suffix}'", hint=f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
         )
-    if files.held(path) is None and (what := _fault(path)):
-        raise LoadError(f"'{files.shown(path)}' {what}", hint="check the path")
+    if source_files.held(path) is None and (what := _fault(path)):
+        raise LoadError(f"'{source_files.shown(path)}' {what}", hint="check the path")
     return suffix in YAML_SUFFIXES
 
 

@@ -16,9 +16,9 @@ import ml_dtypes
 import numpy as np
 from onnx import SparseTensorProto, TensorProto
 
-from graphc import files
+from graphc import source_files
 from graphc.errors import LoadError, UnsupportedError
-from graphc.files import Folder
+from graphc.source_files import Folder
 
 STRING = np.dtype(object)
 _MAX_DENSE = 1 << 28  # elements that a sparse tensor may become
@@ -205,16 +205,16 @@ def _external(entries: Mapping[str, str], folder: Folder | None, nbytes: int, wh
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", nbytes))
     except ValueError:
         raise LoadError(f"{what}: external offset and length must be integers, not {dict(entries)}") from None
-    held = files.held(path)
+    held = source_files.held(path)
     if held is not None:
         _check_extent(len(held), offset, length, nbytes, path, what)
-        return files.take(path, offset, nbytes)
+        return source_files.take(path, offset, nbytes)
     fd = _open(path, folder, what)
     with os.fdopen(fd, "rb") as f:
         info = os.fstat(fd)
         _check_extent(info.st_size, offset, length, nbytes, path, what)
-        files.note(path)
-        mapped = files.take(path, offset, nbytes, fd)
+        source_files.note(path)
+        mapped = source_files.take(path, offset, nbytes, fd)
         if mapped is not None:
             return mapped
         f.seek(offset)
@@ -240,7 +240,7 @@ def _open(path: Path, folder: Folder, what: str) -> int:
         os.close(fd)
     except (OSError, ValueError) as e:
         reason = getattr(e, "strerror", None) or e
-        raise LoadError(f"{what}: can't read external data '{files.shown(path)}': {reason}", hint=hint) from None
+        raise LoadError(f"{what}: can't read external data '{source_files.shown(path)}': {reason}", hint=hint) from None
     raise LoadError(f"{what}: external data '{path}' is not a regular file", hint=hint)
 
 

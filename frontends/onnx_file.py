@@ -19,9 +19,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
-from graphc import files
+from graphc import source_files
 from graphc.errors import LoadError
-from graphc.files import Folder
+from graphc.source_files import Folder
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in ModelProto, GraphProto, TensorProto
 _LIFT = 1024  # bytes of raw_data from which a tensor is read apart from the message
@@ -46,11 +46,11 @@ def read_model(source: str | os.PathLike | bytes | ModelProto) -> ModelFile:
         return _read(io.BytesIO(source), len(source), None)
     path = Path(source)
     try:
-        memory = files.mapped(path)
+        memory = source_files.mapped(path)
         if memory is not None:
             memory.seek(0)
             return _read(memory, len(memory), path)
-        files.note(path)
+        source_files.note(path)
         with path.open("rb") as f:
             return _read(f, os.fstat(f.fileno()).st_size, path)
     except OSError as e:
@@ -148,7 +148,7 @@ class _Scan:
         return b"".join(out)
 
     def _bytes(self, length: int) -> np.ndarray:
-        data = files.take(self.path, self.f.tell(), length) if self.path is not None else None
+        data = source_files.take(self.path, self.f.tell(), length) if self.path is not None else None
         if data is None:
             data = np.frombuffer(self.f.read(length), np.uint8)
             if data.size != length:

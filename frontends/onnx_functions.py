@@ -11,9 +11,9 @@ import onnx.defs
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
 
 from graphc.errors import LoadError, UnsupportedError
-from graphc.files import Folder
 from graphc.frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.frontends.onnx_values import UnknownTypeError
+from graphc.source_files import Folder
 from graphc.types import Sym, TensorType
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -21,7 +21,7 @@ _A = AttributeProto
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """A function to inline: its body, and the attributes that its nodes may refer to by name."""
 
     body: FunctionProto
@@ -89,7 +89,7 @@ class Functions:
                 )
         return done
 
-    def find(self, node: NodeProto, attrs: Mapping[str, AttributeProto]) -> Call | None:
+    def find(self, node: NodeProto, attrs: Mapping[str, AttributeProto]) -> FunctionCall | None:
         """The model's own function that the node calls, if it does. `attrs`: the node's, references resolved."""
         body = self._protos.get(self._key(node, node.op_type))
         if body is None:
@@ -101,7 +101,7 @@ class Functions:
         missing = [name for name in body.attribute if name not in values]
         if missing:
             raise LoadError(f"the function's attribute {', '.join(map(repr, missing))} is missing")
-        return Call(body, values)
+        return FunctionCall(body, values)
 
 
 MANY = 1 << 62
@@ -138,7 +138,7 @@ def _schema(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
 
 def onnx_body(
     node: NodeProto, opset: int, attrs: Mapping[str, AttributeProto], types: Sequence[TensorType | None]
-) -> Call | None:
+) -> FunctionCall | None:
     """ONNX's own definition of the operator in terms of others, if it has one.
 
     Raises UnknownTypeError where that definition depends on operand types that are not known yet.
@@ -148,7 +148,7 @@ def onnx_body(
         return None
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
     if schema.has_function:
-        return Call(schema.function_body, defaults | dict(attrs))
+        return FunctionCall(schema.function_body, defaults | dict(attrs))
     versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
     if not versions:
         return None
@@ -165,7 +165,7 @@ def onnx_body(
         )
     except RuntimeError as error:
         raise UnsupportedError(f"ONNX can't define it for these attributes: {str(error).splitlines()[0]}") from None
-    return Call(FunctionProto.FromString(body), defaults | dict(attrs)) if body else None
+    return FunctionCall(FunctionProto.FromString(body), defaults | dict(attrs)) if body else None
 
 
 def type_proto(t: TensorType) -> TypeProto:

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
-from graphc.errors import CheckError, GraphcError, LoadError, Source, TypeRuleError, UnsupportedError
-from graphc.files import text_of
+from graphc.errors import CheckError, GraphcError, LoadError, Location, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_data import DTYPES, dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
     DEFAULT_DOMAINS,
-    Call,
+    FunctionCall,
     Functions,
     attribute_value,
     dtype_enum,
@@ -33,7 +32,7 @@ from graphc.frontends.onnx_functions import (
     opset_versions,
     resolve,
 )
-from graphc.frontends.onnx_scope import Context, Place, Scope, did_you_mean, order
+from graphc.frontends.onnx_scope import Context, FileNode, Scope, did_you_mean, order
 from graphc.frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
 from graphc.frontends.onnx_unused import unused
 from graphc.frontends.onnx_values import SHAPES_FIRST, KnowingBuilder, UnknownTypeError
@@ -42,6 +41,7 @@ from graphc.graph import Graph, Value, constant
 from graphc.op import Deferred, Op, all_ops
 from graphc.reading import AS_IT_IS, Reading, dim_name
 from graphc.signature import Spec
+from graphc.source_files import text_of
 from graphc.types import Sym, TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
@@ -61,7 +61,7 @@ def load_onnx(source: str | os.PathLike | bytes | ModelProto, reading: Reading =
     importer = _Importer(model, reading)
     graph = importer.run()
     if importer.problems:
-        raise CheckError(importer.problems, source=Source(model.file) if model.file else None)
+        raise CheckError(importer.problems, source=Location(model.file) if model.file else None)
     return graph
 
 
@@ -110,7 +110,7 @@ class _Importer:
         """Make the graph's inputs; gives those that have a default: from IR version 4 on, initializers that are inputs."""
         optional = []
         for info in proto.input:
-            with self._report(Source(self.model.file, f"input '{info.name}'")):
+            with self._report(Location(self.model.file, f"input '{info.name}'")):
                 held = scope.values.get(info.name)
                 if held in scope.builder.inputs:
                     raise LoadError("is declared twice")
@@ -135,12 +135,12 @@ class _Importer:
             raise _TooLarge(
                 f"its functions become {what} when they are inlined, {limit}; most of them '{worst}'",
                 hint="functions that call others several times grow with each level: export the model without functions",
-                source=Source(self.model.file) if self.model.file else None,
+                source=Location(self.model.file) if self.model.file else None,
             )
 
     # --- problems -----------------------------------------------------------------------------------------------------
     @contextmanager
-    def _report(self, source: Source, op: str | None = None, node: str | None = None, operands: Iterable = ()):
+    def _report(self, source: Location, op: str | None = None, node: str | None = None, operands: Iterable = ()):
         """Collect what goes wrong inside as a problem of this place."""
         try:
             yield
@@ -170,7 +170,7 @@ class _Importer:
         for i, tensor in enumerate(proto.initializer):
             if tensor.name in given:
                 continue
-            with self._report(Source(self.model.file, f"initializer {i}")):
+            with self._report(Location(self.model.file, f"initializer {i}")):
                 if tensor.name in scope.values:
                     raise LoadError(f"initializer '{tensor.name}' is given twice")
                 scope.values[tensor.name] = self._poison(scope, tensor.name)
@@ -180,7 +180,7 @@ class _Importer:
         for sparse in proto.sparse_initializer:
             if sparse.values.name in given:
                 continue
-            with self._report(Source(self.model.file, f"sparse initializer '{sparse.values.name}'")):
+            with self._report(Location(self.model.file, f"sparse initializer '{sparse.values.name}'")):
                 scope.values[sparse.values.name] = self._poison(scope, sparse.values.name)
                 scope.values[sparse.values.name] = constant(
                     scope.prefix + sparse.values.name, to_dense(sparse, self.model.folder)
@@ -205,7 +205,7 @@ class _Importer:
         out = []
         for info in proto.output:
             v = self._poison(scope, info.name)
-            with self._report(Source(self.model.file, f"output '{info.name}'")):
+            with self._report(Location(self.model.file, f"output '{info.name}'")):
                 try:
                     found = scope.find(info.name)
                 except KeyError:
@@ -235,10 +235,10 @@ class _Importer:
             used.add(name)
             opset = context.opsets.get("" if proto.domain in DEFAULT_DOMAINS else proto.domain)
             place = f"node {i}" + (f" (opset {opset})" if opset is not None else "")
-            at = Place(proto, name, Source(self.model.file, place, context.path), scope, context)
+            at = FileNode(proto, name, Location(self.model.file, place, context.path), scope, context)
             self._node(at)
 
-    def _node(self, at: Place) -> None:
+    def _node(self, at: FileNode) -> None:
         operands: list[Value | None] = []
         op = operator_name(at.proto)
         with self._report(at.source, op, at.name, operands):
@@ -260,7 +260,7 @@ class _Importer:
             if name and name not in at.scope.values:
                 at.scope.values[name] = self._poison(at.scope, name)
 
-    def _known(self, at: Place) -> None:
+    def _known(self, at: FileNode) -> None:
         """Report an unknown operator though its operands are not known."""
         proto = at.proto
         standard, name = proto.domain in DEFAULT_DOMAINS, operator_name(proto)
@@ -271,7 +271,7 @@ class _Importer:
         if self.functions.find(proto, attrs) is None and not has_onnx_body(proto, opset):
             raise _unknown(proto, self.ops)
 
-    def _convert(self, at: Place, operands: list[Value | None]) -> None:
+    def _convert(self, at: FileNode, operands: list[Value | None]) -> None:
         proto, protos = at.proto, resolve(at.proto, at.context.attrs)
         call = self.functions.find(proto, protos)
         if call is not None:
@@ -328,7 +328,7 @@ class _Importer:
         return None if number == TensorProto.UNDEFINED else dtype_of(number)
 
     def _inline_onnx_body(
-        self, at: Place, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+        self, at: FileNode, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
     ) -> None:
         call = onnx_body(at.proto, opset, attrs, [None if v is None else v.type for v in operands])
         if call is None:
@@ -336,7 +336,7 @@ class _Importer:
         self._inline(at, call, operands)
 
     # --- functions ----------------------------------------------------------------------------------------------------
-    def _inline(self, at: Place, call: Call, operands: Sequence[Value | None]) -> None:
+    def _inline(self, at: FileNode, call: FunctionCall, operands: Sequence[Value | None]) -> None:
         body, key = call.body, (at.proto.domain, at.proto.op_type)
         if key in at.context.inside:
             raise LoadError(f"the function '{body.name}' calls itself", hint="ONNX does not allow recursion")
@@ -366,7 +366,7 @@ class _Importer:
 
     # --- control flow -------------------------------------------------------------------------------------------------
     def _taken_branch(
-        self, at: Place, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+        self, at: FileNode, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
     ) -> GraphProto | None:
         """The branch of an If that is the only one: the condition is a constant, or the other branch can't be meant.
 
@@ -383,14 +383,14 @@ class _Importer:
         taken, other = ("then_branch", "else_branch") if value.reshape(()) else ("else_branch", "then_branch")
         return attrs[taken].g if sure or not self._is_valid(at, other, attrs[other].g) else None
 
-    def _is_valid(self, at: Place, key: str, branch: GraphProto) -> bool:
+    def _is_valid(self, at: FileNode, key: str, branch: GraphProto) -> bool:
         before = len(self.problems)
         self._subgraph(at, key, branch, ())
         valid = len(self.problems) == before
         del self.problems[before:]
         return valid
 
-    def _put_in_place(self, at: Place, branch: GraphProto) -> None:
+    def _put_in_place(self, at: FileNode, branch: GraphProto) -> None:
         """Convert a branch's nodes as part of the graph around it."""
         inner = Scope(at.scope.builder, outer=at.scope, prefix=f"{at.name}/")
         self._initializers(branch, inner, {})
@@ -398,10 +398,10 @@ class _Importer:
         at.scope.values.update((name, v) for name, v in zip(at.outputs, self._results(branch, inner)) if name)
 
     @staticmethod
-    def _inside(at: Place, key: str) -> Context:
+    def _inside(at: FileNode, key: str) -> Context:
         return replace(at.context, path=(*at.context.path, f"{at.proto.op_type} '{at.name}' {key}"))
 
-    def _subgraphs(self, at: Place, use: Use) -> None:
+    def _subgraphs(self, at: FileNode, use: Use) -> None:
         """Attributes that are graphs become Graphs; what they capture becomes operands at the end."""
         protos = {key: g for key, g in use.attrs.items() if isinstance(g, GraphProto)}
         if not protos:
@@ -448,7 +448,7 @@ class _Importer:
         return types
 
     def _subgraph(
-        self, at: Place, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
+        self, at: FileNode, key: str, proto: GraphProto, formal: Sequence[TensorType | None]
     ) -> tuple[Scope, list[Value]]:
         scope = Scope(KnowingBuilder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
         self._initializers(proto, scope, {})

@@ -12,7 +12,7 @@ _NAMES = {"float": "float32", "double": "float64"}  # where ONNX's names are not
 
 
 @dataclass(frozen=True)
-class Signature:
+class OperatorSignature:
     """Type parameters ('T', or a type itself) of the operands and results; the last operand's stands for all that follow.
 
     dtypes: the names of the dtypes that each may be.
@@ -27,7 +27,7 @@ class Signature:
 
 
 @lru_cache(maxsize=256)
-def signature(name: str) -> Signature | None:
+def signature(name: str) -> OperatorSignature | None:
     """The newest signature of an operator ('Conv', 'ai.onnx.ml::Scaler'); None where ONNX has none."""
     domain, _, op = name.rpartition("::")
     try:
@@ -37,7 +37,7 @@ def signature(name: str) -> Signature | None:
     inputs, outputs = (tuple(p.type_str for p in formals) for formals in (schema.inputs, schema.outputs))
     dtypes = {c.type_param_str: _dtypes(c.allowed_type_strs) for c in schema.type_constraints}
     fixed = {t: _dtypes([t]) for t in (*inputs, *outputs) if t not in dtypes}
-    return Signature(inputs, outputs, dtypes | fixed)
+    return OperatorSignature(inputs, outputs, dtypes | fixed)
 
 
 def _dtypes(types: list[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from onnx import AttributeProto, NodeProto
 
-from graphc.errors import GraphcError, LoadError, Source, UnsupportedError
+from graphc.errors import GraphcError, LoadError, Location, UnsupportedError
 from graphc.frontends.onnx_sequences import Item, SequenceValue
 from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.graph import Value
@@ -64,12 +64,12 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Place:
+class FileNode:
     """One node of the file, for conversion and for messages."""
 
     proto: NodeProto
     name: str
-    source: Source
+    source: Location
     scope: Scope
     context: Context
 
@@ -97,7 +97,7 @@ def order(
             if name in maker or name in defined:
                 first = f"node {maker[name]}" if name in maker else "an input or initializer"
                 message = f"produces '{name}', which {first} produces too"
-                where = Source(file, f"node {i}", path)
+                where = Location(file, f"node {i}", path)
                 problems.append(LoadError(message, op=proto.op_type, node=proto.name, source=where))
             else:
                 maker[name] = i
@@ -114,7 +114,7 @@ def order(
     except nx.NetworkXUnfeasible:
         cycle = " -> ".join(f"node {a} ({protos[a].op_type})" for a, *_ in nx.find_cycle(graph))
         hint = "ONNX graphs are acyclic; recurrence is written with Loop or Scan"
-        problems.append(LoadError(f"the graph has a cycle: {cycle}", hint=hint, source=Source(file, None, path)))
+        problems.append(LoadError(f"the graph has a cycle: {cycle}", hint=hint, source=Location(file, None, path)))
         return [], problems
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnx import GraphProto, NodeProto
 
-from graphc.errors import GraphcError, Source
+from graphc.errors import GraphcError, Location
 
 
 def unused(graph: GraphProto, file: str | None) -> list[GraphcError]:
@@ -26,7 +26,7 @@ def unused(graph: GraphProto, file: str | None) -> list[GraphcError]:
             waiting += _reads(graph.node[i])
     kept = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
     found = [
-        GraphcError("no output depends on it", source=Source(file, f"input '{info.name}'"))
+        GraphcError("no output depends on it", source=Location(file, f"input '{info.name}'"))
         for info in graph.input
         if info.name not in needed and info.name not in kept
     ]
@@ -36,7 +36,7 @@ def unused(graph: GraphProto, file: str | None) -> list[GraphcError]:
             goes_on = any(name in read for name in node.output)
             what = "no output depends on its result" if goes_on else "nothing reads its result"
             name = node.name or next((o for o in node.output if o), "")
-            found.append(GraphcError(what, op=node.op_type, node=name, source=Source(file, f"node {i}")))
+            found.append(GraphcError(what, op=node.op_type, node=name, source=Location(file, f"node {i}")))
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.errors import GraphcError, UnsupportedError
 from graphc.graph import Builder, Node, Value, constant, make_node
 from graphc.interpret import run_node
-from graphc.op import Kind, Op
+from graphc.op import Op
 from graphc.types import TensorType
 
 SHAPES_FIRST = "export it with the shapes of its inputs, or with a newer opset"
@@ -60,7 +60,7 @@ class KnowingBuilder(Builder):
     def _evaluate(self, node: Node) -> None:
         """Remember the node's results where they are small and follow from what is known."""
         types = [v.type for v in node.outputs]
-        if node.op.kind is Kind.CONTROL or not node.deterministic:
+        if node.op.holds_graphs or not node.deterministic:
             return
         if any(t is None or not t.is_static or t.size > _SMALL for t in types):
             return

@@ -121,7 +121,7 @@ def _limited_broadcast(use: Use) -> None:
 
 @below(7, "PRelu")
 def _prelu_slope(use: Use) -> None:
-    """A slope of one number a channel (axis 1)."""
+    """A slope of one number per channel (axis 1)."""
     slope = use.required(1)
     if slope.type is not None and slope.type.rank == 1 and slope.type.shape != (1,) and use.rank(0) > 2:
         use.inputs[1] = use.add("Unsqueeze", slope, use.constant(list(range(1, use.rank(0) - 1))))
@@ -299,7 +299,7 @@ def _batch_norm(use: Use) -> Sequence[Value] | None:
 
 @below(21, "GroupNormalization")
 def _group_norm(use: Use) -> None:
-    """Scale and bias were one number a group, [G]; now one a channel, [C]."""
+    """Scale and bias were one number per group, [G]; now one per channel, [C]."""
     x, groups = use.required(0), use.attrs.get("num_groups", 0)
     channels = x.type.shape[1] if x.type is not None and x.type.rank > 1 else None
     if groups < 1 or (isinstance(channels, int) and channels % groups):

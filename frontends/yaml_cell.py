@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from graphc.errors import GraphcError, Source
+from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_args import is_number
 from graphc.frontends.yaml_literals import as_array
 from graphc.frontends.yaml_syntax import Item
@@ -31,7 +31,7 @@ class Param:
     trainable: bool
 
 
-class Cell:
+class LayerBuilder:
     """One layer being built. `name` begins the names of its nodes, `weights_name` of its weights (shared layers)."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Cell:
         name: str,
         weights_name: str,
         item: Item,
-        source: Source,
+        source: Location,
         residual: bool = False,
     ) -> None:
         self.builder, self.weights, self.params = builder, weights, params
@@ -111,7 +111,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerDefinition:
     """A layer of the language. `args` maps names to (type hint, default); `main` is the one that a bare value sets."""
 
     name: str
@@ -122,7 +122,7 @@ class Layer:
     doc: str
 
     def __call__(
-        self, cell: Cell, operands: tuple[Value, ...], arguments: Mapping[str, Any]
+        self, cell: LayerBuilder, operands: tuple[Value, ...], arguments: Mapping[str, Any]
     ) -> Value | tuple[Value, ...]:
         words = {f"{k}_" if iskeyword(k) else k: v for k, v in arguments.items()}
         return self.build(cell, *operands, **words)
@@ -132,7 +132,7 @@ class Layer:
         return tuple(k for k, (_, default) in self.args.items() if default is inspect.Parameter.empty)
 
 
-_LAYERS: dict[str, Layer] = {}
+_LAYERS: dict[str, LayerDefinition] = {}
 
 
 def layer(build: Callable | None = None, *, name: str = "") -> Callable:
@@ -152,7 +152,7 @@ def layer(build: Callable | None = None, *, name: str = "") -> Callable:
     values = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
     operands = None if any(p.kind is p.VAR_POSITIONAL for p in values) else len(values)
     doc = inspect.cleandoc(build.__doc__ or "")
-    _LAYERS[name] = Layer(name, build, args, next(iter(args), None), operands, doc)
+    _LAYERS[name] = LayerDefinition(name, build, args, next(iter(args), None), operands, doc)
     return build
 
 
@@ -162,7 +162,7 @@ def _load() -> None:
         import_module(f"graphc.frontends.yaml_{name}")
 
 
-def layers() -> dict[str, Layer]:
+def layers() -> dict[str, LayerDefinition]:
     """Every layer of the language by name."""
     _load()
     return _LAYERS

@@ -11,7 +11,7 @@ from graphc.frontends.yaml_literals import Literal
 from graphc.frontends.yaml_names import Names, dotted
 from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_problems import Lost, Poisoned
-from graphc.frontends.yaml_step import Step
+from graphc.frontends.yaml_step import NetStep
 from graphc.graph import Value
 
 
@@ -34,7 +34,7 @@ class Frame:
         )
 
 
-def dims(step: Step, operands: Values) -> dict[str, Callable[[], int]]:
+def dims(step: NetStep, operands: Values) -> dict[str, Callable[[], int]]:
     """$channels and $features: axes 1 and -1 of what comes in."""
 
     def dim(axis: int, what: str) -> int:
@@ -60,7 +60,7 @@ def require(operands: Iterable[Value | Literal | None]) -> None:
         raise Poisoned
 
 
-def check_count(step: Step, operands: Values, wanted: int | None, name: str) -> None:
+def check_count(step: NetStep, operands: Values, wanted: int | None, name: str) -> None:
     """Raises LoadError where there are not as many as wanted (None: any number but 0)."""
     if wanted is None and operands:
         return

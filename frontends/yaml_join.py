@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from graphc.frontends import yaml_layers
 from graphc.frontends.yaml_args import convert
-from graphc.frontends.yaml_cell import Cell
+from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.graph import Value
@@ -16,7 +16,7 @@ MAX_STRIDE = 16
 _OPS = {"add": "Add", "mean": "Add", "mul": "Mul", "max": "Max"}
 
 
-def join(cell: Cell, how: str, paths: Mapping[str, Value], axis: int) -> Value:
+def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) -> Value:
     """The paths' values joined. Raises LoadError that shows all shapes when they do not fit."""
     values = list(paths.values())
     if not values:
@@ -44,7 +44,9 @@ def join(cell: Cell, how: str, paths: Mapping[str, Value], axis: int) -> Value:
     return cell.add("Mul", total, cell.const(1 / len(values), total.dtype)) if how == "mean" else total
 
 
-def project(item: Item, x: Value, target: Value, part: Callable[[str, Callable[[Cell], Value]], Value]) -> Value | None:
+def project(
+    item: Item, x: Value, target: Value, part: Callable[[str, Callable[[LayerBuilder], Value]], Value]
+) -> Value | None:
     """`{project: auto | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution
     with the stride that gives it (and batch norm), or no skip at all for never.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from graphc.frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import LayerBuilder, layer
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]
@@ -18,7 +18,7 @@ Padding = Literal["same", "valid", "same_upper"] | int | tuple[int, ...]
 # --- convolutions -----------------------------------------------------------------------------------------------------
 @layer
 def conv(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     out: int,
@@ -54,7 +54,7 @@ def conv(
 
 @layer
 def depthwise(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     k: Ints = 3,
@@ -72,7 +72,7 @@ def depthwise(
 
 @layer
 def conv_transpose(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     out: int,
@@ -117,7 +117,7 @@ def conv_transpose(
     )
 
 
-def _window(c: Cell, name: str, value: Ints, space: int, least: int = 1) -> tuple[int, ...]:
+def _window(c: LayerBuilder, name: str, value: Ints, space: int, least: int = 1) -> tuple[int, ...]:
     values = (value,) * space if isinstance(value, int) else tuple(value)
     if len(values) != space:
         raise c.fail(
@@ -128,7 +128,7 @@ def _window(c: Cell, name: str, value: Ints, space: int, least: int = 1) -> tupl
     return values
 
 
-def _pads(c: Cell, pad: Padding, kernel: Sequence[int], dilations: Sequence[int]) -> dict:
+def _pads(c: LayerBuilder, pad: Padding, kernel: Sequence[int], dilations: Sequence[int]) -> dict:
     """The ONNX attributes of a padding."""
     space = len(kernel)
     if pad == "same_upper":
@@ -148,7 +148,7 @@ def _pads(c: Cell, pad: Padding, kernel: Sequence[int], dilations: Sequence[int]
 # --- pools ------------------------------------------------------------------------------------------------------------
 @layer
 def maxpool(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     k: Ints = 2,
@@ -167,7 +167,7 @@ def maxpool(
 
 @layer
 def avgpool(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     k: Ints = 2,
@@ -193,18 +193,18 @@ def avgpool(
 
 
 @layer
-def global_avgpool(c: Cell, x: Value, *, keepdims: bool = False) -> Value:
+def global_avgpool(c: LayerBuilder, x: Value, *, keepdims: bool = False) -> Value:
     """Mean of each channel: [batch, channels], or [batch, channels, 1, …] with keepdims."""
     return _global_pool(c, x, "GlobalAveragePool", keepdims)
 
 
 @layer
-def global_maxpool(c: Cell, x: Value, *, keepdims: bool = False) -> Value:
+def global_maxpool(c: LayerBuilder, x: Value, *, keepdims: bool = False) -> Value:
     """Maximum of each channel: [batch, channels], or [batch, channels, 1, …] with keepdims."""
     return _global_pool(c, x, "GlobalMaxPool", keepdims)
 
 
-def _global_pool(c: Cell, x: Value, op: str, keepdims: bool) -> Value:
+def _global_pool(c: LayerBuilder, x: Value, op: str, keepdims: bool) -> Value:
     c.rank(x, 3, 4, 5)
     y = c.add(op, x)
     return y if keepdims else c.add("Flatten", y, axis=1)
@@ -212,7 +212,7 @@ def _global_pool(c: Cell, x: Value, op: str, keepdims: bool) -> Value:
 
 # --- dense and normalisation ------------------------------------------------------------------------------------------
 @layer
-def dense(c: Cell, x: Value, *, out: int, bias: bool = True) -> Value:
+def dense(c: LayerBuilder, x: Value, *, out: int, bias: bool = True) -> Value:
     """Fully connected layer over the last axis of [batch, features] or [batch, steps, features]."""
     rank = c.rank(x, 2, 3, hint="put `flatten` or `global_avgpool` before it")
     features = c.fixed(x, -1, "the number of features")
@@ -225,7 +225,7 @@ def dense(c: Cell, x: Value, *, out: int, bias: bool = True) -> Value:
 
 
 @layer
-def bn(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
+def bn(c: LayerBuilder, x: Value, *, eps: float = 1e-5) -> Value:
     """Batch normalisation with its running statistics (axis 1)."""
     c.rank(x, 2, 3, 4, 5)
     channels = c.fixed(x, 1, "the number of channels")
@@ -236,7 +236,7 @@ def bn(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
 
 
 @layer
-def layernorm(c: Cell, x: Value, *, eps: float = 1e-5, bias: bool = True) -> Value:
+def layernorm(c: LayerBuilder, x: Value, *, eps: float = 1e-5, bias: bool = True) -> Value:
     """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450)."""
     n = c.fixed(x, -1, "the number of features")
     w = c.weight("weight", (n,), x.dtype, "around_one")
@@ -245,14 +245,14 @@ def layernorm(c: Cell, x: Value, *, eps: float = 1e-5, bias: bool = True) -> Val
 
 
 @layer
-def rmsnorm(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
+def rmsnorm(c: LayerBuilder, x: Value, *, eps: float = 1e-5) -> Value:
     """Root-mean-square normalisation over the last axis (Zhang, Sennrich 2019, arXiv:1910.07467)."""
     w = c.weight("weight", (c.fixed(x, -1, "the number of features"),), x.dtype, "around_one")
     return c.add("RMSNormalization", x, w, axis=-1, epsilon=eps)
 
 
 @layer
-def groupnorm(c: Cell, x: Value, *, groups: int, eps: float = 1e-5) -> Value:
+def groupnorm(c: LayerBuilder, x: Value, *, groups: int, eps: float = 1e-5) -> Value:
     """Group normalisation (Wu, He 2018, arXiv:1803.08494)."""
     channels = c.fixed(x, 1, "the number of channels")
     w, b = c.weight("weight", (channels,), x.dtype, "around_one"), c.weight("bias", (channels,), x.dtype, "small")
@@ -260,7 +260,7 @@ def groupnorm(c: Cell, x: Value, *, groups: int, eps: float = 1e-5) -> Value:
 
 
 @layer
-def instancenorm(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
+def instancenorm(c: LayerBuilder, x: Value, *, eps: float = 1e-5) -> Value:
     """Instance normalisation (Ulyanov et al. 2016, arXiv:1607.08022)."""
     channels = c.fixed(x, 1, "the number of channels")
     w, b = c.weight("weight", (channels,), x.dtype, "around_one"), c.weight("bias", (channels,), x.dtype, "small")
@@ -268,12 +268,12 @@ def instancenorm(c: Cell, x: Value, *, eps: float = 1e-5) -> Value:
 
 
 @layer
-def lrn(c: Cell, x: Value, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Value:
+def lrn(c: LayerBuilder, x: Value, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Value:
     """Local response normalisation across channels; alpha is divided by size, as in ONNX and PyTorch."""
     return c.add("LRN", x, size=size, alpha=alpha, beta=beta, bias=k)
 
 
 @layer
-def dropout(c: Cell, x: Value, *, p: float = 0.5) -> Value:
+def dropout(c: LayerBuilder, x: Value, *, p: float = 0.5) -> Value:
     """Nothing at inference; here so that a description can be complete."""
     return x

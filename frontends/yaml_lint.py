@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import SPECIAL, convert, unknown_variable
-from graphc.frontends.yaml_cell import Layer
+from graphc.frontends.yaml_cell import LayerDefinition
 from graphc.frontends.yaml_operators import read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
-from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Step, merged, read_step, read_structure
+from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_unused import VARIABLE, variables
 from graphc.op import Op
@@ -66,7 +66,7 @@ class _Linter:
             return self._structure(step)
         return self._arguments(self.catalog.callee(step.callee, step.place), step.args)
 
-    def _arguments(self, callee: Block | Layer | Op, args: Item) -> None:
+    def _arguments(self, callee: BlockDefinition | LayerDefinition | Op, args: Item) -> None:
         """Names of arguments are known, none is missing, and those that are written out are of the right type."""
         if isinstance(callee, Op):
             self.attempt(
@@ -80,13 +80,13 @@ class _Linter:
                     self.attempt(read_attribute, item, callee.attrs[key], key)
             return
         self.attempt(self.catalog.arguments, callee, args)
-        if isinstance(callee, Layer):
+        if isinstance(callee, LayerDefinition):
             given = args.value if isinstance(args.value, dict) else {callee.main: args}
             for key, item in given.items():
                 if key in callee.args and item.value is not None and not _varies(item):
                     self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
 
-    def _structure(self, step: Step) -> None:
+    def _structure(self, step: NetStep) -> None:
         spec = read_structure(step)
         if step.callee == "branch":
             for path in spec["paths"].mapping("paths").values():

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import CheckError, GraphcError, Source
-from graphc.files import Folder, text_of
+from graphc.errors import CheckError, GraphcError, Location
 from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import DTYPES
@@ -23,6 +22,7 @@ from graphc.frontends.yaml_syntax import Item, Report, check_keys, did_you_mean,
 from graphc.frontends.yaml_unused import unused
 from graphc.frontends.yaml_weights import SeededWeights, Weights, open_weights
 from graphc.graph import Builder, Graph, Value
+from graphc.source_files import Folder, text_of
 from graphc.types import Dim
 
 VERSION = 1
@@ -69,7 +69,7 @@ def _load(read: Callable[[Report], Item], folder: Path | None, name: str, overri
     lint(catalog, spec.get("net"), params, problems)
     with problems.attempt():
         name = spec["name"].word("name") if "name" in spec else name
-    builder = Builder(name, Source(root.file))
+    builder = Builder(name, Location(root.file))
     inputs = _inputs(spec["inputs"], builder, params, problems) if "inputs" in spec else {}
     weights: Weights = SeededWeights(0)
     with problems.attempt():

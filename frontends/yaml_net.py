@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
-from graphc.frontends.yaml_cell import Cell, Layer, Param
+from graphc.frontends.yaml_cell import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
-from graphc.frontends.yaml_step import STRUCTURES, Block, Catalog, Step, read_step, read_structure
+from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_weights import Weights
@@ -45,7 +45,7 @@ class Expander:
         self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
         self.problems = problems
         self.rows: list[LayerRow] = []
-        self.layers: list[tuple[Cell, range]] = []  # each with the numbers of its nodes
+        self.layers: list[tuple[LayerBuilder, range]] = []  # each with the numbers of its nodes
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
         self.dtypes = Dtypes()
@@ -149,7 +149,7 @@ class Expander:
         if shapes:
             error.hint = f"{error.hint}\n  shapes so far: {shapes}" if error.hint else f"shapes so far: {shapes}"
 
-    def operands(self, step: Step, current: Values, frame: Frame) -> Values:
+    def operands(self, step: NetStep, current: Values, frame: Frame) -> Values:
         """What `from` names, or what the step before gave; lost values for names that there are not."""
         if step.operands is None:
             return current[:1]
@@ -169,7 +169,7 @@ class Expander:
             self.builder.constant(v.array(dtype)) if isinstance(v, Literal) else v for v, dtype in zip(given, dtypes)
         )
 
-    def save(self, step: Step, result: Values, frame: Frame) -> None:
+    def save(self, step: NetStep, result: Values, frame: Frame) -> None:
         if step.save is None:
             return
         items = listed(step.save)
@@ -178,7 +178,7 @@ class Expander:
         for item, value in zip(items, result):
             frame.names.define(item.word("a name"), value, item, again=frame.looped)
 
-    def _apply(self, step: Step, operands: Values, frame: Frame, index: int, namer: Namer) -> Values:
+    def _apply(self, step: NetStep, operands: Values, frame: Frame, index: int, namer: Namer) -> Values:
         if isinstance(step.callee, Item):
             return self._list(step.callee, operands, frame, namer, index)
         if step.callee == "if":
@@ -190,7 +190,7 @@ class Expander:
         stem = "" if step.callee == "branch" else step.callee
         name = step.name.word("name") if step.name else None
         inner = frame.at(
-            namer.place(stem, index, name, step.name, leaf=not structure and not isinstance(callee, Block))
+            namer.place(stem, index, name, step.name, leaf=not structure and not isinstance(callee, BlockDefinition))
         )
         if step.share is not None:
             inner = replace(inner, weights=step.share.word("share"))
@@ -207,8 +207,10 @@ class Expander:
             return self.steps(item, operands, frame, namer)
         return self.steps(item, operands, frame.at(str(index)), Namer())
 
-    def call(self, callee: Block | Layer | Op, step: Step, args: Item, operands: Values, frame: Frame) -> Values:
-        if isinstance(callee, Block):
+    def call(
+        self, callee: BlockDefinition | LayerDefinition | Op, step: NetStep, args: Item, operands: Values, frame: Frame
+    ) -> Values:
+        if isinstance(callee, BlockDefinition):
             return self._block(callee, step, args, operands, frame)
         cell = self.cell(step, frame)
         if isinstance(callee, Op):
@@ -218,23 +220,25 @@ class Expander:
         self.row(cell, result)
         return result
 
-    def _require(self, callee: Block | Layer, operands: Values) -> None:
+    def _require(self, callee: BlockDefinition | LayerDefinition, operands: Values) -> None:
         """Raises Poisoned where operands or arguments are not known because of a problem."""
         if callee.name in self.catalog.unsure:
             raise Poisoned
         require(operands)
 
-    def cell(self, step: Step, frame: Frame) -> Cell:
+    def cell(self, step: NetStep, frame: Frame) -> LayerBuilder:
         source = step.place.source(frame.calls)
         names = (frame.path, frame.weights)
-        return Cell(self.builder, self.weights, self.params, *names, step.place, source, frame.residual)
+        return LayerBuilder(self.builder, self.weights, self.params, *names, step.place, source, frame.residual)
 
-    def row(self, cell: Cell, result: Values) -> None:
+    def row(self, cell: LayerBuilder, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
         self.layers.append((cell, range(cell.start, len(self.builder.nodes))))
         self.trace.append((cell.name, result[0]))
 
-    def _layer(self, callee: Layer, step: Step, args: Item, operands: Values, frame: Frame, cell: Cell) -> Values:
+    def _layer(
+        self, callee: LayerDefinition, step: NetStep, args: Item, operands: Values, frame: Frame, cell: LayerBuilder
+    ) -> Values:
         given = self.catalog.arguments(callee, args)
         read = lambda k: convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")  # noqa: E731
         values = dict(zip(given, self._each(given, read, frame)))
@@ -245,7 +249,9 @@ class Expander:
         result = callee(cell, operands, values)
         return (result,) if isinstance(result, Value) else tuple(result)
 
-    def _operator(self, op: Op, step: Step, args: Item, operands: Values, frame: Frame, cell: Cell) -> Values:
+    def _operator(
+        self, op: Op, step: NetStep, args: Item, operands: Values, frame: Frame, cell: LayerBuilder
+    ) -> Values:
         """An ONNX operator under its own name; numbers among its inputs are constants."""
         given = dict(check_keys(args, (*op.attrs, "inputs"), f"operator '{op.name}'")) if args.value is not None else {}
         inputs = given.pop("inputs", None)
@@ -268,7 +274,7 @@ class Expander:
         self.dtypes.note(op.name, operands, result, attrs.get("to", attrs.get("dtype")))
         return result
 
-    def _block(self, block: Block, step: Step, args: Item, operands: Values, frame: Frame) -> Values:
+    def _block(self, block: BlockDefinition, step: NetStep, args: Item, operands: Values, frame: Frame) -> Values:
         given = self.catalog.arguments(block, args)
         resolved = self._each(given, lambda k: frame.env.resolve(given[k]), frame)
         values = {**self.globals, **dict(zip(given, resolved))}

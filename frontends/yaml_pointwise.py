@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from graphc.frontends.yaml_args import Number
-from graphc.frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import LayerBuilder, layer
 from graphc.graph import Value
 
 
 def _simple(name: str, op: str, doc: str, **attrs: float) -> None:
-    def build(c: Cell, x: Value) -> Value:
+    def build(c: LayerBuilder, x: Value) -> Value:
         return c.add(op, x, **attrs)
 
     build.__doc__ = doc
@@ -29,26 +29,26 @@ _simple(
 
 
 @layer
-def identity(c: Cell, x: Value) -> Value:
+def identity(c: LayerBuilder, x: Value) -> Value:
     """Nothing."""
     return x
 
 
 @layer
-def relu6(c: Cell, x: Value) -> Value:
+def relu6(c: LayerBuilder, x: Value) -> Value:
     """clip(x, 0, 6)."""
     return clip(c, x, low=0, high=6)
 
 
 @layer
-def clip(c: Cell, x: Value, *, low: Number | None = None, high: Number | None = None) -> Value:
+def clip(c: LayerBuilder, x: Value, *, low: Number | None = None, high: Number | None = None) -> Value:
     """x between low and high."""
     bounds = [None if v is None else c.const(v, x.dtype) for v in (low, high)]
     return c.add("Clip", x, *bounds)
 
 
 @layer
-def swish(c: Cell, x: Value) -> Value:
+def swish(c: LayerBuilder, x: Value) -> Value:
     """x·sigmoid(x), also known as silu."""
     return c.add("Mul", x, c.add("Sigmoid", x))
 
@@ -57,25 +57,25 @@ layer(swish, name="silu")
 
 
 @layer
-def gelu(c: Cell, x: Value, *, approximate: Literal["none", "tanh"] = "none") -> Value:
+def gelu(c: LayerBuilder, x: Value, *, approximate: Literal["none", "tanh"] = "none") -> Value:
     """x·Φ(x) (Hendrycks, Gimpel 2016, arXiv:1606.08415)."""
     return c.add("Gelu", x, approximate=approximate)
 
 
 @layer
-def leaky_relu(c: Cell, x: Value, *, alpha: float = 0.01) -> Value:
+def leaky_relu(c: LayerBuilder, x: Value, *, alpha: float = 0.01) -> Value:
     """x where positive, else alpha·x."""
     return c.add("LeakyRelu", x, alpha=alpha)
 
 
 @layer
-def elu(c: Cell, x: Value, *, alpha: float = 1.0) -> Value:
+def elu(c: LayerBuilder, x: Value, *, alpha: float = 1.0) -> Value:
     """x where positive, else alpha·(exp(x) - 1)."""
     return c.add("Elu", x, alpha=alpha)
 
 
 @layer
-def prelu(c: Cell, x: Value) -> Value:
+def prelu(c: LayerBuilder, x: Value) -> Value:
     """Leaky relu with a learned slope for each channel."""
     channels = c.fixed(x, 1, "the number of channels")
     slope = c.weight("weight", (channels, *(1,) * (len(x.shape) - 2)), x.dtype, "small")
@@ -83,20 +83,20 @@ def prelu(c: Cell, x: Value) -> Value:
 
 
 @layer
-def softmax(c: Cell, x: Value, *, axis: int = -1) -> Value:
+def softmax(c: LayerBuilder, x: Value, *, axis: int = -1) -> Value:
     """exp(x)/Σ exp(x) along an axis."""
     return c.add("Softmax", x, axis=axis)
 
 
 @layer
-def log_softmax(c: Cell, x: Value, *, axis: int = -1) -> Value:
+def log_softmax(c: LayerBuilder, x: Value, *, axis: int = -1) -> Value:
     """log of softmax along an axis."""
     return c.add("LogSoftmax", x, axis=axis)
 
 
 # --- arithmetic of several values -------------------------------------------------------------------------------------
 def _fold(name: str, op: str, symbol: str) -> None:
-    def build(c: Cell, *xs: Value) -> Value:
+    def build(c: LayerBuilder, *xs: Value) -> Value:
         if len(xs) < 2:
             raise c.fail("needs at least two operands", "name them: from: [a, b]")
         y = xs[0]
@@ -113,18 +113,18 @@ for _name, _op, _symbol in (("add", "Add", "+"), ("sub", "Sub", "-"), ("mul", "M
 
 
 @layer
-def scale(c: Cell, x: Value, *, by: Number) -> Value:
+def scale(c: LayerBuilder, x: Value, *, by: Number) -> Value:
     """x times a number."""
     return c.add("Mul", x, c.const(by, x.dtype))
 
 
 @layer
-def matmul(c: Cell, a: Value, b: Value) -> Value:
+def matmul(c: LayerBuilder, a: Value, b: Value) -> Value:
     """Matrix product of the two values that `from` names."""
     return c.add("MatMul", a, b)
 
 
 @layer
-def concat(c: Cell, *xs: Value, axis: int = 1) -> Value:
+def concat(c: LayerBuilder, *xs: Value, axis: int = 1) -> Value:
     """Join what `from` names along an axis."""
     return xs[0] if len(xs) == 1 else c.add("Concat", *xs, axis=axis)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from graphc.frontends.yaml_args import options
-from graphc.frontends.yaml_cell import Layer, layers
+from graphc.frontends.yaml_cell import LayerDefinition, layers
 from graphc.frontends.yaml_literals import DTYPES
 from graphc.frontends.yaml_load import SECTIONS
 from graphc.frontends.yaml_step import Join
@@ -85,7 +85,7 @@ def _step() -> dict[str, Any]:
     return {"anyOf": [words, {"type": "object", "properties": structures | known | common}]}
 
 
-def _layer(made: Layer, common: dict[str, Any]) -> dict[str, Any]:
+def _layer(made: LayerDefinition, common: dict[str, Any]) -> dict[str, Any]:
     args = {name: _argument(hint, default) for name, (hint, default) in made.args.items()}
     full = {"type": "object", "properties": args | dict.fromkeys(common, True), "additionalProperties": False}
     short = [{k: v for k, v in args[made.main].items() if k != "default"}] if made.main else []

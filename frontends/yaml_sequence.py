@@ -7,14 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from graphc.frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import LayerBuilder, layer
 from graphc.graph import Value
 
 Returned = Literal["all", "last"]
 
 
 @layer
-def embedding(c: Cell, ids: Value, *, vocab: int, dim: int) -> Value:
+def embedding(c: LayerBuilder, ids: Value, *, vocab: int, dim: int) -> Value:
     """Rows of a table [vocab, dim], chosen by whole numbers."""
     if ids.dtype.kind not in "iu":
         raise c.fail(f"takes whole numbers, not {ids.type}", "declare the input with dtype: int64")
@@ -23,7 +23,7 @@ def embedding(c: Cell, ids: Value, *, vocab: int, dim: int) -> Value:
 
 @layer
 def lstm(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     hidden: int,
@@ -39,7 +39,7 @@ def lstm(
 
 @layer
 def gru(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     hidden: int,
@@ -58,7 +58,7 @@ def gru(
 
 @layer
 def rnn(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     hidden: int,
@@ -74,7 +74,7 @@ def rnn(
 
 
 def _recurrent(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     op: str,
     gates: int,
@@ -114,7 +114,7 @@ def _recurrent(
     return c.add("Reshape", c.add("Transpose", state, perm=(1, 0, 2)), c.const([0, n * hidden]))
 
 
-def _bias(c: Cell, name: str, n: int, size: int, biases: int, dtype: np.dtype) -> list[Value]:
+def _bias(c: LayerBuilder, name: str, n: int, size: int, biases: int, dtype: np.dtype) -> list[Value]:
     if not biases:
         return []
     b = c.weight(name, (n, biases * size), dtype, "small")
@@ -122,7 +122,7 @@ def _bias(c: Cell, name: str, n: int, size: int, biases: int, dtype: np.dtype) -
 
 
 @layer
-def attention(c: Cell, x: Value, *, heads: int, bias: bool = True) -> Value:
+def attention(c: LayerBuilder, x: Value, *, heads: int, bias: bool = True) -> Value:
     """Multi-head self-attention, softmax(QKᵀ/√d)V (Vaswani et al. 2017, arXiv:1706.03762).
 
     Weights: in.weight [3*features, features] (queries, keys, values), out.weight [features, features], and biases."""
@@ -151,7 +151,7 @@ _PERMS = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))
 
 
 @layer
-def class_token(c: Cell, x: Value) -> Value:
+def class_token(c: LayerBuilder, x: Value) -> Value:
     """Put a learned token before the steps, as in BERT and ViT (arXiv:2010.11929). Needs a fixed number of steps."""
     c.rank(x, 3)
     steps, features = c.fixed(x, 1, "the number of steps"), c.fixed(x, 2, "the number of features")

@@ -7,51 +7,51 @@ from typing import Literal
 import numpy as np
 
 from graphc.frontends.yaml_args import Number
-from graphc.frontends.yaml_cell import Cell, layer
+from graphc.frontends.yaml_cell import LayerBuilder, layer
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]
 
 
 @layer
-def flatten(c: Cell, x: Value, *, axis: int = 1) -> Value:
+def flatten(c: LayerBuilder, x: Value, *, axis: int = 1) -> Value:
     """[batch, everything else]."""
     return c.add("Flatten", x, axis=axis)
 
 
 @layer
-def reshape(c: Cell, x: Value, *, shape: tuple[int, ...]) -> Value:
+def reshape(c: LayerBuilder, x: Value, *, shape: tuple[int, ...]) -> Value:
     """Another shape: 0 keeps the dim of the input, -1 takes what is left."""
     return c.add("Reshape", x, c.const(shape))
 
 
 @layer
-def transpose(c: Cell, x: Value, *, perm: tuple[int, ...]) -> Value:
+def transpose(c: LayerBuilder, x: Value, *, perm: tuple[int, ...]) -> Value:
     """Axes in another order."""
     return c.add("Transpose", x, perm=perm)
 
 
 @layer
-def squeeze(c: Cell, x: Value, *, axes: Ints) -> Value:
+def squeeze(c: LayerBuilder, x: Value, *, axes: Ints) -> Value:
     """Remove axes of size 1."""
     return c.add("Squeeze", x, c.const(_list(axes)))
 
 
 @layer
-def unsqueeze(c: Cell, x: Value, *, axes: Ints) -> Value:
+def unsqueeze(c: LayerBuilder, x: Value, *, axes: Ints) -> Value:
     """Insert axes of size 1."""
     return c.add("Unsqueeze", x, c.const(_list(axes)))
 
 
 @layer(name="slice")
-def slice_(c: Cell, x: Value, *, axis: int, start: int = 0, end: int | None = None, step: int = 1) -> Value:
+def slice_(c: LayerBuilder, x: Value, *, axis: int, start: int = 0, end: int | None = None, step: int = 1) -> Value:
     """x[start:end:step] along an axis."""
     stop = np.iinfo(np.int64).max if end is None else end
     return c.add("Slice", x, *(c.const([v]) for v in (start, stop, axis, step)))
 
 
 @layer
-def split(c: Cell, x: Value, *, parts: int, axis: int = 1) -> tuple[Value, ...]:
+def split(c: LayerBuilder, x: Value, *, parts: int, axis: int = 1) -> tuple[Value, ...]:
     """Equal parts along an axis; `as: [a, b]` names them."""
     if not 1 <= parts <= 4096:
         raise c.fail(f"parts must be from 1 to 4096, not {parts}")
@@ -61,7 +61,7 @@ def split(c: Cell, x: Value, *, parts: int, axis: int = 1) -> tuple[Value, ...]:
 
 @layer
 def pad(
-    c: Cell,
+    c: LayerBuilder,
     x: Value,
     *,
     by: Ints,
@@ -82,7 +82,9 @@ def pad(
 
 
 @layer
-def upsample(c: Cell, x: Value, *, scale: int = 2, mode: Literal["nearest", "linear", "cubic"] = "nearest") -> Value:
+def upsample(
+    c: LayerBuilder, x: Value, *, scale: int = 2, mode: Literal["nearest", "linear", "cubic"] = "nearest"
+) -> Value:
     """Enlarge the axes from 2 on by a whole number. nearest repeats; linear and cubic align half pixels."""
     scales = c.const([1, 1] + [scale] * (len(x.shape) - 2), np.float32)
     attrs = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {}
@@ -90,7 +92,7 @@ def upsample(c: Cell, x: Value, *, scale: int = 2, mode: Literal["nearest", "lin
 
 
 def _reduce(name: str, op: str, doc: str) -> None:
-    def build(c: Cell, x: Value, *, axis: Ints, keepdims: bool = False) -> Value:
+    def build(c: LayerBuilder, x: Value, *, axis: Ints, keepdims: bool = False) -> Value:
         return c.add(op, x, c.const(_list(axis)), keepdims=int(keepdims))
 
     build.__doc__ = doc
@@ -103,7 +105,10 @@ for _name, _op in (("mean", "ReduceMean"), ("sum", "ReduceSum"), ("max", "Reduce
 
 @layer
 def param(
-    c: Cell, *, shape: tuple[int, ...], init: Literal["he", "lecun", "small", "around_one", "embedding"] = "small"
+    c: LayerBuilder,
+    *,
+    shape: tuple[int, ...],
+    init: Literal["he", "lecun", "small", "around_one", "embedding"] = "small",
 ) -> Value:
     """A learned tensor by itself (a position embedding, a scale); its weight is named `value`."""
     return c.weight("value", shape, np.float32, init)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
-from graphc.frontends.yaml_cell import Layer, layers
+from graphc.frontends.yaml_cell import LayerDefinition, layers
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
@@ -31,7 +31,7 @@ Join = Literal["add", "mul", "mean", "max", "concat"]
 
 
 @dataclass(frozen=True)
-class Step:
+class NetStep:
     """One entry of a list of steps: what to apply (a layer, block, operator, structure), to what, under what name."""
 
     item: Item
@@ -50,15 +50,15 @@ class Step:
         return self.item.at_key(self.callee) if isinstance(self.callee, str) else self.item
 
 
-def read_step(item: Item) -> Step:
+def read_step(item: Item) -> NetStep:
     """A step: `relu`, `{conv: {out: 64}}`, `{dense: 10, as: logits}`, `{if: …, then: […], else: […]}`, or a list.
 
     as, from, share and name may stand beside the callee or among its arguments. Raises LoadError.
     """
     if isinstance(item.value, str) and item.value:
-        return Step(item, item.value, item.of(None))
+        return NetStep(item, item.value, item.of(None))
     if isinstance(item.value, list):
-        return Step(item, item, item.of(None))
+        return NetStep(item, item, item.of(None))
     if not isinstance(item.value, dict):
         raise item.error(
             f"a step must be a name or {{name: arguments}}, not {item.kind}", "for example: - conv: {out: 64, k: 3}"
@@ -84,13 +84,13 @@ def read_step(item: Item) -> Step:
     return _step(item, names[0], args, beside)
 
 
-def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more) -> Step:
-    return Step(
+def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more) -> NetStep:
+    return NetStep(
         item, callee, args, common.get("as"), common.get("from"), common.get("share"), common.get("name"), **more
     )
 
 
-def read_structure(step: Step) -> dict[str, Item]:
+def read_structure(step: NetStep) -> dict[str, Item]:
     """The arguments of a branch, repeat or loop. Raises LoadError where one is missing or unknown."""
     args = step.args.mapping(f"'{step.callee}'")
     if step.callee != "repeat":  # which also takes arguments of what it repeats
@@ -102,7 +102,7 @@ def read_structure(step: Step) -> dict[str, Item]:
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockDefinition:
     """A block of the file: arguments with defaults (None: required), names of what goes in and out, and its steps."""
 
     name: str
@@ -121,7 +121,7 @@ class Block:
         return next(iter(self.args), None)
 
 
-def read_block(name: str, item: Item) -> Block:
+def read_block(name: str, item: Item) -> BlockDefinition:
     """A block: {args: {c: required, k: 3}, inputs: [x, skip], body: […], outputs: [name]}. Raises LoadError."""
     what = f"block '{name}'"
     taken = (
@@ -153,7 +153,7 @@ def read_block(name: str, item: Item) -> Block:
         else ("input",)
     )
     outputs = tuple(spec["outputs"].listing("outputs")) if "outputs" in spec else ()
-    return Block(name, item, args, inputs, outputs, spec["body"])
+    return BlockDefinition(name, item, args, inputs, outputs, spec["body"])
 
 
 class Catalog:
@@ -161,7 +161,7 @@ class Catalog:
 
     def __init__(self, blocks: Item | None, defaults: Item | None, problems: Problems) -> None:
         """What is wrong is added to the problems, and what names it later is not reported."""
-        self.blocks: dict[str, Block] = {}
+        self.blocks: dict[str, BlockDefinition] = {}
         self.lost: set[str] = set()  # blocks that could not be read
         self.unsure: set[str] = set()  # layers and blocks whose defaults could not be read
         self.defaults: dict[str, dict[str, Item]] = {}
@@ -187,7 +187,7 @@ class Catalog:
             raise place.error(f"defaults for an unknown layer '{name}'", did_you_mean(name, known))
         return check_keys(item, target.args, f"defaults of '{name}'")
 
-    def callee(self, name: str, place: Item) -> Block | Layer | Op:
+    def callee(self, name: str, place: Item) -> BlockDefinition | LayerDefinition | Op:
         """The block, layer or operator of that name. Raises LoadError with what was probably meant, Poisoned for a block
         that has a problem."""
         if name in self.lost:
@@ -199,7 +199,7 @@ class Catalog:
             raise place.error(f"unknown layer '{name}'", hint)
         return found
 
-    def arguments(self, callee: Block | Layer, args: Item) -> dict[str, Item]:
+    def arguments(self, callee: BlockDefinition | LayerDefinition, args: Item) -> dict[str, Item]:
         """The arguments by name, defaults of the file included. Raises LoadError on unknown and missing ones."""
         what = f"'{callee.name}'"
         errors: list[GraphcError] = []
@@ -228,7 +228,11 @@ class Catalog:
 
 
 def merged(
-    callee: Block | Layer | Op, args: Item, beside: Mapping[str, Item], changes: Sequence[Item], step: Step
+    callee: BlockDefinition | LayerDefinition | Op,
+    args: Item,
+    beside: Mapping[str, Item],
+    changes: Sequence[Item],
+    step: NetStep,
 ) -> Item:
     """The arguments of what a repeat applies: given with the callee, beside it, and for this iteration only."""
     if args.value is None and not beside and not changes:

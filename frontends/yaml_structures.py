@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from graphc.frontends.yaml_args import convert
-from graphc.frontends.yaml_cell import Cell
+from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_frame import Frame, check_count, dims, is_lost, require
 from graphc.frontends.yaml_join import join, project
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values
-from graphc.frontends.yaml_step import STRUCTURES, Block, Join, Step, merged, read_step
+from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Join, NetStep, merged, read_step
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 MAX_STEPS = 100_000  # of a net, and of one repeat
 
 
-def branch(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
+def branch(
+    x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer
+) -> Values:
     """The paths, which all start with what the branch reads, and their join."""
     how = convert(frame.env.resolve(args["join"]), Join, "join")
     axis = convert(frame.env.resolve(args["axis"]), int, "axis") if "axis" in args else 1
@@ -52,7 +54,7 @@ def branch(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, 
     return result
 
 
-def _part(x: Expander, step: Step, frame: Frame, name: str, build: Callable[[Cell], Value]) -> Value:
+def _part(x: Expander, step: NetStep, frame: Frame, name: str, build: Callable[[LayerBuilder], Value]) -> Value:
     """One layer inside a structure, with its own row."""
     cell = x.cell(step, frame.at(name))
     value = build(cell)
@@ -73,7 +75,9 @@ def _count(args: Mapping[str, Item], frame: Frame) -> int:
     return n
 
 
-def repeat(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
+def repeat(
+    x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer
+) -> Values:
     """n times the same, each with weights of its own."""
     n = _count(args, frame)
     how = convert(frame.env.resolve(args["join"]), Join, "join") if "join" in args else None
@@ -94,7 +98,7 @@ def repeat(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, 
 
 
 def _turn(
-    x: Expander, step: Step, args: Mapping[str, Item], changes: Sequence[Item], operands: Values, frame: Frame
+    x: Expander, step: NetStep, args: Mapping[str, Item], changes: Sequence[Item], operands: Values, frame: Frame
 ) -> Values:
     """One iteration of what `of` says: a name with arguments beside it, a step, or a list of steps."""
     x.tick(step.place)
@@ -109,7 +113,7 @@ def _turn(
         return x.steps(of, operands, frame, Namer())
     callee = x.catalog.callee(inner.callee, inner.place)
     given = merged(callee, inner.args, beside, changes, step)
-    place = frame if isinstance(callee, Block) else frame.at(inner.callee)
+    place = frame if isinstance(callee, BlockDefinition) else frame.at(inner.callee)
     within = replace(inner, item=of if isinstance(of.value, dict) else step.item)
     operands = x.operands(within, operands, frame)
     place = replace(place, env=place.env.with_special(**dims(within, operands)))
@@ -118,7 +122,7 @@ def _turn(
     return result
 
 
-def loop(x: Expander, step: Step, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
+def loop(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
     """n times the same steps with the same weights; names given inside carry over to the next time."""
     for i in range(_count(args, frame)):
         env = frame.env.with_special(i=lambda i=i: i)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from graphc.errors import CheckError, LoadError, Source
+from graphc.errors import CheckError, LoadError, Location
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -45,8 +45,8 @@ class Item:
     column: int
     keys: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # places of a dict's keys
 
-    def source(self, path: tuple[str, ...] = ()) -> Source:
-        return Source(self.file, f"line {self.line}, column {self.column}", path)
+    def source(self, path: tuple[str, ...] = ()) -> Location:
+        return Location(self.file, f"line {self.line}, column {self.column}", path)
 
     def at_key(self, key: str) -> Item:
         """An item at the place of one of the dict's keys."""
@@ -134,7 +134,7 @@ def read_file(path: str | Path, report: Report = raise_it) -> Item:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as e:
-        raise LoadError(f"can't be read: {e.strerror or e}", source=Source(str(path))) from None
+        raise LoadError(f"can't be read: {e.strerror or e}", source=Location(str(path))) from None
     return parse(data, str(path), report)
 
 
@@ -144,12 +144,12 @@ def parse(data: bytes | str, file: str = "<text>", report: Report = raise_it) ->
     report: called with those problems behind which the rest can be read all the same.
     """
     if len(data) > MAX_BYTES:
-        raise LoadError(f"is larger than {MAX_BYTES >> 20} MB: no model description", source=Source(file))
+        raise LoadError(f"is larger than {MAX_BYTES >> 20} MB: no model description", source=Location(file))
     if isinstance(data, bytes):
         try:
             data = data.decode("utf-8-sig")
         except UnicodeDecodeError as e:
-            raise LoadError(f"is not text: byte {e.start} is not UTF-8", source=Source(file)) from None
+            raise LoadError(f"is not text: byte {e.start} is not UTF-8", source=Location(file)) from None
     return _Reader(data, file, report).document()
 
 
@@ -169,18 +169,18 @@ class _Reader:
             mark = e.problem_mark or e.context_mark
             place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
             what = ": ".join(part for part in (e.context, e.problem) if part)
-            raise LoadError(f"is not valid YAML: {what}", source=Source(self.file, place)) from None
+            raise LoadError(f"is not valid YAML: {what}", source=Location(self.file, place)) from None
         except yaml.YAMLError as e:
-            raise LoadError(f"is not valid YAML: {str(e).splitlines()[0]}", source=Source(self.file)) from None
+            raise LoadError(f"is not valid YAML: {str(e).splitlines()[0]}", source=Location(self.file)) from None
 
     def document(self) -> Item:
         next(self.events)  # start of the stream
         if isinstance(next(self.events), yaml.StreamEndEvent):
-            raise LoadError("is empty", source=Source(self.file))
+            raise LoadError("is empty", source=Location(self.file))
         root = self.item(next(self.events), 0)
         next(self.events)  # end of the document
         if not isinstance(next(self.events), yaml.StreamEndEvent):
-            raise LoadError("holds several documents: one model is one document", source=Source(self.file))
+            raise LoadError("holds several documents: one model is one document", source=Location(self.file))
         return root
 
     def item(self, event: yaml.Event, depth: int) -> Item:

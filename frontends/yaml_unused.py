@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from graphc.errors import GraphcError, Source
-from graphc.frontends.yaml_cell import Cell
+from graphc.errors import GraphcError, Location
+from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_step import Catalog
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Graph, Node, Value
@@ -18,7 +18,7 @@ def unused(
     spec: Mapping[str, Item],
     params: Mapping[str, Item],
     catalog: Catalog,
-    layers: Sequence[tuple[Cell, range]],
+    layers: Sequence[tuple[LayerBuilder, range]],
     graph: Graph,
 ) -> list[GraphcError]:
     """Params, blocks and inputs that nothing uses, and layers that lead to no output, in the order of the file.
@@ -110,10 +110,12 @@ def _live(graph: Graph) -> set[Node]:
     return live
 
 
-def _dead_layers(layers: Sequence[tuple[Cell, range]], graph: Graph, live: Collection[Node]) -> list[GraphcError]:
+def _dead_layers(
+    layers: Sequence[tuple[LayerBuilder, range]], graph: Graph, live: Collection[Node]
+) -> list[GraphcError]:
     """One warning for each place in the file, however many layers are made from it."""
     read = {v for node in graph.nodes for v in node.operands}
-    dead: dict[Source, list[tuple[Cell, bool]]] = {}
+    dead: dict[Location, list[tuple[LayerBuilder, bool]]] = {}
     for cell, numbers in layers:
         nodes = [graph.nodes[i] for i in numbers]
         if nodes and not any(node in live for node in nodes):

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from graphc import files
+from graphc import source_files
 from graphc.errors import GraphcError, LoadError
-from graphc.files import Folder
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.source_files import Folder
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
 # What reading a damaged file raises: the modules zipfile, zlib, lzma, tokenize, struct and numpy have classes of their own.
@@ -201,7 +201,7 @@ def open_weights(item: Item | None, folder: Folder | None) -> Weights:
         raise where.error(
             f"'{name}' is neither .safetensors nor .npz", "convert it: nothing that needs unpickling is read"
         )
-    files.note(path)
+    source_files.note(path)
     try:
         return FileWeights(readers[suffix](path), where)
     except LoadError as e:

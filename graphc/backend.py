@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from graphc.executable import Executable
     from graphc.graph import Graph
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import Entry
+    from graphc.store import ModelFolder
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,20 +48,33 @@ class Stage:
     verify: Callable[[Any], None]
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do with a model, and what it needs of one.
+
+    stores_plans         keeps plans on disk: then `identity`, `keep_in` and `load` are called
+    maps_files           takes what it needs of constants while it plans: they may be views of mapped files
+    needs_static_shapes  plans graphs whose shapes are all known: others are cut where data decides (graphc/segments.py)
+    """
+
+    stores_plans: bool = False
+    maps_files: bool = False
+    needs_static_shapes: bool = False
+
+
 class Backend(Protocol):
     """A target, opened for one model: what the model's plans share (packed weights, memory) lives here.
 
-    target      as a person names it
-    keeps       does it keep plans on disk? Then `identity`, `keep_in` and `load` are called; and it wants graphs that are
-                static (others are cut where data decides: graphc/segments.py)
-    algorithms  what `disabled` may name beside passes
+    target        as a person names it
+    capabilities  see there
+    algorithms    what `disabled` may name beside passes
     """
 
     @property
     def target(self) -> str: ...
 
     @property
-    def keeps(self) -> bool: ...
+    def capabilities(self) -> Capabilities: ...
 
     @property
     def algorithms(self) -> tuple[str, ...]: ...
@@ -98,12 +111,12 @@ class Backend(Protocol):
         """What a plan depends on besides the graph, as JSON."""
         ...
 
-    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+    def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         """Plans are read from and written to this folder. document: what its model.json is to say."""
         ...
 
     def load(self, key: str) -> Executable | None:
-        """What was kept under a key."""
+        """What was kept under a key; None where nothing was."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The one driver: load -> infer -> rewrite -> bind -> lay out -> fuse -> plan -> lower.
+"""The one driver: loads a model, runs the passes, binds it to shapes, and hands the bound graph to a backend.
 
 What was compiled before, by any process, is found on disk (graphc/store.py): then neither the model's graph nor what makes
 machine code of it is loaded.
@@ -53,7 +53,9 @@ def compile(  # noqa: A001  (the field's name)
         )
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
-    compilation = Compilation(origin_of(source, copy=cache and backend.keeps), target, request, backend)
+    compilation = Compilation(
+        origin_of(source, copy=cache and backend.capabilities.stores_plans), target, request, backend
+    )
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
     ready = all(s.is_static for s in signature.inputs) or shapes
@@ -79,7 +81,7 @@ class Compilation:
         self._loaded: Graph | None = None
         self._graph: Graph | None = None
         self._infos: tuple[PassInfo, ...] = ()
-        kept = self._find() if request.cache and backend.keeps else None
+        kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
     reopen = staticmethod(reopened)
@@ -125,7 +127,7 @@ class Compilation:
             from graphc import frontends
 
             load = partial(frontends.load, reading=self.reading)
-            self._loaded = self.origin.load(load, mapped=self.backend.keeps)
+            self._loaded = self.origin.load(load, mapped=self.backend.capabilities.maps_files)
         return self._loaded
 
     @property
@@ -186,14 +188,14 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
+        from graphc.memory_limit import require_memory
         from graphc.segments import Segmented, conditions, cut, is_static
-        from graphc.sizes import require_memory
 
         passes = list(self._infos)
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
-        if is_static(bound) or not self.backend.keeps:
+        if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)
         wanted = {*shape_like_inputs(parts.tail), *conditions(parts.tail)}

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Source:
+class Location:
     """Where a node or a value came from: a file and a place in it ('line 12, column 3', 'node 17')."""
 
     file: str | None = None
@@ -34,7 +34,7 @@ class GraphcError(Exception):
         hint: str | None = None,
         op: str | None = None,
         node: str | None = None,
-        source: Source | None = None,
+        source: Location | None = None,
     ) -> None:
         self.message, self.hint, self.op, self.node, self.source = message, hint, op, node, source
         super().__init__(message)
@@ -46,7 +46,7 @@ class GraphcError(Exception):
         text = f"{head}: {self.message}" if head else self.message
         return f"{text}\n  {self.hint}" if self.hint else text
 
-    def located(self, *, op: str | None = None, node: str | None = None, source: Source | None = None) -> GraphcError:
+    def located(self, *, op: str | None = None, node: str | None = None, source: Location | None = None) -> GraphcError:
         """The same error with the places filled in that it does not have yet."""
         self.op, self.node, self.source = self.op or op, self.node or node, self.source or source
         return self
@@ -61,7 +61,7 @@ def _rebuild(  # exceptions with keyword arguments do not pickle by themselves
     hint: str | None,
     op: str | None,
     node: str | None,
-    source: Source | None,
+    source: Location | None,
 ) -> GraphcError:
     return cls(message, hint=hint, op=op, node=node, source=source)
 

@@ -15,7 +15,6 @@ import numpy as np
 from graphc import expr
 from graphc.expr import Expr
 from graphc.graph import Graph, Node, Value
-from graphc.op import Kind
 from graphc.report import FusionNote
 from graphc.types import TensorType
 
@@ -156,7 +155,7 @@ class _Fuser:
         groups[last] = replace(group, prologue=before)
 
     def _is_elementwise(self, node: Node) -> bool:
-        return node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None and self.compiled(node)
+        return node.op.elementwise and self.compiled(node)
 
     def _grow(self, anchor: Node) -> Group:
         """The anchor and the elementwise nodes behind it, as many as leave one value to the outside.
@@ -202,7 +201,7 @@ class _Fuser:
         where = f"{anchor.op.name} '{anchor.name}'"
         self.notes += [FusionNote(n.name, True, f"epilogue of {where}") for n in fused]
         for n in () if fused else dict.fromkeys(self.consumers.get(anchor.output, ())):
-            if n.op.kind is Kind.ELEMENTWISE:
+            if n.op.elementwise:
                 why = reason or f"%{anchor.output.name} is also needed outside"
                 self.notes.append(FusionNote(n.name, False, f"not into {where}: {why}"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.errors import GraphcError, Source, TypeRuleError
+from graphc.errors import GraphcError, Location, TypeRuleError
 from graphc.op import Call, Deferred, Op, get_op
 from graphc.types import Dim, MaybeNone, TensorType
 
@@ -58,7 +58,7 @@ class Node:
     outputs: tuple[Value, ...]
     attrs: Mapping[str, Any]
     name: str
-    source: Source | None = None
+    source: Location | None = None
 
     @property
     def output(self) -> Value:
@@ -100,7 +100,7 @@ def make_node(
     *,
     name: str = "",
     outputs: Sequence[str] = ("",),
-    source: Source | None = None,
+    source: Location | None = None,
     types: Sequence[TensorType | None] | None = None,
 ) -> Node:
     """A node with its outputs' types inferred (or given, by passes that know them).
@@ -210,7 +210,7 @@ class Graph:
         for v in self.inputs:
             g.add_node(v, label=v.name, kind="input")
         for n in self.nodes:
-            g.add_node(n, label=n.op.name, kind=n.op.kind.value)
+            g.add_node(n, label=n.op.name, kind=n.op.family.value)
             for v in n.outputs:
                 maker[v] = n
         for n in self.nodes:
@@ -234,7 +234,7 @@ class Builder:
     >>> graph = b.build({"y": y})
     """
 
-    def __init__(self, name: str = "graph", source: Source | None = None, prefix: str = "") -> None:
+    def __init__(self, name: str = "graph", source: Location | None = None, prefix: str = "") -> None:
         self.name, self.source, self.prefix = name, source, prefix
         self.inputs: list[Value] = []
         self.nodes: list[Node] = []
@@ -255,7 +255,7 @@ class Builder:
         *inputs: Value | None,
         name: str = "",
         outputs: Sequence[str] | int = 1,
-        source: Source | None = None,
+        source: Location | None = None,
         **attrs: Any,
     ) -> Any:
         """Append a node; returns its output Value, or a tuple of them when `outputs` is not 1."""

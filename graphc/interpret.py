@@ -12,7 +12,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from graphc.errors import GraphcError, InputError, Source
+from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
 from graphc.types import MaybeNone, Sym, TensorType, dtype_name
 
@@ -20,7 +20,7 @@ from graphc.types import MaybeNone, Sym, TensorType, dtype_name
 class _Where(TypedDict):
     op: str
     node: str
-    source: Source | None
+    source: Location | None
 
 
 def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = True) -> dict[str, np.ndarray]:

@@ -14,7 +14,6 @@ import numpy as np
 from graphc.expr import is_finite
 from graphc.fuse import scalar_of
 from graphc.graph import Graph, Node, Rewriter, Value
-from graphc.op import Kind
 from graphc.types import Blocked, TensorType
 
 Halos = dict[tuple[Value, str], tuple[int, int]]
@@ -24,8 +23,8 @@ Halos = dict[tuple[Value, str], tuple[int, int]]
 class LayoutRules:
     """What a backend wants.
 
-    c              channels a block
-    form(node)     'blocked' or 'planar' (one channel a block) for operand 0 of a node with a windowed kernel, whose result
+    c              channels per block
+    form(node)     'blocked' or 'planar' (one channel per block) for operand 0 of a node with a windowed kernel, whose result
                    is then blocked; None for others
     halo(node)     columns of zeros that it reads left and right of operand 0
     follows(node)  for a node whose operand 0 is blocked and whose other operands are constants: 'parts' if its results are
@@ -65,7 +64,7 @@ def _decide(graph: Graph, rules: LayoutRules) -> tuple[dict[Node, str], set[Valu
 
 
 def _elementwise_in_blocks(node: Node, c: int, blocked: set[Value]) -> bool:
-    if node.op.kind is not Kind.ELEMENTWISE or not any(v in blocked for v in node.operands):
+    if not node.op.elementwise or not any(v in blocked for v in node.operands):
         return False
     out = node.output.type
     if any(v.dtype != np.float32 for v in (*node.operands, node.output)):
@@ -89,7 +88,7 @@ def _per_channel_or_same(v: Value, out: TensorType) -> bool:
 
 
 def _fits_blocks(v: Value, out: TensorType, node: Node) -> bool:
-    if v.is_const:  # a number, or one number a channel
+    if v.is_const:  # a number, or one number per channel
         shape = (1,) * (out.rank - v.type.rank) + v.shape
         return v.data.size == 1 or (v.data.size == shape[1] == out.shape[1])
     return v.type.rank == out.rank and v.shape == out.shape and out.rank >= 3  # a dense operand is reordered

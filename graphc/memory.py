@@ -29,7 +29,7 @@ class Lifetime:
 
 
 @dataclass(frozen=True)
-class Arena:
+class ArenaPlan:
     """Where each buffer lies (`offsets`, in the order of the buffers given) in `nbytes` of memory.
 
     lower_bound  largest sum of (aligned) bytes alive at one step: no plan can be smaller
@@ -49,7 +49,7 @@ class Arena:
         )
 
 
-def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_000) -> Arena:
+def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_000) -> ArenaPlan:
     """Offsets, multiples of `alignment`, such that no two buffers alive at one step share a byte.
 
     lower_bound <= arena <= total. Deterministic. `effort` bounds the search beyond the greedy orders, in pairs of
@@ -61,7 +61,7 @@ def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_0
     for i, offset in zip(problem.index, best):
         offsets[i] = offset
     end = max((o + s for o, s in zip(best, problem.size)), default=0)
-    return Arena(tuple(offsets), end, problem.lower_bound, sum(problem.size))
+    return ArenaPlan(tuple(offsets), end, problem.lower_bound, sum(problem.size))
 
 
 class _Problem:
@@ -178,8 +178,8 @@ def format_bytes(n: float) -> str:
     return f"{n / 1024:.2f} TiB" if n < 1e9 else f"{n / 1024:.2e} TiB"
 
 
-def draw(buffers: Sequence[Lifetime], arena: Arena, width: int = 96, height: int = 24, legend: int = 12) -> str:
-    """The arena as text: steps to the right, offsets upwards, a letter a buffer, '.' free; then the largest.
+def draw(buffers: Sequence[Lifetime], arena: ArenaPlan, width: int = 96, height: int = 24, legend: int = 12) -> str:
+    """The arena as text: steps to the right, offsets upwards, a letter per buffer, '.' free; then the largest.
 
     Where several steps or buffers fall into one character, the one in its middle is shown.
     """

@@ -421,8 +421,8 @@ class Model:
 
 def _detached(graph: Graph) -> Graph:
     """The graph with copies of those constants that are views of mapped files."""
-    from graphc.files import mapping_of
     from graphc.graph import Rewriter, constant
+    from graphc.source_files import mapping_of
 
     copies = {v: constant(v.name, v.data.copy()) for v in graph.constants() if mapping_of(v.data) is not None}
     if not copies:

@@ -17,27 +17,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.types import Dim, MaybeNone, TensorType
+from graphc.types import Dim, MaybeNone, TensorType, prod
 
 if TYPE_CHECKING:
     from graphc.graph import Builder, Value
 
 
-class Kind(enum.Enum):
-    """What a backend dispatches on."""
+class Family(enum.Enum):
+    """Under which heading docs/operators.md and tests list an operator. The compiler asks for facts of the record instead."""
 
-    ELEMENTWISE = "elementwise"  # out[i] = scalar(broadcast inputs[i])
-    REDUCTION = "reduction"  # combine over axes
-    COMPOSITE = "composite"  # expands into other operators
-    CONTRACTION = "contraction"  # MatMul, Gemm, Einsum
-    WINDOW = "window"  # convolutions, pools
-    MOVEMENT = "movement"  # elements move and do not change
-    INDEX = "index"  # positions come from data
+    ELEMENTWISE = "elementwise"
+    REDUCTION = "reduction"
+    COMPOSITE = "composite"
+    CONTRACTION = "contraction"
+    WINDOW = "window"
+    MOVEMENT = "movement"
+    INDEX = "index"
     NORMALIZE = "normalize"
     RECURRENT = "recurrent"
-    SOURCE = "source"  # the value follows from attributes, shapes or a seed
-    CONTROL = "control"  # holds subgraphs
-    TABLE = "table"  # a table in the attributes decides: trees, encoders of labels
+    SOURCE = "source"
+    CONTROL = "control"
+    TABLE = "table"
 
 
 class Deferred(Exception):
@@ -60,11 +60,21 @@ class Attr:
     choices: tuple[Any, ...] = ()
 
 
+class Attrs(dict[str, Any]):
+    """Attributes of one use of an operator: a dict whose entries read as fields too, `attrs.axis`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no attribute '{name}'; there are: {', '.join(self) or 'none'}") from None
+
+
 class Call:
     """What a type rule, an expansion or a cost sees of one use of an operator."""
 
     def __init__(self, op: Op, inputs: Sequence[Value | None], attrs: Mapping[str, Any], n_outputs: int) -> None:
-        self.op, self.attrs, self.n_outputs = op, attrs, n_outputs
+        self.op, self.attrs, self.n_outputs = op, Attrs(attrs), n_outputs
         self.inputs: tuple[Value | MaybeNone, ...] = tuple(inputs)
 
     def has(self, i: int) -> bool:
@@ -97,12 +107,6 @@ class Call:
     def ints(self, i: int) -> list[int]:
         """Value of operand i as a flat list of ints (a shape, axes, pads …)."""
         return [int(x) for x in np.asarray(self.const(i)).reshape(-1)]
-
-    def __getattr__(self, name: str) -> Any:  # attributes of the operator read as fields: call.axis
-        try:
-            return self.__dict__["attrs"][name]
-        except KeyError:
-            raise AttributeError(f"operator {self.op.name} has no attribute '{name}'") from None
 
     def fail(self, message: str, hint: str | None = None) -> TypeRuleError:
         """An error to raise: `raise call.fail('…')`. The node's name and place are filled in by the caller."""
@@ -150,7 +154,7 @@ NUMBERS = FLOATS + INTS
 
 @dataclass(frozen=True)
 class Samples:
-    """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry an operand.
+    """Valid inputs. `low`/`high`: range of elements, one pair for all operands or a tuple with one entry per operand.
 
     `dtypes`: what operand 0 (and those that must agree with it) may be. `cases`: explicit uses; an elementwise operator
     needs none (tests draw broadcastable shapes). `special`: values outside the range (NaN, infinities) on which an operator
@@ -175,7 +179,7 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Op:
-    """An operator. Only `name`, `inputs`, `kind`, `infer` and `reference` are needed.
+    """An operator. Only `name`, `inputs`, `infer` and `reference` are needed.
 
     name       as in ONNX; of another domain than its main one: 'domain::name'
     inputs     formal operand names: 'x', 'b?' is optional, '*xs' takes the rest
@@ -186,15 +190,17 @@ class Op:
     expand     composite: (Builder, Call) -> Value or Values; the operator in terms of others
     reference  (*arrays or None, **all attrs) -> array or tuple of arrays: NumPy, independent of scalar and expand
     tolerance  of float32 results against the float64 reference, relative to the largest magnitude of the result
-    flops      Call -> floating point operations (default: one an output element)
+    macs       Call -> multiply-accumulates, of operators whose work is products of their operands' elements
+    flops      Call -> floating point operations (default: two per multiply-accumulate, else one per element of the result)
     values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
     per_sample  results for one sample (of the first dim of operand 0) depend on that sample alone, and on the other operands
+    windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
+    family     a heading for people; stated only where it does not follow from the fields above
     """
 
     name: str
     inputs: tuple[str, ...]
-    kind: Kind
     infer: Callable[[Call], Sequence[TensorType | MaybeNone]]
     reference: Callable[..., Any]
     attrs: Mapping[str, Attr] = field(default_factory=dict)
@@ -206,10 +212,39 @@ class Op:
     expand: Callable[[Builder, Call], Any] | None = None
     tolerance: float = 1e-5
     samples: Samples = field(default_factory=Samples)
+    macs: Callable[[Call], Dim] | None = None
     flops: Callable[[Call], Dim] | None = None
     values: tuple[int, ...] = ()
     per_sample: bool = False
+    windowed: bool = False
     deterministic: bool | Callable[[Call], bool] = True
+    family: Family = Family.COMPOSITE
+
+    def __post_init__(self) -> None:
+        macs = self.macs
+        if self.flops is None and macs is not None:
+            object.__setattr__(self, "flops", lambda call: prod((2, macs(call))))
+        if self.family is Family.COMPOSITE:
+            object.__setattr__(self, "family", self._implied_family())
+
+    def _implied_family(self) -> Family:
+        if self.elementwise:
+            return Family.ELEMENTWISE
+        if self.reduction is not None:
+            return Family.REDUCTION
+        if self.windowed:
+            return Family.WINDOW
+        return Family.CONTROL if self.holds_graphs else Family.COMPOSITE
+
+    @property
+    def elementwise(self) -> bool:
+        """Is each element of the result `scalar` of the (broadcast) operands' elements at its place?"""
+        return self.scalar is not None
+
+    @property
+    def holds_graphs(self) -> bool:
+        """Does it run subgraphs (If, Loop, Scan)?"""
+        return any(a.type == "graph" for a in self.attrs.values())
 
     @property
     def variadic(self) -> bool:

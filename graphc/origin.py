@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import LoadError
-from graphc.files import Files, text_of
+from graphc.source_files import Files, text_of
 from graphc.store import Store, stamp_of
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What a compiled plan tells about itself, as plain data: its steps, its memory, why things fused, what each pass did.
 
-The driver fills these records; the command line and the tests read them. Nothing here computes or prints.
+Backends fill these records; the command line and the tests read them. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class StepInfo:
     algorithm  'direct', 'winograd F(4x4)', 'gemm', … ('' where there is no choice)
     reason     why this algorithm, in one sentence
     output     name of the value it makes
-    flops      arithmetic of the operators (2 a multiply-add), whatever the algorithm really does
+    flops      arithmetic of the operators (2 per multiply-accumulate), whatever the algorithm really does
     nbytes     bytes that must cross: operands, weights and results once each
     host       runs through the NumPy reference, because no kernel serves it
     inside     the steps of the program that the step runs itself, if any: label, kernel, algorithm, reason, flops
@@ -57,8 +57,8 @@ class StepInfo:
 class Roofline:
     """What a machine can do at most.
 
-    flops   float32 operations a second
-    rates   (size, bytes a second) of reading that many bytes again and again: a size for each cache, memory last
+    flops   float32 operations per second
+    rates   (size, bytes per second) of reading that many bytes again and again: a size for each cache, memory last
     """
 
     flops: float

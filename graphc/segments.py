@@ -20,7 +20,7 @@ from graphc.types import TensorType
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class CutGraph:
     """The tail's inputs are the graph's own, then the head's results, then the pivots' outputs."""
 
     head: Graph
@@ -48,7 +48,7 @@ def _known(v: Value) -> bool:
     return v.type is not None and v.type.is_static
 
 
-def cut(graph: Graph) -> Cut:
+def cut(graph: Graph) -> CutGraph:
     """Cut a bound graph that is not static. The head may be empty; head and pivots together are not."""
     ready: set[Value] = set(graph.inputs)
     head: list[Node] = []
@@ -79,7 +79,7 @@ def cut(graph: Graph) -> Cut:
         rw.copy(node)
     results = tuple(rw(v) for v in graph.outputs)
     tail_graph = Graph(f"{graph.name}/tail", inputs, results, tuple(rw.nodes), graph.output_names, graph.meta)
-    return Cut(head_graph, tuple(pivots), tail_graph)
+    return CutGraph(head_graph, tuple(pivots), tail_graph)
 
 
 def _waits_for_a_value(node: Node) -> bool:
@@ -99,7 +99,7 @@ def _unique(values: Sequence[Value]) -> list[str]:
     return names
 
 
-def tail_inputs(parts: Cut, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
+def tail_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The tail's inputs from the graph's and the head's results: the pivots run here, through their references."""
     from graphc.interpret import run_node
 
@@ -116,7 +116,7 @@ class Segmented(Executable):
 
     def __init__(
         self,
-        parts: Cut,
+        parts: CutGraph,
         wanted: Collection[str],
         compile_head: Callable[[Graph], Executable],
         bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],

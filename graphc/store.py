@@ -1,4 +1,4 @@
-"""Compiled models on disk: one folder a model, found by everything that its machine code and weights follow from.
+"""Compiled models on disk: one folder per model, found by everything that its machine code and weights follow from.
 
     models/<key>/model.json          signature, files that it was read from, what the other files hold
     models/<key>/plan-<key>.json     one binding of the input shapes
@@ -217,8 +217,8 @@ class Store:
                 write_document(memo, {"stamp": stamp, "digest": digest})
         return digest
 
-    def entry(self, key: str) -> Entry:
-        return Entry(self, self.models / key)
+    def entry(self, key: str) -> ModelFolder:
+        return ModelFolder(self, self.models / key)
 
     def wrote(self, folder: Path) -> None:
         """A model's folder has grown: make room where all models together have outgrown the limit."""
@@ -241,7 +241,7 @@ class Store:
         for _, size, folder in sorted(entries):
             if total <= room:
                 break
-            if folder != keep and Entry(self, folder).delete():
+            if folder != keep and ModelFolder(self, folder).delete():
                 total -= size
         for memo in self.sources.iterdir():
             with _forgiven():
@@ -311,7 +311,7 @@ def _forgiven() -> Iterator[None]:
         return
 
 
-class Entry:
+class ModelFolder:
     """The folder of one model."""
 
     def __init__(self, store: Store, folder: Path) -> None:

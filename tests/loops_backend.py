@@ -27,7 +27,7 @@ from loops_kernels import (
     window,
 )
 
-from graphc.backend import Request, Stage
+from graphc.backend import Capabilities, Request, Stage
 from graphc.backends.reference import ReferenceBackend
 from graphc.executable import Executable, check_results
 from graphc.fuse import Group, fuse
@@ -191,6 +191,7 @@ def nothing(d: Draft) -> None:
 
 class LoopsBackend(ReferenceBackend):
     target = "loops"
+    capabilities = Capabilities(needs_static_shapes=True)
 
     def kernel_operators(self) -> frozenset[str]:
         load("graphc.lower")

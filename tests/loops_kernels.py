@@ -137,8 +137,10 @@ def scan(combine, exclusive, reverse, dtype, shape, x, y):
 @kernel
 def top_k(largest, dtype, shape, k, x, y, places):
     a = dense(x, dtype_from_name(dtype), *shape)
-    keys = a.astype(np.float64)
-    order = np.argsort(-keys if largest else keys, axis=1, kind="stable")[:, :k]
+    if largest:  # of equals the first, and NaN is the largest: a stable sort of the axis in reverse, read from its end
+        order = shape[1] - 1 - np.argsort(a[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :k]
+    else:
+        order = np.argsort(a, axis=1, kind="stable")[:, :k]
     dense(y, a.dtype, shape[0], k, shape[2])[...] = np.take_along_axis(a, order, 1)
     dense(places, np.dtype(np.int64), shape[0], k, shape[2])[...] = order
 

@@ -19,7 +19,7 @@ from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Graph, make_node
 from graphc.graph import Value as GraphValue
 from graphc.interpret import run_graph
-from graphc.op import Case, Const, Kind, Op, Tensor
+from graphc.op import Case, Const, Op, Tensor
 from graphc.ops.precision import is_float
 from graphc.types import TensorType
 
@@ -81,7 +81,7 @@ class Use:
 
 def broadcasts(op: Op) -> bool:
     """Does it take any operands of one dtype whose shapes broadcast, without further attributes?"""
-    if op.kind is not Kind.ELEMENTWISE:
+    if not op.elementwise:
         return False
     dtype, shapes = np.dtype(op.samples.dtypes[0]), ((2, 1), (1, 3), (2, 3))
     operands = [GraphValue(f"x{i}", TensorType(dtype, shapes[i])) for i in range(_arity(op))]

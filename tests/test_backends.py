@@ -12,11 +12,12 @@ from nets import convnet
 
 import graphc
 from graphc import backends
-from graphc.backend import Request, Stage
+from graphc.backend import Capabilities, Request, Stage
 from graphc.backends.cpu.options import CpuOptions
 from graphc.backends.reference import ReferenceBackend, ReferenceExecutable
 from graphc.errors import InputError, UnsupportedError
-from graphc.graph import Graph
+from graphc.graph import Builder, Graph
+from graphc.types import is_static
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ def test_a_backend_of_another_distribution(toy: None):
     from graphc.compiler import compile as with_options
 
     np.testing.assert_allclose(with_options(convnet(), target="toy", noise=2.0)(x), want + 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_shapes_that_data_decides_are_cut_off_for_who_needs_static_ones(
+    toy: None, monkeypatch: pytest.MonkeyPatch, static: bool
+):
+    planned: list[Graph] = []
+    plan = Toy.executable
+    monkeypatch.setattr(Toy, "capabilities", Capabilities(needs_static_shapes=static))
+    monkeypatch.setattr(Toy, "executable", lambda self, g, passes, key: planned.append(g) or plan(self, g, passes, key))
+    b = Builder("counts")
+    positions = b.add("NonZero", b.add("Relu", b.input("x", "float32", (6,))))
+    graph = b.build({"y": b.add("Add", positions, positions)})
+    np.testing.assert_array_equal(graphc.compile(graph, target="toy")(np.float32([1, -1, 2, 0, 0, 3])), [[0, 4, 10]])
+    assert all(is_static(v.shape) for g in planned for n in g.nodes for v in n.outputs if n.op.name == "Add") == static
 
 
 def test_the_command_line_knows_it(toy: None, tmp_path, capsys: pytest.CaptureFixture):

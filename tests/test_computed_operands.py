@@ -8,11 +8,11 @@ from strategies import cases, use_of
 
 import graphc
 from graphc.graph import Builder
-from graphc.op import Kind, Op, all_ops
+from graphc.op import Op, all_ops
 from graphc.ops.precision import is_float
 
 INTERNAL = ("Reorder",)
-VALUED = {n: op for n, op in all_ops().items() if op.values and op.kind is not Kind.CONTROL and n not in INTERNAL}
+VALUED = {n: op for n, op in all_ops().items() if op.values and not op.holds_graphs and n not in INTERNAL}
 
 
 def computed(b: Builder, name: str, array: np.ndarray, feeds: dict[str, np.ndarray]):

@@ -10,7 +10,7 @@ from suite import NARROW, OPS, as_inputs, axes, check, compiled, host_reasons, p
 import graphc
 from graphc.errors import UnsupportedError
 from graphc.graph import Builder
-from graphc.op import Kind
+from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
@@ -18,7 +18,7 @@ HOST = frozenset({
     "Multinomial", "NonMaxSuppression", "NonZero", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "RoiAlign", "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
 })  # fmt: skip
-HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.kind is Kind.TABLE}
+HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
     "Compress": ("the shape of its result follows from data",),
@@ -34,8 +34,8 @@ SOMETIMES_HOST = {
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone
 
-COMPILED = sorted(n for n in OPS if n not in HOST | INTERNAL and OPS[n].kind is not Kind.CONTROL)
-STATISTICAL = sorted(n for n in COMPILED if OPS[n].kind in (Kind.REDUCTION, Kind.NORMALIZE))
+COMPILED = sorted(n for n in OPS if n not in HOST | INTERNAL and not OPS[n].holds_graphs)
+STATISTICAL = sorted(n for n in COMPILED if OPS[n].family in (Family.REDUCTION, Family.NORMALIZE))
 
 
 def check_compiled(use: Use) -> None:

@@ -14,7 +14,7 @@ import graphc
 from graphc.errors import GraphcError, InputError, TypeRuleError
 from graphc.graph import Builder, Graph
 from graphc.interpret import interpret, run_graph
-from graphc.op import Case, Const, Kind, Op, Tensor, all_ops, get_op
+from graphc.op import Case, Const, Family, Op, Tensor, all_ops, get_op
 from graphc.types import Sym
 
 F32 = np.dtype("float32")
@@ -22,7 +22,7 @@ INTERNAL = ("Reorder",)
 OPERATORS = [
     n
     for n, op in all_ops().items()
-    if op.kind not in (Kind.CONTROL, Kind.TABLE) and n not in INTERNAL and any(c.inputs for c in cases(op))
+    if not (op.holds_graphs or op.family is Family.TABLE) and n not in INTERNAL and any(c.inputs for c in cases(op))
 ]
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphc.memory import Arena, Lifetime, draw, plan
+from graphc.memory import ArenaPlan, Lifetime, draw, plan
 
 
-def overlapping(buffers, arena: Arena) -> list[tuple[str, str]]:
+def overlapping(buffers, arena: ArenaPlan) -> list[tuple[str, str]]:
     """Pairs alive at one step that share bytes."""
     placed = [(b, o) for b, o in zip(buffers, arena.offsets) if b.nbytes]
     return [
@@ -43,17 +43,17 @@ def test_live_together_never_overlap(drawn, alignment):
 
 def test_the_check_of_overlaps_sees_one():
     buffers = [Lifetime("a", 64, 0, 1), Lifetime("b", 64, 1, 2)]
-    assert overlapping(buffers, Arena((0, 0), 64, 128, 128)) == [("a", "b")]
+    assert overlapping(buffers, ArenaPlan((0, 0), 64, 128, 128)) == [("a", "b")]
 
 
 def test_no_buffers():
-    assert plan([]) == Arena((), 0, 0, 0)
+    assert plan([]) == ArenaPlan((), 0, 0, 0)
     assert "lower bound" in draw([], plan([]))
 
 
 def test_zero_sized_buffers_take_no_memory():
     arena = plan([Lifetime("empty", 0, 0, 9), Lifetime("full", 100, 0, 9)])
-    assert arena == Arena((0, 0), 128, 128, 128)
+    assert arena == ArenaPlan((0, 0), 128, 128, 128)
 
 
 @pytest.mark.parametrize(("nbytes", "first", "last"), [(-1, 0, 0), (1, 3, 2)])

@@ -11,7 +11,7 @@ from graphc.backends.reference import run
 from graphc.errors import CheckError
 from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
-from graphc.op import Attr, Const, Kind, Op, all_ops
+from graphc.op import Attr, Const, Op, all_ops
 from graphc.types import Sym
 
 RNG = np.random.default_rng(0)
@@ -138,13 +138,13 @@ def test_control_flow():
 
 def foreign(name, expand=None):
     return Op(
-        name, ("x",), Kind.COMPOSITE, lambda call: [call.type(0)], lambda x, scale: x * scale, {"scale": Attr(float, 2.0)},
+        name, ("x",), lambda call: [call.type(0)], lambda x, scale: x * scale, {"scale": Attr(float, 2.0)},
         expand=expand,
     )  # fmt: skip
 
 
 def test_an_operator_that_onnx_does_not_have_is_written_as_its_expansion():
-    op = foreign("Scaled", lambda b, call: b.add("Mul", call.inputs[0], b.constant(call.scale, np.float32)))
+    op = foreign("Scaled", lambda b, call: b.add("Mul", call.inputs[0], b.constant(call.attrs.scale, np.float32)))
     b = Builder()
     x = b.input("x", "float32", (2,))
     model = to_onnx(b.build({"y": b.add("Relu", b.add(op, x, scale=3.0))}))

@@ -11,13 +11,11 @@ from opcheck import build, operands
 from graphc.graph import Builder
 from graphc.interpret import run_node
 from graphc.layout import _is_finite
-from graphc.op import Case, Kind, Tensor, all_ops
+from graphc.op import Case, Tensor, all_ops
 
 PER_SAMPLE = [n for n, op in all_ops().items() if op.per_sample]
 OF_FLOATS = [
-    n
-    for n, op in all_ops().items()
-    if op.kind is Kind.ELEMENTWISE and op.scalar and "float32" in op.samples.dtypes and n not in ("Where", "Cast")
+    n for n, op in all_ops().items() if op.elementwise and "float32" in op.samples.dtypes and n not in ("Where", "Cast")
 ]
 
 

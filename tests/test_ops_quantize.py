@@ -95,7 +95,7 @@ def test_small_floats_saturate(dtype, largest):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(2, 3, 5), (4, 7)]), st.integers(0, 1), st.integers(1, 4))
 def test_blocks_repeat_their_scale(seed, shape, axis, block):
-    """A blocked scale is the same as one scale an element."""
+    """A blocked scale is the same as one scale per element."""
     rng = np.random.default_rng(seed)
     blocks = [-(-n // block) if k == axis else n for k, n in enumerate(shape)]
     scale = 2.0 ** rng.integers(-3, 3, blocks).astype(np.float32)

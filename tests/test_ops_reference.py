@@ -22,7 +22,7 @@ from strategies import Use, cases, use_of, uses
 from graphc import expr as e
 from graphc.graph import Builder, Value, make_node
 from graphc.interpret import run_graph
-from graphc.op import Call, Kind, Op, all_ops
+from graphc.op import Call, Family, Op, all_ops
 from graphc.ops.precision import is_float
 from graphc.types import Sym, TensorType, dtype_name
 
@@ -30,7 +30,7 @@ OPS = all_ops()
 ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
 FLOAT64_TOLERANCE = 1e-9
 NARROW = {"float16": 2**-10, "bfloat16": 2**-7}  # half an ulp of the result, and of an intermediate rounding
-STATISTICAL = {Kind.ELEMENTWISE, Kind.REDUCTION, Kind.NORMALIZE}
+STATISTICAL = {Family.ELEMENTWISE, Family.REDUCTION, Family.NORMALIZE}
 
 
 def names(wanted: Callable[[Op], bool]) -> list[str]:
@@ -49,7 +49,7 @@ def assert_close(actual: np.ndarray, want: np.ndarray, tolerance: float, what: s
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", names(lambda op: op.kind is not Kind.CONTROL))
+@pytest.mark.parametrize("name", names(lambda op: not op.holds_graphs))
 def test_an_operator_has_inputs_to_test_it_on(name: str):
     op = OPS[name]
     assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Samples(cases=…) in its record"
@@ -96,7 +96,7 @@ def test_type_rules_and_expansions_take_symbolic_dims(name: str):
             assert known, f"{use}: {value.type} where a dim is symbolic, {want.type} where it is not"
 
 
-@pytest.mark.parametrize("name", names(lambda op: op.kind is not Kind.CONTROL))
+@pytest.mark.parametrize("name", names(lambda op: not op.holds_graphs))
 def test_type_rules_refuse_no_dim_that_is_not_known(name: str):
     """Each dim of each operand that is read at run time as a symbol, and all of them."""
     op = OPS[name]
@@ -120,7 +120,7 @@ def test_type_rules_refuse_no_dim_that_is_not_known(name: str):
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("name", names(lambda op: op.kind in STATISTICAL and "float32" in op.samples.dtypes))
+@pytest.mark.parametrize("name", names(lambda op: op.family in STATISTICAL and "float32" in op.samples.dtypes))
 def test_references_take_narrow_floats(name: str, dtype: str):
     op = OPS[name]
     for case in cases(op):
@@ -245,7 +245,7 @@ def attribute(op: Op, proto: onnx.AttributeProto):
 
 
 @pytest.mark.parametrize(
-    "name", names(lambda op: (op.kind in STATISTICAL or op.name in ALSO) and onnx.defs.has(op.name))
+    "name", names(lambda op: (op.family in STATISTICAL or op.name in ALSO) and onnx.defs.has(op.name))
 )
 def test_reference_passes_the_node_tests_of_onnx(name: str, node_tests: dict[str, list]):
     op = OPS[name]

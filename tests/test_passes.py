@@ -6,14 +6,14 @@ from passcheck import F32, bound, build, image, ints, left, refused, rewritten, 
 
 from graphc.bind import bind
 from graphc.graph import Builder
-from graphc.op import Kind, Op, get_op
+from graphc.op import Op, get_op
 from graphc.passes import fold_constants as folding
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
 from graphc.passes.decompose import Decompose
 from graphc.passes.fold_constants import fold_constants
-from graphc.passes.log import Entry, Log
+from graphc.passes.log import Log, LogEntry
 from graphc.passes.rewrite import Rewrite, Skip, all_equal, same_type
 from graphc.types import Sym
 from graphc.verify import verify
@@ -49,8 +49,8 @@ def test_a_chain_collapses_in_one_sweep():
 def test_the_log_says_what_applied_and_why_not():
     log = Log()
     halving()(build(lambda b: b.add("Abs", b.add("Neg", b.add("Neg", image(b), name="a"), name="b"), name="c")), log)
-    assert log.applied() == [Entry("halving", "twice", "Neg", "b")]
-    assert log.refused("halving") == [Entry("halving", "never", "Abs", "c", "it never does")]
+    assert log.applied() == [LogEntry("halving", "twice", "Neg", "b")]
+    assert log.refused("halving") == [LogEntry("halving", "never", "Abs", "c", "it never does")]
     assert log.applied("other") == []
     assert str(log).splitlines() == ["halving: Neg 'b': twice: applied", "halving: Abs 'c': never: it never does"]
 
@@ -336,7 +336,6 @@ def composite(name: str, expand, scalar=None) -> Op:
     return Op(
         name,
         ("x",),
-        Kind.COMPOSITE,
         relu.infer,
         relu.reference,
         expand=expand,

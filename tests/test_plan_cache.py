@@ -18,7 +18,7 @@ from onnx import external_data_helper
 from scripts import run_script, start_script
 
 import graphc
-from graphc import files, store
+from graphc import source_files, store
 from graphc.backends.cpu.runtime import plans
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
@@ -167,8 +167,8 @@ def test_its_graphs_are_loaded_when_asked_for(filled, cache: Path):
     model = graphc.compile(filled[1], threads=2)
     assert not was_compiled(model)
     assert [n.op.name for n in model.source_graph.nodes] == [n.op.name for n in network().nodes]
-    assert all(files.mapping_of(v.data) is None for v in model.source_graph.constants())
-    assert any(files.mapping_of(v.data) is not None for v in model._source.loaded.constants())
+    assert all(source_files.mapping_of(v.data) is None for v in model.source_graph.constants())
+    assert any(source_files.mapping_of(v.data) is not None for v in model._source.loaded.constants())
     assert len(model.graph.nodes) == model._source.signature.operators
 
 
@@ -413,7 +413,7 @@ def test_processes_at_once(filled, kernels_only: Path):
 def test_a_model_that_another_process_writes_is_compiled_and_not_kept(filled, kernels_only: Path):
     first = graphc.compile(filled[1], threads=2)
     entry = first._source.backend.folder.entry
-    other = store.Entry(entry.store, entry.folder)
+    other = store.ModelFolder(entry.store, entry.folder)
     assert other.lock()
     right(first)
     assert not list(kernels_only.glob("models/*/plan-*"))

@@ -12,11 +12,11 @@ import graphc
 from graphc.graph import Builder
 from graphc.interpret import run_graph
 from graphc.lower.kernel import Kernel
-from graphc.op import Kind, all_ops
+from graphc.op import all_ops
 from graphc.ops.precision import is_float
 
 SPECIAL = (0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.5, 3, -6)
-ELEMENTWISE = {n: op for n, op in all_ops().items() if op.kind is Kind.ELEMENTWISE and op.scalar and broadcasts(op)}
+ELEMENTWISE = {n: op for n, op in all_ops().items() if op.elementwise and broadcasts(op)}
 OF_FLOATS = [n for n, op in ELEMENTWISE.items() if np.dtype(op.samples.dtypes[0]).kind == "f" and op.min_inputs < 3]
 OF_INTEGERS = [n for n, op in ELEMENTWISE.items() if "int32" in op.samples.dtypes and op.min_inputs < 3]
 INTEGERS = ("int8", "int32", "int64", "uint8", "uint64")

@@ -16,7 +16,7 @@ from graphc import backends
 from graphc.errors import InputError
 from graphc.interpret import run_graph
 from graphc.lower.registry import NEUTRAL, load
-from graphc.op import Kind
+from graphc.op import Family
 
 load("graphc.lower")
 TARGETS = ["cpu", "loops"]
@@ -53,7 +53,7 @@ def test_every_case_and_dtype(name: str, target: str):
         assert host_reasons(model, one) <= {"the shape of its result follows from data"}, one
 
 
-@pytest.mark.parametrize("name", [n for n, op in OPS.items() if broadcasts(op) and op.kind is not Kind.TABLE])
+@pytest.mark.parametrize("name", [n for n, op in OPS.items() if broadcasts(op) and op.family is not Family.TABLE])
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

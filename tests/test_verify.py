@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphc.graph import Builder, Graph, Node, Value, constant
-from graphc.op import Attr, Kind, Op, get_op
+from graphc.op import Attr, Op, get_op
 from graphc.types import Blocked, TensorType
 from graphc.verify import BrokenInvariant, verify
 
@@ -130,7 +130,7 @@ def test_every_broken_invariant_is_reported():
 
 def test_subgraphs_are_verified():
     relu = get_op("Relu")
-    holder = Op("Holder", ("x",), Kind.CONTROL, relu.infer, relu.reference, {"body": Attr("graph")})
+    holder = Op("Holder", ("x",), relu.infer, relu.reference, {"body": Attr("graph")})
     good = small()
     broken_body = replace(good, nodes=good.nodes[:2])
     for body in (good, broken_body):

@@ -13,7 +13,7 @@ from fuzz.generate import generate
 from targets import require
 
 import graphc
-from graphc import files
+from graphc import source_files
 from graphc.errors import GraphcError, LoadError
 from graphc.graph import Builder, Graph, constant
 from graphc.lower import weights
@@ -124,28 +124,30 @@ def test_a_full_disk(writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch):
 def test_mapped_arrays(tmp_path: Path):
     path, data = tmp_path / "data", RNG.integers(0, 255, 1 << 18, np.uint8)
     path.write_bytes(data.tobytes())
-    assert files.take(path, 0, len(data)) is None
-    opened = files.Files()
+    assert source_files.take(path, 0, len(data)) is None
+    opened = source_files.Files()
     with opened.reading():
-        view, few = files.take(path, 3, files.SMALL), files.take(path, 5, 10)
-        assert files.take(path, 10, len(data)) is None
-        assert files.held(path) is not None and files.held(tmp_path / "other") is None
-    assert files.mapping_of(view) is not None and files.mapping_of(few) is None and not view.flags.writeable
-    copy = files.owned(view)
-    assert files.mapping_of(copy) is None and files.owned(few) is few
-    files.release([view, few, copy])
+        view, few = source_files.take(path, 3, source_files.SMALL), source_files.take(path, 5, 10)
+        assert source_files.take(path, 10, len(data)) is None
+        assert source_files.held(path) is not None and source_files.held(tmp_path / "other") is None
+    assert (
+        source_files.mapping_of(view) is not None and source_files.mapping_of(few) is None and not view.flags.writeable
+    )
+    copy = source_files.owned(view)
+    assert source_files.mapping_of(copy) is None and source_files.owned(few) is few
+    source_files.release([view, few, copy])
     opened.release()
-    for got, want in ((view, data[3 : 3 + files.SMALL]), (few, data[5:15]), (copy, view)):
+    for got, want in ((view, data[3 : 3 + source_files.SMALL]), (few, data[5:15]), (copy, view)):
         np.testing.assert_array_equal(got, want)
     path.unlink()
     opened.check()
-    np.testing.assert_array_equal(view, data[3 : 3 + files.SMALL])
+    np.testing.assert_array_equal(view, data[3 : 3 + source_files.SMALL])
 
 
 def test_a_file_that_is_overwritten(tmp_path: Path):
     path = tmp_path / "data"
     path.write_bytes(b"before")
-    opened = files.Files()
+    opened = source_files.Files()
     opened.open(path)
     opened.check()
     path.write_bytes(b"afterwards")
@@ -157,10 +159,10 @@ def test_a_file_that_is_overwritten(tmp_path: Path):
 def test_unmapped_reading_only_remembers(tmp_path: Path):
     path = tmp_path / "data"
     path.write_bytes(bytes(1 << 18))
-    opened = files.Files(mapped=False)
+    opened = source_files.Files(mapped=False)
     with opened.reading():
-        files.note(path)
-        assert files.take(path, 0, 1 << 18) is None and files.mapped(path) is None
+        source_files.note(path)
+        assert source_files.take(path, 0, 1 << 18) is None and source_files.mapped(path) is None
     assert opened.paths == [path]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.backend import Capabilities
 from graphc.backends.cpu import checked
 from graphc.backends.cpu.options import ALGORITHMS, CpuOptions
 from graphc.backends.cpu.runtime.arenas import Arenas
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from graphc.graph import Graph
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import Entry
+    from graphc.store import ModelFolder
 
 
 class CpuBackend:
     """The CPU backend for one model: its packed constants, its arenas, its plans on disk. See graphc/backend.py."""
 
-    keeps = True
+    capabilities = Capabilities(stores_plans=True, maps_files=True, needs_static_shapes=True)
     algorithms = ALGORITHMS
 
     def __init__(self, options: CpuOptions, cache: bool = True, progress: Progress | None = None) -> None:
@@ -78,7 +79,7 @@ class CpuBackend:
         return roofline(self.machine, self.options.threads)
 
     # --- plans ---------------------------------------------------------------------------------------------------
-    def keep_in(self, entry: Entry, document: dict[str, Any]) -> None:
+    def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         self.folder = PlanFolder(entry, document)
 
     def forget(self) -> None:

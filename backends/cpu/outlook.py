@@ -7,7 +7,7 @@ from dataclasses import replace
 from graphc.backends.cpu.native import host_reason, kernel_operators
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
-from graphc.op import Deferred, Kind
+from graphc.op import Deferred
 from graphc.report import Pending
 from graphc.segments import branches
 from graphc.types import Sym
@@ -31,7 +31,7 @@ def _pending(node: Node, target: Target, planned: set[Value]) -> Pending:
 
 def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
     """(on the host?, why)."""
-    constant = all(v.is_const or v in planned for v in node.operands) and node.op.kind is not Kind.CONTROL
+    constant = all(v.is_const or v in planned for v in node.operands) and not node.op.holds_graphs
     if node.op.name in ("Shape", "Size") or (constant and node.op.deterministic):
         planned.update(node.outputs)
         return False, "computed as soon as shapes are known"
@@ -39,7 +39,7 @@ def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
         return False, "the branch that is taken is compiled"
     if _follows_from_data(node):
         return True, "the shape of its result follows from data"
-    native = node.op.name in kernel_operators() or node.op.scalar is not None
+    native = node.op.name in kernel_operators() or node.op.elementwise
     if not native and node.op.expand is not None:
         return False, "compiled as the operators that it stands for"
     try:

@@ -11,7 +11,7 @@ from graphc.cli.console import count, many, print_table, progress_bars, seconds
 from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import InputError
-from graphc.memory import Arena, Lifetime, draw, format_bytes
+from graphc.memory import ArenaPlan, Lifetime, draw, format_bytes
 
 if TYPE_CHECKING:
     from graphc.report import Pending, Plan, StepInfo
@@ -87,7 +87,7 @@ def _memory(plan: Plan) -> None:
     buffers = [Lifetime(i.name, i.nbytes, i.first, i.last) for i in memory.intervals]
     offsets = tuple(i.offset for i in memory.intervals)
     click.echo(f"\nmemory: weights {format_bytes(memory.weights)}; ", nl=False)
-    click.echo(draw(buffers, Arena(offsets, memory.arena, memory.lower_bound, memory.total)), nl=False)
+    click.echo(draw(buffers, ArenaPlan(offsets, memory.arena, memory.lower_bound, memory.total)), nl=False)
 
 
 def _passes(plan: Plan, why: bool) -> None:

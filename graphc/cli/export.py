@@ -25,11 +25,11 @@ MAX_BYTES = 2**31 - 2**20  # of a protobuf message, less what is not weights
 @click.argument("out", type=OutputFile(".onnx"))
 def export(model: str, out: Path) -> None:
     """Write MODEL as the ONNX file OUT."""
-    from graphc import files, frontends
+    from graphc import frontends, source_files
     from graphc.frontends.onnx_export import to_onnx
 
     refuse_inputs([out], [model])
-    with files.Files(mapped=False).reading() as read:
+    with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model)
         open_graph, defaults = _with_optional_inputs(model, graph)
     refuse_inputs([out], read.paths)

@@ -9,15 +9,13 @@ import numpy as np
 
 from graphc.bind import bind
 from graphc.graph import Graph, Node, Value
-from graphc.op import Kind
 from graphc.types import number
 
-MULTIPLIERS = (Kind.CONTRACTION, Kind.WINDOW, Kind.RECURRENT)  # with two operands: a pool has one
 STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerRow:
     """A node as a row. `sources` are row numbers, or names of the graph's inputs; `macs` is None where unknown."""
 
     index: int
@@ -30,8 +28,8 @@ class Layer:
     macs: int | None
 
 
-def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[Layer]:
-    """One row a node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
+def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[LayerRow]:
+    """One row per node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
     """
@@ -45,7 +43,7 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         learned, measured = _weights(node, counted)
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
         outputs = tuple(str(v.type or "?") for v in node.outputs)
-        rows.append(Layer(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
+        rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
         origin.update({v: str(i) for v in node.outputs})
     return rows
 
@@ -69,9 +67,9 @@ def _is_weight(node: Node, i: int) -> bool:
 
 
 def multiply_adds(node: Node) -> int | None:
-    """Multiply-adds of a node with bound shapes; 0 where it multiplies no two operands, None where shapes are open."""
-    if node.op.flops is None or node.op.kind not in MULTIPLIERS or len(node.operands) < 2:
+    """Multiply-accumulates of a node with bound shapes; 0 where it has none, None where shapes are open."""
+    if node.op.macs is None:
         return 0
     if not all(v.type is not None and v.type.is_static for v in (*node.operands, *node.outputs)):
         return None
-    return number(node.op.flops(node.call)) // 2
+    return number(node.op.macs(node.call))

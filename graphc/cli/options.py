@@ -52,7 +52,7 @@ def _once(ctx: click.Context, param: click.Parameter, shapes: tuple) -> tuple:
     return shapes
 
 
-class Target(click.ParamType):
+class TargetName(click.ParamType):
     """A target of one of the backends, which are looked for only when it is needed."""
 
     name = "target"
@@ -80,7 +80,7 @@ model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=F
 compile_options = stack(
     click.option(
         "--target",
-        type=Target(),
+        type=TargetName(),
         default="cpu",
         show_default=True,
         help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, reference.",

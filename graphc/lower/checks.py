@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.errors import InputError, Source
+from graphc.errors import InputError, Location
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class OutOfRange:
 
     op: str
     node: str
-    source: Source | None
+    source: Location | None
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
     axes: tuple[int | str, ...]
@@ -40,7 +40,7 @@ class LengthOutOfRange:
 
     op: str
     node: str
-    source: Source | None
+    source: Location | None
     steps: int
 
     def __call__(self, number: int, value: int) -> InputError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.files import owned
 from graphc.graph import Graph, Node, Value
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
@@ -14,6 +13,7 @@ from graphc.lower.registry import NATIVE
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo
+from graphc.source_files import owned
 
 
 def copy_results(lo: Lowering, graph: Graph) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from graphc.files import owned
 from graphc.fuse import Group
 from graphc.graph import Graph, Value
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import ExternBuffer, Ref, dense_strides
+from graphc.source_files import owned
 
 
 def extern(v: Value) -> ExternBuffer:

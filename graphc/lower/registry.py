@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node
-from graphc.op import Kind
 
 if TYPE_CHECKING:
     from graphc.fuse import Group
@@ -79,7 +78,7 @@ class Registry:
 
     def host_reason(self, node: Node, target: Any, pending: bool = False) -> str | None:
         """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""
-        if node.op.kind is Kind.ELEMENTWISE and node.op.scalar is not None:
+        if node.op.elementwise:
             if len(node.inputs) > MOST_OPERANDS:
                 return f"more than {MOST_OPERANDS} operands"
             return native_dtypes(node)

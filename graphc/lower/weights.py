@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc import files
+from graphc import source_files
 from graphc.lower.storage import ALIGNMENT, Buffer, aligned_empty
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class WeightStore:
         else:
             data = make()
             nbytes, place = data.nbytes, self._place(data, content)
-        files.release(sources)
+        source_files.release(sources)
         buffer = Buffer(name, nbytes, "const", place)
         self._packed[key] = buffer, sources  # sources stay alive: ids stay unique
         self._draft.made[key] = buffer
@@ -242,7 +242,7 @@ class WeightStore:
             return buffer.place
         source = self._dense[buffer]
         data = np.ascontiguousarray(source)
-        if self._draft.writer is None and data.flags.aligned and files.mapping_of(data) is None:
+        if self._draft.writer is None and data.flags.aligned and source_files.mapping_of(data) is None:
             return Resident(data)
         return self.pack(source, ("dense",), lambda: data, buffer.name).place
 

@@ -13,7 +13,7 @@ Labels = tuple[Label, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class EinsumStep:
     """One operator of a plan. Operands are registers: the einsum's operands come first, then each step's result.
 
     param: Transpose perm, ReduceSum/Squeeze/Unsqueeze axes (axes that are summed are dropped), Reshape shape (0 copies
@@ -29,7 +29,7 @@ class _NotLowerable(Exception):
     """A Reshape would need two dims that are not known yet."""
 
 
-def einsum_plan(equation: str, shapes: Sequence[Shape]) -> tuple[Step, ...] | None:
+def einsum_plan(equation: str, shapes: Sequence[Shape]) -> tuple[EinsumStep, ...] | None:
     """Lower an einsum, its operands taken from left to right, to transpositions, sums, MatMul and Mul.
 
     The last step is the result; no step means that the one operand is. None where it can't be done: an operand's
@@ -109,7 +109,7 @@ class _Plan:
     def __init__(self, terms: Sequence[Labels], shapes: Sequence[Shape]) -> None:
         self.labels: list[Labels] = list(terms)
         self.sizes = _sizes(terms, shapes)
-        self.steps: list[Step] = []
+        self.steps: list[EinsumStep] = []
         self._operand: dict[int, int] = {}
         for i, (term, shape) in enumerate(
             zip(terms, shapes)
@@ -119,7 +119,7 @@ class _Plan:
             self._operand[i] = self._add("Squeeze", (i,), kept, ones) if ones else i
 
     def _add(self, op: str, operands: tuple[int, ...], labels: Labels, param: Sequence[int] = ()) -> int:
-        self.steps.append(Step(op, operands, tuple(param)))
+        self.steps.append(EinsumStep(op, operands, tuple(param)))
         self.labels.append(labels)
         return len(self.labels) - 1
 

@@ -21,7 +21,7 @@ AUTO_PAD = {"auto_pad": Attr(str, "NOTSET", ("NOTSET", "SAME_UPPER", "SAME_LOWER
 
 @dataclass(frozen=True)
 class Geometry:
-    """The windows of one call, each field with one entry a spatial axis; auto_pad is resolved.
+    """The windows of one call, each field with one entry per spatial axis; auto_pad is resolved.
 
     Window o of an axis reads x[o·stride - pads_begin + k·dilation] for k < kernel; what lies outside x is padding. With
     ceil_mode the last window may reach beyond pads_end: those elements are nothing, not even zeros that count.
@@ -78,12 +78,12 @@ def _shape_of(call: Call, operand: str) -> Shape:
 
 
 def _kernel(call: Call, rank: int) -> tuple[int, ...]:
-    given = call.attrs["kernel_shape"]
+    given = call.attrs.kernel_shape
     if given is not None:
         _per_axis(call, "kernel_shape", rank, 1)
     if "w" not in call.op.inputs:
         if given is None:
-            raise call.fail("attribute 'kernel_shape' is missing", f"give {rank} sizes, one a spatial axis")
+            raise call.fail("attribute 'kernel_shape' is missing", f"give {rank} sizes, one per spatial axis")
         return given
     dims = _shape_of(call, "w")[2:]
     for d, k in zip(dims, given or ()):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, ROUNDED, broadcast_shapes, elementwise, kind_of, require
 from graphc.ops.precision import NUMERIC, SIGNED, in_float32, is_float
@@ -153,7 +153,6 @@ register(
     Op(
         "Pow",
         ("x", "y"),
-        Kind.ELEMENTWISE,
         _infer_pow,
         in_float32(_pow_reference),
         scalar=_pow,

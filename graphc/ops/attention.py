@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.graph import Value
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import NUMERIC, widen
 from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, number, prod
@@ -51,8 +51,8 @@ def _split_heads(call: Call, i: int, heads: int | None, attr: str) -> tuple[Dim,
 
 
 def _sizes(call: Call) -> _Sizes:
-    q = _split_heads(call, 0, call.q_num_heads, "q_num_heads")
-    k, v = (_split_heads(call, i, call.kv_num_heads, "kv_num_heads") for i in (1, 2))
+    q = _split_heads(call, 0, call.attrs.q_num_heads, "q_num_heads")
+    k, v = (_split_heads(call, i, call.attrs.kv_num_heads, "kv_num_heads") for i in (1, 2))
     if differ(q[3], k[3]):
         raise call.fail(f"heads of the query have size {q[3]}, of the key {k[3]}", "both must agree")
     for axis, what in ((0, "batch"), (1, "heads"), (2, "sequence length")):
@@ -111,10 +111,10 @@ def _attention_infer(call: Call) -> list[TensorType]:
     ]
 
 
-def _attention_flops(call: Call) -> Dim:
-    """Two matrix products a head: 2·q_len·total·(head + v_head)."""
+def _attention_macs(call: Call) -> Dim:
+    """Two matrix products per head: q_len·total·(head + v_head)."""
     s = _sizes(call)
-    return prod((2, s.batch, s.q_heads, s.q_len, s.total, s.head + s.v_head))
+    return prod((s.batch, s.q_heads, s.q_len, s.total, s.head + s.v_head))
 
 
 # --- Attention: reference ---------------------------------------------------------------------------------------------
@@ -224,13 +224,13 @@ def _emit_seen(b, call: Call, s: _Sizes):
         offset = b.add("Sub", nonpad, b.constant(q_len, np.int64))
         ahead = b.constant(np.arange(total) - np.arange(q_len)[:, None], np.int64)
         conditions.append(b.add("Less", b.constant(np.arange(total), np.int64), nonpad))
-        if call.is_causal:
+        if call.attrs.is_causal:
             conditions.append(b.add("LessOrEqual", ahead, offset))
-        if call.left_window_size >= 0:
-            left = b.constant(call.left_window_size, np.int64)
+        if call.attrs.left_window_size >= 0:
+            left = b.constant(call.attrs.left_window_size, np.int64)
             conditions.append(b.add("GreaterOrEqual", ahead, b.add("Sub", offset, left)))
-        if call.right_window_size >= 0:
-            right = b.constant(call.right_window_size, np.int64)
+        if call.attrs.right_window_size >= 0:
+            right = b.constant(call.attrs.right_window_size, np.int64)
             conditions.append(b.add("LessOrEqual", ahead, b.add("Add", offset, right)))
         hidden = True
     if call.has(3) and call.dtype(3).kind == "b":
@@ -258,17 +258,17 @@ def _attention_expand(b, call: Call):
     s, dtype = _sizes(call), call.dtype(0)
     if call.dtype(2) != dtype or not is_static((s.q_heads, s.kv_heads, s.q_len, s.kv_len, s.past, s.head, s.v_head)):
         return None
-    q = _emit_heads(b, call, 0, call.q_num_heads)
-    k, v = (_emit_heads(b, call, i, call.kv_num_heads) for i in (1, 2))
+    q = _emit_heads(b, call, 0, call.attrs.q_num_heads)
+    k, v = (_emit_heads(b, call, i, call.attrs.kv_num_heads) for i in (1, 2))
     if call.has(4):
         k, v = (b.add("Concat", call.inputs[i], new, axis=2) for i, new in ((4, k), (5, v)))
     group = number(s.q_heads) // number(s.kv_heads)
-    scale = number(s.head) ** -0.5 if call.scale is None else call.scale
+    scale = number(s.head) ** -0.5 if call.attrs.scale is None else call.attrs.scale
     keys = b.add("Transpose", _emit_repeated(b, k, group), perm=(0, 1, 3, 2))
     scores = b.add("MatMul", b.add("Mul", q, b.constant(scale, dtype)), keys)
     stages = [scores]
-    if call.softcap:
-        cap = b.constant(call.softcap, dtype)
+    if call.attrs.softcap:
+        cap = b.constant(call.attrs.softcap, dtype)
         scores = b.add("Mul", b.add("Tanh", b.add("Div", scores, cap)), cap)
     stages.append(scores)
     seen, hidden = _emit_seen(b, call, s)
@@ -279,7 +279,7 @@ def _attention_expand(b, call: Call):
     if seen is not None:
         scores = b.add("Where", seen, scores, lowest)
     stages.append(scores)
-    precision = call.softmax_precision or dtype
+    precision = call.attrs.softmax_precision or dtype
     weights = b.add("Cast", b.add("Softmax", b.add("Cast", scores, to=precision), axis=-1), to=dtype)
     if hidden:  # a query that sees no key has a row of -inf, whose softmax is not a number
         top = b.add("ReduceMax", scores, b.constant([-1], np.int64), keepdims=True)
@@ -288,7 +288,7 @@ def _attention_expand(b, call: Call):
     y = b.add("MatMul", weights, _emit_repeated(b, v, group))
     if call.rank(0) == 3:
         y = b.add("Reshape", b.add("Transpose", y, perm=(0, 2, 1, 3)), b.constant([0, 0, -1], np.int64))
-    return (y, k, v, stages[call.qk_matmul_output_mode])[: call.n_outputs]
+    return (y, k, v, stages[call.attrs.qk_matmul_output_mode])[: call.n_outputs]
 
 
 def _attention_cases() -> tuple[Case, ...]:
@@ -336,7 +336,6 @@ register(
     Op(
         "Attention",
         ("q", "k", "v", "attn_mask?", "past_key?", "past_value?", "nonpad_kv_seqlen?"),
-        Kind.COMPOSITE,
         _attention_infer,
         _attention_reference,
         {
@@ -352,7 +351,7 @@ register(
         },
         ("y", "present_key", "present_value", "qk_matmul_output"),
         expand=_attention_expand,
-        flops=_attention_flops,
+        macs=_attention_macs,
         samples=Samples(("float32",), low=-2.0, high=2.0, cases=_attention_cases()),
     )
 )
@@ -361,8 +360,8 @@ register(
 # --- RotaryEmbedding --------------------------------------------------------------------------------------------------
 def _rotary_width(call: Call) -> Dim:
     """Elements of a head that are rotated. Raises TypeRuleError."""
-    _, _, _, size = _split_heads(call, 0, call.num_heads, "num_heads")
-    width = call.rotary_embedding_dim or size
+    _, _, _, size = _split_heads(call, 0, call.attrs.num_heads, "num_heads")
+    width = call.attrs.rotary_embedding_dim or size
     if isinstance(width, int) and (width % 2 or (isinstance(size, int) and width > size)):
         raise call.fail(f"{width} elements of a head of {size} would be rotated", "use an even number within the head")
     return width
@@ -371,7 +370,7 @@ def _rotary_width(call: Call) -> Dim:
 def _rotary_infer(call: Call) -> list[TensorType]:
     dtype = require_dtype(call, 0, FLOAT_NAMES)
     require_same_dtype(call, 0, 1, 2)
-    batch, _, length, _ = _split_heads(call, 0, call.num_heads, "num_heads")
+    batch, _, length, _ = _split_heads(call, 0, call.attrs.num_heads, "num_heads")
     half = _rotary_width(call) // 2
     if call.has(3):
         _expect(call, 3, (batch, length))
@@ -402,26 +401,26 @@ def _rotary_reference(x, cos, sin, positions=None, *, interleaved, num_heads, ro
 
 def _rotary_expand(b, call: Call):
     """Gather, Mul, Sub, Add and Concat; None for heads of unknown size."""
-    _, _, _, size = _split_heads(call, 0, call.num_heads, "num_heads")
+    _, _, _, size = _split_heads(call, 0, call.attrs.num_heads, "num_heads")
     width = _rotary_width(call)
     if not isinstance(size, int) or not isinstance(width, int):
         return None
     last, one = b.constant([-1], np.int64), b.constant([1], np.int64)
-    x, rest = _emit_heads(b, call, 0, call.num_heads), None
+    x, rest = _emit_heads(b, call, 0, call.attrs.num_heads), None
     tables: Sequence[Value] = call.inputs[1:3]
     if call.has(3):
         tables = [b.add("Gather", t, call.inputs[3], axis=0) for t in tables]
     cos, sin = (b.add("Unsqueeze", t, one) for t in tables)
     if width < size:
         x, rest = b.add("Split", x, b.constant([width, size - width], np.int64), axis=-1, outputs=2)
-    if call.interleaved:
+    if call.attrs.interleaved:
         pairs = b.add("Reshape", x, b.constant([0, 0, 0, -1, 2], np.int64))
         first, second = (b.add("Gather", pairs, b.constant(i, np.int64), axis=4) for i in (0, 1))
     else:
         first, second = b.add("Split", x, b.constant([width // 2] * 2, np.int64), axis=-1, outputs=2)
     real = b.add("Sub", b.add("Mul", first, cos), b.add("Mul", second, sin))
     imaginary = b.add("Add", b.add("Mul", first, sin), b.add("Mul", second, cos))
-    if call.interleaved:
+    if call.attrs.interleaved:
         pairs = b.add("Concat", *(b.add("Unsqueeze", part, last) for part in (real, imaginary)), axis=-1)
         turned = [b.add("Reshape", pairs, b.constant([0, 0, 0, -1], np.int64))]
     else:
@@ -454,7 +453,6 @@ register(
     Op(
         "RotaryEmbedding",
         ("x", "cos_cache", "sin_cache", "position_ids?"),
-        Kind.COMPOSITE,
         _rotary_infer,
         _rotary_reference,
         {"interleaved": Attr(bool, False), "num_heads": Attr(int, None), "rotary_embedding_dim": Attr(int, 0)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.precision import widen
 from graphc.ops.standardize import EPSILON, Expansion, column, infer_floats, require_per_channel, standardize
 from graphc.types import TensorType
@@ -14,7 +14,7 @@ from graphc.types import TensorType
 def _infer_batch(call: Call) -> list[TensorType]:
     (x,) = infer_floats(call)
     require_per_channel(call, "scale", "B", "input_mean", "input_var")
-    if call.training_mode:
+    if call.attrs.training_mode:
         return [x, call.type(3), call.type(4)]
     if call.n_outputs > 1:
         raise call.fail(
@@ -24,9 +24,9 @@ def _infer_batch(call: Call) -> list[TensorType]:
 
 
 def _expand_batch(b: Builder, call: Call) -> Value | tuple[Value, ...]:
-    """x*factor + offset, both of them one number a channel: constants once they are folded."""
+    """x*factor + offset, both of them one number per channel: constants once they are folded."""
     ex = Expansion(b, call)
-    if call.training_mode:
+    if call.attrs.training_mode:
         return _expand_batch_training(ex)
     scale, shift, mean, variance = map(ex.wide, call.inputs[1:])
     factor = b.add("Mul", scale, ex.inverse_root(variance))
@@ -43,7 +43,7 @@ def _expand_batch_training(ex: Expansion) -> Value | tuple[Value, ...]:
     if call.n_outputs == 1:
         return y
     new = [ex.reshape(v, (-1,)) for v in (mean, variance)]
-    kept, taken = ex.number(call.momentum), ex.number(1 - call.momentum)
+    kept, taken = ex.number(call.attrs.momentum), ex.number(1 - call.attrs.momentum)
     blended = [b.add("Add", b.add("Mul", o, kept), b.add("Mul", n, taken)) for o, n in zip(running, new)]
     return (y, *(ex.cast(v, call.dtype(i)) for i, v in enumerate(blended, 3)))[: call.n_outputs]
 
@@ -70,7 +70,6 @@ register(
     Op(
         "BatchNormalization",
         ("x", "scale", "bias", "mean", "variance"),
-        Kind.COMPOSITE,
         _infer_batch,
         _batch_reference,
         {"epsilon": EPSILON, "momentum": Attr(float, 0.9), "training_mode": Attr(bool, False)},

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import ROUNDED
 from graphc.ops.precision import is_float, is_integer, widen
 from graphc.types import dtype_name
@@ -109,8 +109,7 @@ register(
     Op(
         "Cast",
         ("x",),
-        Kind.ELEMENTWISE,
-        lambda call: [call.type(0).with_dtype(call.to)],
+        lambda call: [call.type(0).with_dtype(call.attrs.to)],
         lambda x, to, saturate, round_mode: cast_array(x, to, saturate, round_mode),
         {"to": Attr("dtype"), **_CONVERSION},
         scalar=lambda x, to: e.cast(x, to),
@@ -135,7 +134,6 @@ register(
     Op(
         "CastLike",
         ("x", "like"),
-        Kind.COMPOSITE,
         lambda call: [call.type(0).with_dtype(call.dtype(1))],
         lambda x, like, saturate, round_mode: cast_array(x, like.dtype, saturate, round_mode),
         _CONVERSION,
@@ -153,18 +151,18 @@ register(
 
 def _infer_bitcast(call: Call) -> list:
     x = call.type(0)
-    if x.dtype.kind in _STRING or call.to.kind in _STRING or x.dtype.itemsize != call.to.itemsize:
+    if x.dtype.kind in _STRING or call.attrs.to.kind in _STRING or x.dtype.itemsize != call.attrs.to.itemsize:
         raise call.fail(
-            f"{dtype_name(x.dtype)} and {dtype_name(call.to)} differ in width", "cast to a dtype of the same width"
+            f"{dtype_name(x.dtype)} and {dtype_name(call.attrs.to)} differ in width",
+            "cast to a dtype of the same width",
         )
-    return [x.with_dtype(call.to)]
+    return [x.with_dtype(call.attrs.to)]
 
 
 register(
     Op(
         "BitCast",
         ("x",),
-        Kind.MOVEMENT,
         _infer_bitcast,
         lambda x, to: np.ascontiguousarray(x).view(to).reshape(x.shape),
         {"to": Attr("dtype")},
@@ -178,5 +176,6 @@ register(
             ),
             special=(math.nan, math.inf),
         ),
+        family=Family.MOVEMENT,
     )
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops._einsum import einsum_plan, einsum_shape
 from graphc.ops.precision import in_float32
 from graphc.types import Dim, Shape, TensorType, broadcast, dtype_name, prod
@@ -72,9 +72,9 @@ def _matmul_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, matmul_shape(call, call.shape(0), call.shape(1)))]
 
 
-def matmul_flops(call: Call) -> Dim:
-    """2·M·N·K of every matrix of the batch."""
-    return prod((2, *matmul_shape(call, call.shape(0), call.shape(1)), call.shape(0)[-1]))
+def matmul_macs(call: Call) -> Dim:
+    """M·N·K of every matrix of the batch."""
+    return prod((*matmul_shape(call, call.shape(0), call.shape(1)), call.shape(0)[-1]))
 
 
 def _matmul_cases() -> tuple[Case, ...]:
@@ -100,11 +100,11 @@ register(
     Op(
         "MatMul",
         ("a", "b"),
-        Kind.CONTRACTION,
         _matmul_infer,
         in_float32(lambda a, b: np.matmul(a, b)),
-        flops=matmul_flops,
+        macs=matmul_macs,
         samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_matmul_cases()),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -117,9 +117,12 @@ def _gemm_sizes(call: Call) -> tuple[Dim, Dim, Dim]:
             raise call.fail(
                 f"operand '{call.op.inputs[i]}' has shape {call.shape(i)}, not two axes", "Flatten it, or use MatMul"
             )
-    (m, k), (k2, n) = call.shape(0)[:: -1 if call.transA else 1], call.shape(1)[:: -1 if call.transB else 1]
+    (m, k), (k2, n) = call.shape(0)[:: -1 if call.attrs.transA else 1], call.shape(1)[:: -1 if call.attrs.transB else 1]
     if differ(k, k2):
-        left, right = f"A {call.shape(0)} (transA={call.transA:d})", f"B {call.shape(1)} (transB={call.transB:d})"
+        left, right = (
+            f"A {call.shape(0)} (transA={call.attrs.transA:d})",
+            f"B {call.shape(1)} (transB={call.attrs.transB:d})",
+        )
         raise call.fail(
             f"inner sizes differ: {left} has {k} columns, {right} has {k2} rows",
             "check transA and transB, or the size of the layer before",
@@ -136,7 +139,7 @@ def _gemm_infer(call: Call) -> list[TensorType]:
         if len(c) > 2 or any(d != 1 and differ(d, want) for d, want in zip(c[::-1], (n, m))):
             raise call.fail(
                 f"operand 'c' of shape {c} does not broadcast to ({m}, {n})",
-                "give it one element a column, or one a row with shape (M, 1)",
+                "give it one element per column, or one per row with shape (M, 1)",
             )
     return [TensorType(dtype, (m, n))]
 
@@ -169,12 +172,12 @@ register(
     Op(
         "Gemm",
         ("a", "b", "c?"),
-        Kind.CONTRACTION,
         _gemm_infer,
         in_float32(_gemm_reference),
         {"alpha": Attr(float, 1.0), "beta": Attr(float, 1.0), "transA": Attr(bool, False), "transB": Attr(bool, False)},
-        flops=lambda call: prod((2, *_gemm_sizes(call))),
+        macs=lambda call: prod(_gemm_sizes(call)),
         samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_gemm_cases()),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -183,15 +186,15 @@ register(
 def _einsum_infer(call: Call) -> list[TensorType]:
     require_same_dtype(call, *range(len(call.inputs)))
     try:
-        shape = einsum_shape(call.equation, [call.shape(i) for i in range(len(call.inputs))])
+        shape = einsum_shape(call.attrs.equation, [call.shape(i) for i in range(len(call.inputs))])
     except ValueError as error:
-        raise call.fail(f"equation '{call.equation}': {error}") from None
+        raise call.fail(f"equation '{call.attrs.equation}': {error}") from None
     return [TensorType(call.dtype(0), shape)]
 
 
 def _einsum_expand(b, call: Call):
     """Transpositions, sums, MatMul and Mul; None where `einsum_plan` gives none or MatMul lacks the dtype."""
-    steps = einsum_plan(call.equation, [v.shape for v in call.inputs])
+    steps = einsum_plan(call.attrs.equation, [v.shape for v in call.inputs])
     if steps is None or call.dtype(0).name not in MATMUL_NAMES:
         return None
     values = list(call.inputs)
@@ -209,9 +212,9 @@ def _einsum_expand(b, call: Call):
     return values[-1] if steps else b.add("Identity", values[0])
 
 
-def _einsum_flops(call: Call) -> Dim:
-    """2 for every combination of indices, as if computed by one loop nest; less where a sum can be taken first."""
-    return prod((2, *einsum_shape(call.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True)))
+def _einsum_macs(call: Call) -> Dim:
+    """One for every combination of indices, as if computed by one loop nest; less where a sum can be taken first."""
+    return prod(einsum_shape(call.attrs.equation, [call.shape(i) for i in range(len(call.inputs))], every_index=True))
 
 
 def _einsum_cases() -> tuple[Case, ...]:
@@ -245,12 +248,12 @@ register(
     Op(
         "Einsum",
         ("*operands",),
-        Kind.CONTRACTION,
         _einsum_infer,
         in_float32(lambda *operands, equation: np.asarray(np.einsum(equation, *operands, optimize=len(operands) > 1))),
         {"equation": Attr(str)},
         expand=_einsum_expand,
-        flops=_einsum_flops,
+        macs=_einsum_macs,
         samples=Samples((*FLOATS, "int32", "int64"), cases=_einsum_cases()),
+        family=Family.CONTRACTION,
     )
 )

@@ -15,7 +15,7 @@ from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Value, constant
 from graphc.interpret import run_graph
-from graphc.op import Attr, Call, Kind, Op, Samples, get_op, register
+from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.types import Dim, Sym, TensorType
 
 Types = list["TensorType | None"]
@@ -89,7 +89,6 @@ register(
     Op(
         "If",
         ("cond", "*captures"),
-        Kind.CONTROL,
         _if_types,
         _if,
         {"then_branch": Attr("graph"), "else_branch": Attr("graph")},
@@ -129,7 +128,7 @@ def _carried(
 
 
 def _loop_types(call: Call) -> Types:
-    body, n = call.body, call.n_states
+    body, n = call.attrs.body, call.attrs.n_states
     _require_inputs(call, body, len(call.inputs), "the body")
     if len(body.outputs) < 1 + n or call.n_outputs > len(body.outputs) - 1:
         raise call.fail(
@@ -167,7 +166,7 @@ def _trip_count(call: Call, body: Graph) -> Dim:
     limit = call.inputs[0]
     if limit is not None and limit.is_const and _starts(call) and _stays_true(body):
         return int(limit.data.reshape(()))
-    return Sym(f"trips({call.body.outputs[0].name})")
+    return Sym(f"trips({call.attrs.body.outputs[0].name})")
 
 
 def _stays_true(body: Graph) -> bool:
@@ -224,7 +223,6 @@ register(
     Op(
         "Loop",
         ("limit?", "cond?", "*states_then_captures"),
-        Kind.CONTROL,
         _loop_types,
         _loop,
         {"body": Attr("graph"), "n_states": Attr(int)},
@@ -239,13 +237,13 @@ def _listed(given: tuple[int, ...] | None, n: int) -> list[int]:
 
 
 def _scan_types(call: Call) -> Types:
-    body, n, m = call.body, call.n_states, call.num_scan_inputs
+    body, n, m = call.attrs.body, call.attrs.n_states, call.attrs.num_scan_inputs
     _require_inputs(call, body, len(call.inputs), "the body")
     if not 0 < m <= len(call.inputs) - n or len(body.outputs) < n or call.n_outputs > len(body.outputs):
         raise call.fail(f"{n} states and {m} scanned operands do not fit {len(call.inputs)} operands")
     lengths: list[Dim] = []
     elements: Types = []
-    for i, axis in zip(range(n, n + m), _listed(call.scan_input_axes, m)):
+    for i, axis in zip(range(n, n + m), _listed(call.attrs.scan_input_axes, m)):
         x = call.type(i)
         axis = call.axis_of(axis, x.rank)
         lengths.append(x.shape[axis])
@@ -262,7 +260,7 @@ def _scan_types(call: Call) -> Types:
     else:
         length, items = 0, _items_of_none(body, carried[0] if carried else body, n)
     collected = []
-    for t, axis in zip(items, _listed(call.scan_output_axes, len(items))):
+    for t, axis in zip(items, _listed(call.attrs.scan_output_axes, len(items))):
         if t is not None:
             axis = call.axis_of(axis, t.rank + 1)
             t = t.with_shape((*t.shape[:axis], length, *t.shape[axis:]))
@@ -307,7 +305,6 @@ register(
     Op(
         "Scan",
         ("*states_then_scanned_then_captures",),
-        Kind.CONTROL,
         _scan_types,
         _scan,
         {

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
@@ -83,7 +83,6 @@ register(
     Op(
         "NonMaxSuppression",
         ("boxes", "scores", "max_output_boxes_per_class?", "iou_threshold?", "score_threshold?"),
-        Kind.INDEX,
         _suppressed_type,
         _non_max_suppression,
         {"center_point_box": Attr(bool, False)},
@@ -96,6 +95,7 @@ register(
                 _boxes_case(_BOXES, 10, 1.0),
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -112,7 +112,7 @@ def _roi_align_type(call: Call) -> list[TensorType]:
     _regions(call, 4)
     require_integers(call, 2)
     count = same_dim(call, 0, (call.shape(1)[0], call.shape(2)[0]))
-    return [_of_pixels(call, x.with_shape((count, x.shape[1], call.output_height, call.output_width)))]
+    return [_of_pixels(call, x.with_shape((count, x.shape[1], call.attrs.output_height, call.attrs.output_width)))]
 
 
 def _of_pixels(call: Call, result: TensorType) -> TensorType:
@@ -123,7 +123,7 @@ def _of_pixels(call: Call, result: TensorType) -> TensorType:
 
 
 def _bins(start: float, length: float, count: int, ratio: int) -> np.ndarray:
-    """Sampling positions [count, samples] along one axis of a region: `ratio` a bin, or about one a pixel if 0."""
+    """Sampling positions [count, samples] along one axis of a region: `ratio` per bin, or about one per pixel if 0."""
     size = length / count
     samples = ratio if ratio > 0 else math.ceil(size)
     return start + (np.arange(count)[:, None] + (np.arange(samples) + 0.5) / max(samples, 1)) * size
@@ -163,7 +163,6 @@ register(
     Op(
         "RoiAlign",
         ("x", "rois", "batch_indices"),
-        Kind.INDEX,
         _roi_align_type,
         _roi_align,
         {
@@ -193,6 +192,7 @@ register(
                 )
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -200,9 +200,9 @@ register(
 def _roi_pool_type(call: Call) -> list[TensorType]:
     x = call.type(0)
     _regions(call, 5)
-    if len(call.pooled_shape) != 2:
+    if len(call.attrs.pooled_shape) != 2:
         raise call.fail("pooled_shape must be a height and a width")
-    return [x.with_shape((call.shape(1)[0], x.shape[1], *call.pooled_shape))]
+    return [x.with_shape((call.shape(1)[0], x.shape[1], *call.attrs.pooled_shape))]
 
 
 def _edges(low: float, high: float, bins: int, size: int) -> list[slice]:
@@ -231,7 +231,6 @@ register(
     Op(
         "MaxRoiPool",
         ("x", "rois"),
-        Kind.INDEX,
         _roi_pool_type,
         _max_roi_pool,
         {"pooled_shape": Attr("ints"), "spatial_scale": Attr(float, 1.0)},
@@ -249,6 +248,7 @@ register(
                 ),
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -347,7 +347,6 @@ register(
     Op(
         "GridSample",
         ("x", "grid"),
-        Kind.INDEX,
         _sampled,
         _grid_sample,
         {
@@ -370,6 +369,7 @@ register(
                 Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2, "float32"))),
             ),
         ),
+        family=Family.INDEX,
     )
 )
 
@@ -397,7 +397,6 @@ register(
     Op(
         "AffineGrid",
         ("theta", "size"),
-        Kind.CONTRACTION,
         _affine_type,
         _affine_grid,
         {"align_corners": Attr(bool, False)},
@@ -410,5 +409,6 @@ register(
                 for align in (False, True)
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )

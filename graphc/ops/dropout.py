@@ -6,9 +6,9 @@ import numpy as np
 
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.precision import FLOAT32, is_float
-from graphc.ops.source import generator
+from graphc.ops.random import generator
 from graphc.types import TensorType, may_be
 
 RATIO = 0.5  # where none is given
@@ -60,7 +60,9 @@ def _expand(b: Builder, call: Call) -> Value | tuple[Value, Value]:
     ratio = b.add("Cast", _number(b, call.inputs[1]), to=wide) if call.has(1) else b.constant(RATIO, wide)
     if training is None:
         ratio = b.add("Where", _number(b, call.inputs[2]), ratio, b.constant(0, wide))
-    numbers = b.add("RandomUniformLike", x, dtype=FLOAT32, seed=None if call.seed is None else float(call.seed))
+    numbers = b.add(
+        "RandomUniformLike", x, dtype=FLOAT32, seed=None if call.attrs.seed is None else float(call.attrs.seed)
+    )
     mask = b.add("GreaterOrEqual", numbers, b.add("Cast", ratio, to=FLOAT32))
     scale = b.add("Reciprocal", b.add("Sub", b.constant(1, wide), ratio))
     kept = b.add("Cast", b.add("Mul", b.add("Cast", x, to=wide), scale), to=x.dtype)
@@ -82,7 +84,6 @@ register(
     Op(
         "Dropout",
         ("x", "ratio?", "training_mode?"),
-        Kind.COMPOSITE,
         _types,
         _reference,
         {"seed": Attr(int, None)},

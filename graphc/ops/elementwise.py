@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from graphc.expr import Number
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, register
-from graphc.ops.precision import ANY, FLOATING, Family, in_float32, is_float
+from graphc.op import Attr, Call, Case, Op, Samples, register
+from graphc.ops.precision import ANY, FLOATING, DtypeSet, in_float32, is_float
 from graphc.types import TensorType, broadcast, dtype_name
 
 SPECIAL = (math.nan, math.inf, -math.inf)
@@ -28,10 +28,10 @@ def same_dtype(call: Call) -> list[TensorType]:
     return broadcasting(ANY)(call)
 
 
-def broadcasting(takes: Family, gives: np.dtype | None = None) -> Callable[[Call], list[TensorType]]:
-    """The type rule of operands of one dtype of a family, shapes broadcast. The result has that dtype, or `gives`.
+def broadcasting(takes: DtypeSet, gives: np.dtype | None = None) -> Callable[[Call], list[TensorType]]:
+    """The type rule of operands of one dtype that it takes, shapes broadcast. The result has that dtype, or `gives`.
 
-    Raises TypeRuleError where dtypes differ or are of another family, and where shapes do not broadcast.
+    Raises TypeRuleError where dtypes differ or are not taken, and where shapes do not broadcast.
     """
 
     def infer(call: Call) -> list[TensorType]:
@@ -45,10 +45,10 @@ def broadcasting(takes: Family, gives: np.dtype | None = None) -> Callable[[Call
     return infer
 
 
-def require(call: Call, family: Family, dtype: np.dtype) -> None:
-    """Raises TypeRuleError if the dtype is not of the family."""
-    if not family.accepts(dtype):
-        raise call.fail(f"takes {family.name} operands, not {dtype_name(dtype)}", "insert a Cast")
+def require(call: Call, takes: DtypeSet, dtype: np.dtype) -> None:
+    """Raises TypeRuleError if the dtype is not among those taken."""
+    if not takes.accepts(dtype):
+        raise call.fail(f"takes {takes.name} operands, not {dtype_name(dtype)}", "insert a Cast")
 
 
 def broadcast_shapes(call: Call, types: list[TensorType]) -> tuple:
@@ -76,7 +76,7 @@ def elementwise(
     scalar: Callable[..., Number],
     reference: Callable,
     *,
-    takes: Family = FLOATING,
+    takes: DtypeSet = FLOATING,
     gives: np.dtype | None = None,
     infer: Callable[[Call], list[TensorType]] | None = None,
     attrs: Mapping[str, Attr] | None = None,
@@ -87,7 +87,7 @@ def elementwise(
     tolerance: float = 1e-5,
     finite: bool = False,
 ) -> Op:
-    """Register an elementwise operator whose operands are of one dtype of the family `takes`.
+    """Register an elementwise operator whose operands are of one dtype of `takes`.
 
     The reference need only be right in float32 and wider; it is run in float32 for narrower types.
     """
@@ -96,7 +96,6 @@ def elementwise(
         Op(
             name,
             tuple(inputs.split()),
-            Kind.ELEMENTWISE,
             infer or broadcasting(takes, gives),
             in_float32(reference, like=None if gives else 0),
             attrs,

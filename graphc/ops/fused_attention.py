@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
 from graphc.types import Dim, TensorType, prod
 
@@ -33,28 +33,30 @@ class Heads:
 def heads_of(call: Call) -> Heads:
     """Sizes of a use. Raises TypeRuleError where its operands do not fit each other."""
     q, k, v = (call.shape(i) for i in range(3))
-    for i, (shape, count) in enumerate(zip((q, k, v), (call.heads, call.kv_heads, call.kv_heads))):
-        name, axis, first = call.op.inputs[i], call.head_axes[i], call.first_heads[i]
+    for i, (shape, count) in enumerate(zip((q, k, v), (call.attrs.heads, call.attrs.kv_heads, call.attrs.kv_heads))):
+        name, axis, first = call.op.inputs[i], call.attrs.head_axes[i], call.attrs.first_heads[i]
         if len(shape) != 4:
             raise call.fail(
                 f"'{name}' has shape {shape}", "it must have batch, heads and sequence in any order, and size"
             )
         if isinstance(shape[axis], int) and not 0 <= first <= shape[axis] - count:
             raise call.fail(f"heads {first} to {first + count} of '{name}' {shape} are not on its axis {axis}")
-    if call.kv_heads < 1 or call.heads % call.kv_heads:
-        raise call.fail(f"{call.heads} query heads do not divide into groups for {call.kv_heads} key heads")
-    lengths = [shape[3 - axis] for shape, axis in zip((q, k, v), call.head_axes)]
+    if call.attrs.kv_heads < 1 or call.attrs.heads % call.attrs.kv_heads:
+        raise call.fail(f"{call.attrs.heads} query heads do not divide into groups for {call.attrs.kv_heads} key heads")
+    lengths = [shape[3 - axis] for shape, axis in zip((q, k, v), call.attrs.head_axes)]
     for a, b, what in ((lengths[1], lengths[2], "lengths of keys and values"), (q[SIZE], k[SIZE], "sizes of a head")):
         if differ(a, b):
             raise call.fail(f"{what} differ: {a} and {b}")
     if differ(q[BATCH], k[BATCH]) or differ(q[BATCH], v[BATCH]):
         raise call.fail(f"batches differ: {q[BATCH]}, {k[BATCH]} and {v[BATCH]}")
-    return Heads(q[BATCH], call.heads, call.kv_heads, lengths[0], lengths[1], q[SIZE], v[SIZE])
+    return Heads(q[BATCH], call.attrs.heads, call.attrs.kv_heads, lengths[0], lengths[1], q[SIZE], v[SIZE])
 
 
 def _infer(call: Call) -> list[TensorType]:
-    if len(call.head_axes) != 4 or len(call.first_heads) != 3 or not set(call.head_axes) <= {1, 2}:
-        raise call.fail(f"head_axes {call.head_axes} and first_heads {call.first_heads} are not four and three axes")
+    if len(call.attrs.head_axes) != 4 or len(call.attrs.first_heads) != 3 or not set(call.attrs.head_axes) <= {1, 2}:
+        raise call.fail(
+            f"head_axes {call.attrs.head_axes} and first_heads {call.attrs.first_heads} are not four and three axes"
+        )
     dtype = require_dtype(call, 0, ("float32", "float64"))
     require_same_dtype(call, 0, 1, 2, *([3] if call.has(3) else []))
     s = heads_of(call)
@@ -62,13 +64,13 @@ def _infer(call: Call) -> list[TensorType]:
         shape, scores = call.shape(3), (s.batch, s.heads, s.queries, s.keys)
         if len(shape) > 4 or any(d != 1 and differ(d, want) for d, want in zip(shape[::-1], scores[::-1])):
             raise call.fail(f"the mask has shape {shape}", f"it must broadcast to {scores}")
-    middle = (s.heads, s.queries) if call.head_axes[3] == 1 else (s.queries, s.heads)
+    middle = (s.heads, s.queries) if call.attrs.head_axes[3] == 1 else (s.queries, s.heads)
     return [TensorType(dtype, (s.batch, *middle, s.v_size))]
 
 
-def _flops(call: Call) -> Dim:
+def _macs(call: Call) -> Dim:
     s = heads_of(call)
-    return prod((2, s.batch, s.heads, s.queries, s.keys, s.size + s.v_size))
+    return prod((s.batch, s.heads, s.queries, s.keys, s.size + s.v_size))
 
 
 def _reference(q, k, v, mask=None, *, heads, kv_heads, scale, head_axes, first_heads, zeros):
@@ -102,22 +104,22 @@ def _expand(b, call: Call):
         return x if axis == 1 else b.add("Transpose", x, perm=(0, 2, 1, 3))
 
     counts = (s.heads, s.kv_heads, s.kv_heads)
-    q, k, v = (part(i, *of) for i, of in enumerate(zip(counts, call.head_axes, call.first_heads)))
+    q, k, v = (part(i, *of) for i, of in enumerate(zip(counts, call.attrs.head_axes, call.attrs.first_heads)))
     group = s.heads // s.kv_heads
     if group > 1:
         index = b.constant(np.repeat(np.arange(s.kv_heads), group), np.int64)
         k, v = (b.add("Gather", x, index, axis=1) for x in (k, v))
     scores = b.add("MatMul", q, b.add("Transpose", k, perm=(0, 1, 3, 2)))
-    scores = b.add("Mul", scores, b.constant(call.scale, dtype))
+    scores = b.add("Mul", scores, b.constant(call.attrs.scale, dtype))
     if call.has(3):
         scores = b.add("Add", scores, call.inputs[3])
     weights = b.add("Softmax", scores, axis=-1)
-    if call.zeros:
+    if call.attrs.zeros:
         top = b.add("ReduceMax", scores, b.constant([-1], np.int64), keepdims=True)
         hidden = b.add("Equal", top, b.constant(-np.inf, dtype))
         weights = b.add("Where", hidden, b.constant(0, dtype), weights)
     y = b.add("MatMul", weights, v)
-    return y if call.head_axes[3] == 1 else b.add("Transpose", y, perm=(0, 2, 1, 3))
+    return y if call.attrs.head_axes[3] == 1 else b.add("Transpose", y, perm=(0, 2, 1, 3))
 
 
 def _cases() -> tuple[Case, ...]:
@@ -144,7 +146,6 @@ register(
     Op(
         "FusedAttention",
         ("q", "k", "v", "mask?"),
-        Kind.COMPOSITE,
         _infer,
         _reference,
         {
@@ -156,7 +157,7 @@ register(
             "zeros": Attr(bool, False),  # a query that sees no key (a row of -inf) gives zeros, not NaN
         },
         expand=_expand,
-        flops=_flops,
+        macs=_macs,
         samples=Samples(("float32",), low=-2.0, high=2.0, cases=_cases()),
     )
 )

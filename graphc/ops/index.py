@@ -7,17 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import Attr, Call, Case, Const, Deferred, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Deferred, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.shape import ANY
 from graphc.types import Dim, Sym, TensorType, may_be
 
 
 def register_index(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
-    """Register an operator of kind INDEX. Elements move and do not change, unless `tolerance` says otherwise."""
+    """Register an operator of family INDEX. Elements move and do not change, unless `tolerance` says otherwise."""
     samples = Samples(more.pop("dtypes", ANY), cases=tuple(cases))
     more.setdefault("tolerance", 0.0)
-    return register(Op(name, tuple(inputs.split()), Kind.INDEX, infer, reference, attrs or {}, samples=samples, **more))
+    return register(
+        Op(name, tuple(inputs.split()), infer, reference, attrs or {}, samples=samples, family=Family.INDEX, **more)
+    )
 
 
 def checked(
@@ -53,7 +55,7 @@ def dim_of_data(call: Call, *operands: int, detail: object = "") -> Sym:
 def _gathered(call: Call) -> list[TensorType]:
     x = call.type(0)
     require_integers(call, 1)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     return [x.with_shape(x.shape[:axis] + call.shape(1) + x.shape[axis + 1 :])]
 
 
@@ -79,7 +81,7 @@ register_index(
 def _gathered_elements(call: Call) -> list[TensorType]:
     x, shape = call.type(0), call.shape(1)
     require_integers(call, 1)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     if len(shape) != x.rank:
         raise call.fail(f"indices must have rank {x.rank}, as the data")
     for i, (d, n) in enumerate(zip(x.shape, shape)):
@@ -126,7 +128,7 @@ def tuple_length(call: Call, rank: int) -> int:
 
 
 def _gathered_nd(call: Call) -> list[TensorType]:
-    x, indices, b = call.type(0), call.type(1), call.batch_dims
+    x, indices, b = call.type(0), call.type(1), call.attrs.batch_dims
     if not 0 <= b < min(x.rank, max(indices.rank, 1)):
         raise call.fail(f"batch_dims {b} must be below the ranks of {x} and {indices}")
     k = tuple_length(call, x.rank - b)
@@ -135,7 +137,7 @@ def _gathered_nd(call: Call) -> list[TensorType]:
 
 
 def checked_tuples(op: str, indices: np.ndarray, dims: Sequence[int], first_axis: int = 0) -> tuple[np.ndarray, ...]:
-    """One checked index array an axis, from index tuples in the last axis of `indices`."""
+    """One checked index array per axis, from index tuples in the last axis of `indices`."""
     return tuple(checked(op, indices[..., i], dims[i], first_axis + i) for i in range(indices.shape[-1]))
 
 
@@ -167,7 +169,7 @@ def _one_hot_type(call: Call) -> list[TensorType]:
     shape, depth = list(call.shape(0)), call.ints(1)
     if len(depth) != 1 or depth[0] < 1 or call.rank(2) != 1 or not may_be(call.shape(2)[0], 2):
         raise call.fail(f"depth {depth} must be one positive number, values [off, on]")
-    shape.insert(call.axis_of(call.axis, len(shape) + 1), depth[0])
+    shape.insert(call.axis_of(call.attrs.axis, len(shape) + 1), depth[0])
     return [call.type(2).with_shape(shape)]
 
 
@@ -198,11 +200,13 @@ register_index(
 # --- ReverseSequence --------------------------------------------------------------------------------------------------
 def _reversed(call: Call) -> list[TensorType]:
     x = call.type(0)
-    if {call.batch_axis, call.time_axis} != {0, 1} or x.rank < 2:
-        raise call.fail(f"batch_axis {call.batch_axis} and time_axis {call.time_axis} must be 0 and 1, rank 2 or more")
+    if {call.attrs.batch_axis, call.attrs.time_axis} != {0, 1} or x.rank < 2:
+        raise call.fail(
+            f"batch_axis {call.attrs.batch_axis} and time_axis {call.attrs.time_axis} must be 0 and 1, rank 2 or more"
+        )
     if call.rank(1) != 1:
-        raise call.fail("sequence_lens must have one length a batch entry")
-    same_dim(call, call.batch_axis, (x.shape[call.batch_axis], call.shape(1)[0]))
+        raise call.fail("sequence_lens must have one length per batch entry")
+    same_dim(call, call.attrs.batch_axis, (x.shape[call.attrs.batch_axis], call.shape(1)[0]))
     return [x]
 
 
@@ -235,9 +239,9 @@ def _compressed(call: Call) -> list[TensorType]:
     if condition.rank != 1 or condition.dtype != bool:
         raise call.fail("condition must be a list of bools")
     kept: Dim = int(np.count_nonzero(call.const(1))) if call.inputs[1].is_const else dim_of_data(call, 1)
-    if call.axis is None:
+    if call.attrs.axis is None:
         return [x.with_shape((kept,))]
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     return [x.with_shape((*x.shape[:axis], kept, *x.shape[axis + 1 :]))]
 
 

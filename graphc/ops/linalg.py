@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import FLOATS, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import is_float, widen
 from graphc.types import TensorType
@@ -19,7 +19,7 @@ def _det_type(call: Call) -> list[TensorType]:
 
 
 def _det_flops(call: Call) -> int:
-    """2/3 n³ a matrix (LU decomposition)."""
+    """2/3 n³ per matrix (LU decomposition)."""
     *batch, n, _ = call.shape(0)
     return int(np.prod(batch, dtype=np.int64)) * 2 * n**3 // 3
 
@@ -28,7 +28,6 @@ register(
     Op(
         "Det",
         ("x",),
-        Kind.CONTRACTION,
         _det_type,
         lambda x: np.asarray(np.linalg.det(widen(x))).astype(x.dtype),
         flops=_det_flops,
@@ -36,5 +35,6 @@ register(
         samples=Samples(
             FLOATS, cases=(Case((Tensor((3, 3)),)), Case((Tensor((2, 1, 4, 4)),)), Case((Tensor((1, 1)),)))
         ),
+        family=Family.CONTRACTION,
     )
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, broadcast_shapes, elementwise, kind_of
 from graphc.ops.precision import ANY, BOOL, BOOLEAN, FLOATING, INTEGER, NUMERIC, in_float32
 from graphc.types import TensorType, dtype_name
@@ -101,7 +101,6 @@ register(
     Op(
         "Where",
         ("condition", "x", "y"),
-        Kind.ELEMENTWISE,
         _infer_where,
         in_float32(np.where, like=1),
         scalar=e.where,

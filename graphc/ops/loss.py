@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import TensorType
@@ -25,7 +25,7 @@ def _loss_infer(call: Call) -> list[TensorType]:
         raise call.fail(f"the labels have shape {labels}, the scores {x}", f"labels need shape {want}")
     if call.has(2) and (call.rank(2) != 1 or differ(call.shape(2)[0], x[1])):
         raise call.fail(f"the weights have shape {call.shape(2)}", f"give one number for each of {x[1]} classes")
-    return [TensorType(dtype, labels if call.reduction == "none" else ()), TensorType(dtype, x)]
+    return [TensorType(dtype, labels if call.attrs.reduction == "none" else ()), TensorType(dtype, x)]
 
 
 def _nll(logp: np.ndarray, labels, weights, reduction: str, ignore_index: int | None) -> np.ndarray:
@@ -61,8 +61,8 @@ def _emit_nll(b, call: Call, logp):
     dtype, labels, weights = logp.dtype, call.inputs[1], call.inputs[2] if call.has(2) else None
     one, nothing = b.constant([1], np.int64), b.constant(0, dtype)
     ignored = None
-    if call.ignore_index is not None:
-        ignored = b.add("Equal", labels, b.constant(call.ignore_index, labels.dtype))
+    if call.attrs.ignore_index is not None:
+        ignored = b.add("Equal", labels, b.constant(call.attrs.ignore_index, labels.dtype))
         labels = b.add("Where", ignored, b.constant(0, labels.dtype), labels)
     picked = b.add("GatherElements", logp, b.add("Unsqueeze", labels, one), axis=1)
     loss = b.add("Neg", b.add("Squeeze", picked, one))
@@ -71,12 +71,12 @@ def _emit_nll(b, call: Call, logp):
         share = b.add("Where", ignored, nothing, b.constant(1, dtype) if share is None else share)
     if share is not None:
         loss = b.add("Mul", loss, share)
-    if call.reduction == "none":
+    if call.attrs.reduction == "none":
         return loss
-    if call.reduction == "mean" and share is None:
+    if call.attrs.reduction == "mean" and share is None:
         return b.add("ReduceMean", loss, keepdims=False)
     total = b.add("ReduceSum", loss, keepdims=False)
-    return total if call.reduction == "sum" else b.add("Div", total, b.add("ReduceSum", share, keepdims=False))
+    return total if call.attrs.reduction == "sum" else b.add("Div", total, b.add("ReduceSum", share, keepdims=False))
 
 
 def _cross_entropy_expand(b, call: Call):
@@ -105,7 +105,6 @@ register(
     Op(
         "NegativeLogLikelihoodLoss",
         ("x", "target", "weight?"),
-        Kind.COMPOSITE,
         lambda call: _loss_infer(call)[:1],
         _nll_reference,
         ATTRS,
@@ -118,7 +117,6 @@ register(
     Op(
         "SoftmaxCrossEntropyLoss",
         ("scores", "labels", "weights?"),
-        Kind.COMPOSITE,
         _loss_infer,
         _cross_entropy_reference,
         ATTRS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.precision import in_float32
 from graphc.ops.standardize import Expansion, infer_floats
 from graphc.types import TensorType
@@ -15,8 +15,8 @@ def _infer(call: Call) -> list[TensorType]:
     (x,) = infer_floats(call)
     if x.rank < 2:
         raise call.fail(f"takes operands of rank 2 or more, not {x.rank}")
-    if call.size < 1:
-        raise call.fail(f"size is {call.size}", "give the number of channels to sum over, 1 or more")
+    if call.attrs.size < 1:
+        raise call.fail(f"size is {call.attrs.size}", "give the number of channels to sum over, 1 or more")
     return [x]
 
 
@@ -34,12 +34,14 @@ def _expand(b: Builder, call: Call) -> Value | None:
     mean = b.add(
         "AveragePool",
         ex.reshape(b.add("Mul", ex.x, ex.x), (0, 1, channels, -1)),
-        kernel_shape=(call.size, 1),
-        pads=((call.size - 1) // 2, 0, call.size // 2, 0),
+        kernel_shape=(call.attrs.size, 1),
+        pads=((call.attrs.size - 1) // 2, 0, call.attrs.size // 2, 0),
         count_include_pad=True,
     )
-    scaled = b.add("Add", b.add("Mul", ex.reshape_like_x(mean), ex.number(call.alpha)), ex.number(call.bias))
-    return ex.cast(b.add("Mul", ex.x, b.add("Pow", scaled, ex.number(-call.beta))), call.dtype(0))
+    scaled = b.add(
+        "Add", b.add("Mul", ex.reshape_like_x(mean), ex.number(call.attrs.alpha)), ex.number(call.attrs.bias)
+    )
+    return ex.cast(b.add("Mul", ex.x, b.add("Pow", scaled, ex.number(-call.attrs.beta))), call.dtype(0))
 
 
 def _reference(x: np.ndarray, *, size: int, alpha: float, beta: float, bias: float) -> np.ndarray:
@@ -53,7 +55,6 @@ register(
     Op(
         "LRN",
         ("x",),
-        Kind.NORMALIZE,
         _infer,
         in_float32(_reference),
         {"size": Attr(int), "alpha": Attr(float, 1e-4), "beta": Attr(float, 0.75), "bias": Attr(float, 1.0)},
@@ -68,6 +69,7 @@ register(
                 Case((Tensor((1, 3, 2, 2)),), {"size": 9, "alpha": 0.9, "beta": 1.0}),  # wider than there are channels
             )
         ),
-        flops=lambda call: (call.size + 20) * call.type(0).size,
+        flops=lambda call: (call.attrs.size + 20) * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )

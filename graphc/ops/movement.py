@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY, axes_of, same_type
 from graphc.types import Dim, Sym, TensorType, broadcast
 
@@ -14,11 +14,11 @@ INF = 2**31 - 1  # slice bounds at or beyond this mean "to the end" of a dim tha
 
 
 def move(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=None, **more) -> Op:
-    """Register an operator of kind MOVEMENT."""
+    """Register an operator of family MOVEMENT."""
     samples = Samples(more.pop("dtypes", ANY), cases=tuple(cases))
     more.setdefault("tolerance", 0.0)
     return register(
-        Op(name, tuple(inputs.split()), Kind.MOVEMENT, infer, reference, attrs or {}, samples=samples, **more)
+        Op(name, tuple(inputs.split()), infer, reference, attrs or {}, samples=samples, family=Family.MOVEMENT, **more)
     )
 
 
@@ -33,7 +33,7 @@ def same_dim(call: Call, axis: int, dims: Sequence[Dim]) -> Dim:
 # --- Transpose, Expand, Tile ------------------------------------------------------------------------------------------
 def _transposed(call: Call) -> list[TensorType]:
     x = call.type(0)
-    perm = tuple(reversed(range(x.rank))) if call.perm is None else call.perm
+    perm = tuple(reversed(range(x.rank))) if call.attrs.perm is None else call.attrs.perm
     if sorted(perm) != list(range(x.rank)):
         raise call.fail(f"perm {list(perm)} is not a permutation of the axes of {x}")
     return [x.with_shape([x.shape[p] for p in perm])]
@@ -106,7 +106,7 @@ def _concatenated(call: Call) -> list[TensorType]:
     first = types[0]
     if any(t.dtype != first.dtype or t.rank != first.rank for t in types):
         raise call.fail("operands differ in dtype or rank")
-    axis = call.axis_of(call.axis, first.rank)
+    axis = call.axis_of(call.attrs.axis, first.rank)
     dims: list[Dim] = []
     for i in range(first.rank):
         column = [t.shape[i] for t in types]
@@ -142,17 +142,17 @@ def split_sizes(dim: Dim, parts: int) -> list[Dim]:
 
 def _split_types(call: Call) -> list[TensorType]:
     x = call.type(0)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     dim = x.shape[axis]
     if call.has(1):
-        if call.num_outputs is not None:
+        if call.attrs.num_outputs is not None:
             raise call.fail("has both sizes and num_outputs", "give one of them")
         given = call.ints(1)
         if min(given, default=0) < 0 or (isinstance(dim, int) and sum(given) != dim):
             raise call.fail(f"sizes {given} do not add up to {dim}, axis {axis} of {x}")
         sizes: Sequence[Dim] = given
     else:
-        sizes = split_sizes(dim, call.num_outputs or call.n_outputs)
+        sizes = split_sizes(dim, call.attrs.num_outputs or call.n_outputs)
         if isinstance(sizes[-1], int) and sizes[-1] < 0:
             raise call.fail(f"can't split {dim}, axis {axis} of {x}, into {len(sizes)} parts")
     if len(sizes) != call.n_outputs:
@@ -275,8 +275,8 @@ def _padded(call: Call) -> list[TensorType]:
         if not isinstance(new, int) or not isinstance(old, int):
             continue
         left = old + min(before, 0) + min(after, 0)  # elements that the other modes repeat
-        if new < 0 or (call.mode != "constant" and (left < 0 or left == 0 < new)):
-            raise call.fail(f"can't pad axis {axis} of {x} by {before} and {after} in mode {call.mode}")
+        if new < 0 or (call.attrs.mode != "constant" and (left < 0 or left == 0 < new)):
+            raise call.fail(f"can't pad axis {axis} of {x} by {before} and {after} in mode {call.attrs.mode}")
     return [x.with_shape(dims)]
 
 
@@ -348,7 +348,7 @@ move(
 
 def _crop_pad_axes(call: Call) -> tuple[TensorType, list[int], list[int]]:
     x, target = call.type(0), call.ints(1)
-    axes = list(range(x.rank)) if call.axes is None else axes_of(call, list(call.axes), x.rank)
+    axes = list(range(x.rank)) if call.attrs.axes is None else axes_of(call, list(call.attrs.axes), x.rank)
     if len(axes) != len(target):
         raise call.fail(f"shape {target} must have one dim for each of the axes {axes}")
     return x, axes, target

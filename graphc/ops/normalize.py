@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import require_broadcasts_to_first
 from graphc.ops.precision import INT64, in_float32, widen
 from graphc.ops.standardize import (
@@ -26,7 +26,7 @@ from graphc.types import TensorType
 # --- LayerNormalization and RMSNormalization: over the axes from `axis` on --------------------------------------------
 def _trailing_axes(call: Call) -> list[int]:
     rank = call.rank(0)
-    return list(range(call.axis_of(call.axis, rank), rank))
+    return list(range(call.axis_of(call.attrs.axis, rank), rank))
 
 
 def _infer_layer(call: Call) -> list[TensorType]:
@@ -37,7 +37,7 @@ def _infer_layer(call: Call) -> list[TensorType]:
             require_broadcasts_to_first(call, i)
             if call.dtype(i) != x.dtype:
                 raise call.fail(f"'{name}' differs in dtype from the operand", "insert a Cast")
-    statistic = TensorType(call.stash_type, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
+    statistic = TensorType(call.attrs.stash_type, tuple(1 if i in axes else d for i, d in enumerate(x.shape)))
     return [x, statistic, statistic]
 
 
@@ -48,7 +48,7 @@ def _expand_layer(b: Builder, call: Call) -> Value | tuple[Value, ...]:
     y = ex.cast(b.add("Mul", centered, inverse), call.dtype(0))
     y = ex.scale_shift(y, call.inputs[1], call.inputs[2] if call.has(2) else None)
     return (
-        (y, ex.cast(mean, call.stash_type), ex.cast(inverse, call.stash_type))[: call.n_outputs]
+        (y, ex.cast(mean, call.attrs.stash_type), ex.cast(inverse, call.attrs.stash_type))[: call.n_outputs]
         if call.n_outputs > 1
         else y
     )
@@ -65,7 +65,6 @@ register(
     Op(
         "LayerNormalization",
         ("x", "scale", "bias?"),
-        Kind.NORMALIZE,
         _infer_layer,
         _layer_reference,
         {"axis": Attr(int, -1), "epsilon": EPSILON, "stash_type": STASH},
@@ -83,6 +82,7 @@ register(
         ),
         tolerance=1e-4,  # the mean is rounded at the size of x, then divided by the deviation: some 20 times less
         flops=lambda call: 7 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -112,7 +112,6 @@ register(
     Op(
         "RMSNormalization",
         ("x", "scale"),
-        Kind.NORMALIZE,
         _infer_rms,
         _rms_reference,
         {"axis": Attr(int, -1), "epsilon": EPSILON, "stash_type": STASH},
@@ -126,6 +125,7 @@ register(
             )
         ),
         flops=lambda call: 4 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -158,7 +158,6 @@ register(
     Op(
         "InstanceNormalization",
         ("x", "scale", "bias"),
-        Kind.NORMALIZE,
         _infer_instance,
         in_float32(_instance_reference),
         {"epsilon": EPSILON},
@@ -171,6 +170,7 @@ register(
             )
         ),
         flops=lambda call: 7 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
@@ -180,8 +180,8 @@ def _infer_group(call: Call) -> list[TensorType]:
     if x.rank < 2:
         raise call.fail(f"takes operands of rank 2 or more, not {x.rank}")
     require_per_channel(call, "scale", "bias")
-    if call.num_groups < 1 or (isinstance(x.shape[1], int) and x.shape[1] % call.num_groups):
-        raise call.fail(f"{x.shape[1]} channels do not divide into {call.num_groups} groups", "change num_groups")
+    if call.attrs.num_groups < 1 or (isinstance(x.shape[1], int) and x.shape[1] % call.attrs.num_groups):
+        raise call.fail(f"{x.shape[1]} channels do not divide into {call.attrs.num_groups} groups", "change num_groups")
     return [x]
 
 
@@ -190,7 +190,7 @@ def _expand_group(b: Builder, call: Call) -> Value:
     if 0 in call.shape(0):
         return b.add("Identity", call.inputs[0])
     ex = Expansion(b, call)
-    _, centered, variance = ex.center(ex.reshape(ex.x, (0, call.num_groups, -1)), [2])
+    _, centered, variance = ex.center(ex.reshape(ex.x, (0, call.attrs.num_groups, -1)), [2])
     y = ex.reshape_like_x(b.add("Mul", centered, ex.inverse_root(variance)))
     scale, shift = (ex.column(ex.wide(v)) for v in call.inputs[1:])
     return ex.cast(ex.scale_shift(y, scale, shift), call.dtype(0))
@@ -206,7 +206,6 @@ register(
     Op(
         "GroupNormalization",
         ("x", "scale", "bias"),
-        Kind.NORMALIZE,
         _infer_group,
         in_float32(_group_reference),
         {"num_groups": Attr(int), "epsilon": EPSILON, "stash_type": STASH},
@@ -219,13 +218,14 @@ register(
             )
         ),
         flops=lambda call: 7 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
 
 # --- MeanVarianceNormalization and LpNormalization --------------------------------------------------------------------
 def _mean_variance_axes(call: Call) -> list[int]:
-    return sorted(call.axis_of(a, call.rank(0)) for a in call.axes)
+    return sorted(call.axis_of(a, call.rank(0)) for a in call.attrs.axes)
 
 
 def _infer_mean_variance(call: Call) -> list[TensorType]:
@@ -248,7 +248,6 @@ register(
     Op(
         "MeanVarianceNormalization",
         ("x",),
-        Kind.NORMALIZE,
         _infer_mean_variance,
         in_float32(_mean_variance_reference),
         {"axes": Attr("ints", (0, 2, 3))},
@@ -261,20 +260,21 @@ register(
             )
         ),
         flops=lambda call: 6 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )
 
 
 def _infer_lp(call: Call) -> list[TensorType]:
     (x,) = infer_floats(call)
-    call.axis_of(call.axis, x.rank)
+    call.axis_of(call.attrs.axis, x.rank)
     return [x]
 
 
 def _expand_lp(b: Builder, call: Call) -> Value:
     ex = Expansion(b, call)
-    axis = b.constant([call.axis_of(call.axis, ex.rank)], INT64)
-    norm = b.add("ReduceL1" if call.p == 1 else "ReduceL2", ex.x, axis)
+    axis = b.constant([call.axis_of(call.attrs.axis, ex.rank)], INT64)
+    norm = b.add("ReduceL1" if call.attrs.p == 1 else "ReduceL2", ex.x, axis)
     divisor = b.add("Where", b.add("Equal", norm, ex.number(0)), ex.number(1), norm)
     return ex.cast(b.add("Div", ex.x, divisor), call.dtype(0))
 
@@ -288,7 +288,6 @@ register(
     Op(
         "LpNormalization",
         ("x",),
-        Kind.NORMALIZE,
         _infer_lp,
         in_float32(_lp_reference),
         {"axis": Attr(int, -1), "p": Attr(int, 2, choices=(1, 2))},
@@ -302,5 +301,6 @@ register(
             )
         ),
         flops=lambda call: 3 * call.type(0).size,
+        family=Family.NORMALIZE,
     )
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, Geometry, geometry, window_view, windows
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import in_float32
@@ -111,7 +111,6 @@ register(
     Op(
         "MaxPool",
         ("x",),
-        Kind.WINDOW,
         _maxpool_infer,
         _maxpool_reference,
         {**POOL_ATTRS, "storage_order": Attr(int, 0, (0, 1))},
@@ -122,6 +121,7 @@ register(
             (*FLOATS, "int8", "uint8"),
             cases=pool_cases() + pool_cases(n_outputs=2) + pool_cases(({"storage_order": 1},), n_outputs=2)[:4],
         ),
+        windowed=True,
     )
 )
 
@@ -149,13 +149,13 @@ register(
     Op(
         "AveragePool",
         ("x",),
-        Kind.WINDOW,
         _pool_infer,
         in_float32(_averagepool_reference),
         {**POOL_ATTRS, "count_include_pad": Attr(bool, False)},
         flops=_pool_flops,
         per_sample=True,
         samples=Samples(cases=pool_cases(({}, {"count_include_pad": True}))),
+        windowed=True,
     )
 )
 
@@ -171,8 +171,8 @@ def _norm(x: np.ndarray, p: int, axes: tuple[int, ...], keepdims: bool = False) 
 
 
 def _check_p(call: Call) -> None:
-    if call.p < 1:
-        raise call.fail(f"p is {call.p}", "a norm needs p of 1 or more")
+    if call.attrs.p < 1:
+        raise call.fail(f"p is {call.attrs.p}", "a norm needs p of 1 or more")
 
 
 def _lppool_infer(call: Call) -> list[TensorType]:
@@ -184,13 +184,13 @@ register(
     Op(
         "LpPool",
         ("x",),
-        Kind.WINDOW,
         _lppool_infer,
         in_float32(_lppool_reference),
         {**POOL_ATTRS, "p": Attr(int, 2)},
         flops=_pool_flops,
         per_sample=True,
         samples=Samples(cases=pool_cases() + pool_cases(({"p": 1}, {"p": 3}))[::4]),
+        windowed=True,
     )
 )
 
@@ -213,20 +213,19 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
     """A pool over all spatial axes. `reduce`: the reduction that it is, into which it expands."""
 
     def expand(b, call: Call):
-        op = reduce or {1: "ReduceL1", 2: "ReduceL2"}.get(call.p)
+        op = reduce or {1: "ReduceL1", 2: "ReduceL2"}.get(call.attrs.p)
         axes = b.constant(range(2, call.rank(0)), np.int64)
         if op is not None:
             return b.add(op, call.inputs[0], axes, keepdims=True)
-        p = b.constant(call.p, call.dtype(0))
+        p = b.constant(call.attrs.p, call.dtype(0))
         total = b.add("ReduceSum", b.add("Pow", b.add("Abs", call.inputs[0]), p), axes, keepdims=True)
-        return b.add("Pow", total, b.constant(1 / call.p, call.dtype(0)))
+        return b.add("Pow", total, b.constant(1 / call.attrs.p, call.dtype(0)))
 
     shapes = ((1, 3, 7, 7), (2, 17, 13, 7), (2, 5, 9), (1, 4, 3, 5, 2), (3, 8, 1, 1))
     return register(
         Op(
             name,
             ("x",),
-            Kind.WINDOW,
             _global_infer,
             in_float32(reference),
             attrs or {},
@@ -234,6 +233,7 @@ def _global_pool(name: str, reduce: str | None, reference, attrs=None, cases: tu
             flops=lambda call: prod(call.shape(0)),
             per_sample=True,
             samples=Samples(cases=tuple(Case((Tensor(s),), more) for more in cases for s in shapes)),
+            windowed=True,
         )
     )
 
@@ -270,7 +270,7 @@ def _maxunpool_infer(call: Call) -> list[TensorType]:
     for name, count in (("kernel_shape", rank), ("strides", rank), ("pads", 2 * rank)):
         if call.attrs[name] is not None and len(call.attrs[name]) != count:
             raise call.fail(f"{name} {call.attrs[name]} has {len(call.attrs[name])} entries", f"give {count} for {x}")
-    shape = (*x[:2], *unpooled_shape(x[2:], call.kernel_shape, call.strides, call.pads))
+    shape = (*x[:2], *unpooled_shape(x[2:], call.attrs.kernel_shape, call.attrs.strides, call.attrs.pads))
     if any(isinstance(d, int) and d < 0 for d in shape):
         raise call.fail(f"the unpooled shape {shape} has dims below 0", "check kernel, strides and pads")
     if call.has(2):
@@ -316,11 +316,11 @@ register(
     Op(
         "MaxUnpool",
         ("x", "indices", "output_shape?"),
-        Kind.INDEX,
         _maxunpool_infer,
         _maxunpool_reference,
         {"kernel_shape": Attr("ints"), "strides": Attr("ints", None), "pads": Attr("ints", None)},
         samples=Samples(cases=_maxunpool_cases()),
         values=(2,),
+        family=Family.INDEX,
     )
 )

@@ -1,4 +1,4 @@
-"""Families of element dtypes, and references that compute narrow floats in float32."""
+"""Sets of element dtypes, and references that compute narrow floats in float32."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_narrow(dtype: np.dtype) -> bool:
 
 
 @dataclass(frozen=True)
-class Family:
+class DtypeSet:
     """Dtypes that an operator takes: a name for messages, the test, and those that tests draw."""
 
     name: str
@@ -39,12 +39,12 @@ class Family:
     dtypes: tuple[str, ...]
 
 
-FLOATING = Family("floating-point", is_float, FLOATS)
-INTEGER = Family("integer", is_integer, INTS)
-NUMERIC = Family("numeric", lambda d: is_float(d) or is_integer(d), NUMBERS)
-SIGNED = Family("numeric", NUMERIC.accepts, tuple(d for d in NUMBERS if not d.startswith("u")))
-BOOLEAN = Family("bool", lambda d: d == BOOL, ("bool",))
-ANY = Family("any", lambda d: True, (*NUMBERS, "bool"))
+FLOATING = DtypeSet("floating-point", is_float, FLOATS)
+INTEGER = DtypeSet("integer", is_integer, INTS)
+NUMERIC = DtypeSet("numeric", lambda d: is_float(d) or is_integer(d), NUMBERS)
+SIGNED = DtypeSet("numeric", NUMERIC.accepts, tuple(d for d in NUMBERS if not d.startswith("u")))
+BOOLEAN = DtypeSet("bool", lambda d: d == BOOL, ("bool",))
+ANY = DtypeSet("any", lambda d: True, (*NUMBERS, "bool"))
 
 
 @overload

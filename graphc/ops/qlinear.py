@@ -6,12 +6,12 @@ from typing import Any, overload
 
 import numpy as np
 
-from graphc.op import Call, Case, Const, Kind, Op, Samples, Tensor, register
-from graphc.ops.contract import differ, matmul_flops, matmul_shape, operand_name, require_dtype
+from graphc.op import Call, Case, Const, Family, Op, Samples, Tensor, register
+from graphc.ops.contract import differ, matmul_macs, matmul_shape, operand_name, require_dtype
 from graphc.ops.precision import is_float
 from graphc.ops.qproduct import INT32, emit_integer_product
 from graphc.ops.quantize import FLOAT8, emit_quantized, to_quantized
-from graphc.ops.window import CONV_ATTRS, conv, conv_flops, conv_shape
+from graphc.ops.window import CONV_ATTRS, conv, conv_macs, conv_shape
 from graphc.types import TensorType, may_be, prod
 
 BYTES = ("int8", "uint8")
@@ -59,7 +59,7 @@ def _rows(s: None) -> None: ...
 
 
 def _rows(s: np.ndarray | None) -> np.ndarray | None:
-    """A scale or zero point of the left operand: one entry a row where it is a vector."""
+    """A scale or zero point of the left operand: one entry per row where it is a vector."""
     return s[:, None] if s is not None and s.ndim == 1 and s.size != 1 else s
 
 
@@ -103,11 +103,10 @@ register(
     Op(
         "MatMulInteger",
         ("a", "b", "a_zero_point?", "b_zero_point?"),
-        Kind.CONTRACTION,
         _matmul_integer_infer,
         lambda a, b, za=None, zb=None: np.asarray(np.matmul(_centred(a, _rows(za)), _centred(b, zb))).astype(INT32),
         expand=_matmul_integer_expand,
-        flops=matmul_flops,
+        macs=matmul_macs,
         samples=Samples(
             ("uint8",),
             cases=(
@@ -119,6 +118,7 @@ register(
                 Case((_bytes("uint8", 13), _bytes("uint8", 13), _zero("uint8"))),
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -183,20 +183,20 @@ register(
     Op(
         "QLinearMatMul",
         ("a", "a_scale", "a_zero_point", "b", "b_scale", "b_zero_point", "y_scale", "y_zero_point"),
-        Kind.CONTRACTION,
         _qlinear_matmul_infer,
         _qlinear_matmul_reference,
         expand=_qlinear_matmul_expand,
-        flops=lambda call: prod((2, *call.op.infer(call)[0].shape, call.shape(0)[-1])),
+        macs=lambda call: prod((*call.op.infer(call)[0].shape, call.shape(0)[-1])),
         tolerance=0.0,
         samples=Samples(("uint8",), cases=_qlinear_matmul_cases()),
+        family=Family.CONTRACTION,
     )
 )
 
 
 # --- convolutions -----------------------------------------------------------------------------------------------------
 def _channels(s: np.ndarray, rank: int, axis: int) -> np.ndarray:
-    """A scale or zero point, one or one an output channel, shaped for the weights (axis 0) or the result (axis 1)."""
+    """A scale or zero point, one or one per output channel, shaped for the weights (axis 0) or the result (axis 1)."""
     return s.reshape(()) if s.size == 1 else s.reshape([-1 if k == axis else 1 for k in range(rank)])
 
 
@@ -267,13 +267,13 @@ register(
     Op(
         "ConvInteger",
         ("x", "w", "x_zero_point?", "w_zero_point?"),
-        Kind.WINDOW,
         _conv_integer_infer,
         _conv_integer_reference,
         CONV_ATTRS,
         expand=_conv_integer_expand,
-        flops=conv_flops,
+        macs=conv_macs,
         samples=Samples(("uint8",), cases=_conv_integer_cases()),
+        windowed=True,
     )
 )
 
@@ -332,13 +332,13 @@ register(
     Op(
         "QLinearConv",
         ("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "b?"),
-        Kind.WINDOW,
         _qlinear_conv_infer,
         _qlinear_conv_reference,
         CONV_ATTRS,
         expand=_qlinear_conv_expand,
-        flops=conv_flops,
+        macs=conv_macs,
         tolerance=0.0,
         samples=Samples(("uint8",), cases=_qlinear_conv_cases()),
+        windowed=True,
     )
 )

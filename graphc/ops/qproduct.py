@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.contract import matmul_shape, require_dtype
 from graphc.types import TensorType, may_be, number, prod
 
@@ -49,11 +49,10 @@ register(
     Op(
         "MatMulBytes",
         ("a", "b"),
-        Kind.CONTRACTION,
         _infer,
         _reference,
         expand=_expand,
-        flops=lambda call: prod((2, *call.op.infer(call)[0].shape, call.shape(0)[-1])),
+        macs=lambda call: prod((*call.op.infer(call)[0].shape, call.shape(0)[-1])),
         tolerance=0.0,
         samples=Samples(
             ("uint8",),
@@ -69,6 +68,7 @@ register(
                 )
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )
 

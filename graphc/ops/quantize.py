@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.precision import is_float, is_narrow
@@ -46,7 +46,7 @@ def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
     return b.add("Cast", q, to=target, saturate=saturate)
 
 
-# --- granularity: one scale, one an index of an axis, or one a block along an axis ------------------------------------
+# --- granularity: one scale, one per index of an axis, or one per block along an axis --------------------------------
 def _check_granularity(call: Call) -> None:
     """Raises TypeRuleError unless scale (operand 1) and zero point (operand 2) fit x, axis and block_size."""
     x, scale = call.shape(0), call.shape(1)
@@ -55,14 +55,14 @@ def _check_granularity(call: Call) -> None:
         zero = call.shape(2)
         if len(zero) != len(scale) or any(differ(a, b) for a, b in zip(zero, scale)):
             raise call.fail(f"the zero point has shape {zero}, the scale {scale}", "give both the same shape")
-    if call.block_size < 0:
-        raise call.fail(f"block_size is {call.block_size}", "use a positive size, or 0 for no blocks")
-    if call.block_size:
-        axis = call.axis_of(call.axis, len(x))
-        blocks = -(-x[axis] // call.block_size) if isinstance(x[axis], int) else x[axis]
+    if call.attrs.block_size < 0:
+        raise call.fail(f"block_size is {call.attrs.block_size}", "use a positive size, or 0 for no blocks")
+    if call.attrs.block_size:
+        axis = call.axis_of(call.attrs.axis, len(x))
+        blocks = -(-x[axis] // call.attrs.block_size) if isinstance(x[axis], int) else x[axis]
         want = (*x[:axis], blocks, *x[axis + 1 :])
         if len(scale) != len(x) or any(differ(a, b) for a, b in zip(scale, want)):
-            hint = f"x {x} in blocks of {call.block_size} along axis {axis} needs scales of shape {want}"
+            hint = f"x {x} in blocks of {call.attrs.block_size} along axis {axis} needs scales of shape {want}"
             raise call.fail(f"the scale has shape {scale}", hint)
     elif len(scale) > 1:
         raise call.fail(
@@ -77,7 +77,7 @@ def _check_granularity(call: Call) -> None:
 
 
 def _scale_axis(call: Call, rank: int) -> int:
-    return 0 if rank == 1 else call.axis_of(call.axis, rank)
+    return 0 if rank == 1 else call.axis_of(call.attrs.axis, rank)
 
 
 def aligned(s: np.ndarray, shape: Shape, axis: int, block: int) -> np.ndarray:
@@ -96,16 +96,16 @@ def _emit_aligned(b, call: Call, i: int):
     s, rank = call.inputs[i], call.rank(0)
     if call.rank(i) == 0 or (call.shape(i) == (1,) and rank > 0) or rank == 1:
         return s
-    axis = call.axis_of(call.axis, rank) if rank else None
+    axis = call.axis_of(call.attrs.axis, rank) if rank else None
     return b.add("Reshape", s, b.constant([-1 if k == axis else 1 for k in range(rank)], np.int64))
 
 
 # --- QuantizeLinear ---------------------------------------------------------------------------------------------------
 def _quantize_target(call: Call) -> np.dtype:
     zero = call.dtype(2) if call.has(2) else None
-    if call.output_dtype is not None and zero is not None and call.output_dtype != zero:
-        raise call.fail(f"output_dtype is {dtype_name(call.output_dtype)}, the zero point is {dtype_name(zero)}")
-    target = call.output_dtype or zero or UINT8
+    if call.attrs.output_dtype is not None and zero is not None and call.attrs.output_dtype != zero:
+        raise call.fail(f"output_dtype is {dtype_name(call.attrs.output_dtype)}, the zero point is {dtype_name(zero)}")
+    target = call.attrs.output_dtype or zero or UINT8
     if target.name not in QUANTIZED:
         raise call.fail(f"can't quantize to {dtype_name(target)}", f"one of: {', '.join(QUANTIZED)}")
     return target
@@ -136,13 +136,13 @@ def _quantize_reference(x, scale, zero=None, *, axis, block_size, output_dtype, 
 
 def _quantize_expand(b, call: Call):
     """Div, Round, Add, Clip and Cast; None for scales by block."""
-    if call.block_size:
+    if call.attrs.block_size:
         return None
-    dtype = _division_dtype(call.dtype(0), call.dtype(1), call.precision)
+    dtype = _division_dtype(call.dtype(0), call.dtype(1), call.attrs.precision)
     x, scale = (b.add("Cast", v, to=dtype) for v in (call.inputs[0], _emit_aligned(b, call, 1)))
     q = b.add("Div", x, scale)
     q = b.add("Cast", q, to=np.float32) if is_narrow(dtype) else q
-    return emit_quantized(b, q, _emit_aligned(b, call, 2), _quantize_target(call), call.saturate)
+    return emit_quantized(b, q, _emit_aligned(b, call, 2), _quantize_target(call), call.attrs.saturate)
 
 
 _BLOCKS = {"axis": Attr(int, 1), "block_size": Attr(int, 0)}
@@ -184,7 +184,6 @@ register(
     Op(
         "QuantizeLinear",
         ("x", "y_scale", "y_zero_point?"),
-        Kind.COMPOSITE,
         _quantize_infer,
         _quantize_reference,
         {
@@ -206,7 +205,7 @@ def _dequantize_infer(call: Call) -> list[TensorType]:
     if call.has(2) and call.dtype(2) != x:
         raise call.fail(f"x is {dtype_name(x)}, its zero point is {dtype_name(call.dtype(2))}", "insert a Cast")
     _check_granularity(call)
-    result = call.output_dtype or scale
+    result = call.attrs.output_dtype or scale
     if result.name not in FLOAT_NAMES:
         raise call.fail(f"the result would be {dtype_name(result)}", f"set output_dtype to one of {FLOAT_NAMES}")
     return [TensorType(result, call.shape(0))]
@@ -224,9 +223,9 @@ def _dequantize_reference(x, scale, zero=None, *, axis, block_size, output_dtype
 
 def _dequantize_expand(b, call: Call):
     """Cast, Sub and Mul; None for scales by block."""
-    if call.block_size:
+    if call.attrs.block_size:
         return None
-    result = call.output_dtype or call.dtype(1)
+    result = call.attrs.output_dtype or call.dtype(1)
     wide = np.dtype(np.float64 if call.dtype(1) == np.float64 else np.float32)
     x, scale, zero = call.inputs[0], _emit_aligned(b, call, 1), _emit_aligned(b, call, 2)
     y = b.add("Cast", x, to=wide)
@@ -256,7 +255,6 @@ register(
     Op(
         "DequantizeLinear",
         ("x", "x_scale", "x_zero_point?"),
-        Kind.COMPOSITE,
         _dequantize_infer,
         _dequantize_reference,
         {**_BLOCKS, "output_dtype": Attr("dtype", None)},
@@ -295,7 +293,6 @@ register(
     Op(
         "DynamicQuantizeLinear",
         ("x",),
-        Kind.COMPOSITE,
         _dynamic_infer,
         _dynamic_reference,
         {},

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, prod
@@ -67,15 +67,21 @@ class Cell:
 def cell(call: Call) -> Cell:
     """The layer's sizes and resolved attributes. Raises TypeRuleError on activations that don't fit."""
     x, r = call.shape(0), call.shape(2)
-    seq, batch = x[1::-1] if call.layout else x[:2]
+    seq, batch = x[1::-1] if call.attrs.layout else x[:2]
     try:
         functions = _activations(
-            call.op.name, call.direction, call.activations, call.activation_alpha, call.activation_beta
+            call.op.name,
+            call.attrs.direction,
+            call.attrs.activations,
+            call.attrs.activation_alpha,
+            call.attrs.activation_beta,
         )
     except ValueError as error:
         raise call.fail(str(error)) from None
-    reverse = _reverse(call.direction)
-    return Cell(_GATES[call.op.name], seq, batch, x[2], r[2], reverse, functions, call.clip, bool(call.layout))
+    reverse = _reverse(call.attrs.direction)
+    return Cell(
+        _GATES[call.op.name], seq, batch, x[2], r[2], reverse, functions, call.attrs.clip, bool(call.attrs.layout)
+    )
 
 
 def _reverse(direction: str) -> tuple[bool, ...]:
@@ -113,9 +119,9 @@ def _recurrent_infer(call: Call) -> list[TensorType]:
             raise call.fail(f"operand {name} has shape {call.shape(i)}, not three axes", _layout_hint(call))
     c = cell(call)
     d, h, g = len(c.reverse), c.hidden, c.gates
-    if call.hidden_size is not None and differ(call.hidden_size, h):
-        raise call.fail(f"hidden_size is {call.hidden_size}, the recurrence weights R {call.shape(2)} have {h}")
-    state = (c.batch, d, h) if call.layout else (d, c.batch, h)
+    if call.attrs.hidden_size is not None and differ(call.attrs.hidden_size, h):
+        raise call.fail(f"hidden_size is {call.attrs.hidden_size}, the recurrence weights R {call.shape(2)} have {h}")
+    state = (c.batch, d, h) if call.attrs.layout else (d, c.batch, h)
     _expect(call, 1, "W", (d, g * h, c.inputs))
     _expect(call, 2, "R", (d, g * h, h))
     _expect(call, 3, "B", (d, 2 * g * h))
@@ -126,12 +132,12 @@ def _recurrent_infer(call: Call) -> list[TensorType]:
     if call.op.name == "LSTM":
         _expect(call, 6, "initial_c", state)
         _expect(call, 7, "P", (d, 3 * h))
-    y = (c.batch, c.seq, d, h) if call.layout else (c.seq, d, c.batch, h)
+    y = (c.batch, c.seq, d, h) if call.attrs.layout else (c.seq, d, c.batch, h)
     return [TensorType(dtype, s) for s in (y, *[state] * (len(call.op.outputs) - 1))]
 
 
 def _layout_hint(call: Call) -> str:
-    order = "[batch, seq, inputs] (layout=1)" if call.layout else "[seq, batch, inputs] (layout=0)"
+    order = "[batch, seq, inputs] (layout=1)" if call.attrs.layout else "[seq, batch, inputs] (layout=0)"
     return f"X is {order}, W [directions, gates·hidden, inputs], R [directions, gates·hidden, hidden]"
 
 
@@ -140,10 +146,10 @@ def _expect(call: Call, i: int, name: str, want: Shape) -> None:
         raise call.fail(f"operand {name} has shape {call.shape(i)}, not {want}", _layout_hint(call))
 
 
-def _recurrent_flops(call: Call) -> Dim:
-    """2 for every weight of W and R, at each step of each sequence."""
+def _recurrent_macs(call: Call) -> Dim:
+    """One for every weight of W and R, at each step of each sequence."""
     c = cell(call)
-    return prod((2, c.seq, c.batch, len(c.reverse), c.gates, c.hidden, c.inputs + c.hidden))
+    return prod((c.seq, c.batch, len(c.reverse), c.gates, c.hidden, c.inputs + c.hidden))
 
 
 # --- references -------------------------------------------------------------------------------------------------------
@@ -298,7 +304,6 @@ def _recurrent(name: str, reference: Callable, attrs: dict, variants: list[dict]
         Op(
             name,
             ("x", "w", "r", "b?", "sequence_lens?", "initial_h?", *(("initial_c?", "p?") if lstm else ())),
-            Kind.RECURRENT,
             _recurrent_infer,
             _narrow_results(reference),
             {
@@ -312,8 +317,9 @@ def _recurrent(name: str, reference: Callable, attrs: dict, variants: list[dict]
                 **attrs,
             },
             ("y", "y_h", "y_c") if lstm else ("y", "y_h"),
-            flops=_recurrent_flops,
+            macs=_recurrent_macs,
             samples=Samples(low=-1.0, high=1.0, cases=_cases(name, variants)),
+            family=Family.RECURRENT,
         )
     )
 

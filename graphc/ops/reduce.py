@@ -8,10 +8,10 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Reduction, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Reduction, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, kind_of, require
-from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, Family, in_float32, is_float, is_integer
+from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, DtypeSet, in_float32, is_float, is_integer
 from graphc.types import TensorType
 
 _ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}
@@ -27,7 +27,7 @@ def reduced_axes(call: Call) -> tuple[int, ...]:
     axes = [call.axis_of(a, rank) for a in call.ints(1)] if call.has(1) else []
     if len(set(axes)) < len(axes):
         raise call.fail(f"axes {call.ints(1)} name an axis twice")
-    return tuple(sorted(axes)) if axes or call.noop_with_empty_axes else tuple(range(rank))
+    return tuple(sorted(axes)) if axes or call.attrs.noop_with_empty_axes else tuple(range(rank))
 
 
 def reduced_shape(shape: tuple, axes: tuple[int, ...], keepdims: bool) -> tuple:
@@ -35,11 +35,11 @@ def reduced_shape(shape: tuple, axes: tuple[int, ...], keepdims: bool) -> tuple:
     return tuple(1 if i in axes else d for i, d in enumerate(shape) if keepdims or i not in axes)
 
 
-def _infer(family: Family) -> Callable[[Call], list[TensorType]]:
+def _infer(takes: DtypeSet) -> Callable[[Call], list[TensorType]]:
     def infer(call: Call) -> list[TensorType]:
         x = call.type(0)
-        require(call, family, x.dtype)
-        return [TensorType(x.dtype, reduced_shape(x.shape, reduced_axes(call), call.keepdims))]
+        require(call, takes, x.dtype)
+        return [TensorType(x.dtype, reduced_shape(x.shape, reduced_axes(call), call.attrs.keepdims))]
 
     return infer
 
@@ -124,14 +124,21 @@ _NUMBERS = ("float32", "float64", "int32", "int64", "uint32")
 
 
 def _reduce(
-    name: str, reference: Callable, *, takes: Family = NUMERIC, dtypes=_NUMBERS, low=-1.0, high=4.0, empty=True, **more
+    name: str,
+    reference: Callable,
+    *,
+    takes: DtypeSet = NUMERIC,
+    dtypes=_NUMBERS,
+    low=-1.0,
+    high=4.0,
+    empty=True,
+    **more,
 ) -> Op:
     """Register a reduction. The range of operands leans to one side, so that sums do not cancel."""
     return register(
         Op(
             name,
             ("x", "axes?"),
-            more.pop("kind", Kind.REDUCTION),
             _infer(takes),
             _reference(reference),
             _ATTRS,
@@ -194,20 +201,19 @@ def _expand_log_sum_exp(b: Builder, call: Call) -> Value:
         return b.add("Identity", x)
     if is_integer(x.dtype):
         wide = b.add("Cast", x, to=np.dtype("float64"))
-        y = b.add("ReduceLogSumExp", wide, b.constant(axes, INT64), keepdims=call.keepdims)
+        y = b.add("ReduceLogSumExp", wide, b.constant(axes, INT64), keepdims=call.attrs.keepdims)
         return b.add("Cast", y, to=x.dtype)
     over = b.constant(axes, INT64)
     largest = b.add("ReduceMax", x, over)
     largest = b.add("Where", b.add("IsInf", largest), b.constant(0, x.dtype), largest)
     total = b.add("ReduceSum", b.add("Exp", b.add("Sub", x, largest)), over)
     y = b.add("Add", b.add("Log", total), largest)
-    return y if call.keepdims else b.add("Squeeze", y, over)
+    return y if call.attrs.keepdims else b.add("Squeeze", y, over)
 
 
 _reduce(
     "ReduceLogSumExp",
     _log_sum_exp,
-    kind=Kind.COMPOSITE,
     expand=_expand_log_sum_exp,
     dtypes=(*FLOATING.dtypes, "int32", "int64", "uint32"),
     low=-90.0,
@@ -219,10 +225,10 @@ _reduce(
 def _infer_arg(call: Call) -> list[TensorType]:
     x = call.type(0)
     require(call, NUMERIC, x.dtype)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     if x.shape[axis] == 0:
-        raise call.fail(f"axis {call.axis} has no elements to choose from")
-    return [TensorType(INT64, reduced_shape(x.shape, (axis,), call.keepdims))]
+        raise call.fail(f"axis {call.attrs.axis} has no elements to choose from")
+    return [TensorType(INT64, reduced_shape(x.shape, (axis,), call.attrs.keepdims))]
 
 
 def _arg_reference(position: Callable) -> Callable:
@@ -240,7 +246,6 @@ def _arg(name: str, position: Callable) -> Op:
         Op(
             name,
             ("x",),
-            Kind.REDUCTION,
             _infer_arg,
             _arg_reference(position),
             {"axis": Attr(int, 0), "keepdims": Attr(bool, True), "select_last_index": Attr(bool, False)},
@@ -258,6 +263,7 @@ def _arg(name: str, position: Callable) -> Op:
                 ),
             ),
             flops=lambda call: call.type(0).size,
+            family=Family.REDUCTION,
         )
     )
 

@@ -1,6 +1,6 @@
-"""Resize and Upsample, as one table of taps an axis: out[i] = sum over t of weights[i, t] * x[indices[i, t]].
+"""Resize and Upsample, as one table of taps per axis: out[i] = sum over t of weights[i, t] * x[indices[i, t]].
 
-Every interpolation mode of ONNX is separable, so that resizing an image is one such weighted sum an axis.
+Every interpolation mode of ONNX is separable, so that resizing an image is one such weighted sum per axis.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.expr import Number
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_taps, axis_taps, simplest_fraction
 from graphc.ops.elementwise import require
 from graphc.ops.precision import FLOAT32, NUMERIC, is_float, is_narrow
@@ -68,9 +68,9 @@ def _fractions(roi: np.ndarray) -> list[Fraction]:
 
 def _resize_type(call: Call) -> list[TensorType]:
     x = call.type(0)
-    if call.mode != "nearest":
+    if call.attrs.mode != "nearest":
         require(call, NUMERIC, x.dtype)
-    axes = list(range(x.rank)) if call.axes is None else axes_of(call, list(call.axes), x.rank)
+    axes = list(range(x.rank)) if call.attrs.axes is None else axes_of(call, list(call.attrs.axes), x.rank)
     scales = [float(v) for v in call.const(2).reshape(-1)] if call.has(2) and call.shape(2) != (0,) else None
     sizes = call.ints(3) if call.has(3) and call.shape(3) != (0,) else None
     if (scales is None) == (sizes is None):
@@ -82,7 +82,7 @@ def _resize_type(call: Call) -> list[TensorType]:
             f"{'scales' if sizes is None else 'sizes'} {given} must be {len(axes)} positive numbers for {x}"
         )
     roi = None
-    if call.coordinate_transformation_mode == "tf_crop_and_resize":
+    if call.attrs.coordinate_transformation_mode == "tf_crop_and_resize":
         if not call.has(1) or call.const(1).size != 2 * len(axes):
             raise call.fail(
                 f"tf_crop_and_resize needs a roi of {2 * len(axes)} numbers: all the starts, then all the ends"
@@ -91,7 +91,9 @@ def _resize_type(call: Call) -> list[TensorType]:
             raise call.fail(f"roi {call.const(1).reshape(-1).tolist()} has entries that are not finite")
         roi = _fractions(call.const(1))
     dims = list(x.shape)
-    for axis, (out, *_) in zip(axes, resize_axes(x.shape, axes, roi, scales, sizes, call.keep_aspect_ratio_policy)):
+    for axis, (out, *_) in zip(
+        axes, resize_axes(x.shape, axes, roi, scales, sizes, call.attrs.keep_aspect_ratio_policy)
+    ):
         if x.shape[axis] == 0 and out != 0:
             raise call.fail(f"axis {axis} of {x} has no elements, of which {out} could be made")
         dims[axis] = out
@@ -102,7 +104,7 @@ def _resize_flops(call: Call) -> int:
     """A multiply and an add for each tap of each axis that changes; antialias taps are not counted."""
     x, y = call.type(0), _resize_type(call)[0]
     changed = sum(a != b for a, b in zip(x.shape, y.shape))
-    return 2 * number(y.size) * changed * {"nearest": 0, "linear": 2, "cubic": 4}[call.mode]
+    return 2 * number(y.size) * changed * {"nearest": 0, "linear": 2, "cubic": 4}[call.attrs.mode]
 
 
 def resize_plan(
@@ -214,7 +216,6 @@ register(
     Op(
         "Resize",
         ("x", "roi?", "scales?", "sizes?"),
-        Kind.WINDOW,
         _resize_type,
         _resize,
         _ATTRS,
@@ -246,6 +247,7 @@ register(
                 ),
             ),
         ),
+        windowed=True,
     )
 )
 
@@ -267,11 +269,10 @@ register(  # Resize before opset 10
     Op(
         "Upsample",
         ("x", "scales"),
-        Kind.COMPOSITE,
         _upsampled,
         lambda x, scales, mode: _resize(x, None, scales, **_as_resize(mode)),
         {"mode": Attr(str, "nearest", ("nearest", "linear"))},
-        expand=lambda b, call: b.add("Resize", call.inputs[0], None, call.inputs[1], **_as_resize(call.mode)),
+        expand=lambda b, call: b.add("Resize", call.inputs[0], None, call.inputs[1], **_as_resize(call.attrs.mode)),
         values=(1,),
         samples=Samples(
             FLOATS,

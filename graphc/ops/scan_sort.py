@@ -56,7 +56,7 @@ for _name, _ufunc, _first in (("CumSum", np.add, 0), ("CumProd", np.multiply, 1)
 # --- TopK -------------------------------------------------------------------------------------------------------------
 def _top_types(call: Call) -> list[TensorType]:
     x, k = call.type(0), call.ints(1)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     if len(k) != 1 or k[0] < 0:
         raise call.fail(f"k {k} must be one number, not negative")
     length = x.shape[axis]
@@ -98,11 +98,11 @@ register_index(
 # --- Unique -----------------------------------------------------------------------------------------------------------
 def _unique_types(call: Call) -> list[TensorType]:
     x = call.type(0)
-    count: Dim = dim_of_data(call, 0, detail="" if call.axis is None else f", axis {call.axis}")
+    count: Dim = dim_of_data(call, 0, detail="" if call.attrs.axis is None else f", axis {call.attrs.axis}")
     vector = TensorType(np.int64, (count,))
-    if call.axis is None:
+    if call.attrs.axis is None:
         return [x.with_shape((count,)), vector, vector.with_shape((x.size,)), vector]
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     y = x.with_shape([*x.shape[:axis], count, *x.shape[axis + 1 :]])
     return [y, vector, vector.with_shape((x.shape[axis],)), vector]
 

@@ -37,7 +37,7 @@ def _scattered_elements(call: Call) -> list[TensorType]:
     x, indices, updates = call.type(0), call.type(1), call.type(2)
     require_integers(call, 1)
     _require_same_dtype(call)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     if not x.rank == indices.rank == updates.rank:
         raise call.fail("data, indices and updates must have one rank")
     for i, (d, n, u) in enumerate(zip(x.shape, indices.shape, updates.shape)):
@@ -116,7 +116,7 @@ register_index(
 
 # --- TensorScatter ----------------------------------------------------------------------------------------------------
 def _cache_axis(call: Call, rank: int) -> int:
-    axis = call.axis_of(call.axis, rank)
+    axis = call.axis_of(call.attrs.axis, rank)
     if axis == 0:
         raise call.fail("axis 0 is the batch, not the sequence")
     return axis

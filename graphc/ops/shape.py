@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Kind, Op, Samples, Tensor, register
+from graphc.op import NUMBERS, Attr, Call, Case, Const, Deferred, Family, Op, Samples, Tensor, register
 from graphc.types import Dim, Sym, TensorType, prod
 
 ANY = (*NUMBERS, "bool")  # dtypes of operators that only move elements
@@ -22,7 +22,7 @@ def reshaped(call: Call) -> list[TensorType]:
     x, target = call.type(0), call.ints(1)
     dims: list[Dim] = []
     for i, d in enumerate(target):
-        if d == 0 and not call.allowzero:
+        if d == 0 and not call.attrs.allowzero:
             if i >= x.rank:
                 raise call.fail(f"shape {target} copies dim {i} of {x}, which has only {x.rank} dims")
             dims.append(x.shape[i])
@@ -33,7 +33,7 @@ def reshaped(call: Call) -> list[TensorType]:
     if target.count(-1) > 1:
         raise call.fail(f"shape {target} has more than one -1")
     if -1 in target:
-        if call.allowzero and 0 in target:
+        if call.attrs.allowzero and 0 in target:
             raise call.fail(f"shape {target} has both 0 and -1 with allowzero, so that -1 is not defined")
         hole = target.index(-1)
         dims[hole] = _rest(call, x, dims[:hole] + dims[hole + 1 :])
@@ -77,7 +77,7 @@ def _reshape(x, shape, allowzero):
 
 
 def _flattened(call: Call) -> list[TensorType]:
-    x, axis = call.type(0), call.axis
+    x, axis = call.type(0), call.attrs.axis
     if not -x.rank <= axis <= x.rank:
         raise call.fail(f"axis {axis} is out of range for {x}", f"use an axis from {-x.rank} to {x.rank}")
     axis = axis + x.rank if axis < 0 else axis
@@ -129,24 +129,23 @@ def _shape_range(rank: int, start: int, end: int | None) -> range:
 
 
 def _shape_value(call: Call) -> list[TensorType]:
-    return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.start, call.end)),))]
+    return [TensorType(np.int64, (len(_shape_range(call.rank(0), call.attrs.start, call.attrs.end)),))]
 
 
 register(
     Op(
         "Identity",
         ("x",),
-        Kind.MOVEMENT,
         same_type,
         lambda x: x,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Reshape",
         ("x", "shape"),
-        Kind.MOVEMENT,
         reshaped,
         _reshape,
         {"allowzero": Attr(bool, False)},
@@ -161,24 +160,24 @@ register(
                 Case((Tensor((0, 3)), Const([3, 0])), {"allowzero": True}),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Flatten",
         ("x",),
-        Kind.MOVEMENT,
         _flattened,
         _flatten,
         {"axis": Attr(int, 1)},
         samples=Samples(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Squeeze",
         ("x", "axes?"),
-        Kind.MOVEMENT,
         _squeezed,
         _squeeze,
         values=(1,),
@@ -190,13 +189,13 @@ register(
                 Case((Tensor((1, 1)), Const([0, 1]))),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Unsqueeze",
         ("x", "axes"),
-        Kind.MOVEMENT,
         _unsqueezed,
         lambda x, axes: np.expand_dims(x, tuple(int(a) for a in np.ravel(axes))),
         values=(1,),
@@ -208,13 +207,13 @@ register(
                 Case((Tensor(()), Const([0]))),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )
 register(
     Op(
         "Shape",
         ("x",),
-        Kind.SOURCE,
         _shape_value,
         lambda x, start, end: np.array([x.shape[i] for i in _shape_range(x.ndim, start, end)], np.int64),
         {"start": Attr(int, 0), "end": Attr(int, None)},
@@ -230,16 +229,17 @@ register(
                 Case((Tensor((2, 3, 4)),), {"start": 2, "end": 1}),
             ),
         ),
+        family=Family.SOURCE,
     )
 )
 register(
     Op(
         "Size",
         ("x",),
-        Kind.SOURCE,
         lambda call: [TensorType(np.int64, ())],
         lambda x: np.array(x.size, np.int64),
         outputs=("size",),
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
+        family=Family.SOURCE,
     )
 )

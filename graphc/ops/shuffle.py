@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import NUMBERS, Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import NUMBERS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.types import TensorType
 
 
@@ -13,8 +13,8 @@ def _infer(call: Call) -> list[TensorType]:
     t = call.type(0)
     if t.rank < 2:
         raise call.fail(f"takes operands [N, C, …], not of rank {t.rank}")
-    if call.groups < 1 or (isinstance(t.shape[1], int) and t.shape[1] % call.groups):
-        raise call.fail(f"{t.shape[1]} channels do not divide into {call.groups} groups")
+    if call.attrs.groups < 1 or (isinstance(t.shape[1], int) and t.shape[1] % call.attrs.groups):
+        raise call.fail(f"{t.shape[1]} channels do not divide into {call.attrs.groups} groups")
     return [t]
 
 
@@ -30,7 +30,7 @@ def _expand(b: Builder, call: Call) -> Value | None:
     if not t.is_static:
         return None
     n, c, *space = t.shape
-    split = b.constant((n, call.groups, c // call.groups, *space), np.int64)
+    split = b.constant((n, call.attrs.groups, c // call.attrs.groups, *space), np.int64)
     apart = b.add("Reshape", call.inputs[0], split, allowzero=True)
     swapped = b.add("Transpose", apart, perm=(0, 2, 1, *range(3, t.rank + 1)))
     return b.add("Reshape", swapped, b.constant(t.shape, np.int64), allowzero=True)
@@ -40,7 +40,6 @@ register(
     Op(
         "ChannelShuffle",
         ("x",),
-        Kind.MOVEMENT,
         _infer,
         _reference,
         {"groups": Attr(int)},
@@ -56,5 +55,6 @@ register(
                 Case((Tensor((1, 8)),), {"groups": 8}),
             ),
         ),
+        family=Family.MOVEMENT,
     )
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphc.op import FLOATS, Attr, Call, Case, Const, Kind, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
 from graphc.types import Dim, TensorType, may_be
@@ -39,14 +39,14 @@ def _dft_type(call: Call) -> list[TensorType]:
     axis = call.axis_of(_scalar(call, 2) if call.has(2) else -2, x.rank)
     if axis == x.rank - 1:
         raise call.fail("the last axis holds the real and imaginary parts", f"use an axis from 0 to {x.rank - 2}")
-    if call.onesided and not may_be(x.shape[-1], 2 if call.inverse else 1):
-        raise call.fail(f"onesided takes {'complex' if call.inverse else 'real'} signals, not {x}")
-    shrink = call.onesided and call.inverse
+    if call.attrs.onesided and not may_be(x.shape[-1], 2 if call.attrs.inverse else 1):
+        raise call.fail(f"onesided takes {'complex' if call.attrs.inverse else 'real'} signals, not {x}")
+    shrink = call.attrs.onesided and call.attrs.inverse
     length: Dim = _scalar(call, 1) if call.has(1) else (x.shape[axis] - 1) * 2 if shrink else x.shape[axis]
     if isinstance(length, int) and length < 1:
         raise call.fail(f"dft_length is {length}")
     dims = list(x.shape)
-    dims[axis] = length // 2 + 1 if call.onesided and not call.inverse else length
+    dims[axis] = length // 2 + 1 if call.attrs.onesided and not call.attrs.inverse else length
     dims[-1] = 1 if shrink else 2
     return [x.with_shape(dims)]
 
@@ -67,7 +67,6 @@ register(
     Op(
         "DFT",
         ("x", "dft_length?", "axis?"),
-        Kind.CONTRACTION,
         _dft_type,
         _dft,
         {"inverse": Attr(bool, False), "onesided": Attr(bool, False)},
@@ -83,6 +82,7 @@ register(
                 Case((Tensor((2, 5, 2)),), {"onesided": True, "inverse": True}),
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -97,7 +97,7 @@ def _stft_type(call: Call) -> list[TensorType]:
     x, step = call.type(0), _scalar(call, 1)
     if x.rank not in (2, 3) or not may_be(x.shape[-1] if x.rank == 3 else 1, 1, 2):
         raise call.fail("takes signals [batch, length], [batch, length, 1] or [batch, length, 2]")
-    if call.onesided and x.rank == 3 and x.shape[2] == 2:
+    if call.attrs.onesided and x.rank == 3 and x.shape[2] == 2:
         raise call.fail("onesided takes real signals", "set onesided=0")
     length = _frame_length(call)
     if call.has(2):
@@ -105,7 +105,9 @@ def _stft_type(call: Call) -> list[TensorType]:
     if step < 1 or (isinstance(length, int) and isinstance(x.shape[1], int) and not 0 < length <= x.shape[1]):
         raise call.fail(f"frames of {length} with a step of {step} do not fit a signal of {x.shape[1]}")
     return [
-        x.with_shape((x.shape[0], (x.shape[1] - length) // step + 1, length // 2 + 1 if call.onesided else length, 2))
+        x.with_shape(
+            (x.shape[0], (x.shape[1] - length) // step + 1, length // 2 + 1 if call.attrs.onesided else length, 2)
+        )
     ]
 
 
@@ -123,7 +125,6 @@ register(
     Op(
         "STFT",
         ("signal", "frame_step", "window?", "frame_length?"),
-        Kind.CONTRACTION,
         _stft_type,
         _stft,
         {"onesided": Attr(bool, True)},
@@ -137,6 +138,7 @@ register(
                 Case((Tensor((1, 16, 2)), Const(5), Tensor((8,)), Const(8)), {"onesided": False}),
             ),
         ),
+        family=Family.CONTRACTION,
     )
 )
 
@@ -146,7 +148,7 @@ def _window(name: str, shape: Callable[[np.ndarray], np.ndarray]) -> None:
     """Register a window of `size` points; `shape` gives it for positions from 0 to 1."""
 
     def infer(call: Call) -> list[TensorType]:
-        return [TensorType(call.output_datatype, (_scalar(call, 0),))]
+        return [TensorType(call.attrs.output_datatype, (_scalar(call, 0),))]
 
     def reference(size, output_datatype, periodic):
         n = int(np.reshape(size, ()))
@@ -158,12 +160,12 @@ def _window(name: str, shape: Callable[[np.ndarray], np.ndarray]) -> None:
         Op(
             name,
             ("size",),
-            Kind.SOURCE,
             infer,
             reference,
             attrs,
             values=(0,),
             samples=Samples(("float32",), cases=cases),
+            family=Family.SOURCE,
         )
     )
 
@@ -175,7 +177,7 @@ _window("BlackmanWindow", lambda t: 0.42 - 0.5 * np.cos(2 * np.pi * t) + 0.08 * 
 
 # --- MelWeightMatrix --------------------------------------------------------------------------------------------------
 def _mel_type(call: Call) -> list[TensorType]:
-    return [TensorType(call.output_datatype, (_scalar(call, 1) // 2 + 1, _scalar(call, 0)))]
+    return [TensorType(call.attrs.output_datatype, (_scalar(call, 1) // 2 + 1, _scalar(call, 0)))]
 
 
 def _mel(bins, dft_length, sample_rate, low, high, output_datatype):
@@ -196,7 +198,6 @@ register(
     Op(
         "MelWeightMatrix",
         ("num_mel_bins", "dft_length", "sample_rate", "lower_edge_hertz", "upper_edge_hertz"),
-        Kind.SOURCE,
         _mel_type,
         _mel,
         {"output_datatype": _FLOAT32},
@@ -208,5 +209,6 @@ register(
                 Case((Const(5), Const(64), Const(16000), Const(20.0, "float32"), Const(8000.0, "float32"))),
             ),
         ),
+        family=Family.SOURCE,
     )
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, require
 from graphc.ops.precision import FLOATING, INT64, in_float32
 from graphc.types import TensorType
@@ -17,7 +17,7 @@ from graphc.types import TensorType
 def _infer(call: Call) -> list[TensorType]:
     x = call.type(0)
     require(call, FLOATING, x.dtype)
-    call.axis_of(call.axis, x.rank)
+    call.axis_of(call.attrs.axis, x.rank)
     return [x]
 
 
@@ -26,7 +26,6 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
         Op(
             name,
             ("x",),
-            Kind.NORMALIZE,
             _infer,
             in_float32(reference),
             {"axis": Attr(int, -1)},
@@ -46,6 +45,7 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
                 special=(math.nan, math.inf, -math.inf) if name != "Hardmax" else (),
             ),
             flops=lambda call: 5 * call.type(0).size,
+            family=Family.NORMALIZE,
             **more,
         )
     )
@@ -54,7 +54,7 @@ def _along_axis(name: str, reference: Callable, expand: Callable[[Builder, Call]
 def _centered(b: Builder, call: Call) -> tuple[Value, Value]:
     """x - max(x) and the axis as a constant."""
     x = call.inputs[0]
-    axis = b.constant([call.axis_of(call.axis, call.rank(0))], INT64)
+    axis = b.constant([call.axis_of(call.attrs.axis, call.rank(0))], INT64)
     return b.add("Sub", x, b.add("ReduceMax", x, axis)), axis
 
 
@@ -72,7 +72,7 @@ def _expand_log_softmax(b: Builder, call: Call) -> Value:
 def _expand_hardmax(b: Builder, call: Call) -> Value | None:
     """Positions along the axis compared with that of the first maximum. None where the axis is symbolic."""
     x = call.type(0)
-    axis = call.axis_of(call.axis, x.rank)
+    axis = call.axis_of(call.attrs.axis, x.rank)
     length = x.shape[axis]
     if not isinstance(length, int):
         return None

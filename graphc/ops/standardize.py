@@ -29,7 +29,7 @@ def infer_floats(call: Call) -> list[TensorType]:
 
 
 def require_per_channel(call: Call, *names: str) -> None:
-    """Operands 1 … must be vectors with one number a channel. An operand of rank 1 is one channel."""
+    """Operands 1 … must be vectors with one number per channel. An operand of rank 1 is one channel."""
     shape = call.shape(0)
     if not shape:
         raise call.fail("takes operands of rank 1 or more")
@@ -37,7 +37,7 @@ def require_per_channel(call: Call, *names: str) -> None:
     for i, name in enumerate(names, 1):
         got = call.shape(i)
         if len(got) != 1 or (isinstance(got[0], int) and isinstance(channels, int) and got[0] != channels):
-            raise call.fail(f"'{name}' has shape {got}", f"give one number a channel: shape ({channels},)")
+            raise call.fail(f"'{name}' has shape {got}", f"give one number per channel: shape ({channels},)")
 
 
 def standardize(x: np.ndarray, axes: Sequence[int], epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ class Expansion:
 
     def inverse_root(self, variance: Value) -> Value:
         """1/sqrt(variance + epsilon)."""
-        shifted = self.b.add("Add", variance, self.number(self.call.epsilon))
+        shifted = self.b.add("Add", variance, self.number(self.call.attrs.epsilon))
         return self.b.add("Reciprocal", self.b.add("Sqrt", shifted))
 
     def scale_shift(self, v: Value, scale: Value, shift: Value | None) -> Value:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Kind, Op, Samples, register
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, register
 from graphc.ops.elementwise import broadcast_shapes
 from graphc.ops.index import dim_of_data
 from graphc.types import TensorType, dtype_name, may_be
@@ -39,12 +39,12 @@ def _string_op(name: str, inputs: str, infer, reference, cases: Sequence[Case], 
         Op(
             name,
             tuple(inputs.split()),
-            Kind.INDEX,
             infer,
             reference,
             attrs or {},
             tolerance=0.0,
             samples=samples,
+            family=Family.INDEX,
             **more,
         )
     )
@@ -64,9 +64,9 @@ _string_op(
 
 def _match_type(call: Call) -> list[TensorType]:
     try:
-        re.compile(call.pattern)
+        re.compile(call.attrs.pattern)
     except re.error as error:
-        raise call.fail(f"pattern {call.pattern!r}: {error}") from None
+        raise call.fail(f"pattern {call.attrs.pattern!r}: {error}") from None
     return [_strings(call)[0].with_dtype(bool)]
 
 
@@ -85,7 +85,9 @@ def _normalized_type(call: Call) -> list[TensorType]:
     (x,) = _strings(call)
     if x.rank not in (1, 2) or (x.rank == 2 and not may_be(x.shape[0], 1)):
         raise call.fail("takes strings [C] or [1, C]")
-    kept = dim_of_data(call, 0, detail=", without stop words") if call.stopwords else x.shape[-1] or 1  # never empty
+    kept = (
+        dim_of_data(call, 0, detail=", without stop words") if call.attrs.stopwords else x.shape[-1] or 1
+    )  # never empty
     return [x.with_shape((*x.shape[:-1], kept))]
 
 
@@ -123,7 +125,7 @@ _string_op(
 # --- StringSplit ------------------------------------------------------------------------------------------------------
 def _split_types(call: Call) -> list[TensorType]:
     (x,) = _strings(call)
-    parts = dim_of_data(call, 0, detail=f", {call.delimiter!r}, {call.maxsplit}")
+    parts = dim_of_data(call, 0, detail=f", {call.attrs.delimiter!r}, {call.attrs.maxsplit}")
     return [x.with_shape((*x.shape, parts)), x.with_dtype(np.int64)]
 
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops._geometry import (
     AUTO_PAD,
     WINDOW_ATTRS,
@@ -21,7 +21,7 @@ from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same
 from graphc.ops.precision import in_float32
 from graphc.types import Dim, Shape, TensorType, numbers, prod
 
-__all__ = ["Geometry", "conv", "conv_flops", "conv_shape", "geometry"]
+__all__ = ["Geometry", "conv", "conv_macs", "conv_shape", "geometry"]
 
 CONV_ATTRS = {**AUTO_PAD, **WINDOW_ATTRS, "group": Attr(int, 1)}
 
@@ -39,7 +39,7 @@ def conv_shape(call: Call) -> Shape:
     takes = w[1] * group
     if differ(x[1], takes):
         raise call.fail(
-            f"the input {x} has {x[1]} channels, the weights {w} take {takes} ({w[1]} a group, group={group})",
+            f"the input {x} has {x[1]} channels, the weights {w} take {takes} ({w[1]} per group, group={group})",
             "check the channels of the layer before and the attribute group; weights are (M, C/group, *kernel)",
         )
     _check_bias(call, w[0])
@@ -60,21 +60,21 @@ def _check_ranks(call: Call, x: Shape, w: Shape) -> None:
 
 
 def _check_group(call: Call, side: str, channels) -> int:
-    if call.group < 1:
-        raise call.fail(f"group is {call.group}", "use 1, or a divisor of the channels")
-    if isinstance(channels, int) and channels % call.group:
+    if call.attrs.group < 1:
+        raise call.fail(f"group is {call.attrs.group}", "use 1, or a divisor of the channels")
+    if isinstance(channels, int) and channels % call.attrs.group:
         raise call.fail(
-            f"{channels} {side} channels do not divide into {call.group} groups",
+            f"{channels} {side} channels do not divide into {call.attrs.group} groups",
             "use a group that divides the channels",
         )
-    return call.group
+    return call.attrs.group
 
 
 def _check_bias(call: Call, channels) -> None:
     i = call.op.inputs.index("b?") if "b?" in call.op.inputs else len(call.inputs)
     if call.has(i) and (call.rank(i) != 1 or differ(call.shape(i)[0], channels)):
         raise call.fail(
-            f"the bias has shape {call.shape(i)}, not ({channels},)", "it needs one number an output channel"
+            f"the bias has shape {call.shape(i)}, not ({channels},)", "it needs one number per output channel"
         )
 
 
@@ -84,10 +84,10 @@ def _conv_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, conv_shape(call))]
 
 
-def conv_flops(call: Call) -> Dim:
-    """2 for every element of the result, input channel of its group and tap of the kernel."""
+def conv_macs(call: Call) -> Dim:
+    """One for every element of the result, input channel of its group and tap of the kernel."""
     w = _operand(call, "w")
-    return prod((2, *conv_shape(call), *w[1:]))
+    return prod((*conv_shape(call), *w[1:]))
 
 
 def conv(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, *, group: int, kernel_shape=None, **options) -> np.ndarray:
@@ -157,13 +157,13 @@ register(
     Op(
         "Conv",
         ("x", "w", "b?"),
-        Kind.WINDOW,
         _conv_infer,
         in_float32(lambda x, w, b=None, *, exact=False, **attrs: conv(x, w, b, **attrs)),
         {**CONV_ATTRS, "exact": Attr(bool, False)},  # graphc's own: only algorithms that multiply and add the elements
-        flops=conv_flops,
+        macs=conv_macs,
         per_sample=True,
         samples=Samples(cases=conv_cases()),
+        windowed=True,
     )
 )
 
@@ -185,9 +185,9 @@ def _transposed_infer(call: Call) -> list[TensorType]:
     return [TensorType(dtype, (x[0], channels, *geometry(call).out_spatial))]
 
 
-def _transposed_flops(call: Call) -> Dim:
-    """2 for every element of the input, output channel of its group and tap of the kernel."""
-    return prod((2, *call.shape(0), *call.shape(1)[1:]))
+def _transposed_macs(call: Call) -> Dim:
+    """One for every element of the input, output channel of its group and tap of the kernel."""
+    return prod((*call.shape(0), *call.shape(1)[1:]))
 
 
 def _transposed_reference(x, w, b=None, *, group, kernel_shape=None, **options):
@@ -230,13 +230,13 @@ register(
     Op(
         "ConvTranspose",
         ("x", "w", "b?"),
-        Kind.WINDOW,
         _transposed_infer,
         in_float32(_transposed_reference),
         {**CONV_ATTRS, "output_padding": Attr("ints", None), "output_shape": Attr("ints", None)},
-        flops=_transposed_flops,
+        macs=_transposed_macs,
         per_sample=True,
         samples=Samples(cases=_transposed_cases()),
+        windowed=True,
     )
 )
 
@@ -246,9 +246,14 @@ def _deform_infer(call: Call) -> list[TensorType]:
     dtype = require_dtype(call, 0, FLOAT_NAMES)
     require_same_dtype(call, *range(len(call.inputs)))
     y, taps, rank = conv_shape(call), prod(geometry(call).kernel), call.rank(0) - 2
-    if call.offset_group < 1 or (isinstance(call.shape(0)[1], int) and call.shape(0)[1] % call.offset_group):
-        raise call.fail(f"{call.shape(0)[1]} input channels do not divide into {call.offset_group} offset groups")
-    for i, what, channels in ((2, "offset", call.offset_group * taps * rank), (4, "mask", call.offset_group * taps)):
+    if call.attrs.offset_group < 1 or (
+        isinstance(call.shape(0)[1], int) and call.shape(0)[1] % call.attrs.offset_group
+    ):
+        raise call.fail(f"{call.shape(0)[1]} input channels do not divide into {call.attrs.offset_group} offset groups")
+    for i, what, channels in (
+        (2, "offset", call.attrs.offset_group * taps * rank),
+        (4, "mask", call.attrs.offset_group * taps),
+    ):
         want = (y[0], channels, *y[2:])
         if call.has(i) and (call.rank(i) != len(want) or any(differ(a, b) for a, b in zip(call.shape(i), want))):
             raise call.fail(f"the {what} has shape {call.shape(i)}, not {want}")
@@ -308,11 +313,11 @@ register(
     Op(
         "DeformConv",
         ("x", "w", "offset", "b?", "mask?"),
-        Kind.WINDOW,
         _deform_infer,
         in_float32(_deform_reference),
         {**WINDOW_ATTRS, "group": Attr(int, 1), "offset_group": Attr(int, 1)},
-        flops=conv_flops,
+        macs=conv_macs,
         samples=Samples(cases=_deform_cases()),
+        windowed=True,
     )
 )

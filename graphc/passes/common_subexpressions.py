@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.graph import Graph, Node, Value
-from graphc.passes.log import Entry, Log
+from graphc.passes.log import Log, LogEntry
 from graphc.passes.rewrite import Sweep, remove_dead
 
 MAX_BYTES = 1024  # constants up to this size are compared by content, larger ones by identity of their arrays
@@ -32,7 +32,7 @@ class CommonSubexpressions:
                 for old, same in zip(node.outputs, first.outputs):
                     sweep.stands_for(old, same)
                 if log is not None:
-                    log.add(Entry(self.name, f"same as '{first.name}'", node.op.name, node.name))
+                    log.add(LogEntry(self.name, f"same as '{first.name}'", node.op.name, node.name))
         return remove_dead(sweep.finish()) if changed else graph
 
 

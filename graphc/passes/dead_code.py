@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.graph import Graph
-from graphc.passes.log import Entry, Log
+from graphc.passes.log import Log, LogEntry
 from graphc.passes.rewrite import remove_dead
 
 
@@ -19,7 +19,7 @@ class DeadCode:
             kept = set(new.nodes)
             for node in graph.nodes:
                 if node not in kept:
-                    log.add(Entry(self.name, "remove", node.op.name, node.name))
+                    log.add(LogEntry(self.name, "remove", node.op.name, node.name))
         return new
 
 

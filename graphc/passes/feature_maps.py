@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from graphc.graph import Node, Value
-from graphc.op import Kind
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 
@@ -27,9 +26,9 @@ def mean_over_space(node: Node, sweep: Sweep) -> Value | Skip | None:
 def _is_feature_map(x: Value, sweep: Sweep) -> bool:
     """Does it come from a windowed operator, with nothing but elementwise ones behind that?"""
     producer = sweep.producer(x)
-    while producer is not None and producer.op.kind is Kind.ELEMENTWISE:
+    while producer is not None and producer.op.elementwise:
         producer = sweep.producer(producer.inputs[0])
-    return producer is not None and producer.op.kind is Kind.WINDOW
+    return producer is not None and producer.op.windowed
 
 
 @feature_maps.on("Reshape")

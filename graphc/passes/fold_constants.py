@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.graph import Graph, Node, Value, constant
+from graphc.graph import Node, Value, constant
 from graphc.interpret import run_node
-from graphc.op import Kind
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 from graphc.types import is_static
 
@@ -30,7 +29,7 @@ def of_constants(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
         return None
     if not node.deterministic:
         return Skip("its result is random")
-    if node.op.kind is Kind.CONTROL or any(isinstance(a, Graph) for a in node.attrs.values()):
+    if node.op.holds_graphs:
         return None
     size = sum(v.type.nbytes for v in node.outputs if v.type is not None and v.type.is_static)
     if size > max(MAX_BYTES, sum(v.data.nbytes for v in node.operands)):

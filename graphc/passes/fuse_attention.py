@@ -261,11 +261,12 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
     call, (q, k, v) = node.call, node.inputs[:3]
     flat = len(q.shape) == 3
     operands = [
-        _split(x, n, sweep) for x, n in zip((q, k, v), (call.q_num_heads, call.kv_num_heads, call.kv_num_heads))
+        _split(x, n, sweep)
+        for x, n in zip((q, k, v), (call.attrs.q_num_heads, call.attrs.kv_num_heads, call.attrs.kv_num_heads))
     ]
     heads, kv_heads = (o.value.shape[o.axis] for o in operands[:2])
     length, keys = (o.value.shape[3 - o.axis] for o in operands[:2])
-    scale = operands[0].value.shape[3] ** -0.5 if call.scale is None else call.scale
+    scale = operands[0].value.shape[3] ** -0.5 if call.attrs.scale is None else call.attrs.scale
     masks = []
     window = {name: call.attrs[name] for name in ("is_causal", "left_window_size", "right_window_size")}
     seen = _visible(length, keys, 0, **window)
@@ -287,8 +288,8 @@ def _extra(node: Node, sweep: Sweep) -> str:
         return "more than its first result is read"
     if any(call.has(i) for i in range(4, len(node.inputs))):
         return "it has a cache"
-    precision = call.softmax_precision
-    if call.softcap or (precision is not None and precision != np.float32):  # numpy takes None for float64
+    precision = call.attrs.softmax_precision
+    if call.attrs.softcap or (precision is not None and precision != np.float32):  # numpy takes None for float64
         return "it has a softcap or a softmax of another precision"
     operands = [v for v in node.operands if v.dtype.kind != "b"]
     if any(v.dtype != np.float32 for v in operands) or not all(v.type.is_static for v in (*node.operands, node.output)):

@@ -79,5 +79,5 @@ def _norm_before(node: Node, sweep: Sweep) -> Node | Skip | None:
     if not all(v.is_const for v in norm.inputs[1:] if v is not None) or len(norm.outputs) > 1:
         return None
     if number.shape != x.shape[norm.attrs["axis"] % len(x.shape) :]:
-        return Skip(f"a constant of shape {number.shape} is not one number an element of the rows")
+        return Skip(f"a constant of shape {number.shape} is not one number per element of the rows")
     return norm if sweep.sole(x) else Skip(f"'{x.name}' is a result or read by others")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One rewrite at one node: `reason` says why it did not apply, '' means that it did."""
 
     pass_name: str
@@ -32,15 +32,15 @@ class Entry:
 class Log:
     """Collects entries, in order. Passes take one optionally; rewrites that found no match write nothing."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LogEntry] = field(default_factory=list)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LogEntry) -> None:
         self.entries.append(entry)
 
-    def applied(self, pass_name: str = "") -> list[Entry]:
+    def applied(self, pass_name: str = "") -> list[LogEntry]:
         return [e for e in self.entries if e.applied and pass_name in ("", e.pass_name)]
 
-    def refused(self, pass_name: str = "") -> list[Entry]:
+    def refused(self, pass_name: str = "") -> list[LogEntry]:
         """What matched but did not apply. A rewrite that is tried again and again is reported once."""
         found = [e for e in self.entries if not e.applied and pass_name in ("", e.pass_name)]
         return list(dict.fromkeys(found))

@@ -17,7 +17,7 @@ import numpy as np
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.op import Deferred, Op
 from graphc.ops.precision import is_float
-from graphc.passes.log import Entry, Log
+from graphc.passes.log import Log, LogEntry
 
 MAX_TURNS = 32  # rewrites of one node's replacement in one sweep
 
@@ -162,7 +162,7 @@ class Rewrite:
                 continue
             reason = result.reason if isinstance(result, Skip) else ""
             if log is not None:
-                log.add(Entry(self.name, rule.__name__, node.op.name, node.name, reason))
+                log.add(LogEntry(self.name, rule.__name__, node.op.name, node.name, reason))
             if not reason:
                 return (result,) if isinstance(result, Value) else tuple(result)
         return None

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphc.graph import Node, Value
-from graphc.op import Kind
 from graphc.passes.rewrite import Rewrite, Sweep
 from graphc.types import number
 
@@ -57,7 +56,7 @@ def concatenation(node: Node, sweep: Sweep) -> Value | None:
 @rows_for_columns.on("*")
 def elementwise(node: Node, sweep: Sweep) -> Value | None:
     """Between windows: operands are columns of one shape, or the same for all pixels."""
-    if node.op.kind is not Kind.ELEMENTWISE or not all(v.type and v.type.is_static for v in node.operands):
+    if not node.op.elementwise or not all(v.type and v.type.is_static for v in node.operands):
         return None
     given = list(node.operands)
     rows = [_row_behind(v, sweep) for v in given]

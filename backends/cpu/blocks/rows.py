@@ -10,5 +10,5 @@ from graphc.backends.cpu.sizes import ROW_DIMS
 
 MAP_ROWS = Block(
     f"micro operands length chunk scratch stride dims*{ROW_DIMS}",
-    record=f"ref along strides*{ROW_DIMS}",  # along: bytes an element along the row, 0 where there is one for the row
+    record=f"ref along strides*{ROW_DIMS}",  # along: bytes per element along the row, 0 where there is one for the row
 )

@@ -15,5 +15,5 @@ WINOGRAD = Block(
 )
 
 WINOGRAD_IN = Block("row point temporary zeros")
-# a record an operand of the epilogue; without one the first ref is 0
+# a record per operand of the epilogue; without one the first ref is 0
 WINOGRAD_OUT = Block("row point temporary lo hi", record="ref row pixel")

@@ -1,4 +1,4 @@
-"""Machine code on disk: one object file a kernel, its readable source beside it.
+"""Machine code on disk: one object file per kernel, its readable source beside it.
 
 The key holds everything that the code depends on (the kernel's specification, the text of the generators, the versions
 of LLVM and Numba, the CPU), so an entry is either right or not found. Writes are atomic; a damaged entry (its checksum

@@ -22,7 +22,7 @@ from graphc.lower.kernel import Kernel
 
 
 class Toolchain:
-    """Compiles and links kernels for one target. One a target a process; thread-safe."""
+    """Compiles and links kernels for one target. One per target and process; thread-safe."""
 
     def __init__(self, target: Target, cache: bool = True) -> None:
         import llvmlite.binding as llvm

@@ -1,4 +1,4 @@
-"""Copies that read through one table of positions an axis: padding, cropping, nearest-neighbour resizing."""
+"""Copies that read through one table of positions per axis: padding, cropping, nearest-neighbour resizing."""
 
 from __future__ import annotations
 

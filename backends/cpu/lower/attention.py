@@ -51,8 +51,8 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
         return
     s, call, vl = heads_of(node.call), node.call, lo.target.vl
     operands = [lo.read(v) for v in node.inputs[:3]]
-    q_walk, k_walk, v_walk, y_walk = walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.head_axes)]
-    q, k, v = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.first_heads, walks)]
+    q_walk, k_walk, v_walk, y_walk = walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.attrs.head_axes)]
+    q, k, v = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.attrs.first_heads, walks)]
     mask, mask_kind, mask_walk = _mask(lo, node)
     mr = query_rows(lo.target, s.queries)
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in (s.size, s.keys, s.v_size))
@@ -63,7 +63,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     product = lambda nv, masked=False: Kernel("product_tile", (mr, nv, None, masked, 0))  # noqa: E731
     scores, scores_last = product(nv_k), product(last_k)
     values, values_last = product(nv_v), product(last_v, lanes < vl)
-    softmax = Kernel("softmax_tile", (mr, mask_kind, call.zeros))
+    softmax = Kernel("softmax_tile", (mr, mask_kind, call.attrs.zeros))
     tiles = -(-s.queries // mr)
     heads = s.batch * s.heads  # few of them are cut, so that threads can level out: each packs the keys that it needs
     chunk = lo.rows_of_item(tiles, heads)
@@ -76,7 +76,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
         softmax=softmax, transpose=Kernel("transpose_panel", (vl, 4)), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
         batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads, queries=s.queries, keys=s.keys, size=s.size,
         v_size=s.v_size, mr=mr, nv_k=nv_k, last_k=last_k, nv_v=nv_v, last_v=last_v, last_lanes=lanes, chunk=chunk,
-        scale=int(np.float32(call.scale).view(np.uint32)), scratch=scratch, scratch_stride=stride,
+        scale=int(np.float32(call.attrs.scale).view(np.uint32)), scratch=scratch, scratch_stride=stride,
         q_strides=q_walk, k_strides=k_walk, v_strides=v_walk, y_strides=y_walk, mask_strides=mask_walk,
     )  # fmt: skip
     reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; tile {mr}x{VECTORS}"

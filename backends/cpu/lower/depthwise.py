@@ -46,12 +46,12 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
     lo.emit(
         Kernel("depthwise"),
         args,
-        lo.info(group, str(micro), "depthwise", f"one input channel a group; {mr} pixels a tile"),
+        lo.info(group, str(micro), "depthwise", f"one input channel per group; {mr} pixels per tile"),
     )
 
 
 def row_tile(pixels: int, most: int) -> int:
-    """Pixels a tile, at most `most`, that waste least in the overlap of a row's last tile. So that long rows share few kernels
+    """Pixels per tile, at most `most`, that waste least in the overlap of a row's last tile. So that long rows share few kernels
     they have no low tiles, and lower ones than the highest only where that costs clearly more."""
     lowest = 1 if pixels < 2 * most else most - most // 4 if pixels < 4 * most else most - 1
     cost = lambda mr: -(-pixels // mr) * (mr + 2)  # noqa: E731

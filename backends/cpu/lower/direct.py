@@ -11,7 +11,7 @@ from graphc.backends.cpu.blocks.conv import CONV
 from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW, EXTRA, MAX_EXTRAS, MAX_SOURCES, OPERAND
 from graphc.backends.cpu.lower.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.lower.scaled import ScaledInput
+from graphc.backends.cpu.lower.scaled_input import ScaledInput
 from graphc.backends.cpu.lower.tiles import (
     Cut,
     best_vectors,

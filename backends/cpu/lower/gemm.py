@@ -181,7 +181,7 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
 
     The share of a tile's work that is not done twice or on columns that do not exist, times the share of the peak that it
     reaches: few accumulators can't hide the latency of the multiply-add, each step loads MR + NV operands, and few rows
-    read much of the panel in little time (128 / MR bytes a cycle with AVX-512, half as many with AVX2).
+    read much of the panel in little time (128 / MR bytes per cycle with AVX-512, half as many with AVX2).
     """
     if m == 1:  # bound by the weights' way from memory: wide tiles, one row
         return 1, min(8 if target.registers == 32 else 6, vectors)
@@ -254,7 +254,7 @@ def emit_product(
     extras: Sequence[Mapping[str, Any]] = (),
     dot: str = "",
 ) -> None:
-    """The step of a product. places: a, b as `panels` says, the bias (a number a column, in whole vectors), y. extras:
+    """The step of a product. places: a, b as `panels` says, the bias (a number per column, in whole vectors), y. extras:
     records of the block. dot: see `product_tile`."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
@@ -447,13 +447,13 @@ def _extra(lo: CpuLowering, v: Value, out: Value, p: Product, vl: int) -> dict[s
 
 
 def accepts_extra(v: Value, out: Value) -> str | None:
-    """Which operands a matrix product's epilogue can read: the whole, or one number a column."""
+    """Which operands a matrix product's epilogue can read: the whole, or one number per column."""
     if v.type.layout is not None:
         return "it is blocked"
     shape = _aligned(v, out)
     if shape == out.shape or (shape[-1] == out.shape[-1] and all(d == 1 for d in shape[:-1])):
         return None
-    return f"shape {v.shape} is neither the result's nor one number a column"
+    return f"shape {v.shape} is neither the result's nor one number per column"
 
 
 def _aligned(v: Value, out: Value) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from graphc.graph import Node, Value
 from graphc.lower.lowering import flops
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
-from graphc.op import Kind
 from graphc.report import StepInfo
 
 CACHED = 1 << 20  # bytes of a layer's activations that stay in a core's caches for the next layer
@@ -77,7 +76,7 @@ def _node_independent(node: Node, n: int) -> bool:
     if not live or any(v.type.rank < 2 or v.shape[0] != n for v in (*live, *node.outputs)):
         return False
     rank = node.output.type.rank
-    if node.op.kind is Kind.ELEMENTWISE:
+    if node.op.elementwise:
         constants = [v for v in node.operands if v.is_const]
         same = all(v.type.rank == rank for v in live)
         return same and all(v.type.rank < rank or v.shape[0] == 1 for v in constants)

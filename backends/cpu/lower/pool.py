@@ -36,7 +36,7 @@ def form(node: Node, target: Target) -> str | None:
 
 
 def _tile(w: Window, target: Target) -> tuple[int, bool]:
-    """Pixels a tile, and whether its columns are combined first, in registers of their own."""
+    """Pixels per tile, and whether its columns are combined first, in registers of their own."""
     inside = (w.size[2] + w.pad[2] - (w.kernel[2] - 1) * w.dilation[2] - 1) // w.stride[2] + 1
     inside -= -(-w.pad[2] // w.stride[2])  # windows without columns outside the image
     registers = target.registers - target.registers // 4

@@ -9,7 +9,7 @@ from graphc.backends.cpu.blocks.conv_row import CONV_ROW, EXTRA, MAX_EXTRAS, MAX
 from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.lower.scaled import ScaledInput
+from graphc.backends.cpu.lower.scaled_input import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut, fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, extra_of, five, is_packed
 from graphc.backends.cpu.sizes import padded

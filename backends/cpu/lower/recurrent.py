@@ -9,7 +9,7 @@ import numpy as np
 from graphc.backends.cpu.blocks.recurrent import HEAD_BYTES, MAX_STREAMS, RECURRENT, TILES
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.recurrent_operands import Operands
-from graphc.backends.cpu.lower.recurrent_plan import Layer, plan
+from graphc.backends.cpu.lower.recurrent_plan import RecurrentPlan, plan_recurrent
 from graphc.backends.cpu.lower.recurrent_projection import Projection, emit_projection
 from graphc.backends.cpu.lower.recurrent_records import Direction, States
 from graphc.backends.cpu.lower.registry import lowers
@@ -37,10 +37,10 @@ def lower_recurrent(lo: CpuLowering, group: Group) -> None:
     results = [lo.write(v) for v in node.outputs]
     c = cell(node.call)
     if c.batch and c.hidden:
-        _emit_layer(lo, group, plan(node, lo.target, lo.threads), results)
+        _emit_layer(lo, group, plan_recurrent(node, lo.target, lo.threads), results)
 
 
-def _emit_layer(lo: CpuLowering, group: Group, layer: Layer, results: list[Storage]) -> None:
+def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: list[Storage]) -> None:
     node, c = group.nodes[0], layer.cell
     operands, projection = Operands(lo, group, layer), Projection.of(node.name, layer)
     emit_projection(lo, operands, projection)
@@ -65,6 +65,6 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: Layer, results: list[Stora
     lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
 
 
-def _reason(layer: Layer) -> str:
+def _reason(layer: RecurrentPlan) -> str:
     widths = " and ".join(str(len(stage.gates) * v) for stage, v in zip(layer.stages, layer.vectors))
-    return f"tile {layer.mr}x{widths}; " + ("panels shared" if layer.shared else "one thread a direction")
+    return f"tile {layer.mr}x{widths}; " + ("panels shared" if layer.shared else "one thread per direction")

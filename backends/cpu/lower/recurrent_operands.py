@@ -6,7 +6,7 @@ import numpy as np
 
 from graphc.backends.cpu.blocks.recurrent import PACK_COLUMNS
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.lower.recurrent_plan import Layer
+from graphc.backends.cpu.lower.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.fuse import Group
 from graphc.graph import Node, Value
@@ -24,7 +24,7 @@ PEEPHOLES = ("pi", "po", "pf")  # streams of the last operand, in its order
 class Operands:
     """Those of one layer. An operand that is absent is None."""
 
-    def __init__(self, lo: CpuLowering, group: Group, layer: Layer) -> None:
+    def __init__(self, lo: CpuLowering, group: Group, layer: RecurrentPlan) -> None:
         self.lo, self.group, self.layer, self.cell = lo, group, layer, layer.cell
         self.node: Node = group.nodes[0]
         given: list[Value | None] = [*self.node.inputs, *[None] * 8]

@@ -1,4 +1,4 @@
-"""How a recurrent layer is cut: rows of the batch a register tile, hidden units a panel, panels shared between threads."""
+"""How a recurrent layer is cut: rows of the batch per register tile, hidden units per panel, panels shared between threads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from graphc.ops.recurrent import Cell, cell
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 LATENCY = 8  # accumulators that hide the latency of multiply-add
 NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
-WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads
+WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A recurrent layer: the stages of each direction, `mr` rows of the batch a tile, `vectors` of hidden units a panel of
+class RecurrentPlan:
+    """A recurrent layer: the stages of each direction, `mr` rows of the batch per tile, `vectors` of hidden units per panel of
     each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
 
     cell: Cell
@@ -68,7 +68,7 @@ class Layer:
         return np.concatenate([self.columns(s, d) for d in every for s in range(len(self.stages))])
 
 
-def plan(node: Node, target: Target, threads: int) -> Layer:
+def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     """The tile of least work for this batch and these threads."""
     c = cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
@@ -80,7 +80,7 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
         if None not in options:
             plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))
     work, mr, vectors = min(plans)
-    layer = Layer(c, directions, target.vl, -mr, vectors)
+    layer = RecurrentPlan(c, directions, target.vl, -mr, vectors)
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
     nbytes = FLOAT_BYTES * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
@@ -88,7 +88,7 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
 
 
 def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[int, int] | None:
-    """(cost, vectors of units a panel) of a stage with tiles of mr rows; None where they do not fit the registers.
+    """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers.
 
     Cost: multiply-adds of vectors in one step, for one of `share` threads. A panel's weights come from the level-2 cache,
     which gives a vector every other multiply-add.

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.backends.cpu.lower.gemm import Product, emit_product, panels_of, product_tile
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.recurrent_operands import Operands
-from graphc.backends.cpu.lower.recurrent_plan import Layer
+from graphc.backends.cpu.lower.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.lower.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.sizes import BATCH_DIMS, FLOAT_BYTES
@@ -23,7 +23,7 @@ CROWDED = 2048  # bytes: rows of a tile that lie a multiple of this apart drive 
 
 @dataclass(frozen=True)
 class Projection:
-    """x W^T + biases: rows of `Layer.projection`, `pitch` bytes each, of [step][sequence] or, not by_steps, of
+    """x W^T + biases: rows of `RecurrentPlan.projection`, `pitch` bytes each, of [step][sequence] or, not by_steps, of
     [sequence][step]."""
 
     ref: Ref
@@ -31,7 +31,7 @@ class Projection:
     by_steps: bool
 
     @staticmethod
-    def of(name: str, layer: Layer) -> Projection:
+    def of(name: str, layer: RecurrentPlan) -> Projection:
         c, width = layer.cell, len(layer.projection)
         crowded = width * FLOAT_BYTES % CROWDED == 0  # rows would meet in one set of the level-1 cache
         pitch = width * FLOAT_BYTES + (ALIGNMENT if crowded else 0)
@@ -39,7 +39,7 @@ class Projection:
         by_steps = not c.batch_first or c.seq >= LONG
         return Projection(Ref(Buffer(f"{name}/projection", max(1, c.seq * c.batch) * pitch)), pitch, by_steps)
 
-    def strides(self, layer: Layer) -> tuple[int, int]:
+    def strides(self, layer: RecurrentPlan) -> tuple[int, int]:
         """From one sequence of the batch to the next, from one step to the next."""
         row, step = (1, layer.cell.batch) if self.by_steps else (layer.cell.seq, 1)
         return row * self.pitch, step * self.pitch
@@ -63,7 +63,7 @@ def emit_projection(lo: CpuLowering, operands: Operands, y: Projection) -> None:
     emit_product(lo, p, panels, (x.ref, weights, operands.biases(), y.ref), (0,) * BATCH_DIMS, info)
 
 
-def _product(x: Storage, layer: Layer, y: Projection) -> Product:
+def _product(x: Storage, layer: RecurrentPlan, y: Projection) -> Product:
     """All rows of x at once, or where they or their results do not lie evenly those of one outer index at a time."""
     outer, rows, _ = x.type.shape
     ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS

@@ -10,7 +10,7 @@ import numpy as np
 from graphc import expr
 from graphc.backends.cpu.blocks.recurrent import MAX_STAGES, MAX_STREAMS, STAGE, STATES_AT, STREAM
 from graphc.backends.cpu.lower.recurrent_operands import Operands
-from graphc.backends.cpu.lower.recurrent_plan import Layer
+from graphc.backends.cpu.lower.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.lower.recurrent_projection import Projection
 from graphc.backends.cpu.micro.short_loop import UNROLL
 from graphc.backends.cpu.sizes import FLOAT_BYTES, lines, padded
@@ -51,7 +51,7 @@ class Stream:
 class States:
     """Memory of one direction: the barrier's words, then states: 'h' and 'c' twice, 'z', 'rh'."""
 
-    def __init__(self, name: str, layer: Layer) -> None:
+    def __init__(self, name: str, layer: RecurrentPlan) -> None:
         self.swing = lines(layer.cell.batch * layer.row * FLOAT_BYTES)
         used = {n for stage in layer.stages for n, _ in stage.results}
         at, places = STATES_AT, {}

@@ -52,7 +52,7 @@ def takes_prologue(node: Node, target: Target, choices: Mapping[str, Choice]) ->
 
 
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
-    """A full tensor of the result's layout, or one number a channel (or column)."""
+    """A full tensor of the result's layout, or one number per channel (or column)."""
     if v.dtype != np.float32:
         return f"dtype {v.dtype}"
     blocked = out.type.layout is not None
@@ -65,4 +65,4 @@ def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
         return None
     if shape[1] == out.shape[1] and all(d == 1 for d in shape[2:]) and shape[0] in (1, out.shape[0]):
         return None
-    return f"shape {v.shape} is neither the result's nor one number a channel"
+    return f"shape {v.shape} is neither the result's nor one number per channel"

@@ -119,7 +119,7 @@ def emit_strassen(
     extras: Sequence[Mapping[str, Any]],
     info: StepInfo,
 ) -> None:
-    """The steps of y = a b + bias. bias: a number a column. extras: records of the block."""
+    """The steps of y = a b + bias. bias: a number per column. extras: records of the block."""
     vl, vectors = lo.target.vl, (h.tiles - 1) * h.nv + h.last_nv
     factors = _left_factors(lo, h, images, a, info)
     packed = _right_factors(lo, h, b)

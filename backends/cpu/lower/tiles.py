@@ -167,7 +167,7 @@ def best_vectors(target: Target, pixels: int, blocks: int, even: bool = False) -
 # --- what is fetched, and how much at a time ----------------------------------------------------------------------------
 def lines_ahead(lines: int, tiles: int, weights: int) -> int:
     """Cache lines of the next panel that a tile fetches with each run of steps, where `tiles` tiles use a panel of so many
-    lines a run: all of them together fetch it once. 0 where the weights (bytes) stay in the caches anyway."""
+    lines per run: all of them together fetch it once. 0 where the weights (bytes) stay in the caches anyway."""
     if weights < STREAMED_BYTES or tiles == 1 or tiles > lines:
         return 0
     return -(-lines // tiles)

@@ -108,7 +108,7 @@ def extra_of(lo: CpuLowering, v: Value, out: Value) -> Extra:
 
 
 def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: int):
-    """One float32 a channel, filled with zeros to whole blocks (None: all zeros)."""
+    """One float32 per channel, filled with zeros to whole blocks (None: all zeros)."""
     width = -(-channels // c) * c
     if data is None:
         return lo.weights.zeros(4 * width)

@@ -24,7 +24,7 @@ from graphc.lower.storage import Ref
 
 @dataclass(frozen=True)
 class Grouping:
-    """`count` tiles a group, in parts that threads share; the register tiles of a group and of the last one, NV vectors wide."""
+    """`count` tiles per group, in parts that threads share; register tiles, NV vectors wide, of a group and of the last one."""
 
     count: int
     parts: int
@@ -77,7 +77,7 @@ def emit_winograd(
         group,
         f"winograd_{m}",
         choice.algorithm,
-        f"{choice.reason}; {group_tiles} tiles a group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
+        f"{choice.reason}; {group_tiles} tiles per group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
         f"register tile {g.rows.heights[0]}x{nv}",
     )
     lo.emit(Kernel("winograd", (m,)), args, info)

@@ -20,7 +20,7 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
     """void(block, scores): softmax(scores · SCALE + mask) along the keys, in place.
 
     scores: [KEYS / vl][rows][vl], whose lanes behind the last key become 0. mask: '' for none, 'v' for a number a key, 's'
-    for one number a row. zeros: a row of -inf becomes zeros instead of NaN.
+    for one number per row. zeros: a row of -inf becomes zeros instead of NaN.
     """
     fn, q = define(module, symbol, [PTR, I64])
     block, scores = fn.args

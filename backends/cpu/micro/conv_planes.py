@@ -103,7 +103,7 @@ def _finish(q: Emit, block, v: ir.Value, epilogue: Expr | None, vl: int) -> ir.V
 
 
 def _pixels(q: Emit, planes: list[ir.Value], vl: int) -> list[ir.Value]:
-    """Vectors of vl pixels, one a channel -> for each pixel its channels, then zeros.
+    """Vectors of vl pixels, one per channel -> for each pixel its channels, then zeros.
 
     Both halves of the vectors are transposed at once, by rounds of shuffles of two vectors as in `micro.transpose`.
     """

@@ -1,6 +1,6 @@
 """Rows that a convolution reads next, computed while it multiplies those before: an expression of rows and channel vectors.
 
-The multiply-adds of a tile leave loads, stores and a few additions a cycle unused.
+The multiply-adds of a tile leave loads, stores and a few additions per cycle unused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphc.expr import Expr
 class Prologue:
     """Makes x[block][pixel] = expression for the tile after the one at pixel `now`.
 
-    kinds: of each operand 'v', a vector a pixel, or 'c', one for all pixels of a channel block. slots: of the operands.
+    kinds: of each operand 'v', a vector per pixel, or 'c', one for all pixels of a channel block. slots: of the operands.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Kernels made of passes: reductions, softmax, normalisations.
 
 A pass maps every element of a row to a number and combines the numbers into one; later passes and the outputs may use
-it. `row_passes` runs along contiguous rows, `column_passes` down columns with one column a lane. What they compute is
+it. `row_passes` runs along contiguous rows, `column_passes` down columns with one column per lane. What they compute is
 expressions only: an operand has an index, the results of the passes follow the operands.
 """
 
@@ -96,7 +96,7 @@ def row_passes(
 ) -> None:
     """void(segments, n, table): passes over a row of `segments` pieces of n contiguous elements.
 
-    kinds: 'v' elements of the row, 's' one number a segment, 'c' a count (the table's address word is the number).
+    kinds: 'v' elements of the row, 's' one number per segment, 'c' a count (the table's address word is the number).
     outputs: ('v', expression) for each element, ('s', expression) one number for the row.
     """
     fn, q = define(module, symbol, [I64, I64, PTR])
@@ -263,8 +263,8 @@ def column_passes(
 ) -> None:
     """void(length, n, table): passes down n neighbouring columns of `length` elements, a byte step apart.
 
-    kinds: 'v' one element a column at each step, 's' one number a step, 'c' a count (the table's address word).
-    outputs: ('v', expression) for each element, ('s', expression) one number a column.
+    kinds: 'v' one element per column at each step, 's' one number per step, 'c' a count (the table's address word).
+    outputs: ('v', expression) for each element, ('s', expression) one number per column.
     """
     fn, q = define(module, symbol, [I64, I64, PTR])
     length, n, table = fn.args

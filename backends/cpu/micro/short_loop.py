@@ -10,7 +10,7 @@ from graphc.backends.cpu.target import Target
 
 UNROLL = 2  # reduction steps of one turn of the loop: packed states and weights are padded with zeros to a multiple
 # Every load of an unrolled loop is an instruction of its own to the stride prefetcher, which can follow some thirty:
-# measured on Zen 5, one row, weights in the level-2 cache: 8 steps a turn 117 GB/s, 2 steps 207.
+# measured on Zen 5, one row, weights in the level-2 cache: 8 steps per turn 117 GB/s, 2 steps 207.
 
 
 def short_loop(

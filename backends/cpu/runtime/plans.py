@@ -19,12 +19,12 @@ import numpy as np
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.shared_object import link
 from graphc.backends.cpu.runtime.threads import Executor, executor_of, runtime_kernels
-from graphc.errors import Source
+from graphc.errors import Location
 from graphc.lower.checks import CHECKS
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
 from graphc.lower.weights import Full, Segment, SegmentWriter, Stored
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
-from graphc.store import Entry, read_document, write_document
+from graphc.store import ModelFolder, read_document, write_document
 from graphc.types import TensorType, dtype_from_name
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _loaded(fd: int, digest: str) -> ctypes.CDLL:
 class PlanFolder:
     """The kept plans of one model. `document`: what model.json holds; `weights` and `code` in it are this class's."""
 
-    def __init__(self, entry: Entry, document: dict[str, Any]) -> None:
+    def __init__(self, entry: ModelFolder, document: dict[str, Any]) -> None:
         self.entry, self.document = entry, document
         self._segments: dict[str, Segment] = {}
 
@@ -318,7 +318,7 @@ def _tuples(value: Any) -> Any:
 
 def _check(name: str, values: Mapping[str, Any]) -> Any:
     source = values["source"]
-    return _record(CHECKS[name], dict(values) | {"source": None if source is None else _record(Source, source)})
+    return _record(CHECKS[name], dict(values) | {"source": None if source is None else _record(Location, source)})
 
 
 def _report(r: Mapping[str, Any]) -> Report:

@@ -63,7 +63,7 @@ contrib(
     "x",
     _same_type,
     in_float32(lambda x, alpha: x / (1 + np.exp(-alpha * x))),
-    lambda b, call: b.add("Swish", call.inputs[0], alpha=call.alpha),
+    lambda b, call: b.add("Swish", call.inputs[0], alpha=call.attrs.alpha),
     [_ONE, Case((Tensor((3, 5)),), {"alpha": 1.0}), Case((Tensor((3, 5)),), {"alpha": 0.0})],
     {"alpha": Attr(float, 1.702)},
 )

@@ -49,8 +49,8 @@ def _expand_skip(b: Builder, call: Call) -> Value | tuple[Value, ...]:
     total = _skip_sum(b, call, 4)
     operands = (total, call.inputs[2], call.inputs[3] if call.has(3) else None)
     if call.n_outputs == 1:
-        return b.add("LayerNormalization", *operands, axis=-1, epsilon=call.epsilon)
-    y, mean, inverse = b.add("LayerNormalization", *operands, axis=-1, epsilon=call.epsilon, outputs=3)
+        return b.add("LayerNormalization", *operands, axis=-1, epsilon=call.attrs.epsilon)
+    y, mean, inverse = b.add("LayerNormalization", *operands, axis=-1, epsilon=call.attrs.epsilon, outputs=3)
     return (y, mean, inverse, total)[: call.n_outputs]
 
 
@@ -94,10 +94,10 @@ def _cast(b: Builder, v: Value, dtype: np.dtype) -> Value:
 
 def _expand_simplified(b: Builder, call: Call) -> Value | tuple[Value, ...]:
     total = _skip_sum(b, call, 3)
-    y = b.add("RMSNormalization", total, call.inputs[2], axis=-1, epsilon=call.epsilon)
+    y = b.add("RMSNormalization", total, call.inputs[2], axis=-1, epsilon=call.attrs.epsilon)
     if call.n_outputs == 1:
         return y
-    inverse = _cast(b, _inverse_root(b, total, [-1], call.epsilon), FLOAT32)
+    inverse = _cast(b, _inverse_root(b, total, [-1], call.attrs.epsilon), FLOAT32)
     nothing = b.add("Where", b.constant(False), inverse, b.constant(0, FLOAT32))
     return (y, nothing, inverse, total)[: call.n_outputs]
 
@@ -122,7 +122,7 @@ def _rms(call: Call) -> Call:
 
 def _rms_type(call: Call) -> list[TensorType]:
     (y,) = _rms(call).op.infer(_rms(call))
-    first = call.axis_of(call.axis, call.rank(0))
+    first = call.axis_of(call.attrs.axis, call.rank(0))
     return [y, TensorType(FLOAT32, tuple(1 if i >= first else d for i, d in enumerate(call.shape(0))))]
 
 
@@ -134,12 +134,12 @@ def _rms_reference(x, scale, axis, epsilon, stash_type):
 
 
 def _expand_rms(b: Builder, call: Call) -> Value | tuple[Value, ...]:
-    y = b.add("RMSNormalization", *call.inputs, axis=call.axis, epsilon=call.epsilon)
+    y = b.add("RMSNormalization", *call.inputs, axis=call.attrs.axis, epsilon=call.attrs.epsilon)
     if call.n_outputs == 1:
         return y
     rank = call.rank(0)
-    axes = list(range(call.axis_of(call.axis, rank), rank))
-    return y, _cast(b, _inverse_root(b, call.inputs[0], axes, call.epsilon), FLOAT32)
+    axes = list(range(call.axis_of(call.attrs.axis, rank), rank))
+    return y, _cast(b, _inverse_root(b, call.inputs[0], axes, call.attrs.epsilon), FLOAT32)
 
 
 contrib(

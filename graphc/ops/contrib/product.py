@@ -31,7 +31,10 @@ def _order(rank: int, batch_first_dim: bool, transposed: bool) -> list[int]:
 
 
 def _orders(call: Call) -> tuple[list[int], list[int]]:
-    flags = [(call.attrs.get("transBatchA", False), call.transA), (call.attrs.get("transBatchB", False), call.transB)]
+    flags = [
+        (call.attrs.get("transBatchA", False), call.attrs.transA),
+        (call.attrs.get("transBatchB", False), call.attrs.transB),
+    ]
     if any(batch for batch, _ in flags) and (call.rank(0) != call.rank(1) or call.rank(0) < 3):
         raise call.fail("transBatchA and transBatchB take operands of one rank, 3 or more")
     return _order(call.rank(0), *flags[0]), _order(call.rank(1), *flags[1])
@@ -54,7 +57,7 @@ def _expand_fused(b: Builder, call: Call) -> Value:
         v if axes == sorted(axes) else b.add("Transpose", v, perm=axes) for v, axes in zip(call.inputs, _orders(call))
     ]
     product = b.add("MatMul", *operands)
-    return product if call.alpha == 1 else b.add("Mul", product, b.constant(call.alpha, call.dtype(0)))
+    return product if call.attrs.alpha == 1 else b.add("Mul", product, b.constant(call.attrs.alpha, call.dtype(0)))
 
 
 _TRANS = {"alpha": Attr(float, 1.0), "transA": Attr(bool, False), "transB": Attr(bool, False)}
@@ -104,11 +107,11 @@ def _activation(
     call: Call, table: dict[str, Activation], params: Sequence[float | None]
 ) -> Callable[[Builder, Value], Value]:
     """Adds the node's activation behind a value. Raises TypeRuleError where it is unknown or lacks parameters."""
-    if not call.activation:
+    if not call.attrs.activation:
         return lambda b, v: v
-    if call.activation not in table:
-        raise call.fail(f"unknown activation '{call.activation}'", f"one of: {', '.join(table)}")
-    op, names = table[call.activation]
+    if call.attrs.activation not in table:
+        raise call.fail(f"unknown activation '{call.attrs.activation}'", f"one of: {', '.join(table)}")
+    op, names = table[call.attrs.activation]
     if len([p for p in params if p is not None]) < len(names):
         raise call.fail(f"activation {op} needs {', '.join(names)}")
     values: dict[str, Any] = dict(zip(names, params))
@@ -140,7 +143,7 @@ def _gemm_attrs(attrs) -> dict:
 
 
 def _fused_gemm_type(call: Call) -> list[TensorType]:
-    if not call.activation:
+    if not call.attrs.activation:
         raise call.fail("has no activation", f"one of: {', '.join(_GEMM)}")
     _activation(call, _GEMM, _gemm_params(call.attrs))
     gemm = get_op("Gemm")
@@ -191,7 +194,7 @@ def _conv_attrs(attrs) -> dict:
 
 
 def _fused_conv_type(call: Call) -> list[TensorType]:
-    _activation(call, _CONV, call.activation_params)
+    _activation(call, _CONV, call.attrs.activation_params)
     conv = get_op("Conv")
     (y,) = conv.infer(Call(conv, call.inputs[:3], _conv_attrs(call.attrs), 1))
     if call.has(3) and (call.rank(3) != y.rank or any(differ(a, b) for a, b in zip(call.shape(3), y.shape))):
@@ -207,7 +210,7 @@ def _fused_conv_reference(x, w, bias=None, z=None, **attrs):
 def _expand_fused_conv(b: Builder, call: Call) -> Value:
     y = b.add("Conv", *call.inputs[:3], **_conv_attrs(call.attrs))
     y = b.add("Add", y, call.inputs[3]) if call.has(3) else y
-    return _activation(call, _CONV, call.activation_params)(b, y)
+    return _activation(call, _CONV, call.attrs.activation_params)(b, y)
 
 
 _XWB = (Tensor((1, 3, 6, 6)), Tensor((4, 3, 3, 3)), Tensor((4,)))

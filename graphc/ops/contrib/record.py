@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from graphc.op import FLOATS, Attr, Call, Case, Kind, Op, Samples, register
+from graphc.op import FLOATS, Attr, Call, Case, Op, Samples, register
 from graphc.types import TensorType
 
 DOMAIN = "com.microsoft"
@@ -27,7 +27,6 @@ def contrib(
     record = Op(
         f"{domain}::{name}" if domain else name,
         tuple(inputs.split()),
-        Kind.COMPOSITE,
         infer,
         reference,
         attrs or {},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Call, Case, Const, Kind, Op, Samples, Tensor, get_op, register
+from graphc.op import Call, Case, Const, Family, Op, Samples, Tensor, get_op, register
 from graphc.ops.contract import differ, require_dtype
 from graphc.ops.contrib.record import DOMAIN
 from graphc.ops.recurrent import lstm_reference
@@ -87,7 +87,6 @@ register(
     Op(
         f"{DOMAIN}::DynamicQuantizeLSTM",
         tuple(_INPUTS.split()),
-        Kind.RECURRENT,
         _infer,
         _reference,
         _ATTRS,
@@ -96,5 +95,6 @@ register(
             ("float32",), -1.0, 1.0, (_case(), _case(2, True, direction="bidirectional"), _case(dtype="uint8"))
         ),
         tolerance=1e-2,  # an element that lies between two steps of 8 bits may round either way
+        family=Family.RECURRENT,
     )
 )

@@ -22,7 +22,7 @@ def _wide(b: Builder, v: Value) -> Value:
 def _scaled_type(call: Call) -> list[TensorType]:
     x = require_numbers(call)
     for name in ("offset", "scale"):
-        count = len(getattr(call, name))
+        count = len(call.attrs[name])
         if count != 1 and (not x.rank or isinstance(x.shape[-1], int) and count != x.shape[-1]):
             raise call.fail(
                 f"{count} numbers in '{name}' for samples of shape {x.shape}", "one per feature, or one for all"
@@ -37,8 +37,8 @@ def _scaled(x, offset, scale):
 
 
 def _expand_scaler(b: Builder, call: Call) -> Value:
-    centered = b.add("Sub", _wide(b, call.inputs[0]), b.constant(call.offset, FLOAT32))
-    return b.add("Mul", centered, b.constant(call.scale, FLOAT32))
+    centered = b.add("Sub", _wide(b, call.inputs[0]), b.constant(call.attrs.offset, FLOAT32))
+    return b.add("Mul", centered, b.constant(call.attrs.scale, FLOAT32))
 
 
 ml(
@@ -72,7 +72,7 @@ def _normalized(x, norm):
 
 def _expand_normalizer(b: Builder, call: Call) -> Value:
     x, axis = _wide(b, call.inputs[0]), b.constant([-1], "int64")
-    size = b.add({"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}[call.norm], x, axis)
+    size = b.add({"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}[call.attrs.norm], x, axis)
     zero, one = b.constant(0, FLOAT32), b.constant(1, FLOAT32)
     return b.add("Div", x, b.add("Where", b.add("Equal", size, zero), one, size))
 
@@ -100,7 +100,7 @@ def _binarized(x, threshold):
 
 def _expand_binarizer(b: Builder, call: Call) -> Value:
     x, dtype = call.inputs[0], call.dtype(0)
-    limit = b.constant(FLOAT32.type(call.threshold), dtype if dtype.kind == "f" else FLOAT32)
+    limit = b.constant(FLOAT32.type(call.attrs.threshold), dtype if dtype.kind == "f" else FLOAT32)
     wide = x if dtype.kind == "f" else b.add("Cast", x, to=FLOAT32)
     return b.add("Cast", b.add("Greater", wide, limit), to=dtype)
 
@@ -120,7 +120,7 @@ ml(
 # --- Imputer ----------------------------------------------------------------------------------------------------------
 def _imputed_type(call: Call) -> list[TensorType]:
     x = require_numbers(call)
-    values = call.imputed_value_floats if x.dtype.kind == "f" else call.imputed_value_int64s
+    values = call.attrs.imputed_value_floats if x.dtype.kind == "f" else call.attrs.imputed_value_int64s
     if not values:
         raise call.fail(f"has no values to put into {dtype_name(x.dtype)}")
     if len(values) != 1 and (not x.rank or isinstance(x.shape[-1], int) and len(values) != x.shape[-1]):
@@ -214,7 +214,7 @@ ml(
 # --- FeatureVectorizer ------------------------------------------------------------------------------------------------
 def _sizes(call: Call) -> tuple[int, ...]:
     """Columns that each operand gives."""
-    sizes = call.inputdimensions
+    sizes = call.attrs.inputdimensions
     if len(sizes) != len(call.inputs) or any(s < 0 for s in sizes):
         raise call.fail(f"inputdimensions {sizes} for {len(call.inputs)} operands", "one number per operand")
     return tuple(sizes)

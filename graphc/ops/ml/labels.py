@@ -56,7 +56,7 @@ def _default(attrs: Mapping[str, Any], values: np.ndarray) -> Any:
 
 def _encoded_type(call: Call) -> list[TensorType]:
     x = call.type(0)
-    if call.classes_strings:  # opset 1: positions in a list, either way
+    if call.attrs.classes_strings:  # opset 1: positions in a list, either way
         if dtype_name(x.dtype) not in ("string", "int64"):
             raise call.fail(f"takes strings or int64, not {dtype_name(x.dtype)}")
         return [x.with_dtype(np.dtype(np.int64) if x.dtype == STRING else STRING)]
@@ -116,8 +116,8 @@ def _mapped_type(call: Call) -> list[TensorType]:
     x = call.type(0)
     if dtype_name(x.dtype) not in ("string", "int64"):
         raise call.fail(f"takes strings or int64, not {dtype_name(x.dtype)}")
-    if len(call.cats_strings) != len(call.cats_int64s):
-        raise call.fail(f"{len(call.cats_strings)} strings for {len(call.cats_int64s)} integers")
+    if len(call.attrs.cats_strings) != len(call.attrs.cats_int64s):
+        raise call.fail(f"{len(call.attrs.cats_strings)} strings for {len(call.attrs.cats_int64s)} integers")
     return [x.with_dtype(np.dtype(np.int64) if x.dtype == STRING else STRING)]
 
 

@@ -13,11 +13,11 @@ from graphc.types import TensorType
 
 def _matrix(call: Call, features, outputs: int) -> None:
     """Raises TypeRuleError unless the coefficients are [outputs, features]."""
-    if outputs < 1 or len(call.coefficients) % outputs:
-        raise call.fail(f"{len(call.coefficients)} coefficients are no {outputs} rows")
-    require_features(call, features, len(call.coefficients) // outputs, exact=True)
-    if call.intercepts and len(call.intercepts) != outputs:
-        raise call.fail(f"{len(call.intercepts)} intercepts for {outputs} rows of coefficients")
+    if outputs < 1 or len(call.attrs.coefficients) % outputs:
+        raise call.fail(f"{len(call.attrs.coefficients)} coefficients are no {outputs} rows")
+    require_features(call, features, len(call.attrs.coefficients) // outputs, exact=True)
+    if call.attrs.intercepts and len(call.attrs.intercepts) != outputs:
+        raise call.fail(f"{len(call.attrs.intercepts)} intercepts for {outputs} rows of coefficients")
 
 
 def _product(x: np.ndarray, coefficients, intercepts, outputs: int) -> np.ndarray:
@@ -29,10 +29,10 @@ def _product(x: np.ndarray, coefficients, intercepts, outputs: int) -> np.ndarra
 # --- LinearClassifier -------------------------------------------------------------------------------------------------
 def _classifier_type(call: Call) -> list[TensorType]:
     n, features = rows(call)
-    if not call.intercepts:
+    if not call.attrs.intercepts:
         raise call.fail("has no intercepts", "one per row of coefficients: 0 where there is none")
     labels = labels_of(call, "classlabels_strings", "classlabels_ints")
-    outputs = len(call.intercepts)
+    outputs = len(call.attrs.intercepts)
     _matrix(call, features, outputs)
     if len(labels) not in (0, outputs, 2 * outputs if outputs == 1 else outputs):
         raise call.fail(f"{len(labels)} class labels for {outputs} rows of coefficients")
@@ -96,8 +96,8 @@ ml(
 # --- LinearRegressor --------------------------------------------------------------------------------------------------
 def _regressor_type(call: Call) -> list[TensorType]:
     n, features = rows(call)
-    _matrix(call, features, call.targets)
-    return [TensorType(FLOAT32, (n, call.targets))]
+    _matrix(call, features, call.attrs.targets)
+    return [TensorType(FLOAT32, (n, call.attrs.targets))]
 
 
 def _regress(x, coefficients, intercepts, targets, post_transform):

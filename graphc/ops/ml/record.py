@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, register
 from graphc.types import Dim, TensorType, dtype_name
 
 DOMAIN = "ai.onnx.ml"
@@ -26,7 +26,8 @@ def ml(
     **more,
 ) -> Op:
     """Register an operator of ai.onnx.ml. `more`: other fields of the record."""
-    more.setdefault("kind", Kind.COMPOSITE if "expand" in more else Kind.TABLE)
+    if "expand" not in more:
+        more["family"] = Family.TABLE
     record = Op(
         f"{DOMAIN}::{name}",
         tuple(inputs.split()),
@@ -66,7 +67,7 @@ def require_features(call: Call, features: Dim, at_least: int, exact: bool = Fal
 
 def labels_of(call: Call, strings: str, ints: str) -> np.ndarray:
     """The class labels of the attribute that is given. Raises TypeRuleError unless exactly one of the two is."""
-    a, b = getattr(call, strings), getattr(call, ints)
+    a, b = call.attrs[strings], call.attrs[ints]
     if a and b:
         raise call.fail(f"has both {strings} and {ints}", "give the labels once")
     return label_array(a, b)

@@ -36,20 +36,22 @@ def _kernel(x: np.ndarray, v: np.ndarray, kind: str, params) -> np.ndarray:
 
 def _vectors(call: Call, count: int, features) -> None:
     """Raises TypeRuleError unless the support vectors are [count, features]."""
-    if len(call.support_vectors) % max(count, 1) or (count and not call.support_vectors):
-        raise call.fail(f"{len(call.support_vectors)} numbers are no {count} support vectors")
+    if len(call.attrs.support_vectors) % max(count, 1) or (count and not call.attrs.support_vectors):
+        raise call.fail(f"{len(call.attrs.support_vectors)} numbers are no {count} support vectors")
     if count:
-        require_features(call, features, len(call.support_vectors) // count, exact=True)
+        require_features(call, features, len(call.attrs.support_vectors) // count, exact=True)
 
 
 # --- SVMRegressor -----------------------------------------------------------------------------------------------------
 def _regressor_type(call: Call) -> list[TensorType]:
     n, features = rows(call)
-    _vectors(call, call.n_supports, features)
-    if not call.rho or (call.n_supports and len(call.coefficients) != call.n_supports):
-        raise call.fail(f"{len(call.coefficients)} coefficients and {len(call.rho)} rho for {call.n_supports} vectors")
-    if not call.n_supports:
-        require_features(call, features, len(call.coefficients), exact=True)
+    _vectors(call, call.attrs.n_supports, features)
+    if not call.attrs.rho or (call.attrs.n_supports and len(call.attrs.coefficients) != call.attrs.n_supports):
+        raise call.fail(
+            f"{len(call.attrs.coefficients)} coefficients and {len(call.attrs.rho)} rho for {call.attrs.n_supports} vectors"
+        )
+    if not call.attrs.n_supports:
+        require_features(call, features, len(call.attrs.coefficients), exact=True)
     return [TensorType(FLOAT32, (n, 1))]
 
 
@@ -98,20 +100,24 @@ def _classifier_type(call: Call) -> list[TensorType]:
     n, features = rows(call)
     labels = labels_of(call, "classlabels_strings", "classlabels_ints")
     k = len(labels)
-    if not call.rho or not k:
+    if not call.attrs.rho or not k:
         raise call.fail("has no class labels or no rho")
-    if not call.vectors_per_class:
-        if len(call.coefficients) % k:
-            raise call.fail(f"{len(call.coefficients)} coefficients are no {k} rows")
-        require_features(call, features, len(call.coefficients) // k, exact=True)
+    if not call.attrs.vectors_per_class:
+        if len(call.attrs.coefficients) % k:
+            raise call.fail(f"{len(call.attrs.coefficients)} coefficients are no {k} rows")
+        require_features(call, features, len(call.attrs.coefficients) // k, exact=True)
         return [TensorType(labels.dtype, (n,)), TensorType(FLOAT32, (n, k))]
-    count, pairs = sum(call.vectors_per_class), k * (k - 1) // 2
+    count, pairs = sum(call.attrs.vectors_per_class), k * (k - 1) // 2
     _vectors(call, count, features)
-    if len(call.vectors_per_class) != k or len(call.coefficients) != (k - 1) * count or len(call.rho) != pairs:
+    if (
+        len(call.attrs.vectors_per_class) != k
+        or len(call.attrs.coefficients) != (k - 1) * count
+        or len(call.attrs.rho) != pairs
+    ):
         raise call.fail(f"coefficients, rho and vectors_per_class do not fit {k} classes", "export the model again")
-    if len(call.prob_a) != len(call.prob_b) or len(call.prob_a) not in (0, pairs):
+    if len(call.attrs.prob_a) != len(call.attrs.prob_b) or len(call.attrs.prob_a) not in (0, pairs):
         raise call.fail(f"prob_a and prob_b must hold {pairs} numbers each")
-    scores = k if call.prob_a or k == 2 else pairs
+    scores = k if call.attrs.prob_a or k == 2 else pairs
     return [TensorType(labels.dtype, (n,)), TensorType(FLOAT32, (n, scores))]
 
 

@@ -162,9 +162,9 @@ ml(
 # --- TreeEnsembleRegressor --------------------------------------------------------------------------------------------
 def _regressor_type(call: Call) -> list[TensorType]:
     n, features = rows(call)
-    forest = forest_of(_attrs(call), "target", call.n_targets)
+    forest = forest_of(_attrs(call), "target", call.attrs.n_targets)
     require_features(call, features, int(forest.feature.max(initial=-1)) + 1)
-    return [TensorType(np.float32, (n, call.n_targets))]
+    return [TensorType(np.float32, (n, call.attrs.n_targets))]
 
 
 def _regress(x, n_targets, aggregate_function, post_transform, **attrs):
@@ -226,7 +226,7 @@ def _ensemble_type(call: Call) -> list[TensorType]:
     n, features = rows(call, "float16", "float32", "float64")
     forest = forest_of_tables(_attrs(call))
     require_features(call, features, int(forest.feature.max(initial=-1)) + 1)
-    return [TensorType(call.dtype(0), (n, call.n_targets))]
+    return [TensorType(call.dtype(0), (n, call.attrs.n_targets))]
 
 
 def _ensemble(x, **attrs):

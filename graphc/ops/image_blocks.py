@@ -14,7 +14,7 @@ from graphc.types import Dim, TensorType
 
 def _image(call: Call) -> TensorType:
     x = call.type(0)
-    if x.rank != 4 or call.blocksize < 1:
+    if x.rank != 4 or call.attrs.blocksize < 1:
         raise call.fail("takes images [N, C, H, W] and a positive blocksize")
     return x
 
@@ -26,7 +26,7 @@ def _exact(call: Call, dim: Dim, by: int, what: str) -> Dim:
 
 
 def _depth_to_space_type(call: Call) -> list[TensorType]:
-    x, b = _image(call), call.blocksize
+    x, b = _image(call), call.attrs.blocksize
     n, c, h, w = x.shape
     return [x.with_shape((n, _exact(call, c, b * b, "channels"), h * b, w * b))]
 
@@ -42,7 +42,7 @@ def _depth_to_space(x, blocksize, mode):
 
 
 def _space_to_depth_type(call: Call) -> list[TensorType]:
-    x, b = _image(call), call.blocksize
+    x, b = _image(call), call.attrs.blocksize
     n, c, h, w = x.shape
     return [x.with_shape((n, c * (b * b), _exact(call, h, b, "height"), _exact(call, w, b, "width")))]
 
@@ -82,8 +82,8 @@ def _folded(call: Call) -> list[TensorType]:
     if x.dtype.kind == "O":
         raise call.fail("takes numbers, not strings")
     if x.rank != 3 or len(image) != len(block):
-        raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size an axis")
-    dilations, pads, strides = _fold_geometry(len(image), call.dilations, call.pads, call.strides)
+        raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size per axis")
+    dilations, pads, strides = _fold_geometry(len(image), call.attrs.dilations, call.attrs.pads, call.attrs.strides)
     if not len(dilations) == len(strides) == len(pads) // 2 == len(image):
         raise call.fail(f"dilations, strides and pads must fit {len(image)} axes")
     counts = [

@@ -1,15 +1,15 @@
-"""Reorder: the one operator that the compiler itself inserts, between memory layouts of the same tensor."""
+"""Reorder: an operator of the compiler's own, which lays a tensor out in memory another way."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from graphc.op import Attr, Call, Case, Kind, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.types import Blocked, TensorType
 
 
 def _reorder_type(call: Call) -> list[TensorType]:
-    layout = Blocked(call.c, call.left, call.right) if call.c else None
+    layout = Blocked(call.attrs.c, call.attrs.left, call.attrs.right) if call.attrs.c else None
     return [replace(call.type(0), layout=layout)]
 
 
@@ -17,7 +17,6 @@ REORDER = register(
     Op(
         "Reorder",
         ("x",),
-        Kind.MOVEMENT,
         _reorder_type,
         reference=lambda x, c, left, right: x,
         attrs={"c": Attr(int, 0), "left": Attr(int, 0), "right": Attr(int, 0)},
@@ -25,5 +24,6 @@ REORDER = register(
         samples=Samples(("float32",), cases=(Case((Tensor((2, 5, 3, 4)),)),)),
         tolerance=0.0,
         flops=lambda call: 0,
+        family=Family.MOVEMENT,
     )
 )

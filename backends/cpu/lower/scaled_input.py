@@ -1,4 +1,4 @@
-"""Convolutions of an input times one number a channel (squeeze and excitation): the weights are multiplied instead.
+"""Convolutions of an input times one number per channel (squeeze and excitation): the weights are multiplied instead.
 
 They are fewer than the pixels of a large image, and the input is read where it is.
 """
@@ -24,7 +24,7 @@ WORTH = 4  # times as many pixels as output channels: rows of weights are short,
 
 @dataclass(frozen=True)
 class ScaledInput:
-    """What a group's prologue multiplies: `x`, of the input's type, by one number a channel, `scale`."""
+    """What a group's prologue multiplies: `x`, of the input's type, by one number per channel, `scale`."""
 
     prologue: Group
     x: Value
