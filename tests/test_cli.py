@@ -21,10 +21,11 @@ from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers
 from graphc.cli.passes import pass_names, removable
 from graphc.cli.run import save_arrays, top_classes
+from graphc.dims import UNKNOWN
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo
-from graphc.types import UNKNOWN, Sym, TensorType
+from graphc.types import Sym, TensorType
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 YAML = """\

@@ -17,12 +17,12 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 
 # Parts of the project by the modules that they begin with; the longest prefix counts.
 PARTS = {
-    "ir": "types errors expr op graph bind interpret verify reading signature report memory files sizes",
+    "ir": "dims types state errors expr op graph bind interpret verify reading signature report memory files sizes",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "fuse layout",
     "disk": "origin store",
-    "run": "backend executable segments model",
+    "run": "backend executable segments model session",
     "driver": "compiler",
     "cli": "cli __main__",
     "frontends": "frontends",
