@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from graphc.errors import InputError
@@ -47,6 +46,8 @@ def declared(graph: Graph, states: Mapping[str, str]) -> Graph:
 
 def _require(what: str, name: str, known: tuple[str, ...] | list[str]) -> None:
     if name not in known:
+        from difflib import get_close_matches
+
         close = get_close_matches(name, known, 1)
         guess = f"did you mean '{close[0]}'? " if close else ""
         raise InputError(f"the model has no {what} '{name}' for a state", hint=f"{guess}{what}s: {', '.join(known)}")
