@@ -44,7 +44,7 @@ def trace(graph: Graph, feeds: Mapping[str, np.ndarray]) -> Trace:
     """
     values = tuple(v for node in graph.nodes for v in node.outputs)
     names = tuple(f"{i}" for i in range(len(values)))
-    everything = interpret(replace(graph, outputs=values, output_names=names), feeds)
+    everything = interpret(replace(graph, outputs=values, output_names=names, states=()), feeds)
     recorded = {v: everything[n] for v, n in zip(values, names)}
     known = {v: np.asarray(feeds[v.name]) for v in graph.inputs} | recorded
     outputs = {n: v.data if v.is_const else known[v] for n, v in zip(graph.output_names, graph.outputs)}

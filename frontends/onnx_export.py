@@ -12,6 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.frontends.onnx_data import enum_of, from_array
 from graphc.frontends.onnx_functions import type_proto
+from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
 from graphc.types import dtype_name
@@ -35,6 +36,7 @@ def to_onnx(graph: Graph, defaults: Mapping[str, np.ndarray] | None = None) -> M
     model = ModelProto(producer_name="graphc", ir_version=onnx.helper.find_min_ir_version_for(imports))
     model.opset_import.extend(imports)
     _Writer(model, opset).graph(graph, model.graph)
+    write_states(graph, model)
     model.graph.initializer.extend(from_array(array, name) for name, array in (defaults or {}).items())
     return model
 

@@ -10,6 +10,7 @@ from typing import Any
 import onnx.defs
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
 
+from graphc.dims import UNKNOWN
 from graphc.errors import LoadError, UnsupportedError
 from graphc.frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.frontends.onnx_values import UnknownTypeError
@@ -177,8 +178,8 @@ def type_proto(t: TensorType) -> TypeProto:
         dim = proto.tensor_type.shape.dim.add()
         if not isinstance(d, Sym):
             dim.dim_value = d
-        elif d.text != "?":
-            dim.dim_param = d.text
+        elif d != UNKNOWN:
+            dim.dim_param = str(d)
     return proto
 
 

@@ -34,6 +34,8 @@ from graphc.frontends.onnx_functions import (
 )
 from graphc.frontends.onnx_scope import Context, FileNode, Scope, did_you_mean, order
 from graphc.frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
+from graphc.frontends.onnx_states import KEY as STATES
+from graphc.frontends.onnx_states import read_states
 from graphc.frontends.onnx_unused import unused
 from graphc.frontends.onnx_values import SHAPES_FIRST, KnowingBuilder, UnknownTypeError
 from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
@@ -101,10 +103,10 @@ class _Importer:
             },
             "partial": self.partial,
         }
-        builder = scope.builder
-        return Graph(
-            name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), tuple(o.name for o in proto.output), meta
-        )
+        builder, names, states = scope.builder, tuple(o.name for o in proto.output), ()
+        with self._report(Location(self.model.file, f"metadata '{STATES}'")):
+            states = read_states(self.proto, [v.name for v in builder.inputs], names)
+        return Graph(name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), names, meta, states)
 
     def _inputs(self, proto: GraphProto, scope: Scope) -> tuple[Spec, ...]:
         """Make the graph's inputs; gives those that have a default: from IR version 4 on, initializers that are inputs."""

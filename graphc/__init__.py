@@ -33,6 +33,7 @@ def compile(  # noqa: A001  (the field's name)
     target: str = "cpu",
     threads: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    states: Mapping[str, str] | None = None,
     cache: bool = True,
     disabled: Collection[str] = (),
     winograd: int = 6,
@@ -45,6 +46,7 @@ def compile(  # noqa: A001  (the field's name)
     target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
     threads   how many threads an inference uses; default: the CPUs that this process may use
     shapes    input shapes by name to plan for at once, where the model leaves dims open
+    states    {input: output} that a session carries from one step to the next (see `Model.session`): each pair of one type
     cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out, and of algorithms: 'strassen', 'fusion' (see docs/how-it-works.md)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
@@ -52,7 +54,7 @@ def compile(  # noqa: A001  (the field's name)
               kept on disk. Plans for other numbers of threads may then choose, and round, differently
     progress  called with (stage, done, total) during long work
 
-    Raises LoadError, CheckError, UnsupportedError, TypeRuleError: each names the file, the node and the remedy.
+    Raises LoadError, CheckError, UnsupportedError, TypeRuleError, InputError: each names the file, the node and the remedy.
     """
     from graphc.compiler import compile as run
 
@@ -61,6 +63,7 @@ def compile(  # noqa: A001  (the field's name)
         target=target,
         threads=threads,
         shapes=shapes,
+        states=states,
         cache=cache,
         disabled=disabled,
         winograd=winograd,

@@ -1,12 +1,16 @@
-"""Binding: the same graph with its inputs' symbolic dims replaced by numbers and every type inferred again."""
+"""Binding: the same graph with its inputs' symbolic dims replaced by numbers and every type inferred again.
+
+Where only the results' types are asked for, their symbolic dims are evaluated."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from graphc.dims import Dim, Sym, substitute, symbols
+from graphc.errors import InputError
 from graphc.graph import Graph, Rewriter, Value, constant
 from graphc.types import TensorType
 
@@ -28,3 +32,30 @@ def bind(graph: Graph, types: Mapping[str, TensorType | None], values: Mapping[s
 
 def _retyped(v: Value, types: Mapping[str, TensorType | None]) -> Value:
     return replace(v, type=types[v.name]) if v.name in types and types[v.name] != v.type else v
+
+
+def result_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, TensorType | None]:
+    """Types of the results, as far as the shapes of the inputs tell them, without inferring a type again.
+
+    Raises InputError where dims of the shapes contradict each other, or a result's dim would be negative.
+    """
+    given = [(v, d, n) for v in graph.inputs if v.type is not None for d, n in zip(v.type.shape, shapes[v.name])]
+    sizes: dict[str, Dim] = {
+        str(d): n for _, d, n in given if isinstance(d, Sym) and d == Sym(str(d)) and not d.unknown
+    }
+    for v, d, n in given:
+        if sizes.keys() >= set(symbols(d)) and substitute(d, sizes) != n:
+            raise InputError(f"input '{v.name}' has shape {tuple(shapes[v.name])}, the model wants {v.type}")
+    return {name: _evaluated(name, v.type, sizes) for name, v in zip(graph.output_names, graph.outputs)}
+
+
+def _evaluated(name: str, t: TensorType | None, sizes: Mapping[str, Dim]) -> TensorType | None:
+    if t is None:
+        return None
+    try:
+        shape = [substitute(d, sizes) for d in t.shape]
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"output '{name}' is {t}: {error}", hint="other input shapes") from None
+    if any(isinstance(d, int) and d < 0 for d in shape):
+        raise InputError(f"output '{name}' of type {t} would have the shape {shape}", hint="larger inputs")
+    return t.with_shape(shape)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
 from graphc.report import PassInfo, Pending
 from graphc.signature import Signature, Spec
+from graphc.state import declared, require_equal_types
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def compile(  # noqa: A001  (the field's name)
     *,
     target: str = "cpu",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    states: Mapping[str, str] | None = None,
     cache: bool = True,
     disabled: Collection[str] = (),
     progress: Progress | None = None,
@@ -51,11 +54,16 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"shapes must map names of inputs to shapes, not {shapes!r}", hint="shapes={'x': (1, 3, 8, 8)}"
         )
+    if states is not None and not (
+        isinstance(states, Mapping) and all(isinstance(n, str) for p in states.items() for n in p)
+    ):
+        raise InputError(
+            f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
+        )
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
-    compilation = Compilation(
-        origin_of(source, copy=cache and backend.capabilities.stores_plans), target, request, backend
-    )
+    origin = origin_of(source, copy=cache and backend.capabilities.stores_plans)
+    compilation = Compilation(origin, target, request, backend, states=states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
     ready = all(s.is_static for s in signature.inputs) or shapes
@@ -75,9 +83,17 @@ class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
     def __init__(
-        self, origin: Origin, target: str, request: Request, backend: Backend, reading: Reading = AS_IT_IS
+        self,
+        origin: Origin,
+        target: str,
+        request: Request,
+        backend: Backend,
+        reading: Reading = AS_IT_IS,
+        states: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """states: output by input, besides those that the source has."""
         self.origin, self.target, self.request, self.backend, self.reading = origin, target, request, backend, reading
+        self.states = dict(states)
         self._loaded: Graph | None = None
         self._graph: Graph | None = None
         self._infos: tuple[PassInfo, ...] = ()
@@ -97,7 +113,8 @@ class Compilation:
             return None
         disabled = sorted(self.request.disabled)
         reading = [sorted(self.reading.given), [(n, str(t)) for n, t in self.reading.types]]
-        key = digest_of(json.dumps([source, fingerprint(), self.backend.identity(), disabled, reading], sort_keys=True))
+        asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
+        key = digest_of(json.dumps(asked, sort_keys=True))
         entry = store.entry(key)
         document = entry.model()
         if document is not None and self.origin.find(store, document["files"]):
@@ -115,7 +132,7 @@ class Compilation:
         return self.origin.files
 
     def read(self, reading: Reading) -> Compilation:
-        """The same source, read in another way, with plans of its own."""
+        """The same source, read in another way, with plans of its own. A session runs the model that has the states."""
         backend = backends.open_backend(self.target, self.request)
         return Compilation(self.origin, self.target, self.request, backend, reading)
 
@@ -127,7 +144,8 @@ class Compilation:
             from graphc import frontends
 
             load = partial(frontends.load, reading=self.reading)
-            self._loaded = self.origin.load(load, mapped=self.backend.capabilities.maps_files)
+            mapped = self.backend.capabilities.maps_files
+            self._loaded = declared(self.origin.load(load, mapped=mapped), self.states)
         return self._loaded
 
     @property
@@ -147,6 +165,8 @@ class Compilation:
     def _sign(self) -> Signature:
         whole = all(v.type is not None for v in self.loaded.inputs)  # else it is read again before it is planned
         graph = self.graph if whole else self.loaded
+        if self.reading == AS_IT_IS:
+            require_equal_types(graph)
         dtypes, loose = graph.meta.get("dtypes", {}), graph.meta.get("format") == "onnx"
         return Signature(
             graph.name,
@@ -156,6 +176,7 @@ class Compilation:
             len(graph.nodes),
             graph.meta.get("optional", ()),
             loose,
+            graph.states,
         )
 
     def forget(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc.errors import GraphcError, Location, TypeRuleError
 from graphc.op import Call, Deferred, Op, get_op
+from graphc.state import State
 from graphc.types import Dim, MaybeNone, TensorType
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ def make_node(
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A dataflow graph. `meta` keeps what a front end wants to tell (producer, opset, declared output types)."""
+    """A dataflow graph. `meta` keeps what a front end wants to tell (producer, opset, declared output types).
+
+    states: inputs and results, by name, that may share memory. Passes keep the names of both.
+    """
 
     name: str
     inputs: tuple[Value, ...]
@@ -154,6 +158,7 @@ class Graph:
     nodes: tuple[Node, ...]
     output_names: tuple[str, ...]  # of the results: one value may be several, also under one name
     meta: Mapping[str, Any] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
 
     def values(self) -> Iterator[Value]:
         """Every value once: inputs, constants where first used, results."""
@@ -328,9 +333,8 @@ class Rewriter(Builder):
 
     def finish(self) -> Graph:
         g = self.graph
-        return Graph(
-            g.name, tuple(self.inputs), tuple(self(v) for v in g.outputs), tuple(self.nodes), g.output_names, g.meta
-        )
+        outputs = tuple(self(v) for v in g.outputs)
+        return replace(g, inputs=tuple(self.inputs), outputs=outputs, nodes=tuple(self.nodes))
 
 
 Rule = Callable[[Node, Rewriter], "Value | Sequence[Value] | None"]

@@ -15,13 +15,15 @@ from graphc.errors import GraphcWarning, InputError, OutOfMemoryError, TypeRuleE
 from graphc.executable import PLANNING, Executable, Quick, remember, taken, value_key
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
+from graphc.session import Session
 from graphc.signature import Signature, Spec
-from graphc.types import Sym, TensorType, dtype_name
+from graphc.types import Sym, TensorType, dtype_name, numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from graphc.graph import Graph
+    from graphc.state import State
 
 
 class Source(Protocol):
@@ -60,6 +62,7 @@ class Model:
     >>> y = model(x)                              # one array, or a tuple when there are several outputs
     >>> results = model.run({"x": x})             # by name
     >>> model.run({"x": x}, out={"y": buffer})    # into your own array
+    >>> session = model.session(h=first)          # step by step, with states carried over
 
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
 
@@ -140,6 +143,41 @@ class Model:
         return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
 
     @property
+    def states(self) -> tuple[State, ...]:
+        """The inputs and outputs that a session carries from one step to the next."""
+        return self._source.signature.states
+
+    def session(self, **first: np.ndarray) -> Session:
+        """Run the model step by step, with its states carried over. first: their first values, by name.
+
+        A state without one begins with zeros, where its type has only numbers for dims. Raises InputError where the model has
+        no states (see `graphc.compile`), for names that are none of them, and for arrays that do not fit.
+        """
+        names = [s.name for s in self.states]
+        if not names:
+            hint = "declare them: graphc.compile(…, states={'input': 'output'})"
+            raise InputError(f"{self.name} has no states for a session to carry; {self._signature()}", hint=hint)
+        unknown = [n for n in first if n not in names]
+        if unknown:
+            raise InputError(f"'{unknown[0]}' is no state", hint=f"states: {', '.join(names)}")
+        return Session(self, {s.name: self._first(s, first.get(s.name)) for s in self.states})
+
+    def _first(self, state: State, given: Any) -> np.ndarray:
+        """The first value of a state."""
+        i = self._names.index(state.input)
+        spec, want = self.inputs[i], self._input_types[i]
+        assert want is not None  # it has the type of an output
+        if given is None:
+            if not want.is_static or want.dtype.kind == "O":
+                hint = f"give it: model.session({state.name}=…)"
+                raise InputError(f"state '{state.name}', {spec}, needs a first value", hint=hint)
+            return np.zeros(numbers(want.shape), want.dtype)
+        a = self._checked(i, given)
+        if not _fits(a, want):
+            raise InputError(f"state '{state.name}' has shape {a.shape}, the model wants {want}", hint=_remedy(a, want))
+        return a
+
+    @property
     def valued(self) -> tuple[str, ...]:
         """The inputs whose values, not only their shapes, decide the shapes inside the model."""
         return tuple(self._names[i] for i in self._valued)
@@ -163,6 +201,19 @@ class Model:
             names = ", ".join(f"'{n}'" for n in missing)
             raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
         return model._executable(taken(arrays, model._valued)).plan
+
+    def result_types(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, TensorType | None]:
+        """Types of the results for input shapes (by name; static shapes need none), without a plan.
+
+        Dims that follow from values stay symbols; None where not even the number of dims is known. Raises InputError where a
+        dim of an input is left open, or shapes do not fit each other. Whether each operator takes them, `plan` tells.
+        """
+        from graphc.bind import result_types
+
+        model, arrays = self._for(shapes or {})
+        with PLANNING:
+            graph = model._source.graph
+        return result_types(graph, {n: a.shape for n, a in zip(model._names, arrays)})
 
     def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
         """Make the plan for input shapes now, where no input's value decides a shape."""

@@ -78,7 +78,7 @@ def cut(graph: Graph) -> CutGraph:
     for node in tail:
         rw.copy(node)
     results = tuple(rw(v) for v in graph.outputs)
-    tail_graph = Graph(f"{graph.name}/tail", inputs, results, tuple(rw.nodes), graph.output_names, graph.meta)
+    tail_graph = replace(graph, name=f"{graph.name}/tail", inputs=inputs, outputs=results, nodes=tuple(rw.nodes))
     return CutGraph(head_graph, tuple(pivots), tail_graph)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.state import State
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
 
@@ -54,6 +55,7 @@ class Signature:
     valued     inputs whose values decide shapes
     operators  how many the graph has
     loose      dims of one name are equal as far as it is known; arrays may show that they are not
+    states     inputs and outputs that a session carries from one step to the next
     """
 
     name: str
@@ -63,16 +65,19 @@ class Signature:
     operators: int
     optional: tuple[Spec, ...] = ()
     loose: bool = False
+    states: tuple[State, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
         rest = {"valued": list(self.valued), "operators": self.operators, "loose": self.loose}
+        rest["states"] = [[s.name, s.input, s.output] for s in self.states]
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Signature:
         inputs, outputs, optional = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs", "optional"))
-        rest = tuple(content["valued"]), content["operators"], optional, content["loose"]
+        states = tuple(State(*names) for names in content["states"])
+        rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states
         return Signature(content["name"], inputs, outputs, *rest)
 
 

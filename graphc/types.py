@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from graphc.dims import Dim as Dim
+from graphc.dims import Sym as Sym
+from graphc.dims import broadcast_dims
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -17,80 +19,13 @@ if TYPE_CHECKING:
 # test there, and checks the rest.
 MaybeNone: TypeAlias = Any
 
-_LONGEST = 256  # characters of an expression
-
-
-@dataclass(frozen=True)
-class Sym:
-    """A dim known by name only, or an expression of such names ('batch', '(h + 1)//2').
-
-    Arithmetic gives new symbols whose text is the expression; two dims are the same when their texts are. Nothing is
-    ever computed from the text: binding a graph to numbers infers every type again. A long text is a digest of itself.
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        if len(self.text) > _LONGEST:  # concatenations of concatenations double it each time
-            mark = "?" if "?" in self.text else ""
-            short = f"<{hashlib.sha256(self.text.encode()).hexdigest()[:24]}{mark}>"
-            object.__setattr__(self, "text", short)
-
-    def __str__(self) -> str:
-        return self.text
-
-    __repr__ = __str__
-
-    def __add__(self, other: Dim) -> Dim:
-        return self if other == 0 else Sym(f"{_term(self)} + {_term(other)}")
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Dim) -> Dim:
-        if other == 0:
-            return self
-        return 0 if other == self else Sym(f"{_term(self)} - {_term(other)}")
-
-    def __rsub__(self, other: Dim) -> Dim:
-        return Sym(f"{_term(other)} - {_term(self)}")
-
-    def __mul__(self, other: Dim) -> Dim:
-        if other == 1:
-            return self
-        return 0 if other == 0 else Sym(f"{_term(self)}*{_term(other)}")
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: Dim) -> Dim:
-        if other == 1:
-            return self
-        return 1 if other == self else Sym(f"{_term(self)}//{_term(other)}")
-
-    def __rfloordiv__(self, other: Dim) -> Dim:
-        return Sym(f"{_term(other)}//{_term(self)}")
-
-    def __neg__(self) -> Dim:
-        return Sym(f"-{_term(self)}")
-
-
-def _term(d: Dim) -> str:
-    text = str(d)
-    return f"({text})" if " " in text else text
-
-
-Dim = Union[int, Sym]
 Shape = tuple[Dim, ...]
-UNKNOWN = Sym("?")
 
 
 def prod(dims: Iterable[Dim]) -> Dim:
-    """Product of dims; the ints are multiplied first, so that a symbolic product reads '6*batch'."""
-    dims = list(dims)
-    known = math.prod(d for d in dims if isinstance(d, int))
-    total: Dim = known
+    total: Dim = 1
     for d in dims:
-        if isinstance(d, Sym):
-            total = d * total
+        total = total * d
     return total
 
 
@@ -200,14 +135,11 @@ def broadcast(*shapes: Sequence[Dim]) -> Shape:
     A symbol against an int above 1 takes the int: binding checks it. Two symbols give a new one, since either may be 1.
     """
     rank = max((len(s) for s in shapes), default=0)
-    return tuple(_broadcast_dim([s[axis] for s in shapes if len(s) >= -axis], shapes, axis) for axis in range(-rank, 0))
-
-
-def _broadcast_dim(dims: Sequence[Dim], shapes: Sequence[Sequence[Dim]], axis: int) -> Dim:
-    found = list(dict.fromkeys(d for d in dims if d != 1))
-    known = [d for d in found if isinstance(d, int)]
-    if len(known) > 1:
-        raise ValueError(f"shapes {' and '.join(str(tuple(s)) for s in shapes)} do not broadcast at axis {axis}")
-    if known:
-        return known[0]
-    return found[0] if len(found) == 1 else Sym(f"broadcast({', '.join(map(str, found))})") if found else 1
+    dims: list[Dim] = []
+    for axis in range(-rank, 0):
+        try:
+            dims.append(broadcast_dims(*(s[axis] for s in shapes if len(s) >= -axis)))
+        except ValueError:
+            names = " and ".join(str(tuple(s)) for s in shapes)
+            raise ValueError(f"shapes {names} do not broadcast at axis {axis}") from None
+    return tuple(dims)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Value
 from graphc.op import Deferred
+from graphc.state import shared, types
 from graphc.types import TensorType
 
 
@@ -22,11 +23,13 @@ def verify(graph: Graph, after: str = "") -> None:
     - results exist and have names, one each; results of one name are one value;
     - names of values, and those of nodes that have one, are unique;
     - operands are as many as the operator takes, attributes complete and of their types;
-    - types are what the type rules infer again, and those of constants are those of their arrays.
+    - types are what the type rules infer again, and those of constants are those of their arrays;
+    - states are of inputs and results that exist, each in one state at most, and whose types do not contradict each other.
 
     `after` names the pass that made the graph.
     """
     problems = [*_names(graph), *_order(graph), *_constants(graph), *(p for n in graph.nodes for p in _node(n))]
+    problems += _states(graph)
     if problems:
         origin = f" after pass '{after}'" if after else ""
         lines = "\n".join(f"- {p}" for p in problems)
@@ -81,6 +84,25 @@ def _constants(graph: Graph) -> Iterator[str]:
             yield f"constant '{v.name}' holds {actual} but has type {v.type}"
         if v.data.flags.writeable:
             yield f"constant '{v.name}' is writeable"
+
+
+def _states(graph: Graph) -> Iterator[str]:
+    yield from shared(graph.states)
+    inputs = [v.name for v in graph.inputs]
+    for state in graph.states:
+        if state.input not in inputs or state.output not in graph.output_names:
+            yield f"state '{state.name}' is of the input '{state.input}' and the result '{state.output}', which are not both there"
+            continue
+        a, b = types(graph, state)
+        if a is not None and b is not None and _contradict(a, b):
+            yield f"state '{state.name}' is {a} as an input and {b} as a result"
+
+
+def _contradict(a: TensorType, b: TensorType) -> bool:
+    """Is it certain that they are not one type? Dims may be known less well before the passes than after them."""
+    if a.dtype != b.dtype or a.rank != b.rank:
+        return True
+    return any(isinstance(d, int) and isinstance(e, int) and d != e for d, e in zip(a.shape, b.shape))
 
 
 def _node(node: Node) -> Iterator[str]:

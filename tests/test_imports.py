@@ -17,13 +17,13 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 
 # Parts of the project by the modules that they begin with; the longest prefix counts.
 PARTS = {
-    "ir": "types errors expr op graph bind interpret verify reading signature report memory memory_limit source_files",
+    "ir": "dims types state errors expr op graph bind interpret verify reading signature report memory memory_limit source_files",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "fuse layout lower",
     "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits",
     "disk": "origin store",
-    "run": "backend executable segments model",
+    "run": "backend executable segments model session",
     "driver": "compiler",
     "cli": "cli __main__",
     "frontends": "frontends",

@@ -6,16 +6,19 @@ import copy
 import pickle
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import graphc
 from graphc.backends.reference import run as reference
+from graphc.bind import bind
 from graphc.errors import InputError
 from graphc.executable import MAX_PLANS, PLANNING
 from graphc.graph import Builder, Graph
 from graphc.model import Model
+from graphc.types import Sym, TensorType
 
 RNG = np.random.default_rng(0)
 F32 = np.float32
@@ -575,3 +578,54 @@ def test_a_value_that_another_thread_changes_while_the_plan_waits(name: str, tar
     assert any(got.shape == w.shape and np.allclose(got, w, atol=1e-6) for w in want.values())
     for v in (first, later, first):
         np.testing.assert_allclose(model.run({"x": x, "s": v})["y"], want[tuple(v.reshape(-1))], rtol=1e-5, atol=1e-6)
+
+
+# --- types of results without a plan ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["unet", "yolo_v3_tiny", "char_rnn", "transformer_encoder", "dcgan_generator"])
+def test_result_types_are_those_of_binding(name: str):
+    path = Path(__file__).parent.parent / "examples" / f"{name}.yaml"
+    model = graphc.compile(path, target="reference", cache=False)
+    sizes = {
+        d: 3 + i for i, d in enumerate(dict.fromkeys(d for s in model.inputs for d in s.shape if isinstance(d, str)))
+    }
+    shapes = {s.name: [sizes.get(d, d) for d in s.shape] for s in model.inputs}
+    bound = bind(model.graph, {s.name: TensorType(s.dtype, shapes[s.name]) for s in model.inputs})
+    assert sizes and model.result_types(shapes) == {n: v.type for n, v in zip(bound.output_names, bound.outputs)}
+
+
+def test_result_types_that_are_expressions():
+    b = Builder("shapes")
+    x, y = b.input("x", F32, ("n", 1, "h")), b.input("y", F32, ("m", 1, "h"))
+    joined = b.add("Concat", x, y, axis=0)
+    pooled = b.add("MaxPool", joined, kernel_shape=[3], strides=[2], pads=[1, 1])
+    rest = b.add("Slice", x, b.constant([2]), b.constant([2**40]), b.constant([2]))
+    found = b.add("NonZero", x)
+    graph = b.build({"pooled": pooled, "sum": b.add("Add", x, y), "rest": rest, "found": found})
+    assert [str(v.type) for v in graph.outputs[:2]] == [
+        "float32[m + n, 1, (h + 1)//2]",
+        "float32[broadcast(m, n), 1, h]",
+    ]
+    for target in TARGETS:
+        model = graphc.compile(graph, target=target, threads=1)
+        for n, m, h in ((2, 1, 7), (1, 5, 2), (3, 3, 1)):
+            arrays = {"x": random(n, 1, h), "y": random(m, 1, h)}
+            types = model.result_types({name: a.shape for name, a in arrays.items()})
+            results = model.run(arrays)
+            assert all(types[name].shape == results[name].shape for name in ("pooled", "sum", "rest"))
+            assert types["found"].shape == (3, Sym("NonZero(x)"))
+    with pytest.raises(InputError, match="output 'sum'.*2 and 3 do not broadcast"):
+        model.result_types({"x": (2, 1, 4), "y": (3, 1, 4)})
+    with pytest.raises(InputError, match="is open"):
+        model.result_types({"x": (2, 1, 4)})
+
+
+def test_result_types_where_dims_contradict():
+    b, h = Builder("halves"), Sym("h")
+    x, y = b.input("x", F32, (1, 1, h)), b.input("y", F32, (2 * h,))
+    w = b.constant(np.ones((1, 1, 3)), F32)
+    model = graphc.compile(b.build({"conv": b.add("Conv", x, w), "y": b.add("Relu", y)}), target="reference")
+    assert model.result_types({"x": (1, 1, 4), "y": (8,)})["conv"].shape == (1, 1, 2)
+    with pytest.raises(InputError, match=r"input 'y' has shape \(9,\), the model wants float32\[2\*h\]"):
+        model.result_types({"x": (1, 1, 4), "y": (9,)})
+    with pytest.raises(InputError, match=r"output 'conv' of type float32\[1, 1, h - 2\] would have the shape"):
+        model.result_types({"x": (1, 1, 1), "y": (2,)})

@@ -20,6 +20,7 @@ from onnx.backend.test.case.node import collect_testcases
 from strategies import Use, cases, use_of, uses
 
 from graphc import expr as e
+from graphc.dims import evaluate, symbols
 from graphc.graph import Builder, Value, make_node
 from graphc.interpret import run_graph
 from graphc.op import Call, Family, Op, all_ops
@@ -117,6 +118,10 @@ def test_type_rules_refuse_no_dim_that_is_not_known(name: str):
                 assert want.type is None or fits(value.type, want.type), (
                     f"{use}: {value.type} with symbols for {chosen}"
                 )
+                sizes = {f"s{i}_{k}": operands[i].shape[k] for i, k in chosen}
+                for dim, size in zip(value.shape, want.shape) if value.type and want.type else ():
+                    if set(symbols(dim)) <= sizes.keys():
+                        assert evaluate(dim, sizes) == size, f"{use}: {dim} is not {size} where {sizes}"
 
 
 @pytest.mark.parametrize("dtype", NARROW)

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc
+from graphc.dims import UNKNOWN
 from graphc.errors import GraphcError, TypeRuleError
 from graphc.graph import Builder
 from graphc.op import Case, Deferred, Tensor, get_op
 from graphc.ops._geometry import transposed_windows, window_view, windows
 from graphc.ops.window import geometry
-from graphc.types import UNKNOWN, Sym
+from graphc.types import Sym
 
 CONVOLUTIONS = ("Conv", "ConvTranspose", "DeformConv")
 GLOBAL_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")

@@ -123,7 +123,7 @@ def test_any_text_gives_a_value_or_an_expression_error(text):
 
 def test_symbolic_dims():
     graph = loads_yaml("graphc: 1\ninputs: {x: [batch, 3, 2*h, '(w + 1)//2']}\nnet: [relu]")
-    assert [str(d) for d in graph.inputs[0].shape] == ["batch", "3", "h*2", "(w + 1)//2"]
+    assert [str(d) for d in graph.inputs[0].shape] == ["batch", "3", "2*h", "(w + 1)//2"]
 
 
 def test_same_dim_compares_by_value():

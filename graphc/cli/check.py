@@ -12,6 +12,7 @@ from graphc.cli.console import many, progress_bars, stop
 from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import GraphcError, InputError
+from graphc.types import numbers
 
 if TYPE_CHECKING:
     from graphc.report import Pending, Plan
@@ -51,6 +52,9 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
             _list(_later(compiled.outlook()))
             return
     click.echo(f"{model}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
+    types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
+    results = [f"{name} {t or 'of a shape that follows from data'}" for name, t in types.items()]
+    click.echo(f"results: {', '.join(results)}")
     hosted = hosted_nodes(plan)
     if hosted:
         _list(["on the host, in NumPy:", *(f"  {line}" for line in hosted)])

@@ -108,7 +108,7 @@ def compare_nodes(
     import graphc
 
     names = [f"{i}:{v.name}" for i, (_, v) in enumerate(values)]
-    tapped = replace(graph, outputs=tuple(v for _, v in values), output_names=tuple(names))
+    tapped = replace(graph, outputs=tuple(v for _, v in values), output_names=tuple(names), states=())
     expected = graphc.compile(tapped, target="reference").run(feeds)
     actual = build(tapped).run(feeds)
     return [Difference(node, v, actual[name], expected[name]) for name, (node, v) in zip(names, values)]

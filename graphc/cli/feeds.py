@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
+from graphc.dims import UNKNOWN
 from graphc.errors import InputError
 from graphc.reading import AS_IT_IS, open_type
 from graphc.signature import Spec
-from graphc.types import UNKNOWN
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.dims import UNKNOWN
 from graphc.op import Attr, Call, Deferred
-from graphc.types import UNKNOWN, Dim, Shape, Sym, number, numbers
+from graphc.types import Dim, Shape, Sym, number, numbers
 
 WINDOW_ATTRS = {
     "kernel_shape": Attr("ints", None),

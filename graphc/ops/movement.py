@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.dims import maximum, minimum
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY, axes_of, same_type
 from graphc.types import Dim, Sym, TensorType, broadcast
@@ -196,13 +197,19 @@ def slice_bounds(dim: int, start: int, end: int, step: int) -> range:
 def _slice_dim(dim: Dim, start: int, end: int, step: int) -> Dim:
     if isinstance(dim, int):
         return len(slice_bounds(dim, start, end, step))
-    if (step == 1 and start == 0 and end >= INF) or (step == -1 and (start == -1 or start >= INF) and end <= -INF):
-        return dim
-    if step == 1 and start >= 0 and end >= INF:
-        return dim - start
-    if step == 1 and start == 0 and end < 0:
-        return dim - -end
-    return Sym(f"len({dim})[{start}:{end}:{step}]")
+    first, behind = (_bound(dim, b) for b in (start, end))
+    if step > 0:  # min(behind, dim) - max(first, 0)
+        length = minimum(behind - first, dim - first, behind, dim)
+    else:
+        length = minimum(maximum(first, 0), dim - 1) - maximum(behind, -1)
+    return maximum((length + abs(step) - 1) // abs(step), 0)
+
+
+def _bound(dim: Dim, bound: int) -> Dim:
+    """The position that a bound of a symbolic dim stands for: as large as any of the dim where it is INF."""
+    if abs(bound) >= INF:
+        return dim if bound > 0 else -1
+    return dim + bound if bound < 0 else bound
 
 
 def slice_axes(call: Call) -> list[tuple[int, int, int, int]]:

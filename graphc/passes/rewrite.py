@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Union
 
 import numpy as np
@@ -178,7 +178,7 @@ def remove_dead(graph: Graph) -> Graph:
             needed.update(node.operands)
     if len(kept) == len(graph.nodes):
         return graph
-    return Graph(graph.name, graph.inputs, graph.outputs, tuple(reversed(kept)), graph.output_names, graph.meta)
+    return replace(graph, nodes=tuple(reversed(kept)))
 
 
 # --- questions that rules ask -----------------------------------------------------------------------------------------
