@@ -20,6 +20,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_i64,
 )
 from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_item, load_integer
+from graphc.backends.cpu.drivers.work import offset_of
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import INDEX_DIMS
 
@@ -69,14 +70,7 @@ def _lookup(a, index, wide, size, stride, negative, single, report):
 @njit(error_model="numpy")
 def _row_start(a, row, strides):
     """Offset of the innermost loop number `row`."""
-    offset = 0
-    for d in range(1, INDEX_DIMS):
-        extent = a[DIMS + d]
-        if extent > 1:
-            up = row // extent
-            offset += (row - up * extent) * a[strides + d]
-            row = up
-    return offset
+    return offset_of(a, row, DIMS + 1, strides + 1, INDEX_DIMS - 1)
 
 
 @driver("gather")
