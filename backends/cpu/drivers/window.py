@@ -21,9 +21,7 @@ def window(start, dilation, kernel, size):
 @njit(error_model="numpy")
 def counted(start, dilation, kernel, size, before, after, padded):
     """Positions that an average divides by: those inside [0, size) or, where `padded`, inside the padding too."""
-    low, high = (-before, size + after) if padded else (0, size)
-    count = 0
-    for k in range(kernel):
-        if low <= start + k * dilation < high:
-            count += 1
-    return count
+    if not padded:
+        before, after = 0, 0
+    first, end = window(start + before, dilation, kernel, before + size + after)
+    return end - first

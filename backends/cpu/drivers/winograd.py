@@ -62,10 +62,15 @@ def _start_product(a, product, c, vector):
 
 
 @njit(error_model="numpy")
-def _tile(a, t, m):
-    """(image, first row, first column) of the outputs of a tile."""
+def _grid(a, m):
+    """Tiles of a row and of an image."""
     tiles_w = (a[OUT_W] + m - 1) // m
-    per_image = (a[OUT_H] + m - 1) // m * tiles_w
+    return tiles_w, (a[OUT_H] + m - 1) // m * tiles_w
+
+
+@njit(error_model="numpy")
+def _tile(t, m, tiles_w, per_image):
+    """(image, first row, first column) of the outputs of a tile. tiles_w, per_image: see `_grid`."""
     image = t // per_image
     at = t - image * per_image
     row = at // tiles_w
@@ -76,9 +81,10 @@ def _tile(a, t, m):
 def _transform_in(a, block, first, count, v, m, vector):
     """All channels of `count` tiles of the input into V."""
     n = m + 2
+    tiles_w, per_image = _grid(a, m)
     for b in range(a[BLOCKS]):
         for t in range(count):
-            image, h, w = _tile(a, first + t, m)
+            image, h, w = _tile(first + t, m, tiles_w, per_image)
             h -= a[PAD_H]
             w -= a[PAD_W]
             call7(
@@ -96,8 +102,9 @@ def _transform_in(a, block, first, count, v, m, vector):
 @njit(error_model="numpy")
 def _transform_out(a, out_of, first, count, b, products, m, vector):
     """One block of channels of `count` tiles of the result from M."""
+    tiles_w, per_image = _grid(a, m)
     for t in range(count):
-        image, h, w = _tile(a, first + t, m)
+        image, h, w = _tile(first + t, m, tiles_w, per_image)
         for e in range(a[EXTRAS_COUNT]):
             r = EXTRAS + EXTRA * e
             plane = a[r + EXTRA_REF] + image * a[r + EXTRA_N] + b * a[r + EXTRA_BLOCK]
@@ -125,7 +132,8 @@ def winograd(target, m):
 
     def winograd(a, tid, nth):
         blocks, tiles, group, nv = a[BLOCKS], a[TILES], a[GROUP], a[NV]
-        total = ((a[OUT_H] + m - 1) // m) * ((a[OUT_W] + m - 1) // m) * a[N]
+        _, per_image = _grid(a, m)
+        total = per_image * a[N]
         scratch = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         v = scratch + HEAD_BYTES + points * vector
         v_point = (blocks * group | 1) * vector
