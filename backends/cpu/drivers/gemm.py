@@ -24,7 +24,7 @@ from graphc.backends.cpu.micro.product import NEXT_LINES
 from graphc.backends.cpu.sizes import BATCH_DIMS
 
 STAGES, EDGE_STAGES, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
-FIRST, MIDDLE, LAST = range(3)  # stages of a sum
+FIRST, MIDDLE, LAST = 0, 1, 2  # stages of a sum
 A_ROW, A_COLUMN, Y_ROW = GEMM["a_row a_column y_row"]
 MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_lanes m_block n_block chunk"]
 PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]

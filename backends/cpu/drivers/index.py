@@ -19,7 +19,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     load_i64,
     store_i64,
 )
-from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_item, load_integer
+from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_block, load_integer
 from graphc.backends.cpu.drivers.work import offset_of
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import INDEX_DIMS
@@ -95,7 +95,7 @@ def gather(target):
             for _ in range(run):
                 offset = _lookup(a, index, wide, size, stride, negative, single, report)
                 if offset >= 0:
-                    copy_item(y, x + offset, block)
+                    copy_block(y, x + offset, block)
                 else:
                     fill_bytes(y, block, 0)
                 index += next_index
@@ -168,6 +168,6 @@ def reverse_sequence(target):
             x, y = a[X] + batch * a[BATCH_STRIDE], a[Y] + batch * a[BATCH_STRIDE]
             for t in range(steps):
                 source = length - 1 - t if t < length else t
-                copy_item(y + t * a[TIME_STRIDE], x + source * a[TIME_STRIDE], a[BLOCK])
+                copy_block(y + t * a[TIME_STRIDE], x + source * a[TIME_STRIDE], a[BLOCK])
 
     return reverse_sequence, STEP
