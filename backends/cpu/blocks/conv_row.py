@@ -5,7 +5,8 @@ from __future__ import annotations
 from graphc.backends.cpu.blocks.block import Block
 from graphc.backends.cpu.sizes import lines
 
-EXTRA = 3  # words of an operand of the epilogue: address, stride of a channel block, stride of a pixel
+EPILOGUE_OPERAND = Block("ref block pixel")  # strides of a channel block, of a pixel
+EXTRA = EPILOGUE_OPERAND.size
 MAX_EXTRAS = 9
 OPERAND = 2  # words of an operand of a prologue: address at the first pixel, stride of a channel block
 MAX_SOURCES = 8

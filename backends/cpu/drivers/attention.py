@@ -5,6 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from graphc.backends.cpu.blocks.attention import ATTENTION, SOFTMAX_TILE
+from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call2,
@@ -17,17 +18,10 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_i64,
 )
 from graphc.backends.cpu.drivers.gemm import _pack_rows
+from graphc.backends.cpu.drivers.row_block import NO_CLIP_HIGH, NO_CLIP_LOW, start_block
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.attention import BLOCKS
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES
-from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
-from graphc.backends.cpu.micro.conv import HI as MICRO_HI
-from graphc.backends.cpu.micro.conv import LANES as MICRO_LANES
-from graphc.backends.cpu.micro.conv import LO as MICRO_LO
-from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 
 SCORES, SCORES_LAST, VALUES, VALUES_LAST = ATTENTION["scores scores_last values values_last"]
 SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS = ATTENTION["softmax transpose q k v mask y zeros"]
@@ -36,6 +30,7 @@ MR, NV_K, LAST_K, NV_V, LAST_V, LAST_LANES = ATTENTION["mr nv_k last_k nv_v last
 CHUNK, SCALE, SCRATCH, SCRATCH_STRIDE = ATTENTION["chunk scale scratch scratch_stride"]
 Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
 MICRO_KEYS, MICRO_SCALE, MICRO_MASK, MICRO_MASK_ROW = SOFTMAX_TILE["keys scale mask mask_row"]
+MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["ws_block lanes"]
 
 
 @driver("attention")
@@ -62,8 +57,10 @@ def attention(target):
         scores = rows + size_blocks * mr * vector
         k_packed = scores + key_blocks * mr * vector
         v_packed = k_packed + k_tiles * k_panel
-        _product_block(first, size_blocks, vector, mr * vector, c)
-        _product_block(second, key_blocks, a[Y_AT + 2], vector, a[LAST_LANES])
+        start_block(first, size_blocks, vector, mr * vector, NO_CLIP_LOW, NO_CLIP_HIGH)
+        start_block(second, key_blocks, a[Y_AT + 2], vector, NO_CLIP_LOW, NO_CLIP_HIGH)
+        store_i64(first + 8 * MICRO_LANES, c)
+        store_i64(second + 8 * MICRO_LANES, a[LAST_LANES])
         store_i64(third + 8 * MICRO_KEYS, keys)
         store_i64(third + 8 * MICRO_SCALE, a[SCALE])
         store_i64(third + 8 * MICRO_MASK_ROW, a[MASK_AT + 2])
@@ -112,18 +109,6 @@ def attention(target):
             first_item, end = piece(a, work, nth, end)
 
     return attention, STEP
-
-
-@njit(error_model="numpy")
-def _product_block(block, depth_blocks, y_row, y_vector, lanes):
-    """The argument block of `product_tile` for one tile of rows packed as [depth / c][row][c]."""
-    fill_bytes(block, BLOCK_BYTES, 0)
-    store_i64(block + 8 * MICRO_BLOCKS, depth_blocks)
-    store_i64(block + 8 * MICRO_YS_W, y_row)
-    store_i64(block + 8 * MICRO_YS_BLOCK, y_vector)
-    store_i64(block + 8 * MICRO_LO, 0xFF800000)  # between -inf and inf
-    store_i64(block + 8 * MICRO_HI, 0x7F800000)
-    store_i64(block + 8 * MICRO_LANES, lanes)
 
 
 @njit(error_model="numpy")

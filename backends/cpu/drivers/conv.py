@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from graphc.backends.cpu.blocks.conv import CONV, SPAN
 from graphc.backends.cpu.blocks.conv_row import CONV_ROW, MAX_HEIGHTS
-from graphc.backends.cpu.blocks.conv_row import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.codegen.intrinsics import STEP, call7, load_i64, store_i64
+from graphc.backends.cpu.drivers.row_block import point_operand
+from graphc.backends.cpu.drivers.window import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 
@@ -27,21 +26,8 @@ SPAN_SIZE = SPAN.size
 
 MICRO_BLOCKS, MICRO_PIXELS, MICRO_TILES, MICRO_YS_BLOCK = CONV_ROW["blocks pixels tiles ys_block"]
 MICRO_INPUT_FIRST, MICRO_INPUT_END, MICRO_FIRST_LANE, MICRO_LANES = CONV_ROW["input_first input_end first_lane lanes"]
-MICRO_COMING, MICRO_CONTINUES, MICRO_PARTIAL, MICRO_EXTRAS = CONV_ROW["coming continues partial extras"]
+MICRO_COMING, MICRO_CONTINUES, MICRO_PARTIAL = CONV_ROW["coming continues partial"]
 MICRO_SLOTS = CONV_ROW.size
-
-
-@njit(error_model="numpy")
-def window(start, dilation, kernel, size):
-    """First and one past last position of a kernel, placed at `start`, that lie inside [0, size)."""
-    k0 = 0
-    if start < 0:
-        k0 = (-start + dilation - 1) // dilation
-    k1 = kernel
-    if start + (kernel - 1) * dilation >= size:
-        k1 = (size - 1 - start) // dilation + 1
-    k0 = min(k0, kernel)
-    return k0, max(k1, k0)
 
 
 @driver("conv")
@@ -110,7 +96,7 @@ def conv(target):
                                 + d * a[r + R_D]
                                 + h * a[r + R_H]
                             )
-                            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
+                            point_operand(block, e, base)
                         call7(
                             a[MICRO],
                             block,

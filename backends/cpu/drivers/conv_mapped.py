@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from graphc.backends.cpu.blocks.conv_mapped import CONV_MAPPED, MAPPED_HEAD, MAPPED_TABLE
 from graphc.backends.cpu.blocks.conv_row import CONV_ROW
-from graphc.backends.cpu.blocks.conv_row import EXTRA as MICRO_EXTRA
 from graphc.backends.cpu.blocks.conv_row import OPERAND as MICRO_OPERAND
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, call7, store_i64
+from graphc.backends.cpu.drivers.row_block import point_operand
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 
@@ -21,7 +21,7 @@ SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS, EXTRAS = CONV_MAPPED["scratch stride tem
 RECORDS, RECORD = CONV_MAPPED.size, CONV_MAPPED.record_size
 R_REF, R_N, R_BLOCK, R_PIXEL = CONV_MAPPED.in_record("ref n block pixel")
 
-MICRO_COMING, MICRO_EXTRAS, MICRO_SOURCES = CONV_ROW["coming extras sources"]
+MICRO_COMING, MICRO_SOURCES = CONV_ROW["coming sources"]
 MICRO_SLOTS = CONV_ROW.size
 
 
@@ -57,7 +57,7 @@ def conv_mapped(target):
                     for e in range(extras):
                         r = RECORDS + RECORD * (operands + e)
                         base = a[r + R_REF] + n * a[r + R_N] + tile * a[r + R_BLOCK] + first * a[r + R_PIXEL]
-                        store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
+                        point_operand(block, e, base)
                     w = a[W] + tile * a[WS_TILE]
                     store_i64(block + 8 * MICRO_COMING, w + a[WS_TILE])
                     call7(micro, block, rows, w, yn + tile * a[YS_TILE], a[BIAS] + tile * a[BIAS_TILE], 1, 1)

@@ -12,7 +12,8 @@ from numba import njit, types
 
 from graphc.backends.cpu.blocks.dense_window import CONV_DENSE, DENSE_WINDOW, POOL_DENSE
 from graphc.backends.cpu.codegen.intrinsics import STEP, call4, store_i64, typed_memory
-from graphc.backends.cpu.drivers.conv import window
+from graphc.backends.cpu.drivers.window import counted, window
+from graphc.backends.cpu.drivers.work import row_of
 from graphc.backends.cpu.kernel import driver
 
 X, Y, N, CHANNELS = DENSE_WINDOW["x y n channels"]
@@ -98,15 +99,6 @@ def conv_dense(target, dtype: str, transposed: bool):
     return conv_dense, STEP
 
 
-@njit(error_model="numpy")
-def _counted(start, dilation, kernel, low, high):
-    count = 0
-    for k in range(kernel):
-        if low <= start + k * dilation < high:
-            count += 1
-    return count
-
-
 @driver("pool_dense", computes=True)
 def pool_dense(target, op: str, dtype: str):
     """op: 'max' (NaN wins; also writes the flat index of the first maximum where INDICES is not 0), 'average', 'lp'."""
@@ -123,21 +115,14 @@ def pool_dense(target, op: str, dtype: str):
         indices = a[INDICES]
         work = a[N] * channels * out_d * out_h
         for k in range(work * tid // nth, work * (tid + 1) // nth):
-            h = k % out_h
-            rest = k // out_h
-            d = rest % out_d
-            image = rest // out_d
-            n = image // channels
-            c = image - n * channels
+            n, c, d, h = row_of(k, channels, out_d, out_h)
             from_d, from_h = d * a[S_D] - a[P_D], h * a[S_H] - a[P_H]
             d0, d1 = window(from_d, a[D_D], a[K_D], in_d)
             h0, h1 = window(from_h, a[D_H], a[K_H], in_h)
             high = 1
             if is_average:
-                deep = _counted(from_d, a[D_D], a[K_D], -a[P_D] if padded else 0, in_d + (a[END_D] if padded else 0))
-                high = deep * _counted(
-                    from_h, a[D_H], a[K_H], -a[P_H] if padded else 0, in_h + (a[END_H] if padded else 0)
-                )
+                high = counted(from_d, a[D_D], a[K_D], in_d, a[P_D], a[END_D], padded)
+                high *= counted(from_h, a[D_H], a[K_H], in_h, a[P_H], a[END_H], padded)
             x = a[X] + n * a[XS_N] + c * a[XS_C]
             y = a[Y] + n * a[YS_N] + c * a[YS_C] + d * a[YS_D] + h * a[YS_H]
             for w in range(out_w):
@@ -170,15 +155,12 @@ def pool_dense(target, op: str, dtype: str):
                                     power *= abs(v)
                                 best += power
                 if is_average:
-                    wide = _counted(
-                        from_w, a[D_W], a[K_W], -a[P_W] if padded else 0, in_w + (a[END_W] if padded else 0)
-                    )
-                    count = high * wide
+                    count = high * counted(from_w, a[D_W], a[K_W], in_w, a[P_W], a[END_W], padded)
                     best = best / kind(count) if count > 0 else kind(np.nan)
                 elif not is_max and p != 1:
                     best = kind(math.sqrt(best)) if p == 2 else best ** (kind(1) / kind(p))
                 store(y + w * a[YS_W], best)
                 if is_max and indices != 0:
-                    store_i64(indices + 8 * (k * out_w + w), where + image * plane)
+                    store_i64(indices + 8 * (k * out_w + w), where + (n * channels + c) * plane)
 
     return pool_dense, STEP

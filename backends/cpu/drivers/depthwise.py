@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.backends.cpu.blocks.depthwise import DEPTHWISE, DEPTHWISE_ROW
 from graphc.backends.cpu.codegen.intrinsics import STEP, call6, store_i64
-from graphc.backends.cpu.drivers.conv import window
+from graphc.backends.cpu.drivers.window import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit
 
+from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW
 from graphc.backends.cpu.blocks.gemm import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
@@ -16,19 +17,78 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_i64,
     typed_memory,
 )
-from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.drivers.row_block import point_operand, start_block, stride_operand
+from graphc.backends.cpu.drivers.work import offset_of, piece, product_of
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES
-from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
-from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
-from graphc.backends.cpu.micro.conv import HI as MICRO_HI
-from graphc.backends.cpu.micro.conv import LANES as MICRO_LANES
-from graphc.backends.cpu.micro.conv import LO as MICRO_LO
-from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import NEXT_LINES
 from graphc.backends.cpu.sizes import BATCH_DIMS
+
+STAGES, EDGE_STAGES, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
+FIRST, MIDDLE, LAST = 0, 1, 2  # stages of a sum
+A_ROW, A_COLUMN, Y_ROW = GEMM["a_row a_column y_row"]
+MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_lanes m_block n_block chunk"]
+PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]
+DIMS, A_BATCH, B_BATCH, Y_BATCH, EXTRAS_COUNT = GEMM["dims a_batch b_batch y_batch extras"]
+EXTRAS, EXTRA = GEMM.size, GEMM.record_size
+EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("row vector batch")
+MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
+
+
+@njit(error_model="numpy")
+def _tile_row(a, m0, p):
+    """The first row of tile p of the block of rows that begins with m0. Overlaps take the place of a row tail."""
+    return max(0, min(m0 + p * a[MR], a[M] - a[MR]))
+
+
+@njit(error_model="numpy")
+def _point_operands(a, block, index, m, v):
+    """The epilogue's operands at batch index `index`, row m and vector v of columns."""
+    for e in range(a[EXTRAS_COUNT]):
+        r = EXTRAS + EXTRA * e
+        batch = offset_of(a, index, DIMS, r + EXTRA_BATCH, BATCH_DIMS)
+        point_operand(block, e, a[r] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR] + batch)
+
+
+@njit(error_model="numpy")
+def _multiply(a, block, index, m0, count, t0, t1, chunk, panels, sums, c):
+    """`count` tiles of rows from m0 on by the column tiles t0 … t1 - 1, one chunk of reduction steps.
+
+    panels: the packed rows, or 0 where they are read as they lie. sums: where the tiles' partial sums are kept.
+    """
+    mr, nv, tiles, steps = a[MR], a[NV], a[N_TILES], a[CHUNK]
+    vector = c * 4
+    blocks = (a[K] + c - 1) // c
+    chunks = (blocks + steps - 1) // steps
+    rows, row = panels, blocks * c * 4
+    if panels == 0:
+        rows, row = a[A] + offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS) + m0 * a[A_ROW], a[A_ROW]
+    b = a[B] + offset_of(a, index, DIMS, B_BATCH, BATCH_DIMS)
+    y = a[Y] + offset_of(a, index, DIMS, Y_BATCH, BATCH_DIMS)
+    stage = LAST if chunk == chunks - 1 else FIRST if chunk == 0 else MIDDLE
+    k0 = chunk * steps
+    store_i64(block + 8 * MICRO_BLOCKS, min(steps, blocks - k0))
+    for tile in range(t0, t1):
+        wide, micro = nv, a[STAGES + stage]
+        if tile == tiles - 1:
+            wide, micro = a[LAST_NV], a[EDGE_STAGES + stage]
+        store_i64(block + 8 * MICRO_WS_BLOCK, c * wide * vector)
+        columns = b + tile * a[PANEL] + k0 * c * wide * vector
+        coming = columns + a[PANEL]
+        if tile == t1 - 1 and chunk < chunks - 1:
+            coming = b + t0 * a[PANEL] + (k0 + steps) * c * nv * vector
+        for p in range(count):
+            m = _tile_row(a, m0, p)
+            _point_operands(a, block, index, m, tile * nv)
+            partial = sums + ((tile - t0) * (a[M_BLOCK] // mr) + p) * mr * nv * vector
+            call6(
+                micro,
+                block,
+                rows + p * mr * row + k0 * mr * vector,
+                columns,
+                y + m * a[Y_ROW] + tile * nv * vector if stage == LAST else partial,
+                partial if chunk else a[BIAS] + tile * nv * vector,
+                coming + min(p * steps * NEXT_LINES * 64, steps * c * nv * vector),
+            )
 
 
 @driver("gemm")
@@ -37,48 +97,30 @@ def gemm(target):
 
     Work is cut into batch x row blocks x column blocks. The rows of a block are packed as [K / c][row][c], like the pixels
     of a convolution, once for all its column tiles, or by `pack_rows` before. MR rows that overlap the last ones take the
-    place of a row tail; EDGE serves the last column tile. While a panel is in use the next one is fetched, a part with each
-    tile of rows. A long reduction is cut into chunks of CHUNK blocks of c steps, so that rows and panel stay in the
+    place of a row tail; EDGE_STAGES serve the last column tile. While a panel is in use the next one is fetched, a part with
+    each tile of rows. A long reduction is cut into chunks of CHUNK blocks of c steps, so that rows and panel stay in the
     second-level cache; each tile's partial sums wait in memory of their own, which overlapping tiles do not share.
     """
-    FIRST, EDGE_FIRST, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
-    MIDDLE, LAST = FIRST + 1, FIRST + 2
-    A_ROW, A_COLUMN, Y_ROW = GEMM["a_row a_column y_row"]
-    MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_lanes m_block n_block chunk"]
-    PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]
-    DIMS, A_BATCH, B_BATCH, Y_BATCH, EXTRAS_COUNT = GEMM["dims a_batch b_batch y_batch extras"]
-    EXTRAS, EXTRA = GEMM.size, GEMM.record_size
-    EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("row vector batch")
     c = target.vl
     vector = c * 4
 
     def gemm(a, tid, nth):
-        rows, tiles, depth, mr, nv = a[M], a[N_TILES], a[K], a[MR], a[NV]
+        rows, tiles, depth, mr = a[M], a[N_TILES], a[K], a[MR]
         m_block, n_block = a[M_BLOCK], a[N_BLOCK]
         m_blocks, n_blocks = (rows + m_block - 1) // m_block, (tiles + n_block - 1) // n_block
-        batch = 1
-        for d in range(BATCH_DIMS):
-            batch *= a[DIMS + d]
         blocks = (depth + c - 1) // c
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        panels = block + BLOCK_BYTES
+        mine = block + BLOCK_BYTES
         panel = blocks * mr * vector
         chunks = (blocks + a[CHUNK] - 1) // a[CHUNK]
-        fetched = a[CHUNK] * NEXT_LINES * 64
-        sums = panels if a[PACKED] else panels + m_block * blocks * vector
+        sums = mine if a[PACKED] else mine + m_block * blocks * vector
         in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
-        extras = a[EXTRAS_COUNT]
-        fill_bytes(block, BLOCK_BYTES, 0)
-        store_i64(block + 8 * MICRO_YS_W, a[Y_ROW])
-        store_i64(block + 8 * MICRO_YS_BLOCK, vector)
-        store_i64(block + 8 * MICRO_LO, a[LO])
-        store_i64(block + 8 * MICRO_HI, a[HI])
+        start_block(block, blocks, a[Y_ROW], vector, a[LO], a[HI])
         store_i64(block + 8 * MICRO_LANES, a[LAST_LANES])
-        for e in range(extras):
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + EXTRA_VECTOR])
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + EXTRA_ROW])
-        work = batch * m_blocks * n_blocks
-        packed = -1  # the block of rows that lies in the panels
+        for e in range(a[EXTRAS_COUNT]):
+            stride_operand(block, e, a[EXTRAS + EXTRA * e + EXTRA_VECTOR], a[EXTRAS + EXTRA * e + EXTRA_ROW])
+        work = product_of(a, DIMS, BATCH_DIMS) * m_blocks * n_blocks
+        packed = -1  # the block of rows that lies in `mine`
         first, end = piece(a, work, nth, 0)
         while first < end:
             for item in range(first, end):
@@ -86,57 +128,23 @@ def gemm(target):
                 rest = item // n_blocks
                 mb = rest % m_blocks
                 index = rest // m_blocks
-                at, bt, yt = a[A], a[B], a[Y]
-                left = index
-                for d in range(BATCH_DIMS):
-                    i = left % a[DIMS + d]
-                    left //= a[DIMS + d]
-                    at += i * a[A_BATCH + d]
-                    bt += i * a[B_BATCH + d]
-                    yt += i * a[Y_BATCH + d]
-                m0, m1 = mb * m_block, min(rows, mb * m_block + m_block)
-                count = (m1 - m0 + mr - 1) // mr
+                m0 = mb * m_block
+                count = (min(rows - m0, m_block) + mr - 1) // mr
+                panels = mine
                 if a[PACKED]:
                     panels = a[PACKED] + (index * ((rows + mr - 1) // mr) + m0 // mr) * panel
-                elif packed != rest and not in_place:
+                elif in_place:
+                    panels = 0
+                elif packed != rest:
                     packed = rest
+                    at = a[A] + offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS)
                     for p in range(count):
-                        m = max(0, min(m0 + p * mr, rows - mr))
-                        _pack_rows(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
-                t0, t1 = nb * n_block, min(tiles, nb * n_block + n_block)
+                        source = at + _tile_row(a, m0, p) * a[A_ROW]
+                        _pack_rows(mine + p * panel, source, mr, depth, c, a[A_ROW], a[A_COLUMN])
+                t0 = nb * n_block
+                t1 = min(tiles, t0 + n_block)
                 for chunk in range(chunks):
-                    k0 = chunk * a[CHUNK]
-                    store_i64(block, min(a[CHUNK], blocks - k0))
-                    stage = LAST if chunk == chunks - 1 else FIRST if chunk == 0 else MIDDLE
-                    for tile in range(t0, t1):
-                        wide, micro = nv, a[stage]
-                        if tile == tiles - 1:
-                            wide, micro = a[LAST_NV], a[stage + EDGE_FIRST - FIRST]
-                        store_i64(block + 8 * MICRO_WS_BLOCK, c * wide * vector)
-                        columns = bt + tile * a[PANEL] + k0 * c * wide * vector
-                        coming = columns + a[PANEL]
-                        if tile == t1 - 1 and chunk < chunks - 1:
-                            coming = bt + t0 * a[PANEL] + (k0 + a[CHUNK]) * c * nv * vector
-                        for p in range(count):
-                            m = max(0, min(m0 + p * mr, rows - mr))
-                            for e in range(extras):
-                                r = EXTRAS + EXTRA * e
-                                base = a[r] + m * a[r + EXTRA_ROW] + tile * nv * a[r + EXTRA_VECTOR]
-                                left = index
-                                for d in range(BATCH_DIMS):
-                                    base += (left % a[DIMS + d]) * a[r + EXTRA_BATCH + d]
-                                    left //= a[DIMS + d]
-                                store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), base)
-                            partial = sums + ((tile - t0) * (m_block // mr) + p) * mr * nv * vector
-                            call6(
-                                micro,
-                                block,
-                                (at + m * a[A_ROW] if in_place else panels + p * panel) + k0 * mr * vector,
-                                columns,
-                                yt + m * a[Y_ROW] + tile * nv * vector if stage == LAST else partial,
-                                partial if chunk else a[BIAS] + tile * nv * vector,
-                                coming + min(p * fetched, a[CHUNK] * c * nv * vector),
-                            )
+                    _multiply(a, block, index, m0, count, t0, t1, chunk, panels, sums, c)
             first, end = piece(a, work, nth, end)
 
     return gemm, STEP
@@ -172,17 +180,13 @@ def pack_rows(target):
         rows, depth, mr = a[M], a[K], a[MR]
         tiles = (rows + mr - 1) // mr
         panel = (depth + c - 1) // c * mr * c * 4
-        work = tiles
-        for d in range(BATCH_DIMS):
-            work *= a[DIMS + d]
+        work = tiles * product_of(a, DIMS, BATCH_DIMS)
         first, end = piece(a, work, nth, 0)
         while first < end:
             for item in range(first, end):
-                left = item // tiles
-                source = a[A] + max(0, min((item - left * tiles) * mr, rows - mr)) * a[ROW]
-                for d in range(BATCH_DIMS):
-                    source += (left % a[DIMS + d]) * a[A_BATCH + d]
-                    left //= a[DIMS + d]
+                index = item // tiles
+                source = a[A] + max(0, min((item - index * tiles) * mr, rows - mr)) * a[ROW]
+                source += offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS)
                 _pack_rows(a[TO] + item * panel, source, mr, depth, c, a[ROW], a[COLUMN])
             first, end = piece(a, work, nth, end)
 
@@ -238,23 +242,15 @@ def matmul_any(target, dtype):
 
     def matmul_any(a, tid, nth):
         rows, columns, depth = a[M], a[N], a[K]
-        batch = 1
-        for d in range(BATCH_DIMS):
-            batch *= a[DIMS + d]
-        work = batch * rows
+        work = product_of(a, DIMS, BATCH_DIMS) * rows
         first, end = piece(a, work, nth, 0)
         while first < end:
             for k in range(first, end):
                 index = k // rows
                 m = k - index * rows
-                at, bt, yt = a[A], a[B], a[Y]
-                for d in range(BATCH_DIMS):
-                    i = index % a[DIMS + d]
-                    index //= a[DIMS + d]
-                    at += i * a[A_BATCH + d]
-                    bt += i * a[B_BATCH + d]
-                    yt += i * a[Y_BATCH + d]
-                y = yt + m * a[Y_ROW]
+                at = a[A] + offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS)
+                bt = a[B] + offset_of(a, index, DIMS, B_BATCH, BATCH_DIMS)
+                y = a[Y] + offset_of(a, index, DIMS, Y_BATCH, BATCH_DIMS) + m * a[Y_ROW]
                 fill_bytes(y, columns * item, 0)
                 for i in range(depth):
                     x = load(at + m * a[A_ROW] + i * a[A_COLUMN])

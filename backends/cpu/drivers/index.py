@@ -19,7 +19,8 @@ from graphc.backends.cpu.codegen.intrinsics import (
     load_i64,
     store_i64,
 )
-from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_item, load_integer
+from graphc.backends.cpu.drivers.items import INT32_BYTES, INT64_BYTES, copy_block, load_integer
+from graphc.backends.cpu.drivers.work import offset_of
 from graphc.backends.cpu.kernel import driver
 from graphc.lower.limits import INDEX_DIMS
 
@@ -69,14 +70,7 @@ def _lookup(a, index, wide, size, stride, negative, single, report):
 @njit(error_model="numpy")
 def _row_start(a, row, strides):
     """Offset of the innermost loop number `row`."""
-    offset = 0
-    for d in range(1, INDEX_DIMS):
-        extent = a[DIMS + d]
-        if extent > 1:
-            up = row // extent
-            offset += (row - up * extent) * a[strides + d]
-            row = up
-    return offset
+    return offset_of(a, row, DIMS + 1, strides + 1, INDEX_DIMS - 1)
 
 
 @driver("gather")
@@ -101,7 +95,7 @@ def gather(target):
             for _ in range(run):
                 offset = _lookup(a, index, wide, size, stride, negative, single, report)
                 if offset >= 0:
-                    copy_item(y, x + offset, block)
+                    copy_block(y, x + offset, block)
                 else:
                     fill_bytes(y, block, 0)
                 index += next_index
@@ -174,6 +168,6 @@ def reverse_sequence(target):
             x, y = a[X] + batch * a[BATCH_STRIDE], a[Y] + batch * a[BATCH_STRIDE]
             for t in range(steps):
                 source = length - 1 - t if t < length else t
-                copy_item(y + t * a[TIME_STRIDE], x + source * a[TIME_STRIDE], a[BLOCK])
+                copy_block(y + t * a[TIME_STRIDE], x + source * a[TIME_STRIDE], a[BLOCK])
 
     return reverse_sequence, STEP

@@ -22,16 +22,23 @@ INT32_BYTES, INT64_BYTES = np.dtype(np.int32).itemsize, np.dtype(np.int64).items
 
 
 @njit(error_model="numpy")
-def copy_item(to, source, nbytes):
-    """Any number of bytes; those of a single element by one instruction."""
+def copy_element(to, source, nbytes):
+    """1, 2, 4 or 8 bytes."""
     if nbytes == 4:
         store_u32(to, load_u32(source))
     elif nbytes == 8:
         store_i64(to, load_i64(source))
     elif nbytes == 1:
         store_u8(to, load_u8(source))
-    elif nbytes == 2:
+    else:
         store_u16(to, load_u16(source))
+
+
+@njit(error_model="numpy")
+def copy_block(to, source, nbytes):
+    """Any number of bytes; those of a single element by one instruction."""
+    if nbytes == 4 or nbytes == 8 or nbytes == 1 or nbytes == 2:
+        copy_element(to, source, nbytes)
     else:
         copy_bytes(to, source, nbytes)
 

@@ -6,7 +6,7 @@ from numba import njit
 
 from graphc.backends.cpu.blocks.order import TOP_K
 from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, call4, store_i64
-from graphc.backends.cpu.drivers.items import INT64_BYTES, copy_item
+from graphc.backends.cpu.drivers.items import INT64_BYTES, copy_element
 from graphc.backends.cpu.kernel import driver
 
 X, VALUES, INDICES, MICRO, ITEM, OUTER, N, INNER, K = TOP_K["x values indices micro item outer n inner k"]
@@ -79,7 +79,7 @@ def top_k(target):
             to = outer * k * inner + lane
             for i in range(k):
                 index = heap[2 * i + 1]
-                copy_item(a[VALUES] + (to + i * inner) * item, x + index * inner * item, item)
+                copy_element(a[VALUES] + (to + i * inner) * item, x + index * inner * item, item)
                 store_i64(a[INDICES] + (to + i * inner) * INT64_BYTES, index)
 
     return top_k, STEP

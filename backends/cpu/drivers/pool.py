@@ -6,8 +6,8 @@ from numba import njit, types
 
 from graphc.backends.cpu.blocks.pool import POOL, POOL_ROW
 from graphc.backends.cpu.codegen.intrinsics import STEP, call4, float_bits, store_i64
-from graphc.backends.cpu.drivers.conv import window
-from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.drivers.window import counted, window
+from graphc.backends.cpu.drivers.work import piece, row_of
 from graphc.backends.cpu.kernel import driver
 
 WIDE, NARROW, X, Y, N, BLOCKS = POOL["wide narrow x y n blocks"]
@@ -21,13 +21,50 @@ PLANES, ROWS, COLUMNS, PLANE, ROW, COLUMN, PIXEL, PIXELS = POOL_ROW["planes rows
 
 
 @njit(error_model="numpy")
-def _counted(start, dilation, kernel, low, high):
-    """Window positions that lie in [low, high): those that an average divides by."""
-    count = 0
-    for k in range(kernel):
-        if low <= start + k * dilation < high:
-            count += 1
-    return count
+def _interior(a):
+    """First and one past last of the output columns whose windows lie inside the row."""
+    room = a[IN_W] - 1 - (a[K_W] - 1) * a[D_W] + a[P_W]  # of the first position of the last window
+    first = min(a[OUT_W], (a[P_W] + a[S_W] - 1) // a[S_W])
+    return first, min(a[OUT_W], max(first, room // a[S_W] + 1)) if room >= 0 else first
+
+
+@njit(error_model="numpy")
+def _begin_row(a, block, n, c, d, h):
+    """Sets the window's planes and rows for a row of outputs. Gives the first of them, and how many an average counts."""
+    in_d, in_h = d * a[S_D] - a[P_D], h * a[S_H] - a[P_H]
+    kd0, kd1 = window(in_d, a[D_D], a[K_D], a[IN_D])
+    kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
+    store_i64(block + 8 * PLANES, kd1 - kd0)
+    store_i64(block + 8 * ROWS, kh1 - kh0)
+    count = counted(in_d, a[D_D], a[K_D], a[IN_D], a[P_D], a[END_D], a[PADDED])
+    count *= counted(in_h, a[D_H], a[K_H], a[IN_H], a[P_H], a[END_H], a[PADDED])
+    x = a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_d + kd0 * a[D_D]) * a[XS_D] + (in_h + kh0 * a[D_H]) * a[XS_H]
+    return x, count
+
+
+@njit(error_model="numpy")
+def _pool_row(a, block, x, y, rows, first, last, vector):
+    """One row of outputs. rows: how many rows of the window an average counts. first, last: see `_interior`."""
+    out_w, mr, k_w, s_w, d_w, p_w, in_w = a[OUT_W], a[MR], a[K_W], a[S_W], a[D_W], a[P_W], a[IN_W]
+    w = 0
+    while w < out_w:
+        count, micro = mr, a[WIDE]
+        kw0, kw1 = 0, k_w
+        if a[RUN] != 0 and w == first and last - first >= mr:
+            count = last - first
+            store_i64(block + 8 * PIXELS, count)
+        elif w >= first and w < last and last - first >= mr:
+            w = min(w, last - mr)  # the last tile of the interior overlaps
+        else:
+            count, micro = 1, a[NARROW]
+            kw0, kw1 = window(w * s_w - p_w, d_w, k_w, in_w)
+        columns = k_w
+        if kw1 - kw0 < k_w:
+            columns = counted(w * s_w - p_w, d_w, k_w, in_w, p_w, a[END_W], a[PADDED])
+        scale = types.float32(1.0) / types.float32(max(1, rows * columns))
+        store_i64(block + 8 * COLUMNS, kw1 - kw0)
+        call4(micro, block, x + (w * s_w - p_w + kw0 * d_w) * vector, y + w * vector, float_bits(scale))
+        w += count
 
 
 @driver("pool")
@@ -35,71 +72,20 @@ def pool(target):
     vector = target.vl * 4
 
     def pool(a, tid, nth):
-        blocks, out_d, out_h, out_w, mr = a[BLOCKS], a[OUT_D], a[OUT_H], a[OUT_W], a[MR]
-        k_w, s_w, d_w, p_w, in_w = a[K_W], a[S_W], a[D_W], a[P_W], a[IN_W]
-        # the interior: columns whose windows lie inside the row
-        first = min(out_w, (p_w + s_w - 1) // s_w)
-        last = first
-        if in_w - 1 - (k_w - 1) * d_w + p_w >= 0:
-            last = min(out_w, max(first, (in_w - 1 - (k_w - 1) * d_w + p_w) // s_w + 1))
+        first, last = _interior(a)
         block = a[SCRATCH] + tid * a[STRIDE]
         store_i64(block + 8 * PLANE, a[XS_D] * a[D_D])
         store_i64(block + 8 * ROW, a[XS_H] * a[D_H])
-        store_i64(block + 8 * COLUMN, d_w * vector)
-        store_i64(block + 8 * PIXEL, s_w * vector)
-        work = a[N] * blocks * out_d * out_h
+        store_i64(block + 8 * COLUMN, a[D_W] * vector)
+        store_i64(block + 8 * PIXEL, a[S_W] * vector)
+        work = a[N] * a[BLOCKS] * a[OUT_D] * a[OUT_H]
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
             for k in range(first_item, end):
-                h = k % out_h
-                rest = k // out_h
-                d = rest % out_d
-                rest = rest // out_d
-                n = rest // blocks
-                c = rest - n * blocks
-                in_d = d * a[S_D] - a[P_D]
-                in_h = h * a[S_H] - a[P_H]
-                kd0, kd1 = window(in_d, a[D_D], a[K_D], a[IN_D])
-                kh0, kh1 = window(in_h, a[D_H], a[K_H], a[IN_H])
-                deep = _counted(
-                    in_d, a[D_D], a[K_D], -a[P_D] if a[PADDED] else 0, a[IN_D] + (a[END_D] if a[PADDED] else 0)
-                )
-                high = _counted(
-                    in_h, a[D_H], a[K_H], -a[P_H] if a[PADDED] else 0, a[IN_H] + (a[END_H] if a[PADDED] else 0)
-                )
-                xr = (
-                    a[X]
-                    + n * a[XS_N]
-                    + c * a[XS_BLOCK]
-                    + (in_d + kd0 * a[D_D]) * a[XS_D]
-                    + (in_h + kh0 * a[D_H]) * a[XS_H]
-                )
-                yr = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
-                store_i64(block + 8 * PLANES, kd1 - kd0)
-                store_i64(block + 8 * ROWS, kh1 - kh0)
-                w = 0
-                while w < out_w:
-                    count, micro = mr, a[WIDE]
-                    if a[RUN] != 0 and w == first and last - first >= mr:
-                        count = last - first
-                        kw0, kw1 = 0, k_w
-                        store_i64(block + 8 * PIXELS, count)
-                    elif w >= first and w < last and last - first >= mr:
-                        w = min(w, last - mr)  # the last tile of the interior overlaps
-                        kw0, kw1 = 0, k_w
-                    else:
-                        count, micro = 1, a[NARROW]
-                        kw0, kw1 = window(w * s_w - p_w, d_w, k_w, in_w)
-                    wide = k_w
-                    if kw1 - kw0 < k_w:
-                        wide = _counted(
-                            w * s_w - p_w, d_w, k_w, -p_w if a[PADDED] else 0, in_w + (a[END_W] if a[PADDED] else 0)
-                        )
-                    scale = types.float32(1.0) / types.float32(max(1, deep * high * wide))
-                    x = xr + (w * s_w - p_w + kw0 * d_w) * vector
-                    store_i64(block + 8 * COLUMNS, kw1 - kw0)
-                    call4(micro, block, x, yr + w * vector, float_bits(scale))
-                    w += count
+                n, c, d, h = row_of(k, a[BLOCKS], a[OUT_D], a[OUT_H])
+                x, rows = _begin_row(a, block, n, c, d, h)
+                y = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
+                _pool_row(a, block, x, y, rows, first, last, vector)
             first_item, end = piece(a, work, nth, end)
 
     return pool, STEP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphc.backends.cpu.blocks.reduce import PASSES
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, store_i64
+from graphc.backends.cpu.drivers.work import offset_of, product_of
 from graphc.backends.cpu.kernel import driver
 from graphc.lower.limits import PASS_DIMS
 
@@ -24,9 +25,7 @@ def passes(target):
         records = a[OPERANDS]
         chunks_m = max(1, (a[M] + a[M_CHUNK] - 1) // a[M_CHUNK])
         chunks_n = max(1, (a[N] + a[N_CHUNK] - 1) // a[N_CHUNK])
-        work = chunks_m * chunks_n
-        for d in range(PASS_DIMS):
-            work *= a[DIMS + d]
+        work = chunks_m * chunks_n * product_of(a, DIMS, PASS_DIMS)
         table = a[SCRATCH] + tid * a[STRIDE]
         for i in range(records):
             store_i64(table + 16 * i + 8, a[RECORDS + i * RECORD + STEP_BYTES])
@@ -38,14 +37,7 @@ def passes(target):
             for i in range(records):
                 r = RECORDS + i * RECORD
                 address = a[r + REF] + im * a[r + M_BYTES] + jn * a[r + N_BYTES]
-                rest = row
-                for d in range(PASS_DIMS):
-                    extent = a[DIMS + d]
-                    if extent > 1:
-                        up = rest // extent
-                        address += (rest - up * extent) * a[r + STRIDES + d]
-                        rest = up
-                store_i64(table + 16 * i, address)
+                store_i64(table + 16 * i, address + offset_of(a, row, DIMS, r + STRIDES, PASS_DIMS))
             call3(a[MICRO], min(a[M_CHUNK], a[M] - im * a[M_CHUNK]), min(a[N_CHUNK], a[N] - jn * a[N_CHUNK]), table)
 
     return passes, STEP

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.backends.cpu.blocks.rows import MAP_ROWS
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, store_i64
-from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.drivers.work import offset_of, piece, product_of
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import ROW_DIMS
 
@@ -22,11 +22,8 @@ def map_rows(target):
         length = a[LENGTH]
         chunk = a[CHUNK]
         pieces = (length + chunk - 1) // chunk
-        rows = 1
-        for d in range(ROW_DIMS):
-            rows *= a[DIMS + d]
         table = a[SCRATCH] + tid * a[STRIDE]
-        work = rows * pieces
+        work = product_of(a, DIMS, ROW_DIMS) * pieces
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
             for k in range(first_item, end):
@@ -34,15 +31,8 @@ def map_rows(target):
                 start = (k - row * pieces) * chunk
                 for i in range(count):
                     r = RECORDS + i * RECORD
-                    address = a[r + REF] + start * a[r + ALONG]
-                    rest = row
-                    for d in range(ROW_DIMS):
-                        extent = a[DIMS + d]
-                        if extent > 1:
-                            up = rest // extent
-                            address += (rest - up * extent) * a[r + STRIDES + d]
-                            rest = up
-                    store_i64(table + 8 * i, address)
+                    outer = offset_of(a, row, DIMS, r + STRIDES, ROW_DIMS)
+                    store_i64(table + 8 * i, a[r + REF] + start * a[r + ALONG] + outer)
                 call2(a[MICRO], min(chunk, length - start), table)
             first_item, end = piece(a, work, nth, end)
 

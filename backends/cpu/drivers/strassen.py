@@ -18,19 +18,13 @@ from __future__ import annotations
 
 from numba import njit
 
+from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES, CONV_ROW
 from graphc.backends.cpu.blocks.strassen import STRASSEN, STRASSEN_FACTORS
 from graphc.backends.cpu.codegen.intrinsics import STEP as SIGNATURE
-from graphc.backends.cpu.codegen.intrinsics import call6, call10, fill_bytes, store_i64
+from graphc.backends.cpu.codegen.intrinsics import call6, call10, store_i64
+from graphc.backends.cpu.drivers.row_block import point_operand, start_block, stride_operand
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES, XS_BLOCK
-from graphc.backends.cpu.micro.conv import COMING_STEP as MICRO_COMING_STEP
-from graphc.backends.cpu.micro.conv import EXTRA as MICRO_EXTRA
-from graphc.backends.cpu.micro.conv import EXTRAS as MICRO_EXTRAS
-from graphc.backends.cpu.micro.conv import HI as MICRO_HI
-from graphc.backends.cpu.micro.conv import LO as MICRO_LO
-from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import OTHER, PARTIAL
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS
 
@@ -89,6 +83,73 @@ def strassen_factors(target):
     return strassen_factors, SIGNATURE
 
 
+MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, ZEROS = STRASSEN["middle sum edge_middle edge_sum zeros"]
+A, A_IMAGE, A_ROW, A_STEP = STRASSEN["a a_image a_row a_step"]
+FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS = STRASSEN["factor operand tile row step b bias"]
+Y, Y_IMAGE, Y_LINE, Y_ROW, Y_VECTOR, Y_WIDTH = STRASSEN["y y_image y_line y_row y_vector y_width"]
+M, IMAGES, BLOCKS, TILES, STEPS, VECTORS = STRASSEN["m images blocks tiles steps vectors"]
+MR, NV, LAST_NV, TILES_OF_ITEM, LINES = STRASSEN["mr nv last_nv tiles_of_item lines"]
+SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT = STRASSEN["scratch scratch_stride lo hi extras"]
+EXTRAS, EXTRA = STRASSEN.size, STRASSEN.record_size
+EXTRA_REF, EXTRA_IMAGE, EXTRA_ROW, EXTRA_VECTOR = STRASSEN.in_record("ref image row vector")
+MICRO_BLOCKS, MICRO_XS_BLOCK, MICRO_COMING_STEP = CONV_ROW["blocks xs_block coming_step"]
+_, SECOND, THIRD = QUARTERS
+
+
+@njit(error_model="numpy")
+def _left(a, index, factor):
+    """Where a left factor of a block of rows lies: address, strides of a row and of a vector of reduction steps."""
+    if a[A] == 0:
+        return a[FACTOR] + (index * FACTORS + factor) * a[OPERAND], a[ROW], a[STEP]
+    if factor > SECOND and factor != THIRD:  # a sum; the quarters are not among those that lie there
+        number = factor - 2 if factor < THIRD else factor - 3
+        return a[FACTOR] + (index * (FACTORS - 3) + number) * a[OPERAND], a[ROW], a[STEP]
+    image = index // a[BLOCKS]
+    first, _, between = _rows(a[M], a[BLOCKS], index - image * a[BLOCKS])
+    base = a[A] + image * a[A_IMAGE] + first * a[A_ROW]
+    if factor > 0:
+        base += a[STEPS] * a[A_STEP]
+    if factor == THIRD:
+        base += between * a[A_ROW]
+    return base, a[A_ROW], a[A_STEP]
+
+
+@njit(error_model="numpy")
+def _keep(micro, block, factor, rows, right, zeros, kept, run, coming):
+    """P1, U2, U3 and P5 of a tile, which wait at kept, kept + run and so on."""
+    if factor == 0:
+        call6(micro, block, rows, right, kept, zeros, coming)
+    elif factor == 2:
+        call6(micro, block, rows, right, kept + run, kept, coming)
+    elif factor == 3:
+        call6(micro, block, rows, right, kept + 2 * run, kept + run, coming)
+    elif factor == 5:
+        call6(micro, block, rows, right, kept + 3 * run, zeros, coming)
+
+
+@njit(error_model="numpy")
+def _quarter(factor, zeros, kept, run):
+    """What a quarter of the result is the sum of, besides this factor's product; is it a lower one, is it a right one?"""
+    if factor == 4:  # C21
+        return kept + 2 * run, zeros, True, False
+    if factor == 5:  # C22
+        return kept + 2 * run, kept + 3 * run, True, True
+    if factor == 6:  # C12
+        return kept + run, kept + 3 * run, False, True
+    return kept, zeros, False, False  # C11
+
+
+@njit(error_model="numpy")
+def _point(a, block, image, m, v):
+    """Points the epilogue's operands at row m and vector v, and gives the address there in y."""
+    for e in range(a[EXTRAS_COUNT]):
+        r = EXTRAS + EXTRA * e
+        near = a[r + EXTRA_REF] + image * a[r + EXTRA_IMAGE] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR]
+        point_operand(block, e, near)
+    y = a[Y] + image * a[Y_IMAGE] + v * a[Y_VECTOR]
+    return y + m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]
+
+
 @driver("strassen")
 def strassen(target):
     """y[images][M, N] = a[images][M, K] b[K, N], float32, as factors: b as [column tile][factor][K / 2][vectors].
@@ -98,41 +159,20 @@ def strassen(target):
     takes all tiles of rows, so that the row which both halves share is written in the same order by any number of threads.
     While a panel is in use the next one is fetched, LINES cache lines with each vector of reduction steps.
     """
-    MIDDLE, SUM, EDGE_MIDDLE, EDGE_SUM, ZEROS = STRASSEN["middle sum edge_middle edge_sum zeros"]
-    A, A_IMAGE, A_ROW, A_STEP = STRASSEN["a a_image a_row a_step"]
-    FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS = STRASSEN["factor operand tile row step b bias"]
-    Y, Y_IMAGE, Y_LINE, Y_ROW, Y_VECTOR, Y_WIDTH = STRASSEN["y y_image y_line y_row y_vector y_width"]
-    M, IMAGES, BLOCKS, TILES, STEPS, VECTORS = STRASSEN["m images blocks tiles steps vectors"]
-    MR, NV, LAST_NV, TILES_OF_ITEM, LINES = STRASSEN["mr nv last_nv tiles_of_item lines"]
-    SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT = STRASSEN["scratch scratch_stride lo hi extras"]
-    EXTRAS, EXTRA = STRASSEN.size, STRASSEN.record_size
-    EXTRA_IMAGE, EXTRA_ROW, EXTRA_VECTOR = STRASSEN.in_record("image row vector")
     c = target.vl
     vector = c * 4
-    second, third = QUARTERS[1], QUARTERS[2]
 
     def strassen(a, tid, nth):
         rows, blocks, tiles, steps, mr, nv = a[M], a[BLOCKS], a[TILES], a[STEPS], a[MR], a[NV]
         row_tiles, some = _row_tiles(rows, blocks, mr), a[TILES_OF_ITEM]
         parts = (row_tiles + some - 1) // some
-        in_place = a[A] != 0
-        packed = FACTORS - 3 if in_place else FACTORS
         partial = mr * nv * vector
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        p1 = block + BLOCK_BYTES
-        u2 = p1 + some * partial
-        u3 = u2 + some * partial
-        p5 = u3 + some * partial
-        extras = a[EXTRAS_COUNT]
-        fill_bytes(block, BLOCK_BYTES, 0)
-        store_i64(block + 8 * MICRO_YS_W, a[Y_ROW])
-        store_i64(block + 8 * MICRO_YS_BLOCK, a[Y_VECTOR])
-        store_i64(block + 8 * MICRO_LO, a[LO])
-        store_i64(block + 8 * MICRO_HI, a[HI])
+        kept, run = block + BLOCK_BYTES, some * partial
+        start_block(block, steps, a[Y_ROW], a[Y_VECTOR], a[LO], a[HI])
         store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * 64)
-        for e in range(extras):
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + EXTRA_VECTOR])
-            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + EXTRA_ROW])
+        for e in range(a[EXTRAS_COUNT]):
+            stride_operand(block, e, a[EXTRAS + EXTRA * e + EXTRA_VECTOR], a[EXTRAS + EXTRA * e + EXTRA_ROW])
         work = a[IMAGES] * blocks * tiles * parts
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:
@@ -144,60 +184,34 @@ def strassen(target):
                 image = index // blocks
                 first, half, between = _rows(rows, blocks, index - image * blocks)
                 right = a[B] + t * FACTORS * steps * c * nv * vector
-                left = a[FACTOR] + index * packed * a[OPERAND]
                 wide, middle, ends = nv, a[MIDDLE], a[SUM]
                 if t == tiles - 1:
                     wide, middle, ends = a[LAST_NV], a[EDGE_MIDDLE], a[EDGE_SUM]
                 width = steps * c * wide * vector  # bytes of a panel
                 tile = part * some
-                count = min(some, row_tiles - tile)
                 for factor in range(FACTORS):
-                    coming = right + width
-                    base, tile_bytes, row_bytes, step = left, a[TILE], a[ROW], a[STEP]
-                    if in_place and (factor <= second or factor == third):
-                        row_bytes, step = a[A_ROW], a[A_STEP]
-                        base = a[A] + image * a[A_IMAGE] + first * row_bytes
-                        if factor > 0:
-                            base += steps * step
-                        if factor == third:
-                            base += between * row_bytes
-                    else:
-                        left += a[OPERAND]
-                    store_i64(block + 8 * XS_BLOCK, step)
-                    for p in range(count):
+                    left, row, step = _left(a, index, factor)
+                    store_i64(block + 8 * MICRO_XS_BLOCK, step)
+                    for p in range(min(some, row_tiles - tile)):
                         start = min((tile + p) * mr, half - mr)
-                        at = p * partial
-                        rows_at = base + (tile + p) * tile_bytes + start * row_bytes
-                        ahead = coming + min(p * steps * a[LINES] * 64, width)
-                        store_i64(block, steps)
-                        if factor == 0:
-                            call6(middle, block, rows_at, right, p1 + at, a[ZEROS], ahead)
-                        elif factor == 2:
-                            call6(middle, block, rows_at, right, u2 + at, p1 + at, ahead)
-                        elif factor == 3:
-                            call6(middle, block, rows_at, right, u3 + at, u2 + at, ahead)
-                        elif factor == 5:
-                            call6(middle, block, rows_at, right, p5 + at, a[ZEROS], ahead)
-                            store_i64(block, 0)  # C22 is a sum of what is there
+                        near, here = left + (tile + p) * a[TILE] + start * row, kept + p * partial
+                        coming = right + width + min(p * steps * a[LINES] * 64, width)
+                        store_i64(block + 8 * MICRO_BLOCKS, steps)
+                        _keep(middle, block, factor, near, right, a[ZEROS], here, run, coming)
                         if factor == 0 or factor == 2 or factor == 3:
                             continue
-                        one, other = p1 + at, a[ZEROS]  # C11
-                        m, v = first + start, t * nv
-                        if factor == 4:  # C21
-                            one, m = u3 + at, m + between
-                        elif factor == 5:  # C22
-                            one, other, m, v = u3 + at, p5 + at, m + between, v + a[VECTORS]
-                        elif factor == 6:  # C12
-                            one, other, v = u2 + at, p5 + at, v + a[VECTORS]
+                        if factor == 5:  # C22 is a sum of what is there
+                            store_i64(block + 8 * MICRO_BLOCKS, 0)
+                        one, other, lower, last = _quarter(factor, a[ZEROS], here, run)
                         store_i64(block + 8 * PARTIAL, one)
                         store_i64(block + 8 * OTHER, other)
-                        for e in range(extras):
-                            r = EXTRAS + EXTRA * e
-                            near = a[r] + image * a[r + EXTRA_IMAGE] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR]
-                            store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e), near)
-                        y = a[Y] + image * a[Y_IMAGE] + v * a[Y_VECTOR]
-                        y += m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]
-                        call6(ends, block, rows_at, right, y, a[BIAS] + v * vector, ahead)
+                        m, v = first + start, t * nv
+                        if lower:
+                            m += between
+                        if last:
+                            v += a[VECTORS]
+                        y = _point(a, block, image, m, v)
+                        call6(ends, block, near, right, y, a[BIAS] + v * vector, coming)
                     right += width
             first_item, end = piece(a, work, nth, end)
 

@@ -6,7 +6,7 @@ from numba import njit
 
 from graphc.backends.cpu.blocks.tables import COPY_TABLES
 from graphc.backends.cpu.codegen.intrinsics import STEP, copy_bytes, load_i64
-from graphc.backends.cpu.drivers.items import copy_item
+from graphc.backends.cpu.drivers.items import copy_element
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import TABLE_DIMS
 
@@ -18,7 +18,7 @@ def _by_table(y, x, fill, table, first, last, item, outside):
     """y[i] = *(x + table[i]), or the fill, for i in [first, last)."""
     for i in range(first, last):
         offset = load_i64(table + 8 * i)
-        copy_item(y + item * i, fill if outside or offset < 0 else x + offset, item)
+        copy_element(y + item * i, fill if outside or offset < 0 else x + offset, item)
 
 
 @driver("copy_tables")

@@ -3,23 +3,14 @@ in the cache."""
 
 from __future__ import annotations
 
+from numba import njit
+
+from graphc.backends.cpu.blocks.conv_row import CONV_ROW, MAX_HEIGHTS
 from graphc.backends.cpu.blocks.winograd import WINOGRAD, WINOGRAD_IN, WINOGRAD_OUT
-from graphc.backends.cpu.codegen.intrinsics import STEP, call6, call7, fill_bytes, store_i64
+from graphc.backends.cpu.codegen.intrinsics import STEP, call6, call7, store_i64
+from graphc.backends.cpu.drivers.row_block import NO_CLIP_HIGH, NO_CLIP_LOW, start_block
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_HEIGHTS
-from graphc.backends.cpu.micro.conv import BLOCKS as MICRO_BLOCKS
-from graphc.backends.cpu.micro.conv import COMING as MICRO_COMING
-from graphc.backends.cpu.micro.conv import COMING_STEP as MICRO_COMING_STEP
-from graphc.backends.cpu.micro.conv import HI as MICRO_HI
-from graphc.backends.cpu.micro.conv import KERNEL_W as MICRO_KERNEL_W
-from graphc.backends.cpu.micro.conv import LO as MICRO_LO
-from graphc.backends.cpu.micro.conv import PIXELS as MICRO_PIXELS
-from graphc.backends.cpu.micro.conv import TILES as MICRO_TILES
-from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
-from graphc.backends.cpu.micro.conv import XS_BLOCK as MICRO_XS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
-from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.winograd import HEAD_BYTES, IN_BLOCK, OUT_BLOCK, PRODUCT_BLOCK
 
 TRANSFORM_IN, GEMM, TRANSFORM_OUT = WINOGRAD["transform_in gemm transform_out"]
@@ -35,7 +26,99 @@ IN_ROW, IN_POINT, IN_TEMPORARY, IN_ZEROS = WINOGRAD_IN["row point temporary zero
 OUT_ROW, OUT_POINT, OUT_TEMPORARY, OUT_LO, OUT_HI = WINOGRAD_OUT["row point temporary lo hi"]
 OUT_EXTRAS, OUT_EXTRA = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
 OUT_EXTRA_REF, OUT_EXTRA_ROW, OUT_EXTRA_PIXEL = WINOGRAD_OUT.in_record("ref row pixel")
-NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf
+
+MICRO_KERNEL_W, MICRO_PIXELS, MICRO_TILES = CONV_ROW["kernel_w pixels tiles"]
+MICRO_XS_BLOCK, MICRO_WS_BLOCK, MICRO_COMING, MICRO_COMING_STEP = CONV_ROW["xs_block ws_block coming coming_step"]
+
+
+@njit(error_model="numpy")
+def _start_transforms(a, scratch, v_point, m_point):
+    """The blocks of both transforms. v_point, m_point: from point to point of V and M."""
+    into, out_of, temporary = scratch + IN_BLOCK, scratch + OUT_BLOCK, scratch + HEAD_BYTES
+    store_i64(into + 8 * IN_ROW, a[XS_H])
+    store_i64(into + 8 * IN_POINT, v_point)
+    store_i64(into + 8 * IN_TEMPORARY, temporary)
+    store_i64(into + 8 * IN_ZEROS, a[ZEROS])
+    store_i64(out_of + 8 * OUT_ROW, a[YS_H])
+    store_i64(out_of + 8 * OUT_POINT, m_point)
+    store_i64(out_of + 8 * OUT_TEMPORARY, temporary)
+    store_i64(out_of + 8 * OUT_LO, a[LO])
+    store_i64(out_of + 8 * OUT_HI, a[HI])
+    store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA_REF), 0)
+    for e in range(a[EXTRAS_COUNT]):
+        r, to = EXTRAS + EXTRA * e, OUT_EXTRAS + OUT_EXTRA * e
+        store_i64(out_of + 8 * (to + OUT_EXTRA_ROW), a[r + EXTRA_H])
+        store_i64(out_of + 8 * (to + OUT_EXTRA_PIXEL), a[r + EXTRA_PIXEL])
+
+
+@njit(error_model="numpy")
+def _start_product(a, product, c, vector):
+    """The block of the products: 1x1 convolutions whose pixels are tiles."""
+    start_block(product, a[BLOCKS], vector, a[GROUP] * vector, NO_CLIP_LOW, NO_CLIP_HIGH)
+    store_i64(product + 8 * MICRO_KERNEL_W, 1)
+    store_i64(product + 8 * MICRO_XS_BLOCK, a[GROUP] * vector)
+    store_i64(product + 8 * MICRO_WS_BLOCK, c * a[NV] * vector)
+    store_i64(product + 8 * MICRO_COMING_STEP, a[COMING_BYTES])
+
+
+@njit(error_model="numpy")
+def _grid(a, m):
+    """Tiles of a row and of an image."""
+    tiles_w = (a[OUT_W] + m - 1) // m
+    return tiles_w, (a[OUT_H] + m - 1) // m * tiles_w
+
+
+@njit(error_model="numpy")
+def _tile(t, m, tiles_w, per_image):
+    """(image, first row, first column) of the outputs of a tile. tiles_w, per_image: see `_grid`."""
+    image = t // per_image
+    at = t - image * per_image
+    row = at // tiles_w
+    return image, row * m, (at - row * tiles_w) * m
+
+
+@njit(error_model="numpy")
+def _transform_in(a, block, first, count, v, m, vector):
+    """All channels of `count` tiles of the input into V."""
+    n = m + 2
+    tiles_w, per_image = _grid(a, m)
+    for b in range(a[BLOCKS]):
+        for t in range(count):
+            image, h, w = _tile(first + t, m, tiles_w, per_image)
+            h -= a[PAD_H]
+            w -= a[PAD_W]
+            call7(
+                a[TRANSFORM_IN],
+                block,
+                a[X] + image * a[XS_N] + b * a[XS_BLOCK] + h * a[XS_H] + w * vector,
+                v + (b * a[GROUP] + t) * vector,
+                max(0, -h),
+                min(n, a[IN_H] - h),
+                max(0, -w),
+                min(n, a[IN_W] - w),
+            )
+
+
+@njit(error_model="numpy")
+def _transform_out(a, out_of, first, count, b, products, m, vector):
+    """One block of channels of `count` tiles of the result from M."""
+    tiles_w, per_image = _grid(a, m)
+    for t in range(count):
+        image, h, w = _tile(first + t, m, tiles_w, per_image)
+        for e in range(a[EXTRAS_COUNT]):
+            r = EXTRAS + EXTRA * e
+            plane = a[r + EXTRA_REF] + image * a[r + EXTRA_N] + b * a[r + EXTRA_BLOCK]
+            near = plane + h * a[r + EXTRA_H] + w * a[r + EXTRA_PIXEL]
+            store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + OUT_EXTRA_REF), near)
+        call6(
+            a[TRANSFORM_OUT],
+            out_of,
+            products + t * vector,
+            a[Y] + image * a[YS_N] + b * a[YS_BLOCK] + h * a[YS_H] + w * vector,
+            a[BIAS] + b * vector,
+            min(m, a[OUT_H] - h),
+            min(m, a[OUT_W] - w),
+        )
 
 
 @driver("winograd")
@@ -44,48 +127,22 @@ def winograd(target, m):
     of cache lines apart, so that the n x n streams do not fall on the same cache sets."""
     n = m + 2
     points = n * n
-    vector = target.vl * 4
+    c = target.vl
+    vector = c * 4
 
     def winograd(a, tid, nth):
-        blocks, tiles, out_h, out_w, in_h, in_w = a[BLOCKS], a[TILES], a[OUT_H], a[OUT_W], a[IN_H], a[IN_W]
-        group, nv = a[GROUP], a[NV]
-        tiles_h, tiles_w = (out_h + m - 1) // m, (out_w + m - 1) // m
-        per_image = tiles_h * tiles_w
+        blocks, tiles, group, nv = a[BLOCKS], a[TILES], a[GROUP], a[NV]
+        _, per_image = _grid(a, m)
         total = per_image * a[N]
         scratch = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        temporary = scratch + HEAD_BYTES
-        v = temporary + points * vector
+        v = scratch + HEAD_BYTES + points * vector
         v_point = (blocks * group | 1) * vector
         products = v + points * v_point
         m_point = (nv * group | 1) * vector
-        panel = blocks * target_vl * nv * vector
-        extras = a[EXTRAS_COUNT]
-        into, out_of, product = scratch + IN_BLOCK, scratch + OUT_BLOCK, scratch + PRODUCT_BLOCK
-        store_i64(into + 8 * IN_ROW, a[XS_H])
-        store_i64(into + 8 * IN_POINT, v_point)
-        store_i64(into + 8 * IN_TEMPORARY, temporary)
-        store_i64(into + 8 * IN_ZEROS, a[ZEROS])
-        store_i64(out_of + 8 * OUT_ROW, a[YS_H])
-        store_i64(out_of + 8 * OUT_POINT, m_point)
-        store_i64(out_of + 8 * OUT_TEMPORARY, temporary)
-        store_i64(out_of + 8 * OUT_LO, a[LO])
-        store_i64(out_of + 8 * OUT_HI, a[HI])
-        store_i64(out_of + 8 * OUT_EXTRAS, 0)
-        for e in range(extras):
-            r, to = EXTRAS + EXTRA * e, OUT_EXTRAS + OUT_EXTRA * e
-            store_i64(out_of + 8 * (to + OUT_EXTRA_ROW), a[r + EXTRA_H])
-            store_i64(out_of + 8 * (to + OUT_EXTRA_PIXEL), a[r + EXTRA_PIXEL])
-        fill_bytes(product, BLOCK_BYTES, 0)  # a 1x1 convolution whose pixels are tiles
-        store_i64(product + 8 * MICRO_BLOCKS, blocks)
-        store_i64(product + 8 * MICRO_KERNEL_W, 1)
-        store_i64(product + 8 * MICRO_XS_BLOCK, group * vector)
-        store_i64(product + 8 * MICRO_WS_BLOCK, target_vl * nv * vector)
-        store_i64(product + 8 * MICRO_YS_W, vector)
-        store_i64(product + 8 * MICRO_YS_BLOCK, group * vector)
-        store_i64(product + 8 * MICRO_LO, NO_CLIP_LOW)
-        store_i64(product + 8 * MICRO_HI, NO_CLIP_HIGH)
-        store_i64(product + 8 * MICRO_COMING_STEP, a[COMING_BYTES])
-
+        panel = blocks * c * nv * vector
+        product = scratch + PRODUCT_BLOCK
+        _start_transforms(a, scratch, v_point, m_point)
+        _start_product(a, product, c, vector)
         groups, parts = (total + group - 1) // group, a[PARTS]
         transformed = -1  # the group whose input is in V
         first_item, end = piece(a, groups * parts, nth, 0)
@@ -96,62 +153,19 @@ def winograd(target, m):
                 store_i64(product + 8 * MICRO_PIXELS, group if count == group else a[REST])
                 for i in range(MAX_HEIGHTS):
                     store_i64(product + 8 * (MICRO_TILES + i), a[(ROWS if count == group else REST_ROWS) + i])
-                for block in range(blocks if first != transformed else 0):
-                    for t in range(count):
-                        image = (first + t) // per_image
-                        at = (first + t) - image * per_image
-                        th = at // tiles_w
-                        h = th * m - a[PAD_H]
-                        w = (at - th * tiles_w) * m - a[PAD_W]
-                        call7(
-                            a[TRANSFORM_IN],
-                            into,
-                            a[X] + image * a[XS_N] + block * a[XS_BLOCK] + h * a[XS_H] + w * vector,
-                            v + (block * group + t) * vector,
-                            max(0, -h),
-                            min(n, in_h - h),
-                            max(0, -w),
-                            min(n, in_w - w),
-                        )
+                if first != transformed:
+                    _transform_in(a, scratch + IN_BLOCK, first, count, v, m, vector)
                 transformed = first
                 part = k % parts
                 for tile in range(tiles * part // parts, tiles * (part + 1) // parts):
                     for point in range(points):
                         weights = a[U] + (tile * points + point) * panel
                         store_i64(product + 8 * MICRO_COMING, weights + panel)
-                        call7(
-                            a[GEMM],
-                            product,
-                            v + point * v_point,
-                            weights,
-                            products + point * m_point,
-                            a[ZEROS],
-                            1,
-                            1,
-                        )
+                        of_point = products + point * m_point
+                        call7(a[GEMM], product, v + point * v_point, weights, of_point, a[ZEROS], 1, 1)
                     for j in range(nv):
-                        block = tile * nv + j
-                        for t in range(count):
-                            image = (first + t) // per_image
-                            at = (first + t) - image * per_image
-                            th = at // tiles_w
-                            h = th * m
-                            w = (at - th * tiles_w) * m
-                            for e in range(extras):
-                                r = EXTRAS + EXTRA * e
-                                plane = a[r + EXTRA_REF] + image * a[r + EXTRA_N] + block * a[r + EXTRA_BLOCK]
-                                base = plane + h * a[r + EXTRA_H] + w * a[r + EXTRA_PIXEL]
-                                store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + OUT_EXTRA_REF), base)
-                            call6(
-                                a[TRANSFORM_OUT],
-                                out_of,
-                                products + (j * group + t) * vector,
-                                a[Y] + image * a[YS_N] + block * a[YS_BLOCK] + h * a[YS_H] + w * vector,
-                                a[BIAS] + block * vector,
-                                min(m, out_h - h),
-                                min(m, out_w - w),
-                            )
+                        of_block = products + j * group * vector
+                        _transform_out(a, scratch + OUT_BLOCK, first, count, tile * nv + j, of_block, m, vector)
             first_item, end = piece(a, groups * parts, nth, end)
 
-    target_vl = target.vl
     return winograd, STEP

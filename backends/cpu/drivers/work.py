@@ -43,3 +43,25 @@ def row_of(k, blocks, depth, height):
     d = rest - plane * depth
     n = plane // blocks
     return n, plane - n * blocks, d, h
+
+
+@njit(error_model="numpy")
+def offset_of(a, index, dims, strides, rank):
+    """Bytes to number `index` of nested loops: a[dims] … are their `rank` extents, innermost first, a[strides] … their strides."""
+    offset = 0
+    for d in range(rank):
+        extent = a[dims + d]
+        if extent > 1:
+            up = index // extent
+            offset += (index - up * extent) * a[strides + d]
+            index = up
+    return offset
+
+
+@njit(error_model="numpy")
+def product_of(a, dims, rank):
+    """How many runs nested loops have."""
+    count = 1
+    for d in range(rank):
+        count *= a[dims + d]
+    return count
