@@ -10,38 +10,32 @@ import math
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 
-import ml_dtypes
 import numpy as np
 from onnx import SparseTensorProto, TensorProto
 
 from graphc import files
+from graphc.dtypes import ELEMENTS, SUB_BYTE
 from graphc.errors import LoadError, UnsupportedError
 from graphc.files import Folder
 
 STRING = np.dtype(object)
 _MAX_DENSE = 1 << 28  # elements that a sparse tensor may become
 _T = TensorProto
-DTYPES: dict[int, np.dtype] = {
-    _T.FLOAT: np.dtype(np.float32), _T.DOUBLE: np.dtype(np.float64), _T.FLOAT16: np.dtype(np.float16),
-    _T.INT8: np.dtype(np.int8), _T.INT16: np.dtype(np.int16), _T.INT32: np.dtype(np.int32),
-    _T.INT64: np.dtype(np.int64),
-    _T.UINT8: np.dtype(np.uint8), _T.UINT16: np.dtype(np.uint16), _T.UINT32: np.dtype(np.uint32),
-    _T.UINT64: np.dtype(np.uint64), _T.BOOL: np.dtype(np.bool_), _T.STRING: STRING,
-    _T.COMPLEX64: np.dtype(np.complex64), _T.COMPLEX128: np.dtype(np.complex128),
+_ENUMS = {  # their names, where they are not the elements' in capitals
+    "float32": "FLOAT", "float64": "DOUBLE", "float8_e8m0fnu": "FLOAT8E8M0", "float4_e2m1fn": "FLOAT4E2M1",
+    "float6_e2m3fn": "FLOAT6E2M3", "float6_e3m2fn": "FLOAT6E3M2",
 }  # fmt: skip
+DTYPES: dict[int, np.dtype] = {}
 _BITS: dict[np.dtype, int] = {}  # of the dtypes that are packed tighter than a byte
-for _enum, _name, _bits in (
-    ("BFLOAT16", "bfloat16", 16), ("FLOAT8E4M3FN", "float8_e4m3fn", 8), ("FLOAT8E4M3FNUZ", "float8_e4m3fnuz", 8),
-    ("FLOAT8E5M2", "float8_e5m2", 8), ("FLOAT8E5M2FNUZ", "float8_e5m2fnuz", 8), ("FLOAT8E8M0", "float8_e8m0fnu", 8),
-    ("UINT4", "uint4", 4), ("INT4", "int4", 4), ("FLOAT4E2M1", "float4_e2m1fn", 4), ("UINT2", "uint2", 2),
-    ("INT2", "int2", 2), ("FLOAT6E2M3", "float6_e2m3fn", 6), ("FLOAT6E3M2", "float6_e3m2fn", 6),
-):  # fmt: skip
-    if hasattr(_T, _enum) and hasattr(ml_dtypes, _name):  # older onnx and ml_dtypes packages know fewer
-        DTYPES[getattr(_T, _enum)] = np.dtype(getattr(ml_dtypes, _name))
-        if _bits < 8:
-            _BITS[DTYPES[getattr(_T, _enum)]] = _bits
+for _element in ELEMENTS:
+    with suppress(AttributeError):  # older onnx and ml_dtypes packages know fewer
+        _enum = getattr(_T, _ENUMS.get(_element.name, _element.name.upper().replace("_", "")))
+        DTYPES[_enum] = _element.numpy
+        if _element.bits in SUB_BYTE:
+            _BITS[_element.numpy] = _element.bits
 ENUMS = {dtype: enum for enum, dtype in DTYPES.items()}
 
 

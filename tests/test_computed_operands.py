@@ -7,9 +7,9 @@ import pytest
 from strategies import cases, use_of
 
 import graphc
+from graphc.dtypes import is_float
 from graphc.graph import Builder
 from graphc.op import Kind, Op, all_ops
-from graphc.ops.precision import is_float
 
 INTERNAL = ("Reorder",)
 VALUED = {n: op for n, op in all_ops().items() if op.values and op.kind is not Kind.CONTROL and n not in INTERNAL}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from strategies import Use, broadcasts, cases, use_of, uses
 
 import graphc
+from graphc.dtypes import is_float
 from graphc.errors import InputError, UnsupportedError
 from graphc.graph import Builder
 from graphc.interpret import run_graph
 from graphc.op import Kind, Op, all_ops
-from graphc.ops.precision import is_float
 
 OPS = all_ops()
 

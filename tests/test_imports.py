@@ -17,7 +17,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 
 # Parts of the project by the modules that they begin with; the longest prefix counts.
 PARTS = {
-    "ir": "types errors expr op graph bind interpret verify reading signature report memory files sizes",
+    "ir": "types dtypes errors expr op graph bind interpret verify reading signature report memory files sizes",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "fuse layout",

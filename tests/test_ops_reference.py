@@ -20,10 +20,10 @@ from onnx.backend.test.case.node import collect_testcases
 from strategies import Use, cases, use_of, uses
 
 from graphc import expr as e
+from graphc.dtypes import is_float
 from graphc.graph import Builder, Value, make_node
 from graphc.interpret import run_graph
 from graphc.op import Call, Kind, Op, all_ops
-from graphc.ops.precision import is_float
 from graphc.types import Sym, TensorType, dtype_name
 
 OPS = all_ops()

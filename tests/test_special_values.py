@@ -10,10 +10,10 @@ from strategies import broadcasts
 
 import graphc
 from graphc.backends.cpu.kernel import Kernel
+from graphc.dtypes import is_float
 from graphc.graph import Builder
 from graphc.interpret import run_graph
 from graphc.op import Kind, all_ops
-from graphc.ops.precision import is_float
 
 SPECIAL = (0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.5, 3, -6)
 ELEMENTWISE = {n: op for n, op in all_ops().items() if op.kind is Kind.ELEMENTWISE and op.scalar and broadcasts(op)}

@@ -18,10 +18,10 @@ from graphc.backends.cpu.lower.strides import collapse
 from graphc.backends.cpu.micro.reduce import Pass
 from graphc.backends.cpu.sizes import PASS_DIMS, PASS_RECORDS
 from graphc.backends.cpu.storage import Buffer, Ref
+from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.op import all_ops
-from graphc.ops.precision import is_float, is_narrow
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 

@@ -15,6 +15,7 @@ import numpy as np
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import WHOLE_BYTES, names
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.types import Blocked
@@ -116,23 +117,8 @@ def unsupported(node: Node, target: Target, pending: bool = False) -> str | None
     return rule.supported(node, target) if rule.supported else None
 
 
-NATIVE = frozenset(
-    [
-        "float32",
-        "float64",
-        "float16",
-        "bfloat16",
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-    ]
-)
+# what kernels compute with: float16 and bfloat16 in float32 (codegen/ir.py)
+NATIVE = {*names("float", bits=range(16, 65)), *names("int", "uint", "bool", bits=WHOLE_BYTES)}
 
 
 def native_dtypes(node: Node, target: Target | None = None) -> str | None:

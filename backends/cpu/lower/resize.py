@@ -17,11 +17,11 @@ from graphc.backends.cpu.lower.reduce import Record, around, emit_passes
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.sizes import TABLE_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides
+from graphc.dtypes import is_float
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.ops._taps import Taps
-from graphc.ops.precision import is_float
 from graphc.ops.resize import interpolation_dtype, resize_plan, whole_number
 from graphc.types import TensorType
 

@@ -14,9 +14,9 @@ from graphc.backends.cpu.lower.reduce import LANES_CHUNK, Record, accumulator, a
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.micro.reduce import Pass
 from graphc.backends.cpu.storage import Buffer, Ref, dense_strides
+from graphc.dtypes import is_float
 from graphc.expr import Expr
 from graphc.fuse import Group
-from graphc.ops.precision import is_float
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 
