@@ -11,7 +11,8 @@ from graphc.backends.cpu.lower.gemm import emit_product, packed_b, panels_of, pr
 from graphc.backends.cpu.lower.movement import emit_copy
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.window import channel_vector
-from graphc.backends.cpu.micro.byte_tile import DEPTH, free_registers
+from graphc.backends.cpu.micro.byte_tile import free_registers
+from graphc.backends.cpu.micro.dot import BYTES
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage, dense_strides, storage_bytes
 from graphc.backends.cpu.target import Target
@@ -39,7 +40,7 @@ def lower_byte_product(lo: Lowering, group: Group) -> None:
     weights, b_batch = packed_b(lo, node.name, columns, p, b, panels)
     nothing = Ref(channel_vector(lo, None, p.n, lo.target.vl))
     info = lo.info(
-        group, "gemm", "gemm of bytes", f"{p.m}x{DEPTH * p.k} by {DEPTH * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
+        group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
     emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info, dot="bytes")
 
@@ -52,7 +53,7 @@ def _floats(lo: Lowering, v: Value, tail: int) -> Storage:
         emit_copy(lo, s, dense, v.name)
         s = Storage(dense, v.type, dense_strides(v.type))
     if tail == 1:  # [..., M, 4K]
-        shape, strides = (*v.shape[:-1], v.shape[-1] // DEPTH), (*s.strides[:-1], DEPTH)
+        shape, strides = (*v.shape[:-1], v.shape[-1] // BYTES.k), (*s.strides[:-1], BYTES.item)
     else:  # [..., K, N, 4]
         shape, strides = v.shape[:-1], s.strides[:-1]
     return Storage(s.ref, TensorType(np.float32, shape), strides)
