@@ -112,3 +112,17 @@ def is_narrow(dtype: np.dtype) -> bool:
     """Is it a floating-point type narrower than float32?"""
     found = find(dtype)
     return found is not None and found.family == "float" and found.accumulates_in != found.name
+
+
+def pack_bits(array: np.ndarray, element: Element) -> np.ndarray:
+    """uint8[..., bytes]: elements of less than a byte along the last axis without gaps between them, the first in the lowest
+    bits, as ONNX stores them."""
+    codes = np.ascontiguousarray(array).view(np.uint8)[..., None]
+    bits = np.unpackbits(codes, axis=-1, count=element.bits, bitorder="little")
+    return np.packbits(bits.reshape(*array.shape[:-1], -1), axis=-1, bitorder="little")
+
+
+def unpack_bits(raw: np.ndarray, element: Element, count: int) -> np.ndarray:
+    """The inverse for `count` elements in a row, in the element's dtype."""
+    bits = np.unpackbits(raw, bitorder="little", count=count * element.bits).reshape(count, element.bits)
+    return np.packbits(bits, axis=1, bitorder="little").reshape(count).view(element.numpy)
