@@ -27,8 +27,11 @@ from graphc.backends.cpu.micro.conv import LO as MICRO_LO
 from graphc.backends.cpu.micro.conv import WS_BLOCK as MICRO_WS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.product import NEXT_LINES
-from graphc.backends.cpu.sizes import BATCH_DIMS
+from graphc.backends.cpu.sizes import BATCH_DIMS, CACHE_LINE
+
+ITEM = FMA.item  # bytes per step of a row and of a column; other inner steps move as many (micro/dot.py)
 
 
 @driver("gemm")
@@ -50,7 +53,7 @@ def gemm(target):
     EXTRAS, EXTRA = GEMM.size, GEMM.record_size
     EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("row vector batch")
     c = target.vl
-    vector = c * 4
+    vector = target.vector
 
     def gemm(a, tid, nth):
         rows, tiles, depth, mr, nv = a[M], a[N_TILES], a[K], a[MR], a[NV]
@@ -64,9 +67,9 @@ def gemm(target):
         panels = block + BLOCK_BYTES
         panel = blocks * mr * vector
         chunks = (blocks + a[CHUNK] - 1) // a[CHUNK]
-        fetched = a[CHUNK] * NEXT_LINES * 64
+        fetched = a[CHUNK] * NEXT_LINES * CACHE_LINE
         sums = panels if a[PACKED] else panels + m_block * blocks * vector
-        in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
+        in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == ITEM
         extras = a[EXTRAS_COUNT]
         fill_bytes(block, BLOCK_BYTES, 0)
         store_i64(block + 8 * MICRO_YS_W, a[Y_ROW])
@@ -148,18 +151,18 @@ def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
     whole = depth // c * c
     for m in range(mr):
         source = a + m * stride_row
-        target = to + m * c * 4
-        if stride_column == 4:
+        target = to + m * c * ITEM
+        if stride_column == ITEM:
             for k in range(0, whole, c):
-                copy_bytes(target + k * mr * 4, source + k * 4, c * 4)
+                copy_bytes(target + k * mr * ITEM, source + k * ITEM, c * ITEM)
         else:
             for k in range(whole):
-                store_f32(target + (k // c * c * mr + k % c) * 4, load_f32(source + k * stride_column))
+                store_f32(target + (k // c * c * mr + k % c) * ITEM, load_f32(source + k * stride_column))
         if whole < depth:
-            tail = target + whole * mr * 4
-            fill_bytes(tail, c * 4, 0)
+            tail = target + whole * mr * ITEM
+            fill_bytes(tail, c * ITEM, 0)
             for k in range(whole, depth):
-                store_f32(tail + (k - whole) * 4, load_f32(source + k * stride_column))
+                store_f32(tail + (k - whole) * ITEM, load_f32(source + k * stride_column))
 
 
 @driver("pack_rows")
@@ -171,7 +174,7 @@ def pack_rows(target):
     def pack_rows(a, tid, nth):
         rows, depth, mr = a[M], a[K], a[MR]
         tiles = (rows + mr - 1) // mr
-        panel = (depth + c - 1) // c * mr * c * 4
+        panel = (depth + c - 1) // c * mr * c * ITEM
         work = tiles
         for d in range(BATCH_DIMS):
             work *= a[DIMS + d]
@@ -214,14 +217,14 @@ def pack_b(target):
                 source = a[B] + i * a[B_BATCH] + tile * width * column
                 to = a[TO] + i * a[TO_BATCH] + tile * a[PANEL]
                 if have < wide or depth < padded:
-                    fill_bytes(to, padded * wide * 4, 0)
-                if column == 4:
+                    fill_bytes(to, padded * wide * ITEM, 0)
+                if column == ITEM:
                     for d in range(depth):
-                        copy_bytes(to + d * wide * 4, source + d * row, have * 4)
+                        copy_bytes(to + d * wide * ITEM, source + d * row, have * ITEM)
                 else:
                     for j in range(have):
                         for d in range(depth):
-                            store_f32(to + (d * wide + j) * 4, load_f32(source + d * row + j * column))
+                            store_f32(to + (d * wide + j) * ITEM, load_f32(source + d * row + j * column))
             first, end = piece(a, work, nth, end)
 
     return pack_b, STEP

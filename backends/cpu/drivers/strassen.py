@@ -33,6 +33,7 @@ from graphc.backends.cpu.micro.conv import YS_BLOCK as MICRO_YS_BLOCK
 from graphc.backends.cpu.micro.conv import YS_W as MICRO_YS_W
 from graphc.backends.cpu.micro.product import OTHER, PARTIAL
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS
+from graphc.backends.cpu.sizes import CACHE_LINE
 
 
 @njit(error_model="numpy")
@@ -59,7 +60,7 @@ def strassen_factors(target):
     A, TO, IMAGES, M, BLOCKS, STEPS, MR = STRASSEN_FACTORS["a to images m blocks steps mr"]
     A_IMAGE, A_LINE, A_ROW, A_STEP, A_WIDTH = STRASSEN_FACTORS["a_image a_line a_row a_step a_width"]
     OPERAND, TILE, ROW, STEP, BLOCK, AT_ONCE, MICRO = STRASSEN_FACTORS["operand tile row step block at_once micro"]
-    vector = target.vl * 4
+    vector = target.vector
 
     def strassen_factors(a, tid, nth):
         source, to, images, rows, blocks, steps, mr = a[A], a[TO], a[IMAGES], a[M], a[BLOCKS], a[STEPS], a[MR]
@@ -108,7 +109,7 @@ def strassen(target):
     EXTRAS, EXTRA = STRASSEN.size, STRASSEN.record_size
     EXTRA_IMAGE, EXTRA_ROW, EXTRA_VECTOR = STRASSEN.in_record("image row vector")
     c = target.vl
-    vector = c * 4
+    vector = target.vector
     second, third = QUARTERS[1], QUARTERS[2]
 
     def strassen(a, tid, nth):
@@ -129,7 +130,7 @@ def strassen(target):
         store_i64(block + 8 * MICRO_YS_BLOCK, a[Y_VECTOR])
         store_i64(block + 8 * MICRO_LO, a[LO])
         store_i64(block + 8 * MICRO_HI, a[HI])
-        store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * 64)
+        store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * CACHE_LINE)
         for e in range(extras):
             store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 1), a[EXTRAS + EXTRA * e + EXTRA_VECTOR])
             store_i64(block + 8 * (MICRO_EXTRAS + MICRO_EXTRA * e + 2), a[EXTRAS + EXTRA * e + EXTRA_ROW])
@@ -168,7 +169,7 @@ def strassen(target):
                         start = min((tile + p) * mr, half - mr)
                         at = p * partial
                         rows_at = base + (tile + p) * tile_bytes + start * row_bytes
-                        ahead = coming + min(p * steps * a[LINES] * 64, width)
+                        ahead = coming + min(p * steps * a[LINES] * CACHE_LINE, width)
                         store_i64(block, steps)
                         if factor == 0:
                             call6(middle, block, rows_at, right, p1 + at, a[ZEROS], ahead)

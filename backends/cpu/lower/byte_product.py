@@ -36,13 +36,13 @@ def lower_byte_product(lo: Lowering, group: Group) -> None:
         return
     a, b = _floats(lo, rows, tail=1), _floats(lo, columns, tail=3)
     p = product_of(node, a, b, y)
-    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k)
+    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k, BYTES)
     weights, b_batch = packed_b(lo, node.name, columns, p, b, panels)
     nothing = Ref(channel_vector(lo, None, p.n, lo.target.vl))
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
-    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info, dot="bytes")
+    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info)
 
 
 def _floats(lo: Lowering, v: Value, tail: int) -> Storage:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphc.backends.cpu.target import Target
-from graphc.dtypes import FLOAT32, INT8, INT32, UINT8, Element
+from graphc.dtypes import FLOAT32, INT8, INT32, SUB_BYTE, UINT8, Element, pack_bits
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,23 @@ class Dot:
     def weights(self, lanes: int) -> int:
         """Bytes of so many lanes of weights of a step."""
         return self.b.packed_bytes(self.k * lanes)
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """[..., depth, lanes] as [..., step, lanes, k], zeros where the last step has no more. In bytes [..., step, `weights`]
+        where elements are less than that."""
+        steps, (*outer, depth, lanes) = self.steps(weights.shape[-2]), weights.shape
+        if steps * self.k > depth:
+            weights = np.concatenate([weights, np.zeros((*outer, steps * self.k - depth, lanes), weights.dtype)], -2)
+        weights = weights.astype(self.b.numpy, copy=False)
+        grouped = weights.reshape(*outer, steps, self.k, lanes).swapaxes(-1, -2) if self.k > 1 else weights
+        if self.b.bits not in SUB_BYTE:
+            return grouped
+        return pack_bits(grouped.reshape(*outer, steps, lanes * self.k), self.b)
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """What tells weights that are packed for it from those for FMA."""
+        return (self.name,) if self.name else ()
 
     def steps(self, depth: int) -> int:
         """Steps that sum `depth` products."""
