@@ -23,7 +23,7 @@ EXTRAS, EXTRA = DEPTHWISE.size, DEPTHWISE.record_size
 
 @driver("depthwise")
 def depthwise(target):
-    vector = target.vl * 4
+    vector = target.vector
 
     def depthwise(a, tid, nth):
         blocks, out_h, extras = a[BLOCKS], a[OUT_H], a[EXTRAS_COUNT]

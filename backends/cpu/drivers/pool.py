@@ -32,7 +32,7 @@ def _counted(start, dilation, kernel, low, high):
 
 @driver("pool")
 def pool(target):
-    vector = target.vl * 4
+    vector = target.vector
 
     def pool(a, tid, nth):
         blocks, out_d, out_h, out_w, mr = a[BLOCKS], a[OUT_D], a[OUT_H], a[OUT_W], a[MR]

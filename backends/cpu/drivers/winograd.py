@@ -44,7 +44,7 @@ def winograd(target, m):
     of cache lines apart, so that the n x n streams do not fall on the same cache sets."""
     n = m + 2
     points = n * n
-    vector = target.vl * 4
+    vector = target.vector
 
     def winograd(a, tid, nth):
         blocks, tiles, out_h, out_w, in_h, in_w = a[BLOCKS], a[TILES], a[OUT_H], a[OUT_W], a[IN_H], a[IN_W]

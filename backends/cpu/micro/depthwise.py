@@ -39,7 +39,7 @@ def depthwise_row(
     fn, q = define(module, symbol, [PTR] + [I64] * 5)
     block, x, w, y, bias, kernel_h = fn.args
     b, vl = q.b, target.vl
-    vector = vl * 4
+    vector = target.vector
     x, w, y = q.pointer(x), q.pointer(w), q.pointer(y)
     bias = q.load_raw(q.pointer(bias), F32, vl)
     xs_h, pixels = q.slot(block, XS_H), q.slot(block, PIXELS)

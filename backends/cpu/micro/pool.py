@@ -47,7 +47,7 @@ def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int) -
                 v = q.load_raw(q.offset(xc, b.mul(step, i64(p))), F32, vl)
                 b.store(_combine(q, op, b.load(a, typ=kind), v), a)
     for p, a in enumerate(acc):
-        q.store_raw(_finish(q, op, b.load(a, typ=kind), scale, vl), q.offset(y, p * vl * 4))
+        q.store_raw(_finish(q, op, b.load(a, typ=kind), scale, vl), q.offset(y, p * target.vector))
     b.ret_void()
 
 
@@ -63,7 +63,7 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
     block, x, y, scale = fn.args
     planes, rows, xs_d, xs_h, pixels = (q.slot(block, i) for i in POOL_ROW["planes rows plane row pixels"])
     b, vl = q.b, target.vl
-    kind, vector = ir.VectorType(F32, vl), vl * 4
+    kind, vector = ir.VectorType(F32, vl), target.vector
     x, y = q.pointer(x), q.pointer(y)
     last = b.sub(pixels, i64(mr))
     count = (mr - 1) * stride + kernel_w
