@@ -21,6 +21,7 @@ from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import Epilogue, Window, channel_vector, five
 from graphc.backends.cpu.storage import Ref
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import FLOAT32
 from graphc.fuse import Group
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add
@@ -53,7 +54,7 @@ def emit_planes(lo: Lowering, group: Group, w: Window, reason: str, epilogue: Ep
     bias = channel_vector(lo, bias_of(node), w.out_channels, 1)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
-    ws_w = 4 * w.out_channels
+    ws_w = FLOAT32.item * w.out_channels
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
     out_d, out_h, out_w = w.out
     vectors = _vectors(lo.target, w.out_channels, out_w)

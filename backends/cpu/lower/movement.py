@@ -67,7 +67,7 @@ def _transposed(lo: Lowering, dims: list[int], xs: list[int], ys: list[int], ite
 
 
 def _tile(lo: Lowering, item: int) -> int:
-    return lo.target.vl * 4 // item
+    return lo.target.vector // item
 
 
 def _emit_tiles(
