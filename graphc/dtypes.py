@@ -37,6 +37,11 @@ class Element:
         return np.dtype(object) if self.family == "string" else dtype_from_name(self.name)
 
     @property
+    def accumulator(self) -> np.dtype:
+        """That of `accumulates_in`."""
+        return BY_NAME[self.accumulates_in].numpy
+
+    @property
     def item(self) -> int:
         """Bytes of an element in an array: those of less than a byte take one each."""
         return -(-self.bits // 8)

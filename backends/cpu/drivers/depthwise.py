@@ -13,6 +13,7 @@ from graphc.backends.cpu.micro.depthwise import HI as MICRO_HI
 from graphc.backends.cpu.micro.depthwise import LO as MICRO_LO
 from graphc.backends.cpu.micro.depthwise import PIXELS as MICRO_PIXELS
 from graphc.backends.cpu.micro.depthwise import XS_H as MICRO_XS_H
+from graphc.dtypes import BY_NAME
 
 MICRO, X, W, BIAS, Y, N, BLOCKS, PIXELS = DEPTHWISE["micro x w bias y n blocks pixels"]
 OUT_H, K_H, S_H, D_H, P_H, IN_H = DEPTHWISE["out_h k_h s_h d_h p_h in_h"]
@@ -22,8 +23,9 @@ EXTRAS, EXTRA = DEPTHWISE.size, DEPTHWISE.record_size
 
 
 @driver("depthwise")
-def depthwise(target):
-    vector = target.vector
+def depthwise(target, dtype="float32"):
+    element = BY_NAME[dtype]
+    bias_bytes = target.lanes(element) * element.accumulator.itemsize
 
     def depthwise(a, tid, nth):
         blocks, out_h, extras = a[BLOCKS], a[OUT_H], a[EXTRAS_COUNT]
@@ -56,7 +58,7 @@ def depthwise(target):
                     a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_h + kh0 * a[D_H]) * a[XS_H],
                     a[W] + c * a[WS_BLOCK] + kh0 * a[WS_H],
                     a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + h * a[YS_H],
-                    a[BIAS] + c * vector,
+                    a[BIAS] + c * bias_bytes,
                     kh1 - kh0,
                 )
             first_item, end = piece(a, work, nth, end)

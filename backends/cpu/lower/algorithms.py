@@ -194,7 +194,7 @@ def winograd_quantities(w: Window, m: int, target: Target) -> tuple[float, ...]:
     group = points * target.vector * g.count * (blocks + g.nv)
     again = groups * group * out_blocks // g.nv if group > L2 else 0
     values = points * tiles * w.channels, points * (tiles - inner) * w.channels, points * tiles * w.out_channels
-    return macs, broadcasts, macs / g.nv, _stall(4 * products, macs, target), again, *values, 1
+    return macs, broadcasts, macs / g.nv, _stall(FMA.weights(products), macs, target), again, *values, 1
 
 
 def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
@@ -207,8 +207,8 @@ def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
     values = w.n * w.channels * w.pixels
     return (
         macs,
-        _stall(7 * w.channels * w.out_channels, macs, target),
-        8 * values,
+        _stall(FMA.weights(7 * w.channels * w.out_channels // 4), macs, target),
+        2 * FLOAT32.item * values,
         FLOAT32.item * w.n * w.out_channels * w.pixels,
         1,
     )
