@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 from graphc.backends.cpu.blocks.pool import POOL_ROW
+from graphc.backends.cpu.codegen.ir import Emit
 from graphc.backends.cpu.codegen.toolchain import toolchain
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.gemm import panels_of
+from graphc.backends.cpu.micro.conv import BLOCK_BYTES, BLOCKS, HI, LO, YS_BLOCK, YS_W
 from graphc.backends.cpu.micro.dot import BYTES, DOTS, FMA, Dot
-from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.micro.product import TILES
+from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.target import Target, detect
 from graphc.dtypes import BY_NAME, FLOAT32, pack_bits, unpack_bits
 
 CPU = Path(__file__).parent.parent / "backends" / "cpu"
@@ -147,10 +151,41 @@ def test_bits(name: str):
     np.testing.assert_array_equal(unpack_bits(raw, element, 7).astype(np.float32), values)
 
 
+def _pair_tile(q: Emit, target: Target, mr: int, nv: int, lines: int) -> Tile:
+    class PairTile(Tile):
+        def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
+            return [f"vdpbf16ps {weight}, {spread}, {acc}"]
+
+    return PairTile(q, target, mr, nv, lines, PAIRS)
+
+
+@pytest.mark.skipif("+avx512bf16" not in detect().features, reason="this CPU has no vdpbf16ps")
+def test_another_inner_step(monkeypatch):
+    """A row of the table and an instruction make another product."""
+    monkeypatch.setitem(DOTS, PAIRS.name, PAIRS)
+    monkeypatch.setitem(TILES, PAIRS, _pair_tile)
+    target, rng = detect(), np.random.default_rng(3)
+    mr, nv, blocks, vl = 6, 2, 3, target.vl
+    a = rng.standard_normal((mr, blocks * vl * 2)).astype(ml_dtypes.bfloat16)
+    b = rng.standard_normal((blocks * vl * 2, nv * vl)).astype(ml_dtypes.bfloat16)
+    rows, columns = (
+        np.ascontiguousarray(a.reshape(mr, blocks, vl * 2).swapaxes(0, 1)),
+        np.ascontiguousarray(PAIRS.pack(b)),
+    )
+    words = [0] * (BLOCK_BYTES // 8)
+    words[BLOCKS], words[YS_W], words[YS_BLOCK] = blocks, nv * target.vector, target.vector
+    words[LO], words[HI] = (int(np.float32(v).view(np.uint32)) for v in (0, np.inf))
+    y, bias = np.zeros((mr, nv * vl), np.float32), rng.standard_normal(nv * vl).astype(np.float32)
+    kernel = Kernel("product_tile", (mr, nv, None, False, 0, "", False, PAIRS.name))
+    _call(kernel, words, rows, columns, y, bias, 0)
+    want = np.maximum(a.astype(np.float32) @ b.astype(np.float32) + bias, 0)
+    np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
+
+
 # --- kernels of another storage type ----------------------------------------------------------------------------------
 def _call(kernel: Kernel, words: list[int], *arguments: int | np.ndarray) -> None:
     block = np.array(words, np.int64)
-    address = toolchain(detect()).addresses([kernel])[kernel]
+    address = toolchain(detect(), cache=False).addresses([kernel])[kernel]
     values = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in (block, *arguments)]
     ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(values))(address)(*values)
 

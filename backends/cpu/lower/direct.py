@@ -30,7 +30,6 @@ from graphc.backends.cpu.micro.tile import NO_FETCH
 from graphc.backends.cpu.sizes import CACHE_LINE, padded
 from graphc.backends.cpu.storage import Ref, Storage
 from graphc.backends.cpu.target import Target
-from graphc.dtypes import FLOAT32
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.report import StepInfo
@@ -214,24 +213,24 @@ def _emit_tiles(
     """A step for the tiles of `spans`. per_group: channels, where groups lie within blocks; or 0."""
     node = group.anchor
     vl, c, tiles = lo.target.vl, x.type.layout.c, len(spans.tiles)
-    nv = spans.tile // vl
+    nv, dot = spans.tile // vl, FMA
     if per_group:
         depth = per_group
         weights = pack_groups(lo, filters, w, per_group, vl)
     else:
         depth = spans.depth
-        weights = pack_filters(lo, filters, w, spans)
+        weights = pack_filters(lo, filters, w, spans, dot)
     if scale is not None:
         weights = scale.emit(lo, weights, (tiles, spans.most, prod(w.kernel), depth, nv * vl))
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
-    ws_w = FMA.steps(depth) * FMA.weights(nv * vl)  # bytes of one window position of one input block
+    ws_w = dot.steps(depth) * dot.weights(nv * vl)  # bytes of one window position of one input block
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
     plan = Schedule.of(lo, w, x, flat, row, nv, spans, tiles, ws_w)
     out_d, out_h, out_w = plan.out
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
-    form = (row.heights, nv, w.stride[2] * c, 1, depth)
+    form = (row.heights, nv, w.stride[2] * dot.steps(c), 1, dot.steps(depth))
     narrow = nv == 1 and not per_group and not plan.lines
     lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else 0 if per_group else fetches(plan.lines)
     rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
@@ -241,7 +240,7 @@ def _emit_tiles(
     input_first, input_end = spans.input_lanes[0]
     template = CONV_ROW(
         blocks=spans.most, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
-        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * c * FLOAT32.item,
+        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * dot.steps(c) * dot.item,
         ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
         extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
         coming=0, coming_step=plan.lines * CACHE_LINE, tiles=plan.row.words, continues=0, partial=0,

@@ -24,6 +24,7 @@ from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.storage import Buffer, Ref, Storage
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import is_narrow
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
@@ -58,7 +59,7 @@ class Product:
 
 
 def matmul_supported(node: Node, target: Target) -> str | None:
-    if any(v.dtype.name in ("float16", "bfloat16", "bool") for v in node.operands):
+    if any(is_narrow(v.dtype) or v.dtype == np.bool_ for v in node.operands):
         return f"matrix products have no {node.inputs[0].dtype.name} kernel"
     if len(node.output.shape) - 2 > BATCH_DIMS:
         return f"it has more than {BATCH_DIMS} batch dims"

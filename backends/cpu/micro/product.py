@@ -110,7 +110,7 @@ def product_tile(
     ys_w, ys_block = q.slot(block, YS_W), q.slot(block, YS_BLOCK)
     rows = [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
     if epilogue is None:
-        if not dot:
+        if tile.dot.accumulator.family == "float":
             _residual_and_clip(q, tile, memory, block, i64(0))
         _store(tile, memory, rows)
     else:
