@@ -43,7 +43,7 @@ class Element:
 
     @property
     def item(self) -> int:
-        """Bytes of an element in an array: those of less than a byte take one each."""
+        """Bytes of an element in an array: those of less than a byte take one each. 0 for strings."""
         return -(-self.bits // 8)
 
     def packed_bytes(self, count: int) -> int:

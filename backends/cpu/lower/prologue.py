@@ -61,7 +61,7 @@ def _emit_mapped(lo: Lowering, group: Group, w: Window, reason: str, epilogue: E
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
     form = ((mr,), nv, vl, 1, depth, epilogue.expression, False, fetches(lines), False, 0)
     others, first = (Kernel("conv_row", (*form, p, spans.ragged)) for p in (None, (before.expression, kinds)))
-    row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
+    row = Kernel("map_row", (before.expression, kinds, tuple(v.dtype.name for v in before.operands)))
     lower, upper = epilogue.bounds
     input_first, input_end = spans.input_lanes[0]
     template = CONV_ROW(

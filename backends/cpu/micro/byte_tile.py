@@ -35,27 +35,27 @@ class ByteTile(Tile):
 
     def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0) -> None:
         super().__init__(q, target, mr, nv, lines, BYTES)
-        self.single = has_dot(target)  # instruction
-        self.temporaries = 0 if self.single else 2  # low bits, products
+        self.native = has_dot(target)
+        self.temporaries = 0 if self.native else 2  # low bits, products
 
     @property
     def constants(self) -> list[ir.Value]:
         """The mask of the low seven bits of bytes, and 16-bit ones."""
-        if self.single:
+        if self.native:
             return []
         words = [0x7F7F7F7F, 0x00010001]
         return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
         lines = [f"vpbroadcastd {(row + u * xu) * self.item}({x}), {to}"]
-        if not self.single:
+        if not self.native:
             mask, _, low, _ = registers
             suffix = "d" if self.target.asm == "v" else ""
             lines += [f"vpand{suffix} {mask}, {to}, {low}", f"vpxor{suffix} {low}, {to}, {to}"]
         return "\n".join(lines)
 
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
-        if self.single:
+        if self.native:
             return [f"vpdpbusd {weight}, {spread}, {acc}"]
         _, ones, low, products = registers
         lines = []
