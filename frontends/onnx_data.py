@@ -10,38 +10,33 @@ import math
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 
-import ml_dtypes
 import numpy as np
 from onnx import SparseTensorProto, TensorProto
 
 from graphc import source_files
+from graphc.dtypes import ELEMENTS, SUB_BYTE, Element, pack_bits, unpack_bits
 from graphc.errors import LoadError, UnsupportedError
 from graphc.source_files import Folder
 
 STRING = np.dtype(object)
 _MAX_DENSE = 1 << 28  # elements that a sparse tensor may become
 _T = TensorProto
-DTYPES: dict[int, np.dtype] = {
-    _T.FLOAT: np.dtype(np.float32), _T.DOUBLE: np.dtype(np.float64), _T.FLOAT16: np.dtype(np.float16),
-    _T.INT8: np.dtype(np.int8), _T.INT16: np.dtype(np.int16), _T.INT32: np.dtype(np.int32),
-    _T.INT64: np.dtype(np.int64),
-    _T.UINT8: np.dtype(np.uint8), _T.UINT16: np.dtype(np.uint16), _T.UINT32: np.dtype(np.uint32),
-    _T.UINT64: np.dtype(np.uint64), _T.BOOL: np.dtype(np.bool_), _T.STRING: STRING,
-    _T.COMPLEX64: np.dtype(np.complex64), _T.COMPLEX128: np.dtype(np.complex128),
+_NAMES = {  # their names, where they are not the elements' in capitals
+    "float32": "FLOAT", "float64": "DOUBLE", "float8_e8m0fnu": "FLOAT8E8M0", "float4_e2m1fn": "FLOAT4E2M1",
+    "float6_e2m3fn": "FLOAT6E2M3", "float6_e3m2fn": "FLOAT6E3M2",
 }  # fmt: skip
-_BITS: dict[np.dtype, int] = {}  # of the dtypes that are packed tighter than a byte
-for _enum, _name, _bits in (
-    ("BFLOAT16", "bfloat16", 16), ("FLOAT8E4M3FN", "float8_e4m3fn", 8), ("FLOAT8E4M3FNUZ", "float8_e4m3fnuz", 8),
-    ("FLOAT8E5M2", "float8_e5m2", 8), ("FLOAT8E5M2FNUZ", "float8_e5m2fnuz", 8), ("FLOAT8E8M0", "float8_e8m0fnu", 8),
-    ("UINT4", "uint4", 4), ("INT4", "int4", 4), ("FLOAT4E2M1", "float4_e2m1fn", 4), ("UINT2", "uint2", 2),
-    ("INT2", "int2", 2), ("FLOAT6E2M3", "float6_e2m3fn", 6), ("FLOAT6E3M2", "float6_e3m2fn", 6),
-):  # fmt: skip
-    if hasattr(_T, _enum) and hasattr(ml_dtypes, _name):  # older onnx and ml_dtypes packages know fewer
-        DTYPES[getattr(_T, _enum)] = np.dtype(getattr(ml_dtypes, _name))
-        if _bits < 8:
-            _BITS[DTYPES[getattr(_T, _enum)]] = _bits
+DTYPES: dict[int, np.dtype] = {}
+_PACKED: dict[np.dtype, Element] = {}  # those that are packed tighter than a byte
+for _element in ELEMENTS:
+    with suppress(AttributeError):  # older onnx and ml_dtypes packages know fewer
+        _enum = getattr(_T, _NAMES.get(_element.name, _element.name.upper().replace("_", "")))
+        DTYPES[_enum] = _element.numpy
+        if _element.bits in SUB_BYTE:
+            _PACKED[_element.numpy] = _element
+_IN_BYTES = {dtype for dtype, element in _PACKED.items() if 8 % element.bits == 0}  # also in int32_data
 ENUMS = {dtype: enum for enum, dtype in DTYPES.items()}
 
 
@@ -119,16 +114,15 @@ def from_array(array: np.ndarray, name: str = "") -> TensorProto:
     tensor = TensorProto(name=name, dims=array.shape, data_type=enum_of(array.dtype))
     if tensor.data_type == _T.STRING:
         tensor.string_data.extend(s if isinstance(s, bytes) else str(s).encode() for s in array.reshape(-1))
-    elif array.dtype in _BITS:
-        bits = np.unpackbits(np.ascontiguousarray(array).view(np.uint8).reshape(-1, 1), axis=1, bitorder="little")
-        tensor.raw_data = np.packbits(bits[:, : _BITS[array.dtype]].reshape(-1), bitorder="little").tobytes()
+    elif array.dtype in _PACKED:
+        tensor.raw_data = pack_bits(array.reshape(-1), _PACKED[array.dtype]).tobytes()
     else:
         tensor.raw_data = array.tobytes()
     return tensor
 
 
 def _nbytes(count: int, dtype: np.dtype) -> int:
-    return (count * _BITS[dtype] + 7) // 8 if dtype in _BITS else count * dtype.itemsize
+    return _PACKED[dtype].packed_bytes(count) if dtype in _PACKED else count * dtype.itemsize
 
 
 def _from_raw(raw: np.ndarray, dtype: np.dtype, count: int, what: str) -> np.ndarray:
@@ -139,11 +133,9 @@ def _from_raw(raw: np.ndarray, dtype: np.dtype, count: int, what: str) -> np.nda
             f"{what} of {count} {dtype} elements needs {_nbytes(count, dtype)} bytes but has {raw.size}",
             hint="the file is damaged: export it again",
         )
-    if dtype not in _BITS:
+    if dtype not in _PACKED:
         return raw.view(dtype)
-    bits = np.unpackbits(raw, bitorder="little", count=count * _BITS[dtype]).reshape(count, _BITS[dtype])
-    codes = np.packbits(bits, axis=1, bitorder="little").reshape(count)
-    return codes.view(dtype)
+    return unpack_bits(raw, _PACKED[dtype], count)
 
 
 def _from_fields(tensor: TensorProto, dtype: np.dtype, count: int, what: str) -> np.ndarray:
@@ -159,7 +151,7 @@ def _from_fields(tensor: TensorProto, dtype: np.dtype, count: int, what: str) ->
     elif dtype in (np.uint32, np.uint64):
         data, stored = tensor.uint64_data, count
     else:
-        data, stored = tensor.int32_data, _nbytes(count, dtype) if _BITS.get(dtype) in (2, 4) else count
+        data, stored = tensor.int32_data, _nbytes(count, dtype) if dtype in _IN_BYTES else count
     if len(data) != stored:
         raise LoadError(
             f"{what} of {count} {dtype} elements has {len(data)} values, not {stored}",
@@ -177,7 +169,7 @@ def _from_fields(tensor: TensorProto, dtype: np.dtype, count: int, what: str) ->
     if dtype in (np.int64, np.uint64, np.uint32, np.int32, np.bool_):
         return np.array(data, np.uint64 if dtype.kind == "u" else np.int64).astype(dtype)
     codes = np.array(data, np.int64).astype(np.uint16 if dtype.itemsize == 2 else np.uint8)  # two's complement bits
-    return _from_raw(codes, dtype, count, what) if _BITS.get(dtype) in (2, 4) else codes.view(dtype)
+    return _from_raw(codes, dtype, count, what) if dtype in _IN_BYTES else codes.view(dtype)
 
 
 def _external(entries: Mapping[str, str], folder: Folder | None, nbytes: int, what: str) -> np.ndarray:

@@ -13,13 +13,13 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_args import is_number
 from graphc.frontends.yaml_literals import as_array
 from graphc.frontends.yaml_syntax import Item
 from graphc.frontends.yaml_weights import MAX_ELEMENTS, Weights
 from graphc.graph import Builder, Value
-from graphc.ops.precision import is_float
 from graphc.types import Dim, dtype_name
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from graphc.dtypes import is_float
 from graphc.frontends import yaml_layers
 from graphc.frontends.yaml_args import convert
 from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.graph import Value
-from graphc.ops.precision import is_float
 
 MAX_STRIDE = 16
 _OPS = {"add": "Add", "mean": "Add", "mul": "Mul", "max": "Max"}

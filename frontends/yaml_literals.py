@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dtypes import is_float, is_integer
 from graphc.frontends.yaml_args import computed
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
 from graphc.op import Op
-from graphc.ops.precision import is_float, is_integer
 from graphc.types import dtype_from_name, dtype_name
 
 DTYPES = (

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.dtypes import WHOLE_BYTES, names
 from graphc.errors import TypeRuleError, UnsupportedError
 from graphc.types import Dim, MaybeNone, TensorType, prod
 
@@ -147,8 +148,8 @@ class Case:
     n_outputs: int = 1
 
 
-FLOATS = ("float32", "float64")
-INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = names("float", bits=(32, 64))
+INTS = names("int", "uint", bits=WHOLE_BYTES)
 NUMBERS = FLOATS + INTS
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
+from graphc.dtypes import is_float
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Graph, make_node
 from graphc.graph import Value as GraphValue
 from graphc.interpret import run_graph
 from graphc.op import Case, Const, Op, Tensor
-from graphc.ops.precision import is_float
 from graphc.types import TensorType
 
 WORDS = ("", "a", "abc", "graph", "ümlaut")

@@ -9,9 +9,9 @@ import numpy as np
 from strategies import Use, cases, use_of
 
 import graphc
+from graphc.dtypes import is_float
 from graphc.interpret import run_graph
 from graphc.op import Op, all_ops
-from graphc.ops.precision import is_float
 
 OPS = all_ops()
 FLOAT64_TOLERANCE = 1e-9

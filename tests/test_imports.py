@@ -17,7 +17,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 
 # Parts of the project by the modules that they begin with; the longest prefix counts.
 PARTS = {
-    "ir": "dims types state errors expr op graph bind interpret verify reading signature report memory memory_limit source_files",
+    "ir": "dims dtypes types state errors expr op graph bind interpret verify reading signature report memory memory_limit source_files",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "fuse layout lower",

@@ -21,10 +21,10 @@ from strategies import Use, cases, use_of, uses
 
 from graphc import expr as e
 from graphc.dims import evaluate, symbols
+from graphc.dtypes import is_float
 from graphc.graph import Builder, Value, make_node
 from graphc.interpret import run_graph
 from graphc.op import Call, Family, Op, all_ops
-from graphc.ops.precision import is_float
 from graphc.types import Sym, TensorType, dtype_name
 
 OPS = all_ops()

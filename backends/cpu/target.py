@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from graphc.dtypes import FLOAT32, Element
 from graphc.errors import UnsupportedError
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -40,6 +41,15 @@ class Target:
 
     def __str__(self) -> str:
         return f"cpu:{self.isa}"
+
+    @property
+    def vector(self) -> int:
+        """Bytes of a vector register."""
+        return self.vl * FLOAT32.item
+
+    def lanes(self, element: Element) -> int:
+        """Elements of a vector register."""
+        return self.vector // element.item
 
     @property
     def converts_half(self) -> bool:

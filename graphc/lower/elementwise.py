@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from graphc.dtypes import FLOAT32
 from graphc.fuse import Group
 from graphc.graph import Value
 from graphc.lower.constants import channel_vector
@@ -67,7 +68,7 @@ def _blocked_operand(lo: Lowering, v: Value, out: Value) -> Walk:
     if v.data.size == 1:
         return Walk(lo.read(v).ref, v.dtype, [0] * rank, "s")
     vector = channel_vector(lo, v.data, out.shape[1], c)  # whole blocks: lanes behind the last channel are zero
-    return Walk(Ref(vector), v.dtype, [0, c * 4, *[0] * (rank - 2)], "v")
+    return Walk(Ref(vector), v.dtype, [0, c * FLOAT32.item, *[0] * (rank - 2)], "v")
 
 
 def emit_map(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_narrow
 from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.lower.elementwise import emit_map
@@ -17,7 +18,6 @@ from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref
 from graphc.lower.verbs import Around, Reducer
 from graphc.op import all_ops
-from graphc.ops.precision import is_narrow
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 

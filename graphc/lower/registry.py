@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from graphc.dtypes import WHOLE_BYTES, names
 from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node
 
@@ -108,23 +109,8 @@ def load(package: str) -> None:
         importlib.import_module(f"{package}.{module.name}")
 
 
-NATIVE = frozenset(
-    [
-        "float32",
-        "float64",
-        "float16",
-        "bfloat16",
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-    ]
-)
+# what kernels compute with: float16 and bfloat16 in float32
+NATIVE = frozenset((*names("float", bits=range(16, 65)), *names("int", "uint", "bool", bits=WHOLE_BYTES)))
 
 
 def native_dtypes(node: Node, target: Any = None) -> str | None:

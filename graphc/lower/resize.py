@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node
@@ -19,7 +20,6 @@ from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.lower.verbs import Blend, around
 from graphc.ops._taps import Taps
-from graphc.ops.precision import is_float
 from graphc.ops.resize import interpolation_dtype, resize_plan, whole_number
 from graphc.types import TensorType
 

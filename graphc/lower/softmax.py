@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.lower.kernel import Pass
@@ -17,7 +18,6 @@ from graphc.lower.reduce import accumulator, groups_of
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref, dense_strides
 from graphc.lower.verbs import Along, Around, Passes, around
-from graphc.ops.precision import is_float
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 

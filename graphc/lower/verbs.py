@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float
 from graphc.expr import Expr
 from graphc.lower.kernel import Pass
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
-from graphc.ops.precision import is_float
 from graphc.report import StepInfo
 
 Check = Callable[

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float
 from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, ROUNDED, broadcast_shapes, elementwise, kind_of, require
-from graphc.ops.precision import NUMERIC, SIGNED, in_float32, is_float
+from graphc.ops.precision import NUMERIC, SIGNED, in_float32
 from graphc.types import TensorType, may_be
 
 elementwise("Add", "a b", lambda a, b: a + b, np.add, takes=NUMERIC, tolerance=ROUNDED)

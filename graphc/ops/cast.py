@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float, is_integer
 from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import ROUNDED
-from graphc.ops.precision import is_float, is_integer, widen
+from graphc.ops.precision import widen
 from graphc.types import dtype_name
 
 _STRING = "OUS"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.dtypes import is_narrow
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
-from graphc.ops.precision import is_narrow
 from graphc.ops.shape import ANY
 from graphc.types import TensorType
 

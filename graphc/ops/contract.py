@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dtypes import names
 from graphc.op import FLOATS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops._einsum import einsum_plan, einsum_shape
 from graphc.ops.precision import in_float32
 from graphc.types import Dim, Shape, TensorType, broadcast, dtype_name, prod
 
-FLOAT_NAMES = ("float16", "bfloat16", "float32", "float64")
-MATMUL_NAMES = (*FLOAT_NAMES, "int32", "int64", "uint32", "uint64")
+FLOAT_NAMES = names("float", bits=range(16, 65))
+MATMUL_NAMES = (*FLOAT_NAMES, *names("int", "uint", bits=(32, 64)))
 __all__ = ["einsum_plan", "matmul_shape", "require_dtype", "require_same_dtype"]
 
 

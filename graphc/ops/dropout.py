@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
-from graphc.ops.precision import FLOAT32, is_float
+from graphc.ops.precision import FLOAT32
 from graphc.ops.random import generator
 from graphc.types import TensorType, may_be
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.expr import Number
 from graphc.op import Attr, Call, Case, Op, Samples, register
-from graphc.ops.precision import ANY, FLOATING, DtypeSet, in_float32, is_float
+from graphc.ops.precision import ANY, FLOATING, DtypeSet, in_float32
 from graphc.types import TensorType, broadcast, dtype_name
 
 SPECIAL = (math.nan, math.inf, -math.inf)

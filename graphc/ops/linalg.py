@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.op import FLOATS, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
-from graphc.ops.precision import is_float, widen
+from graphc.ops.precision import widen
 from graphc.types import TensorType
 
 

@@ -8,26 +8,12 @@ from typing import overload
 
 import numpy as np
 
+from graphc.dtypes import is_float, is_integer, is_narrow
 from graphc.op import FLOATS, INTS, NUMBERS
 
 FLOAT32 = np.dtype(np.float32)
 INT64 = np.dtype(np.int64)
 BOOL = np.dtype(bool)
-
-
-def is_float(dtype: np.dtype) -> bool:
-    """Is it a real floating-point type, bfloat16 and the 8-bit ones included? (NumPy gives those kind 'V'.)"""
-    return dtype.kind == "f" or "float" in dtype.name
-
-
-def is_integer(dtype: np.dtype) -> bool:
-    """Is it an integer type, the 2- and 4-bit ones included?"""
-    return dtype.kind in "iu" or dtype.name.startswith(("int", "uint"))
-
-
-def is_narrow(dtype: np.dtype) -> bool:
-    """Is it a floating-point type narrower than float32?"""
-    return is_float(dtype) and dtype.itemsize < 4
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from typing import Any, overload
 
 import numpy as np
 
+from graphc.dtypes import is_float, names
 from graphc.op import Call, Case, Const, Family, Op, Samples, Tensor, register
-from graphc.ops.contract import differ, matmul_macs, matmul_shape, operand_name, require_dtype
-from graphc.ops.precision import is_float
+from graphc.ops.contract import FLOAT_NAMES, differ, matmul_macs, matmul_shape, operand_name, require_dtype
 from graphc.ops.qproduct import INT32, emit_integer_product
 from graphc.ops.quantize import FLOAT8, emit_quantized, to_quantized
 from graphc.ops.window import CONV_ATTRS, conv, conv_macs, conv_shape
 from graphc.types import TensorType, may_be, prod
 
-BYTES = ("int8", "uint8")
-SCALES = ("float32", "float16", "bfloat16", "float64")
+BYTES = names("int", "uint", bits=(8,))
+SCALES = FLOAT_NAMES
 
 
 def _check_zero_point(call: Call, i: int, of: int) -> None:

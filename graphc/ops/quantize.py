@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import BY_NAME, SUB_BYTE, is_float, is_narrow, names
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
-from graphc.ops.precision import is_float, is_narrow
 from graphc.types import Shape, TensorType, dtype_name, may_be, number
 
-FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
-SUB_BYTE = ("int4", "uint4", "int2", "uint2")
-QUANTIZED = ("int8", "uint8", "int16", "uint16", *SUB_BYTE, *FLOAT8, "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn")
+FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")  # the ones of ONNX with a sign
+QUANTIZED = (
+    *names("int", "uint", bits=(8, 16)),
+    *names("int", "uint", bits=SUB_BYTE),
+    *FLOAT8,
+    *names("float", bits=SUB_BYTE),
+)
 SCALES = (*FLOAT_NAMES, "int32", "float8_e8m0fnu")
 UINT8 = np.dtype(np.uint8)
 
 
 def int_range(dtype: np.dtype) -> tuple[int, int]:
     """Smallest and largest number of an integer dtype, those of 2 and 4 bits included."""
-    if dtype.name in SUB_BYTE:
-        bits = int(dtype.name[-1])
-        return (0, 2**bits - 1) if dtype.name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
+    element = BY_NAME[dtype.name]
+    bits = element.bits
+    return (0, 2**bits - 1) if element.family == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def to_quantized(q: np.ndarray, zero: np.ndarray | None, target: np.dtype, saturate: bool = True) -> np.ndarray:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float, is_integer
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Reduction, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, kind_of, require
-from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, DtypeSet, in_float32, is_float, is_integer
+from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, DtypeSet, in_float32
 from graphc.types import TensorType
 
 _ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}

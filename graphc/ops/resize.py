@@ -12,11 +12,12 @@ from fractions import Fraction
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Number
 from graphc.op import FLOATS, Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_taps, axis_taps, simplest_fraction
 from graphc.ops.elementwise import require
-from graphc.ops.precision import FLOAT32, NUMERIC, is_float, is_narrow
+from graphc.ops.precision import FLOAT32, NUMERIC
 from graphc.ops.shape import axes_of
 from graphc.types import Dim, Sym, TensorType, number
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.dtypes import is_narrow
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call
 from graphc.ops.elementwise import require
-from graphc.ops.precision import FLOAT32, FLOATING, INT64, is_narrow
+from graphc.ops.precision import FLOAT32, FLOATING, INT64
 from graphc.types import Sym, TensorType
 
 EPSILON = Attr(float, 1e-5)

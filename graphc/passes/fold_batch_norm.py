@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.graph import Node, Value
-from graphc.ops.precision import is_float
 from graphc.passes.affine import AFFINE, Affine, along, as_affine
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 

@@ -14,9 +14,9 @@ from typing import Protocol, Union
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.op import Deferred, Op
-from graphc.ops.precision import is_float
 from graphc.passes.log import Log, LogEntry
 
 MAX_TURNS = 32  # rewrites of one node's replacement in one sweep

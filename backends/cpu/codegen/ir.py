@@ -12,10 +12,13 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.half import narrowed, widened
+from graphc.dtypes import BY_NAME, names
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 PTR = I8.as_pointer()
+_WIDE = {"float32": F32, "float64": F64}
+FLOATS = {name: _WIDE[BY_NAME[name].accumulates_in] for name in names("float", bits=range(16, 65))}  # in registers
 
 
 def i64(value: int) -> ir.Constant:
@@ -29,10 +32,8 @@ def register_type(dtype: np.dtype) -> ir.Type:
         return I1
     if dtype.kind in "iu":
         return ir.IntType(8 * dtype.itemsize)
-    if dtype.name in ("float32", "float16", "bfloat16"):
-        return F32
-    if dtype.name == "float64":
-        return F64
+    if dtype.name in FLOATS:
+        return FLOATS[dtype.name]
     raise TypeError(f"no machine type for {dtype}")
 
 

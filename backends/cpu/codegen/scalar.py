@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen import vmath
 from graphc.backends.cpu.codegen.ir import F64, I1, I64, Emit, register_type
+from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Expr
 
 
@@ -37,7 +38,7 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
     if e.prim == "select":
         return q.b.select(*xs)
     kind = e.args[0].dtype
-    if kind.kind in "fV":  # bfloat16 is of kind V
+    if is_float(kind):
         return _float(q, e.prim, xs, lanes)
     return _bool(q, e.prim, xs) if kind == np.bool_ else _int(q, e.prim, xs, kind.kind == "i", lanes)
 
@@ -192,7 +193,7 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
     source, to = np.dtype(source), np.dtype(to)
     a, z = register_type(source), register_type(to)
     out = q.vector(z, lanes)
-    source_float, to_float = source.kind in "fV", to.kind in "fV"
+    source_float, to_float = is_float(source), is_float(to)
     if to == np.bool_:
         if source == np.bool_:
             return x
@@ -223,7 +224,7 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
 
 def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:
     """A float32 rounded to the precision of `to` (a cast to float16 must lose bits even when computing in float32)."""
-    if to.name not in ("float16", "bfloat16"):
+    if not is_narrow(to):
         return x
     from graphc.backends.cpu.codegen.ir import memory_type
 

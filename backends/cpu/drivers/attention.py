@@ -17,7 +17,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_f32,
     store_i64,
 )
-from graphc.backends.cpu.drivers.gemm import _pack_rows
+from graphc.backends.cpu.drivers.gemm import ITEM, _pack_rows
 from graphc.backends.cpu.drivers.row_block import NO_CLIP_HIGH, NO_CLIP_LOW, start_block
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
@@ -43,7 +43,7 @@ def attention(target):
     them. MR queries that overlap the last ones take the place of a tail.
     """
     c = target.vl
-    vector = c * 4
+    vector = target.vector
 
     def attention(a, tid, nth):
         mr, keys, size, queries = a[MR], a[KEYS], a[SIZE], a[QUERIES]
@@ -89,7 +89,7 @@ def attention(target):
                 mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1]
                 for tile in range(start, min(tiles, start + a[CHUNK])):
                     m = max(0, min(tile * mr, queries - mr))
-                    _pack_rows(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], 4)
+                    _pack_rows(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
                     for p in range(k_tiles):
                         wide, micro = a[NV_K], a[SCORES]
                         if p == k_tiles - 1:
@@ -117,21 +117,21 @@ def _pack_keys(to, k, keys, size, stride, c, nv, last_nv, tiles, panel, transpos
     depth = (size + c - 1) // c * c
     for p in range(tiles):
         wide = nv if p < tiles - 1 else last_nv
-        pitch = wide * c * 4
+        pitch = wide * c * ITEM
         for j in range(wide):
             at = (p * nv + j) * c
             have = min(c, keys - at)
-            target = to + p * panel + j * c * 4
+            target = to + p * panel + j * c * ITEM
             source = k + at * stride
             if have == c and size >= c:
                 call5(transpose, size, source, stride, target, pitch)
             else:
                 for d in range(size):
-                    fill_bytes(target + d * pitch, c * 4, 0)
+                    fill_bytes(target + d * pitch, c * ITEM, 0)
                     for i in range(have):
-                        store_f32(target + d * pitch + i * 4, load_f32(source + i * stride + d * 4))
+                        store_f32(target + d * pitch + i * ITEM, load_f32(source + i * stride + d * ITEM))
             for d in range(size, depth):
-                fill_bytes(target + d * pitch, c * 4, 0)
+                fill_bytes(target + d * pitch, c * ITEM, 0)
 
 
 @njit(error_model="numpy")
@@ -140,16 +140,16 @@ def _pack_values(to, v, keys, size, stride, c, nv, last_nv, tiles, panel):
     depth = (keys + c - 1) // c * c
     for p in range(tiles):
         wide = nv if p < tiles - 1 else last_nv
-        pitch = wide * c * 4
+        pitch = wide * c * ITEM
         target = to + p * panel
         for j in range(wide):
             at = (p * nv + j) * c
             have = min(c, size - at)
             if have == c:
                 for i in range(keys):
-                    copy_bytes(target + i * pitch + j * c * 4, v + i * stride + at * 4, c * 4)
+                    copy_bytes(target + i * pitch + j * c * ITEM, v + i * stride + at * ITEM, c * ITEM)
             else:
                 for i in range(keys):
-                    fill_bytes(target + i * pitch + j * c * 4, c * 4, 0)
-                    copy_bytes(target + i * pitch + j * c * 4, v + i * stride + at * 4, have * 4)
+                    fill_bytes(target + i * pitch + j * c * ITEM, c * ITEM, 0)
+                    copy_bytes(target + i * pitch + j * c * ITEM, v + i * stride + at * ITEM, have * ITEM)
         fill_bytes(target + keys * pitch, (depth - keys) * pitch, 0)

@@ -32,7 +32,7 @@ MICRO_SLOTS = CONV_ROW.size
 
 @driver("conv")
 def conv(target):
-    vector_bytes = target.vl * 4
+    vector_bytes = target.vector
 
     def conv(a, tid, nth):
         tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_ITEM], a[EXTRAS_COUNT]

@@ -13,6 +13,7 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, call2, call7, store_i64
 from graphc.backends.cpu.drivers.row_block import point_operand
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
+from graphc.dtypes import FLOAT32
 
 MAP, FIRST, OTHERS, W, BIAS, Y = CONV_MAPPED["map first others w bias y"]
 N, TILES, PIXELS, ITEM, MR, BLOCKS, BLOCK_STEP, VECTOR = CONV_MAPPED["n tiles pixels item mr blocks block_step vector"]
@@ -27,6 +28,8 @@ MICRO_SLOTS = CONV_ROW.size
 
 @driver("conv_mapped")
 def conv_mapped(target):
+    item_bytes = FLOAT32.item
+
     def conv_mapped(a, tid, nth):
         tiles, blocks, operands, extras = a[TILES], a[BLOCKS], a[OPERANDS], a[EXTRAS]
         items = (a[PIXELS] + a[ITEM] - 1) // a[ITEM]
@@ -50,7 +53,7 @@ def conv_mapped(target):
                         r = RECORDS + RECORD * i
                         base = a[r + R_REF] + n * a[r + R_N] + c * a[r + R_BLOCK] + first * a[r + R_PIXEL]
                         store_i64(table + 8 + 8 * i, base)
-                    call2(a[MAP], a[MR] * a[VECTOR] // 4, table)
+                    call2(a[MAP], a[MR] * a[VECTOR] // item_bytes, table)
                 yn = a[Y] + n * a[YS_N] + first * a[YS_PIXEL]
                 micro = a[FIRST]
                 for tile in range(tiles):

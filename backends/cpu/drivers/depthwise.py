@@ -7,6 +7,7 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, call6, store_i64
 from graphc.backends.cpu.drivers.window import window
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
+from graphc.dtypes import BY_NAME
 
 MICRO, X, W, BIAS, Y, N, BLOCKS, PIXELS = DEPTHWISE["micro x w bias y n blocks pixels"]
 OUT_H, K_H, S_H, D_H, P_H, IN_H = DEPTHWISE["out_h k_h s_h d_h p_h in_h"]
@@ -20,8 +21,9 @@ MICRO_REF, MICRO_PIXEL = DEPTHWISE_ROW.in_record("ref pixel")
 
 
 @driver("depthwise")
-def depthwise(target):
-    vector = target.vl * 4
+def depthwise(target, dtype="float32"):
+    element = BY_NAME[dtype]
+    bias_bytes = target.lanes(element) * element.accumulator.itemsize
 
     def depthwise(a, tid, nth):
         blocks, out_h, extras = a[BLOCKS], a[OUT_H], a[EXTRAS_COUNT]
@@ -53,7 +55,7 @@ def depthwise(target):
                     a[X] + n * a[XS_N] + c * a[XS_BLOCK] + (in_h + kh0 * a[D_H]) * a[XS_H],
                     a[W] + c * a[WS_BLOCK] + kh0 * a[WS_H],
                     a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + h * a[YS_H],
-                    a[BIAS] + c * vector,
+                    a[BIAS] + c * bias_bytes,
                     kh1 - kh0,
                 )
             first_item, end = piece(a, work, nth, end)

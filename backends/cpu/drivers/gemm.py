@@ -20,8 +20,11 @@ from graphc.backends.cpu.codegen.intrinsics import (
 from graphc.backends.cpu.drivers.row_block import point_operand, start_block, stride_operand
 from graphc.backends.cpu.drivers.work import offset_of, piece, product_of
 from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.product import NEXT_LINES
-from graphc.backends.cpu.sizes import BATCH_DIMS
+from graphc.backends.cpu.sizes import BATCH_DIMS, CACHE_LINE
+
+ITEM = FMA.item  # bytes per step of a row and of a column; other inner steps move as many (micro/dot.py)
 
 STAGES, EDGE_STAGES, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
 FIRST, MIDDLE, LAST = 0, 1, 2  # stages of a sum
@@ -56,10 +59,10 @@ def _multiply(a, block, index, m0, count, t0, t1, chunk, panels, sums, c):
     panels: the packed rows, or 0 where they are read as they lie. sums: where the tiles' partial sums are kept.
     """
     mr, nv, tiles, steps = a[MR], a[NV], a[N_TILES], a[CHUNK]
-    vector = c * 4
+    vector = c * ITEM
     blocks = (a[K] + c - 1) // c
     chunks = (blocks + steps - 1) // steps
-    rows, row = panels, blocks * c * 4
+    rows, row = panels, blocks * c * ITEM
     if panels == 0:
         rows, row = a[A] + offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS) + m0 * a[A_ROW], a[A_ROW]
     b = a[B] + offset_of(a, index, DIMS, B_BATCH, BATCH_DIMS)
@@ -87,7 +90,7 @@ def _multiply(a, block, index, m0, count, t0, t1, chunk, panels, sums, c):
                 columns,
                 y + m * a[Y_ROW] + tile * nv * vector if stage == LAST else partial,
                 partial if chunk else a[BIAS] + tile * nv * vector,
-                coming + min(p * steps * NEXT_LINES * 64, steps * c * nv * vector),
+                coming + min(p * steps * NEXT_LINES * CACHE_LINE, steps * c * nv * vector),
             )
 
 
@@ -102,7 +105,7 @@ def gemm(target):
     second-level cache; each tile's partial sums wait in memory of their own, which overlapping tiles do not share.
     """
     c = target.vl
-    vector = c * 4
+    vector = target.vector
 
     def gemm(a, tid, nth):
         rows, tiles, depth, mr = a[M], a[N_TILES], a[K], a[MR]
@@ -114,7 +117,7 @@ def gemm(target):
         panel = blocks * mr * vector
         chunks = (blocks + a[CHUNK] - 1) // a[CHUNK]
         sums = mine if a[PACKED] else mine + m_block * blocks * vector
-        in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == 4
+        in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == ITEM
         start_block(block, blocks, a[Y_ROW], vector, a[LO], a[HI])
         store_i64(block + 8 * MICRO_LANES, a[LAST_LANES])
         for e in range(a[EXTRAS_COUNT]):
@@ -156,18 +159,18 @@ def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
     whole = depth // c * c
     for m in range(mr):
         source = a + m * stride_row
-        target = to + m * c * 4
-        if stride_column == 4:
+        target = to + m * c * ITEM
+        if stride_column == ITEM:
             for k in range(0, whole, c):
-                copy_bytes(target + k * mr * 4, source + k * 4, c * 4)
+                copy_bytes(target + k * mr * ITEM, source + k * ITEM, c * ITEM)
         else:
             for k in range(whole):
-                store_f32(target + (k // c * c * mr + k % c) * 4, load_f32(source + k * stride_column))
+                store_f32(target + (k // c * c * mr + k % c) * ITEM, load_f32(source + k * stride_column))
         if whole < depth:
-            tail = target + whole * mr * 4
-            fill_bytes(tail, c * 4, 0)
+            tail = target + whole * mr * ITEM
+            fill_bytes(tail, c * ITEM, 0)
             for k in range(whole, depth):
-                store_f32(tail + (k - whole) * 4, load_f32(source + k * stride_column))
+                store_f32(tail + (k - whole) * ITEM, load_f32(source + k * stride_column))
 
 
 @driver("pack_rows")
@@ -179,7 +182,7 @@ def pack_rows(target):
     def pack_rows(a, tid, nth):
         rows, depth, mr = a[M], a[K], a[MR]
         tiles = (rows + mr - 1) // mr
-        panel = (depth + c - 1) // c * mr * c * 4
+        panel = (depth + c - 1) // c * mr * c * ITEM
         work = tiles * product_of(a, DIMS, BATCH_DIMS)
         first, end = piece(a, work, nth, 0)
         while first < end:
@@ -218,14 +221,14 @@ def pack_b(target):
                 source = a[B] + i * a[B_BATCH] + tile * width * column
                 to = a[TO] + i * a[TO_BATCH] + tile * a[PANEL]
                 if have < wide or depth < padded:
-                    fill_bytes(to, padded * wide * 4, 0)
-                if column == 4:
+                    fill_bytes(to, padded * wide * ITEM, 0)
+                if column == ITEM:
                     for d in range(depth):
-                        copy_bytes(to + d * wide * 4, source + d * row, have * 4)
+                        copy_bytes(to + d * wide * ITEM, source + d * row, have * ITEM)
                 else:
                     for j in range(have):
                         for d in range(depth):
-                            store_f32(to + (d * wide + j) * 4, load_f32(source + d * row + j * column))
+                            store_f32(to + (d * wide + j) * ITEM, load_f32(source + d * row + j * column))
             first, end = piece(a, work, nth, end)
 
     return pack_b, STEP

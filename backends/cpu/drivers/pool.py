@@ -69,7 +69,7 @@ def _pool_row(a, block, x, y, rows, first, last, vector):
 
 @driver("pool")
 def pool(target):
-    vector = target.vl * 4
+    vector = target.vector
 
     def pool(a, tid, nth):
         first, last = _interior(a)

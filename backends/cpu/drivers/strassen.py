@@ -27,6 +27,7 @@ from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.micro.product import OTHER, PARTIAL
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS
+from graphc.backends.cpu.sizes import CACHE_LINE
 
 
 @njit(error_model="numpy")
@@ -53,7 +54,7 @@ def strassen_factors(target):
     A, TO, IMAGES, M, BLOCKS, STEPS, MR = STRASSEN_FACTORS["a to images m blocks steps mr"]
     A_IMAGE, A_LINE, A_ROW, A_STEP, A_WIDTH = STRASSEN_FACTORS["a_image a_line a_row a_step a_width"]
     OPERAND, TILE, ROW, STEP, BLOCK, AT_ONCE, MICRO = STRASSEN_FACTORS["operand tile row step block at_once micro"]
-    vector = target.vl * 4
+    vector = target.vector
 
     def strassen_factors(a, tid, nth):
         source, to, images, rows, blocks, steps, mr = a[A], a[TO], a[IMAGES], a[M], a[BLOCKS], a[STEPS], a[MR]
@@ -160,7 +161,7 @@ def strassen(target):
     While a panel is in use the next one is fetched, LINES cache lines with each vector of reduction steps.
     """
     c = target.vl
-    vector = c * 4
+    vector = target.vector
 
     def strassen(a, tid, nth):
         rows, blocks, tiles, steps, mr, nv = a[M], a[BLOCKS], a[TILES], a[STEPS], a[MR], a[NV]
@@ -170,7 +171,7 @@ def strassen(target):
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         kept, run = block + BLOCK_BYTES, some * partial
         start_block(block, steps, a[Y_ROW], a[Y_VECTOR], a[LO], a[HI])
-        store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * 64)
+        store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * CACHE_LINE)
         for e in range(a[EXTRAS_COUNT]):
             stride_operand(block, e, a[EXTRAS + EXTRA * e + EXTRA_VECTOR], a[EXTRAS + EXTRA * e + EXTRA_ROW])
         work = a[IMAGES] * blocks * tiles * parts
@@ -195,7 +196,7 @@ def strassen(target):
                     for p in range(min(some, row_tiles - tile)):
                         start = min((tile + p) * mr, half - mr)
                         near, here = left + (tile + p) * a[TILE] + start * row, kept + p * partial
-                        coming = right + width + min(p * steps * a[LINES] * 64, width)
+                        coming = right + width + min(p * steps * a[LINES] * CACHE_LINE, width)
                         store_i64(block + 8 * MICRO_BLOCKS, steps)
                         _keep(middle, block, factor, near, right, a[ZEROS], here, run, coming)
                         if factor == 0 or factor == 2 or factor == 3:

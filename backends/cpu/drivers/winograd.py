@@ -128,7 +128,7 @@ def winograd(target, m):
     n = m + 2
     points = n * n
     c = target.vl
-    vector = c * 4
+    vector = target.vector
 
     def winograd(a, tid, nth):
         blocks, tiles, group, nv = a[BLOCKS], a[TILES], a[GROUP], a[NV]

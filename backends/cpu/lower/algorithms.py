@@ -17,8 +17,10 @@ from graphc.backends.cpu.lower.policy import DEPTHWISE, DIRECT, STRASSEN, WINOGR
 from graphc.backends.cpu.lower.tiles import best_vectors, cut_into, efficiency, even_cut, tile_costs
 from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.lower.winograd import L2, grouping
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.winograd import POINTS, amplification
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import FLOAT32
 
 ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
 ROUNDING = 2.0**-24  # of float32
@@ -162,7 +164,7 @@ def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ..
     depth, blocks = w.channels // groups, -(-w.out_channels // vl)
     flat = window == 1 and w.stride == (1, 1, 1) and not any(w.pad)
     pixels = w.pixels if flat else w.out[2]
-    widest = max(2, PANEL_BYTES // (4 * vl * depth * window))
+    widest = max(2, PANEL_BYTES // (FMA.weights(vl) * depth * window))
     macs, left = 0.0, blocks
     while left:
         nv = best_vectors(target, pixels, left, even=True)
@@ -171,8 +173,8 @@ def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ..
         width = left // nv * nv
         macs += w.n * w.pixels * depth * window * width * vl / efficiency(even_cut(target, pixels, nv), nv)
         left -= width
-    weights = 4 * blocks * vl * depth * window
-    activations = 4 * w.n * (w.channels * prod(w.size) + blocks * vl * w.pixels)
+    weights = FMA.weights(blocks * vl) * depth * window
+    activations = FLOAT32.item * w.n * (w.channels * prod(w.size) + blocks * vl * w.pixels)
     return macs, _stall(weights, macs, target), activations, 1
 
 
@@ -189,10 +191,10 @@ def winograd_quantities(w: Window, m: int, target: Target) -> tuple[float, ...]:
     products = points * w.channels * w.out_channels
     macs = products * ((groups - 1) * g.rows.computed + g.rest.computed)
     broadcasts = products * ((groups - 1) * g.rows.tiles + g.rest.tiles)
-    group = points * vl * 4 * g.count * (blocks + g.nv)
+    group = points * target.vector * g.count * (blocks + g.nv)
     again = groups * group * out_blocks // g.nv if group > L2 else 0
     values = points * tiles * w.channels, points * (tiles - inner) * w.channels, points * tiles * w.out_channels
-    return macs, broadcasts, macs / g.nv, _stall(4 * products, macs, target), again, *values, 1
+    return macs, broadcasts, macs / g.nv, _stall(FMA.weights(products), macs, target), again, *values, 1
 
 
 def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
@@ -205,9 +207,9 @@ def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
     values = w.n * w.channels * w.pixels
     return (
         macs,
-        _stall(7 * w.channels * w.out_channels, macs, target),
-        8 * values,
-        4 * w.n * w.out_channels * w.pixels,
+        _stall(FMA.weights(7 * w.channels * w.out_channels // 4), macs, target),
+        2 * FLOAT32.item * values,
+        FLOAT32.item * w.n * w.out_channels * w.pixels,
         1,
     )
 
@@ -220,4 +222,4 @@ def _stall(weights: int, macs: float, target: Target) -> float:
 def depthwise_quantities(w: Window, target: Target) -> tuple[float, ...]:
     """Multiply-adds, bytes of activations, 1."""
     values = -(-w.channels // target.vl) * target.vl * w.n
-    return values * w.pixels * prod(w.kernel), 4 * values * (prod(w.size) + w.pixels), 1
+    return values * w.pixels * prod(w.kernel), FLOAT32.item * values * (prod(w.size) + w.pixels), 1

@@ -12,6 +12,7 @@ from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
@@ -69,11 +70,11 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     chunk = lo.rows_of_item(tiles, heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
     floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
-    scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + 4 * floats)
+    scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + FMA.item * floats)
     zeros = channel_vector(lo, None, VECTORS * vl, vl)
     args = ATTENTION(
         scores=scores, scores_last=scores_last, values=values, values_last=values_last,
-        softmax=softmax, transpose=Kernel("transpose_panel", (vl, 4)), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
+        softmax=softmax, transpose=Kernel("transpose_panel", (vl, FMA.item)), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
         batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads, queries=s.queries, keys=s.keys, size=s.size,
         v_size=s.v_size, mr=mr, nv_k=nv_k, last_k=last_k, nv_v=nv_v, last_v=last_v, last_lanes=lanes, chunk=chunk,
         scale=int(np.float32(call.attrs.scale).view(np.uint32)), scratch=scratch, scratch_stride=stride,

@@ -9,7 +9,8 @@ import numpy as np
 from graphc.backends.cpu.lower.gemm import emit_product, packed_b, panels_of, product_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.micro.byte_tile import DEPTH, free_registers
+from graphc.backends.cpu.micro.byte_tile import free_registers
+from graphc.backends.cpu.micro.dot import BYTES
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
@@ -35,13 +36,13 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
         return
     a, b = _floats(lo, rows, tail=1), _floats(lo, columns, tail=3)
     p = product_of(node, a, b, y)
-    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k)
+    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k, BYTES)
     weights, b_batch = packed_b(lo, node.name, columns, p, b, panels)
     nothing = Ref(channel_vector(lo, None, p.n, lo.target.vl))
     info = lo.info(
-        group, "gemm", "gemm of bytes", f"{p.m}x{DEPTH * p.k} by {DEPTH * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
+        group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
-    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info, dot="bytes")
+    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info)
 
 
 def _floats(lo: CpuLowering, v: Value, tail: int) -> Storage:
@@ -52,7 +53,7 @@ def _floats(lo: CpuLowering, v: Value, tail: int) -> Storage:
         emit_copy(lo, s, dense, v.name)
         s = Storage(dense, v.type, dense_strides(v.type))
     if tail == 1:  # [..., M, 4K]
-        shape, strides = (*v.shape[:-1], v.shape[-1] // DEPTH), (*s.strides[:-1], DEPTH)
+        shape, strides = (*v.shape[:-1], v.shape[-1] // BYTES.k), (*s.strides[:-1], BYTES.item)
     else:  # [..., K, N, 4]
         shape, strides = v.shape[:-1], s.strides[:-1]
     return Storage(s.ref, TensorType(np.float32, shape), strides)

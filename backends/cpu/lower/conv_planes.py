@@ -19,6 +19,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.lower.window import Epilogue, Window, five
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import FLOAT32
 from graphc.fuse import Group
 from graphc.lower.constants import channel_vector
 from graphc.lower.kernel import Kernel
@@ -54,7 +55,7 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
     bias = channel_vector(lo, bias_of(node), w.out_channels, 1)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
-    ws_w = 4 * w.out_channels
+    ws_w = FLOAT32.item * w.out_channels
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
     out_d, out_h, out_w = w.out
     vectors = _vectors(lo.target, w.out_channels, out_w)

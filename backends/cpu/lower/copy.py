@@ -65,7 +65,7 @@ def _transposed(lo: CpuLowering, dims: list[int], xs: list[int], ys: list[int], 
 
 
 def _tile(lo: CpuLowering, item: int) -> int:
-    return lo.target.vl * 4 // item
+    return lo.target.vector // item
 
 
 def _emit_tiles(

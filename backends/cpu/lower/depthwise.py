@@ -25,7 +25,7 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
     mr = row_tile(w.out[2], 14 if lo.target.registers == 32 else 6)
 
     def make() -> np.ndarray:
-        data = np.zeros((blocks * vl, kh, kw), np.float32)
+        data = np.zeros((blocks * vl, kh, kw), x.type.dtype)
         data[: w.channels] = node.inputs[1].data.reshape(w.channels, kh, kw)
         return data.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)
 
@@ -40,7 +40,7 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
         n=w.n, blocks=blocks, pixels=w.out[2], out_h=w.out[1],
         k_h=kh, s_h=w.stride[1], d_h=w.dilation[1], p_h=w.pad[1], in_h=w.size[1],
         xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
-        ws_block=kh * kw * vl * 4, ws_h=kw * vl * 4, lo=lower, hi=upper, scratch=scratch, stride=stride, extras=len(extras),
+        ws_block=kh * kw * lo.target.vector, ws_h=kw * lo.target.vector, lo=lower, hi=upper, scratch=scratch, stride=stride, extras=len(extras),
         records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
     )  # fmt: skip
     lo.emit(

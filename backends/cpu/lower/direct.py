@@ -23,9 +23,10 @@ from graphc.backends.cpu.lower.tiles import (
     tile_costs,
 )
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five, is_packed, is_pointwise
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.group_tile import group_rows, is_group
 from graphc.backends.cpu.micro.tile import NO_FETCH
-from graphc.backends.cpu.sizes import padded
+from graphc.backends.cpu.sizes import CACHE_LINE, padded
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node
@@ -73,7 +74,7 @@ def emit_direct(
         _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale, per_group)
         return
     # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
-    widest = max(2, PANEL_BYTES // (4 * vl * per_group * prod(w.kernel)))
+    widest = max(2, PANEL_BYTES // (FMA.weights(vl) * per_group * prod(w.kernel)))
     if groups > 1:
         for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
             spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
@@ -190,7 +191,7 @@ class Schedule:
             out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
         uses = row.tiles * rows  # of a tile's weights
         chunk = chunk_of(spans.most, weights, read) if apart and uses > 1 else spans.most
-        lines = lines_ahead(position // 64, uses, weights * spans.most * tiles) if spans.uniform else 0
+        lines = lines_ahead(position // CACHE_LINE, uses, weights * spans.most * tiles) if spans.uniform else 0
         return cls(out, row, last, rows, chunk, lines)
 
 
@@ -222,24 +223,24 @@ def _emit_tiles(
     """A step for the tiles of `spans`. per_group: channels, where groups lie within blocks; or 0."""
     node = group.anchor
     vl, c, tiles = lo.target.vl, x.type.layout.c, len(spans.tiles)
-    nv = spans.tile // vl
+    nv, dot = spans.tile // vl, FMA
     if per_group:
         depth = per_group
         weights = pack_groups(lo, filters, w, per_group, vl)
     else:
         depth = spans.depth
-        weights = pack_filters(lo, filters, w, spans)
+        weights = pack_filters(lo, filters, w, spans, dot)
     if scale is not None:
         weights = scale.emit(lo, weights, (tiles, spans.most, prod(w.kernel), depth, nv * vl))
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
-    ws_w = depth * nv * vl * 4  # bytes of one window position of one input block
+    ws_w = dot.steps(depth) * dot.weights(nv * vl)  # bytes of one window position of one input block
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
     plan = Schedule.of(lo, w, x, flat, row, nv, spans, tiles, ws_w)
     out_d, out_h, out_w = plan.out
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
-    form = (row.heights, nv, w.stride[2] * c, 1, depth)
+    form = (row.heights, nv, w.stride[2] * dot.steps(c), 1, dot.steps(depth))
     narrow = nv == 1 and not per_group and not plan.lines
     lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else 0 if per_group else fetches(plan.lines)
     rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
@@ -249,10 +250,10 @@ def _emit_tiles(
     input_first, input_end = spans.input_lanes[0]
     template = CONV_ROW(
         blocks=spans.most, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
-        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * c * 4,
+        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * dot.steps(c) * dot.item,
         ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
         extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
-        coming=0, coming_step=plan.lines * 64, tiles=plan.row.words, continues=0, partial=0,
+        coming=0, coming_step=plan.lines * CACHE_LINE, tiles=plan.row.words, continues=0, partial=0,
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
     )  # fmt: skip
     first = spans.vectors[0] if spans.uniform else 0
@@ -263,13 +264,13 @@ def _emit_tiles(
             {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
         )
     args = CONV(
-        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * vl * 4), y=y.ref + first * ys[1],
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=y.ref + first * ys[1],
         n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
         k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=x_h, ys_n=ys[0], ys_d=ys[2], ys_h=y_h,
         ws_tile=spans.most * ws_block, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
         rows=plan.rows, last_pixels=plan.last.pixels, last_tiles=plan.last.words, spans=spans.table(lo, ws_block),
-        chunk=plan.chunk, row_coming=plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * 64,
+        chunk=plan.chunk, row_coming=plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * CACHE_LINE,
         scratch=scratch, stride=stride, extras=len(extras), template=template, records=operands,
     )  # fmt: skip
     chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"

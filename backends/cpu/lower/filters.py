@@ -11,6 +11,7 @@ import numpy as np
 from graphc.backends.cpu.blocks.conv import SPAN
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.window import Window
+from graphc.backends.cpu.micro.dot import FMA, Dot
 from graphc.lower.storage import Buffer, Ref
 
 
@@ -117,19 +118,20 @@ def spans_of(w: Window, depth: int, c: int, tile: int, first: int, last: int) ->
 
 
 def pack_groups(lo: CpuLowering, filters: Filters, w: Window, group: int, vl: int) -> Buffer:
-    """[O, group, *kernel] -> for each vector of outputs [kd][kh][kw][group][vl]."""
+    """[O, group, *kernel] -> for each vector of outputs [kd][kh][kw][group][vl], of the inner step FMA."""
 
     def make() -> np.ndarray:
         source = filters.load().reshape(w.out_channels, group, *w.kernel)
-        padded = np.zeros((-(-w.out_channels // vl) * vl, *source.shape[1:]), np.float32)
+        padded = np.zeros((-(-w.out_channels // vl) * vl, *source.shape[1:]), FMA.b.numpy)
         padded[: w.out_channels] = source
         return padded.reshape(-1, vl, group, *w.kernel).transpose(0, 3, 4, 5, 2, 1)
 
     return lo.weights.pack(filters.source, ("conv groups", *filters.recipe, group, vl), make)
 
 
-def pack_filters(lo: CpuLowering, filters: Filters, w: Window, spans: Spans) -> Buffer:
-    """[O, I/groups, *kernel] -> for each tile [input block][kd][kh][kw][depth][tile], zeros where it has no such channel."""
+def pack_filters(lo: CpuLowering, filters: Filters, w: Window, spans: Spans, dot: Dot = FMA) -> Buffer:
+    """[O, I/groups, *kernel] -> for each tile [input block][kd][kh][kw] and the weights of `depth` channels as `dot` has them,
+    zeros where there is no such channel."""
 
     def make() -> np.ndarray:
         source = filters.load().reshape(w.out_channels, w.channels // spans.groups, *w.kernel)
@@ -137,19 +139,19 @@ def pack_filters(lo: CpuLowering, filters: Filters, w: Window, spans: Spans) -> 
         first, last = spans.tiles[0].outputs[0], spans.tiles[-1].outputs[-1] + 1
         if spans.groups == 1 and w.out_channels >= last and w.channels % depth == 0:
             part = source[first:last].reshape(tiles, width, spans.most, depth, *w.kernel)
-            return part.transpose(0, 2, 4, 5, 6, 3, 1)
-        return np.concatenate([_one_tile(source, spans, t) for t in range(tiles)])
+            return dot.pack(part.transpose(0, 2, 4, 5, 6, 3, 1))
+        return np.concatenate([_one_tile(source, spans, dot, t) for t in range(tiles)])
 
-    recipe = ("conv", *filters.recipe, spans)
+    recipe = ("conv", *filters.recipe, spans, *dot.recipe)
     return lo.weights.pack(filters.source, recipe, make)
 
 
-def _one_tile(source: np.ndarray, spans: Spans, t: int) -> np.ndarray:
+def _one_tile(source: np.ndarray, spans: Spans, dot: Dot, t: int) -> np.ndarray:
     """One tile's weights, flat."""
     outputs, count, (first, _) = spans.tiles[t].outputs, spans.counts[t], spans.input_lanes[t]
     lane = spans.output_lanes[t][0]
-    packed = np.zeros((spans.tile, count * spans.depth, *source.shape[2:]), np.float32)
+    packed = np.zeros((spans.tile, count * spans.depth, *source.shape[2:]), source.dtype)
     part = source[outputs.start : outputs.stop]
     packed[lane : lane + len(part), first : first + source.shape[1]] = part
     packed = packed.reshape(spans.tile, count, spans.depth, *source.shape[2:])
-    return packed.transpose(1, 3, 4, 5, 2, 0).reshape(-1)
+    return dot.pack(packed.transpose(1, 3, 4, 5, 2, 0)).reshape(-1)

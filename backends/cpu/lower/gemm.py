@@ -17,10 +17,12 @@ from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.lower.window import Epilogue, epilogue_of
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
+from graphc.backends.cpu.micro.dot import FMA, Dot
 from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import is_narrow
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
@@ -43,7 +45,8 @@ NEAR_BYTES = range(1 << 18, (1 << 20) + 1)
 
 @dataclass(frozen=True)
 class Product:
-    """y[batch, m, n] = a[batch, m, k] b[batch, k, n] with byte strides; batch dims innermost first."""
+    """y[batch, m, n] = a[batch, m, k] b[batch, k, n] with byte strides; batch dims innermost first. k: reduction steps, of an
+    inner step that multiplies several elements one for all of them."""
 
     m: int
     n: int
@@ -58,7 +61,7 @@ class Product:
 
 
 def matmul_supported(node: Node, target: Target) -> str | None:
-    if any(v.dtype.name in ("float16", "bfloat16", "bool") for v in node.operands):
+    if any(is_narrow(v.dtype) or v.dtype == np.bool_ for v in node.operands):
         return f"matrix products have no {node.inputs[0].dtype.name} kernel"
     if len(node.output.shape) - 2 > BATCH_DIMS:
         return f"it has more than {BATCH_DIMS} batch dims"
@@ -154,25 +157,27 @@ class Panels:
     lanes: int
     padded: int
     vl: int
+    dot: Dot = FMA
 
     @property
     def panel(self) -> int:
         """Bytes of a whole panel."""
-        return self.padded * self.nv * self.vl * 4
+        return self.padded * self.dot.weights(self.nv * self.vl)
 
     @property
     def nbytes(self) -> int:
         """Bytes of a packed matrix."""
-        return (self.tiles - 1) * self.panel + self.padded * self.last_nv * self.vl * 4
+        return (self.tiles - 1) * self.panel + self.padded * self.dot.weights(self.last_nv * self.vl)
 
 
-def panels_of(target: Target, m: int, n: int, k: int) -> Panels:
-    vl = target.vl
+def panels_of(target: Target, m: int, n: int, k: int, dot: Dot = FMA) -> Panels:
+    """k: reduction steps of `dot`."""
+    vl = dot.lanes(target)
     vectors = -(-n // vl)
     padded = -(-k // vl) * vl
     mr, nv = product_tile(target, m, vectors)
     tiles = -(-vectors // nv)
-    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, padded, vl)
+    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, padded, vl, dot)
 
 
 @lru_cache(maxsize=4096)
@@ -213,15 +218,15 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
 def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
     bias, epilogue, operands = _epilogue(group, p.n)
-    extras = [_extra(lo, v, group.output, p, lo.target.vl) for v in operands]
+    extras = [_extra(lo, v, group.output, p) for v in operands]
     size = f"{p.m}x{p.k} by {p.k}x{p.n}"
     halves = _halves(lo, node, p)
     if halves is not None:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
-        vector = lo.target.vl * 4
+        vector = lo.target.vector
         rows, result = Rows(a.ref, p.a[0], vector), Rows(y.ref, p.y_row, vector)
         near = [{"ref": e["ref"], "image": 0, "row": e["row"], "vector": e["vector"]} for e in extras]
-        matrix = Matrix.of(node.inputs[1].data, p.n, p.k, p.b[0] == 4)
+        matrix = Matrix.of(node.inputs[1].data, p.n, p.k, p.b[0] == FMA.item)
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
         return
@@ -236,7 +241,9 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
 def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
     """How Strassen's algorithm cuts the product, where it serves."""
     b = node.inputs[1]
-    if not b.is_const or math.prod(p.batch) > 1 or p.a[1] != 4 or p.b not in ((4 * p.n, 4), (4, 4 * p.k)):
+    item = FMA.item
+    whole = p.a[1] == item and p.b in ((item * p.n, item), (item, item * p.k))
+    if not b.is_const or math.prod(p.batch) > 1 or not whole:
         return None
     if not serves(lo, p.m, p.n, p.k):
         return None
@@ -252,26 +259,26 @@ def emit_product(
     info: StepInfo,
     epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
     extras: Sequence[Mapping[str, Any]] = (),
-    dot: str = "",
 ) -> None:
     """The step of a product. places: a, b as `panels` says, the bias (a number per column, in whole vectors), y. extras:
     records of the block. dot: see `product_tile`."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
+    dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
     depth = -(-steps // chunks)
-    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (4 * depth * vl * mr)))
+    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (item * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
     batch = int(np.prod(p.batch))
     n_block, packed, scratch_rows = tiles, 0, m_block
-    blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * 4
+    blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * item
     if lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads:
         n_block = max(1, tiles * blocks // (8 * lo.threads))
-    in_place = mr == 1 and p.a[1] == 4 and p.k % vl == 0
+    in_place = mr == 1 and p.a[1] == item and p.k % vl == 0
     if not in_place and nbytes > ALONE_BYTES and (blocks == 1 or n_block < tiles):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
-    sums = m_block * n_block * nv * vl * 4 if chunks > 1 else 0
-    scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * 4 + sums)
+    sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
+    scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
     near = p.m == 1 and panels.nbytes in NEAR_BYTES and not dot
     lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
@@ -305,7 +312,7 @@ def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: Step
     """The left operand, packed in a step of its own: all threads take part, and products that share it share that."""
     key = a.buffer, a.offset, p.m, p.k, p.a, panels.mr, p.batch, p.a_batch
     if key not in lo.packed_rows:
-        nbytes = int(np.prod(p.batch)) * -(-p.m // panels.mr) * panels.mr * panels.padded * 4
+        nbytes = int(np.prod(p.batch)) * -(-p.m // panels.mr) * panels.mr * panels.padded * panels.dot.item
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/rows", nbytes))
         reason = "rows of a product, once for all its columns"
         step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
@@ -434,16 +441,16 @@ def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
     return replace(e, args=tuple(_replaced(a, by) for a in e.args)) if e.args else e
 
 
-def _extra(lo: CpuLowering, v: Value, out: Value, p: Product, vl: int) -> dict[str, Any]:
+def _extra(lo: CpuLowering, v: Value, out: Value, p: Product) -> dict[str, Any]:
     """Its record in the block.
 
     An operand of the result's shape lies in memory as the result does, whatever has become of the batch dims. Every other
     one is a row (`accepts_extra`), the same for each row of the result.
     """
     if _aligned(v, out) == out.shape:
-        return {"ref": lo.read(v).ref, "row": p.y_row, "vector": vl * 4, "batch": p.y_batch}
-    row = Ref(channel_vector(lo, v.data, p.n, vl)) if v.is_const else lo.read(v).ref
-    return {"ref": row, "row": 0, "vector": vl * 4, "batch": (0,) * BATCH_DIMS}
+        return {"ref": lo.read(v).ref, "row": p.y_row, "vector": lo.target.vector, "batch": p.y_batch}
+    row = Ref(channel_vector(lo, v.data, p.n, lo.target.vl)) if v.is_const else lo.read(v).ref
+    return {"ref": row, "row": 0, "vector": lo.target.vector, "batch": (0,) * BATCH_DIMS}
 
 
 def accepts_extra(v: Value, out: Value) -> str | None:

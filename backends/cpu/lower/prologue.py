@@ -12,7 +12,8 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.scaled_input import ScaledInput
 from graphc.backends.cpu.lower.tiles import best_vectors, even_cut, fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, extra_of, five, is_packed
-from graphc.backends.cpu.sizes import padded
+from graphc.backends.cpu.micro.dot import FMA
+from graphc.backends.cpu.sizes import CACHE_LINE, padded
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.lower.constants import channel_vector
@@ -57,28 +58,29 @@ def _emit_mapped(
     spans = spans_of(w, depth, vl, nv * vl, 0, out_blocks)
     weights = pack_filters(lo, Filters(data, (), lambda: data), w, spans)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
-    panel, ys = depth * nv * vl * 4, five(y)
-    pixels = _pixels_of_item(lo, w, mr, blocks * vl * 4)
-    lines = lines_ahead(panel // 64, -(-pixels // mr), panel * blocks * tiles)
-    block_step = (pixels | 1) * vl * 4  # an odd number of lines: blocks must not meet in one set of the cache
+    vector = lo.target.vector
+    panel, ys = FMA.steps(depth) * FMA.weights(nv * vl), five(y)
+    pixels = _pixels_of_item(lo, w, mr, blocks * vector)
+    lines = lines_ahead(panel // CACHE_LINE, -(-pixels // mr), panel * blocks * tiles)
+    block_step = (pixels | 1) * vector  # an odd number of lines: blocks must not meet in one set of the cache
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
     form = ((mr,), nv, vl, 1, depth, epilogue.expression, False, fetches(lines), False, 0)
     others, first = (Kernel("conv_row", (*form, p, spans.ragged)) for p in (None, (before.expression, kinds)))
-    row = Kernel("map_row", (before.expression, kinds, ("float32",) * len(kinds)))
+    row = Kernel("map_row", (before.expression, kinds, tuple(v.dtype.name for v in before.operands)))
     lower, upper = epilogue.bounds
     input_first, input_end = spans.input_lanes[0]
     template = CONV_ROW(
         blocks=blocks, kernel_w=1, pixels=pixels, lo=lower, hi=upper, xs_block=block_step, xs_d=0, xs_h=0, xs_w=0,
         ws_block=panel, ws_d=0, ws_h=0, ys_w=ys[4], ys_block=ys[1],
         extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
-        coming=0, coming_step=lines * 64, tiles=padded([-(-pixels // mr)], MAX_HEIGHTS), continues=0, partial=0,
+        coming=0, coming_step=lines * CACHE_LINE, tiles=padded([-(-pixels // mr)], MAX_HEIGHTS), continues=0, partial=0,
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end,
         sources=padded([word for e in operands for word in (0, e.strides[1])], OPERAND * MAX_SOURCES),
     )  # fmt: skip
     args = CONV_MAPPED(
         map=row, first=first, others=others, w=Ref(weights), bias=Ref(bias), y=y.ref,
-        n=w.n, tiles=tiles, pixels=w.pixels, item=pixels, mr=mr, blocks=blocks, block_step=block_step, vector=vl * 4,
-        ys_n=ys[0], ys_tile=nv * ys[1], ys_pixel=ys[4], ws_tile=panel * blocks, bias_tile=nv * vl * 4,
+        n=w.n, tiles=tiles, pixels=w.pixels, item=pixels, mr=mr, blocks=blocks, block_step=block_step, vector=vector,
+        ys_n=ys[0], ys_tile=nv * ys[1], ys_pixel=ys[4], ws_tile=panel * blocks, bias_tile=nv * vector,
         scratch=scratch, stride=stride, operands=len(operands), extras=len(extras), template=template,
         records=[
             {"ref": e.ref, "n": e.strides[0], "block": step * e.strides[1], "pixel": e.strides[4]}

@@ -10,6 +10,7 @@ from graphc.backends.cpu.lower import gemm
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES, follows_blocks, rule_of
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import FLOAT32
 from graphc.graph import Graph, Node, Value
 from graphc.layout import LayoutRules
 
@@ -29,7 +30,8 @@ def layout_rules(target: Target, choices: Mapping[str, Choice]) -> LayoutRules:
         rule = rule_of(node)
         return (0, 0) if rule is None or rule.halo is None else rule.halo(node, choices.get(node.output.name))
 
-    return LayoutRules(target.vl, lambda node: _form(node, target), halo, lambda node: follows_blocks(node, target.vl))
+    c = target.lanes(FLOAT32)  # a vector of the storage type
+    return LayoutRules(c, lambda node: _form(node, target), halo, lambda node: follows_blocks(node, c))
 
 
 def _form(node: Node, target: Target) -> str | None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.window import Window
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Value
@@ -44,12 +43,12 @@ class ScaledInput:
 
     def emit(self, lo: CpuLowering, weights: Buffer, shape: tuple[int, int, int, int, int]) -> Buffer:
         """The step that scales packed weights of `shape` [tile][input block][window][channel][output channel]."""
-        t = TensorType(np.dtype(np.float32), shape)
+        t = TensorType(FMA.b.numpy, shape)
         scaled = Buffer(f"{self.prologue.output.name}/weights", t.nbytes)
         s, packed = lo.read(self.scale), list(dense_strides(t))
         sources = {
             self.x: (Storage(Ref(weights), t, dense_strides(t)), packed),
-            self.scale: (s, [0, s.strides[1], 0, 4, 0]),
+            self.scale: (s, [0, s.strides[1], 0, s.type.dtype.itemsize, 0]),
         }
         places = [(Storage(Ref(scaled), t, dense_strides(t)), packed), *map(sources.get, self.prologue.operands)]
         dims, walks = collapse(list(shape), [list(strides) for _, strides in places])

@@ -19,7 +19,9 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.tiles import fetches, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.strassen import FACTORS, QUARTERS, SUMS
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.lower.constants import channel_vector
 from graphc.lower.kernel import Kernel
@@ -125,13 +127,13 @@ def emit_strassen(
     packed = _right_factors(lo, h, b)
     zeros = channel_vector(lo, None, h.mr * h.nv * vl, vl)
     some = h.row_tiles if h.m % 2 else lo.rows_of_item(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
-    lines = lines_ahead(vl * h.nv * vl * 4 // 64, some, packed.buffer.nbytes)
+    lines = lines_ahead(vl * FMA.weights(h.nv * vl) // CACHE_LINE, some, packed.buffer.nbytes)
     tile = lambda nv, stage: Kernel(  # noqa: E731
         "product_tile",
         (h.mr, nv, epilogue.expression if stage == "sum" else None, False, fetches(lines), stage, True),
     )
     ends = tile(h.nv, "sum")
-    scratch, stride = lo.scratch(info.output, BLOCK_BYTES + SUMS * some * h.mr * h.nv * vl * 4)
+    scratch, stride = lo.scratch(info.output, BLOCK_BYTES + SUMS * some * h.mr * h.nv * lo.target.vector)
     lower, upper = epilogue.bounds
     args = STRASSEN(
         middle=tile(h.nv, "middle"), sum=ends, edge_middle=tile(h.last_nv, "middle"), edge_sum=tile(h.last_nv, "sum"),
@@ -162,7 +164,7 @@ class _Factors:
 def _left_factors(lo: CpuLowering, h: Halves, images: int, a: Rows, info: StepInfo) -> _Factors:
     """Packed in a step of its own, once for all products that share the operand. Row-major rows are packed tile by tile, for
     the register tile; vectors of one column block are in that order already."""
-    vector = lo.target.vl * 4
+    vector = lo.target.vector
     blocked = a.row < a.vector
     in_place = a.row == vector and a.width >= h.m
     count = FACTORS - len(QUARTERS) if in_place else FACTORS
@@ -196,7 +198,7 @@ def _right_factors(lo: CpuLowering, h: Halves, matrix: Matrix) -> Ref:
     def make() -> np.ndarray:
         depth, columns = h.steps * vl, ((h.tiles - 1) * h.nv + h.last_nv) * vl  # of a quarter
         b = matrix.load()
-        out = np.empty(FACTORS * depth * columns, np.float32)
+        out = np.empty(FACTORS * depth * columns, FMA.b.numpy)
         at = 0
         for t in range(h.tiles):
             width = (h.nv if t < h.tiles - 1 else h.last_nv) * vl

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphc.backends.cpu.blocks.conv_row import MAX_EXTRAS
 from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 from graphc.fuse import Group
 from graphc.graph import Node, Value
@@ -99,7 +100,7 @@ def extra_of(lo: CpuLowering, v: Value, out: Value) -> Extra:
     of each."""
     if v.is_const:
         c = out.type.layout.c
-        return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * 4, 0, 0, 0))
+        return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * FLOAT32.item, 0, 0, 0))
     s = lo.read(v)
     strides = five(s)
     if v.shape == out.shape:
@@ -111,10 +112,10 @@ def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: i
     """One float32 per channel, filled with zeros to whole blocks (None: all zeros)."""
     width = -(-channels // c) * c
     if data is None:
-        return lo.weights.zeros(4 * width)
+        return lo.weights.zeros(FLOAT32.item * width)
 
     def make() -> np.ndarray:
-        padded = np.zeros(width, np.float32)
+        padded = np.zeros(width, FLOAT32.numpy)
         padded[:channels] = data.reshape(-1)
         return padded
 

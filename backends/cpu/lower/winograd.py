@@ -13,8 +13,10 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.micro.winograd import HEAD_BYTES
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.lower.constants import channel_vector
@@ -48,7 +50,7 @@ def emit_winograd(
     x, y = lo.read(node.inputs[0]), lo.write(out)
     m = choice.algorithm.tile
     vl = lo.target.vl
-    vector = vl * 4
+    vector = lo.target.vector
     points = (m + 2) ** 2
     blocks, out_blocks = w.channels // vl, w.out_channels // vl
     g = grouping(w, m, lo.target, lo.threads)
@@ -60,7 +62,7 @@ def emit_winograd(
     zeros = channel_vector(lo, None, 8 * vl, vl)
     space = HEAD_BYTES + points * vector + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1))
     scratch, stride = lo.scratch(out.name, space)
-    lines = lines_ahead(nv * vl * vector // 64, g.rows.tiles, points * blocks * out_blocks * vl * vector)
+    lines = lines_ahead(nv * vl * vector // CACHE_LINE, g.rows.tiles, points * blocks * out_blocks * vl * vector)
     xs, ys = five(x), five(y)
     lower, upper = epilogue.bounds
     gemm = Kernel("conv_row", (g.rows.heights, nv, vl, 1, vl, None, False, fetches(lines), False, 0, None, False))
@@ -70,7 +72,7 @@ def emit_winograd(
         out_h=w.out[1], out_w=w.out[2], in_h=w.size[1], in_w=w.size[2], pad_h=w.pad[1], pad_w=w.pad[2],
         xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
         group=group_tiles, parts=g.parts, nv=nv, rows=g.rows.words, rest=g.rest.pixels, rest_rows=g.rest.words,
-        coming_bytes=lines * 64, lo=lower, hi=upper, scratch=scratch, scratch_stride=stride, extras=len(extras),
+        coming_bytes=lines * CACHE_LINE, lo=lower, hi=upper, scratch=scratch, scratch_stride=stride, extras=len(extras),
         records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
     )  # fmt: skip
     info = lo.info(
@@ -86,7 +88,7 @@ def emit_winograd(
 # Seconds a byte (of weights, of tiles that are read again, of weights that stay near), a multiply-add and a value of a transformed tile in the cost model below, fitted on Zen 5 at 3.9 GHz.
 FROM_L3, AGAIN, FROM_L2, MULTIPLY, TRANSFORM = 1 / 35e9, 1 / 100e9, 1 / 150e9, 1 / 110e9, 1 / 4e9
 L1, L2 = 40_000, 700_000  # bytes of the caches that a panel of weights and a group may fill
-LINE, LINE_ROWS = 64, 7  # bytes of a cache line; rows to multiply with one, until level 2 has given the next
+LINE_ROWS = 7  # to multiply with a cache line of weights, until level 2 has given the next
 MOST_TILES = 8  # of the highest register tile, in a group
 MOST_GROUPS = 16  # more than there must be
 ALONE = 1, 2, 3, 4, 8, 9, 16  # rows of register tiles without others: images of 2x2, 3x3 and 4x4 tiles are common
@@ -109,7 +111,7 @@ def plan_groups(
 
     settled: heights of the register tiles and NV, where they are.
     """
-    vector = target.vl * 4
+    vector = target.vector
     weights = points * blocks * out_blocks * target.vl * vector
     best, least = None, float("inf")
     for heights, nv in [settled] if settled else _register_tiles(target, tiles, out_blocks):
@@ -164,7 +166,7 @@ def _efficiency(target: Target, mr: int, nv: int, far: bool) -> float:
     loaded more often than they are multiplied, or where weights are far, which come from level 2 for few rows."""
     work, operands = mr * nv, mr + nv
     share = work / (max(work, 1.15 * operands) + 0.4 * operands) * min(1.0, work / 8) ** 0.5
-    return share * min(1.0, mr / LINE_ROWS) if far and target.vl * 4 == LINE else share
+    return share * min(1.0, mr / LINE_ROWS) if far and target.vector == CACHE_LINE else share
 
 
 def transformed_weights(lo: CpuLowering, data: np.ndarray, m: int, nv: int):
@@ -178,7 +180,7 @@ def transformed_weights(lo: CpuLowering, data: np.ndarray, m: int, nv: int):
         o, i = data.shape[:2]
         transform = np.kron(g, g)  # one product for both sides
         width, inputs = nv * vl, i // vl
-        u = np.empty((o // width, transform.shape[0], inputs, vl, width), np.float32)
+        u = np.empty((o // width, transform.shape[0], inputs, vl, width), FMA.b.numpy)
         for tile in range(o // width):  # a tile at a time: float64 copies of all weights would be gigabytes
             part = data[tile * width : (tile + 1) * width].reshape(width * i, 9).T.astype(np.float64)
             u[tile] = (transform @ part).reshape(-1, width, inputs, vl).transpose(0, 2, 3, 1)

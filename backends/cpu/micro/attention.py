@@ -25,7 +25,7 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
     fn, q = define(module, symbol, [PTR, I64])
     block, scores = fn.args
     b, vl = q.b, target.vl
-    vector, pitch = vl * 4, rows * vl * 4
+    vector, pitch = target.vector, rows * target.vector
     keys = q.slot(block, KEYS)
     whole = b.sdiv(keys, i64(vl))
     left = b.sub(keys, b.mul(whole, i64(vl)))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.ir import I8, I32, Emit, i64
+from graphc.backends.cpu.micro.dot import BYTES
 from graphc.backends.cpu.micro.tile import Tile
 from graphc.backends.cpu.target import Target
 
-DEPTH = 4  # bytes
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
 
 
@@ -34,28 +34,28 @@ class ByteTile(Tile):
     """
 
     def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0) -> None:
-        super().__init__(q, target, mr, nv, lines)
-        self.dot = has_dot(target)
-        self.temporaries = 0 if self.dot else 2  # low bits, products
+        super().__init__(q, target, mr, nv, lines, BYTES)
+        self.native = has_dot(target)
+        self.temporaries = 0 if self.native else 2  # low bits, products
 
     @property
     def constants(self) -> list[ir.Value]:
         """The mask of the low seven bits of bytes, and 16-bit ones."""
-        if self.dot:
+        if self.native:
             return []
         words = [0x7F7F7F7F, 0x00010001]
         return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
-        lines = [f"vpbroadcastd {(row + u * xu) * 4}({x}), {to}"]
-        if not self.dot:
+        lines = [f"vpbroadcastd {(row + u * xu) * self.item}({x}), {to}"]
+        if not self.native:
             mask, _, low, _ = registers
             suffix = "d" if self.target.asm == "v" else ""
             lines += [f"vpand{suffix} {mask}, {to}, {low}", f"vpxor{suffix} {low}, {to}, {to}"]
         return "\n".join(lines)
 
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
-        if self.dot:
+        if self.native:
             return [f"vpdpbusd {weight}, {spread}, {acc}"]
         _, ones, low, products = registers
         lines = []
@@ -73,15 +73,15 @@ class ByteTile(Tile):
         if self.target.asm:
             super().fma_steps(x, w, depth, xm, xu, ahead, coming)
             return
-        q, b, vl = self.q, self.q.b, self.vl
-        wide, undefined = q.vector(I32, vl), ir.Constant(q.vector(I8, DEPTH * vl), ir.Undefined)
+        q, b, vl, each = self.q, self.q.b, self.vl, self.dot.k
+        wide, undefined = q.vector(I32, vl), ir.Constant(q.vector(I8, each * vl), ir.Undefined)
         for u in range(depth):
-            whole = [q.load_raw(q.offset(w, (u * self.nv + j) * vl * 4), I8, DEPTH * vl) for j in range(self.nv)]
-            for k in range(DEPTH):
-                mask = ir.Constant(ir.VectorType(I32, vl), [DEPTH * lane + k for lane in range(vl)])
+            whole = [q.load_raw(q.offset(w, (u * self.nv + j) * self.weights), I8, each * vl) for j in range(self.nv)]
+            for k in range(each):
+                mask = ir.Constant(ir.VectorType(I32, vl), [each * lane + k for lane in range(vl)])
                 weights = [b.sext(b.shuffle_vector(v, undefined, mask), wide) for v in whole]
                 for m in range(self.mr):
-                    at = q.offset(x, i64((m * xm + u * xu) * 4 + k))
+                    at = q.offset(x, i64((m * xm + u * xu) * self.item + k))
                     value = q.splat(b.zext(q.load_raw(at, I8, 1), I32), vl)
                     for j in range(self.nv):
                         total = b.add(b.bitcast(self.get(m, j), wide), b.mul(value, weights[j]))

@@ -36,25 +36,25 @@ CONTINUES, PARTIAL = CONV_ROW["continues partial"]
 class _Memory:
     """Vectors in memory, numbered along the outputs. masks: the lanes that exist, where not all of a vector do."""
 
-    def __init__(self, q: Emit, lanes: int, masks: dict[int, ir.Value]) -> None:
-        self.q, self.lanes, self.masks = q, lanes, masks
+    def __init__(self, q: Emit, element: ir.Type, lanes: int, masks: dict[int, ir.Value]) -> None:
+        self.q, self.element, self.lanes, self.masks = q, element, lanes, masks
 
     @classmethod
-    def until(cls, q: Emit, lanes: int, nv: int, end: ir.Value) -> _Memory:
+    def until(cls, q: Emit, element: ir.Type, lanes: int, nv: int, end: ir.Value) -> _Memory:
         """`end` lanes of the last of nv vectors exist."""
-        return cls(q, lanes, {nv - 1: q.lane_mask(end, lanes)})
+        return cls(q, element, lanes, {nv - 1: q.lane_mask(end, lanes)})
 
     @classmethod
-    def between(cls, q: Emit, lanes: int, nv: int, first: ir.Value, end: ir.Value) -> _Memory:
+    def between(cls, q: Emit, element: ir.Type, lanes: int, nv: int, first: ir.Value, end: ir.Value) -> _Memory:
         """The lanes [first, end) exist, with one of the first vector and one of the last among them."""
         before = q.b.not_(q.lane_mask(first, lanes))
         until = q.lane_mask(q.b.sub(end, i64((nv - 1) * lanes)), lanes)
-        return cls(q, lanes, {0: before, nv - 1: until} if nv > 1 else {0: q.b.and_(before, until)})
+        return cls(q, element, lanes, {0: before, nv - 1: until} if nv > 1 else {0: q.b.and_(before, until)})
 
     def load(self, pointer: ir.Value, j: int) -> ir.Value:
         if j in self.masks:
-            return self.q.masked_load(pointer, F32, self.masks[j])
-        return self.q.load_raw(pointer, F32, self.lanes)
+            return self.q.masked_load(pointer, self.element, self.masks[j])
+        return self.q.load_raw(pointer, self.element, self.lanes)
 
     def store(self, value: ir.Value, pointer: ir.Value, j: int) -> None:
         if j in self.masks:
@@ -101,11 +101,11 @@ def conv_row(
     assert len(heights) == 1 or not prologue
     before = Prologue(q, target.vl, heights[0], *prologue, block, SOURCES) if prologue else None
     coming = _Stream(q, q.pointer(q.slot(block, COMING)), q.slot(block, COMING_STEP)) if lines > 0 else None
-    memory = _Memory(q, target.vl, {})
+    memory = _Memory(q, F32, target.vl, {})
     if masked:
-        memory = _Memory.between(q, target.vl, nv, q.slot(block, FIRST_LANE), q.slot(block, LANES))
+        memory = _Memory.between(q, F32, target.vl, nv, q.slot(block, FIRST_LANE), q.slot(block, LANES))
     pixels, ys_w, ys_block = q.slot(block, PIXELS), q.slot(block, YS_W), q.slot(block, YS_BLOCK)
-    biases = [q.load_raw(q.offset(bias, j * target.vl * 4), F32, target.vl) for j in range(nv)]
+    biases = [q.load_raw(q.offset(bias, j * target.vector), F32, target.vl) for j in range(nv)]
     continues = b.icmp_signed("!=", q.slot(block, CONTINUES), i64(0)) if in_parts else None
     complete = b.icmp_signed("==", q.slot(block, PARTIAL), i64(0)) if in_parts else ir.Constant(ir.IntType(1), 1)
     ragged_end = complete if ragged else None  # the last of other parts is a whole block
@@ -118,7 +118,7 @@ def conv_row(
             t = b.load(done, typ=I64)
             b.store(b.add(t, i64(mr)), done)
             start = b.select(b.icmp_signed("<", t, last_start), t, last_start)
-            xt = q.offset(x, b.mul(start, i64(xm * 4)))
+            xt = q.offset(x, b.mul(start, i64(xm * tile.item)))
             yt = q.offset(y, b.mul(start, ys_w))
             rows = places(q, yt, ys_w, ys_block, mr, nv)
             _begin(b, tile, memory, rows, biases, continues)
@@ -191,7 +191,7 @@ def _reduce(
     b = q.b
     xs_block, xs_d, xs_h, xs_w = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H, XS_W))
     ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
-    step = tile.nv * tile.vl * 4
+    step = tile.nv * tile.weights
     blocks = q.slot(block, BLOCKS)
     last = b.select(ragged_end, b.sub(blocks, i64(1)), i64(-1)) if ragged_end else None
     with q.loop(blocks) as c:
@@ -217,7 +217,7 @@ def _reduce(
 
             def part(xw: ir.Value, ww: ir.Value, first: ir.Value = first, end: ir.Value = end) -> None:
                 with q.loop(end, start=first) as u:
-                    tile.fma_step(q.offset(xw, b.mul(u, i64(xu * 4))), q.offset(ww, b.mul(u, i64(step))), xm)
+                    tile.fma_step(q.offset(xw, b.mul(u, i64(xu * tile.item))), q.offset(ww, b.mul(u, i64(step))), xm)
 
             with b.if_else(b.icmp_signed("==", b.sub(end, first), i64(depth))) as (all_lanes, some_lanes):
                 with all_lanes:

@@ -28,6 +28,7 @@ from graphc.backends.cpu.micro.conv import (
     clip,
 )
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 
 
@@ -39,12 +40,12 @@ def conv_planes_row(
 
     channels: of the output, at most half a vector; the other lanes of a pixel become 0. vectors: of pixels at a time; each
     begins early enough to end with the row, which has at least one. columns: of the window, adjacent and unrolled; 0: KERNEL_W
-    of them in a loop, XS_W bytes apart. Adjacent pixels are 4 bytes apart in x. w: for each position of the window `channels`
+    of them in a loop, XS_W bytes apart. Adjacent pixels are one element apart in x. w: for each position of the window `channels`
     weights; bias alike. epilogue: of arg 0 = acc alone, or None: clip(acc, LO, HI).
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64, I64])
     block, x, w, y, bias, kernel_d, kernel_h = fn.args
-    b, vl = q.b, target.vl
+    b, vl, item = q.b, target.vl, FLOAT32.item
     x, w, y, bias = (q.pointer(p) for p in (x, w, y, bias))
     kind = ir.VectorType(F32, vl)
     pixels, ys_w = q.slot(block, PIXELS), q.slot(block, YS_W)
@@ -56,10 +57,10 @@ def conv_planes_row(
             start = b.add(t, i64(j * vl))
             starts.append(b.select(b.icmp_signed("<", start, last), start, last))
         for m, row in enumerate(acc):
-            first = q.splat(q.load_raw(q.offset(bias, 4 * m), F32, 1), vl)
+            first = q.splat(q.load_raw(q.offset(bias, item * m), F32, 1), vl)
             for a in row:
                 b.store(first, a)
-        _reduce(q, block, [q.offset(x, b.mul(s, i64(4))) for s in starts], w, kernel_d, kernel_h, acc, vl, columns)
+        _reduce(q, block, [q.offset(x, b.mul(s, i64(item))) for s in starts], w, kernel_d, kernel_h, acc, vl, columns)
         for j, start in enumerate(starts):
             planes = [_finish(q, block, b.load(row[j], typ=kind), epilogue, vl) for row in acc]
             at = q.offset(y, b.mul(start, ys_w))
@@ -72,7 +73,7 @@ def _reduce(
     q: Emit, block, xs: list[ir.Value], w, kernel_d, kernel_h, acc: list[list[ir.Value]], vl: int, columns: int
 ) -> None:
     """acc += weights * x, over planes and window."""
-    b, kind = q.b, ir.VectorType(F32, vl)
+    b, kind, item = q.b, ir.VectorType(F32, vl), FLOAT32.item
     xs_block, xs_d, xs_h = (q.slot(block, s) for s in (XS_BLOCK, XS_D, XS_H))
     ws_block, ws_d, ws_h = (q.slot(block, s) for s in (WS_BLOCK, WS_D, WS_H))
     with q.loop(q.slot(block, BLOCKS)) as c, q.loop(kernel_d) as kd, q.loop(kernel_h) as kh:
@@ -84,15 +85,15 @@ def _reduce(
             vectors = [q.load_raw(q.offset(r, x_offset), F32, vl) for r in rows]
             at = q.offset(taps, w_offset)
             for m, sums in enumerate(acc):
-                weight = q.splat(q.load_raw(q.offset(at, 4 * m), F32, 1), vl)
+                weight = q.splat(q.load_raw(q.offset(at, item * m), F32, 1), vl)
                 for a, v in zip(sums, vectors):
                     b.store(q.fma(v, weight, b.load(a, typ=kind)), a)
 
         for k in range(columns):
-            tap(4 * k, 4 * k * len(acc))
+            tap(item * k, item * k * len(acc))
         if not columns:
             with q.loop(q.slot(block, KERNEL_W)) as kw:
-                tap(b.mul(kw, q.slot(block, XS_W)), b.mul(kw, i64(4 * len(acc))))
+                tap(b.mul(kw, q.slot(block, XS_W)), b.mul(kw, i64(item * len(acc))))
 
 
 def _finish(q: Emit, block, v: ir.Value, epilogue: Expr | None, vl: int) -> ir.Value:

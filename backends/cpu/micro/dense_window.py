@@ -8,6 +8,7 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen.ir import I64, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import BY_NAME
 
 
 @micro("add_scaled")
@@ -15,8 +16,8 @@ def add_scaled(module: ir.Module, symbol: str, target: Target, dtype: str) -> No
     """void(x, y, n, address of a factor): y += factor * x over n neighbouring elements of a float dtype."""
     fn, q = define(module, symbol, [I64] * 4)
     x, y, n, factor = fn.args
-    item = np.dtype(dtype).itemsize
-    element, lanes = register_type(dtype), target.vl * 4 // item
+    item, lanes = BY_NAME[dtype].item, target.lanes(BY_NAME[dtype])
+    element = register_type(np.dtype(dtype))
     x, y = q.pointer(x), q.pointer(y)
     scale = q.splat(q.load_raw(q.pointer(factor), element, 1), lanes)
     whole = q.b.and_(n, i64(-lanes))

@@ -6,10 +6,11 @@ from llvmlite import ir
 
 from graphc.backends.cpu.blocks.depthwise import DEPTHWISE_ROW
 from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I64, PTR, define, i64
+from graphc.backends.cpu.codegen.ir import I64, PTR, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import clip, operand_numbers
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
 
 XS_H, PIXELS, LO, HI = DEPTHWISE_ROW["xs_h pixels lo hi"]
@@ -27,17 +28,20 @@ def depthwise_row(
     stride: int,
     dilation: int,
     epilogue: Expr | None,
+    dtype: str = "float32",
 ) -> None:
     """void(block, x, w, y, bias, kernel rows): rows of x lie XS_H apart and have the halo that the window needs.
 
-    w is [kernel row][kernel column][c]. The last tile overlaps the one before: a row needs at least mr pixels.
+    w is [kernel row][kernel column][c]. The last tile overlaps the one before: a row needs at least mr pixels. dtype:
+    of the elements of x, w, y and extras, a vector of which is a channel block; they are summed in what it accumulates in, of
+    which bias is.
     """
     fn, q = define(module, symbol, [PTR] + [I64] * 5)
     block, x, w, y, bias, kernel_h = fn.args
-    b, vl = q.b, target.vl
-    vector = vl * 4
+    b, element, vector = q.b, BY_NAME[dtype], target.vector
+    vl = target.lanes(element)
     x, w, y = q.pointer(x), q.pointer(w), q.pointer(y)
-    bias = q.load_raw(q.pointer(bias), F32, vl)
+    bias = q.load(q.pointer(bias), element.accumulator, vl)
     xs_h, pixels = q.slot(block, XS_H), q.slot(block, PIXELS)
     lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in (LO, HI))
     acc = [q.variable(bias.type) for _ in range(mr)]
@@ -50,14 +54,14 @@ def depthwise_row(
         xt = q.offset(x, b.mul(start, i64(stride * vector)))
         with q.loop(kernel_h) as kh:
             xr, wr = q.offset(xt, b.mul(kh, xs_h)), q.offset(w, b.mul(kh, i64(kernel_w * vector)))
-            weights = [q.load_raw(q.offset(wr, k * vector), F32, vl) for k in range(kernel_w)]
+            weights = [q.load(q.offset(wr, k * vector), element.numpy, vl) for k in range(kernel_w)]
             for column in range((mr - 1) * stride + (kernel_w - 1) * dilation + 1):
                 users = [
                     (p, (column - p * stride) // dilation) for p in range(mr) if (column - p * stride) % dilation == 0
                 ]
                 users = [(p, k) for p, k in users if 0 <= k < kernel_w]
                 if users:
-                    v = q.load_raw(q.offset(xr, column * vector), F32, vl)
+                    v = q.load(q.offset(xr, column * vector), element.numpy, vl)
                     for p, k in users:
                         b.store(q.fma(v, weights[k], b.load(acc[p], typ=v.type)), acc[p])
         at = {e: q.pointer(q.slot(block, EXTRAS + EXTRA * e + REF)) for e in extras}
@@ -65,7 +69,7 @@ def depthwise_row(
         if epilogue is None:
             with q.nonzero(q.slot(block, EXTRAS + REF)):
                 for p, a in enumerate(acc):
-                    r = q.load_raw(q.offset(at[0], b.mul(steps[0], b.add(start, i64(p)))), F32, vl)
+                    r = q.load(q.offset(at[0], b.mul(steps[0], b.add(start, i64(p)))), element.numpy, vl)
                     b.store(b.fadd(b.load(a, typ=r.type), r), a)
         out = q.offset(y, b.mul(start, i64(vector)))
         for p, a in enumerate(acc):
@@ -74,8 +78,9 @@ def depthwise_row(
                 v = clip(q, v, lo, hi)
             else:
                 operands = {
-                    e + 1: q.load_raw(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), F32, vl) for e in extras
+                    e + 1: q.load(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), element.numpy, vl)
+                    for e in extras
                 }
                 v = scalar.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
-            q.store_raw(v, q.offset(out, p * vector))
+            q.store(v, q.offset(out, p * vector), element.numpy, vl)
     b.ret_void()

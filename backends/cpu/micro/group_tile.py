@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.ir import F32, Emit
+from graphc.backends.cpu.codegen.ir import Emit
 from graphc.backends.cpu.micro.tile import Tile
 from graphc.backends.cpu.target import Target
 
@@ -42,15 +42,15 @@ class GroupTile(Tile):
         return [lane // self.channels * self.channels + u for lane in range(self.vl)]
 
     def spread(self, x: ir.Value, row: int, u: int, xu: int) -> ir.Value:
-        v = self.q.load_raw(self.q.offset(x, row * 4), F32, self.vl)
+        v = self.q.load_raw(self.q.offset(x, row * self.item), self.element, self.vl)
         mask = ir.Constant(ir.VectorType(I32, self.vl), self._sources(u))
         return self.q.b.shuffle_vector(v, ir.Constant(self.kind, ir.Undefined), mask)
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
         if registers:
-            return f"vpermps {row * 4}({x}), {registers[u]}, {to}"
+            return f"vpermps {row * self.item}({x}), {registers[u]}, {to}"
         immediate = sum(source << 2 * lane for lane, source in enumerate(self._sources(u)[:LANE]))
-        return f"vpermilps ${immediate}, {row * 4}({x}), {to}".replace("$", "$$", 1)
+        return f"vpermilps ${immediate}, {row * self.item}({x}), {to}".replace("$", "$$", 1)
 
     @property
     def constants(self) -> list[ir.Value]:

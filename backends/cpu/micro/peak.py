@@ -43,7 +43,7 @@ def peak_read(module: ir.Module, symbol: str, target: Target) -> None:
     """
     fn, q = define(module, symbol, [I64] * 3)
     b, block, thread = q.b, q.pointer(fn.args[0]), fn.args[1]
-    kind, nbytes = ir.VectorType(F32, target.vl), target.vl * 4
+    kind, nbytes = ir.VectorType(F32, target.vl), target.vector
     groups = q.slot(block, 0)
     memory = q.offset(q.pointer(q.slot(block, 1)), b.mul(b.mul(thread, groups), i64(LINES * nbytes)))
     sums = [q.variable(kind) for _ in range(LINES)]
@@ -61,5 +61,5 @@ def _store_sum(q: Emit, values: list[ir.Value], address: ir.Value, thread: ir.Va
     total = values[0]
     for v in values[1:]:
         total = q.b.fadd(total, v)
-    q.store_raw(total, q.offset(q.pointer(address), q.b.mul(thread, i64(target.vl * 4))))
+    q.store_raw(total, q.offset(q.pointer(address), q.b.mul(thread, i64(target.vector))))
     q.b.ret_void()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.pool import POOL_ROW
-from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import BY_NAME
 
 SUMS = 4  # partial sums that tell whether there is a NaN
 
@@ -24,17 +25,19 @@ def _combine(q: Emit, op: str, old: ir.Value, v: ir.Value) -> ir.Value:
 
 
 @micro("pool_row")
-def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int) -> None:
+def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int, dtype: str = "float32") -> None:
     """void(block, x, y, scale bits): one window for each of mr pixels.
 
-    op 'max' propagates NaN; 'average' multiplies the sum by scale (a float32 in the low half).
+    op 'max' propagates NaN; 'average' multiplies the sum by scale (a float32 in the low half). dtype: of the elements, a vector
+    of which is a channel block.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, y, scale = fn.args
     planes, rows, columns = (q.slot(block, i) for i in POOL_ROW["planes rows columns"])
     xs_d, xs_h, xs_w, step = (q.slot(block, i) for i in POOL_ROW["plane row column pixel"])
-    b, vl = q.b, target.vl
-    kind = ir.VectorType(F32, vl)
+    b, element = q.b, BY_NAME[dtype]
+    vl = target.lanes(element)
+    kind = ir.VectorType(register_type(element.numpy), vl)
     x, y = q.pointer(x), q.pointer(y)
     acc = [q.variable(kind) for _ in range(mr)]
     for a in acc:
@@ -44,15 +47,18 @@ def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int) -
         with q.loop(columns) as c:
             xc = q.offset(xr, b.mul(c, xs_w))
             for p, a in enumerate(acc):
-                v = q.load_raw(q.offset(xc, b.mul(step, i64(p))), F32, vl)
+                v = q.load(q.offset(xc, b.mul(step, i64(p))), element.numpy, vl)
                 b.store(_combine(q, op, b.load(a, typ=kind), v), a)
     for p, a in enumerate(acc):
-        q.store_raw(_finish(q, op, b.load(a, typ=kind), scale, vl), q.offset(y, p * vl * 4))
+        result = _finish(q, op, b.load(a, typ=kind), scale, vl)
+        q.store(result, q.offset(y, p * target.vector), element.numpy, vl)
     b.ret_void()
 
 
 @micro("pool_run")
-def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, kernel_w: int, stride: int) -> None:
+def pool_run(
+    module: ir.Module, symbol: str, target: Target, op: str, mr: int, kernel_w: int, stride: int, dtype: str = "float32"
+) -> None:
     """void(block, x, y, scale bits): `pixels` pixels (of the block; at least mr) whose windows have all of their columns.
 
     As `pool_row`, with windows of kernel_w adjacent columns, `stride` columns apart. Columns are combined first, so that every
@@ -62,8 +68,9 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, y, scale = fn.args
     planes, rows, xs_d, xs_h, pixels = (q.slot(block, i) for i in POOL_ROW["planes rows plane row pixels"])
-    b, vl = q.b, target.vl
-    kind, vector = ir.VectorType(F32, vl), vl * 4
+    b, element, vector = q.b, BY_NAME[dtype], target.vector
+    vl = target.lanes(element)
+    kind = ir.VectorType(register_type(element.numpy), vl)
     x, y = q.pointer(x), q.pointer(y)
     last = b.sub(pixels, i64(mr))
     count = (mr - 1) * stride + kernel_w
@@ -79,7 +86,7 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
             with q.loop(planes) as d, q.loop(rows) as r:
                 xr = q.offset(xt, b.add(b.mul(d, xs_d), b.mul(r, xs_h)))
                 for i, c in enumerate(columns):
-                    v = q.load_raw(q.offset(xr, i * vector), F32, vl)
+                    v = q.load(q.offset(xr, i * vector), element.numpy, vl)
                     b.store(combine(b.load(c, typ=kind), v), c)
                     if watch:
                         total = watch[i % len(watch)]
@@ -89,7 +96,7 @@ def pool_run(module: ir.Module, symbol: str, target: Target, op: str, mr: int, k
                 v = combined[p * stride]
                 for k in range(1, kernel_w):
                     v = combine(v, combined[p * stride + k])
-                q.store_raw(_finish(q, op, v, scale, vl), q.offset(yt, p * vector))
+                q.store(_finish(q, op, v, scale, vl), q.offset(yt, p * vector), element.numpy, vl)
 
         if op != "max":
             tile(b.fadd, [])

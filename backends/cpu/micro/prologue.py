@@ -10,6 +10,7 @@ from llvmlite import ir
 from graphc.backends.cpu.blocks.conv_row import OPERAND
 from graphc.backends.cpu.codegen import scalar
 from graphc.backends.cpu.codegen.ir import F32, Emit, i64
+from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 
 
@@ -25,7 +26,7 @@ class Prologue:
         self.q, self.lanes, self.rows, self.expression, self.kinds = q, lanes, rows, expression, kinds
         self.addresses = [q.pointer(q.slot(block, slots + OPERAND * i)) for i in range(len(kinds))]
         self.strides = [q.slot(block, slots + OPERAND * i + 1) for i in range(len(kinds))]
-        self.row_bytes = lanes * 4
+        self.row_bytes = lanes * FLOAT32.item
 
     def at(self, x: ir.Value, now: ir.Value, last: ir.Value) -> None:
         """The tile at pixel `now` is multiplied; the last one begins at pixel `last`."""

@@ -11,6 +11,7 @@ from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import arguments
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import INT32
 from graphc.expr import Expr
 
 
@@ -78,7 +79,7 @@ def blend_elements(module: ir.Module, symbol: str, target: Target, term: Expr, f
         b.store(q.const(0, kind, lanes), acc)
         with q.loop(taps) as t:
             at = b.add(b.mul(t, n), i)
-            places = q.load_raw(q.offset(offsets, b.mul(at, i64(4))), I32, lanes)
+            places = q.load_raw(q.offset(offsets, b.mul(at, i64(INT32.item))), I32, lanes)
             weight = q.load(element(q, weights, at, term.dtype), term.dtype, lanes)
             value = scalar.emit(q, term, [_collect(q, x, places, source, lanes)], lanes)
             b.store(q.fma(weight, value, b.load(acc)), acc)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.ir import F32, I64, Emit, i64
+from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.tile import Tile
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 
 UNROLL = 2  # reduction steps of one turn of the loop: packed states and weights are padded with zeros to a multiple
@@ -35,8 +37,8 @@ def short_loop(
     for acc in tile.flat:
         b.store(q.const(0.0, F32, target.vl), acc)
     with q.loop(b.mul(blocks, i64(UNROLL)), step=UNROLL) as k:
-        xk = q.offset(x, b.add(b.mul(b.sdiv(k, lanes), state_block), b.mul(b.srem(k, lanes), i64(4))))
-        tile.fma_steps(xk, q.offset(w, b.mul(k, i64(nv * target.vl * 4))), UNROLL, target.vl, 1, xk)
+        xk = q.offset(x, b.add(b.mul(b.sdiv(k, lanes), state_block), b.mul(b.srem(k, lanes), i64(tile.item))))
+        tile.fma_steps(xk, q.offset(w, b.mul(k, i64(nv * tile.weights))), UNROLL, target.vl, 1, xk)
     return [b.load(acc, typ=tile.kind) for acc in tile.flat]
 
 
@@ -44,7 +46,7 @@ def _assembly(
     q: Emit, target: Target, mr: int, nv: int, pointers: list[ir.Value], counts: list[ir.Value], ahead: int
 ) -> list[ir.Value]:
     """The same as assembly with its loops, which LLVM would unroll."""
-    total, width = mr * nv, target.vl * 4
+    total, width, item = mr * nv, target.vector, FMA.item
     held = (
         0 if mr == 1 else min(nv, target.registers - total - 1)
     )  # weight vectors in registers; the others from memory
@@ -58,13 +60,13 @@ def _assembly(
     for u in range(unroll):
         at = [f"{(u * nv + j) * width}({w})" for j in range(nv)]
         if ahead:
-            lines += [f"prefetcht0 {u * nv * width + line + ahead}({w})" for line in range(0, nv * width, 64)]
+            lines += [f"prefetcht0 {u * nv * width + line + ahead}({w})" for line in range(0, nv * width, CACHE_LINE)]
         lines += [f"vmovups {at[j]}, ${total + j}" for j in range(held)]
         for m in range(mr):
-            lines.append(f"vbroadcastss {m * width + u * 4}({xk}), {spread}")
+            lines.append(f"vbroadcastss {m * width + u * item}({xk}), {spread}")
             weights = [f"${total + j}" if j < held else at[j] for j in range(nv)]
             lines += [f"vfmadd231ps {weights[j]}, {spread}, ${m * nv + j}" for j in range(nv)]
-    lines += [f"add $${unroll * nv * width}, {w}", f"add $${unroll * 4}, {xk}", f"dec {turns}", "jnz 1b"]
+    lines += [f"add $${unroll * nv * width}, {w}", f"add $${unroll * item}, {xk}", f"dec {turns}", "jnz 1b"]
     lines += [f"add {step}, {x}", f"test {left}, {left}", "jnz 2b"]
     kinds = [ir.VectorType(F32, target.vl)] * vectors + [I64] * 6
     written = [f"=&{target.asm}"] * vectors + [

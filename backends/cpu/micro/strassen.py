@@ -32,7 +32,7 @@ def strassen_rows(module: ir.Module, symbol: str, target: Target, copies: bool) 
         s2 = b.fsub(s1, a11)
         s3 = b.fsub(a11, a21)
         s4 = b.fsub(a12, s2)
-        place = b.add(to, b.add(b.mul(i, pitch), b.mul(m, i64(vl * 4))))
+        place = b.add(to, b.add(b.mul(i, pitch), b.mul(m, i64(target.vector))))
         factors = [v for f, v in enumerate((a11, a12, s2, s3, a22, s1, s4)) if copies or f not in QUARTERS]
         for f, value in enumerate(factors):
             q.store_raw(value, q.pointer(b.add(place, b.mul(operand, i64(f)))))

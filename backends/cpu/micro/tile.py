@@ -10,6 +10,8 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.ir import F32, Emit
+from graphc.backends.cpu.micro.dot import FMA, Dot
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 
 # Bytes that weights are fetched ahead of their use. They come from the last-level cache or memory at their first use;
@@ -25,15 +27,20 @@ def max_rows(target: Target, nv: int) -> int:
 
 
 class Tile:
-    """Accumulators of one tile.
+    """Accumulators of one tile, and an inner step (see micro/dot.py) for them.
 
     lines: cache lines of `coming` that each run fetches. 0: weights are fetched WEIGHTS_AHEAD of their use. NO_FETCH: nothing
     is fetched.
     """
 
-    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0) -> None:
-        self.q, self.target, self.mr, self.nv, self.vl, self.lines = q, target, mr, nv, target.vl, lines
-        self.kind = ir.VectorType(F32, target.vl)
+    element: ir.Type = F32  # that LLVM holds accumulators as; of those that are integers it only moves the bits
+
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0, dot: Dot = FMA) -> None:
+        self.q, self.target, self.mr, self.nv, self.lines, self.dot = q, target, mr, nv, lines, dot
+        self.vl = dot.lanes(target)
+        self.item, self.weights = dot.item, dot.weights(self.vl)  # bytes per step: of a row, of a vector of weights
+        self.vector = target.vector  # bytes of a vector of accumulators
+        self.kind = ir.VectorType(self.element, self.vl)
         self.acc = [[q.variable(self.kind) for _ in range(nv)] for _ in range(mr)]
         self.flat = [a for row in self.acc for a in row]
 
@@ -46,7 +53,8 @@ class Tile:
     def fma_steps(
         self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value | None = None
     ) -> None:
-        """`depth` steps from pointers x and w (weights: depth x nv vectors, contiguous).
+        """`depth` steps from pointers x and w (weights: depth x nv vectors, contiguous). xm, xu: how many times `item` bytes lie
+        from one row to the next and from one step to the next.
 
         ahead: where x will be read next. Rows of the next block lie in other pages, which the hardware does not foresee.
         coming: weights that will be read after those of this tile.
@@ -56,7 +64,9 @@ class Tile:
             return
         q = self.q
         for u in range(depth):
-            ws = [q.load_raw(q.offset(w, (u * self.nv + j) * self.vl * 4), F32, self.vl) for j in range(self.nv)]
+            ws = [
+                q.load_raw(q.offset(w, (u * self.nv + j) * self.weights), self.element, self.vl) for j in range(self.nv)
+            ]
             for m in range(self.mr):
                 s = self.spread(x, m * xm, u, xu)
                 for j in range(self.nv):
@@ -69,12 +79,12 @@ class Tile:
         self.lines = lines
 
     def spread(self, x: ir.Value, row: int, u: int, xu: int) -> ir.Value:
-        """What step u multiplies the weights with: an element of the row that begins `row` elements behind x."""
-        return self.q.splat(self.q.load_raw(self.q.offset(x, (row + u * xu) * 4), F32, 1), self.vl)
+        """What step u multiplies the weights with: of the row that begins `row` steps behind x."""
+        return self.q.splat(self.q.load_raw(self.q.offset(x, (row + u * xu) * self.item), self.element, 1), self.vl)
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
         """The same as instructions. registers: those of `self.constants`, then the temporaries."""
-        return f"vbroadcastss {(row + u * xu) * 4}({x}), {to}"
+        return f"vbroadcastss {(row + u * xu) * self.item}({x}), {to}"
 
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
         """acc += spread * weight, a register or memory."""
@@ -107,8 +117,8 @@ class Tile:
             lines += self._prefetches(u, depth, xm, xs, ws, next_x)
             if self.lines > 0:
                 some = range(u * self.lines // depth, (u + 1) * self.lines // depth)
-                lines += [f"prefetcht1 {line * 64}({next_w})" for line in some]
-            at = [f"{(u * self.nv + j) * self.vl * 4}({ws})" for j in range(self.nv)]
+                lines += [f"prefetcht1 {line * CACHE_LINE}({next_w})" for line in some]
+            at = [f"{(u * self.nv + j) * self.weights}({ws})" for j in range(self.nv)]
             lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
             for m in range(self.mr):
                 lines.append(self.spread_assembly(xs, m * xm, u, xu, spread, constants + temporaries))
@@ -130,11 +140,11 @@ class Tile:
         lines = []
         if self.lines == NO_FETCH:
             return lines
-        if xm * 4 >= 64:  # a row is a cache line of its own
+        if xm * self.item >= CACHE_LINE:  # a row is a cache line of its own
             rows_at_once = -(-self.mr // depth)
             coming = range(u * rows_at_once, min(self.mr, (u + 1) * rows_at_once))
-            lines += [f"prefetcht0 {m * xm * 4}({ahead})" for m in coming]
+            lines += [f"prefetcht0 {m * xm * self.item}({ahead})" for m in coming]
         if self.lines:
             return lines
-        width = self.nv * self.vl * 4
-        return lines + [f"prefetcht0 {u * width + line + WEIGHTS_AHEAD}({w})" for line in range(0, width, 64)]
+        width = self.nv * self.weights
+        return lines + [f"prefetcht0 {u * width + line + WEIGHTS_AHEAD}({w})" for line in range(0, width, CACHE_LINE)]

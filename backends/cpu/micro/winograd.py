@@ -117,7 +117,7 @@ def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
     """
     bt, _, _ = matrices(m)
     n, vl = m + 2, target.vl
-    vector = vl * 4
+    vector = target.vector
     fn, q = define(module, symbol, [PTR] + [I64] * 6)
     block, source, to, r0, r1, c0, c1 = fn.args
     b = q.b
@@ -169,7 +169,7 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
     """
     _, _, at = matrices(m)
     n, vl = m + 2, target.vl
-    vector = vl * 4
+    vector = target.vector
     fn, q = define(module, symbol, [PTR] + [I64] * 5)
     block, source, to, bias, rows, columns = fn.args
     b = q.b

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from graphc.dtypes import names
 from graphc.op import Attr, Call, Case, Family, Op, Samples, register
 from graphc.types import Dim, TensorType, dtype_name
 
 DOMAIN = "ai.onnx.ml"
 STRING = np.dtype(object)
-NUMBERS = ("float32", "float64", "int32", "int64")
+NUMBERS = names("float", "int", bits=(32, 64))
 
 
 def ml(
