@@ -16,6 +16,7 @@ from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.registry import lowers, native_dtypes
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
+from graphc.backends.cpu.lower.tile_model import PRODUCT, efficiency
 from graphc.backends.cpu.lower.window import Epilogue, channel_vector, epilogue_of
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.micro.product import NEAR, NEXT_LINES
@@ -178,18 +179,13 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     """(MR, NV) for m rows and so many vectors of columns. NV, and so how weights are packed, is the same for every m > 1.
 
     The share of a tile's work that is not done twice or on columns that do not exist, times the share of the peak that it
-    reaches: few accumulators can't hide the latency of the multiply-add, each step loads MR + NV operands, and few rows
-    read much of the panel in little time (128 / MR bytes a cycle with AVX-512, half as many with AVX2).
+    reaches. The panel comes from level 2, a cache line in the time of 8 multiply-adds.
     """
     if m == 1:  # bound by the weights' way from memory: wide tiles, one row
-        return 1, min(8 if target.registers == 32 else 6, vectors)
-    enough = 16 if target.registers == 32 else 10
+        return 1, min(8, target.pairs, vectors)
 
     def worth(mr: int, nv: int, fill: float) -> float:
-        work = mr * nv
-        reads = min(1.0, 2 * mr / target.vl) * min(1.0, work / (mr + nv) / 1.5)
-        tall = 1 - 0.01 * max(0, mr - 8)  # measured: 14x2 takes 1.04 times what 8x2 takes
-        return min(1.0, work / enough) ** 0.5 * reads**0.25 * tall * fill + 1e-3 * work
+        return efficiency(target, mr, nv, PRODUCT, far=target.vl / 2) * fill + 1e-3 * mr * nv
 
     def best(nv: int, fill: Callable[[int], float], rows: Iterable[int]) -> tuple[float, int]:
         return max((worth(mr, nv, fill(mr)), mr) for mr in rows)

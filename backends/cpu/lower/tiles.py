@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from graphc.backends.cpu.blocks.conv_row import MAX_HEIGHTS
+from graphc.backends.cpu.lower.tile_model import CONV, cost
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.target import Target
 
@@ -20,6 +21,7 @@ FETCHED = 0, 8, 12, 16, 24, 32, 48, 64, 96, 128  # cache lines: see `fetches`
 HIGHEST = 14  # pixels of a tile: more gain nothing, and the widths of many networks are multiples of 7
 LOW = 4  # pixels of a tile of which weights come just as fast as it multiplies them
 LONG = 64  # pixels, from which on the width of a row does not decide how weights are packed
+EQUAL = 1 - 1e-9  # costs of which the larger one is this much of the other are the same, but for rounding
 WORTH = 0.95  # of the cost in tiles of several heights, below which a short row has a kernel of its own
 
 Costs = tuple[float, ...]  # of a tile of each height, from 0 on
@@ -76,10 +78,10 @@ def cut_into(pixels: int, heights: tuple[int, ...], costs: Costs, exact: bool = 
     """The cheapest tiles of these heights, the highest first. exact: no pixel twice. None where there are none."""
     best, least = None, float("inf")
     for counts in _counts(pixels, heights):
-        cost = sum(n * costs[h] for h, n in zip(heights, counts))
+        total = sum(n * costs[h] for h, n in zip(heights, counts))
         fits = all(h <= pixels or not n for h, n in zip(heights, counts))
-        if cost < least and fits and (not exact or sum(h * n for h, n in zip(heights, counts)) == pixels):
-            best, least = counts, cost
+        if total < EQUAL * least and fits and (not exact or sum(h * n for h, n in zip(heights, counts)) == pixels):
+            best, least = counts, total
     return None if best is None else Cut(pixels, heights, best, least)
 
 
@@ -122,11 +124,8 @@ def highest_tile(target: Target, nv: int) -> int:
 
 @lru_cache
 def tile_costs(target: Target, nv: int) -> Costs:
-    """Of MR x NV multiply-adds for each MR, by a model of the inner loop: they load MR broadcasts and NV vectors; few
-    accumulators can't hide the latency of the multiply-add."""
-    enough = 14 if target.registers == 32 else 8
-    works = [mr * nv for mr in range(target.registers)]
-    return tuple((mr + nv + 0.9 * work) / min(1.0, max(work, 1) / enough) ** 0.5 for mr, work in enumerate(works))
+    """Of a tile of MR x NV for each MR."""
+    return 0.0, *(cost(target, mr, nv, CONV) for mr in range(1, target.registers))
 
 
 @lru_cache(maxsize=4096)

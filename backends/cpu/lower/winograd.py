@@ -12,6 +12,8 @@ from graphc.backends.cpu.blocks.winograd import WINOGRAD
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.core import Lowering
 from graphc.backends.cpu.lower.policy import Choice
+from graphc.backends.cpu.lower.tile_model import WINOGRAD as LOOP
+from graphc.backends.cpu.lower.tile_model import cost
 from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, channel_vector, five
 from graphc.backends.cpu.micro.tile import max_rows
@@ -125,9 +127,9 @@ def plan_groups(
             transform = points * blocks * count * target.vl * TRANSFORM
             for parts in (p for p in (8, 4, 2, 1) if p == 1 or threads > 1 and p <= out_blocks // nv):
                 rounds = -(-groups * parts // threads)
-                cost = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
-                if cost * bias < least:
-                    best, least = Grouping(count, parts, rows, rest, nv), cost * bias
+                seconds = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
+                if seconds * bias < least:
+                    best, least = Grouping(count, parts, rows, rest, nv), seconds * bias
     return best
 
 
@@ -155,15 +157,9 @@ def _group_sizes(tiles: int, heights: tuple[int, ...]) -> set[int]:
 
 @lru_cache
 def _costs(target: Target, nv: int, far: bool) -> Costs:
-    return 0.0, *(mr / _efficiency(target, mr, nv, far) for mr in range(1, target.registers))
-
-
-def _efficiency(target: Target, mr: int, nv: int, far: bool) -> float:
-    """Share of the multiply-adds' peak that a register tile reaches: a little is lost between steps, more where operands are
-    loaded more often than they are multiplied, or where weights are far, which come from level 2 for few rows."""
-    work, operands = mr * nv, mr + nv
-    share = work / (max(work, 1.15 * operands) + 0.4 * operands) * min(1.0, work / 8) ** 0.5
-    return share * min(1.0, mr / LINE_ROWS) if far and target.vl * 4 == LINE else share
+    """Per vector of columns. far: weights come from level 2."""
+    rows = LINE_ROWS if far and target.vl * 4 == LINE else 0
+    return 0.0, *(cost(target, mr, nv, LOOP, rows) / nv for mr in range(1, target.registers))
 
 
 def transformed_weights(lo: Lowering, data: np.ndarray, m: int, nv: int):
