@@ -34,10 +34,8 @@ from graphc.types import broadcast
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
-ROWS_BYTES = 640_000  # of a block of packed rows: it stays in the second-level cache, beside a panel
+ROWS = 0.61  # of level 2 that a block of packed rows may fill: it stays there, beside a panel
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
-# of weights, which are likely to be in the last-level cache at their next use
-NEAR_BYTES = range(1 << 18, (1 << 20) + 1)
 
 
 @dataclass(frozen=True)
@@ -204,6 +202,12 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     return best(nv, lambda mr: m / (-(-m // mr) * mr), rows)[1], nv
 
 
+def near_bytes(target: Target) -> range:
+    """Of weights which are likely to be in the last-level cache at their next use, though others are used meanwhile; fewer are
+    in the second."""
+    return range(target.l2 // 4, target.l3 // 32 + 1)
+
+
 def emit_gemm(lo: Lowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
     bias, epilogue, operands = _epilogue(group, p.n)
@@ -254,7 +258,7 @@ def emit_product(
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
     depth = -(-steps // chunks)
-    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (4 * depth * vl * mr)))
+    m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (4 * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
     batch = int(np.prod(p.batch))
     n_block, packed, scratch_rows = tiles, 0, m_block
@@ -266,7 +270,7 @@ def emit_product(
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * vl * 4 if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * 4 + sums)
-    near = p.m == 1 and panels.nbytes in NEAR_BYTES and not dot
+    near = p.m == 1 and panels.nbytes in near_bytes(lo.target) and not dot
     lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
         "product_tile",

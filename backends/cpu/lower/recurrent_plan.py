@@ -16,7 +16,7 @@ from graphc.ops.recurrent import Cell, cell
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
-NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
+NEAR = 1.25  # times level 2: of so many bytes of a thread's weights, most stay there from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors a step above which its panels are shared between threads
 
 
@@ -84,7 +84,7 @@ def plan(node: Node, target: Target, threads: int) -> Layer:
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
     nbytes = 4 * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
-    return replace(layer, shared=shared, far=nbytes > NEAR_BYTES * (share if shared else 1))
+    return replace(layer, shared=shared, far=nbytes > NEAR * target.l2 * (share if shared else 1))
 
 
 def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[float, int] | None:
