@@ -37,7 +37,9 @@ from graphc.graph import Node
 from graphc.report import StepInfo
 
 # Parts of the level-2 cache:
-ROWS = 0.3815  # that a block of rows may take while the channel tiles go round; the rest is for their weights and results
+ROWS = (
+    0.3815  # that a block of rows may take while the channel tiles go round; the rest is for their weights and results
+)
 NARROW = 0.061  # that the weights of a tile one block wide fill before they are fetched ahead: loads are its limit
 
 
