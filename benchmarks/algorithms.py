@@ -5,7 +5,7 @@
 
 Layers are a grid of image sizes and channels. Each candidate's steps are timed in turn, on one thread; the least of several
 rounds counts, and the mean of weights that are in the caches and weights that are not: in models, they are partly. The
-constants are a least-squares fit, none negative. They belong into RATES of backends/cpu/lower/algorithms.py.
+constants are a least-squares fit, none negative. They belong into LAYERS of backends/cpu/costs.py.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def fit(path: Path, target: Target) -> None:
         rates[name] = least_squares(np.array([q for q, _ in rows]), np.array([t for _, t in rows]))
     print(f'    "{target.isa}": {{')
     for name, values in rates.items():
-        print(f'        "{name}": ({", ".join(f"{r:.3g}" for r in values)}),')
+        print(f'        "{name}": ({", ".join(f"{r:.4g}" for r in values)}),')
     print("    },")
     for name, values in rates.items():
         for kernel in (1, 3, 5):

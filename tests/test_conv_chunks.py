@@ -8,6 +8,7 @@ from targets import require
 
 import graphc
 from graphc.backends.cpu.lower import tiles
+from graphc.backends.cpu.target import detect
 from graphc.graph import Builder, Graph
 
 # channels, output channels, size, kernel, stride, pad
@@ -23,8 +24,8 @@ SHAPES = [
 
 @pytest.fixture(autouse=True)
 def small_caches(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tiles, "CACHED_BYTES", 20_000)
-    monkeypatch.setattr(tiles, "STREAMED_BYTES", 1_000)
+    monkeypatch.setattr(tiles, "CACHED", 20_000 / detect().l2)
+    monkeypatch.setattr(tiles, "STREAMED", 1_000 / detect().l2)
 
 
 def net(channels: int, out: int, size: int, kernel: int, stride: int, pad: int, activation: str) -> Graph:

@@ -7,12 +7,18 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu.lower.gemm import NEAR_BYTES
+from graphc.backends.cpu.lower import gemm
 from graphc.backends.cpu.micro.product import NEAR
 from graphc.backends.cpu.runtime import run
 from graphc.graph import Builder, Graph
 
+NEAR_BYTES = range(1 << 18, (1 << 20) + 1)  # as with a second level of 1 MB and a third of 32
 EPILOGUES = {"none": lambda y: y, "Relu": lambda y: np.maximum(y, 0), "Tanh": np.tanh, "Add": lambda y: y + 0.25}
+
+
+@pytest.fixture(autouse=True)
+def caches(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gemm, "near_bytes", lambda target: NEAR_BYTES)
 
 
 def product(k: int, n: int, epilogue: str, rows: int = 1, bias: bool = True) -> tuple[Graph, np.ndarray, np.ndarray]:

@@ -64,16 +64,17 @@ def test_long_rows_share_a_kernel(isa: str):
         assert len({even_cut(target, pixels, nv).heights for pixels in range(1, 400)}) <= highest
 
 
-@pytest.mark.parametrize("most", [6, 14])
-def test_depthwise_tiles(most: int):
+@pytest.mark.parametrize("isa", ISAS)
+def test_depthwise_tiles(isa: str):
     """Long rows have tiles of two heights, those of common widths waste little."""
-    assert {row_tile(pixels, most) for pixels in range(4 * most, 1000)} <= {most - 1, most}
-    assert len({row_tile(pixels, most) for pixels in range(2 * most, 1000)}) <= 4
+    target = detect(isa)
+    most = target.pairs
+    assert {row_tile(target, pixels) for pixels in range(4 * most, 1000)} <= {most - 1, most}
+    assert len({row_tile(target, pixels) for pixels in range(2 * most, 1000)}) <= 4
     cost = lambda pixels, mr: -(-pixels // mr) * (mr + 2)  # noqa: E731
     for pixels in (7, 13, 14, 17, 19, 27, 28, 35, 38, 55, 56, 75, 112, 150):
-        assert cost(pixels, row_tile(pixels, most)) <= 1.05 * min(
-            cost(pixels, mr) for mr in range(1, min(pixels, most) + 1)
-        )
+        least = min(cost(pixels, mr) for mr in range(1, min(pixels, most) + 1))
+        assert cost(pixels, row_tile(target, pixels)) <= 1.05 * least
 
 
 def kernels(graph: Graph, shapes: Sequence[tuple[int, ...]], isa: str = "avx512") -> list[set[Kernel]]:

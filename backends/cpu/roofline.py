@@ -17,12 +17,7 @@ from graphc.lower.storage import aligned_empty
 from graphc.report import Roofline
 
 ROUNDS = 1 << 18  # of multiply-adds: some ms
-SIZES = (
-    1 << 14,
-    1 << 18,
-    1 << 22,
-    1 << 28,
-)  # bytes a thread reads: half of common L1, L2 and L3 caches, and more than those
+MEMORY = 1 << 28  # bytes a thread reads that no cache holds
 READ = 1 << 26  # bytes a measurement reads at least
 REPEATS = 5
 
@@ -37,10 +32,11 @@ def roofline(target: Target, threads: int, cache: bool = True) -> Roofline:
     sums, half = np.zeros(threads * target.vl, np.float32), int(np.float32(0.5).view(np.int32))
     flop = threads * ROUNDS * accumulators(target) * target.vl * 2
     arithmetic = _seconds(tools, threads, "peak_fma", [ROUNDS, half, half, sums.ctypes.data])
-    data = aligned_empty(threads * SIZES[-1])
+    sizes = sorted({target.l1 // 2, target.l2 // 2, target.l3 // 8, MEMORY})  # other threads have their part of level 3
+    data = aligned_empty(threads * MEMORY)
     data.fill(0)  # untouched pages are all one page of zeros
     rates = []
-    for size in SIZES:
+    for size in sizes:
         groups, times = size // (LINES * 4 * target.vl), max(1, READ // size)
         seconds = _seconds(tools, threads, "peak_read", [groups, data.ctypes.data, times, sums.ctypes.data])
         rates.append((threads * size, threads * size * times / seconds))

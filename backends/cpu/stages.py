@@ -116,7 +116,7 @@ def place(d: Draft) -> None:
     """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups image by image."""
     lo = d.lowering = CpuLowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
     place_externals(lo, d.graph, d.groups, d.native)
-    d.runs = image_runs(d.groups, d.graph.outputs) if d.native else []
+    d.runs = image_runs(d.groups, d.graph.outputs, d.target) if d.native else []
     alone = {d.groups[i] for run in d.runs for i in run}
     place_concatenations(lo, [g for g in d.groups if d.compiled(g.nodes[0])], alone)
 

@@ -11,6 +11,7 @@ from graphc.dtypes import FLOAT32, Element
 from graphc.errors import UnsupportedError
 
 CGROUP = Path("/sys/fs/cgroup")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 BASELINE = "x86-64"  # LLVM's name of what every 64-bit x86 has
 _CHANGING = (
     "processor",
@@ -27,9 +28,18 @@ _CHANGING = (
 
 @dataclass(frozen=True)
 class Target:
-    """An instruction set: `vl` float32 lanes a vector, `registers` vector registers, LLVM's names of CPU and features.
+    """An instruction set and the core that runs it.
 
-    `asm` is the x86 vector register class of the hand-scheduled inner step, or None where LLVM schedules it.
+    isa       its name
+    vl        float32 lanes per vector
+    registers vector registers
+    asm       x86 vector register class of the hand-scheduled inner step, or None where LLVM schedules it
+    cpu       LLVM's names of the CPU and
+    features  of its features
+    chains    multiply-adds of vectors that run at the same time: latency times units (4 cycles and 2 units since Skylake and Zen 3)
+    l1 l2 l3  bytes of the caches that serve one core. The last one may be shared
+
+    Machine code depends on the first six only, under which it is kept; plans depend on all.
     """
 
     isa: str
@@ -38,6 +48,10 @@ class Target:
     asm: str | None
     cpu: str
     features: str
+    chains: int = 8
+    l1: int = 32 << 10
+    l2: int = 1 << 20
+    l3: int = 32 << 20
 
     def __str__(self) -> str:
         return f"cpu:{self.isa}"
@@ -50,6 +64,11 @@ class Target:
     def lanes(self, element: Element) -> int:
         """Elements of a vector register."""
         return self.vector // element.item
+
+    @property
+    def pairs(self) -> int:
+        """Accumulators where each has an operand of its own in a register, and four registers hold what they share."""
+        return (self.registers - 4) // 2
 
     @property
     def converts_half(self) -> bool:
@@ -75,17 +94,37 @@ def _cgroup_quota() -> float | None:
     return None
 
 
+def cache_sizes(folder: Path | None = None) -> dict[str, int]:
+    """The fields l1, l2, l3 of a target, as the system describes the first core's caches; without those that it does not know.
+
+    A core without a third level has the second as its last.
+    """
+    found: dict[int, int] = {}
+    for index in sorted((folder or CACHES).glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+            nbytes = int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1:], 0)
+            if kind != "Instruction" and nbytes > 0:
+                found[int(level)] = nbytes
+        except (OSError, ValueError):
+            continue
+    if 2 in found:
+        found.setdefault(3, found[2])
+    return {f"l{level}": found[level] for level in (1, 2, 3) if level in found}
+
+
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """What tells CPUs with other features apart, without LLVM."""
+    """What tells CPUs with other features or caches apart, without LLVM."""
+    caches = " ".join(f"{name} {size}" for name, size in cache_sizes().items())
     try:
         with open("/proc/cpuinfo") as f:
             first = next(iter(f.read(1 << 14).split("\n\n")))
         kept = [line for line in first.splitlines() if not line.startswith(_CHANGING)]
-        return "\n".join(sorted(kept))
+        return "\n".join([*sorted(kept), caches])
     except OSError:
         target = detect(None)
-        return f"{target.cpu} {target.features}"
+        return f"{target.cpu} {target.features} {caches}"
 
 
 @lru_cache
@@ -99,14 +138,15 @@ def detect(isa: str | None = None) -> Target:
     has = llvm.get_host_cpu_features()
     cpu = llvm.get_host_cpu_name()
     features = has.flatten()
+    caches = cache_sizes()
     offered = {}
     if has.get("avx512f") and has.get("avx512vl") and has.get("avx512dq") and has.get("avx512bw"):
         # 256-bit preference would split every vector of ours in two
-        offered["avx512"] = Target("avx512", 16, 32, "v", cpu, features + ",-prefer-256-bit")
+        offered["avx512"] = Target("avx512", 16, 32, "v", cpu, features + ",-prefer-256-bit", **caches)
     if has.get("avx2") and has.get("fma"):
         without = ",".join(f"-{name}" for name in sorted(has) if name.startswith(("avx512", "amx")))
-        offered["avx2"] = Target("avx2", 8, 16, "x", "haswell", f"+avx2,+fma,{without}")
-    offered["portable"] = Target("portable", 8, 16, None, *_baseline(cpu, features))
+        offered["avx2"] = Target("avx2", 8, 16, "x", "haswell", f"+avx2,+fma,{without}", **caches)
+    offered["portable"] = Target("portable", 8, 16, None, *_baseline(cpu, features), **caches)
     chosen = os.environ.get("GRAPHC_ISA")
     name = isa or chosen or next(iter(offered))
     origin = "" if isa or not chosen else " (from GRAPHC_ISA)"

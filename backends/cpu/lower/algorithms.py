@@ -1,6 +1,7 @@
 """Which algorithm computes a convolution: the candidates, what a model of the cost expects of each, how exact each is.
 
-The model is a sum of a few quantities of a layer times seconds each, which `benchmarks/algorithms.py` fits to measurements.
+The model is a sum of a few quantities of a layer times the seconds of each (backends/cpu/costs.py), which
+`benchmarks/algorithms.py` fits to measurements. Multiply-adds are those of whole vectors.
 A choice is made for one image and one thread, so that results depend neither on the batch size nor on the threads.
 """
 
@@ -11,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod, sqrt
 
-from graphc.backends.cpu.lower.direct import PANEL_BYTES, in_chunks
+from graphc.backends.cpu.costs import FROM_MEMORY, LAYERS, multiply
 from graphc.backends.cpu.lower.pointwise import cut, fits_strassen
 from graphc.backends.cpu.lower.policy import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD, Algorithm, Choice, Policy
-from graphc.backends.cpu.lower.tiles import best_vectors, cut_into, efficiency, even_cut, tile_costs
+from graphc.backends.cpu.lower.tiles import cut_channels, cut_into, efficiency, even_cut, tile_costs
 from graphc.backends.cpu.lower.window import Window
-from graphc.backends.cpu.lower.winograd import L2, grouping
+from graphc.backends.cpu.lower.winograd import group_bytes, grouping
 from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.winograd import POINTS, amplification
 from graphc.backends.cpu.target import Target
@@ -27,38 +28,6 @@ ROUNDING = 2.0**-24  # of float32
 # What estimates are multiplied with before they are compared: direct convolution has the smallest weights, and the model is
 # a little hard on large tiles and on Strassen's algorithm (with what is here it loses least over the layers measured).
 BIAS = {DIRECT: 0.94, STRASSEN: 0.925, WINOGRAD[4]: 0.97, WINOGRAD[6]: 0.94}
-MEMORY = 20e9  # bytes a second, of weights that no cache holds
-MULTIPLY = 1e-10  # seconds of a vector multiply-add
-
-# Seconds a unit of each quantity, in the order of the functions below, by `python benchmarks/algorithms.py --fit`. One
-# thread of an AMD EPYC with Zen 5 cores (1 MB of level 2 each). Other machines differ less in the proportions than in the
-# scale, which no choice depends on.
-RATES: dict[str, dict[str, tuple[float, ...]]] = {
-    "avx512": {
-        "direct": (6.62e-12, 0, 1.45e-11, 1.75e-06),
-        "depthwise": (1.12e-11, 2.38e-11, 0),
-        "strassen": (6.84e-12, 0, 4.87e-11, 2.82e-11, 0),
-        "winograd F(2x2)": (9.15e-12, 0, 5.16e-13, 0.24, 9.91e-13, 1.08e-10, 1.31e-10, 1.38e-10, 3.03e-06),
-        "winograd F(4x4)": (8.56e-12, 4.71e-12, 0, 0.374, 4.86e-12, 2.51e-10, 1.42e-10, 1.83e-10, 1.51e-06),
-        "winograd F(6x6)": (7.31e-12, 1.08e-11, 0, 0.395, 5.18e-12, 2.87e-10, 0, 1.95e-10, 0),
-    },
-    "avx2": {
-        "direct": (1.19e-11, 0, 1.7e-11, 1.82e-06),
-        "depthwise": (2.88e-11, 2.71e-11, 0),
-        "strassen": (1.25e-11, 0, 4.81e-11, 0, 0),
-        "winograd F(2x2)": (5.89e-12, 2.82e-11, 1.61e-11, 0.131, 7.84e-13, 1.69e-10, 1.21e-10, 1.37e-10, 4.27e-06),
-        "winograd F(4x4)": (2.35e-12, 3.03e-11, 2.46e-11, 0.17, 0, 2.45e-10, 2.38e-10, 1.7e-10, 3.54e-06),
-        "winograd F(6x6)": (7.28e-12, 2.32e-11, 1.6e-11, 0.256, 2.13e-12, 2.75e-10, 2.21e-10, 1.95e-10, 2.81e-06),
-    },
-    "portable": {
-        "direct": (3.77e-11, 0, 5.38e-11, 1.81e-06),
-        "depthwise": (5.56e-11, 5.62e-11, 0),
-        "strassen": (3.74e-11, 0, 6.91e-11, 2.52e-10, 0),
-        "winograd F(2x2)": (5.4e-11, 2.58e-11, 2.04e-12, 0.67, 0, 1.01e-10, 6.71e-11, 3.01e-10, 5.17e-06),
-        "winograd F(4x4)": (5.28e-11, 4.23e-11, 0, 0, 0, 1.45e-10, 4.85e-10, 4.29e-10, 3.12e-06),
-        "winograd F(6x6)": (5.18e-11, 4.32e-11, 0, 0, 0, 1.56e-10, 5.15e-10, 5.72e-10, 2.07e-06),
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -154,7 +123,7 @@ def error_bound(m: int, channels: int) -> float:
 
 # --- cost -------------------------------------------------------------------------------------------------------------
 def _seconds(algorithm: Algorithm, quantities: tuple[float, ...], target: Target) -> float:
-    return sum(rate * q for rate, q in zip(RATES[target.isa][algorithm], quantities))
+    return sum(rate * q for rate, q in zip(LAYERS[target.isa][algorithm], quantities))
 
 
 def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ...]:
@@ -162,18 +131,14 @@ def direct_quantities(w: Window, groups: int, target: Target) -> tuple[float, ..
     seconds that the weights come too late, bytes of activations, 1."""
     vl, window = target.vl, prod(w.kernel)
     depth, blocks = w.channels // groups, -(-w.out_channels // vl)
+    block_bytes = FMA.weights(vl) * depth * window  # of the weights of one output block
     flat = window == 1 and w.stride == (1, 1, 1) and not any(w.pad)
     pixels = w.pixels if flat else w.out[2]
-    widest = max(2, PANEL_BYTES // (FMA.weights(vl) * depth * window))
-    macs, left = 0.0, blocks
-    while left:
-        nv = best_vectors(target, pixels, left, even=True)
-        if nv > widest and not in_chunks(target, pixels, nv):
-            nv = best_vectors(target, pixels, min(widest, left), even=True)
-        width = left // nv * nv
-        macs += w.n * w.pixels * depth * window * width * vl / efficiency(even_cut(target, pixels, nv), nv)
-        left -= width
-    weights = FMA.weights(blocks * vl) * depth * window
+    macs = sum(
+        w.n * w.pixels * depth * window * len(covered) / efficiency(even_cut(target, pixels, nv), nv)
+        for nv, covered in cut_channels(target, pixels, blocks, block_bytes, even=True)
+    )
+    weights = blocks * block_bytes
     activations = FLOAT32.item * w.n * (w.channels * prod(w.size) + blocks * vl * w.pixels)
     return macs, _stall(weights, macs, target), activations, 1
 
@@ -188,13 +153,13 @@ def winograd_quantities(w: Window, m: int, target: Target) -> tuple[float, ...]:
     tiles, inner = w.n * high * wide, w.n * max(0, high - 2) * max(0, wide - 2)
     g = grouping(w, m, target, 1)
     groups = -(-tiles // g.count)
-    products = points * w.channels * w.out_channels
+    products = points * w.channels * out_blocks  # of vectors, per tile
     macs = products * ((groups - 1) * g.rows.computed + g.rest.computed)
     broadcasts = products * ((groups - 1) * g.rows.tiles + g.rest.tiles)
     group = points * target.vector * g.count * (blocks + g.nv)
-    again = groups * group * out_blocks // g.nv if group > L2 else 0
+    again = groups * group * out_blocks // g.nv if group > group_bytes(target) else 0
     values = points * tiles * w.channels, points * (tiles - inner) * w.channels, points * tiles * w.out_channels
-    return macs, broadcasts, macs / g.nv, _stall(FMA.weights(products), macs, target), again, *values, 1
+    return macs, broadcasts, macs / g.nv, _stall(FMA.weights(products * vl), macs, target), again, *values, 1
 
 
 def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
@@ -203,7 +168,7 @@ def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
     h = cut(w, target)
     rows = h.blocks * h.rows
     tiles = cut_into(h.rows, (h.mr,), tile_costs(target, h.nv))
-    macs = 7 * rows * h.steps * target.vl * (w.out_channels // 2) / efficiency(tiles, h.nv)
+    macs = 7 * rows * h.steps * (w.out_channels // 2) / efficiency(tiles, h.nv)
     values = w.n * w.channels * w.pixels
     return (
         macs,
@@ -216,10 +181,10 @@ def strassen_quantities(w: Window, target: Target) -> tuple[float, ...]:
 
 def _stall(weights: int, macs: float, target: Target) -> float:
     """Seconds that reading the weights takes longer than the multiplications."""
-    return max(0.0, weights / MEMORY - macs * MULTIPLY / target.vl)
+    return max(0.0, weights * FROM_MEMORY - macs * multiply(target))
 
 
 def depthwise_quantities(w: Window, target: Target) -> tuple[float, ...]:
     """Multiply-adds, bytes of activations, 1."""
-    values = -(-w.channels // target.vl) * target.vl * w.n
-    return values * w.pixels * prod(w.kernel), FLOAT32.item * values * (prod(w.size) + w.pixels), 1
+    vectors = -(-w.channels // target.vl) * w.n
+    return vectors * w.pixels * prod(w.kernel), target.vector * vectors * (prod(w.size) + w.pixels), 1

@@ -9,6 +9,8 @@ import numpy as np
 from graphc.backends.cpu.blocks.attention import ATTENTION
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.lower.tile_model import ATTENTION as LOOP
+from graphc.backends.cpu.lower.tile_model import efficiency
 from graphc.backends.cpu.lower.tiles import heights_of
 from graphc.backends.cpu.micro.attention import BLOCKS
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES
@@ -33,13 +35,12 @@ def attention_supported(node: Node, target: Target) -> str | None:
 
 @lru_cache(maxsize=4096)
 def query_rows(target: Target, queries: int) -> int:
-    """Rows of a tile: many, so that the latency of the multiply-add is hidden, and little of the last tile is wasted."""
+    """Rows of a tile of which little is wasted in the last one."""
     most = max_rows(target, VECTORS)
     rows = heights_of(most) if queries > most else range(1, queries + 1)  # few kernels for all lengths
-    enough = 10 if target.registers == 32 else 5
 
     def worth(mr: int) -> float:
-        return queries / (-(-queries // mr) * mr) * min(1.0, mr / enough) ** 0.5 * mr**0.05
+        return queries / (-(-queries // mr) * mr) * efficiency(target, mr, VECTORS, LOOP)
 
     return max(rows, key=worth)
 

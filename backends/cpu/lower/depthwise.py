@@ -6,7 +6,10 @@ import numpy as np
 
 from graphc.backends.cpu.blocks.depthwise import DEPTHWISE, DEPTHWISE_ROW
 from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.tile_model import DEPTHWISE as LOOP
+from graphc.backends.cpu.lower.tile_model import cost
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five
+from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.lower.constants import channel_vector
 from graphc.lower.kernel import Kernel
@@ -22,7 +25,7 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
     xs, ys = five(x), five(y)
     _, kh, kw = w.kernel
     blocks = -(-w.channels // vl)
-    mr = row_tile(w.out[2], 14 if lo.target.registers == 32 else 6)
+    mr = row_tile(lo.target, w.out[2])
 
     def make() -> np.ndarray:
         data = np.zeros((blocks * vl, kh, kw), x.type.dtype)
@@ -50,10 +53,14 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
     )
 
 
-def row_tile(pixels: int, most: int) -> int:
-    """Pixels per tile, at most `most`, that waste least in the overlap of a row's last tile. So that long rows share few kernels
+def row_tile(target: Target, pixels: int) -> int:
+    """Pixels per tile, of which each has an accumulator and an input, that waste least in the overlap of a row's last tile. So that long rows share few kernels
     they have no low tiles, and lower ones than the highest only where that costs clearly more."""
+    most = target.pairs
     lowest = 1 if pixels < 2 * most else most - most // 4 if pixels < 4 * most else most - 1
-    cost = lambda mr: -(-pixels // mr) * (mr + 2)  # noqa: E731
-    best = min(range(lowest, min(pixels, most) + 1), key=lambda mr: (cost(mr), -mr))
-    return most if pixels > most and ALIKE * cost(most) <= cost(best) else best
+
+    def total(mr: int) -> float:
+        return -(-pixels // mr) * cost(target, mr, 1, LOOP)
+
+    best = min(range(lowest, min(pixels, most) + 1), key=lambda mr: (total(mr), -mr))
+    return most if pixels > most and ALIKE * total(most) <= total(best) else best

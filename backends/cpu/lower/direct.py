@@ -16,11 +16,14 @@ from graphc.backends.cpu.lower.tiles import (
     Cut,
     best_vectors,
     chunk_of,
+    cut_channels,
     cut_into,
     cut_row,
     fetches,
     lines_ahead,
     tile_costs,
+    widest_tile,
+    without_overlap,
 )
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five, is_packed, is_pointwise
 from graphc.backends.cpu.micro.dot import FMA
@@ -35,10 +38,9 @@ from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 from graphc.report import StepInfo
 
-NEAR_BYTES = 64_000  # of the weights of a tile one block wide: nothing is fetched ahead, because loads are its limit
-L2_BYTES = 400_000  # of activations that a block of rows may take while the channel tiles go round
-PANEL_BYTES = 330_000  # of weights that a tile of output channels may take, if it is wider than two blocks: two panels
-# lie in the level-2 cache, the one that is in use and the next
+# Parts of the level-2 cache:
+ROWS = 0.3815  # that a block of rows may take while the channel tiles go round; the rest is for their weights, results
+NARROW = 0.061  # that the weights of a tile one block wide fill before they are fetched ahead: loads are its limit
 
 
 def bias_of(node: Node) -> np.ndarray | None:
@@ -73,34 +75,24 @@ def emit_direct(
         spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))
         _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale, per_group)
         return
-    # every row reads a tile's weights again: they should stay in the level-2 cache, all of them or those of a chunk
-    widest = max(2, PANEL_BYTES // (FMA.weights(vl) * per_group * prod(w.kernel)))
+    block_bytes = FMA.weights(vl) * per_group * prod(w.kernel)  # of the weights of one output block
     if groups > 1:
+        widest = widest_tile(lo.target, block_bytes)
         for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
             spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
             row = cut_row(lo.target, pixels, nv)
             _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
         return
     depth = min(c, w.channels)  # of a single block that the channels do not fill
-    first = 0
-    while first < blocks:
-        nv = best_vectors(lo.target, pixels, blocks - first)
-        if nv > widest and not in_chunks(lo.target, pixels, nv):
-            nv = best_vectors(lo.target, pixels, min(widest, blocks - first))
-        last = first + (blocks - first) // nv * nv
-        spans = spans_of(w, depth, vl, nv * vl, first, last)
+    for nv, covered in cut_channels(lo.target, pixels, blocks, block_bytes):
+        spans = spans_of(w, depth, vl, nv * vl, covered.start, covered.stop)
         row = cut_row(lo.target, pixels, nv)
         _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
-        first = last
 
 
-def in_chunks(target: Target, pixels: int, nv: int) -> bool:
-    """Could rows take some input blocks at a time? Partial sums lie in the result: tiles must not overlap there."""
-    return _without_overlap(target, cut_row(target, pixels, nv), nv) is not None
-
-
-def _without_overlap(target: Target, row: Cut, nv: int) -> Cut | None:
-    return row if row.exact else cut_into(row.pixels, row.heights, tile_costs(target, nv), exact=True)
+def rows_bytes(target: Target) -> int:
+    """Of activations that a block of rows may take."""
+    return int(ROWS * target.l2)
 
 
 def _tiles_of_groups(target: Target, w: Window, groups: int, pixels: int, widest: int) -> dict[int, list[Span]]:
@@ -172,13 +164,17 @@ class Schedule:
         weights = position * prod(w.kernel)
         image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
         heavy = weights * tiles > image
-        apart = _without_overlap(lo.target, row, nv) if heavy and spans.uniform and tiles > 1 else None
+        apart = without_overlap(lo.target, row, nv) if heavy and spans.uniform and tiles > 1 else None
         whole = apart is not None or tiles == 1  # rows need not fit
         items = w.n * out_d * tiles
         row = last = apart or row
         if flat:
             highest = row.heights[0]
-            fitting = w.pixels if whole else max(highest, L2_BYTES // (pixel_bytes * spans.most) // highest * highest)
+            fitting = (
+                w.pixels
+                if whole
+                else max(highest, rows_bytes(lo.target) // (pixel_bytes * spans.most) // highest * highest)
+            )
             wanted = -(-lo.rows_of_item(w.pixels, items, heavy) // highest) * highest
             pixels = min(w.pixels, fitting, wanted)
             if pixels < w.pixels:
@@ -186,12 +182,14 @@ class Schedule:
             pieces = 1 + (w.pixels - last.pixels) // row.pixels
             out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
         else:
-            fitting = out_h if whole else max(1, L2_BYTES // (row_bytes * spans.most * w.stride[1] or 1))
+            fitting = out_h if whole else max(1, rows_bytes(lo.target) // (row_bytes * spans.most * w.stride[1] or 1))
             rows = min(out_h, fitting, lo.rows_of_item(out_h, items, heavy))
             out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
         uses = row.tiles * rows  # of a tile's weights
-        chunk = chunk_of(spans.most, weights, read) if apart and uses > 1 else spans.most
-        lines = lines_ahead(position // CACHE_LINE, uses, weights * spans.most * tiles) if spans.uniform else 0
+        chunk = chunk_of(lo.target, spans.most, weights, read) if apart and uses > 1 else spans.most
+        lines = (
+            lines_ahead(lo.target, position // CACHE_LINE, uses, weights * spans.most * tiles) if spans.uniform else 0
+        )
         return cls(out, row, last, rows, chunk, lines)
 
 
@@ -242,7 +240,13 @@ def _emit_tiles(
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
     form = (row.heights, nv, w.stride[2] * dot.steps(c), 1, dot.steps(depth))
     narrow = nv == 1 and not per_group and not plan.lines
-    lines = NO_FETCH if narrow and spans.most * ws_block <= NEAR_BYTES else 0 if per_group else fetches(plan.lines)
+    lines = (
+        NO_FETCH
+        if narrow and spans.most * ws_block <= NARROW * lo.target.l2
+        else 0
+        if per_group
+        else fetches(plan.lines)
+    )
     rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
     micro = Kernel("conv_row", (*form, *rest))
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)

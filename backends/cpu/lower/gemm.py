@@ -15,6 +15,7 @@ from graphc.backends.cpu.blocks.gemm import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.lower.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
+from graphc.backends.cpu.lower.tile_model import PRODUCT, efficiency
 from graphc.backends.cpu.lower.window import Epilogue, epilogue_of
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.micro.dot import FMA, Dot
@@ -37,10 +38,8 @@ from graphc.types import broadcast
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
-ROWS_BYTES = 640_000  # of a block of packed rows: it stays in the second-level cache, beside a panel
+ROWS = 0.61  # of level 2 that a block of packed rows may fill: it stays there, beside a panel
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
-# of weights, which are likely to be in the last-level cache at their next use
-NEAR_BYTES = range(1 << 18, (1 << 20) + 1)
 
 
 @dataclass(frozen=True)
@@ -185,18 +184,13 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     """(MR, NV) for m rows and so many vectors of columns. NV, and so how weights are packed, is the same for every m > 1.
 
     The share of a tile's work that is not done twice or on columns that do not exist, times the share of the peak that it
-    reaches: few accumulators can't hide the latency of the multiply-add, each step loads MR + NV operands, and few rows
-    read much of the panel in little time (128 / MR bytes per cycle with AVX-512, half as many with AVX2).
+    reaches. The panel comes from level 2, a cache line in the time of 8 multiply-adds.
     """
     if m == 1:  # bound by the weights' way from memory: wide tiles, one row
-        return 1, min(8 if target.registers == 32 else 6, vectors)
-    enough = 16 if target.registers == 32 else 10
+        return 1, min(8, target.pairs, vectors)
 
     def worth(mr: int, nv: int, fill: float) -> float:
-        work = mr * nv
-        reads = min(1.0, 2 * mr / target.vl) * min(1.0, work / (mr + nv) / 1.5)
-        tall = 1 - 0.01 * max(0, mr - 8)  # measured: 14x2 takes 1.04 times what 8x2 takes
-        return min(1.0, work / enough) ** 0.5 * reads**0.25 * tall * fill + 1e-3 * work
+        return efficiency(target, mr, nv, PRODUCT, far=target.vl / 2) * fill + 1e-3 * mr * nv
 
     def best(nv: int, fill: Callable[[int], float], rows: Iterable[int]) -> tuple[float, int]:
         return max((worth(mr, nv, fill(mr)), mr) for mr in rows)
@@ -213,6 +207,12 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     lowest = 1 if m <= tallest else -(-3 * most // 4)  # few kernels for all numbers of rows
     rows = range(lowest, min(m, tallest) + 1)
     return best(nv, lambda mr: m / (-(-m // mr) * mr), rows)[1], nv
+
+
+def near_bytes(target: Target) -> range:
+    """Of weights which are likely to be in the last-level cache at their next use, though others are used meanwhile; fewer are
+    in the second."""
+    return range(target.l2 // 4, target.l3 // 32 + 1)
 
 
 def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
@@ -267,7 +267,7 @@ def emit_product(
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
     depth = -(-steps // chunks)
-    m_blocks = -(-row_tiles // max(1, ROWS_BYTES // (item * depth * vl * mr)))
+    m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (item * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
     batch = int(np.prod(p.batch))
     n_block, packed, scratch_rows = tiles, 0, m_block
@@ -279,7 +279,7 @@ def emit_product(
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
-    near = p.m == 1 and panels.nbytes in NEAR_BYTES and not dot
+    near = p.m == 1 and panels.nbytes in near_bytes(lo.target) and not dot
     lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
     tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
         "product_tile",

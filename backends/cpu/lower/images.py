@@ -13,6 +13,7 @@ from graphc.backends.cpu.lower.layout import same_bytes
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.nested import Outside, emit_nested, emit_unrolled
 from graphc.backends.cpu.lower.registry import is_blocked
+from graphc.backends.cpu.target import Target
 from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.lower.lowering import flops
@@ -20,15 +21,15 @@ from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 
-CACHED = 1 << 20  # bytes of a layer's activations that stay in a core's caches for the next layer
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
 IMBALANCE = 1.1  # of threads that take whole images
 AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: it is only read, in order, from a cache
 
 
-def image_runs(groups: Sequence[Group], results: Collection[Value]) -> list[range]:
+def image_runs(groups: Sequence[Group], results: Collection[Value], target: Target) -> list[range]:
     """Which groups (by position, consecutive) are run image by image: where more bytes of activations stay in the cache
-    than bytes of weights are read again. The number of threads does not matter: they must not change the results."""
+    (level 2: those of a whole batch that are no more stay anyway) than bytes of weights are read again. The number of threads
+    does not matter: they must not change the results."""
     n = _batch(groups)
     if n < 2:
         return []
@@ -36,7 +37,7 @@ def image_runs(groups: Sequence[Group], results: Collection[Value]) -> list[rang
     batch, image = (0.0, []), (float(SWITCH), [])
     for i, group in enumerate(groups):
         moved, weights = _bytes(group)
-        whole = n * moved if n * moved > CACHED else 0
+        whole = n * moved if n * moved > target.l2 else 0
         alone = AGAIN * (n - 1) * weights if _independent(group, n) else float("inf")
         to_batch = min(batch, image, key=lambda s: s[0])
         to_image = min((batch[0] + SWITCH, batch[1]), image, key=lambda s: s[0])

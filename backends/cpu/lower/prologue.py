@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from graphc.backends.cpu.blocks.conv_mapped import CONV_MAPPED, MAPPED_HEAD
 from graphc.backends.cpu.blocks.conv_row import CONV_ROW, EXTRA, MAX_EXTRAS, MAX_HEIGHTS, MAX_SOURCES, OPERAND
-from graphc.backends.cpu.lower.direct import L2_BYTES, bias_of, emit_direct
+from graphc.backends.cpu.lower.direct import bias_of, emit_direct, rows_bytes
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.scaled_input import ScaledInput
@@ -61,7 +61,7 @@ def _emit_mapped(
     vector = lo.target.vector
     panel, ys = FMA.steps(depth) * FMA.weights(nv * vl), five(y)
     pixels = _pixels_of_item(lo, w, mr, blocks * vector)
-    lines = lines_ahead(panel // CACHE_LINE, -(-pixels // mr), panel * blocks * tiles)
+    lines = lines_ahead(lo.target, panel // CACHE_LINE, -(-pixels // mr), panel * blocks * tiles)
     block_step = (pixels | 1) * vector  # an odd number of lines: blocks must not meet in one set of the cache
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
     form = ((mr,), nv, vl, 1, depth, epilogue.expression, False, fetches(lines), False, 0)
@@ -96,9 +96,8 @@ def _emit_mapped(
 def _pixels_of_item(lo: CpuLowering, w: Window, mr: int, pixel_bytes: int) -> int:
     """Pixels of an item of work, whole tiles unless it is the image. The last item overlaps the one before: little should be
     computed twice."""
-    most = min(
-        w.pixels, max(1, L2_BYTES // (pixel_bytes * mr)) * mr, lo.rows_of_item(w.pixels, w.n, w.out_channels > w.pixels)
-    )
+    fitting = max(1, rows_bytes(lo.target) // (pixel_bytes * mr)) * mr
+    most = min(w.pixels, fitting, lo.rows_of_item(w.pixels, w.n, w.out_channels > w.pixels))
     items = -(-w.pixels // most)
     sizes = [min(w.pixels, -(-w.pixels // (count * mr)) * mr) for count in range(items, 2 * items + 1)]
     return min(sizes, key=lambda size: -(-w.pixels // size) * size)

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from graphc.backends.cpu.lower.tile_model import RECURRENT, cost
 from graphc.backends.cpu.micro.short_loop import UNROLL
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
@@ -15,8 +16,8 @@ from graphc.lower.recurrent_cells import Stage, stages
 from graphc.ops.recurrent import Cell, cell
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
-LATENCY = 8  # accumulators that hide the latency of multiply-add
-NEAR_BYTES = 5 << 18  # of a thread's weights: most of these stay in a level-2 cache of 1 MB from step to step
+NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
+NEAR = 1.25  # times level 2: of so many bytes of a thread's weights, most stay there from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
 
 
@@ -84,22 +85,21 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
     nbytes = FLOAT_BYTES * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
-    return replace(layer, shared=shared, far=nbytes > NEAR_BYTES * (share if shared else 1))
+    return replace(layer, shared=shared, far=nbytes > NEAR * target.l2 * (share if shared else 1))
 
 
-def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[int, int] | None:
+def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[float, int] | None:
     """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers.
 
-    Cost: multiply-adds of vectors in one step, for one of `share` threads. A panel's weights come from the level-2 cache,
-    which gives a vector every other multiply-add.
+    Cost: multiply-adds of vectors in one step, for one of `share` threads.
     """
     best = None
     for vectors in range(1, max(1, (12 if mr == 1 and share == 1 else 8) // gates) + 1):
         if mr * gates * vectors > target.registers - 2:  # a weight and a broadcast besides the accumulators
             break
         panels = -(-c.hidden // (target.vl * vectors))
-        inner = max(mr * gates * vectors, LATENCY, 2 * gates * vectors)
-        cost = -(-c.batch // mr) * -(-panels // share) * (inner * c.hidden + 40 * mr * vectors + 60)
-        if best is None or cost <= best[0]:
-            best = cost, vectors
+        step = cost(target, mr, gates * vectors, RECURRENT, NEXT_ROWS)
+        total = -(-c.batch // mr) * -(-panels // share) * (step * c.hidden + 40 * mr * vectors + 60)
+        if best is None or total <= best[0]:
+            best = total, vectors
     return best

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from graphc.backends.cpu.blocks.conv_row import MAX_HEIGHTS
+from graphc.backends.cpu.lower.tile_model import CONV, cost
 from graphc.backends.cpu.micro.tile import max_rows
 from graphc.backends.cpu.target import Target
 
-CACHED_BYTES = 850_000  # of the level-2 cache that rows, the weights in use and those that come may fill
-STREAMED_BYTES = 500_000  # of a layer's weights, which are then fetched a panel ahead
+# Parts of the level-2 cache:
+CACHED = 13 / 16  # that rows, the weights in use and those that come may fill. The rest is for results and for bad luck
+STREAMED = 0.48  # that a layer's weights fill before they are fetched a panel ahead: two layers drive each other out
+PANEL = 0.315  # that the weights of a tile wider than two blocks may take: two panels, the one in use and the next, and rows
 FETCHED = 0, 8, 12, 16, 24, 32, 48, 64, 96, 128  # cache lines: see `fetches`
 HIGHEST = 14  # pixels of a tile: more gain nothing, and the widths of many networks are multiples of 7
 LOW = 4  # pixels of a tile of which weights come just as fast as it multiplies them
 LONG = 64  # pixels, from which on the width of a row does not decide how weights are packed
+EQUAL = 1 - 1e-9  # costs of which the larger one is this much of the other are the same, but for rounding
 WORTH = 0.95  # of the cost in tiles of several heights, below which a short row has a kernel of its own
 
 Costs = tuple[float, ...]  # of a tile of each height, from 0 on
@@ -76,10 +80,10 @@ def cut_into(pixels: int, heights: tuple[int, ...], costs: Costs, exact: bool = 
     """The cheapest tiles of these heights, the highest first. exact: no pixel twice. None where there are none."""
     best, least = None, float("inf")
     for counts in _counts(pixels, heights):
-        cost = sum(n * costs[h] for h, n in zip(heights, counts))
+        total = sum(n * costs[h] for h, n in zip(heights, counts))
         fits = all(h <= pixels or not n for h, n in zip(heights, counts))
-        if cost < least and fits and (not exact or sum(h * n for h, n in zip(heights, counts)) == pixels):
-            best, least = counts, cost
+        if total < EQUAL * least and fits and (not exact or sum(h * n for h, n in zip(heights, counts)) == pixels):
+            best, least = counts, total
     return None if best is None else Cut(pixels, heights, best, least)
 
 
@@ -122,11 +126,8 @@ def highest_tile(target: Target, nv: int) -> int:
 
 @lru_cache
 def tile_costs(target: Target, nv: int) -> Costs:
-    """Of MR x NV multiply-adds for each MR, by a model of the inner loop: they load MR broadcasts and NV vectors; few
-    accumulators can't hide the latency of the multiply-add."""
-    enough = 14 if target.registers == 32 else 8
-    works = [mr * nv for mr in range(target.registers)]
-    return tuple((mr + nv + 0.9 * work) / min(1.0, max(work, 1) / enough) ** 0.5 for mr, work in enumerate(works))
+    """Of a tile of MR x NV for each MR."""
+    return 0.0, *(cost(target, mr, nv, CONV) for mr in range(1, target.registers))
 
 
 @lru_cache(maxsize=4096)
@@ -164,11 +165,37 @@ def best_vectors(target: Target, pixels: int, blocks: int, even: bool = False) -
     return best
 
 
+def without_overlap(target: Target, row: Cut, nv: int) -> Cut | None:
+    """The row in tiles that do not overlap: so partial sums can lie in the result, and input blocks come some at a time."""
+    return row if row.exact else cut_into(row.pixels, row.heights, tile_costs(target, nv), exact=True)
+
+
+def widest_tile(target: Target, weights: int) -> int:
+    """The most output-channel blocks of a tile that takes all input blocks. weights: bytes of one output block's. Every row
+    reads a tile's weights again: they should stay in the level-2 cache."""
+    return max(2, int(PANEL * target.l2) // weights)
+
+
+def cut_channels(
+    target: Target, pixels: int, blocks: int, weights: int, even: bool = False
+) -> Iterator[tuple[int, range]]:
+    """Tile widths NV, as few as cover the output-channel blocks, and the blocks that tiles of each take. pixels: of a row.
+    weights: bytes of one output block's. even: as in `best_vectors`."""
+    widest, first = widest_tile(target, weights), 0
+    while first < blocks:
+        nv = best_vectors(target, pixels, blocks - first, even)
+        if nv > widest and without_overlap(target, cut_row(target, pixels, nv), nv) is None:
+            nv = best_vectors(target, pixels, min(widest, blocks - first), even)
+        last = first + (blocks - first) // nv * nv
+        yield nv, range(first, last)
+        first = last
+
+
 # --- what is fetched, and how much at a time ----------------------------------------------------------------------------
-def lines_ahead(lines: int, tiles: int, weights: int) -> int:
+def lines_ahead(target: Target, lines: int, tiles: int, weights: int) -> int:
     """Cache lines of the next panel that a tile fetches with each run of steps, where `tiles` tiles use a panel of so many
     lines per run: all of them together fetch it once. 0 where the weights (bytes) stay in the caches anyway."""
-    if weights < STREAMED_BYTES or tiles == 1 or tiles > lines:
+    if weights < int(STREAMED * target.l2) or tiles == 1 or tiles > lines:
         return 0
     return -(-lines // tiles)
 
@@ -179,8 +206,8 @@ def fetches(lines: int) -> int:
     return next((n for n in FETCHED if n >= lines), lines)
 
 
-def chunk_of(blocks: int, weights: int, rows: int) -> int:
+def chunk_of(target: Target, blocks: int, weights: int, rows: int) -> int:
     """How many of a layer's input blocks to take at a time, so that they stay in the cache with their weights. weights, rows:
     bytes of one block, of a tile's weights and of the rows that go by them."""
-    chunks = -(-blocks * (2 * weights + rows) // CACHED_BYTES)
+    chunks = -(-blocks * (2 * weights + rows) // int(CACHED * target.l2))
     return -(-blocks // chunks)

@@ -9,8 +9,11 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.blocks.winograd import WINOGRAD
+from graphc.backends.cpu.costs import AGAIN, FROM_L2, FROM_L3, TRANSFORM, multiply
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import Choice
+from graphc.backends.cpu.lower.tile_model import WINOGRAD as LOOP
+from graphc.backends.cpu.lower.tile_model import cost
 from graphc.backends.cpu.lower.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.backends.cpu.lower.window import Epilogue, Extra, Window, five
 from graphc.backends.cpu.micro.dot import FMA
@@ -62,7 +65,9 @@ def emit_winograd(
     zeros = channel_vector(lo, None, 8 * vl, vl)
     space = HEAD_BYTES + points * vector + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1))
     scratch, stride = lo.scratch(out.name, space)
-    lines = lines_ahead(nv * vl * vector // CACHE_LINE, g.rows.tiles, points * blocks * out_blocks * vl * vector)
+    lines = lines_ahead(
+        lo.target, nv * vl * vector // CACHE_LINE, g.rows.tiles, points * blocks * out_blocks * vl * vector
+    )
     xs, ys = five(x), five(y)
     lower, upper = epilogue.bounds
     gemm = Kernel("conv_row", (g.rows.heights, nv, vl, 1, vl, None, False, fetches(lines), False, 0, None, False))
@@ -85,15 +90,19 @@ def emit_winograd(
     lo.emit(Kernel("winograd", (m,)), args, info)
 
 
-# Seconds a byte (of weights, of tiles that are read again, of weights that stay near), a multiply-add and a value of a transformed tile in the cost model below, fitted on Zen 5 at 3.9 GHz.
-FROM_L3, AGAIN, FROM_L2, MULTIPLY, TRANSFORM = 1 / 35e9, 1 / 100e9, 1 / 150e9, 1 / 110e9, 1 / 4e9
-L1, L2 = 40_000, 700_000  # bytes of the caches that a panel of weights and a group may fill
+PANEL = 13 / 16  # of level 1 that a panel of weights may fill, to be there for the next rows
+GROUP = 2 / 3  # of level 2 that a group may fill: weights go by, and some of it is what the last group left
 LINE_ROWS = 7  # to multiply with a cache line of weights, until level 2 has given the next
 MOST_TILES = 8  # of the highest register tile, in a group
 MOST_GROUPS = 16  # more than there must be
 ALONE = 1, 2, 3, 4, 8, 9, 16  # rows of register tiles without others: images of 2x2, 3x3 and 4x4 tiles are common
 SEVERAL = 1.04  # times the cost where register tiles have several heights, measured at 16 tiles
 HIGHEST_ALONE = 18  # rows of a register tile that is one vector wide: its weights serve no others
+
+
+def group_bytes(target: Target) -> int:
+    """Of a group's tiles that level 2 holds."""
+    return int(GROUP * target.l2)
 
 
 @lru_cache(maxsize=4096)
@@ -113,24 +122,25 @@ def plan_groups(
     """
     vector = target.vector
     weights = points * blocks * out_blocks * target.vl * vector
+    cached = group_bytes(target)
     best, least = None, float("inf")
     for heights, nv in [settled] if settled else _register_tiles(target, tiles, out_blocks):
-        costs = _costs(target, nv, blocks * target.vl * nv * vector > L1)
+        costs = _costs(target, nv, blocks * target.vl * nv * vector > int(PANEL * target.l1))
         bias = 1.0 if len(heights) == 1 else SEVERAL
         for count in _group_sizes(tiles, heights):
             groups = -(-tiles // count)
             rest = max(tiles - (groups - 1) * count, heights[-1])  # rows that do not exist are computed, not stored
             rows, rest = cut_into(count, heights, costs), cut_into(rest, heights, costs)
             data = points * vector * count * (blocks + nv)
-            spilled = data * (2 * FROM_L3 + out_blocks // nv * AGAIN) if data > L2 else 0.0
-            work = points * blocks * out_blocks * target.vl**2 * ((groups - 1) * rows.cost + rest.cost) / groups
-            item = weights * (FROM_L3 if weights > L2 else FROM_L2) + spilled + work * MULTIPLY
+            spilled = data * (2 * FROM_L3 + out_blocks // nv * AGAIN) if data > cached else 0.0
+            work = points * blocks * target.vl * out_blocks * ((groups - 1) * rows.cost + rest.cost) / groups
+            item = weights * (FROM_L3 if weights > cached else FROM_L2) + spilled + work * multiply(target)
             transform = points * blocks * count * target.vl * TRANSFORM
             for parts in (p for p in (8, 4, 2, 1) if p == 1 or threads > 1 and p <= out_blocks // nv):
                 rounds = -(-groups * parts // threads)
-                cost = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
-                if cost * bias < least:
-                    best, least = Grouping(count, parts, rows, rest, nv), cost * bias
+                seconds = rounds / parts * item + min(groups, -(-rounds // parts) + (parts > 1)) * transform
+                if seconds * bias < least:
+                    best, least = Grouping(count, parts, rows, rest, nv), seconds * bias
     return best
 
 
@@ -158,15 +168,9 @@ def _group_sizes(tiles: int, heights: tuple[int, ...]) -> set[int]:
 
 @lru_cache
 def _costs(target: Target, nv: int, far: bool) -> Costs:
-    return 0.0, *(mr / _efficiency(target, mr, nv, far) for mr in range(1, target.registers))
-
-
-def _efficiency(target: Target, mr: int, nv: int, far: bool) -> float:
-    """Share of the multiply-adds' peak that a register tile reaches: a little is lost between steps, more where operands are
-    loaded more often than they are multiplied, or where weights are far, which come from level 2 for few rows."""
-    work, operands = mr * nv, mr + nv
-    share = work / (max(work, 1.15 * operands) + 0.4 * operands) * min(1.0, work / 8) ** 0.5
-    return share * min(1.0, mr / LINE_ROWS) if far and target.vector == CACHE_LINE else share
+    """Per vector of columns. far: weights come from level 2."""
+    rows = LINE_ROWS if far and target.vector == CACHE_LINE else 0
+    return 0.0, *(cost(target, mr, nv, LOOP, rows) / nv for mr in range(1, target.registers))
 
 
 def transformed_weights(lo: CpuLowering, data: np.ndarray, m: int, nv: int):
