@@ -22,7 +22,7 @@ class Request:
     """What the caller of `graphc.compile` asks a backend for. Each parses `options` into a frozen dataclass of its own.
 
     variant   of the target, behind its colon: 'avx2' of 'cpu:avx2'
-    disabled  passes, and algorithms of the backend, to leave out
+    disabled  names of passes, and of parts of the backend, to leave out
     cache     may it keep things on disk?
     """
 
@@ -48,13 +48,23 @@ class Stage:
     verify: Callable[[Any], None]
 
 
+@dataclass(frozen=True)
+class Part:
+    """An optimisation of a backend that a caller may switch off, by its name. stage: the first one that it belongs to; without:
+    what happens then."""
+
+    name: str
+    stage: str
+    without: str
+
+
 class Backend(Protocol):
     """A target, opened for one model: what the model's plans share (packed weights, memory) lives here.
 
     target      as a person names it
     keeps       does it keep plans on disk? Then `identity`, `keep_in` and `load` are called; and it wants graphs that are
                 static (others are cut where data decides: graphc/segments.py)
-    algorithms  what `disabled` may name beside passes
+    parts       what `disabled` may name beside passes
     """
 
     @property
@@ -64,7 +74,7 @@ class Backend(Protocol):
     def keeps(self) -> bool: ...
 
     @property
-    def algorithms(self) -> tuple[str, ...]: ...
+    def parts(self) -> tuple[Part, ...]: ...
 
     def kernel_operators(self) -> frozenset[str]:
         """Operators that it runs as they are; others are decomposed."""

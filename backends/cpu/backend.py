@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.cpu import checked
-from graphc.backends.cpu.options import ALGORITHMS, CpuOptions
+from graphc.backends.cpu.options import CpuOptions
+from graphc.backends.cpu.parts import PARTS
 from graphc.backends.cpu.runtime.arenas import Arenas
 from graphc.backends.cpu.runtime.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
 from graphc.backends.cpu.runtime.run import Runner
@@ -38,7 +39,7 @@ class CpuBackend:
     """The CPU backend for one model: its packed constants, its arenas, its plans on disk. See graphc/backend.py."""
 
     keeps = True
-    algorithms = ALGORITHMS
+    parts = PARTS
 
     def __init__(self, options: CpuOptions, cache: bool = True, progress: Progress | None = None) -> None:
         self.options, self.cache, self.progress = options, cache, progress
@@ -119,13 +120,13 @@ class CpuBackend:
         from graphc.backends.cpu.stages import Draft
 
         o, policy = self.options, self._policy(graph)
-        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, o.fusion)
+        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked)
 
     def _policy(self, graph: Graph) -> Policy:
         from graphc.backends.cpu.lower.policy import Policy
 
         o = self.options
-        policy = Policy(o.winograd, strassen=o.strassen)
+        policy = Policy(0 if "winograd" in o.disabled else o.winograd, o.disabled)
         if not o.tune:
             return policy
         from graphc.backends.cpu.tune import measured

@@ -136,9 +136,10 @@ class Assembled:
 
 
 def assemble(
-    program: Program, threads: int, place_of: Callable[[Buffer], Place]
+    program: Program, threads: int, place_of: Callable[[Buffer], Place], reuse: bool = True
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
-    """Plan the arena and lay out the table. Also the kernels by number, and the bytes but those of the weights."""
+    """Plan the arena (reuse: may buffers share memory?) and lay out the table. Also the kernels by number, and the bytes but
+    those of the weights."""
     from graphc.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
 
@@ -147,7 +148,8 @@ def assemble(
         for b in step.buffers():
             if b.kind in ("arena", "scratch"):
                 live.setdefault(b, [i, i])[1] = i
-    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
+    lifetimes = [Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()]
+    arena = plan(lifetimes, ALIGNMENT, reuse=reuse)
     offsets = dict(zip(live, arena.offsets))
 
     externs = dict.fromkeys(

@@ -56,7 +56,7 @@ def measured(
             continue
         w, groups = window_of(node), node.attrs["group"]
         own = allowed(node, policy)
-        open_to_it = [c for c in candidates(w, groups, target, own.winograd, own.strassen) if not c.excluded]
+        open_to_it = [c for c in candidates(w, groups, target, own.winograd, own.uses("strassen")) if not c.excluded]
         key = layer_key(w, groups)
         if len(open_to_it) < 2 or key in found or key in open_layers:
             continue
