@@ -102,7 +102,7 @@ def gemm(target):
                     packed = rest
                     for p in range(count):
                         m = max(0, min(m0 + p * mr, rows - mr))
-                        _pack_rows(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
+                        pack_row_tile(panels + p * panel, at + m * a[A_ROW], mr, depth, c, a[A_ROW], a[A_COLUMN])
                 t0, t1 = nb * n_block, min(tiles, nb * n_block + n_block)
                 for chunk in range(chunks):
                     k0 = chunk * a[CHUNK]
@@ -143,7 +143,7 @@ def gemm(target):
 
 
 @njit(error_model="numpy")
-def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
+def pack_row_tile(to, a, mr, depth, c, stride_row, stride_column):
     """mr rows of a as [depth / c][row][c], filled with zeros where depth ends inside a block."""
     whole = depth // c * c
     for m in range(mr):
@@ -183,7 +183,7 @@ def pack_rows(target):
                 for d in range(BATCH_DIMS):
                     source += (left % a[DIMS + d]) * a[A_BATCH + d]
                     left //= a[DIMS + d]
-                _pack_rows(a[TO] + item * panel, source, mr, depth, c, a[ROW], a[COLUMN])
+                pack_row_tile(a[TO] + item * panel, source, mr, depth, c, a[ROW], a[COLUMN])
             first, end = piece(a, work, nth, end)
 
     return pack_rows, STEP
