@@ -294,6 +294,31 @@ def test_a_child_forked_while_another_thread_compiles():
     assert run_script(program(code)).strip() == "ok"
 
 
+def test_a_child_forked_while_another_thread_is_in_the_runtime():
+    """Compiling, measuring and loading take turns in what the process holds of a target."""
+    code = """
+    from graphc.backends.cpu.runtime.process import RUNTIMES
+    runtime, inside, leave = next(iter(RUNTIMES.values())), threading.Event(), threading.Event()
+    def stay():
+        with runtime._lock:
+            inside.set()
+            leave.wait()
+    worker = threading.Thread(target=stay)
+    worker.start()
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        fresh = graphc.compile(convnet(size=20), threads=2)
+        os._exit(0 if right() and fresh(x[:, :, :20, :20]).shape == (1, 10) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    leave.set()
+    worker.join()
+    assert len(RUNTIMES) == 1 and runtime.executor(2) is runtime.executor(2) and right()
+    print("ok")
+    """
+    assert run_script(program(code)).strip() == "ok"
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing(method: str, tmp_path: Path):
     code = """
