@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backend import Capabilities, Request, Stage
+from graphc.backends.cpu.parts import PARTS
 from graphc.executable import Executable, check_results
 from graphc.graph import Graph, Value
 from graphc.interpret import interpret, run_graph
@@ -61,7 +62,7 @@ class ReferenceBackend:
 
     target = "reference"
     capabilities = Capabilities()
-    algorithms = ("strassen", "fusion")  # of the CPU: nothing to leave out here, but one set of options serves both
+    parts = PARTS  # of the CPU: nothing to leave out here, but one set of options serves both
 
     def kernel_operators(self) -> frozenset[str]:
         from graphc.op import all_ops

@@ -48,7 +48,7 @@ def compile(  # noqa: A001  (the field's name)
     shapes    input shapes by name to plan for at once, where the model leaves dims open
     states    {input: output} that a session carries from one step to the next (see `Model.session`): each pair of one type
     cache     keep machine code, packed weights and plans on disk for the next process
-    disabled  names of passes to leave out, and of algorithms: 'strassen', 'fusion' (see docs/how-it-works.md)
+    disabled  names of passes to leave out, and of parts of the backend: 'strassen', 'fusion' … (see docs/how-it-works.md)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
     tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
               kept on disk. Plans for other numbers of threads may then choose, and round, differently

@@ -22,7 +22,7 @@ class Request:
     """What the caller of `graphc.compile` asks a backend for. Each parses `options` into a frozen dataclass of its own.
 
     variant   of the target, behind its colon: 'avx2' of 'cpu:avx2'
-    disabled  passes, and algorithms of the backend, to leave out
+    disabled  names of passes, and of parts of the backend, to leave out
     cache     may it keep things on disk?
     """
 
@@ -62,12 +62,22 @@ class Capabilities:
     needs_static_shapes: bool = False
 
 
+@dataclass(frozen=True)
+class Part:
+    """An optimisation of a backend that a caller may switch off, by its name. stage: the first one that it belongs to; without:
+    what happens then."""
+
+    name: str
+    stage: str
+    without: str
+
+
 class Backend(Protocol):
     """A target, opened for one model: what the model's plans share (packed weights, memory) lives here.
 
     target        as a person names it
     capabilities  see there
-    algorithms    what `disabled` may name beside passes
+    parts         what `disabled` may name beside passes
     """
 
     @property
@@ -77,7 +87,7 @@ class Backend(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     @property
-    def algorithms(self) -> tuple[str, ...]: ...
+    def parts(self) -> tuple[Part, ...]: ...
 
     def kernel_operators(self) -> frozenset[str]:
         """Operators that it runs as they are; others are decomposed."""

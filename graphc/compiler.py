@@ -155,7 +155,7 @@ class Compilation:
             from graphc import pipeline
 
             passes = [*pipeline.SHAPE_FREE, *pipeline.bound(self.backend.kernel_operators())]
-            pipeline.check_names(self.request.disabled, passes, self.backend.algorithms)
+            pipeline.check_names(self.request.disabled, passes, [p.name for p in self.backend.parts])
             infos: list[PassInfo] = []
             self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.request.disabled, infos)
             self._infos = tuple(infos)

@@ -82,12 +82,6 @@ def fuse(
     return _Fuser(graph, takes_epilogue, accepts, compiled, takes_prologue, max_nodes).run()
 
 
-def alone(graph: Graph, compiled: Callable[[Node], bool]) -> list[Group]:
-    """The graph without fusion: a group for each node."""
-    groups, _ = fuse(graph, lambda node: False, lambda anchor, v, out: None, compiled, max_nodes=1)
-    return groups
-
-
 class _Fuser:
     def __init__(
         self,

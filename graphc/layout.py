@@ -45,6 +45,30 @@ def assign_layouts(graph: Graph, rules: LayoutRules) -> Graph:
     return _rebuild(graph, rules, forms, blocked, halos)
 
 
+def reorder_each(graph: Graph, rules: LayoutRules) -> Graph:
+    """The plain alternative: no regions. A node with a form has Reorder nodes of its own, of operand 0 and of its result."""
+    rw = Rewriter(graph)
+    for node in graph.nodes:
+        form = rules.form(node)
+        if form is None:
+            rw.copy(node)
+            continue
+        rw.prefix, name = f"{node.outputs[0].name}/", node.outputs[0].name
+        left, right = rules.halo(node)
+        x = rw.add("Reorder", rw(node.inputs[0]), c=_block(form, rules), left=left, right=right, name=f"{name}/{form}")
+        outputs = tuple(replace(v) for v in node.outputs)
+        made = replace(outputs[0], type=replace(outputs[0].type, layout=Blocked(rules.c, 0, 0)))
+        rw.nodes.append(replace(node, inputs=(x, *map(rw, node.inputs[1:])), outputs=(made, *outputs[1:])))
+        dense = rw.add("Reorder", made, c=0, left=0, right=0, name=f"{name}/dense")
+        rw.map.update(zip(node.outputs, (dense, *outputs[1:])))
+    return rw.finish()
+
+
+def _block(form: str, rules: LayoutRules) -> int:
+    """Channels in a block of a form, 0 where it has none."""
+    return {"blocked": rules.c, "planar": 1, "dense": 0}[form]
+
+
 def _decide(graph: Graph, rules: LayoutRules) -> tuple[dict[Node, str], set[Value]]:
     """Form of each node that works on blocks, and the values that are blocked."""
     forms: dict[Node, str] = {}
@@ -148,7 +172,7 @@ def _rebuild(graph: Graph, rules: LayoutRules, forms: dict[Node, str], blocked: 
         if now == form:
             return new
         if (old, form) not in converted:
-            c = {"blocked": rules.c, "planar": 1, "dense": 0}[form]
+            c = _block(form, rules)
             left, right = halos[old, form] if c else (0, 0)
             if c and now == "blocked":  # a Reorder goes from or to dense
                 new = as_form(old, "dense")

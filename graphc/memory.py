@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from string import ascii_letters, digits
 
 
@@ -49,14 +50,15 @@ class ArenaPlan:
         )
 
 
-def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_000) -> ArenaPlan:
+def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_000, reuse: bool = True) -> ArenaPlan:
     """Offsets, multiples of `alignment`, such that no two buffers alive at one step share a byte.
 
     lower_bound <= arena <= total. Deterministic. `effort` bounds the search beyond the greedy orders, in pairs of
-    overlapping buffers looked at (30 to 100 ns each); it is spent only where these miss the lower bound.
+    overlapping buffers looked at (30 to 100 ns each); it is spent only where these miss the lower bound. Without `reuse`, no
+    two buffers share a byte at all.
     """
     problem = _Problem(buffers, alignment)
-    best = problem.solve(effort)
+    best = problem.solve(effort) if reuse else problem.stack()
     offsets = [0] * len(buffers)
     for i, offset in zip(problem.index, best):
         offsets[i] = offset
@@ -96,7 +98,7 @@ class _Problem:
         return overlaps, breadth
 
     def solve(self, effort: int) -> list[int]:
-        best, best_end = self._stack()
+        best, best_end = self.stack(), sum(self.size)
         starts: list[tuple[int, int, list[int]]] = []
         for order in self._orders():
             for best_fit in (True, False):
@@ -109,13 +111,9 @@ class _Problem:
                     best, best_end = offsets, end
         return self._search(best, best_end, [order for _, _, order in sorted(starts)[:4]], effort)
 
-    def _stack(self) -> tuple[list[int], int]:
+    def stack(self) -> list[int]:
         """No reuse at all."""
-        offsets, end = [], 0
-        for s in self.size:
-            offsets.append(end)
-            end += s
-        return offsets, end
+        return list(accumulate(self.size, initial=0))[:-1]
 
     def _orders(self) -> Iterator[list[int]]:
         size, first, last, breadth = self.size, self.first, self.last, self.breadth

@@ -93,14 +93,18 @@ def run(
     return graph
 
 
-def check_names(names: Collection[str], passes: Sequence[Pass], algorithms: Collection[str] = ()) -> None:
-    """Raises GraphcError for a name that none of the passes has, nor an algorithm that can be left out as well."""
-    known = list(dict.fromkeys([*(p.name for p in passes), *algorithms]))
+def check_names(
+    names: Collection[str], passes: Sequence[Pass], others: Collection[str] = (), kind: str = "parts of the backend"
+) -> None:
+    """Raises GraphcError for a name that none of the passes has, nor one of `others`, which are of a `kind`."""
+    groups = {"passes": list(dict.fromkeys(p.name for p in passes)), kind: list(others)}
+    known = [name for group in groups.values() for name in group]
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, 1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise GraphcError(f"no pass is named '{name}'", hint=f"{hint}passes: {', '.join(known)}")
+            guess = f"did you mean '{close[0]}'? " if close else ""
+            listed = "; ".join(f"{kind}: {', '.join(group)}" for kind, group in groups.items() if group)
+            raise GraphcError(f"no pass is named '{name}'", hint=f"{guess}{listed}")
 
 
 def _count(passes: Sequence[Pass], stop_after: str | int | None) -> int:

@@ -23,8 +23,8 @@ def as_inputs(use: Use) -> Use:
     return replace(use, constants=frozenset(use.op.values) & use.constants)
 
 
-def compiled(use: Use, target: str = "cpu", threads: int = 1) -> graphc.Model:
-    return graphc.compile(use.graph(), target=target, threads=threads)
+def compiled(use: Use, target: str = "cpu", threads: int = 1, disabled: Sequence[str] = ()) -> graphc.Model:
+    return graphc.compile(use.graph(), target=target, threads=threads, disabled=disabled)
 
 
 def results(model: graphc.Model, use: Use) -> list[np.ndarray]:
@@ -48,9 +48,9 @@ def tolerance(use: Use, dtype: np.dtype) -> float:
     return base * max(1.0, (ins / max(outs, 1) / 64) ** 0.5)
 
 
-def check(use: Use, target: str = "cpu", threads: int = 1) -> graphc.Model:
+def check(use: Use, target: str = "cpu", threads: int = 1, disabled: Sequence[str] = ()) -> graphc.Model:
     """Compile and run; values, dtypes and shapes must be those of the reference in float64."""
-    graph, model = use.graph(), compiled(use, target, threads)
+    graph, model = use.graph(), compiled(use, target, threads, disabled)
     want = run_graph(wide(use).graph(), wide(use).inputs, strict=False)
     got = results(model, use)
     assert len(got) == len(want)

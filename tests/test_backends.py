@@ -113,7 +113,7 @@ def test_targets_are_found_by_name():
 
 def test_options_of_the_cpu():
     o = CpuOptions.parse(Request("portable", {"threads": np.int64(3), "winograd": 4, "tune": True}, ("strassen",)))
-    assert o == CpuOptions("portable", 3, 4, False, True)
+    assert o == CpuOptions("portable", 3, 4, True, frozenset({"strassen"}))
     assert CpuOptions.parse(Request()).threads >= 1
     for options in ({"threads": 0}, {"threads": 1.5}, {"winograd": 3}, {"winograd": True}, {"tune": 1}, {"speed": 9}):
         with pytest.raises(InputError, match=next(iter(options))):

@@ -11,6 +11,8 @@ from targets import require
 import graphc
 from graphc.backends.cpu.lower import byte_product
 from graphc.backends.cpu.micro import byte_tile
+from graphc.backends.cpu.runtime.process import runtime_of
+from graphc.backends.cpu.target import detect
 from graphc.graph import Builder
 
 SIZES = [((1, 8), (8, 3)), ((5, 7), (7, 3)), ((13, 67), (67, 33)), ((1, 130), (130, 65)), ((40, 260), (260, 48))]
@@ -65,9 +67,7 @@ def test_without_the_instruction(monkeypatch: pytest.MonkeyPatch):
     """As on a CPU with AVX-512 that has no VNNI."""
     monkeypatch.setattr(byte_tile, "has_dot", lambda target: False)
     monkeypatch.setattr(byte_product, "free_registers", lambda target: target.registers - byte_tile.RESERVED)
-    monkeypatch.setattr(
-        "graphc.backends.cpu.codegen.toolchain._TOOLCHAINS", {}
-    )  # kernels of other tests have the same names
+    monkeypatch.setattr(runtime_of(detect()), "_toolchains", {})  # kernels of other tests have the same names
     rng = np.random.default_rng(2)
     for shape_a, shape_w in SIZES:
         check("cpu", numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w), (None, None), True)

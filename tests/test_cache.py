@@ -27,7 +27,7 @@ PROGRAM = """
 import sys
 import numpy as np
 import graphc
-from graphc.backends.cpu.codegen import toolchain
+from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.graph import Builder
 
 b = Builder("small")
@@ -36,7 +36,7 @@ w = b.constant(np.arange(32).reshape(8, 4), np.float32)
 graph = b.build({"y": b.add("Softmax", b.add("MatMul", x, w))})
 model = graphc.compile(graph, target=sys.argv[1], threads=2, cache="no cache" not in sys.argv)
 y = model(np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8))
-(tools,) = toolchain._TOOLCHAINS.values()
+tools = runtime_of(model.plan().target).toolchain("no cache" not in sys.argv)
 print("numba" if "numba" in sys.modules else "-", tools.cache.hits, tools.cache.misses, y.tobytes().hex())
 """
 BEST = target.detect(None).isa

@@ -125,11 +125,11 @@ def test_each_load_is_of_the_file_that_is_open(cache: Path, tmp_path: Path):
         copies[-1].write_bytes(code.read_bytes())
     program = f"""
     import os
-    from graphc.backends.cpu.runtime.plans import _loaded
-    handles = []
+    from graphc.backends.cpu.runtime.process import runtime_of
+    handles, runtime = [], runtime_of("cpu")
     for digest, path in enumerate({[str(p) for p in copies]!r} * 2):  # of a content that has been loaded one is enough
         fd = os.open(path, os.O_RDONLY)
-        handles.append(_loaded(fd, str(digest % 3))._handle)
+        handles.append(runtime.library(fd, str(digest % 3))._handle)
         os.close(fd)
     print(len(set(handles)))
     """

@@ -22,6 +22,7 @@ from scripts import run_script
 import graphc
 from graphc.backends.cpu import target
 from graphc.backends.cpu.runtime import run
+from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError
 
@@ -117,14 +118,16 @@ def test_threads_share_what_is_worth_it(nanoseconds: list[float], which: str, mo
 def test_a_worker_that_never_comes_holds_up_nobody():
     """The leader takes every part: here the worker threads are started but stay out."""
     code = """
-    from graphc.backends.cpu.runtime.threads import _Pool
-    _Pool._work = lambda self, worker: None
+    from graphc.backends.cpu.runtime.threads import Pool
+    Pool._work = lambda self, worker: None
     fresh = graphc.compile(convnet(size=20), threads=threads)
     assert np.array_equal(fresh(x[:, :, :20, :20]), graphc.compile(convnet(size=20), threads=1)(x[:, :, :20, :20]))
     print("ok")
     """
     early = textwrap.dedent(code).replace(
-        "fresh =", "import graphc.backends.cpu.runtime.threads as t; t._EXECUTORS.clear(); fresh =", 1
+        "fresh =",
+        "from graphc.backends.cpu.runtime.process import RUNTIMES\nfor r in RUNTIMES.values(): r._executors.clear()\nfresh =",
+        1,
     )
     assert run_script(SETUP + early, 3).strip() == "ok"
 
@@ -291,6 +294,31 @@ def test_a_child_forked_while_another_thread_compiles():
     assert run_script(program(code)).strip() == "ok"
 
 
+def test_a_child_forked_while_another_thread_is_in_the_runtime():
+    """Compiling, measuring and loading take turns in what the process holds of a target."""
+    code = """
+    from graphc.backends.cpu.runtime.process import RUNTIMES
+    runtime, inside, leave = next(iter(RUNTIMES.values())), threading.Event(), threading.Event()
+    def stay():
+        with runtime._lock:
+            inside.set()
+            leave.wait()
+    worker = threading.Thread(target=stay)
+    worker.start()
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        fresh = graphc.compile(convnet(size=20), threads=2)
+        os._exit(0 if right() and fresh(x[:, :, :20, :20]).shape == (1, 10) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    leave.set()
+    worker.join()
+    assert len(RUNTIMES) == 1 and runtime.executor(2) is runtime.executor(2) and right()
+    print("ok")
+    """
+    assert run_script(program(code)).strip() == "ok"
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing(method: str, tmp_path: Path):
     code = """
@@ -390,7 +418,7 @@ def test_interrupts_while_the_worker_threads_start():
 
 def test_no_more_threads_can_be_started(monkeypatch: pytest.MonkeyPatch):
     """One warning, and the inference runs on the caller's thread alone."""
-    monkeypatch.setattr("graphc.backends.cpu.runtime.threads._EXECUTORS", {})  # a pool of five may be running already
+    monkeypatch.setattr(runtime_of(target.detect()), "_executors", {})  # a pool of five may be running already
     model, x = graphc.compile(convnet(), threads=5), random((1, 3, 28, 28))
     start, ended = _thread.start_new_thread, []
 

@@ -52,7 +52,7 @@ MAY_IMPORT = {
 }
 EXCEPTIONS = {
     ("graphc.op", "graphc.ops"),  # an operator is looked up by its name, which loads the records
-    ("graphc.backends.cpu.runtime.plans", "graphc.backends.cpu.codegen.toolchain"),  # where a plan's code is not a file
+    ("graphc.backends.cpu.runtime.process", "graphc.backends.cpu.codegen.toolchain"),  # made when somebody compiles
 }
 
 THIRD_PARTIES = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from blocked_nets import Net
+from click.testing import CliRunner
 from nets import agree, convnet, recurrent, transformer
 from passcheck import feeds as feeds_of
 
@@ -16,6 +18,8 @@ from graphc.backend import Request, after
 from graphc.backends import open_backend
 from graphc.backends.cpu.stages import STAGES, Draft
 from graphc.bind import bind
+from graphc.cli import main
+from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Graph
 from graphc.lower.storage import Ref
 from graphc.verify import BrokenInvariant
@@ -71,6 +75,24 @@ def test_a_person_sees_each_stage():
     assert "in extern" in seen["place"]
     assert "0:" in seen["lower"] and "const 'weights'" in seen["lower"]
     assert "arena:" in seen["assemble"] and "steps 0-" in seen["assemble"]
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    onnx.save(to_onnx(frontends.load(EXAMPLES / "lenet5.yaml")), path)
+    return path
+
+
+@pytest.mark.parametrize("name", [s.name for s in STAGES])
+@pytest.mark.parametrize("kind", ["zoo", "onnx"])
+def test_the_command_line_stops_after_each_stage(kind: str, name: str, onnx_file: Path):
+    """It prints what a program sees of the same stage."""
+    path = EXAMPLES / "squeezenet.yaml" if kind == "zoo" else onnx_file
+    command = ["compile", str(path), "--stop-after", name, "--batch", "2", "--threads", "2"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert result.output == after(STAGES, name, draft(frontends.load(path))) + "\n"
 
 
 # --- what is broken is found ------------------------------------------------------------------------------------------

@@ -82,19 +82,18 @@ def exact_error(m: int, channels: int, seed: int) -> float:
 
 def forced(graph: Graph, target: Target, algorithm: str, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
     """Runs a graph of one input and one output with one algorithm for its convolutions."""
-    from graphc.backends.cpu.codegen.toolchain import toolchain
+    from graphc.backends.cpu.runtime.process import runtime_of
     from graphc.backends.cpu.runtime.run import Runner
-    from graphc.backends.cpu.runtime.threads import executor
     from graphc.backends.cpu.stages import Draft, lowered
     from graphc.lower.weights import WeightStore
 
     weights = WeightStore()
     done = lowered(Draft(graph, target, threads, weights, Policy(forced=algorithm)))
     assert any(s.algorithm == algorithm for s in done.steps)
-    tools = toolchain(target)
-    addresses = tools.addresses(done.kernels)
+    runtime = runtime_of(target)
+    addresses = runtime.toolchain().addresses(done.kernels)
     results = [(t.shape, t.dtype) for _, t in done.results]
-    runner = Runner(done.assembled, [addresses[k] for k in done.kernels], executor(tools, threads), results)
+    runner = Runner(done.assembled, [addresses[k] for k in done.kernels], runtime.executor(threads), results)
     return lambda x, _=weights: runner.run([x])[0][0]
 
 

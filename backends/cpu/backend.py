@@ -12,11 +12,13 @@ import numpy as np
 
 from graphc.backend import Capabilities
 from graphc.backends.cpu import checked
-from graphc.backends.cpu.options import ALGORITHMS, CpuOptions
+from graphc.backends.cpu.options import CpuOptions
+from graphc.backends.cpu.parts import PARTS
 from graphc.backends.cpu.runtime.arenas import Arenas
 from graphc.backends.cpu.runtime.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
+from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
-from graphc.backends.cpu.runtime.threads import executor, runtime_kernels
+from graphc.backends.cpu.runtime.threads import runtime_kernels
 from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable, check_results
@@ -39,7 +41,7 @@ class CpuBackend:
     """The CPU backend for one model: its packed constants, its arenas, its plans on disk. See graphc/backend.py."""
 
     capabilities = Capabilities(stores_plans=True, maps_files=True, needs_static_shapes=True)
-    algorithms = ALGORITHMS
+    parts = PARTS
 
     def __init__(self, options: CpuOptions, cache: bool = True, progress: Progress | None = None) -> None:
         self.options, self.cache, self.progress = options, cache, progress
@@ -120,13 +122,13 @@ class CpuBackend:
         from graphc.backends.cpu.stages import Draft
 
         o, policy = self.options, self._policy(graph)
-        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, o.fusion)
+        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked)
 
     def _policy(self, graph: Graph) -> Policy:
         from graphc.backends.cpu.lower.policy import Policy
 
         o = self.options
-        policy = Policy(o.winograd, strassen=o.strassen)
+        policy = Policy(0 if "winograd" in o.disabled else o.winograd, o.disabled)
         if not o.tune:
             return policy
         from graphc.backends.cpu.tune import measured
@@ -156,18 +158,17 @@ class CpuBackend:
     def _compile(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, writer: SegmentWriter | None
     ) -> CpuExecutable:
-        from graphc.backends.cpu.codegen.toolchain import toolchain
         from graphc.backends.cpu.stages import lowered
 
         draft, threads = self.draft(graph), self.options.threads
         weights = self.weights
         weights.begin(writer)
         try:
-            tools = toolchain(self.machine, self.cache)
-            runtime = runtime_kernels(threads)
-            with tools.expecting(runtime):
+            runtime = runtime_of(self.machine)
+            tools, executes = runtime.toolchain(self.cache), runtime_kernels(threads)
+            with tools.expecting(executes):
                 done = lowered(draft)
-                addresses = tools.addresses([*done.kernels, *runtime], self.progress)
+                addresses = tools.addresses([*done.kernels, *executes], self.progress)
             report = Report(done.steps, done.memory, done.notes, passes)
             plan = CpuPlan(
                 str(self.machine),
@@ -175,7 +176,7 @@ class CpuBackend:
                 tuple((v.name, v.type) for v in graph.inputs),
                 done.results,
                 done.assembled,
-                tuple(KernelName(k.name, k.spec, k.symbol) for k in (*done.kernels, *runtime)),
+                tuple(KernelName(k.name, k.spec, k.symbol) for k in (*done.kernels, *executes)),
                 lambda: report,
             )
             keep = writer is not None and can_keep(plan, writer.segment)
@@ -194,7 +195,8 @@ class CpuBackend:
                 self.folder.save(key, plan, tools)
             except OSError as error:
                 self._warn(error)
-        runner = self._runner(plan, [addresses[k] for k in done.kernels], executor(tools, threads))
+        executor = runtime.executor_at(threads, [addresses[k] for k in executes])
+        runner = self._runner(plan, [addresses[k] for k in done.kernels], executor)
         if done.checkable is not None:
             from graphc.backends.cpu.checked.run import CheckedRunner
 

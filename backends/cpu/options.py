@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graphc.backend import Request, whole_number
+from graphc.backends.cpu.parts import without
 from graphc.backends.cpu.target import cpu_count, detect, machine
 from graphc.errors import InputError
 
-ALGORITHMS = ("strassen", "fusion")  # that `disabled` may name, beside passes
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
 MAX_THREADS = 1024  # each has scratch memory of its own
 
@@ -18,14 +18,13 @@ MAX_THREADS = 1024  # each has scratch memory of its own
 @dataclass(frozen=True)
 class CpuOptions:
     """isa: None for the best that the machine has; threads: of one inference; winograd: the largest output tile, 0 for none;
-    strassen, fusion: may it be used? tune: choose algorithms by measuring them."""
+    tune: choose algorithms by measuring them; disabled: parts (backends/cpu/parts.py) that are switched off."""
 
     isa: str | None
     threads: int
     winograd: int = 6
-    strassen: bool = True
     tune: bool = False
-    fusion: bool = True
+    disabled: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, request: Request) -> CpuOptions:
@@ -47,9 +46,9 @@ class CpuOptions:
         isa = request.variant or None
         if isa:
             detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
-        strassen, fusion = (name not in request.disabled for name in ALGORITHMS)
-        return cls(isa, threads or cpu_count(), int(winograd), strassen, tune, fusion)
+        return cls(isa, threads or cpu_count(), int(winograd), tune, without(frozenset(request.disabled)))
 
     def identity(self) -> list[Any]:
         """What plans depend on besides the graph. (`detect` would load LLVM.)"""
-        return ["cpu", asdict(self) | {"isa": self.isa or os.environ.get("GRAPHC_ISA")}, machine()]
+        facts = {"isa": self.isa or os.environ.get("GRAPHC_ISA"), "disabled": sorted(self.disabled)}
+        return ["cpu", asdict(self) | facts, machine()]

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from graphc.backends.cpu.codegen.toolchain import Toolchain, toolchain
 from graphc.backends.cpu.micro.peak import LINES, accumulators
-from graphc.backends.cpu.runtime.threads import executor
+from graphc.backends.cpu.runtime.process import runtime_of
+from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.stages import LINE
 from graphc.backends.cpu.target import Target
 from graphc.lower.kernel import Kernel
@@ -28,28 +28,30 @@ def roofline(target: Target, threads: int, cache: bool = True) -> Roofline:
 
     Takes a fraction of a second, once a process.
     """
-    tools = toolchain(target, cache)
+    runtime = runtime_of(target)
+    executor, tools = runtime.executor(threads, cache), runtime.toolchain(cache)
+    fma, read = (tools.address(Kernel(name)) for name in ("peak_fma", "peak_read"))
     sums, half = np.zeros(threads * target.vl, np.float32), int(np.float32(0.5).view(np.int32))
     flop = threads * ROUNDS * accumulators(target) * target.vl * 2
-    arithmetic = _seconds(tools, threads, "peak_fma", [ROUNDS, half, half, sums.ctypes.data])
+    arithmetic = _seconds(executor, fma, [ROUNDS, half, half, sums.ctypes.data])
     sizes = sorted({target.l1 // 2, target.l2 // 2, target.l3 // 8, MEMORY})  # other threads have their part of level 3
     data = aligned_empty(threads * MEMORY)
     data.fill(0)  # untouched pages are all one page of zeros
     rates = []
     for size in sizes:
         groups, times = size // (LINES * 4 * target.vl), max(1, READ // size)
-        seconds = _seconds(tools, threads, "peak_read", [groups, data.ctypes.data, times, sums.ctypes.data])
+        seconds = _seconds(executor, read, [groups, data.ctypes.data, times, sums.ctypes.data])
         rates.append((threads * size, threads * size * times / seconds))
     return Roofline(flop / arithmetic, tuple(rates))
 
 
-def _seconds(tools: Toolchain, threads: int, name: str, numbers: list[int]) -> float:
-    """Shortest time of a step on the threads that run models."""
-    pool, words = executor(tools, threads), np.array([0] * LINE + numbers, np.int64)  # a line for the threads' turns
-    step = np.array([tools.address(Kernel(name)), words[LINE:].ctypes.data, 1], np.int64)
+def _seconds(executor: Executor, kernel: int, numbers: list[int]) -> float:
+    """Shortest time of a step on the threads that run models. kernel: its address."""
+    words = np.array([0] * LINE + numbers, np.int64)  # a line for the threads' turns
+    step = np.array([kernel, words[LINE:].ctypes.data, 1], np.int64)
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        pool.run(step.ctypes.data, 1)
+        executor.run(step.ctypes.data, 1)
         times.append(time.perf_counter() - start)
     return min(times)

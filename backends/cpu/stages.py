@@ -15,9 +15,9 @@ from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_
 from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.fuse import Group, alone, fuse
+from graphc.fuse import MAX_NODES, Group, fuse
 from graphc.graph import Graph, Node
-from graphc.layout import assign_layouts
+from graphc.layout import assign_layouts, reorder_each
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
@@ -40,9 +40,8 @@ FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and 
 class Draft:
     """A bound graph on its way to a program: each stage fills in the fields of its paragraph.
 
-    policy   what decides between algorithms
+    policy   what decides between algorithms, and which optimisations the stages make
     checked  for runs that look at every step
-    fusion   may nodes share a kernel?
 
     choices  the algorithm of each convolution, by the name of its result
     reasons  why a node runs on the host, or None where a kernel computes it
@@ -58,7 +57,6 @@ class Draft:
     policy: Policy = DEFAULT
     progress: Progress | None = None
     checked: bool = False
-    fusion: bool = True
 
     choices: dict[str, Choice] = field(default_factory=dict)
 
@@ -94,20 +92,20 @@ def choose(d: Draft) -> None:
 
 def layout(d: Draft) -> None:
     """Channel blocks, halos, and Reorder nodes at the borders of blocked regions."""
-    d.graph = assign_layouts(d.graph, layout_rules(d.target, d.choices))
+    assign = assign_layouts if d.policy.uses("layout") else reorder_each
+    d.graph = assign(d.graph, layout_rules(d.target, d.choices))
 
 
 def fuse_nodes(d: Draft) -> None:
     """Nodes that become one kernel."""
-    if not d.fusion:
-        d.groups = alone(d.graph, d.compiled)
-        return
+    uses = d.policy.uses
     d.groups, notes = fuse(
         d.graph,
-        lambda n: d.compiled(n) and takes_epilogue(n),
+        lambda n: uses("epilogues") and d.compiled(n) and takes_epilogue(n),
         accepts_operand,
         d.compiled,
-        lambda n: d.compiled(n) and takes_prologue(n, d.target, d.choices),
+        lambda n: uses("prologues") and d.compiled(n) and takes_prologue(n, d.target, d.choices),
+        max_nodes=MAX_NODES if uses("fusion") else 1,
     )
     d.notes = tuple(notes)
 
@@ -115,10 +113,11 @@ def fuse_nodes(d: Draft) -> None:
 def place(d: Draft) -> None:
     """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups image by image."""
     lo = d.lowering = CpuLowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
-    place_externals(lo, d.graph, d.groups, d.native)
-    d.runs = image_runs(d.groups, d.graph.outputs, d.target) if d.native else []
+    place_externals(lo, d.graph, d.groups, d.native, d.policy.uses("results_in_place"))
+    d.runs = image_runs(d.groups, d.graph.outputs, d.target) if d.native and d.policy.uses("image_runs") else []
     alone = {d.groups[i] for run in d.runs for i in run}
-    place_concatenations(lo, [g for g in d.groups if d.compiled(g.nodes[0])], alone)
+    if d.policy.uses("concat_in_place"):
+        place_concatenations(lo, [g for g in d.groups if d.compiled(g.nodes[0])], alone)
 
 
 def lower(d: Draft) -> None:
@@ -136,7 +135,8 @@ def lower(d: Draft) -> None:
 
 
 def _lower_images(lo: CpuLowering, groups: Sequence[Group]) -> None:
-    place_concatenations(lo, groups)
+    if lo.policy.uses("concat_in_place"):
+        place_concatenations(lo, groups)
     for group in groups:
         _lower(lo, group)
 
@@ -147,7 +147,7 @@ def _lower(lo: CpuLowering, group: Group) -> None:
 
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table that threads walk."""
-    form = Form(_nanoseconds, d.lowering.check_words, LINE)
+    form = Form(_nanoseconds, d.lowering.check_words, LINE, d.policy.uses("arena_reuse"))
     d.assembled, d.kernels, memory = assemble(d.lowering.program, form, d.weights.place_of)
     d.memory = replace(memory, weights=d.weights.nbytes)
 

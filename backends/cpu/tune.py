@@ -17,14 +17,13 @@ import numpy as np
 
 from graphc.backend import Progress
 from graphc.backends.cpu.codegen.cache import code_fingerprint
-from graphc.backends.cpu.codegen.toolchain import toolchain
 from graphc.backends.cpu.lower.algorithms import candidates, layer_key
 from graphc.backends.cpu.lower.conv import allowed, form
 from graphc.backends.cpu.lower.policy import Policy
 from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.native import host_reason
+from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
-from graphc.backends.cpu.runtime.threads import executor
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import Target, machine
 from graphc.graph import Graph, Node, Value
@@ -56,7 +55,7 @@ def measured(
             continue
         w, groups = window_of(node), node.attrs["group"]
         own = allowed(node, policy)
-        open_to_it = [c for c in candidates(w, groups, target, own.winograd, own.strassen) if not c.excluded]
+        open_to_it = [c for c in candidates(w, groups, target, own.winograd, own.uses("strassen")) if not c.excluded]
         key = layer_key(w, groups)
         if len(open_to_it) < 2 or key in found or key in open_layers:
             continue
@@ -110,10 +109,10 @@ class Trial:
         graph = alone(node)
         self._weights = WeightStore()
         done = lowered(Draft(graph, target, threads, self._weights, Policy(forced=algorithm)))
-        tools = toolchain(target, cache)
-        addresses = tools.addresses(done.kernels)
+        runtime = runtime_of(target)
+        addresses, executor = runtime.toolchain(cache).addresses(done.kernels), runtime.executor(threads, cache)
         results = [(t.shape, t.dtype) for _, t in done.results]
-        runner = Runner(done.assembled, [addresses[k] for k in done.kernels], executor(tools, threads), results)
+        runner = Runner(done.assembled, [addresses[k] for k in done.kernels], executor, results)
         x = np.random.default_rng(0).standard_normal(graph.inputs[0].shape, np.float32)
         self._step = runner.stepper([x])
         self._own = [i for i, step in enumerate(done.steps) if graph.nodes[0].name in step.nodes]

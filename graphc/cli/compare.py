@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from graphc.cli.console import progress_bars, stop
 from graphc.cli.feeds import load_graph, make_feeds
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
-from graphc.cli.passes import removable
+from graphc.cli.passes import removable, stages_of_parts
 from graphc.graph import Graph, Node, Value
 
 if TYPE_CHECKING:
@@ -43,26 +43,28 @@ def compare(
 ) -> None:
     """Compare MODEL with NumPy, node by node.
 
-    Names the first node that differs, and exits with 1.
+    Names the first node that differs, and the passes and parts of the backend without which it does not; exits with 1.
     """
     graph = load_graph(model, dict(shapes))
     feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed)
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
+    target = settings["target"]
     with progress_bars() as progress:
-        build = partial(open_model, **settings, progress=progress)
-        nodes = compare_nodes(graph, values, feeds, partial(build, disable=disable))
+        trial = Trial(feeds, tolerance, partial(open_model, **settings, progress=progress), disable)
+        nodes = compare_nodes(graph, values, feeds, trial.compiled)
+        expected = {d.value: d.expected for d in nodes}
         first = next((d for d in nodes if not d.error <= tolerance), None)
         if first is not None:
-            stop(1, describe(first))
-        outputs = [(name, v) for name, v in zip(graph.output_names, graph.outputs) if any(v is w for _, w in values)]
-        expected = {name: next(d.expected for d in nodes if d.value is v) for name, v in outputs}
-        wrong = differing(graph, expected, feeds, tolerance, partial(build, disable=disable))
+            tapped = with_results(graph, [v for _, v in values])
+            stop(1, describe(first) + remedy(tapped, {first.value: first.expected}, trial, target))
+        wrong = trial.differences(graph, expected)
         if wrong:
-            without = passes_at_fault(graph, expected, feeds, tolerance, build, settings["target"], disable)
-            hint = f"; it agrees with --disable {' or --disable '.join(without)}" if without else ""
-            stop(1, f"every node alone agrees, but the whole model differs in {', '.join(wrong)}{hint}")
+            said = ", ".join(f"{d.name} (error {d.error:.2e})" for d in wrong)
+            part, first = smallest_wrong(graph, wrong[0], expected, trial)
+            found = describe(first) + remedy(part, expected, trial, target)
+            stop(1, f"every node alone agrees, but the whole model differs in {said}\n{found}")
     worst = max((d.error for d in nodes), default=0.0)
     click.echo(
         f"{len(nodes)} values of {len(graph.nodes)} nodes agree within {tolerance:g}, and so does the whole model"
@@ -72,8 +74,9 @@ def compare(
 
 @dataclass(frozen=True)
 class Difference:
-    """A node's result on the target and in NumPy."""
+    """A result on the target and in NumPy: `name` of a graph, and the node that makes it."""
 
+    name: str
     node: Node
     value: Value
     actual: np.ndarray
@@ -84,7 +87,32 @@ class Difference:
         return error_of(self.actual, self.expected)
 
 
-Build = Callable[..., "Model"]
+Build = Callable[[Graph], "Model"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How graphs are compared. build(graph, disable=names): compiles one; disabled: what the user leaves out."""
+
+    feeds: Mapping[str, np.ndarray]
+    tolerance: float
+    build: Callable[..., Model]
+    disabled: tuple[str, ...]
+
+    def compiled(self, graph: Graph, without: tuple[str, ...] = ()) -> Model:
+        return self.build(graph, disable=(*self.disabled, *without))
+
+    def differences(
+        self, graph: Graph, expected: Mapping[Value, np.ndarray], without: tuple[str, ...] = ()
+    ) -> list[Difference]:
+        """Results of a graph that are not as expected, in order; what nothing is expected of is not looked at."""
+        makers = graph.producers()
+        looked_at = [(n, v) for n, v in zip(graph.output_names, graph.outputs) if v in expected]
+        if not looked_at:
+            return []
+        results = self.compiled(graph, without).run(self.feeds)
+        found = (Difference(n, makers[v], v, results[n], expected[v]) for n, v in looked_at)
+        return [d for d in found if not d.error <= self.tolerance]
 
 
 def comparable(graph: Graph) -> tuple[list[Node], list[tuple[Node, Value]]]:
@@ -105,38 +133,61 @@ def compare_nodes(
     graph: Graph, values: list[tuple[Node, Value]], feeds: Mapping[str, np.ndarray], build: Build
 ) -> list[Difference]:
     """Every value of `values`, from a copy of the graph that gives them all out, so that nothing is fused away."""
-    import graphc
+    from graphc.backends import reference  # as the graph stands: passes are among what is compared
 
-    names = [f"{i}:{v.name}" for i, (_, v) in enumerate(values)]
-    tapped = replace(graph, outputs=tuple(v for _, v in values), output_names=tuple(names), states=())
-    expected = graphc.compile(tapped, target="reference").run(feeds)
+    tapped = with_results(graph, [v for _, v in values])
+    expected = reference.run(tapped, feeds)
     actual = build(tapped).run(feeds)
-    return [Difference(node, v, actual[name], expected[name]) for name, (node, v) in zip(names, values)]
+    return [Difference(name, *at, actual[name], expected[name]) for name, at in zip(tapped.output_names, values)]
 
 
-def differing(
-    graph: Graph, expected: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray], tolerance: float, build: Build
-) -> list[str]:
-    """Outputs of the model as it is compiled for use that are not as expected: 'name (error …)'."""
-    results = build(graph).run(feeds)
-    errors = {name: error_of(results[name], array) for name, array in expected.items()}
-    return [f"{name} (error {error:.2e})" for name, error in errors.items() if not error <= tolerance]
+def with_results(graph: Graph, values: Sequence[Value]) -> Graph:
+    """The graph with other results."""
+    names = tuple(f"{i}:{v.name}" for i, v in enumerate(values))
+    return replace(graph, outputs=tuple(values), output_names=names, states=())
 
 
-def passes_at_fault(
-    graph: Graph,
-    expected: Mapping[str, np.ndarray],
-    feeds: Mapping[str, np.ndarray],
-    tolerance: float,
-    build: Build,
-    target: str,
-    disabled: tuple[str, ...],
-) -> list[str]:
-    """Passes and algorithms without which the whole model agrees."""
-    names = [name for name in removable(target) if name not in disabled]
-    return [
-        n for n in names if not differing(graph, expected, feeds, tolerance, partial(build, disable=(*disabled, n)))
-    ]
+def smallest_wrong(
+    graph: Graph, known: Difference, expected: Mapping[Value, np.ndarray], trial: Trial
+) -> tuple[Graph, Difference]:
+    """A beginning of the graph that differs though it does not without its last node, and its first result that does.
+
+    known: of the whole graph, which may be the only one that differs.
+    """
+    right, wrong = 0, len(graph.nodes)
+    found = graph, known
+    while wrong - right > 1:
+        middle = (right + wrong) // 2
+        part = beginning(graph, middle)
+        differences = trial.differences(part, expected)
+        if differences:
+            wrong, found = middle, (part, differences[0])
+        else:
+            right = middle
+    return found
+
+
+def beginning(graph: Graph, count: int) -> Graph:
+    """The first nodes of a graph. Its results are those of the graph, and what the nodes left out read."""
+    inside, later = graph.nodes[:count], graph.nodes[count:]
+    needed = {v for n in later for v in n.operands} | set(graph.outputs)
+    return with_results(replace(graph, nodes=inside), [v for n in inside for v in n.outputs if v in needed])
+
+
+def remedy(graph: Graph, expected: Mapping[Value, np.ndarray], trial: Trial, target: str) -> str:
+    """What a graph that differs agrees without: parts of the backend with their stages, and passes. Later ones first: without
+    an earlier one, a later one may find nothing to do. '' where none helps."""
+    stages = stages_of_parts(target)
+
+    def agrees(without: str) -> bool:
+        try:
+            return not trial.differences(graph, expected, (without,))
+        except Exception:  # what can't even be compiled is no remedy
+            return False
+
+    names = [n for n in reversed(removable(target)) if n not in trial.disabled and agrees(n)]
+    kinds = [f"stage {stages[n]}" if n in stages else "a pass" for n in names]
+    return "".join(f"\n  it agrees with --disable {n} ({kind})" for n, kind in zip(names, kinds))
 
 
 def error_of(actual: np.ndarray, expected: np.ndarray) -> float:

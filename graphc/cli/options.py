@@ -87,7 +87,11 @@ compile_options = stack(
     ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
     click.option(
-        "--disable", multiple=True, metavar="PASS", help="Leave out a pass, 'strassen' or 'fusion'; may be repeated."
+        "--disable",
+        multiple=True,
+        metavar="NAME",
+        help="Leave out a pass, or a part of the backend: winograd, strassen, layout, fusion, epilogues, prologues, "
+        "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
     ),
     click.option(
         "--winograd",

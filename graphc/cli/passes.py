@@ -19,17 +19,22 @@ def pass_names(target: str) -> list[str]:
 
 
 def removable(target: str) -> list[str]:
-    """What can be left out: passes, and algorithms of the target."""
-    return [*pass_names(target), *_opened(target).algorithms]
+    """What can be left out: passes, and parts of the target's backend."""
+    return [*pass_names(target), *stages_of_parts(target)]
+
+
+def stages_of_parts(target: str) -> dict[str, str]:
+    """The parts of the target's backend that can be left out, each with its stage."""
+    return {p.name: p.stage for p in _opened(target).parts}
 
 
 def check_names(names: tuple[str, ...], target: str) -> None:
-    """Raises GraphcError for a name that no pass has, and no algorithm that can be left out."""
+    """Raises GraphcError for a name that no pass has, and no part that can be left out."""
     from graphc import pipeline
 
     if names:
         backend = _opened(target)
-        pipeline.check_names(names, _passes(backend), backend.algorithms)
+        pipeline.check_names(names, _passes(backend), [p.name for p in backend.parts])
 
 
 def shown_after(
@@ -52,8 +57,8 @@ def shown_after(
 
     bare, stages = name.removeprefix("bound:"), backend.stages()
     names = [s.name for s in stages]
-    pipeline.check_names(disabled, _passes(backend), backend.algorithms)
-    pipeline.check_names([bare], _passes(backend), names)
+    pipeline.check_names(disabled, _passes(backend), [p.name for p in backend.parts])
+    pipeline.check_names([bare], _passes(backend), names, kind="stages")
     bound = pipeline.bound(backend.kernel_operators())
     if bare not in (p.name for p in bound) and bare != name:
         raise GraphcError(

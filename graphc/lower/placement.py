@@ -17,8 +17,9 @@ def extern(v: Value) -> ExternBuffer:
     return ExternBuffer(v.name, v.type.nbytes, "extern", shape=v.type.shape, dtype=v.dtype)
 
 
-def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool) -> None:
-    """Inputs and results live in the caller's arrays. A result that is not one kernel's dense output is copied at the end.
+def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool, results: bool = True) -> None:
+    """Inputs and results live in the caller's arrays. A result that is not one kernel's dense output is copied at the end;
+    without `results`, every result is.
 
     native: no step runs on the host, which sees the caller's arrays in the shape of the results. Then what a result has the
     bytes of lives there, too.
@@ -34,7 +35,7 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: boo
         else:
             buffer = extern(v)
             lo.program.outputs.append(buffer)
-            while v in made and v not in lo.storage and v.type.layout is None:
+            while results and v in made and v not in lo.storage and v.type.layout is None:
                 lo.place(v, Ref(buffer))
                 first, *others = made[v].nodes
                 rule = lo.rules.rule_of(first)

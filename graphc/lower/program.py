@@ -139,17 +139,20 @@ class Form:
     cost         of a step, in a unit of the backend's own
     check_words  at the end of the block of a step that checks positions
     line         words: a block begins at a multiple of so many, behind at least as many that are zero
+    reuse        may buffers that live at different times share memory?
     """
 
     cost: Callable[[StepInfo], int]
     check_words: int = 2
     line: int = 0
+    reuse: bool = True
 
 
 def assemble(
     program: Program, form: Form, place_of: Callable[[Buffer], Place]
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
-    """Plan the arena and lay out the table. Also the kernels by number, and the bytes but those of the weights."""
+    """Plan the arena and lay out the table. Also the kernels by number, and the bytes but
+    those of the weights."""
     from graphc.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
 
@@ -158,7 +161,8 @@ def assemble(
         for b in step.buffers():
             if b.kind in ("arena", "scratch"):
                 live.setdefault(b, [i, i])[1] = i
-    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
+    lifetimes = [Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()]
+    arena = plan(lifetimes, ALIGNMENT, reuse=form.reuse)
     offsets = dict(zip(live, arena.offsets))
 
     externs = dict.fromkeys(

@@ -125,7 +125,7 @@ def _heads(x: np.ndarray, heads: int | None) -> np.ndarray:
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
-def _visible(q_len: int, total: int, offset, *, is_causal, left_window_size, right_window_size) -> np.ndarray:
+def visible(q_len: int, total: int, offset, *, is_causal, left_window_size, right_window_size) -> np.ndarray:
     """Which keys each query sees: query i stands at position i + offset. [q_len, total], or [batch, 1, q_len, total]."""
     ahead = np.arange(total) - np.arange(q_len)[:, None] - offset
     seen = np.ones(ahead.shape, bool)
@@ -171,7 +171,7 @@ def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, non
         nonpad = nonpad.reshape(-1, 1, 1, 1)
         offset, seen = nonpad - q.shape[2], np.arange(total) < nonpad
     window = {n: attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
-    seen = seen & _visible(q.shape[2], total, offset, **window)
+    seen = seen & visible(q.shape[2], total, offset, **window)
     if mask is not None:
         lacking = total - mask.shape[-1] if mask.ndim and mask.shape[-1] != 1 else 0
         short = [*[(0, 0)] * (mask.ndim - 1), (0, lacking)][: mask.ndim]
@@ -215,7 +215,7 @@ def _emit_seen(b, call: Call, s: _Sizes):
     window = {n: call.attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
     conditions, hidden, q_len, total = [], False, number(s.q_len), number(s.total)
     if not call.has(6):
-        seen = _visible(q_len, total, s.past, **window)
+        seen = visible(q_len, total, s.past, **window)
         if not seen.all():
             conditions.append(b.constant(seen))
             hidden = not seen.any(-1).all()

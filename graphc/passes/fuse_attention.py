@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphc.graph import Node, Value
-from graphc.ops.attention import _visible
+from graphc.ops.attention import visible
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
@@ -269,7 +269,7 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
     scale = operands[0].value.shape[3] ** -0.5 if call.attrs.scale is None else call.attrs.scale
     masks = []
     window = {name: call.attrs[name] for name in ("is_causal", "left_window_size", "right_window_size")}
-    seen = _visible(length, keys, 0, **window)
+    seen = visible(length, keys, 0, **window)
     if not seen.all():
         masks.append(sweep.constant(np.where(seen, 0, -np.inf), np.float32))
     mask = node.inputs[3] if call.has(3) else None

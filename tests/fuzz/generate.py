@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphc import pipeline
+from graphc.backends.cpu.parts import PARTS
 from graphc.op import all_ops
 
 from .case import Case, Options
@@ -16,7 +17,7 @@ from .steps import STEPS, Step, load
 
 OPSETS = (13, 15, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23)
 TRIES = 4  # rejected steps for each that is wanted
-PASSES = sorted({p.name for p in (*pipeline.SHAPE_FREE, *pipeline.bound(all_ops()))} | {"strassen"})
+NAMES = sorted({p.name for p in (*pipeline.SHAPE_FREE, *pipeline.bound(all_ops()))} | {p.name for p in PARTS})
 
 # kinds of models: how much of each family
 KINDS: Mapping[str, Mapping[str, float]] = {
@@ -78,10 +79,10 @@ def open_dims(draw: Draw) -> dict[str, tuple[int, ...]]:
 
 
 def options(draw: Draw, special: bool) -> Options:
-    """special: algorithms that carry a NaN to other results are left out."""
+    """Names of passes and parts to leave out, and how to run. special: algorithms that carry a NaN to other results are left out."""
     disabled: list[str] = []
     if draw.chance(0.3):
-        disabled = list(PASSES) if draw.chance(0.2) else draw.some(PASSES, draw.one_of(0.1, 0.3, 0.6))
+        disabled = list(NAMES) if draw.chance(0.2) else draw.some(NAMES, draw.one_of(0.1, 0.3, 0.6))
     if special:
         return Options(draw.count(1, 2), tuple({*disabled, "strassen"}), 0)
     return Options(draw.count(1, 2), tuple(disabled), draw.one_of(6, 6, 6, 4, 2, 0))

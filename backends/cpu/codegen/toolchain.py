@@ -22,7 +22,7 @@ from graphc.lower.kernel import Kernel
 
 
 class Toolchain:
-    """Compiles and links kernels for one target. One per target and process; thread-safe."""
+    """Compiles and links kernels for one target; thread-safe. A process has one per target: runtime/process.py."""
 
     def __init__(self, target: Target, cache: bool = True) -> None:
         import llvmlite.binding as llvm
@@ -176,15 +176,3 @@ def _entry(symbol: str, inner: str, signature: Any) -> str:
     body = f'  %r = alloca i64\n  %e = alloca ptr\n  %s = call i32 @"{inner}"(ptr %r, ptr %e, {formal})\n'
     body += "  %v = load i64, ptr %r\n  ret i64 %v\n" if returns else "  ret void\n"
     return f"\ndefine {'i64' if returns else 'void'} @{symbol}({formal}) {{\n{body}}}\n"
-
-
-_TOOLCHAINS: dict[tuple[Target, bool], Toolchain] = {}
-_TOOLCHAINS_LOCK = threading.Lock()
-
-
-def toolchain(target: Target, cache: bool = True) -> Toolchain:
-    """The process's toolchain for a target."""
-    with _TOOLCHAINS_LOCK:
-        if (target, cache) not in _TOOLCHAINS:
-            _TOOLCHAINS[target, cache] = Toolchain(target, cache)
-        return _TOOLCHAINS[target, cache]

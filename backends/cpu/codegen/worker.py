@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pickle
 import sys
+from functools import lru_cache, partial
 
-from graphc.backends.cpu.codegen.toolchain import toolchain
+from graphc.backends.cpu.codegen.toolchain import Toolchain
 from graphc.backends.cpu.kernel import load_generators
 
 
 def serve() -> None:
     """Build what standard input names until it ends."""
     load_generators("drivers")  # before anybody waits for it
+    toolchain = lru_cache(partial(Toolchain, cache=False))
     results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results
     while True:
         try:
@@ -19,7 +21,7 @@ def serve() -> None:
         except EOFError:
             return
         try:
-            built = toolchain(target, cache=False).build(kernel)
+            built = toolchain(target).build(kernel)
         except Exception:  # the caller builds it itself and sees why
             built = None
         pickle.dump(built, results)

@@ -17,7 +17,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     store_f32,
     store_i64,
 )
-from graphc.backends.cpu.drivers.gemm import ITEM, _pack_rows
+from graphc.backends.cpu.drivers.gemm import ITEM, pack_row_tile
 from graphc.backends.cpu.drivers.row_block import NO_CLIP_HIGH, NO_CLIP_LOW, start_block
 from graphc.backends.cpu.drivers.work import piece
 from graphc.backends.cpu.kernel import driver
@@ -89,7 +89,7 @@ def attention(target):
                 mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1]
                 for tile in range(start, min(tiles, start + a[CHUNK])):
                     m = max(0, min(tile * mr, queries - mr))
-                    _pack_rows(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
+                    pack_row_tile(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
                     for p in range(k_tiles):
                         wide, micro = a[NV_K], a[SCORES]
                         if p == k_tiles - 1:

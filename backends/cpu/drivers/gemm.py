@@ -143,7 +143,7 @@ def gemm(target):
                     at = a[A] + offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS)
                     for p in range(count):
                         source = at + _tile_row(a, m0, p) * a[A_ROW]
-                        _pack_rows(mine + p * panel, source, mr, depth, c, a[A_ROW], a[A_COLUMN])
+                        pack_row_tile(mine + p * panel, source, mr, depth, c, a[A_ROW], a[A_COLUMN])
                 t0 = nb * n_block
                 t1 = min(tiles, t0 + n_block)
                 for chunk in range(chunks):
@@ -154,7 +154,7 @@ def gemm(target):
 
 
 @njit(error_model="numpy")
-def _pack_rows(to, a, mr, depth, c, stride_row, stride_column):
+def pack_row_tile(to, a, mr, depth, c, stride_row, stride_column):
     """mr rows of a as [depth / c][row][c], filled with zeros where depth ends inside a block."""
     whole = depth // c * c
     for m in range(mr):
@@ -190,7 +190,7 @@ def pack_rows(target):
                 index = item // tiles
                 source = a[A] + max(0, min((item - index * tiles) * mr, rows - mr)) * a[ROW]
                 source += offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS)
-                _pack_rows(a[TO] + item * panel, source, mr, depth, c, a[ROW], a[COLUMN])
+                pack_row_tile(a[TO] + item * panel, source, mr, depth, c, a[ROW], a[COLUMN])
             first, end = piece(a, work, nth, end)
 
     return pack_rows, STEP

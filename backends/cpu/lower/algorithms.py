@@ -52,7 +52,7 @@ def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     """The fastest of the allowed candidates: as measured, where all of them were, else as estimated."""
     if policy.forced is not None:
         return Choice(policy.forced, "as demanded")
-    found = candidates(w, groups, target, policy.winograd, policy.strassen)
+    found = candidates(w, groups, target, policy.winograd, policy.uses("strassen"))
     allowed = [c for c in found if not c.excluded]
     measured = policy.measured.get(layer_key(w, groups), {})
     known = all(c.algorithm in measured for c in allowed)
@@ -77,7 +77,7 @@ def _time(seconds: float) -> str:
 def candidates(
     w: Window, groups: int, target: Target, largest: int = max(POINTS), strassen: bool = True
 ) -> tuple[Candidate, ...]:
-    """Every algorithm that can compute the layer, most exact first. largest, strassen: as in `Policy`."""
+    """Every algorithm that can compute the layer, most exact first. largest: `Policy.winograd`; strassen: is it used?"""
     w = replace(w, n=1)
     if groups == w.channels == w.out_channels and groups > 1 and w.is_planar:
         return (Candidate(DEPTHWISE, _seconds(DEPTHWISE, depthwise_quantities(w, target), target)),)

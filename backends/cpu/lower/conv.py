@@ -37,7 +37,8 @@ def choose(node: Node, target: Target, policy: Policy = DEFAULT) -> Choice:
 def allowed(node: Node, policy: Policy) -> Policy:
     """The policy for this node: Winograd's and Strassen's algorithms round, or leave float32's whole numbers, where the
     products of an exact convolution do not."""
-    return replace(policy, winograd=0, strassen=False) if node.attrs["exact"] else policy
+    exact = node.attrs["exact"]
+    return replace(policy, winograd=0, disabled=policy.disabled | {"strassen"}) if exact else policy
 
 
 def form(node: Node, target: Target) -> str | None:

@@ -29,7 +29,7 @@ def emit_unrolled(lo: CpuLowering, inner: Program, images: range, outside: Mappi
     """The inner steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
     places: dict[Buffer, Ref] = {}
     if not lo.checked:
-        offsets, nbytes = _planned(inner, outside)
+        offsets, nbytes = _planned(lo, inner, outside)
         memory = Ref(Buffer(f"{name}/image", nbytes))
         places = {b: memory + at for b, at in offsets.items()}
 
@@ -109,14 +109,15 @@ def _scratch(
         ref, stride, (_, *offsets) = lo.spread_scratch(name, [head, *(b.nbytes for b in own)])
         return ref, stride, dict(zip(own, offsets))
     start = lines(head)
-    places, nbytes = _planned(inner, outside)
+    places, nbytes = _planned(lo, inner, outside)
     return *lo.scratch(name, start + nbytes), {b: start + at for b, at in places.items()}
 
 
-def _planned(inner: Program, outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
+def _planned(lo: CpuLowering, inner: Program, outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
     """Offsets of the inner buffers, and the bytes of all."""
     live = _lives(inner, outside)
-    arena = plan([Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()], ALIGNMENT)
+    lifetimes = [Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()]
+    arena = plan(lifetimes, ALIGNMENT, reuse=lo.policy.uses("arena_reuse"))
     return dict(zip(live, arena.offsets)), arena.nbytes
 
 

@@ -1,4 +1,4 @@
-"""The algorithm of a convolution as a datum, and what decides between algorithms."""
+"""The algorithm of a convolution as a datum, and what decides between algorithms and which optimisations are made."""
 
 from __future__ import annotations
 
@@ -34,18 +34,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Policy:
-    """What decides between algorithms.
+    """What decides between algorithms, and which optimisations are made.
 
     winograd  largest output tile (m of F(m x m)) that may be chosen; 0: none
-    strassen  may Strassen's algorithm be chosen, of matrix products too
+    disabled  parts that are switched off: see backends/cpu/parts.py
     measured  seconds of each algorithm by layer (`layer_key`), where they were measured on this machine
     forced    the algorithm of every convolution, which it must fit: for measuring it
     """
 
     winograd: int = max(POINTS)
-    strassen: bool = True
+    disabled: frozenset[str] = frozenset()
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     forced: Algorithm | None = None
+
+    def uses(self, part: str) -> bool:
+        """Is it switched on?"""
+        return part not in self.disabled
 
 
 DEFAULT = Policy()

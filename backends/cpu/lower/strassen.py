@@ -28,7 +28,7 @@ from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 
-NAME = "strassen"  # in `disabled`
+NAME = "strassen"
 FEWEST_ROWS, LEAST_DEPTH, FEWEST_COLUMNS = 96, 256, 256  # below, packing and fetching more weights take what is saved
 MOST_ROWS = 256  # of a block, whose factors then stay near
 ROWS_AT_ONCE = 32  # of blocked operands, of which sums are made
@@ -92,7 +92,7 @@ class Halves:
 def serves(lo: CpuLowering, m: int, n: int, k: int) -> bool:
     """Does the algorithm fit y[m, n] = a[m, k] b[k, n], and is it faster than a plain product?"""
     large = m >= FEWEST_ROWS and k >= LEAST_DEPTH and n >= FEWEST_COLUMNS
-    return large and lo.policy.strassen and fits(lo.target, n, k)
+    return large and lo.policy.uses("strassen") and fits(lo.target, n, k)
 
 
 def fits(target: Target, n: int, k: int) -> bool:

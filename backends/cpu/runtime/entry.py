@@ -32,7 +32,7 @@ _FASTCALL = 0x80  # METH_FASTCALL
 _WORD = ctypes.c_int64
 
 
-class _Method(ctypes.Structure):
+class Method(ctypes.Structure):
     """PyMethodDef."""
 
     _fields_ = [("name", ctypes.c_char_p), ("call", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
@@ -63,9 +63,9 @@ def _interface() -> dict[int, int]:
     return found | {ARRAY: id(np.ndarray), DONE: id(True), REFUSED: id(None), FAILED: id(False)}
 
 
-@lru_cache(maxsize=64)
-def _method(address: int) -> _Method:
-    return _Method(b"run", address, _FASTCALL, None)
+def method(address: int) -> Method:
+    """The native entry at an address, as Python's functions refer to it: it must live as long as they do."""
+    return Method(b"run", address, _FASTCALL, None)
 
 
 def record(
@@ -85,9 +85,9 @@ def record(
     return np.concatenate([fixed, np.array(types, np.int64), words.reshape(-1), np.array(reports, np.int64)])
 
 
-def function(address: int, record: np.ndarray) -> Callable[..., bool | None]:
-    """The entry at an address as a function of arrays: inputs, then results. Gives True, or False after a report, or None
-    for inputs that are not as the record says. It keeps the record; the caller keeps all that the record has addresses of."""
+def function(method: Method, record: np.ndarray) -> Callable[..., bool | None]:
+    """The entry as a function of arrays: inputs, then results. Gives True, or False after a report, or None for inputs that
+    are not as the record says. It keeps the record; the caller keeps the method and all that the record has addresses of."""
     new = ctypes.pythonapi.PyCFunction_NewEx
-    new.restype, new.argtypes = ctypes.py_object, [ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p]
-    return new(ctypes.byref(_method(address)), record, None)
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.POINTER(Method), ctypes.py_object, ctypes.c_void_p]
+    return new(ctypes.byref(method), record, None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from graphc.backends.cpu.runtime.object_file import CantLink
+from graphc.backends.cpu.runtime.process import CpuRuntime, runtime_of
 from graphc.backends.cpu.runtime.shared_object import link
-from graphc.backends.cpu.runtime.threads import Executor, executor_of, runtime_kernels
+from graphc.backends.cpu.runtime.threads import Executor, runtime_kernels
 from graphc.errors import Location
 from graphc.lower.checks import CHECKS
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
@@ -64,23 +64,6 @@ class CpuPlan:
     report: Callable[[], Report]
 
 
-_LOADS = itertools.count()
-_LIBRARIES: dict[str, ctypes.CDLL] = {}
-
-
-def _loaded(fd: int, digest: str) -> ctypes.CDLL:
-    """The shared object that is open: by its name another could be loaded. Raises OSError.
-
-    One of a content is enough for the process, and stays, as all machine code does: threads may be in it. The loader takes a name that it has seen for what it loaded then, and numbers of descriptors come again: so each load
-    spells the same path in another way.
-    """
-    if digest in _LIBRARIES:
-        return _LIBRARIES[digest]
-    number = next(_LOADS)
-    spelling = "".join("/." if number >> bit & 1 else "/" for bit in range(32))
-    return _LIBRARIES.setdefault(digest, ctypes.CDLL(f"/proc/self/fd{spelling}/{fd}"))
-
-
 class PlanFolder:
     """The kept plans of one model. `document`: what model.json holds; `weights` and `code` in it are this class's."""
 
@@ -97,14 +80,15 @@ class PlanFolder:
         try:
             segments = [self._segment(name) for name in content["segments"]]
             kernels = [KernelName(*k) for k in content["kernels"]]
-            addresses = self._addresses(content["code"], kernels, content["target"])
+            runtime = runtime_of(content["target"])
+            addresses = self._addresses(content["code"], kernels, runtime)
         except OSError:
             return None
         if addresses is None or None in segments:
             return None
         plan = _decode(content, kernels, segments)
         count = len(kernels) - len(runtime_kernels(plan.threads))
-        return plan, addresses[:count], executor_of(plan.target, plan.threads, addresses[count:])
+        return plan, addresses[:count], runtime.executor_at(plan.threads, addresses[count:])
 
     def _segment(self, name: str) -> Segment | None:
         """A mapped file of constants. Raises OSError."""
@@ -121,13 +105,10 @@ class PlanFolder:
             self._segments[name] = segment
         return self._segments[name]
 
-    def _addresses(self, code: Sequence[str], kernels: Sequence[KernelName], target: str) -> list[int] | None:
+    def _addresses(self, code: Sequence[str], kernels: Sequence[KernelName], runtime: CpuRuntime) -> list[int] | None:
         """From the plan's shared objects, or else one by one from the kernel cache. Raises OSError."""
         if not code:
-            from graphc.backends.cpu.codegen.toolchain import toolchain
-            from graphc.backends.cpu.target import detect
-
-            return toolchain(detect(target.partition(":")[2])).kept(kernels)
+            return runtime.toolchain().kept(kernels)
         found: dict[str, int] = {}
         for name in code:
             facts = self.document["code"].get(name)
@@ -135,7 +116,7 @@ class PlanFolder:
             if fd is None:
                 return None
             try:
-                library = _loaded(fd, facts["digest"])
+                library = runtime.library(fd, facts["digest"])
             finally:
                 os.close(fd)
             found.update((s, ctypes.cast(getattr(library, s), ctypes.c_void_p).value) for s in facts["symbols"])

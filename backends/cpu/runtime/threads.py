@@ -10,7 +10,6 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.errors import GraphcWarning
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import aligned_empty
-
-if TYPE_CHECKING:
-    from graphc.backends.cpu.codegen.toolchain import Toolchain
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs
 PATIENCE = 2.0  # seconds that the end of the process waits for a program that another thread runs
@@ -33,7 +29,7 @@ class Executor:
 
     def __init__(self, threads: int, addresses: Sequence[int]) -> None:
         """addresses: of `runtime_kernels(threads)`."""
-        self.threads, self.entry = threads, addresses[-1]
+        self.threads, self.entry = threads, entry.method(addresses[-1])
         self._control = np.zeros(1, np.int64)  # address of the pool's control block, while there is a pool
         self._facts = {entry.NTH: threads, entry.SPINS: SPINS, entry.SUBMIT: addresses[1] if threads > 1 else 0}
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
@@ -42,7 +38,7 @@ class Executor:
         if threads > 1:
             self._submit = ctypes.CFUNCTYPE(_L, _L, _L, _L, _L, _L)(addresses[1])
             self._work = ctypes.CFUNCTYPE(None, _L, _L, _L, _L)(addresses[2])
-        self._pool: _Pool | None = None
+        self._pool: Pool | None = None
         self._starting = threading.Lock()
         self._alone = threads == 1
 
@@ -63,12 +59,12 @@ class Executor:
         if pool is None or not pool.submit(steps, count):
             self._single(steps, count)
 
-    def _start(self) -> _Pool | None:
+    def _start(self) -> Pool | None:
         """The pool; None where the system gives no more threads, which is said once."""
         with self._starting:
             if self._pool is None and not self._alone:
                 try:
-                    pool = _Pool(self._submit, self._work, self.threads)
+                    pool = Pool(self._submit, self._work, self.threads)
                     self._control[0] = pool.address  # first: an interrupt must not leave a pool that entries don't find
                     self._pool = pool
                 except RuntimeError as error:
@@ -83,7 +79,7 @@ class Executor:
         self._pool, self._starting = None, threading.Lock()
 
 
-class _Pool:
+class Pool:
     """Worker threads in native code. They hold the pool, so that its control block lives as long as they do.
 
     Raises RuntimeError where the system gives no more threads; those that have been started quit.
@@ -126,36 +122,6 @@ class _Pool:
             time.sleep(0.0001)
 
 
-_EXECUTORS: dict[tuple[str, int], Executor] = {}
-_LOCK = threading.Lock()
-
-
 def runtime_kernels(threads: int) -> tuple[Kernel, ...]:
     """The native functions of an executor."""
     return tuple(map(Kernel, ("execute", "submit", "work", "entry") if threads > 1 else ("execute", "entry")))
-
-
-def executor(tools: Toolchain, threads: int) -> Executor:
-    """The process's executor for a target and a number of threads: models share it."""
-    kernels = runtime_kernels(threads)
-    addresses = tools.addresses(kernels)
-    return executor_of(str(tools.target), threads, [addresses[k] for k in kernels])
-
-
-def executor_of(target: str, threads: int, addresses: Sequence[int]) -> Executor:
-    """The same, where the addresses of its kernels are known already."""
-    with _LOCK:
-        if (target, threads) not in _EXECUTORS:
-            _EXECUTORS[target, threads] = Executor(threads, addresses)
-        return _EXECUTORS[target, threads]
-
-
-def _after_fork() -> None:
-    global _LOCK
-    _LOCK = threading.Lock()
-    for e in _EXECUTORS.values():
-        e.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
