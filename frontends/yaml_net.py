@@ -240,7 +240,10 @@ class Expander:
         self, callee: LayerDefinition, step: NetStep, args: Item, operands: Values, frame: Frame, cell: LayerBuilder
     ) -> Values:
         given = self.catalog.arguments(callee, args)
-        read = lambda k: convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")  # noqa: E731
+
+        def read(k: str) -> Any:
+            return convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")
+
         values = dict(zip(given, self._each(given, read, frame)))
         self._require(callee, operands)
         if callee.operands == 0:
@@ -257,7 +260,10 @@ class Expander:
         inputs = given.pop("inputs", None)
         attrs: dict[str, Any] | None = None
         with self._attempt(args, frame):
-            read = lambda k: read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)  # noqa: E731
+
+            def read(k: str) -> Any:
+                return read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)
+
             attrs = dict(zip(given, self._each(given, read, frame)))
         if inputs is not None:
             operands = self._inputs(op, frame.env.resolve(inputs), operands, frame)

@@ -199,7 +199,10 @@ class Compilation:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)
         wanted = {*shape_like_inputs(parts.tail), *conditions(parts.tail)}
-        make = lambda g: self.backend.executable(g, tuple(passes), None)  # noqa: E731
+
+        def make(g: Graph) -> Executable:
+            return self.backend.executable(g, tuple(passes), None)
+
         return Segmented(parts, wanted, make, self._compile_tail, self.backend.outlook)
 
     def _compile_tail(

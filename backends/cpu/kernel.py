@@ -17,6 +17,13 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 
+def _word(parameter: object) -> str:
+    """A parameter within a kernel's name; nothing of tuples that hold more than numbers."""
+    if not isinstance(parameter, tuple):
+        return str(parameter)
+    return ".".join(map(str, parameter)) if all(isinstance(n, int) for n in parameter) else ""
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """Names a native function: the registered generator and what specialises it (with a faithful repr).
@@ -34,9 +41,7 @@ class Kernel:
         return hash(self.spec)
 
     def __str__(self) -> str:
-        numbers = lambda p: ".".join(map(str, p)) if all(isinstance(n, int) for n in p) else None  # noqa: E731
-        words = [numbers(p) if isinstance(p, tuple) else str(p) for p in self.params]
-        text = "_".join(w for w in words if w)
+        text = "_".join(filter(None, map(_word, self.params)))
         return f"{self.name}_{text}" if text else self.name
 
     @cached_property

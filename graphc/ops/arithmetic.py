@@ -196,7 +196,10 @@ def _last_of_equals(extreme: Callable) -> Callable:
 
 def _extreme_reference(better: Callable) -> Callable:
     """A NaN, or else the better one, of equals the last. (NumPy's own functions leave the sign of zeros open.)"""
-    pick = lambda a, b: np.where((a != a) | better(a, b), a, b)  # noqa: E731
+
+    def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.where((a != a) | better(a, b), a, b)
+
     return lambda *xs: reduce(pick, xs)
 
 

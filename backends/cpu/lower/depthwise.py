@@ -53,6 +53,9 @@ def row_tile(pixels: int, most: int) -> int:
     """Pixels per tile, at most `most`, that waste least in the overlap of a row's last tile. So that long rows share few kernels
     they have no low tiles, and lower ones than the highest only where that costs clearly more."""
     lowest = 1 if pixels < 2 * most else most - most // 4 if pixels < 4 * most else most - 1
-    cost = lambda mr: -(-pixels // mr) * (mr + 2)  # noqa: E731
+
+    def cost(mr: int) -> int:
+        return -(-pixels // mr) * (mr + 2)
+
     best = min(range(lowest, min(pixels, most) + 1), key=lambda mr: (cost(mr), -mr))
     return most if pixels > most and ALIKE * cost(most) <= cost(best) else best

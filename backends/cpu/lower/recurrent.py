@@ -144,7 +144,10 @@ class _Recurrent:
             return y
         outer, rows, _ = x.type.shape
         ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
-        first = lambda v: (v, *zeros[1:])  # noqa: E731
+
+        def first(v: int) -> tuple[int, ...]:
+            return (v, *zeros[1:])
+
         p = Product(outer * rows, n, c.inputs, x.strides[1:], (0, 0), self.pitch, ones, zeros, zeros, zeros)
         if rows == 1:
             p = replace(p, a=(x.strides[0], x.strides[2]))
