@@ -15,7 +15,6 @@ from graphc.types import TensorType
 
 SHAPES_FIRST = "export it with the shapes of its inputs, or with a newer opset"
 _SMALL = 1024  # elements: shapes, axes, sizes
-_OF_THE_TYPE = ("Shape", "Size")  # follow from the operand's type alone
 
 
 class UnknownTypeError(UnsupportedError):
@@ -64,7 +63,7 @@ class KnowingBuilder(Builder):
             return
         if any(t is None or not t.is_static or t.size > _SMALL for t in types):
             return
-        if node.op.name in _OF_THE_TYPE and node.inputs[0].type is not None and node.inputs[0].type.is_static:
+        if node.op.type_only and node.inputs[0].type is not None and node.inputs[0].type.is_static:
             t = node.inputs[0].type
             arrays: list[np.ndarray | None] = [np.broadcast_to(np.zeros((), t.dtype), t.shape)]
         else:

@@ -234,7 +234,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
             continue
         needed.add(v)
         node = producers.get(v)
-        if node is not None and node.op.name not in ("Shape", "Size"):  # these need the type only
+        if node is not None and not node.op.type_only:
             stack.extend(node.operands)
     return [v.name for v in graph.inputs if v in needed]
 
