@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def _recurrent(
     bidirectional: bool,
     returned: Returned,
     biases: int,
-    **attrs,
+    **attrs: Any,
 ) -> Value:
     """Weights of layer i: l<i>.w [directions, gates*hidden, features], l<i>.r [directions, gates*hidden, hidden],
     l<i>.b [directions, biases*gates*hidden]."""

@@ -27,7 +27,7 @@ def unused(
     """
     params_used = set(_params_used(spec, catalog))
     blocks_used = _blocks_used(spec["net"], params.values(), catalog)
-    found = [
+    found: list[GraphcError] = [
         spec["params"].at_key(name).error(f"nothing uses the param '{name}'", f"write ${name} where it is meant")
         for name in params
         if name not in params_used
