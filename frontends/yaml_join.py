@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from graphc.frontends import yaml_layers
 from graphc.frontends.yaml_args import convert
-from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_expr import same_dim
+from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.graph import Value
 from graphc.ops.precision import is_float

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from graphc.frontends.yaml_cell import LayerBuilder, layer
+from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]

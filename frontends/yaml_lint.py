@@ -7,9 +7,9 @@ from typing import Any
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import SPECIAL, convert, unknown_variable
-from graphc.frontends.yaml_cell import LayerDefinition
 from graphc.frontends.yaml_operators import read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
+from graphc.frontends.yaml_registry import LayerDefinition
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_unused import VARIABLE, variables

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
-from graphc.frontends.yaml_cell import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
+from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.frontends.yaml_cell import LayerBuilder, layer
+from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
 Returned = Literal["all", "last"]

@@ -9,8 +9,8 @@ from typing import Literal
 
 from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
-from graphc.frontends.yaml_cell import LayerDefinition, layers
 from graphc.frontends.yaml_problems import Poisoned, Problems
+from graphc.frontends.yaml_registry import LayerDefinition, layers
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 

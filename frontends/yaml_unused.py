@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from graphc.errors import GraphcError, Location
-from graphc.frontends.yaml_cell import LayerBuilder
+from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_step import Catalog
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Graph, Node, Value
