@@ -26,7 +26,7 @@ _CHANGING = (
 
 @dataclass(frozen=True)
 class Target:
-    """An instruction set: `vl` float32 lanes a vector, `registers` vector registers, LLVM's names of CPU and features.
+    """An instruction set: `vl` float32 lanes per vector, `registers` vector registers, LLVM's names of CPU and features.
 
     `asm` is the x86 vector register class of the hand-scheduled inner step, or None where LLVM schedules it.
     """

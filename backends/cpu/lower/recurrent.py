@@ -40,7 +40,7 @@ from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
 
 LONG = 8  # steps, from which on an operand that is batch first is projected sequence by sequence
-CROWDED = 2048  # bytes: rows of a tile that lie a multiple of this apart drive each other out of the level-1 cache
+CROWDED = 2048  # bytes: rows of a tile a multiple of this apart fall into one set of the level-1 cache, which holds few of them
 Argument = Ref | Kernel | int
 Stream = tuple[
     Ref, int, int, int, int, int
