@@ -200,7 +200,9 @@ def _external(entries: Mapping[str, str], folder: Folder | None, nbytes: int, wh
     held = source_files.held(path)
     if held is not None:
         _check_extent(len(held), offset, length, nbytes, path, what)
-        return source_files.take(path, offset, nbytes)
+        view = source_files.take(path, offset, nbytes)
+        if view is not None:
+            return view
     fd = _open(path, folder, what)
     with os.fdopen(fd, "rb") as f:
         info = os.fstat(fd)
@@ -211,7 +213,7 @@ def _external(entries: Mapping[str, str], folder: Folder | None, nbytes: int, wh
             return mapped
         f.seek(offset)
         raw = np.empty(nbytes, np.uint8)
-        if f.readinto(raw) != nbytes:
+        if f.readinto(raw.data) != nbytes:
             raise LoadError(f"{what}: '{path}' became shorter while it was read")
     return raw
 

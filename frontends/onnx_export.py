@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, SupportsInt, cast
 
 import numpy as np
 import onnx
@@ -90,7 +90,7 @@ def _opset_for(graph: Graph) -> int:
     raise CheckError(problems)
 
 
-def _all_nodes(graph: Graph):
+def _all_nodes(graph: Graph) -> Iterator[Node]:
     for node in graph.nodes:
         yield node
         for value in node.attrs.values():
@@ -190,11 +190,13 @@ class _Writer:
 
     def _node(self, node: Node, out: GraphProto) -> None:
         schema = _schema(node, self.opset)
+        assert schema is not None, "the opset was chosen so that it has the operator"
         proto = NodeProto(op_type=node.op.name, name=node.name)
         proto.input.extend("" if v is None else self._name(v) for v in _inputs(node))
         for key, value in node.attrs.items():
             if key in schema.attributes and not self._left_out(node, key, value, schema):
-                proto.attribute.append(self._attribute(node, key, value, schema.attributes[key].type))
+                kind = cast("SupportsInt", schema.attributes[key].type)  # an enum, which onnx's type hints leave out
+                proto.attribute.append(self._attribute(node, key, value, int(kind)))
         proto.output.extend(self._name(v) for v in node.outputs)
         out.node.append(proto)
 
@@ -212,7 +214,7 @@ class _Writer:
         return _same(value, default.decode() if isinstance(default, bytes) else default)
 
     def _attribute(self, node: Node, key: str, value: Any, kind: int) -> AttributeProto:
-        a = _A(name=key, type=int(kind))
+        a = _A(name=key, type=_A.AttributeType.Name(kind))
         if isinstance(value, Graph):
             n = _captures(node)
             inner = value.inputs[len(value.inputs) - n :] if n else ()

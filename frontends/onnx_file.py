@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -128,7 +128,8 @@ class _Damaged(Exception):
 
 class _Scan:
     def __init__(self, f: BinaryIO | mmap.mmap, path: Path | None) -> None:
-        self.f, self.path, self.raw, self.count = f, path, {}, 0
+        self.f, self.path, self.count = f, path, 0
+        self.raw: dict[int, np.ndarray] = {}
 
     def model(self, end: int) -> bytes:
         """The whole message without the large raw_data of its initializers."""
@@ -139,7 +140,7 @@ class _Scan:
 
     def _initializer(self, end: int) -> bytes:
         index, self.count = self.count, self.count + 1
-        out = []
+        out: list[bytes] = []
         for start, number, wire, length in self._fields(end):
             if number == _RAW_DATA and wire == _LEN and length >= _LIFT:
                 self.raw[index] = self._bytes(length)
@@ -155,9 +156,9 @@ class _Scan:
                 raise _Damaged("it became shorter while it was read")
         return data
 
-    def _rewrite(self, end: int, target: int, inner) -> bytes:
+    def _rewrite(self, end: int, target: int, inner: Callable[[int], bytes]) -> bytes:
         """The message up to `end`, with each submessage of field `target` rewritten by `inner`."""
-        out = []
+        out: list[bytes] = []
         for start, number, wire, length in self._fields(end):
             if number == target and wire == _LEN:
                 body = inner(self.f.tell() + length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, cast
 
 import onnx.defs
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, TypeProto
@@ -132,9 +132,25 @@ def has_onnx_body(node: NodeProto, opset: int) -> bool:
     return schema is not None and (schema.has_function or schema.has_context_dependent_function)
 
 
-def _schema(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+class _Schema(Protocol):
+    """An onnx.defs.OpSchema with the members that onnx's own type hints leave out."""
+
+    attributes: dict[str, onnx.defs.OpSchema.Attribute]
+    has_function: bool
+    function_body: FunctionProto
+    has_context_dependent_function: bool
+    context_dependent_function_opset_versions: list[int]
+
+    def get_context_dependent_function_with_opset_version(
+        self, opset: int, node: bytes, input_types: list[bytes]
+    ) -> bytes: ...
+
+
+def _schema(node: NodeProto, opset: int) -> _Schema | None:
     domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
-    return onnx.defs.get_schema(node.op_type, opset, domain) if onnx.defs.has(node.op_type, opset, domain) else None
+    if not onnx.defs.has(node.op_type, opset, domain):
+        return None
+    return cast("_Schema", onnx.defs.get_schema(node.op_type, opset, domain))
 
 
 def onnx_body(
@@ -224,7 +240,7 @@ def attribute_value(a: AttributeProto, folder: Folder | None) -> Any:
     raise UnsupportedError(f"attribute '{a.name}' of type {_A.AttributeType.Name(kind)}")
 
 
-_PLAIN = {_A.INT: "i", _A.FLOAT: "f", _A.INTS: "ints", _A.FLOATS: "floats", _A.GRAPH: "g"}
+_PLAIN: dict[int, str] = {_A.INT: "i", _A.FLOAT: "f", _A.INTS: "ints", _A.FLOATS: "floats", _A.GRAPH: "g"}
 
 
 def _guess_type(a: AttributeProto) -> int:

@@ -6,7 +6,7 @@ Everything wrong with a file is collected on the way, so that a person reads one
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
@@ -33,7 +33,7 @@ from graphc.frontends.onnx_functions import (
     resolve,
 )
 from graphc.frontends.onnx_scope import Context, FileNode, Scope, did_you_mean, order
-from graphc.frontends.onnx_sequences import SEQUENCE_OPS, SequenceUse, SequenceValue
+from graphc.frontends.onnx_sequences import SEQUENCE_OPS, Item, SequenceUse, SequenceValue
 from graphc.frontends.onnx_states import KEY as STATES
 from graphc.frontends.onnx_states import read_states
 from graphc.frontends.onnx_unused import unused
@@ -44,6 +44,7 @@ from graphc.op import Deferred, Op, all_ops
 from graphc.reading import AS_IT_IS, Reading, dim_name
 from graphc.signature import Spec
 from graphc.source_files import text_of
+from graphc.state import State
 from graphc.types import Sym, TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
@@ -103,7 +104,8 @@ class _Importer:
             },
             "partial": self.partial,
         }
-        builder, names, states = scope.builder, tuple(o.name for o in proto.output), ()
+        builder, names = scope.builder, tuple(o.name for o in proto.output)
+        states: tuple[State, ...] = ()
         with self._report(Location(self.model.file, f"metadata '{STATES}'")):
             states = read_states(self.proto, [v.name for v in builder.inputs], names)
         return Graph(name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), names, meta, states)
@@ -120,8 +122,8 @@ class _Importer:
                     scope.values[info.name] = self._poison(scope, info.name)  # in case its type is none of ours
                     t = self.types.get(info.name) or self._declared(info)
                     self.open |= t is None
-                    scope.values[info.name] = Value(info.name, t)
-                    scope.builder.inputs.append(scope.values[info.name])
+                    scope.values[info.name] = declared = Value(info.name, t)
+                    scope.builder.inputs.append(declared)
                 elif self.proto.ir_version >= 4:
                     optional.append(Spec.of(info.name, self._declared(info), _declared_dtype(info), optional=True))
         return tuple(optional)
@@ -142,7 +144,9 @@ class _Importer:
 
     # --- problems -----------------------------------------------------------------------------------------------------
     @contextmanager
-    def _report(self, source: Location, op: str | None = None, node: str | None = None, operands: Iterable = ()):
+    def _report(
+        self, source: Location, op: str | None = None, node: str | None = None, operands: Iterable = ()
+    ) -> Iterator[None]:
         """Collect what goes wrong inside as a problem of this place."""
         try:
             yield
@@ -241,7 +245,7 @@ class _Importer:
             self._node(at)
 
     def _node(self, at: FileNode) -> None:
-        operands: list[Value | None] = []
+        operands: list[Item | None] = []
         op = operator_name(at.proto)
         with self._report(at.source, op, at.name, operands):
             self.count += 1
@@ -273,7 +277,7 @@ class _Importer:
         if self.functions.find(proto, attrs) is None and not has_onnx_body(proto, opset):
             raise _unknown(proto, self.ops)
 
-    def _convert(self, at: FileNode, operands: list[Value | None]) -> None:
+    def _convert(self, at: FileNode, operands: list[Item | None]) -> None:
         proto, protos = at.proto, resolve(at.proto, at.context.attrs)
         call = self.functions.find(proto, protos)
         if call is not None:
@@ -297,7 +301,8 @@ class _Importer:
             operands.pop()
         builder = at.scope.builder
         builder.prefix, builder.source = f"{at.name}/", at.source
-        sequences = any(isinstance(v, SequenceValue) for v in operands)
+        tensors = [v for v in operands if not isinstance(v, SequenceValue)]
+        sequences = len(tensors) < len(operands)
         if name in SEQUENCE_OPS:
             result = SEQUENCE_OPS[name](SequenceUse(list(operands), attrs, builder))
             at.scope.values[proto.output[0]] = result
@@ -308,7 +313,7 @@ class _Importer:
         if sequences:
             raise UnsupportedError("it takes a sequence", hint="graphc works on tensors: export it without sequences")
         names = [n and at.scope.prefix + n for n in at.outputs]
-        use = Use(name, list(operands), attrs, names, opset, builder)
+        use = Use(name, tensors, attrs, names, opset, builder)
         results = modernize(use) if standard else None
         if results is None and use.op not in self.ops:
             self._inline_onnx_body(at, opset, protos, operands)
@@ -330,7 +335,7 @@ class _Importer:
         return None if number == TensorProto.UNDEFINED else dtype_of(number)
 
     def _inline_onnx_body(
-        self, at: FileNode, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+        self, at: FileNode, opset: int, attrs: Mapping[str, AttributeProto], operands: Sequence[Item | None]
     ) -> None:
         call = onnx_body(at.proto, opset, attrs, [None if v is None else v.type for v in operands])
         if call is None:
@@ -338,7 +343,7 @@ class _Importer:
         self._inline(at, call, operands)
 
     # --- functions ----------------------------------------------------------------------------------------------------
-    def _inline(self, at: FileNode, call: FunctionCall, operands: Sequence[Value | None]) -> None:
+    def _inline(self, at: FileNode, call: FunctionCall, operands: Sequence[Item | None]) -> None:
         body, key = call.body, (at.proto.domain, at.proto.op_type)
         if key in at.context.inside:
             raise LoadError(f"the function '{body.name}' calls itself", hint="ONNX does not allow recursion")
@@ -368,17 +373,17 @@ class _Importer:
 
     # --- control flow -------------------------------------------------------------------------------------------------
     def _taken_branch(
-        self, at: FileNode, attrs: Mapping[str, AttributeProto], operands: Sequence[Value | None]
+        self, at: FileNode, attrs: Mapping[str, AttributeProto], operands: Sequence[Item | None]
     ) -> GraphProto | None:
         """The branch of an If that is the only one: the condition is a constant, or the other branch can't be meant.
 
         The latter: for the shapes that the file declares, the condition is known and the other branch is not valid.
         """
         builder = at.scope.builder
-        cond = operands[0] if operands else None
+        cond = operands[0] if operands and isinstance(operands[0], Value) else None
         value = None if cond is None else builder.constant_of(cond)
         sure = value is not None
-        if not sure:
+        if cond is not None and not sure:
             value = builder.known.get(cond)
         if value is None or value.size != 1 or not {"then_branch", "else_branch"} <= attrs.keys():
             return None
@@ -457,8 +462,8 @@ class _Importer:
         for i, info in enumerate(proto.input):
             declared = self._declared(info)
             t = declared or (formal[i] if i < len(formal) else None)
-            scope.values[info.name] = Value(scope.prefix + info.name, t)
-            scope.builder.inputs.append(scope.values[info.name])
+            scope.values[info.name] = formal_input = Value(scope.prefix + info.name, t)
+            scope.builder.inputs.append(formal_input)
         self._nodes(proto.node, scope, self._inside(at, key))
         return scope, self._results(proto, scope)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,7 +40,7 @@ def signature(name: str) -> OperatorSignature | None:
     return OperatorSignature(inputs, outputs, dtypes | fixed)
 
 
-def _dtypes(types: list[str]) -> tuple[str, ...]:
+def _dtypes(types: Iterable[str]) -> tuple[str, ...]:
     """'tensor(float)' -> 'float32'; sequences and optionals are left out."""
     bare = [t.removeprefix("tensor(").removesuffix(")") for t in types if t.startswith("tensor(")]
     return tuple(_NAMES.get(t, t) for t in bare)

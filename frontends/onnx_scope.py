@@ -33,16 +33,17 @@ class Scope:
         if self.outer is None:
             raise KeyError(name)
         v = self.outer.find(name)
-        if isinstance(v, SequenceValue) and self.builder is not self.outer.builder:
-            raise UnsupportedError(f"the sequence '{name}' in a subgraph", hint="export it without sequences")
-        if v is not None and not v.is_const and self.builder is not self.outer.builder:
-            v = self._capture(v)
+        if v is not None and self.builder is not self.outer.builder:
+            if isinstance(v, SequenceValue):
+                raise UnsupportedError(f"the sequence '{name}' in a subgraph", hint="export it without sequences")
+            if not v.is_const:
+                v = self._capture(v, self.outer.builder)
         self.values[name] = v
         return v
 
-    def _capture(self, v: Value) -> Value:
+    def _capture(self, v: Value, theirs: KnowingBuilder) -> Value:
         inner = self.captures.setdefault(v, Value(v.name, v.type))
-        ours, theirs = self.builder, self.outer.builder
+        ours = self.builder
         if v in theirs.known:
             ours.known[inner] = theirs.known[v]
         if v in theirs.fixed:

@@ -15,6 +15,7 @@ import numpy as np
 from graphc.errors import TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_values import KnowingBuilder, known_type
 from graphc.graph import Value
+from graphc.types import number
 
 _MAX_PARTS = 10_000  # of one split: each is a value of the graph
 
@@ -192,14 +193,16 @@ class SequenceUse:
     builder: KnowingBuilder
 
     def sequence(self, i: int = 0) -> SequenceValue:
-        if i >= len(self.operands) or not isinstance(self.operands[i], SequenceValue):
+        found = self.operands[i] if i < len(self.operands) else None
+        if not isinstance(found, SequenceValue):
             raise TypeRuleError(f"operand {i} must be a sequence")
-        return self.operands[i]
+        return found
 
     def tensor(self, i: int) -> Value:
-        if i >= len(self.operands) or not isinstance(self.operands[i], Value):
+        found = self.operands[i] if i < len(self.operands) else None
+        if not isinstance(found, Value):
             raise TypeRuleError(f"operand {i} must be a tensor")
-        return self.operands[i]
+        return found
 
     def has(self, i: int) -> bool:
         return i < len(self.operands) and self.operands[i] is not None
@@ -265,7 +268,7 @@ def _split(use: SequenceUse) -> Item:
     if split.ndim:
         sizes = split.astype(np.int64)
     else:
-        step = int(split)
+        step, size = int(split), number(size)
         if step < 1 or size > step * _MAX_PARTS:
             raise TypeRuleError(f"parts of {step} of a dim of {size}", hint=f"at most {_MAX_PARTS} parts")
         sizes = np.array([min(step, size - at) for at in range(0, size, step)], np.int64)
@@ -279,9 +282,10 @@ def _split(use: SequenceUse) -> Item:
 
 
 def _whole(use: SequenceUse) -> Item:
-    if not use.has(0):
+    found = use.operands[0] if use.operands else None
+    if found is None:
         raise UnsupportedError("an empty optional", hint="export the branch that is used")
-    return use.operands[0]
+    return found
 
 
 SEQUENCE_OPS: dict[str, Callable[[SequenceUse], Item]] = {

@@ -11,11 +11,10 @@ from graphc.errors import GraphcError, UnsupportedError
 from graphc.graph import Builder, Node, Value, constant, make_node
 from graphc.interpret import run_node
 from graphc.op import Op
-from graphc.types import TensorType
+from graphc.types import TensorType, number, numbers
 
 SHAPES_FIRST = "export it with the shapes of its inputs, or with a newer opset"
 _SMALL = 1024  # elements: shapes, axes, sizes
-_OF_THE_TYPE = ("Shape", "Size")  # follow from the operand's type alone
 
 
 class UnknownTypeError(UnsupportedError):
@@ -62,11 +61,11 @@ class KnowingBuilder(Builder):
         types = [v.type for v in node.outputs]
         if node.op.holds_graphs or not node.deterministic:
             return
-        if any(t is None or not t.is_static or t.size > _SMALL for t in types):
+        if any(t is None or not t.is_static or number(t.size) > _SMALL for t in types):
             return
-        if node.op.name in _OF_THE_TYPE and node.inputs[0].type is not None and node.inputs[0].type.is_static:
+        if node.op.type_only and node.inputs[0].type is not None and node.inputs[0].type.is_static:
             t = node.inputs[0].type
-            arrays: list[np.ndarray | None] = [np.broadcast_to(np.zeros((), t.dtype), t.shape)]
+            arrays: list[np.ndarray | None] = [np.broadcast_to(np.zeros((), t.dtype), numbers(t.shape))]
         else:
             arrays = [None if v is None else v.data if v.is_const else self.known.get(v) for v in node.inputs]
             if any(a is None and v is not None for a, v in zip(arrays, node.inputs)):

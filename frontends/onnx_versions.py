@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from graphc.errors import GraphcWarning, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_values import known_type
@@ -43,12 +44,12 @@ class Use:
             raise TypeRuleError(f"operand {i} is missing")
         return v
 
-    def set_input(self, i: int, value: Any, dtype=np.int64) -> None:
+    def set_input(self, i: int, value: Any, dtype: DTypeLike = np.int64) -> None:
         """Operand i becomes the constant `value`, or absent where it is None."""
         self.inputs += [None] * (i + 1 - len(self.inputs))
         self.inputs[i] = None if value is None else self.constant(value, dtype)
 
-    def constant(self, value: Any, dtype=np.int64) -> Value:
+    def constant(self, value: Any, dtype: DTypeLike = np.int64) -> Value:
         return self.builder.constant(value, dtype)
 
     def pop(self, attr: str) -> Any:
@@ -60,7 +61,7 @@ class Use:
     def has_output(self, i: int) -> bool:
         return i < len(self.outputs) and self.outputs[i] != ""
 
-    def add(self, op: str, *inputs: Value | None, **attrs) -> Value:
+    def add(self, op: str, *inputs: Value | None, **attrs: Any) -> Value:
         return self.builder.add(op, *inputs, **attrs)
 
     def like(self, value: Value, x: Value) -> Value:
@@ -158,7 +159,7 @@ def _clip_bounds(use: Use) -> None:
     for i, bound in ((1, "min"), (2, "max")):
         if bound in use.attrs:
             use.set_input(i, use.attrs.pop(bound), np.float32)
-            use.inputs[i] = use.like(use.inputs[i], use.required(0))
+            use.inputs[i] = use.like(use.required(i), use.required(0))
 
 
 @below(2, "Pad")
@@ -170,7 +171,7 @@ def _paddings(use: Use) -> None:
 def _pads(use: Use) -> None:
     use.set_input(1, use.pop("pads"))
     use.set_input(2, use.attrs.pop("value", 0.0), np.float32)
-    use.inputs[2] = use.like(use.inputs[2], use.required(0))
+    use.inputs[2] = use.like(use.required(2), use.required(0))
 
 
 @below(10, "Slice")

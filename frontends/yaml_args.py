@@ -145,7 +145,7 @@ def describe(hint: Any) -> str:
         type(None): "null",
         Item: "a value",
     }
-    parts = []
+    parts: list[str] = []
     for option in (o for o in options(hint) if o is not int or float not in options(hint)):
         if get_origin(option) is Literal:
             parts.extend(repr(c) for c in get_args(option))

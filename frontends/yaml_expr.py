@@ -72,7 +72,7 @@ class _Parser:
             if not match:
                 at += len(text[at:]) - len(text[at:].lstrip())
                 raise ExprError(f"unexpected '{text[at]}' in '{text}'", at)
-            token = match.group(match.lastindex)
+            token = match.group(match.lastindex or 0)
             self.tokens.append((token, match.end() - len(token)))
             at = match.end()
         self.i = self.depth = 0
@@ -122,7 +122,8 @@ class _Parser:
         if relation := self._take(*_RELATIONS):
             b = self._sum()
             if relation not in ("==", "!="):
-                _number(a, relation), _number(b, relation)
+                _number(a, relation)
+                _number(b, relation)
             return _RELATIONS[relation](a, b)
         return a
 
@@ -221,7 +222,8 @@ def _compute(sign: str, a: Any, b: Any) -> Any:
         if sign in "/%" or not all(isinstance(v, (int, Sym)) and not isinstance(v, bool) for v in (a, b)):
             raise ExprError(f"a symbolic dim knows + - * //, not {a} {sign} {b}")
     else:
-        _number(a, sign), _number(b, sign)
+        _number(a, sign)
+        _number(b, sign)
     if sign in ("/", "//", "%") and b == 0:
         raise ExprError("division by zero")
     try:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from graphc.dtypes import is_float
 from graphc.frontends import yaml_layers
 from graphc.frontends.yaml_args import convert
-from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_expr import same_dim
+from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.graph import Value
+from graphc.types import Dim
 
 MAX_STRIDE = 16
 _OPS = {"add": "Add", "mean": "Add", "mul": "Mul", "max": "Max"}
@@ -72,7 +73,7 @@ def _same(a: Value, b: Value) -> bool:
     return len(a.shape) == len(b.shape) and all(same_dim(p, q) for p, q in zip(a.shape, b.shape))
 
 
-def _stride(size, wanted, item: Item, x: Value, target: Value) -> int:
+def _stride(size: Dim, wanted: Dim, item: Item, x: Value, target: Value) -> int:
     for s in range(1, MAX_STRIDE + 1):
         if same_dim((size - 1) // s + 1, wanted):
             return s

@@ -6,9 +6,9 @@ Each is a function whose signature is its syntax in YAML; it emits ONNX operator
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from graphc.frontends.yaml_cell import LayerBuilder, layer
+from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]
@@ -98,7 +98,7 @@ def conv_transpose(
                 f"pad same needs a kernel of at least the stride {list(strides)}, not {list(kernel)}",
                 "raise k or set output_pad",
             )
-        attrs = {"pads": [t // 2 for t in total] + [t - t // 2 for t in total]}
+        attrs: dict[str, Any] = {"pads": [t // 2 for t in total] + [t - t // 2 for t in total]}
     else:
         attrs = _pads(c, pad, kernel, dilations)
     w = c.weight("weight", (channels, out // groups, *kernel), x.dtype, "he_transposed")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import SPECIAL, convert, unknown_variable
-from graphc.frontends.yaml_cell import LayerDefinition
 from graphc.frontends.yaml_operators import read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
+from graphc.frontends.yaml_registry import LayerDefinition
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_unused import VARIABLE, variables
@@ -34,7 +35,7 @@ class _Linter:
     def __init__(self, catalog: Catalog, problems: Problems) -> None:
         self.catalog, self.problems = catalog, problems
 
-    def attempt(self, check: Callable, *args) -> None:
+    def attempt(self, check: Callable, *args: Any) -> None:
         try:
             check(*args)
         except GraphcError as e:
@@ -60,6 +61,7 @@ class _Linter:
         if step.callee.startswith("$"):
             return None
         if step.callee == "if":
+            assert step.then is not None
             self.steps(step.then)
             return self.steps(step.otherwise) if step.otherwise is not None else None
         if step.callee in STRUCTURES:
@@ -81,7 +83,7 @@ class _Linter:
             return
         self.attempt(self.catalog.arguments, callee, args)
         if isinstance(callee, LayerDefinition):
-            given = args.value if isinstance(args.value, dict) else {callee.main: args}
+            given = args.value if isinstance(args.value, dict) else {callee.main or "": args}
             for key, item in given.items():
                 if key in callee.args and item.value is not None and not _varies(item):
                     self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
@@ -97,7 +99,7 @@ class _Linter:
         if step.callee == "loop" or isinstance(of.value, list):
             return self.steps(of)
         inner = read_step(of)
-        if inner.callee in STRUCTURES:
+        if isinstance(inner.callee, Item) or inner.callee in STRUCTURES:
             return self.steps(of)
         if inner.callee.startswith("$"):
             return None

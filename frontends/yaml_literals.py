@@ -75,9 +75,11 @@ class Literal:
         if best:
             hint = f"give it a type: {{Constant: {{value: …}}}}, then {{Cast: {{to: {best[0]}, as: NAME}}}}"
             raise self.item.error(f"{self} may be {wanted} here", hint)
-        hint = {float: "write a whole number", bool: "write a number", int: None}[self.kind]
-        hint = "write true or false" if wanted == "bool" else hint
-        raise self.item.error(f"{self} is {_WORDS[self.kind]}, but {wanted or 'no number'} is wanted here", hint)
+        other = {float: "write a whole number", bool: "write a number", int: None}[self.kind]
+        raise self.item.error(
+            f"{self} is {_WORDS[self.kind]}, but {wanted or 'no number'} is wanted here",
+            "write true or false" if wanted == "bool" else other,
+        )
 
 
 def _suits(kind: type, dtype: np.dtype) -> bool:
@@ -167,7 +169,9 @@ class Dtypes:
         from graphc.frontends.onnx_operands import signature
 
         known = signature(op)
-        for i, v in enumerate(results if known is not None else ()):
+        if known is None:
+            return
+        for i, v in enumerate(results):
             parameter = known.outputs[min(i, len(known.outputs) - 1)]
             dtypes = known.dtypes[parameter]
             same = (self.of(o) for k, o in enumerate(operands) if o is not None and known.operand(k) == parameter)

@@ -15,7 +15,8 @@ from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import DTYPES
 from graphc.frontends.yaml_names import Names
-from graphc.frontends.yaml_net import Expander, Values
+from graphc.frontends.yaml_net import Expander
+from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_problems import Lost, Problems, place_of
 from graphc.frontends.yaml_step import Catalog
 from graphc.frontends.yaml_syntax import Item, Report, check_keys, did_you_mean, parse, read_file
@@ -55,7 +56,9 @@ def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[Gra
     return []
 
 
-def _load(read: Callable[[Report], Item], folder: Path | None, name: str, overrides: Mapping[str, Any] | None) -> Graph:
+def _load(
+    read: Callable[[Report], Item], folder: Folder | None, name: str, overrides: Mapping[str, Any] | None
+) -> Graph:
     problems = Problems()
     try:
         root = read(problems.add)
@@ -130,7 +133,7 @@ def _inputs(item: Item, builder: Builder, params: Mapping[str, Item], problems: 
     values: dict[str, Value] = {}
     with problems.attempt():
         entries = item.mapping("inputs")
-        if not entries:
+        if item is not None and not entries:
             raise item.error("a model needs at least one input")
         for name, raw in entries.items():
             values[name] = Lost(name, None)
@@ -168,7 +171,7 @@ def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems:
                 entries[name] = i
         else:
             entries = item.mapping("outputs")
-        if not entries:
+        if item is not None and not entries:
             raise item.error("a model needs at least one output")
         for name, value in entries.items():
             with problems.attempt():

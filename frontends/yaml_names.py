@@ -35,7 +35,8 @@ class Names:
 
     def find(self, name: str, item: Item) -> Value:
         """The value of that name. Raises LoadError with close names."""
-        scope, known = self, []
+        known: list[str] = []
+        scope: Names | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name][0]
@@ -62,7 +63,7 @@ class Namer:
     def place(self, stem: str, index: int, name: str | None, item: Item | None, leaf: bool) -> str:
         """The place of a step: `stem` is its layer's name ('' for a branch), `name` what the file calls it."""
         if name is not None:
-            if name in self.taken:
+            if name in self.taken and item is not None:
                 raise item.error(f"two steps of one list are named '{name}'")
             return self.unique(name)
         if self.by_name:

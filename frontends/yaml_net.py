@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
-from graphc.frontends.yaml_cell import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
+from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys
@@ -24,7 +24,8 @@ from graphc.op import Deferred, Op
 
 MAX_NESTING = 100  # of lists of steps
 EXPAND = {"branch": branch, "repeat": repeat, "loop": loop}
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class LayerRow(NamedTuple):
@@ -153,7 +154,7 @@ class Expander:
         """What `from` names, or what the step before gave; lost values for names that there are not."""
         if step.operands is None:
             return current[:1]
-        found = []
+        found: list[Value] = []
         for item in listed(step.operands):
             found.append(Lost("", None))
             with self._attempt(item, frame):
@@ -185,16 +186,17 @@ class Expander:
             condition = convert(frame.env.resolve(step.args), bool, "the condition of if")
             chosen = step.then if condition else step.otherwise
             return self._list(chosen, operands, frame, namer, index) if chosen is not None else operands
-        structure = step.callee in STRUCTURES
-        callee = None if structure else self.catalog.callee(step.callee, step.place)
+        callee = None if step.callee in STRUCTURES else self.catalog.callee(step.callee, step.place)
         stem = "" if step.callee == "branch" else step.callee
         name = step.name.word("name") if step.name else None
         inner = frame.at(
-            namer.place(stem, index, name, step.name, leaf=not structure and not isinstance(callee, BlockDefinition))
+            namer.place(
+                stem, index, name, step.name, leaf=callee is not None and not isinstance(callee, BlockDefinition)
+            )
         )
         if step.share is not None:
             inner = replace(inner, weights=step.share.word("share"))
-        if structure:
+        if callee is None:
             spec = read_structure(step)
             return EXPAND[step.callee](
                 self, step, spec, operands, inner, namer if inner.path == frame.path else Namer()
@@ -240,7 +242,10 @@ class Expander:
         self, callee: LayerDefinition, step: NetStep, args: Item, operands: Values, frame: Frame, cell: LayerBuilder
     ) -> Values:
         given = self.catalog.arguments(callee, args)
-        read = lambda k: convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")  # noqa: E731
+
+        def read(k: str) -> Any:
+            return convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")
+
         values = dict(zip(given, self._each(given, read, frame)))
         self._require(callee, operands)
         if callee.operands == 0:
@@ -257,21 +262,25 @@ class Expander:
         inputs = given.pop("inputs", None)
         attrs: dict[str, Any] | None = None
         with self._attempt(args, frame):
-            read = lambda k: read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)  # noqa: E731
+
+            def read(k: str) -> Any:
+                return read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)
+
             attrs = dict(zip(given, self._each(given, read, frame)))
+        taken: Sequence[Value | None] = operands
         if inputs is not None:
-            operands = self._inputs(op, frame.env.resolve(inputs), operands, frame)
+            taken = self._inputs(op, frame.env.resolve(inputs), operands, frame)
         elif not op.inputs:
-            operands = ()
+            taken = ()
         elif not operands:
             raise step.place.error("there is nothing to apply it to", "name its operands: inputs: [a, b]")
-        require(operands)
+        require(taken)
         if attrs is None:
             raise Poisoned
         outputs = len(step.save.value) if step.save is not None and isinstance(step.save.value, list) else 1
-        result = cell.add(op.name, *operands, outputs=outputs, **attrs)
+        result = cell.add(op.name, *taken, outputs=outputs, **attrs)
         result = (result,) if isinstance(result, Value) else tuple(result)
-        self.dtypes.note(op.name, operands, result, attrs.get("to", attrs.get("dtype")))
+        self.dtypes.note(op.name, taken, result, attrs.get("to", attrs.get("dtype")))
         return result
 
     def _block(self, block: BlockDefinition, step: NetStep, args: Item, operands: Values, frame: Frame) -> Values:
@@ -279,7 +288,7 @@ class Expander:
         resolved = self._each(given, lambda k: frame.env.resolve(given[k]), frame)
         values = {**self.globals, **dict(zip(given, resolved))}
         for name, default in block.args.items():
-            if name not in given:
+            if name not in given and default is not None:
                 values[name] = Env(values, frame.env.special).resolve(default)
         check_count(step, operands, len(block.inputs), block.name)
         self._require(block, operands)

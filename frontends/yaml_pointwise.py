@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from graphc.frontends.yaml_args import Number
-from graphc.frontends.yaml_cell import LayerBuilder, layer
+from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
 
-def _simple(name: str, op: str, doc: str, **attrs: float) -> None:
+def _simple(name: str, op: str, doc: str, **attrs: Any) -> None:
     def build(c: LayerBuilder, x: Value) -> Value:
         return c.add(op, x, **attrs)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from graphc.frontends.yaml_args import options
-from graphc.frontends.yaml_cell import LayerDefinition, layers
 from graphc.frontends.yaml_literals import DTYPES
 from graphc.frontends.yaml_load import SECTIONS
+from graphc.frontends.yaml_registry import LayerDefinition, layers
 from graphc.frontends.yaml_step import Join
 
 PATH = Path(__file__).with_name("graphc.schema.json")

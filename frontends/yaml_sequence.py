@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from graphc.frontends.yaml_cell import LayerBuilder, layer
+from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
 Returned = Literal["all", "last"]
@@ -83,7 +83,7 @@ def _recurrent(
     bidirectional: bool,
     returned: Returned,
     biases: int,
-    **attrs,
+    **attrs: Any,
 ) -> Value:
     """Weights of layer i: l<i>.w [directions, gates*hidden, features], l<i>.r [directions, gates*hidden, hidden],
     l<i>.b [directions, biases*gates*hidden]."""

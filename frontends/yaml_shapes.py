@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from graphc.frontends.yaml_args import Number
-from graphc.frontends.yaml_cell import LayerBuilder, layer
+from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]
@@ -87,7 +87,9 @@ def upsample(
 ) -> Value:
     """Enlarge the axes from 2 on by a whole number. nearest repeats; linear and cubic align half pixels."""
     scales = c.const([1, 1] + [scale] * (len(x.shape) - 2), np.float32)
-    attrs = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {}
+    attrs: dict[str, Any] = (
+        {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"} if mode == "nearest" else {}
+    )
     return c.add("Resize", x, None, scales, mode=mode, **attrs)
 
 

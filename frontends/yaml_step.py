@@ -9,8 +9,8 @@ from typing import Literal
 
 from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
-from graphc.frontends.yaml_cell import LayerDefinition, layers
 from graphc.frontends.yaml_problems import Poisoned, Problems
+from graphc.frontends.yaml_registry import LayerDefinition, layers
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
@@ -84,7 +84,7 @@ def read_step(item: Item) -> NetStep:
     return _step(item, names[0], args, beside)
 
 
-def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more) -> NetStep:
+def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more: Item | None) -> NetStep:
     return NetStep(
         item, callee, args, common.get("as"), common.get("from"), common.get("share"), common.get("name"), **more
     )
@@ -92,12 +92,12 @@ def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **mor
 
 def read_structure(step: NetStep) -> dict[str, Item]:
     """The arguments of a branch, repeat or loop. Raises LoadError where one is missing or unknown."""
-    args = step.args.mapping(f"'{step.callee}'")
-    if step.callee != "repeat":  # which also takes arguments of what it repeats
-        check_keys(step.args, STRUCTURES[step.callee], step.callee)
-    for key in REQUIRED[step.callee]:
+    args, name = step.args.mapping(f"'{step.callee}'"), str(step.callee)
+    if name != "repeat":  # which also takes arguments of what it repeats
+        check_keys(step.args, STRUCTURES[name], name)
+    for key in REQUIRED[name]:
         if key not in args:
-            raise step.place.error(f"{step.callee} needs '{key}'", EXAMPLES[step.callee])
+            raise step.place.error(f"{name} needs '{key}'", EXAMPLES[name])
     return args
 
 
@@ -175,6 +175,7 @@ class Catalog:
             for name, item in (defaults.mapping("defaults") if defaults else {}).items():
                 self.unsure.add(name)
                 with problems.attempt():
+                    assert defaults is not None
                     self.defaults[name] = self._defaults(name, item, defaults.at_key(name))
                     self.unsure.remove(name)
 

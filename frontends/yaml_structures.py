@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from graphc.frontends.yaml_args import convert
-from graphc.frontends.yaml_cell import LayerBuilder
 from graphc.frontends.yaml_frame import Frame, check_count, dims, is_lost, require
 from graphc.frontends.yaml_join import join, project
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values
+from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Join, NetStep, merged, read_step
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
@@ -84,7 +84,7 @@ def repeat(
     axis = convert(frame.env.resolve(args["axis"]), int, "axis") if "axis" in args else 1
     for i in range(n if not is_lost(operands) else min(n, 1)):  # once for problems that do not follow from others
         turn = frame.at(str(i))
-        turn = replace(turn, env=frame.env.with_special(i=lambda i=i: i), names=Names(frame.names))
+        turn = replace(turn, env=frame.env.with_special(i=partial(int, i)), names=Names(frame.names))
         changes = [args[k] for k, now in (("first", i == 0), ("last", i == n - 1)) if now and k in args]
         result = _turn(x, step, args, changes, operands, turn)
         if how is not None:
@@ -125,7 +125,7 @@ def _turn(
 def loop(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
     """n times the same steps with the same weights; names given inside carry over to the next time."""
     for i in range(_count(args, frame)):
-        env = frame.env.with_special(i=lambda i=i: i)
+        env = frame.env.with_special(i=partial(int, i))
         turn = replace(frame.at(str(i), weights=frame.weights), env=env, looped=True)
         operands = x.steps(args["of"], operands, turn, Namer())
     return operands

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from graphc.errors import GraphcError, Location
-from graphc.frontends.yaml_cell import LayerBuilder
+from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_step import Catalog
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Graph, Node, Value
@@ -27,7 +27,7 @@ def unused(
     """
     params_used = set(_params_used(spec, catalog))
     blocks_used = _blocks_used(spec["net"], params.values(), catalog)
-    found = [
+    found: list[GraphcError] = [
         spec["params"].at_key(name).error(f"nothing uses the param '{name}'", f"write ${name} where it is meant")
         for name in params
         if name not in params_used

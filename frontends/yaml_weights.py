@@ -40,47 +40,47 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], std: float) -> np.
 
 
 @init("he")
-def _he(rng, shape):
+def _he(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """N(0, 2/fan_in), fan_in = all axes but the first (He et al. 2015, arXiv:1502.01852)."""
     return _normal(rng, shape, math.sqrt(2 / max(1, math.prod(shape[1:]))))
 
 
 @init("lecun")
-def _lecun(rng, shape):
+def _lecun(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """N(0, 1/fan_in): keeps the variance where no rectifier follows."""
     return _normal(rng, shape, math.sqrt(1 / max(1, math.prod(shape[1:]))))
 
 
 @init("he_transposed")
-def _he_transposed(rng, shape):
+def _he_transposed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """He for weights [in, out, …] of transposed convolutions, whose stride is taken to be 2."""
     return _normal(rng, shape, math.sqrt(2 / max(1, shape[0] * math.prod(k / 2 for k in shape[2:]))))
 
 
 @init("embedding")
-def _embedding(rng, shape):
+def _embedding(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return _normal(rng, shape, 1.0)
 
 
 @init("small")
-def _small(rng, shape):
+def _small(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return _normal(rng, shape, 0.05)
 
 
 @init("recurrent")
-def _recurrent(rng, shape):
+def _recurrent(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """U(-1, 1)/sqrt(last axis), as is usual for recurrent cells."""
     return (rng.random(shape, dtype=np.float32) * 2 - 1) / np.float32(math.sqrt(max(1, shape[-1])))
 
 
 @init("around_one")
-def _around_one(rng, shape):
+def _around_one(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """U(0.5, 1.5): scales and variances of normalisation."""
     return rng.random(shape, dtype=np.float32) + np.float32(0.5)
 
 
 @init("below_one")
-def _below_one(rng, shape):
+def _below_one(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """U(0.5, 1): scales of normalisation in residuals."""
     return rng.random(shape, dtype=np.float32) / np.float32(2) + np.float32(0.5)
 
@@ -195,7 +195,7 @@ def open_weights(item: Item | None, folder: Folder | None) -> Weights:
         )
     if not path.is_file():
         raise where.error(f"'{name}' does not exist in {folder.path}")
-    readers = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
+    readers: dict[str, Callable[[Path], _Store]] = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
     suffix = Path(name).suffix
     if suffix not in readers:
         raise where.error(

@@ -220,7 +220,10 @@ class Compilation:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)
         wanted = {*shape_like_inputs(parts.tail), *conditions(parts.tail)}
-        make = lambda g: self.backend.executable(g, tuple(passes), None)  # noqa: E731
+
+        def make(g: Graph) -> Executable:
+            return self.backend.executable(g, tuple(passes), None)
+
         return Segmented(parts, wanted, make, self._compile_tail, self.backend.outlook)
 
     def _compile_tail(
@@ -252,7 +255,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
             continue
         needed.add(v)
         node = producers.get(v)
-        if node is not None and node.op.name not in ("Shape", "Size"):  # these need the type only
+        if node is not None and not node.op.type_only:
             stack.extend(node.operands)
     return [v.name for v in graph.inputs if v in needed]
 

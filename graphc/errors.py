@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,7 @@ class OutOfMemoryError(GraphcError, MemoryError):
 class CheckError(GraphcError):
     """Several problems of one file, reported together; `problems` holds them."""
 
-    def __init__(self, problems: list[GraphcError], **where: Any) -> None:
+    def __init__(self, problems: Sequence[GraphcError], **where: Any) -> None:
         self.problems = list(problems)
         plural = "problem" if len(self.problems) == 1 else "problems"
         lines = "\n".join(f"- {p}" for p in self.problems)

@@ -179,6 +179,24 @@ class Reduction:
 
 
 @dataclass(frozen=True)
+class Laws:
+    """What holds of an operator for every number, NaN included where it is one; passes simplify by it.
+
+    neutral       f(x, neutral) is x, to the sign of a zero; where f commutes, f(neutral, x) is, too
+    commutes      f(x, y) is f(y, x)
+    idempotent    f(f(x)) is f(x)
+    involution    f(f(x)) is x
+    not_negative  no result of a floating-point type is below 0
+    """
+
+    neutral: float | None = None
+    commutes: bool = False
+    idempotent: bool = False
+    involution: bool = False
+    not_negative: bool = False
+
+
+@dataclass(frozen=True)
 class Op:
     """An operator. Only `name`, `inputs`, `infer` and `reference` are needed.
 
@@ -195,6 +213,9 @@ class Op:
     flops      Call -> floating point operations (default: two per multiply-accumulate, else one per element of the result)
     values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
     per_sample  results for one sample (of the first dim of operand 0) depend on that sample alone, and on the other operands
+    laws       algebraic laws that it obeys
+    type_only  the results follow from the operands' types, and are computed as soon as those are known: values are not read
+    statistics operands that training measures and does not learn
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
     family     a heading for people; stated only where it does not follow from the fields above
@@ -218,6 +239,9 @@ class Op:
     values: tuple[int, ...] = ()
     per_sample: bool = False
     windowed: bool = False
+    laws: Laws = Laws()
+    type_only: bool = False
+    statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
     family: Family = Family.COMPOSITE
 

@@ -86,7 +86,10 @@ class Layer:
 def layers(draw: st.DrawFn, lanes: int) -> Layer:
     """At least as many pixels per row as a vector has lanes; few output channels."""
     rank = draw(st.integers(1, 3))
-    few = lambda *of: tuple(draw(st.sampled_from(of)) for _ in range(rank))  # noqa: E731
+
+    def few(*of: int) -> tuple[int, ...]:
+        return tuple(draw(st.sampled_from(of)) for _ in range(rank))
+
     kernel, dilations, begin, end = few(1, 2, 3, 5, 9), few(1, 1, 2), few(0, 0, 1, 2), few(0, 0, 1, 3)
     strides = (*few(1, 1, 2, 3)[1:], 1)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations)]

@@ -11,7 +11,7 @@ import pytest
 import graphc
 from graphc.backends.cpu.lower import recurrent_plan
 from graphc.errors import InputError, UnsupportedError
-from graphc.graph import Builder
+from graphc.graph import Builder, Value
 from graphc.op import Case, Const, Tensor, get_op
 from graphc.ops.recurrent import _ACTIVATIONS
 
@@ -176,10 +176,16 @@ def test_empty_sequences_and_batches(seq, batch, layout):
 def test_operands_that_are_views():
     """x, initial_h and sequence_lens are parts of larger tensors."""
     b, rng = Builder("views"), np.random.default_rng(0)
-    draw = lambda *shape: rng.uniform(-1, 1, shape).astype("f4")  # noqa: E731
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.uniform(-1, 1, shape).astype("f4")
+
     x, h, n = b.input("x", "float32", (4, 6, 5)), b.input("h", "float32", (1, 6, 9)), b.input("n", "int64", (6,))
     w, r = draw(1, 27, 5), draw(1, 27, 9)
-    part = lambda v, axis: b.add("Split", v, b.constant(np.array([2, 4])), axis=axis, outputs=2)[1]  # noqa: E731
+
+    def part(v: Value, axis: int) -> Value:
+        return b.add("Split", v, b.constant(np.array([2, 4])), axis=axis, outputs=2)[1]
+
     lens = b.add("Cast", part(n, 0), to=np.dtype("int32"))
     y, last = b.add("GRU", part(x, 1), b.constant(w), b.constant(r), None, lens, part(h, 1), outputs=2)
     model = graphc.compile(b.build({"y": y, "last": last}), threads=1)

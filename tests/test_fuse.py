@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphc
-from graphc.graph import Builder
+from graphc.graph import Builder, Value
 
 
 def _conv(b: Builder, x, channels: int = 16, **attrs):
@@ -56,7 +56,10 @@ def test_a_gelu_written_out_is_one_epilogue(b):
     x = b.input("x", "float32", (5, 32))
     w = b.constant(np.random.default_rng(0).standard_normal((32, 24)).astype(np.float32))
     h = b.add("MatMul", x, w)
-    number = lambda v: b.constant(v, "float32")  # noqa: E731
+
+    def number(v: float) -> Value:
+        return b.constant(v, "float32")
+
     erf = b.add("Erf", b.add("Div", h, number(np.sqrt(2))))
     y = b.add("Mul", b.add("Mul", h, b.add("Add", erf, number(1.0))), number(0.5))
     assert len(_steps(b.build({"y": y}))) == 1

@@ -216,7 +216,10 @@ def test_a_mask_that_enlarges_the_scores():
 
 def test_hidden_scores_that_still_count():
     condition = np.arange(LENGTH) > 2
-    change = lambda b, s: b.add("Where", b.constant(condition), number(b, -1e4), s)  # noqa: E731
+
+    def change(b, s):
+        return b.add("Where", b.constant(condition), number(b, -1e4), s)
+
     assert "not a number of -1e+30 or less" in refused(fuse_attention, of_heads(change))
 
 

@@ -31,22 +31,30 @@ def test_standardized():
 
 
 def test_scale_and_bias():
-    make = lambda b, x: b.add("Add", b.add("Mul", written_out(b, x), weights(b, 8)), weights(b, 8, seed=1))  # noqa: E731
+    def make(b, x):
+        return b.add("Add", b.add("Mul", written_out(b, x), weights(b, 8)), weights(b, 8, seed=1))
+
     assert left(fuse_layer_norm, of(make)) == ["LayerNormalization"]
 
 
 def test_scale_after_bias_stays():
-    make = lambda b, x: b.add("Mul", b.add("Add", written_out(b, x), weights(b, 8)), weights(b, 8, seed=1))  # noqa: E731
+    def make(b, x):
+        return b.add("Mul", b.add("Add", written_out(b, x), weights(b, 8)), weights(b, 8, seed=1))
+
     assert left(fuse_layer_norm, of(make)) == ["LayerNormalization", "Mul"]
 
 
 def test_several_last_axes():
-    make = lambda b, x: b.add("Mul", written_out(b, x, (1, 2)), weights(b, 3, 8))  # noqa: E731
+    def make(b, x):
+        return b.add("Mul", written_out(b, x, (1, 2)), weights(b, 3, 8))
+
     assert left(fuse_layer_norm, of(make)) == ["LayerNormalization"]
 
 
 def test_a_scale_for_another_axis_stays():
-    make = lambda b, x: b.add("Mul", written_out(b, x), weights(b, 3, 1))  # noqa: E731
+    def make(b, x):
+        return b.add("Mul", written_out(b, x), weights(b, 3, 1))
+
     assert left(fuse_layer_norm, of(make)) == ["LayerNormalization", "Mul"]
 
 

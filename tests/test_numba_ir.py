@@ -65,7 +65,10 @@ def test_helpers_constants_and_whole_numbers(name: str):
 
 def test_helpers_that_plain_numba_compiles_too():
     """Both know `min`, `max` and the intrinsics by the same objects; neither takes the other's code."""
-    own = lambda x: driver_ir(lambda a, tid, nth: max(a[0], x) + load_i64(a[1]), i64(POINTER, i64, i64))  # noqa: E731
+
+    def own(x):
+        return driver_ir(lambda a, tid, nth: max(a[0], x) + load_i64(a[1]), i64(POINTER, i64, i64))
+
     modules, symbol = own(3)
     assert symbol in modules[0]
     clamp = njit(i64(i64, i64, i64))(

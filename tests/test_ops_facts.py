@@ -11,12 +11,14 @@ from opcheck import build, operands
 from graphc.graph import Builder
 from graphc.interpret import run_node
 from graphc.layout import _is_finite
-from graphc.op import Case, Tensor, all_ops
+from graphc.op import Case, Laws, Tensor, all_ops
 
 PER_SAMPLE = [n for n, op in all_ops().items() if op.per_sample]
 OF_FLOATS = [
     n for n, op in all_ops().items() if op.elementwise and "float32" in op.samples.dtypes and n not in ("Where", "Cast")
 ]
+LAWFUL = [(n, dtype) for n, op in all_ops().items() if op.laws != Laws() for dtype in op.samples.dtypes]
+OF_TYPES = [n for n, op in all_ops().items() if op.type_only]
 
 
 @pytest.mark.parametrize("name", PER_SAMPLE)
@@ -58,3 +60,58 @@ def test_quotients_and_logarithms_are_not_finite():
     assert _is_finite(b.nodes[-1])
     b.add("Div", x, b.constant(0.0, "float32"))
     assert not _is_finite(b.nodes[-1])
+
+
+@pytest.mark.parametrize(("name", "dtype"), LAWFUL)
+def test_laws(name: str, dtype: str):
+    op, rng = all_ops()[name], np.random.default_rng(0)
+    x, y = (sample(rng, dtype) for _ in "xy")
+
+    def apply(*arrays: np.ndarray) -> np.ndarray:
+        case = Case(tuple(Tensor(a.shape, dtype=dtype) for a in arrays))
+        return run_node(build(name, case, arrays)[1], arrays)[0]
+
+    if op.laws.commutes:
+        assert_same(apply(x, y), apply(y, x))
+    if op.laws.neutral is not None:
+        neutral = np.full(x.shape, op.laws.neutral, dtype)
+        assert_same(apply(x, neutral), x)
+        assert not op.laws.commutes or apply(neutral, x).tobytes() == x.tobytes()
+        return
+    once = apply(x)
+    if op.laws.idempotent:
+        assert_same(apply(once), once)
+    if op.laws.involution:
+        assert_same(apply(once), x)
+    if op.laws.not_negative and once.dtype.kind == "f":
+        assert not (once < 0).any()
+
+
+def sample(rng: np.random.Generator, dtype: str) -> np.ndarray:
+    """Numbers of the dtype, zeros of both signs, infinities and extremes among them."""
+    if dtype == "bool":
+        return rng.random(64) < 0.5
+    if dtype.startswith("float"):
+        numbers = np.concatenate([rng.normal(0, 9, 60), [0.0, -0.0, np.inf, -np.inf]])
+        return rng.permutation(numbers).astype(dtype)
+    info = np.iinfo(dtype)
+    return rng.permutation(
+        np.append(rng.integers(info.min, info.max, 62, dtype), np.array([info.min, info.max], dtype))
+    )
+
+
+def assert_same(got: np.ndarray, wanted: np.ndarray) -> None:
+    """Equal, to the sign of a zero."""
+    np.testing.assert_array_equal(got, wanted)
+    if wanted.dtype.kind == "f":
+        there = ~np.isnan(wanted)
+        np.testing.assert_array_equal(np.signbit(got[there]), np.signbit(wanted[there]))
+
+
+@pytest.mark.parametrize("name", OF_TYPES)
+def test_values_that_only_types_decide(name: str):
+    op = all_ops()[name]
+    for case in op.samples.cases:
+        arrays = operands(op, case)
+        _, node = build(name, case, arrays)
+        np.testing.assert_array_equal(run_node(node, arrays)[0], run_node(node, [np.zeros_like(a) for a in arrays])[0])

@@ -13,7 +13,7 @@ from graphc.backends.cpu.lower.policy import DIRECT, STRASSEN
 from graphc.backends.cpu.lower.strassen import Halves
 from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.target import detect
-from graphc.graph import Builder, Graph
+from graphc.graph import Builder, Graph, Value
 
 # channels, output channels, height, width, stride
 SHAPES = [
@@ -40,7 +40,10 @@ def net(
     """A 1x1 convolution with a residual and an activation. halo: 3x3 convolutions read its input and its result too."""
     rng = np.random.default_rng([channels, out, height, width])
     b = Builder("net")
-    weights = lambda *shape: b.constant(rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5, np.float32)  # noqa: E731
+
+    def weights(*shape: int) -> Value:
+        return b.constant(rng.standard_normal(shape) / np.prod(shape[1:]) ** 0.5, np.float32)
+
     x = b.add("Relu", b.input("x", np.float32, (images, channels, height, width)))
     y = b.add("Conv", x, weights(out, channels, 1, 1), weights(out), strides=[stride] * 2)
     high, wide = -(-height // stride), -(-width // stride)
@@ -98,7 +101,9 @@ def test_a_result_with_a_halo_in_lines_of_whole_tiles(target):
 
 
 def test_lines_of_whole_tiles():
-    halves = lambda m, blocks, mr: Halves(m, blocks, mr, 2, 2, 1, 4)  # noqa: E731
+    def halves(m: int, blocks: int, mr: int) -> Halves:
+        return Halves(m, blocks, mr, 2, 2, 1, 4)
+
     assert halves(196, 1, 7).within(14)
     assert halves(784, 4, 7).within(28)
     assert not halves(196, 1, 7).within(10)  # not in a line

@@ -80,7 +80,10 @@ def test_the_picture_escapes_names():
 
 def test_a_step_is_bound_by_arithmetic_or_by_the_cache_that_holds_it():
     limits = Roofline(100.0, ((10, 50.0), (100, 5.0)))
-    step = lambda flops, nbytes: StepInfo(0, (), (), "", flops=flops, nbytes=nbytes)  # noqa: E731
+
+    def step(flops: int, nbytes: int) -> StepInfo:
+        return StepInfo(0, (), (), "", flops=flops, nbytes=nbytes)
+
     assert limits.seconds(step(1000, 10)) == 10  # arithmetic
     assert limits.seconds(step(10, 10)) == pytest.approx(0.2)  # 10 bytes at 50 per second
     assert limits.seconds(step(10, 50)) == 10  # 50 bytes at 5

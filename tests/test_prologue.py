@@ -68,9 +68,16 @@ def exact(kind: str, feeds: dict[str, np.ndarray], out: int, residual: bool) -> 
     """The same in float64, with nothing of graphc."""
     x, other = (feeds[k].astype(np.float64) for k in ("x", "other"))
     c = x.shape[1]
-    product = lambda w, v: np.einsum("oi,nihw->nohw", w[:, :, 0, 0].astype(np.float64), v)  # noqa: E731
-    weights = lambda o: array(o, c, 1, 1, seed=3) / F32(c**0.5)  # noqa: E731
-    bias = lambda o: array(o, seed=4).astype(np.float64).reshape(-1, 1, 1)  # noqa: E731
+
+    def product(w: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return np.einsum("oi,nihw->nohw", w[:, :, 0, 0].astype(np.float64), v)
+
+    def weights(o: int) -> np.ndarray:
+        return array(o, c, 1, 1, seed=3) / F32(c**0.5)
+
+    def bias(o: int) -> np.ndarray:
+        return array(o, seed=4).astype(np.float64).reshape(-1, 1, 1)
+
     s = 1 / (1 + np.exp(-(product(weights(c), x.mean((2, 3), keepdims=True)) + bias(c))))
     mapped = {
         "batch norm": lambda: np.maximum(x * array(c, 1, 1, seed=1, positive=True) + array(c, 1, 1, seed=2), 0),

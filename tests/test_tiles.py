@@ -21,7 +21,7 @@ from graphc.backends.cpu.native import kernel_operators
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
 from graphc.bind import bind
-from graphc.graph import Builder, Graph
+from graphc.graph import Builder, Graph, Value
 from graphc.lower.kernel import Kernel
 from graphc.lower.weights import WeightStore
 from graphc.types import TensorType
@@ -71,7 +71,10 @@ def test_depthwise_tiles(isa: str):
     most = target.pairs
     assert {row_tile(target, pixels) for pixels in range(4 * most, 1000)} <= {most - 1, most}
     assert len({row_tile(target, pixels) for pixels in range(2 * most, 1000)}) <= 4
-    cost = lambda pixels, mr: -(-pixels // mr) * (mr + 2)  # noqa: E731
+
+    def cost(pixels: int, mr: int) -> int:
+        return -(-pixels // mr) * (mr + 2)
+
     for pixels in (7, 13, 14, 17, 19, 27, 28, 35, 38, 55, 56, 75, 112, 150):
         least = min(cost(pixels, mr) for mr in range(1, min(pixels, most) + 1))
         assert cost(pixels, row_tile(target, pixels)) <= 1.05 * least
@@ -139,7 +142,10 @@ def test_small_images_need_few_kernels():
 def test_new_lengths_and_batches_need_few_kernels():
     rng = np.random.default_rng(0)
     b = Builder("net")
-    weights = lambda *shape: b.constant(rng.standard_normal(shape) / 8, np.float32)  # noqa: E731
+
+    def weights(*shape: int) -> Value:
+        return b.constant(rng.standard_normal(shape) / 8, np.float32)
+
     x = b.input("x", np.float32, ("t", "n", 40))
     y = b.add("GRU", x, weights(1, 96, 40), weights(1, 96, 32), hidden_size=32)
     y = b.add(

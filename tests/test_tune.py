@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import graphc
 from graphc.backends.cpu import tune
@@ -285,7 +285,10 @@ def test_layers_without_a_choice_are_not_measured(measurements: list[str]) -> No
 def test_command_line(tmp_path: Path, measurements: list[str]) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(to_onnx(layer()).SerializeToString())
-    run = lambda *options: CliRunner().invoke(main, ["explain", str(path), "--threads", "1", *options])  # noqa: E731
+
+    def run(*options: str) -> Result:
+        return CliRunner().invoke(main, ["explain", str(path), "--threads", "1", *options])
+
     assert "switched off" in run("--winograd", "0").output
     assert "measured" in run("--tune").output and measurements == ["conv"]
     assert run("--winograd", "3").exit_code == 2

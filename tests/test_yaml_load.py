@@ -421,7 +421,7 @@ def test_the_page_shows_models_that_load(text):
 
 
 def test_the_page_tells_of_every_layer():
-    from graphc.frontends.yaml_cell import layers
+    from graphc.frontends.yaml_registry import layers
 
     words = set(re.findall(r"[a-z_0-9]+", _PAGE[_PAGE.index("## Layers") :]))
     assert set(layers()) <= words

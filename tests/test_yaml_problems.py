@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -285,7 +286,10 @@ def test_check_prints_warnings_and_all_problems(tmp_path: Path):
 
 def _onnx(path: Path) -> Path:
     """y = If(c, x + k, -x), beside a chain that leads nowhere and inputs that are not read."""
-    value = lambda name, dtype=1, shape=("n",): helper.make_tensor_value_info(name, dtype, shape)  # noqa: E731
+
+    def value(name: str, dtype: int = 1, shape: Sequence[str] = ("n",)) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, dtype, shape)
+
     add = helper.make_graph([helper.make_node("Add", ["x", "k"], ["t"])], "then", [], [value("t")])
     neg = helper.make_graph([helper.make_node("Neg", ["x"], ["e"])], "else", [], [value("e")])
     nodes = [

@@ -32,7 +32,7 @@ def _pending(node: Node, target: Target, planned: set[Value]) -> Pending:
 def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
     """(on the host?, why)."""
     constant = all(v.is_const or v in planned for v in node.operands) and not node.op.holds_graphs
-    if node.op.name in ("Shape", "Size") or (constant and node.op.deterministic):
+    if node.op.type_only or (constant and node.op.deterministic):
         planned.update(node.outputs)
         return False, "computed as soon as shapes are known"
     if branches(node):

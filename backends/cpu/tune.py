@@ -1,6 +1,6 @@
 """Algorithms by measurement: the steps of one convolution, run on this machine with each of its candidates in turn.
 
-What was measured is kept on disk, a document a layer, under a key of everything that its time depends on: the machine, the
+What was measured is kept on disk, a document per layer, under a key of everything that its time depends on: the machine, the
 instruction set, the number of threads, the text of what generates code, the layer.
 """
 

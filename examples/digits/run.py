@@ -20,7 +20,7 @@ BATCH = 100
 
 
 def drawn(images: np.ndarray) -> str:
-    """Images [n, 8, 8] with values from 0 to 16, side by side as text; two characters a pixel."""
+    """Images [n, 8, 8] with values from 0 to 16, side by side as text; two characters per pixel."""
     levels = images.astype(int) * (len(SHADES) - 1) // 16
     return "\n".join("  ".join("".join(2 * SHADES[v] for v in image[row]) for image in levels) for row in range(8))
 

@@ -11,8 +11,6 @@ from graphc.bind import bind
 from graphc.graph import Graph, Node, Value
 from graphc.types import number
 
-STATISTICS = {"BatchNormalization": (3, 4)}  # operands that training measures and does not learn
-
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -54,7 +52,7 @@ def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
     for i, v in enumerate(node.inputs):
         if v is not None and v not in counted and _is_weight(node, i):
             counted.add(v)
-            sizes[i in STATISTICS.get(node.op.name, ())] += v.data.size
+            sizes[i in node.op.statistics] += v.data.size
     return sizes[0], sizes[1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def stages(
         return (_stage((0,), (), lambda x: {"h": gate(0)(x)}),)
     if op == "GRU":
         return _gru(gate(0), gate(1), bool(attrs["linear_before_reset"]))
-    output = lambda c: activate(activations[2], c)  # noqa: E731  (the clip is for the gates)
+    output = partial(activate, activations[2])  # the clip is for the gates
     return (_lstm(gate(0), gate(1), output, bool(attrs["input_forget"]), peepholes),)
 
 
@@ -92,7 +93,10 @@ def _lstm(f: Callable, g: Callable, output: Callable, input_forget: bool, peepho
 
     def equations(*xs: Expr) -> dict[str, Expr]:
         x, c, p = dict(zip(gates, xs)), xs[len(gates)], dict(zip(seen, xs[len(gates) + 1 :]))
-        see = lambda name, value, cell: value + p[name] * cell if p else value  # noqa: E731
+
+        def see(name: str, value: Expr, cell: Expr) -> Expr:
+            return value + p[name] * cell if p else value
+
         i = f(see("pi", x[0], c))
         forget = 1 - i if input_forget else f(see("pf", x[2], c))
         new = expr.arg(len(xs), np.float32)  # the first result

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Tensor
+from graphc.op import Attr, Call, Case, Laws, Tensor
 from graphc.ops.elementwise import EXACT, ROUNDED, broadcasting, elementwise, kind_of, require_broadcasts_to_first
 from graphc.ops.precision import NUMERIC, SIGNED
 from graphc.ops.transcendental import erf_reference
@@ -28,7 +28,15 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 # --- rectifiers -------------------------------------------------------------------------------------------------------
-elementwise("Relu", "x", lambda x: e.maximum(x, 0), lambda x: np.where(x < 0, 0, x), takes=SIGNED, tolerance=EXACT)
+elementwise(
+    "Relu",
+    "x",
+    lambda x: e.maximum(x, 0),
+    lambda x: np.where(x < 0, 0, x),
+    takes=SIGNED,
+    tolerance=EXACT,
+    laws=Laws(idempotent=True, not_negative=True),
+)
 elementwise(
     "LeakyRelu",
     "x",
@@ -139,7 +147,7 @@ def _hard_sigmoid(x, alpha, beta):
     return e.clamp(x * alpha + beta, 0, 1)
 
 
-elementwise("Sigmoid", "x", e.sigmoid, _sigmoid, low=-9, high=9)
+elementwise("Sigmoid", "x", e.sigmoid, _sigmoid, low=-9, high=9, laws=Laws(not_negative=True))
 elementwise("Tanh", "x", e.tanh, np.tanh)
 elementwise(
     "Softsign", "x", lambda x: e.div(x, e.absolute(x) + 1), lambda x: x / (1 + np.abs(x)), special=NAN, finite=True
@@ -152,6 +160,7 @@ elementwise(
     finite=True,
     low=-9,
     high=9,
+    laws=Laws(not_negative=True),
 )
 elementwise(
     "HardSigmoid",
@@ -160,6 +169,7 @@ elementwise(
     lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
     attrs={"alpha": Attr(float, 0.2), "beta": Attr(float, 0.5)},
     cases=_varied(alpha=0.5, beta=0.6),
+    laws=Laws(not_negative=True),
 )
 
 

@@ -11,23 +11,33 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.dtypes import is_float
-from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Laws, Op, Samples, Tensor, register
 from graphc.ops.cast import truncated
 from graphc.ops.elementwise import EXACT, ROUNDED, broadcast_shapes, elementwise, kind_of, require
 from graphc.ops.precision import NUMERIC, SIGNED, in_float32
 from graphc.types import TensorType, may_be
 
-elementwise("Add", "a b", lambda a, b: a + b, np.add, takes=NUMERIC, tolerance=ROUNDED)
-elementwise("Sub", "a b", lambda a, b: a - b, np.subtract, takes=NUMERIC, tolerance=ROUNDED)
-elementwise("Mul", "a b", lambda a, b: a * b, np.multiply, takes=NUMERIC, tolerance=ROUNDED)
-elementwise("Neg", "x", lambda x: -x, np.negative, takes=SIGNED, tolerance=EXACT)
 elementwise(
-    "Abs", "x", lambda x: x if kind_of(x) == "u" else e.absolute(x), np.absolute, takes=NUMERIC, tolerance=EXACT
+    "Add", "a b", lambda a, b: a + b, np.add, takes=NUMERIC, tolerance=ROUNDED, laws=Laws(neutral=-0.0, commutes=True)
+)
+elementwise("Sub", "a b", lambda a, b: a - b, np.subtract, takes=NUMERIC, tolerance=ROUNDED, laws=Laws(neutral=0.0))
+elementwise(
+    "Mul", "a b", lambda a, b: a * b, np.multiply, takes=NUMERIC, tolerance=ROUNDED, laws=Laws(neutral=1, commutes=True)
+)
+elementwise("Neg", "x", lambda x: -x, np.negative, takes=SIGNED, tolerance=EXACT, laws=Laws(involution=True))
+elementwise(
+    "Abs",
+    "x",
+    lambda x: x if kind_of(x) == "u" else e.absolute(x),
+    np.absolute,
+    takes=NUMERIC,
+    tolerance=EXACT,
+    laws=Laws(idempotent=True, not_negative=True),
 )
 elementwise("Reciprocal", "x", lambda x: e.div(1, x), np.reciprocal, tolerance=ROUNDED)
-elementwise("Floor", "x", e.floor, np.floor, tolerance=EXACT)
-elementwise("Ceil", "x", e.ceil, np.ceil, tolerance=EXACT)
-elementwise("Round", "x", e.rint, np.rint, tolerance=EXACT)
+elementwise("Floor", "x", e.floor, np.floor, tolerance=EXACT, laws=Laws(idempotent=True))
+elementwise("Ceil", "x", e.ceil, np.ceil, tolerance=EXACT, laws=Laws(idempotent=True))
+elementwise("Round", "x", e.rint, np.rint, tolerance=EXACT, laws=Laws(idempotent=True))
 
 
 def _sign(x):
@@ -36,7 +46,7 @@ def _sign(x):
     return e.where(x > 0, 1, e.where(x < 0, -1, x + 0))  # NaN stays, -0.0 becomes 0.0
 
 
-elementwise("Sign", "x", _sign, np.sign, takes=NUMERIC, tolerance=EXACT)
+elementwise("Sign", "x", _sign, np.sign, takes=NUMERIC, tolerance=EXACT, laws=Laws(idempotent=True))
 
 
 # --- quotients: the cases add divisors below zero, the range keeps integer divisors from being zero -------------------
@@ -54,7 +64,16 @@ def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 elementwise(
-    "Div", "a b", e.div, _quotient, takes=NUMERIC, low=(-20, 1), high=(20, 7), cases=_DIVISORS, tolerance=ROUNDED
+    "Div",
+    "a b",
+    e.div,
+    _quotient,
+    takes=NUMERIC,
+    low=(-20, 1),
+    high=(20, 7),
+    cases=_DIVISORS,
+    tolerance=ROUNDED,
+    laws=Laws(neutral=1),
 )
 
 
@@ -167,6 +186,7 @@ register(
                 Case((Tensor((2, 3), 0, 9, "int32"), Tensor((3,), 0, 3, "float32"))),
             ),
         ),
+        laws=Laws(neutral=1),
     )
 )
 
@@ -197,7 +217,10 @@ def _last_of_equals(extreme: Callable) -> Callable:
 
 def _extreme_reference(better: Callable) -> Callable:
     """A NaN, or else the better one, of equals the last. (NumPy's own functions leave the sign of zeros open.)"""
-    pick = lambda a, b: np.where((a != a) | better(a, b), a, b)  # noqa: E731
+
+    def pick(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.where((a != a) | better(a, b), a, b)
+
     return lambda *xs: reduce(pick, xs)
 
 

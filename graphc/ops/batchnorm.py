@@ -75,6 +75,7 @@ register(
         {"epsilon": EPSILON, "momentum": Attr(float, 0.9), "training_mode": Attr(bool, False)},
         outputs=("y", "running_mean", "running_variance"),
         expand=_expand_batch,
+        statistics=(3, 4),
         samples=Samples(
             cases=(
                 _batch_case(2, 3, 4, 5),

@@ -12,10 +12,11 @@ import numpy as np
 
 from graphc.dtypes import is_float
 from graphc.expr import Number
-from graphc.op import Attr, Call, Case, Op, Samples, register
+from graphc.op import Attr, Call, Case, Laws, Op, Samples, register
 from graphc.ops.precision import ANY, FLOATING, DtypeSet, in_float32
 from graphc.types import TensorType, broadcast, dtype_name
 
+NO_LAWS = Laws()
 SPECIAL = (math.nan, math.inf, -math.inf)
 """Operands outside the numbers on which most operators are defined."""
 
@@ -87,6 +88,7 @@ def elementwise(
     cases: tuple[Case, ...] = (),
     tolerance: float = 1e-5,
     finite: bool = False,
+    laws: Laws = NO_LAWS,
 ) -> Op:
     """Register an elementwise operator whose operands are of one dtype of `takes`.
 
@@ -103,6 +105,7 @@ def elementwise(
             scalar=scalar,
             scalar_attrs=tuple(attrs),
             finite=finite,
+            laws=laws,
             tolerance=tolerance,
             samples=Samples(takes.dtypes, low, high, cases, special),
         )

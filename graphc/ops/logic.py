@@ -7,16 +7,45 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Laws, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, broadcast_shapes, elementwise, kind_of
 from graphc.ops.precision import ANY, BOOL, BOOLEAN, FLOATING, INTEGER, NUMERIC, in_float32
 from graphc.types import TensorType, dtype_name
 
 # --- boolean ----------------------------------------------------------------------------------------------------------
-elementwise("And", "a b", lambda a, b: a & b, np.logical_and, takes=BOOLEAN, gives=BOOL, tolerance=EXACT)
-elementwise("Or", "a b", lambda a, b: a | b, np.logical_or, takes=BOOLEAN, gives=BOOL, tolerance=EXACT)
-elementwise("Xor", "a b", lambda a, b: a ^ b, np.logical_xor, takes=BOOLEAN, gives=BOOL, tolerance=EXACT)
-elementwise("Not", "x", lambda x: ~x, np.logical_not, takes=BOOLEAN, gives=BOOL, tolerance=EXACT)
+elementwise(
+    "And",
+    "a b",
+    lambda a, b: a & b,
+    np.logical_and,
+    takes=BOOLEAN,
+    gives=BOOL,
+    tolerance=EXACT,
+    laws=Laws(neutral=1, commutes=True),
+)
+elementwise(
+    "Or",
+    "a b",
+    lambda a, b: a | b,
+    np.logical_or,
+    takes=BOOLEAN,
+    gives=BOOL,
+    tolerance=EXACT,
+    laws=Laws(neutral=0, commutes=True),
+)
+elementwise(
+    "Xor",
+    "a b",
+    lambda a, b: a ^ b,
+    np.logical_xor,
+    takes=BOOLEAN,
+    gives=BOOL,
+    tolerance=EXACT,
+    laws=Laws(neutral=0, commutes=True),
+)
+elementwise(
+    "Not", "x", lambda x: ~x, np.logical_not, takes=BOOLEAN, gives=BOOL, tolerance=EXACT, laws=Laws(involution=True)
+)
 
 # --- comparisons: false where an operand is NaN -----------------------------------------------------------------------
 elementwise("Equal", "a b", e.eq, np.equal, takes=ANY, gives=BOOL, tolerance=EXACT)
@@ -29,7 +58,17 @@ elementwise("LessOrEqual", "a b", lambda a, b: a <= b, np.less_equal, takes=NUME
 elementwise("BitwiseAnd", "a b", lambda a, b: a & b, np.bitwise_and, takes=INTEGER, low=-99, high=99, tolerance=EXACT)
 elementwise("BitwiseOr", "a b", lambda a, b: a | b, np.bitwise_or, takes=INTEGER, low=-99, high=99, tolerance=EXACT)
 elementwise("BitwiseXor", "a b", lambda a, b: a ^ b, np.bitwise_xor, takes=INTEGER, low=-99, high=99, tolerance=EXACT)
-elementwise("BitwiseNot", "x", lambda x: ~x, np.bitwise_not, takes=INTEGER, low=-99, high=99, tolerance=EXACT)
+elementwise(
+    "BitwiseNot",
+    "x",
+    lambda x: ~x,
+    np.bitwise_not,
+    takes=INTEGER,
+    low=-99,
+    high=99,
+    tolerance=EXACT,
+    laws=Laws(involution=True),
+)
 
 
 def _shift(x: e.Expr, by: e.Expr, direction: str) -> e.Expr:

@@ -218,6 +218,7 @@ register(
         lambda x, start, end: np.array([x.shape[i] for i in _shape_range(x.ndim, start, end)], np.int64),
         {"start": Attr(int, 0), "end": Attr(int, None)},
         outputs=("shape",),
+        type_only=True,
         samples=Samples(
             ANY,
             cases=(
@@ -239,6 +240,7 @@ register(
         lambda call: [TensorType(np.int64, ())],
         lambda x: np.array(x.size, np.int64),
         outputs=("size",),
+        type_only=True,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
         family=Family.SOURCE,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
+from graphc.op import Attr, Call, Case, Family, Laws, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, require
 from graphc.ops.precision import FLOATING, INT64, in_float32
 from graphc.types import TensorType
@@ -100,6 +100,6 @@ def _hardmax(x: np.ndarray, axis: int) -> np.ndarray:
     return out
 
 
-_along_axis("Softmax", _softmax, _expand_softmax)
+_along_axis("Softmax", _softmax, _expand_softmax, laws=Laws(not_negative=True))
 _along_axis("LogSoftmax", _log_softmax, _expand_log_softmax)
 _along_axis("Hardmax", _hardmax, _expand_hardmax, tolerance=EXACT)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from graphc import expr as e
+from graphc.op import Laws
 from graphc.ops.elementwise import ROUNDED, elementwise, kind_of
 from graphc.ops.precision import NUMERIC
 
@@ -17,7 +18,7 @@ def erf_reference(x: np.ndarray) -> np.ndarray:
 
 
 elementwise("Sqrt", "x", e.sqrt, np.sqrt, low=0, high=9, tolerance=ROUNDED)
-elementwise("Exp", "x", e.exp, np.exp, high=8)
+elementwise("Exp", "x", e.exp, np.exp, high=8, laws=Laws(not_negative=True))
 elementwise("Log", "x", e.log, np.log, low=0.01, high=9)
 
 

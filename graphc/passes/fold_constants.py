@@ -14,13 +14,15 @@ MAX_BYTES = 16 << 20  # larger results are folded only if they are not larger th
 fold_constants = Rewrite("fold_constants")
 
 
-@fold_constants.on("Shape", "Size")
+@fold_constants.on("*")
 def of_a_known_type(node: Node, sweep: Sweep) -> Value | Skip | None:
     """The shape is known though the elements are not."""
-    shape = node.inputs[0].shape
-    if not is_static(shape):
-        return Skip(f"shape {list(map(str, shape))} is symbolic")
-    return _constants(node, [np.broadcast_to(np.zeros((), node.inputs[0].dtype), shape)])[0]
+    if not node.op.type_only:
+        return None
+    x = node.inputs[0]
+    if not is_static(x.shape):
+        return Skip(f"shape {list(map(str, x.shape))} is symbolic")
+    return _constants(node, [np.broadcast_to(np.zeros((), x.dtype), x.shape)])[0]
 
 
 @fold_constants.on("*")

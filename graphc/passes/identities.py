@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Node, Value
-from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal, same_type
+from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal, not_negative, same_type
 
 identities = Rewrite("identities")
-
-# Of the second operand. x + 0.0 is no identity: it makes 0.0 of -0.0.
-NEUTRAL = {"Add": -0.0, "Sub": 0.0, "Mul": 1, "Div": 1, "Pow": 1, "Or": 0, "And": 1, "Xor": 0}
-IDEMPOTENT = ("Relu", "Abs", "Ceil", "Floor", "Round", "Sign")
-INVOLUTION = ("Neg", "Not", "BitwiseNot")
-NOT_NEGATIVE = ("Relu", "Abs", "Exp", "Sigmoid", "HardSigmoid", "Softplus", "Softmax")
 
 
 # --- one node without effect ------------------------------------------------------------------------------------------
@@ -69,14 +63,15 @@ def slice_of_everything(node: Node, sweep: Sweep) -> Value | Skip | None:
     return node.inputs[0]
 
 
-@identities.on("Add", "Sub", "Mul", "Div", "Pow", "Or", "And", "Xor")
+@identities.on("*")
 def neutral_constant(node: Node, sweep: Sweep) -> Value | Skip | None:
-    """x - 0, x·1 and their like."""
+    """x - 0, x·1 and their like. (x + 0.0 is none: it makes 0.0 of -0.0.)"""
+    laws = node.op.laws
+    if laws.neutral is None:
+        return None
     a, b = node.inputs
-    neutral = NEUTRAL[node.op.name]
-    commutes = node.op.name not in ("Sub", "Div", "Pow")
-    for x, c in ((a, b), (b, a)) if commutes else ((a, b),):
-        if all_equal(c, neutral) and not x.is_const:
+    for x, c in ((a, b), (b, a)) if laws.commutes else ((a, b),):
+        if all_equal(c, laws.neutral) and not x.is_const:
             return x if same_type(x, node.output) else Skip(f"the constant broadcasts {x.type} to {node.output.type}")
     return None
 
@@ -91,21 +86,19 @@ def constant_condition(node: Node, sweep: Sweep) -> Value | None:
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------
-@identities.on(*INVOLUTION)
-def twice_is_nothing(node: Node, sweep: Sweep) -> Value | None:
-    inner = sweep.producer(node.inputs[0], node.op.name)
-    return inner.inputs[0] if inner else None
-
-
-@identities.on(*IDEMPOTENT)
-def twice_is_once(node: Node, sweep: Sweep) -> Value | None:
-    return node.inputs[0] if sweep.producer(node.inputs[0], node.op.name) else None
+@identities.on("*")
+def twice(node: Node, sweep: Sweep) -> Value | None:
+    """f(f(x)) as x or as f(x)."""
+    laws = node.op.laws
+    inner = sweep.producer(node.inputs[0], node.op.name) if laws.involution or laws.idempotent else None
+    if inner is None or dict(inner.attrs) != dict(node.attrs):
+        return None
+    return inner.inputs[0] if laws.involution else inner.output
 
 
 @identities.on("Relu", "Abs")
 def of_what_is_not_negative(node: Node, sweep: Sweep) -> Value | None:
-    x = node.inputs[0]  # the least signed integer has a negative Abs
-    return x if x.dtype.kind == "f" and sweep.producer(x, *NOT_NEGATIVE) else None
+    return node.inputs[0] if not_negative(node.inputs[0], sweep) else None
 
 
 @identities.on("Cast")

@@ -8,8 +8,7 @@ from graphc.graph import Node, Value
 from graphc.op import Call
 from graphc.ops._geometry import geometry
 from graphc.ops.movement import pad_amounts
-from graphc.passes.identities import NOT_NEGATIVE
-from graphc.passes.rewrite import Rewrite, Skip, Sweep
+from graphc.passes.rewrite import Rewrite, Skip, Sweep, not_negative
 
 merge_pads = Rewrite("merge_pads")
 
@@ -47,7 +46,7 @@ def into_max_pool(node: Node, sweep: Sweep) -> Value | Skip | None:
     if max(geometry(node.call).dilations) > 1:
         return Skip("a dilated window may see padding alone")
     fill = _fill(pad.call)
-    never_wins = fill == -np.inf or (fill == 0 and sweep.producer(pad.inputs[0], *NOT_NEGATIVE) is not None)
+    never_wins = fill == -np.inf or (fill == 0 and not_negative(pad.inputs[0], sweep))
     return _merged(node, pad, sweep, value_is_legal=never_wins)
 
 

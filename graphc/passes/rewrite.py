@@ -187,6 +187,13 @@ def same_type(a: Value, b: Value) -> bool:
     return a.type is not None and a.type == b.type and "?" not in str(a.type)
 
 
+def not_negative(v: Value, sweep: Sweep) -> bool:
+    """Is the value of a floating-point type and made by an operator whose results are never below 0? (The least signed
+    integer has a negative Abs.)"""
+    maker = sweep.producer(v)
+    return maker is not None and maker.op.laws.not_negative and is_float(v.dtype)
+
+
 def all_equal(v: Value | None, number: float) -> bool:
     """Is the value a constant with every element equal to the number? Zeros of floats are told apart by their sign."""
     if v is None or not v.is_const or v.data.dtype == object or v.data.size == 0 or not np.all(v.data == number):

@@ -7,7 +7,7 @@ Measured errors are in tests/test_vmath.py.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
@@ -40,6 +40,15 @@ def _exp2_int(q: Emit, n: ir.Value, lanes: int) -> ir.Value:
     return b.bitcast(b.shl(biased, q.const(23, I32, lanes)), q.vector(F32, lanes))
 
 
+def _constants(q: Emit, lanes: int) -> Callable[[float], ir.Value]:
+    """What makes vectors of one float32 number."""
+
+    def constant(v: float) -> ir.Value:
+        return q.const(_f32(v), F32, lanes)
+
+    return constant
+
+
 def exp(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     """e**x: x = n ln 2 + r with |r| <= ln 2 / 2 (Cody & Waite), a degree-6 polynomial, scaled by 2**n in two halves.
 
@@ -48,7 +57,7 @@ def exp(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     if _is_f64(x, lanes):
         return libm(q, "exp", [x], lanes)
     b = q.b
-    c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
+    c = _constants(q, lanes)
     lo = b.select(b.fcmp_ordered("<", x, c(-104.0)), c(-104.0), x)
     xc = b.select(b.fcmp_ordered(">", lo, c(89.0)), c(89.0), lo)
     n = q.intrinsic("roundeven", b.fmul(xc, c(1.4426950408889634)))
@@ -73,7 +82,7 @@ def exp_bounded(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     n = round(x / ln 2) appears in the low bits of x / ln 2 + 1.5 * 2**23 and is added to the exponent of e**r.
     """
     b = q.b
-    c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
+    c = _constants(q, lanes)
     shifted = q.fma(x, c(1.4426950408889634), c(1.5 * 2.0**23))
     n = b.fsub(shifted, c(1.5 * 2.0**23))
     r = q.fma(n, c(-1.428606765330187e-06), q.fma(n, c(-0.693145751953125), x))
@@ -87,8 +96,11 @@ def log(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     if _is_f64(x, lanes):
         return libm(q, "log", [x], lanes)
     b = q.b
-    c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
-    k = lambda v: q.const(v, I32, lanes)  # noqa: E731
+    c = _constants(q, lanes)
+
+    def k(v: int) -> ir.Value:
+        return q.const(v, I32, lanes)
+
     tiny = b.fcmp_ordered("<", x, c(1.17549435e-38))
     scaled = b.select(tiny, b.fmul(x, c(2.0**23)), x)  # subnormals
     bits = b.bitcast(scaled, q.vector(I32, lanes))
@@ -143,7 +155,7 @@ def _exp_in_parts(
     As in `exp_bounded`, which the bounds have to suit; `times`, a power of 2, goes into the constants.
     """
     b = q.b
-    c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
+    c = _constants(q, lanes)
     if low is not None:
         x = b.select(b.fcmp_ordered("<", x, c(low)), c(low), x)
     x = b.select(b.fcmp_ordered(">", x, c(high)), c(high), x)
@@ -161,7 +173,7 @@ def erf(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     if _is_f64(x, lanes):
         return libm(q, "erf", [x], lanes)
     b = q.b
-    c = lambda v: q.const(_f32(v), F32, lanes)  # noqa: E731
+    c = _constants(q, lanes)
     t = q.intrinsic("fabs", x)
     s = b.fmul(x, x)
     near = _horner(

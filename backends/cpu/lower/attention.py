@@ -62,7 +62,10 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
     last_k, last_v = key_blocks - (k_tiles - 1) * nv_k, v_blocks - (v_tiles - 1) * nv_v
     lanes = s.v_size - (v_blocks - 1) * vl
-    product = lambda nv, masked=False: Kernel("product_tile", (mr, nv, None, masked, 0))  # noqa: E731
+
+    def product(nv: int, masked: bool = False) -> Kernel:
+        return Kernel("product_tile", (mr, nv, None, masked, 0))
+
     scores, scores_last = product(nv_k), product(last_k)
     values, values_last = product(nv_v), product(last_v, lanes < vl)
     softmax = Kernel("softmax_tile", (mr, mask_kind, call.attrs.zeros))

@@ -112,8 +112,13 @@ def product_of(node: Node, a: Storage, b: Storage, y: Storage) -> Product:
     for d in reversed(batch):
         y_batch.append(step)
         step *= d
-    pad = lambda values, fill: (*values, *(fill,) * (BATCH_DIMS - len(values)))  # noqa: E731
-    walk = lambda shape, strides: [0] * (len(batch) - len(shape)) + [0 if d == 1 else s for d, s in zip(shape, strides)]  # noqa: E731
+
+    def pad(values: Sequence[int], fill: int) -> tuple[int, ...]:
+        return (*values, *(fill,) * (BATCH_DIMS - len(values)))
+
+    def walk(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
+        return [0] * (len(batch) - len(shape)) + [0 if d == 1 else s for d, s in zip(shape, strides)]
+
     dims = pad(tuple(reversed(batch)), 1)
     a_batch = pad(tuple(reversed(walk(a_shape[:-2], ab))), 0)
     b_batch = pad(tuple(reversed(walk(b_shape[:-2], bb))), 0)
@@ -281,18 +286,21 @@ def emit_product(
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
     near = p.m == 1 and panels.nbytes in near_bytes(lo.target) and not dot
     lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
-    tile = lambda nv, masked, stage="": Kernel(  # noqa: E731
-        "product_tile",
-        (
-            mr,
-            nv,
-            None if stage in ("first", "middle") else epilogue.expression,
-            masked,
-            lines,
-            stage,
-            *((False, dot) if dot else ()),
-        ),
-    )
+
+    def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
+        return Kernel(
+            "product_tile",
+            (
+                mr,
+                nv,
+                None if stage in ("first", "middle") else epilogue.expression,
+                masked,
+                lines,
+                stage,
+                *((False, dot) if dot else ()),
+            ),
+        )
+
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
     wide = [tile(nv, False, stage) for stage in stages]
     edge = [tile(last_nv, lanes < vl and stage in ("", "last"), stage) for stage in stages]

@@ -128,10 +128,13 @@ def emit_strassen(
     zeros = channel_vector(lo, None, h.mr * h.nv * vl, vl)
     some = h.row_tiles if h.m % 2 else lo.rows_of_item(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
     lines = lines_ahead(lo.target, vl * FMA.weights(h.nv * vl) // CACHE_LINE, some, packed.buffer.nbytes)
-    tile = lambda nv, stage: Kernel(  # noqa: E731
-        "product_tile",
-        (h.mr, nv, epilogue.expression if stage == "sum" else None, False, fetches(lines), stage, True),
-    )
+
+    def tile(nv: int, stage: str) -> Kernel:
+        return Kernel(
+            "product_tile",
+            (h.mr, nv, epilogue.expression if stage == "sum" else None, False, fetches(lines), stage, True),
+        )
+
     ends = tile(h.nv, "sum")
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + SUMS * some * h.mr * h.nv * lo.target.vector)
     lower, upper = epilogue.bounds

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 
 from graphc.backends.cpu.blocks.conv_row import MAX_HEIGHTS
 from graphc.backends.cpu.lower.tile_model import CONV, cost
@@ -112,8 +113,7 @@ def _alike(pixels: int, highest: int, costs: Costs) -> list[Cut]:
 
 
 def _preferred(usual: list[Cut], others: list[Cut]) -> Cut:
-    key = lambda c: c.cost  # noqa: E731
-    best, other = min(usual, key=key, default=None), min(others, key=key, default=None)
+    best, other = (min(cuts, key=attrgetter("cost"), default=None) for cuts in (usual, others))
     if best is None or (other is not None and other.cost < WORTH * best.cost):
         return other
     return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,10 @@ class Window:
 def window_of(node: Node) -> Window:
     g = geometry(node.call)
     x, y = node.inputs[0].shape, node.output.shape
-    three = lambda dims, fill: (fill,) * (3 - len(dims)) + tuple(dims)  # noqa: E731
+
+    def three(dims: Sequence[int], fill: int) -> tuple[int, ...]:
+        return (fill,) * (3 - len(dims)) + tuple(dims)
+
     return Window(
         x[0], x[1], y[1], three(x[2:], 1), three(y[2:], 1), three(g.kernel, 1), three(g.strides, 1),
         three(g.dilations, 1), three(g.pads_begin, 0), three(g.pads_end, 0),
@@ -150,7 +154,10 @@ def epilogue_of(group: Group) -> Epilogue:
         hi, body = body.args[1].value, body.args[0]
     if body.prim == "max" and body.args[1].prim == "const":
         lo, body = body.args[1].value, body.args[0]
-    is_arg = lambda t, i: t.prim == "arg" and t.value == i  # noqa: E731
+
+    def is_arg(t: Expr, i: int) -> bool:
+        return t.prim == "arg" and t.value == i
+
     plain = is_arg(body, 0)
     residual = body.prim == "add" and (
         is_arg(body.args[0], 0) and is_arg(body.args[1], 1) or is_arg(body.args[0], 1) and is_arg(body.args[1], 0)

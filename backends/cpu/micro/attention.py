@@ -41,7 +41,9 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
         row = q.pointer(b.add(scores, b.mul(m, i64(vector))))
         masks = q.offset(mask_at, b.mul(m, mask_row))
         single = q.splat(q.load_raw(masks, F32, 1), vl) if mask == "s" else None
-        at = lambda i: q.offset(row, b.mul(i, i64(pitch)))  # noqa: E731
+
+        def at(i: ir.Value) -> ir.Value:
+            return q.offset(row, b.mul(i, i64(pitch)))
 
         def scaled(i: ir.Value, part: ir.Value | None) -> ir.Value:
             x = b.fmul(q.load_raw(at(i), F32, vl), scale)

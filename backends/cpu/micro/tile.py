@@ -105,8 +105,13 @@ class Tile:
         # weight vectors in registers; the others from memory
         held = min(self.nv, self.target.registers - total - own - len(vectors))
         assert held >= 1, (self.mr, self.nv)
-        acc = lambda m, j: f"${m * self.nv + j}"  # noqa: E731
-        weight = lambda j: f"${total + j}"  # noqa: E731
+
+        def acc(m: int, j: int) -> str:
+            return f"${m * self.nv + j}"
+
+        def weight(j: int) -> str:
+            return f"${total + j}"
+
         spread = f"${total + held}"
         registers = total + held + own
         xs, ws, next_x, next_w = (f"${registers + i}" for i in range(4))
