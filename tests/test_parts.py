@@ -184,7 +184,10 @@ def wrong_winograd(patch: Callable):
 
 def wrong_strassen(patch: Callable):
     def negative(right: Callable):
-        return lambda lo, h, images, a, y, b, *rest: right(lo, h, images, a, y, replace(b, data=-b.data), *rest)
+        def emit(lo, h, images, a, y, b, *rest):
+            right(lo, h, images, a, y, replace(b, load=lambda: -b.load()), *rest)
+
+        return emit
 
     patch(gemm, "emit_strassen", negative)
 
