@@ -402,9 +402,8 @@ def _decides(op: str, d: Dim, e: Dim) -> bool:
 
 def _replaced(atom: Atom, sizes: Mapping[str, Dim]) -> Dim:
     if atom.op in ("size", "long"):
-        return (
-            sizes.get(atom.args[0], Sym.of({_monomial(atom): 1})) if atom.op == "size" else Sym.of({_monomial(atom): 1})
-        )
+        known = sizes.get(atom.args[0]) if atom.op == "size" else None
+        return Sym.of({_monomial(atom): 1}) if known is None else known
     args = [substitute(d, sizes) for d in atom.args]
     if atom.op == "//":
         return args[0] // args[1]

@@ -147,7 +147,7 @@ class Model:
         """The inputs and outputs that a session carries from one step to the next."""
         return self._source.signature.states
 
-    def session(self, **first: np.ndarray) -> Session:
+    def session(self, /, **first: np.ndarray) -> Session:
         """Run the model step by step, with its states carried over. first: their first values, by name.
 
         A state without one begins with zeros, where its type has only numbers for dims. Raises InputError where the model has

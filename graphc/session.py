@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from graphc.model import Model
 
 
+REUSED = 1 << 16  # bytes of all states: below, new arrays cost less than handing old ones over
+
+
 class Session:
     """Steps of a model, each of which finds in its states what the one before has left there. Made by `Model.session`.
 
@@ -23,8 +26,9 @@ class Session:
     >>> session.state["h"]             # as it is now: a copy
     >>> session.reset()                # back to the first values
 
-    A state has two arrays, which change places after each step: nothing is copied, and a step that raises an error leaves the
-    states as they were. (Kernels read and write in any order, so a step can't yet work within one array.)
+    A state has two arrays, which change places after each step (a new one each time where states are small): nothing is copied,
+    and a step that raises an error leaves the states as they were. Kernels read and write in any order, so a step can't yet work
+    within one array.
 
     The model stays free of states, and may have many sessions. One session belongs to one thread at a time: a second one that
     comes in between gets a GraphcError.
@@ -36,10 +40,11 @@ class Session:
         self._inputs = {s.input for s in model.states}
         self._first = {s.name: np.array(first[s.name], order="C") for s in model.states}
         self._now = {name: a.copy() for name, a in self._first.items()}
-        self._next = {name: np.empty_like(a) for name, a in self._first.items()}
+        self._reused = sum(a.nbytes for a in self._now.values()) >= REUSED
+        self._next = {name: np.empty_like(a) for name, a in self._now.items()} if self._reused else {}
         self._busy = threading.Lock()
 
-    def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
+    def __call__(self, /, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
         """One step. Inputs by position or name; gives the output array, or a tuple where there are several or none."""
         names = [s.name for s in self._model.inputs if s.name not in self._inputs]
         if len(args) > len(names):
@@ -55,17 +60,17 @@ class Session:
 
         Raises InputError for inputs that do not fit, and GraphcError while another thread runs a step.
         """
-        states = self._model.states
         for name in feeds:
             if name in self._inputs:
                 hint = "the session feeds it; its first value is given to model.session"
                 raise InputError(f"input '{name}' is a state", hint=hint)
         with self._alone():
-            kept = {s.input: self._now[s.name] for s in states}
-            left = {s.output: self._next[s.name] for s in states}
-            results = self._model.run({**feeds, **kept}, out=left)
-            self._now, self._next = self._next, self._now
-        return {name: a for name, a in results.items() if name not in left}
+            states, before = self._model.states, self._now
+            kept = {s.input: before[s.name] for s in states}
+            out = {s.output: self._next[s.name] for s in states} if self._reused else None
+            results = self._model.run({**feeds, **kept}, out)
+            self._now, self._next = {s.name: results.pop(s.output) for s in states}, before
+        return results
 
     @property
     def state(self) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from graphc.errors import CheckError, GraphcError, InputError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.segments import cut
+from graphc.session import REUSED
 from graphc.state import State, declared
 from graphc.types import TensorType
 from graphc.verify import BrokenInvariant, verify
@@ -67,12 +68,14 @@ def test_steps_of_a_recurrent_layer_are_the_layer(target: str, batch: int | str)
 
 
 @TARGETS
-def test_results_of_a_step_stay_what_they_are(target: str):
+@pytest.mark.parametrize("reused", [0, REUSED], ids=["reused", "small"])
+def test_results_of_a_step_stay_what_they_are(target: str, reused: int, monkeypatch: pytest.MonkeyPatch):
     """Also those that are the state, or its input: the next steps write to other memory."""
-    session = graphc.compile(accumulator(), target=target, threads=1, states={"total": "total_next"}).session()
+    monkeypatch.setattr("graphc.session.REUSED", reused)
+    steps = graphc.compile(accumulator(), target=target, threads=1, states={"total": "total_next"}).session()
     kept = []
     for i in range(6):
-        kept.append(session.run({"x": np.full(4, 1 + i, F32)}))
+        kept.append(steps.run({"x": np.full(4, 1 + i, F32)}))
     totals = np.cumsum(np.arange(7))
     for i, results in enumerate(kept):
         assert list(results) == ["old", "again", "double"]
@@ -82,16 +85,18 @@ def test_results_of_a_step_stay_what_they_are(target: str):
 
 
 @TARGETS
-def test_several_states_that_change_places(target: str):
+@pytest.mark.parametrize("reused", [0, REUSED], ids=["reused", "small"])
+def test_several_states_that_change_places(target: str, reused: int, monkeypatch: pytest.MonkeyPatch):
     """Fibonacci: each state takes the other's value."""
+    monkeypatch.setattr("graphc.session.REUSED", reused)
     b = Builder()
     a, c = b.input("a", F32, (1,)), b.input("c", F32, (1,))
     graph = b.build({"sum": b.add("Add", a, c), "a_next": c})
     model = graphc.compile(graph, target=target, threads=1, states={"a": "a_next", "c": "sum"})
-    session = model.session(c=np.ones(1, F32))
+    steps = model.session(c=np.ones(1, F32))
     for _ in range(10):
-        assert session() == ()
-    assert session.state["c"] == 89 and session.state["a"] == 55
+        assert steps() == ()
+    assert steps.state["c"] == 89 and steps.state["a"] == 55
 
 
 def test_what_a_session_is_given_and_gives_is_its_own():
