@@ -159,7 +159,7 @@ def _pair_tile(q: Emit, target: Target, mr: int, nv: int, lines: int) -> Tile:
     return PairTile(q, target, mr, nv, lines, PAIRS)
 
 
-@pytest.mark.skipif("+avx512bf16" not in detect().features, reason="this CPU has no vdpbf16ps")
+@pytest.mark.skipif("+avx512bf16" not in detect().features, reason="the target has no vdpbf16ps")
 def test_another_inner_step(monkeypatch):
     """A row of the table and an instruction make another product."""
     monkeypatch.setitem(DOTS, PAIRS.name, PAIRS)
