@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import graphc
-from graphc.backends.cpu import tune
-from graphc.backends.cpu.lower import algorithms
+from graphc.backends.cpu import costs, tune
 from graphc.backends.cpu.lower.algorithms import ERROR_LIMIT, candidates, choose, error_bound
 from graphc.backends.cpu.lower.policy import DIRECT, WINOGRAD, Policy
 from graphc.backends.cpu.lower.window import Window
@@ -295,6 +294,6 @@ def test_command_line(tmp_path: Path, measurements: list[str]) -> None:
 
 
 def test_the_constants_cover_every_target() -> None:
-    for rates in algorithms.RATES.values():
+    for rates in costs.LAYERS.values():
         assert set(rates) == {DIRECT, "depthwise", "strassen", *WINOGRAD.values()}
         assert all(r >= 0 for values in rates.values() for r in values)

@@ -11,10 +11,10 @@ from graphc.backends.cpu.target import Target
 # A byte of weights that no cache holds, of weights in level 3, and of weights in level 2; a byte of a group of tiles that is
 # read again, for other output channels; a value that Winograd's transforms make.
 FROM_MEMORY = 1 / 20e9
-FROM_L3 = 1 / 53e9
+FROM_L3 = 1 / 53.5e9
 FROM_L2 = 1 / 229e9
-AGAIN = 1 / 153e9
-TRANSFORM = 1.64e-10
+AGAIN = 1 / 152.5e9
+TRANSFORM = 1.638e-10
 
 # Of whole layers: for each algorithm the seconds per unit of its quantities, in the order of the functions in
 # lower/algorithms.py, multiply-adds of vectors first. By `python benchmarks/algorithms.py --fit`.

@@ -38,9 +38,10 @@ from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 from graphc.report import StepInfo
 
-# Parts of the level-2 cache:
-ROWS = 0.3815  # that a block of rows may take while the channel tiles go round; the rest is for their weights, results
-NARROW = 0.061  # that the weights of a tile one block wide fill before they are fetched ahead: loads are its limit
+# Parts of the level-2 cache: that a block of rows may take while the channel tiles go round, beside their weights and results;
+# that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
+ROWS = 0.3815
+NARROW = 0.061
 
 
 def bias_of(node: Node) -> np.ndarray | None:
