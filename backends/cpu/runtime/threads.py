@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.backends.cpu.storage import aligned_empty
 from graphc.errors import GraphcWarning
@@ -35,7 +34,7 @@ class Executor:
         """addresses: of `runtime_kernels(threads)`."""
         self.threads, self.entry = threads, addresses[-1]
         self._control = np.zeros(1, np.int64)  # address of the pool's control block, while there is a pool
-        self._facts = {entry.NTH: threads, entry.SPINS: SPINS, entry.SUBMIT: addresses[1] if threads > 1 else 0}
+        self._facts = {"nth": threads, "spins": SPINS, "submit": addresses[1] if threads > 1 else 0}
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
         if threads == 1:
             self.run = self._single  # without a look at the pool
@@ -46,9 +45,9 @@ class Executor:
         self._starting = threading.Lock()
         self._alone = threads == 1
 
-    def facts(self, shares: bool) -> dict[int, int]:
-        """What a program's entry must know of the executor (words of its record). shares: will it use the pool?"""
-        return self._facts | {entry.POOL: self._control.ctypes.data if shares else 0}
+    def facts(self, shares: bool) -> dict[str, int]:
+        """What a program's entry must know of the executor (fields of its record). shares: will it use the pool?"""
+        return self._facts | {"pool": self._control.ctypes.data if shares else 0}
 
     def start(self) -> None:
         """Have the pool that entries find."""
