@@ -95,6 +95,11 @@ SIZES = {
 }  # fmt: skip
 
 
+def _plain(fields: dict[str, list[int]]) -> dict[str, int | list[int]]:
+    """Fields of one word as callers give them."""
+    return {name: words if len(words) > 1 else words[0] for name, words in fields.items()}
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_what_is_written_by_name_is_found_by_name(name: str):
     block = BLOCKS[name]
@@ -104,8 +109,7 @@ def test_what_is_written_by_name_is_found_by_name(name: str):
         {n: [next(words) for _ in range(size)] for n, size in block.record.items()}
         for _ in range(2 * bool(block.record))
     ]
-    plain = lambda fields: {n: w if len(w) > 1 else w[0] for n, w in fields.items()}  # noqa: E731
-    written = block(records=[plain(r) for r in records], **plain(given))
+    written = block(records=[_plain(r) for r in records], **_plain(given))
     assert len(written) == block.size + len(records) * block.record_size
     for n, w in given.items():
         (at,) = block[n]
