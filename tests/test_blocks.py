@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from graphc.backends.cpu import blocks, sizes
+from graphc.backends.cpu.blocks import blocked, conv_row, recurrent
 from graphc.backends.cpu.blocks.block import Block
 
 SCALE = Block("x y n factor*2", record="ref stride")
@@ -35,3 +43,105 @@ def test_names_are_those_of_the_declaration():
         SCALE["x z"]
     with pytest.raises(ValueError, match="stands twice"):
         Block("x y x")
+
+
+# --- every block that is declared --------------------------------------------------------------------------------------
+def _declared() -> dict[str, Block]:
+    modules = [importlib.import_module(f"{blocks.__name__}.{m.name}") for m in pkgutil.iter_modules(blocks.__path__)]
+    return {name: b for m in modules for name, b in vars(m).items() if isinstance(b, Block)}
+
+
+def _readers() -> Iterator[ast.AST]:
+    """Expressions of the modules that read blocks."""
+    cpu = Path(next(iter(blocks.__path__))).parent
+    for path in (p for folder in ("drivers", "micro") for p in sorted((cpu / folder).glob("*.py"))):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
+def _read() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Names of fields, and of words of a record, that are read of each block."""
+    fields: dict[str, set[str]] = {}
+    records: dict[str, set[str]] = {}
+    for node in _readers():
+        match node:
+            case ast.Subscript(value=ast.Name(block), slice=ast.Constant(str(names))):
+                fields.setdefault(block, set()).update(names.split())
+            case ast.Call(func=ast.Attribute(ast.Name(block), "in_record"), args=[ast.Constant(str(names))]):
+                records.setdefault(block, set()).update(names.split())
+    return fields, records
+
+
+BLOCKS = _declared()
+HEADS = {
+    "LOOKUP": ("GATHER", "SCATTER"),
+    "BLOCKED": ("LRN_BLOCKED", "PICK_PIXELS", "RESIZE_BLOCKED", "MAP_CHANNELS"),
+    "DENSE_WINDOW": ("CONV_DENSE", "POOL_DENSE"),
+}
+UNREAD = {"CONV": {"out_w"}}
+SIZES = {
+    "dims": {
+        "COPY_STRIDED": sizes.COPY_DIMS, "TRANSPOSE_TILES": sizes.COPY_DIMS, "GATHER": sizes.INDEX_DIMS,
+        "SCATTER": sizes.INDEX_DIMS, "COPY_TABLES": sizes.TABLE_DIMS, "GEMM": sizes.BATCH_DIMS, "MAP_ROWS": sizes.ROW_DIMS,
+        "PASSES": sizes.PASS_DIMS,
+    },
+    "axes": {"GATHER": 2 * sizes.INDEX_AXES, "SCATTER": 2 * sizes.INDEX_AXES},
+    "permute": {"MAP_CHANNELS": blocked.SOURCES},
+    "pairs": {"SOURCE_BLOCKS": 2 * blocked.SOURCES},
+    "extras": {"CONV_ROW": conv_row.EXTRA * conv_row.MAX_EXTRAS},
+    "streams": {
+        "STAGE": recurrent.STREAM.size * recurrent.MAX_STREAMS,
+        "CELL_STAGE": recurrent.CELL_STREAM.size * recurrent.MAX_STREAMS,
+    },
+}  # fmt: skip
+
+
+def _plain(fields: dict[str, list[int]]) -> dict[str, int | list[int]]:
+    """Fields of one word as callers give them."""
+    return {name: words if len(words) > 1 else words[0] for name, words in fields.items()}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_what_is_written_by_name_is_found_by_name(name: str):
+    block = BLOCKS[name]
+    words = iter(range(1000))
+    given = {n: [next(words) for _ in range(size)] for n, size in block.fields.items()}
+    records = [
+        {n: [next(words) for _ in range(size)] for n, size in block.record.items()}
+        for _ in range(2 * bool(block.record))
+    ]
+    written = block(records=[_plain(r) for r in records], **_plain(given))
+    assert len(written) == block.size + len(records) * block.record_size
+    for n, w in given.items():
+        (at,) = block[n]
+        assert written[at : at + len(w)] == w
+    for i, record in enumerate(records):
+        for n, w in record.items():
+            at = block.size + i * block.record_size + block.in_record(n)[0]
+            assert written[at : at + len(w)] == w
+
+
+def test_readers_read_what_is_declared_and_all_of_it():
+    fields, records = _read()
+    for name in fields.keys() | records.keys():
+        if name in BLOCKS:
+            assert fields.get(name, set()) <= BLOCKS[name].fields.keys(), name
+            assert records.get(name, set()) <= BLOCKS[name].record.keys(), name
+    for head, others in HEADS.items():
+        for name in others:
+            fields.setdefault(name, set()).update(fields.get(head, ()))
+    unread = {
+        name: ((b.fields.keys() - fields.get(name, set())) | (b.record.keys() - records.get(name, set())))
+        for name, b in BLOCKS.items()
+    }
+    assert {name: words for name, words in unread.items() if words} == UNREAD
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_words_that_blocks_share_come_first(head: str):
+    for name in HEADS[head]:
+        assert {n: BLOCKS[name].at[n] for n in BLOCKS[head].at} == BLOCKS[head].at
+
+
+@pytest.mark.parametrize("field", SIZES)
+def test_fields_have_room_for_what_is_read(field: str):
+    assert {name: BLOCKS[name].fields[field] for name in SIZES[field]} == SIZES[field]

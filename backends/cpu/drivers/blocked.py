@@ -119,7 +119,7 @@ def map_channels(target):
     """Each channel of y is some channel of some operand."""
     PERMUTE, GATHER, CHANNELS, SCRATCH, STRIDE = MAP_CHANNELS["permute gather channels scratch stride"]
     BLOCK_TABLE, LANES, SINGLE = MAP_CHANNELS["sources lanes single"]
-    RECORD, (PAIRS,) = SOURCE_BLOCKS.size, SOURCE_BLOCKS["pairs"]
+    RECORD, (COUNT, PAIRS) = SOURCE_BLOCKS.size, SOURCE_BLOCKS["count pairs"]
     vl = target.vl
     vector = vl * FLOAT_BYTES
 
@@ -131,7 +131,7 @@ def map_channels(target):
             n, c, d, h = row_of(k, blocks, out_d, out_h)
             y = a[Y] + n * a[YS_N] + c * a[YS_BLOCK] + d * a[YS_D] + h * a[YS_H]
             record = a[BLOCK_TABLE] + 8 * RECORD * c
-            count = load_i64(record)
+            count = load_i64(record + 8 * COUNT)
             for i in range(count):
                 store_i64(addresses + 16 * i, _source(a, record + 8 * PAIRS + 16 * i, n, d, h))
                 store_i64(addresses + 16 * i + 8, a[LANES] + (c * SOURCES + i) * vector)

@@ -2,7 +2,7 @@
 
 What Python would ask an array for (address, dtype, shape, flags) costs more there than a small model's kernels take. The
 entry is called as METH_FASTCALL functions are: self, arguments, their number. `self` is an int64 array, the record of one
-instance of a program: the words of backends/cpu/runtime/entry.py, then for each input its dtype, rank and sizes, then for each word of
+instance of a program: the words of blocks/program.py, then for each input its dtype, rank and sizes, then for each word of
 the program's table that takes an argument's address the number of the argument, the word's address and the offset, then the
 addresses of words in which drivers report positions out of range.
 """
@@ -13,36 +13,17 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
+from graphc.backends.cpu.blocks.program import ENTRY
 from graphc.backends.cpu.codegen.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
 from graphc.backends.cpu.drivers.executor import BLOCK, DRIVER, ROW
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.runtime.entry import (
-    ARGUMENTS,
-    ARRAY,
-    C_CONTIGUOUS,
-    CHECKED,
-    COUNT,
-    DATA,
-    DESCR,
-    DIMENSIONS,
-    DONE,
-    FAILED,
-    FIXED,
-    FLAGS,
-    INCREF,
-    NDIM,
-    NTH,
-    POOL,
-    REFUSED,
-    REPORTS,
-    RESTORE_THREAD,
-    SAVE_THREAD,
-    SPINS,
-    STEPS,
-    SUBMIT,
-    TYPE,
-    WORDS,
-)
+from graphc.backends.cpu.runtime.entry import C_CONTIGUOUS, DATA, DESCR, DIMENSIONS, FLAGS, NDIM, TYPE
+
+STEPS, COUNT, POOL, NTH, SPINS, SUBMIT, ARRAY = ENTRY["steps count pool nth spins submit array"]
+SAVE_THREAD, RESTORE_THREAD, INCREF = ENTRY["save_thread restore_thread incref"]
+CHECKED, ARGUMENTS, WORDS, REPORTS = ENTRY["checked arguments words reports"]
+DONE, REFUSED, FAILED = ENTRY["done refused failed"]
+FIXED = ENTRY.size
 
 
 def _call(builder, args):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
+from graphc.backends.cpu.blocks.program import PROGRAM_STEP
 from graphc.backends.cpu.codegen.intrinsics import (
     FUTEX_WAIT_PRIVATE,
     FUTEX_WAKE_PRIVATE,
@@ -40,7 +41,8 @@ TICKET, STEP, FINISHED, SLEEPERS, LEADER_SLEEPS, QUIT, USERS, LEADER_CPU = range
 CPUS = CONTROL_BYTES
 PART_BITS = 16
 PART = (1 << PART_BITS) - 1
-DRIVER, BLOCK, SHARED, ROW = range(4)  # columns of the table, and how many there are
+DRIVER, BLOCK, SHARED = PROGRAM_STEP["driver block shared"]
+ROW = PROGRAM_STEP.size
 EVERYONE = 0x7FFFFFFF
 
 

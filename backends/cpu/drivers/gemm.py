@@ -33,7 +33,7 @@ MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_
 PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]
 DIMS, A_BATCH, B_BATCH, Y_BATCH, EXTRAS_COUNT = GEMM["dims a_batch b_batch y_batch extras"]
 EXTRAS, EXTRA = GEMM.size, GEMM.record_size
-EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("row vector batch")
+EXTRA_REF, EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("ref row vector batch")
 MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
 
 
@@ -49,7 +49,7 @@ def _point_operands(a, block, index, m, v):
     for e in range(a[EXTRAS_COUNT]):
         r = EXTRAS + EXTRA * e
         batch = offset_of(a, index, DIMS, r + EXTRA_BATCH, BATCH_DIMS)
-        point_operand(block, e, a[r] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR] + batch)
+        point_operand(block, e, a[r + EXTRA_REF] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR] + batch)
 
 
 @njit(error_model="numpy")

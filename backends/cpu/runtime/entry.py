@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from graphc.backends.cpu.blocks.program import ENTRY
 
 if TYPE_CHECKING:
     from graphc.lower.program import Extern
@@ -18,15 +20,6 @@ HEAD = 16  # of an object before its own fields: reference count, type
 TYPE = 8
 DATA, NDIM, DIMENSIONS, DESCR, FLAGS = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
 C_CONTIGUOUS = 1
-
-# Words of the record. STEPS, COUNT: the program. POOL: address of the word that holds a pool's control block or 0; 0 where
-# the program runs on its caller alone. NTH, SPINS, SUBMIT: see drivers/executor.py. SAVE_THREAD, RESTORE_THREAD, INCREF: of
-# Python's C interface. ARRAY: the type of arrays. CHECKED: inputs that are looked at; ARGUMENTS, WORDS, REPORTS: how many
-# there are. DONE, REFUSED, FAILED: what is returned after a run, for inputs that are not as bound, after a report.
-# fmt: off
-(STEPS, COUNT, POOL, NTH, SPINS, SUBMIT, SAVE_THREAD, RESTORE_THREAD, INCREF, ARRAY, CHECKED, ARGUMENTS, WORDS, REPORTS,
- DONE, REFUSED, FAILED, FIXED) = range(18)
-# fmt: on
 
 _FASTCALL = 0x80  # METH_FASTCALL
 _WORD = ctypes.c_int64
@@ -56,11 +49,11 @@ def supported() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _interface() -> dict[int, int]:
-    """Addresses of Python's C functions and objects, by word of the record. `id` is an address here."""
-    functions = {SAVE_THREAD: "PyEval_SaveThread", RESTORE_THREAD: "PyEval_RestoreThread", INCREF: "Py_IncRef"}
+def _interface() -> dict[str, int]:
+    """Addresses of Python's C functions and objects, by field of the record. `id` is an address here."""
+    functions = {"save_thread": "PyEval_SaveThread", "restore_thread": "PyEval_RestoreThread", "incref": "Py_IncRef"}
     found = {w: ctypes.cast(getattr(ctypes.pythonapi, f), ctypes.c_void_p).value for w, f in functions.items()}
-    return found | {ARRAY: id(np.ndarray), DONE: id(True), REFUSED: id(None), FAILED: id(False)}
+    return found | {"array": id(np.ndarray), "done": id(True), "refused": id(None), "failed": id(False)}
 
 
 def method(address: int) -> Method:
@@ -69,20 +62,18 @@ def method(address: int) -> Method:
 
 
 def record(
-    facts: dict[int, int],
+    facts: Mapping[str, int],
     inputs: Sequence[Extern],
     arguments: int,
     words: np.ndarray,
     reports: Sequence[int],
 ) -> np.ndarray:
-    """An entry's record. facts: STEPS to SUBMIT; inputs: that are looked at; words: int64[n, 3] rows of argument, address of
+    """An entry's record. facts: steps to submit; inputs: that are looked at; words: int64[n, 3] rows of argument, address of
     a word of the table, offset; reports: addresses."""
-    fixed = np.zeros(FIXED, np.int64)
-    counts = {CHECKED: len(inputs), ARGUMENTS: arguments, WORDS: len(words), REPORTS: len(reports)}
-    for word, value in (facts | _interface() | counts).items():
-        fixed[word] = value
+    counts = {"checked": len(inputs), "arguments": arguments, "words": len(words), "reports": len(reports)}
+    fixed = ENTRY(**facts, **_interface(), **counts)
     types = [number for e in inputs for number in (id(e.dtype), len(e.shape), *e.shape)]
-    return np.concatenate([fixed, np.array(types, np.int64), words.reshape(-1), np.array(reports, np.int64)])
+    return np.concatenate([np.array([*fixed, *types], np.int64), words.reshape(-1), np.array(reports, np.int64)])
 
 
 def function(method: Method, record: np.ndarray) -> Callable[..., bool | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import empty
 
+from graphc.backends.cpu.blocks.program import PROGRAM_STEP
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.runtime.arenas import Arena, Arenas
 from graphc.lower.program import Assembled, HostCall
@@ -43,7 +44,8 @@ class Instance:
         self._externs = runner.extern_slots
         self.table[a.arena_slots.at] = a.arena_slots.offset + arena.address
         start = self.table.ctypes.data
-        self.steps = np.stack([runner.drivers, start + 8 * a.blocks[:, 1], runner.shared], 1)
+        rows = PROGRAM_STEP(driver=runner.drivers, block=start + 8 * a.blocks[:, 1], shared=runner.shared)
+        self.steps = np.stack(rows, 1)
         self.steps_address = self.steps.ctypes.data
         self._words = memoryview(self.table)  # reads one word in a tenth of the time that NumPy takes
         self._reports = [i for words, _ in a.checks for i in range(words.start, words.stop, 2)]
@@ -57,7 +59,7 @@ class Instance:
                 for at, offset in zip(*self._externs[index])
             ]
             facts = runner.executor.facts(runner.shares)
-            facts |= {entry.STEPS: self.steps_address, entry.COUNT: len(self.steps)}
+            facts |= {"steps": self.steps_address, "count": len(self.steps)}
             inputs, reports = [a.externs[i] for i in a.inputs], [start + 8 * i for i in self._reports]
             table = np.array(words, np.int64).reshape(-1, 3)
             self.enter, self.check_and_enter = (

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.errors import GraphcWarning
 from graphc.lower.kernel import Kernel
@@ -31,7 +30,7 @@ class Executor:
         """addresses: of `runtime_kernels(threads)`."""
         self.threads, self.entry = threads, entry.method(addresses[-1])
         self._control = np.zeros(1, np.int64)  # address of the pool's control block, while there is a pool
-        self._facts = {entry.NTH: threads, entry.SPINS: SPINS, entry.SUBMIT: addresses[1] if threads > 1 else 0}
+        self._facts = {"nth": threads, "spins": SPINS, "submit": addresses[1] if threads > 1 else 0}
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
         if threads == 1:
             self.run = self._single  # without a look at the pool
@@ -42,9 +41,9 @@ class Executor:
         self._starting = threading.Lock()
         self._alone = threads == 1
 
-    def facts(self, shares: bool) -> dict[int, int]:
-        """What a program's entry must know of the executor (words of its record). shares: will it use the pool?"""
-        return self._facts | {entry.POOL: self._control.ctypes.data if shares else 0}
+    def facts(self, shares: bool) -> dict[str, int]:
+        """What a program's entry must know of the executor (fields of its record). shares: will it use the pool?"""
+        return self._facts | {"pool": self._control.ctypes.data if shares else 0}
 
     def start(self) -> None:
         """Have the pool that entries find."""
