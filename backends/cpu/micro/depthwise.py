@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I64, PTR, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, I64, PTR, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import clip, operand_numbers
 from graphc.backends.cpu.target import Target
@@ -80,6 +80,6 @@ def depthwise_row(
                 operands = {
                     e + 1: q.load_raw(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), F32, vl) for e in extras
                 }
-                v = scalar.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
+                v = expr_code.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
             q.store_raw(v, q.offset(out, p * vector))
     b.ret_void()

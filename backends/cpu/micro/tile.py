@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.ir import F32, Emit
+from graphc.backends.cpu.codegen.emit import F32, Emit
 from graphc.backends.cpu.target import Target
 
 # Bytes that weights are fetched ahead of their use. They come from the last-level cache or memory at their first use;
