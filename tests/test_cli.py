@@ -436,3 +436,10 @@ def test_layers_count_shared_weights_once():
     assert [r.sources for r in rows] == [("x",), ("0",)]
     assert [r.macs for r in rows] == [48, 48]
     assert rows[0].outputs == (str(TensorType("float32", (Sym("batch"), 4))),)
+
+
+def test_layers_count_the_products_of_attention():
+    b = Builder("attention")
+    q, k, v = (b.input(name, "float32", (2, 4, length, 8)) for name, length in (("q", 5), ("k", 7), ("v", 7)))
+    rows = layers(b.build({"y": b.add("Attention", q, k, v)}))
+    assert [r.macs for r in rows] == [2 * 4 * 5 * 7 * (8 + 8)]

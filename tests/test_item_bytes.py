@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from graphc.backends.cpu.blocks.pool import POOL_ROW
-from graphc.backends.cpu.codegen.ir import Emit
+from graphc.backends.cpu.codegen.emit import Emit
 from graphc.backends.cpu.codegen.toolchain import toolchain
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.lower.filters import Filters, pack_filters, spans_of

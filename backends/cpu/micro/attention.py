@@ -6,7 +6,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.blocks.attention import SOFTMAX_TILE
 from graphc.backends.cpu.codegen import vmath
-from graphc.backends.cpu.codegen.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import horizontal
 from graphc.backends.cpu.target import Target

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I64, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
@@ -35,7 +35,7 @@ def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: 
             total = b.fadd(total, _lanes(q, below, own, [vl - k + j for j in range(vl)]))
         for k in range(1, after + 1):
             total = b.fadd(total, _lanes(q, own, above, [k + j for j in range(vl)]))
-        q.store_raw(scalar.emit(q, e, [rows[1], total], vl), q.offset(y, at))
+        q.store_raw(expr_code.emit(q, e, [rows[1], total], vl), q.offset(y, at))
     b.ret_void()
 
 

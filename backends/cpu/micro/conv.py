@@ -17,8 +17,8 @@ from graphc.backends.cpu.blocks.conv_row import BLOCK_BYTES as BLOCK_BYTES
 from graphc.backends.cpu.blocks.conv_row import CONV_ROW, EXTRA
 from graphc.backends.cpu.blocks.conv_row import MAX_EXTRAS as MAX_EXTRAS
 from graphc.backends.cpu.blocks.conv_row import MAX_HEIGHTS as MAX_HEIGHTS
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.group_tile import GroupTile
 from graphc.backends.cpu.micro.prologue import Prologue
@@ -270,7 +270,7 @@ def _apply(q: Emit, tile: Tile, memory: _Memory, block, start, y, ys_w, ys_block
                 stride_block, stride_w = q.slot(block, slot + 1), q.slot(block, slot + 2)
                 where = b.add(b.mul(b.add(start, m), stride_w), b.mul(stride_block, i64(j)))
                 values[e] = memory.load(q.offset(q.pointer(q.slot(block, slot)), where), j)
-            memory.store(scalar.emit(q, epilogue, values.__getitem__, tile.vl), at, j)
+            memory.store(expr_code.emit(q, epilogue, values.__getitem__, tile.vl), at, j)
 
 
 def operand_numbers(e: Expr) -> set[int]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import (
     BLOCKS,
@@ -98,7 +98,7 @@ def _reduce(
 
 def _finish(q: Emit, block, v: ir.Value, epilogue: Expr | None, vl: int) -> ir.Value:
     if epilogue is not None:
-        return scalar.emit(q, epilogue, [v], vl)
+        return expr_code.emit(q, epilogue, [v], vl)
     lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in (LO, HI))
     return clip(q, v, lo, hi)
 

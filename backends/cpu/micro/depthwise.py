@@ -5,8 +5,8 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.depthwise import DEPTHWISE_ROW
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import I64, PTR, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import I64, PTR, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import clip, operand_numbers
 from graphc.backends.cpu.target import Target
@@ -81,6 +81,6 @@ def depthwise_row(
                     e + 1: q.load(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), element.numpy, vl)
                     for e in extras
                 }
-                v = scalar.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
+                v = expr_code.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
             q.store(v, q.offset(out, p * vector), element.numpy, vl)
     b.ret_void()

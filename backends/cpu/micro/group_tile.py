@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.ir import Emit
+from graphc.backends.cpu.codegen.emit import Emit
 from graphc.backends.cpu.micro.tile import Tile
 from graphc.backends.cpu.target import Target
 

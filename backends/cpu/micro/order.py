@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import combined, identity_of
 from graphc.backends.cpu.target import Target
@@ -154,7 +154,7 @@ def sort_keys(module: ir.Module, symbol: str, target: Target, largest: bool, dty
 def _int_key(q: Emit, x: ir.Value, dtype: np.dtype) -> ir.Value:
     if dtype == np.uint64:
         return q.b.xor(x, i64(-(2**63)))
-    return scalar.convert(q, x, dtype, np.dtype(np.int64), 1)
+    return expr_code.convert(q, x, dtype, np.dtype(np.int64), 1)
 
 
 def _float_key(q: Emit, x: ir.Value) -> ir.Value:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.pool import POOL_ROW
-from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import BY_NAME

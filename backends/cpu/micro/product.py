@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.byte_tile import ByteTile
 from graphc.backends.cpu.micro.conv import (
@@ -132,4 +132,4 @@ def _apply(q: Emit, tile: Tile, memory: _Memory, block, y, ys_w, ys_block, epilo
                 where = b.add(b.mul(m, stride_w), b.mul(stride_block, i64(j)))
                 values[e] = memory.load(q.offset(q.pointer(address), where), j)
             to = q.offset(y, b.add(b.mul(m, ys_w), b.mul(ys_block, i64(j))))
-            memory.store(scalar.emit(q, epilogue, values.__getitem__, tile.vl), to, j)
+            memory.store(expr_code.emit(q, epilogue, values.__getitem__, tile.vl), to, j)

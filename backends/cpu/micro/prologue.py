@@ -8,8 +8,8 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.conv_row import OPERAND
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, Emit, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, Emit, i64
 from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 
@@ -55,4 +55,4 @@ class Prologue:
             def operand(i: int, skip: int = skip) -> ir.Value:
                 return fixed[i] if i in fixed else q.load_raw(q.offset(sources[i], skip), F32, self.lanes)
 
-            q.store_raw(scalar.emit(q, self.expression, operand, self.lanes), q.offset(to, skip))
+            q.store_raw(expr_code.emit(q, self.expression, operand, self.lanes), q.offset(to, skip))

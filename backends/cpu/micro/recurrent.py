@@ -10,8 +10,8 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.recurrent import CELL_STAGE, CELL_STREAM
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.short_loop import short_loop
 from graphc.backends.cpu.sizes import FLOAT_BYTES
@@ -68,7 +68,7 @@ def cell_stage(
             for g in range(gates):
                 values[g] = b.fadd(values[g], q.load_raw(q.offset(at, g * vectors * width), F32, target.vl))
             for e, place in zip(results, places[gates + operands :]):
-                values.append(scalar.emit(q, e, values, target.vl))
+                values.append(expr_code.emit(q, e, values, target.vl))
                 q.store_raw(values[-1], place)
     b.ret_void()
 

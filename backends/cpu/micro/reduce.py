@@ -16,8 +16,8 @@ import numpy as np
 from llvmlite import ir
 
 from graphc import expr
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
 from graphc.backends.cpu.target import Target
@@ -43,7 +43,7 @@ def identity_of(combine: str, dtype: np.dtype) -> int | float | bool:
 
 def combined(q: Emit, combine: str, dtype: np.dtype, x: ir.Value, y: ir.Value, lanes: int) -> ir.Value:
     e = Expr(combine, (expr.arg(0, dtype), expr.arg(1, dtype)), np.dtype(dtype))
-    return scalar.emit(q, e, [x, y], lanes)
+    return expr_code.emit(q, e, [x, y], lanes)
 
 
 def horizontal(q: Emit, combine: str, dtype: np.dtype, x: ir.Value, lanes: int) -> ir.Value:
@@ -78,7 +78,7 @@ class _Passes:
         self.masked = can_mask(target, vectors)
         int64 = np.dtype(np.int64)
         self.counts = {
-            i: scalar.convert(q, self.base[i], int64, self.dtypes[i], 1) for i, k in enumerate(kinds) if k == "c"
+            i: expr_code.convert(q, self.base[i], int64, self.dtypes[i], 1) for i, k in enumerate(kinds) if k == "c"
         }
 
     def pointer(self, i: int, at: ir.Value) -> ir.Value:
@@ -149,7 +149,7 @@ class _Rows(_Passes):
         total, rest = self.fold(p)
         total = horizontal(q, p.combine, dtype, total, lanes)
         total = combined(q, p.combine, dtype, total, rest, 1)
-        self.results.append(scalar.emit(q, p.finish, self.numbers(total), 1))
+        self.results.append(expr_code.emit(q, p.finish, self.numbers(total), 1))
 
     def fold(self, p: Pass, unroll: int | None = None) -> tuple[ir.Value, ir.Value]:
         """The row's mapped elements combined, but for the lanes of a vector, and for a tail that was not loaded as one."""
@@ -166,7 +166,7 @@ class _Rows(_Passes):
             kept = self.pointer(len(self.kinds), s)
 
             def step(acc: ir.Value, index: ir.Value, count: int, mask: ir.Value | None) -> None:
-                value = scalar.emit(q, p.map, fetch(index, count, mask), count)
+                value = expr_code.emit(q, p.map, fetch(index, count, mask), count)
                 if p.keep:
                     store(q, value, element(q, kept, index, dtype), dtype, count, mask)
                 if mask is not None:
@@ -191,13 +191,13 @@ class _Rows(_Passes):
             row = self.pointer(len(self.kinds) + j, s)
 
             def step(index: ir.Value, lanes: int, mask: ir.Value | None) -> None:
-                value = scalar.emit(q, e, fetch(index, lanes, mask), lanes)
+                value = expr_code.emit(q, e, fetch(index, lanes, mask), lanes)
                 store(q, value, element(q, row, index, e.dtype), e.dtype, lanes, mask)
 
             over_row(q, self.n, self.lanes, self.masked, step)
 
     def store_number(self, j: int, e: Expr) -> None:
-        value = scalar.emit(self.q, e, self.numbers(), 1)
+        value = expr_code.emit(self.q, e, self.numbers(), 1)
         self.q.store(value, self.pointer(len(self.kinds) + j, i64(0)), e.dtype, 1)
 
 
@@ -230,8 +230,8 @@ def many_rows(
         total = side_by_side(q, p.combine, dtype, [b.load(v) for v in vectors], lanes)
         if not k.masked:
             total = combined(q, p.combine, dtype, total, q.load(rests, dtype, lanes), lanes)
-        finished = scalar.emit(q, p.finish, lambda i: total if i == 2 else q.splat(k.counts[i], lanes), lanes)
-        result = scalar.emit(q, output, lambda i: finished, lanes)
+        finished = expr_code.emit(q, p.finish, lambda i: total if i == 2 else q.splat(k.counts[i], lanes), lanes)
+        result = expr_code.emit(q, output, lambda i: finished, lanes)
         y = q.pointer(b.add(k.base[2], b.mul(first, i64(item))))
         full = b.icmp_signed("<=", b.add(first, i64(lanes)), m)
         with b.if_else(full) as (whole, part):
@@ -296,7 +296,7 @@ class _Columns(_Passes):
 
             def step(r: ir.Value, row: int, p: Pass = p, dtype: np.dtype = dtype, accs: list = accs) -> None:
                 for u, (acc, i) in enumerate(zip(accs, starts)):
-                    value = scalar.emit(q, p.map, self.fetch(r, i, u, lanes, mask, results), lanes)
+                    value = expr_code.emit(q, p.map, self.fetch(r, i, u, lanes, mask, results), lanes)
                     if p.keep:
                         self.store(0, r, i, value, dtype, lanes, mask)
                     b.store(combined(q, p.combine, dtype, b.load(acc[row]), value, lanes), acc[row])
@@ -315,12 +315,12 @@ class _Columns(_Passes):
             finished = []
             for u, i in enumerate(starts):
                 operands = self.fetch(i64(0), i, u, lanes, mask, [*results, totals])
-                finished.append(scalar.emit(q, p.finish, operands, lanes))
+                finished.append(expr_code.emit(q, p.finish, operands, lanes))
             results.append(finished)
         for j, (kind, e) in enumerate(self.outputs):
             with q.loop(self.length if kind == "v" else i64(1)) as r:
                 for u, i in enumerate(starts):
-                    value = scalar.emit(q, e, self.fetch(r, i, u, lanes, mask, results), lanes)
+                    value = expr_code.emit(q, e, self.fetch(r, i, u, lanes, mask, results), lanes)
                     self.store(j, r, i, value, e.dtype, lanes, mask)
 
     def fetch(self, r: ir.Value, i: ir.Value, u: int, lanes: int, mask: ir.Value | None, results: list) -> Callable:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F64, I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.reduce import arguments
 from graphc.backends.cpu.micro.tail import can_mask, element, load, over_row, store
@@ -47,9 +47,9 @@ def blend_rows(module: ir.Module, symbol: str, target: Target, term: Expr, finis
             weight = q.splat(_weight(q, q.offset(pair, 8), kind), lanes)
             for a, i in zip(accs, starts):
                 x = load(q, element(q, row, i, source), source, lanes, mask)
-                b.store(q.fma(weight, scalar.emit(q, term, [x], lanes), b.load(a)), a)
+                b.store(q.fma(weight, expr_code.emit(q, term, [x], lanes), b.load(a)), a)
         for a, i in zip(accs, starts):
-            y = scalar.emit(q, finish, [b.load(a)], lanes)
+            y = expr_code.emit(q, finish, [b.load(a)], lanes)
             store(q, y, element(q, out, i, finish.dtype), finish.dtype, lanes, mask)
 
     wide = 4
@@ -81,9 +81,9 @@ def blend_elements(module: ir.Module, symbol: str, target: Target, term: Expr, f
             at = b.add(b.mul(t, n), i)
             places = q.load_raw(q.offset(offsets, b.mul(at, i64(INT32.item))), I32, lanes)
             weight = q.load(element(q, weights, at, term.dtype), term.dtype, lanes)
-            value = scalar.emit(q, term, [_collect(q, x, places, source, lanes)], lanes)
+            value = expr_code.emit(q, term, [_collect(q, x, places, source, lanes)], lanes)
             b.store(q.fma(weight, value, b.load(acc)), acc)
-        y = scalar.emit(q, finish, [b.load(acc)], lanes)
+        y = expr_code.emit(q, finish, [b.load(acc)], lanes)
         q.store(y, element(q, out, i, finish.dtype), finish.dtype, lanes)
 
     over_row(q, n, target.vl, False, block)

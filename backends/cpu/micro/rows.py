@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
@@ -36,7 +36,7 @@ def map_row(module: ir.Module, symbol: str, target: Target, e: Expr, kinds: str,
             at = q.offset(rows[i], q.b.mul(index, i64(types[i].itemsize)))
             return q.load(at, types[i], lanes)
 
-        value = scalar.emit(q, e, operand, lanes)
+        value = expr_code.emit(q, e, operand, lanes)
         q.store(value, q.offset(out, q.b.mul(index, i64(e.dtype.itemsize))), e.dtype, lanes)
 
     each_vector(q, n, target.vl, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.ir import F32, I64, Emit, i64
+from graphc.backends.cpu.codegen.emit import F32, I64, Emit, i64
 from graphc.backends.cpu.micro.dot import FMA
 from graphc.backends.cpu.micro.tile import Tile
 from graphc.backends.cpu.sizes import CACHE_LINE

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.ir import F32, Emit
+from graphc.backends.cpu.codegen.emit import F32, Emit
 from graphc.backends.cpu.micro.dot import FMA, Dot
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target

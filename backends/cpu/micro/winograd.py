@@ -10,8 +10,8 @@ from functools import lru_cache
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.winograd import WINOGRAD_IN, WINOGRAD_OUT
-from graphc.backends.cpu.codegen import scalar
-from graphc.backends.cpu.codegen.ir import F32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.codegen import expr_code
+from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.micro.conv import BLOCK_BYTES, MAX_EXTRAS, clip, operand_numbers
 from graphc.backends.cpu.sizes import lines
@@ -210,7 +210,7 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
                     b.store(b.fadd(v, extra(0, c)), slot)
                 v = clip(q, b.load(slot, typ=v.type), lo, hi)
             else:
-                v = scalar.emit(q, epilogue, lambda i: v if i == 0 else extra(i - 1, c), vl)
+                v = expr_code.emit(q, epilogue, lambda i: v if i == 0 else extra(i - 1, c), vl)
             q.store_raw(v, q.offset(out, c * vector))
 
         with b.if_else(b.icmp_signed("==", columns, i64(m))) as (full, part):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.errors import GraphcWarning
 from graphc.lower.kernel import Kernel

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import vmath
-from graphc.backends.cpu.codegen.ir import F64, I1, I64, Emit, register_type
+from graphc.backends.cpu.codegen.emit import F64, I1, I64, Emit, register_type
 from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Expr
 
@@ -226,7 +226,7 @@ def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:
     """A float32 rounded to the precision of `to` (a cast to float16 must lose bits even when computing in float32)."""
     if not is_narrow(to):
         return x
-    from graphc.backends.cpu.codegen.ir import memory_type
+    from graphc.backends.cpu.codegen.emit import memory_type
 
     slot = q.variable(q.vector(memory_type(to), lanes))
     pointer = q.b.bitcast(slot, q.b.bitcast(slot, ir.IntType(8).as_pointer()).type)
@@ -235,6 +235,6 @@ def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:
 
 
 def _suffix(kind: ir.Type) -> str:
-    from graphc.backends.cpu.codegen.ir import type_suffix
+    from graphc.backends.cpu.codegen.emit import type_suffix
 
     return type_suffix(kind)
