@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphc.backends.cpu.lower import algorithms
-from graphc.backends.cpu.lower.pointwise import fits_strassen
+from graphc.backends.cpu.conv import algorithms
+from graphc.backends.cpu.conv.pointwise import fits_strassen
+from graphc.backends.cpu.conv.window import Window, window_of
 from graphc.backends.cpu.lower.policy import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD
-from graphc.backends.cpu.lower.window import Window, window_of
 from graphc.backends.cpu.target import Target, detect
 from graphc.backends.cpu.tune import evictor, measure
 from graphc.graph import Builder, Node

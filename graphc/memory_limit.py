@@ -8,7 +8,7 @@ from functools import cache
 
 from graphc.errors import OutOfMemoryError
 from graphc.graph import Graph, Value
-from graphc.memory import format_bytes
+from graphc.report import format_bytes
 
 _ADDRESSABLE = 1 << 62  # bytes of an array whose dims are at least 1: strides must fit int64
 

@@ -163,3 +163,16 @@ class Plan:
         if self.measure is None:
             raise GraphcError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
         return list(self.measure(feeds, rounds))
+
+
+def format_bytes(n: float) -> str:
+    if n < 1024:
+        return f"{n} B"
+    for unit in ("KiB", "MiB"):
+        n /= 1024
+        if n < 1024:
+            return f"{n:.1f} {unit}"
+    n /= 1024
+    if n < 1024:
+        return f"{n:.2f} GiB"
+    return f"{n / 1024:.2f} TiB" if n < 1e9 else f"{n / 1024:.2e} TiB"

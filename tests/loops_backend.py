@@ -30,11 +30,11 @@ from loops_kernels import (
 from graphc.backend import Capabilities, Request, Stage
 from graphc.backends.reference import ReferenceBackend
 from graphc.executable import Executable, check_results
-from graphc.fuse import Group, fuse
 from graphc.graph import Graph, Node
 from graphc.interpret import run_node
 from graphc.lower.constants import constant
 from graphc.lower.elementwise import row_major
+from graphc.lower.fuse import Group, fuse
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import pkgutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from graphc.backends.cpu import blocks, sizes
-from graphc.backends.cpu.blocks import blocked, conv_row, recurrent
-from graphc.backends.cpu.blocks.block import Block
+from graphc.backends.cpu import sizes
+from graphc.backends.cpu.block import Block
+from graphc.backends.cpu.blocked import blocked_block
+from graphc.backends.cpu.conv import conv_row_block
+from graphc.backends.cpu.families import kind_of, load
+from graphc.backends.cpu.recurrent import recurrent_block
+from graphc.lower import limits
 
+CPU = Path(__file__).parent.parent / "backends" / "cpu"
 SCALE = Block("x y n factor*2", record="ref stride")
 
 
@@ -47,15 +51,18 @@ def test_names_are_those_of_the_declaration():
 
 # --- every block that is declared --------------------------------------------------------------------------------------
 def _declared() -> dict[str, Block]:
-    modules = [importlib.import_module(f"{blocks.__name__}.{m.name}") for m in pkgutil.iter_modules(blocks.__path__)]
+    load("block")
+    modules = [
+        m for name, m in sys.modules.items() if name.startswith("graphc.backends.cpu.") and kind_of(name) == "block"
+    ]
     return {name: b for m in modules for name, b in vars(m).items() if isinstance(b, Block)}
 
 
 def _readers() -> Iterator[ast.AST]:
     """Expressions of the modules that read blocks."""
-    cpu = Path(next(iter(blocks.__path__))).parent
-    for path in (p for folder in ("drivers", "micro") for p in sorted((cpu / folder).glob("*.py"))):
-        yield from ast.walk(ast.parse(path.read_text()))
+    for path in sorted(CPU.glob("*/*.py")):
+        if kind_of(path.stem) in ("driver", "micro", "njit"):
+            yield from ast.walk(ast.parse(path.read_text()))
 
 
 def _read() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
@@ -80,17 +87,17 @@ HEADS = {
 UNREAD = {"CONV": {"out_w"}}
 SIZES = {
     "dims": {
-        "COPY_STRIDED": sizes.COPY_DIMS, "TRANSPOSE_TILES": sizes.COPY_DIMS, "GATHER": sizes.INDEX_DIMS,
-        "SCATTER": sizes.INDEX_DIMS, "COPY_TABLES": sizes.TABLE_DIMS, "GEMM": sizes.BATCH_DIMS, "MAP_ROWS": sizes.ROW_DIMS,
-        "PASSES": sizes.PASS_DIMS,
+        "COPY_STRIDED": sizes.COPY_DIMS, "TRANSPOSE_TILES": sizes.COPY_DIMS, "GATHER": limits.INDEX_DIMS,
+        "SCATTER": limits.INDEX_DIMS, "COPY_TABLES": sizes.TABLE_DIMS, "GEMM": sizes.BATCH_DIMS, "MAP_ROWS": sizes.ROW_DIMS,
+        "PASSES": limits.PASS_DIMS,
     },
-    "axes": {"GATHER": 2 * sizes.INDEX_AXES, "SCATTER": 2 * sizes.INDEX_AXES},
-    "permute": {"MAP_CHANNELS": blocked.SOURCES},
-    "pairs": {"SOURCE_BLOCKS": 2 * blocked.SOURCES},
-    "extras": {"CONV_ROW": conv_row.EXTRA * conv_row.MAX_EXTRAS},
+    "axes": {"GATHER": 2 * limits.INDEX_AXES, "SCATTER": 2 * limits.INDEX_AXES},
+    "permute": {"MAP_CHANNELS": blocked_block.SOURCES},
+    "pairs": {"SOURCE_BLOCKS": 2 * blocked_block.SOURCES},
+    "extras": {"CONV_ROW": conv_row_block.EXTRA * conv_row_block.MAX_EXTRAS},
     "streams": {
-        "STAGE": recurrent.STREAM.size * recurrent.MAX_STREAMS,
-        "CELL_STAGE": recurrent.CELL_STREAM.size * recurrent.MAX_STREAMS,
+        "STAGE": recurrent_block.STREAM.size * recurrent_block.MAX_STREAMS,
+        "CELL_STAGE": recurrent_block.CELL_STREAM.size * recurrent_block.MAX_STREAMS,
     },
 }  # fmt: skip
 

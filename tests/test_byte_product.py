@@ -9,8 +9,7 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu.lower import byte_product
-from graphc.backends.cpu.micro import byte_tile
+from graphc.backends.cpu.product import byte_product, byte_tile_micro
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.target import detect
 from graphc.graph import Builder
@@ -65,8 +64,8 @@ def test_batches_and_vectors(a: tuple[int, ...], w: tuple[int, ...]):
 
 def test_without_the_instruction(monkeypatch: pytest.MonkeyPatch):
     """As on a CPU with AVX-512 that has no VNNI."""
-    monkeypatch.setattr(byte_tile, "has_dot", lambda target: False)
-    monkeypatch.setattr(byte_product, "free_registers", lambda target: target.registers - byte_tile.RESERVED)
+    monkeypatch.setattr(byte_tile_micro, "has_dot", lambda target: False)
+    monkeypatch.setattr(byte_product, "free_registers", lambda target: target.registers - byte_tile_micro.RESERVED)
     monkeypatch.setattr(runtime_of(detect()), "_toolchains", {})  # kernels of other tests have the same names
     rng = np.random.default_rng(2)
     for shape_a, shape_w in SIZES:

@@ -273,7 +273,7 @@ def test_a_step_that_writes_into_its_operand(monkeypatch: Patch):
 
 def test_lanes_behind_the_last_channel_are_numbers(monkeypatch: Patch):
     """A zero weight times infinity would be NaN."""
-    from graphc import layout
+    from graphc.lower import layout
 
     monkeypatch.setattr(layout, "_is_finite", lambda node: True)
     b = Builder("lanes")

@@ -7,8 +7,8 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu.lower import tiles
 from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.tile import tiles
 from graphc.graph import Builder, Graph
 
 # channels, output channels, size, kernel, stride, pad

@@ -11,18 +11,18 @@ from targets import require
 
 import graphc
 from graphc.backends.cpu import backend, costs, target
-from graphc.backends.cpu.lower import tile_model
-from graphc.backends.cpu.lower.algorithms import candidates, choose
-from graphc.backends.cpu.lower.attention import query_rows
-from graphc.backends.cpu.lower.depthwise import row_tile
-from graphc.backends.cpu.lower.direct import rows_bytes
-from graphc.backends.cpu.lower.gemm import near_bytes, product_tile
+from graphc.backends.cpu.attention.attention import query_rows
+from graphc.backends.cpu.conv.algorithms import candidates, choose
+from graphc.backends.cpu.conv.depthwise import row_tile
+from graphc.backends.cpu.conv.direct import rows_bytes
+from graphc.backends.cpu.conv.window import Window
+from graphc.backends.cpu.conv.winograd import grouping
 from graphc.backends.cpu.lower.policy import DEFAULT
-from graphc.backends.cpu.lower.tiles import chunk_of, cut_channels, cut_row, lines_ahead, widest_tile
-from graphc.backends.cpu.lower.window import Window
-from graphc.backends.cpu.lower.winograd import grouping
 from graphc.backends.cpu.options import CpuOptions
+from graphc.backends.cpu.product.gemm import near_bytes, product_tile
 from graphc.backends.cpu.target import Target, cache_sizes, detect
+from graphc.backends.cpu.tile import tile_model
+from graphc.backends.cpu.tile.tiles import chunk_of, cut_channels, cut_row, lines_ahead, widest_tile
 from graphc.graph import Builder, Graph
 
 # Synthetic machines: a desktop with AVX-512, and one with AVX2 and a small second level.

@@ -9,7 +9,7 @@ import opcheck
 import pytest
 
 import graphc
-from graphc.backends.cpu.lower import recurrent_plan
+from graphc.backends.cpu.recurrent import recurrent_plan
 from graphc.errors import InputError, UnsupportedError
 from graphc.graph import Builder, Value
 from graphc.op import Case, Const, Tensor, get_op

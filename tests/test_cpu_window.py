@@ -14,7 +14,7 @@ from strategies import Use, use_of
 from targets import require
 
 import graphc
-from graphc.backends.cpu.lower.conv_transpose import phases
+from graphc.backends.cpu.conv.conv_transpose import phases
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph

@@ -9,10 +9,10 @@ import pytest
 from targets import require
 
 import graphc
-from graphc import fuse
-from graphc.backends.cpu.blocks.conv_row import MAX_EXTRAS, MAX_SOURCES
+from graphc.backends.cpu.conv.conv_row_block import MAX_EXTRAS, MAX_SOURCES
 from graphc.backends.cpu.sizes import padded
 from graphc.graph import Builder, Graph, Value
+from graphc.lower import fuse
 from graphc.lower.kernel import Kernel
 
 F32 = np.float32

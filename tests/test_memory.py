@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphc.memory import ArenaPlan, Lifetime, draw, plan
+from graphc.lower.memory import ArenaPlan, Lifetime, draw, plan
 
 
 def overlapping(buffers, arena: ArenaPlan) -> list[tuple[str, str]]:

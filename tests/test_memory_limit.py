@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import graphc
-from graphc import expr, fuse
+from graphc import expr
 from graphc.errors import GraphcError, InputError, LoadError, OutOfMemoryError
 from graphc.graph import Builder
-from graphc.memory import format_bytes
+from graphc.lower import fuse
+from graphc.report import format_bytes
 from graphc.types import Sym
 
 F, I = TensorProto.FLOAT, TensorProto.INT64

@@ -14,7 +14,7 @@ from graphc.backends.cpu import kernel
 from graphc.backends.cpu.codegen.intrinsics import POINTER, STEP, i64, load_i64
 from graphc.backends.cpu.codegen.numba_ir import driver_ir
 from graphc.backends.cpu.codegen.toolchain import Toolchain
-from graphc.backends.cpu.drivers.work import piece
+from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.target import detect
 from graphc.lower.kernel import Kernel

@@ -10,7 +10,7 @@ from opcheck import build, operands
 
 from graphc.graph import Builder
 from graphc.interpret import run_node
-from graphc.layout import _is_finite
+from graphc.lower.layout import _is_finite
 from graphc.op import Case, Laws, Tensor, all_ops
 
 PER_SAMPLE = [n for n, op in all_ops().items() if op.per_sample]

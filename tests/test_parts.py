@@ -16,14 +16,17 @@ from suite import check, uses_of
 from test_cpu_ops import COMPILED
 
 import graphc
-from graphc import expr, frontends, fuse, memory
+from graphc import expr, frontends
 from graphc.backends.cpu import options, stages
-from graphc.backends.cpu.lower import conv, gemm, images
+from graphc.backends.cpu.conv import conv
+from graphc.backends.cpu.nested import depth_first
 from graphc.backends.cpu.parts import PARTS
+from graphc.backends.cpu.product import gemm
 from graphc.cli import compare, main
 from graphc.errors import GraphcError
-from graphc.fuse import Group
 from graphc.graph import Builder, Graph
+from graphc.lower import fuse, memory
+from graphc.lower.fuse import Group
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = [p.name for p in PARTS]
@@ -279,7 +282,7 @@ def wrong_images(patch: Callable):
 
         return emit
 
-    patch(images, "emit_nested", first)
+    patch(depth_first, "emit_nested", first)
 
 
 def wrong_memory(patch: Callable):

@@ -7,11 +7,11 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu.lower import algorithms, pointwise
-from graphc.backends.cpu.lower.pointwise import cut
+from graphc.backends.cpu.conv import algorithms, pointwise
+from graphc.backends.cpu.conv.pointwise import cut
+from graphc.backends.cpu.conv.window import window_of
 from graphc.backends.cpu.lower.policy import DIRECT, STRASSEN
-from graphc.backends.cpu.lower.strassen import Halves
-from graphc.backends.cpu.lower.window import window_of
+from graphc.backends.cpu.product.strassen import Halves
 from graphc.backends.cpu.target import detect
 from graphc.graph import Builder, Graph, Value
 

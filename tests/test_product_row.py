@@ -7,8 +7,8 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu.lower import gemm
-from graphc.backends.cpu.micro.product import NEAR
+from graphc.backends.cpu.product import gemm
+from graphc.backends.cpu.product.product_micro import NEAR
 from graphc.backends.cpu.runtime import run
 from graphc.graph import Builder, Graph
 

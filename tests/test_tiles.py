@@ -12,14 +12,14 @@ from targets import require
 
 import graphc
 from graphc import pipeline
-from graphc.backends.cpu.lower.depthwise import row_tile
-from graphc.backends.cpu.lower.gemm import product_tile
-from graphc.backends.cpu.lower.tiles import best_cut, cut_into, cut_row, even_cut, heights_of, highest_tile
-from graphc.backends.cpu.lower.winograd import plan_groups
-from graphc.backends.cpu.micro.tile import max_rows
+from graphc.backends.cpu.conv.depthwise import row_tile
+from graphc.backends.cpu.conv.winograd import plan_groups
 from graphc.backends.cpu.native import kernel_operators
+from graphc.backends.cpu.product.gemm import product_tile
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.tile.tile_micro import max_rows
+from graphc.backends.cpu.tile.tiles import best_cut, cut_into, cut_row, even_cut, heights_of, highest_tile
 from graphc.bind import bind
 from graphc.graph import Builder, Graph, Value
 from graphc.lower.kernel import Kernel

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 import graphc
 from graphc.backends.cpu import costs, tune
-from graphc.backends.cpu.lower.algorithms import ERROR_LIMIT, candidates, choose, error_bound
+from graphc.backends.cpu.conv.algorithms import ERROR_LIMIT, candidates, choose, error_bound
+from graphc.backends.cpu.conv.window import Window
 from graphc.backends.cpu.lower.policy import DIRECT, WINOGRAD, Policy
-from graphc.backends.cpu.lower.window import Window
 from graphc.backends.cpu.target import Target, detect
 from graphc.cli.app import main
 from graphc.errors import InputError, UnsupportedError

@@ -17,7 +17,7 @@ AGAIN = 1 / 152.5e9
 TRANSFORM = 1.638e-10
 
 # Of whole layers: for each algorithm the seconds per unit of its quantities, in the order of the functions in
-# lower/algorithms.py, multiply-adds of vectors first. By `python benchmarks/algorithms.py --fit`.
+# conv/algorithms.py, multiply-adds of vectors first. By `python benchmarks/algorithms.py --fit`.
 LAYERS: dict[str, dict[str, tuple[float, ...]]] = {
     "avx512": {
         "direct": (9.5328e-11, 0, 1.45e-11, 1.75e-06),

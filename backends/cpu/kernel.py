@@ -8,13 +8,11 @@ Two kinds of native functions, both plain object files in the end:
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
+from graphc.backends.cpu.families import load
 from graphc.lower.kernel import Kernel
 
 
@@ -69,22 +67,14 @@ def driver(name: str, computes: bool = False) -> Callable:
     return register
 
 
-@lru_cache
-def load_generators(kind: str) -> None:
-    """Import all modules of 'micro' or 'drivers'."""
-    package = importlib.import_module(f"graphc.backends.cpu.{kind}")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-
-
 def generator_of(kernel: Kernel) -> Micro | Driver:
     """What makes a kernel's code."""
-    load_generators("micro")
+    load("micro")
     if kernel.name not in _GENERATORS:
-        load_generators("drivers")  # with Numba, which is slow to load
+        load("driver")  # with Numba, which is slow to load
     return _GENERATORS[kernel.name]
 
 
 def is_micro(kernel: Kernel) -> bool:
-    load_generators("micro")
+    load("micro")
     return isinstance(_GENERATORS.get(kernel.name), Micro)

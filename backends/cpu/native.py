@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from graphc.backends.cpu import families
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node
-from graphc.lower.registry import load
+from graphc.lower import registry
 
 
 def load_lowerings() -> None:
-    for package in ("graphc.lower", "graphc.backends.cpu.lower"):
-        load(package)
+    registry.load("graphc.lower")
+    families.load("")
 
 
 def kernel_operators() -> frozenset[str]:

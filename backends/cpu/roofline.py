@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from graphc.backends.cpu.micro.peak import LINES, accumulators
+from graphc.backends.cpu.executor.peak_micro import LINES, accumulators
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.stages import LINE

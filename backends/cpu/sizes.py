@@ -1,6 +1,6 @@
 """Sizes that lowering and drivers agree on: what an argument block has room for, and how a thread's scratch is cut.
 
-Free of Numba, which lowering does not load; drivers freeze these numbers into their code. See also blocks/.
+Free of Numba, which lowering does not load; drivers freeze these numbers into their code. Argument blocks are declared in the x_block.py of each family.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def lines(nbytes: int) -> int:
 
 
 # loops around the innermost one
-COPY_DIMS = 7  # drivers/copy.py
-ROW_DIMS = 6  # drivers/rows.py
-TABLE_DIMS = TABLE_AXES - 1  # drivers/tables.py
-BATCH_DIMS = 4  # drivers/gemm.py
+COPY_DIMS = 7  # verbs/copy_driver.py
+ROW_DIMS = 6  # verbs/rows_driver.py
+TABLE_DIMS = TABLE_AXES - 1  # verbs/tables_driver.py
+BATCH_DIMS = 4  # product/gemm_driver.py
 
-# drivers/executor.py: the control block of a pool, behind it the CPUs that each thread may use, as libc's sets of CPUs
+# executor/executor_driver.py: the control block of a pool, behind it the CPUs that each thread may use, as libc's sets of CPUs
 CONTROL_BYTES = 8 * CACHE_LINE
 MASK_BYTES = 128
 

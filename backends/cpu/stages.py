@@ -8,31 +8,30 @@ from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
 from graphc.backends.cpu import verify
-from graphc.backends.cpu.lower.images import image_runs, lower_images
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
 from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.native import host_reason, load_lowerings
+from graphc.backends.cpu.nested.depth_first import image_runs, lower_images
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.fuse import MAX_NODES, Group, fuse
 from graphc.graph import Graph, Node
-from graphc.layout import assign_layouts, reorder_each
+from graphc.lower.fuse import MAX_NODES, Group, fuse
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
+from graphc.lower.layout import assign_layouts, reorder_each
 from graphc.lower.placement import place_concatenations, place_externals
 from graphc.lower.program import Assembled, Form, Program, assemble
 from graphc.lower.storage import Storage
 from graphc.lower.weights import WeightStore
-from graphc.memory import format_bytes
-from graphc.report import FusionNote, MemoryReport, StepInfo
+from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.checked.run import Checkable
 
-LINE = CACHE_LINE // 8  # words before a step's block: the counter of the threads' turns, see drivers/work.py
+LINE = CACHE_LINE // 8  # words before a step's block: the counter of the threads' turns, see executor/work_njit.py
 FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and then
 
 

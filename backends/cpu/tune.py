@@ -17,10 +17,10 @@ import numpy as np
 
 from graphc.backend import Progress
 from graphc.backends.cpu.codegen.cache import code_fingerprint
-from graphc.backends.cpu.lower.algorithms import candidates, layer_key
-from graphc.backends.cpu.lower.conv import allowed, form
+from graphc.backends.cpu.conv.algorithms import candidates, layer_key
+from graphc.backends.cpu.conv.conv import allowed, form
+from graphc.backends.cpu.conv.window import window_of
 from graphc.backends.cpu.lower.policy import Policy
-from graphc.backends.cpu.lower.window import window_of
 from graphc.backends.cpu.native import host_reason
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner

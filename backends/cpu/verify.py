@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.fuse import Group
 from graphc.graph import Graph, Value
+from graphc.lower.fuse import Group
 from graphc.lower.program import Assembled
 from graphc.lower.storage import Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport

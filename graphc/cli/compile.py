@@ -12,7 +12,7 @@ from graphc.cli.console import many, progress_bars, seconds
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
 from graphc.cli.options import compile_options, model_argument, open_backend, open_model, plan_options
 from graphc.cli.passes import shown_after
-from graphc.memory import format_bytes
+from graphc.report import format_bytes
 
 
 @click.command("compile")

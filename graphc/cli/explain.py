@@ -11,7 +11,8 @@ from graphc.cli.console import count, many, print_table, progress_bars, seconds
 from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import InputError
-from graphc.memory import ArenaPlan, Lifetime, draw, format_bytes
+from graphc.lower.memory import ArenaPlan, Lifetime, draw
+from graphc.report import format_bytes
 
 if TYPE_CHECKING:
     from graphc.report import Pending, Plan, StepInfo

@@ -10,7 +10,7 @@ import click
 from graphc.cli.options import model_argument
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import GraphcError, UnsupportedError
-from graphc.memory import format_bytes
+from graphc.report import format_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphc.cli.console import print_table, seconds
-from graphc.memory import format_bytes
+from graphc.report import format_bytes
 
 if TYPE_CHECKING:
     from graphc.report import Plan, Roofline, StepInfo

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from graphc.dtypes import FLOAT32
-from graphc.fuse import Group
 from graphc.graph import Value
 from graphc.lower.constants import channel_vector
+from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides

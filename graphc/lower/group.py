@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.fuse import Group
 from graphc.lower.elementwise import lower_elementwise
+from graphc.lower.fuse import Group
 from graphc.lower.host import lower_on_host
 from graphc.lower.lowering import Lowering
 

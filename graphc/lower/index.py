@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
-from graphc.fuse import Group
 from graphc.graph import Node, Value
 from graphc.lower.checks import OutOfRange
 from graphc.lower.constants import constant
 from graphc.lower.elementwise import emit_map
+from graphc.lower.fuse import Group
 from graphc.lower.limits import INDEX_DIMS
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from graphc.fuse import Group
 from graphc.graph import Node, Value
+from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.program import Made, Program, Step
 from graphc.lower.registry import Registry

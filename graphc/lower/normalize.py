@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from graphc import expr as e
 from graphc.expr import Expr
-from graphc.fuse import Group
 from graphc.graph import Value
+from graphc.lower.fuse import Group
 from graphc.lower.kernel import Pass
 from graphc.lower.lowering import Lowering
 from graphc.lower.reduce import accumulator

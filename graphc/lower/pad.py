@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.lower.constants import zero
+from graphc.lower.fuse import Group
 from graphc.lower.limits import TABLE_AXES
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes

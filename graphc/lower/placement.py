@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from graphc.fuse import Group
 from graphc.graph import Graph, Value
+from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import ExternBuffer, Ref, dense_strides
 from graphc.source_files import owned

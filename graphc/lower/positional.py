@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
-from graphc.fuse import Group
 from graphc.lower.constants import constant
 from graphc.lower.elementwise import emit_map
+from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_part
 from graphc.lower.registry import lowers, native_dtypes

@@ -153,7 +153,7 @@ def assemble(
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
     """Plan the arena and lay out the table. Also the kernels by number, and the bytes but
     those of the weights."""
-    from graphc.memory import Lifetime, plan
+    from graphc.lower.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
 
     live: dict[Buffer, list[int]] = {}

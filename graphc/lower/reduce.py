@@ -10,9 +10,9 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.dtypes import is_narrow
-from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.lower.elementwise import emit_map
+from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref

@@ -15,11 +15,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from graphc.dtypes import WHOLE_BYTES, names
-from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node
+from graphc.lower.fuse import MOST_OPERANDS
 
 if TYPE_CHECKING:
-    from graphc.fuse import Group
+    from graphc.lower.fuse import Group
 
     Lower = Callable[[Any, Group], None]  # the context is the backend's own kind of Lowering
 

@@ -10,9 +10,9 @@ import numpy as np
 from graphc import expr as e
 from graphc.dtypes import is_float
 from graphc.expr import Expr
-from graphc.fuse import Group
 from graphc.graph import Node
 from graphc.lower.constants import constant
+from graphc.lower.fuse import Group
 from graphc.lower.limits import TABLE_AXES
 from graphc.lower.lowering import Lowering
 from graphc.lower.pad import OUTSIDE, emit_tables

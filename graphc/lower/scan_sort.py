@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.fuse import Group
+from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from graphc.fuse import Group
 from graphc.graph import make_node
 from graphc.lower.constants import zero
+from graphc.lower.fuse import Group
 from graphc.lower.index import limits, out_of_range, positions
 from graphc.lower.lowering import Lowering
 from graphc.lower.pad import emit_tables, padded_positions

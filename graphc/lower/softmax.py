@@ -11,7 +11,7 @@ import numpy as np
 from graphc import expr as e
 from graphc.dtypes import is_float
 from graphc.expr import Expr
-from graphc.fuse import Group
+from graphc.lower.fuse import Group
 from graphc.lower.kernel import Pass
 from graphc.lower.lowering import Lowering
 from graphc.lower.reduce import accumulator, groups_of

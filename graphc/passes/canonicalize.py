@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.dtypes import is_narrow
-from graphc.fuse import MOST_OPERANDS
 from graphc.graph import Node, Value
+from graphc.lower.fuse import MOST_OPERANDS
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal, same_type
 
 canonicalize = Rewrite("canonicalize")

@@ -14,7 +14,8 @@ from typing import Any
 
 from graphc.backends.cpu.codegen.cache import ObjectCache
 from graphc.backends.cpu.codegen.compile_process import Other, build_all
-from graphc.backends.cpu.kernel import Built, Driver, Micro, generator_of, is_micro, load_generators
+from graphc.backends.cpu.families import load
+from graphc.backends.cpu.kernel import Built, Driver, Micro, generator_of, is_micro
 from graphc.backends.cpu.runtime.code_memory import CodeMemory
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.target import Target
@@ -79,7 +80,7 @@ class Toolchain:
             if to_build:
                 if progress:
                     progress("compiling kernels", 0, len(to_build))
-                load_generators("micro")
+                load("micro")
                 quick = [k for k in to_build if is_micro(k)]
                 build_all(self.target, self.build, quick, [k for k in to_build if k not in quick], done, self._other)
             self._link({k.symbol: code for k, code in codes.items()})

@@ -7,12 +7,12 @@ import sys
 from functools import lru_cache, partial
 
 from graphc.backends.cpu.codegen.toolchain import Toolchain
-from graphc.backends.cpu.kernel import load_generators
+from graphc.backends.cpu.families import load
 
 
 def serve() -> None:
     """Build what standard input names until it ends."""
-    load_generators("drivers")  # before anybody waits for it
+    load("driver")  # before anybody waits for it
     toolchain = lru_cache(partial(Toolchain, cache=False))
     results, sys.stdout = sys.stdout.buffer, sys.stderr  # whatever prints must not disturb the results
     while True:

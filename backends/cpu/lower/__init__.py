@@ -1,1 +1,1 @@
-"""From groups of nodes to steps: `core` holds the machinery, the other modules one family of operators each."""
+"""What the families share: the context of a lowering, rules, the policy of choices."""

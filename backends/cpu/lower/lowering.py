@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.blocks.layout import CLEAR_HALO
-from graphc.backends.cpu.lower import copy, index, ordered, passes, rows
+from graphc.backends.cpu.blocked.reorder_block import CLEAR_HALO
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs import copy, index, ordered, passes, rows
 from graphc.lower.kernel import Kernel
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes

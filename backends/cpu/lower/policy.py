@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from graphc.backends.cpu.micro.winograd import POINTS
+from graphc.backends.cpu.conv.winograd_micro import POINTS
 
 
 class Algorithm(str):

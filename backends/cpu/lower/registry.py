@@ -14,8 +14,8 @@ from graphc.types import Blocked
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
-    from graphc.fuse import Group
     from graphc.graph import Node, Value
+    from graphc.lower.fuse import Group
 
     Lower = Callable[[CpuLowering, Group], None]
 

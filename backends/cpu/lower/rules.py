@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphc.backends.cpu.lower import gemm
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES, follows_blocks, rule_of
+from graphc.backends.cpu.product import gemm
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import FLOAT32
 from graphc.graph import Graph, Node, Value
-from graphc.layout import LayoutRules
+from graphc.lower.layout import LayoutRules
 
 
 def choices_of(graph: Graph, target: Target, policy: Policy) -> dict[str, Choice]:

@@ -1,4 +1,4 @@
-"""Python's side of a program's entry (see drivers/entry.py): which interpreters have it, the record that it reads, the call."""
+"""Python's side of a program's entry (see executor/entry_driver.py): which interpreters have it, the record that it reads, the call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cpu.blocks.program import ENTRY
+from graphc.backends.cpu.executor.program_block import ENTRY
 
 if TYPE_CHECKING:
     from graphc.lower.program import Extern

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy import empty
 
-from graphc.backends.cpu.blocks.program import PROGRAM_STEP
+from graphc.backends.cpu.executor.program_block import PROGRAM_STEP
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.runtime.arenas import Arena, Arenas
 from graphc.lower.program import Assembled, HostCall

@@ -52,7 +52,7 @@ class Executor:
             self._start()
 
     def run(self, steps: int, count: int) -> None:
-        """A table of `count` steps at address `steps`: see backends/cpu/drivers/executor.py."""
+        """A table of `count` steps at address `steps`: see backends/cpu/executor/executor_driver.py."""
         pool = self._pool
         if pool is None and not self._alone:
             pool = self._start()

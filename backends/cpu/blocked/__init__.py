@@ -1,0 +1,1 @@
+"""Operators on channels in blocks, and reorders to and from them."""

@@ -1,0 +1,24 @@
+"""blocked/blocked_driver.py. Strides in bytes."""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.block import Block
+
+SOURCES = 6  # blocks of channels that the lanes of one block are drawn from
+
+_SHARED = "x y n blocks out_d out_h out_w xs_n xs_block xs_d xs_h ys_n ys_block ys_d ys_h"
+BLOCKED = Block(_SHARED)  # the head of the next four
+LRN_BLOCKED = Block(f"{_SHARED} micro channels")
+# from_d, from_h, from_w: tables of int64, bytes or -1. fill: one vector. [run, run_end): the longest run of neighbours in from_w
+PICK_PIXELS = Block(f"{_SHARED} from_d from_h from_w fill run run_end")
+# mix_rows, mix_pixels: micro-kernels; without mix_pixels the row is the result. count: rows that are summed; offsets, weights:
+# theirs, in bytes, [out d][out h][rows]. along, along_weights: the same of pixels along the row, which has in_w
+RESIZE_BLOCKED = Block(f"{_SHARED} mix_rows mix_pixels count offsets weights along along_weights in_w scratch stride")
+# permute: micro-kernels for 1 … SOURCES source blocks (0: there is none); gather: for any. sources: a SOURCE_BLOCKS for each
+# block. lanes: int32 [block][SOURCES][lane]. single: for each channel (int64) its operand and the bytes to it
+MAP_CHANNELS = Block(
+    f"{_SHARED} permute*{SOURCES} gather channels scratch stride sources lanes single",
+    record="ref n d h",  # an operand; `xs` are not used
+)
+# source blocks of a block (0: use `single`), and of each the number of its operand and the bytes to it
+SOURCE_BLOCKS = Block(f"count pairs*{2 * SOURCES}")

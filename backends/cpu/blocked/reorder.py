@@ -1,0 +1,58 @@
+"""Reorder: steps between dense and blocked storage."""
+
+from __future__ import annotations
+
+import math
+
+from graphc.backends.cpu.blocked.reorder_block import REORDER
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.registry import lowers
+from graphc.lower.fuse import Group
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Storage, blocked_strides
+from graphc.types import TensorType
+
+
+@lowers("Reorder", aliases=True)
+def lower_reorder(lo: CpuLowering, group: Group) -> None:
+    (node,) = group.nodes
+    x, out = node.inputs[0], node.output
+    assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"
+    source = lo.read(x)
+    if x.type.layout and not out.type.layout and same_bytes(x.type) and _is_packed(source):
+        lo.place(out, source.ref)
+        return
+    to = lo.write(out)
+    n, channels, *spatial = out.shape  # the logical shape is the same on both sides
+    w = spatial[-1] if spatial else 1
+    rows = math.prod(spatial[:-1])
+    blocked, c = (to, out.type.layout.c) if out.type.layout else (source, x.type.layout.c)
+    row_stride = blocked.strides[-2] if len(spatial) > 1 else 0
+    name, micro = ("to_blocked", "interleave_row") if out.type.layout else ("to_dense", "separate_row")
+    args = REORDER(
+        x=source.ref,
+        y=to.ref,
+        n=n,
+        channels=channels,
+        c=c,
+        rows=rows,
+        width=w,
+        n_stride=blocked.strides[0],
+        block_stride=blocked.strides[1],
+        row_stride=row_stride,
+        micro=Kernel(micro, (c,)),
+    )
+    lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
+
+
+def _is_packed(s: Storage) -> bool:
+    """Do the images of a blocked value and their channel blocks follow each other, as those of a part of another value need
+    not?"""
+    t, strides = s.type, blocked_strides(s.type)
+    extents = t.shape[0], -(-t.shape[1] // t.layout.c)
+    return all(d == 1 or a == b for d, a, b in zip(extents, s.strides, strides))
+
+
+def same_bytes(t: TensorType) -> bool:
+    """A blocked tensor of 1x1 images without halo, whose channels fill their blocks, is dense already."""
+    return all(d == 1 for d in t.shape[2:]) and t.shape[1] % t.layout.c == 0 and not (t.layout.left or t.layout.right)

@@ -1,0 +1,1 @@
+"""Convolutions: algorithms and how one is chosen, packed filters, windows."""

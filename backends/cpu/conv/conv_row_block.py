@@ -1,0 +1,30 @@
+"""conv/conv_row_micro.py; conv/conv_planes_micro.py and product/product_micro.py, too, take this block and use some words of it. Strides in bytes."""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.block import Block
+from graphc.backends.cpu.sizes import lines
+
+EPILOGUE_OPERAND = Block("ref block pixel")  # strides of a channel block, of a pixel
+EXTRA = EPILOGUE_OPERAND.size
+MAX_EXTRAS = 9
+OPERAND = 2  # words of an operand of a prologue: address at the first pixel, stride of a channel block
+MAX_SOURCES = 8
+MAX_HEIGHTS = 3  # of a kernel's tiles
+
+# blocks: of input channels. xs, ws: from one position of the window to the next; xs_w: bytes between columns of the window.
+# pixels: of the row. lo, hi: without an expression the result is clipped to them, and extra 0 is the residual, whose address
+# may be 0.
+# coming: address of the weights that are fetched meanwhile; coming_step: how far each run of `depth` steps moves it.
+# tiles: how many of each height make up a row.
+# continues: not 0: y holds sums of earlier blocks. partial: not 0: sums of later blocks are to come. Tiles must not overlap in
+# either case.
+# first_lane, lanes: the first of the tile's lanes that are its own in y and the end of them; for `product_tile` lanes is the end
+# in the last vector. input_first, input_end: the first lane of the first input block, the end of the lanes of the last one.
+# sources: operands of a prologue, see conv/prologue_micro.py.
+CONV_ROW = Block(
+    "blocks kernel_w xs_block xs_d xs_h xs_w ws_block ws_d ws_h ys_w ys_block pixels lo hi lanes "
+    f"extras*{EXTRA * MAX_EXTRAS} coming coming_step tiles*{MAX_HEIGHTS} continues partial first_lane input_first input_end "
+    f"sources*{OPERAND * MAX_SOURCES}"
+)
+BLOCK_BYTES = lines(8 * CONV_ROW.size)

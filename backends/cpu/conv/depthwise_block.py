@@ -1,0 +1,14 @@
+"""conv/depthwise_driver.py. Strides in bytes."""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.block import Block
+
+DEPTHWISE = Block(
+    "micro x w bias y n xs_n ys_n blocks out_h pixels k_h s_h d_h p_h in_h xs_block xs_h ys_block ys_h ws_block ws_h lo hi "
+    "scratch stride extras",
+    record="ref n block h pixel",  # an operand of the epilogue
+)
+
+# a micro-kernel's: conv/depthwise_micro.py. A record an operand of the epilogue; without one the first ref is 0
+DEPTHWISE_ROW = Block("xs_h pixels lo hi", record="ref pixel")

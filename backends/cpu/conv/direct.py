@@ -1,0 +1,288 @@
+"""Direct convolution: register tiles over channel blocks, and how the work is cut for caches and threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from graphc.backends.cpu.conv.conv_block import CONV
+from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW, EXTRA, MAX_EXTRAS, MAX_SOURCES, OPERAND
+from graphc.backends.cpu.conv.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
+from graphc.backends.cpu.conv.group_tile_micro import group_rows, is_group
+from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five, is_packed, is_pointwise
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.product.scaled_input import ScaledInput
+from graphc.backends.cpu.sizes import CACHE_LINE, padded
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import FMA
+from graphc.backends.cpu.tile.tile_micro import NO_FETCH
+from graphc.backends.cpu.tile.tiles import (
+    Cut,
+    best_vectors,
+    chunk_of,
+    cut_channels,
+    cut_into,
+    cut_row,
+    fetches,
+    lines_ahead,
+    tile_costs,
+    widest_tile,
+    without_overlap,
+)
+from graphc.graph import Node
+from graphc.lower.constants import channel_vector
+from graphc.lower.fuse import Group
+from graphc.lower.kernel import Kernel
+from graphc.lower.storage import Ref, Storage
+from graphc.report import StepInfo
+
+# Parts of the level-2 cache: that a block of rows may take while the channel tiles go round, beside their weights and results;
+# that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
+ROWS = 0.3815
+NARROW = 0.061
+
+
+def bias_of(node: Node) -> np.ndarray | None:
+    return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
+
+
+def emit_direct(
+    lo: CpuLowering,
+    group: Group,
+    w: Window,
+    reason: str,
+    epilogue: Epilogue,
+    extras: list[Extra],
+    filters: Filters | None = None,
+    scale: ScaledInput | None = None,
+) -> None:
+    """Steps of one tile width each, as few as cover the channel blocks. filters: by default operand 1 as it is. scale: what
+    the input is multiplied with on its way."""
+    node, out = group.anchor, group.output
+    data = node.inputs[1].data
+    filters = filters or Filters(data, (), lambda: data)
+    x, y = lo.read(node.inputs[0]), lo.write(out)
+    vl = lo.target.vl
+    blocks = -(-w.out_channels // vl)
+    flat = _is_flat(w, x, y, extras)
+    pixels = w.pixels if flat else w.out[2]
+    groups = node.attrs["group"]
+    per_group, c = w.channels // groups, x.type.layout.c
+    if w.channels == w.out_channels and is_group(per_group, lo.target) and c == vl:
+        row = cut_into(pixels, (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1))
+        vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
+        spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale, per_group)
+        return
+    block_bytes = FMA.weights(vl) * per_group * prod(w.kernel)  # of the weights of one output block
+    if groups > 1:
+        widest = widest_tile(lo.target, block_bytes)
+        for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
+            spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
+            row = cut_row(lo.target, pixels, nv)
+            _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
+        return
+    depth = min(c, w.channels)  # of a single block that the channels do not fill
+    for nv, covered in cut_channels(lo.target, pixels, blocks, block_bytes):
+        spans = spans_of(w, depth, vl, nv * vl, covered.start, covered.stop)
+        row = cut_row(lo.target, pixels, nv)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
+
+
+def rows_bytes(target: Target) -> int:
+    """Of activations that a block of rows may take."""
+    return int(ROWS * target.l2)
+
+
+def _tiles_of_groups(target: Target, w: Window, groups: int, pixels: int, widest: int) -> dict[int, list[Span]]:
+    """The tiles of each width NV. No tile reads or makes channels of several groups: a zero weight would turn the NaN of
+    another group into one of its own. What lies behind the last channel is the last group's.
+
+    Reading no zeros saves more than narrower tiles cost, but where groups make one channel of two, or two of one by a 1x1
+    window: there it takes 1.3 to 1.6 times as long.
+    """
+    vl, per_in, per_out = target.vl, w.channels // groups, w.out_channels // groups
+    found: dict[int, list[Span]] = {}
+    for g in range(groups):
+        own = range(g * per_out, (g + 1) * per_out)
+        if g == groups - 1:
+            own = range(own.start, -(-own.stop // vl) * vl)
+        first, last = own.start // vl, -(-own.stop // vl)
+        while first < last:
+            nv = best_vectors(target, pixels, min(widest, last - first))
+            outputs = range(max(own.start, first * vl), min(own.stop, (first + nv) * vl))
+            found.setdefault(nv, []).append(Span(outputs, range(g * per_in, (g + 1) * per_in)))
+            first += nv
+    return found
+
+
+def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
+    """A 1x1 convolution whose rows follow each other without a gap is one long row."""
+    return is_pointwise(w) and all(is_packed(w, s) for s in (five(x), five(y), *(e.strides for e in extras)))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the rows of a layer, flat or as they are, go by the tiles of output channels.
+
+    Many rows use a tile's weights again, and the next tile reads the same rows: both should stay in the level-2 cache. Where
+    there are more weights than rows, a chunk of the input blocks at a time does both.
+
+    out       (depth, rows, pixels of a row)
+    row       how a row is cut into tiles
+    last      the same of the last row of a flat image
+    rows      that make an item of work with one tile
+    chunk     input blocks at a time
+    lines     cache lines of the next weights that a tile fetches with each run of steps
+    """
+
+    out: tuple[int, int, int]
+    row: Cut
+    last: Cut
+    rows: int
+    chunk: int
+    lines: int
+
+    @classmethod
+    def of(
+        cls,
+        lo: CpuLowering,
+        w: Window,
+        x: Storage,
+        flat: bool,
+        row: Cut,
+        nv: int,
+        spans: Spans,
+        tiles: int,
+        position: int,
+    ) -> Schedule:
+        """row: how an image, if it is flat, or one of its rows is cut. position: bytes of a tile's weights for one position
+        of the window and one input block."""
+        out_d, out_h, out_w = w.out
+        row_bytes, pixel_bytes = five(x)[3:]
+        weights = position * prod(w.kernel)
+        image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
+        heavy = weights * tiles > image
+        apart = without_overlap(lo.target, row, nv) if heavy and spans.uniform and tiles > 1 else None
+        whole = apart is not None or tiles == 1  # rows need not fit
+        items = w.n * out_d * tiles
+        row = last = apart or row
+        if flat:
+            highest = row.heights[0]
+            fitting = (
+                w.pixels
+                if whole
+                else max(highest, rows_bytes(lo.target) // (pixel_bytes * spans.most) // highest * highest)
+            )
+            wanted = -(-lo.rows_of_item(w.pixels, items, heavy) // highest) * highest
+            pixels = min(w.pixels, fitting, wanted)
+            if pixels < w.pixels:
+                row, last = _pieces(lo.target, row, pixels, nv, apart is not None)
+            pieces = 1 + (w.pixels - last.pixels) // row.pixels
+            out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
+        else:
+            fitting = out_h if whole else max(1, rows_bytes(lo.target) // (row_bytes * spans.most * w.stride[1] or 1))
+            rows = min(out_h, fitting, lo.rows_of_item(out_h, items, heavy))
+            out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
+        uses = row.tiles * rows  # of a tile's weights
+        chunk = chunk_of(lo.target, spans.most, weights, read) if apart and uses > 1 else spans.most
+        lines = (
+            lines_ahead(lo.target, position // CACHE_LINE, uses, weights * spans.most * tiles) if spans.uniform else 0
+        )
+        return cls(out, row, last, rows, chunk, lines)
+
+
+def _pieces(target: Target, image: Cut, pixels: int, nv: int, exact: bool) -> tuple[Cut, Cut]:
+    """A flat image in pieces of `pixels`, a multiple of the highest tile: one of them, and the last, which takes in the one
+    before it where what is left can't be cut."""
+    costs = tile_costs(target, nv)
+    left = image.pixels % pixels or pixels
+    last = cut_into(left, image.heights, costs, exact) or cut_into(left + pixels, image.heights, costs, exact)
+    return cut_into(pixels, image.heights, costs), last
+
+
+def _emit_tiles(
+    lo: CpuLowering,
+    group: Group,
+    w: Window,
+    filters: Filters,
+    reason: str,
+    epilogue: Epilogue,
+    extras: list[Extra],
+    x: Storage,
+    y: Storage,
+    flat: bool,
+    row: Cut,
+    spans: Spans,
+    scale: ScaledInput | None,
+    per_group: int = 0,
+) -> None:
+    """A step for the tiles of `spans`. per_group: channels, where groups lie within blocks; or 0."""
+    node = group.anchor
+    vl, c, tiles = lo.target.vl, x.type.layout.c, len(spans.tiles)
+    nv, dot = spans.tile // vl, FMA
+    if per_group:
+        depth = per_group
+        weights = pack_groups(lo, filters, w, per_group, vl)
+    else:
+        depth = spans.depth
+        weights = pack_filters(lo, filters, w, spans, dot)
+    if scale is not None:
+        weights = scale.emit(lo, weights, (tiles, spans.most, prod(w.kernel), depth, nv * vl))
+    bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
+    xs, ys = five(x), five(y)
+    kd, kh, kw = w.kernel
+    ws_w = dot.steps(depth) * dot.weights(nv * vl)  # bytes of one window position of one input block
+    ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
+    plan = Schedule.of(lo, w, x, flat, row, nv, spans, tiles, ws_w)
+    out_d, out_h, out_w = plan.out
+    x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
+    form = (row.heights, nv, w.stride[2] * dot.steps(c), 1, dot.steps(depth))
+    narrow = nv == 1 and not per_group and not plan.lines
+    lines = (
+        NO_FETCH
+        if narrow and spans.most * ws_block <= NARROW * lo.target.l2
+        else 0
+        if per_group
+        else fetches(plan.lines)
+    )
+    rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
+    micro = Kernel("conv_row", (*form, *rest))
+    scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
+    lower, upper = epilogue.bounds
+    input_first, input_end = spans.input_lanes[0]
+    template = CONV_ROW(
+        blocks=spans.most, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
+        xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * dot.steps(c) * dot.item,
+        ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
+        extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
+        coming=0, coming_step=plan.lines * CACHE_LINE, tiles=plan.row.words, continues=0, partial=0,
+        first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
+    )  # fmt: skip
+    first = spans.vectors[0] if spans.uniform else 0
+    operands = []
+    for e in extras:
+        n, block_step, d, h, pixel = e.strides
+        operands.append(
+            {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
+        )
+    args = CONV(
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=y.ref + first * ys[1],
+        n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
+        k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
+        xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=x_h, ys_n=ys[0], ys_d=ys[2], ys_h=y_h,
+        ws_tile=spans.most * ws_block, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
+        rows=plan.rows, last_pixels=plan.last.pixels, last_tiles=plan.last.words, spans=spans.table(lo, ws_block),
+        chunk=plan.chunk, row_coming=plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * CACHE_LINE,
+        scratch=scratch, stride=stride, extras=len(extras), template=template, records=operands,
+    )  # fmt: skip
+    chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
+    info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")
+    lo.emit(Kernel("conv"), args, _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl))
+
+
+def _share(info: StepInfo, part: int, whole: int) -> StepInfo:
+    """The part of a layer's work that one of its steps does."""
+    return replace(info, flops=info.flops * part // whole, nbytes=info.nbytes * part // whole) if part < whole else info

@@ -1,0 +1,19 @@
+"""conv/winograd_driver.py and the blocks of conv/winograd_micro.py. Strides in bytes.
+
+tiles: of output channels, nv vectors each. group: pixel tiles at a time, whose output channels may be cut into `parts`.
+rows: slots TILES of the product's kernel for a group; rest, rest_rows: slots PIXELS and TILES for the last, smaller one.
+"""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.block import Block
+
+WINOGRAD = Block(
+    "transform_in gemm transform_out x u bias y zeros n xs_n ys_n blocks tiles out_h out_w in_h in_w xs_block xs_h "
+    "ys_block ys_h pad_h pad_w group parts nv rows*3 rest rest_rows*3 coming_bytes lo hi scratch scratch_stride extras",
+    record="ref n block h pixel",  # an operand of the epilogue
+)
+
+WINOGRAD_IN = Block("row point temporary zeros")
+# a record per operand of the epilogue; without one the first ref is 0
+WINOGRAD_OUT = Block("row point temporary lo hi", record="ref row pixel")

@@ -1,0 +1,1 @@
+"""The loops that walk a program's table, and its entry from Python."""

@@ -1,0 +1,16 @@
+"""A program as threads walk it (executor/executor_driver.py) and as Python enters it (executor/entry_driver.py)."""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.block import Block
+
+PROGRAM_STEP = Block("driver block shared")  # a row of the table of steps; shared: do all threads take part?
+
+# steps, count: the program. pool: address of the word that holds a pool's control block or 0; 0 where the program runs on its
+# caller alone. nth, spins, submit: see executor/executor_driver.py. save_thread, restore_thread, incref: of Python's C interface. array:
+# the type of arrays. checked: inputs that are looked at; arguments, words, reports: how many there are. done, refused, failed:
+# what is returned after a run, for inputs that are not as bound, after a report.
+ENTRY = Block(
+    "steps count pool nth spins submit save_thread restore_thread incref array checked arguments words reports done refused "
+    "failed"
+)

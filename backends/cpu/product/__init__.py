@@ -1,0 +1,1 @@
+"""Matrix products: packed panels, bytes, Strassen's algorithm."""

@@ -1,0 +1,88 @@
+"""The register tile of products of bytes: four unsigned bytes of a row times four signed ones of each column, added to int32.
+
+Rows and weights are laid out as float32 are, with four bytes of the reduction in the place of one float. The accumulators are
+declared as float32 too, since only their bits are moved outside of the inner step.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from graphc.backends.cpu.codegen.emit import I8, I32, Emit, i64
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import BYTES
+from graphc.backends.cpu.tile.tile_micro import Tile
+
+RESERVED = 4  # vector registers that the step takes where there is no instruction for it
+
+
+def has_dot(target: Target) -> bool:
+    """Is there an instruction (AVX-512 VNNI) for the inner step?"""
+    return target.isa == "avx512" and "+avx512vnni" in target.features.split(",")
+
+
+def free_registers(target: Target) -> int:
+    """Vector registers that a tile may fill."""
+    return target.registers if has_dot(target) or not target.asm else target.registers - RESERVED
+
+
+class ByteTile(Tile):
+    """Rows [4·vl steps][mr], weights [4·vl steps][nv vectors]; the sums are exact modulo 2^32.
+
+    Without the instruction, pairs of products are added in 16 bits, which saturate: a byte is cut into its low seven bits
+    and its highest, for either of which two products fit.
+    """
+
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0) -> None:
+        super().__init__(q, target, mr, nv, lines, BYTES)
+        self.native = has_dot(target)
+        self.temporaries = 0 if self.native else 2  # low bits, products
+
+    @property
+    def constants(self) -> list[ir.Value]:
+        """The mask of the low seven bits of bytes, and 16-bit ones."""
+        if self.native:
+            return []
+        words = [0x7F7F7F7F, 0x00010001]
+        return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
+
+    def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
+        lines = [f"vpbroadcastd {(row + u * xu) * self.item}({x}), {to}"]
+        if not self.native:
+            mask, _, low, _ = registers
+            suffix = "d" if self.target.asm == "v" else ""
+            lines += [f"vpand{suffix} {mask}, {to}, {low}", f"vpxor{suffix} {low}, {to}, {to}"]
+        return "\n".join(lines)
+
+    def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
+        if self.native:
+            return [f"vpdpbusd {weight}, {spread}, {acc}"]
+        _, ones, low, products = registers
+        lines = []
+        for bits in (low, spread):
+            lines += [
+                f"vpmaddubsw {weight}, {bits}, {products}",
+                f"vpmaddwd {ones}, {products}, {products}",
+                f"vpaddd {products}, {acc}, {acc}",
+            ]
+        return lines
+
+    def fma_steps(
+        self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value | None = None
+    ) -> None:
+        if self.target.asm:
+            super().fma_steps(x, w, depth, xm, xu, ahead, coming)
+            return
+        q, b, vl, each = self.q, self.q.b, self.vl, self.dot.k
+        wide, undefined = q.vector(I32, vl), ir.Constant(q.vector(I8, each * vl), ir.Undefined)
+        for u in range(depth):
+            whole = [q.load_raw(q.offset(w, (u * self.nv + j) * self.weights), I8, each * vl) for j in range(self.nv)]
+            for k in range(each):
+                mask = ir.Constant(ir.VectorType(I32, vl), [each * lane + k for lane in range(vl)])
+                weights = [b.sext(b.shuffle_vector(v, undefined, mask), wide) for v in whole]
+                for m in range(self.mr):
+                    at = q.offset(x, i64((m * xm + u * xu) * self.item + k))
+                    value = q.splat(b.zext(q.load_raw(at, I8, 1), I32), vl)
+                    for j in range(self.nv):
+                        total = b.add(b.bitcast(self.get(m, j), wide), b.mul(value, weights[j]))
+                        self.set(m, j, b.bitcast(total, self.kind))

@@ -1,0 +1,25 @@
+"""product/gemm_driver.py. Strides in bytes; batch dims innermost first."""
+
+from __future__ import annotations
+
+from graphc.backends.cpu.block import Block
+from graphc.backends.cpu.sizes import BATCH_DIMS
+
+# stages: the kernels of a sum's first, middle and last chunk; edge_stages: those of the last column tile. n_tiles: column
+# tiles, of nv vectors, the last one of last_nv, of whose last vector last_lanes columns exist. m_block: rows of a work
+# item, n_block: its column tiles. chunk: vectors of reduction steps. panel: bytes of a packed column tile. packed: where
+# `pack_rows` has left a, or 0.
+GEMM = Block(
+    "stages*3 edge_stages*3 a b bias y m n_tiles k a_row a_column y_row mr nv last_nv last_lanes m_block n_block chunk panel "
+    f"packed scratch scratch_stride lo hi extras dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
+    f"y_batch*{BATCH_DIMS}",
+    record=f"ref row vector batch*{BATCH_DIMS}",  # an operand of the epilogue: strides of a row, of a vector of columns
+)
+PACK_ROWS = Block(f"a to m k row column mr dims*{BATCH_DIMS} a_batch*{BATCH_DIMS}")
+PACK_B = Block(
+    "b to batch b_batch to_batch k n row column nv last_nv panel"
+)  # one batch dim; nv, last_nv, panel: as above
+MATMUL_ANY = Block(
+    f"a b y m n k a_row a_column b_row b_column y_row dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
+    f"y_batch*{BATCH_DIMS}"
+)

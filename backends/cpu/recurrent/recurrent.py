@@ -1,0 +1,70 @@
+"""RNN, GRU and LSTM: one matrix product projects the whole input, then one step runs every direction through time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.recurrent.recurrent_block import HEAD_BYTES, MAX_STREAMS, RECURRENT, TILES
+from graphc.backends.cpu.recurrent.recurrent_operands import Operands
+from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan, plan_recurrent
+from graphc.backends.cpu.recurrent.recurrent_projection import Projection, emit_projection
+from graphc.backends.cpu.recurrent.recurrent_records import Direction, States
+from graphc.backends.cpu.runtime.threads import SPINS
+from graphc.backends.cpu.sizes import FLOAT_BYTES
+from graphc.backends.cpu.target import Target
+from graphc.graph import Node
+from graphc.lower.fuse import Group
+from graphc.lower.kernel import Kernel
+from graphc.lower.registry import native_dtypes
+from graphc.lower.storage import Storage
+from graphc.ops.recurrent import cell
+from graphc.report import StepInfo
+
+
+def supported(node: Node, target: Target) -> str | None:
+    if node.output.dtype != np.float32:
+        return f"{node.op.name} has no {node.output.dtype.name} kernel"
+    return "the input has no features" if node.inputs[0].shape[2] == 0 else native_dtypes(node)
+
+
+@lowers("RNN", "GRU", "LSTM", supported=supported)
+def lower_recurrent(lo: CpuLowering, group: Group) -> None:
+    node = group.nodes[0]
+    results = [lo.write(v) for v in node.outputs]
+    c = cell(node.call)
+    if c.batch and c.hidden:
+        _emit_layer(lo, group, plan_recurrent(node, lo.target, lo.threads), results)
+
+
+def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: list[Storage]) -> None:
+    node, c = group.nodes[0], layer.cell
+    operands, projection = Operands(lo, group, layer), Projection.of(node.name, layer)
+    emit_projection(lo, operands, projection)
+    lens = operands.lengths()
+    records = []
+    for d in range(len(layer.directions)):
+        states = States(f"{node.name}/states {d}", layer)
+        records.append(Direction(d, operands, projection, lens, results, states).record())
+    gathered = MAX_STREAMS * TILES * layer.mr * layer.row * FLOAT_BYTES if lens else 0
+    scratch, stride = lo.scratch(node.name, HEAD_BYTES + gathered)
+    args = RECURRENT(
+        directions=len(layer.directions),
+        shared=int(layer.shared),
+        spins=SPINS,
+        scratch=scratch,
+        scratch_stride=stride,
+        records=records,
+    )
+    start = StepInfo(0, (node.name,), ("Start",), "recurrent_start", output=node.output.name)
+    lo.emit(Kernel("recurrent_start"), args, start, check=operands.out_of_range if lens else None)
+    info = lo.info(group, "recurrent", "", _reason(layer))
+    lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
+
+
+def _reason(layer: RecurrentPlan) -> str:
+    widths = " and ".join(str(len(stage.gates) * v) for stage, v in zip(layer.stages, layer.vectors))
+    return f"tile {layer.mr}x{widths}; " + ("panels shared" if layer.shared else "one thread per direction")

@@ -1,0 +1,105 @@
+"""How a recurrent layer is cut: rows of the batch per register tile, hidden units per panel, panels shared between threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from graphc.backends.cpu.sizes import FLOAT_BYTES
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.short_loop_micro import UNROLL
+from graphc.backends.cpu.tile.tile_model import RECURRENT, cost
+from graphc.graph import Node
+from graphc.lower.recurrent_cells import Stage, stages
+from graphc.ops.recurrent import Cell, cell
+
+ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
+NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
+NEAR = 1.25  # times level 2: of so many bytes of a thread's weights, most stay there from step to step
+WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
+
+
+@dataclass(frozen=True)
+class RecurrentPlan:
+    """A recurrent layer: the stages of each direction, `mr` rows of the batch per tile, `vectors` of hidden units per panel of
+    each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
+
+    cell: Cell
+    directions: tuple[tuple[Stage, ...], ...]
+    vl: int
+    mr: int
+    vectors: tuple[int, ...]
+    shared: bool = False
+    far: bool = False
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those of the first direction; the others differ in their activations only."""
+        return self.directions[0]
+
+    @property
+    def depth(self) -> int:
+        """Reduction steps of a product with the state."""
+        return -(-self.cell.hidden // UNROLL) * UNROLL
+
+    def span(self, s: int) -> int:
+        """Hidden units of a panel of stage s."""
+        return self.vectors[s] * self.vl
+
+    def panels(self, s: int) -> int:
+        return -(-self.cell.hidden // self.span(s))
+
+    @cached_property
+    def row(self) -> int:
+        """Elements of one row of states: whole panels of every stage."""
+        return max(self.panels(s) * self.span(s) for s in range(len(self.stages)))
+
+    def columns(self, s: int, d: int = 0) -> np.ndarray:
+        """[panel][gate][unit]: for each column of stage s, the row of W and R (directions one after the other), or -1."""
+        units = np.arange(self.panels(s) * self.span(s)).reshape(-1, 1, self.span(s))
+        gates = np.array(self.stages[s].gates)[:, None] + d * self.cell.gates
+        return np.where(units < self.cell.hidden, gates * self.cell.hidden + units, -1).reshape(-1)
+
+    @cached_property
+    def projection(self) -> np.ndarray:
+        """The same for the columns of the input's projection: every stage of the first direction, then of the next."""
+        every = range(len(self.directions))
+        return np.concatenate([self.columns(s, d) for d in every for s in range(len(self.stages))])
+
+
+def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
+    """The tile of least work for this batch and these threads."""
+    c = cell(node.call)
+    peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
+    directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
+    share = max(1, threads // len(directions))
+    plans = []
+    for mr in (n for n in ROWS if n <= c.batch):
+        options = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
+        if None not in options:
+            plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))
+    work, mr, vectors = min(plans)
+    layer = RecurrentPlan(c, directions, target.vl, -mr, vectors)
+    several = max(layer.panels(s) for s in range(len(vectors))) > 1
+    shared = threads > 1 and several and work >= WORTH_SHARING
+    nbytes = FLOAT_BYTES * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
+    return replace(layer, shared=shared, far=nbytes > NEAR * target.l2 * (share if shared else 1))
+
+
+def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[float, int] | None:
+    """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers.
+
+    Cost: multiply-adds of vectors in one step, for one of `share` threads.
+    """
+    best = None
+    for vectors in range(1, max(1, (12 if mr == 1 and share == 1 else 8) // gates) + 1):
+        if mr * gates * vectors > target.registers - 2:  # a weight and a broadcast besides the accumulators
+            break
+        panels = -(-c.hidden // (target.vl * vectors))
+        step = cost(target, mr, gates * vectors, RECURRENT, NEXT_ROWS)
+        total = -(-c.batch // mr) * -(-panels // share) * (step * c.hidden + 40 * mr * vectors + 60)
+        if best is None or total <= best[0]:
+            best = total, vectors
+    return best

@@ -1,0 +1,66 @@
+"""Inner steps of register tiles: what one multiplies, and how its operands are packed.
+
+A step adds to each lane of an accumulator the sum of `k` products: acc[lane] += sum(a[i] * b[lane][i] for i in range(k)). The k
+elements of a row lie together, and so do the k of each lane of weights: rows are packed as [step][k], weights as
+[step][lane][k], in whole bytes per step. Tiles, panels and the packing of operands count in steps and take the bytes of one
+from here. A new inner step is a row of DOTS and a tile that emits it (see `Tile` and `ByteTile`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.backends.cpu.target import Target
+from graphc.dtypes import FLOAT32, INT8, INT32, SUB_BYTE, UINT8, Element, pack_bits
+
+
+@dataclass(frozen=True)
+class Dot:
+    """name: in the specifications of kernels. a: elements of rows, b: of weights. k: products per lane and step."""
+
+    name: str
+    a: Element
+    b: Element
+    accumulator: Element
+    k: int
+
+    @property
+    def item(self) -> int:
+        """Bytes of a row that a step reads."""
+        return self.a.packed_bytes(self.k)
+
+    def lanes(self, target: Target) -> int:
+        """Sums per vector of accumulators."""
+        return target.lanes(self.accumulator)
+
+    def weights(self, lanes: int) -> int:
+        """Bytes of so many lanes of weights of a step."""
+        return self.b.packed_bytes(self.k * lanes)
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """[..., depth, lanes] as [..., step, lanes, k], zeros where the last step has no more. In bytes [..., step, `weights`]
+        where elements are less than that."""
+        steps, (*outer, depth, lanes) = self.steps(weights.shape[-2]), weights.shape
+        if steps * self.k > depth:
+            weights = np.concatenate([weights, np.zeros((*outer, steps * self.k - depth, lanes), weights.dtype)], -2)
+        weights = weights.astype(self.b.numpy, copy=False)
+        grouped = weights.reshape(*outer, steps, self.k, lanes).swapaxes(-1, -2) if self.k > 1 else weights
+        if self.b.bits not in SUB_BYTE:
+            return grouped
+        return pack_bits(grouped.reshape(*outer, steps, lanes * self.k), self.b)
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """What tells weights that are packed for it from those for FMA."""
+        return (self.name,) if self.name else ()
+
+    def steps(self, depth: int) -> int:
+        """Steps that sum `depth` products."""
+        return -(-depth // self.k)
+
+
+FMA = Dot("", FLOAT32, FLOAT32, FLOAT32, 1)
+BYTES = Dot("bytes", UINT8, INT8, INT32, 4)  # AVX-512 VNNI, elsewhere some instructions: product/byte_tile_micro.py
+DOTS = {dot.name: dot for dot in (FMA, BYTES)}
