@@ -24,7 +24,7 @@ PARTS = {
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
-    "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory",
+    "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans",
     "disk": "origin store",
     "run": "backend executable segments model session",
     "driver": "compiler",

@@ -24,6 +24,7 @@ from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
+from graphc.lower import plans as kept_plans
 from graphc.lower import weights
 
 F32 = np.float32
@@ -478,7 +479,7 @@ def test_a_limit_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_plans_of_one_model_are_bounded(filled, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plans, "MAX_PLANS", 2)
+    monkeypatch.setattr(kept_plans, "MAX_PLANS", 2)
     model = graphc.compile(filled[1], threads=2)
     for n in (1, 3):
         right(model, n)

@@ -15,13 +15,14 @@ from graphc.backends.cpu import checked
 from graphc.backends.cpu.options import CpuOptions
 from graphc.backends.cpu.parts import PARTS
 from graphc.backends.cpu.runtime.arenas import Arenas
-from graphc.backends.cpu.runtime.plans import CpuPlan, KernelName, PlanFolder, Report, can_keep
+from graphc.backends.cpu.runtime.plans import CpuPlanFolder
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import runtime_kernels
 from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable, check_results
+from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
 from graphc.report import Plan
 from graphc.types import numbers
 
@@ -47,7 +48,7 @@ class CpuBackend:
         self.options, self.cache, self.progress = options, cache, progress
         self.target = f"cpu:{options.isa}" if options.isa else "cpu"
         self.checked = checked.wanted()  # then plans are neither read nor kept
-        self.folder: PlanFolder | None = None
+        self.folder: CpuPlanFolder | None = None
         self._weights: WeightStore | None = None
         self._arenas = Arenas()
 
@@ -82,7 +83,7 @@ class CpuBackend:
 
     # --- plans ---------------------------------------------------------------------------------------------------
     def keep_in(self, entry: ModelFolder, document: dict[str, Any]) -> None:
-        self.folder = PlanFolder(entry, document)
+        self.folder = CpuPlanFolder(entry, document)
 
     def forget(self) -> None:
         self._weights = None  # plans that run keep what they use
@@ -145,7 +146,7 @@ class CpuBackend:
                 self._weights.known = self.folder.known()
         return self._weights
 
-    def _writer(self, folder: PlanFolder) -> SegmentWriter | None:
+    def _writer(self, folder: CpuPlanFolder) -> SegmentWriter | None:
         """None where another process is writing this model's folder, or it can't be written."""
         if not folder.lock():
             return None
@@ -170,7 +171,7 @@ class CpuBackend:
                 done = lowered(draft)
                 addresses = tools.addresses([*done.kernels, *executes], self.progress)
             report = Report(done.steps, done.memory, done.notes, passes)
-            plan = CpuPlan(
+            plan = CompiledPlan(
                 str(self.machine),
                 threads,
                 tuple((v.name, v.type) for v in graph.inputs),
@@ -203,7 +204,7 @@ class CpuBackend:
             return CpuExecutable(plan, CheckedRunner(done.checkable, addresses, runner))
         return CpuExecutable(plan, runner)
 
-    def _runner(self, plan: CpuPlan, addresses: list[int], runs: Any) -> Runner:
+    def _runner(self, plan: CompiledPlan, addresses: list[int], runs: Any) -> Runner:
         names, results = [n for n, _ in plan.results], [(numbers(t.shape), t.dtype) for _, t in plan.results]
         return Runner(plan.assembled, addresses, runs, results, names, self._arenas)
 
@@ -211,7 +212,7 @@ class CpuBackend:
 class CpuExecutable(Executable):
     """A plan with the addresses that it runs at."""
 
-    def __init__(self, plan: CpuPlan, runner: Runner | CheckedRunner) -> None:
+    def __init__(self, plan: CompiledPlan, runner: Runner | CheckedRunner) -> None:
         self._plan, self.program, self._run, self.quick = plan, runner, runner.run, runner.quick
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:

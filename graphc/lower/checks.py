@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from graphc.errors import InputError, Location
+
+
+class Check(Protocol):
+    """What a report means: the error for a position, by its number among the positions, and its value. A dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __call__(self, number: int, value: int) -> Exception: ...
 
 
 @dataclass(frozen=True)
@@ -51,4 +60,4 @@ class LengthOutOfRange:
         )  # fmt: skip
 
 
-CHECKS = {c.__name__: c for c in (OutOfRange, LengthOutOfRange)}
+CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange)}

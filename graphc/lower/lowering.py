@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from graphc.graph import Node, Value
+from graphc.lower.checks import Check
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.program import Made, Program, Step
 from graphc.lower.registry import Registry
 from graphc.lower.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
-from graphc.lower.verbs import Check, Verbs
+from graphc.lower.verbs import Verbs
 from graphc.lower.weights import WeightStore
 from graphc.op import Call
 from graphc.report import StepInfo

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from graphc.lower.checks import Check
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
 
@@ -33,7 +34,7 @@ class Step:
     kernel: Kernel
     args: tuple[int | Ref | Kernel, ...]
     info: StepInfo
-    check: Callable[[int, int], Exception] | None = None
+    check: Check | None = None
 
     def buffers(self) -> list[Buffer]:
         return list(dict.fromkeys(a.buffer for a in self.args if isinstance(a, Ref)))
@@ -128,7 +129,7 @@ class Assembled:
     extern_slots: Slots
     inputs: tuple[int, ...]
     outputs: tuple[int | np.ndarray, ...]
-    checks: tuple[tuple[slice, Callable[[int, int], Exception]], ...]
+    checks: tuple[tuple[slice, Check], ...]
     runs: tuple[tuple[int, int] | HostCall, ...]
 
 
@@ -174,7 +175,7 @@ def assemble(
     kernels: dict[Kernel, int] = {}
     words: list[int] = []
     blocks: list[tuple[int, int, int]] = []
-    checks: list[tuple[slice, Callable[[int, int], Exception]]] = []
+    checks: list[tuple[slice, Check]] = []
     kernel_slots, constant_slots, arena_slots, extern_slots = [], [], [], []
     for step in program.steps:
         if isinstance(step, HostStep):

@@ -16,14 +16,11 @@ import numpy as np
 from graphc import expr as e
 from graphc.dtypes import is_float
 from graphc.expr import Expr
+from graphc.lower.checks import Check
 from graphc.lower.kernel import Pass
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
-
-Check = Callable[
-    [int, int], Exception
-]  # the error for a position out of range: its number among the positions, its value
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------

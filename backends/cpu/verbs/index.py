@@ -8,11 +8,12 @@ from graphc import expr as e
 from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.verbs.index_block import GATHER, REVERSE_SEQUENCE, SCATTER
 from graphc.expr import Expr
+from graphc.lower.checks import Check
 from graphc.lower.kernel import Kernel
 from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
-from graphc.lower.verbs import Check, Lookup
+from graphc.lower.verbs import Lookup
 from graphc.report import StepInfo
 
 if TYPE_CHECKING:

@@ -1,0 +1,255 @@
+"""Compiled plans on disk, see graphc/store.py: the table without addresses, the files that hold its constants.
+
+A backend derives its `PlanFolder`, which adds how the code of kernels is kept. A second process maps the constants, finds the
+kernels, fills in addresses, and runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphc.errors import Location
+from graphc.lower.checks import CHECKS
+from graphc.lower.program import Assembled, Extern, HostCall, Slots
+from graphc.lower.weights import Full, Segment, SegmentWriter, Stored
+from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
+from graphc.store import ModelFolder, read_document, write_document
+from graphc.types import TensorType, dtype_from_name, numbers
+
+MAX_PLANS = 256  # of one model
+
+
+class KernelName(NamedTuple):
+    """What finds a kernel again: in the cache by name and specification, in a shared object by symbol."""
+
+    name: str
+    spec: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a plan tells of itself."""
+
+    steps: tuple[StepInfo, ...]
+    memory: MemoryReport
+    notes: tuple[FusionNote, ...]
+    passes: tuple[PassInfo, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPlan:
+    """A bound graph, compiled. kernels: the assembled program's by number, then those that run it."""
+
+    target: str
+    threads: int
+    inputs: tuple[tuple[str, TensorType], ...]
+    results: tuple[tuple[str, TensorType], ...]
+    assembled: Assembled
+    kernels: tuple[KernelName, ...]
+    report: Callable[[], Report]
+
+
+class PlanFolder:
+    """The kept plans of one model. `document`: what model.json holds; `weights` and `code` in it are this class's."""
+
+    def __init__(self, entry: ModelFolder, document: dict[str, Any]) -> None:
+        self.entry, self.document = entry, document
+        self._segments: dict[str, Segment] = {}
+
+    # --- reading -------------------------------------------------------------------------------------------------
+    def read(self, key: str) -> tuple[CompiledPlan, Sequence[str]] | None:
+        """A plan, and the names of the files of its code; None where it is not there, whole."""
+        content = self.entry.plan(key)
+        if content is None:
+            return None
+        try:
+            segments = [self._segment(name) for name in content["segments"]]
+        except OSError:
+            return None
+        whole = [s for s in segments if s is not None]
+        if len(whole) < len(segments):
+            return None
+        return _decode(content, [KernelName(*k) for k in content["kernels"]], whole), content["code"]
+
+    def _segment(self, name: str) -> Segment | None:
+        """A mapped file of constants. Raises OSError."""
+        if name not in self._segments:
+            facts = self.document["weights"].get(name)
+            fd = None if facts is None else self.entry.open_intact(name, facts)
+            if fd is None:
+                return None
+            segment = Segment(name)
+            try:
+                segment.map(fd)
+            finally:
+                os.close(fd)
+            self._segments[name] = segment
+        return self._segments[name]
+
+    def known(self) -> dict[str, tuple[Segment, int, int]]:
+        """Content key -> the constants that are kept."""
+        out: dict[str, tuple[Segment, int, int]] = {}
+        for name in list(self.document["weights"]):
+            keys = read_document((self.entry.folder / name).with_suffix(".keys"))
+            try:
+                segment = self._segment(name)
+            except OSError:
+                segment = None
+            if segment is None:
+                del self.document["weights"][name]
+            elif keys is not None:
+                out.update((k, (segment, offset, nbytes)) for k, (offset, nbytes) in keys.items())
+        return out
+
+    # --- writing, under the entry's lock ---------------------------------------------------------------------------
+    def lock(self) -> bool:
+        """Take the folder for writing, with what other processes have added since it was read."""
+        if not self.entry.lock():
+            return False
+        found = self.entry.model()
+        if found is not None and all(found[k] == v for k, v in self.document.items() if k not in ("weights", "code")):
+            self.document = found
+        return True
+
+    def writer(self) -> SegmentWriter:
+        """Raises OSError."""
+        return SegmentWriter(*self.entry.temporary())
+
+    def adopt(self, writer: SegmentWriter, added: Mapping[str, tuple[int, int]], keep: bool) -> None:
+        """Map a finished file of constants and give it a name, unless it is not to be found again. Raises Full."""
+        digest = writer.finish()
+        if not added or not keep:
+            writer.discard()
+            return
+        segment = writer.segment
+        try:
+            segment.name, facts = self.entry.adopt(writer.path, "weights", ".bin", digest)
+            write_document((self.entry.folder / segment.name).with_suffix(".keys"), dict(added))
+        except OSError as error:
+            raise Full(str(error)) from error
+        self._segments[segment.name] = segment
+        self.document["weights"][segment.name] = facts
+
+    def write(self, key: str, plan: CompiledPlan, code: Sequence[str]) -> None:
+        """code: names of the files that hold its kernels. Raises OSError."""
+        self.entry.trim(MAX_PLANS - 1)
+        self.entry.write_plan(key, _encode(plan) | {"code": list(code)})
+        self.write_model()
+        self.entry.store.wrote(self.entry.folder)
+
+    def write_model(self) -> None:
+        self.entry.write_model(self.document)
+        self.entry.sweep({*self.document["weights"], *self.document["code"]})
+
+
+def can_keep(plan: CompiledPlan, new: Segment) -> bool:
+    """Host steps, results that are constants, and constants in memory only are not kept. new: a file to be adopted."""
+    a = plan.assembled
+    return (
+        not any(isinstance(r, HostCall) for r in a.runs)
+        and all(isinstance(o, int) for o in a.outputs)
+        and all(isinstance(c, Stored) and (c.segment.name or c.segment is new) for c in a.constants)
+        and all(type(check).__name__ in CHECKS for _, check in a.checks)
+        and all(t.dtype != object for _, t in (*plan.inputs, *plan.results))
+    )
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+def _encode(plan: CompiledPlan) -> dict[str, Any]:
+    a = plan.assembled
+    constants = [c for c in a.constants if isinstance(c, Stored)]
+    segments = list(dict.fromkeys(c.segment.name for c in constants))
+    number = {name: i for i, name in enumerate(segments)}
+    return {
+        "target": plan.target,
+        "threads": plan.threads,
+        "inputs": [(n, _type(t)) for n, t in plan.inputs],
+        "results": [(n, _type(t)) for n, t in plan.results],
+        "kernels": plan.kernels,
+        "segments": segments,
+        "words": a.words.tolist(),
+        "blocks": a.blocks.tolist(),
+        "arena": a.arena,
+        "constants": [(number[c.segment.name], c.offset) for c in constants],
+        "externs": [(e.name, e.shape, e.dtype.name) for e in a.externs],
+        "slots": [[column.tolist() for column in s] for s in _slots(a)],
+        "input_externs": a.inputs,
+        "output_externs": a.outputs,
+        "checks": [(w.start, w.stop, type(c).__name__, asdict(c)) for w, c in a.checks],
+        "runs": a.runs,
+        "report": asdict(plan.report()),
+    }
+
+
+def _slots(a: Assembled) -> tuple[Slots, ...]:
+    return a.kernel_slots, a.constant_slots, a.arena_slots, a.extern_slots
+
+
+def _type(t: TensorType) -> tuple[str, tuple[int, ...]]:
+    return t.dtype.name, numbers(t.shape)
+
+
+def _typed(pair: Sequence) -> TensorType:
+    return TensorType(dtype_from_name(pair[0]), tuple(pair[1]))
+
+
+def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Sequence[Segment]) -> CompiledPlan:
+    slots = [
+        Slots(np.array(at, np.intp), np.array(what, np.intp), np.array(offset, np.int64))
+        for at, what, offset in c["slots"]
+    ]
+    assembled = Assembled(
+        words=np.array(c["words"], np.int64),
+        blocks=np.array(c["blocks"], np.int64).reshape(-1, 3),
+        arena=c["arena"],
+        constants=tuple(Stored(segments[i], offset) for i, offset in c["constants"]),
+        externs=tuple(Extern(n, tuple(shape), dtype_from_name(d)) for n, shape, d in c["externs"]),
+        kernel_slots=slots[0],
+        constant_slots=slots[1],
+        arena_slots=slots[2],
+        extern_slots=slots[3],
+        inputs=tuple(c["input_externs"]),
+        outputs=tuple(c["output_externs"]),
+        checks=tuple((slice(a, b), _check(name, values)) for a, b, name, values in c["checks"]),
+        runs=tuple(map(tuple, c["runs"])),
+    )
+    return CompiledPlan(
+        c["target"],
+        c["threads"],
+        tuple((n, _typed(t)) for n, t in c["inputs"]),
+        tuple((n, _typed(t)) for n, t in c["results"]),
+        assembled,
+        tuple(kernels),
+        partial(_report, c["report"]),
+    )
+
+
+def _record(cls: type, values: Mapping[str, Any]) -> Any:
+    """A dataclass from JSON, whose lists were tuples."""
+    return cls(**{f.name: _tuples(values[f.name]) for f in fields(cls)})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _check(name: str, values: Mapping[str, Any]) -> Any:
+    source = values["source"]
+    return _record(CHECKS[name], dict(values) | {"source": None if source is None else _record(Location, source)})
+
+
+def _report(r: Mapping[str, Any]) -> Report:
+    memory = r["memory"] | {"intervals": [_record(Interval, i) for i in r["memory"]["intervals"]]}
+    return Report(
+        tuple(_record(StepInfo, s) for s in r["steps"]),
+        _record(MemoryReport, memory),
+        tuple(_record(FusionNote, n) for n in r["notes"]),
+        tuple(_record(PassInfo, p) for p in r["passes"]),
+    )
