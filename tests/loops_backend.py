@@ -51,11 +51,19 @@ from graphc.report import MemoryReport, PassInfo, Plan
 RULES = Registry("loops", NEUTRAL)
 
 
+@dataclass(frozen=True, eq=False)
+class Loops(Kernel, name="loops"):
+    """A function of loops_kernels.py, and what it is given before addresses."""
+
+    function: str
+    given: tuple
+
+
 # --- lowering -----------------------------------------------------------------------------------------------------------
 class LoopsLowering(Lowering):
     def step(self, fn, params, refs, info, check=None) -> None:
         self.emit(
-            Kernel(fn.__name__, tuple(params)), [r or 0 for r in refs], replace(info, kernel=fn.__name__), check=check
+            Loops(fn.__name__, tuple(params)), [r or 0 for r in refs], replace(info, kernel=fn.__name__), check=check
         )
 
     def copy_strided(self, x, xs, y, ys, dims, item, info):
@@ -253,12 +261,12 @@ class LoopsExecutable(Executable):
                 raise check(int(words[where][0]) - 1, int(words[where][1]))
         return [externs[o] if isinstance(o, int) else o for o in t.outputs]
 
-    def _step(self, words: np.ndarray, kernel: Kernel, first: int, step: int) -> None:
+    def _step(self, words: np.ndarray, kernel: Loops, first: int, step: int) -> None:
         addresses = [int(w) for w in words[first : first + self.lengths[step]]]
         checked = any(where.stop == first + self.lengths[step] for where, _ in self.table.checks)
         if checked:  # the kernel is told where its report goes
             addresses = [*addresses[:-2], words.ctypes.data + 8 * (first + self.lengths[step] - 2)]
-        KERNELS[kernel.name](*kernel.params, *addresses)
+        KERNELS[kernel.function](*kernel.given, *addresses)
 
 
 TARGETS = ("loops",)

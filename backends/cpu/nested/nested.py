@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT
+from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, Nested
 from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
@@ -92,7 +92,7 @@ def emit_nested(
         stride=stride, steps_at=NESTED.size, shifts_at=shifts_at, words_at=shifts_at + len(shifts),
     )  # fmt: skip
     inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in inner.steps)
-    lo.emit(Kernel("nested"), [*head, *rows, *shifts, *words], replace(info, inside=inside))
+    lo.emit(Nested(), [*head, *rows, *shifts, *words], replace(info, inside=inside))
     for m in inner.made:
         at = places.get(m.storage.ref.buffer)
         for mine in [scratch + thread * stride for thread in range(lo.threads)] if at is not None else []:

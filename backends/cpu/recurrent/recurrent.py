@@ -8,7 +8,14 @@ import numpy as np
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.recurrent.recurrent_block import HEAD_BYTES, MAX_STREAMS, RECURRENT, TILES
+from graphc.backends.cpu.recurrent.recurrent_block import (
+    HEAD_BYTES,
+    MAX_STREAMS,
+    RECURRENT,
+    TILES,
+    Recurrent,
+    RecurrentStart,
+)
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan, plan_recurrent
 from graphc.backends.cpu.recurrent.recurrent_projection import Projection, emit_projection
@@ -18,7 +25,6 @@ from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Storage
 from graphc.ops.recurrent import cell
@@ -60,9 +66,9 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: li
         records=records,
     )
     start = StepInfo(0, (node.name,), ("Start",), "recurrent_start", output=node.output.name)
-    lo.emit(Kernel("recurrent_start"), args, start, check=operands.out_of_range if lens else None)
+    lo.emit(RecurrentStart(), args, start, check=operands.out_of_range if lens else None)
     info = lo.info(group, "recurrent", "", _reason(layer))
-    lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
+    lo.emit(Recurrent(), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
 
 
 def _reason(layer: RecurrentPlan) -> str:
