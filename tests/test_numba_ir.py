@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -104,3 +105,15 @@ model = graphc.compile(b.build({"y": b.add("MatMul", x, b.constant(np.eye(8), np
 print(model(np.ones((2, 8), np.float32)).sum(), total(np.arange(5)), njit(lambda a, b: max(a, b))(1, 2))
 """
     assert run_script(program).split() == ["16.0", "10", "2"]
+
+
+def test_a_generator_takes_the_fields_of_its_kernel():
+    @dataclass(frozen=True, eq=False)
+    class Scale(Kernel, name="scale"):
+        factor: int
+        dtype: str
+
+    for make in (lambda target, dtype, factor: None, lambda target, factor: None):
+        with pytest.raises(TypeError, match=r"takes \['.*'\], but Scale has \['factor', 'dtype'\]"):
+            driver(Scale)(make)
+    assert Scale.name not in kernel._GENERATORS
