@@ -87,7 +87,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
         q_strides=q_walk, k_strides=k_walk, v_strides=v_walk, y_strides=y_walk, mask_strides=mask_walk,
     )  # fmt: skip
     reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; tile {mr}x{VECTORS}"
-    lo.emit(Attention(), args, lo.info(group, "attention", "fused", reason))
+    lo.emit(Attention(), args, lo.info(group, "attention", "fused", reason), writes=[y.ref])
 
 
 def _walk(s: Storage, head_axis: int) -> tuple[int, int, int]:

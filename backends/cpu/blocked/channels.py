@@ -62,7 +62,7 @@ def map_channels(
         single=constant(lo, np.array(table, np.int64)).ref,
         records=records,
     )
-    lo.emit(MapChannels(), args, lo.info(group, "map_channels"))
+    lo.emit(MapChannels(), args, lo.info(group, "map_channels"), writes=[y.ref])
 
 
 def _source_blocks(table: Sequence[tuple[int, int]], c: int) -> tuple[np.ndarray, np.ndarray]:

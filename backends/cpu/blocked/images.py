@@ -64,7 +64,7 @@ def lower_lrn(lo: CpuLowering, group: Group) -> None:
     expression = scaled(e.arg(0, np.float32), e.arg(1, np.float32), node.attrs)
     micro = LrnRow(before=(size - 1) // 2, after=size // 2, expression=expression)
     args = LRN_BLOCKED(**sizes(lo, x, y, node.output), micro=micro, channels=node.output.shape[1])
-    lo.emit(LrnBlocked(), args, lo.info(group, str(micro)))
+    lo.emit(LrnBlocked(), args, lo.info(group, str(micro)), writes=[y.ref])
 
 
 # --- pixels from other places -----------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def emit_pick(lo: CpuLowering, group: Group, positions: Sequence[np.ndarray | No
         run=run,
         run_end=end,
     )
-    lo.emit(PickPixels(), args, lo.info(group, "pick_pixels", "", reason))
+    lo.emit(PickPixels(), args, lo.info(group, "pick_pixels", "", reason), writes=[y.ref])
 
 
 def _pad_fill(node: Node) -> float:
@@ -172,7 +172,8 @@ def lower_resize(lo: CpuLowering, group: Group) -> None:
         scratch=scratch,
         stride=stride,
     )
-    lo.emit(ResizeBlocked(), args, lo.info(group, "resize_blocked", node.attrs["mode"], f"{count} x {taps} taps"))
+    info = lo.info(group, "resize_blocked", node.attrs["mode"], f"{count} x {taps} taps")
+    lo.emit(ResizeBlocked(), args, info, writes=[y.ref])
 
 
 def _single(size: int) -> Taps:

@@ -41,7 +41,7 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
         row_stride=row_stride,
         micro=micro,
     )
-    lo.emit(kernel, args, lo.info(group, kernel.name, "", f"{x.type} -> {out.type}"))
+    lo.emit(kernel, args, lo.info(group, kernel.name, "", f"{x.type} -> {out.type}"), writes=[to.ref])
 
 
 def _is_packed(s: Storage) -> bool:

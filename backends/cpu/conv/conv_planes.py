@@ -80,4 +80,4 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
         rows=rows, last_pixels=out_w, last_tiles=[0] * MAX_HEIGHTS, spans=0, chunk=w.channels, row_coming=0,
         scratch=scratch, stride=stride, extras=0, template=template,
     )  # fmt: skip
-    lo.emit(Conv(), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))
+    lo.emit(Conv(), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"), writes=[y.ref])

@@ -54,7 +54,8 @@ def emit_conv(lo: CpuLowering, group: Group) -> None:
         add_scaled=AddScaled(dtype),
     )  # fmt: skip
     kernel = ConvDense(dtype, transposed)
-    lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take"))
+    info = lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take")
+    lo.emit(kernel, args, info, writes=[y.ref])
 
 
 def emit_pool(lo: CpuLowering, group: Group) -> None:
@@ -75,4 +76,5 @@ def emit_pool(lo: CpuLowering, group: Group) -> None:
         padded=int(bool(node.attrs.get("count_include_pad"))), norm=node.attrs.get("p", 0),
     )  # fmt: skip
     kernel = PoolDense(op, node.inputs[0].dtype.name)
-    lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "dense operands"))
+    writes = [y.ref, *([indices] if isinstance(indices, Ref) else [])]
+    lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "dense operands"), writes=writes)

@@ -49,6 +49,7 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
         Depthwise(),
         args,
         lo.info(group, str(micro), "depthwise", f"one input channel per group; {mr} pixels per tile"),
+        writes=[y.ref],
     )
 
 

@@ -271,6 +271,7 @@ def _emit_tiles(
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
     )  # fmt: skip
     first = spans.vectors[0] if spans.uniform else 0
+    to = y.ref + first * ys[1]
     operands = []
     for e in extras:
         n, block_step, d, h, pixel = e.strides
@@ -278,7 +279,7 @@ def _emit_tiles(
             {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
         )
     args = CONV(
-        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=y.ref + first * ys[1],
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=to,
         n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
         k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=x_h, ys_n=ys[0], ys_d=ys[2], ys_h=y_h,
@@ -289,7 +290,8 @@ def _emit_tiles(
     )  # fmt: skip
     chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")
-    lo.emit(Conv(), args, _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl))
+    info = _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl)
+    lo.emit(Conv(), args, info, writes=[to])
 
 
 def _share(info: StepInfo, part: int, whole: int) -> StepInfo:

@@ -100,7 +100,7 @@ def _emit_mapped(
         ],
     )  # fmt: skip
     info = lo.info(group, str(others), "direct", f"{reason}; tile {mr}x{nv}, input {before.expression} as it is read")
-    lo.emit(ConvMapped(), args, info)
+    lo.emit(ConvMapped(), args, info, writes=[y.ref])
     return True
 
 

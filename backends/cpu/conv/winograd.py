@@ -90,7 +90,7 @@ def emit_winograd(
         f"{choice.reason}; {group_tiles} tiles per group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
         f"register tile {g.rows.heights[0]}x{nv}",
     )
-    lo.emit(Winograd(m), args, info)
+    lo.emit(Winograd(m), args, info, writes=[y.ref])
 
 
 PANEL = 13 / 16  # of level 1 that a panel of weights may fill, to be there for the next rows

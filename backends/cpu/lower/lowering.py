@@ -65,7 +65,8 @@ class CpuLowering(Lowering):
             y=start, n=t.shape[0], n_stride=s.strides[0], blocks=blocks, block_stride=s.strides[1], rows=rows, row=row,
             left=left, right=right,
         )  # fmt: skip
-        self.emit(ClearHalo(), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
+        info = StepInfo(0, (), ("Halo",), "clear_halo", output="")
+        self.emit(ClearHalo(), args, info, t.nbytes // 50, writes=[start])
 
     def rows_of_item(self, rows: int, items: int, heavy: bool = False) -> int:
         """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway.

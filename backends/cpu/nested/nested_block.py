@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from graphc.backends.cpu.block import Block
 from graphc.lower.kernel import Kernel
 
@@ -17,5 +15,3 @@ SHIFT = Block("word per_image in_scratch")
 
 class Nested(Kernel, name="nested"):
     """A program for each image of a batch."""
-
-    block: ClassVar[Block] = NESTED

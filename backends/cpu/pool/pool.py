@@ -71,4 +71,4 @@ def lower_pool(lo: CpuLowering, group: Group) -> None:
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_d=ys[2], ys_h=ys[3],
         mr=mr, run=int(run), scratch=scratch, stride=stride,
     )  # fmt: skip
-    lo.emit(Pool(), args, lo.info(group, f"pool_{op}"))
+    lo.emit(Pool(), args, lo.info(group, f"pool_{op}"), writes=[y.ref])

@@ -315,7 +315,7 @@ def emit_product(
         scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
         dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch, extras=len(extras), records=extras,
     )  # fmt: skip
-    lo.emit(Gemm(), args, replace(info, kernel=str(wide[2])))
+    lo.emit(Gemm(), args, replace(info, kernel=str(wide[2])), writes=[y])
 
 
 def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:
@@ -329,7 +329,7 @@ def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: Step
         args = PACK_ROWS(
             a=a, to=to, m=p.m, k=p.k, row=p.a[0], column=p.a[1], mr=panels.mr, dims=p.batch, a_batch=p.a_batch
         )
-        lo.emit(PackRows(), args, step)
+        lo.emit(PackRows(), args, step, writes=[to])
     return lo.packed_rows[key]
 
 
@@ -388,7 +388,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
         b=b.ref, to=Ref(packed), batch=count, b_batch=first, to_batch=size, k=p.k, n=p.n, row=p.b[0], column=p.b[1],
         nv=nv, last_nv=last_nv, panel=panel,
     )  # fmt: skip
-    lo.emit(PackB(), args, info)
+    lo.emit(PackB(), args, info, writes=[Ref(packed)])
     return Ref(packed), strides
 
 
@@ -484,4 +484,4 @@ def _emit_plain(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storag
         y_row=p.y_row, dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
     )  # fmt: skip
     name = group.output.dtype.name
-    lo.emit(MatmulAny(name), args, lo.info(group, f"matmul_{name}", "plain loop"))
+    lo.emit(MatmulAny(name), args, lo.info(group, f"matmul_{name}", "plain loop"), writes=[y.ref])

@@ -160,7 +160,7 @@ def emit_strassen(
         last_nv=h.last_nv, tiles_of_item=some, lines=lines, scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
         extras=len(extras), records=extras,
     )  # fmt: skip
-    lo.emit(Strassen(), args, replace(info, kernel=str(ends), algorithm=NAME))
+    lo.emit(Strassen(), args, replace(info, kernel=str(ends), algorithm=NAME), writes=[y.ref])
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _left_factors(lo: CpuLowering, h: Halves, images: int, a: Rows, info: StepIn
             operand=operand, tile=tile, row=row, step=step, block=count * operand, at_once=at_once,
             micro=StrassenRows(not in_place),
         )  # fmt: skip
-        lo.emit(StrassenFactors(), args, pack)
+        lo.emit(StrassenFactors(), args, pack, writes=[to])
     return _Factors(lo.packed_rows[key], operand, tile, row, step, in_place)
 
 

@@ -76,7 +76,7 @@ class Operands:
         info = StepInfo(
             0, (self.node.name,), ("Pack",), "pack_columns", "", f"%{v.name} is computed at run time", v.name
         )
-        self.lo.emit(PackColumns(), args, info, 2 * nbytes)
+        self.lo.emit(PackColumns(), args, info, 2 * nbytes, writes=[to])
         return to
 
     def biases(self) -> Ref:

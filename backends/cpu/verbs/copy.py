@@ -45,7 +45,7 @@ def copy_strided(
         x=x, y=y, item=item, length=dims[-1], x_step=xs[-1], y_step=ys[-1], dims=dims[:-1][::-1] + [1] * len(pad),
         x_strides=xs[:-1][::-1] + pad, y_strides=ys[:-1][::-1] + pad,
     )  # fmt: skip
-    lo.emit(CopyStrided(), args, info)
+    lo.emit(CopyStrided(), args, info, writes=[y])
 
 
 def _moved(values: list[int], at: int, before: int = 1) -> list[int]:
@@ -84,7 +84,7 @@ def _emit_tiles(
         columns=columns, x_row=xs[-1], y_column=ys[-2], dims=[*outer[::-1], *(1 for _ in pad), 1],
         x_strides=[*xs[:-2][::-1], *pad, 0], y_strides=[*ys[:-2][::-1], *pad, 0],
     )  # fmt: skip
-    lo.emit(TransposeTiles(), args, replace(info, kernel="transpose_tiles"))
+    lo.emit(TransposeTiles(), args, replace(info, kernel="transpose_tiles"), writes=[y])
 
 
 def copy_by_table(
@@ -97,7 +97,7 @@ def copy_by_table(
         x=x, y=y, fill=fill, item=item, n=len(tables[-1]), table=row, run=run, run_end=end,
         dims=[*(len(t) for t in tables[:-1][::-1]), *[1] * pad], tables=[*outer[::-1], *[0] * pad],
     )  # fmt: skip
-    lo.emit(CopyTables(), args, info)
+    lo.emit(CopyTables(), args, info, writes=[y])
 
 
 def _longest_run(table: np.ndarray, item: int) -> tuple[int, int]:

@@ -46,7 +46,7 @@ def _is_wide(positions: Storage) -> bool:
 
 
 def gather(lo: CpuLowering, lookup: Lookup, x: Ref, y: Ref, block: int, check: Check, info: StepInfo) -> None:
-    lo.emit(Gather(), GATHER(**_lookup(lookup), x=x, y=y, block=block), info, check=check)
+    lo.emit(Gather(), GATHER(**_lookup(lookup), x=x, y=y, block=block), info, check=check, writes=[y])
 
 
 def _write(dtype: np.dtype, reduction: str) -> Kernel:
@@ -75,7 +75,7 @@ def scatter(
         **_lookup(lookup), x=x or 0, y=y, updates=updates.ref, total=total, block=max(block, 1), item=dtype.itemsize,
         micro=_write(dtype, reduction), scratch=scratch, stride=stride,
     )  # fmt: skip
-    lo.emit(Scatter(), args, info, check=check)
+    lo.emit(Scatter(), args, info, check=check, writes=[y])
 
 
 def reverse(
@@ -93,4 +93,4 @@ def reverse(
         x=x, y=y, lengths=lengths.ref, wide=_is_wide(lengths), batch=batch[0], time=time[0], block=block,
         batch_stride=batch[1], time_stride=time[1],
     )  # fmt: skip
-    lo.emit(ReverseSequence(), args, info, check=check)
+    lo.emit(ReverseSequence(), args, info, check=check, writes=[y])

@@ -25,14 +25,22 @@ def extreme(
     prim, item = "max" if largest else "min", dtype.itemsize
     if inner == 1:
         records = [Record(x, [size * item]), Record(y, [8])]
-        emit_passes(lo, ExtremeRow(prim=prim, last=last, dtype=dtype.name), [outer], records, 1, size, info)
+        emit_passes(lo, ExtremeRow(prim=prim, last=last, dtype=dtype.name), [outer], records, 1, size, info, writes=[y])
         return
     records = [
         Record(x, [size * inner * item], inner * item, 0, WIDTH * item),
         Record(y, [inner * 8], 0, 0, WIDTH * 8),
     ]
     emit_passes(
-        lo, ExtremeColumn(prim=prim, last=last, dtype=dtype.name), [outer], records, size, inner, info, chunk_n=WIDTH
+        lo,
+        ExtremeColumn(prim=prim, last=last, dtype=dtype.name),
+        [outer],
+        records,
+        size,
+        inner,
+        info,
+        chunk_n=WIDTH,
+        writes=[y],
     )
 
 
@@ -55,7 +63,7 @@ def scan(
         Record(ref + start, [size * step], -step if start else step, 0, WIDTH * dtype.itemsize) for ref in (x, y)
     ]
     micro = Scan(combine=combine, exclusive=exclusive, dtype=dtype.name)
-    emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=WIDTH)
+    emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=WIDTH, writes=[y + start])
 
 
 def top_k(
@@ -77,4 +85,4 @@ def top_k(
         x=x, values=y, indices=places, keys=scratch, micro=micro, item=dtype.itemsize, outer=outer, n=size, inner=inner, k=k,
         heap=scratch + 8 * size, stride=stride,
     )  # fmt: skip
-    lo.emit(TopK(), args, info)
+    lo.emit(TopK(), args, info, writes=[y, places])

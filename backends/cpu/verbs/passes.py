@@ -54,8 +54,10 @@ def emit_passes(
     info: StepInfo,
     chunk_m: int | None = None,
     chunk_n: int | None = None,
+    *,
+    writes: Sequence[Ref],
 ) -> None:
-    """Call `micro` for each element of the outer `dims` and each chunk of m by n."""
+    """Call `micro` for each element of the outer `dims` and each chunk of m by n. writes: as of `Lowering.emit`."""
     dims, strides = collapse(list(dims), [list(r.strides) for r in records])
     if len(dims) > PASS_DIMS or len(records) > PASS_RECORDS:
         raise AssertionError(f"{info.output} needs {len(dims)} loops and {len(records)} operands")
@@ -69,14 +71,18 @@ def emit_passes(
             for r, s in zip(records, strides)
         ],
     )  # fmt: skip
-    lo.emit(RunPasses(), args, info)
+    lo.emit(RunPasses(), args, info, writes=writes)
+
+
+def _results(p: Passes, operands: Sequence[Along]) -> list[Ref]:
+    return [o.ref for o in operands[len(p.kinds) :]]
 
 
 def row_passes(
     lo: CpuLowering, p: Passes, dims: Sequence[int], operands: Sequence[Along], m: int, n: int, info: StepInfo
 ) -> None:
     records = [Record(o.ref, o.strides, o.step) for o in operands]
-    emit_passes(lo, RowPasses(**vars(p)), dims, records, m, n, info)
+    emit_passes(lo, RowPasses(**vars(p)), dims, records, m, n, info, writes=_results(p, operands))
 
 
 def column_passes(
@@ -86,7 +92,7 @@ def column_passes(
     items = [np.dtype(d).itemsize if kind == "v" else 0 for kind, d in zip(p.kinds, p.dtypes)]
     items += [e.dtype.itemsize for _, e in p.outputs]
     records = [Record(o.ref, o.strides, o.step, 0, width * item) for o, item in zip(operands, items)]
-    emit_passes(lo, ColumnPasses(**vars(p)), dims, records, m, n, info, chunk_n=width)
+    emit_passes(lo, ColumnPasses(**vars(p)), dims, records, m, n, info, chunk_n=width, writes=_results(p, operands))
 
 
 def reduce(lo: CpuLowering, r: Reducer, x: Ref, shape: Around, y: Ref, count: int, info: StepInfo) -> None:
@@ -116,11 +122,11 @@ def _emit_chunks(
         micro = ManyRows(
             dtypes=p.dtypes, reduction=p.passes[0], output=p.outputs[0][1], short=size < SHORT * lo.target.vl
         )
-        emit_passes(lo, micro, [1], records, outer, size, info, rows, size)
+        emit_passes(lo, micro, [1], records, outer, size, info, rows, size, writes=[out])
         return
     if inner == 1:
         records = [Record(x, [size * item], chunk_n=chunk * item), counted, Record(out, [pieces * to], chunk_n=to)]
-        emit_passes(lo, RowPasses(**vars(r.passes)), [outer], records, 1, size, info, chunk_n=chunk)
+        emit_passes(lo, RowPasses(**vars(r.passes)), [outer], records, 1, size, info, chunk_n=chunk, writes=[out])
         return
     width = LANES_CHUNK
     records = [
@@ -128,7 +134,7 @@ def _emit_chunks(
         counted,
         Record(out, [pieces * inner * to], 0, inner * to, width * to),
     ]
-    emit_passes(lo, ColumnPasses(**vars(r.passes)), [outer], records, size, inner, info, chunk, width)
+    emit_passes(lo, ColumnPasses(**vars(r.passes)), [outer], records, size, inner, info, chunk, width, writes=[out])
 
 
 def blend(lo: CpuLowering, b: Blend, name: str, info: StepInfo) -> None:
@@ -145,7 +151,7 @@ def blend(lo: CpuLowering, b: Blend, name: str, info: StepInfo) -> None:
             Record(offsets.ref, [0]),
             Record(weights.ref, [0]),
         ]
-        emit_passes(lo, BlendElements(b.term, b.finish), [outer], records, count, n * inner, info)
+        emit_passes(lo, BlendElements(b.term, b.finish), [outer], records, count, n * inner, info, writes=[b.y])
         return
     row = inner * item
     offsets, weights = constant(lo, b.indices * row), constant(lo, b.weights)
@@ -155,4 +161,4 @@ def blend(lo: CpuLowering, b: Blend, name: str, info: StepInfo) -> None:
         row_bytes=inner * to, taps=count, offsets=offsets.ref, weights=weights.ref,
         scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
-    lo.emit(BlendAxis(), args, info)
+    lo.emit(BlendAxis(), args, info, writes=[b.y])

@@ -44,4 +44,4 @@ def map_rows(
         micro=micro, operands=len(walks), length=dims[-1] * unit, chunk=CHUNK, scratch=scratch, stride=stride, dims=outer,
         records=records,
     )  # fmt: skip
-    lo.emit(MapRows(), args, info)
+    lo.emit(MapRows(), args, info, writes=[walks[0].ref])
