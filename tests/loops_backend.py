@@ -51,27 +51,37 @@ from graphc.report import MemoryReport, PassInfo, Plan
 RULES = Registry("loops", NEUTRAL)
 
 
+@dataclass(frozen=True, eq=False)
+class Loops(Kernel, name="loops"):
+    """A function of loops_kernels.py, and what it is given before addresses."""
+
+    function: str
+    given: tuple
+
+
 # --- lowering -----------------------------------------------------------------------------------------------------------
 class LoopsLowering(Lowering):
-    def step(self, fn, params, refs, info, check=None) -> None:
-        self.emit(
-            Kernel(fn.__name__, tuple(params)), [r or 0 for r in refs], replace(info, kernel=fn.__name__), check=check
-        )
+    def step(self, fn, params, refs, info, writes, check=None) -> None:
+        kernel, args = Loops(fn.__name__, tuple(params)), [r or 0 for r in refs]
+        self.emit(kernel, args, replace(info, kernel=fn.__name__), check=check, writes=writes)
 
     def copy_strided(self, x, xs, y, ys, dims, item, info):
-        self.step(copy_strided, (tuple(dims), tuple(xs), tuple(ys), item), (x, y), info)
+        self.step(copy_strided, (tuple(dims), tuple(xs), tuple(ys), item), (x, y), info, [y])
 
     def copy_by_table(self, x, y, fill, item, tables, info):
         refs = [constant(self, t).ref for t in tables]
-        self.step(copy_by_table, (tuple(map(len, tables)), item), (x, y, fill, *refs), info)
+        self.step(copy_by_table, (tuple(map(len, tables)), item), (x, y, fill, *refs), info, [y])
 
     def map(self, expression, dims, walks, unit, name, info):
         dtypes, strides = tuple(w.dtype.name for w in walks), tuple(tuple(w.strides) for w in walks)
-        self.step(map_elements, (expression, tuple(dims), unit, dtypes, strides), [w.ref for w in walks], info)
+        self.step(
+            map_elements, (expression, tuple(dims), unit, dtypes, strides), [w.ref for w in walks], info, [walks[0].ref]
+        )
 
     def _passes(self, down, p, dims, operands, m, n, info):
         strides, steps = tuple(tuple(o.strides) for o in operands), tuple(o.step for o in operands)
-        self.step(run_passes, (down, p, tuple(dims), m, n, strides, steps), [o.ref for o in operands], info)
+        refs = [o.ref for o in operands]
+        self.step(run_passes, (down, p, tuple(dims), m, n, strides, steps), refs, info, refs[len(p.kinds) :])
 
     def row_passes(self, p, dims, operands, m, n, info):
         self._passes(False, p, dims, operands, m, n, info)
@@ -80,18 +90,18 @@ class LoopsLowering(Lowering):
         self._passes(True, p, dims, operands, m, n, info)
 
     def extreme(self, largest, last, dtype, x, shape, y, info):
-        self.step(extreme, (largest, last, dtype.name, shape), (x, y), info)
+        self.step(extreme, (largest, last, dtype.name, shape), (x, y), info, [y])
 
     def scan(self, combine, exclusive, reverse, dtype, x, shape, y, info):
-        self.step(scan, (combine, exclusive, reverse, dtype.name, shape), (x, y), info)
+        self.step(scan, (combine, exclusive, reverse, dtype.name, shape), (x, y), info, [y])
 
     def top_k(self, largest, dtype, x, shape, k, y, places, name, info):
-        self.step(top_k, (largest, dtype.name, shape, k), (x, y, places), info)
+        self.step(top_k, (largest, dtype.name, shape, k), (x, y, places), info, [y, places])
 
     def blend(self, b, name, info):
         params = {"around": b.around, "dtype": b.dtype.name, "term": b.term, "finish": b.finish}
         tables = [constant(self, a).ref for a in (b.indices.astype(np.int64), b.weights.astype(np.float64))]
-        self.step(blend, (params, b.indices.shape), (b.x, b.y, *tables), info)
+        self.step(blend, (params, b.indices.shape), (b.x, b.y, *tables), info, [b.y])
 
     def _lookup(self, k: Lookup) -> dict[str, Any]:
         return {
@@ -100,14 +110,14 @@ class LoopsLowering(Lowering):
         }  # fmt: skip
 
     def gather(self, lookup, x, y, block, check, info):
-        self.step(gather, (self._lookup(lookup), block), (lookup.index.ref, x, y), info, check)
+        self.step(gather, (self._lookup(lookup), block), (lookup.index.ref, x, y), info, [y], check)
 
     def scatter(self, lookup, x, y, total, updates, block, reduction, check, name, info):
         params = self._lookup(lookup), updates.type.dtype.name, total, block, reduction
-        self.step(scatter, params, (lookup.index.ref, x, y, updates.ref), info, check)
+        self.step(scatter, params, (lookup.index.ref, x, y, updates.ref), info, [y], check)
 
     def reverse(self, x, y, lengths, batch, time, block, check, info):
-        self.step(reverse, (lengths.type.dtype.name, batch, time, block), (x, y, lengths.ref), info, check)
+        self.step(reverse, (lengths.type.dtype.name, batch, time, block), (x, y, lengths.ref), info, [y], check)
 
 
 def _plain(node, target) -> str | None:
@@ -126,7 +136,7 @@ def lower_window(lo: LoopsLowering, group: Group) -> None:
         node.op.name, x.type.shape, y.type.shape, tuple(g.kernel), tuple(g.strides), tuple(g.dilations),
         tuple(g.pads_begin), node.attrs.get("group", 1),
     )  # fmt: skip
-    lo.step(window, params, (contiguous(lo, x), y.ref, *weights), lo.info(group, "window"))
+    lo.step(window, params, (contiguous(lo, x), y.ref, *weights), lo.info(group, "window"), [y.ref])
 
 
 def contiguous(lo: LoopsLowering, s: Storage) -> Ref:
@@ -147,8 +157,9 @@ def lower_product(lo: LoopsLowering, group: Group) -> None:
     k = a.type.shape[0 if get("transA") else 1]
     c, c_strides = (rest[0], broadcast(rest[0], 2)) if rest else (None, (0, 0))
     params = m, k, n, tuple(a_strides), tuple(b_strides), c_strides, float(get("alpha", 1)), float(get("beta", 1))
-    refs = a.ref, b.ref, c.ref if c else 0, lo.write(group.output).ref
-    lo.step(matrix_product, params, refs, lo.info(group, "matrix_product"))
+    y = lo.write(group.output).ref
+    refs = a.ref, b.ref, c.ref if c else 0, y
+    lo.step(matrix_product, params, refs, lo.info(group, "matrix_product"), [y])
 
 
 def broadcast(s: Storage, rank: int) -> tuple[int, ...]:
@@ -253,12 +264,12 @@ class LoopsExecutable(Executable):
                 raise check(int(words[where][0]) - 1, int(words[where][1]))
         return [externs[o] if isinstance(o, int) else o for o in t.outputs]
 
-    def _step(self, words: np.ndarray, kernel: Kernel, first: int, step: int) -> None:
+    def _step(self, words: np.ndarray, kernel: Loops, first: int, step: int) -> None:
         addresses = [int(w) for w in words[first : first + self.lengths[step]]]
         checked = any(where.stop == first + self.lengths[step] for where, _ in self.table.checks)
         if checked:  # the kernel is told where its report goes
             addresses = [*addresses[:-2], words.ctypes.data + 8 * (first + self.lengths[step] - 2)]
-        KERNELS[kernel.name](*kernel.params, *addresses)
+        KERNELS[kernel.function](*kernel.given, *addresses)
 
 
 TARGETS = ("loops",)

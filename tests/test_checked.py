@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,14 +155,18 @@ def copies(change: Callable[[Ref, Ref, list[int]], tuple[Ref, Ref, list[int]]]) 
     return plant
 
 
-def steps(kernel: str, change: Callable[[list], list]) -> Callable[[Patch], None]:
-    """Change the arguments of the steps of one driver."""
+def steps(kernel: str, change: Callable[[list], list], declared: bool = False) -> Callable[[Patch], None]:
+    """Change the arguments of the steps of one driver. declared: they say that they write all that they name."""
 
     def plant(patch: Patch) -> None:
         original = Lowering.emit
 
-        def emit(lo: Lowering, k: Kernel, args: Sequence, *others, **more) -> None:
-            original(lo, k, change(list(args)) if k.name == kernel else args, *others, **more)
+        def emit(lo: Lowering, k: Kernel, *others, **more) -> None:
+            original(lo, k, *others, **more)
+            if k.name == kernel:
+                step = lo.program.steps[-1]
+                step = replace(step, args=tuple(change(list(step.args))))
+                lo.program.steps[-1] = replace(step, writes=tuple(step.buffers())) if declared else step
 
         patch.setattr(Lowering, "emit", emit)
 
@@ -186,6 +191,20 @@ def result_onto_operand(args: list) -> list:
     return [*args[:12], args[20], *args[13:]]
 
 
+def declares_what_it_reads(patch: Patch) -> None:
+    """Elementwise steps, the other way round."""
+    original = Lowering.emit
+
+    def emit(lo: Lowering, k: Kernel, *others, **more) -> None:
+        original(lo, k, *others, **more)
+        if k.name == "map_rows":
+            step = lo.program.steps[-1]
+            scratch = tuple(b for b in step.writes if b.kind == "scratch")
+            lo.program.steps[-1] = replace(step, writes=(*step.reads, *scratch), reads=step.writes)
+
+    patch.setattr(Lowering, "emit", emit)
+
+
 PLANTED = {
     "scratch": (shorter_scratch, r"writes byte \d+ of the memory '.*/scratch', which has"),
     "values": (shorter_values, "writes byte .* of the memory"),
@@ -199,7 +218,15 @@ PLANTED = {
         steps("conv", lambda a: [*a[:4], a[2], *a[5:]]),
         "writes (the constant '.*', which is only to be read|byte .* of the constant)",  # which thread is first
     ),
-    "a later step's halo": (steps("map_rows", result_onto_operand), "-> %Tanh.*%Conv.*its left halo is .* not 0"),
+    "a later step's halo": (
+        steps("map_rows", result_onto_operand, declared=True),
+        "-> %Tanh.*%Conv.*its left halo is .* not 0",
+    ),
+    "what is not declared": (
+        steps("map_rows", result_onto_operand),
+        "Tanh.*writes the memory .*, which it does not declare",
+    ),
+    "a wrong declaration": (declares_what_it_reads, "-> %Tanh.*writes the memory .*, which it does not declare"),
 }
 
 
@@ -266,7 +293,7 @@ def test_a_step_that_writes_into_its_operand(monkeypatch: Patch):
     x = b.add("Softmax", b.input("x", F32, (4, 9)))
     graph = b.build({"x": x, "y": b.add("Tanh", x)})
     run(graph)
-    steps("map_rows", result_onto_operand)(monkeypatch)
+    steps("map_rows", result_onto_operand, declared=True)(monkeypatch)
     with pytest.raises(CheckFailed, match="Tanh.*%Softmax.*: it changed, and another step has made it"):
         run(graph)
 

@@ -8,15 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from graphc.backends.cpu.blocked.reorder_block import ClearHalo, ToBlocked, ToDense
 from graphc.backends.cpu.codegen import compile_process
 from graphc.backends.cpu.codegen.compile_process import Other
 from graphc.backends.cpu.codegen.toolchain import Toolchain
+from graphc.backends.cpu.conv.winograd_block import WinogradIn
 from graphc.backends.cpu.kernel import Built
+from graphc.backends.cpu.product.gemm_block import PackRows
 from graphc.backends.cpu.target import detect
 from graphc.lower.kernel import Kernel
 
-QUICK = [Kernel("winograd_in", (2,)), Kernel("winograd_in", (4,))]
-SLOW = [Kernel("clear_halo"), Kernel("pack_rows"), Kernel("to_dense"), Kernel("to_blocked")]
+QUICK = [WinogradIn(2), WinogradIn(4)]
+SLOW = [ClearHalo(), PackRows(), ToDense(), ToBlocked()]
+
+
+class Nonesuch(Kernel, name="nonesuch"):
+    """Nobody generates it."""
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def test_a_program_that_embeds_python_is_not_started_again(tools: Toolchain, mon
 
 def test_the_error_of_a_kernel_is_raised_here(tools: Toolchain):
     with pytest.raises(KeyError, match="nonesuch"):
-        compile_process.build_all(tools.target, tools.build, [], [*SLOW, Kernel("nonesuch")], lambda k, b: None)
+        compile_process.build_all(tools.target, tools.build, [], [*SLOW, Nonesuch()], lambda k, b: None)
 
 
 def test_the_process_is_started_ahead_only_for_what_nobody_has(

@@ -13,10 +13,12 @@ import pytest
 
 from graphc.backends.cpu.codegen.emit import Emit
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, BLOCKS, HI, LO, YS_BLOCK, YS_W
+from graphc.backends.cpu.conv.depthwise_block import DepthwiseRow
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.kernel import Kernel
-from graphc.backends.cpu.pool.pool_block import POOL_ROW
+from graphc.backends.cpu.pool.pool_block import POOL_ROW, PoolRow
 from graphc.backends.cpu.product.gemm import panels_of
+from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.product.product_micro import TILES
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.target import Target, detect
@@ -147,7 +149,7 @@ def test_another_inner_step(monkeypatch):
     words[BLOCKS], words[YS_W], words[YS_BLOCK] = blocks, nv * target.vector, target.vector
     words[LO], words[HI] = (int(np.float32(v).view(np.uint32)) for v in (0, np.inf))
     y, bias = np.zeros((mr, nv * vl), np.float32), rng.standard_normal(nv * vl).astype(np.float32)
-    kernel = Kernel("product_tile", (mr, nv, None, False, 0, "", False, PAIRS.name))
+    kernel = ProductTile(mr=mr, nv=nv, epilogue=None, masked=False, lines=0, stage="", strided=False, dot=PAIRS.name)
     _call(kernel, words, rows, columns, y, bias, 0)
     want = np.maximum(a.astype(np.float32) @ b.astype(np.float32) + bias, 0)
     np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
@@ -171,7 +173,7 @@ def test_pool_of_a_storage_type(dtype: str):
     row, pixel = 6 * lanes * item, lanes * item
     words = POOL_ROW(planes=1, rows=2, columns=3, plane=0, row=row, column=pixel, pixel=2 * pixel, pixels=2)
     scale = int(np.float32(1 / 6).view(np.uint32))
-    _call(Kernel("pool_row", ("average", 2, dtype)), words, x, y, scale)
+    _call(PoolRow(op="average", mr=2, dtype=dtype), words, x, y, scale)
     wide = x.astype(np.float32)
     want = np.stack([wide[:, p : p + 3].reshape(6, lanes).sum(0) / 6 for p in (0, 2)])
     np.testing.assert_allclose(
@@ -188,7 +190,7 @@ def test_depthwise_of_a_storage_type(dtype: str):
     bias, y = rng.standard_normal(lanes).astype(np.float32), np.zeros((4, lanes), element.numpy)
     bounds = [int(np.float32(v).view(np.uint32)) for v in (-np.inf, np.inf)]
     words = [6 * lanes * element.item, 4, *bounds, 0, 0]
-    _call(Kernel("depthwise_row", (2, 3, 1, 1, None, dtype)), words, x, w, y, bias, 3)
+    _call(DepthwiseRow(mr=2, kernel_w=3, stride=1, dilation=1, epilogue=None, dtype=dtype), words, x, w, y, bias, 3)
     wide, weights = x.astype(np.float32), w.astype(np.float32)
     want = np.stack([(wide[:, p : p + 3] * weights).sum((0, 1)) + bias for p in range(4)])
     np.testing.assert_allclose(y.astype(np.float32), want, rtol=1e-5 if dtype == "float32" else 8e-3, atol=1e-5)

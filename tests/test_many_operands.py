@@ -11,9 +11,9 @@ from targets import require
 import graphc
 from graphc.backends.cpu.conv.conv_row_block import MAX_EXTRAS, MAX_SOURCES
 from graphc.backends.cpu.sizes import padded
+from graphc.backends.cpu.verbs.blend_block import BlendElements, BlendRows
 from graphc.graph import Builder, Graph, Value
 from graphc.lower import fuse
-from graphc.lower.kernel import Kernel
 
 F32 = np.float32
 EXACT = {
@@ -118,7 +118,7 @@ def test_a_record_of_fixed_size_refuses_more_words():
 
 def test_rows_beyond_the_reach_of_an_offset(monkeypatch: pytest.MonkeyPatch):
     """Offsets within a row are int32: longer rows are interpolated element by element."""
-    from graphc.backends.cpu.lower import resize
+    from graphc.backends.cpu.verbs import passes
 
     b = Builder("resize")
     x = b.input("x", F32, (3, 40, 2))
@@ -126,9 +126,10 @@ def test_rows_beyond_the_reach_of_an_offset(monkeypatch: pytest.MonkeyPatch):
     feeds = feeds_of(graph)
     want = graphc.compile(graph, target="reference").run(feeds)["y"]
     kernels = []
-    monkeypatch.setattr(resize, "Kernel", lambda name, params=(): kernels.append(name) or Kernel(name, params))
-    for reach, kernel in ((resize.REACH, "blend_elements"), (40 * 2 * 4 - 1, "blend_rows")):
-        monkeypatch.setattr(resize, "REACH", reach)
+    for kind in (BlendElements, BlendRows):
+        monkeypatch.setattr(passes, kind.__name__, lambda *params, kind=kind: kernels.append(kind) or kind(*params))
+    for reach, kernel in ((passes.REACH, BlendElements), (40 * 2 * 4 - 1, BlendRows)):
+        monkeypatch.setattr(passes, "REACH", reach)
         got = graphc.compile(graph, cache=False).run(feeds)["y"]
         assert kernel in kernels
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * np.abs(want).max())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -26,11 +28,14 @@ def _clamped(x, low, high):
 
 
 @pytest.fixture(params=[True, False], ids=["constant", "not"])
-def name(request: pytest.FixtureRequest) -> str:
+def clamp(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     """A driver that a constant of its maker specialises. Block: x, low, high, result."""
-    name, halve = f"clamp_{request.param}", request.param
+    halve = request.param
 
-    @driver(name)
+    class Clamp(Kernel, name=f"clamp_{halve}"):
+        """A kernel of this test."""
+
+    @driver(Clamp)
     def make(target):
         def clamp(a, tid, nth):
             y = _clamped(a[0], a[1], a[2])
@@ -44,23 +49,23 @@ def name(request: pytest.FixtureRequest) -> str:
 
         return clamp, STEP
 
-    yield name
-    del kernel._GENERATORS[name]
+    yield Clamp()
+    del kernel._GENERATORS[Clamp.name]
 
 
-def run(tools: Toolchain, name: str, *block: int) -> list[int]:
+def run(tools: Toolchain, kernel: Kernel, *block: int) -> list[int]:
     numbers = np.array([*block, 0, 0], np.int64)
-    function = tools.function(Kernel(name), None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    function = tools.function(kernel, None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     function(numbers.ctypes.data, 0, 1)
     return numbers[-2:].tolist()
 
 
-def test_helpers_constants_and_whole_numbers(name: str):
+def test_helpers_constants_and_whole_numbers(clamp: Kernel):
     """An int64 beyond float64's 53 bits comes back whole only if the dead branch had no part in its type."""
     large = 2**62 + 3
-    half = name == "clamp_True"
+    half = clamp.name == "clamp_True"
     expected = large // 2 if half else int(float(large))
-    assert run(Toolchain(detect(None), cache=False), name, large, -5, 2**63 - 1) == [expected, 10]
+    assert run(Toolchain(detect(None), cache=False), clamp, large, -5, 2**63 - 1) == [expected, 10]
 
 
 def test_helpers_that_plain_numba_compiles_too():
@@ -100,3 +105,15 @@ model = graphc.compile(b.build({"y": b.add("MatMul", x, b.constant(np.eye(8), np
 print(model(np.ones((2, 8), np.float32)).sum(), total(np.arange(5)), njit(lambda a, b: max(a, b))(1, 2))
 """
     assert run_script(program).split() == ["16.0", "10", "2"]
+
+
+def test_a_generator_takes_the_fields_of_its_kernel():
+    @dataclass(frozen=True, eq=False)
+    class Scale(Kernel, name="scale"):
+        factor: int
+        dtype: str
+
+    for make in (lambda target, dtype, factor: None, lambda target, factor: None):
+        with pytest.raises(TypeError, match=r"takes \['.*'\], but Scale has \['factor', 'dtype'\]"):
+            driver(Scale)(make)
+    assert Scale.name not in kernel._GENERATORS

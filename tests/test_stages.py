@@ -133,6 +133,28 @@ def test_an_address_outside_of_its_buffer():
     assert "byte -64 of" in broken("lower", moved)
 
 
+def test_a_value_that_is_read_before_it_is_written():
+    def late(d: Draft) -> None:
+        steps = d.lowering.program.steps
+        steps.insert(0, steps.pop())
+
+    def nowhere(d: Draft) -> None:
+        step = d.lowering.program.steps[-1]
+        d.lowering.program.steps[-1] = replace(step, writes=())
+
+    assert "which no step before it has written" in broken("lower", late)
+    assert "no step writes the result" in broken("lower", nowhere)
+
+
+def test_an_argument_block_of_another_kernel():
+    def longer(d: Draft) -> None:
+        step = next(s for s in d.lowering.program.steps if s.kernel.name == "conv")
+        at = d.lowering.program.steps.index(step)
+        d.lowering.program.steps[at] = replace(step, args=(*step.args, 0))
+
+    assert "words, which is none of conv" in broken("lower", longer)
+
+
 def test_buffers_that_share_bytes():
     def moved(d: Draft) -> None:
         together = tuple(replace(i, offset=0) for i in d.memory.intervals)

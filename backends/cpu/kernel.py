@@ -9,7 +9,8 @@ Two kinds of native functions, both plain object files in the end:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from inspect import signature
 from typing import NamedTuple
 
 from graphc.backends.cpu.families import load
@@ -28,7 +29,7 @@ class Built(NamedTuple):
 class Micro:
     """Emits LLVM IR."""
 
-    emit: Callable  # (module, symbol, target, *params) -> None: adds the function to the llvmlite module
+    emit: Callable  # (module, symbol, target, **fields) -> None: adds the function to the llvmlite module
     unroll: bool
 
 
@@ -36,35 +37,42 @@ class Micro:
 class Driver:
     """Makes a Numba function. computes: its own loops do the work."""
 
-    make: Callable  # (target, *params) -> (Numba-compilable function, its signature)
+    make: Callable  # (target, **fields) -> (Numba-compilable function, its signature)
     computes: bool
 
 
-_GENERATORS: dict[str, Micro | Driver] = {}
+_GENERATORS: dict[str, Micro | Driver] = {}  # by the kernel's name
 
 
-def micro(name: str, unroll: bool = True) -> Callable:
+def micro(kernel: type[Kernel], unroll: bool = True) -> Callable:
     """Register a generator of LLVM IR. unroll: may LLVM unroll loops whose counts are arguments? It does not know which are
     short."""
 
     def register(emit: Callable) -> Callable:
-        assert name not in _GENERATORS, name
-        _GENERATORS[name] = Micro(emit, unroll)
+        _register(kernel, Micro(emit, unroll), emit, given=3)
         return emit
 
     return register
 
 
-def driver(name: str, computes: bool = False) -> Callable:
+def driver(kernel: type[Kernel], computes: bool = False) -> Callable:
     """Register a maker of a Numba function. computes: its own loops do the work, no micro-kernel; they are worth more
     time to compile."""
 
     def register(make: Callable) -> Callable:
-        assert name not in _GENERATORS, name
-        _GENERATORS[name] = Driver(make, computes)
+        _register(kernel, Driver(make, computes), make, given=1)
         return make
 
     return register
+
+
+def _register(kernel: type[Kernel], generator: Micro | Driver, function: Callable, given: int) -> None:
+    """given: parameters before the kernel's fields. Raises TypeError where the others are not those, in their order."""
+    assert kernel.name not in _GENERATORS, kernel.name
+    takes, has = [*signature(function).parameters][given:], [f.name for f in fields(kernel)]
+    if takes != has:
+        raise TypeError(f"{function.__module__}.{function.__name__} takes {takes}, but {kernel.__name__} has {has}")
+    _GENERATORS[kernel.name] = generator
 
 
 def generator_of(kernel: Kernel) -> Micro | Driver:

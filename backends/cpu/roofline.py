@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.executor.peak_micro import LINES, accumulators
+from graphc.backends.cpu.executor.program_block import PeakFma, PeakRead
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.stages import LINE
 from graphc.backends.cpu.target import Target
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import aligned_empty
 from graphc.report import Roofline
 
@@ -30,7 +30,7 @@ def roofline(target: Target, threads: int, cache: bool = True) -> Roofline:
     """
     runtime = runtime_of(target)
     executor, tools = runtime.executor(threads, cache), runtime.toolchain(cache)
-    fma, read = (tools.address(Kernel(name)) for name in ("peak_fma", "peak_read"))
+    fma, read = (tools.address(kernel) for kernel in (PeakFma(), PeakRead()))
     sums, half = np.zeros(threads * target.vl, np.float32), int(np.float32(0.5).view(np.int32))
     flop = threads * ROUNDS * accumulators(target) * target.vl * 2
     arithmetic = _seconds(executor, fma, [ROUNDS, half, half, sums.ctypes.data])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.graph import Graph, Value
 from graphc.lower.fuse import Group
-from graphc.lower.program import Assembled
-from graphc.lower.storage import Ref, Storage, halo_bytes, storage_bytes
+from graphc.lower.program import Assembled, Program
+from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport
 from graphc.verify import BrokenInvariant
 from graphc.verify import verify as verify_graph
@@ -61,8 +61,9 @@ def _reach(s: Storage) -> int:
 
 
 def steps(lo: CpuLowering) -> None:
-    """Addresses are within their buffers; what steps made is within its buffer, too."""
-    _raise("lower", [*_places(lo.storage), *_steps(lo)])
+    """Addresses are within their buffers; what steps made is within its buffer, too. Argument blocks are as long as their kernels
+    have declared them. What a step reads, and each result, was written before."""
+    _raise("lower", [*_places(lo.storage), *_steps(lo), *_order(lo.program)])
 
 
 def _steps(lo: CpuLowering) -> Iterator[str]:
@@ -71,6 +72,25 @@ def _steps(lo: CpuLowering) -> Iterator[str]:
             # one byte behind the end is where a loop over nothing would begin
             if isinstance(a, Ref) and a.buffer.nbytes and not 0 <= a.offset <= a.buffer.nbytes:
                 yield f"step {i} ({step.info.label}): byte {a.offset} of '{a.buffer.name}', which has {a.buffer.nbytes}"
+
+        if block := getattr(getattr(step, "kernel", None), "block", None):
+            words = len(step.args) - (lo.check_words if step.check else 0) - block.size
+            if words and (words < 0 or not block.record_size or words % block.record_size):
+                yield f"step {i} ({step.info.label}): an argument block of {len(step.args)} words, which is none of {step.kernel.name}"
+
+
+def _order(program: Program) -> Iterator[str]:
+    written: set[Buffer] = set(program.inputs)
+
+    def missing(buffers: Iterable[Buffer]) -> Iterator[Buffer]:
+        return (b for b in buffers if b.kind != "const" and b.nbytes and b not in written)
+
+    for i, step in enumerate(program.steps):
+        for b in missing(step.reads):
+            yield f"step {i} ({step.info.label}) reads '{b.name}', which no step before it has written"
+        written.update(step.writes)
+    for b in missing(b for b in program.outputs if isinstance(b, Buffer)):
+        yield f"no step writes the result '{b.name}'"
 
 
 def table(a: Assembled, memory: MemoryReport) -> None:

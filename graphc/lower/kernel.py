@@ -1,23 +1,31 @@
-"""Kernels by name, and what they are specialised by."""
+"""Kernels, and what they are specialised by."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
+from typing import Any, ClassVar
 
 from graphc.expr import Expr
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Names a kernel of a backend: its generator and what specialises it (with a faithful repr).
+    """A kernel of a backend. Each kind is a class of its own, whose fields (with a faithful repr) specialise it:
 
-    Kernels are compared by that text: 0.0 and -0.0, or 1 and True, are equal as numbers and other code.
+        @dataclass(frozen=True, eq=False)
+        class AddScaled(Kernel, name="add_scaled"):
+            dtype: str
+
+    Kernels are compared by their text: 0.0 and -0.0, or 1 and True, are equal as numbers and other code.
     """
 
-    name: str
-    params: tuple = ()
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str) -> None:
+        super().__init_subclass__()
+        cls.name = name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kernel) and self.spec == other.spec
@@ -30,10 +38,23 @@ class Kernel:
         text = "_".join(w for w in words if w)
         return f"{self.name}_{text}" if text else self.name
 
+    @property
+    def by_field(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def params(self) -> tuple:
+        """The fields' values, without those at the end that are what they are by default."""
+        values, defaults = [*self.by_field.values()], [f.default for f in fields(self)]
+        while values and defaults[-1] is not MISSING and values[-1] == defaults[-1]:
+            values.pop()
+            defaults.pop()
+        return tuple(values)
+
     @cached_property
     def spec(self) -> str:
-        """What the kernel is, in full."""
-        return repr(self)
+        """What the kernel is, in full: what finds its code again."""
+        return f"Kernel(name={self.name!r}, params={self.params!r})"
 
     @cached_property
     def symbol(self) -> str:

@@ -83,11 +83,26 @@ class Lowering(Verbs):
         info: StepInfo,
         nbytes: int | None = None,
         check: Check | None = None,
+        *,
+        writes: Sequence[Ref],
+        reads: Sequence[Ref] | None = None,
     ) -> None:
-        """Append a step: a kernel with its argument block. `check`: see `Step`; its words are added here."""
+        """Append a step: a kernel with its argument block.
+
+        writes: the arguments that it writes behind; scratch memory need not be named. reads: those that it reads behind, by
+        default all others. check: see `Step`; its words are added here. Raises AssertionError where `writes` are no arguments
+        by which the others could be told apart.
+        """
         info = replace(info, index=len(self.program.steps), nbytes=info.nbytes if nbytes is None else nbytes)
         words = [0] * self.check_words if check else []
-        self.program.steps.append(Step(kernel, (*args, *words), info, check))
+        named = [a for a in args if isinstance(a, Ref)]
+        if reads is None:
+            if missing := set(writes) - set(named):
+                raise AssertionError(f"{kernel.name} writes what is none of its arguments: {missing}")
+            reads = [a for a in named if a not in writes]
+        written = _buffers([*writes, *(a for a in named if a.buffer.kind == "scratch")])
+        read = _buffers(a for a in reads if a.buffer.kind != "scratch")
+        self.program.steps.append(Step(kernel, (*args, *words), info, written, read, check))
 
     def info(self, group: Group, kernel: str, algorithm: str = "", reason: str = "") -> StepInfo:
         """What a person wants to know of a group's main step."""
@@ -109,6 +124,10 @@ class Lowering(Verbs):
         if self.checked:
             done = len(self.program.steps)
             self.program.made += [Made(done, v.name, self.storage[v]) for v in values if v in self.storage]
+
+
+def _buffers(refs: Iterable[Ref]) -> tuple[Buffer, ...]:
+    return tuple(dict.fromkeys(r.buffer for r in refs))
 
 
 def flops(node: Node) -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Step:
     """One call of a kernel: its argument block, and what a person wants to know of it.
 
+    writes: buffers that it changes, its scratch memory among them. reads: buffers whose contents it depends on. A buffer that
+    several values share (a concatenation and its parts) may be both.
     check: for a kernel that reads positions from data. The last words of its block are pairs, zero, into which it writes
     the first position out of range: 1 + its number among the positions, and its value. check(number, value) is the error
     to raise for it after the run.
@@ -34,6 +36,8 @@ class Step:
     kernel: Kernel
     args: tuple[int | Ref | Kernel, ...]
     info: StepInfo
+    writes: tuple[Buffer, ...]
+    reads: tuple[Buffer, ...]
     check: Check | None = None
 
     def buffers(self) -> list[Buffer]:
@@ -48,6 +52,14 @@ class HostStep:
     inputs: tuple[Buffer | np.ndarray | None, ...]
     outputs: tuple[Buffer, ...]
     info: StepInfo
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        return self.outputs
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        return tuple(b for b in self.inputs if isinstance(b, Buffer))
 
     def buffers(self) -> list[Buffer]:
         return list(dict.fromkeys(b for b in (*self.inputs, *self.outputs) if isinstance(b, Buffer)))

@@ -6,17 +6,19 @@ from functools import lru_cache
 
 import numpy as np
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION
+from graphc.backends.cpu.attention.attention_block import ATTENTION, Attention, SoftmaxTile
 from graphc.backends.cpu.attention.attention_micro import BLOCKS
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import ATTENTION as LOOP
 from graphc.backends.cpu.tile.tile_model import efficiency
 from graphc.backends.cpu.tile.tiles import heights_of
+from graphc.backends.cpu.verbs.copy_block import TransposePanel
 from graphc.graph import Node
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
@@ -64,11 +66,11 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     lanes = s.v_size - (v_blocks - 1) * vl
 
     def product(nv: int, masked: bool = False) -> Kernel:
-        return Kernel("product_tile", (mr, nv, None, masked, 0))
+        return ProductTile(mr=mr, nv=nv, epilogue=None, masked=masked, lines=0)
 
     scores, scores_last = product(nv_k), product(last_k)
     values, values_last = product(nv_v), product(last_v, lanes < vl)
-    softmax = Kernel("softmax_tile", (mr, mask_kind, call.attrs.zeros))
+    softmax = SoftmaxTile(rows=mr, mask=mask_kind, zeros=call.attrs.zeros)
     tiles = -(-s.queries // mr)
     heads = s.batch * s.heads  # few of them are cut, so that threads can level out: each packs the keys that it needs
     chunk = lo.rows_of_item(tiles, heads)
@@ -78,14 +80,14 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     zeros = channel_vector(lo, None, VECTORS * vl, vl)
     args = ATTENTION(
         scores=scores, scores_last=scores_last, values=values, values_last=values_last,
-        softmax=softmax, transpose=Kernel("transpose_panel", (vl, FMA.item)), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
+        softmax=softmax, transpose=TransposePanel(vl, FMA.item), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
         batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads, queries=s.queries, keys=s.keys, size=s.size,
         v_size=s.v_size, mr=mr, nv_k=nv_k, last_k=last_k, nv_v=nv_v, last_v=last_v, last_lanes=lanes, chunk=chunk,
         scale=int(np.float32(call.attrs.scale).view(np.uint32)), scratch=scratch, scratch_stride=stride,
         q_strides=q_walk, k_strides=k_walk, v_strides=v_walk, y_strides=y_walk, mask_strides=mask_walk,
     )  # fmt: skip
     reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; tile {mr}x{VECTORS}"
-    lo.emit(Kernel("attention"), args, lo.info(group, "attention", "fused", reason))
+    lo.emit(Attention(), args, lo.info(group, "attention", "fused", reason), writes=[y.ref])
 
 
 def _walk(s: Storage, head_axis: int) -> tuple[int, int, int]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
+from graphc.lower.kernel import Kernel
 
 # kernels: `product_tile` for scores and for the weighted sums (values), last: of the last column tile; `softmax_tile`;
 # `transpose_panel`. group: heads of queries to one of keys. nv_k, nv_v: vectors of a column tile of scores and of y, last_k,
@@ -14,3 +18,19 @@ ATTENTION = Block(
     "mask_strides*3"
 )
 SOFTMAX_TILE = Block("keys scale mask mask_row")  # a micro-kernel's: attention/attention_micro.py
+
+
+class Attention(Kernel, name="attention"):
+    """Both products and the softmax between them."""
+
+    block: ClassVar[Block] = ATTENTION
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxTile(Kernel, name="softmax_tile"):
+    """The softmax of a tile of scores."""
+
+    block: ClassVar[Block] = SOFTMAX_TILE
+    rows: int
+    mask: str
+    zeros: bool

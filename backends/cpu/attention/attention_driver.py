@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION, SOFTMAX_TILE
+from graphc.backends.cpu.attention.attention_block import ATTENTION, SOFTMAX_TILE, Attention
 from graphc.backends.cpu.attention.attention_micro import BLOCKS
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
@@ -33,7 +33,7 @@ MICRO_KEYS, MICRO_SCALE, MICRO_MASK, MICRO_MASK_ROW = SOFTMAX_TILE["keys scale m
 MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["ws_block lanes"]
 
 
-@driver("attention")
+@driver(Attention)
 def attention(target):
     """y = softmax(q k^T · scale + mask) v for each batch and head, tile by tile of MR queries.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE
+from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE, SoftmaxTile
 from graphc.backends.cpu.codegen import vmath
 from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
@@ -15,7 +15,7 @@ KEYS, SCALE, MASK, MASK_ROW = SOFTMAX_TILE["keys scale mask mask_row"]
 BLOCKS = 3  # of a thread's scratch, as large as those of products: for each of the two, and for the softmax
 
 
-@micro("softmax_tile")
+@micro(SoftmaxTile)
 def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask: str, zeros: bool) -> None:
     """void(block, scores): softmax(scores · SCALE + mask) along the keys, in place.
 

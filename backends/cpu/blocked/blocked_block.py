@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
+from graphc.expr import Expr
+from graphc.lower.kernel import Kernel
 
 SOURCES = 6  # blocks of channels that the lanes of one block are drawn from
 
@@ -22,3 +27,61 @@ MAP_CHANNELS = Block(
 )
 # source blocks of a block (0: use `single`), and of each the number of its operand and the bytes to it
 SOURCE_BLOCKS = Block(f"count pairs*{2 * SOURCES}")
+
+
+class LrnBlocked(Kernel, name="lrn_blocked"):
+    """Response normalisation."""
+
+    block: ClassVar[Block] = LRN_BLOCKED
+
+
+class PickPixels(Kernel, name="pick_pixels"):
+    """Pixels from other places."""
+
+    block: ClassVar[Block] = PICK_PIXELS
+
+
+class ResizeBlocked(Kernel, name="resize_blocked"):
+    """Weighted sums of pixels."""
+
+    block: ClassVar[Block] = RESIZE_BLOCKED
+
+
+class MapChannels(Kernel, name="map_channels"):
+    """Channels from other places."""
+
+    block: ClassVar[Block] = MAP_CHANNELS
+
+
+@dataclass(frozen=True, eq=False)
+class LrnRow(Kernel, name="lrn_row"):
+    """A row of `lrn_blocked`."""
+
+    before: int
+    after: int
+    expression: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class MixRows(Kernel, name="mix_rows"):
+    """A row as a weighted sum of `count` rows."""
+
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class MixPixels(Kernel, name="mix_pixels"):
+    """Pixels of a row as weighted sums of `taps` pixels."""
+
+    taps: int
+
+
+class GatherLanes(Kernel, name="gather_lanes"):
+    """A block of channels from any others."""
+
+
+@dataclass(frozen=True, eq=False)
+class PermuteLanes(Kernel, name="permute_lanes"):
+    """A block of channels from `count` blocks."""
+
+    count: int

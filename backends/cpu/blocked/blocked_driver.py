@@ -12,6 +12,10 @@ from graphc.backends.cpu.blocked.blocked_block import (
     RESIZE_BLOCKED,
     SOURCE_BLOCKS,
     SOURCES,
+    LrnBlocked,
+    MapChannels,
+    PickPixels,
+    ResizeBlocked,
 )
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, call4, call5, call7, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.executor.work_njit import row_of
@@ -24,7 +28,7 @@ OPERANDS, OPERAND = MAP_CHANNELS.size, MAP_CHANNELS.record_size
 R_REF, R_N, R_D, R_H = MAP_CHANNELS.in_record("ref n d h")
 
 
-@driver("lrn_blocked")
+@driver(LrnBlocked)
 def lrn_blocked(target):
     """The micro-kernel sees each block of channels with its neighbours."""
     MICRO, CHANNELS = LRN_BLOCKED["micro channels"]
@@ -44,7 +48,7 @@ def lrn_blocked(target):
     return lrn_blocked, STEP
 
 
-@driver("pick_pixels")
+@driver(PickPixels)
 def pick_pixels(target):
     """y[d, h, w] = x[D[d], H[h], W[w]], or the fill where one of them is -1."""
     DS, HS, WS, FILL, FIRST, END = PICK_PIXELS["from_d from_h from_w fill run run_end"]
@@ -76,7 +80,7 @@ def pick_pixels(target):
     return pick_pixels, STEP
 
 
-@driver("resize_blocked")
+@driver(ResizeBlocked)
 def resize_blocked(target):
     """Separable weighted sums: taps of depth and rows first, into a row of scratch, then those along it."""
     ROWS, PIXELS, COUNT, OFFSETS, WEIGHTS = RESIZE_BLOCKED["mix_rows mix_pixels count offsets weights"]
@@ -114,7 +118,7 @@ def _source(a, pair, n, d, h):
     return a[r + R_REF] + n * a[r + R_N] + d * a[r + R_D] + h * a[r + R_H] + load_i64(pair + 8)
 
 
-@driver("map_channels")
+@driver(MapChannels)
 def map_channels(target):
     """Each channel of y is some channel of some operand."""
     PERMUTE, GATHER, CHANNELS, SCRATCH, STRIDE = MAP_CHANNELS["permute gather channels scratch stride"]

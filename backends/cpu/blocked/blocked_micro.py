@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocked.blocked_block import GatherLanes, LrnRow, MixPixels, MixRows, PermuteLanes
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
@@ -12,11 +13,11 @@ from graphc.backends.cpu.target import Target
 from graphc.expr import Expr
 
 
-@micro("lrn_row")
-def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: int, e: Expr) -> None:
+@micro(LrnRow)
+def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: int, expression: Expr) -> None:
     """void(x, x of the block before, x of the block after, is there one before, channels from this block on, y, pixels).
 
-    y = e of arg 0 = x, arg 1 = sum of x² over `before` channels below to `after` above (each at most a block). What the lanes
+    y = expression of arg 0 = x, arg 1 = sum of x² over `before` channels below to `after` above (each at most a block). What the lanes
     behind the last channel hold does not count.
     """
     fn, q = define(module, symbol, [I64] * 7)
@@ -35,7 +36,7 @@ def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: 
             total = b.fadd(total, _lanes(q, below, own, [vl - k + j for j in range(vl)]))
         for k in range(1, after + 1):
             total = b.fadd(total, _lanes(q, own, above, [k + j for j in range(vl)]))
-        q.store_raw(expr_code.emit(q, e, [rows[1], total], vl), q.offset(y, at))
+        q.store_raw(expr_code.emit(q, expression, [rows[1], total], vl), q.offset(y, at))
     b.ret_void()
 
 
@@ -43,7 +44,7 @@ def _lanes(q, a: ir.Value, b: ir.Value, numbers: list[int]) -> ir.Value:
     return q.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers))
 
 
-@micro("mix_rows")
+@micro(MixRows)
 def mix_rows(module: ir.Module, symbol: str, target: Target, count: int) -> None:
     """void(table, y, vectors): y = the weighted sum of `count` rows; table: an address and the bits of a float32 for each."""
     fn, q = define(module, symbol, [I64] * 3)
@@ -61,7 +62,7 @@ def mix_rows(module: ir.Module, symbol: str, target: Target, count: int) -> None
     b.ret_void()
 
 
-@micro("mix_pixels")
+@micro(MixPixels)
 def mix_pixels(module: ir.Module, symbol: str, target: Target, taps: int) -> None:
     """void(x, offsets, weights, y, pixels): each pixel of y is a weighted sum of `taps` pixels of a row.
 
@@ -85,7 +86,7 @@ def mix_pixels(module: ir.Module, symbol: str, target: Target, taps: int) -> Non
     b.ret_void()
 
 
-@micro("gather_lanes")
+@micro(GatherLanes)
 def gather_lanes(module: ir.Module, symbol: str, target: Target) -> None:
     """void(addresses, lanes, y, pixels): lane j of each vector of y comes from addresses[j], a block further each pixel.
 
@@ -108,7 +109,7 @@ def gather_lanes(module: ir.Module, symbol: str, target: Target) -> None:
     b.ret_void()
 
 
-@micro("permute_lanes")
+@micro(PermuteLanes)
 def permute_lanes(module: ir.Module, symbol: str, target: Target, count: int) -> None:
     """void(table, y, pixels): lane j of each vector of y is lane indices[k][j] of source k, of the last one whose index is
     not negative, or zero. table: for each of `count` sources its address and that of its int32 indices. x86 only."""

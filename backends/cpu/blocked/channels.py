@@ -9,7 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.blocked.blocked_block import MAP_CHANNELS, SOURCE_BLOCKS, SOURCES
+from graphc.backends.cpu.blocked.blocked_block import (
+    MAP_CHANNELS,
+    SOURCE_BLOCKS,
+    SOURCES,
+    GatherLanes,
+    MapChannels,
+    PermuteLanes,
+)
 from graphc.backends.cpu.blocked.images import emit_pick, sizes, spatial_rank
 from graphc.backends.cpu.conv.window import five
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -19,7 +26,6 @@ from graphc.graph import Node, Value
 from graphc.lower import movement
 from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Storage
 from graphc.op import Deferred
@@ -46,8 +52,8 @@ def map_channels(
     scratch, stride = lo.scratch(out.name, max(16 * SOURCES, 8 * vl))  # of blocks and their lanes' indices, or of lanes
     args = MAP_CHANNELS(
         **sizes(lo, sources[0], y, out),
-        permute=[Kernel("permute_lanes", (n,)) if n in counts else 0 for n in range(1, SOURCES + 1)],
-        gather=Kernel("gather_lanes") if 0 in counts else 0,
+        permute=[PermuteLanes(n) if n in counts else 0 for n in range(1, SOURCES + 1)],
+        gather=GatherLanes() if 0 in counts else 0,
         channels=len(table),
         scratch=scratch,
         stride=stride,
@@ -56,7 +62,7 @@ def map_channels(
         single=constant(lo, np.array(table, np.int64)).ref,
         records=records,
     )
-    lo.emit(Kernel("map_channels"), args, lo.info(group, "map_channels"))
+    lo.emit(MapChannels(), args, lo.info(group, "map_channels"), writes=[y.ref])
 
 
 def _source_blocks(table: Sequence[tuple[int, int]], c: int) -> tuple[np.ndarray, np.ndarray]:

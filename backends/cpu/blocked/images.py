@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cpu.blocked.blocked_block import LRN_BLOCKED, PICK_PIXELS, RESIZE_BLOCKED
+from graphc.backends.cpu.blocked.blocked_block import (
+    LRN_BLOCKED,
+    PICK_PIXELS,
+    RESIZE_BLOCKED,
+    LrnBlocked,
+    LrnRow,
+    MixPixels,
+    MixRows,
+    PickPixels,
+    ResizeBlocked,
+)
 from graphc.backends.cpu.conv.window import five
 from graphc.backends.cpu.conv.window_block import dhw
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -16,7 +26,6 @@ from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.graph import Node, Value
 from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.lrn import scaled
 from graphc.lower.pad import OUTSIDE, padded_positions
 from graphc.lower.storage import Ref, Storage
@@ -53,9 +62,9 @@ def lower_lrn(lo: CpuLowering, group: Group) -> None:
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
     size = node.attrs["size"]
     expression = scaled(e.arg(0, np.float32), e.arg(1, np.float32), node.attrs)
-    micro = Kernel("lrn_row", ((size - 1) // 2, size // 2, expression))
+    micro = LrnRow(before=(size - 1) // 2, after=size // 2, expression=expression)
     args = LRN_BLOCKED(**sizes(lo, x, y, node.output), micro=micro, channels=node.output.shape[1])
-    lo.emit(Kernel("lrn_blocked"), args, lo.info(group, str(micro)))
+    lo.emit(LrnBlocked(), args, lo.info(group, str(micro)), writes=[y.ref])
 
 
 # --- pixels from other places -----------------------------------------------------------------------------------------
@@ -81,7 +90,7 @@ def emit_pick(lo: CpuLowering, group: Group, positions: Sequence[np.ndarray | No
         run=run,
         run_end=end,
     )
-    lo.emit(Kernel("pick_pixels"), args, lo.info(group, "pick_pixels", "", reason))
+    lo.emit(PickPixels(), args, lo.info(group, "pick_pixels", "", reason), writes=[y.ref])
 
 
 def _pad_fill(node: Node) -> float:
@@ -152,8 +161,8 @@ def lower_resize(lo: CpuLowering, group: Group) -> None:
     scratch, stride = lo.scratch(node.output.name, 16 * count + (width + 1) * vector)
     args = RESIZE_BLOCKED(
         **sizes(lo, x, y, node.output),
-        mix_rows=Kernel("mix_rows", (count,)) if count > 1 or not moves else 0,
-        mix_pixels=Kernel("mix_pixels", (taps,)) if moves else 0,
+        mix_rows=MixRows(count) if count > 1 or not moves else 0,
+        mix_pixels=MixPixels(taps) if moves else 0,
         count=count,
         offsets=_table(lo, offsets),
         weights=_table(lo, weights.view(np.uint32)),
@@ -163,9 +172,8 @@ def lower_resize(lo: CpuLowering, group: Group) -> None:
         scratch=scratch,
         stride=stride,
     )
-    lo.emit(
-        Kernel("resize_blocked"), args, lo.info(group, "resize_blocked", node.attrs["mode"], f"{count} x {taps} taps")
-    )
+    info = lo.info(group, "resize_blocked", node.attrs["mode"], f"{count} x {taps} taps")
+    lo.emit(ResizeBlocked(), args, info, writes=[y.ref])
 
 
 def _single(size: int) -> Taps:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from graphc.backends.cpu.blocked.reorder_block import REORDER
+from graphc.backends.cpu.blocked.reorder_block import REORDER, InterleaveRow, SeparateRow, ToBlocked, ToDense
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Storage, blocked_strides
 from graphc.types import TensorType
 
@@ -28,7 +27,7 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
     rows = math.prod(spatial[:-1])
     blocked, c = (to, out.type.layout.c) if out.type.layout else (source, x.type.layout.c)
     row_stride = blocked.strides[-2] if len(spatial) > 1 else 0
-    name, micro = ("to_blocked", "interleave_row") if out.type.layout else ("to_dense", "separate_row")
+    kernel, micro = (ToBlocked(), InterleaveRow(c)) if out.type.layout else (ToDense(), SeparateRow(c))
     args = REORDER(
         x=source.ref,
         y=to.ref,
@@ -40,9 +39,9 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
         n_stride=blocked.strides[0],
         block_stride=blocked.strides[1],
         row_stride=row_stride,
-        micro=Kernel(micro, (c,)),
+        micro=micro,
     )
-    lo.emit(Kernel(name), args, lo.info(group, name, "", f"{x.type} -> {out.type}"))
+    lo.emit(kernel, args, lo.info(group, kernel.name, "", f"{x.type} -> {out.type}"), writes=[to.ref])
 
 
 def _is_packed(s: Storage) -> bool:

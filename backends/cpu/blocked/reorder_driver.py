@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.blocked.reorder_block import CLEAR_HALO, REORDER
+from graphc.backends.cpu.blocked.reorder_block import CLEAR_HALO, REORDER, ClearHalo, ToBlocked, ToDense
 from graphc.backends.cpu.codegen.intrinsics import STEP, call5, copy_bytes, fill_bytes
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import FLOAT_BYTES
@@ -13,7 +13,7 @@ X, Y, N, CHANNELS, C, ROWS, WIDTH, MICRO = REORDER["x y n channels c rows width 
 N_STRIDE, BLOCK_STRIDE, ROW_STRIDE = REORDER["n_stride block_stride row_stride"]
 
 
-@driver("clear_halo")
+@driver(ClearHalo)
 def clear_halo(target):
     """Zero the left and right columns of every row."""
     Y, N, N_STRIDE, BLOCKS, BLOCK_STRIDE = CLEAR_HALO["y n n_stride blocks block_stride"]
@@ -52,7 +52,7 @@ def _row(a, k):
     return dense, blocked, min(a[C], a[CHANNELS] - block * a[C])
 
 
-@driver("to_blocked")
+@driver(ToBlocked)
 def to_blocked(target):
     """Dense [n, channels, rows, width] -> blocked. The micro-kernel interleaves the pixels of one row from C planes."""
 
@@ -71,7 +71,7 @@ def to_blocked(target):
     return to_blocked, STEP
 
 
-@driver("to_dense")
+@driver(ToDense)
 def to_dense(target):
     """Blocked -> dense [n, channels, rows, width]. The micro-kernel separates the pixels of one row into C planes."""
 

@@ -66,9 +66,16 @@ class Memory:
 
     def freeze(self, block: int) -> None:
         """Nobody may write to a block's pieces any more."""
+        self._protect(block, READ)
+
+    def open(self, block: int) -> None:
+        """They may again."""
+        self._protect(block, READ_WRITE)
+
+    def _protect(self, block: int, protection: int) -> None:
         for first, end in self.pieces[block]:
             page = first // PAGE * PAGE
-            protect(self.address + page, end - page, READ)
+            protect(self.address + page, end - page, protection)
 
     def margins(self, block: int) -> Iterator[np.ndarray]:
         """Bytes before each piece that are in its first page."""

@@ -1,14 +1,15 @@
 """A program run step by step, each buffer alone before pages that nobody may touch, and looked at after every step.
 
-Memory is new in each run and full of signalling numbers. After each step: nobody has touched memory that is not his, what
-lies before each piece and the argument block are as they were, values that are complete have no element that was not
+Memory is new in each run and full of signalling numbers. A step may change the buffers alone that it says it writes: all
+others are read-only while it runs. After each step: nobody has touched memory that is not his, what lies before each piece and the argument block are as they were, values that are complete have no element that was not
 written, halos of zeros and finite numbers in the lanes behind their last channel, and no step changes a value that
 another one has made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,9 @@ class _Run:
         self._blocks = {s: self._write_block(s, number) for number, s in blocks}
         self._last = {b: i for i, s in enumerate(self.program.steps) for b in s.buffers()}
         self._held: list[tuple[Buffer, Held]] = []
+        self._given = {i for b, i in self._number.items() if b.kind == "const" or b in self.program.inputs}
+        for i in self._number.values():
+            self.memory.freeze(i)
 
     def _fill(self, number: int, dtype: np.dtype) -> None:
         for first, end in self.memory.pieces[number]:
@@ -92,8 +96,19 @@ class _Run:
     def _write(self, number: int, data: np.ndarray) -> None:
         """Bytes that nobody may write to."""
         at = self.memory.at[number]
+        self.memory.open(number)
         self.memory.bytes[at : at + data.nbytes] = data
         self.memory.freeze(number)
+
+    @contextmanager
+    def _writable(self, buffers: Iterable[Buffer]) -> Iterator[None]:
+        """What a step says that it writes, but for what is only to be read."""
+        numbers = {self._number[b] for b in buffers if b in self._number} - self._given
+        for i in numbers:
+            self.memory.open(i)
+        yield
+        for i in numbers:
+            self.memory.freeze(i)
 
     def _write_block(self, step: Step, number: int) -> np.ndarray:
         """The words of an argument block."""
@@ -161,8 +176,10 @@ class _Run:
         from graphc.interpret import run_node
 
         operands = [self._array(v) if isinstance(v, ExternBuffer) else v for v in step.inputs]
-        for b, array in zip(step.outputs, run_node(step.node, operands)):
-            self._array(b)[...] = array
+        results = run_node(step.node, operands)
+        with self._writable(step.writes):
+            for b, array in zip(step.outputs, results):
+                self._array(b)[...] = array
 
     def _native(self, step: Step, watch: Watch) -> Exception | None:
         """Raises CheckFailed. The error for a position out of range."""
@@ -170,7 +187,8 @@ class _Run:
         reports = len(words) - 2 * self._executor.threads if step.check is not None else len(words)
         given = words[:reports].copy()
         row = np.array([self._kernels[step.kernel], words.ctypes.data, self._executor.threads > 1], np.int64)
-        self._executor.run(row.ctypes.data, 1)
+        with self._writable(step.writes):
+            self._executor.run(row.ctypes.data, 1)
         if watch.faults:
             raise CheckFailed(watch.step, "; ".join(dict.fromkeys(map(self._described, watch.faults[:MENTIONED]))))
         changed = np.flatnonzero(words[:reports] != given)
@@ -216,7 +234,8 @@ class _Run:
         first, end, number = max((p for p in numbered if p[0] <= at), default=(0, 0, 0))
         verb = {True: "writes", False: "reads", None: "touches"}[fault.writes]
         if at < end:
-            return f"it {verb} {self._names[number]}, which is only to be read"
+            why = "is only to be read" if number in self._given else "it does not declare"
+            return f"it {verb} {self._names[number]}, which {why}"
         return f"it {verb} byte {at - first} of {self._names[number]}, which has {end - first}"
 
 

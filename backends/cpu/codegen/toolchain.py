@@ -154,18 +154,18 @@ class Toolchain:
         module.converts_half = self.target.converts_half
         module.triple = self.llvm.get_default_triple()
         module.data_layout = str(self._machine.target_data)
-        generator.emit(module, kernel.symbol, self.target, *kernel.params)
+        generator.emit(module, kernel.symbol, self.target, **kernel.by_field)
         text = str(module)
-        return f"; {kernel!r} for {self.target}\n{text}", [text]
+        return f"; {kernel.spec} for {self.target}\n{text}", [text]
 
     def _driver_ir(self, generator: Driver, kernel: Kernel) -> tuple[str, list[str]]:
         import inspect
 
         from graphc.backends.cpu.codegen.numba_ir import driver_ir
 
-        function, signature = generator.make(self.target, *kernel.params)
+        function, signature = generator.make(self.target, **kernel.by_field)
         (text, *called), inner = driver_ir(function, signature)
-        source = f"# {kernel!r} for {self.target}\n{inspect.getsource(function)}"
+        source = f"# {kernel.spec} for {self.target}\n{inspect.getsource(function)}"
         return source, [text + _entry(kernel.symbol, inner, signature), *called]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, MAX_HEIGHTS
+from graphc.lower.kernel import Kernel
 
 # rows: that make an item of work with one tile. nv: vectors that a tile makes. spans: address of a table of what each tile reads
 # and makes (grouped convolution), or 0: all tiles read all blocks and make nv vectors. last_pixels, last_tiles: `pixels` and
@@ -18,3 +21,9 @@ CONV = Block(
 
 # of a tile in the table: first input block, their number, offset of its weights, first vector of outputs; then as in CONV_ROW
 SPAN = Block("first blocks weights vector input_first input_end first_lane lanes")
+
+
+class Conv(Kernel, name="conv"):
+    """A direct convolution, row by row."""
+
+    block: ClassVar[Block] = CONV

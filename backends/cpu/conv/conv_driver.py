@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.codegen.intrinsics import STEP, call7, load_i64, store_i64
-from graphc.backends.cpu.conv.conv_block import CONV, SPAN
+from graphc.backends.cpu.conv.conv_block import CONV, SPAN, Conv
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, MAX_HEIGHTS
 from graphc.backends.cpu.conv.row_block_njit import point_operand
 from graphc.backends.cpu.conv.window_njit import window
@@ -30,7 +30,7 @@ MICRO_COMING, MICRO_CONTINUES, MICRO_PARTIAL = CONV_ROW["coming continues partia
 MICRO_SLOTS = CONV_ROW.size
 
 
-@driver("conv")
+@driver(Conv)
 def conv(target):
     vector_bytes = target.vector
 

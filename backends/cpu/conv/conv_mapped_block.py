@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW, MAX_SOURCES
 from graphc.backends.cpu.sizes import lines
+from graphc.lower.kernel import Kernel
 
 # An item is `item` pixels of an image (the last ones overlap those before), with all tiles. map: computes rows of mr pixels.
 # first, others: micro-kernels of the first tile and of the others. block_step: between channel blocks of the mapped pixels,
@@ -17,3 +20,9 @@ CONV_MAPPED = Block(
 )
 # of a thread's scratch: the micro-kernel's block, addresses for `map_row`, then the mapped pixels
 MAPPED_TABLE, MAPPED_HEAD = BLOCK_BYTES, BLOCK_BYTES + lines(8 * (1 + MAX_SOURCES))
+
+
+class ConvMapped(Kernel, name="conv_mapped"):
+    """A 1x1 convolution that computes its input."""
+
+    block: ClassVar[Block] = CONV_MAPPED

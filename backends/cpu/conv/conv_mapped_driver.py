@@ -7,7 +7,7 @@ thread's scratch.
 from __future__ import annotations
 
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, call7, store_i64
-from graphc.backends.cpu.conv.conv_mapped_block import CONV_MAPPED, MAPPED_HEAD, MAPPED_TABLE
+from graphc.backends.cpu.conv.conv_mapped_block import CONV_MAPPED, MAPPED_HEAD, MAPPED_TABLE, ConvMapped
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW
 from graphc.backends.cpu.conv.conv_row_block import OPERAND as MICRO_OPERAND
 from graphc.backends.cpu.conv.row_block_njit import point_operand
@@ -26,7 +26,7 @@ MICRO_COMING, MICRO_SOURCES = CONV_ROW["coming sources"]
 MICRO_SLOTS = CONV_ROW.size
 
 
-@driver("conv_mapped")
+@driver(ConvMapped)
 def conv_mapped(target):
     item_bytes = FLOAT32.item
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from graphc.backends.cpu.conv.conv_block import CONV
+from graphc.backends.cpu.conv.conv_block import CONV, Conv
 from graphc.backends.cpu.conv.conv_row_block import (
     BLOCK_BYTES,
     CONV_ROW,
@@ -13,6 +13,7 @@ from graphc.backends.cpu.conv.conv_row_block import (
     MAX_HEIGHTS,
     MAX_SOURCES,
     OPERAND,
+    ConvPlanesRow,
 )
 from graphc.backends.cpu.conv.direct import bias_of
 from graphc.backends.cpu.conv.window import Epilogue, Window, five
@@ -22,7 +23,6 @@ from graphc.backends.cpu.tile.tiles import heights_of
 from graphc.dtypes import FLOAT32
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add
@@ -60,7 +60,7 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
     out_d, out_h, out_w = w.out
     vectors = _vectors(lo.target, w.out_channels, out_w)
     columns = kw if kw <= MAX_COLUMNS and w.dilation[2] == 1 else 0
-    micro = Kernel("conv_planes_row", (w.out_channels, vectors, columns, epilogue.expression))
+    micro = ConvPlanesRow(channels=w.out_channels, vectors=vectors, columns=columns, epilogue=epilogue.expression)
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     rows = lo.rows_of_item(out_h, w.n * out_d)
     lower, upper = epilogue.bounds
@@ -80,4 +80,4 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
         rows=rows, last_pixels=out_w, last_tiles=[0] * MAX_HEIGHTS, spans=0, chunk=w.channels, row_coming=0,
         scratch=scratch, stride=stride, extras=0, template=template,
     )  # fmt: skip
-    lo.emit(Kernel("conv"), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"))
+    lo.emit(Conv(), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"), writes=[y.ref])

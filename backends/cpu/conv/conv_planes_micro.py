@@ -10,6 +10,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.cpu.conv.conv_row_block import ConvPlanesRow
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,
     HI,
@@ -32,7 +33,7 @@ from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 
 
-@micro("conv_planes_row")
+@micro(ConvPlanesRow)
 def conv_planes_row(
     module: ir.Module, symbol: str, target: Target, channels: int, vectors: int, columns: int, epilogue: Expr | None
 ) -> None:

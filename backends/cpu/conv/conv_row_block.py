@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
 from graphc.backends.cpu.sizes import lines
+from graphc.expr import Expr
+from graphc.lower.kernel import Kernel
 
 EPILOGUE_OPERAND = Block("ref block pixel")  # strides of a channel block, of a pixel
 EXTRA = EPILOGUE_OPERAND.size
@@ -28,3 +33,33 @@ CONV_ROW = Block(
     f"sources*{OPERAND * MAX_SOURCES}"
 )
 BLOCK_BYTES = lines(8 * CONV_ROW.size)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvRow(Kernel, name="conv_row"):
+    """A row of output pixels: see conv/conv_row_micro.py."""
+
+    block: ClassVar[Block] = CONV_ROW
+    heights: tuple[int, ...]
+    nv: int
+    xm: int
+    xu: int
+    depth: int
+    epilogue: Expr | None
+    masked: bool
+    lines: int
+    in_parts: bool
+    group: int
+    prologue: tuple[Expr, str] | None
+    ragged: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ConvPlanesRow(Kernel, name="conv_planes_row"):
+    """A row of output pixels, which are in the lanes: see conv/conv_planes_micro.py."""
+
+    block: ClassVar[Block] = CONV_ROW
+    channels: int
+    vectors: int
+    columns: int
+    epilogue: Expr | None

@@ -16,7 +16,7 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES as BLOCK_BYTES
-from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EXTRA
+from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EXTRA, ConvRow
 from graphc.backends.cpu.conv.conv_row_block import MAX_EXTRAS as MAX_EXTRAS
 from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS as MAX_HEIGHTS
 from graphc.backends.cpu.conv.group_tile_micro import GroupTile
@@ -63,7 +63,7 @@ class _Memory:
             self.q.store_raw(value, pointer)
 
 
-@micro("conv_row")
+@micro(ConvRow)
 def conv_row(
     module: ir.Module,
     symbol: str,
@@ -74,12 +74,12 @@ def conv_row(
     xu: int,
     depth: int,
     epilogue: Expr | None,
-    masked: bool = False,
-    lines: int = 0,
-    in_parts: bool = False,
-    group: int = 0,
-    prologue: tuple[Expr, str] | None = None,
-    ragged: bool = False,
+    masked: bool,
+    lines: int,
+    in_parts: bool,
+    group: int,
+    prologue: tuple[Expr, str] | None,
+    ragged: bool,
 ) -> None:
     """void(block, x, w, y, bias, planes and rows of the window).
 

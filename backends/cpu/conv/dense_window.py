@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.backends.cpu.conv.dense_window_block import CONV_DENSE, POOL_DENSE
+from graphc.backends.cpu.conv.dense_window_block import CONV_DENSE, POOL_DENSE, AddScaled, ConvDense, PoolDense
 from graphc.backends.cpu.conv.window import window_of
 from graphc.backends.cpu.conv.window_block import dhw
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.graph import Node
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 
 DTYPES = frozenset({"float32", "float64"})
@@ -52,10 +51,11 @@ def emit_conv(lo: CpuLowering, group: Group) -> None:
     args = CONV_DENSE(
         **_shared(node, x, y), w=weights.ref, bias=bias[0], bias_step=bias[1],
         groups=groups, per_group=node.inputs[0].shape[1] // groups, ws_o=o, ws_i=i, **dhw("ws", taps),
-        add_scaled=Kernel("add_scaled", (dtype,)),
+        add_scaled=AddScaled(dtype),
     )  # fmt: skip
-    kernel = Kernel("conv_dense", (dtype, transposed))
-    lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take"))
+    kernel = ConvDense(dtype, transposed)
+    info = lo.info(group, str(kernel), "loops", "operands that the packed kernels do not take")
+    lo.emit(kernel, args, info, writes=[y.ref])
 
 
 def emit_pool(lo: CpuLowering, group: Group) -> None:
@@ -75,5 +75,6 @@ def emit_pool(lo: CpuLowering, group: Group) -> None:
         **_shared(node, x, y), **dhw("end index", w.pad_end, steps), indices=indices,
         padded=int(bool(node.attrs.get("count_include_pad"))), norm=node.attrs.get("p", 0),
     )  # fmt: skip
-    kernel = Kernel("pool_dense", (op, node.inputs[0].dtype.name))
-    lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "dense operands"))
+    kernel = PoolDense(op, node.inputs[0].dtype.name)
+    writes = [y.ref, *([indices] if isinstance(indices, Ref) else [])]
+    lo.emit(kernel, args, lo.info(group, str(kernel), "loops", "dense operands"), writes=writes)

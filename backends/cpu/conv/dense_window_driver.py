@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, types
 
 from graphc.backends.cpu.codegen.intrinsics import STEP, call4, store_i64, typed_memory
-from graphc.backends.cpu.conv.dense_window_block import CONV_DENSE, DENSE_WINDOW, POOL_DENSE
+from graphc.backends.cpu.conv.dense_window_block import CONV_DENSE, DENSE_WINDOW, POOL_DENSE, ConvDense, PoolDense
 from graphc.backends.cpu.conv.window_njit import counted, window
 from graphc.backends.cpu.executor.work_njit import row_of
 from graphc.backends.cpu.kernel import driver
@@ -36,7 +36,7 @@ def _undo_stride(position, stride):
     return position // stride if position % stride == 0 else -1
 
 
-@driver("conv_dense", computes=True)
+@driver(ConvDense, computes=True)
 def conv_dense(target, dtype: str, transposed: bool):
     """Convolution, or its transpose, with weights in memory as they are."""
     kind, item = getattr(types, dtype), np.dtype(dtype).itemsize
@@ -99,7 +99,7 @@ def conv_dense(target, dtype: str, transposed: bool):
     return conv_dense, STEP
 
 
-@driver("pool_dense", computes=True)
+@driver(PoolDense, computes=True)
 def pool_dense(target, op: str, dtype: str):
     """op: 'max' (NaN wins; also writes the flat index of the first maximum where INDICES is not 0), 'average', 'lp'."""
     kind = getattr(types, dtype)

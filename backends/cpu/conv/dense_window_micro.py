@@ -6,12 +6,13 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.emit import I64, define, i64, register_type
+from graphc.backends.cpu.conv.dense_window_block import AddScaled
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import BY_NAME
 
 
-@micro("add_scaled")
+@micro(AddScaled)
 def add_scaled(module: ir.Module, symbol: str, target: Target, dtype: str) -> None:
     """void(x, y, n, address of a factor): y += factor * x over n neighbouring elements of a float dtype."""
     fn, q = define(module, symbol, [I64] * 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE, DEPTHWISE_ROW
+from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE, DEPTHWISE_ROW, Depthwise, DepthwiseRow
 from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
@@ -12,7 +12,6 @@ from graphc.backends.cpu.tile.tile_model import DEPTHWISE as LOOP
 from graphc.backends.cpu.tile.tile_model import cost
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
 
 ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken
@@ -34,7 +33,7 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
 
     weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
     bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
-    micro = Kernel("depthwise_row", (mr, kw, w.stride[2], w.dilation[2], epilogue.expression))
+    micro = DepthwiseRow(mr=mr, kernel_w=kw, stride=w.stride[2], dilation=w.dilation[2], epilogue=epilogue.expression)
     words = DEPTHWISE_ROW.size + DEPTHWISE_ROW.record_size * max(1, len(extras))
     scratch, stride = lo.scratch(out.name, 8 * words)
     lower, upper = epilogue.bounds
@@ -47,9 +46,10 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
         records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
     )  # fmt: skip
     lo.emit(
-        Kernel("depthwise"),
+        Depthwise(),
         args,
         lo.info(group, str(micro), "depthwise", f"one input channel per group; {mr} pixels per tile"),
+        writes=[y.ref],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.backends.cpu.codegen.intrinsics import STEP, call6, store_i64
-from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE, DEPTHWISE_ROW
+from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE, DEPTHWISE_ROW, Depthwise
 from graphc.backends.cpu.conv.window_njit import window
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
@@ -20,8 +20,8 @@ MICRO_EXTRAS, MICRO_EXTRA = DEPTHWISE_ROW.size, DEPTHWISE_ROW.record_size
 MICRO_REF, MICRO_PIXEL = DEPTHWISE_ROW.in_record("ref pixel")
 
 
-@driver("depthwise")
-def depthwise(target, dtype="float32"):
+@driver(Depthwise)
+def depthwise(target, dtype):
     element = BY_NAME[dtype]
     bias_bytes = target.lanes(element) * element.accumulator.itemsize
 

@@ -7,7 +7,7 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import I64, PTR, define, i64
 from graphc.backends.cpu.conv.conv_row_micro import clip, operand_numbers
-from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE_ROW
+from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE_ROW, DepthwiseRow
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import BY_NAME
@@ -18,7 +18,7 @@ EXTRAS, EXTRA = DEPTHWISE_ROW.size, DEPTHWISE_ROW.record_size
 REF, PIXEL = DEPTHWISE_ROW.in_record("ref pixel")
 
 
-@micro("depthwise_row", unroll=False)
+@micro(DepthwiseRow, unroll=False)
 def depthwise_row(
     module: ir.Module,
     symbol: str,
@@ -28,7 +28,7 @@ def depthwise_row(
     stride: int,
     dilation: int,
     epilogue: Expr | None,
-    dtype: str = "float32",
+    dtype: str,
 ) -> None:
     """void(block, x, w, y, bias, kernel rows): rows of x lie XS_H apart and have the halo that the window needs.
 

@@ -7,8 +7,16 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.cpu.conv.conv_block import CONV
-from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW, EXTRA, MAX_EXTRAS, MAX_SOURCES, OPERAND
+from graphc.backends.cpu.conv.conv_block import CONV, Conv
+from graphc.backends.cpu.conv.conv_row_block import (
+    BLOCK_BYTES,
+    CONV_ROW,
+    EXTRA,
+    MAX_EXTRAS,
+    MAX_SOURCES,
+    OPERAND,
+    ConvRow,
+)
 from graphc.backends.cpu.conv.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
 from graphc.backends.cpu.conv.group_tile_micro import group_rows, is_group
 from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five, is_packed, is_pointwise
@@ -34,7 +42,6 @@ from graphc.backends.cpu.tile.tiles import (
 from graphc.graph import Node
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 from graphc.report import StepInfo
 
@@ -239,7 +246,6 @@ def _emit_tiles(
     plan = Schedule.of(lo, w, x, flat, row, nv, spans, tiles, ws_w)
     out_d, out_h, out_w = plan.out
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
-    form = (row.heights, nv, w.stride[2] * dot.steps(c), 1, dot.steps(depth))
     narrow = nv == 1 and not per_group and not plan.lines
     lines = (
         NO_FETCH
@@ -248,8 +254,11 @@ def _emit_tiles(
         if per_group
         else fetches(plan.lines)
     )
-    rest = (epilogue.expression, spans.masked, lines, plan.chunk < spans.most, per_group, None, spans.ragged)
-    micro = Kernel("conv_row", (*form, *rest))
+    micro = ConvRow(
+        heights=row.heights, nv=nv, xm=w.stride[2] * dot.steps(c), xu=1, depth=dot.steps(depth),
+        epilogue=epilogue.expression, masked=spans.masked, lines=lines, in_parts=plan.chunk < spans.most, group=per_group,
+        prologue=None, ragged=spans.ragged,
+    )  # fmt: skip
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     lower, upper = epilogue.bounds
     input_first, input_end = spans.input_lanes[0]
@@ -262,6 +271,7 @@ def _emit_tiles(
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
     )  # fmt: skip
     first = spans.vectors[0] if spans.uniform else 0
+    to = y.ref + first * ys[1]
     operands = []
     for e in extras:
         n, block_step, d, h, pixel = e.strides
@@ -269,7 +279,7 @@ def _emit_tiles(
             {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
         )
     args = CONV(
-        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=y.ref + first * ys[1],
+        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=to,
         n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
         k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=x_h, ys_n=ys[0], ys_d=ys[2], ys_h=y_h,
@@ -280,7 +290,8 @@ def _emit_tiles(
     )  # fmt: skip
     chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")
-    lo.emit(Kernel("conv"), args, _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl))
+    info = _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl)
+    lo.emit(Conv(), args, info, writes=[to])
 
 
 def _share(info: StepInfo, part: int, whole: int) -> StepInfo:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphc.backends.cpu.conv.conv_mapped_block import CONV_MAPPED, MAPPED_HEAD
-from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EXTRA, MAX_EXTRAS, MAX_HEIGHTS, MAX_SOURCES, OPERAND
+from graphc.backends.cpu.conv.conv_mapped_block import CONV_MAPPED, MAPPED_HEAD, ConvMapped
+from graphc.backends.cpu.conv.conv_row_block import (
+    CONV_ROW,
+    EXTRA,
+    MAX_EXTRAS,
+    MAX_HEIGHTS,
+    MAX_SOURCES,
+    OPERAND,
+    ConvRow,
+)
 from graphc.backends.cpu.conv.direct import bias_of, emit_direct, rows_bytes
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, extra_of, five, is_packed
@@ -14,10 +22,10 @@ from graphc.backends.cpu.product.scaled_input import ScaledInput
 from graphc.backends.cpu.sizes import CACHE_LINE, padded
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tiles import best_vectors, even_cut, fetches, lines_ahead
+from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.expr import Expr
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
 
 SIMPLE = frozenset(("arg", "const", "add", "sub", "mul", "min", "max", "neg", "abs"))  # few instructions and registers
@@ -64,9 +72,12 @@ def _emit_mapped(
     lines = lines_ahead(lo.target, panel // CACHE_LINE, -(-pixels // mr), panel * blocks * tiles)
     block_step = (pixels | 1) * vector  # an odd number of lines: blocks must not meet in one set of the cache
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
-    form = ((mr,), nv, vl, 1, depth, epilogue.expression, False, fetches(lines), False, 0)
-    others, first = (Kernel("conv_row", (*form, p, spans.ragged)) for p in (None, (before.expression, kinds)))
-    row = Kernel("map_row", (before.expression, kinds, tuple(v.dtype.name for v in before.operands)))
+    others = ConvRow(
+        heights=(mr,), nv=nv, xm=vl, xu=1, depth=depth, epilogue=epilogue.expression, masked=False, lines=fetches(lines),
+        in_parts=False, group=0, prologue=None, ragged=spans.ragged,
+    )  # fmt: skip
+    first = replace(others, prologue=(before.expression, kinds))
+    row = MapRow(expression=before.expression, kinds=kinds, dtypes=tuple(v.dtype.name for v in before.operands))
     lower, upper = epilogue.bounds
     input_first, input_end = spans.input_lanes[0]
     template = CONV_ROW(
@@ -89,7 +100,7 @@ def _emit_mapped(
         ],
     )  # fmt: skip
     info = lo.info(group, str(others), "direct", f"{reason}; tile {mr}x{nv}, input {before.expression} as it is read")
-    lo.emit(Kernel("conv_mapped"), args, info)
+    lo.emit(ConvMapped(), args, info, writes=[y.ref])
     return True
 
 

@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from graphc.backends.cpu.conv.conv_row_block import ConvRow
 from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five
-from graphc.backends.cpu.conv.winograd_block import WINOGRAD
+from graphc.backends.cpu.conv.winograd_block import WINOGRAD, Winograd, WinogradIn, WinogradOut
 from graphc.backends.cpu.conv.winograd_micro import HEAD_BYTES
 from graphc.backends.cpu.costs import AGAIN, FROM_L2, FROM_L3, TRANSFORM, multiply
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -23,7 +24,6 @@ from graphc.backends.cpu.tile.tile_model import cost
 from graphc.backends.cpu.tile.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
 
 
@@ -70,9 +70,12 @@ def emit_winograd(
     )
     xs, ys = five(x), five(y)
     lower, upper = epilogue.bounds
-    gemm = Kernel("conv_row", (g.rows.heights, nv, vl, 1, vl, None, False, fetches(lines), False, 0, None, False))
+    gemm = ConvRow(
+        heights=g.rows.heights, nv=nv, xm=vl, xu=1, depth=vl, epilogue=None, masked=False, lines=fetches(lines),
+        in_parts=False, group=0, prologue=None, ragged=False,
+    )  # fmt: skip
     args = WINOGRAD(
-        transform_in=Kernel("winograd_in", (m,)), gemm=gemm, transform_out=Kernel("winograd_out", (m, epilogue.expression)),
+        transform_in=WinogradIn(m), gemm=gemm, transform_out=WinogradOut(m, epilogue.expression),
         x=x.ref, u=Ref(weights), bias=Ref(bias), y=y.ref, zeros=Ref(zeros), n=w.n, blocks=blocks, tiles=out_blocks // nv,
         out_h=w.out[1], out_w=w.out[2], in_h=w.size[1], in_w=w.size[2], pad_h=w.pad[1], pad_w=w.pad[2],
         xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
@@ -87,7 +90,7 @@ def emit_winograd(
         f"{choice.reason}; {group_tiles} tiles per group{f' in {g.parts} parts' if g.parts > 1 else ''}, "
         f"register tile {g.rows.heights[0]}x{nv}",
     )
-    lo.emit(Kernel("winograd", (m,)), args, info)
+    lo.emit(Winograd(m), args, info, writes=[y.ref])
 
 
 PANEL = 13 / 16  # of level 1 that a panel of weights may fill, to be there for the next rows

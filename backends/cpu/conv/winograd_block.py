@@ -6,7 +6,12 @@ rows: slots TILES of the product's kernel for a group; rest, rest_rows: slots PI
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
+from graphc.expr import Expr
+from graphc.lower.kernel import Kernel
 
 WINOGRAD = Block(
     "transform_in gemm transform_out x u bias y zeros n xs_n ys_n blocks tiles out_h out_w in_h in_w xs_block xs_h "
@@ -17,3 +22,28 @@ WINOGRAD = Block(
 WINOGRAD_IN = Block("row point temporary zeros")
 # a record per operand of the epilogue; without one the first ref is 0
 WINOGRAD_OUT = Block("row point temporary lo hi", record="ref row pixel")
+
+
+@dataclass(frozen=True, eq=False)
+class Winograd(Kernel, name="winograd"):
+    """A convolution by F(m x m, 3 x 3)."""
+
+    block: ClassVar[Block] = WINOGRAD
+    m: int
+
+
+@dataclass(frozen=True, eq=False)
+class WinogradIn(Kernel, name="winograd_in"):
+    """The transformation of a tile of the input."""
+
+    block: ClassVar[Block] = WINOGRAD_IN
+    m: int
+
+
+@dataclass(frozen=True, eq=False)
+class WinogradOut(Kernel, name="winograd_out"):
+    """The transformation of a tile of the output."""
+
+    block: ClassVar[Block] = WINOGRAD_OUT
+    m: int
+    epilogue: Expr | None

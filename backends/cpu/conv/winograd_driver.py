@@ -8,7 +8,7 @@ from numba import njit
 from graphc.backends.cpu.codegen.intrinsics import STEP, call6, call7, store_i64
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, MAX_HEIGHTS
 from graphc.backends.cpu.conv.row_block_njit import NO_CLIP_HIGH, NO_CLIP_LOW, start_block
-from graphc.backends.cpu.conv.winograd_block import WINOGRAD, WINOGRAD_IN, WINOGRAD_OUT
+from graphc.backends.cpu.conv.winograd_block import WINOGRAD, WINOGRAD_IN, WINOGRAD_OUT, Winograd
 from graphc.backends.cpu.conv.winograd_micro import HEAD_BYTES, IN_BLOCK, OUT_BLOCK, PRODUCT_BLOCK
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
@@ -121,7 +121,7 @@ def _transform_out(a, out_of, first, count, b, products, m, vector):
         )
 
 
-@driver("winograd")
+@driver(Winograd)
 def winograd(target, m):
     """Scratch: argument blocks, a temporary tile, V [point][block][GROUP][c], M [point][NV][GROUP][c]; points are an odd number
     of cache lines apart, so that the n x n streams do not fall on the same cache sets."""

@@ -12,7 +12,7 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, MAX_EXTRAS, clip, operand_numbers
-from graphc.backends.cpu.conv.winograd_block import WINOGRAD_IN, WINOGRAD_OUT
+from graphc.backends.cpu.conv.winograd_block import WINOGRAD_IN, WINOGRAD_OUT, WinogradIn, WinogradOut
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
@@ -108,7 +108,7 @@ def _apply_at(q: Emit, at: Matrix, d: list[ir.Value], lanes: int) -> list[ir.Val
     return out
 
 
-@micro("winograd_in")
+@micro(WinogradIn)
 def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
     """void(block, source, to, first row, end row, first column, end column): V = B^T d B of the n x n pixels at source.
 
@@ -161,7 +161,7 @@ PRODUCT_BLOCK = OUT_BLOCK + lines(8 * (WINOGRAD_OUT.size + WINOGRAD_OUT.record_s
 HEAD_BYTES = PRODUCT_BLOCK + BLOCK_BYTES
 
 
-@micro("winograd_out")
+@micro(WinogradOut)
 def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogue: Expr | None) -> None:
     """void(block, source, to, bias, rows, columns): Y = A^T M A, bias, epilogue, for the rows x columns pixels inside the image.
 

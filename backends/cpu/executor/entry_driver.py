@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from graphc.backends.cpu.codegen.intrinsics import as_block, atomic_load, call3, i64, load_i32, load_i64, store_i64
 from graphc.backends.cpu.executor.executor_driver import BLOCK, DRIVER, ROW
-from graphc.backends.cpu.executor.program_block import ENTRY
+from graphc.backends.cpu.executor.program_block import ENTRY, Entry
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.runtime.entry import C_CONTIGUOUS, DATA, DESCR, DIMENSIONS, FLAGS, NDIM, TYPE
 
@@ -62,7 +62,7 @@ def _fits(a, array, at):
     return same
 
 
-@driver("entry")
+@driver(Entry)
 def entry(target):
     """(record, arguments, count) -> an object. Arguments: inputs, then arrays for the results, which are what they should be.
     Nothing is done where an input is refused."""

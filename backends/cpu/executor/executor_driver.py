@@ -32,7 +32,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     pause,
     set_affinity,
 )
-from graphc.backends.cpu.executor.program_block import PROGRAM_STEP
+from graphc.backends.cpu.executor.program_block import PROGRAM_STEP, Execute, Submit, Work
 from graphc.backends.cpu.executor.work_njit import TURN
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import CACHE_LINE, CONTROL_BYTES, MASK_BYTES
@@ -119,7 +119,7 @@ def _lead(control, at, nth, spins):
     atomic_store(step[BLOCK] + TURN, 0)  # its work can be taken in turn again in the next run
 
 
-@driver("execute")
+@driver(Execute)
 def execute(target):
     """(steps, count): a program on the calling thread alone."""
 
@@ -131,7 +131,7 @@ def execute(target):
     return execute, types.void(i64, i64)
 
 
-@driver("work")
+@driver(Work)
 def work(target):
     """(control, worker, nth, spins): the life of a worker thread, from 1 on, until QUIT."""
 
@@ -157,7 +157,7 @@ def work(target):
     return work, types.void(i64, i64, i64, i64)
 
 
-@driver("submit")
+@driver(Submit)
 def submit(target):
     """(control, steps, count, nth, spins): a program on the pool's threads; the caller leads.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.emit import F32, I64, Emit, define, i64
+from graphc.backends.cpu.executor.program_block import PeakFma, PeakRead
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 
@@ -16,7 +17,7 @@ def accumulators(target: Target) -> int:
     return target.registers * 3 // 4
 
 
-@micro("peak_fma")
+@micro(PeakFma)
 def peak_fma(module: ir.Module, symbol: str, target: Target) -> None:
     """A step (block, thread, threads): every thread runs block[0] rounds of `accumulators` multiply-adds of vectors.
 
@@ -35,7 +36,7 @@ def peak_fma(module: ir.Module, symbol: str, target: Target) -> None:
     _store_sum(q, [q.b.load(s, typ=kind) for s in sums], q.slot(block, 3), fn.args[1], target)
 
 
-@micro("peak_read")
+@micro(PeakRead)
 def peak_read(module: ir.Module, symbol: str, target: Target) -> None:
     """A step (block, thread, threads): every thread reads block[0] groups of LINES vectors, block[2] times.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
+from graphc.lower.kernel import Kernel
 
 PROGRAM_STEP = Block("driver block shared")  # a row of the table of steps; shared: do all threads take part?
 
@@ -14,3 +17,29 @@ ENTRY = Block(
     "steps count pool nth spins submit save_thread restore_thread incref array checked arguments words reports done refused "
     "failed"
 )
+
+
+class Execute(Kernel, name="execute"):
+    """A program's steps, on the thread that calls."""
+
+
+class Work(Kernel, name="work"):
+    """What the workers of a pool do."""
+
+
+class Submit(Kernel, name="submit"):
+    """A program's steps, on a pool."""
+
+
+class Entry(Kernel, name="entry"):
+    """A program as Python enters it."""
+
+    block: ClassVar[Block] = ENTRY
+
+
+class PeakFma(Kernel, name="peak_fma"):
+    """Multiply-adds in registers, for the roofline."""
+
+
+class PeakRead(Kernel, name="peak_read"):
+    """Reads of memory, for the roofline."""

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.blocked.reorder_block import CLEAR_HALO
+from graphc.backends.cpu.blocked.reorder_block import CLEAR_HALO, ClearHalo
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs import copy, index, ordered, passes, rows
-from graphc.lower.kernel import Kernel
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes
 from graphc.lower.weights import WeightStore
@@ -66,7 +65,8 @@ class CpuLowering(Lowering):
             y=start, n=t.shape[0], n_stride=s.strides[0], blocks=blocks, block_stride=s.strides[1], rows=rows, row=row,
             left=left, right=right,
         )  # fmt: skip
-        self.emit(Kernel("clear_halo"), args, StepInfo(0, (), ("Halo",), "clear_halo", output=""), t.nbytes // 50)
+        info = StepInfo(0, (), ("Halo",), "clear_halo", output="")
+        self.emit(ClearHalo(), args, info, t.nbytes // 50, writes=[start])
 
     def rows_of_item(self, rows: int, items: int, heavy: bool = False) -> int:
         """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway.

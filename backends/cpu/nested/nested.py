@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT
+from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, Nested
 from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
@@ -46,7 +46,8 @@ def emit_unrolled(lo: CpuLowering, inner: Program, images: range, outside: Mappi
             places = {b: Ref(replace(b)) for b in _lives(inner, outside)}
         before = len(lo.program.steps)
         for step in inner.steps:
-            lo.emit(step.kernel, [moved(word, image) for word in step.args], step.info)
+            writes, reads = ([moved(Ref(b), image) for b in buffers] for buffers in (step.writes, step.reads))
+            lo.emit(step.kernel, [moved(word, image) for word in step.args], step.info, writes=writes, reads=reads)
         for m in inner.made:
             there = replace(m.storage, ref=moved(m.storage.ref, image))
             lo.program.made.append(replace(m, steps=before + m.steps, storage=there))
@@ -92,12 +93,28 @@ def emit_nested(
         stride=stride, steps_at=NESTED.size, shifts_at=shifts_at, words_at=shifts_at + len(shifts),
     )  # fmt: skip
     inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in inner.steps)
-    lo.emit(Kernel("nested"), [*head, *rows, *shifts, *words], replace(info, inside=inside))
+    writes, reads = _around(inner, outside, places)
+    lo.emit(Nested(), [*head, *rows, *shifts, *words], replace(info, inside=inside), writes=writes, reads=reads)
     for m in inner.made:
         at = places.get(m.storage.ref.buffer)
         for mine in [scratch + thread * stride for thread in range(lo.threads)] if at is not None else []:
             there = replace(m.storage, ref=mine + at + m.storage.ref.offset)
             lo.program.made.append(Made(len(lo.program.steps), m.name, there, mine))
+
+
+def _around(
+    inner: Program, outside: Mapping[Buffer, Outside], places: Mapping[Buffer, int]
+) -> tuple[list[Ref], list[Ref]]:
+    """What the inner steps write and read of memory that is not their own."""
+    writes: list[Buffer] = []
+    reads: list[Buffer] = []
+    for step in inner.steps:
+        reads += [b for b in step.reads if b not in writes]
+        writes += step.writes
+    written, read = (
+        [outside[b].ref if b in outside else Ref(b) for b in buffers if b not in places] for buffers in (writes, reads)
+    )
+    return written, read
 
 
 def _scratch(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from graphc.backends.cpu.codegen.intrinsics import STEP, block_address, call3, copy_bytes, load_i64, store_i64
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT
+from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, Nested
 
 IMAGES, STEPS, SHIFTS, WORDS, SCRATCH, STRIDE = NESTED["images steps shifts words scratch stride"]
 STEPS_AT, SHIFTS_AT, WORDS_AT = NESTED["steps_at shifts_at words_at"]
@@ -18,7 +18,7 @@ WORD, PER_IMAGE, IN_SCRATCH = SHIFT["word per_image in_scratch"]
 STEP_SIZE, SHIFT_SIZE = INNER_STEP.size, SHIFT.size
 
 
-@driver("nested")
+@driver(Nested)
 def nested(target):
     """All inner steps for each image, one after the other."""
 

@@ -9,11 +9,10 @@ from graphc.backends.cpu.conv.window import Window, five, window_of
 from graphc.backends.cpu.conv.window_block import dhw
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
-from graphc.backends.cpu.pool.pool_block import POOL, POOL_ROW
+from graphc.backends.cpu.pool.pool_block import POOL, POOL_ROW, Pool, PoolRow, PoolRun
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 
 HIGHEST = 8  # pixels of a tile
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
@@ -63,13 +62,13 @@ def lower_pool(lo: CpuLowering, group: Group) -> None:
     op = "max" if "Max" in node.op.name else "average"
     xs, ys = five(x), five(y)
     mr, run = _tile(w, lo.target)
-    wide = Kernel("pool_run", (op, mr, w.kernel[2], w.stride[2])) if run else Kernel("pool_row", (op, mr))
+    wide = PoolRun(op=op, mr=mr, kernel_w=w.kernel[2], stride=w.stride[2]) if run else PoolRow(op, mr)
     scratch, stride = lo.scratch(node.output.name, 8 * POOL_ROW.size)
     args = POOL(
-        wide=wide, narrow=Kernel("pool_row", (op, 1)), x=x.ref, y=y.ref, n=w.n, blocks=-(-w.channels // lo.target.vl),
+        wide=wide, narrow=PoolRow(op, 1), x=x.ref, y=y.ref, n=w.n, blocks=-(-w.channels // lo.target.vl),
         **dhw("in out k s d p end", w.size, w.out, w.kernel, w.stride, w.dilation, w.pad, w.pad_end),
         padded=int(bool(node.attrs.get("count_include_pad"))),
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_d=ys[2], ys_h=ys[3],
         mr=mr, run=int(run), scratch=scratch, stride=stride,
     )  # fmt: skip
-    lo.emit(Kernel("pool"), args, lo.info(group, f"pool_{op}"))
+    lo.emit(Pool(), args, lo.info(group, f"pool_{op}"), writes=[y.ref])

@@ -8,7 +8,7 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, call4, float_bits, stor
 from graphc.backends.cpu.conv.window_njit import counted, window
 from graphc.backends.cpu.executor.work_njit import piece, row_of
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.pool.pool_block import POOL, POOL_ROW
+from graphc.backends.cpu.pool.pool_block import POOL, POOL_ROW, Pool
 
 WIDE, NARROW, X, Y, N, BLOCKS = POOL["wide narrow x y n blocks"]
 IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W = POOL["in_d in_h in_w out_d out_h out_w"]
@@ -67,7 +67,7 @@ def _pool_row(a, block, x, y, rows, first, last, vector):
         w += count
 
 
-@driver("pool")
+@driver(Pool)
 def pool(target):
     vector = target.vector
 

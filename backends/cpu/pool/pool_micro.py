@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
-from graphc.backends.cpu.pool.pool_block import POOL_ROW
+from graphc.backends.cpu.pool.pool_block import POOL_ROW, PoolRow, PoolRun
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import BY_NAME
 
@@ -24,8 +24,8 @@ def _combine(q: Emit, op: str, old: ir.Value, v: ir.Value) -> ir.Value:
     return b.select(b.fcmp_unordered("uno", old, old), old, larger)
 
 
-@micro("pool_row")
-def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int, dtype: str = "float32") -> None:
+@micro(PoolRow)
+def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int, dtype: str) -> None:
     """void(block, x, y, scale bits): one window for each of mr pixels.
 
     op 'max' propagates NaN; 'average' multiplies the sum by scale (a float32 in the low half). dtype: of the elements, a vector
@@ -55,9 +55,9 @@ def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int, d
     b.ret_void()
 
 
-@micro("pool_run")
+@micro(PoolRun)
 def pool_run(
-    module: ir.Module, symbol: str, target: Target, op: str, mr: int, kernel_w: int, stride: int, dtype: str = "float32"
+    module: ir.Module, symbol: str, target: Target, op: str, mr: int, kernel_w: int, stride: int, dtype: str
 ) -> None:
     """void(block, x, y, scale bits): `pixels` pixels (of the block; at least mr) whose windows have all of their columns.
 

@@ -15,7 +15,17 @@ from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, operand_numbers
 from graphc.backends.cpu.conv.window import Epilogue, epilogue_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.product.gemm_block import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
+from graphc.backends.cpu.product.gemm_block import (
+    GEMM,
+    MATMUL_ANY,
+    PACK_B,
+    PACK_ROWS,
+    Gemm,
+    MatmulAny,
+    PackB,
+    PackRows,
+    ProductTile,
+)
 from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
@@ -288,18 +298,10 @@ def emit_product(
     lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
-        return Kernel(
-            "product_tile",
-            (
-                mr,
-                nv,
-                None if stage in ("first", "middle") else epilogue.expression,
-                masked,
-                lines,
-                stage,
-                *((False, dot) if dot else ()),
-            ),
-        )
+        return ProductTile(
+            mr=mr, nv=nv, epilogue=None if stage in ("first", "middle") else epilogue.expression, masked=masked,
+            lines=lines, stage=stage, dot=dot,
+        )  # fmt: skip
 
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
     wide = [tile(nv, False, stage) for stage in stages]
@@ -313,7 +315,7 @@ def emit_product(
         scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
         dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch, extras=len(extras), records=extras,
     )  # fmt: skip
-    lo.emit(Kernel("gemm"), args, replace(info, kernel=str(wide[2])))
+    lo.emit(Gemm(), args, replace(info, kernel=str(wide[2])), writes=[y])
 
 
 def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:
@@ -327,7 +329,7 @@ def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: Step
         args = PACK_ROWS(
             a=a, to=to, m=p.m, k=p.k, row=p.a[0], column=p.a[1], mr=panels.mr, dims=p.batch, a_batch=p.a_batch
         )
-        lo.emit(Kernel("pack_rows"), args, step)
+        lo.emit(PackRows(), args, step, writes=[to])
     return lo.packed_rows[key]
 
 
@@ -386,7 +388,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
         b=b.ref, to=Ref(packed), batch=count, b_batch=first, to_batch=size, k=p.k, n=p.n, row=p.b[0], column=p.b[1],
         nv=nv, last_nv=last_nv, panel=panel,
     )  # fmt: skip
-    lo.emit(Kernel("pack_b"), args, info)
+    lo.emit(PackB(), args, info, writes=[Ref(packed)])
     return Ref(packed), strides
 
 
@@ -482,4 +484,4 @@ def _emit_plain(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storag
         y_row=p.y_row, dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
     )  # fmt: skip
     name = group.output.dtype.name
-    lo.emit(Kernel("matmul_any", (name,)), args, lo.info(group, f"matmul_{name}", "plain loop"))
+    lo.emit(MatmulAny(name), args, lo.info(group, f"matmul_{name}", "plain loop"), writes=[y.ref])

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
 from graphc.backends.cpu.sizes import BATCH_DIMS
+from graphc.expr import Expr
+from graphc.lower.kernel import Kernel
 
 # stages: the kernels of a sum's first, middle and last chunk; edge_stages: those of the last column tile. n_tiles: column
 # tiles, of nv vectors, the last one of last_nv, of whose last vector last_lanes columns exist. m_block: rows of a work
@@ -23,3 +28,43 @@ MATMUL_ANY = Block(
     f"a b y m n k a_row a_column b_row b_column y_row dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
     f"y_batch*{BATCH_DIMS}"
 )
+
+
+class Gemm(Kernel, name="gemm"):
+    """A matrix product of packed panels."""
+
+    block: ClassVar[Block] = GEMM
+
+
+class PackRows(Kernel, name="pack_rows"):
+    """The left operand, packed."""
+
+    block: ClassVar[Block] = PACK_ROWS
+
+
+class PackB(Kernel, name="pack_b"):
+    """The right operand, packed."""
+
+    block: ClassVar[Block] = PACK_B
+
+
+@dataclass(frozen=True, eq=False)
+class MatmulAny(Kernel, name="matmul_any"):
+    """A matrix product as plain loops."""
+
+    block: ClassVar[Block] = MATMUL_ANY
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class ProductTile(Kernel, name="product_tile"):
+    """A register tile of a product: see product/product_micro.py. Its block is that of `conv_row`."""
+
+    mr: int
+    nv: int
+    epilogue: Expr | None
+    masked: bool
+    lines: int
+    stage: str | None = None  # None, '': of a sum that is whole
+    strided: bool = False
+    dot: str = ""

@@ -19,7 +19,7 @@ from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW
 from graphc.backends.cpu.conv.row_block_njit import point_operand, start_block, stride_operand
 from graphc.backends.cpu.executor.work_njit import offset_of, piece, product_of
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.product.gemm_block import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS
+from graphc.backends.cpu.product.gemm_block import GEMM, MATMUL_ANY, PACK_B, PACK_ROWS, Gemm, MatmulAny, PackB, PackRows
 from graphc.backends.cpu.product.product_micro import NEXT_LINES
 from graphc.backends.cpu.sizes import BATCH_DIMS, CACHE_LINE
 from graphc.backends.cpu.tile.dot import FMA
@@ -94,7 +94,7 @@ def _multiply(a, block, index, m0, count, t0, t1, chunk, panels, sums, c):
             )
 
 
-@driver("gemm")
+@driver(Gemm)
 def gemm(target):
     """y[M, N] = a[M, K] b[K, N] for each batch index, b packed by `pack_b` or when compiling.
 
@@ -173,7 +173,7 @@ def pack_row_tile(to, a, mr, depth, c, stride_row, stride_column):
                 store_f32(tail + (k - whole) * ITEM, load_f32(source + k * stride_column))
 
 
-@driver("pack_rows")
+@driver(PackRows)
 def pack_rows(target):
     """a[M, K] for each batch index as [tile][K / c][row][c], where several threads will read it."""
     A, TO, M, K, ROW, COLUMN, MR, DIMS, A_BATCH = PACK_ROWS["a to m k row column mr dims a_batch"]
@@ -196,7 +196,7 @@ def pack_rows(target):
     return pack_rows, STEP
 
 
-@driver("pack_b")
+@driver(PackB)
 def pack_b(target):
     """b[K, N] as [tile][K to a multiple of c][vectors of the tile], zeros where it has no element."""
     B, TO, BATCH, B_BATCH, TO_BATCH, K, N = PACK_B["b to batch b_batch to_batch k n"]
@@ -234,7 +234,7 @@ def pack_b(target):
     return pack_b, STEP
 
 
-@driver("matmul_any", computes=True)
+@driver(MatmulAny, computes=True)
 def matmul_any(target, dtype):
     """y = a b in any numeric dtype, row by row."""
     A, B, Y, M, N, K = MATMUL_ANY["a b y m n k"]

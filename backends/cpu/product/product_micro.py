@@ -26,6 +26,7 @@ from graphc.backends.cpu.conv.conv_row_micro import (
 )
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteTile
+from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
@@ -47,7 +48,7 @@ def on_stack(q: Emit, tile: Tile) -> ir.Value:
     return kept
 
 
-@micro("product_tile")
+@micro(ProductTile)
 def product_tile(
     module: ir.Module,
     symbol: str,
@@ -57,9 +58,9 @@ def product_tile(
     epilogue: Expr | None,
     masked: bool,
     lines: int,
-    stage: str = "",
-    strided: bool = False,
-    dot: str = "",
+    stage: str | None,
+    strided: bool,
+    dot: str,
 ) -> None:
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 

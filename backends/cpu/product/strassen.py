@@ -17,7 +17,14 @@ import numpy as np
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
 from graphc.backends.cpu.conv.window import Epilogue
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.product.strassen_block import STRASSEN, STRASSEN_FACTORS
+from graphc.backends.cpu.product.gemm_block import ProductTile
+from graphc.backends.cpu.product.strassen_block import (
+    STRASSEN,
+    STRASSEN_FACTORS,
+    Strassen,
+    StrassenFactors,
+    StrassenRows,
+)
 from graphc.backends.cpu.product.strassen_micro import FACTORS, QUARTERS, SUMS
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
@@ -130,9 +137,14 @@ def emit_strassen(
     lines = lines_ahead(lo.target, vl * FMA.weights(h.nv * vl) // CACHE_LINE, some, packed.buffer.nbytes)
 
     def tile(nv: int, stage: str) -> Kernel:
-        return Kernel(
-            "product_tile",
-            (h.mr, nv, epilogue.expression if stage == "sum" else None, False, fetches(lines), stage, True),
+        return ProductTile(
+            mr=h.mr,
+            nv=nv,
+            epilogue=epilogue.expression if stage == "sum" else None,
+            masked=False,
+            lines=fetches(lines),
+            stage=stage,
+            strided=True,
         )
 
     ends = tile(h.nv, "sum")
@@ -148,7 +160,7 @@ def emit_strassen(
         last_nv=h.last_nv, tiles_of_item=some, lines=lines, scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
         extras=len(extras), records=extras,
     )  # fmt: skip
-    lo.emit(Kernel("strassen"), args, replace(info, kernel=str(ends), algorithm=NAME))
+    lo.emit(Strassen(), args, replace(info, kernel=str(ends), algorithm=NAME), writes=[y.ref])
 
 
 @dataclass(frozen=True)
@@ -188,9 +200,9 @@ def _left_factors(lo: CpuLowering, h: Halves, images: int, a: Rows, info: StepIn
             a=a.ref, to=to, images=images, m=h.m, blocks=h.blocks, steps=h.steps, mr=rows,
             a_image=a.image, a_line=a.line, a_row=a.row, a_step=a.vector, a_width=a.width,
             operand=operand, tile=tile, row=row, step=step, block=count * operand, at_once=at_once,
-            micro=Kernel("strassen_rows", (not in_place,)),
+            micro=StrassenRows(not in_place),
         )  # fmt: skip
-        lo.emit(Kernel("strassen_factors"), args, pack)
+        lo.emit(StrassenFactors(), args, pack, writes=[to])
     return _Factors(lo.packed_rows[key], operand, tile, row, step, in_place)
 
 

@@ -7,7 +7,11 @@ of reduction steps to the next.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
+from graphc.lower.kernel import Kernel
 
 # middle, sum, edge_middle, edge_sum: kernels of a sum's middle and end; edge: of the last column tile. a: where the left
 # operand is, if the factors that are its quarters are not among those at `factor`, else 0; a_step: from one vector of
@@ -25,3 +29,22 @@ STRASSEN = Block(
 STRASSEN_FACTORS = Block(
     "a to images m blocks steps mr a_image a_line a_row a_step a_width operand tile row step block at_once micro"
 )
+
+
+class Strassen(Kernel, name="strassen"):
+    """A matrix product with an eighth fewer multiplications."""
+
+    block: ClassVar[Block] = STRASSEN
+
+
+class StrassenFactors(Kernel, name="strassen_factors"):
+    """Sums of the left operand's quarters, packed."""
+
+    block: ClassVar[Block] = STRASSEN_FACTORS
+
+
+@dataclass(frozen=True, eq=False)
+class StrassenRows(Kernel, name="strassen_rows"):
+    """Rows of `strassen_factors`."""
+
+    copies: bool

@@ -25,7 +25,7 @@ from graphc.backends.cpu.conv.row_block_njit import point_operand, start_block, 
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.product.product_micro import OTHER, PARTIAL
-from graphc.backends.cpu.product.strassen_block import STRASSEN, STRASSEN_FACTORS
+from graphc.backends.cpu.product.strassen_block import STRASSEN, STRASSEN_FACTORS, Strassen, StrassenFactors
 from graphc.backends.cpu.product.strassen_micro import FACTORS, QUARTERS
 from graphc.backends.cpu.sizes import CACHE_LINE
 
@@ -48,7 +48,7 @@ def _row_tiles(rows, blocks, mr):
     return (half + mr - 1) // mr
 
 
-@driver("strassen_factors")
+@driver(StrassenFactors)
 def strassen_factors(target):
     """Left factors of a[images][M, K], float32."""
     A, TO, IMAGES, M, BLOCKS, STEPS, MR = STRASSEN_FACTORS["a to images m blocks steps mr"]
@@ -151,7 +151,7 @@ def _point(a, block, image, m, v):
     return y + m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]
 
 
-@driver("strassen")
+@driver(Strassen)
 def strassen(target):
     """y[images][M, N] = a[images][M, K] b[K, N], float32, as factors: b as [column tile][factor][K / 2][vectors].
 

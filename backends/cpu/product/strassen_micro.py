@@ -6,6 +6,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
+from graphc.backends.cpu.product.strassen_block import StrassenRows
 from graphc.backends.cpu.target import Target
 
 FACTORS = 7  # pairs of factors, in the order of product/strassen_driver.py
@@ -13,7 +14,7 @@ QUARTERS = 0, 1, 4  # which left factors are quarters of the matrix, the others 
 SUMS = 4  # P1, U2, U3, P5
 
 
-@micro("strassen_rows")
+@micro(StrassenRows)
 def strassen_rows(module: ir.Module, symbol: str, target: Target, copies: bool) -> None:
     """void(steps, rows, top, bottom, half, step, row, to, pitch, operand): rows of the left factors, float32.
 

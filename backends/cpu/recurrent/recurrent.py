@@ -8,7 +8,14 @@ import numpy as np
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.recurrent.recurrent_block import HEAD_BYTES, MAX_STREAMS, RECURRENT, TILES
+from graphc.backends.cpu.recurrent.recurrent_block import (
+    HEAD_BYTES,
+    MAX_STREAMS,
+    RECURRENT,
+    TILES,
+    Recurrent,
+    RecurrentStart,
+)
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan, plan_recurrent
 from graphc.backends.cpu.recurrent.recurrent_projection import Projection, emit_projection
@@ -18,9 +25,8 @@ from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Storage
+from graphc.lower.storage import Ref, Storage
 from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
 
@@ -45,10 +51,8 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: li
     operands, projection = Operands(lo, group, layer), Projection.of(node.name, layer)
     emit_projection(lo, operands, projection)
     lens = operands.lengths()
-    records = []
-    for d in range(len(layer.directions)):
-        states = States(f"{node.name}/states {d}", layer)
-        records.append(Direction(d, operands, projection, lens, results, states).record())
+    states = [States(f"{node.name}/states {d}", layer) for d in range(len(layer.directions))]
+    records = [Direction(d, operands, projection, lens, results, s).record() for d, s in enumerate(states)]
     gathered = MAX_STREAMS * TILES * layer.mr * layer.row * FLOAT_BYTES if lens else 0
     scratch, stride = lo.scratch(node.name, HEAD_BYTES + gathered)
     args = RECURRENT(
@@ -60,9 +64,15 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: li
         records=records,
     )
     start = StepInfo(0, (node.name,), ("Start",), "recurrent_start", output=node.output.name)
-    lo.emit(Kernel("recurrent_start"), args, start, check=operands.out_of_range if lens else None)
+    check = operands.out_of_range if lens else None
+    memory = [s.base for s in states]
+    initial = [r[name] for r in records for name in ("lens", "h_initial", "c_initial") if isinstance(r[name], Ref)]
+    lo.emit(RecurrentStart(), args, start, check=check, writes=memory, reads=initial)
     info = lo.info(group, "recurrent", "", _reason(layer))
-    lo.emit(Kernel("recurrent"), args, replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs)))
+    info = replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs))
+    made = [s.ref for s in results]
+    reads = [a for a in args if isinstance(a, Ref) and a.buffer not in [r.buffer for r in made]]
+    lo.emit(Recurrent(), args, info, writes=[*made, *memory], reads=reads)
 
 
 def _reason(layer: RecurrentPlan) -> str:

@@ -7,8 +7,13 @@ round).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
 from graphc.backends.cpu.sizes import CACHE_LINE, lines
+from graphc.expr import Expr
+from graphc.lower.kernel import Kernel
 
 MAX_STAGES, MAX_STREAMS = 2, 12  # of a direction, of a stage
 TILES = 8  # of rows, in a call of the micro-kernel
@@ -44,3 +49,34 @@ HEAD_BYTES = BLOCK_BYTES + 32 * 64
 # rows, others: numbers of each column's row (int64, -1: none) and of a second row that is added, or 0. length, stride: of a row.
 # width: columns of a panel, the last may have fewer
 PACK_COLUMNS = Block("source to rows others columns length stride width depth")
+
+
+class RecurrentStart(Kernel, name="recurrent_start"):
+    """Initial states."""
+
+    block: ClassVar[Block] = RECURRENT
+
+
+class Recurrent(Kernel, name="recurrent"):
+    """All directions of a layer through time."""
+
+    block: ClassVar[Block] = RECURRENT
+
+
+class PackColumns(Kernel, name="pack_columns"):
+    """Rows of a matrix as columns of panels."""
+
+    block: ClassVar[Block] = PACK_COLUMNS
+
+
+@dataclass(frozen=True, eq=False)
+class CellStage(Kernel, name="cell_stage"):
+    """A panel of a stage: see recurrent/recurrent_micro.py."""
+
+    block: ClassVar[Block] = CELL_STAGE
+    mr: int
+    gates: int
+    vectors: int
+    operands: int
+    results: tuple[Expr, ...]
+    far: bool

@@ -44,6 +44,9 @@ from graphc.backends.cpu.recurrent.recurrent_block import (
     STREAM,
     TAKEN,
     TILES,
+    PackColumns,
+    Recurrent,
+    RecurrentStart,
 )
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, load_integer
@@ -104,7 +107,7 @@ def _take(c, to, state, row, first, last):
         copy_bytes(to + at, state + at * c[BATCH] + row * lane, min(lane, last * FLOAT_BYTES - at))
 
 
-@driver("recurrent_start")
+@driver(RecurrentStart)
 def recurrent_start(target):
     """Clears barriers and states, and puts the initial states in their places. The argument block is that of `recurrent`;
     with sequence lengths, the words of a step's check follow it."""
@@ -276,7 +279,7 @@ def _wait(control, phase, spins):
             atomic_add(control + SLEEPERS, -1)
 
 
-@driver("recurrent")
+@driver(Recurrent)
 def recurrent(target):
     """Every step of every direction. Runs after `recurrent_start`."""
 
@@ -303,7 +306,7 @@ def recurrent(target):
     return recurrent, STEP
 
 
-@driver("pack_columns")
+@driver(PackColumns)
 def pack_columns(target):
     """Rows of a matrix become columns of panels: [panel][depth][columns of the panel], zero where there is no
     element. Rows are contiguous."""

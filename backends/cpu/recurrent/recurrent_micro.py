@@ -12,7 +12,7 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
-from graphc.backends.cpu.recurrent.recurrent_block import CELL_STAGE, CELL_STREAM
+from graphc.backends.cpu.recurrent.recurrent_block import CELL_STAGE, CELL_STREAM, CellStage
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.short_loop_micro import short_loop
@@ -24,7 +24,7 @@ STREAM = CELL_STREAM.size
 BASE, ROW, VECTOR = CELL_STREAM["base row vector"]
 
 
-@micro("cell_stage")
+@micro(CellStage)
 def cell_stage(
     module: ir.Module,
     symbol: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.recurrent.recurrent_block import PACK_COLUMNS
+from graphc.backends.cpu.recurrent.recurrent_block import PACK_COLUMNS, PackColumns
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.graph import Node, Value
@@ -13,7 +13,6 @@ from graphc.lower.checks import LengthOutOfRange
 from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.index import positions
-from graphc.lower.kernel import Kernel
 from graphc.lower.movement import emit_copy
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
@@ -77,7 +76,7 @@ class Operands:
         info = StepInfo(
             0, (self.node.name,), ("Pack",), "pack_columns", "", f"%{v.name} is computed at run time", v.name
         )
-        self.lo.emit(Kernel("pack_columns"), args, info, 2 * nbytes)
+        self.lo.emit(PackColumns(), args, info, 2 * nbytes, writes=[to])
         return to
 
     def biases(self) -> Ref:

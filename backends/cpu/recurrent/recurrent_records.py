@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cpu.recurrent.recurrent_block import MAX_STAGES, MAX_STREAMS, STAGE, STATES_AT, STREAM
+from graphc.backends.cpu.recurrent.recurrent_block import MAX_STAGES, MAX_STREAMS, STAGE, STATES_AT, STREAM, CellStage
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.recurrent.recurrent_projection import Projection
 from graphc.backends.cpu.sizes import FLOAT_BYTES, lines, padded
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Buffer, Ref, Storage
 
 INT32_BYTES = np.dtype(np.int32).itemsize
@@ -142,7 +141,10 @@ class Direction:
         if last and whole:
             number = gates + len(stage.operands) + [name for name, _ in stage.results].index("h")
             expressions.append(expr.arg(number, np.float32))
-        params = (layer.mr, gates, layer.vectors[s], len(stage.operands), tuple(expressions), layer.far)
+        micro = CellStage(
+            mr=layer.mr, gates=gates, vectors=layer.vectors[s], operands=len(stage.operands), results=tuple(expressions),
+            far=layer.far,
+        )  # fmt: skip
         depth, columns = layer.depth, layer.columns(s, self.d)
         weights = self.operands.columns(
             self.operands.r, self.operands.cell.hidden, columns, gates * layer.span(s), depth
@@ -153,7 +155,7 @@ class Direction:
             streams.append(whole)
         words = [word for stream in streams for word in stream.words]
         return STAGE(
-            micro=Kernel("cell_stage", params),
+            micro=micro,
             panels=layer.panels(s),
             span=span,
             w=weights,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.executor.program_block import Entry, Execute, Submit, Work
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.errors import GraphcWarning
@@ -124,4 +125,4 @@ class Pool:
 
 def runtime_kernels(threads: int) -> tuple[Kernel, ...]:
     """The native functions of an executor."""
-    return tuple(map(Kernel, ("execute", "submit", "work", "entry") if threads > 1 else ("execute", "entry")))
+    return (Execute(), Submit(), Work(), Entry()) if threads > 1 else (Execute(), Entry())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, load_i64, store_i64
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.verbs.blend_block import BLEND_AXIS
+from graphc.backends.cpu.verbs.blend_block import BLEND_AXIS, BlendAxis
 
 X, Y, OUTER, OUT, INNER, X_BYTES, ROW_BYTES = BLEND_AXIS["x y outer out inner x_bytes row_bytes"]
 TAPS, OFFSETS, WEIGHTS, MICRO, SCRATCH, SCRATCH_STRIDE = BLEND_AXIS["taps offsets weights micro scratch scratch_stride"]
 
 
-@driver("blend_axis")
+@driver(BlendAxis)
 def blend_axis(target):
     """Calls `blend_rows` for each of OUTER x OUT rows of INNER elements."""
 

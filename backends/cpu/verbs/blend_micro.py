@@ -9,6 +9,7 @@ from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs.blend_block import BlendElements, BlendRows
 from graphc.backends.cpu.verbs.passes_micro import arguments
 from graphc.backends.cpu.verbs.tail_micro import can_mask, element, load, over_row, store
 from graphc.dtypes import INT32
@@ -26,7 +27,7 @@ def _operand_dtype(term: Expr) -> np.dtype:
     return np.dtype(term.dtype) if term.prim == "arg" else _operand_dtype(term.args[0])
 
 
-@micro("blend_rows")
+@micro(BlendRows)
 def blend_rows(module: ir.Module, symbol: str, target: Target, term: Expr, finish: Expr) -> None:
     """void(taps, n, table [out, (row, weight) …]): out[i] = finish(sum over taps of weight * term(row[i])).
 
@@ -61,7 +62,7 @@ def blend_rows(module: ir.Module, symbol: str, target: Target, term: Expr, finis
     b.ret_void()
 
 
-@micro("blend_elements")
+@micro(BlendElements)
 def blend_elements(module: ir.Module, symbol: str, target: Target, term: Expr, finish: Expr) -> None:
     """void(taps, n, table [x, -, out, -, offsets, -, weights, -]).
 

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cpu.sizes import COPY_DIMS, TABLE_DIMS
-from graphc.backends.cpu.verbs.copy_block import COPY_STRIDED, TRANSPOSE_TILES
-from graphc.backends.cpu.verbs.tables_block import COPY_TABLES
+from graphc.backends.cpu.verbs.copy_block import (
+    COPY_STRIDED,
+    TRANSPOSE_TILES,
+    CopyStrided,
+    TransposePanel,
+    TransposeTiles,
+)
+from graphc.backends.cpu.verbs.tables_block import COPY_TABLES, CopyTables
 from graphc.lower.constants import constant
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
 from graphc.report import StepInfo
 
@@ -40,7 +45,7 @@ def copy_strided(
         x=x, y=y, item=item, length=dims[-1], x_step=xs[-1], y_step=ys[-1], dims=dims[:-1][::-1] + [1] * len(pad),
         x_strides=xs[:-1][::-1] + pad, y_strides=ys[:-1][::-1] + pad,
     )  # fmt: skip
-    lo.emit(Kernel("copy_strided"), args, info)
+    lo.emit(CopyStrided(), args, info, writes=[y])
 
 
 def _moved(values: list[int], at: int, before: int = 1) -> list[int]:
@@ -75,11 +80,11 @@ def _emit_tiles(
     pad = [0] * (COPY_DIMS - len(dims) + 1)
     *outer, columns, rows = dims
     args = TRANSPOSE_TILES(
-        x=x, y=y, micro=Kernel("transpose_panel", (_tile(lo, item), item)), tile=_tile(lo, item), item=item, rows=rows,
+        x=x, y=y, micro=TransposePanel(_tile(lo, item), item), tile=_tile(lo, item), item=item, rows=rows,
         columns=columns, x_row=xs[-1], y_column=ys[-2], dims=[*outer[::-1], *(1 for _ in pad), 1],
         x_strides=[*xs[:-2][::-1], *pad, 0], y_strides=[*ys[:-2][::-1], *pad, 0],
     )  # fmt: skip
-    lo.emit(Kernel("transpose_tiles"), args, replace(info, kernel="transpose_tiles"))
+    lo.emit(TransposeTiles(), args, replace(info, kernel="transpose_tiles"), writes=[y])
 
 
 def copy_by_table(
@@ -92,7 +97,7 @@ def copy_by_table(
         x=x, y=y, fill=fill, item=item, n=len(tables[-1]), table=row, run=run, run_end=end,
         dims=[*(len(t) for t in tables[:-1][::-1]), *[1] * pad], tables=[*outer[::-1], *[0] * pad],
     )  # fmt: skip
-    lo.emit(Kernel("copy_tables"), args, info)
+    lo.emit(CopyTables(), args, info, writes=[y])
 
 
 def _longest_run(table: np.ndarray, item: int) -> tuple[int, int]:

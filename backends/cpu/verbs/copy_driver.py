@@ -17,10 +17,10 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import COPY_DIMS
-from graphc.backends.cpu.verbs.copy_block import COPY_STRIDED, TRANSPOSE_TILES
+from graphc.backends.cpu.verbs.copy_block import COPY_STRIDED, TRANSPOSE_TILES, CopyStrided, TransposeTiles
 
 
-@driver("copy_strided")
+@driver(CopyStrided)
 def copy_strided(target):
     """Copy elements of 1, 2, 4 or 8 bytes between any two strided views of equal shape. Strides may be 0 or negative."""
     X, Y, ITEM, LENGTH, X_STEP, Y_STEP = COPY_STRIDED["x y item length x_step y_step"]
@@ -64,7 +64,7 @@ def copy_strided(target):
     return copy_strided, STEP
 
 
-@driver("transpose_tiles")
+@driver(TransposeTiles)
 def transpose_tiles(target):
     """Calls `transpose_panel` for each panel of TILE rows; the last panel overlaps the one before it."""
     X, Y, MICRO, TILE, ITEM, ROWS, COLUMNS = TRANSPOSE_TILES["x y micro tile item rows columns"]

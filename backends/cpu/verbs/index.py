@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphc import expr as e
 from graphc.backends.cpu.sizes import padded
-from graphc.backends.cpu.verbs.index_block import GATHER, REVERSE_SEQUENCE, SCATTER
+from graphc.backends.cpu.verbs.index_block import GATHER, REVERSE_SEQUENCE, SCATTER, Gather, ReverseSequence, Scatter
+from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.expr import Expr
 from graphc.lower.checks import Check
 from graphc.lower.kernel import Kernel
@@ -46,14 +47,14 @@ def _is_wide(positions: Storage) -> bool:
 
 
 def gather(lo: CpuLowering, lookup: Lookup, x: Ref, y: Ref, block: int, check: Check, info: StepInfo) -> None:
-    lo.emit(Kernel("gather"), GATHER(**_lookup(lookup), x=x, y=y, block=block), info, check=check)
+    lo.emit(Gather(), GATHER(**_lookup(lookup), x=x, y=y, block=block), info, check=check, writes=[y])
 
 
 def _write(dtype: np.dtype, reduction: str) -> Kernel:
     """What an update (operand 1) does with an element (operand 0)."""
     old, new = e.arg(0, dtype), e.arg(1, dtype)
     written = new if reduction == "none" else Expr(reduction, (old, new), dtype)
-    return Kernel("map_row", (written, "vv", (dtype.name, dtype.name)))
+    return MapRow(expression=written, kinds="vv", dtypes=(dtype.name, dtype.name))
 
 
 def scatter(
@@ -75,7 +76,7 @@ def scatter(
         **_lookup(lookup), x=x or 0, y=y, updates=updates.ref, total=total, block=max(block, 1), item=dtype.itemsize,
         micro=_write(dtype, reduction), scratch=scratch, stride=stride,
     )  # fmt: skip
-    lo.emit(Kernel("scatter"), args, info, check=check)
+    lo.emit(Scatter(), args, info, check=check, writes=[y])
 
 
 def reverse(
@@ -93,4 +94,4 @@ def reverse(
         x=x, y=y, lengths=lengths.ref, wide=_is_wide(lengths), batch=batch[0], time=time[0], block=block,
         batch_stride=batch[1], time_stride=time[1],
     )  # fmt: skip
-    lo.emit(Kernel("reverse_sequence"), args, info, check=check)
+    lo.emit(ReverseSequence(), args, info, check=check, writes=[y])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from graphc.backends.cpu.block import Block
+from graphc.lower.kernel import Kernel
 from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
 
 # indices: address of the positions. wide: are they int64 (else int32)? negative: may they count from the end? count: of blocks,
@@ -19,3 +22,21 @@ GATHER = Block(f"{_LOOKUP} x y block")  # block: bytes
 SCATTER = Block(f"{_LOOKUP} x y updates total block item micro scratch stride")
 # lengths: as indices, with `wide`. block: bytes of a step
 REVERSE_SEQUENCE = Block("x y lengths wide batch time block batch_stride time_stride")
+
+
+class Gather(Kernel, name="gather"):
+    """Reads at positions from data."""
+
+    block: ClassVar[Block] = GATHER
+
+
+class Scatter(Kernel, name="scatter"):
+    """Writes at positions from data."""
+
+    block: ClassVar[Block] = SCATTER
+
+
+class ReverseSequence(Kernel, name="reverse_sequence"):
+    """Sequences backwards."""
+
+    block: ClassVar[Block] = REVERSE_SEQUENCE

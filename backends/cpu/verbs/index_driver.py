@@ -20,7 +20,15 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.executor.work_njit import offset_of
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.verbs.index_block import GATHER, LOOKUP, REVERSE_SEQUENCE, SCATTER
+from graphc.backends.cpu.verbs.index_block import (
+    GATHER,
+    LOOKUP,
+    REVERSE_SEQUENCE,
+    SCATTER,
+    Gather,
+    ReverseSequence,
+    Scatter,
+)
 from graphc.backends.cpu.verbs.items_njit import INT32_BYTES, INT64_BYTES, copy_block, load_integer
 from graphc.lower.limits import INDEX_DIMS
 
@@ -73,7 +81,7 @@ def _row_start(a, row, strides):
     return offset_of(a, row, DIMS + 1, strides + 1, INDEX_DIMS - 1)
 
 
-@driver("gather")
+@driver(Gather)
 def gather(target):
     """Y[block number] = X[its place], blocks of BLOCK bytes; zeros where a position is out of range."""
     X, Y, BLOCK = GATHER["x y block"]
@@ -106,7 +114,7 @@ def gather(target):
     return gather, STEP
 
 
-@driver("scatter")
+@driver(Scatter)
 def scatter(target):
     """Y = X (zeros where X is 0), then for each block in order: Y[its place] = f(Y[its place], updates[block number]).
 
@@ -148,7 +156,7 @@ def scatter(target):
     return scatter, STEP
 
 
-@driver("reverse_sequence")
+@driver(ReverseSequence)
 def reverse_sequence(target):
     """For each batch entry, the first `length` steps in reverse and the others as they are; blocks of BLOCK bytes."""
     X, Y, LENGTHS, WIDE, BATCH, TIME, BLOCK = REVERSE_SEQUENCE["x y lengths wide batch time block"]

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cpu.verbs.ordered_block import TOP_K
+from graphc.backends.cpu.verbs.ordered_block import TOP_K, ExtremeColumn, ExtremeRow, Scan, SortKeys, TopK
 from graphc.backends.cpu.verbs.passes import LANES_CHUNK, Record, emit_passes
-from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref
 from graphc.lower.verbs import Around
 from graphc.report import StepInfo
@@ -23,16 +22,26 @@ def extreme(
     lo: CpuLowering, largest: bool, last: bool, dtype: np.dtype, x: Ref, shape: Around, y: Ref, info: StepInfo
 ) -> None:
     outer, size, inner = shape
-    params, item = ("max" if largest else "min", last, dtype.name), dtype.itemsize
+    prim, item = "max" if largest else "min", dtype.itemsize
     if inner == 1:
         records = [Record(x, [size * item]), Record(y, [8])]
-        emit_passes(lo, Kernel("extreme_row", params), [outer], records, 1, size, info)
+        emit_passes(lo, ExtremeRow(prim=prim, last=last, dtype=dtype.name), [outer], records, 1, size, info, writes=[y])
         return
     records = [
         Record(x, [size * inner * item], inner * item, 0, WIDTH * item),
         Record(y, [inner * 8], 0, 0, WIDTH * 8),
     ]
-    emit_passes(lo, Kernel("extreme_column", params), [outer], records, size, inner, info, chunk_n=WIDTH)
+    emit_passes(
+        lo,
+        ExtremeColumn(prim=prim, last=last, dtype=dtype.name),
+        [outer],
+        records,
+        size,
+        inner,
+        info,
+        chunk_n=WIDTH,
+        writes=[y],
+    )
 
 
 def scan(
@@ -53,8 +62,8 @@ def scan(
     records = [
         Record(ref + start, [size * step], -step if start else step, 0, WIDTH * dtype.itemsize) for ref in (x, y)
     ]
-    micro = Kernel("scan", (combine, exclusive, dtype.name))
-    emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=WIDTH)
+    micro = Scan(combine=combine, exclusive=exclusive, dtype=dtype.name)
+    emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=WIDTH, writes=[y + start])
 
 
 def top_k(
@@ -71,9 +80,9 @@ def top_k(
 ) -> None:
     outer, size, inner = shape
     scratch, stride = lo.scratch(name, 8 * size + 16 * k)
-    micro = Kernel("sort_keys", (largest, dtype.name))
+    micro = SortKeys(largest, dtype.name)
     args = TOP_K(
         x=x, values=y, indices=places, keys=scratch, micro=micro, item=dtype.itemsize, outer=outer, n=size, inner=inner, k=k,
         heap=scratch + 8 * size, stride=stride,
     )  # fmt: skip
-    lo.emit(Kernel("top_k"), args, info)
+    lo.emit(TopK(), args, info, writes=[y, places])

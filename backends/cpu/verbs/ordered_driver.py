@@ -7,7 +7,7 @@ from numba import njit
 from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, call4, store_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, copy_element
-from graphc.backends.cpu.verbs.ordered_block import TOP_K
+from graphc.backends.cpu.verbs.ordered_block import TOP_K, TopK
 
 X, VALUES, INDICES, MICRO, ITEM, OUTER, N, INNER, K = TOP_K["x values indices micro item outer n inner k"]
 KEYS, HEAP, STRIDE = TOP_K["keys heap stride"]
@@ -61,7 +61,7 @@ def _select(heap, keys, n, k):
         heap[2 * count + 1] = index
 
 
-@driver("top_k")
+@driver(TopK)
 def top_k(target):
     """Values and int64 positions of the first K along the middle of [OUTER, N, INNER] dense elements."""
 

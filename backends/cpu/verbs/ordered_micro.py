@@ -9,6 +9,7 @@ from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs.ordered_block import ExtremeColumn, ExtremeRow, Scan, SortKeys
 from graphc.backends.cpu.verbs.passes_micro import combined, identity_of
 
 
@@ -26,7 +27,7 @@ def _better(q: Emit, prim: str, last: bool, dtype: np.dtype, x: ir.Value, best: 
     return (b.icmp_signed if dtype.kind == "i" else b.icmp_unsigned)(sign, x, best)
 
 
-@micro("extreme_row")
+@micro(ExtremeRow)
 def extreme_row(module: ir.Module, symbol: str, target: Target, prim: str, last: bool, dtype: str) -> None:
     """void(1, n, table [x, -, out, -]): out = position of the largest ('max') or smallest of n contiguous elements."""
     fn, q = define(module, symbol, [I64, I64, PTR])
@@ -72,7 +73,7 @@ def extreme_row(module: ir.Module, symbol: str, target: Target, prim: str, last:
     b.ret_void()
 
 
-@micro("extreme_column")
+@micro(ExtremeColumn)
 def extreme_column(module: ir.Module, symbol: str, target: Target, prim: str, last: bool, dtype: str) -> None:
     """void(length, n, table [x, step, out, -]): positions of the extremes of n neighbouring columns."""
     fn, q = define(module, symbol, [I64, I64, PTR])
@@ -96,7 +97,7 @@ def extreme_column(module: ir.Module, symbol: str, target: Target, prim: str, la
     b.ret_void()
 
 
-@micro("scan")
+@micro(Scan)
 def scan(module: ir.Module, symbol: str, target: Target, combine: str, exclusive: bool, dtype: str) -> None:
     """void(length, n, table [x, step, out, step]): running combinations down n neighbouring columns.
 
@@ -135,7 +136,7 @@ def _each(q: Emit, n: ir.Value, lanes: int, columns) -> None:
         columns(i, 1)
 
 
-@micro("sort_keys")
+@micro(SortKeys)
 def sort_keys(module: ir.Module, symbol: str, target: Target, largest: bool, dtype: str) -> None:
     """void(n, x, step, keys): int64 keys of which the largest is the first of the order wanted.
 

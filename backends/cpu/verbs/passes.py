@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cpu.verbs.blend_block import BLEND_AXIS
-from graphc.backends.cpu.verbs.passes_block import PASSES
+from graphc.backends.cpu.verbs.blend_block import BLEND_AXIS, BlendAxis, BlendElements, BlendRows
+from graphc.backends.cpu.verbs.passes_block import PASSES, ColumnPasses, ManyRows, RowPasses, RunPasses
 from graphc.lower.constants import constant
 from graphc.lower.kernel import Kernel
 from graphc.lower.limits import PASS_DIMS, PASS_RECORDS
@@ -54,8 +54,10 @@ def emit_passes(
     info: StepInfo,
     chunk_m: int | None = None,
     chunk_n: int | None = None,
+    *,
+    writes: Sequence[Ref],
 ) -> None:
-    """Call `micro` for each element of the outer `dims` and each chunk of m by n."""
+    """Call `micro` for each element of the outer `dims` and each chunk of m by n. writes: as of `Lowering.emit`."""
     dims, strides = collapse(list(dims), [list(r.strides) for r in records])
     if len(dims) > PASS_DIMS or len(records) > PASS_RECORDS:
         raise AssertionError(f"{info.output} needs {len(dims)} loops and {len(records)} operands")
@@ -69,18 +71,18 @@ def emit_passes(
             for r, s in zip(records, strides)
         ],
     )  # fmt: skip
-    lo.emit(Kernel("passes"), args, info)
+    lo.emit(RunPasses(), args, info, writes=writes)
 
 
-def _kernel(name: str, p: Passes) -> Kernel:
-    return Kernel(name, (p.kinds, p.dtypes, p.passes, p.outputs))
+def _results(p: Passes, operands: Sequence[Along]) -> list[Ref]:
+    return [o.ref for o in operands[len(p.kinds) :]]
 
 
 def row_passes(
     lo: CpuLowering, p: Passes, dims: Sequence[int], operands: Sequence[Along], m: int, n: int, info: StepInfo
 ) -> None:
     records = [Record(o.ref, o.strides, o.step) for o in operands]
-    emit_passes(lo, _kernel("row_passes", p), dims, records, m, n, info)
+    emit_passes(lo, RowPasses(**vars(p)), dims, records, m, n, info, writes=_results(p, operands))
 
 
 def column_passes(
@@ -90,7 +92,7 @@ def column_passes(
     items = [np.dtype(d).itemsize if kind == "v" else 0 for kind, d in zip(p.kinds, p.dtypes)]
     items += [e.dtype.itemsize for _, e in p.outputs]
     records = [Record(o.ref, o.strides, o.step, 0, width * item) for o, item in zip(operands, items)]
-    emit_passes(lo, _kernel("column_passes", p), dims, records, m, n, info, chunk_n=width)
+    emit_passes(lo, ColumnPasses(**vars(p)), dims, records, m, n, info, chunk_n=width, writes=_results(p, operands))
 
 
 def reduce(lo: CpuLowering, r: Reducer, x: Ref, shape: Around, y: Ref, count: int, info: StepInfo) -> None:
@@ -117,12 +119,14 @@ def _emit_chunks(
         rows = -(-ROWS_CHUNK // max(size, 1) // lo.target.vl) * lo.target.vl
         records = [Record(x, [0], size * item, rows * size * item), counted, Record(out, [0], to, rows * to)]
         p = r.passes
-        micro = Kernel("many_rows", (p.dtypes, p.passes[0], p.outputs[0][1], size < SHORT * lo.target.vl))
-        emit_passes(lo, micro, [1], records, outer, size, info, rows, size)
+        micro = ManyRows(
+            dtypes=p.dtypes, reduction=p.passes[0], output=p.outputs[0][1], short=size < SHORT * lo.target.vl
+        )
+        emit_passes(lo, micro, [1], records, outer, size, info, rows, size, writes=[out])
         return
     if inner == 1:
         records = [Record(x, [size * item], chunk_n=chunk * item), counted, Record(out, [pieces * to], chunk_n=to)]
-        emit_passes(lo, _kernel("row_passes", r.passes), [outer], records, 1, size, info, chunk_n=chunk)
+        emit_passes(lo, RowPasses(**vars(r.passes)), [outer], records, 1, size, info, chunk_n=chunk, writes=[out])
         return
     width = LANES_CHUNK
     records = [
@@ -130,7 +134,7 @@ def _emit_chunks(
         counted,
         Record(out, [pieces * inner * to], 0, inner * to, width * to),
     ]
-    emit_passes(lo, _kernel("column_passes", r.passes), [outer], records, size, inner, info, chunk, width)
+    emit_passes(lo, ColumnPasses(**vars(r.passes)), [outer], records, size, inner, info, chunk, width, writes=[out])
 
 
 def blend(lo: CpuLowering, b: Blend, name: str, info: StepInfo) -> None:
@@ -147,14 +151,14 @@ def blend(lo: CpuLowering, b: Blend, name: str, info: StepInfo) -> None:
             Record(offsets.ref, [0]),
             Record(weights.ref, [0]),
         ]
-        emit_passes(lo, Kernel("blend_elements", (b.term, b.finish)), [outer], records, count, n * inner, info)
+        emit_passes(lo, BlendElements(b.term, b.finish), [outer], records, count, n * inner, info, writes=[b.y])
         return
     row = inner * item
     offsets, weights = constant(lo, b.indices * row), constant(lo, b.weights)
     scratch, stride = lo.scratch(name, 8 + 16 * count)
     args = BLEND_AXIS(
-        micro=Kernel("blend_rows", (b.term, b.finish)), x=b.x, y=b.y, outer=outer, out=n, inner=inner, x_bytes=size * row,
+        micro=BlendRows(b.term, b.finish), x=b.x, y=b.y, outer=outer, out=n, inner=inner, x_bytes=size * row,
         row_bytes=inner * to, taps=count, offsets=offsets.ref, weights=weights.ref,
         scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
-    lo.emit(Kernel("blend_axis"), args, info)
+    lo.emit(BlendAxis(), args, info, writes=[b.y])

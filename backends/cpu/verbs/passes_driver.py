@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphc.backends.cpu.codegen.intrinsics import STEP, call3, store_i64
 from graphc.backends.cpu.executor.work_njit import offset_of, product_of
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.verbs.passes_block import PASSES
+from graphc.backends.cpu.verbs.passes_block import PASSES, RunPasses
 from graphc.lower.limits import PASS_DIMS
 
 MICRO, OPERANDS, SCRATCH, STRIDE = PASSES["micro operands scratch stride"]
@@ -14,7 +14,7 @@ RECORDS, RECORD = PASSES.size, PASSES.record_size
 REF, STEP_BYTES, M_BYTES, N_BYTES, STRIDES = PASSES.in_record("ref step m_bytes n_bytes strides")
 
 
-@driver("passes")
+@driver(RunPasses)
 def passes(target):
     """Calls the micro-kernel on each chunk of m by n of each row; chunks are cut evenly between threads.
 

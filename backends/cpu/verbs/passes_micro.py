@@ -20,6 +20,7 @@ from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs.passes_block import ColumnPasses, ManyRows, RowPasses
 from graphc.backends.cpu.verbs.tail_micro import can_mask, element, load, over_row, store
 from graphc.expr import Expr
 from graphc.lower.kernel import Pass
@@ -90,9 +91,15 @@ class _Passes:
         return self.counts[i] if i in self.counts else self.q.load(self.pointer(i, at), self.dtypes[i], 1)
 
 
-@micro("row_passes")
+@micro(RowPasses)
 def row_passes(
-    module: ir.Module, symbol: str, target: Target, kinds: str, dtypes: tuple, passes: tuple, outputs: tuple
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    kinds: str,
+    dtypes: tuple[str, ...],
+    passes: tuple[Pass, ...],
+    outputs: tuple[tuple[str, Expr], ...],
 ) -> None:
     """void(segments, n, table): passes over a row of `segments` pieces of n contiguous elements.
 
@@ -201,9 +208,9 @@ class _Rows(_Passes):
         self.q.store(value, self.pointer(len(self.kinds) + j, i64(0)), e.dtype, 1)
 
 
-@micro("many_rows")
+@micro(ManyRows)
 def many_rows(
-    module: ir.Module, symbol: str, target: Target, dtypes: tuple, p: Pass, output: Expr, short: bool
+    module: ir.Module, symbol: str, target: Target, dtypes: tuple[str, ...], reduction: Pass, output: Expr, short: bool
 ) -> None:
     """void(m, n, table): one pass over each of m rows of n elements, a number of each row. short: n is a few vectors.
 
@@ -212,9 +219,9 @@ def many_rows(
     """
     fn, q = define(module, symbol, [I64, I64, PTR])
     m, n, table = fn.args
-    k, b, lanes = _Rows(q, target, table, "vc", dtypes, (p,), (("s", output),)), q.b, target.vl
+    k, b, lanes = _Rows(q, target, table, "vc", dtypes, (reduction,), (("s", output),)), q.b, target.vl
     k.segments, k.n = i64(1), n
-    rows, dtype, kind = k.base[0], p.map.dtype, register_type(p.map.dtype)
+    rows, dtype, kind = k.base[0], reduction.map.dtype, register_type(reduction.map.dtype)
     vectors = [q.variable(q.vector(kind, lanes)) for _ in range(lanes)]
     item = np.dtype(output.dtype).itemsize
     rests, done = (b.bitcast(q.variable(ir.ArrayType(I64, lanes)), PTR) for _ in range(2))
@@ -224,13 +231,15 @@ def many_rows(
             row = b.add(first, i64(r))
             row = b.select(b.icmp_signed("<", row, last), row, last)
             k.base[0] = b.add(rows, b.mul(row, k.step[0]))
-            total, rest = k.fold(p, 1 if short else None)
+            total, rest = k.fold(reduction, 1 if short else None)
             b.store(total, vector)
             q.store(rest, element(q, rests, i64(r), dtype), dtype, 1)
-        total = side_by_side(q, p.combine, dtype, [b.load(v) for v in vectors], lanes)
+        total = side_by_side(q, reduction.combine, dtype, [b.load(v) for v in vectors], lanes)
         if not k.masked:
-            total = combined(q, p.combine, dtype, total, q.load(rests, dtype, lanes), lanes)
-        finished = expr_code.emit(q, p.finish, lambda i: total if i == 2 else q.splat(k.counts[i], lanes), lanes)
+            total = combined(q, reduction.combine, dtype, total, q.load(rests, dtype, lanes), lanes)
+        finished = expr_code.emit(
+            q, reduction.finish, lambda i: total if i == 2 else q.splat(k.counts[i], lanes), lanes
+        )
         result = expr_code.emit(q, output, lambda i: finished, lanes)
         y = q.pointer(b.add(k.base[2], b.mul(first, i64(item))))
         full = b.icmp_signed("<=", b.add(first, i64(lanes)), m)
@@ -257,9 +266,15 @@ def side_by_side(q: Emit, combine: str, dtype: np.dtype, vectors: list[ir.Value]
     return vectors[0]
 
 
-@micro("column_passes")
+@micro(ColumnPasses)
 def column_passes(
-    module: ir.Module, symbol: str, target: Target, kinds: str, dtypes: tuple, passes: tuple, outputs: tuple
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    kinds: str,
+    dtypes: tuple[str, ...],
+    passes: tuple[Pass, ...],
+    outputs: tuple[tuple[str, Expr], ...],
 ) -> None:
     """void(length, n, table): passes down n neighbouring columns of `length` elements, a byte step apart.
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphc.backends.cpu.sizes import ROW_DIMS
-from graphc.backends.cpu.verbs.rows_block import MAP_ROWS
+from graphc.backends.cpu.verbs.rows_block import MAP_ROWS, MapRow, MapRows
 from graphc.expr import Expr
-from graphc.lower.kernel import Kernel
 from graphc.lower.verbs import Walk
 from graphc.report import StepInfo
 
@@ -38,11 +37,11 @@ def map_rows(
         along = w.dtype.itemsize if kind == "v" else 0
         strides = w.strides[:-1][::-1] + [0] * (ROW_DIMS - len(dims) + 1)
         records.append({"ref": w.ref, "along": along, "strides": strides})
-    micro = Kernel("map_row", (expression, kinds[1:], tuple(w.dtype.name for w in walks[1:])))
+    micro = MapRow(expression=expression, kinds=kinds[1:], dtypes=tuple(w.dtype.name for w in walks[1:]))
     outer = dims[:-1][::-1] + [1] * (ROW_DIMS - len(dims) + 1)
     scratch, stride = lo.scratch(name, 8 * len(walks))
     args = MAP_ROWS(
         micro=micro, operands=len(walks), length=dims[-1] * unit, chunk=CHUNK, scratch=scratch, stride=stride, dims=outer,
         records=records,
     )  # fmt: skip
-    lo.emit(Kernel("map_rows"), args, info)
+    lo.emit(MapRows(), args, info, writes=[walks[0].ref])

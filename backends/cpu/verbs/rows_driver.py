@@ -6,14 +6,14 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, call2, store_i64
 from graphc.backends.cpu.executor.work_njit import offset_of, piece, product_of
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import ROW_DIMS
-from graphc.backends.cpu.verbs.rows_block import MAP_ROWS
+from graphc.backends.cpu.verbs.rows_block import MAP_ROWS, MapRows
 
 MICRO, OPERANDS, LENGTH, CHUNK, SCRATCH, STRIDE, DIMS = MAP_ROWS["micro operands length chunk scratch stride dims"]
 RECORDS, RECORD = MAP_ROWS.size, MAP_ROWS.record_size
 REF, ALONG, STRIDES = MAP_ROWS.in_record("ref along strides")
 
 
-@driver("map_rows")
+@driver(MapRows)
 def map_rows(target):
     """Calls `map_row` on pieces of at most CHUNK elements of each row; pieces are cut evenly between threads."""
 

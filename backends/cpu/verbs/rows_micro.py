@@ -9,11 +9,14 @@ from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.expr import Expr
 
 
-@micro("map_row")
-def map_row(module: ir.Module, symbol: str, target: Target, e: Expr, kinds: str, dtypes: tuple[str, ...]) -> None:
+@micro(MapRow)
+def map_row(
+    module: ir.Module, symbol: str, target: Target, expression: Expr, kinds: str, dtypes: tuple[str, ...]
+) -> None:
     """void(int64 n, int64* addresses): addresses[0] is the output, then the operands.
 
     kinds[i] of operand i: 'v' a row of n elements, 's' one element for the whole row, 'c' one vector again and again (n is
@@ -36,8 +39,8 @@ def map_row(module: ir.Module, symbol: str, target: Target, e: Expr, kinds: str,
             at = q.offset(rows[i], q.b.mul(index, i64(types[i].itemsize)))
             return q.load(at, types[i], lanes)
 
-        value = expr_code.emit(q, e, operand, lanes)
-        q.store(value, q.offset(out, q.b.mul(index, i64(e.dtype.itemsize))), e.dtype, lanes)
+        value = expr_code.emit(q, expression, operand, lanes)
+        q.store(value, q.offset(out, q.b.mul(index, i64(expression.dtype.itemsize))), expression.dtype, lanes)
 
     each_vector(q, n, target.vl, step)
     q.b.ret_void()

@@ -8,7 +8,7 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, copy_bytes, load_i64
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import TABLE_DIMS
 from graphc.backends.cpu.verbs.items_njit import copy_element
-from graphc.backends.cpu.verbs.tables_block import COPY_TABLES
+from graphc.backends.cpu.verbs.tables_block import COPY_TABLES, CopyTables
 
 X, Y, FILL, ITEM, N, TABLE, RUN, RUN_END, DIMS, TABLES = COPY_TABLES["x y fill item n table run run_end dims tables"]
 
@@ -21,7 +21,7 @@ def _by_table(y, x, fill, table, first, last, item, outside):
         copy_element(y + item * i, fill if outside or offset < 0 else x + offset, item)
 
 
-@driver("copy_tables")
+@driver(CopyTables)
 def copy_tables(target):
     """Rows of Y from rows of X: outside of X they are all fill."""
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.backends.cpu.blocked.reorder_block import InterleaveRow, SeparateRow
 from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs.copy_block import TransposePanel
 
 
-@micro("interleave_row")
+@micro(InterleaveRow)
 def interleave_row(module: ir.Module, symbol: str, target: Target, c: int) -> None:
     """void(planes, pixels, w, channels, plane bytes): pixels[i][j] = planes[j][i]."""
     _row(module, symbol, c, to_pixels=True)
 
 
-@micro("separate_row")
+@micro(SeparateRow)
 def separate_row(module: ir.Module, symbol: str, target: Target, c: int) -> None:
     """void(pixels, planes, w, channels, plane bytes): planes[j][i] = pixels[i][j]."""
     _row(module, symbol, c, to_pixels=False)
 
 
-@micro("transpose_panel")
+@micro(TransposePanel)
 def transpose_panel(module: ir.Module, symbol: str, target: Target, tile: int, item: int) -> None:
     """void(columns, x, x_row, y, y_column): y[j * y_column + i] = x[i * x_row + j] for `tile` rows i, columns j >= tile.
 
