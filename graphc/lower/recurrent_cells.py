@@ -33,7 +33,12 @@ class Stage:
 
 
 def _stage(
-    gates: tuple[int, ...], operands: tuple[str, ...], equations: Callable, *, starts=(), state: str = "h"
+    gates: tuple[int, ...],
+    operands: tuple[str, ...],
+    equations: Callable,
+    *,
+    starts: tuple[str, ...] = (),
+    state: str = "h",
 ) -> Stage:
     """equations(*gates, *operands) gives the results by stream."""
     starts = starts or tuple(f"x{g}" for g in gates)
@@ -49,6 +54,7 @@ def activate(f: Activation, x: Expr) -> Expr:
     if f.name == "ScaledTanh":
         return expr.tanh(x * f.beta) * f.alpha
     op = get_op(f.name)
+    assert op.scalar is not None, f.name
     if f.name == "ThresholdedRelu":  # the operator gives 0 at the threshold, the activation x
         return expr.where(x >= f.alpha, x, 0)
     return op.scalar(x, **{name: getattr(f, name) for name in op.scalar_attrs})
@@ -74,7 +80,7 @@ def _gru(f: Callable, g: Callable, linear_before_reset: bool) -> tuple[Stage, ..
     """Gates z, r, candidate. The candidate's matrix multiplies r * h, unless the reset gate comes after it."""
     if linear_before_reset:
 
-        def whole(z, r, recurrent, x, h):
+        def whole(z: Expr, r: Expr, recurrent: Expr, x: Expr, h: Expr) -> dict[str, Expr]:
             z = f(z)
             return {"h": (1 - z) * g(x + f(r) * recurrent) + z * h}
 

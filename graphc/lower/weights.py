@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc import source_files
-from graphc.lower.storage import ALIGNMENT, Buffer, aligned_empty
+from graphc.lower.storage import ALIGNMENT, Buffer, Place, aligned_empty
 
 if TYPE_CHECKING:
     from graphc.graph import Value
@@ -109,7 +109,7 @@ class SegmentWriter:
             self._used = rest
 
     def _write(self, nbytes: int) -> None:
-        data = memoryview(self._block[:nbytes])
+        data = self._block[:nbytes].data
         self._digest.update(data)
         try:
             while data:
@@ -209,13 +209,14 @@ class WeightStore:
         key = (*(id(a) for a in sources), recipe)
         if key in self._packed:
             return self._packed[key][0]
-        content = _content_key(sources, recipe) if self._draft.writer is not None or self.known else ""
+        writer = self._draft.writer
+        content = _content_key(sources, recipe) if writer is not None or self.known else ""
         if content in self.known:
             segment, offset, nbytes = self.known[content]
             place: Resident | Stored = Stored(segment, offset)
-        elif content in self._draft.kept:
+        elif writer is not None and content in self._draft.kept:
             offset, nbytes = self._draft.kept[content]
-            place = Stored(self._draft.writer.segment, offset)
+            place = Stored(writer.segment, offset)
         else:
             data = make()
             nbytes, place = data.nbytes, self._place(data, content)
@@ -236,7 +237,7 @@ class WeightStore:
         self._dense[buffer] = v.data
         return buffer
 
-    def place_of(self, buffer: Buffer) -> Resident | Stored:
+    def place_of(self, buffer: Buffer) -> Place:
         """Where the bytes of a constant lie; in place for one that this process owns and keeps in memory. Raises Full."""
         if buffer.place is not None:
             return buffer.place
@@ -244,7 +245,9 @@ class WeightStore:
         data = np.ascontiguousarray(source)
         if self._draft.writer is None and data.flags.aligned and source_files.mapping_of(data) is None:
             return Resident(data)
-        return self.pack(source, ("dense",), lambda: data, buffer.name).place
+        packed = self.pack(source, ("dense",), lambda: data, buffer.name).place
+        assert packed is not None
+        return packed
 
     def _place(self, data: np.ndarray, content: str) -> Resident | Stored:
         draft = self._draft
@@ -261,7 +264,7 @@ def _content_key(sources: Sequence[np.ndarray], recipe: tuple) -> str:
     """Tells constants of one model apart in any process: a checksum of all bytes and a digest of the outermost ones."""
     digest = hashlib.blake2b(repr(recipe).encode(), digest_size=16)
     for a in sources:
-        data = memoryview(np.ascontiguousarray(a).reshape(-1).view(np.uint8))
+        data = np.ascontiguousarray(a).reshape(-1).view(np.uint8).data
         head = f"{a.dtype.str} {a.shape} {zlib.crc32(data)} "
         digest.update(head.encode() + data[:EDGE] + data[-EDGE:])
     return digest.hexdigest()
