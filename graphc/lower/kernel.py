@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from graphc.expr import Expr
 
@@ -17,7 +18,7 @@ class Kernel:
     """
 
     name: str
-    params: tuple = ()
+    params: tuple[Any, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kernel) and self.spec == other.spec
@@ -41,7 +42,7 @@ class Kernel:
         return f"graphc_{safe}_{hashlib.sha256(self.spec.encode()).hexdigest()[:12]}"
 
 
-def _numbers(params: tuple) -> str | None:
+def _numbers(params: tuple[Any, ...]) -> str | None:
     return ".".join(map(str, params)) if all(isinstance(n, int) for n in params) else None
 
 

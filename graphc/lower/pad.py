@@ -26,13 +26,14 @@ def emit_tables(
 ) -> None:
     """out[i, j, …] = x[axes[0][i], axes[1][j], …], or the fill where a position is OUTSIDE. None: an axis as it is."""
     item = x.type.dtype.itemsize
-    groups: list[list] = []  # [extent, bytes per position, positions or None]; neighbours that stay are one
+    # (extent, bytes per position, positions or None); neighbours that stay are one
+    groups: list[tuple[int, int, np.ndarray | None]] = []
     for d, stride, positions in zip(x.type.extents, dense_strides(x.type), axes):
         if positions is None and groups and groups[-1][2] is None:
-            groups[-1][:2] = groups[-1][0] * d, stride
+            groups[-1] = groups[-1][0] * d, stride, None
         else:
-            groups.append([d if positions is None else len(positions), stride, positions])
-    groups = [g for g in groups if g[0] != 1 or g[2] is not None] or [[1, item, None]]
+            groups.append((d if positions is None else len(positions), stride, positions))
+    groups = [g for g in groups if g[0] != 1 or g[2] is not None] or [(1, item, None)]
     if len(groups) > TABLE_AXES:
         raise AssertionError(f"{info.output} is padded along {len(groups)} groups of axes")
     tables = []

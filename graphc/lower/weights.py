@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +154,7 @@ class _Draft:
     """What one plan adds."""
 
     writer: SegmentWriter | None
-    made: dict[tuple, Buffer] = field(default_factory=dict)
+    made: dict[Hashable, Buffer] = field(default_factory=dict)
     kept: dict[str, tuple[int, int]] = field(default_factory=dict)  # content key -> offset, bytes
 
 
@@ -165,7 +165,7 @@ class WeightStore:
     """
 
     def __init__(self) -> None:
-        self._packed: dict[tuple, tuple[Buffer, tuple[np.ndarray, ...]]] = {}
+        self._packed: dict[Hashable, tuple[Buffer, tuple[np.ndarray, ...]]] = {}
         self._dense: dict[Buffer, np.ndarray] = {}
         self._draft = _Draft(None)
         self.nbytes = 0
@@ -200,7 +200,7 @@ class WeightStore:
     def pack(
         self,
         source: np.ndarray | tuple[np.ndarray, ...],
-        recipe: tuple,
+        recipe: tuple[Hashable, ...],
         make: Callable[[], np.ndarray],
         name: str = "weights",
     ) -> Buffer:
@@ -260,7 +260,7 @@ class WeightStore:
         return place
 
 
-def _content_key(sources: Sequence[np.ndarray], recipe: tuple) -> str:
+def _content_key(sources: Sequence[np.ndarray], recipe: tuple[Hashable, ...]) -> str:
     """Tells constants of one model apart in any process: a checksum of all bytes and a digest of the outermost ones."""
     digest = hashlib.blake2b(repr(recipe).encode(), digest_size=16)
     for a in sources:
