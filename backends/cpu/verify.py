@@ -55,9 +55,9 @@ def _reach(s: Storage) -> int:
     if t.size == 0:
         return 0
     if t.layout is None:
-        return sum((d - 1) * stride for d, stride in zip(t.shape, s.strides) if stride > 0) + t.dtype.itemsize
-    one = storage_bytes(t) // t.shape[0]
-    return (t.shape[0] - 1) * s.strides[0] + one
+        return sum((d - 1) * stride for d, stride in zip(t.extents, s.strides) if stride > 0) + t.dtype.itemsize
+    one = storage_bytes(t) // t.extents[0]
+    return (t.extents[0] - 1) * s.strides[0] + one
 
 
 def steps(lo: CpuLowering) -> None:
