@@ -92,7 +92,7 @@ def measure(
 ) -> Times:
     """Least seconds of each algorithm for one image of a convolution, run in turn."""
     trials = {name: Trial(node, target, threads, name, cache) for name in names}
-    best: Times = {name: math.inf for name in names}
+    best: Times = dict.fromkeys(names, math.inf)
     deadline = time.perf_counter() + LAYER_SECONDS
     for i in range(rounds):
         for name, trial in trials.items():

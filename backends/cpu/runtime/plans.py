@@ -5,7 +5,6 @@ A second process maps the constants, loads one shared object, fills in addresses
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from graphc.backends.cpu.runtime.entry import address_of
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.process import CpuRuntime, runtime_of
 from graphc.backends.cpu.runtime.shared_object import link
@@ -78,13 +78,14 @@ class PlanFolder:
         if content is None:
             return None
         try:
-            segments = [self._segment(name) for name in content["segments"]]
+            found = [self._segment(name) for name in content["segments"]]
             kernels = [KernelName(*k) for k in content["kernels"]]
             runtime = runtime_of(content["target"])
             addresses = self._addresses(content["code"], kernels, runtime)
         except OSError:
             return None
-        if addresses is None or None in segments:
+        segments = [s for s in found if s is not None]
+        if addresses is None or len(segments) < len(found):
             return None
         plan = _decode(content, kernels, segments)
         count = len(kernels) - len(runtime_kernels(plan.threads))
@@ -119,7 +120,7 @@ class PlanFolder:
                 library = runtime.library(fd, facts["digest"])
             finally:
                 os.close(fd)
-            found.update((s, ctypes.cast(getattr(library, s), ctypes.c_void_p).value) for s in facts["symbols"])
+            found.update((s, address_of(getattr(library, s))) for s in facts["symbols"])
         return [found[k.symbol] for k in kernels]
 
     def known(self) -> dict[str, tuple[Segment, int, int]]:
@@ -191,8 +192,9 @@ class PlanFolder:
                 names.append(name)
                 missing = {s: k for s, k in missing.items() if s not in facts["symbols"]}
         if missing:
-            objects = {s: tools.cache.get(k.name, k.spec) for s, k in missing.items()}
-            if None in objects.values():
+            codes = {s: tools.cache.get(k.name, k.spec) for s, k in missing.items()}
+            objects = {s: code for s, code in codes.items() if code is not None}
+            if len(objects) < len(codes):
                 return []
             try:
                 image = link(objects)
@@ -221,8 +223,11 @@ def can_keep(plan: CpuPlan, new: Segment) -> bool:
 
 # --- documents --------------------------------------------------------------------------------------------------------
 def _encode(plan: CpuPlan) -> dict[str, Any]:
+    """Of a plan that `can_keep`."""
     a = plan.assembled
-    segments = list(dict.fromkeys(c.segment.name for c in a.constants))
+    constants = [c for c in a.constants if isinstance(c, Stored)]
+    checks: Sequence[tuple[slice, Any]] = a.checks
+    segments = list(dict.fromkeys(c.segment.name for c in constants))
     number = {name: i for i, name in enumerate(segments)}
     return {
         "target": plan.target,
@@ -234,12 +239,12 @@ def _encode(plan: CpuPlan) -> dict[str, Any]:
         "words": a.words.tolist(),
         "blocks": a.blocks.tolist(),
         "arena": a.arena,
-        "constants": [(number[c.segment.name], c.offset) for c in a.constants],
+        "constants": [(number[c.segment.name], c.offset) for c in constants],
         "externs": [(e.name, e.shape, e.dtype.name) for e in a.externs],
         "slots": [[column.tolist() for column in s] for s in _slots(a)],
         "input_externs": a.inputs,
         "output_externs": a.outputs,
-        "checks": [(w.start, w.stop, type(c).__name__, asdict(c)) for w, c in a.checks],
+        "checks": [(w.start, w.stop, type(c).__name__, asdict(c)) for w, c in checks],
         "runs": a.runs,
         "report": asdict(plan.report()),
     }
@@ -250,7 +255,7 @@ def _slots(a: Assembled) -> tuple[Slots, ...]:
 
 
 def _type(t: TensorType) -> tuple[str, tuple[int, ...]]:
-    return t.dtype.name, t.shape
+    return t.dtype.name, t.extents
 
 
 def _typed(pair: Sequence) -> TensorType:
