@@ -27,6 +27,18 @@ class Expr:
     dtype: np.dtype
     value: int | float | bool | None = None
 
+    @property
+    def index(self) -> int:
+        """Which operand an 'arg' is."""
+        assert self.prim == "arg" and isinstance(self.value, int), self.prim
+        return self.value
+
+    @property
+    def number(self) -> int | float | bool:
+        """The number of a 'const'."""
+        assert self.prim == "const" and self.value is not None, self.prim
+        return self.value
+
     def __add__(self, o):
         return _binary("add", self, o)
 
@@ -287,8 +299,7 @@ def sigmoid(x: Number):
 def substitute(e: Expr, args: list[Expr]) -> Expr:
     """e with its operands replaced: composition of expressions."""
     if e.prim == "arg":
-        assert isinstance(e.value, int)
-        return args[e.value]
+        return args[e.index]
     if not e.args:
         return e
     return Expr(e.prim, tuple(substitute(a, args) for a in e.args), e.dtype, e.value)
@@ -297,8 +308,7 @@ def substitute(e: Expr, args: list[Expr]) -> Expr:
 def evaluate(e: Expr, values: list):
     """Interpret a tree on numbers (tests; the plain Python meaning of a kernel)."""
     if e.prim == "arg":
-        assert isinstance(e.value, int)
-        return values[e.value]
+        return values[e.index]
     if e.prim == "const":
         return e.value
     xs = [evaluate(a, values) for a in e.args]

@@ -95,9 +95,26 @@ class TensorType:
         return prod(self.shape)
 
     @property
+    def extents(self) -> tuple[int, ...]:
+        """The shape of a type whose dims are all known, as in a bound graph. Raises TypeError with the dim that is open."""
+        return numbers(self.shape)
+
+    @property
+    def elements(self) -> int:
+        """`size` of a type whose dims are all known. Raises TypeError with the dims that are open."""
+        return number(self.size)
+
+    @property
+    def blocks(self) -> Blocked:
+        """The layout of a type that is channel-blocked. Raises TypeError if it is dense."""
+        if self.layout is None:
+            raise TypeError(f"{self} is not channel-blocked")
+        return self.layout
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the logical elements. Needs a static shape."""
-        return number(self.size) * self.dtype.itemsize
+        return self.elements * self.dtype.itemsize
 
     @property
     def is_static(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -35,8 +35,8 @@ class Block:
         """The same within a record."""
         return tuple(self.record_at[n] for n in names.split())
 
-    def __call__(self, records: Sequence[Mapping[str, Any]] = (), **words: Any) -> list[Any]:
-        """The block's words. Raises TypeError for a name that is missing, or none, and for too few or too many words."""
+    def __call__(self, records: Any = (), **words: Any) -> list[Any]:
+        """The block's words. records: a sequence of mappings (Any, since `**` of a typed mapping could name it). Raises TypeError for a name that is missing, or none, and for too few or too many words."""
         return [*_written(self.fields, words), *(w for r in records for w in _written(self.record, r))]
 
 

@@ -10,7 +10,7 @@ from graphc.graph import Graph, Node, Value
 from graphc.op import Deferred
 from graphc.report import Pending
 from graphc.segments import branches
-from graphc.types import Sym
+from graphc.types import MaybeNone, Sym
 
 GUESS = (
     8  # a size in place of those that are not known: whether there is a kernel hangs on dtypes, ranks and attributes
@@ -59,7 +59,7 @@ def _guessed(node: Node) -> Node:
     return replace(node, inputs=tuple(map(_sized, node.inputs)), outputs=tuple(map(_sized, node.outputs)))
 
 
-def _sized(v: Value | None) -> Value | None:
+def _sized(v: Value | MaybeNone) -> Value | MaybeNone:
     if v is None or v.type is None or v.type.is_static:
         return v
     return replace(v, type=v.type.with_shape([GUESS if isinstance(d, Sym) else d for d in v.type.shape]))

@@ -22,11 +22,11 @@ from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.layout import assign_layouts, reorder_each
 from graphc.lower.placement import place_concatenations, place_externals
-from graphc.lower.program import Assembled, Form, Program, assemble
+from graphc.lower.program import Assembled, Form, HostStep, Program, assemble
 from graphc.lower.storage import Storage
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
-from graphc.types import TensorType
+from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.checked.run import Checkable
@@ -64,12 +64,12 @@ class Draft:
     groups: list[Group] = field(default_factory=list)
     notes: tuple[FusionNote, ...] = ()
 
-    lowering: CpuLowering | None = None
+    lowering: CpuLowering | MaybeNone = None
     runs: list[range] = field(default_factory=list)
 
-    assembled: Assembled | None = None
+    assembled: Assembled | MaybeNone = None
     kernels: tuple[Kernel, ...] = ()
-    memory: MemoryReport | None = None
+    memory: MemoryReport | MaybeNone = None
 
     def compiled(self, node: Node) -> bool:
         """Does a kernel compute it?"""
@@ -187,7 +187,8 @@ def _show_steps(d: Draft) -> str:
     for i, step in enumerate(d.lowering.program.steps):
         info = step.info
         buffers = ", ".join(f"{b.kind} '{b.name}'" for b in step.buffers())
-        parts = [f"{i}:", "host" if info.host else step.kernel.name, info.label, info.algorithm, f"[{buffers}]"]
+        kernel = "host" if isinstance(step, HostStep) else step.kernel.name
+        parts = [f"{i}:", kernel, info.label, info.algorithm, f"[{buffers}]"]
         lines.append("  ".join(filter(None, parts)))
     return "\n".join(lines)
 

@@ -146,7 +146,8 @@ def detect(isa: str | None = None) -> Target:
     if has.get("avx2") and has.get("fma"):
         without = ",".join(f"-{name}" for name in sorted(has) if name.startswith(("avx512", "amx")))
         offered["avx2"] = Target("avx2", 8, 16, "x", "haswell", f"+avx2,+fma,{without}", **caches)
-    offered["portable"] = Target("portable", 8, 16, None, *_baseline(cpu, features), **caches)
+    plain, few = _baseline(cpu, features)
+    offered["portable"] = Target("portable", 8, 16, None, plain, few, **caches)
     chosen = os.environ.get("GRAPHC_ISA")
     name = isa or chosen or next(iter(offered))
     origin = "" if isa or not chosen else " (from GRAPHC_ISA)"

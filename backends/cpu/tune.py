@@ -20,7 +20,7 @@ from graphc.backends.cpu.codegen.cache import code_fingerprint
 from graphc.backends.cpu.conv.algorithms import candidates, layer_key
 from graphc.backends.cpu.conv.conv import allowed, form
 from graphc.backends.cpu.conv.window import window_of
-from graphc.backends.cpu.lower.policy import Policy
+from graphc.backends.cpu.lower.policy import Algorithm, Policy
 from graphc.backends.cpu.native import host_reason
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
@@ -48,7 +48,7 @@ def measured(
     From disk where they were measured before; the largest layers first, as many as TOTAL_SECONDS allow.
     """
     found: dict[str, Times] = {}
-    open_layers: dict[str, tuple[float, Node, list[str]]] = {}
+    open_layers: dict[str, tuple[float, Node, list[Algorithm]]] = {}
     folder = _folder() if cache else None
     for node in graph.nodes:
         if node.op.name != "Conv" or host_reason(node, target) or form(node, target) != "blocked":
@@ -85,14 +85,14 @@ def measure(
     node: Node,
     target: Target,
     threads: int,
-    names: Sequence[str],
+    names: Sequence[Algorithm],
     cache: bool = True,
     evict: Callable[[], object] | None = None,
     rounds: int = ROUNDS,
 ) -> Times:
     """Least seconds of each algorithm for one image of a convolution, run in turn."""
     trials = {name: Trial(node, target, threads, name, cache) for name in names}
-    best = dict.fromkeys(names, math.inf)
+    best: Times = dict.fromkeys(names, math.inf)
     deadline = time.perf_counter() + LAYER_SECONDS
     for i in range(rounds):
         for name, trial in trials.items():
@@ -105,13 +105,13 @@ def measure(
 class Trial:
     """The steps of one convolution with one algorithm, compiled."""
 
-    def __init__(self, node: Node, target: Target, threads: int, algorithm: str, cache: bool) -> None:
+    def __init__(self, node: Node, target: Target, threads: int, algorithm: Algorithm, cache: bool) -> None:
         graph = alone(node)
         self._weights = WeightStore()
         done = lowered(Draft(graph, target, threads, self._weights, Policy(forced=algorithm)))
         runtime = runtime_of(target)
         addresses, executor = runtime.toolchain(cache).addresses(done.kernels), runtime.executor(threads, cache)
-        results = [(t.shape, t.dtype) for _, t in done.results]
+        results = [(t.extents, t.dtype) for _, t in done.results]
         runner = Runner(done.assembled, [addresses[k] for k in done.kernels], executor, results)
         x = np.random.default_rng(0).standard_normal(graph.inputs[0].shape, np.float32)
         self._step = runner.stepper([x])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
+from graphc.backends.cpu.block import Block
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.graph import Graph, Value
 from graphc.lower.fuse import Group
-from graphc.lower.program import Assembled, Program
+from graphc.lower.program import Assembled, HostStep, Program
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport
 from graphc.verify import BrokenInvariant
@@ -55,9 +56,9 @@ def _reach(s: Storage) -> int:
     if t.size == 0:
         return 0
     if t.layout is None:
-        return sum((d - 1) * stride for d, stride in zip(t.shape, s.strides) if stride > 0) + t.dtype.itemsize
-    one = storage_bytes(t) // t.shape[0]
-    return (t.shape[0] - 1) * s.strides[0] + one
+        return sum((d - 1) * stride for d, stride in zip(t.extents, s.strides) if stride > 0) + t.dtype.itemsize
+    one = storage_bytes(t) // t.extents[0]
+    return (t.extents[0] - 1) * s.strides[0] + one
 
 
 def steps(lo: CpuLowering) -> None:
@@ -68,12 +69,15 @@ def steps(lo: CpuLowering) -> None:
 
 def _steps(lo: CpuLowering) -> Iterator[str]:
     for i, step in enumerate(lo.program.steps):
-        for a in getattr(step, "args", ()):
+        if isinstance(step, HostStep):
+            continue
+        for a in step.args:
             # one byte behind the end is where a loop over nothing would begin
             if isinstance(a, Ref) and a.buffer.nbytes and not 0 <= a.offset <= a.buffer.nbytes:
                 yield f"step {i} ({step.info.label}): byte {a.offset} of '{a.buffer.name}', which has {a.buffer.nbytes}"
 
-        if block := getattr(getattr(step, "kernel", None), "block", None):
+        block: Block | None = getattr(step.kernel, "block", None)
+        if block is not None:
             words = len(step.args) - (lo.check_words if step.check else 0) - block.size
             if words and (words < 0 or not block.record_size or words % block.record_size):
                 yield f"step {i} ({step.info.label}): an argument block of {len(step.args)} words, which is none of {step.kernel.name}"

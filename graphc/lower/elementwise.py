@@ -21,17 +21,17 @@ def lower_elementwise(lo: Lowering, group: Group) -> None:
     """A group without an anchor."""
     out = group.output
     if out.type.layout is None:
-        operands = [row_major(lo, lo.read(v)) for v in group.operands]
+        storages = [row_major(lo, lo.read(v)) for v in group.operands]
         target = lo.write(out)
-        dims, walks = _dense_walks([target, *operands], out)
+        dims, walks = _dense_walks([target, *storages], out)
         unit = 1
     else:
-        unit = out.type.layout.c
+        unit = out.type.blocks.c
         operands = [_blocked_operand(lo, v, out) for v in group.operands]
         s = lo.write(out)
         dims = [out.shape[0], -(-out.shape[1] // unit), *out.shape[2:]]
         walks = [Walk(s.ref, out.dtype, list(s.strides), "v"), *operands]
-    if out.type.size == 0:
+    if out.type.elements == 0:
         return
     dims, strides = collapse(dims, [w.strides for w in walks])
     if unit > 1 and any(st[-1] not in (0, unit * w.dtype.itemsize) for w, st in zip(walks, strides)):
@@ -44,7 +44,7 @@ def _dense_walks(storages: Sequence[Storage], out: Value) -> tuple[list[int], li
     """Loops over the dims of a dense result; an operand that is broadcast along a dim has stride 0."""
     walks = []
     for s in storages:
-        strides = [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
+        strides = [0 if d == 1 else st for d, st in zip(s.type.extents, s.strides)]
         walks.append(Walk(s.ref, s.type.dtype, [0] * (out.type.rank - len(strides)) + strides, "v"))
     return list(out.shape), walks
 
@@ -60,7 +60,7 @@ def row_major(lo: Lowering, s: Storage) -> Storage:
 
 def _blocked_operand(lo: Lowering, v: Value, out: Value) -> Walk:
     """An operand against a blocked result, walked as [n, channel block, *spatial] in vectors of c channels."""
-    rank, c = out.type.rank, out.type.layout.c
+    rank, c = out.type.rank, out.type.blocks.c
     if v.type.layout is not None:
         s = lo.read(v)
         strides = [0 if d == 1 and axis != 1 else st for axis, (d, st) in enumerate(zip(v.shape, s.strides))]

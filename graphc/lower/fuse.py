@@ -16,7 +16,7 @@ from graphc import expr
 from graphc.expr import Expr
 from graphc.graph import Graph, Node, Value
 from graphc.report import FusionNote
-from graphc.types import TensorType
+from graphc.types import MaybeNone, TensorType
 
 MAX_OPERANDS = 8  # of one kernel's expression
 MAX_NODES = 16  # of one elementwise kernel
@@ -31,13 +31,14 @@ MOST_OPERANDS = 64  # of one elementwise node
 class Group:
     """Nodes that become one kernel.
 
-    expression: the output from arg 0 = the anchor's result (anchored groups only) and the operands after it; None where
-    the anchor has no epilogue. nodes: the anchor first, then in order of the graph. prologue: elementwise nodes alone, whose
-    result only the anchor reads, as its first operand; `nodes` does not list them.
+    anchor: None for elementwise nodes alone; what lowers anchors takes it as given. expression: the output from arg 0 = the
+    anchor's result (anchored groups only) and the operands after it; None where the anchor has no epilogue. nodes: the anchor
+    first, then in order of the graph. prologue: elementwise nodes alone, whose result only the anchor reads, as its first
+    operand; `nodes` does not list them.
     """
 
     nodes: tuple[Node, ...]
-    anchor: Node | None
+    anchor: Node | MaybeNone
     expression: Expr | None
     operands: tuple[Value, ...]
     prologue: Group | None = None

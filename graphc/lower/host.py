@@ -10,7 +10,7 @@ from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
 from graphc.lower.program import HostStep
 from graphc.lower.registry import NATIVE
-from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
+from graphc.lower.storage import ExternBuffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo
 from graphc.source_files import owned
@@ -19,7 +19,7 @@ from graphc.source_files import owned
 def copy_results(lo: Lowering, graph: Graph) -> None:
     """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array."""
     for name, v, buffer in zip(graph.output_names, graph.outputs, lo.program.outputs):
-        if v.is_const or lo.storage[v].ref.buffer is buffer:
+        if isinstance(buffer, np.ndarray) or lo.storage[v].ref.buffer is buffer:
             continue
         if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
             identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
@@ -31,29 +31,18 @@ def copy_results(lo: Lowering, graph: Graph) -> None:
 
 def lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
     """A node that runs through its reference, on arrays of the caller's side."""
-    inputs: list[Buffer | np.ndarray | None] = []
+    inputs: list[ExternBuffer | np.ndarray | None] = []
     for v in node.inputs:
         if v is None or v.is_const:
             inputs.append(None if v is None else owned(v.data))
             continue
         s = lo.read(v)
-        whole = s.ref.buffer.kind == "extern" and s.contiguous and s.ref.offset == 0 and s.ref.buffer.shape == v.shape
-        if not whole:
+        buffer = s.ref.buffer
+        if not (isinstance(buffer, ExternBuffer) and s.contiguous and s.ref.offset == 0 and buffer.shape == v.shape):
             buffer = extern(v)
             emit_copy(lo, s, Ref(buffer), v.name)
-            inputs.append(buffer)
-        else:
-            inputs.append(s.ref.buffer)
-    outputs = []
-    for v in node.outputs:
-        s = lo.storage.get(v)
-        if s is None or s.ref.buffer.kind != "extern":
-            buffer = extern(v)
-            if s is None:
-                lo.place(v, Ref(buffer))
-            outputs.append(buffer)
-        else:
-            outputs.append(s.ref.buffer)
+        inputs.append(buffer)
+    outputs = [_extern_of(lo, v) for v in node.outputs]
     info = StepInfo(
         len(lo.program.steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, 0, 0, host=True
     )
@@ -62,3 +51,14 @@ def lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
         s = lo.storage[v]
         if s.ref.buffer is not b:  # the value has a place of its own (part of a concatenation)
             emit_copy(lo, Storage(Ref(b), v.type, dense_strides(v.type)), s.ref, v.name)
+
+
+def _extern_of(lo: Lowering, v: Value) -> ExternBuffer:
+    """What Python writes a result into: where the value lies if Python sees that, else a buffer of its own."""
+    s = lo.storage.get(v)
+    if s is not None and isinstance(s.ref.buffer, ExternBuffer):
+        return s.ref.buffer
+    buffer = extern(v)
+    if s is None:
+        lo.place(v, Ref(buffer))
+    return buffer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,8 @@ def positions(lo: Lowering, group: Group, v: Value) -> Storage:
     t = TensorType(np.int64, v.shape)
     wide = Storage(Ref(Buffer(f"{v.name}/int64", t.nbytes)), t, dense_strides(t))
     plain = replace(group, anchor=None, expression=e.cast(e.arg(0, v.dtype), np.int64), operands=(v,))
-    if t.size:
-        emit_map(lo, plain, [t.size], [[8], [v.dtype.itemsize]], [wide, x])
+    if t.elements:
+        emit_map(lo, plain, [t.elements], [[8], [v.dtype.itemsize]], [wide, x])
     return wide
 
 
@@ -39,7 +40,7 @@ def out_of_range(
     node: Node,
     shape: Sequence[int],
     sizes: Sequence[int],
-    axes: Sequence[int],
+    axes: Sequence[int | str],
     what: str = "index",
     negative: bool = True,
 ) -> OutOfRange:
@@ -48,7 +49,7 @@ def out_of_range(
     return OutOfRange(node.op.name, node.name, node.source, tuple(shape), tuple(sizes), tuple(axes), what, negative)
 
 
-def limits(node: Node, target=None) -> str | None:
+def limits(node: Node, target: Any = None) -> str | None:
     """At most INDEX_DIMS loops."""
     if max(v.type.rank for v in node.operands) > INDEX_DIMS:
         return f"operands of rank above {INDEX_DIMS}"
@@ -61,7 +62,7 @@ def _emit_gather(lo: Lowering, group: Group, x: Storage, lookup: Lookup, block: 
     out = lo.write(node.output)
     if lookup.count == 0:
         return
-    check = out_of_range(node, lookup.index.type.shape, [size for size, _ in lookup.axes], where)
+    check = out_of_range(node, lookup.index.type.extents, [size for size, _ in lookup.axes], where)
     lo.gather(lookup, x.ref, out.ref, block, check, lo.info(group, "gather"))
 
 
@@ -69,7 +70,7 @@ def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], a
     """Blocks of everything after `axis`, for each of what is before it and each position."""
     outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     block = inner * x.type.dtype.itemsize
-    dims = [outer, index.type.size]
+    dims = [outer, index.type.elements]
     index_strides, data_strides = [0, index.type.dtype.itemsize], [size * block, 0]
     lookup = Lookup(index, dims, index_strides, data_strides, [(size, block)])
     _emit_gather(lo, group, x, lookup, block, [axis])
@@ -79,7 +80,7 @@ def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], a
 def lower_gather(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])
-    gather_along(lo, group, x, x.type.shape, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
+    gather_along(lo, group, x, x.type.extents, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
 
 
 @lowers("GatherElements", supported=limits)
@@ -88,8 +89,8 @@ def lower_gather_elements(lo: Lowering, group: Group) -> None:
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     t, axis = x.type, node.attrs["axis"] % x.type.rank
     own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
-    axes = [(t.shape[axis], dense_strides(t)[axis])]
-    lookup = Lookup(index, index.type.shape, index.strides, own, axes)
+    axes = [(t.extents[axis], dense_strides(t)[axis])]
+    lookup = Lookup(index, index.type.extents, index.strides, own, axes)
     _emit_gather(lo, group, x, lookup, t.dtype.itemsize, [axis])
 
 
@@ -98,16 +99,16 @@ def lower_gather_nd(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     t, batch = x.type, node.attrs["batch_dims"]
-    k = index.type.shape[-1]
+    k = index.type.extents[-1]
     strides = dense_strides(t)
     own = [strides[i] if i < batch else 0 for i in range(index.type.rank - 1)]
-    axes = list(zip(t.shape, strides))[batch : batch + k]
-    block = math.prod(t.shape[batch + k :]) * t.dtype.itemsize
-    lookup = Lookup(index, index.type.shape[:-1], index.strides[:-1], own, axes)
+    axes = list(zip(t.extents, strides))[batch : batch + k]
+    block = math.prod(t.extents[batch + k :]) * t.dtype.itemsize
+    lookup = Lookup(index, index.type.extents[:-1], index.strides[:-1], own, axes)
     _emit_gather(lo, group, x, lookup, block, range(batch, batch + k))
 
 
-def _known_condition(node: Node, target=None) -> str | None:
+def _known_condition(node: Node, target: Any = None) -> str | None:
     if not node.inputs[1].is_const:
         return "the shape of its result depends on data"
     return native_dtypes(node)
@@ -118,9 +119,9 @@ def lower_compress(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])
     index = constant(lo, np.flatnonzero(node.inputs[1].data).astype(np.int64))
-    axis, shape = node.attrs["axis"], x.type.shape
+    axis, shape = node.attrs["axis"], x.type.extents
     if axis is None:
-        axis, shape = 0, (x.type.size,)
+        axis, shape = 0, (x.type.elements,)
     gather_along(lo, group, x, shape, axis % len(shape), index)
 
 
@@ -129,11 +130,11 @@ def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, lengths, out = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1]), lo.write(node.output)
     t = x.type
-    if t.size == lengths.type.size == 0:
+    if t.elements == lengths.type.elements == 0:
         return
     batch, time = node.attrs["batch_axis"], node.attrs["time_axis"]
     strides = dense_strides(t)
-    steps, block = t.shape[time], math.prod(t.shape[2:]) * t.dtype.itemsize
-    check = out_of_range(node, lengths.type.shape, [steps + 1], [time], "sequence length", negative=False)
-    along = (t.shape[batch], strides[batch]), (steps, strides[time])
+    steps, block = t.extents[time], math.prod(t.extents[2:]) * t.dtype.itemsize
+    check = out_of_range(node, lengths.type.extents, [steps + 1], [time], "sequence length", negative=False)
+    along = (t.extents[batch], strides[batch]), (steps, strides[time])
     lo.reverse(x.ref, out.ref, lengths, *along, block, check, lo.info(group, "reverse_sequence"))

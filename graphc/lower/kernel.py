@@ -43,7 +43,7 @@ class Kernel:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
-    def params(self) -> tuple:
+    def params(self) -> tuple[Any, ...]:
         """The fields' values, without those at the end that are what they are by default."""
         values, defaults = [*self.by_field.values()], [f.default for f in fields(self)]
         while values and defaults[-1] is not MISSING and values[-1] == defaults[-1]:
@@ -62,7 +62,7 @@ class Kernel:
         return f"graphc_{safe}_{hashlib.sha256(self.spec.encode()).hexdigest()[:12]}"
 
 
-def _numbers(params: tuple) -> str | None:
+def _numbers(params: tuple[Any, ...]) -> str | None:
     return ".".join(map(str, params)) if all(isinstance(n, int) for n in params) else None
 
 

@@ -20,6 +20,7 @@ from graphc.lower.verbs import Verbs
 from graphc.lower.weights import WeightStore
 from graphc.op import Call
 from graphc.report import StepInfo
+from graphc.types import number
 
 
 class Lowering(Verbs):
@@ -133,5 +134,5 @@ def _buffers(refs: Iterable[Ref]) -> tuple[Buffer, ...]:
 def flops(node: Node) -> int:
     """Floating point operations of a node whose types are bound."""
     if node.op.flops is not None:
-        return int(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs))))
-    return int(node.output.type.size) if node.output.type is not None else 0
+        return int(number(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs)))))
+    return node.output.type.elements if node.output.type is not None else 0

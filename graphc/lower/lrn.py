@@ -24,10 +24,10 @@ def lower_lrn(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     t = node.output.type
-    if t.size == 0:
+    if t.elements == 0:
         return
-    batch, channels = t.shape[:2]
-    space = math.prod(t.shape[2:])
+    batch, channels = t.extents[:2]
+    space = math.prod(t.extents[2:])
     item = t.dtype.itemsize
     plane = space * item
     size = node.attrs["size"]

@@ -17,11 +17,11 @@ from graphc.types import TensorType
 
 def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     """Copy a dense value to contiguous memory."""
-    t = TensorType(x.type.dtype, x.type.shape)
+    t = TensorType(x.type.dtype, x.type.extents)
     info = StepInfo(
         0, (), ("Copy",), "copy_strided", "", "into the caller's array or a host step's", name, 0, 2 * t.nbytes
     )
-    lo.copy(x.ref, x.strides, y, dense_strides(t), t.shape, t.dtype.itemsize, info)
+    lo.copy(x.ref, x.strides, y, dense_strides(t), t.extents, t.dtype.itemsize, info)
 
 
 @lowers(
@@ -51,7 +51,7 @@ def lower_view(lo: Lowering, group: Group) -> None:
         x.strides,
         y.ref,
         dense_strides(x.type),
-        x.type.shape,
+        x.type.extents,
         x.type.dtype.itemsize,
         lo.info(group, "copy_strided"),
     )
@@ -77,7 +77,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
     info = lo.info(group, "copy_strided")
     for v in node.operands:
         x = lo.read(v)
-        first = at // t.layout.c * out.strides[1] if t.layout else at * out.strides[axis]
+        first = at // t.blocks.c * out.strides[1] if t.layout else at * out.strides[axis]
         part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides)
         at += v.shape[axis]
         if x.ref != part.ref:
@@ -87,14 +87,14 @@ def lower_concat(lo: Lowering, group: Group) -> None:
 
 def emit_elements(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
     """Copy a dense value."""
-    lo.copy(x.ref, x.strides, y.ref, y.strides, y.type.shape, y.type.dtype.itemsize, info)
+    lo.copy(x.ref, x.strides, y.ref, y.strides, y.type.extents, y.type.dtype.itemsize, info)
 
 
 def emit_blocked_copy(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
     """Copy a blocked value, and clear the halo of the copy."""
-    n, channels, *outer, width = y.type.shape
-    layout, item = y.type.layout, y.type.dtype.itemsize
-    assert x.type.layout is not None and x.type.layout.c == layout.c, (x.type, y.type)
+    n, channels, *outer, width = y.type.extents
+    layout, item = y.type.blocks, y.type.dtype.itemsize
+    assert x.type.layout is not None and x.type.blocks.c == layout.c, (x.type, y.type)
     source, target, row = x.ref, y.ref, width * layout.c * item
     if x.type.layout == layout:  # rows are alike: with their halo they follow each other without a gap
         (source, row), (target, _) = x.whole_rows, y.whole_rows
@@ -109,11 +109,11 @@ def emit_part(lo: Lowering, group: Group, v: Value, x: Ref, strides: Sequence[in
     """The value `v` is elements of x, `strides` bytes apart: a view where they are neighbours, else a copy."""
     t = v.type
     dense = dense_strides(t)
-    if v not in lo.storage and all(d == 1 or a == b for d, a, b in zip(t.shape, strides, dense)):
+    if v not in lo.storage and all(d == 1 or a == b for d, a, b in zip(t.extents, strides, dense)):
         lo.place(v, x)
         return
     out = lo.write(v)
-    lo.copy(x, strides, out.ref, out.strides, t.shape, t.dtype.itemsize, lo.info(group, "copy_strided"))
+    lo.copy(x, strides, out.ref, out.strides, t.extents, t.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
 @lowers("Slice", supported=native_dtypes, aliases=True)
@@ -122,7 +122,7 @@ def lower_slice(lo: Lowering, group: Group) -> None:
     x = lo.read(node.inputs[0])
     at, strides = x.ref, list(x.strides)
     for axis, *bounds in slice_axes(node.call):
-        taken = slice_bounds(x.type.shape[axis], *bounds)
+        taken = slice_bounds(x.type.extents[axis], *bounds)
         at += taken.start * strides[axis] if taken else 0
         strides[axis] *= taken.step
     emit_part(lo, group, node.output, at, strides)
@@ -144,7 +144,7 @@ def lower_expand(lo: Lowering, group: Group) -> None:
     """Strides of 0 along what is repeated."""
     node = group.nodes[0]
     x = lo.read(node.inputs[0])
-    own = [0 if d == 1 else s for d, s in zip(x.type.shape, x.strides)]
+    own = [0 if d == 1 else s for d, s in zip(x.type.extents, x.strides)]
     strides = [0] * (node.output.type.rank - x.type.rank) + own
     emit_part(lo, group, node.output, x.ref, strides)
 
@@ -155,7 +155,7 @@ def lower_tile(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     shape, xs, ys = [], [], []
-    for d, repeats, a, b in zip(x.type.shape, node.call.ints(1), x.strides, out.strides):
+    for d, repeats, a, b in zip(x.type.extents, node.call.ints(1), x.strides, out.strides):
         shape += [repeats, d]
         xs += [0, a]
         ys += [d * b, b]
@@ -171,7 +171,7 @@ def lower_blocks(lo: Lowering, group: Group) -> None:
     b, columns_first = node.attrs["blocksize"], node.attrs["mode"] == "CRD"
     to_space = node.op.name == "DepthToSpace"
     deep, flat = (x, out) if to_space else (out, x)  # deep: [n, k*b*b, h, w], flat: [n, k, h*b, w*b]
-    (n, k, _, _), (_, _, h, w) = flat.type.shape, deep.type.shape
+    (n, k, _, _), (_, _, h, w) = flat.type.extents, deep.type.extents
     (sn, sc, sh, sw), (fn, fc, fh, fw) = deep.strides, flat.strides
     shape = [n, k, h, b, w, b]
     of_k, of_block = (b * b * sc, sc) if columns_first else (sc, k * sc)

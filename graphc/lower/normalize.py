@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from graphc import expr as e
 from graphc.expr import Expr
 from graphc.graph import Value
@@ -30,7 +32,7 @@ class _Rows:
         self.lo, self.group, self.outer, self.inner = lo, group, list(outer), list(inner)
         self.refs: list[Ref | int] = []
         self.strides: list[list[int]] = []
-        self.dtypes: list = []
+        self.dtypes: list[np.dtype] = []
         self.outputs: list[tuple[str, Expr]] = []
         self.count: int | None = None
 
@@ -41,10 +43,10 @@ class _Rows:
     def broadcast(self, v: Value, shape: Sequence[int]) -> Expr:
         """Add an operand that broadcasts to `shape` = outer + inner."""
         t = v.type
-        strides = [0 if d == 1 else s for d, s in zip(t.shape, dense_strides(t))]
+        strides = [0 if d == 1 else s for d, s in zip(t.extents, dense_strides(t))]
         return self.operand(v, [0] * (len(shape) - t.rank) + strides)
 
-    def number(self, dtype) -> Expr:
+    def number(self, dtype: np.dtype) -> Expr:
         """The length of a row."""
         self.count = len(self.refs)
         return self._add(math.prod(self.inner), dtype, [0] * (len(self.outer) + len(self.inner)))
@@ -54,11 +56,11 @@ class _Rows:
         self.refs.append(self.lo.write(v).ref)
         self.strides.append(list(strides))
 
-    def result(self, index: int, dtype) -> Expr:
+    def result(self, index: int, dtype: np.dtype) -> Expr:
         """What pass number `index` gives. To be used after all operands have been added."""
         return e.arg(len(self.dtypes) + index, dtype)
 
-    def _add(self, ref: Ref | int, dtype, strides: Sequence[int]) -> Expr:
+    def _add(self, ref: Ref | int, dtype: np.dtype, strides: Sequence[int]) -> Expr:
         self.refs.append(ref)
         self.strides.append(list(strides))
         self.dtypes.append(dtype)
@@ -88,15 +90,16 @@ class _Rows:
 
     def _expand(self, i: int) -> None:
         """Write operand i out along the row, so that the row walks it as its elements."""
-        k, dtype = len(self.outer), self.dtypes[i]
+        k, x, dtype = len(self.outer), self.refs[i], self.dtypes[i]
+        assert isinstance(x, Ref), "the length of a row is no operand"
         outer = [d if s else 1 for d, s in zip(self.outer, self.strides[i][:k])]
         t = TensorType(dtype, (*outer, *self.inner))
         full = Ref(Buffer(f"{self.group.output.name}/operand{i}", t.nbytes))
         strides = dense_strides(t)
         info = self.lo.info(self.group, "copy_strided")
-        self.lo.copy(self.refs[i], self.strides[i], full, strides, t.shape, dtype.itemsize, info)
+        self.lo.copy(x, self.strides[i], full, strides, t.extents, dtype.itemsize, info)
         self.refs[i] = full
-        self.strides[i] = [0 if d == 1 else s for d, s in zip(t.shape, strides)]
+        self.strides[i] = [0 if d == 1 else s for d, s in zip(t.extents, strides)]
 
 
 def _standardized(rows: _Rows, x: Expr, n: Expr, epsilon: float) -> tuple[tuple[Pass, ...], Expr, Expr, Expr]:
@@ -112,14 +115,14 @@ def lower_layer(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     t = node.inputs[0].type
     axis = node.attrs["axis"] % t.rank
-    if t.size == 0:
+    if t.elements == 0:
         for v in node.outputs:
             lo.write(v)
         return
-    rows = _Rows(lo, group, t.shape[:axis], t.shape[axis:])
+    rows = _Rows(lo, group, t.extents[:axis], t.extents[axis:])
     x = rows.operand(node.inputs[0], dense_strides(t))
     n = rows.number(x.dtype)
-    operands = [rows.broadcast(v, t.shape) for v in node.inputs[1:] if v is not None]
+    operands = [rows.broadcast(v, t.extents) for v in node.inputs[1:] if v is not None]
     passes, mean, inverse, y = _standardized(rows, x, n, node.attrs["epsilon"])
     y = y * operands[0]
     rows.output(node.output, "v", y + operands[1] if len(operands) > 1 else y, dense_strides(t))
@@ -133,13 +136,13 @@ def lower_rms(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     t, y = node.inputs[0].type, node.output
     axis = node.attrs["axis"] % t.rank
-    if t.size == 0:
+    if t.elements == 0:
         lo.write(y)
         return
-    rows = _Rows(lo, group, t.shape[:axis], t.shape[axis:])
+    rows = _Rows(lo, group, t.extents[:axis], t.extents[axis:])
     x = rows.operand(node.inputs[0], dense_strides(t))
     n = rows.number(x.dtype)
-    scale = rows.broadcast(node.inputs[1], t.shape)
+    scale = rows.broadcast(node.inputs[1], t.extents)
     inverse = rows.result(0, x.dtype)
     square = Pass("add", x * x, 1.0 / e.sqrt(inverse / n + node.attrs["epsilon"]))
     value = e.cast(e.cast(x * inverse, t.dtype), scale.dtype) * scale
@@ -152,12 +155,12 @@ def lower_group(lo: Lowering, group: Group) -> None:
     """Rows are groups of channels of one instance; an instance's channels are groups of one."""
     node = group.nodes[0]
     t = node.output.type
-    if t.size == 0:
+    if t.elements == 0:
         lo.write(node.output)
         return
-    batch, channels = t.shape[:2]
+    batch, channels = t.extents[:2]
     groups = node.attrs.get("num_groups", channels)
-    each, space = channels // groups, math.prod(t.shape[2:])
+    each, space = channels // groups, math.prod(t.extents[2:])
     dense = dense_strides(TensorType(t.dtype, (batch, groups, each, space)))
     rows = _Rows(lo, group, (batch, groups), (each, space))
     x = rows.operand(node.inputs[0], dense)

@@ -14,7 +14,7 @@ from graphc.source_files import owned
 
 
 def extern(v: Value) -> ExternBuffer:
-    return ExternBuffer(v.name, v.type.nbytes, "extern", shape=v.type.shape, dtype=v.dtype)
+    return ExternBuffer(v.name, v.type.nbytes, "extern", shape=v.type.extents, dtype=v.dtype)
 
 
 def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool, results: bool = True) -> None:
@@ -61,7 +61,7 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
         blocked = out.type.layout is not None
         if not blocked and any(d != 1 for d in out.shape[:axis]):
             continue
-        if blocked and any(v.shape[1] % out.type.layout.c for v in node.operands[:-1]):
+        if blocked and any(v.shape[1] % out.type.blocks.c for v in node.operands[:-1]):
             continue  # a part begins inside a block
         whole = lo.storage.get(out) or lo.reserve(out)
         at = 0
@@ -69,7 +69,7 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
             made = v in producers and not _is_view(lo, producers[v])
             if made and v not in lo.storage and v.type.layout == out.type.layout:
                 if blocked:
-                    lo.place(v, whole.ref + at // out.type.layout.c * whole.strides[1], whole.strides)
+                    lo.place(v, whole.ref + at // out.type.blocks.c * whole.strides[1], whole.strides)
                 else:
                     lo.place(v, whole.ref + at * whole.strides[axis], dense_strides(v.type))
             at += v.shape[axis]

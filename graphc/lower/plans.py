@@ -20,7 +20,7 @@ from graphc.lower.program import Assembled, Extern, HostCall, Slots
 from graphc.lower.weights import Full, Segment, SegmentWriter, Stored
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
 from graphc.store import ModelFolder, read_document, write_document
-from graphc.types import TensorType, dtype_from_name, numbers
+from graphc.types import TensorType, dtype_from_name
 
 MAX_PLANS = 256  # of one model
 
@@ -193,10 +193,10 @@ def _slots(a: Assembled) -> tuple[Slots, ...]:
 
 
 def _type(t: TensorType) -> tuple[str, tuple[int, ...]]:
-    return t.dtype.name, numbers(t.shape)
+    return t.dtype.name, t.extents
 
 
-def _typed(pair: Sequence) -> TensorType:
+def _typed(pair: Sequence[Any]) -> TensorType:
     return TensorType(dtype_from_name(pair[0]), tuple(pair[1]))
 
 

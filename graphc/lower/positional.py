@@ -24,9 +24,9 @@ def lower_triangle(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     t = node.output.type
-    if t.size == 0:
+    if t.elements == 0:
         return
-    *batch, rows, columns = t.shape
+    *batch, rows, columns = t.extents
     k = node.call.ints(1)[0] if node.call.has(1) else 0
     k = min(max(k, -rows), columns)
     diagonal, column = constant(lo, np.arange(rows) + k), constant(lo, np.arange(columns))
@@ -45,7 +45,8 @@ def lower_eye(lo: Lowering, group: Group) -> None:
     """A constant."""
     node = group.nodes[0]
     t = node.output.type
-    eye = constant(lo, np.eye(*t.shape, node.attrs["k"]).astype(t.dtype))
+    rows, columns = t.extents
+    eye = constant(lo, np.eye(rows, columns, node.attrs["k"]).astype(t.dtype))
     emit_part(lo, group, node.output, eye.ref, dense_strides(t))
 
 
@@ -55,10 +56,10 @@ def lower_one_hot(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     index, values, out = lo.read(node.inputs[0]), lo.read(node.inputs[2]), lo.write(node.output)
     t = node.output.type
-    if t.size == 0:
+    if t.elements == 0:
         return
     axis = node.attrs["axis"] % t.rank
-    depth, wide = t.shape[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
+    depth, wide = t.extents[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
     numbers, size = constant(lo, np.arange(depth, dtype=wide)), constant(lo, np.array(depth, wide))
     off, on = values, replace(values, ref=values.ref + t.dtype.itemsize)
     position = e.cast(e.arg(0, index.type.dtype), wide)
@@ -70,5 +71,5 @@ def lower_one_hot(lo: Lowering, group: Group) -> None:
     of_index = [*index.strides[:axis], 0, *index.strides[axis:]]
     operands = (node.inputs[0],)  # the others are tables and single numbers
     plain = replace(group, anchor=None, expression=hot, operands=operands)
-    dims, walks = collapse(list(t.shape), [list(out.strides), of_index, along, none, list(none), list(none)])
+    dims, walks = collapse(list(t.extents), [list(out.strides), of_index, along, none, list(none), list(none)])
     emit_map(lo, plain, dims, walks, [out, index, numbers, size, off, on])

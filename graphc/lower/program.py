@@ -49,8 +49,8 @@ class HostStep:
     """A node that runs in Python through its reference; its operands and results are 'extern' buffers or constants."""
 
     node: Node
-    inputs: tuple[Buffer | np.ndarray | None, ...]
-    outputs: tuple[Buffer, ...]
+    inputs: tuple[ExternBuffer | np.ndarray | None, ...]
+    outputs: tuple[ExternBuffer, ...]
     info: StepInfo
 
     @property
@@ -179,10 +179,10 @@ def assemble(
     offsets = dict(zip(live, arena.offsets))
 
     externs = dict.fromkeys(
-        [*program.inputs, *(b for b in program.outputs if isinstance(b, Buffer))]
-        + [b for s in program.steps for b in s.buffers() if b.kind == "extern"]
+        [*program.inputs, *(b for b in program.outputs if isinstance(b, ExternBuffer))]
+        + [b for s in program.steps for b in s.buffers() if isinstance(b, ExternBuffer)]
     )
-    number = {b: i for i, b in enumerate(externs)}
+    number: dict[Buffer, int] = {b: i for i, b in enumerate(externs)}
     constants: dict[Buffer, int] = {}
     kernels: dict[Kernel, int] = {}
     words: list[int] = []
@@ -237,7 +237,10 @@ def _runs(program: Program, number: dict[Buffer, int]) -> list[tuple[int, int] |
             inputs = tuple(number[b] if isinstance(b, Buffer) else b for b in step.inputs)
             out.append(HostCall(step.node, inputs, tuple(number[b] for b in step.outputs)))
         else:
-            first, count = out.pop() if out and isinstance(out[-1], tuple) else (native, 0)
-            out.append((first, count + 1))
+            run = out[-1] if out else None
+            if isinstance(run, tuple):
+                out[-1] = run[0], run[1] + 1
+            else:
+                out.append((native, 1))
             native += 1
     return out

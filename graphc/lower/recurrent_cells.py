@@ -13,6 +13,8 @@ from graphc.expr import Expr
 from graphc.op import get_op
 from graphc.ops.recurrent import Activation
 
+Scalar = Callable[[Expr], Expr]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -33,7 +35,12 @@ class Stage:
 
 
 def _stage(
-    gates: tuple[int, ...], operands: tuple[str, ...], equations: Callable, *, starts=(), state: str = "h"
+    gates: tuple[int, ...],
+    operands: tuple[str, ...],
+    equations: Callable[..., dict[str, Expr]],
+    *,
+    starts: tuple[str, ...] = (),
+    state: str = "h",
 ) -> Stage:
     """equations(*gates, *operands) gives the results by stream."""
     starts = starts or tuple(f"x{g}" for g in gates)
@@ -49,6 +56,7 @@ def activate(f: Activation, x: Expr) -> Expr:
     if f.name == "ScaledTanh":
         return expr.tanh(x * f.beta) * f.alpha
     op = get_op(f.name)
+    assert op.scalar is not None, f.name
     if f.name == "ThresholdedRelu":  # the operator gives 0 at the threshold, the activation x
         return expr.where(x >= f.alpha, x, 0)
     return op.scalar(x, **{name: getattr(f, name) for name in op.scalar_attrs})
@@ -59,7 +67,7 @@ def stages(
 ) -> tuple[Stage, ...]:
     """The stages of one step, in order; the last one makes the new states."""
 
-    def gate(i: int) -> Callable[[Expr], Expr]:
+    def gate(i: int) -> Scalar:
         return lambda x: activate(activations[i], x if clip is None else expr.clamp(x, -clip, clip))
 
     if op == "RNN":
@@ -70,11 +78,11 @@ def stages(
     return (_lstm(gate(0), gate(1), output, bool(attrs["input_forget"]), peepholes),)
 
 
-def _gru(f: Callable, g: Callable, linear_before_reset: bool) -> tuple[Stage, ...]:
+def _gru(f: Scalar, g: Scalar, linear_before_reset: bool) -> tuple[Stage, ...]:
     """Gates z, r, candidate. The candidate's matrix multiplies r * h, unless the reset gate comes after it."""
     if linear_before_reset:
 
-        def whole(z, r, recurrent, x, h):
+        def whole(z: Expr, r: Expr, recurrent: Expr, x: Expr, h: Expr) -> dict[str, Expr]:
             z = f(z)
             return {"h": (1 - z) * g(x + f(r) * recurrent) + z * h}
 
@@ -85,7 +93,7 @@ def _gru(f: Callable, g: Callable, linear_before_reset: bool) -> tuple[Stage, ..
     )
 
 
-def _lstm(f: Callable, g: Callable, output: Callable, input_forget: bool, peepholes: bool) -> Stage:
+def _lstm(f: Scalar, g: Scalar, output: Scalar, input_forget: bool, peepholes: bool) -> Stage:
     """Gates i, o, f, c; with input_forget f is 1 - i. Peepholes let i and f see the old cell, o the new one."""
     gates = (0, 1, 3) if input_forget else (0, 1, 2, 3)
     seen = ("pi", "po") if input_forget else ("pi", "po", "pf")

@@ -71,6 +71,7 @@ def _merged(groups: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
 def reducer_of(node: Node) -> Reducer:
     """A Reduce* operator's own record, sums of narrow floats in float32."""
     reduction, dtype = node.op.reduction, node.inputs[0].dtype
+    assert reduction is not None, node.op.name
     return Reducer(
         dtype, reduction.combine, lambda x: e.cast(reduction.map(x), accumulator(x.dtype)), reduction.finish, dtype
     )
@@ -80,7 +81,7 @@ def reducer_of(node: Node) -> Reducer:
 def lower_reduction(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
-    if node.output.type.size == 0:
+    if node.output.type.elements == 0:
         return
     r, axes = reducer_of(node), reduced_axes(node.call)
     if not any(node.inputs[0].shape[a] != 1 for a in axes):  # each element by itself
@@ -88,7 +89,7 @@ def lower_reduction(lo: Lowering, group: Group) -> None:
         expression = e.cast(r.finish(total, e.const(1, total.dtype)), r.dtype)
         plain = replace(group, anchor=None, expression=expression, operands=(node.inputs[0],))
         item = r.dtype.itemsize
-        emit_map(lo, plain, [node.output.type.size], [[item], [item]], [out, x])
+        emit_map(lo, plain, [node.output.type.elements], [[item], [item]], [out, x])
         return
     emit_reduction_over(
         lo, r, x.ref, node.inputs[0].shape, axes, out.ref, lo.info(group, "passes", "", f"over axes {list(axes)}")

@@ -38,10 +38,10 @@ def lower_resize(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     t = node.output.type
-    if t.size == 0:
+    if t.elements == 0:
         return
     given = [v.data if v is not None else None for v in node.inputs[1:]] + [None] * (4 - len(node.inputs))
-    plan = resize_plan(x.type.shape, *given, **node.attrs)
+    plan = resize_plan(x.type.extents, *given, **node.attrs)
     fill = constant(lo, np.array([node.attrs["extrapolation_value"]]).astype(t.dtype)).ref
     if node.attrs["mode"] == "nearest" or not plan:
         _nearest(lo, group, x, out.ref, plan, fill)
@@ -63,7 +63,7 @@ def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequenc
     node = group.nodes[0]
     result, dtype = node.output.dtype, x.type.dtype
     wide = interpolation_dtype(dtype)
-    shape, source, name = list(x.type.shape), x.ref, node.output.name
+    shape, source, name = list(x.type.extents), x.ref, node.output.name
     order = sorted(plan, key=lambda step: (len(step[1].indices) >= shape[step[0]], -step[0]))
     for i, (axis, taps) in enumerate(order):
         last = i == len(order) - 1
@@ -102,10 +102,10 @@ def _blend(
 
 def _fill_outside(lo: Lowering, group: Group, out: Storage, axis: int, taps: Taps, fill: Ref) -> None:
     """Write the extrapolation value where the axis lies outside of the input."""
-    strides = dense_strides(TensorType(out.type.dtype, out.type.shape))
+    strides = dense_strides(TensorType(out.type.dtype, out.type.extents))
     edges = np.flatnonzero(np.diff(np.concatenate([[False], taps.outside, [False]]).astype(np.int8)))
     for first, end in zip(edges[::2].tolist(), edges[1::2].tolist()):
-        shape = [end - first if i == axis else d for i, d in enumerate(out.type.shape)]
+        shape = [end - first if i == axis else d for i, d in enumerate(out.type.extents)]
         to = out.ref + first * strides[axis]
         info = lo.info(group, "copy_strided", "", "extrapolation")
         lo.copy(fill, [0] * len(shape), to, strides, shape, out.type.dtype.itemsize, info)

@@ -13,10 +13,10 @@ from graphc.lower.verbs import around
 def lower_extreme(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
-    if node.output.type.size == 0:
+    if node.output.type.elements == 0:
         return
     t = x.type
-    shape, largest = around(t.shape, node.attrs["axis"] % t.rank), node.op.name == "ArgMax"
+    shape, largest = around(t.extents, node.attrs["axis"] % t.rank), node.op.name == "ArgMax"
     lo.extreme(largest, node.attrs["select_last_index"], t.dtype, x.ref, shape, out.ref, lo.info(group, "passes"))
 
 
@@ -25,9 +25,9 @@ def lower_scan(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
     t = x.type
-    if t.size == 0:
+    if t.elements == 0:
         return
-    shape, combine = around(t.shape, node.call.ints(1)[0] % t.rank), "add" if node.op.name == "CumSum" else "mul"
+    shape, combine = around(t.extents, node.call.ints(1)[0] % t.rank), "add" if node.op.name == "CumSum" else "mul"
     exclusive, reverse = node.attrs["exclusive"], bool(node.attrs["reverse"])
     lo.scan(combine, exclusive, reverse, t.dtype, x.ref, shape, out.ref, lo.info(group, "passes"))
 
@@ -40,11 +40,11 @@ def lower_top_k(lo: Lowering, group: Group) -> None:
     if len(node.outputs) > 1:
         indices = lo.write(node.outputs[1]).ref
     else:
-        indices = Ref(Buffer(f"{node.output.name}/indices", 8 * node.output.type.size))
-    if node.output.type.size == 0:
+        indices = Ref(Buffer(f"{node.output.name}/indices", 8 * node.output.type.elements))
+    if node.output.type.elements == 0:
         return
     t = x.type
     axis = node.attrs["axis"] % t.rank
-    shape, k = around(t.shape, axis), node.output.shape[axis]
-    info = lo.info(group, "top_k", "", f"{k} of {t.shape[axis]}, by a heap")
+    shape, k = around(t.extents, axis), node.output.shape[axis]
+    info = lo.info(group, "top_k", "", f"{k} of {t.extents[axis]}, by a heap")
     lo.top_k(node.attrs["largest"], t.dtype, x.ref, shape, k, values.ref, indices, node.output.name, info)

@@ -21,15 +21,15 @@ def lower_scatter_elements(lo: Lowering, group: Group) -> None:
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     updates, out = lo.read(node.inputs[2]), lo.write(node.output)
     t, axis = x.type, node.attrs["axis"] % x.type.rank
-    if t.size == index.type.size == 0:  # positions in a tensor of nothing are errors
+    if t.elements == index.type.elements == 0:  # positions in a tensor of nothing are errors
         return
     own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
-    axes = [(t.shape[axis], dense_strides(t)[axis])]
-    lookup = Lookup(index, index.type.shape, index.strides, own, axes)
-    check = out_of_range(node, index.type.shape, [t.shape[axis]], [axis])
+    axes = [(t.extents[axis], dense_strides(t)[axis])]
+    lookup = Lookup(index, index.type.extents, index.strides, own, axes)
+    check = out_of_range(node, index.type.extents, [t.extents[axis]], [axis])
     reduction = node.attrs.get("reduction", "none")
     lo.scatter(
-        lookup, x.ref, out.ref, t.size, updates, 1, reduction, check, node.output.name, lo.info(group, "scatter")
+        lookup, x.ref, out.ref, t.elements, updates, 1, reduction, check, node.output.name, lo.info(group, "scatter")
     )
 
 
@@ -38,15 +38,15 @@ def lower_scatter_nd(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     updates, out = lo.read(node.inputs[2]), lo.write(node.output)
-    t, k = x.type, index.type.shape[-1]
-    if t.size == index.type.size == 0:
+    t, k = x.type, index.type.extents[-1]
+    if t.elements == index.type.elements == 0:
         return
-    axes = list(zip(t.shape, dense_strides(t)))[:k]
-    lookup = Lookup(index, index.type.shape[:-1], index.strides[:-1], [0] * (index.type.rank - 1), axes)
-    check = out_of_range(node, index.type.shape, t.shape[:k], range(k))
-    block = math.prod(t.shape[k:])
+    axes = list(zip(t.extents, dense_strides(t)))[:k]
+    lookup = Lookup(index, index.type.extents[:-1], index.strides[:-1], [0] * (index.type.rank - 1), axes)
+    check = out_of_range(node, index.type.extents, t.extents[:k], range(k))
+    block = math.prod(t.extents[k:])
     reduction, info = node.attrs["reduction"], lo.info(group, "scatter")
-    lo.scatter(lookup, x.ref, out.ref, t.size, updates, block, reduction, check, node.output.name, info)
+    lo.scatter(lookup, x.ref, out.ref, t.elements, updates, block, reduction, check, node.output.name, info)
 
 
 @lowers("MaxUnpool", supported=native_dtypes)
@@ -55,15 +55,15 @@ def lower_max_unpool(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index, out = lo.read(node.inputs[0]), lo.read(node.inputs[1]), lo.write(node.output)
     t = node.output.type
-    if t.size == 0:
+    if t.elements == 0:
         return
     inner = make_node(node.op, node.inputs[:2], node.attrs).output.type
-    to = out.ref if inner.shape == t.shape else Ref(Buffer(f"{node.output.name}/inner", inner.nbytes))
-    count, item = x.type.size, t.dtype.itemsize
-    lookup = Lookup(index, [count], [8], [0], [(inner.size, item)], negative=False)
-    check = out_of_range(node, index.type.shape, [inner.size], ["the flat result"], negative=False)
-    lo.scatter(lookup, None, to, inner.size, x, 1, "none", check, node.output.name, lo.info(group, "scatter"))
-    if inner.shape != t.shape:
+    to = out.ref if inner.shape == t.extents else Ref(Buffer(f"{node.output.name}/inner", inner.nbytes))
+    count, item = x.type.elements, t.dtype.itemsize
+    lookup = Lookup(index, [count], [8], [0], [(inner.elements, item)], negative=False)
+    check = out_of_range(node, index.type.extents, [inner.elements], ["the flat result"], negative=False)
+    lo.scatter(lookup, None, to, inner.elements, x, 1, "none", check, node.output.name, lo.info(group, "scatter"))
+    if inner.shape != t.extents:
         source = Storage(to, inner, dense_strides(inner))
-        axes = [padded_positions(a, 0, b - a, "constant") for a, b in zip(inner.shape, t.shape)]
+        axes = [padded_positions(a, 0, b - a, "constant") for a, b in zip(inner.shape, t.extents)]
         emit_tables(lo, source, out.ref, axes, zero(lo, t.dtype), lo.info(group, "copy_tables"))

@@ -53,12 +53,12 @@ def emit_along(
 def lower_along_axis(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
-    if node.output.type.size == 0:
+    if node.output.type.elements == 0:
         return
     t = node.output.type
     make = {"Softmax": _softmax, "LogSoftmax": _log_softmax, "LpNormalization": _lp}[node.op.name]
     passes, result = make(t.dtype, node.attrs)
-    shape = around(t.shape, node.attrs["axis"] % t.rank)
+    shape = around(t.extents, node.attrs["axis"] % t.rank)
     emit_along(lo, x.ref, t.dtype, shape, out.ref, passes, ("v", result), lo.info(group, "passes"))
 
 
@@ -95,7 +95,7 @@ def lower_log_sum_exp(lo: Lowering, group: Group) -> None:
     """max + log(sum(exp(x - max))), with 0 for an infinite max: inf - inf would be NaN."""
     node = group.nodes[0]
     x, out = lo.read(node.inputs[0]), lo.write(node.output)
-    if node.output.type.size == 0:
+    if node.output.type.elements == 0:
         return
     dtype, source = node.output.dtype, x.ref
     axes = reduced_axes(node.call)

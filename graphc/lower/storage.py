@@ -84,12 +84,12 @@ class Storage:
     def whole_rows(self) -> tuple[Ref, int]:
         """Of a blocked value: address of its first row's left halo, bytes of a row with both halos."""
         left, right = halo_bytes(self.type)
-        return self.ref + -left, left + self.type.shape[-1] * self.strides[-1] + right
+        return self.ref + -left, left + self.type.extents[-1] * self.strides[-1] + right
 
 
 def dense_strides(t: TensorType) -> tuple[int, ...]:
     strides, step = [], t.dtype.itemsize
-    for d in reversed(t.shape):
+    for d in reversed(t.extents):
         strides.append(step)
         step *= d
     return tuple(reversed(strides))
@@ -97,11 +97,11 @@ def dense_strides(t: TensorType) -> tuple[int, ...]:
 
 def blocked_strides(t: TensorType) -> tuple[int, ...]:
     """Byte strides of [n, channel block, *spatial] with the halo around the innermost spatial dim."""
-    layout = t.layout
-    n_blocks = -(-t.shape[1] // layout.c)
+    layout = t.blocks
+    n_blocks = -(-t.extents[1] // layout.c)
     step = layout.c * t.dtype.itemsize
     strides = []
-    for axis, d in enumerate(reversed(t.shape[2:])):
+    for axis, d in enumerate(reversed(t.extents[2:])):
         strides.append(step)
         step *= d + (layout.left + layout.right if axis == 0 else 0)
     return (step * n_blocks, step, *reversed(strides))
@@ -110,7 +110,7 @@ def blocked_strides(t: TensorType) -> tuple[int, ...]:
 def storage_bytes(t: TensorType) -> int:
     if t.layout is None:
         return t.nbytes
-    return blocked_strides(t)[0] * t.shape[0]
+    return blocked_strides(t)[0] * t.extents[0]
 
 
 def halo_bytes(t: TensorType) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc import source_files
-from graphc.lower.storage import ALIGNMENT, Buffer, aligned_empty
+from graphc.lower.storage import ALIGNMENT, Buffer, Place, aligned_empty
 
 if TYPE_CHECKING:
     from graphc.graph import Value
@@ -109,7 +109,7 @@ class SegmentWriter:
             self._used = rest
 
     def _write(self, nbytes: int) -> None:
-        data = memoryview(self._block[:nbytes])
+        data = self._block[:nbytes].data
         self._digest.update(data)
         try:
             while data:
@@ -154,7 +154,7 @@ class _Draft:
     """What one plan adds."""
 
     writer: SegmentWriter | None
-    made: dict[tuple, Buffer] = field(default_factory=dict)
+    made: dict[Hashable, Buffer] = field(default_factory=dict)
     kept: dict[str, tuple[int, int]] = field(default_factory=dict)  # content key -> offset, bytes
 
 
@@ -165,7 +165,7 @@ class WeightStore:
     """
 
     def __init__(self) -> None:
-        self._packed: dict[tuple, tuple[Buffer, tuple[np.ndarray, ...]]] = {}
+        self._packed: dict[Hashable, tuple[Buffer, tuple[np.ndarray, ...]]] = {}
         self._dense: dict[Buffer, np.ndarray] = {}
         self._draft = _Draft(None)
         self.nbytes = 0
@@ -200,7 +200,7 @@ class WeightStore:
     def pack(
         self,
         source: np.ndarray | tuple[np.ndarray, ...],
-        recipe: tuple,
+        recipe: tuple[Hashable, ...],
         make: Callable[[], np.ndarray],
         name: str = "weights",
     ) -> Buffer:
@@ -209,13 +209,14 @@ class WeightStore:
         key = (*(id(a) for a in sources), recipe)
         if key in self._packed:
             return self._packed[key][0]
-        content = _content_key(sources, recipe) if self._draft.writer is not None or self.known else ""
+        writer = self._draft.writer
+        content = _content_key(sources, recipe) if writer is not None or self.known else ""
         if content in self.known:
             segment, offset, nbytes = self.known[content]
             place: Resident | Stored = Stored(segment, offset)
-        elif content in self._draft.kept:
+        elif writer is not None and content in self._draft.kept:
             offset, nbytes = self._draft.kept[content]
-            place = Stored(self._draft.writer.segment, offset)
+            place = Stored(writer.segment, offset)
         else:
             data = make()
             nbytes, place = data.nbytes, self._place(data, content)
@@ -236,7 +237,7 @@ class WeightStore:
         self._dense[buffer] = v.data
         return buffer
 
-    def place_of(self, buffer: Buffer) -> Resident | Stored:
+    def place_of(self, buffer: Buffer) -> Place:
         """Where the bytes of a constant lie; in place for one that this process owns and keeps in memory. Raises Full."""
         if buffer.place is not None:
             return buffer.place
@@ -244,7 +245,9 @@ class WeightStore:
         data = np.ascontiguousarray(source)
         if self._draft.writer is None and data.flags.aligned and source_files.mapping_of(data) is None:
             return Resident(data)
-        return self.pack(source, ("dense",), lambda: data, buffer.name).place
+        packed = self.pack(source, ("dense",), lambda: data, buffer.name).place
+        assert packed is not None
+        return packed
 
     def _place(self, data: np.ndarray, content: str) -> Resident | Stored:
         draft = self._draft
@@ -257,11 +260,11 @@ class WeightStore:
         return place
 
 
-def _content_key(sources: Sequence[np.ndarray], recipe: tuple) -> str:
+def _content_key(sources: Sequence[np.ndarray], recipe: tuple[Hashable, ...]) -> str:
     """Tells constants of one model apart in any process: a checksum of all bytes and a digest of the outermost ones."""
     digest = hashlib.blake2b(repr(recipe).encode(), digest_size=16)
     for a in sources:
-        data = memoryview(np.ascontiguousarray(a).reshape(-1).view(np.uint8))
+        data = np.ascontiguousarray(a).reshape(-1).view(np.uint8).data
         head = f"{a.dtype.str} {a.shape} {zlib.crc32(data)} "
         digest.update(head.encode() + data[:EDGE] + data[-EDGE:])
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from graphc.errors import InputError
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.precision import widen
-from graphc.types import Dim, Shape, TensorType, prod
+from graphc.types import Dim, Shape, TensorType, numbers, prod
 
 # name -> (function of x, alpha, beta; default alpha; default beta); None: the function has no such parameter
 _ACTIVATIONS: dict[str, tuple[Callable, float | None, float | None]] = {
@@ -62,6 +62,23 @@ class Cell:
     activations: tuple[tuple[Activation, ...], ...]
     clip: float | None
     batch_first: bool
+
+
+@dataclass(frozen=True)
+class BoundCell(Cell):
+    """A cell whose sizes are known."""
+
+    seq: int
+    batch: int
+    inputs: int
+    hidden: int
+
+
+def bound_cell(call: Call) -> BoundCell:
+    """`cell` of a bound graph. Raises TypeError where a size is not known."""
+    c = cell(call)
+    seq, batch, inputs, hidden = numbers((c.seq, c.batch, c.inputs, c.hidden))
+    return BoundCell(c.gates, seq, batch, inputs, hidden, c.reverse, c.activations, c.clip, c.batch_first)
 
 
 def cell(call: Call) -> Cell:

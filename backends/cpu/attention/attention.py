@@ -25,6 +25,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 from graphc.ops.fused_attention import heads_of
+from graphc.types import number, numbers
 
 VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
 
@@ -58,12 +59,12 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     q_walk, k_walk, v_walk, y_walk = walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.attrs.head_axes)]
     q, k, v = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.attrs.first_heads, walks)]
     mask, mask_kind, mask_walk = _mask(lo, node)
-    mr = query_rows(lo.target, s.queries)
-    size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in (s.size, s.keys, s.v_size))
+    mr = query_rows(lo.target, number(s.queries))
+    size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
     nv_k, nv_v = min(VECTORS, key_blocks), min(VECTORS, v_blocks)
     k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
     last_k, last_v = key_blocks - (k_tiles - 1) * nv_k, v_blocks - (v_tiles - 1) * nv_v
-    lanes = s.v_size - (v_blocks - 1) * vl
+    lanes = number(s.v_size) - (v_blocks - 1) * vl
 
     def product(nv: int, masked: bool = False) -> Kernel:
         return ProductTile(mr=mr, nv=nv, epilogue=None, masked=masked, lines=0)
@@ -71,8 +72,9 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     scores, scores_last = product(nv_k), product(last_k)
     values, values_last = product(nv_v), product(last_v, lanes < vl)
     softmax = SoftmaxTile(rows=mr, mask=mask_kind, zeros=call.attrs.zeros)
-    tiles = -(-s.queries // mr)
-    heads = s.batch * s.heads  # few of them are cut, so that threads can level out: each packs the keys that it needs
+    tiles = -(-number(s.queries) // mr)
+    # few heads are cut, so that threads can level out: each packs the keys that it needs
+    heads = number(s.batch) * s.heads
     chunk = lo.rows_of_item(tiles, heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
     floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
@@ -100,5 +102,6 @@ def _mask(lo: CpuLowering, node: Node) -> tuple[Ref | int, str, tuple[int, int, 
     if len(node.inputs) < 4 or node.inputs[3] is None:
         return 0, "", (0, 0, 0)
     s = lo.read(node.inputs[3])
-    strides = [0] * (4 - s.type.rank) + [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
-    return s.ref, "v" if strides[3] else "s", tuple(strides[:3])
+    strides = [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
+    batch, head, query, key = [0] * (4 - s.type.rank) + strides
+    return s.ref, "v" if key else "s", (batch, head, query)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE, SoftmaxTile
@@ -75,7 +76,7 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
             q.store_raw(power, at(i))
             b.store(b.fadd(b.load(total), power), total)
         one = q.const(1.0, F32, 1)
-        summed = horizontal(q, "add", "float32", b.load(total), vl)
+        summed = horizontal(q, "add", np.dtype(np.float32), b.load(total), vl)
         inverse = b.fdiv(one, summed)
         if zeros:
             inverse = b.select(b.fcmp_ordered("==", summed, q.const(0.0, F32, 1)), q.const(0.0, F32, 1), inverse)

@@ -6,7 +6,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.blocked.blocked_block import GatherLanes, LrnRow, MixPixels, MixRows, PermuteLanes
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
+from graphc.backends.cpu.codegen.emit import F32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
@@ -40,7 +40,7 @@ def lrn_row(module: ir.Module, symbol: str, target: Target, before: int, after: 
     b.ret_void()
 
 
-def _lanes(q, a: ir.Value, b: ir.Value, numbers: list[int]) -> ir.Value:
+def _lanes(q: Emit, a: ir.Value, b: ir.Value, numbers: list[int]) -> ir.Value:
     return q.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers))
 
 

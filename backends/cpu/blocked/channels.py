@@ -89,7 +89,7 @@ def _whole_blocks(first: int, count: int, total: int, c: int) -> bool:
 def _view(lo: CpuLowering, x: Storage, v: Value, image: int, channel: int) -> None:
     """`v` is what of x begins at an image and a channel."""
     assert v.type.layout == x.type.layout, (v, x.type)
-    lo.place(v, x.ref + image * x.strides[0] + channel // x.type.layout.c * x.strides[1], x.strides)
+    lo.place(v, x.ref + image * x.strides[0] + channel // x.type.blocks.c * x.strides[1], x.strides)
 
 
 # --- Split ------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def emit_pick(lo: CpuLowering, group: Group, positions: Sequence[np.ndarray | No
     """y[…, d, h, w] = x[…, positions[0][d], …], or `fill` where a position is OUTSIDE. None: an axis as it is."""
     node = group.nodes[0]
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
-    spatial = x.type.shape[2:]
+    spatial = x.type.extents[2:]
     given = [np.arange(d) if p is None else p for d, p in zip(spatial, positions)]
     axes = [np.zeros(1, np.int64)] * (3 - len(spatial)) + given
     tables = [np.where(p == OUTSIDE, OUTSIDE, p * st).astype(np.int64) for p, st in zip(axes, five(x)[2:])]
@@ -143,11 +143,12 @@ def _resize_form(node: Node, c: int) -> str | None:
 def lower_resize(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     axes = _taps(node)
+    assert axes is not None  # see _resize_form
     if node.attrs["mode"] == "nearest" or not any(t is not None for t in axes):
         emit_pick(lo, group, [None if t is None else t.indices[:, 0] for t in axes], 0.0, node.attrs["mode"])
         return
     x, y = lo.read(node.inputs[0]), lo.write(node.output)
-    spatial = x.type.shape[2:]
+    spatial = x.type.extents[2:]
     depth, rows, along = [_single(1)] * (3 - len(spatial)) + [
         _single(d) if t is None else t for t, d in zip(axes, spatial)
     ]

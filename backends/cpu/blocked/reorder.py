@@ -25,7 +25,7 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
     n, channels, *spatial = out.shape  # the logical shape is the same on both sides
     w = spatial[-1] if spatial else 1
     rows = math.prod(spatial[:-1])
-    blocked, c = (to, out.type.layout.c) if out.type.layout else (source, x.type.layout.c)
+    blocked, c = (to, out.type.blocks.c) if out.type.layout else (source, x.type.blocks.c)
     row_stride = blocked.strides[-2] if len(spatial) > 1 else 0
     kernel, micro = (ToBlocked(), InterleaveRow(c)) if out.type.layout else (ToDense(), SeparateRow(c))
     args = REORDER(
@@ -48,10 +48,11 @@ def _is_packed(s: Storage) -> bool:
     """Do the images of a blocked value and their channel blocks follow each other, as those of a part of another value need
     not?"""
     t, strides = s.type, blocked_strides(s.type)
-    extents = t.shape[0], -(-t.shape[1] // t.layout.c)
+    extents = t.extents[0], -(-t.extents[1] // t.blocks.c)
     return all(d == 1 or a == b for d, a, b in zip(extents, s.strides, strides))
 
 
 def same_bytes(t: TensorType) -> bool:
     """A blocked tensor of 1x1 images without halo, whose channels fill their blocks, is dense already."""
-    return all(d == 1 for d in t.shape[2:]) and t.shape[1] % t.layout.c == 0 and not (t.layout.left or t.layout.right)
+    layout = t.blocks
+    return all(d == 1 for d in t.shape[2:]) and t.shape[1] % layout.c == 0 and not (layout.left or layout.right)

@@ -28,7 +28,8 @@ NONE, READ, READ_WRITE = 0, 1, 3  # protections of pages
 def spread(sizes: Sequence[int], copies: int) -> tuple[list[int], int, tuple[Piece, ...]]:
     """Several pieces for each of `copies` threads, with holes behind each: offsets of one thread's pieces, bytes from thread
     to thread, all pieces."""
-    ends, at = [], 0
+    ends: list[int] = []
+    at = 0
     for size in sizes:
         at += -(-size // PAGE) * PAGE if ends else size
         ends.append(at)

@@ -67,7 +67,9 @@ class _Run:
         named = [b for s in self.program.steps for b in s.buffers()]
         buffers = dict.fromkeys(b for b in (*externs, *named) if isinstance(b, Buffer))
         # arrays of Python's objects are none of the kernels' business
-        self._objects = {b: np.empty(b.shape, b.dtype) for b in buffers if _is_object(b)}
+        self._objects = {
+            b: np.empty(b.shape, b.dtype) for b in buffers if isinstance(b, ExternBuffer) and b.dtype.kind in "OUS"
+        }
         self._number = {b: i for i, b in enumerate(b for b in buffers if b not in self._objects)}
         native = [s for s in self.program.steps if isinstance(s, Step)]
         self._names = [*map(_name, self._number), *(f"the argument block of '{s.info.label}'" for s in native)]
@@ -198,7 +200,7 @@ class _Run:
             self._look_around(watch.step, b)
         found = words[reports:].reshape(-1, 2)
         bad = found[found[:, 0] > 0]
-        if not len(bad):
+        if step.check is None or not len(bad):
             return None
         number, value = bad[bad[:, 0].argmin()]
         return step.check(int(number) - 1, int(value))
@@ -237,10 +239,6 @@ class _Run:
             why = "is only to be read" if number in self._given else "it does not declare"
             return f"it {verb} {self._names[number]}, which {why}"
         return f"it {verb} byte {at - first} of {self._names[number]}, which has {end - first}"
-
-
-def _is_object(b: Buffer) -> bool:
-    return isinstance(b, ExternBuffer) and b.dtype.kind in "OUS"
 
 
 def _name(b: Buffer) -> str:

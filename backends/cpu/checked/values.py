@@ -63,7 +63,9 @@ def is_filled(memory: np.ndarray) -> bool:
 
 
 def bytes_at(address: int, nbytes: int) -> np.ndarray:
-    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8) if nbytes else np.empty(0, np.uint8)
+    if not nbytes:
+        return np.empty(0, np.uint8)
+    return np.frombuffer(memoryview((ctypes.c_uint8 * nbytes).from_address(address)), np.uint8)
 
 
 def bits(array: np.ndarray) -> np.ndarray:
@@ -110,7 +112,7 @@ class Held:
     def _elements(self) -> np.ndarray:
         """Dense: in its logical shape. Blocked: [n, channel block, *spatial, lane]."""
         t = self.storage.type
-        return self._view(t.shape, self.storage.strides) if t.layout is None else self._pixels(0, t.shape[-1])
+        return self._view(t.extents, self.storage.strides) if t.layout is None else self._pixels(0, t.extents[-1])
 
     def _view(self, shape: tuple[int, ...], strides: tuple[int, ...], shift: int = 0) -> np.ndarray:
         dtype = self.storage.type.dtype
@@ -122,7 +124,7 @@ class Held:
     def _pixels(self, first: int, count: int) -> np.ndarray:
         """`count` pixels of every row."""
         t, strides = self.storage.type, self.storage.strides
-        shape = (t.shape[0], -(-t.shape[1] // t.layout.c), *t.shape[2:-1], count, t.layout.c)
+        shape = (t.extents[0], -(-t.extents[1] // t.blocks.c), *t.extents[2:-1], count, t.blocks.c)
         return self._view(shape, (*strides, t.dtype.itemsize), first * strides[-1])
 
     def _halo(self) -> str:
@@ -130,9 +132,11 @@ class Held:
         t = self.storage.type
         if t.layout is None or t.size == 0:
             return ""
-        for side, count, first in (("left", t.layout.left, -t.layout.left), ("right", t.layout.right, t.shape[-1])):
+        for side, count, first in (("left", t.layout.left, -t.layout.left), ("right", t.layout.right, t.extents[-1])):
+            if not count:
+                continue
             halo = self._pixels(first, count)
-            places = np.argwhere(bits(halo).any(-1)) if count else ()
+            places = np.argwhere(bits(halo).any(-1))
             if len(places):
                 return f"its {side} halo is {halo[tuple(places[0])]} at {places[0].tolist()}, not 0"
         return ""
@@ -140,7 +144,7 @@ class Held:
     def _lanes(self, elements: np.ndarray) -> str:
         """Zero weights must not meet infinity or NaN behind the last channel, unless that comes from the channels."""
         t = self.storage.type
-        last = t.shape[1] % t.layout.c if t.layout is not None else 0
+        last = t.extents[1] % t.layout.c if t.layout is not None else 0
         if not last or not np.isfinite(elements[:, :-1]).all() or not np.isfinite(elements[:, -1, ..., :last]).all():
             return ""
         return (
@@ -149,4 +153,4 @@ class Held:
 
 
 def _sum(elements: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(elements).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(elements).reshape(-1).view(np.uint8).data)

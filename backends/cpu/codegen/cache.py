@@ -60,6 +60,8 @@ class ObjectCache:
         return directory
 
     def path(self, name: str, spec: str) -> Path:
+        """Of an entry. Needs a folder."""
+        assert self.directory is not None
         key = hashlib.sha256(
             b"\0".join([code_fingerprint(), self.target.cpu.encode(), self.target.features.encode(), spec.encode()])
         ).hexdigest()[:24]

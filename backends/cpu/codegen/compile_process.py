@@ -57,6 +57,7 @@ def build_all(
             try:
                 kernel = queue.pop()
             except IndexError:
+                assert feeder is not None and other is not None  # who else has taken it?
                 feeder.join(PATIENCE)
                 other.close()  # if it is still busy, the feeder gives its kernel back
                 feeder.join()
@@ -85,8 +86,10 @@ def _feed(other: Other, queue: deque[Kernel], finished: list[tuple[Kernel, Built
 class Other:
     """The other process, from here."""
 
-    def __init__(self, process: subprocess.Popen, target: Target) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], target: Target) -> None:
+        assert process.stdin is not None and process.stdout is not None
         self._process, self._target = process, target
+        self._requests, self._answers = process.stdin, process.stdout
 
     @classmethod
     def start(cls, target: Target) -> Other | None:
@@ -105,9 +108,9 @@ class Other:
     def build(self, kernel: Kernel) -> Built | None:
         """None where the process can't."""
         try:
-            pickle.dump((self._target, kernel), self._process.stdin)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)
+            pickle.dump((self._target, kernel), self._requests)
+            self._requests.flush()
+            return pickle.load(self._answers)
         except NO_ANSWER:
             return None
 
@@ -115,6 +118,6 @@ class Other:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._requests, self._answers):
             with contextlib.suppress(OSError):
                 stream.close()

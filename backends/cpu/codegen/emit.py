@@ -6,7 +6,7 @@ Addresses travel as int64 byte addresses between drivers and micro-kernels; they
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from llvmlite import ir
@@ -97,7 +97,7 @@ class Emit:
         one = self.b.insert_element(undef, scalar, ir.Constant(I32, 0))
         return self.b.shuffle_vector(one, undef, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
-    def const(self, value, element: ir.Type, lanes: int) -> ir.Constant:
+    def const(self, value: int | float, element: ir.Type, lanes: int) -> ir.Constant:
         value = float(value) if isinstance(element, (ir.FloatType, ir.DoubleType)) else int(value)
         return (
             ir.Constant(element, value) if lanes == 1 else ir.Constant(ir.VectorType(element, lanes), [value] * lanes)
@@ -199,7 +199,7 @@ class Emit:
         b.branch(head)
         b.position_at_end(done)
 
-    def nonzero(self, value: ir.Value):
+    def nonzero(self, value: ir.Value) -> AbstractContextManager[None]:
         """Context: code that runs only when an int64 is not zero."""
         return self.b.if_then(self.b.icmp_signed("!=", value, ir.Constant(value.type, 0)))
 

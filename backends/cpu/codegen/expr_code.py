@@ -28,9 +28,9 @@ def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Val
 
 def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.Value], lanes: int) -> ir.Value:
     if e.prim == "arg":
-        return fetch(e.value)
+        return fetch(e.index)
     if e.prim == "const":
-        return q.const(e.value, register_type(e.dtype), lanes)
+        return q.const(e.number, register_type(e.dtype), lanes)
     if e.prim in _STEPS:
         xs = [_rounded(q, a, x, lanes) for a, x in zip(e.args, xs)]
     if e.prim == "cast":

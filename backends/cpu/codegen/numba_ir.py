@@ -16,11 +16,12 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import codegen, cpu, registry, target_extension, types, typing
+from numba.core import codegen, cpu, registry, target_extension, types
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager
 from numba.core.typed_passes import NativeLowering, NoPythonBackend, NopythonTypeInference, PreLowerStripPhis
 from numba.core.typing import mathdecl, templates
+from numba.core.typing.context import Context
 from numba.core.untyped_passes import DeadBranchPrune, FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 TARGET = "graphc"
@@ -55,7 +56,8 @@ def driver_ir(function: Callable, signature: Any) -> tuple[list[str], str]:
     """
     dispatcher = _dispatcher(function)
     dispatcher.compile(signature)
-    (compiled,) = dispatcher.overloads.values()
+    overloads: list[Any] = [*dispatcher.overloads.values()]
+    (compiled,) = overloads
     return compiled.library.modules(), compiled.fndesc.llvm_func_name
 
 
@@ -79,7 +81,7 @@ class _Declared(templates.RegistryLoader):
                 yield item
 
 
-class _TypingContext(typing.Context):
+class _TypingContext(Context):
     """Types of the language itself."""
 
     def init(self) -> None:
@@ -108,7 +110,7 @@ class _TypingContext(typing.Context):
         return super().resolve_value_type(val)
 
 
-def _implementation(func: Any, signature: typing.Signature) -> Any:
+def _implementation(func: Any, signature: templates.Signature) -> Any:
     """What lowers a call. Contexts share types of functions, and with them this: the last one to resolve the call set it."""
     return func.get_impl_key(signature) if isinstance(func, types.Callable) else None
 
@@ -116,7 +118,7 @@ def _implementation(func: Any, signature: typing.Signature) -> Any:
 class _Library(codegen.CodeLibrary):
     """A function's IR and the libraries of the functions that it calls."""
 
-    def __init__(self, generator: codegen.Codegen, name: str) -> None:
+    def __init__(self, generator: Any, name: str) -> None:
         super().__init__(generator, name)
         self._texts: list[str] = []
         self._called: dict[_Library, None] = {}
@@ -168,7 +170,7 @@ class _Codegen(codegen.Codegen):
 class _TargetContext(cpu.CPUContext):
     def init(self) -> None:
         self.is32bit = False
-        self._internal_codegen = _Codegen()
+        self._internal_codegen: Any = _Codegen()
 
     def load_additional_registries(self) -> None:
         from numba.cpython import builtins, cmathimpl, iterators, mathimpl, numbers, rangeobj, tupleobj  # noqa: F401  (register themselves)

@@ -83,16 +83,17 @@ class Toolchain:
                 load("micro")
                 quick = [k for k in to_build if is_micro(k)]
                 build_all(self.target, self.build, quick, [k for k in to_build if k not in quick], done, self._other)
-            self._link({k.symbol: code for k, code in codes.items()})
+            self._link({k.symbol: code for k, code in codes.items() if code is not None})
             return {k: self._addresses[k.symbol] for k in wanted}
 
     def kept(self, names: Sequence[tuple[str, str, str]]) -> list[int] | None:
         """Addresses of kernels by (name, specification, symbol); None where the cache lacks one."""
         with self._lock:
             missing = {s: self.cache.get(name, spec) for name, spec, s in names if s not in self._addresses}
-            if None in missing.values():
+            codes = {s: code for s, code in missing.items() if code is not None}
+            if len(codes) < len(missing):
                 return None
-            self._link(missing)
+            self._link(codes)
             return [self._addresses[s] for _, _, s in names]
 
     def address(self, kernel: Kernel) -> int:

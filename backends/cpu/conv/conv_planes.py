@@ -32,7 +32,7 @@ FEWEST = 9  # products of a sum: with less, storing vectors of pixels as pixels 
 
 def serves(group: Group, w: Window, target: Target) -> bool:
     """Is its input planar, so that it pays to have pixels in the lanes?"""
-    few = w.out_channels <= target.vl // 2 and group.anchor.inputs[0].type.layout.c == 1
+    few = w.out_channels <= target.vl // 2 and group.anchor.inputs[0].type.blocks.c == 1
     enough = w.channels * math.prod(w.kernel) >= FEWEST
     return few and enough and w.out[2] >= target.vl and w.stride[2] == 1 and not group.operands
 

@@ -71,7 +71,15 @@ def conv_planes_row(
 
 
 def _reduce(
-    q: Emit, block, xs: list[ir.Value], w, kernel_d, kernel_h, acc: list[list[ir.Value]], vl: int, columns: int
+    q: Emit,
+    block: ir.Value,
+    xs: list[ir.Value],
+    w: ir.Value,
+    kernel_d: ir.Value,
+    kernel_h: ir.Value,
+    acc: list[list[ir.Value]],
+    vl: int,
+    columns: int,
 ) -> None:
     """acc += weights * x, over planes and window."""
     b, kind, item = q.b, ir.VectorType(F32, vl), FLOAT32.item
@@ -97,7 +105,7 @@ def _reduce(
                 tap(b.mul(kw, q.slot(block, XS_W)), b.mul(kw, i64(item * len(acc))))
 
 
-def _finish(q: Emit, block, v: ir.Value, epilogue: Expr | None, vl: int) -> ir.Value:
+def _finish(q: Emit, block: ir.Value, v: ir.Value, epilogue: Expr | None, vl: int) -> ir.Value:
     if epilogue is not None:
         return expr_code.emit(q, epilogue, [v], vl)
     lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in (LO, HI))

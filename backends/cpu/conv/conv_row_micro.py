@@ -135,7 +135,14 @@ def conv_row(
     b.ret_void()
 
 
-def _begin(b: ir.IRBuilder, tile: Tile, memory: _Memory, rows, biases, continues: ir.Value | None) -> None:
+def _begin(
+    b: ir.IRBuilder,
+    tile: Tile,
+    memory: _Memory,
+    rows: list[list[ir.Value]],
+    biases: list[ir.Value],
+    continues: ir.Value | None,
+) -> None:
     """The biases, or where the sum continues what lies in y."""
 
     def fill(at: Callable[[int, int], ir.Value]) -> None:
@@ -175,11 +182,11 @@ class _Stream:
 def _reduce(
     q: Emit,
     tile: Tile,
-    block,
-    x,
-    w,
-    kernel_d,
-    kernel_h,
+    block: ir.Value,
+    x: ir.Value,
+    w: ir.Value,
+    kernel_d: ir.Value,
+    kernel_h: ir.Value,
     xm: int,
     xu: int,
     depth: int,
@@ -228,7 +235,7 @@ def _reduce(
             before.compute(c, xs_block)
 
 
-def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block, start) -> None:
+def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block: ir.Value, start: ir.Value) -> None:
     b = q.b
     residual = q.slot(block, EXTRAS)
     with q.nonzero(residual):
@@ -251,13 +258,23 @@ def clip(q: Emit, v: ir.Value, lo: ir.Value, hi: ir.Value) -> ir.Value:
     return b.select(b.fcmp_ordered(">", v, hi), hi, v)
 
 
-def _store(tile: Tile, memory: _Memory, rows) -> None:
+def _store(tile: Tile, memory: _Memory, rows: list[list[ir.Value]]) -> None:
     for j in range(tile.nv):
         for m in range(tile.mr):
             memory.store(tile.get(m, j), rows[m][j], j)
 
 
-def _apply(q: Emit, tile: Tile, memory: _Memory, block, start, y, ys_w, ys_block, epilogue: Expr) -> None:
+def _apply(
+    q: Emit,
+    tile: Tile,
+    memory: _Memory,
+    block: ir.Value,
+    start: ir.Value,
+    y: ir.Value,
+    ys_w: ir.Value,
+    ys_block: ir.Value,
+    epilogue: Expr,
+) -> None:
     """The expression over the tile that was just stored: a loop, because the tile fills the registers."""
     b = q.b
     extras = sorted({e for e in operand_numbers(epilogue) if e > 0})
@@ -276,5 +293,5 @@ def _apply(q: Emit, tile: Tile, memory: _Memory, block, start, y, ys_w, ys_block
 def operand_numbers(e: Expr) -> set[int]:
     """Operands that an expression reads."""
     if e.prim == "arg":
-        return {e.value}
+        return {e.index}
     return set().union(*(operand_numbers(a) for a in e.args)) if e.args else set()

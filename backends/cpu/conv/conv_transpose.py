@@ -18,7 +18,7 @@ from graphc.backends.cpu.conv import dense_window
 from graphc.backends.cpu.conv.conv import conv_supported, form, in_blocks
 from graphc.backends.cpu.conv.direct import emit_direct
 from graphc.backends.cpu.conv.filters import Filters
-from graphc.backends.cpu.conv.window import Extra, Window, epilogue_of, extras_of, five, window_of
+from graphc.backends.cpu.conv.window import Extra, Window, epilogue_of, extras_of, five, triple, window_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
@@ -71,13 +71,13 @@ def _windows(node: Node) -> list[tuple[tuple[Phase, ...], Window]]:
 
 
 def _phase_window(w: Window, axes: tuple[Phase, ...]) -> Window:
-    out = tuple(p.count for p in axes)
+    out = triple(p.count for p in axes)
     if any(p.taps == 0 for p in axes):  # nothing but the bias: one tap, above all rows of the image
         pad, ones = (0, out[1] + 1, 0), (1, 1, 1)
-        end = tuple(o - 1 - p - (size - 1) for o, p, size in zip(out, pad, w.size))
+        end = triple(o - 1 - p - (size - 1) for o, p, size in zip(out, pad, w.size))
         return replace(w, out=out, kernel=ones, stride=ones, dilation=ones, pad=pad, pad_end=end)
-    kernel, dilation, pad = (tuple(getattr(p, f) for p in axes) for f in ("taps", "dilation", "pad"))
-    end = tuple(o - 1 + (k - 1) * d - p - (size - 1) for o, k, d, p, size in zip(out, kernel, dilation, pad, w.size))
+    kernel, dilation, pad = (triple(getattr(p, f) for p in axes) for f in ("taps", "dilation", "pad"))
+    end = triple(o - 1 + (k - 1) * d - p - (size - 1) for o, k, d, p, size in zip(out, kernel, dilation, pad, w.size))
     return replace(w, out=out, kernel=kernel, stride=(1, 1, 1), dilation=dilation, pad=pad, pad_end=end)
 
 
@@ -115,13 +115,13 @@ def _shift(axes: tuple[Phase, ...], strides: tuple[int, ...]) -> int:
 
 def _phase_type(t: TensorType, w: Window) -> TensorType:
     rank = t.rank - 2
-    return TensorType(t.dtype, (*t.shape[:2], *w.out[3 - rank :]), Blocked(t.layout.c))
+    return TensorType(t.dtype, (*t.shape[:2], *w.out[3 - rank :]), Blocked(t.blocks.c))
 
 
 def _phase_group(group: Group, place: Value, w: Window) -> Group:
     """The group for one phase, which makes `place`: each node with its share of the work."""
-    products = 2 * place.type.size * math.prod(w.kernel) * (w.channels // group.anchor.attrs["group"])
-    anchor, *rest = [_with_flops(n, products if n is group.anchor else place.type.size) for n in group.nodes]
+    products = 2 * place.type.elements * math.prod(w.kernel) * (w.channels // group.anchor.attrs["group"])
+    anchor, *rest = [_with_flops(n, products if n is group.anchor else place.type.elements) for n in group.nodes]
     if rest:
         rest[-1] = replace(rest[-1], outputs=(place,))
     else:
@@ -135,7 +135,7 @@ def _with_flops(node: Node, count: int) -> Node:
 
 def _phase_extra(e: Extra, axes: tuple[Phase, ...], stride: tuple[int, int, int]) -> Extra:
     ref = e.ref + _shift(axes, e.strides) if isinstance(e.ref, Ref) else e.ref
-    return Extra(ref, (*e.strides[:2], *(st * s for st, s in zip(e.strides[2:], stride))))
+    return Extra(ref, (*e.strides[:2], *triple(st * s for st, s in zip(e.strides[2:], stride))))
 
 
 def _filters(node: Node, w: Window, axes: tuple[Phase, ...]) -> Filters:
@@ -148,8 +148,8 @@ def _filters(node: Node, w: Window, axes: tuple[Phase, ...]) -> Filters:
         if empty:
             return np.zeros((w.out_channels, per_in, *w.kernel), np.float32)
         kernel = (1,) * (5 - data.ndim) + data.shape[2:]
-        taps = tuple(slice(p.tap, None, p.tap_step) for p in axes)
-        picked = data.reshape(groups, per_in, per_out, *kernel)[(..., *taps)][..., ::-1, ::-1, ::-1]
+        depth, rows, columns = (slice(p.tap, None, p.tap_step) for p in axes)
+        picked = data.reshape(groups, per_in, per_out, *kernel)[..., depth, rows, columns][..., ::-1, ::-1, ::-1]
         return picked.swapaxes(1, 2).reshape(w.out_channels, per_in, *w.kernel)
 
     return Filters(data, ("transposed", *(None if empty else (p.tap, p.tap_step) for p in axes)), load)

@@ -77,10 +77,10 @@ def depthwise_row(
             if epilogue is None:
                 v = clip(q, v, lo, hi)
             else:
-                operands = {
+                operands = {0: v} | {
                     e + 1: q.load(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), element.numpy, vl)
                     for e in extras
                 }
-                v = expr_code.emit(q, epilogue, lambda i, v=v, operands=operands: v if i == 0 else operands[i], vl)
+                v = expr_code.emit(q, epilogue, operands.__getitem__, vl)
             q.store(v, q.offset(out, p * vector), element.numpy, vl)
     b.ret_void()

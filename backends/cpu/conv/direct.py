@@ -76,7 +76,7 @@ def emit_direct(
     flat = _is_flat(w, x, y, extras)
     pixels = w.pixels if flat else w.out[2]
     groups = node.attrs["group"]
-    per_group, c = w.channels // groups, x.type.layout.c
+    per_group, c = w.channels // groups, x.type.blocks.c
     if w.channels == w.out_channels and is_group(per_group, lo.target) and c == vl:
         row = cut_into(pixels, (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1))
         vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
@@ -125,7 +125,7 @@ def _tiles_of_groups(target: Target, w: Window, groups: int, pixels: int, widest
     return found
 
 
-def _is_flat(w: Window, x, y, extras: list[Extra]) -> bool:
+def _is_flat(w: Window, x: Storage, y: Storage, extras: list[Extra]) -> bool:
     """A 1x1 convolution whose rows follow each other without a gap is one long row."""
     return is_pointwise(w) and all(is_packed(w, s) for s in (five(x), five(y), *(e.strides for e in extras)))
 
@@ -228,7 +228,7 @@ def _emit_tiles(
 ) -> None:
     """A step for the tiles of `spans`. per_group: channels, where groups lie within blocks; or 0."""
     node = group.anchor
-    vl, c, tiles = lo.target.vl, x.type.layout.c, len(spans.tiles)
+    vl, c, tiles = lo.target.vl, x.type.blocks.c, len(spans.tiles)
     nv, dot = spans.tile // vl, FMA
     if per_group:
         depth = per_group

@@ -50,6 +50,7 @@ def _emit_mapped(
 ) -> bool:
     """One step for all output channels, whose first tile computes the pixels that all of them read."""
     node, before, vl = group.anchor, group.prologue, lo.target.vl
+    assert before is not None and before.expression is not None
     y = lo.write(group.output)
     operands = [extra_of(lo, v, before.output) for v in before.operands]
     blocks, out_blocks = -(-w.channels // vl), -(-w.out_channels // vl)

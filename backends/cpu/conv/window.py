@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,17 @@ from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 from graphc.graph import Node, Value
 from graphc.lower.fuse import Group
-from graphc.lower.storage import Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.window import geometry
+from graphc.types import Dim, numbers
 
 Triple = tuple[int, int, int]
+
+
+def triple(values: Iterable[int]) -> Triple:
+    """Three numbers. Raises ValueError for more or fewer."""
+    d, h, w = values
+    return d, h, w
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ def window_of(node: Node) -> Window:
     g = geometry(node.call)
     x, y = node.inputs[0].shape, node.output.shape
 
-    def three(dims: Sequence[int], fill: int) -> tuple[int, ...]:
-        return (fill,) * (3 - len(dims)) + tuple(dims)
+    def three(dims: Sequence[Dim], fill: int) -> Triple:
+        return triple((fill,) * (3 - len(dims)) + numbers(dims))
 
     return Window(
         x[0], x[1], y[1], three(x[2:], 1), three(y[2:], 1), three(g.kernel, 1), three(g.strides, 1),
@@ -83,7 +90,7 @@ def is_packed(w: Window, strides: tuple[int, ...]) -> bool:
 def five(s: Storage) -> tuple[int, int, int, int, int]:
     """Byte strides of [n, channel block, d, h, w] of a blocked value."""
     n, c, *spatial = s.strides
-    return (n, c, *(0,) * (3 - len(spatial)), *spatial)
+    return n, c, *triple([0] * (3 - len(spatial)) + spatial)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def extra_of(lo: CpuLowering, v: Value, out: Value) -> Extra:
     """An operand of the result's shape is walked as the result is; every other one is a number per channel, of all images or
     of each."""
     if v.is_const:
-        c = out.type.layout.c
+        c = out.type.blocks.c
         return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * FLOAT32.item, 0, 0, 0))
     s = lo.read(v)
     strides = five(s)
@@ -112,7 +119,7 @@ def extra_of(lo: CpuLowering, v: Value, out: Value) -> Extra:
     return Extra(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
 
 
-def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: int):
+def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: int) -> Buffer:
     """One float32 per channel, filled with zeros to whole blocks (None: all zeros)."""
     width = -(-channels // c) * c
     if data is None:
@@ -137,7 +144,8 @@ class Epilogue:
     @property
     def bounds(self) -> tuple[int, int]:
         """Bits of lo and hi as int64 arguments."""
-        return tuple(int(np.float32(v).view(np.uint32)) for v in (self.lo, self.hi))
+        lo, hi = (int(np.float32(v).view(np.uint32)) for v in (self.lo, self.hi))
+        return lo, hi
 
 
 def epilogue_of(group: Group) -> Epilogue:
@@ -151,9 +159,9 @@ def epilogue_of(group: Group) -> Epilogue:
     lo, hi = -np.inf, np.inf
     body = e
     if body.prim == "min" and body.args[1].prim == "const":
-        hi, body = body.args[1].value, body.args[0]
+        hi, body = body.args[1].number, body.args[0]
     if body.prim == "max" and body.args[1].prim == "const":
-        lo, body = body.args[1].value, body.args[0]
+        lo, body = body.args[1].number, body.args[0]
 
     def is_arg(t: Expr, i: int) -> bool:
         return t.prim == "arg" and t.value == i

@@ -24,7 +24,8 @@ from graphc.backends.cpu.tile.tile_model import cost
 from graphc.backends.cpu.tile.tiles import Costs, Cut, cut_into, fetches, highest_tile, kernels_of, lines_ahead
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.storage import Ref
+from graphc.lower.storage import Buffer, Ref
+from graphc.types import MaybeNone
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,15 @@ def plan_groups(
     vector = target.vector
     weights = points * blocks * out_blocks * target.vl * vector
     cached = group_bytes(target)
-    best, least = None, float("inf")
+    best: Grouping | MaybeNone = None
+    least = float("inf")
     for heights, nv in [settled] if settled else _register_tiles(target, tiles, out_blocks):
         costs = _costs(target, nv, blocks * target.vl * nv * vector > int(PANEL * target.l1))
         bias = 1.0 if len(heights) == 1 else SEVERAL
         for count in _group_sizes(tiles, heights):
             groups = -(-tiles // count)
-            rest = max(tiles - (groups - 1) * count, heights[-1])  # rows that do not exist are computed, not stored
-            rows, rest = cut_into(count, heights, costs), cut_into(rest, heights, costs)
+            left = max(tiles - (groups - 1) * count, heights[-1])  # rows that do not exist are computed, not stored
+            rows, rest = cut_into(count, heights, costs), cut_into(left, heights, costs)
             data = points * vector * count * (blocks + nv)
             spilled = data * (2 * FROM_L3 + out_blocks // nv * AGAIN) if data > cached else 0.0
             work = points * blocks * target.vl * out_blocks * ((groups - 1) * rows.cost + rest.cost) / groups
@@ -176,7 +178,7 @@ def _costs(target: Target, nv: int, far: bool) -> Costs:
     return 0.0, *(cost(target, mr, nv, LOOP, rows) / nv for mr in range(1, target.registers))
 
 
-def transformed_weights(lo: CpuLowering, data: np.ndarray, m: int, nv: int):
+def transformed_weights(lo: CpuLowering, data: np.ndarray, m: int, nv: int) -> Buffer:
     """U = G g G^T, [O, I, 3, 3] -> [tile][point][input block][c][nv * c], in the order of use; in float64."""
     vl = lo.target.vl
 

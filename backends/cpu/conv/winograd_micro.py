@@ -4,6 +4,7 @@ Networks", 2016), one tile of c channels at a time. The matrices are exact fract
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -21,7 +22,11 @@ from graphc.expr import Expr
 Matrix = list[list[Fraction]]
 # points of interpolation, besides 0 and infinity; in +- pairs, so that transforms share sums and differences; those with
 # the least `amplification` among fractions whose powers float32 holds
-POINTS = {2: (1,), 4: (Fraction(3, 4), Fraction(3, 2)), 6: (1, 2, Fraction(1, 2))}
+POINTS: dict[int, tuple[int | Fraction, ...]] = {
+    2: (1,),
+    4: (Fraction(3, 4), Fraction(3, 2)),
+    6: (1, 2, Fraction(1, 2)),
+}
 
 
 @lru_cache
@@ -126,7 +131,7 @@ def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
     temporary, zeros = (q.pointer(q.slot(block, i)) for i in WINOGRAD_IN["temporary zeros"])
     whole = b.icmp_signed("==", b.add(b.sub(r1, r0), b.sub(c1, c0)), i64(2 * n))
 
-    def columns(load) -> None:
+    def columns(load: Callable[..., ir.Value]) -> None:
         with q.loop(i64(n)) as c:
             at = q.offset(source, b.mul(c, i64(vector)))
             done = _apply_bt(q, bt, [load(at, r, c) for r in range(n)], vl)
@@ -198,11 +203,11 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
             record = first_extra + extra_size * e
             starts[e] = q.offset(q.pointer(q.slot(block, record + at_ref)), b.mul(r, q.slot(block, record + at_row)))
 
-        def extra(e: int, c: int, starts=starts) -> ir.Value:
+        def extra(e: int, c: int, starts: dict[int, ir.Value] = starts) -> ir.Value:
             pixel = q.slot(block, first_extra + extra_size * e + at_pixel)
             return q.load_raw(q.offset(starts[e], b.mul(pixel, i64(c))), F32, vl)
 
-        def finish(c: int, v: ir.Value, out=out, extra=extra) -> None:
+        def finish(c: int, v: ir.Value, out: ir.Value = out, extra: Callable[..., ir.Value] = extra) -> None:
             if epilogue is None:
                 slot = q.variable(v.type)
                 b.store(v, slot)

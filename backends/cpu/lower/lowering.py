@@ -58,11 +58,11 @@ class CpuLowering(Lowering):
         if not left and not right:
             return
         t = s.type
-        blocks = -(-t.shape[1] // t.layout.c)
-        rows = int(np.prod(t.shape[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
+        blocks = -(-t.extents[1] // t.blocks.c)
+        rows = int(np.prod(t.extents[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
         start, row = s.whole_rows
         args = CLEAR_HALO(
-            y=start, n=t.shape[0], n_stride=s.strides[0], blocks=blocks, block_stride=s.strides[1], rows=rows, row=row,
+            y=start, n=t.extents[0], n_stride=s.strides[0], blocks=blocks, block_stride=s.strides[1], rows=rows, row=row,
             left=left, right=right,
         )  # fmt: skip
         info = StepInfo(0, (), ("Halo",), "clear_halo", output="")

@@ -20,6 +20,7 @@ from graphc.lower.lowering import flops
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
+from graphc.types import MaybeNone
 
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
 IMBALANCE = 1.1  # of threads that take whole images
@@ -34,7 +35,8 @@ def image_runs(groups: Sequence[Group], results: Collection[Value], target: Targ
     if n < 2:
         return []
     # two states, the cheaper way through the groups: whole batch, image by image
-    batch, image = (0.0, []), (float(SWITCH), [])
+    batch: tuple[float, list[int]] = 0.0, []
+    image: tuple[float, list[int]] = float(SWITCH), []
     for i, group in enumerate(groups):
         moved, weights = _bytes(group)
         whole = n * moved if n * moved > target.l2 else 0
@@ -174,7 +176,7 @@ class _OneImage:
     def __init__(self) -> None:
         self.new: dict[Value, Value] = {}
 
-    def value(self, v: Value | None) -> Value | None:
+    def value(self, v: Value | MaybeNone) -> Value | MaybeNone:
         if v is None or v.is_const:
             return v
         if v not in self.new:

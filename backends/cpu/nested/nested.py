@@ -10,7 +10,7 @@ from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, N
 from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
-from graphc.lower.program import Made, Program
+from graphc.lower.program import Made, Program, Step
 from graphc.lower.storage import ALIGNMENT, Buffer, Ref
 from graphc.report import StepInfo
 
@@ -31,25 +31,26 @@ def emit_unrolled(lo: CpuLowering, inner: Program, images: range, outside: Mappi
     if not lo.checked:
         offsets, nbytes = _planned(lo, inner, outside)
         memory = Ref(Buffer(f"{name}/image", nbytes))
-        places = {b: memory + at for b, at in offsets.items()}
+        places = {b: memory + offset for b, offset in offsets.items()}
+
+    def at(ref: Ref, image: int) -> Ref:
+        if ref.buffer in outside:
+            there = outside[ref.buffer]
+            return there.ref + (ref.offset + image * there.stride)
+        return places[ref.buffer] + ref.offset if ref.buffer in places else ref
 
     def moved(word: int | Ref | Kernel, image: int) -> int | Ref | Kernel:
-        if not isinstance(word, Ref):
-            return word
-        if word.buffer in outside:
-            there = outside[word.buffer]
-            return there.ref + (word.offset + image * there.stride)
-        return places[word.buffer] + word.offset if word.buffer in places else word
+        return at(word, image) if isinstance(word, Ref) else word
 
     for image in images:
         if lo.checked:  # each buffer by itself, and new for each image
             places = {b: Ref(replace(b)) for b in _lives(inner, outside)}
         before = len(lo.program.steps)
-        for step in inner.steps:
-            writes, reads = ([moved(Ref(b), image) for b in buffers] for buffers in (step.writes, step.reads))
+        for step in _native(inner):
+            writes, reads = ([at(Ref(b), image) for b in buffers] for buffers in (step.writes, step.reads))
             lo.emit(step.kernel, [moved(word, image) for word in step.args], step.info, writes=writes, reads=reads)
         for m in inner.made:
-            there = replace(m.storage, ref=moved(m.storage.ref, image))
+            there = replace(m.storage, ref=at(m.storage.ref, image))
             lo.program.made.append(replace(m, steps=before + m.steps, storage=there))
 
 
@@ -69,7 +70,7 @@ def emit_nested(
     rows: list[int | Kernel] = []
     shifts: list[int] = []
     starts = []
-    for step in inner.steps:
+    for step in _native(inner):
         words += [0] * (-len(words) % (ALIGNMENT // WORD))
         starts.append(len(words))
         words += step.args
@@ -85,7 +86,7 @@ def emit_nested(
         elif word.buffer in places:
             words[at] = scratch + places[word.buffer] + word.offset
             shifts += SHIFT(word=at, per_image=0, in_scratch=1)
-    for step, start in zip(inner.steps, starts):
+    for step, start in zip(_native(inner), starts):
         rows += INNER_STEP(driver=step.kernel, block=start)
     shifts_at = NESTED.size + len(rows)
     head = NESTED(
@@ -96,10 +97,19 @@ def emit_nested(
     writes, reads = _around(inner, outside, places)
     lo.emit(Nested(), [*head, *rows, *shifts, *words], replace(info, inside=inside), writes=writes, reads=reads)
     for m in inner.made:
-        at = places.get(m.storage.ref.buffer)
-        for mine in [scratch + thread * stride for thread in range(lo.threads)] if at is not None else []:
-            there = replace(m.storage, ref=mine + at + m.storage.ref.offset)
-            lo.program.made.append(Made(len(lo.program.steps), m.name, there, mine))
+        ref = m.storage.ref
+        if ref.buffer not in places:
+            continue
+        for mine in (scratch + thread * stride for thread in range(lo.threads)):
+            storage = replace(m.storage, ref=mine + places[ref.buffer] + ref.offset)
+            lo.program.made.append(Made(len(lo.program.steps), m.name, storage, mine))
+
+
+def _native(inner: Program) -> list[Step]:
+    """Its steps, none of which runs on the host."""
+    steps = [s for s in inner.steps if isinstance(s, Step)]
+    assert len(steps) == len(inner.steps)
+    return steps
 
 
 def _around(

@@ -43,7 +43,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
-from graphc.types import broadcast
+from graphc.types import broadcast, numbers
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
@@ -115,7 +115,7 @@ def product_of(node: Node, a: Storage, b: Storage, y: Storage) -> Product:
             m, k, am, an = k, m, an, am
         if node.attrs["transB"]:
             n, bm, bn = b_shape[-2], bn, bm
-    batch = broadcast(a_shape[:-2], b_shape[:-2])
+    batch = numbers(broadcast(a_shape[:-2], b_shape[:-2]))
     item = y.type.dtype.itemsize
     y_row = n * item
     y_batch, step = [], m * y_row
@@ -136,9 +136,9 @@ def product_of(node: Node, a: Storage, b: Storage, y: Storage) -> Product:
     return _batch_as_rows(product, batch)
 
 
-def _matrix(s: Storage, row: bool):
+def _matrix(s: Storage, row: bool) -> tuple[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]]:
     """((row stride, column stride), (batch strides, shape)) with a vector as one row or one column."""
-    shape, strides = s.type.shape, s.strides
+    shape, strides = s.type.extents, s.strides
     if len(shape) == 1:
         shape, strides = ((1, *shape), (0, *strides)) if row else ((*shape, 1), (*strides, 0))
     return (strides[-2], strides[-1]), (strides[:-2], shape)
@@ -285,7 +285,8 @@ def emit_product(
     m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (item * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
     batch = int(np.prod(p.batch))
-    n_block, packed, scratch_rows = tiles, 0, m_block
+    packed: int | Ref = 0
+    n_block, scratch_rows = tiles, m_block
     blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * item
     if lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads:
         n_block = max(1, tiles * blocks // (8 * lo.threads))

@@ -8,10 +8,10 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import I64, PTR, Emit, define, i64
+from graphc.backends.cpu.conv.conv_row_block import EXTRA
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,
     COMING_STEP,
-    EXTRA,
     EXTRAS,
     LANES,
     XS_BLOCK,
@@ -119,7 +119,16 @@ def product_tile(
     b.ret_void()
 
 
-def _apply(q: Emit, tile: Tile, memory: _Memory, block, y, ys_w, ys_block, epilogue: Expr) -> None:
+def _apply(
+    q: Emit,
+    tile: Tile,
+    memory: _Memory,
+    block: ir.Value,
+    y: ir.Value,
+    ys_w: ir.Value,
+    ys_block: ir.Value,
+    epilogue: Expr,
+) -> None:
     """The expression in a loop over the tile."""
     b, vector = q.b, tile.vector
     kept = on_stack(q, tile)

@@ -33,6 +33,7 @@ class ScaledInput:
     def of(cls, group: Group, w: Window) -> ScaledInput | None:
         """None where the prologue does something else, or it pays to multiply the input."""
         before = group.prologue
+        assert before is not None and before.expression is not None
         if not _is_product(before.expression) or w.n > 1 or WORTH * w.out_channels > w.pixels:
             return None
         x, scale = before.operands
@@ -50,13 +51,13 @@ class ScaledInput:
             self.x: (Storage(Ref(weights), t, dense_strides(t)), packed),
             self.scale: (s, [0, s.strides[1], 0, s.type.dtype.itemsize, 0]),
         }
-        places = [(Storage(Ref(scaled), t, dense_strides(t)), packed), *map(sources.get, self.prologue.operands)]
+        places = [(Storage(Ref(scaled), t, dense_strides(t)), packed), *(sources[v] for v in self.prologue.operands)]
         dims, walks = collapse(list(shape), [list(strides) for _, strides in places])
         info = lo.info(self.prologue, "map", "", "weights instead of pixels")
-        info = replace(info, flops=t.size, nbytes=2 * t.nbytes)
+        info = replace(info, flops=t.elements, nbytes=2 * t.nbytes)
         emit_map(lo, self.prologue, dims, walks, [storage for storage, _ in places], info)
         return scaled
 
 
 def _is_product(e: Expr) -> bool:
-    return e.prim == "mul" and [a.prim for a in e.args] == ["arg", "arg"] and e.args[0].value != e.args[1].value
+    return e.prim == "mul" and [a.prim for a in e.args] == ["arg", "arg"] and e.args[0].index != e.args[1].index

@@ -47,8 +47,8 @@ def cell_stage(
     b, width, nv = q.b, target.vl * FLOAT_BYTES, gates * vectors
     x, w, room = q.pointer(x), q.pointer(w), q.pointer(q.slot(block, ROOM))
     rows, state_block, blocks = (q.slot(block, s) for s in (ROWS, STATE_BLOCK, BLOCKS))
-    places = range(STREAMS, STREAMS + STREAM * (gates + operands + len(results)), STREAM)
-    streams = [(q.pointer(q.slot(block, i + BASE)), q.slot(block, i + ROW), q.slot(block, i + VECTOR)) for i in places]
+    words = range(STREAMS, STREAMS + STREAM * (gates + operands + len(results)), STREAM)
+    streams = [(q.pointer(q.slot(block, i + BASE)), q.slot(block, i + ROW), q.slot(block, i + VECTOR)) for i in words]
 
     ahead = AHEAD if far or mr > 1 else 0
     with q.loop(rows, step=mr) as t:

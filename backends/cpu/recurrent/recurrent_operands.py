@@ -26,8 +26,9 @@ class Operands:
     def __init__(self, lo: CpuLowering, group: Group, layer: RecurrentPlan) -> None:
         self.lo, self.group, self.layer, self.cell = lo, group, layer, layer.cell
         self.node: Node = group.nodes[0]
-        given: list[Value | None] = [*self.node.inputs, *[None] * 8]
-        self.x, self.w, self.r, self.b, self.lens, self.h, self.c, self.p = given[:8]
+        self.x, self.w, self.r, *rest = self.node.inputs
+        given: list[Value | None] = [*rest, *[None] * 5]
+        self.b, self.lens, self.h, self.c, self.p = given[:5]
 
     def dense(self, v: Value) -> Ref:
         """An operand as a contiguous array."""
@@ -47,6 +48,8 @@ class Operands:
         """
         numbers = [rows] if second is None else [rows, second]
         nbytes = len(rows) * depth * FLOAT_BYTES
+        if v is None:
+            return Ref(self.lo.weights.zeros(nbytes))
 
         def make() -> np.ndarray:
             matrix = np.asarray(v.data).reshape(-1, length)
@@ -55,8 +58,6 @@ class Operands:
                 columns[:length, n >= 0] += matrix[n[n >= 0]].T
             return np.concatenate([columns[:, at : at + width].reshape(-1) for at in range(0, len(rows), width)])
 
-        if v is None:
-            return Ref(self.lo.weights.zeros(nbytes))
         if v.is_const:
             recipe = ("columns", length, *(n.tobytes() for n in numbers), width, depth)
             return Ref(self.lo.weights.pack(v.data, recipe, make))

@@ -13,7 +13,7 @@ from graphc.backends.cpu.tile.short_loop_micro import UNROLL
 from graphc.backends.cpu.tile.tile_model import RECURRENT, cost
 from graphc.graph import Node
 from graphc.lower.recurrent_cells import Stage, stages
-from graphc.ops.recurrent import Cell, cell
+from graphc.ops.recurrent import BoundCell, bound_cell
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
@@ -26,7 +26,7 @@ class RecurrentPlan:
     """A recurrent layer: the stages of each direction, `mr` rows of the batch per tile, `vectors` of hidden units per panel of
     each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
 
-    cell: Cell
+    cell: BoundCell
     directions: tuple[tuple[Stage, ...], ...]
     vl: int
     mr: int
@@ -71,15 +71,16 @@ class RecurrentPlan:
 
 def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     """The tile of least work for this batch and these threads."""
-    c = cell(node.call)
+    c = bound_cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
     directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
     share = max(1, threads // len(directions))
     plans = []
     for mr in (n for n in ROWS if n <= c.batch):
-        options = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
-        if None not in options:
-            plans.append((sum(cost for cost, _ in options), -mr, tuple(v for _, v in options)))
+        panels = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
+        fitting = [p for p in panels if p is not None]
+        if len(fitting) == len(panels):
+            plans.append((sum(cost for cost, _ in fitting), -mr, tuple(v for _, v in fitting)))
     work, mr, vectors = min(plans)
     layer = RecurrentPlan(c, directions, target.vl, -mr, vectors)
     several = max(layer.panels(s) for s in range(len(vectors))) > 1
@@ -88,7 +89,7 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     return replace(layer, shared=shared, far=nbytes > NEAR * target.l2 * (share if shared else 1))
 
 
-def _panel(c: Cell, target: Target, mr: int, gates: int, share: int) -> tuple[float, int] | None:
+def _panel(c: BoundCell, target: Target, mr: int, gates: int, share: int) -> tuple[float, int] | None:
     """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers.
 
     Cost: multiply-adds of vectors in one step, for one of `share` threads.

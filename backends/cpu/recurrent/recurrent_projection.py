@@ -65,16 +65,18 @@ def emit_projection(lo: CpuLowering, operands: Operands, y: Projection) -> None:
 
 def _product(x: Storage, layer: RecurrentPlan, y: Projection) -> Product:
     """All rows of x at once, or where they or their results do not lie evenly those of one outer index at a time."""
-    outer, rows, _ = x.type.shape
+    outer, rows, _ = x.type.extents
     ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
-    width = len(layer.projection)
-    p = Product(outer * rows, width, layer.cell.inputs, x.strides[1:], (0, 0), y.pitch, ones, zeros, zeros, zeros)
+    width, (by_outer, by_row, by_element) = len(layer.projection), x.strides
+    p = Product(
+        outer * rows, width, layer.cell.inputs, (by_row, by_element), (0, 0), y.pitch, ones, zeros, zeros, zeros
+    )
     if rows == 1:
-        return replace(p, a=(x.strides[0], x.strides[2]))
+        return replace(p, a=(by_outer, by_element))
     swapped = y.by_steps and layer.cell.batch_first
-    if outer == 1 or not swapped and x.strides[0] == rows * x.strides[1]:
+    if outer == 1 or not swapped and by_outer == rows * by_row:
         return p
-    p = replace(p, m=rows, batch=(outer, *ones[1:]), a_batch=(x.strides[0], *zeros[1:]))
+    p = replace(p, m=rows, batch=(outer, *ones[1:]), a_batch=(by_outer, *zeros[1:]))
     if swapped:
         return replace(p, y_row=outer * y.pitch, y_batch=(y.pitch, *zeros[1:]))
     return replace(p, y_batch=(rows * y.pitch, *zeros[1:]))

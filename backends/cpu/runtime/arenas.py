@@ -11,7 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import numpy as np
+
 from graphc.lower.storage import aligned_empty
+from graphc.types import MaybeNone
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.run import Instance
@@ -33,7 +36,7 @@ class Arena:
     def grow(self, nbytes: int) -> None:
         """Other memory: programs have to be told its address again."""
         self.instances.clear()
-        self.memory = None  # first: old and new need not be there at once
+        self.memory: np.ndarray | MaybeNone = None  # first: old and new need not be there at once
         self.memory = aligned_empty(max(nbytes, 1))
         self.address = self.memory.ctypes.data
 

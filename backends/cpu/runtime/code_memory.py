@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from graphc.backends.cpu.runtime.entry import address_of
 from graphc.backends.cpu.runtime.linkage import Linkage, place, round_up
 from graphc.backends.cpu.runtime.object_file import CantLink, Section
 
@@ -77,6 +78,6 @@ def _protect(start: int, end: int, access: int) -> None:
 def _address_of(symbol: str) -> int:
     """Of a function of the process. Raises CantLink."""
     try:
-        return ctypes.cast(getattr(_LIBC, symbol), ctypes.c_void_p).value
+        return address_of(getattr(_LIBC, symbol))
     except AttributeError:
         raise CantLink(f"the process has no '{symbol}'") from None

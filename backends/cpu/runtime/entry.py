@@ -6,7 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,8 +52,15 @@ def supported() -> bool:
 def _interface() -> dict[str, int]:
     """Addresses of Python's C functions and objects, by field of the record. `id` is an address here."""
     functions = {"save_thread": "PyEval_SaveThread", "restore_thread": "PyEval_RestoreThread", "incref": "Py_IncRef"}
-    found = {w: ctypes.cast(getattr(ctypes.pythonapi, f), ctypes.c_void_p).value for w, f in functions.items()}
+    found = {w: address_of(getattr(ctypes.pythonapi, f)) for w, f in functions.items()}
     return found | {"array": id(np.ndarray), "done": id(True), "refused": id(None), "failed": id(False)}
+
+
+def address_of(function: Any) -> int:
+    """Where a function of a library lies in memory."""
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None, function
+    return address
 
 
 def method(address: int) -> Method:

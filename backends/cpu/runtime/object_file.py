@@ -33,6 +33,7 @@ class Symbol:
 
     @property
     def address(self) -> int:
+        assert self.section is not None, f"another library defines '{self.name}'"
         return self.section.address + self.value
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from graphc.backends.cpu.runtime.entry import address_of
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.process import CpuRuntime, runtime_of
 from graphc.backends.cpu.runtime.shared_object import link
@@ -51,7 +51,7 @@ class CpuPlanFolder(PlanFolder):
                 library = runtime.library(fd, facts["digest"])
             finally:
                 os.close(fd)
-            found.update((s, ctypes.cast(getattr(library, s), ctypes.c_void_p).value) for s in facts["symbols"])
+            found.update((s, address_of(getattr(library, s))) for s in facts["symbols"])
         return [found[k.symbol] for k in kernels]
 
     def save(self, key: str, plan: CompiledPlan, tools: Toolchain) -> None:
@@ -70,8 +70,9 @@ class CpuPlanFolder(PlanFolder):
                 names.append(name)
                 missing = {s: k for s, k in missing.items() if s not in facts["symbols"]}
         if missing:
-            objects = {s: tools.cache.get(k.name, k.spec) for s, k in missing.items()}
-            if None in objects.values():
+            codes = {s: tools.cache.get(k.name, k.spec) for s, k in missing.items()}
+            objects = {s: code for s, code in codes.items() if code is not None}
+            if len(objects) < len(codes):
                 return []
             try:
                 image = link(objects)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Executor:
         self._facts = {"nth": threads, "spins": SPINS, "submit": addresses[1] if threads > 1 else 0}
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
         if threads == 1:
-            self.run = self._single  # without a look at the pool
+            self.run = self._single  # type: ignore[method-assign]  # without a look at the pool
         if threads > 1:
             self._submit = ctypes.CFUNCTYPE(_L, _L, _L, _L, _L, _L)(addresses[1])
             self._work = ctypes.CFUNCTYPE(None, _L, _L, _L, _L)(addresses[2])
@@ -86,10 +86,11 @@ class Pool:
     Raises RuntimeError where the system gives no more threads; those that have been started quit.
     """
 
-    def __init__(self, submit: ctypes._CFuncPtr, work: ctypes._CFuncPtr, threads: int) -> None:
+    def __init__(self, submit: Callable[..., int], work: Callable[..., None], threads: int) -> None:
         self._pid, self._threads = os.getpid(), threads
         self._native_submit, self._native_work = submit, work
-        self._started, self._left = 0, []  # workers; those that have come back from native code
+        self._started = 0  # workers
+        self._left: list[int] = []  # those that have come back from native code
         self._control = aligned_empty(CONTROL_BYTES + MASK_BYTES * threads)
         self.address = self._control.ctypes.data
         cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()

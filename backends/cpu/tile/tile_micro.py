@@ -142,7 +142,7 @@ class Tile:
 
     def _prefetches(self, u: int, depth: int, xm: int, x: str, w: str, ahead: str) -> list[str]:
         """What step u of a run fetches: rows from `ahead` on, weights some way behind those in use."""
-        lines = []
+        lines: list[str] = []
         if self.lines == NO_FETCH:
             return lines
         if xm * self.item >= CACHE_LINE:  # a row is a cache line of its own

@@ -15,6 +15,7 @@ from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import CONV, cost
+from graphc.types import MaybeNone
 
 # Parts of the level-2 cache:
 CACHED = 13 / 16  # that rows, the weights in use and those that come may fill. The rest is for results and for bad luck
@@ -77,7 +78,7 @@ def kernels_of(highest: int, pixels: int) -> list[tuple[int, ...]]:
 
 
 @lru_cache(maxsize=1 << 16)
-def cut_into(pixels: int, heights: tuple[int, ...], costs: Costs, exact: bool = False) -> Cut | None:
+def cut_into(pixels: int, heights: tuple[int, ...], costs: Costs, exact: bool = False) -> Cut | MaybeNone:
     """The cheapest tiles of these heights, the highest first. exact: no pixel twice. None where there are none."""
     best, least = None, float("inf")
     for counts in _counts(pixels, heights):
@@ -113,7 +114,8 @@ def _alike(pixels: int, highest: int, costs: Costs) -> list[Cut]:
 
 
 def _preferred(usual: list[Cut], others: list[Cut]) -> Cut:
-    best, other = (min(cuts, key=attrgetter("cost"), default=None) for cuts in (usual, others))
+    best: Cut | MaybeNone = min(usual, key=attrgetter("cost"), default=None)
+    other: Cut | MaybeNone = min(others, key=attrgetter("cost"), default=None)
     if best is None or (other is not None and other.cost < WORTH * best.cost):
         return other
     return best

@@ -75,7 +75,7 @@ def blend_elements(module: ir.Module, symbol: str, target: Target, term: Expr, f
     b, source, kind = q.b, _operand_dtype(term), register_type(term.dtype)
     x, out, offsets, weights = (q.pointer(q.slot(table, 2 * i)) for i in range(4))
 
-    def block(i: ir.Value, lanes: int, _) -> None:
+    def block(i: ir.Value, lanes: int, _: object) -> None:
         acc = q.variable(q.vector(kind, lanes))
         b.store(q.const(0, kind, lanes), acc)
         with q.loop(taps) as t:

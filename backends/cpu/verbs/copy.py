@@ -36,7 +36,8 @@ def copy_strided(
         return
     at = _transposed(lo, dims, xs, ys, item)
     if at is not None:
-        _emit_tiles(lo, x, y, *(_moved(values, at) for values in (dims, xs, ys)), item, info)
+        dims, xs, ys = (_moved(values, at) for values in (dims, xs, ys))
+        _emit_tiles(lo, x, y, dims, xs, ys, item, info)
         return
     at = _longest(dims, xs, ys)
     dims, xs, ys = (_moved(values, at, 0) for values in (dims, xs, ys))

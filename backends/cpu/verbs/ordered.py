@@ -25,7 +25,9 @@ def extreme(
     prim, item = "max" if largest else "min", dtype.itemsize
     if inner == 1:
         records = [Record(x, [size * item]), Record(y, [8])]
-        emit_passes(lo, ExtremeRow(prim=prim, last=last, dtype=dtype.name), [outer], records, 1, size, info, writes=[y])
+        emit_passes(
+            lo, ExtremeRow(prim=prim, last=last, dtype_name=dtype.name), [outer], records, 1, size, info, writes=[y]
+        )
         return
     records = [
         Record(x, [size * inner * item], inner * item, 0, WIDTH * item),
@@ -33,7 +35,7 @@ def extreme(
     ]
     emit_passes(
         lo,
-        ExtremeColumn(prim=prim, last=last, dtype=dtype.name),
+        ExtremeColumn(prim=prim, last=last, dtype_name=dtype.name),
         [outer],
         records,
         size,
@@ -62,7 +64,7 @@ def scan(
     records = [
         Record(ref + start, [size * step], -step if start else step, 0, WIDTH * dtype.itemsize) for ref in (x, y)
     ]
-    micro = Scan(combine=combine, exclusive=exclusive, dtype=dtype.name)
+    micro = Scan(combine=combine, exclusive=exclusive, dtype_name=dtype.name)
     emit_passes(lo, micro, [outer], records, size, inner, info, chunk_n=WIDTH, writes=[y + start])
 
 

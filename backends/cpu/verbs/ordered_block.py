@@ -25,7 +25,7 @@ class ExtremeRow(Kernel, name="extreme_row"):
 
     prim: str
     last: bool
-    dtype: str
+    dtype_name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ExtremeColumn(Kernel, name="extreme_column"):
 
     prim: str
     last: bool
-    dtype: str
+    dtype_name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Scan(Kernel, name="scan"):
 
     combine: str
     exclusive: bool
-    dtype: str
+    dtype_name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,4 +51,4 @@ class SortKeys(Kernel, name="sort_keys"):
     """Elements as integers of the same order."""
 
     largest: bool
-    dtype: str
+    dtype_name: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from llvmlite import ir
 
@@ -28,11 +30,11 @@ def _better(q: Emit, prim: str, last: bool, dtype: np.dtype, x: ir.Value, best: 
 
 
 @micro(ExtremeRow)
-def extreme_row(module: ir.Module, symbol: str, target: Target, prim: str, last: bool, dtype: str) -> None:
+def extreme_row(module: ir.Module, symbol: str, target: Target, prim: str, last: bool, dtype_name: str) -> None:
     """void(1, n, table [x, -, out, -]): out = position of the largest ('max') or smallest of n contiguous elements."""
     fn, q = define(module, symbol, [I64, I64, PTR])
     _, n, table = fn.args
-    b, dtype, lanes = q.b, np.dtype(dtype), target.vl
+    b, dtype, lanes = q.b, np.dtype(dtype_name), target.vl
     kind = register_type(dtype)
     x, out = q.pointer(q.slot(table, 0)), q.pointer(q.slot(table, 2))
     best, where = q.variable(q.vector(kind, lanes)), q.variable(q.vector(I64, lanes))
@@ -74,11 +76,11 @@ def extreme_row(module: ir.Module, symbol: str, target: Target, prim: str, last:
 
 
 @micro(ExtremeColumn)
-def extreme_column(module: ir.Module, symbol: str, target: Target, prim: str, last: bool, dtype: str) -> None:
+def extreme_column(module: ir.Module, symbol: str, target: Target, prim: str, last: bool, dtype_name: str) -> None:
     """void(length, n, table [x, step, out, -]): positions of the extremes of n neighbouring columns."""
     fn, q = define(module, symbol, [I64, I64, PTR])
     length, n, table = fn.args
-    b, dtype = q.b, np.dtype(dtype)
+    b, dtype = q.b, np.dtype(dtype_name)
     x, step, out = q.slot(table, 0), q.slot(table, 1), q.pointer(q.slot(table, 2))
 
     def columns(i: ir.Value, lanes: int) -> None:
@@ -98,14 +100,14 @@ def extreme_column(module: ir.Module, symbol: str, target: Target, prim: str, la
 
 
 @micro(Scan)
-def scan(module: ir.Module, symbol: str, target: Target, combine: str, exclusive: bool, dtype: str) -> None:
+def scan(module: ir.Module, symbol: str, target: Target, combine: str, exclusive: bool, dtype_name: str) -> None:
     """void(length, n, table [x, step, out, step]): running combinations down n neighbouring columns.
 
     Narrow floats run in float32.
     """
     fn, q = define(module, symbol, [I64, I64, PTR])
     length, n, table = fn.args
-    b, dtype = q.b, np.dtype(dtype)
+    b, dtype = q.b, np.dtype(dtype_name)
     x, x_step, out, out_step = (q.slot(table, i) for i in range(4))
 
     def columns(i: ir.Value, lanes: int) -> None:
@@ -128,7 +130,7 @@ def scan(module: ir.Module, symbol: str, target: Target, combine: str, exclusive
     b.ret_void()
 
 
-def _each(q: Emit, n: ir.Value, lanes: int, columns) -> None:
+def _each(q: Emit, n: ir.Value, lanes: int, columns: Callable[[ir.Value, int], None]) -> None:
     whole = q.b.and_(n, i64(-lanes))
     with q.loop(whole, step=lanes) as i:
         columns(i, lanes)
@@ -137,14 +139,14 @@ def _each(q: Emit, n: ir.Value, lanes: int, columns) -> None:
 
 
 @micro(SortKeys)
-def sort_keys(module: ir.Module, symbol: str, target: Target, largest: bool, dtype: str) -> None:
+def sort_keys(module: ir.Module, symbol: str, target: Target, largest: bool, dtype_name: str) -> None:
     """void(n, x, step, keys): int64 keys of which the largest is the first of the order wanted.
 
     Keys compare as the elements do: -0 equals 0, all NaN are equal and above every number.
     """
     fn, q = define(module, symbol, [I64] * 4)
     n, x, step, keys = fn.args
-    b, dtype = q.b, np.dtype(dtype)
+    b, dtype = q.b, np.dtype(dtype_name)
     with q.loop(n) as i:
         value = q.load(q.pointer(b.add(x, b.mul(i, step))), dtype, 1)
         key = _float_key(q, value) if dtype.kind in "fV" else _int_key(q, value, dtype)

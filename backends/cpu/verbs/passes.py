@@ -75,7 +75,7 @@ def emit_passes(
 
 
 def _results(p: Passes, operands: Sequence[Along]) -> list[Ref]:
-    return [o.ref for o in operands[len(p.kinds) :]]
+    return [o.ref for o in operands[len(p.kinds) :] if isinstance(o.ref, Ref)]
 
 
 def row_passes(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -68,7 +69,16 @@ class _Passes:
     Table: an address and a byte step for each operand, then for each output.
     """
 
-    def __init__(self, q: Emit, target: Target, table: ir.Value, kinds: str, dtypes, passes, outputs) -> None:
+    def __init__(
+        self,
+        q: Emit,
+        target: Target,
+        table: ir.Value,
+        kinds: str,
+        dtypes: Sequence[str],
+        passes: Sequence[Pass],
+        outputs: Sequence[tuple[str, Expr]],
+    ) -> None:
         self.q, self.lanes = q, target.vl
         self.kinds, self.dtypes = kinds, [np.dtype(d) for d in dtypes]
         self.passes, self.outputs = passes, outputs
@@ -121,7 +131,7 @@ class _Rows(_Passes):
     segments: ir.Value
     n: ir.Value
 
-    def __init__(self, *args) -> None:
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.results: list[ir.Value] = []
 
@@ -163,7 +173,7 @@ class _Rows(_Passes):
         q, lanes, dtype = self.q, self.lanes, p.map.dtype
         b, kind = q.b, register_type(dtype)
         neutral = identity_of(p.combine, dtype)
-        unroll = unroll or (2 if arguments(p.map, prims=True) & HEAVY else 4)
+        unroll = unroll or (2 if primitives(p.map) & HEAVY else 4)
         accs = [q.variable(q.vector(kind, lanes)) for _ in range(unroll)]
         for a in accs:
             b.store(q.const(neutral, kind, lanes), a)
@@ -258,11 +268,13 @@ def side_by_side(q: Emit, combine: str, dtype: np.dtype, vectors: list[ir.Value]
     """As many vectors as lanes: lane i of the result is all lanes of vector i combined."""
     b = q.b
     pairs = [ir.Constant(ir.VectorType(I32, lanes), list(range(at, 2 * lanes, 2))) for at in (0, 1)]
+
+    def joined(x: ir.Value, y: ir.Value) -> ir.Value:
+        even, odd = (b.shuffle_vector(x, y, mask) for mask in pairs)
+        return combined(q, combine, dtype, even, odd, lanes)
+
     while len(vectors) > 1:
-        halves = zip(vectors[::2], vectors[1::2])
-        vectors = [
-            combined(q, combine, dtype, *(b.shuffle_vector(x, y, mask) for mask in pairs), lanes) for x, y in halves
-        ]
+        vectors = [joined(x, y) for x, y in zip(vectors[::2], vectors[1::2])]
     return vectors[0]
 
 
@@ -350,19 +362,25 @@ class _Columns(_Passes):
 
         return operand
 
-    def store(self, j: int, r: ir.Value, i: ir.Value, value: ir.Value, dtype: np.dtype, lanes: int, mask) -> None:
+    def store(
+        self, j: int, r: ir.Value, i: ir.Value, value: ir.Value, dtype: np.dtype, lanes: int, mask: ir.Value | None
+    ) -> None:
         at = element(self.q, self.pointer(len(self.kinds) + j, r), i, dtype)
         store(self.q, value, at, dtype, lanes, mask)
 
 
-def arguments(*expressions: Expr, prims: bool = False) -> set:
-    """Indices of the operands that expressions read, or the primitives that they use."""
-    found, stack = set(), list(expressions)
+def arguments(*expressions: Expr) -> set[int]:
+    """Indices of the operands that expressions read."""
+    return {e.index for e in _parts(expressions) if e.prim == "arg"}
+
+
+def primitives(*expressions: Expr) -> set[str]:
+    """What expressions use."""
+    return {e.prim for e in _parts(expressions)}
+
+
+def _parts(expressions: Sequence[Expr]) -> Iterator[Expr]:
+    stack = list(expressions)
     while stack:
-        e = stack.pop()
-        if prims:
-            found.add(e.prim)
-        elif e.prim == "arg":
-            found.add(e.value)
+        yield (e := stack.pop())
         stack.extend(e.args)
-    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from llvmlite import ir
 
@@ -46,7 +48,7 @@ def map_row(
     q.b.ret_void()
 
 
-def each_vector(q: Emit, n: ir.Value, lanes: int, step) -> None:
+def each_vector(q: Emit, n: ir.Value, lanes: int, step: Callable[[ir.Value, int], None]) -> None:
     """step(i, lanes) over whole vectors of a row, then step(i, 1) over what is left."""
     whole = q.b.and_(n, i64(-lanes))
     with q.loop(whole, step=lanes) as i:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocked.reorder_block import InterleaveRow, SeparateRow
-from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
+from graphc.backends.cpu.codegen.emit import F32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.copy_block import TransposePanel
@@ -64,7 +64,17 @@ def _row(module: ir.Module, symbol: str, c: int, to_pixels: bool) -> None:
     b.ret_void()
 
 
-def _scalar(q, planes, pixels, plane, channels, c, start, w, to_pixels) -> None:
+def _scalar(
+    q: Emit,
+    planes: ir.Value,
+    pixels: ir.Value,
+    plane: ir.Value,
+    channels: ir.Value,
+    c: int,
+    start: ir.Value,
+    w: ir.Value,
+    to_pixels: bool,
+) -> None:
     b = q.b
     with q.loop(channels) as j:
         row = q.offset(planes, b.mul(j, plane))
@@ -75,7 +85,7 @@ def _scalar(q, planes, pixels, plane, channels, c, start, w, to_pixels) -> None:
             q.store_raw(q.load_raw(a, F32, 1), z)
 
 
-def transpose(q, rows: list[ir.Value]) -> list[ir.Value]:
+def transpose(q: Emit, rows: list[ir.Value]) -> list[ir.Value]:
     """Transpose n vectors of n lanes (n a power of two) in log2(n) rounds of two-operand shuffles."""
     n = len(rows)
     half = n // 2
@@ -92,5 +102,5 @@ def transpose(q, rows: list[ir.Value]) -> list[ir.Value]:
     return rows
 
 
-def _shuffle(q, a: ir.Value, b: ir.Value, mask: list[int]) -> ir.Value:
+def _shuffle(q: Emit, a: ir.Value, b: ir.Value, mask: list[int]) -> ir.Value:
     return q.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask))
