@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import NATIVE
 from graphc.graph import Graph, Node, Value
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
 from graphc.lower.program import HostStep
-from graphc.lower.registry import NATIVE
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo

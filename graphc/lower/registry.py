@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from graphc.dtypes import WHOLE_BYTES, names
+from graphc.dtypes import NATIVE
 from graphc.graph import Node
 from graphc.lower.fuse import MOST_OPERANDS
 
@@ -107,10 +107,6 @@ def load(package: str) -> None:
     """Import all modules of a package, which register their rules."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
-
-
-# what kernels compute with: float16 and bfloat16 in float32
-NATIVE = frozenset((*names("float", bits=range(16, 65)), *names("int", "uint", "bool", bits=WHOLE_BYTES)))
 
 
 def native_dtypes(node: Node, target: Any = None) -> str | None:
