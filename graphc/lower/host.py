@@ -1,4 +1,4 @@
-"""Steps on the host, through the operators' references, and copies into the caller's arrays."""
+"""Steps on the host, through the operators' references, and copies of results into the caller's arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels by name, and what they are specialised by."""
+"""Kernels: a name, and what specialises it; which code that is, a backend knows."""
 
 from __future__ import annotations
 

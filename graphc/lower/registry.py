@@ -1,8 +1,8 @@
 """What lowers each operator: a record per operator, made beside the function that does it.
 
 A module of this package registers with `@lowers("Op", …)` a function (Lowering, Group) -> None that emits the steps of a
-group whose anchor is that operator, through the verbs that every backend has. A backend has a `Registry` of its own, of these
-and of those that it lowers itself.
+group whose anchor is that operator, through the verbs that every backend has. A backend has a `Registry` of its own: over these,
+what it lowers itself.
 """
 
 from __future__ import annotations

@@ -21,9 +21,8 @@ from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
 
-Check = Callable[
-    [int, int], Exception
-]  # the error for a position out of range: its number among the positions, its value
+# the error for a position out of range: its number among the positions, its value
+Check = Callable[[int, int], Exception]
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
