@@ -101,6 +101,10 @@ def names(*families: Family, bits: Container[int] = range(1, 129)) -> tuple[str,
     return tuple(e.name for e in ELEMENTS if e.family in families and e.bits in bits)
 
 
+# what kernels compute with: float16 and bfloat16 in float32
+NATIVE = frozenset((*names("float", bits=range(16, 65)), *names("int", "uint", "bool", bits=WHOLE_BYTES)))
+
+
 def is_float(dtype: np.dtype) -> bool:
     """Is it a real floating-point type, those of ml_dtypes included? (NumPy gives them kind 'V'.)"""
     found = find(dtype)

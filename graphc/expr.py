@@ -2,7 +2,7 @@
 
 An operator's `scalar` is plain Python over these functions. Called with numbers it computes (Python's own floats and
 ints); called with `Expr` arguments it builds an expression tree that a backend turns into code (LLVM vector IR on the
-CPU, Numba source on CUDA). Trees are typed: arithmetic needs both operands of one dtype, Python numbers take the dtype
+CPU). Trees are typed: arithmetic needs both operands of one dtype, Python numbers take the dtype
 of the other operand, comparisons give bool.
 """
 

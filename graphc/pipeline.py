@@ -1,10 +1,16 @@
-"""The order of the passes. What only one backend needs (layout, fusion) comes after them, in that backend."""
+"""The order of the passes; fusions are found by the names of their files. What only one backend needs (layout, fusion into
+kernels) comes after them, in that backend.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
+from importlib import import_module
 
+from graphc import passes as folder
 from graphc.errors import GraphcError
 from graphc.graph import Graph
 from graphc.passes.batch_first import batch_first
@@ -15,14 +21,12 @@ from graphc.passes.decompose import Decompose
 from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
-from graphc.passes.fuse_attention import fuse_attention
-from graphc.passes.fuse_layer_norm import fuse_layer_norm
 from graphc.passes.identities import identities
 from graphc.passes.inline_branches import inline_branches
 from graphc.passes.log import Log
 from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
-from graphc.passes.rewrite import Pass
+from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.verify import verify as verify_graph
 
@@ -54,11 +58,17 @@ BOUND: tuple[Pass, ...] = (
 )
 
 
+@lru_cache(maxsize=1)
+def fusions() -> tuple[Rewrite, ...]:
+    """The passes of graphc/passes/fuse_*.py, each named as its file, in the order of their names."""
+    names = sorted(m.name for m in pkgutil.iter_modules(folder.__path__) if m.name.startswith("fuse_"))
+    return tuple(getattr(import_module(f"{folder.__name__}.{name}"), name) for name in names)
+
+
 def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
-    fused = {"LayerNormalization": fuse_layer_norm, "FusedAttention": fuse_attention}
-    fusions = [p for op, p in fused.items() if op in kernels]
-    return (*BOUND, feature_maps, *fusions, Decompose(frozenset(kernels)), *BOUND)
+    wanted = (p for p in fusions() if p.makes in kernels)
+    return (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND)
 
 
 def run(

@@ -42,7 +42,7 @@ def test_lists():
 def test_kernels_compute_with():
     pytest.importorskip("numba")
     from graphc.backends.cpu.codegen.emit import memory_type, register_type
-    from graphc.lower.registry import NATIVE
+    from graphc.dtypes import NATIVE
 
     assert {*NATIVE} == {"bool", "float16", "bfloat16", *FLOATS, *INTS}
     for name in NATIVE:

@@ -7,10 +7,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import lru_cache
+from pathlib import Path
 
-FAMILIES = (
-    "attention", "blocked", "conv", "executor", "lower", "nested", "pool", "product", "recurrent", "tile", "verbs"
-)  # fmt: skip
+OTHERS = ("checked", "codegen", "runtime")  # folders that are no family's
+FAMILIES = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.ispkg and m.name not in OTHERS)
 KINDS = ("block", "driver", "micro", "njit")
 
 

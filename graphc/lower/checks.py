@@ -1,4 +1,4 @@
-"""What a driver's report of a position out of range means: errors as data, so that they can be kept with a plan."""
+"""What a kernel's report of a position out of range means: errors as data, so that they can be kept with a plan."""
 
 from __future__ import annotations
 

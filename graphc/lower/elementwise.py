@@ -1,4 +1,4 @@
-"""Elementwise groups: loops that all operands walk alike are one."""
+"""Elementwise groups: one expression over loops; those that all operands walk as one are one."""
 
 from __future__ import annotations
 

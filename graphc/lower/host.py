@@ -1,15 +1,15 @@
-"""Steps on the host, through the operators' references, and copies into the caller's arrays."""
+"""Steps on the host, through the operators' references, and copies of results into the caller's arrays."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import NATIVE
 from graphc.graph import Graph, Node, Value
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
 from graphc.lower.program import HostStep
-from graphc.lower.registry import NATIVE
 from graphc.lower.storage import ExternBuffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo

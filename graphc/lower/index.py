@@ -1,4 +1,4 @@
-"""Operators that read or write at positions which come from data."""
+"""Operators that read at positions which come from data, and what those share with scatter.py."""
 
 from __future__ import annotations
 

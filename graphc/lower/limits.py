@@ -1,4 +1,4 @@
-"""How much one call of a verb must take: what lowering never asks more of any backend for (see verbs.py)."""
+"""How much one call of a verb must take at least (see verbs.py): lowering asks no backend for more."""
 
 TABLE_AXES = 7  # axes, or runs of axes that stay as they are, of a copy by tables
 PASS_DIMS, PASS_RECORDS = 6, 16  # loops around passes; operands and outputs of passes together

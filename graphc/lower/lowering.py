@@ -1,6 +1,6 @@
-"""The lowering context: where each value lives, and the steps so far.
+"""The context of a lowering: where each value lives, and the steps so far.
 
-A backend derives its own from `Lowering` and gives it the verbs (verbs.py). What lowers each operator is registered in
+A backend derives its own from `Lowering` and gives it the verbs (verbs.py). What lowers each operator is registered with
 registry.py.
 """
 

@@ -1,4 +1,4 @@
-"""Layer, RMS, instance and group normalisation: one kernel per row, variances in two passes."""
+"""Layer, RMS, instance and group normalisation: passes along rows, two of them for variances."""
 
 from __future__ import annotations
 

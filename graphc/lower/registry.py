@@ -1,8 +1,8 @@
 """What lowers each operator: a record per operator, made beside the function that does it.
 
 A module of this package registers with `@lowers("Op", …)` a function (Lowering, Group) -> None that emits the steps of a
-group whose anchor is that operator, through the verbs that every backend has. A backend has a `Registry` of its own, of these
-and of those that it lowers itself.
+group whose anchor is that operator, through the verbs that every backend has. A backend has a `Registry` of its own: over these,
+what it lowers itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from graphc.dtypes import WHOLE_BYTES, names
+from graphc.dtypes import NATIVE
 from graphc.graph import Node
 from graphc.lower.fuse import MOST_OPERANDS
 
@@ -107,10 +107,6 @@ def load(package: str) -> None:
     """Import all modules of a package, which register their rules."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
-
-
-# what kernels compute with: float16 and bfloat16 in float32
-NATIVE = frozenset((*names("float", bits=range(16, 65)), *names("int", "uint", "bool", bits=WHOLE_BYTES)))
 
 
 def native_dtypes(node: Node, target: Any = None) -> str | None:

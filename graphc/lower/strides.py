@@ -1,4 +1,4 @@
-"""Loops over strided operands."""
+"""Loops over strided operands, made fewer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packed constants: in memory, or streamed into one file a plan that every process maps.
+"""Packed constants: in memory, or streamed into one file per plan that every process maps.
 
 A file is written in large aligned pieces, so that the system can keep and map it in huge pages, and is only read through
 its mapping once it is whole.

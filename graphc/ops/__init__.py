@@ -1,0 +1,1 @@
+"""Operators: a record each, found by graphc/op.py."""

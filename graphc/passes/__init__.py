@@ -1,1 +1,1 @@
-"""Graph rewrites, one file each, named after what they do. `graphc.pipeline` says in which order they run."""
+"""Graph rewrites, one file each, named after what they do. graphc/pipeline.py says in which order they run; fuse_*.py are found."""

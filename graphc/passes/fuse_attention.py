@@ -21,7 +21,7 @@ from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 HIDDEN = -1e30  # a number from here down, added to a score or in its place, leaves nothing of the score
 BY_SEQUENCE = [0, 2, 1, 3]  # [batch, sequence, heads, size] to [batch, heads, sequence, size] and back
 
-fuse_attention = Rewrite("fuse_attention")
+fuse_attention = Rewrite("fuse_attention", makes="FusedAttention")
 
 
 @dataclass

@@ -7,7 +7,7 @@ import numpy as np
 from graphc.graph import Node, Value
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 
-fuse_layer_norm = Rewrite("fuse_layer_norm")
+fuse_layer_norm = Rewrite("fuse_layer_norm", makes="LayerNormalization")
 
 
 @fuse_layer_norm.on("Div")

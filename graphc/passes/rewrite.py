@@ -106,6 +106,8 @@ Rule = Callable[[Node, Sweep], Union[Value, Sequence[Value], Skip, None]]
 class Rewrite:
     """A pass made of rules. What the rewrites leave unread is removed at once, so that it does not count as a reader.
 
+    makes: of a fusion (graphc/passes/fuse_*.py), the operator that others become. It runs for backends with a kernel for that.
+
     >>> drop = Rewrite("drop_identity")
     >>> @drop.on("Identity")
     ... def same(node, sweep):
@@ -113,6 +115,7 @@ class Rewrite:
     """
 
     name: str
+    makes: str = ""
     rules: dict[str, list[Rule]] = field(default_factory=dict, repr=False)
 
     def on(self, *ops: str) -> Callable[[Rule], Rule]:

@@ -1,1 +1,1 @@
-"""Fused attention."""
+"""Attention of several heads: products around a softmax, in one kernel."""

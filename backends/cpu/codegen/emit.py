@@ -12,13 +12,13 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen.half import narrowed, widened
-from graphc.dtypes import BY_NAME, names
+from graphc.dtypes import BY_NAME, NATIVE, names
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 PTR = I8.as_pointer()
 _WIDE = {"float32": F32, "float64": F64}
-FLOATS = {name: _WIDE[BY_NAME[name].accumulates_in] for name in names("float", bits=range(16, 65))}  # in registers
+FLOATS = {name: _WIDE[BY_NAME[name].accumulates_in] for name in names("float") if name in NATIVE}  # in registers
 
 
 def i64(value: int) -> ir.Constant:

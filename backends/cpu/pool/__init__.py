@@ -1,1 +1,1 @@
-"""Pooling."""
+"""Pools: the maximum or the mean of a window."""

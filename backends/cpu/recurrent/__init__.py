@@ -1,1 +1,1 @@
-"""RNN, GRU and LSTM."""
+"""RNN, GRU and LSTM: one product projects the whole input, then one step runs every direction through time."""
