@@ -105,7 +105,9 @@ class Compilation:
     # --- on disk -------------------------------------------------------------------------------------------------
     def _find(self) -> Signature | None:
         """The signature of a model that was compiled before. Where there is none, plans are kept for the next process."""
-        from graphc.store import digest_of, fingerprint, open_store
+        from graphc.documents import digest_of
+        from graphc.fingerprint import fingerprint
+        from graphc.store import open_store
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None

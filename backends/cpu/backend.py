@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.target import Target
     from graphc.graph import Graph
     from graphc.lower.weights import SegmentWriter, WeightStore
+    from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import ModelFolder
 
 
 class CpuBackend:

@@ -19,12 +19,13 @@ from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.process import CpuRuntime, runtime_of
 from graphc.backends.cpu.runtime.shared_object import link
 from graphc.backends.cpu.runtime.threads import Executor, runtime_kernels
+from graphc.documents import read_document, write_document
 from graphc.errors import Location
 from graphc.lower.checks import CHECKS
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
 from graphc.lower.weights import Full, Segment, SegmentWriter, Stored
+from graphc.model_folder import ModelFolder
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
-from graphc.store import ModelFolder, read_document, write_document
 from graphc.types import TensorType, dtype_from_name
 
 if TYPE_CHECKING:
