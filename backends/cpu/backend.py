@@ -96,7 +96,7 @@ class CpuBackend:
 
     def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> CpuExecutable:
         from graphc.backends.cpu.native import is_native
-        from graphc.lower.weights import Full
+        from graphc.lower.weights import SegmentWriteError
 
         folder = self.folder if key is not None and not self.checked else None
         writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None
@@ -105,7 +105,7 @@ class CpuBackend:
                 return self._compile(graph, passes, key, None)
             try:
                 return self._compile(graph, passes, key, writer)
-            except Full as error:
+            except SegmentWriteError as error:
                 self._warn(error)
                 return self._compile(graph, passes, key, None)
         finally:

@@ -23,7 +23,7 @@ from graphc.report import StepInfo
 
 Check = Callable[
     [int, int], Exception
-]  # the error for a position out of range: its number among the positions, its value
+]  # the error for a position out of range: its index among the positions, its value
 
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
