@@ -18,7 +18,9 @@ from graphc.dtypes import FLOAT32
 MAP, FIRST, OTHERS, W, BIAS, Y = CONV_MAPPED["map first others w bias y"]
 N, TILES, PIXELS, ITEM, MR, BLOCKS, BLOCK_STEP, VECTOR = CONV_MAPPED["n tiles pixels item mr blocks block_step vector"]
 YS_N, YS_TILE, YS_PIXEL, WS_TILE, BIAS_TILE = CONV_MAPPED["ys_n ys_tile ys_pixel ws_tile bias_tile"]
-SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS, EPILOGUE_OPERANDS = CONV_MAPPED["scratch stride template operands epilogue_operands"]
+SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS, EPILOGUE_OPERANDS = CONV_MAPPED[
+    "scratch stride template operands epilogue_operands"
+]
 RECORDS, RECORD = CONV_MAPPED.size, CONV_MAPPED.record_size
 R_REF, R_N, R_BLOCK, R_PIXEL = CONV_MAPPED.in_record("ref n block pixel")
 
