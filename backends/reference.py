@@ -17,7 +17,7 @@ from graphc.report import MemoryReport, PassInfo, Pending, Plan
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from graphc.store import ModelFolder
+    from graphc.model_folder import ModelFolder
 
 TARGETS = ("reference",)
 

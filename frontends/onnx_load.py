@@ -6,18 +6,17 @@ Everything wrong with a file is collected on the way, so that a person reads one
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from graphc.errors import CheckError, GraphcError, LoadError, Location, TypeRuleError, UnsupportedError
-from graphc.frontends.onnx_data import DTYPES, dtype_of, to_array, to_dense
+from graphc.errors import CheckError, LoadError, Location, UnsupportedError
+from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
     DEFAULT_DOMAINS,
@@ -32,23 +31,24 @@ from graphc.frontends.onnx_functions import (
     opset_versions,
     resolve,
 )
+from graphc.frontends.onnx_problems import Problems, TooLarge
 from graphc.frontends.onnx_scope import Context, FileNode, Scope, did_you_mean, order
 from graphc.frontends.onnx_sequences import SEQUENCE_OPS, Item, SequenceUse, SequenceValue
 from graphc.frontends.onnx_states import KEY as STATES
 from graphc.frontends.onnx_states import read_states
+from graphc.frontends.onnx_types import constant_value, declared_dtype, declared_type, element_of, tensor_type
 from graphc.frontends.onnx_unused import unused
-from graphc.frontends.onnx_values import SHAPES_FIRST, KnowingBuilder, UnknownTypeError
+from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.graph import Graph, Value, constant
-from graphc.op import Deferred, Op, all_ops
-from graphc.reading import AS_IT_IS, Reading, dim_name
+from graphc.op import Op, all_ops
+from graphc.reading import AS_IT_IS, Reading
 from graphc.signature import Spec
 from graphc.source_files import text_of
 from graphc.state import State
-from graphc.types import Sym, TensorType
+from graphc.types import TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
-_NAMELESS = ("", "?", "-1", "None")  # dim_param that names nothing
 _MAX_CALLS = 100  # of functions within functions
 
 
@@ -63,21 +63,15 @@ def load_onnx(source: str | os.PathLike | bytes | ModelProto, reading: Reading =
     model = read_model(source)
     importer = _Importer(model, reading)
     graph = importer.run()
-    if importer.problems:
-        raise CheckError(importer.problems, source=Location(model.file) if model.file else None)
+    if importer.problems.found:
+        raise CheckError(importer.problems.found, source=Location(model.file) if model.file else None)
     return graph
-
-
-class _TooLarge(LoadError):
-    """Ends the conversion at once."""
 
 
 class _Importer:
     def __init__(self, model: ModelFile, reading: Reading) -> None:
         self.model, self.proto, self.given, self.types = model, model.proto, reading.given, dict(reading.types)
-        self.open = self.partial = False  # does an input have no shape? Were nodes left out because of that?
-        self.problems: list[GraphcError] = []
-        self.poisoned: set[Value] = set()  # results of nodes that failed: what follows from them is not reported
+        self.problems = Problems()
         self.functions = Functions(self.proto.functions)
         self.ops: dict[str, Op] = all_ops()
         self.count = 0
@@ -90,7 +84,9 @@ class _Importer:
         self._initializers(proto, scope, self.model.raw, self.given)
         optional = self._inputs(proto, scope)
         if not proto.output:
-            self.problems.append(LoadError("the graph has no outputs", hint="it computes nothing: export it again"))
+            self.problems.found.append(
+                LoadError("the graph has no outputs", hint="it computes nothing: export it again")
+            )
         self._nodes(proto.node, scope, Context(opsets))
         outputs = self._results(proto, scope)
         meta = {
@@ -100,13 +96,13 @@ class _Importer:
             "warnings": tuple(unused(proto, self.model.file)),
             "optional": optional,
             "dtypes": {
-                i.name: dtype for i in (*proto.input, *proto.output) if (dtype := _declared_dtype(i)) is not None
+                i.name: dtype for i in (*proto.input, *proto.output) if (dtype := declared_dtype(i)) is not None
             },
-            "partial": self.partial,
+            "partial": self.problems.partial,
         }
         builder, names = scope.builder, tuple(o.name for o in proto.output)
         states: tuple[State, ...] = ()
-        with self._report(Location(self.model.file, f"metadata '{STATES}'")):
+        with self.problems.report(Location(self.model.file, f"metadata '{STATES}'")):
             states = read_states(self.proto, [v.name for v in builder.inputs], names)
         return Graph(name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), names, meta, states)
 
@@ -114,18 +110,20 @@ class _Importer:
         """Make the graph's inputs; gives those that have a default: from IR version 4 on, initializers that are inputs."""
         optional = []
         for info in proto.input:
-            with self._report(Location(self.model.file, f"input '{info.name}'")):
+            with self.problems.report(Location(self.model.file, f"input '{info.name}'")):
                 held = scope.values.get(info.name)
                 if held in scope.builder.inputs:
                     raise LoadError("is declared twice")
                 if held is None:
-                    scope.values[info.name] = self._poison(scope, info.name)  # in case its type is none of ours
-                    t = self.types.get(info.name) or self._declared(info)
-                    self.open |= t is None
+                    scope.values[info.name] = self.problems.poison(
+                        scope.prefix + info.name
+                    )  # in case its type is none of ours
+                    t = self.types.get(info.name) or declared_type(info)
+                    self.problems.open |= t is None
                     scope.values[info.name] = declared = Value(info.name, t)
                     scope.builder.inputs.append(declared)
                 elif self.proto.ir_version >= 4:
-                    optional.append(Spec.of(info.name, self._declared(info), _declared_dtype(info), optional=True))
+                    optional.append(Spec.of(info.name, declared_type(info), declared_dtype(info), optional=True))
         return tuple(optional)
 
     def _check_extent(self) -> None:
@@ -136,37 +134,11 @@ class _Importer:
             worst = max(each, key=lambda name: (each[name].nodes, each[name].depth))
             what = f"{extent.nodes} nodes" if extent.nodes > _MAX_NODES else f"{extent.depth} levels of calls"
             limit = f"more than {_MAX_NODES}" if extent.nodes > _MAX_NODES else f"more than {_MAX_CALLS}"
-            raise _TooLarge(
+            raise TooLarge(
                 f"its functions become {what} when they are inlined, {limit}; most of them '{worst}'",
                 hint="functions that call others several times grow with each level: export the model without functions",
                 source=Location(self.model.file) if self.model.file else None,
             )
-
-    # --- problems -----------------------------------------------------------------------------------------------------
-    @contextmanager
-    def _report(
-        self, source: Location, op: str | None = None, node: str | None = None, operands: Iterable = ()
-    ) -> Iterator[None]:
-        """Collect what goes wrong inside as a problem of this place."""
-        try:
-            yield
-        except _TooLarge:
-            raise
-        except CheckError as error:
-            self.problems += error.problems
-        except (Deferred, UnknownTypeError) as error:
-            if not self.open:
-                what = f"the {error} must be known to read it" if isinstance(error, Deferred) else error.message
-                self.problems.append(UnsupportedError(what, hint=SHAPES_FIRST, op=op, node=node, source=source))
-            self.partial = True
-        except GraphcError as error:
-            types = ", ".join(str(v.type or "?") if v is not None else "-" for v in operands)
-            if types.strip("?-, ") and "operand types" not in error.message:
-                error.message += f"\n  operand types: {types}"
-            self.problems.append(error.located(op=op, node=node, source=source))
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            message = f"operands or attributes that make no sense ({type(error).__name__}: {error})"
-            self.problems.append(LoadError(message, op=op, node=node, source=source))
 
     # --- names, types, constants --------------------------------------------------------------------------------------
     def _initializers(
@@ -176,42 +148,27 @@ class _Importer:
         for i, tensor in enumerate(proto.initializer):
             if tensor.name in given:
                 continue
-            with self._report(Location(self.model.file, f"initializer {i}")):
+            with self.problems.report(Location(self.model.file, f"initializer {i}")):
                 if tensor.name in scope.values:
                     raise LoadError(f"initializer '{tensor.name}' is given twice")
-                scope.values[tensor.name] = self._poison(scope, tensor.name)
+                scope.values[tensor.name] = self.problems.poison(scope.prefix + tensor.name)
                 scope.values[tensor.name] = constant(
                     scope.prefix + tensor.name, to_array(tensor, self.model.folder, raw.get(i))
                 )
         for sparse in proto.sparse_initializer:
             if sparse.values.name in given:
                 continue
-            with self._report(Location(self.model.file, f"sparse initializer '{sparse.values.name}'")):
-                scope.values[sparse.values.name] = self._poison(scope, sparse.values.name)
+            with self.problems.report(Location(self.model.file, f"sparse initializer '{sparse.values.name}'")):
+                scope.values[sparse.values.name] = self.problems.poison(scope.prefix + sparse.values.name)
                 scope.values[sparse.values.name] = constant(
                     scope.prefix + sparse.values.name, to_dense(sparse, self.model.folder)
                 )
 
-    def _poison(self, scope: Scope, name: str) -> Value:
-        v = Value(scope.prefix + name, None)
-        self.poisoned.add(v)
-        return v
-
-    def _declared(self, info: ValueInfoProto) -> TensorType | None:
-        """The declared type; None where it has no shape. Raises UnsupportedError for other than tensors."""
-        kind = info.type.WhichOneof("value")
-        if kind is None:
-            return None
-        if kind != "tensor_type":
-            what = kind.removesuffix("_type").replace("_", " ")
-            raise UnsupportedError(f"'{info.name}' is of type {what}; graphc works on tensors")
-        return _tensor_type(info.type, info.name)
-
     def _results(self, proto: GraphProto, scope: Scope) -> list[Value]:
         out = []
         for info in proto.output:
-            v = self._poison(scope, info.name)
-            with self._report(Location(self.model.file, f"output '{info.name}'")):
+            v = self.problems.poison(scope.prefix + info.name)
+            with self.problems.report(Location(self.model.file, f"output '{info.name}'")):
                 try:
                     found = scope.find(info.name)
                 except KeyError:
@@ -229,9 +186,9 @@ class _Importer:
     def _nodes(self, protos: Sequence[NodeProto], scope: Scope, context: Context) -> None:
         """Convert the nodes in an order in which every value is produced before it is read."""
         indices, problems = order(protos, scope.values, self.model.file, context.path)
-        self.problems += problems
+        self.problems.found += problems
         if not indices:
-            scope.values.update((o, self._poison(scope, o)) for n in protos for o in n.output if o)
+            scope.values.update((o, self.problems.poison(scope.prefix + o)) for n in protos for o in n.output if o)
         used = {n.name for n in scope.builder.nodes}
         for i in indices:
             proto = protos[i]
@@ -247,10 +204,10 @@ class _Importer:
     def _node(self, at: FileNode) -> None:
         operands: list[Item | None] = []
         op = operator_name(at.proto)
-        with self._report(at.source, op, at.name, operands):
+        with self.problems.report(at.source, op, at.name, operands):
             self.count += 1
             if self.count > _MAX_NODES:
-                raise _TooLarge(f"more than {_MAX_NODES} nodes")
+                raise TooLarge(f"more than {_MAX_NODES} nodes")
             for name in at.proto.input:
                 try:
                     operands.append(at.scope.find(name))
@@ -258,13 +215,13 @@ class _Importer:
                     raise LoadError(
                         f"reads '{name}', which nothing produces", hint=did_you_mean(name, at.scope)
                     ) from None
-            if any(v in self.poisoned for v in operands):
+            if any(v in self.problems.poisoned for v in operands):
                 self._known(at)
             else:
                 self._convert(at, operands)
         for name in at.outputs:  # after a problem, so that one report holds them all
             if name and name not in at.scope.values:
-                at.scope.values[name] = self._poison(at.scope, name)
+                at.scope.values[name] = self.problems.poison(at.scope.prefix + name)
 
     def _known(self, at: FileNode) -> None:
         """Report an unknown operator though its operands are not known."""
@@ -295,7 +252,7 @@ class _Importer:
             return
         attrs = {name: attribute_value(a, self.model.folder) for name, a in protos.items()}
         if name == "Constant":
-            at.scope.values[proto.output[0]] = constant(at.scope.prefix + proto.output[0], _constant_value(attrs))
+            at.scope.values[proto.output[0]] = constant(at.scope.prefix + proto.output[0], constant_value(attrs))
             return
         while operands and operands[-1] is None:
             operands.pop()
@@ -391,10 +348,10 @@ class _Importer:
         return attrs[taken].g if sure or not self._is_valid(at, other, attrs[other].g) else None
 
     def _is_valid(self, at: FileNode, key: str, branch: GraphProto) -> bool:
-        before = len(self.problems)
+        before = len(self.problems.found)
         self._subgraph(at, key, branch, ())
-        valid = len(self.problems) == before
-        del self.problems[before:]
+        valid = len(self.problems.found) == before
+        del self.problems.found[before:]
         return valid
 
     def _put_in_place(self, at: FileNode, branch: GraphProto) -> None:
@@ -419,9 +376,9 @@ class _Importer:
         elif use.op == "Scan":
             use.attrs["n_states"] = len(use.inputs) - use.attrs.get("num_scan_inputs", 0)
         formal = self._formal_types(use)
-        before = len(self.problems)
+        before = len(self.problems.found)
         scopes = {key: self._subgraph(at, key, g, formal) for key, g in protos.items()}
-        if len(self.problems) > before:
+        if len(self.problems.found) > before:
             raise CheckError([])  # reported already, at its place
         captured = list(dict.fromkeys(v for scope, _ in scopes.values() for v in scope.captures))
         for key, (scope, outputs) in scopes.items():
@@ -441,7 +398,7 @@ class _Importer:
         if use.op == "Scan":
             n, axes = use.attrs["n_states"], use.attrs.get("scan_input_axes", [])
             types = [v.type if v is not None else None for v in use.inputs]
-            return [*types[:n], *(_element(t, axes[i] if axes else 0) for i, t in enumerate(types[n:]))]
+            return [*types[:n], *(element_of(t, axes[i] if axes else 0) for i, t in enumerate(types[n:]))]
         return []
 
     @staticmethod
@@ -451,7 +408,7 @@ class _Importer:
         for info in proto.output:
             if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type != TensorProto.UNDEFINED:
                 dtype = dtype_of(info.type.tensor_type.elem_type)
-                types[info.name] = _tensor_type(info.type, info.name) or TensorType(dtype, ())
+                types[info.name] = tensor_type(info.type, info.name) or TensorType(dtype, ())
         return types
 
     def _subgraph(
@@ -460,62 +417,12 @@ class _Importer:
         scope = Scope(KnowingBuilder(f"{at.name}/{key}"), outer=at.scope, prefix=at.scope.prefix)
         self._initializers(proto, scope, {})
         for i, info in enumerate(proto.input):
-            declared = self._declared(info)
+            declared = declared_type(info)
             t = declared or (formal[i] if i < len(formal) else None)
             scope.values[info.name] = formal_input = Value(scope.prefix + info.name, t)
             scope.builder.inputs.append(formal_input)
         self._nodes(proto.node, scope, self._inside(at, key))
         return scope, self._results(proto, scope)
-
-
-def _element(t: TensorType | None, axis: int) -> TensorType | None:
-    """Type of what Scan takes from an operand along an axis, where that can be told."""
-    if t is None or not -t.rank <= axis < t.rank:
-        return None
-    return t.with_shape([d for i, d in enumerate(t.shape) if i != axis % t.rank])
-
-
-def _declared_dtype(info: ValueInfoProto) -> np.dtype | None:
-    """None where the file does not tell, or in a way that is reported elsewhere."""
-    return DTYPES.get(info.type.tensor_type.elem_type) if info.type.HasField("tensor_type") else None
-
-
-def _tensor_type(proto: TypeProto, name: str) -> TensorType | None:
-    """None where the shape is not given. A dim without value or name is called after the tensor and its axis; names that
-    exporters write for no name (PaddlePaddle: '?') are none."""
-    t = proto.tensor_type
-    dtype = dtype_of(t.elem_type)
-    if not t.HasField("shape"):
-        return None
-    dims = [
-        Sym(d.dim_param)
-        if d.dim_param.strip() not in _NAMELESS
-        else d.dim_value
-        if d.HasField("dim_value") and d.dim_value >= 0
-        else Sym(dim_name(name, i))
-        for i, d in enumerate(t.shape.dim)
-    ]
-    return TensorType(dtype, tuple(dims))
-
-
-def _constant_value(attrs: Mapping[str, Any]) -> np.ndarray:
-    """The array of a Constant node: value, sparse_value, value_int … value_strings."""
-    if len(attrs) != 1:
-        raise TypeRuleError(f"a Constant has one attribute, not {len(attrs)}: {', '.join(attrs)}")
-    ((key, value),) = attrs.items()
-    dtypes = {
-        "float": np.float32,
-        "floats": np.float32,
-        "int": np.int64,
-        "ints": np.int64,
-        "string": object,
-        "strings": object,
-    }
-    if key in ("value", "sparse_value") and isinstance(value, np.ndarray):
-        return value
-    if key.removeprefix("value_") not in dtypes:
-        raise TypeRuleError(f"unknown attribute '{key}'", hint="value, sparse_value, value_int, value_floats …")
-    return np.array(value, dtypes[key.removeprefix("value_")])
 
 
 def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:

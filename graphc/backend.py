@@ -11,8 +11,8 @@ from graphc.errors import InputError
 if TYPE_CHECKING:
     from graphc.executable import Executable
     from graphc.graph import Graph
+    from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import ModelFolder
 
 Progress = Callable[[str, int, int], None]
 

@@ -105,7 +105,9 @@ class Compilation:
     # --- on disk -------------------------------------------------------------------------------------------------
     def _find(self) -> Signature | None:
         """The signature of a model that was compiled before. Where there is none, plans are kept for the next process."""
-        from graphc.store import digest_of, fingerprint, open_store
+        from graphc.documents import digest_of
+        from graphc.fingerprint import fingerprint
+        from graphc.store import open_store
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None
@@ -219,18 +221,18 @@ class Compilation:
         if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
             return self.backend.executable(bound, tuple(passes), key)
         parts = cut(bound)
-        wanted = {*shape_like_inputs(parts.tail), *conditions(parts.tail)}
+        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
 
         def make(g: Graph) -> Executable:
             return self.backend.executable(g, tuple(passes), None)
 
-        return Segmented(parts, wanted, make, self._compile_tail, self.backend.outlook)
+        return Segmented(parts, wanted, make, self._compile_suffix, self.backend.outlook)
 
-    def _compile_tail(
-        self, tail: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
+    def _compile_suffix(
+        self, suffix: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
     ) -> Executable:
         self.origin.check()
-        return self._compile(tail, types, values)
+        return self._compile(suffix, types, values)
 
 
 def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> str:

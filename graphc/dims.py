@@ -7,93 +7,61 @@ sizes; not all dims with equal values are equal.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, Union
 
-LONGEST_NAME = 256  # characters
-MAX_NODES = 128  # of an expression: operations on dims take bounded time
-MAX_COEFFICIENT = 1 << 63
+from graphc.polynomial import (
+    MAX_COEFFICIENT,
+    MAX_NODES,
+    ONE,
+    Atom,
+    Monomial,
+    Polynomial,
+    Terms,
+    added,
+    digest,
+    divided,
+    divided_exactly,
+    is_unknown,
+    multiplied,
+    of_atom,
+    scaled,
+    short_name,
+    text_of,
+)
+
 _INF = math.inf
 
 
-class Atom(NamedTuple):
-    """A factor of a term.
-
-    op    'size' (args: its name, 0 or more), 'long' (args: the digest of an expression above MAX_NODES, any integer),
-          '//' (args: two dims), or 'min', 'max', 'broadcast' (args: a frozenset of dims)
-    """
-
-    op: str
-    args: Any
-
-
-Monomial = frozenset[tuple[Atom, int]]  # atoms and their powers
-Terms = Mapping[Monomial, int]  # coefficients, none of them 0
-_ONE: Monomial = frozenset()
-
-
-class Sym:
+class Sym(Polynomial):
     """A dim that is known by name only, or an expression of such names ('batch', '(h + 1)//2'). Immutable, hashable.
 
     + - * // % with ints and other dims give dims, and ints where names cancel. '?' is the name of a size that nothing is
     known of: a difference or quotient of two such is not known either.
     """
 
-    __slots__ = ("_hash", "nodes", "terms", "unknown")
-
-    terms: Terms
-    nodes: int  # of the expression
-    unknown: bool  # does it hold a name with a '?'?
+    __slots__ = ()
 
     def __init__(self, name: str) -> None:
-        self._fill({_monomial(Atom("size", (_short(name),))): 1})
-
-    @classmethod
-    def of(cls, terms: Terms) -> Sym:
-        """The polynomial as it is: neither a number nor too long."""
-        dim = cls.__new__(cls)
-        dim._fill(terms)
-        return dim
-
-    def _fill(self, terms: Terms) -> None:
-        self.terms = terms
-        self._hash = hash(frozenset(terms.items()))
-        atoms = [(atom, power) for m in terms for atom, power in m]
-        self.nodes = len(terms) + sum(power + sum(map(_nodes, atom.args)) for atom, power in atoms)
-        self.unknown = any(_unknown(arg) for atom, _ in atoms for arg in atom.args)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sym) and self._hash == other._hash and self.terms == other.terms
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Sym.of, (self.terms,)  # hashes of text differ between processes
-
-    def __str__(self) -> str:
-        return _text(self, str)
-
-    __repr__ = __str__
+        self._fill({of_atom(Atom("size", (short_name(name),))): 1})
 
     def __add__(self, other: Dim) -> Dim:
         more = _terms(other)
         if more is None:
             return NotImplemented
-        return _dim(_sum(self.terms, more), self.unknown or _unknown(other))
+        return _dim(added(self.terms, more), self.unknown or is_unknown(other))
 
     __radd__ = __add__
 
     def __neg__(self) -> Dim:
-        return Sym.of(_scaled(self.terms, -1))
+        return Sym.of(scaled(self.terms, -1))
 
     def __sub__(self, other: Dim) -> Dim:
         more = _terms(other)
         if more is None:
             return NotImplemented
-        return _dim(_sum(self.terms, _scaled(more, -1)), self.unknown or _unknown(other))
+        return _dim(added(self.terms, scaled(more, -1)), self.unknown or is_unknown(other))
 
     def __rsub__(self, other: Dim) -> Dim:
         return -self + other
@@ -102,13 +70,13 @@ class Sym:
         more = _terms(other)
         if more is None:
             return NotImplemented
-        return _dim(_times(self.terms, more), bool(more) and (self.unknown or _unknown(other)))
+        return _dim(multiplied(self.terms, more), bool(more) and (self.unknown or is_unknown(other)))
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Dim) -> Dim:
         more = _terms(other)
-        return NotImplemented if more is None else _quotient(self.terms, more, self.unknown or _unknown(other))
+        return NotImplemented if more is None else _quotient(self.terms, more, self.unknown or is_unknown(other))
 
     def __rfloordiv__(self, other: Dim) -> Dim:
         more = _terms(other)
@@ -202,12 +170,10 @@ def bounds(dim: Dim, ranges: Mapping[str, tuple[float, float]] | None = None) ->
 
 
 # --- polynomials ------------------------------------------------------------------------------------------------------
-def _monomial(atom: Atom) -> Monomial:
-    return frozenset({(atom, 1)})
 
 
 def _atom(op: str, args: Any) -> Dim:
-    return _dim({_monomial(Atom(op, args)): 1}, any(map(_unknown, args)))
+    return _dim({of_atom(Atom(op, args)): 1}, any(map(is_unknown, args)))
 
 
 def _terms(dim: Any) -> Terms | None:
@@ -217,56 +183,21 @@ def _terms(dim: Any) -> Terms | None:
     if not hasattr(dim, "__index__"):
         return None
     number = dim.__index__()
-    return {_ONE: number} if number else {}
+    return {ONE: number} if number else {}
 
 
 def _dim(terms: Terms, unknown: bool) -> Dim:
     """unknown: was something of it not known? Then it is still not, though it cancels."""
     terms = {m: c for m, c in terms.items() if c}
-    if not terms or terms.keys() == {_ONE}:
-        return UNKNOWN if unknown else terms.get(_ONE, 0)
+    if not terms or terms.keys() == {ONE}:
+        return UNKNOWN if unknown else terms.get(ONE, 0)
     dim = Sym.of(terms)
     if unknown and not dim.unknown:
         return UNKNOWN
     if dim.nodes <= MAX_NODES and all(-MAX_COEFFICIENT < c < MAX_COEFFICIENT for c in terms.values()):
         return dim
-    name = f"<{_digest(_text(dim, repr))}{'?' * dim.unknown}>"
-    return Sym.of({_monomial(Atom("long", (name,))): 1})
-
-
-def _sum(a: Terms, b: Terms) -> Terms:
-    total = dict(a)
-    for m, c in b.items():
-        total[m] = total.get(m, 0) + c
-    return total
-
-
-def _scaled(a: Terms, factor: int) -> Terms:
-    return {m: c * factor for m, c in a.items()}
-
-
-def _times(a: Terms, b: Terms) -> Terms:
-    total: dict[Monomial, int] = {}
-    for m, c in a.items():
-        for n, d in b.items():
-            powers = dict(m)
-            for atom, power in n:
-                powers[atom] = powers.get(atom, 0) + power
-            k = frozenset(powers.items())
-            total[k] = total.get(k, 0) + c * d
-    return total
-
-
-def _over(m: Monomial, n: Monomial) -> Monomial | None:
-    """m / n, None where n does not divide it."""
-    powers = dict(m)
-    for atom, power in n:
-        left = powers.pop(atom, 0) - power
-        if left < 0:
-            return None
-        if left:
-            powers[atom] = left
-    return frozenset(powers.items())
+    name = f"<{digest(text_of(dim, repr))}{'?' * dim.unknown}>"
+    return Sym.of({of_atom(Atom("long", (name,))): 1})
 
 
 # --- division ---------------------------------------------------------------------------------------------------------
@@ -275,16 +206,16 @@ def _quotient(a: Terms, b: Terms, unknown: bool) -> Dim:
     if not b:
         raise ZeroDivisionError("a dim divided by 0")
     if all(c < 0 for c in b.values()):
-        a, b = _scaled(a, -1), _scaled(b, -1)
+        a, b = scaled(a, -1), scaled(b, -1)
     whole, rest = _split(a, b)
     if not rest:
         return _dim(whole, unknown)
-    return _dim(_sum(whole, _fraction(rest, b)), unknown)
+    return _dim(added(whole, _fraction(rest, b)), unknown)
 
 
 def _fraction(a: Terms, b: Terms) -> Terms:
     """floor(a / b) where no part of a is a multiple of b."""
-    divisor = b[_ONE] if b.keys() == {_ONE} else None
+    divisor = b[ONE] if b.keys() == {ONE} else None
     smaller = _cancelled(a, b) if divisor is None else _reduced(a, divisor)
     if smaller is not None:
         return _terms(_quotient(*smaller, unknown=False)) or {}
@@ -294,16 +225,16 @@ def _fraction(a: Terms, b: Terms) -> Terms:
         if lo > -_INF and hi < _INF and lo // divisor == hi // divisor:
             return _terms(int(lo // divisor)) or {}
         if all(c < 0 for m, c in a.items() if m):  # floor(-x / d) = -floor((x + d - 1) / d)
-            up = _quotient(_sum(_scaled(a, -1), {_ONE: divisor - 1}), b, unknown=False)
-            return _scaled(_terms(up) or {}, -1)
+            up = _quotient(added(scaled(a, -1), {ONE: divisor - 1}), b, unknown=False)
+            return scaled(_terms(up) or {}, -1)
     elif lo >= 0 and hi < least:
         return {}
-    return {_monomial(Atom("//", (top, bottom))): 1}
+    return {of_atom(Atom("//", (top, bottom))): 1}
 
 
 def _split(a: Terms, b: Terms) -> tuple[Terms, Terms]:
     """(q, r) with a = q b + r: r is 0 where b divides a, and holds no multiple of b where b is one term."""
-    exact = _exact(a, b)
+    exact = divided_exactly(a, b)
     if exact is not None:
         return exact, {}
     if len(b) > 1:
@@ -312,7 +243,7 @@ def _split(a: Terms, b: Terms) -> tuple[Terms, Terms]:
     whole: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for m, c in a.items():
-        k = _over(m, n)
+        k = divided(m, n)
         count = 0 if k is None or (k and c % d) else c // d  # of a number also a part comes out
         if k is not None and count:
             whole[k] = count
@@ -321,33 +252,11 @@ def _split(a: Terms, b: Terms) -> tuple[Terms, Terms]:
     return whole, rest
 
 
-def _exact(a: Terms, b: Terms) -> Terms | None:
-    """a / b as a polynomial, None where it is none: long division in the lexicographic order of monomials."""
-    atoms = sorted({atom for terms in (a, b) for m in terms for atom, _ in m}, key=lambda atom: _atom_text(atom, repr))
-
-    def order(m: Monomial) -> list[int]:
-        powers = dict(m)
-        return [powers.get(atom, 0) for atom in atoms]
-
-    lead = max(b, key=order)
-    quotient: dict[Monomial, int] = {}
-    for _ in range(MAX_NODES):
-        if not a:
-            return quotient
-        first = max(a, key=order)
-        k = _over(first, lead)
-        if k is None or a[first] % b[lead]:
-            return None
-        quotient[k] = a[first] // b[lead]
-        a = {m: c for m, c in _sum(a, _times({k: -quotient[k]}, b)).items() if c}
-    return None
-
-
 def _reduced(a: Terms, divisor: int) -> tuple[Terms, Terms] | None:
     """Smaller operands with the same quotient, for a positive divisor; None where there are none."""
     common = math.gcd(divisor, *(c for m, c in a.items() if m))
     if common > 1:  # floor((g x + r) / (g d)) = floor((x + floor(r / g)) / d)
-        return {m: c // common for m, c in a.items() if c // common}, {_ONE: divisor // common}
+        return {m: c // common for m, c in a.items() if c // common}, {ONE: divisor // common}
     parts = [m for m in a if m]
     if len(parts) != 1 or a[parts[0]] != 1 or len(parts[0]) != 1:
         return None
@@ -355,7 +264,7 @@ def _reduced(a: Terms, divisor: int) -> tuple[Terms, Terms] | None:
     if atom.op != "//" or power != 1 or not isinstance(atom.args[1], int):
         return None
     inner, first = atom.args  # floor((floor(x / a) + c) / d) = floor((x + a c) / (a d))
-    return _sum(inner.terms, {_ONE: a.get(_ONE, 0) * first}), {_ONE: first * divisor}
+    return added(inner.terms, {ONE: a.get(ONE, 0) * first}), {ONE: first * divisor}
 
 
 def _cancelled(a: Terms, b: Terms) -> tuple[Terms, Terms] | None:
@@ -367,7 +276,7 @@ def _cancelled(a: Terms, b: Terms) -> tuple[Terms, Terms] | None:
     )  # of one monomial: the divisor is not 0, so neither are they
     if factor == 1 and not shared:
         return None
-    top, bottom = ({_over(m, shared) or _ONE: c // factor for m, c in terms.items()} for terms in (a, b))
+    top, bottom = ({divided(m, shared) or ONE: c // factor for m, c in terms.items()} for terms in (a, b))
     return top, bottom
 
 
@@ -403,7 +312,7 @@ def _decides(op: str, d: Dim, e: Dim) -> bool:
 def _replaced(atom: Atom, sizes: Mapping[str, Dim]) -> Dim:
     if atom.op in ("size", "long"):
         known = sizes.get(atom.args[0]) if atom.op == "size" else None
-        return Sym.of({_monomial(atom): 1}) if known is None else known
+        return Sym.of({of_atom(atom): 1}) if known is None else known
     args = [substitute(d, sizes) for d in atom.args]
     if atom.op == "//":
         return args[0] // args[1]
@@ -422,7 +331,7 @@ def _names(dim: Any) -> Iterator[str]:
 
 # --- intervals --------------------------------------------------------------------------------------------------------
 def _range(atom: Atom, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    if atom.op == "size" and not _unknown(atom.args[0]):
+    if atom.op == "size" and not is_unknown(atom.args[0]):
         return ranges.get(atom.args[0], (0, _INF))
     if atom.op in ("size", "long"):
         return -_INF, _INF
@@ -462,61 +371,6 @@ def _floor(x: float, y: float) -> float:
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
-def _text(dim: Dim, name: Callable[[str], str]) -> str:
-    """name: how a name is written. With `repr`, no two dims have the same text."""
-    if not isinstance(dim, Sym):
-        return str(dim)
-    number_last = any(m and c > 0 for m, c in dim.terms.items())
-    parts = sorted(
-        (not m and number_last, c < 0, -sum(power for _, power in m), _term_text(m, abs(c), name), c < 0)
-        for m, c in dim.terms.items()
-    )
-    text = "".join(f" {'-' if negative else '+'} {term}" for *_, term, negative in parts)
-    if not text.startswith(" - "):
-        return text[3:]
-    first = parts[0][-2]  # -h//2 is (-h)//2
-    return f"-{f'({first})' if '//' in first else first}{text[3 + len(first) :]}"
-
-
-def _term_text(m: Monomial, coefficient: int, name: Callable[[str], str]) -> str:
-    lone = len(m) == 1 and coefficient == 1 and next(iter(m))[1] == 1
-    factors = [
-        f"({text})" if not lone and (atom.op == "//" or (" " in text and atom.op == "size")) else text
-        for atom, power in m
-        for text in [_atom_text(atom, name)] * power
-    ]
-    numbers = [hex(coefficient) if coefficient >= MAX_COEFFICIENT else str(coefficient)]  # str has a limit
-    return "*".join([*(numbers if coefficient != 1 or not m else []), *sorted(factors)])
-
-
-def _atom_text(atom: Atom, name: Callable[[str], str]) -> str:
-    if atom.op == "size":
-        return name(atom.args[0])
-    if atom.op == "long":
-        return str(atom.args[0])
-    if atom.op == "//":
-        top, bottom = (_text(d, name) for d in atom.args)
-        top = f"({top})" if isinstance(atom.args[0], Sym) and len(atom.args[0].terms) > 1 else top
-        return f"{top}//{bottom if bottom.isidentifier() or bottom.isdigit() else f'({bottom})'}"
-    args = sorted((isinstance(d, int), _text(d, name)) for d in atom.args)
-    return f"{atom.op}({', '.join(text for _, text in args)})"
-
-
-def _short(name: str) -> str:
-    """A long name is a digest of itself."""
-    return name if len(name) <= LONGEST_NAME else f"<{_digest(name)}{'?' * ('?' in name)}>"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _nodes(arg: Dim | str) -> int:
-    return arg.nodes if isinstance(arg, Sym) else 1
-
-
-def _unknown(arg: Dim | str) -> bool:
-    return arg.unknown if isinstance(arg, Sym) else isinstance(arg, str) and "?" in arg
 
 
 UNKNOWN = Sym("?")

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
+from graphc.signature import wrong_names
 from graphc.types import MaybeNone, Sym, TensorType, dtype_name
 
 
@@ -33,8 +34,7 @@ def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = T
     names = [v.name for v in graph.inputs]
     missing, extra = [n for n in names if n not in feeds], [n for n in feeds if n not in names]
     if missing or extra:
-        wrong = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(extra)}"] * bool(extra)
-        raise InputError(f"wrong input names ({'; '.join(wrong)})", hint=f"inputs of {graph.name}: {', '.join(names)}")
+        raise InputError(wrong_names(missing, extra), hint=f"inputs of {graph.name}: {', '.join(names)}")
     arrays = [np.asarray(feeds[n]) for n in names]
     if strict:
         check_arrays([(v.name, v.type) for v in graph.inputs], arrays)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
+from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.executable import PLANNING, Executable, Quick, remember, taken, value_key
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.session import Session
 from graphc.signature import Signature, Spec
-from graphc.types import Sym, TensorType, dtype_name, numbers
+from graphc.types import TensorType, numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,10 +83,10 @@ class Model:
         self._count = len(self._names)
         names = self._names  # not self: a model that refers to itself would outlive its last reference
         self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
-        self._dtypes = tuple(s.dtype for s in signature.inputs)
-        self.inputs: tuple[Spec, ...] = (*signature.inputs, *signature.optional)
+        self._arguments = Arguments(signature)
+        self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
+        self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
-        self._output_names = tuple(s.name for s in signature.outputs)
 
     @property
     def name(self) -> str:
@@ -117,11 +118,14 @@ class Model:
         if "out" in kwargs and all(s.name != "out" for s in self.inputs):
             buffers = ", ".join(f"'{n}': …" for n in self._output_names)
             raise InputError(
-                "'out' is an argument of run, not of a call", hint=f"{self._by_name()[:-1]}, out={{{buffers}}})"
+                "'out' is an argument of run, not of a call",
+                hint=f"{self._arguments.how_to_run[:-1]}, out={{{buffers}}})",
             )
         if len(args) > len(self.inputs) or (len(args) < self._count and not kwargs):
-            raise InputError(f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._signature())
-        results = list(self.run(self._joined(args, kwargs)).values())
+            raise InputError(
+                f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._arguments.signature
+            )
+        results = list(self.run(self._arguments.joined(args, kwargs)).values())
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(
@@ -138,7 +142,7 @@ class Model:
         except (KeyError, IndexError, TypeError):
             return self._with_defaults(feeds).run(feeds, out)
         if out is not None:
-            return dict(zip(self._output_names, self._run(arrays, self._buffers(out))))
+            return dict(zip(self._output_names, self._run(arrays, self._arguments.buffers(out))))
         results = self._quick(arrays)
         return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
 
@@ -156,7 +160,9 @@ class Model:
         names = [s.name for s in self.states]
         if not names:
             hint = "declare them: graphc.compile(…, states={'input': 'output'})"
-            raise InputError(f"{self.name} has no states for a session to carry; {self._signature()}", hint=hint)
+            raise InputError(
+                f"{self.name} has no states for a session to carry; {self._arguments.signature}", hint=hint
+            )
         unknown = [n for n in first if n not in names]
         if unknown:
             raise InputError(f"'{unknown[0]}' is no state", hint=f"states: {', '.join(names)}")
@@ -172,9 +178,9 @@ class Model:
                 hint = f"give it: model.session({state.name}=…)"
                 raise InputError(f"state '{state.name}', {spec}, needs a first value", hint=hint)
             return np.zeros(numbers(want.shape), want.dtype)
-        a = self._checked(i, given)
-        if not _fits(a, want):
-            raise InputError(f"state '{state.name}' has shape {a.shape}, the model wants {want}", hint=_remedy(a, want))
+        a = self._arguments.checked(i, given)
+        if not fits(a, want):
+            raise InputError(f"state '{state.name}' has shape {a.shape}, the model wants {want}", hint=remedy(a, want))
         return a
 
     @property
@@ -228,28 +234,13 @@ class Model:
         given, arrays = {**shapes, **{n: np.shape(a) for n, a in values.items()}}, []
         unknown = [n for n in given if n not in {s.name for s in self.inputs}]
         if unknown:
-            raise InputError(f"a shape is given for '{unknown[0]}', which is no input", hint=self._signature())
+            raise InputError(f"a shape is given for '{unknown[0]}', which is no input", hint=self._arguments.signature)
         more = frozenset(given) - frozenset(self._names)
         if more:
             return self._read(given=more)._for(given, values)
         for i, spec in enumerate(self.inputs[: self._count]):
-            shape = given.get(spec.name, spec.shape)
-            if shape is not None and not isinstance(shape, (Sequence, np.ndarray)):
-                raise InputError(f"the shape of input '{spec.name}' can't be {shape!r}", hint="give a tuple of sizes")
-            if shape is None or any(isinstance(d, str) for d in shape):
-                hint = f"give shapes={{'{spec.name}': (…)}}"
-                raise InputError(f"the shape of input '{spec.name}' is open: {_wanted(spec)}", hint=hint)
-            if not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) and d >= 0 for d in shape):
-                raise InputError(
-                    f"the shape of input '{spec.name}' can't be {tuple(shape)}", hint="sizes are ints from 0 up"
-                )
-            if spec.dtype is None:
-                raise InputError(f"the dtype of input '{spec.name}' is not known", hint="run the model instead")
-            try:
-                zeros = np.broadcast_to(np.zeros((), spec.dtype), tuple(shape))  # of no memory: nobody reads it
-            except ValueError as error:
-                raise InputError(f"the shape of input '{spec.name}' can't be {tuple(shape)}: {error}") from None
-            arrays.append(self._checked(i, values[spec.name]) if spec.name in values else zeros)
+            zeros = self._arguments.zeros(spec, given.get(spec.name, spec.shape))
+            arrays.append(self._arguments.checked(i, values[spec.name]) if spec.name in values else zeros)
         other = self._other(arrays)
         return (self, arrays) if other is None else other._for(given, values)
 
@@ -257,7 +248,7 @@ class Model:
     def _run(self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
         for a, dtype in zip(arrays, self._dtypes):
             if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
-                arrays = [self._checked(i, a) for i, a in enumerate(arrays)]
+                arrays = [self._arguments.checked(i, a) for i, a in enumerate(arrays)]
                 break
         key = tuple([a.shape for a in arrays])
         if self._valued:
@@ -272,7 +263,7 @@ class Model:
         if executable.quick is not None and not self._valued:
             self._quick = executable.quick
         if out is not None:
-            self._check_overlap(arrays, out)
+            self._arguments.check_overlap(arrays, out)
         try:
             return executable.run(arrays, out)
         except MemoryError as error:
@@ -295,9 +286,9 @@ class Model:
         """The model for another reading of the source, where these arrays need one. Raises InputError where they do not fit."""
         specs = self.inputs[: self._count]
         for spec, want, a in zip(specs, self._input_types, arrays):
-            if want is not None and not _fits(a, want):
+            if want is not None and not fits(a, want):
                 raise InputError(
-                    f"input '{spec.name}' has shape {a.shape}, the model wants {want}", hint=_remedy(a, want)
+                    f"input '{spec.name}' has shape {a.shape}, the model wants {want}", hint=remedy(a, want)
                 )
         if None in self._input_types:
             return self._read(types={s.name: open_type(s.name, a) for s, a in zip(specs, arrays) if s.type is None})
@@ -343,115 +334,8 @@ class Model:
         """The model for the inputs that are given beyond those that must be. Raises InputError for wrong names."""
         names, known = frozenset(self._names), {s.name for s in self.inputs}
         if not isinstance(feeds, Mapping) or not names < feeds.keys() or not feeds.keys() <= known:
-            raise self._wrong_names(feeds) from None
+            raise self._arguments.wrong_names(feeds) from None
         return self._read(given=frozenset(feeds.keys() - names))
-
-    def _checked(self, i: int, a: Any) -> np.ndarray:
-        """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
-        spec, want = self.inputs[i], self._dtypes[i]
-        strings = want is not None and want.kind == "O"
-        try:
-            array = np.asarray(a)
-        except (
-            TypeError,
-            ValueError,
-            RuntimeError,
-            OverflowError,
-        ) as error:  # rows of different lengths, a tensor of a GPU
-            raise InputError(
-                f"input '{spec.name}' can't be made an array: {error}", hint="give a NumPy array"
-            ) from None
-        if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
-            array = self._exactly(i, a, array)
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        if array.dtype == object and want is not None and not strings:
-            given = "an array of objects" if isinstance(a, np.ndarray) else type(a).__name__
-            hint = self._by_name() if isinstance(a, Mapping) else "give a NumPy array of numbers"
-            raise InputError(f"input '{spec.name}' is {given}, the model wants {_wanted(spec)}", hint=hint)
-        if want is not None and array.dtype != want and not (strings and array.dtype.kind in "OUS"):
-            hint = f"convert it: x.astype('{'str' if strings else dtype_name(want)}')"
-            raise InputError(
-                f"input '{spec.name}' is {dtype_name(array.dtype)}, the model wants {_wanted(spec)}", hint=hint
-            )
-        if array.dtype.kind in "US":
-            array = array.astype(object)
-        return np.ascontiguousarray(array) if array.ndim else array
-
-    def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
-        """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
-        want = self._dtypes[i]
-        assert want is not None
-        if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
-            return given
-        numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
-        try:
-            with np.errstate(all="ignore"):
-                array = numbers.astype(want)
-            same = (array.astype(object) == numbers) | (numbers != numbers)  # NaN stays NaN
-        except (OverflowError, ValueError):
-            array, same = given, np.zeros(numbers.shape, bool)
-        if not same.all():
-            wrong = numbers[~same].reshape(-1)
-            limits = f"holds {wrong[0]!r}" if len(wrong) < numbers.size or numbers.size == 1 else "holds numbers"
-            raise InputError(
-                f"input '{self._names[i]}' {limits}, which {dtype_name(want)} can't hold exactly",
-                hint=f"round it: numpy.asarray(…, '{dtype_name(want)}')",
-            )
-        return array
-
-    def _buffers(self, out: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
-        unknown = [n for n in out if n not in self._output_names]
-        if unknown:
-            raise InputError(f"unknown output '{unknown[0]}'", hint=self._signature())
-        for n, a in out.items():
-            if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
-                hint = "make it with numpy.empty(shape, dtype)"
-                raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array", hint=hint)
-        given = dict(out)  # of results of one name, the last is the one that callers find under it
-        return [given.pop(n, None) for n in reversed(self._output_names)][::-1]
-
-    def _check_overlap(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]) -> None:
-        """Kernels read and write in any order: a result may lie neither on an input nor on another result."""
-        taken = [(f"input '{n}'", a) for n, a in zip(self._names, arrays)]
-        for name, buffer in zip(self._output_names, out):
-            if buffer is None:
-                continue
-            for other, a in taken:
-                if np.may_share_memory(buffer, a):  # exact: all are contiguous
-                    hint = "give each result memory of its own"
-                    raise InputError(f"the array for output '{name}' and {other} share memory", hint=hint)
-            taken.append((f"the one for output '{name}'", buffer))
-
-    def _joined(self, args: Sequence[np.ndarray], kwargs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        feeds = {s.name: a for s, a in zip(self.inputs, args)}
-        for name in kwargs:
-            if name in feeds:
-                raise InputError(f"input '{name}' is given twice, by position and by name", hint=self._signature())
-        return {**feeds, **kwargs}
-
-    def _by_name(self) -> str:
-        """How `run` is called."""
-        names = ", ".join(f"'{n}': …" for n in self._names)
-        return f"model.run({{{names}}})"
-
-    def _wrong_names(self, feeds: Mapping[str, Any]) -> InputError:
-        if feeds is None or isinstance(feeds, (list, tuple)) and all(isinstance(n, str) for n in feeds):
-            hint = f"{self._by_name()} gives all outputs by name; pick those that are wanted"
-            return InputError("run takes no list of outputs, only the inputs by name", hint=hint)
-        if not isinstance(feeds, Mapping):
-            hint = f"{self._by_name()}, or call the model with arrays by position: model(…)"
-            return InputError(f"run takes the inputs by name, not {type(feeds).__name__}", hint=hint)
-        missing = [n for n in self._names if n not in feeds]
-        known = {s.name for s in self.inputs}
-        extra = [n for n in feeds if n not in known]
-        parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(map(str, extra))}"] * bool(
-            extra
-        )
-        return InputError(f"wrong input names ({'; '.join(parts)})", hint=self._signature())
-
-    def _signature(self) -> str:
-        return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
 
     def __repr__(self) -> str:
         lines = [
@@ -493,19 +377,3 @@ def _full(error: MemoryError) -> NoReturn:
 
 def _refuse(arrays: Sequence[Any]) -> None:
     """`Executable.quick` of no plan."""
-
-
-def _wanted(spec: Spec) -> str:
-    """A type, as far as it is known."""
-    return str(spec.type) if spec.type is not None else str(spec).removeprefix(f"{spec.name}: ")
-
-
-def _fits(a: np.ndarray, want: TensorType) -> bool:
-    return a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
-
-
-def _remedy(a: np.ndarray, want: TensorType) -> str:
-    if a.ndim != want.rank:
-        return f"it must have {want.rank} dims, not {a.ndim}: reshape it, or add a dim with x[None]"
-    wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
-    return f"dim {', '.join(wrong)} differs; sizes that are numbers are fixed in the model, names may be any size"

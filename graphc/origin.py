@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.documents import stamp_of
 from graphc.errors import LoadError
 from graphc.source_files import Files, text_of
-from graphc.store import Store, stamp_of
+from graphc.store import Store
 
 if TYPE_CHECKING:
     from graphc.graph import Graph

@@ -1,8 +1,8 @@
 """Graphs whose shapes or branches follow from data (NonZero, NonMaxSuppression, Loop, If …): run what is known, look, go on.
 
-A bound graph is cut into a *head* of nodes whose types are all known, *pivots* that only running can tell the shape of, and
-the *tail* behind them. The tail is a graph of its own with the values so far as its inputs: binding it knows their shapes,
-and their values where they decide shapes. It may be cut again.
+A bound graph is cut into a static *prefix* of nodes whose types are all known, *data-dependent* nodes, the shapes of whose
+results only running can tell, and the *suffix* behind them. The suffix is a graph of its own with the values so far as its
+inputs: binding it knows their shapes, and their values where they decide shapes. It may be cut again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from graphc.types import TensorType
 
 @dataclass(frozen=True, eq=False)
 class CutGraph:
-    """The tail's inputs are the graph's own, then the head's results, then the pivots' outputs."""
+    """The suffix's inputs are the graph's own, then the prefix's results, then the outputs of the data-dependent nodes."""
 
-    head: Graph
-    pivots: tuple[Node, ...]
-    tail: Graph
+    prefix: Graph
+    data_dependent: tuple[Node, ...]
+    suffix: Graph
 
 
 def is_static(graph: Graph) -> bool:
@@ -49,41 +49,41 @@ def _known(v: Value) -> bool:
 
 
 def cut(graph: Graph) -> CutGraph:
-    """Cut a bound graph that is not static. The head may be empty; head and pivots together are not."""
+    """Cut a bound graph that is not static. The prefix may be empty, but not if there are no data-dependent nodes."""
     ready: set[Value] = set(graph.inputs)
-    head: list[Node] = []
-    pivots: list[Node] = []
-    tail: list[Node] = []
+    prefix: list[Node] = []
+    data_dependent: list[Node] = []
+    suffix: list[Node] = []
     for node in graph.nodes:
         have = all(v.is_const or v in ready for v in node.operands)
-        if have and branches(node):  # a tail with a known condition has the branch in its place
-            tail.append(node)
+        if have and branches(node):  # a suffix with a known condition has the branch in its place
+            suffix.append(node)
         elif have and all(_known(v) for v in node.outputs):
-            head.append(node)
+            prefix.append(node)
             ready.update(node.outputs)
         elif have and not _waits_for_a_value(node):
-            pivots.append(node)
+            data_dependent.append(node)
         else:
-            tail.append(node)
-    produced: list[Value] = [v for n in pivots for v in n.outputs]
-    needed_later = {v for n in (*pivots, *tail) for v in n.operands} | set(graph.outputs)
-    computed = [v for n in head for v in n.outputs if v in needed_later]
+            suffix.append(node)
+    produced: list[Value] = [v for n in data_dependent for v in n.outputs]
+    needed_later = {v for n in (*data_dependent, *suffix) for v in n.operands} | set(graph.outputs)
+    computed = [v for n in prefix for v in n.outputs if v in needed_later]
     passed = [*graph.inputs, *computed]
-    head_graph = Graph(
-        f"{graph.name}/head", graph.inputs, tuple(computed), tuple(head), tuple(_unique(computed)), graph.meta
+    prefix_graph = Graph(
+        f"{graph.name}/prefix", graph.inputs, tuple(computed), tuple(prefix), tuple(_unique(computed)), graph.meta
     )
     inputs = tuple(replace(v, name=n) for v, n in zip((*passed, *produced), _unique([*passed, *produced])))
     rw = Rewriter(Graph("", inputs, (), (), ()))
     rw.map.update(zip((*passed, *produced), inputs))
-    for node in tail:
+    for node in suffix:
         rw.copy(node)
     results = tuple(rw(v) for v in graph.outputs)
-    tail_graph = replace(graph, name=f"{graph.name}/tail", inputs=inputs, outputs=results, nodes=tuple(rw.nodes))
-    return CutGraph(head_graph, tuple(pivots), tail_graph)
+    suffix_graph = replace(graph, name=f"{graph.name}/suffix", inputs=inputs, outputs=results, nodes=tuple(rw.nodes))
+    return CutGraph(prefix_graph, tuple(data_dependent), suffix_graph)
 
 
 def _waits_for_a_value(node: Node) -> bool:
-    """Its type follows from an operand's value, which will be a constant of the tail."""
+    """Its type follows from an operand's value, which will be a constant of the suffix."""
     return any(
         i < len(node.inputs) and node.inputs[i] is not None and not node.inputs[i].is_const for i in node.op.values
     )
@@ -99,77 +99,77 @@ def _unique(values: Sequence[Value]) -> list[str]:
     return names
 
 
-def tail_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The tail's inputs from the graph's and the head's results: the pivots run here, through their references."""
+def suffix_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The suffix's inputs from the graph's and the prefix's results: the data-dependent nodes run here, through their references."""
     from graphc.interpret import run_node
 
-    env: dict[Value, np.ndarray] = dict(zip((*parts.head.inputs, *parts.head.outputs), (*inputs, *results)))
-    for node in parts.pivots:
+    env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
+    for node in parts.data_dependent:
         operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
         env.update(zip(node.outputs, run_node(node, operands)))
-    produced = [env[v] for n in parts.pivots for v in n.outputs]
+    produced = [env[v] for n in parts.data_dependent for v in n.outputs]
     return [np.ascontiguousarray(a) if a.ndim else a for a in (*inputs, *results, *produced)]
 
 
 class Segmented(Executable):
-    """Head, pivots on the host, and a tail that is bound to the shapes that turn up."""
+    """The static prefix, data-dependent nodes on the host, and a suffix that is bound to the shapes that turn up."""
 
     def __init__(
         self,
         parts: CutGraph,
         wanted: Collection[str],
-        compile_head: Callable[[Graph], Executable],
+        compile_prefix: Callable[[Graph], Executable],
         bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],
         outlook: Callable[[Graph], tuple[Pending, ...]],
     ) -> None:
-        """wanted: the tail's inputs whose values decide shapes or branches. outlook: what will become of the tail's nodes."""
-        if not parts.head.nodes and not parts.pivots and not wanted:
-            node = parts.tail.nodes[0]
+        """wanted: the suffix's inputs whose values decide shapes or branches. outlook: what will become of the suffix's nodes."""
+        if not parts.prefix.nodes and not parts.data_dependent and not wanted:
+            node = parts.suffix.nodes[0]
             raise GraphcError(
                 "the shape of its result can't be told, not even by running what comes before it",
                 hint="run this model with target='reference' and report it",
                 op=node.op.name, node=node.name, source=node.source,
             )  # fmt: skip
         self.parts, self._bind, self._outlook = parts, bind, outlook
-        self.head = compile_head(parts.head)
-        self._valued = [i for i, v in enumerate(parts.tail.inputs) if v.name in wanted]
-        self._tails: dict[tuple, Executable] = {}
+        self.prefix = compile_prefix(parts.prefix)
+        self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
+        self._suffixes: dict[tuple, Executable] = {}
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        values = taken(tail_inputs(self.parts, arrays, self.head.run(arrays)), self._valued)
-        return self._tail(values).run(values, out)
+        values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays)), self._valued)
+        return self._suffix(values).run(values, out)
 
-    def _tail(self, values: Sequence[np.ndarray]) -> Executable:
+    def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
         """The rest of the graph for these shapes, planned when they turn up first."""
         key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
-        tail = self._tails.get(key)
-        if tail is not None:
-            return tail
+        suffix = self._suffixes.get(key)
+        if suffix is not None:
+            return suffix
         with PLANNING:
-            if key not in self._tails:
-                names = [v.name for v in self.parts.tail.inputs]
+            if key not in self._suffixes:
+                names = [v.name for v in self.parts.suffix.inputs]
                 types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
-                tail = self._bind(self.parts.tail, types, {names[i]: values[i] for i in self._valued})
-                remember(self._tails, key, tail)
-            return self._tails[key]
+                suffix = self._bind(self.parts.suffix, types, {names[i]: values[i] for i in self._valued})
+                remember(self._suffixes, key, suffix)
+            return self._suffixes[key]
 
     @property
     def plan(self) -> Plan:
-        """The head's plan and the pivots; then the tail's, as it was last planned, or what can be told of it."""
-        head = self.head.plan
-        steps = list(head.steps)
-        for node in self.parts.pivots:
+        """The prefix's plan and the data-dependent nodes; then the suffix's, as it was last planned, or what can be told of it."""
+        prefix = self.prefix.plan
+        steps = list(prefix.steps)
+        for node in self.parts.data_dependent:
             reason = "the shape of its result follows from data"
             steps.append(
                 StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
             )
-        if not self._tails:
-            pending = self._outlook(self.parts.tail)
+        if not self._suffixes:
+            pending = self._outlook(self.parts.suffix)
         else:
-            last = list(self._tails.values())[-1].plan
+            last = list(self._suffixes.values())[-1].plan
             steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
             pending = last.pending
-        return replace(head, steps=tuple(steps), measure=_unmeasured, pending=pending)
+        return replace(prefix, steps=tuple(steps), measure=_unmeasured, pending=pending)
 
 
 def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:

@@ -89,3 +89,11 @@ def _to_json(spec: Spec) -> list[Any]:
 def _from_json(content: Sequence[Any]) -> Spec:
     name, dtype, shape, optional = content
     return Spec(name, dtype and dtype_from_name(dtype), None if shape is None else tuple(shape), optional)
+
+
+def wrong_names(missing: Sequence[str], unknown: Sequence[Any]) -> str:
+    """What is wrong with the names that inputs are given by."""
+    parts = [
+        f"{what}: {', '.join(map(str, names))}" for what, names in (("missing", missing), ("unknown", unknown)) if names
+    ]
+    return f"wrong input names ({'; '.join(parts)})"

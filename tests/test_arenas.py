@@ -148,7 +148,7 @@ def test_forgotten_plans_leave_nothing_in_the_arena():
     for n in reversed(range(1, MAX_PLANS + 20)):  # the largest first: a larger arena begins anew
         model(random(n, 12))
     (arena,) = arenas_of(model).free
-    assert len(model._plans) == len(arena.instances) == MAX_PLANS
+    assert len(model._plans) == len(arena.contexts) == MAX_PLANS
 
 
 def test_a_run_that_fails_leaves_the_arena_whole():

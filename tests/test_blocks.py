@@ -94,7 +94,7 @@ SIZES = {
     "axes": {"GATHER": 2 * limits.INDEX_AXES, "SCATTER": 2 * limits.INDEX_AXES},
     "permute": {"MAP_CHANNELS": blocked_block.SOURCES},
     "pairs": {"SOURCE_BLOCKS": 2 * blocked_block.SOURCES},
-    "extras": {"CONV_ROW": conv_row_block.EXTRA * conv_row_block.MAX_EXTRAS},
+    "epilogue_operands": {"CONV_ROW": conv_row_block.EPILOGUE_OPERAND_SIZE * conv_row_block.MAX_EPILOGUE_OPERANDS},
     "streams": {
         "STAGE": recurrent_block.STREAM.size * recurrent_block.MAX_STREAMS,
         "CELL_STAGE": recurrent_block.CELL_STREAM.size * recurrent_block.MAX_STREAMS,

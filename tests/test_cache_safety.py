@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphc import store
+from graphc import documents
 from graphc.errors import GraphcWarning
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder
@@ -104,16 +104,16 @@ def test_the_superuser_uses_nothing_of_other_users(model: Path, cache: Path, whi
 
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path):
-    folder = store.own_folder(tmp_path / "own")
+    folder = documents.own_folder(tmp_path / "own")
     (tmp_path / "other").write_text("{}")
     os.symlink(tmp_path / "other", folder / "plan.json")
     with pytest.raises(OSError):
-        store.open_own(folder / "plan.json")
+        documents.open_own(folder / "plan.json")
     os.mkfifo(folder / "pipe", 0o600)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GraphcWarning)
         with pytest.raises(OSError):  # and does not wait for a writer
-            store.open_own(folder / "pipe")
+            documents.open_own(folder / "pipe")
 
 
 def test_each_load_is_of_the_file_that_is_open(cache: Path, tmp_path: Path):

@@ -20,13 +20,13 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "dims dtypes types state errors expr op graph bind interpret verify reading signature report memory_limit source_files",
+    "ir": "dims polynomial dtypes types state errors expr op graph bind interpret verify reading signature report memory_limit source_files",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
     "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans",
-    "disk": "origin store",
-    "run": "backend executable segments model session",
+    "disk": "origin store model_folder documents fingerprint",
+    "run": "backend executable segments model arguments session",
     "driver": "compiler",
     "cli": "cli __main__",
     "frontends": "frontends",

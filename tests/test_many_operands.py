@@ -9,7 +9,7 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu.conv.conv_row_block import MAX_EXTRAS, MAX_SOURCES
+from graphc.backends.cpu.conv.conv_row_block import MAX_EPILOGUE_OPERANDS, MAX_SOURCES
 from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.verbs.blend_block import BlendElements, BlendRows
 from graphc.graph import Builder, Graph, Value
@@ -90,14 +90,16 @@ def test_behind_an_anchor(kind: str):
 @pytest.mark.parametrize("op", ["MatMul", "Conv"])
 def test_more_operands_than_a_kernel_has_room_for_are_refused(op: str, monkeypatch: pytest.MonkeyPatch):
     """Should fusion ever take more."""
-    monkeypatch.setattr(fuse, "MAX_OPERANDS", MAX_EXTRAS + 1)
+    monkeypatch.setattr(fuse, "MAX_OPERANDS", MAX_EPILOGUE_OPERANDS + 1)
     b = Builder("epilogue")
     size, kernel = ((12, 16), (16, 16)) if op == "MatMul" else ((1, 16, 5, 5), (16, 16, 1, 1))
     y = b.add(op, b.input("x", F32, size), b.constant(np.ones(kernel), F32))
-    for i in range(MAX_EXTRAS + 1):
+    for i in range(MAX_EPILOGUE_OPERANDS + 1):
         other = b.input(f"x{i}", F32, size)
         y = b.add("Sub", y, other if op == "MatMul" else b.add("MaxPool", other, kernel_shape=[1, 1]))
-    with pytest.raises(AssertionError, match=f"has {MAX_EXTRAS + 1} operands, kernels have room for {MAX_EXTRAS}"):
+    with pytest.raises(
+        AssertionError, match=f"has {MAX_EPILOGUE_OPERANDS + 1} operands, kernels have room for {MAX_EPILOGUE_OPERANDS}"
+    ):
         graphc.compile(b.build({"y": y}), cache=False)
 
 

@@ -18,7 +18,7 @@ from onnx import external_data_helper
 from scripts import run_script, start_script
 
 import graphc
-from graphc import source_files, store
+from graphc import documents, fingerprint, source_files, store
 from graphc.backends.cpu.runtime import plans
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
@@ -26,6 +26,7 @@ from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.lower import plans as kept_plans
 from graphc.lower import weights
+from graphc.model_folder import ModelFolder
 
 F32 = np.float32
 X = np.random.default_rng(5).uniform(-1, 1, (3, 3, 12, 12)).astype(F32)
@@ -279,7 +280,7 @@ def test_other_options_are_other_plans(filled, cache: Path, option: dict):
 
 
 def test_another_version_finds_nothing(filled, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store, "fingerprint", lambda: "a later version")
+    monkeypatch.setattr(fingerprint, "fingerprint", lambda: "a later version")
     assert was_compiled(graphc.compile(filled[1], threads=2))
 
 
@@ -346,7 +347,7 @@ def test_a_damaged_memo_of_a_source_is_made_anew(filled, cache: Path, monkeypatc
         before = memo.stat().st_mtime_ns
         damage(memo)
         assert not was_compiled(graphc.compile(filled[1], threads=2))
-        assert memo.stat().st_mtime_ns > before and store.read_document(memo) is not None
+        assert memo.stat().st_mtime_ns > before and documents.read_document(memo) is not None
 
 
 def test_what_dead_processes_left_is_swept(filled, cache: Path):
@@ -414,7 +415,7 @@ def test_processes_at_once(filled, kernels_only: Path):
 def test_a_model_that_another_process_writes_is_compiled_and_not_kept(filled, kernels_only: Path):
     first = graphc.compile(filled[1], threads=2)
     entry = first._source.backend.folder.entry
-    other = store.ModelFolder(entry.store, entry.folder)
+    other = ModelFolder(entry.store, entry.folder)
     assert other.lock()
     right(first)
     assert not list(kernels_only.glob("models/*/plan-*"))

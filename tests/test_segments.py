@@ -208,7 +208,7 @@ def test_the_branch_that_is_taken_is_compiled():
             ops = {o for s in steps for o in s.ops}
             assert not first or taken in ops and not {"If", *({"Exp", "Neg"} - {taken})} & ops
     (executable,) = model._plans.values()
-    assert len(executable._tails) == 2
+    assert len(executable._suffixes) == 2
 
 
 def test_branches_in_branches_captures_and_several_results():
@@ -263,7 +263,7 @@ def test_images_that_decide_a_size_are_data_and_not_shapes():
     assert "Conv" in {o for s in last_plan(model).steps for o in s.ops if not s.host}
 
 
-def test_tails_of_many_shapes_do_not_fill_the_memory():
+def test_suffixes_of_many_shapes_do_not_fill_the_memory():
     b = Builder("many")
     x = b.input("x", F32, (MAX_PLANS + 20,))
     model = graphc.compile(b.build({"y": b.add("Neg", b.add("Compress", x, b.add("Greater", x, b.constant(0, F32))))}))
@@ -271,7 +271,7 @@ def test_tails_of_many_shapes_do_not_fill_the_memory():
         x = np.where(np.arange(MAX_PLANS + 20) < n, F32(1), F32(-1))
         np.testing.assert_array_equal(model(x), np.full(n, -1, F32))
     (executable,) = model._plans.values()
-    assert len(executable._tails) == MAX_PLANS
+    assert len(executable._suffixes) == MAX_PLANS
 
 
 def test_results_into_given_arrays():

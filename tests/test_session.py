@@ -263,8 +263,8 @@ def test_states_of_a_graph_that_is_cut():
     where = b.add("NonZero", x)
     graph = declared(b.build({"where": b.add("Neg", where), "next": b.add("Add", n, x)}), {"n": "next"})
     parts = cut(graph)
-    verify(parts.tail)
-    assert parts.tail.states == graph.states and parts.head.states == ()
+    verify(parts.suffix)
+    assert parts.suffix.states == graph.states and parts.prefix.states == ()
 
 
 def test_verify_knows_states():

@@ -17,11 +17,11 @@ from graphc.backends.cpu.conv.window import Window
 from graphc.backends.cpu.lower.policy import DIRECT, WINOGRAD, Policy
 from graphc.backends.cpu.target import Target, detect
 from graphc.cli.app import main
+from graphc.documents import write_document
 from graphc.errors import InputError, UnsupportedError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
-from graphc.store import write_document
 
 F32 = np.float32
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
@@ -244,7 +244,7 @@ def test_a_damaged_or_foreign_file_is_measured_anew(measurements: list[str], tmp
 
 
 def _change(path: Path, seconds: dict) -> None:
-    from graphc.store import read_document
+    from graphc.documents import read_document
 
     write_document(path, read_document(path) | {"seconds": seconds})
 

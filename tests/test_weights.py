@@ -17,7 +17,7 @@ from graphc import source_files
 from graphc.errors import GraphcError, LoadError
 from graphc.graph import Builder, Graph, constant
 from graphc.lower import weights
-from graphc.lower.weights import Full, Resident, SegmentWriter, Stored, WeightStore
+from graphc.lower.weights import Resident, SegmentWriteError, SegmentWriter, Stored, WeightStore
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -116,7 +116,7 @@ def test_a_full_disk(writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(weights.os, "write", full)
     writer.append(ARRAYS["small"])
-    with pytest.raises(Full, match="No space left"):
+    with pytest.raises(SegmentWriteError, match="No space left"):
         writer.finish()
 
 

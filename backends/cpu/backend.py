@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.target import Target
     from graphc.graph import Graph
     from graphc.lower.weights import SegmentWriter, WeightStore
+    from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
-    from graphc.store import ModelFolder
 
 
 class CpuBackend:
@@ -97,7 +97,7 @@ class CpuBackend:
 
     def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> CpuExecutable:
         from graphc.backends.cpu.native import is_native
-        from graphc.lower.weights import Full
+        from graphc.lower.weights import SegmentWriteError
 
         folder = self.folder if key is not None and not self.checked else None
         writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None
@@ -106,7 +106,7 @@ class CpuBackend:
                 return self._compile(graph, passes, key, None)
             try:
                 return self._compile(graph, passes, key, writer)
-            except Full as error:
+            except SegmentWriteError as error:
                 self._warn(error)
                 return self._compile(graph, passes, key, None)
         finally:

@@ -120,7 +120,7 @@ def place(d: Draft) -> None:
 
 
 def lower(d: Draft) -> None:
-    """Steps: kernels with their argument blocks, and calls of the host. Raises Full (see WeightStore)."""
+    """Steps: kernels with their argument blocks, and calls of the host. Raises SegmentWriteError (see WeightStore)."""
     starts = {run.start: run for run in d.runs}
     alone = {i for run in d.runs for i in run}
     for i, group in enumerate(d.groups):
@@ -228,7 +228,7 @@ class Lowered:
 
 
 def lowered(draft: Draft) -> Lowered:
-    """All stages: everything but machine code and addresses. Raises Full (see WeightStore)."""
+    """All stages: everything but machine code and addresses. Raises SegmentWriteError (see WeightStore)."""
     for stage in STAGES:
         stage.run(draft)
     d, program = draft, draft.lowering.program

@@ -26,9 +26,9 @@ from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import Target, machine
+from graphc.documents import digest_of, own_folder, own_root, read_document, write_document
 from graphc.graph import Graph, Node, Value
 from graphc.lower.weights import WeightStore
-from graphc.store import digest_of, own_folder, own_root, read_document, write_document
 from graphc.types import TensorType
 
 COLD_BYTES = 48 << 20  # read between runs: more than the caches in which the weights of a model would stay

@@ -62,7 +62,7 @@ class Group:
         return f"Group({' + '.join(n.op.name for n in self.every_node)} -> %{self.output.name})"
 
 
-# May `value` be read as an extra operand of a kernel whose result is `output`? Returns None, or why not.
+# May `value` be read as an operand of the epilogue of a kernel whose result is `output`? Returns None, or why not.
 Accepts = Callable[[Node, Value, Value], "str | None"]
 
 

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.documents import read_document, write_document
 from graphc.errors import Location
 from graphc.lower.checks import CHECKS
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
-from graphc.lower.weights import Full, Segment, SegmentWriter, Stored
+from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
+from graphc.model_folder import ModelFolder
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
-from graphc.store import ModelFolder, read_document, write_document
 from graphc.types import TensorType, dtype_from_name
 
 MAX_PLANS = 256  # of one model
@@ -123,7 +124,7 @@ class PlanFolder:
         return SegmentWriter(*self.entry.temporary())
 
     def adopt(self, writer: SegmentWriter, added: Mapping[str, tuple[int, int]], keep: bool) -> None:
-        """Map a finished file of constants and give it a name, unless it is not to be found again. Raises Full."""
+        """Map a finished file of constants and give it a name, unless it is not to be found again. Raises SegmentWriteError."""
         digest = writer.finish()
         if not added or not keep:
             writer.discard()
@@ -133,7 +134,7 @@ class PlanFolder:
             segment.name, facts = self.entry.adopt(writer.path, "weights", ".bin", digest)
             write_document((self.entry.folder / segment.name).with_suffix(".keys"), dict(added))
         except OSError as error:
-            raise Full(str(error)) from error
+            raise SegmentWriteError(str(error)) from error
         self._segments[segment.name] = segment
         self.document["weights"][segment.name] = facts
 

@@ -7,7 +7,7 @@ or into the note which address belongs there: so a table can be kept on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +29,7 @@ class Step:
     writes: buffers that it changes, its scratch memory among them. reads: buffers whose contents it depends on. A buffer that
     several values share (a concatenation and its parts) may be both.
     check: for a kernel that reads positions from data. The last words of its block are pairs, zero, into which it writes
-    the first position out of range: 1 + its number among the positions, and its value. check(number, value) is the error
+    the first position out of range: 1 + its index among the positions, and its value. check(index, value) is the error
     to raise for it after the run.
     """
 
@@ -88,7 +88,7 @@ class Program:
 
 
 class Slots(NamedTuple):
-    """Words of the table that take address number `what[i]` plus `offset[i]`, at `at[i]`."""
+    """Fields of the table, at `at[i]`, that take the address of index `what[i]` plus `offset[i]`."""
 
     at: np.ndarray
     what: np.ndarray
@@ -110,7 +110,7 @@ class Extern(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class HostCall:
-    """A host step: operands are constants or numbers of externs, results numbers of externs."""
+    """A host step: operands are constants or indices of externs, results indices of externs."""
 
     node: Node
     inputs: tuple[int | np.ndarray | None, ...]
@@ -122,9 +122,9 @@ class Assembled:
     """A program without addresses.
 
     words     the argument blocks, one after the other
-    blocks    [native steps, 3]: number of the step's kernel, index of the first argument, its cost (see `Form`)
+    blocks    [native steps, 3]: index of the step's kernel, of its first argument, its cost (see `Form`)
     arena     bytes
-    *_slots   the words that addresses go into, by number of kernel, constant and extern
+    *_slots   the words that addresses go into, by index of kernel, constant and extern
     inputs    extern of each input; outputs: extern of each result, or the array that it is always
     checks    words of reports, and what they mean
     runs      (first, count) of native steps, with host calls between
@@ -161,81 +161,105 @@ class Form:
     reuse: bool = True
 
 
+def lives(steps: Sequence[Step | HostStep], outside: Collection[Buffer] = ()) -> dict[Buffer, tuple[int, int]]:
+    """The first and the last step that names each buffer of the arena, but those from outside."""
+    found: dict[Buffer, tuple[int, int]] = {}
+    for i, step in enumerate(steps):
+        for b in step.buffers():
+            if b.kind in ("arena", "scratch") and b not in outside:
+                found[b] = found.get(b, (i, i))[0], i
+    return found
+
+
+class _Table:
+    """The argument blocks of native steps, one after the other, and which address goes into which word."""
+
+    def __init__(self, form: Form, arena: Mapping[Buffer, int], externs: Mapping[Buffer, int]) -> None:
+        """arena: offsets. externs: their indices."""
+        self.form, self.arena, self.externs = form, arena, externs
+        self.words: list[int] = []
+        self.blocks: list[tuple[int, int, int]] = []
+        self.checks: list[tuple[slice, Check]] = []
+        self.kernels: dict[Kernel, int] = {}
+        self.constants: dict[Buffer, int] = {}
+        self.slots: dict[str, list[tuple[int, int, int]]] = {
+            kind: [] for kind in ("kernel", "const", "arena", "extern")
+        }
+
+    def add(self, step: Step) -> None:
+        line, words = self.form.line, self.words
+        if line:
+            words += [0] * (-len(words) % line + line)
+        self.blocks.append((self._kernel(step.kernel), len(words), self.form.cost(step.info)))
+        for a in step.args:
+            words.append(int(a) if not isinstance(a, (Kernel, Ref)) else 0)
+            if isinstance(a, Kernel):
+                self.slots["kernel"].append((len(words) - 1, self._kernel(a), 0))
+            elif isinstance(a, Ref):
+                self._address(a)
+        if step.check is not None:
+            self.checks.append((slice(len(words) - self.form.check_words, len(words)), step.check))
+
+    def _kernel(self, kernel: Kernel) -> int:
+        return self.kernels.setdefault(kernel, len(self.kernels))
+
+    def _address(self, ref: Ref) -> None:
+        """Note that the last word is an address."""
+        at, b = len(self.words) - 1, ref.buffer
+        if b.kind == "const":
+            self.slots["const"].append((at, self.constants.setdefault(b, len(self.constants)), ref.offset))
+        elif b.kind == "extern":
+            self.slots["extern"].append((at, self.externs[b], ref.offset))
+        else:
+            self.slots["arena"].append((at, 0, self.arena[b] + ref.offset))
+
+
 def assemble(
     program: Program, form: Form, place_of: Callable[[Buffer], Place]
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
-    """Plan the arena and lay out the table. Also the kernels by number, and the bytes but
-    those of the weights."""
+    """Plan the arena and lay out the table. Also the kernels by index, and the bytes but those of the weights."""
     from graphc.lower.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
 
-    live: dict[Buffer, list[int]] = {}
-    for i, step in enumerate(program.steps):
-        for b in step.buffers():
-            if b.kind in ("arena", "scratch"):
-                live.setdefault(b, [i, i])[1] = i
-    lifetimes = [Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()]
-    arena = plan(lifetimes, ALIGNMENT, reuse=form.reuse)
+    live = lives(program.steps)
+    arena = plan([Lifetime(b.name, b.nbytes, *steps) for b, steps in live.items()], ALIGNMENT, reuse=form.reuse)
     offsets = dict(zip(live, arena.offsets))
-
     externs = dict.fromkeys(
         [*program.inputs, *(b for b in program.outputs if isinstance(b, ExternBuffer))]
         + [b for s in program.steps for b in s.buffers() if isinstance(b, ExternBuffer)]
     )
-    number: dict[Buffer, int] = {b: i for i, b in enumerate(externs)}
-    constants: dict[Buffer, int] = {}
-    kernels: dict[Kernel, int] = {}
-    words: list[int] = []
-    blocks: list[tuple[int, int, int]] = []
-    checks: list[tuple[slice, Check]] = []
-    kernel_slots, constant_slots, arena_slots, extern_slots = [], [], [], []
+    indices: dict[Buffer, int] = {b: i for i, b in enumerate(externs)}
+    table = _Table(form, offsets, indices)
     for step in program.steps:
-        if isinstance(step, HostStep):
-            continue
-        if form.line:
-            words += [0] * (-len(words) % form.line + form.line)
-        blocks.append((kernels.setdefault(step.kernel, len(kernels)), len(words), form.cost(step.info)))
-        for a in step.args:
-            at = len(words)
-            words.append(a if isinstance(a, int) else 0)
-            if isinstance(a, Kernel):
-                kernel_slots.append((at, kernels.setdefault(a, len(kernels)), 0))
-            elif not isinstance(a, Ref):
-                words[at] = int(a)
-            elif a.buffer.kind == "const":
-                constant_slots.append((at, constants.setdefault(a.buffer, len(constants)), a.offset))
-            elif a.buffer.kind == "extern":
-                extern_slots.append((at, number[a.buffer], a.offset))
-            else:
-                arena_slots.append((at, 0, offsets[a.buffer] + a.offset))
-        if step.check is not None:
-            checks.append((slice(len(words) - form.check_words, len(words)), step.check))
+        if isinstance(step, Step):
+            table.add(step)
     assembled = Assembled(
-        words=np.array(words, np.int64),
-        blocks=np.array(blocks, np.int64).reshape(-1, 3),
+        words=np.array(table.words, np.int64),
+        blocks=np.array(table.blocks, np.int64).reshape(-1, 3),
         arena=arena.nbytes,
-        constants=tuple(map(place_of, constants)),
+        constants=tuple(map(place_of, table.constants)),
         externs=tuple(Extern(b.name, b.shape, b.dtype) for b in externs),
-        kernel_slots=Slots.of(kernel_slots),
-        constant_slots=Slots.of(constant_slots),
-        arena_slots=Slots.of(arena_slots),
-        extern_slots=Slots.of(extern_slots),
-        inputs=tuple(number[b] for b in program.inputs),
-        outputs=tuple(number[b] if isinstance(b, Buffer) else b for b in program.outputs),
-        checks=tuple(checks),
-        runs=tuple(_runs(program, number)),
+        kernel_slots=Slots.of(table.slots["kernel"]),
+        constant_slots=Slots.of(table.slots["const"]),
+        arena_slots=Slots.of(table.slots["arena"]),
+        extern_slots=Slots.of(table.slots["extern"]),
+        inputs=tuple(indices[b] for b in program.inputs),
+        outputs=tuple(indices[b] if isinstance(b, Buffer) else b for b in program.outputs),
+        checks=tuple(table.checks),
+        runs=tuple(_runs(program, indices)),
     )
-    intervals = tuple(Interval(b.name, offsets[b], b.nbytes, first, last) for b, (first, last) in live.items())
-    return assembled, tuple(kernels), MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
+    intervals = tuple(Interval(b.name, offsets[b], b.nbytes, *steps) for b, steps in live.items())
+    memory = MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
+    return assembled, tuple(table.kernels), memory
 
 
-def _runs(program: Program, number: dict[Buffer, int]) -> list[tuple[int, int] | HostCall]:
+def _runs(program: Program, indices: Mapping[Buffer, int]) -> list[tuple[int, int] | HostCall]:
     out: list[tuple[int, int] | HostCall] = []
     native = 0
     for step in program.steps:
         if isinstance(step, HostStep):
-            inputs = tuple(number[b] if isinstance(b, Buffer) else b for b in step.inputs)
-            out.append(HostCall(step.node, inputs, tuple(number[b] for b in step.outputs)))
+            inputs = tuple(indices[b] if isinstance(b, Buffer) else b for b in step.inputs)
+            out.append(HostCall(step.node, inputs, tuple(indices[b] for b in step.outputs)))
         else:
             run = out[-1] if out else None
             if isinstance(run, tuple):

@@ -71,7 +71,7 @@ class Stored:
         return self.segment.address + self.offset
 
 
-class Full(Exception):
+class SegmentWriteError(Exception):
     """A segment can't be written: its constants are to be packed anew."""
 
 
@@ -86,7 +86,7 @@ class SegmentWriter:
         self._digest = hashlib.sha256()
 
     def append(self, data: np.ndarray) -> Stored:
-        """Raises Full."""
+        """Raises SegmentWriteError."""
         self._fill(-self.nbytes % (mmap.PAGESIZE if data.nbytes >= PAGE_FROM else ALIGNMENT))
         at = self.nbytes
         for piece in _pieces(data):
@@ -115,16 +115,16 @@ class SegmentWriter:
             while data:
                 data = data[os.write(self.fd, data) :]
         except OSError as error:
-            raise Full(str(error)) from error
+            raise SegmentWriteError(str(error)) from error
 
     def finish(self) -> str:
-        """Write what is left and map the file. Its digest. Raises Full."""
+        """Write what is left and map the file. Its digest. Raises SegmentWriteError."""
         self._fill(-self._used % mmap.PAGESIZE if self.nbytes else mmap.PAGESIZE)
         self._write(self._used)
         try:
             self.segment.map(self.fd)
         except OSError as error:
-            raise Full(str(error)) from error
+            raise SegmentWriteError(str(error)) from error
         return self._digest.hexdigest()
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class WeightStore:
         make: Callable[[], np.ndarray],
         name: str = "weights",
     ) -> Buffer:
-        """The buffer of make(), an array derived from `source` alone as `recipe` says. Raises Full."""
+        """The buffer of make(), an array derived from `source` alone as `recipe` says. Raises SegmentWriteError."""
         sources = source if isinstance(source, tuple) else (source,)
         key = (*(id(a) for a in sources), recipe)
         if key in self._packed:
@@ -238,7 +238,8 @@ class WeightStore:
         return buffer
 
     def place_of(self, buffer: Buffer) -> Place:
-        """Where the bytes of a constant lie; in place for one that this process owns and keeps in memory. Raises Full."""
+        """Where the bytes of a constant lie; in place for one that this process owns and keeps in memory. Raises
+        SegmentWriteError."""
         if buffer.place is not None:
             return buffer.place
         source = self._dense[buffer]

@@ -75,7 +75,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     tiles = -(-number(s.queries) // mr)
     # few heads are cut, so that threads can level out: each packs the keys that it needs
     heads = number(s.batch) * s.heads
-    chunk = lo.rows_of_item(tiles, heads)
+    chunk = lo.rows_per_work_unit(tiles, heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
     floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
     scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + FMA.item * floats)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import graphc
 from graphc.backends.cpu.target import Target
+from graphc.documents import cache_dir, open_own, own_folder, own_root, write_atomic
 from graphc.errors import GraphcWarning
-from graphc.store import cache_dir, open_own, own_folder, own_root, package_version, write_atomic
+from graphc.fingerprint import package_version
 
 _MAGIC = b"graphc-object-1\n"
 

@@ -12,7 +12,7 @@ from graphc.backends.cpu.conv.depthwise import emit_depthwise
 from graphc.backends.cpu.conv.direct import emit_direct
 from graphc.backends.cpu.conv.pointwise import emit_pointwise
 from graphc.backends.cpu.conv.prologue import emit_prologue
-from graphc.backends.cpu.conv.window import epilogue_of, extras_of, is_pointwise, window_of
+from graphc.backends.cpu.conv.window import epilogue_of, epilogue_operands_of, is_pointwise, window_of
 from graphc.backends.cpu.conv.winograd import emit_winograd
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, DEPTHWISE, DIRECT, STRASSEN, Choice, Policy
@@ -88,19 +88,19 @@ def lower_conv(lo: CpuLowering, group: Group) -> None:
     if choice.algorithm == DIRECT and serves(group, w, lo.target):
         emit_planes(lo, group, w, choice.reason, epilogue)
         return
-    extras = extras_of(lo, group)
-    if group.prologue and emit_prologue(lo, group, w, choice.reason, epilogue, extras):
+    epilogue_operands = epilogue_operands_of(lo, group)
+    if group.prologue and emit_prologue(lo, group, w, choice.reason, epilogue, epilogue_operands):
         return
     if group.prologue:
         lower_elementwise(lo, group.prologue)
         group = replace(group, prologue=None)
     if choice.algorithm == DEPTHWISE:
-        emit_depthwise(lo, group, w, epilogue, extras)
+        emit_depthwise(lo, group, w, epilogue, epilogue_operands)
     elif choice.algorithm.tile:
-        emit_winograd(lo, group, w, choice, epilogue, extras)
+        emit_winograd(lo, group, w, choice, epilogue, epilogue_operands)
     elif choice.algorithm == STRASSEN:
-        why_not = emit_pointwise(lo, group, w, choice.reason, epilogue, extras)
+        why_not = emit_pointwise(lo, group, w, choice.reason, epilogue, epilogue_operands)
         if why_not:
-            emit_direct(lo, group, w, f"not {STRASSEN}: {why_not}", epilogue, extras)
+            emit_direct(lo, group, w, f"not {STRASSEN}: {why_not}", epilogue, epilogue_operands)
     else:
-        emit_direct(lo, group, w, choice.reason, epilogue, extras)
+        emit_direct(lo, group, w, choice.reason, epilogue, epilogue_operands)

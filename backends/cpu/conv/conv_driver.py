@@ -15,9 +15,9 @@ OUT_D, OUT_H, IN_D, IN_H = CONV["out_d out_h in_d in_h"]
 K_D, K_H, S_D, S_H, D_D, D_H, P_D, P_H = CONV["k_d k_h s_d s_h d_d d_h p_d p_h"]
 XS_N, XS_BLOCK, XS_D, XS_H, YS_N, YS_D, YS_H = CONV["xs_n xs_block xs_d xs_h ys_n ys_d ys_h"]
 WS_TILE, WS_BLOCK, WS_D, WS_H = CONV["ws_tile ws_block ws_d ws_h"]
-ROWS_PER_ITEM, LAST_PIXELS, LAST_TILES, SPANS, CHUNK = CONV["rows last_pixels last_tiles spans chunk"]
-SCRATCH, STRIDE, MICRO_BLOCK, EXTRAS_COUNT, ROW_COMING = CONV["scratch stride template extras row_coming"]
-EXTRAS, EXTRA = CONV.size, CONV.record_size
+ROWS_PER_UNIT, LAST_PIXELS, LAST_TILES, SPANS, CHUNK = CONV["rows last_pixels last_tiles spans chunk"]
+SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS_COUNT, ROW_COMING = CONV["scratch stride template epilogue_operands row_coming"]
+OPERANDS_AT, OPERAND_SIZE = CONV.size, CONV.record_size
 R_REF, R_N, R_BLOCK, R_D, R_H = CONV.in_record("ref n block d h")
 
 SPAN_FIRST, SPAN_BLOCKS, SPAN_WEIGHTS, SPAN_VECTOR = SPAN["first blocks weights vector"]
@@ -35,7 +35,14 @@ def conv(target):
     vector_bytes = target.vector
 
     def conv(a, tid, nth):
-        tiles, out_h, k_h, k_d, rows, extras = a[TILES], a[OUT_H], a[K_H], a[K_D], a[ROWS_PER_ITEM], a[EXTRAS_COUNT]
+        tiles, out_h, k_h, k_d, rows, epilogue_operands = (
+            a[TILES],
+            a[OUT_H],
+            a[K_H],
+            a[K_D],
+            a[ROWS_PER_UNIT],
+            a[OPERANDS_COUNT],
+        )
         row_blocks = (out_h + rows - 1) // rows
         block = a[SCRATCH] + tid * a[STRIDE]
         for i in range(MICRO_SLOTS):
@@ -87,8 +94,8 @@ def conv(target):
                         kh0, kh1 = window(in_h, a[D_H], k_h, a[IN_H])
                         store_i64(block + 8 * MICRO_COMING, coming)
                         coming += a[ROW_COMING]
-                        for e in range(extras):
-                            r = EXTRAS + EXTRA * e
+                        for e in range(epilogue_operands):
+                            r = OPERANDS_AT + OPERAND_SIZE * e
                             base = (
                                 a[r + R_REF]
                                 + n * a[r + R_N]

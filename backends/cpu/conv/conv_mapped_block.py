@@ -11,12 +11,12 @@ from graphc.lower.kernel import Kernel
 
 # An item is `item` pixels of an image (the last ones overlap those before), with all tiles. map: computes rows of mr pixels.
 # first, others: micro-kernels of the first tile and of the others. block_step: between channel blocks of the mapped pixels,
-# which are [channel block][pixel][vector bytes]. operands: of the expression. extras: of the epilogue. template: of the
+# which are [channel block][pixel][vector bytes]. operands: of the expression. epilogue_operands. template: of the
 # micro-kernel's block.
 CONV_MAPPED = Block(
     "map first others n tiles pixels item mr blocks block_step vector w bias y ys_n ys_tile ys_pixel ws_tile bias_tile "
-    f"scratch stride operands extras template*{CONV_ROW.size}",
-    record="ref n block pixel",  # operands of the expression, then extras, whose `block` is the stride of a tile
+    f"scratch stride operands epilogue_operands template*{CONV_ROW.size}",
+    record="ref n block pixel",  # operands of the expression, then those of the epilogue, whose `block` is the stride of a tile
 )
 # of a thread's scratch: the micro-kernel's block, addresses for `map_row`, then the mapped pixels
 MAPPED_TABLE, MAPPED_HEAD = BLOCK_BYTES, BLOCK_BYTES + lines(8 * (1 + MAX_SOURCES))

@@ -18,7 +18,9 @@ from graphc.dtypes import FLOAT32
 MAP, FIRST, OTHERS, W, BIAS, Y = CONV_MAPPED["map first others w bias y"]
 N, TILES, PIXELS, ITEM, MR, BLOCKS, BLOCK_STEP, VECTOR = CONV_MAPPED["n tiles pixels item mr blocks block_step vector"]
 YS_N, YS_TILE, YS_PIXEL, WS_TILE, BIAS_TILE = CONV_MAPPED["ys_n ys_tile ys_pixel ws_tile bias_tile"]
-SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS, EXTRAS = CONV_MAPPED["scratch stride template operands extras"]
+SCRATCH, STRIDE, MICRO_BLOCK, OPERANDS, EPILOGUE_OPERANDS = CONV_MAPPED[
+    "scratch stride template operands epilogue_operands"
+]
 RECORDS, RECORD = CONV_MAPPED.size, CONV_MAPPED.record_size
 R_REF, R_N, R_BLOCK, R_PIXEL = CONV_MAPPED.in_record("ref n block pixel")
 
@@ -31,7 +33,7 @@ def conv_mapped(target):
     item_bytes = FLOAT32.item
 
     def conv_mapped(a, tid, nth):
-        tiles, blocks, operands, extras = a[TILES], a[BLOCKS], a[OPERANDS], a[EXTRAS]
+        tiles, blocks, operands, epilogue_operands = a[TILES], a[BLOCKS], a[OPERANDS], a[EPILOGUE_OPERANDS]
         items = (a[PIXELS] + a[ITEM] - 1) // a[ITEM]
         block = a[SCRATCH] + tid * a[STRIDE]
         table, rows = block + MAPPED_TABLE, block + MAPPED_HEAD
@@ -57,7 +59,7 @@ def conv_mapped(target):
                 yn = a[Y] + n * a[YS_N] + first * a[YS_PIXEL]
                 micro = a[FIRST]
                 for tile in range(tiles):
-                    for e in range(extras):
+                    for e in range(epilogue_operands):
                         r = RECORDS + RECORD * (operands + e)
                         base = a[r + R_REF] + n * a[r + R_N] + tile * a[r + R_BLOCK] + first * a[r + R_PIXEL]
                         point_operand(block, e, base)

@@ -8,8 +8,8 @@ from graphc.backends.cpu.conv.conv_block import CONV, Conv
 from graphc.backends.cpu.conv.conv_row_block import (
     BLOCK_BYTES,
     CONV_ROW,
-    EXTRA,
-    MAX_EXTRAS,
+    EPILOGUE_OPERAND_SIZE,
+    MAX_EPILOGUE_OPERANDS,
     MAX_HEIGHTS,
     MAX_SOURCES,
     OPERAND,
@@ -62,13 +62,14 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
     columns = kw if kw <= MAX_COLUMNS and w.dilation[2] == 1 else 0
     micro = ConvPlanesRow(channels=w.out_channels, vectors=vectors, columns=columns, epilogue=epilogue.expression)
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
-    rows = lo.rows_of_item(out_h, w.n * out_d)
+    rows = lo.rows_per_work_unit(out_h, w.n * out_d)
     lower, upper = epilogue.bounds
     template = CONV_ROW(
         blocks=w.channels, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
         xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=xs[4] * w.dilation[2],
         ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
-        extras=[0] * (EXTRA * MAX_EXTRAS), coming=0, coming_step=0, tiles=[0] * MAX_HEIGHTS, continues=0, partial=0,
+        epilogue_operands=[0] * (EPILOGUE_OPERAND_SIZE * MAX_EPILOGUE_OPERANDS),
+        coming=0, coming_step=0, tiles=[0] * MAX_HEIGHTS, continues=0, partial=0,
         first_lane=0, lanes=0, input_first=0, input_end=0, sources=[0] * (OPERAND * MAX_SOURCES),
     )  # fmt: skip
     args = CONV(
@@ -78,6 +79,6 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=xs[3], ys_n=ys[0], ys_d=ys[2], ys_h=ys[3],
         ws_tile=0, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
         rows=rows, last_pixels=out_w, last_tiles=[0] * MAX_HEIGHTS, spans=0, chunk=w.channels, row_coming=0,
-        scratch=scratch, stride=stride, extras=0, template=template,
+        scratch=scratch, stride=stride, epilogue_operands=0, template=template,
     )  # fmt: skip
     lo.emit(Conv(), args, lo.info(group, str(micro), "direct", f"{reason}; pixels in the lanes"), writes=[y.ref])

@@ -11,14 +11,14 @@ from graphc.expr import Expr
 from graphc.lower.kernel import Kernel
 
 EPILOGUE_OPERAND = Block("ref block pixel")  # strides of a channel block, of a pixel
-EXTRA = EPILOGUE_OPERAND.size
-MAX_EXTRAS = 9
+EPILOGUE_OPERAND_SIZE = EPILOGUE_OPERAND.size
+MAX_EPILOGUE_OPERANDS = 9
 OPERAND = 2  # words of an operand of a prologue: address at the first pixel, stride of a channel block
 MAX_SOURCES = 8
 MAX_HEIGHTS = 3  # of a kernel's tiles
 
 # blocks: of input channels. xs, ws: from one position of the window to the next; xs_w: bytes between columns of the window.
-# pixels: of the row. lo, hi: without an expression the result is clipped to them, and extra 0 is the residual, whose address
+# pixels: of the row. lo, hi: without an expression the result is clipped to them, and operand 0 is the residual, whose address
 # may be 0.
 # coming: address of the weights that are fetched meanwhile; coming_step: how far each run of `depth` steps moves it.
 # tiles: how many of each height make up a row.
@@ -29,7 +29,8 @@ MAX_HEIGHTS = 3  # of a kernel's tiles
 # sources: operands of a prologue, see conv/prologue_micro.py.
 CONV_ROW = Block(
     "blocks kernel_w xs_block xs_d xs_h xs_w ws_block ws_d ws_h ys_w ys_block pixels lo hi lanes "
-    f"extras*{EXTRA * MAX_EXTRAS} coming coming_step tiles*{MAX_HEIGHTS} continues partial first_lane input_first input_end "
+    f"epilogue_operands*{EPILOGUE_OPERAND_SIZE * MAX_EPILOGUE_OPERANDS} coming coming_step tiles*{MAX_HEIGHTS} "
+    "continues partial first_lane input_first input_end "
     f"sources*{OPERAND * MAX_SOURCES}"
 )
 BLOCK_BYTES = lines(8 * CONV_ROW.size)

@@ -16,8 +16,8 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES as BLOCK_BYTES
-from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EXTRA, ConvRow
-from graphc.backends.cpu.conv.conv_row_block import MAX_EXTRAS as MAX_EXTRAS
+from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EPILOGUE_OPERAND_SIZE, ConvRow
+from graphc.backends.cpu.conv.conv_row_block import MAX_EPILOGUE_OPERANDS as MAX_EPILOGUE_OPERANDS
 from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS as MAX_HEIGHTS
 from graphc.backends.cpu.conv.group_tile_micro import GroupTile
 from graphc.backends.cpu.conv.prologue_micro import Prologue
@@ -26,7 +26,9 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.expr import Expr
 
-BLOCKS, KERNEL_W, PIXELS, TILES, LO, HI, EXTRAS, SOURCES = CONV_ROW["blocks kernel_w pixels tiles lo hi extras sources"]
+BLOCKS, KERNEL_W, PIXELS, TILES, LO, HI, EPILOGUE_OPERANDS, SOURCES = CONV_ROW[
+    "blocks kernel_w pixels tiles lo hi epilogue_operands sources"
+]
 XS_BLOCK, XS_D, XS_H, XS_W, YS_W, YS_BLOCK = CONV_ROW["xs_block xs_d xs_h xs_w ys_w ys_block"]
 WS_BLOCK, WS_D, WS_H, COMING, COMING_STEP = CONV_ROW["ws_block ws_d ws_h coming coming_step"]
 FIRST_LANE, LANES, INPUT_FIRST, INPUT_END = CONV_ROW["first_lane lanes input_first input_end"]
@@ -86,9 +88,9 @@ def conv_row(
     heights x nv: tiles of pixels x channel blocks; TILES says how many there are of each. xm, xu: elements from one pixel to
     the next and from one channel to the next.
     depth: channels of a block. epilogue None: y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the
-    extras. masked: only the lanes [FIRST_LANE, LANES) of the tile's vectors are its own in y and the extras. ragged: of the
-    first input block it reads the lanes from INPUT_FIRST on, of the last one those before INPUT_END; what the others hold
-    does not count, be it NaN. lines: from COMING on that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
+    epilogue's operands. masked: only the lanes [FIRST_LANE, LANES) of the tile's vectors are its own in y and these operands.
+    ragged: of the first input block it reads the lanes from INPUT_FIRST on, of the last one those before INPUT_END; what the
+    others hold does not count, be it NaN. lines: from COMING on that are fetched with each run of `depth` steps; 0, NO_FETCH: see `Tile`.
     in_parts: CONTINUES and PARTIAL say which part of a longer sum it is, else it is a whole one. group: channels of a group,
     whose outputs lie in the block that its inputs lie in; depth is the same then. 0: all outputs read all inputs. prologue:
     expression and kinds of its operands, which gives the input of each tile but the first while the one before is
@@ -237,9 +239,9 @@ def _reduce(
 
 def _residual_and_clip(q: Emit, tile: Tile, memory: _Memory, block: ir.Value, start: ir.Value) -> None:
     b = q.b
-    residual = q.slot(block, EXTRAS)
+    residual = q.slot(block, EPILOGUE_OPERANDS)
     with q.nonzero(residual):
-        stride_block, stride_w = q.slot(block, EXTRAS + 1), q.slot(block, EXTRAS + 2)
+        stride_block, stride_w = q.slot(block, EPILOGUE_OPERANDS + 1), q.slot(block, EPILOGUE_OPERANDS + 2)
         at = q.offset(q.pointer(residual), b.mul(start, stride_w))
         near = places(q, at, stride_w, stride_block, tile.mr, tile.nv)
         for m in range(tile.mr):
@@ -277,21 +279,21 @@ def _apply(
 ) -> None:
     """The expression over the tile that was just stored: a loop, because the tile fills the registers."""
     b = q.b
-    extras = sorted({e for e in operand_numbers(epilogue) if e > 0})
+    epilogue_operands = sorted({e for e in operand_indices(epilogue) if e > 0})
     for j in range(tile.nv):
         with q.loop(i64(tile.mr)) as m:
             at = q.offset(y, b.add(b.mul(m, ys_w), b.mul(ys_block, i64(j))))
             values = {0: memory.load(at, j)}
-            for e in extras:
-                slot = EXTRAS + EXTRA * (e - 1)
+            for e in epilogue_operands:
+                slot = EPILOGUE_OPERANDS + EPILOGUE_OPERAND_SIZE * (e - 1)
                 stride_block, stride_w = q.slot(block, slot + 1), q.slot(block, slot + 2)
                 where = b.add(b.mul(b.add(start, m), stride_w), b.mul(stride_block, i64(j)))
                 values[e] = memory.load(q.offset(q.pointer(q.slot(block, slot)), where), j)
             memory.store(expr_code.emit(q, epilogue, values.__getitem__, tile.vl), at, j)
 
 
-def operand_numbers(e: Expr) -> set[int]:
+def operand_indices(e: Expr) -> set[int]:
     """Operands that an expression reads."""
     if e.prim == "arg":
         return {e.index}
-    return set().union(*(operand_numbers(a) for a in e.args)) if e.args else set()
+    return set().union(*(operand_indices(a) for a in e.args)) if e.args else set()

@@ -18,7 +18,15 @@ from graphc.backends.cpu.conv import dense_window
 from graphc.backends.cpu.conv.conv import conv_supported, form, in_blocks
 from graphc.backends.cpu.conv.direct import emit_direct
 from graphc.backends.cpu.conv.filters import Filters
-from graphc.backends.cpu.conv.window import Extra, Window, epilogue_of, extras_of, five, triple, window_of
+from graphc.backends.cpu.conv.window import (
+    EpilogueOperand,
+    Window,
+    epilogue_of,
+    epilogue_operands_of,
+    five,
+    triple,
+    window_of,
+)
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import Choice
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
@@ -93,7 +101,7 @@ def lower_conv_transpose(lo: CpuLowering, group: Group) -> None:
     if not is_blocked(node.inputs[0]):
         dense_window.emit_conv(lo, group)
         return
-    y, extras, epilogue = lo.write(group.output), extras_of(lo, group), epilogue_of(group)
+    y, epilogue_operands, epilogue = lo.write(group.output), epilogue_operands_of(lo, group), epilogue_of(group)
     stride = window_of(node).stride
     windows = _windows(node)
     for axes, w in windows:
@@ -103,7 +111,7 @@ def lower_conv_transpose(lo: CpuLowering, group: Group) -> None:
         lo.place(place, y.ref + _shift(axes, five(y)), (*y.strides[:2], *strides[3 - rank :]))
         part = _phase_group(group, place, w)
         emit_direct(
-            lo, part, w, f"phase {'x'.join(map(str, stride))}", epilogue, [_phase_extra(e, axes, stride) for e in extras],
+            lo, part, w, f"phase {'x'.join(map(str, stride))}", epilogue, [_phase_operand(e, axes, stride) for e in epilogue_operands],
             _filters(node, w, axes),
         )  # fmt: skip
 
@@ -133,9 +141,9 @@ def _with_flops(node: Node, count: int) -> Node:
     return replace(node, op=replace(node.op, flops=lambda call: count))
 
 
-def _phase_extra(e: Extra, axes: tuple[Phase, ...], stride: tuple[int, int, int]) -> Extra:
+def _phase_operand(e: EpilogueOperand, axes: tuple[Phase, ...], stride: tuple[int, int, int]) -> EpilogueOperand:
     ref = e.ref + _shift(axes, e.strides) if isinstance(e.ref, Ref) else e.ref
-    return Extra(ref, (*e.strides[:2], *triple(st * s for st, s in zip(e.strides[2:], stride))))
+    return EpilogueOperand(ref, (*e.strides[:2], *triple(st * s for st, s in zip(e.strides[2:], stride))))
 
 
 def _filters(node: Node, w: Window, axes: tuple[Phase, ...]) -> Filters:

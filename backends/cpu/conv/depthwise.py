@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE, DEPTHWISE_ROW, Depthwise, DepthwiseRow
-from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five
+from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, five
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_model import DEPTHWISE as LOOP
@@ -17,7 +17,9 @@ from graphc.lower.storage import Ref
 ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken
 
 
-def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue, extras: list[Extra]) -> None:
+def emit_depthwise(
+    lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue, epilogue_operands: list[EpilogueOperand]
+) -> None:
     node, out = group.anchor, group.output
     x, y = lo.read(node.inputs[0]), lo.write(out)
     vl = lo.target.vl
@@ -34,7 +36,7 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
     weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
     bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
     micro = DepthwiseRow(mr=mr, kernel_w=kw, stride=w.stride[2], dilation=w.dilation[2], epilogue=epilogue.expression)
-    words = DEPTHWISE_ROW.size + DEPTHWISE_ROW.record_size * max(1, len(extras))
+    words = DEPTHWISE_ROW.size + DEPTHWISE_ROW.record_size * max(1, len(epilogue_operands))
     scratch, stride = lo.scratch(out.name, 8 * words)
     lower, upper = epilogue.bounds
     args = DEPTHWISE(
@@ -42,8 +44,12 @@ def emit_depthwise(lo: CpuLowering, group: Group, w: Window, epilogue: Epilogue,
         n=w.n, blocks=blocks, pixels=w.out[2], out_h=w.out[1],
         k_h=kh, s_h=w.stride[1], d_h=w.dilation[1], p_h=w.pad[1], in_h=w.size[1],
         xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
-        ws_block=kh * kw * lo.target.vector, ws_h=kw * lo.target.vector, lo=lower, hi=upper, scratch=scratch, stride=stride, extras=len(extras),
-        records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
+        ws_block=kh * kw * lo.target.vector, ws_h=kw * lo.target.vector, lo=lower, hi=upper, scratch=scratch, stride=stride,
+        epilogue_operands=len(epilogue_operands),
+        records=[
+            dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:])))
+            for e in epilogue_operands
+        ],
     )  # fmt: skip
     lo.emit(
         Depthwise(),

@@ -11,7 +11,7 @@ from graphc.lower.kernel import Kernel
 
 DEPTHWISE = Block(
     "micro x w bias y n xs_n ys_n blocks out_h pixels k_h s_h d_h p_h in_h xs_block xs_h ys_block ys_h ws_block ws_h lo hi "
-    "scratch stride extras",
+    "scratch stride epilogue_operands",
     record="ref n block h pixel",  # an operand of the epilogue
 )
 

@@ -6,7 +6,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import I64, PTR, define, i64
-from graphc.backends.cpu.conv.conv_row_micro import clip, operand_numbers
+from graphc.backends.cpu.conv.conv_row_micro import clip, operand_indices
 from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE_ROW, DepthwiseRow
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
@@ -14,7 +14,7 @@ from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
 
 XS_H, PIXELS, LO, HI = DEPTHWISE_ROW["xs_h pixels lo hi"]
-EXTRAS, EXTRA = DEPTHWISE_ROW.size, DEPTHWISE_ROW.record_size
+EPILOGUE_OPERANDS, EPILOGUE_OPERAND_SIZE = DEPTHWISE_ROW.size, DEPTHWISE_ROW.record_size
 REF, PIXEL = DEPTHWISE_ROW.in_record("ref pixel")
 
 
@@ -33,7 +33,7 @@ def depthwise_row(
     """void(block, x, w, y, bias, kernel rows): rows of x lie XS_H apart and have the halo that the window needs.
 
     w is [kernel row][kernel column][c]. The last tile overlaps the one before: a row needs at least mr pixels. dtype:
-    of the elements of x, w, y and extras, a vector of which is a channel block; they are summed in what it accumulates in, of
+    of the elements of x, w, y and the epilogue's operands, a vector of which is a channel block; they are summed in what it accumulates in, of
     which bias is.
     """
     fn, q = define(module, symbol, [PTR] + [I64] * 5)
@@ -46,7 +46,7 @@ def depthwise_row(
     lo, hi = (q.splat(q.slot_f32(block, s), vl) for s in (LO, HI))
     acc = [q.variable(bias.type) for _ in range(mr)]
     last = b.sub(pixels, i64(mr))
-    extras = [0] if epilogue is None else sorted(e - 1 for e in operand_numbers(epilogue) if e > 0)
+    epilogue_operands = [0] if epilogue is None else sorted(e - 1 for e in operand_indices(epilogue) if e > 0)
     with q.loop(pixels, step=mr) as t:
         start = b.select(b.icmp_signed("<", t, last), t, last)
         for a in acc:
@@ -64,10 +64,12 @@ def depthwise_row(
                     v = q.load(q.offset(xr, column * vector), element.numpy, vl)
                     for p, k in users:
                         b.store(q.fma(v, weights[k], b.load(acc[p], typ=v.type)), acc[p])
-        at = {e: q.pointer(q.slot(block, EXTRAS + EXTRA * e + REF)) for e in extras}
-        steps = {e: q.slot(block, EXTRAS + EXTRA * e + PIXEL) for e in extras}
+        at = {
+            e: q.pointer(q.slot(block, EPILOGUE_OPERANDS + EPILOGUE_OPERAND_SIZE * e + REF)) for e in epilogue_operands
+        }
+        steps = {e: q.slot(block, EPILOGUE_OPERANDS + EPILOGUE_OPERAND_SIZE * e + PIXEL) for e in epilogue_operands}
         if epilogue is None:
-            with q.nonzero(q.slot(block, EXTRAS + REF)):
+            with q.nonzero(q.slot(block, EPILOGUE_OPERANDS + REF)):
                 for p, a in enumerate(acc):
                     r = q.load(q.offset(at[0], b.mul(steps[0], b.add(start, i64(p)))), element.numpy, vl)
                     b.store(b.fadd(b.load(a, typ=r.type), r), a)
@@ -79,7 +81,7 @@ def depthwise_row(
             else:
                 operands = {0: v} | {
                     e + 1: q.load(q.offset(at[e], b.mul(steps[e], b.add(start, i64(p)))), element.numpy, vl)
-                    for e in extras
+                    for e in epilogue_operands
                 }
                 v = expr_code.emit(q, epilogue, operands.__getitem__, vl)
             q.store(v, q.offset(out, p * vector), element.numpy, vl)

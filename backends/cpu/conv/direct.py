@@ -11,18 +11,24 @@ from graphc.backends.cpu.conv.conv_block import CONV, Conv
 from graphc.backends.cpu.conv.conv_row_block import (
     BLOCK_BYTES,
     CONV_ROW,
-    EXTRA,
-    MAX_EXTRAS,
     MAX_SOURCES,
     OPERAND,
     ConvRow,
 )
 from graphc.backends.cpu.conv.filters import Filters, Span, Spans, pack_filters, pack_groups, spans_of
 from graphc.backends.cpu.conv.group_tile_micro import group_rows, is_group
-from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five, is_packed, is_pointwise
+from graphc.backends.cpu.conv.window import (
+    Epilogue,
+    EpilogueOperand,
+    Window,
+    five,
+    is_packed,
+    is_pointwise,
+    operand_slots,
+)
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.product.scaled_input import ScaledInput
-from graphc.backends.cpu.sizes import CACHE_LINE, padded
+from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tile_micro import NO_FETCH
@@ -45,8 +51,8 @@ from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref, Storage
 from graphc.report import StepInfo
 
-# Parts of the level-2 cache: that a block of rows may take while the channel tiles go round, beside their weights and results;
-# that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
+# Parts of the level-2 cache: that a block of rows may take while it is read for one channel tile after another, beside their
+# weights and results; that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
 ROWS = 0.3815
 NARROW = 0.061
 
@@ -61,7 +67,7 @@ def emit_direct(
     w: Window,
     reason: str,
     epilogue: Epilogue,
-    extras: list[Extra],
+    epilogue_operands: list[EpilogueOperand],
     filters: Filters | None = None,
     scale: ScaledInput | None = None,
 ) -> None:
@@ -73,7 +79,7 @@ def emit_direct(
     x, y = lo.read(node.inputs[0]), lo.write(out)
     vl = lo.target.vl
     blocks = -(-w.out_channels // vl)
-    flat = _is_flat(w, x, y, extras)
+    flat = _is_flat(w, x, y, epilogue_operands)
     pixels = w.pixels if flat else w.out[2]
     groups = node.attrs["group"]
     per_group, c = w.channels // groups, x.type.blocks.c
@@ -81,7 +87,9 @@ def emit_direct(
         row = cut_into(pixels, (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1))
         vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
         spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale, per_group)
+        _emit_tiles(
+            lo, group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, row, spans, scale, per_group
+        )
         return
     block_bytes = FMA.weights(vl) * per_group * prod(w.kernel)  # of the weights of one output block
     if groups > 1:
@@ -89,13 +97,13 @@ def emit_direct(
         for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
             spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
             row = cut_row(lo.target, pixels, nv)
-            _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
+            _emit_tiles(lo, group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, row, spans, scale)
         return
     depth = min(c, w.channels)  # of a single block that the channels do not fill
     for nv, covered in cut_channels(lo.target, pixels, blocks, block_bytes):
         spans = spans_of(w, depth, vl, nv * vl, covered.start, covered.stop)
         row = cut_row(lo.target, pixels, nv)
-        _emit_tiles(lo, group, w, filters, reason, epilogue, extras, x, y, flat, row, spans, scale)
+        _emit_tiles(lo, group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, row, spans, scale)
 
 
 def rows_bytes(target: Target) -> int:
@@ -125,9 +133,9 @@ def _tiles_of_groups(target: Target, w: Window, groups: int, pixels: int, widest
     return found
 
 
-def _is_flat(w: Window, x: Storage, y: Storage, extras: list[Extra]) -> bool:
+def _is_flat(w: Window, x: Storage, y: Storage, epilogue_operands: list[EpilogueOperand]) -> bool:
     """A 1x1 convolution whose rows follow each other without a gap is one long row."""
-    return is_pointwise(w) and all(is_packed(w, s) for s in (five(x), five(y), *(e.strides for e in extras)))
+    return is_pointwise(w) and all(is_packed(w, s) for s in (five(x), five(y), *(e.strides for e in epilogue_operands)))
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class Schedule:
     out       (depth, rows, pixels of a row)
     row       how a row is cut into tiles
     last      the same of the last row of a flat image
-    rows      that make an item of work with one tile
+    rows      that make a work unit with one tile
     chunk     input blocks at a time
     lines     cache lines of the next weights that a tile fetches with each run of steps
     """
@@ -183,7 +191,7 @@ class Schedule:
                 if whole
                 else max(highest, rows_bytes(lo.target) // (pixel_bytes * spans.most) // highest * highest)
             )
-            wanted = -(-lo.rows_of_item(w.pixels, items, heavy) // highest) * highest
+            wanted = -(-lo.rows_per_work_unit(w.pixels, items, heavy) // highest) * highest
             pixels = min(w.pixels, fitting, wanted)
             if pixels < w.pixels:
                 row, last = _pieces(lo.target, row, pixels, nv, apart is not None)
@@ -191,7 +199,7 @@ class Schedule:
             out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
         else:
             fitting = out_h if whole else max(1, rows_bytes(lo.target) // (row_bytes * spans.most * w.stride[1] or 1))
-            rows = min(out_h, fitting, lo.rows_of_item(out_h, items, heavy))
+            rows = min(out_h, fitting, lo.rows_per_work_unit(out_h, items, heavy))
             out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
         uses = row.tiles * rows  # of a tile's weights
         chunk = chunk_of(lo.target, spans.most, weights, read) if apart and uses > 1 else spans.most
@@ -217,7 +225,7 @@ def _emit_tiles(
     filters: Filters,
     reason: str,
     epilogue: Epilogue,
-    extras: list[Extra],
+    epilogue_operands: list[EpilogueOperand],
     x: Storage,
     y: Storage,
     flat: bool,
@@ -266,14 +274,14 @@ def _emit_tiles(
         blocks=spans.most, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
         xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * dot.steps(c) * dot.item,
         ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
-        extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
+        epilogue_operands=operand_slots(epilogue_operands),
         coming=0, coming_step=plan.lines * CACHE_LINE, tiles=plan.row.words, continues=0, partial=0,
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
     )  # fmt: skip
     first = spans.vectors[0] if spans.uniform else 0
     to = y.ref + first * ys[1]
     operands = []
-    for e in extras:
+    for e in epilogue_operands:
         n, block_step, d, h, pixel = e.strides
         operands.append(
             {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
@@ -286,7 +294,7 @@ def _emit_tiles(
         ws_tile=spans.most * ws_block, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
         rows=plan.rows, last_pixels=plan.last.pixels, last_tiles=plan.last.words, spans=spans.table(lo, ws_block),
         chunk=plan.chunk, row_coming=plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * CACHE_LINE,
-        scratch=scratch, stride=stride, extras=len(extras), template=template, records=operands,
+        scratch=scratch, stride=stride, epilogue_operands=len(epilogue_operands), template=template, records=operands,
     )  # fmt: skip
     chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
     info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")

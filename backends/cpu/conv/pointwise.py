@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from graphc.backends.cpu.conv.direct import bias_of
-from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five, is_packed
+from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, five, is_packed
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
 from graphc.backends.cpu.target import Target
@@ -36,7 +36,7 @@ def _tile(target: Target, rows: int, vectors: int) -> tuple[int, int]:
 
 
 def emit_pointwise(
-    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
+    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, epilogue_operands: list[EpilogueOperand]
 ) -> str | None:
     """The steps, or why there are none."""
     node = group.anchor
@@ -44,7 +44,7 @@ def emit_pointwise(
     xs, ys = five(x), five(y)
     h = cut(w, lo.target)
     flat = is_packed(w, ys)
-    if not all(is_packed(w, e.strides) for e in extras):
+    if not all(is_packed(w, e.strides) for e in epilogue_operands):
         return "an operand has a halo"
     if not flat and not h.within(w.out[2]):
         return f"its result has a halo, and tiles of {h.mr} pixels would cross it"
@@ -52,7 +52,9 @@ def emit_pointwise(
     row, line = xs[4] * w.stride[2], xs[3] * w.stride[1]
     flat = w.stride == (1, 1, 1) and is_packed(w, xs)
     a = Rows(x.ref, row, xs[1], xs[0]) if flat else Rows(x.ref, row, xs[1], xs[0], w.out[2], line)
-    operands = [{"ref": e.ref, "image": e.strides[0], "row": e.strides[4], "vector": e.strides[1]} for e in extras]
+    operands = [
+        {"ref": e.ref, "image": e.strides[0], "row": e.strides[4], "vector": e.strides[1]} for e in epilogue_operands
+    ]
     info = lo.info(group, "", "", f"{reason}; tile {h.mr}x{h.nv}")
     matrix = Matrix.of(node.inputs[1].data, w.out_channels, w.channels, True)
     bias = Ref(channel_vector(lo, bias_of(node), w.out_channels, lo.target.vl))

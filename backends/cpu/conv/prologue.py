@@ -7,8 +7,6 @@ from dataclasses import replace
 from graphc.backends.cpu.conv.conv_mapped_block import CONV_MAPPED, MAPPED_HEAD, ConvMapped
 from graphc.backends.cpu.conv.conv_row_block import (
     CONV_ROW,
-    EXTRA,
-    MAX_EXTRAS,
     MAX_HEIGHTS,
     MAX_SOURCES,
     OPERAND,
@@ -16,7 +14,15 @@ from graphc.backends.cpu.conv.conv_row_block import (
 )
 from graphc.backends.cpu.conv.direct import bias_of, emit_direct, rows_bytes
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
-from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, extra_of, five, is_packed
+from graphc.backends.cpu.conv.window import (
+    Epilogue,
+    EpilogueOperand,
+    Window,
+    epilogue_operand_of,
+    five,
+    is_packed,
+    operand_slots,
+)
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.product.scaled_input import ScaledInput
 from graphc.backends.cpu.sizes import CACHE_LINE, padded
@@ -33,26 +39,26 @@ MOST_STEPS = 10  # of an expression between multiply-adds
 
 
 def emit_prologue(
-    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
+    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, epilogue_operands: list[EpilogueOperand]
 ) -> bool:
     """The steps of a 1x1 convolution with a prologue, or False where the prologue is better a step of its own."""
     scale = ScaledInput.of(group, w)
     if scale is None:
-        return _emit_mapped(lo, group, w, reason, epilogue, extras)
+        return _emit_mapped(lo, group, w, reason, epilogue, epilogue_operands)
     anchor = replace(group.anchor, inputs=(scale.x, *group.anchor.inputs[1:]))
     direct = replace(group, nodes=(anchor, *group.nodes[1:]), anchor=anchor, prologue=None)
-    emit_direct(lo, direct, w, reason, epilogue, extras, scale=scale)
+    emit_direct(lo, direct, w, reason, epilogue, epilogue_operands, scale=scale)
     return True
 
 
 def _emit_mapped(
-    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, extras: list[Extra]
+    lo: CpuLowering, group: Group, w: Window, reason: str, epilogue: Epilogue, epilogue_operands: list[EpilogueOperand]
 ) -> bool:
     """One step for all output channels, whose first tile computes the pixels that all of them read."""
     node, before, vl = group.anchor, group.prologue, lo.target.vl
     assert before is not None and before.expression is not None
     y = lo.write(group.output)
-    operands = [extra_of(lo, v, before.output) for v in before.operands]
+    operands = [epilogue_operand_of(lo, v, before.output) for v in before.operands]
     blocks, out_blocks = -(-w.channels // vl), -(-w.out_channels // vl)
     nv = best_vectors(lo.target, w.pixels, out_blocks, even=True)
     (mr,) = even_cut(lo.target, w.pixels, nv).heights
@@ -61,7 +67,7 @@ def _emit_mapped(
     kinds = "".join("v" if e.strides[4] else "c" for e in operands)
     if nv == 1 or out_blocks % nv or "v" not in kinds or len(kinds) > MAX_SOURCES or not _is_simple(before.expression):
         return False
-    if not all(is_packed(w, s) for s in (five(y), *(e.strides for e in (*extras, *operands)))):
+    if not all(is_packed(w, s) for s in (five(y), *(e.strides for e in (*epilogue_operands, *operands)))):
         return False
     data, depth, tiles = node.inputs[1].data, min(vl, w.channels), out_blocks // nv
     spans = spans_of(w, depth, vl, nv * vl, 0, out_blocks)
@@ -84,7 +90,7 @@ def _emit_mapped(
     template = CONV_ROW(
         blocks=blocks, kernel_w=1, pixels=pixels, lo=lower, hi=upper, xs_block=block_step, xs_d=0, xs_h=0, xs_w=0,
         ws_block=panel, ws_d=0, ws_h=0, ys_w=ys[4], ys_block=ys[1],
-        extras=padded([word for e in extras for word in (0, e.strides[1], e.strides[4])], EXTRA * MAX_EXTRAS),
+        epilogue_operands=operand_slots(epilogue_operands),
         coming=0, coming_step=lines * CACHE_LINE, tiles=padded([-(-pixels // mr)], MAX_HEIGHTS), continues=0, partial=0,
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end,
         sources=padded([word for e in operands for word in (0, e.strides[1])], OPERAND * MAX_SOURCES),
@@ -93,10 +99,10 @@ def _emit_mapped(
         map=row, first=first, others=others, w=Ref(weights), bias=Ref(bias), y=y.ref,
         n=w.n, tiles=tiles, pixels=w.pixels, item=pixels, mr=mr, blocks=blocks, block_step=block_step, vector=vector,
         ys_n=ys[0], ys_tile=nv * ys[1], ys_pixel=ys[4], ws_tile=panel * blocks, bias_tile=nv * vector,
-        scratch=scratch, stride=stride, operands=len(operands), extras=len(extras), template=template,
+        scratch=scratch, stride=stride, operands=len(operands), epilogue_operands=len(epilogue_operands), template=template,
         records=[
             {"ref": e.ref, "n": e.strides[0], "block": step * e.strides[1], "pixel": e.strides[4]}
-            for of, step in ((operands, 1), (extras, nv))
+            for of, step in ((operands, 1), (epilogue_operands, nv))
             for e in of
         ],
     )  # fmt: skip
@@ -106,10 +112,10 @@ def _emit_mapped(
 
 
 def _pixels_of_item(lo: CpuLowering, w: Window, mr: int, pixel_bytes: int) -> int:
-    """Pixels of an item of work, whole tiles unless it is the image. The last item overlaps the one before: little should be
+    """Pixels of a work unit, whole tiles unless it is the image. The last item overlaps the one before: little should be
     computed twice."""
     fitting = max(1, rows_bytes(lo.target) // (pixel_bytes * mr)) * mr
-    most = min(w.pixels, fitting, lo.rows_of_item(w.pixels, w.n, w.out_channels > w.pixels))
+    most = min(w.pixels, fitting, lo.rows_per_work_unit(w.pixels, w.n, w.out_channels > w.pixels))
     items = -(-w.pixels // most)
     sizes = [min(w.pixels, -(-w.pixels // (count * mr)) * mr) for count in range(items, 2 * items + 1)]
     return min(sizes, key=lambda size: -(-w.pixels // size) * size)

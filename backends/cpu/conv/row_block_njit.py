@@ -7,7 +7,7 @@ from numba import njit
 from graphc.backends.cpu.codegen.intrinsics import fill_bytes, store_i64
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW, EPILOGUE_OPERAND
 
-BLOCKS, YS_W, YS_BLOCK, LO, HI, OPERANDS = CONV_ROW["blocks ys_w ys_block lo hi extras"]
+BLOCKS, YS_W, YS_BLOCK, LO, HI, OPERANDS = CONV_ROW["blocks ys_w ys_block lo hi epilogue_operands"]
 OPERAND = EPILOGUE_OPERAND.size
 REF, BY_BLOCK, BY_PIXEL = EPILOGUE_OPERAND["ref block pixel"]
 NO_CLIP_LOW, NO_CLIP_HIGH = 0xFF800000, 0x7F800000  # bits of -inf and inf

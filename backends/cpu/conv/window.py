@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.cpu.conv.conv_row_block import MAX_EXTRAS
+from graphc.backends.cpu.conv.conv_row_block import EPILOGUE_OPERAND_SIZE, MAX_EPILOGUE_OPERANDS
 from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.sizes import padded
 from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 from graphc.graph import Node, Value
@@ -94,29 +95,35 @@ def five(s: Storage) -> tuple[int, int, int, int, int]:
 
 
 @dataclass(frozen=True)
-class Extra:
-    """An extra operand of an epilogue: address and byte strides of [n, channel block, d, h, w] (0 where broadcast)."""
+class EpilogueOperand:
+    """An operand of an epilogue: address and byte strides of [n, channel block, d, h, w] (0 where broadcast)."""
 
     ref: Ref
     strides: tuple[int, int, int, int, int]
 
 
-def extras_of(lo: CpuLowering, group: Group) -> list[Extra]:
+def epilogue_operands_of(lo: CpuLowering, group: Group) -> list[EpilogueOperand]:
     """The operands of a group's epilogue, in order."""
-    return [extra_of(lo, v, group.output) for v in group.operands]
+    return [epilogue_operand_of(lo, v, group.output) for v in group.operands]
 
 
-def extra_of(lo: CpuLowering, v: Value, out: Value) -> Extra:
+def operand_slots(operands: Sequence[EpilogueOperand]) -> list[int]:
+    """The fields of a CONV_ROW block for the operands of an epilogue; addresses are filled in at run time."""
+    fields = [field for e in operands for field in (0, e.strides[1], e.strides[4])]
+    return padded(fields, EPILOGUE_OPERAND_SIZE * MAX_EPILOGUE_OPERANDS)
+
+
+def epilogue_operand_of(lo: CpuLowering, v: Value, out: Value) -> EpilogueOperand:
     """An operand of the result's shape is walked as the result is; every other one is a number per channel, of all images or
     of each."""
     if v.is_const:
         c = out.type.blocks.c
-        return Extra(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * FLOAT32.item, 0, 0, 0))
+        return EpilogueOperand(Ref(channel_vector(lo, v.data, out.shape[1], c)), (0, c * FLOAT32.item, 0, 0, 0))
     s = lo.read(v)
     strides = five(s)
     if v.shape == out.shape:
-        return Extra(s.ref, strides)
-    return Extra(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
+        return EpilogueOperand(s.ref, strides)
+    return EpilogueOperand(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
 
 
 def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: int) -> Buffer:
@@ -135,7 +142,7 @@ def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: i
 
 @dataclass(frozen=True)
 class Epilogue:
-    """How a kernel ends: `expression` None means clip(acc + extra 0 if there is one, lo, hi)."""
+    """How a kernel ends: `expression` None means clip(acc + operand 0 if there is one, lo, hi)."""
 
     expression: Expr | None
     lo: float = -np.inf
@@ -151,8 +158,10 @@ class Epilogue:
 def epilogue_of(group: Group) -> Epilogue:
     """The standard form where the expression fits it, so that most layers share their kernels. Raises AssertionError for
     more operands than argument blocks have room for (graphc/lower/fuse.py takes fewer)."""
-    if len(group.operands) > MAX_EXTRAS:
-        raise AssertionError(f"{group} has {len(group.operands)} operands, kernels have room for {MAX_EXTRAS}")
+    if len(group.operands) > MAX_EPILOGUE_OPERANDS:
+        raise AssertionError(
+            f"{group} has {len(group.operands)} operands, kernels have room for {MAX_EPILOGUE_OPERANDS}"
+        )
     e = group.expression
     if e is None:
         return Epilogue(None)

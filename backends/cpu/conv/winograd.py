@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.conv.conv_row_block import ConvRow
-from graphc.backends.cpu.conv.window import Epilogue, Extra, Window, five
+from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, five
 from graphc.backends.cpu.conv.winograd_block import WINOGRAD, Winograd, WinogradIn, WinogradOut
 from graphc.backends.cpu.conv.winograd_micro import HEAD_BYTES
 from graphc.backends.cpu.costs import AGAIN, FROM_L2, FROM_L3, TRANSFORM, multiply
@@ -48,7 +48,12 @@ def grouping(w: Window, m: int, target: Target, threads: int) -> Grouping:
 
 
 def emit_winograd(
-    lo: CpuLowering, group: Group, w: Window, choice: Choice, epilogue: Epilogue, extras: list[Extra]
+    lo: CpuLowering,
+    group: Group,
+    w: Window,
+    choice: Choice,
+    epilogue: Epilogue,
+    epilogue_operands: list[EpilogueOperand],
 ) -> None:
     node, out = group.anchor, group.output
     x, y = lo.read(node.inputs[0]), lo.write(out)
@@ -81,8 +86,9 @@ def emit_winograd(
         out_h=w.out[1], out_w=w.out[2], in_h=w.size[1], in_w=w.size[2], pad_h=w.pad[1], pad_w=w.pad[2],
         xs_n=xs[0], xs_block=xs[1], xs_h=xs[3], ys_n=ys[0], ys_block=ys[1], ys_h=ys[3],
         group=group_tiles, parts=g.parts, nv=nv, rows=g.rows.words, rest=g.rest.pixels, rest_rows=g.rest.words,
-        coming_bytes=lines * CACHE_LINE, lo=lower, hi=upper, scratch=scratch, scratch_stride=stride, extras=len(extras),
-        records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in extras],
+        coming_bytes=lines * CACHE_LINE, lo=lower, hi=upper, scratch=scratch, scratch_stride=stride,
+        epilogue_operands=len(epilogue_operands),
+        records=[dict(zip(("ref", "n", "block", "h", "pixel"), (e.ref, *e.strides[:2], *e.strides[3:]))) for e in epilogue_operands],
     )  # fmt: skip
     info = lo.info(
         group,

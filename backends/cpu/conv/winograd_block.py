@@ -15,7 +15,7 @@ from graphc.lower.kernel import Kernel
 
 WINOGRAD = Block(
     "transform_in gemm transform_out x u bias y zeros n xs_n ys_n blocks tiles out_h out_w in_h in_w xs_block xs_h "
-    "ys_block ys_h pad_h pad_w group parts nv rows*3 rest rest_rows*3 coming_bytes lo hi scratch scratch_stride extras",
+    "ys_block ys_h pad_h pad_w group parts nv rows*3 rest rest_rows*3 coming_bytes lo hi scratch scratch_stride epilogue_operands",
     record="ref n block h pixel",  # an operand of the epilogue
 )
 

@@ -18,14 +18,14 @@ X, U, BIAS, Y, ZEROS, N, BLOCKS, TILES = WINOGRAD["x u bias y zeros n blocks til
 OUT_H, OUT_W, IN_H, IN_W, PAD_H, PAD_W = WINOGRAD["out_h out_w in_h in_w pad_h pad_w"]
 XS_N, XS_BLOCK, XS_H, YS_N, YS_BLOCK, YS_H = WINOGRAD["xs_n xs_block xs_h ys_n ys_block ys_h"]
 GROUP, PARTS, NV, ROWS, REST, REST_ROWS, COMING_BYTES = WINOGRAD["group parts nv rows rest rest_rows coming_bytes"]
-LO, HI, SCRATCH, SCRATCH_STRIDE, EXTRAS_COUNT = WINOGRAD["lo hi scratch scratch_stride extras"]
-EXTRAS, EXTRA = WINOGRAD.size, WINOGRAD.record_size
-EXTRA_REF, EXTRA_N, EXTRA_BLOCK, EXTRA_H, EXTRA_PIXEL = WINOGRAD.in_record("ref n block h pixel")
+LO, HI, SCRATCH, SCRATCH_STRIDE, OPERANDS_COUNT = WINOGRAD["lo hi scratch scratch_stride epilogue_operands"]
+OPERANDS_AT, OPERAND_SIZE = WINOGRAD.size, WINOGRAD.record_size
+OPERAND_REF, OPERAND_N, OPERAND_BLOCK, OPERAND_H, OPERAND_PIXEL = WINOGRAD.in_record("ref n block h pixel")
 
 IN_ROW, IN_POINT, IN_TEMPORARY, IN_ZEROS = WINOGRAD_IN["row point temporary zeros"]
 OUT_ROW, OUT_POINT, OUT_TEMPORARY, OUT_LO, OUT_HI = WINOGRAD_OUT["row point temporary lo hi"]
-OUT_EXTRAS, OUT_EXTRA = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
-OUT_EXTRA_REF, OUT_EXTRA_ROW, OUT_EXTRA_PIXEL = WINOGRAD_OUT.in_record("ref row pixel")
+OUT_OPERANDS_AT, OUT_OPERAND_SIZE = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
+OUT_OPERAND_REF, OUT_OPERAND_ROW, OUT_OPERAND_PIXEL = WINOGRAD_OUT.in_record("ref row pixel")
 
 MICRO_KERNEL_W, MICRO_PIXELS, MICRO_TILES = CONV_ROW["kernel_w pixels tiles"]
 MICRO_XS_BLOCK, MICRO_WS_BLOCK, MICRO_COMING, MICRO_COMING_STEP = CONV_ROW["xs_block ws_block coming coming_step"]
@@ -44,11 +44,11 @@ def _start_transforms(a, scratch, v_point, m_point):
     store_i64(out_of + 8 * OUT_TEMPORARY, temporary)
     store_i64(out_of + 8 * OUT_LO, a[LO])
     store_i64(out_of + 8 * OUT_HI, a[HI])
-    store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA_REF), 0)
-    for e in range(a[EXTRAS_COUNT]):
-        r, to = EXTRAS + EXTRA * e, OUT_EXTRAS + OUT_EXTRA * e
-        store_i64(out_of + 8 * (to + OUT_EXTRA_ROW), a[r + EXTRA_H])
-        store_i64(out_of + 8 * (to + OUT_EXTRA_PIXEL), a[r + EXTRA_PIXEL])
+    store_i64(out_of + 8 * (OUT_OPERANDS_AT + OUT_OPERAND_REF), 0)
+    for e in range(a[OPERANDS_COUNT]):
+        r, to = OPERANDS_AT + OPERAND_SIZE * e, OUT_OPERANDS_AT + OUT_OPERAND_SIZE * e
+        store_i64(out_of + 8 * (to + OUT_OPERAND_ROW), a[r + OPERAND_H])
+        store_i64(out_of + 8 * (to + OUT_OPERAND_PIXEL), a[r + OPERAND_PIXEL])
 
 
 @njit(error_model="numpy")
@@ -105,11 +105,11 @@ def _transform_out(a, out_of, first, count, b, products, m, vector):
     tiles_w, per_image = _grid(a, m)
     for t in range(count):
         image, h, w = _tile(first + t, m, tiles_w, per_image)
-        for e in range(a[EXTRAS_COUNT]):
-            r = EXTRAS + EXTRA * e
-            plane = a[r + EXTRA_REF] + image * a[r + EXTRA_N] + b * a[r + EXTRA_BLOCK]
-            near = plane + h * a[r + EXTRA_H] + w * a[r + EXTRA_PIXEL]
-            store_i64(out_of + 8 * (OUT_EXTRAS + OUT_EXTRA * e + OUT_EXTRA_REF), near)
+        for e in range(a[OPERANDS_COUNT]):
+            r = OPERANDS_AT + OPERAND_SIZE * e
+            plane = a[r + OPERAND_REF] + image * a[r + OPERAND_N] + b * a[r + OPERAND_BLOCK]
+            near = plane + h * a[r + OPERAND_H] + w * a[r + OPERAND_PIXEL]
+            store_i64(out_of + 8 * (OUT_OPERANDS_AT + OUT_OPERAND_SIZE * e + OUT_OPERAND_REF), near)
         call6(
             a[TRANSFORM_OUT],
             out_of,

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
-from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, MAX_EXTRAS, clip, operand_numbers
+from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, MAX_EPILOGUE_OPERANDS, clip, operand_indices
 from graphc.backends.cpu.conv.winograd_block import WINOGRAD_IN, WINOGRAD_OUT, WinogradIn, WinogradOut
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sizes import lines
@@ -162,7 +162,7 @@ def winograd_in(module: ir.Module, symbol: str, target: Target, m: int) -> None:
 # bytes of a thread's scratch: argument blocks of the transforms and of the products, then the other memory
 IN_BLOCK = 0
 OUT_BLOCK = IN_BLOCK + lines(8 * WINOGRAD_IN.size)
-PRODUCT_BLOCK = OUT_BLOCK + lines(8 * (WINOGRAD_OUT.size + WINOGRAD_OUT.record_size * MAX_EXTRAS))
+PRODUCT_BLOCK = OUT_BLOCK + lines(8 * (WINOGRAD_OUT.size + WINOGRAD_OUT.record_size * MAX_EPILOGUE_OPERANDS))
 HEAD_BYTES = PRODUCT_BLOCK + BLOCK_BYTES
 
 
@@ -170,7 +170,7 @@ HEAD_BYTES = PRODUCT_BLOCK + BLOCK_BYTES
 def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogue: Expr | None) -> None:
     """void(block, source, to, bias, rows, columns): Y = A^T M A, bias, epilogue, for the rows x columns pixels inside the image.
 
-    The epilogue is as in conv/conv_row_micro.py: clip(y + extra 0, lo, hi), or an expression of y and the extras.
+    The epilogue is as in conv/conv_row_micro.py: clip(y + operand 0 of the epilogue, lo, hi), or an expression of y and the epilogue's operands.
     """
     _, _, at = matrices(m)
     n, vl = m + 2, target.vl
@@ -188,10 +188,10 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
         loads = [q.load_raw(q.offset(here, b.mul(point, i64(r * n))), F32, vl) for r in range(n)]
         for r, v in enumerate(_apply_at(q, at, loads, vl)):
             q.store_raw(v, q.offset(temporary, b.add(b.mul(c, i64(vector)), i64(r * n * vector))))
-    extras = [0] if epilogue is None else sorted(e - 1 for e in operand_numbers(epilogue) if e > 0)
-    first_extra, extra_size = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
+    epilogue_operands = [0] if epilogue is None else sorted(e - 1 for e in operand_indices(epilogue) if e > 0)
+    first_operand, operand_size = WINOGRAD_OUT.size, WINOGRAD_OUT.record_size
     at_ref, at_row, at_pixel = WINOGRAD_OUT.in_record("ref row pixel")
-    residual = q.slot(block, first_extra + at_ref)
+    residual = q.slot(block, first_operand + at_ref)
     has_residual = b.icmp_signed("!=", residual, i64(0))
     with q.loop(rows) as r:
         here = q.offset(temporary, b.mul(r, i64(n * vector)))
@@ -199,23 +199,23 @@ def winograd_out(module: ir.Module, symbol: str, target: Target, m: int, epilogu
         values = _apply_at(q, at, [q.load_raw(q.offset(here, c * vector), F32, vl) for c in range(n)], vl)
         values = [b.fadd(v, bias) for v in values]
         starts = {}
-        for e in extras:
-            record = first_extra + extra_size * e
+        for e in epilogue_operands:
+            record = first_operand + operand_size * e
             starts[e] = q.offset(q.pointer(q.slot(block, record + at_ref)), b.mul(r, q.slot(block, record + at_row)))
 
-        def extra(e: int, c: int, starts: dict[int, ir.Value] = starts) -> ir.Value:
-            pixel = q.slot(block, first_extra + extra_size * e + at_pixel)
+        def operand(e: int, c: int, starts: dict[int, ir.Value] = starts) -> ir.Value:
+            pixel = q.slot(block, first_operand + operand_size * e + at_pixel)
             return q.load_raw(q.offset(starts[e], b.mul(pixel, i64(c))), F32, vl)
 
-        def finish(c: int, v: ir.Value, out: ir.Value = out, extra: Callable[..., ir.Value] = extra) -> None:
+        def finish(c: int, v: ir.Value, out: ir.Value = out, operand: Callable[..., ir.Value] = operand) -> None:
             if epilogue is None:
                 slot = q.variable(v.type)
                 b.store(v, slot)
                 with b.if_then(has_residual):
-                    b.store(b.fadd(v, extra(0, c)), slot)
+                    b.store(b.fadd(v, operand(0, c)), slot)
                 v = clip(q, b.load(slot, typ=v.type), lo, hi)
             else:
-                v = expr_code.emit(q, epilogue, lambda i: v if i == 0 else extra(i - 1, c), vl)
+                v = expr_code.emit(q, epilogue, lambda i: v if i == 0 else operand(i - 1, c), vl)
             q.store_raw(v, q.offset(out, c * vector))
 
         with b.if_else(b.icmp_signed("==", columns, i64(m))) as (full, part):

@@ -17,7 +17,7 @@ from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes
 from graphc.lower.weights import WeightStore
 from graphc.report import StepInfo
 
-ITEMS = 6  # of work for each thread of a step: enough to end together, few enough to share what they read
+UNITS_PER_THREAD = 6  # work units of a step: enough to end together, few enough to share what they read
 
 
 class CpuLowering(Lowering):
@@ -68,13 +68,14 @@ class CpuLowering(Lowering):
         info = StepInfo(0, (), ("Halo",), "clear_halo", output="")
         self.emit(ClearHalo(), args, info, t.nbytes // 50, writes=[start])
 
-    def rows_of_item(self, rows: int, items: int, heavy: bool = False) -> int:
-        """At most so many of `rows` rows make one item of work, so that each thread finds ITEMS; `items` are there anyway.
+    def rows_per_work_unit(self, rows: int, units: int, heavy: bool = False) -> int:
+        """The most of `rows` rows that one work unit should take, where there are `units` of them before rows are cut:
+        ceil(rows / cuts) with cuts = ceil(UNITS_PER_THREAD * threads / units).
 
-        heavy: each item reads weights that are more than the rows; then a third as many will do.
+        heavy: each unit reads weights larger than its rows; a third of the units per thread is then enough.
         """
-        wanted = (ITEMS // 3 if heavy else ITEMS) * self.threads
-        cuts = 1 if self.threads == 1 else -(-wanted // max(items, 1))
+        wanted = (UNITS_PER_THREAD // 3 if heavy else UNITS_PER_THREAD) * self.threads
+        cuts = 1 if self.threads == 1 else -(-wanted // max(units, 1))
         return max(1, -(-rows // cuts))
 
     def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:

@@ -59,7 +59,7 @@ def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
         return f"dtype {v.dtype}"
     blocked = out.type.layout is not None
     if not blocked:
-        return gemm.accepts_extra(v, out)
+        return gemm.accepts_epilogue_operand(v, out)
     if v.type.layout is None and not v.is_const:
         return "it is not blocked"
     shape = (1,) * (out.type.rank - v.type.rank) + v.shape

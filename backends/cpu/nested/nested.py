@@ -10,7 +10,7 @@ from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, N
 from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
-from graphc.lower.program import Made, Program, Step
+from graphc.lower.program import Made, Program, Step, lives
 from graphc.lower.storage import ALIGNMENT, Buffer, Ref
 from graphc.report import StepInfo
 
@@ -44,7 +44,7 @@ def emit_unrolled(lo: CpuLowering, inner: Program, images: range, outside: Mappi
 
     for image in images:
         if lo.checked:  # each buffer by itself, and new for each image
-            places = {b: Ref(replace(b)) for b in _lives(inner, outside)}
+            places = {b: Ref(replace(b)) for b in lives(inner.steps, outside)}
         before = len(lo.program.steps)
         for step in _native(inner):
             writes, reads = ([at(Ref(b), image) for b in buffers] for buffers in (step.writes, step.reads))
@@ -132,7 +132,7 @@ def _scratch(
 ) -> tuple[Ref, int, dict[Buffer, int]]:
     """Memory of each thread: `head` bytes, then the inner buffers. Address, bytes from thread to thread, offsets."""
     if lo.checked:
-        own = list(_lives(inner, outside))
+        own = list(lives(inner.steps, outside))
         ref, stride, (_, *offsets) = lo.spread_scratch(name, [head, *(b.nbytes for b in own)])
         return ref, stride, dict(zip(own, offsets))
     start = lines(head)
@@ -142,17 +142,7 @@ def _scratch(
 
 def _planned(lo: CpuLowering, inner: Program, outside: Mapping[Buffer, Outside]) -> tuple[dict[Buffer, int], int]:
     """Offsets of the inner buffers, and the bytes of all."""
-    live = _lives(inner, outside)
-    lifetimes = [Lifetime(b.name, b.nbytes, first, last) for b, (first, last) in live.items()]
+    live = lives(inner.steps, outside)
+    lifetimes = [Lifetime(b.name, b.nbytes, *steps) for b, steps in live.items()]
     arena = plan(lifetimes, ALIGNMENT, reuse=lo.policy.uses("arena_reuse"))
     return dict(zip(live, arena.offsets)), arena.nbytes
-
-
-def _lives(inner: Program, outside: Mapping[Buffer, Outside]) -> dict[Buffer, list[int]]:
-    """The first and the last step that names each inner buffer."""
-    live: dict[Buffer, list[int]] = {}
-    for i, step in enumerate(inner.steps):
-        for b in step.buffers():
-            if b.kind in ("arena", "scratch") and b not in outside:
-                live.setdefault(b, [i, i])[1] = i
-    return live

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, operand_numbers
+from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, operand_indices
 from graphc.backends.cpu.conv.window import Epilogue, epilogue_of
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
@@ -233,14 +233,14 @@ def near_bytes(target: Target) -> range:
 def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
     bias, epilogue, operands = _epilogue(group, p.n)
-    extras = [_extra(lo, v, group.output, p) for v in operands]
+    epilogue_operands = [_epilogue_operand(lo, v, group.output, p) for v in operands]
     size = f"{p.m}x{p.k} by {p.k}x{p.n}"
     halves = _halves(lo, node, p)
     if halves is not None:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
         vector = lo.target.vector
         rows, result = Rows(a.ref, p.a[0], vector), Rows(y.ref, p.y_row, vector)
-        near = [{"ref": e["ref"], "image": 0, "row": e["row"], "vector": e["vector"]} for e in extras]
+        near = [{"ref": e["ref"], "image": 0, "row": e["row"], "vector": e["vector"]} for e in epilogue_operands]
         matrix = Matrix.of(node.inputs[1].data, p.n, p.k, p.b[0] == FMA.item)
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
@@ -250,7 +250,7 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     reason = f"{size}; tile {panels.mr}x{panels.nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
     info = lo.info(group, "gemm", "gemm", reason)
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
-    emit_product(lo, p, panels, places, b_batch, info, epilogue, extras)
+    emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
 
 
 def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
@@ -273,9 +273,9 @@ def emit_product(
     b_batch: Sequence[int],
     info: StepInfo,
     epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
-    extras: Sequence[Mapping[str, Any]] = (),
+    epilogue_operands: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """The step of a product. places: a, b as `panels` says, the bias (a number per column, in whole vectors), y. extras:
+    """The step of a product. places: a, b as `panels` says, the bias (a number per column, in whole vectors), y. epilogue_operands:
     records of the block. dot: see `product_tile`."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     dot, item = panels.dot.name, panels.dot.item
@@ -314,7 +314,8 @@ def emit_product(
         a_row=p.a[0], a_column=p.a[1], y_row=p.y_row, mr=mr, nv=nv, last_nv=last_nv, last_lanes=lanes,
         m_block=m_block, n_block=n_block, chunk=depth, panel=panels.panel, packed=packed,
         scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
-        dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch, extras=len(extras), records=extras,
+        dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch,
+        epilogue_operands=len(epilogue_operands), records=epilogue_operands,
     )  # fmt: skip
     lo.emit(Gemm(), args, replace(info, kernel=str(wide[2])), writes=[y])
 
@@ -436,7 +437,7 @@ def _without_bias(
             continue
         rest = _replaced(tree, lambda e: acc if e in sums else None)  # noqa: B023  (called at once)
         marked = _replaced(tree, lambda e: row if e in sums else None)  # noqa: B023
-        if 0 in operand_numbers(marked) or i + 1 in operand_numbers(rest):
+        if 0 in operand_indices(marked) or i + 1 in operand_indices(rest):
             continue
         moved = [acc, *(expr.arg(k + 1 - (k > i), np.float32) for k in range(len(operands)))]
         rest = expr.substitute(rest, moved)
@@ -452,11 +453,11 @@ def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
     return replace(e, args=tuple(_replaced(a, by) for a in e.args)) if e.args else e
 
 
-def _extra(lo: CpuLowering, v: Value, out: Value, p: Product) -> dict[str, Any]:
+def _epilogue_operand(lo: CpuLowering, v: Value, out: Value, p: Product) -> dict[str, Any]:
     """Its record in the block.
 
     An operand of the result's shape lies in memory as the result does, whatever has become of the batch dims. Every other
-    one is a row (`accepts_extra`), the same for each row of the result.
+    one is a row (`accepts_epilogue_operand`), the same for each row of the result.
     """
     if _aligned(v, out) == out.shape:
         return {"ref": lo.read(v).ref, "row": p.y_row, "vector": lo.target.vector, "batch": p.y_batch}
@@ -464,7 +465,7 @@ def _extra(lo: CpuLowering, v: Value, out: Value, p: Product) -> dict[str, Any]:
     return {"ref": row, "row": 0, "vector": lo.target.vector, "batch": (0,) * BATCH_DIMS}
 
 
-def accepts_extra(v: Value, out: Value) -> str | None:
+def accepts_epilogue_operand(v: Value, out: Value) -> str | None:
     """Which operands a matrix product's epilogue can read: the whole, or one number per column."""
     if v.type.layout is not None:
         return "it is blocked"

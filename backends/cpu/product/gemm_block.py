@@ -16,7 +16,7 @@ from graphc.lower.kernel import Kernel
 # `pack_rows` has left a, or 0.
 GEMM = Block(
     "stages*3 edge_stages*3 a b bias y m n_tiles k a_row a_column y_row mr nv last_nv last_lanes m_block n_block chunk panel "
-    f"packed scratch scratch_stride lo hi extras dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
+    f"packed scratch scratch_stride lo hi epilogue_operands dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
     f"y_batch*{BATCH_DIMS}",
     record=f"ref row vector batch*{BATCH_DIMS}",  # an operand of the epilogue: strides of a row, of a vector of columns
 )

@@ -31,9 +31,9 @@ FIRST, MIDDLE, LAST = 0, 1, 2  # stages of a sum
 A_ROW, A_COLUMN, Y_ROW = GEMM["a_row a_column y_row"]
 MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_lanes m_block n_block chunk"]
 PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]
-DIMS, A_BATCH, B_BATCH, Y_BATCH, EXTRAS_COUNT = GEMM["dims a_batch b_batch y_batch extras"]
-EXTRAS, EXTRA = GEMM.size, GEMM.record_size
-EXTRA_REF, EXTRA_ROW, EXTRA_VECTOR, EXTRA_BATCH = GEMM.in_record("ref row vector batch")
+DIMS, A_BATCH, B_BATCH, Y_BATCH, OPERANDS_COUNT = GEMM["dims a_batch b_batch y_batch epilogue_operands"]
+OPERANDS_AT, OPERAND_SIZE = GEMM.size, GEMM.record_size
+OPERAND_REF, OPERAND_ROW, OPERAND_VECTOR, OPERAND_BATCH = GEMM.in_record("ref row vector batch")
 MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
 
 
@@ -46,10 +46,10 @@ def _tile_row(a, m0, p):
 @njit(error_model="numpy")
 def _point_operands(a, block, index, m, v):
     """The epilogue's operands at batch index `index`, row m and vector v of columns."""
-    for e in range(a[EXTRAS_COUNT]):
-        r = EXTRAS + EXTRA * e
-        batch = offset_of(a, index, DIMS, r + EXTRA_BATCH, BATCH_DIMS)
-        point_operand(block, e, a[r + EXTRA_REF] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR] + batch)
+    for e in range(a[OPERANDS_COUNT]):
+        r = OPERANDS_AT + OPERAND_SIZE * e
+        batch = offset_of(a, index, DIMS, r + OPERAND_BATCH, BATCH_DIMS)
+        point_operand(block, e, a[r + OPERAND_REF] + m * a[r + OPERAND_ROW] + v * a[r + OPERAND_VECTOR] + batch)
 
 
 @njit(error_model="numpy")
@@ -120,8 +120,13 @@ def gemm(target):
         in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == ITEM
         start_block(block, blocks, a[Y_ROW], vector, a[LO], a[HI])
         store_i64(block + 8 * MICRO_LANES, a[LAST_LANES])
-        for e in range(a[EXTRAS_COUNT]):
-            stride_operand(block, e, a[EXTRAS + EXTRA * e + EXTRA_VECTOR], a[EXTRAS + EXTRA * e + EXTRA_ROW])
+        for e in range(a[OPERANDS_COUNT]):
+            stride_operand(
+                block,
+                e,
+                a[OPERANDS_AT + OPERAND_SIZE * e + OPERAND_VECTOR],
+                a[OPERANDS_AT + OPERAND_SIZE * e + OPERAND_ROW],
+            )
         work = product_of(a, DIMS, BATCH_DIMS) * m_blocks * n_blocks
         packed = -1  # the block of rows that lies in `mine`
         first, end = piece(a, work, nth, 0)

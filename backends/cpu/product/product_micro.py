@@ -8,11 +8,11 @@ from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
 from graphc.backends.cpu.codegen.emit import I64, PTR, Emit, define, i64
-from graphc.backends.cpu.conv.conv_row_block import EXTRA
+from graphc.backends.cpu.conv.conv_row_block import EPILOGUE_OPERAND_SIZE
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,
     COMING_STEP,
-    EXTRAS,
+    EPILOGUE_OPERANDS,
     LANES,
     XS_BLOCK,
     XS_D,
@@ -22,7 +22,7 @@ from graphc.backends.cpu.conv.conv_row_micro import (
     _Memory,
     _residual_and_clip,
     _store,
-    operand_numbers,
+    operand_indices,
 )
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteTile
@@ -65,8 +65,8 @@ def product_tile(
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 
     a: [BLOCKS][mr][vl], b: [BLOCKS * vl][nv vectors]. strided: the blocks of a lie XS_BLOCK bytes apart. epilogue None:
-    y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the extras. masked: only the first LANES lanes
-    of the last vector exist in y and the extras. lines: b is read again for other rows, so that so many cache lines from
+    y = clip(acc + residual, LO, HI); else the expression of arg 0 = acc and the epilogue's operands. masked: only the first LANES lanes
+    of the last vector exist in y and the epilogue's operands. lines: b is read again for other rows, so that so many cache lines from
     `ahead` on are fetched with each block instead, which moves on by COMING_STEP bytes if strided and else by those lines;
     0: it is not; NEAR: for one row, whose loop is short enough for the stride prefetcher. Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each
     panel is fetched only just before its first use, 218 where the one before it fetches it; 128x3072 by 3072x768: 199 and
@@ -132,8 +132,13 @@ def _apply(
     """The expression in a loop over the tile."""
     b, vector = q.b, tile.vector
     kept = on_stack(q, tile)
-    extras = sorted({e for e in operand_numbers(epilogue) if e > 0})
-    slots = {e: [q.slot(block, EXTRAS + EXTRA * (e - 1) + i) for i in range(EXTRA)] for e in extras}
+    epilogue_operands = sorted({e for e in operand_indices(epilogue) if e > 0})
+    slots = {
+        e: [
+            q.slot(block, EPILOGUE_OPERANDS + EPILOGUE_OPERAND_SIZE * (e - 1) + i) for i in range(EPILOGUE_OPERAND_SIZE)
+        ]
+        for e in epilogue_operands
+    }
     with q.loop(i64(tile.mr)) as m:
         for j in range(tile.nv):
             at = q.offset(kept, b.add(b.mul(m, i64(tile.nv * vector)), i64(j * vector)))

@@ -125,15 +125,15 @@ def emit_strassen(
     b: Matrix,
     bias: Ref,
     epilogue: Epilogue,
-    extras: Sequence[Mapping[str, Any]],
+    epilogue_operands: Sequence[Mapping[str, Any]],
     info: StepInfo,
 ) -> None:
-    """The steps of y = a b + bias. bias: a number per column. extras: records of the block."""
+    """The steps of y = a b + bias. bias: a number per column. epilogue_operands: records of the block."""
     vl, vectors = lo.target.vl, (h.tiles - 1) * h.nv + h.last_nv
     factors = _left_factors(lo, h, images, a, info)
     packed = _right_factors(lo, h, b)
     zeros = channel_vector(lo, None, h.mr * h.nv * vl, vl)
-    some = h.row_tiles if h.m % 2 else lo.rows_of_item(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
+    some = h.row_tiles if h.m % 2 else lo.rows_per_work_unit(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
     lines = lines_ahead(lo.target, vl * FMA.weights(h.nv * vl) // CACHE_LINE, some, packed.buffer.nbytes)
 
     def tile(nv: int, stage: str) -> Kernel:
@@ -157,8 +157,8 @@ def emit_strassen(
         b=packed, bias=bias, zeros=Ref(zeros),
         y=y.ref, y_image=y.image, y_line=y.line, y_row=y.row, y_vector=y.vector, y_width=y.width,
         m=h.m, images=images, blocks=h.blocks, tiles=h.tiles, steps=h.steps, vectors=vectors, mr=h.mr, nv=h.nv,
-        last_nv=h.last_nv, tiles_of_item=some, lines=lines, scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
-        extras=len(extras), records=extras,
+        last_nv=h.last_nv, tiles_per_unit=some, lines=lines, scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
+        epilogue_operands=len(epilogue_operands), records=epilogue_operands,
     )  # fmt: skip
     lo.emit(Strassen(), args, replace(info, kernel=str(ends), algorithm=NAME), writes=[y.ref])
 

@@ -20,8 +20,8 @@ from graphc.lower.kernel import Kernel
 # that are fetched with each of them.
 STRASSEN = Block(
     "middle sum edge_middle edge_sum a a_image a_row a_step factor operand tile row step b bias y y_image y_line y_row "
-    "y_vector y_width zeros m images blocks tiles steps vectors mr nv last_nv tiles_of_item lines scratch scratch_stride "
-    "lo hi extras",
+    "y_vector y_width zeros m images blocks tiles steps vectors mr nv last_nv tiles_per_unit lines scratch scratch_stride "
+    "lo hi epilogue_operands",
     record="ref image row vector",  # an operand of the epilogue: strides of an image, a row, a vector of columns
 )
 # a has lines of a_width rows. block: bytes of the factors of a block of rows. at_once: rows of a call of micro, which is

@@ -89,10 +89,10 @@ A, A_IMAGE, A_ROW, A_STEP = STRASSEN["a a_image a_row a_step"]
 FACTOR, OPERAND, TILE, ROW, STEP, B, BIAS = STRASSEN["factor operand tile row step b bias"]
 Y, Y_IMAGE, Y_LINE, Y_ROW, Y_VECTOR, Y_WIDTH = STRASSEN["y y_image y_line y_row y_vector y_width"]
 M, IMAGES, BLOCKS, TILES, STEPS, VECTORS = STRASSEN["m images blocks tiles steps vectors"]
-MR, NV, LAST_NV, TILES_OF_ITEM, LINES = STRASSEN["mr nv last_nv tiles_of_item lines"]
-SCRATCH, SCRATCH_STRIDE, LO, HI, EXTRAS_COUNT = STRASSEN["scratch scratch_stride lo hi extras"]
-EXTRAS, EXTRA = STRASSEN.size, STRASSEN.record_size
-EXTRA_REF, EXTRA_IMAGE, EXTRA_ROW, EXTRA_VECTOR = STRASSEN.in_record("ref image row vector")
+MR, NV, LAST_NV, TILES_PER_UNIT, LINES = STRASSEN["mr nv last_nv tiles_per_unit lines"]
+SCRATCH, SCRATCH_STRIDE, LO, HI, OPERANDS_COUNT = STRASSEN["scratch scratch_stride lo hi epilogue_operands"]
+OPERANDS_AT, OPERAND_SIZE = STRASSEN.size, STRASSEN.record_size
+OPERAND_REF, OPERAND_IMAGE, OPERAND_ROW, OPERAND_VECTOR = STRASSEN.in_record("ref image row vector")
 MICRO_BLOCKS, MICRO_XS_BLOCK, MICRO_COMING_STEP = CONV_ROW["blocks xs_block coming_step"]
 _, SECOND, THIRD = QUARTERS
 
@@ -143,9 +143,9 @@ def _quarter(factor, zeros, kept, run):
 @njit(error_model="numpy")
 def _point(a, block, image, m, v):
     """Points the epilogue's operands at row m and vector v, and gives the address there in y."""
-    for e in range(a[EXTRAS_COUNT]):
-        r = EXTRAS + EXTRA * e
-        near = a[r + EXTRA_REF] + image * a[r + EXTRA_IMAGE] + m * a[r + EXTRA_ROW] + v * a[r + EXTRA_VECTOR]
+    for e in range(a[OPERANDS_COUNT]):
+        r = OPERANDS_AT + OPERAND_SIZE * e
+        near = a[r + OPERAND_REF] + image * a[r + OPERAND_IMAGE] + m * a[r + OPERAND_ROW] + v * a[r + OPERAND_VECTOR]
         point_operand(block, e, near)
     y = a[Y] + image * a[Y_IMAGE] + v * a[Y_VECTOR]
     return y + m // a[Y_WIDTH] * a[Y_LINE] + m % a[Y_WIDTH] * a[Y_ROW]
@@ -165,15 +165,20 @@ def strassen(target):
 
     def strassen(a, tid, nth):
         rows, blocks, tiles, steps, mr, nv = a[M], a[BLOCKS], a[TILES], a[STEPS], a[MR], a[NV]
-        row_tiles, some = _row_tiles(rows, blocks, mr), a[TILES_OF_ITEM]
+        row_tiles, some = _row_tiles(rows, blocks, mr), a[TILES_PER_UNIT]
         parts = (row_tiles + some - 1) // some
         partial = mr * nv * vector
         block = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         kept, run = block + BLOCK_BYTES, some * partial
         start_block(block, steps, a[Y_ROW], a[Y_VECTOR], a[LO], a[HI])
         store_i64(block + 8 * MICRO_COMING_STEP, a[LINES] * CACHE_LINE)
-        for e in range(a[EXTRAS_COUNT]):
-            stride_operand(block, e, a[EXTRAS + EXTRA * e + EXTRA_VECTOR], a[EXTRAS + EXTRA * e + EXTRA_ROW])
+        for e in range(a[OPERANDS_COUNT]):
+            stride_operand(
+                block,
+                e,
+                a[OPERANDS_AT + OPERAND_SIZE * e + OPERAND_VECTOR],
+                a[OPERANDS_AT + OPERAND_SIZE * e + OPERAND_ROW],
+            )
         work = a[IMAGES] * blocks * tiles * parts
         first_item, end = piece(a, work, nth, 0)
         while first_item < end:

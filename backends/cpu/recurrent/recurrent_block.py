@@ -1,6 +1,6 @@
 """recurrent/recurrent_driver.py and the block of recurrent/recurrent_micro.py. Strides in bytes.
 
-States are [block of hidden units][row of the batch][unit of the block], a vector of lane_bytes each. A *swing* is added on odd
+States are [block of hidden units][row of the batch][unit of the block], a vector of lane_bytes each. A *double-buffer offset* is added on odd
 steps: from the first to the second of two buffers that the states of even and odd steps live in (results have it the other way
 round).
 """
@@ -19,16 +19,16 @@ MAX_STAGES, MAX_STREAMS = 2, 12  # of a direction, of a stage
 TILES = 8  # of rows, in a call of the micro-kernel
 
 # what is added to the gates' products, operands and results of a panel
-STREAM = Block("base by_panel by_row by_time by_swing by_vector")
+STREAM = Block("base by_panel by_row by_time by_double_buffer by_vector")
 # span: bytes of a panel's units. w: weights, panel_bytes each
 STAGE = Block(
-    f"micro panels span w panel_bytes x x_swing result result_swing count streams*{MAX_STREAMS * STREAM.size}"
+    f"micro panels span w panel_bytes x x_double_buffer result result_double_buffer count streams*{MAX_STREAMS * STREAM.size}"
 )
 # clear: the words of a direction, then its states. mr: rows of a tile. lens: of sequences, of lens_item bytes, or 0.
 # depth_blocks: of UNROLL units. y: 0 where the micro-kernel itself writes it
 RECURRENT = Block(
     "directions shared spins scratch scratch_stride",
-    record="clear clear_bytes seq batch hidden mr reverse lens lens_item lane_bytes swing h c depth_blocks h_initial c_initial "
+    record="clear clear_bytes seq batch hidden mr reverse lens lens_item lane_bytes double_buffer h c depth_blocks h_initial c_initial "
     "initial_row y y_time y_row h_final c_final h_final_row c_final_row stages "
     f"stage_records*{MAX_STAGES * STAGE.size}",
 )

@@ -55,15 +55,19 @@ DIRECTIONS, SHARED, SPINS, SCRATCH, SCRATCH_STRIDE = RECURRENT["directions share
 HEAD, DIRECTION = RECURRENT.size, RECURRENT.record_size
 # of a direction
 CLEAR, CLEAR_BYTES, SEQ, BATCH, HIDDEN, MR = RECURRENT.in_record("clear clear_bytes seq batch hidden mr")
-REVERSE, LENS, LENS_ITEM, LANE_BYTES, SWING = RECURRENT.in_record("reverse lens lens_item lane_bytes swing")
+REVERSE, LENS, LENS_ITEM, LANE_BYTES, DOUBLE_BUFFER = RECURRENT.in_record(
+    "reverse lens lens_item lane_bytes double_buffer"
+)
 H, C, DEPTH_BLOCKS, Y, Y_TIME, Y_ROW = RECURRENT.in_record("h c depth_blocks y y_time y_row")
 H_INITIAL, C_INITIAL, INITIAL_ROW = RECURRENT.in_record("h_initial c_initial initial_row")
 H_FINAL, C_FINAL, H_FINAL_ROW, C_FINAL_ROW = RECURRENT.in_record("h_final c_final h_final_row c_final_row")
 STAGES, STAGE_RECORDS = RECURRENT.in_record("stages stage_records")
 STAGE_SIZE, STREAM_SIZE = STAGE.size, STREAM.size
-MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_SWING = STAGE["micro panels span w panel_bytes x x_swing"]
-RESULT, RESULT_SWING, COUNT, STAGE_STREAMS = STAGE["result result_swing count streams"]
-BASE, BY_PANEL, BY_ROW, BY_TIME, BY_SWING, BY_VECTOR = STREAM["base by_panel by_row by_time by_swing by_vector"]
+MICRO, PANELS, SPAN, W, PANEL_BYTES, X, X_DOUBLE_BUFFER = STAGE["micro panels span w panel_bytes x x_double_buffer"]
+RESULT, RESULT_DOUBLE_BUFFER, COUNT, STAGE_STREAMS = STAGE["result result_double_buffer count streams"]
+BASE, BY_PANEL, BY_ROW, BY_TIME, BY_DOUBLE_BUFFER, BY_VECTOR = STREAM[
+    "base by_panel by_row by_time by_double_buffer by_vector"
+]
 MICRO_BLOCKS, MICRO_ROWS, MICRO_STATE_BLOCK, MICRO_ROOM = CELL_STAGE["blocks rows state_block room"]
 (MICRO_STREAMS,) = CELL_STAGE["streams"]
 MICRO_STREAM = CELL_STREAM.size
@@ -153,7 +157,7 @@ def _point_streams(c, stage, step, panel, first, rows, block):
             _gather(c, stream, step, panel, first, rows, base, span)
         else:
             base = stream[BASE] + panel * stream[BY_PANEL] + first * row
-            base += time * stream[BY_TIME] + odd * stream[BY_SWING]
+            base += time * stream[BY_TIME] + odd * stream[BY_DOUBLE_BUFFER]
         place = MICRO_STREAMS + MICRO_STREAM * j
         store_i64(block + 8 * (place + MICRO_BASE), base)
         store_i64(block + 8 * (place + MICRO_ROW), row)
@@ -173,7 +177,7 @@ def _stage(c, stage, step, block, first, last):
             m = min(m0, batch - rows)
             store_i64(block + 8 * MICRO_ROWS, rows)
             _point_streams(c, stage, step, panel, m, rows, block)
-            x = stage[X] + odd * stage[X_SWING] + m * c[LANE_BYTES]
+            x = stage[X] + odd * stage[X_DOUBLE_BUFFER] + m * c[LANE_BYTES]
             call3(stage[MICRO], block, x, stage[W] + panel * stage[PANEL_BYTES])
 
 
@@ -182,7 +186,7 @@ def _emit_step(c, step, first, last):
     """Writes units first … last - 1 of a step's states to y; a sequence that has ended keeps its states and gives zeros."""
     if last <= first:
         return
-    now, new, lane = (step & 1) * c[SWING], (1 - (step & 1)) * c[SWING], c[LANE_BYTES]
+    now, new, lane = (step & 1) * c[DOUBLE_BUFFER], (1 - (step & 1)) * c[DOUBLE_BUFFER], c[LANE_BYTES]
     for b in range(c[BATCH]):
         y = c[Y] + _time(c, step, b) * c[Y_TIME] + b * c[Y_ROW]
         if step < _length(c, b):
@@ -199,7 +203,7 @@ def _emit_step(c, step, first, last):
 @njit(error_model="numpy")
 def _finals(c, first, last):
     """Units first … last - 1 of the states after the last step."""
-    state = (c[SEQ] & 1) * c[SWING]
+    state = (c[SEQ] & 1) * c[DOUBLE_BUFFER]
     for b in range(c[BATCH]):
         if c[H_FINAL] != 0:
             _take(c, c[H_FINAL] + b * c[H_FINAL_ROW], c[H] + state, b, first, last)
@@ -222,7 +226,7 @@ def _panels(c, phase, block, first, last):
         if step == c[SEQ] - 1:
             _finals(c, first, last)
     if last == c[HIDDEN] and last & 1 != 0:
-        _clear_unit(c, stage[RESULT] + (step & 1) * stage[RESULT_SWING], last)
+        _clear_unit(c, stage[RESULT] + (step & 1) * stage[RESULT_DOUBLE_BUFFER], last)
 
 
 @njit(error_model="numpy")

@@ -18,7 +18,7 @@ from graphc.lower.storage import ALIGNMENT, Buffer, Ref, Storage
 from graphc.report import StepInfo
 
 LONG = 8  # steps, from which on an operand that is batch first is projected sequence by sequence
-CROWDED = 2048  # bytes: rows of a tile that lie a multiple of this apart drive each other out of the level-1 cache
+CROWDED = 2048  # bytes: rows of a tile at multiples of this distance evict each other from the level-1 cache
 
 
 @dataclass(frozen=True)

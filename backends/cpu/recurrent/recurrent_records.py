@@ -21,19 +21,19 @@ INT32_BYTES = np.dtype(np.int32).itemsize
 
 @dataclass(frozen=True)
 class Stream:
-    """Numbers for each unit and row of the batch. Strides in bytes; swing: added on odd steps."""
+    """Numbers for each unit and row of the batch. Strides in bytes; double_buffer: the offset, added on odd steps."""
 
     base: Ref
     panel: int
     row: int
     time: int
-    swing: int
+    double_buffer: int
     vector: int
 
     @property
     def result(self) -> Stream:
         """Where a step writes what the next one reads."""
-        return replace(self, base=self.base + self.swing, swing=-self.swing)
+        return replace(self, base=self.base + self.double_buffer, double_buffer=-self.double_buffer)
 
     @property
     def words(self) -> list[Any]:
@@ -42,7 +42,7 @@ class Stream:
             by_panel=self.panel,
             by_row=self.row,
             by_time=self.time,
-            by_swing=self.swing,
+            by_double_buffer=self.double_buffer,
             by_vector=self.vector,
         )
 
@@ -51,13 +51,13 @@ class States:
     """Memory of one direction: the barrier's words, then states: 'h' and 'c' twice, 'z', 'rh'."""
 
     def __init__(self, name: str, layer: RecurrentPlan) -> None:
-        self.swing = lines(layer.cell.batch * layer.row * FLOAT_BYTES)
+        self.double_buffer = lines(layer.cell.batch * layer.row * FLOAT_BYTES)
         used = {n for stage in layer.stages for n, _ in stage.results}
         at, places = STATES_AT, {}
         for key, count in (("h", 2), ("c", 2), ("z", 1), ("rh", 1)):
             if key in used:
                 places[key] = at
-                at += count * self.swing
+                at += count * self.double_buffer
         self.nbytes = at
         self.base = Ref(Buffer(name, at))
         self.at = {n: self.base + place for n, place in places.items()}
@@ -91,7 +91,7 @@ class Direction:
             "lens": lens,
             "lens_item": lens_item,
             "lane_bytes": layer.vl * FLOAT_BYTES,
-            "swing": states.swing,
+            "double_buffer": states.double_buffer,
             "h": states.at["h"],
             "c": states.at.get("c", 0),
             "depth_blocks": layer.depth // UNROLL,
@@ -161,9 +161,9 @@ class Direction:
             w=weights,
             panel_bytes=depth * gates * span,
             x=states.at[stage.state],
-            x_swing=states.swing if stage.state == "h" else 0,
-            result=states.at["h"] + states.swing if last else states.at["rh"],
-            result_swing=-states.swing if last else 0,
+            x_double_buffer=states.double_buffer if stage.state == "h" else 0,
+            result=states.at["h"] + states.double_buffer if last else states.at["rh"],
+            result_double_buffer=-states.double_buffer if last else 0,
             count=len(streams),
             streams=padded(words, MAX_STREAMS * STREAM.size),
         )
@@ -178,6 +178,6 @@ class Direction:
             base = self.projection.ref + before * FLOAT_BYTES + gates.index(int(name[1:])) * span
             return Stream(base, len(gates) * span, *self.projection.strides(layer), 0, vector)
         if name in states.at:
-            swing = states.swing if name in ("h", "c") else 0
-            return Stream(states.at[name], c.batch * span, vector, 0, swing, c.batch * vector)
+            double_buffer = states.double_buffer if name in ("h", "c") else 0
+            return Stream(states.at[name], c.batch * span, vector, 0, double_buffer, c.batch * vector)
         return Stream(self.operands.vector(name, self.d), span, 0, 0, 0, vector)

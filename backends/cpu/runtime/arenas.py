@@ -17,25 +17,25 @@ from graphc.lower.storage import aligned_empty
 from graphc.types import MaybeNone
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.runtime.run import Instance
+    from graphc.backends.cpu.runtime.run import RunContext
 
 IDLE = 10.0  # seconds after which an arena beyond the first goes that no run has taken
 
 
 class Arena:
-    """Memory of one run at a time. instances: programs with addresses in it, by their runner's number. taken: by a run
+    """Memory of one run at a time. contexts: programs with addresses in it, by their runner's number. taken: by a run
     since somebody looked for idle ones."""
 
-    __slots__ = ("__weakref__", "address", "instances", "memory", "taken")
+    __slots__ = ("__weakref__", "address", "contexts", "memory", "taken")
 
     def __init__(self, nbytes: int) -> None:
-        self.instances: dict[int, Instance] = {}
+        self.contexts: dict[int, RunContext] = {}
         self.taken = True
         self.grow(nbytes)
 
     def grow(self, nbytes: int) -> None:
         """Other memory: programs have to be told its address again."""
-        self.instances.clear()
+        self.contexts.clear()
         self.memory: np.ndarray | MaybeNone = None  # first: old and new need not be there at once
         self.memory = aligned_empty(max(nbytes, 1))
         self.address = self.memory.ctypes.data
@@ -62,7 +62,7 @@ class Arenas:
     def forget(self, number: int) -> None:
         """That runner is gone."""
         for arena in filter(None, [r() for r in list(self._every)]):
-            arena.instances.pop(number, None)
+            arena.contexts.pop(number, None)
 
     def take(self) -> Arena:
         try:

@@ -31,7 +31,7 @@ def shared(nanoseconds: np.ndarray) -> np.ndarray:
     return long & (nanoseconds[long].sum() >= SHARED_PROGRAM)
 
 
-class Instance:
+class RunContext:
     """A program with the addresses of an arena, for one run at a time.
 
     enter, check_and_enter: the program as functions of inputs and results, see backends/cpu/runtime/entry.py; the second one looks at
@@ -95,7 +95,7 @@ class Instance:
 class Runner:
     """Runs a program; many threads may call it at once.
 
-    kernels: addresses by number. results: shape and dtype of each output. quick: see `Executable.quick`; it needs names.
+    kernels: addresses by index. results: shape and dtype of each output. quick: see `Executable.quick`; it needs names.
     arenas: of the model.
     """
 
@@ -145,19 +145,19 @@ class Runner:
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
         arena = self.arenas.take()
-        instance = self._instance(arena)
+        context = self._context(arena)
         results = self._made(out)
-        if instance.enter is not None:
+        if context.enter is not None:
             if self.shares:
                 self.executor.start()
-            instance.enter(*arrays, *(r for r, native in zip(results, self._native) if native))
+            context.enter(*arrays, *(r for r, native in zip(results, self._native) if native))
         else:
-            self._point(instance, arrays, results)
+            self._point(context, arrays, results)
             if self._host:
-                self._run_with_host(instance, self._live(instance, arrays, results))
+                self._run_with_host(context, self._live(context, arrays, results))
             else:
-                self.executor.run(instance.steps_address, len(instance.steps))
-        failure = instance.failure(self.assembled.checks) if self.assembled.checks else None
+                self.executor.run(context.steps_address, len(context.steps))
+        failure = context.failure(self.assembled.checks) if self.assembled.checks else None
         self._give_back(arena)
         if failure is not None:
             try:
@@ -174,20 +174,20 @@ class Runner:
             arena = free.pop()
         except IndexError:
             arena = self.arenas.take()
-        instance = arena.instances.get(self._number) or self._instance(arena)
+        context = arena.contexts.get(self._number) or self._context(arena)
         arena.taken = True
         if self.shares:
             self.executor.start()
         results = {}
         for name, shape, dtype in self._named:  # no comprehension: it would be a call
             results[name] = empty(shape, dtype)
-        done = instance.check_and_enter(*arrays, *results.values())
+        done = context.check_and_enter(*arrays, *results.values())
         if done:
             free.append(arena)
             if len(free) > 1:
                 self.arenas.trim()
             return results
-        failure = None if done is None else instance.failure(self.assembled.checks)
+        failure = None if done is None else context.failure(self.assembled.checks)
         self._give_back(arena)
         if failure is not None:
             try:
@@ -207,14 +207,14 @@ class Runner:
                 results.append(given if given is not None else np.empty(shape, dtype))
         return results
 
-    def _instance(self, arena: Arena) -> Instance:
+    def _context(self, arena: Arena) -> RunContext:
         """The program in an arena that nobody else uses; who took it gives it back after a run that ended well."""
-        instance = arena.instances.get(self._number)
-        if instance is None:
+        context = arena.contexts.get(self._number)
+        if context is None:
             if arena.memory.nbytes < self.assembled.arena:
                 arena.grow(self.arenas.nbytes)
-            instance = arena.instances[self._number] = Instance(self, arena)
-        return instance
+            context = arena.contexts[self._number] = RunContext(self, arena)
+        return context
 
     def _give_back(self, arena: Arena) -> None:
         arena.taken = True
@@ -222,16 +222,16 @@ class Runner:
         if len(self._free) > 1:
             self.arenas.trim()
 
-    def _point(self, instance: Instance, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
-        """Point the instance at the inputs and at the results."""
+    def _point(self, context: RunContext, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+        """Point the context at the inputs and at the results."""
         for index, array in zip(self.assembled.inputs, arrays):
-            instance.bind(index, array.ctypes.data)
+            context.bind(index, array.ctypes.data)
         for result, array in zip(self.assembled.outputs, results):
             if isinstance(result, int):
-                instance.bind(result, array.ctypes.data)
+                context.bind(result, array.ctypes.data)
 
     def _live(
-        self, instance: Instance, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]
+        self, context: RunContext, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]
     ) -> dict[int, np.ndarray]:
         """Arrays of the externs: inputs, results, and values of host steps, made here."""
         live = dict(zip(self.assembled.inputs, arrays))
@@ -239,14 +239,14 @@ class Runner:
         for i, e in enumerate(self.assembled.externs):
             if i not in live:
                 live[i] = np.empty(e.shape, e.dtype)
-                instance.bind(i, live[i].ctypes.data)
+                context.bind(i, live[i].ctypes.data)
         return live
 
-    def _run_with_host(self, instance: Instance, live: Mapping[int, np.ndarray]) -> None:
+    def _run_with_host(self, context: RunContext, live: Mapping[int, np.ndarray]) -> None:
         """Native segments and host steps in turn. Values between them are NumPy arrays."""
         for part in self.assembled.runs:
             if isinstance(part, tuple):
-                self.executor.run(instance.steps_address + ROW_BYTES * part[0], part[1])
+                self.executor.run(context.steps_address + ROW_BYTES * part[0], part[1])
                 continue
             from graphc.interpret import run_node
 
@@ -255,16 +255,16 @@ class Runner:
                 live[b][...] = array
 
     def stepper(self, arrays: Sequence[np.ndarray]) -> Callable[[int], None]:
-        """Run once; what then runs a native step by its number, on the values that are there. No host steps.
+        """Run once; what then runs a native step by its index, on the values that are there. No host steps.
 
         `arrays`: as for `run`."""
         arena = self.arenas.take()
-        instance, alive = self._instance(arena), (arena, arrays, self._made(None))
-        self._point(instance, *alive[1:])
-        self.executor.run(instance.steps_address, len(instance.steps))
+        context, alive = self._context(arena), (arena, arrays, self._made(None))
+        self._point(context, *alive[1:])
+        self.executor.run(context.steps_address, len(context.steps))
 
         def step(i: int, _: object = alive) -> None:
-            self.executor.run(instance.steps_address + ROW_BYTES * i, 1)
+            self.executor.run(context.steps_address + ROW_BYTES * i, 1)
 
         return step
 
@@ -275,10 +275,10 @@ class Runner:
         """
         self.run(arrays)
         arena = self.arenas.take()
-        instance, results = self._instance(arena), self._made(None)
-        self._point(instance, arrays, results)
-        live = self._live(instance, arrays, results)
-        self._run_with_host(instance, live)  # so that every step finds the values that it reads
+        context, results = self._context(arena), self._made(None)
+        self._point(context, arrays, results)
+        live = self._live(context, arrays, results)
+        self._run_with_host(context, live)  # so that every step finds the values that it reads
         native = [list(range(r[0], r[0] + r[1])) if isinstance(r, tuple) else [None] for r in self.assembled.runs]
         steps = [i for part in native for i in part]
         times: list[list[float]] = [[] for _ in steps]
@@ -287,7 +287,7 @@ class Runner:
             for i, spent in zip(steps, times):
                 start = clock()
                 if i is not None:
-                    self.executor.run(instance.steps_address + ROW_BYTES * i, 1)
+                    self.executor.run(context.steps_address + ROW_BYTES * i, 1)
                 spent.append(clock() - start if i is not None else 0.0)
         self._give_back(arena)
         return [float(np.median(t)) for t in times]

@@ -1,7 +1,7 @@
 """Register tiles: how many output pixels x channel vectors a micro-kernel holds, and how a row is cut into them.
 
-A kernel has tiles of a few heights, and a row of any width is so many of each: widths share it. Only rows
-shorter than the highest tile may have one of their own.
+One kernel holds tiles of a few heights, and cuts a row of any width into counts of each, so that rows of all widths share
+it. Only a row shorter than the highest tile may have a kernel of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from graphc.types import MaybeNone
 
 # Parts of the level-2 cache:
 CACHED = 13 / 16  # that rows, the weights in use and those that come may fill. The rest is for results and for bad luck
-STREAMED = 0.48  # that a layer's weights fill before they are fetched a panel ahead: two layers drive each other out
+STREAMED = (
+    0.48  # that a layer's weights fill before they are fetched a panel ahead: with more, two layers evict each other
+)
 PANEL = 0.315  # that the weights of a tile wider than two blocks may take: two panels, the one in use and the next, and rows
 FETCHED = 0, 8, 12, 16, 24, 32, 48, 64, 96, 128  # cache lines: see `fetches`
 HIGHEST = 14  # pixels of a tile: more gain nothing, and the widths of many networks are multiples of 7
 LOW = 4  # pixels of a tile of which weights come just as fast as it multiplies them
 LONG = 64  # pixels, from which on the width of a row does not decide how weights are packed
-EQUAL = 1 - 1e-9  # costs of which the larger one is this much of the other are the same, but for rounding
+EQUAL = 1 - 1e-9  # of the larger of two costs: from there on the smaller is equal but for rounding
 WORTH = 0.95  # of the cost in tiles of several heights, below which a short row has a kernel of its own
 
 Costs = tuple[float, ...]  # of a tile of each height, from 0 on
@@ -46,7 +48,7 @@ class Cut:
 
     @property
     def computed(self) -> int:
-        """Pixels, those that are computed twice twice."""
+        """Pixels, of which some count twice: those that are computed twice."""
         return sum(h * n for h, n in zip(self.heights, self.counts))
 
     @property

@@ -1,0 +1,161 @@
+"""What callers give a model: their arrays, names and buffers, checked against its inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import InputError
+from graphc.signature import Signature, Spec, wrong_names
+from graphc.types import Sym, TensorType, dtype_name
+
+
+class Arguments:
+    """The inputs and outputs of a model, and what may be given for them. Each check raises InputError."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.inputs: tuple[Spec, ...] = (*signature.inputs, *signature.optional)
+        self.outputs: tuple[Spec, ...] = signature.outputs
+        self.names = tuple(s.name for s in signature.inputs)  # of those that must be given
+        self.dtypes = tuple(s.dtype for s in signature.inputs)
+        self.output_names = tuple(s.name for s in signature.outputs)
+
+    def checked(self, i: int, a: Any) -> np.ndarray:
+        """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
+        spec, want = self.inputs[i], self.dtypes[i]
+        strings = want is not None and want.kind == "O"
+        try:
+            array = np.asarray(a)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU
+            raise InputError(
+                f"input '{spec.name}' can't be made an array: {error}", hint="give a NumPy array"
+            ) from None
+        if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
+            array = self._exactly(i, a, array)
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        if array.dtype == object and want is not None and not strings:
+            given = "an array of objects" if isinstance(a, np.ndarray) else type(a).__name__
+            hint = self.how_to_run if isinstance(a, Mapping) else "give a NumPy array of numbers"
+            raise InputError(f"input '{spec.name}' is {given}, the model wants {wanted(spec)}", hint=hint)
+        if want is not None and array.dtype != want and not (strings and array.dtype.kind in "OUS"):
+            hint = f"convert it: x.astype('{'str' if strings else dtype_name(want)}')"
+            raise InputError(
+                f"input '{spec.name}' is {dtype_name(array.dtype)}, the model wants {wanted(spec)}", hint=hint
+            )
+        if array.dtype.kind in "US":
+            array = array.astype(object)
+        return np.ascontiguousarray(array) if array.ndim else array
+
+    def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
+        """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
+        want = self.dtypes[i]
+        assert want is not None
+        if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
+            return given
+        numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
+        try:
+            with np.errstate(all="ignore"):
+                array = numbers.astype(want)
+            same = (array.astype(object) == numbers) | (numbers != numbers)  # NaN stays NaN
+        except (OverflowError, ValueError):
+            array, same = given, np.zeros(numbers.shape, bool)
+        if not same.all():
+            wrong = numbers[~same].reshape(-1)
+            limits = f"holds {wrong[0]!r}" if len(wrong) < numbers.size or numbers.size == 1 else "holds numbers"
+            raise InputError(
+                f"input '{self.names[i]}' {limits}, which {dtype_name(want)} can't hold exactly",
+                hint=f"round it: numpy.asarray(…, '{dtype_name(want)}')",
+            )
+        return array
+
+    def zeros(self, spec: Spec, shape: Any) -> np.ndarray:
+        """An array of an input's dtype and this shape, which takes no memory. Raises InputError where it can't be the shape."""
+        if shape is not None and not isinstance(shape, (Sequence, np.ndarray)):
+            raise InputError(f"the shape of input '{spec.name}' can't be {shape!r}", hint="give a tuple of sizes")
+        if shape is None or any(isinstance(d, str) for d in shape):
+            hint = f"give shapes={{'{spec.name}': (…)}}"
+            raise InputError(f"the shape of input '{spec.name}' is open: {wanted(spec)}", hint=hint)
+        if not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) and d >= 0 for d in shape):
+            raise InputError(
+                f"the shape of input '{spec.name}' can't be {tuple(shape)}", hint="sizes are ints from 0 up"
+            )
+        if spec.dtype is None:
+            raise InputError(f"the dtype of input '{spec.name}' is not known", hint="run the model instead")
+        try:
+            return np.broadcast_to(np.zeros((), spec.dtype), tuple(shape))  # of no memory: nobody reads it
+        except ValueError as error:
+            raise InputError(f"the shape of input '{spec.name}' can't be {tuple(shape)}: {error}") from None
+
+    def buffers(self, out: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
+        """The array of each output, None where the caller gives none."""
+        unknown = [n for n in out if n not in self.output_names]
+        if unknown:
+            raise InputError(f"unknown output '{unknown[0]}'", hint=self.signature)
+        for n, a in out.items():
+            if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
+                hint = "make it with numpy.empty(shape, dtype)"
+                raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array", hint=hint)
+        given = dict(out)  # of results of one name, the last is the one that callers find under it
+        return [given.pop(n, None) for n in reversed(self.output_names)][::-1]
+
+    def check_overlap(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]) -> None:
+        """Kernels read and write in any order: a result may lie neither on an input nor on another result."""
+        taken = [(f"input '{n}'", a) for n, a in zip(self.names, arrays)]
+        for name, buffer in zip(self.output_names, out):
+            if buffer is None:
+                continue
+            for other, a in taken:
+                if np.may_share_memory(buffer, a):  # exact: all are contiguous
+                    hint = "give each result memory of its own"
+                    raise InputError(f"the array for output '{name}' and {other} share memory", hint=hint)
+            taken.append((f"the one for output '{name}'", buffer))
+
+    def joined(self, args: Sequence[np.ndarray], kwargs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Inputs by name, of those given by position and by name."""
+        feeds = {s.name: a for s, a in zip(self.inputs, args)}
+        for name in kwargs:
+            if name in feeds:
+                raise InputError(f"input '{name}' is given twice, by position and by name", hint=self.signature)
+        return {**feeds, **kwargs}
+
+    @property
+    def how_to_run(self) -> str:
+        """How `run` is called."""
+        names = ", ".join(f"'{n}': …" for n in self.names)
+        return f"model.run({{{names}}})"
+
+    def wrong_names(self, feeds: Any) -> InputError:
+        """What is wrong with inputs that are not those by name."""
+        if feeds is None or isinstance(feeds, (list, tuple)) and all(isinstance(n, str) for n in feeds):
+            hint = f"{self.how_to_run} gives all outputs by name; pick those that are wanted"
+            return InputError("run takes no list of outputs, only the inputs by name", hint=hint)
+        if not isinstance(feeds, Mapping):
+            hint = f"{self.how_to_run}, or call the model with arrays by position: model(…)"
+            return InputError(f"run takes the inputs by name, not {type(feeds).__name__}", hint=hint)
+        missing = [n for n in self.names if n not in feeds]
+        known = {s.name for s in self.inputs}
+        extra = [n for n in feeds if n not in known]
+        return InputError(wrong_names(missing, extra), hint=self.signature)
+
+    @property
+    def signature(self) -> str:
+        return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
+
+
+def wanted(spec: Spec) -> str:
+    """A type, as far as it is known."""
+    return str(spec.type) if spec.type is not None else str(spec).removeprefix(f"{spec.name}: ")
+
+
+def fits(a: np.ndarray, want: TensorType) -> bool:
+    return a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
+
+
+def remedy(a: np.ndarray, want: TensorType) -> str:
+    if a.ndim != want.rank:
+        return f"it must have {want.rank} dims, not {a.ndim}: reshape it, or add a dim with x[None]"
+    wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
+    return f"dim {', '.join(wrong)} differs; sizes that are numbers are fixed in the model, names may be any size"
