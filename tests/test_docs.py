@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 PAGES += sorted(ROOT.glob("benchmarks/*.md"))
-TOP = "|".join(p.name for p in ROOT.iterdir() if p.is_dir() and re.fullmatch(r"[a-z]+", p.name))
+TOP = "graphc|frontends|backends|tests|docs|examples|benchmarks|findings"
 FILE = re.compile(rf"(?<![\w./-])((?:{TOP})/[\w./{{}},*-]*[\w/*}}])")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PAST = {"docs/performance-log.md"}  # tells what was: its files may be gone
@@ -77,3 +77,10 @@ def test_the_files_of_add_an_operator_are_all_it_takes(tmp_path: Path):
         path.write_text(code, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     subprocess.run([sys.executable, blocks[-1][0]], env=environment, cwd=tmp_path, check=True)
+
+
+def test_the_backend_of_the_page_is_that_of_the_tests():
+    backend = (ROOT / "tests/loops_backend.py").read_text(encoding="utf-8").splitlines()
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(ROOT / "docs/add-a-backend.md"), re.M | re.S)
+    lines = [line.removesuffix(" ...") for block in blocks for line in block.splitlines()]
+    assert lines and [line for line in lines if line not in backend] == []

@@ -153,6 +153,15 @@ def test_other_packages_are_imported_where_they_belong():
     assert wrong == []
 
 
+def test_what_generators_import_is_part_of_the_cache_key():
+    """graphc.backends.cpu as a whole is. Specifications of kernels say the rest."""
+    from graphc.backends.cpu.codegen.cache import SHARED
+
+    allowed = {f"graphc.{name.removesuffix('.py').replace('/', '.')}" for name in SHARED}
+    read = {other for m, path in MODULES.items() if part(m) in ("cpu.kernels", "cpu.blocks") for other in imports(path)}
+    assert {m for m in read if m.startswith("graphc.") and not m.startswith("graphc.backends.cpu.")} <= allowed
+
+
 RUN = """
 import builtins, sys, numpy as np
 original = builtins.__import__

@@ -21,13 +21,15 @@ from graphc.errors import GraphcWarning
 from graphc.fingerprint import package_version
 
 _MAGIC = b"graphc-object-1\n"
+SHARED = ("expr.py", "dtypes.py", "lower/kernel.py", "lower/limits.py")  # of graphc/, what generators read
 
 
 @lru_cache(maxsize=1)
 def code_fingerprint() -> bytes:
     """Text of everything that generates code, and the versions of what compiles it."""
     digest = hashlib.sha256()
-    for path in [*sorted(Path(__file__).parent.parent.rglob("*.py")), Path(graphc.__file__).with_name("expr.py")]:
+    shared = [Path(graphc.__file__).parent / name for name in SHARED]
+    for path in [*sorted(Path(__file__).parent.parent.rglob("*.py")), *shared]:
         digest.update(path.read_bytes())
     for package in ("llvmlite", "numba"):
         digest.update(package_version(package))
