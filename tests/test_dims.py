@@ -26,8 +26,8 @@ from graphc.dims import (
     substitute,
     symbols,
 )
-from graphc.types import Blocked, TensorType
 from graphc.ops.movement import INF, _slice_dim, slice_bounds
+from graphc.types import Blocked, TensorType
 
 H, W, N = Sym("h"), Sym("w"), Sym("n")
 ON_DIMS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod}
