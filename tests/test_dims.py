@@ -27,6 +27,7 @@ from graphc.dims import (
     symbols,
 )
 from graphc.ops.movement import INF, _slice_dim, slice_bounds
+from graphc.types import Blocked, TensorType
 
 H, W, N = Sym("h"), Sym("w"), Sym("n")
 ON_DIMS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv, "%": operator.mod}
@@ -205,3 +206,17 @@ def test_copies_are_equal_also_in_other_processes():
 def test_slices_of_symbolic_dims(size: int, start: int, end: int, step: int):
     assume(step)
     assert evaluate(_slice_dim(N, start, end, step), {"n": size}) == len(slice_bounds(size, start, end, step))
+
+
+def test_a_type_with_known_dims_gives_numbers():
+    t = TensorType("float32", (2, 3, 4), Blocked(8))
+    assert t.extents == (2, 3, 4) and t.elements == 24 and t.blocks.c == 8
+
+
+def test_a_type_with_open_dims_names_them():
+    t = TensorType("float32", (2, "frames"))
+    for read in ("extents", "elements"):
+        with pytest.raises(TypeError, match="frames"):
+            getattr(t, read)
+    with pytest.raises(TypeError, match="not channel-blocked"):
+        _ = t.blocks

@@ -36,7 +36,10 @@ class Block:
         return tuple(self.record_at[n] for n in names.split())
 
     def __call__(self, records: Any = (), **words: Any) -> list[Any]:
-        """The block's words. records: a sequence of mappings (Any, since `**` of a typed mapping could name it). Raises TypeError for a name that is missing, or none, and for too few or too many words."""
+        """The block's words. Raises TypeError for a name that is missing, or none, and for too few or too many words.
+
+        records: a sequence of mappings; Any, because to a type checker `**` of a mapping of words may hold it, too.
+        """
         return [*_written(self.fields, words), *(w for r in records for w in _written(self.record, r))]
 
 
