@@ -79,3 +79,21 @@ class Pass:
     map: Expr
     finish: Expr
     keep: bool = False
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes over the same operands, and what is written after them.
+
+    kinds    per operand: 'v' an element per position, 's' a number per segment of a row or per step of a column, 'c' a count
+             (the operand's ref is the number itself)
+    dtypes   per operand, by name
+    outputs  ('v', expression) per element, ('s', expression) a number per row or column
+
+    Expressions name operand i as argument i; argument len(kinds) + j is the result of pass j.
+    """
+
+    kinds: str
+    dtypes: tuple[str, ...]
+    passes: tuple[Pass, ...]
+    outputs: tuple[tuple[str, Expr], ...]

@@ -11,11 +11,11 @@ import numpy as np
 from graphc import expr as e
 from graphc.expr import Expr
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Pass
+from graphc.lower.kernel import Pass, Passes
 from graphc.lower.lowering import Lowering
 from graphc.lower.reduce import accumulator
 from graphc.lower.registry import lowers, native_dtypes
-from graphc.lower.verbs import Along, Passes
+from graphc.lower.verbs import Along
 
 
 @lowers("LRN", supported=native_dtypes)

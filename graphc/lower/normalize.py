@@ -9,13 +9,13 @@ from graphc import expr as e
 from graphc.expr import Expr
 from graphc.graph import Value
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Pass
+from graphc.lower.kernel import Pass, Passes
 from graphc.lower.lowering import Lowering
 from graphc.lower.reduce import accumulator
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref, dense_strides
 from graphc.lower.strides import collapse
-from graphc.lower.verbs import Along, Passes
+from graphc.lower.verbs import Along
 from graphc.types import TensorType
 
 

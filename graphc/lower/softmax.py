@@ -12,12 +12,12 @@ from graphc import expr as e
 from graphc.dtypes import is_float
 from graphc.expr import Expr
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Pass
+from graphc.lower.kernel import Pass, Passes
 from graphc.lower.lowering import Lowering
 from graphc.lower.reduce import accumulator, groups_of
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref, dense_strides
-from graphc.lower.verbs import Along, Around, Passes, around
+from graphc.lower.verbs import Along, Around, around
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 

@@ -16,7 +16,7 @@ import numpy as np
 from graphc import expr as e
 from graphc.dtypes import is_float
 from graphc.expr import Expr
-from graphc.lower.kernel import Pass
+from graphc.lower.kernel import Pass, Passes
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
@@ -39,24 +39,6 @@ class Walk:
 
 
 # --- reductions along rows and down columns -----------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Passes:
-    """Passes over the same operands, and what is written after them.
-
-    kinds    per operand: 'v' an element per position, 's' a number per segment of a row or per step of a column, 'c' a count
-             (the operand's ref is the number itself)
-    dtypes   per operand, by name
-    outputs  ('v', expression) per element, ('s', expression) a number per row or column
-
-    Expressions name operand i as argument i; argument len(kinds) + j is the result of pass j.
-    """
-
-    kinds: str
-    dtypes: tuple[str, ...]
-    passes: tuple[Pass, ...]
-    outputs: tuple[tuple[str, Expr], ...]
-
-
 @dataclass(frozen=True)
 class Along:
     """One operand or output of passes: its address (or count), byte strides along the outer loops, outermost first, and the

@@ -11,11 +11,11 @@ import numpy as np
 from graphc.backends.cpu.verbs.blend_block import BLEND_AXIS, BlendAxis, BlendElements, BlendRows
 from graphc.backends.cpu.verbs.passes_block import PASSES, ColumnPasses, ManyRows, RowPasses, RunPasses
 from graphc.lower.constants import constant
-from graphc.lower.kernel import Kernel
+from graphc.lower.kernel import Kernel, Passes
 from graphc.lower.limits import PASS_DIMS, PASS_RECORDS
 from graphc.lower.storage import Buffer, Ref
 from graphc.lower.strides import collapse
-from graphc.lower.verbs import Along, Around, Blend, Passes, Reducer
+from graphc.lower.verbs import Along, Around, Blend, Reducer
 from graphc.report import StepInfo
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from typing import ClassVar
 
 from graphc.backends.cpu.block import Block
 from graphc.expr import Expr
-from graphc.lower.kernel import Kernel, Pass
+from graphc.lower.kernel import Kernel, Pass, Passes
 from graphc.lower.limits import PASS_DIMS
-from graphc.lower.verbs import Passes
 
 PASSES = Block(
     f"micro operands scratch stride m m_chunk n n_chunk dims*{PASS_DIMS}",
