@@ -21,6 +21,8 @@ from graphc.bind import bind
 from graphc.cli import main
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Graph
+from graphc.lower.kernel import Kernel
+from graphc.lower.lowering import Lowering
 from graphc.lower.storage import Ref
 from graphc.verify import BrokenInvariant
 
@@ -146,13 +148,29 @@ def test_a_value_that_is_read_before_it_is_written():
     assert "no step writes the result" in broken("lower", nowhere)
 
 
+def test_a_value_that_is_read_before_it_is_written_inside_of_a_step(monkeypatch: pytest.MonkeyPatch):
+    emit = Lowering.emit
+
+    def forgetful(lo: Lowering, kernel: Kernel, *args, **more) -> None:
+        emit(lo, kernel, *args, **more)
+        if kernel.name in ("conv", "clear_halo"):
+            lo.program.steps[-1] = replace(lo.program.steps[-1], writes=())
+
+    d = draft(convnet(64))
+    verified(d)
+    assert any(s.kernel.name == "nested" for s in d.lowering.program.steps)
+    monkeypatch.setattr(Lowering, "emit", forgetful)
+    with pytest.raises(BrokenInvariant, match=r"\+.*reads '.*', which no step before it has written"):
+        verified(draft(convnet(64)))
+
+
 def test_an_argument_block_of_another_kernel():
     def longer(d: Draft) -> None:
         step = next(s for s in d.lowering.program.steps if s.kernel.name == "conv")
         at = d.lowering.program.steps.index(step)
         d.lowering.program.steps[at] = replace(step, args=(*step.args, 0))
 
-    assert "words, which is none of conv" in broken("lower", longer)
+    assert "words are no argument block of conv" in broken("lower", longer)
 
 
 def test_buffers_that_share_bytes():

@@ -62,8 +62,8 @@ def _reach(s: Storage) -> int:
 
 
 def steps(lo: CpuLowering) -> None:
-    """Addresses are within their buffers; what steps made is within its buffer, too. Argument blocks are as long as their kernels
-    have declared them. What a step reads, and each result, was written before."""
+    """Addresses are within their buffers; what steps made is within its buffer, too. Argument blocks are as long as their
+    kernels declare. What a step reads was written before, and so is each result."""
     _raise("lower", [*_places(lo.storage), *_steps(lo), *_order(lo.program)])
 
 
@@ -80,7 +80,7 @@ def _steps(lo: CpuLowering) -> Iterator[str]:
         if block is not None:
             words = len(step.args) - (lo.check_words if step.check else 0) - block.size
             if words and (words < 0 or not block.record_size or words % block.record_size):
-                yield f"step {i} ({step.info.label}): an argument block of {len(step.args)} words, which is none of {step.kernel.name}"
+                yield f"step {i} ({step.info.label}): {len(step.args)} words are no argument block of {step.kernel.name}"
 
 
 def _order(program: Program) -> Iterator[str]:

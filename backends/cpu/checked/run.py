@@ -1,9 +1,9 @@
 """A program run step by step, each buffer alone before pages that nobody may touch, and looked at after every step.
 
-Memory is new in each run and full of signalling numbers. A step may change the buffers alone that it says it writes: all
-others are read-only while it runs. After each step: nobody has touched memory that is not his, what lies before each piece and the argument block are as they were, values that are complete have no element that was not
-written, halos of zeros and finite numbers in the lanes behind their last channel, and no step changes a value that
-another one has made.
+Memory is new in each run and full of signalling numbers. While a step runs, all buffers are read-only but those that it
+declares to write. After each step: nobody has touched memory that is not his, what lies before each piece and the argument
+block are as they were, values that are complete have no element that was not written, halos of zeros and finite numbers in
+the lanes behind their last channel, and no step changes a value that another one has made.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _Run:
 
     @contextmanager
     def _writable(self, buffers: Iterable[Buffer]) -> Iterator[None]:
-        """What a step says that it writes, but for what is only to be read."""
+        """What a step declares to write, but for what is only to be read."""
         numbers = {self._number[b] for b in buffers if b in self._number} - self._given
         for i in numbers:
             self.memory.open(i)

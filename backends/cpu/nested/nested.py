@@ -115,16 +115,18 @@ def _native(inner: Program) -> list[Step]:
 def _around(
     inner: Program, outside: Mapping[Buffer, Outside], places: Mapping[Buffer, int]
 ) -> tuple[list[Ref], list[Ref]]:
-    """What the inner steps write and read of memory that is not their own."""
-    writes: list[Buffer] = []
-    reads: list[Buffer] = []
+    """What the inner steps write of memory that is not their own, and what they read that none of them has written before:
+    memory of their own only by mistake."""
+    writes: dict[Buffer, None] = {}
+    reads: dict[Buffer, None] = {}
     for step in inner.steps:
-        reads += [b for b in step.reads if b not in writes]
-        writes += step.writes
-    written, read = (
-        [outside[b].ref if b in outside else Ref(b) for b in buffers if b not in places] for buffers in (writes, reads)
-    )
-    return written, read
+        reads |= dict.fromkeys(b for b in step.reads if b not in writes)
+        writes |= dict.fromkeys(step.writes)
+
+    def outer(b: Buffer) -> Ref:
+        return outside[b].ref if b in outside else Ref(b)
+
+    return [outer(b) for b in writes if b not in places], [outer(b) for b in reads]
 
 
 def _scratch(

@@ -72,6 +72,8 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: li
     info = replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs))
     made = [s.ref for s in results]
     reads = [a for a in args if isinstance(a, Ref) and a.buffer not in [r.buffer for r in made]]
+    if not c.seq:  # the final states are the initial ones
+        reads = memory
     lo.emit(Recurrent(), args, info, writes=[*made, *memory], reads=reads)
 
 
