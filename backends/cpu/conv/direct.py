@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-import numpy as np
-
 from graphc.backends.cpu.conv.conv_block import CONV
 from graphc.backends.cpu.conv.conv_row_block import (
     BLOCK_BYTES,
@@ -20,6 +18,7 @@ from graphc.backends.cpu.conv.window import (
     Epilogue,
     EpilogueOperand,
     Window,
+    bias_of,
     five,
     is_packed,
     is_pointwise,
@@ -44,7 +43,6 @@ from graphc.backends.cpu.tile.tiles import (
     widest_tile,
     without_overlap,
 )
-from graphc.graph import Node
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
@@ -55,10 +53,6 @@ from graphc.report import StepInfo
 # weights and results; that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
 ROWS = 0.3815
 NARROW = 0.061
-
-
-def bias_of(node: Node) -> np.ndarray | None:
-    return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
 
 
 @dataclass(frozen=True)
