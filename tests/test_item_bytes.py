@@ -16,7 +16,7 @@ from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, BLOCKS, HI, LO,
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.pool.pool_block import POOL_ROW
-from graphc.backends.cpu.product.gemm import panels_of
+from graphc.backends.cpu.product.panels import panels_of
 from graphc.backends.cpu.product.product_micro import TILES
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.target import Target, detect
