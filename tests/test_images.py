@@ -85,7 +85,7 @@ def test_images_that_are_left_over_are_shared_by_the_threads():
     graph = network(5)
     plan = images_of(graph, feeds_of(graph), threads=4)[1]
     (step,) = runs(plan)
-    assert step.reason.startswith("4 images")
+    assert step.reason.startswith("4 samples")
     convolutions = [s for s in plan.steps if "Conv" in s.ops and s is not step]
     assert len(convolutions) >= sum(op == "Conv" for op in step.ops)
     few = images_of(network(3), feeds_of(network(3)), threads=4)[1]

@@ -120,7 +120,7 @@ def test_a_record_of_fixed_size_refuses_more_words():
 
 def test_rows_beyond_the_reach_of_an_offset(monkeypatch: pytest.MonkeyPatch):
     """Offsets within a row are int32: longer rows are interpolated element by element."""
-    from graphc.backends.cpu.lower import resize
+    from graphc.backends.cpu.verbs import passes
 
     b = Builder("resize")
     x = b.input("x", F32, (3, 40, 2))
@@ -128,9 +128,9 @@ def test_rows_beyond_the_reach_of_an_offset(monkeypatch: pytest.MonkeyPatch):
     feeds = feeds_of(graph)
     want = graphc.compile(graph, target="reference").run(feeds)["y"]
     kernels = []
-    monkeypatch.setattr(resize, "Kernel", lambda name, params=(): kernels.append(name) or Kernel(name, params))
-    for reach, kernel in ((resize.REACH, "blend_elements"), (40 * 2 * 4 - 1, "blend_rows")):
-        monkeypatch.setattr(resize, "REACH", reach)
+    monkeypatch.setattr(passes, "Kernel", lambda name, params=(): kernels.append(name) or Kernel(name, params))
+    for reach, kernel in ((passes.REACH, "blend_elements"), (40 * 2 * 4 - 1, "blend_rows")):
+        monkeypatch.setattr(passes, "REACH", reach)
         got = graphc.compile(graph, cache=False).run(feeds)["y"]
         assert kernel in kernels
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * np.abs(want).max())
