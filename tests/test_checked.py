@@ -42,7 +42,7 @@ def feeds_of(graph: Graph, **sizes: int) -> dict[str, np.ndarray]:
 # --- what is right stays right ----------------------------------------------------------------------------------------
 MODELS = {
     "convnet": (convnet, {"n": 2}),
-    "convnet image by image": (lambda: convnet(64), {"n": 5}),
+    "convnet depth-first": (lambda: convnet(64), {"n": 5}),
     "transformer": (transformer, {"n": 2, "length": 7}),
     "recurrent": (recurrent, {"n": 3, "length": 6}),
 }
@@ -268,7 +268,7 @@ def test_a_part_of_the_input_that_a_kernel_reads_too_much_of(monkeypatch: Patch)
 
 @pytest.mark.parametrize("what", ["scratch", "values", "no halo"])
 def test_faults_inside_a_step(what: str, monkeypatch: Patch):
-    """Steps that run image by image within one, and those of the images that are left over."""
+    """Steps that run depth first within one, and those of the images that are left over."""
     plant, message = PLANTED[what]
     plant(monkeypatch)
     for images in (4, 5):

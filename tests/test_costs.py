@@ -19,7 +19,7 @@ from graphc.backends.cpu.conv.window import Window
 from graphc.backends.cpu.conv.winograd import grouping
 from graphc.backends.cpu.lower.policy import DEFAULT
 from graphc.backends.cpu.options import CpuOptions
-from graphc.backends.cpu.product.gemm import near_bytes, product_tile
+from graphc.backends.cpu.product.panels import near_bytes, product_tile
 from graphc.backends.cpu.target import Target, cache_sizes, detect
 from graphc.backends.cpu.tile import tile_model
 from graphc.backends.cpu.tile.tiles import chunk_of, cut_channels, cut_row, lines_ahead, widest_tile

@@ -1,4 +1,4 @@
-"""Batches that run image by image, and pools of channel blocks."""
+"""Batches that run depth first, and pools of channel blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def weights(b: Builder, *shape: int) -> Value:
 
 
 def network(n: int, size: int = 64, inner: bool = True) -> Graph:
-    """Most of what runs image by image. inner: results from the middle, of a residual and of a concatenation, too."""
+    """Most of what runs depth first. inner: results from the middle, of a residual and of a concatenation, too."""
     b = Builder("network")
     x = b.input("x", F32, (n, 3, size, size))
     x = b.add("Relu", b.add("Conv", x, weights(b, 24, 3, 3, 3), weights(b, 24), pads=[1] * 4))
@@ -45,7 +45,7 @@ def images_of(graph: Graph, feeds: dict[str, np.ndarray], target: str = "cpu", t
 
 
 def runs(plan) -> list:
-    return [s for s in plan.steps if s.algorithm == "image by image"]
+    return [s for s in plan.steps if s.algorithm == "depth-first"]
 
 
 def feeds_of(graph: Graph) -> dict[str, np.ndarray]:
@@ -64,7 +64,7 @@ def test_a_batch_agrees_with_the_reference(target: str):
     graph = network(4)
     feeds = feeds_of(graph)
     got, plan = images_of(graph, feeds, target)
-    assert runs(plan), "nothing ran image by image"
+    assert runs(plan), "nothing ran depth-first"
     assert_close(got, graph, feeds)
 
 
@@ -85,7 +85,7 @@ def test_images_that_are_left_over_are_shared_by_the_threads():
     graph = network(5)
     plan = images_of(graph, feeds_of(graph), threads=4)[1]
     (step,) = runs(plan)
-    assert step.reason.startswith("4 images")
+    assert step.reason.startswith("4 samples")
     convolutions = [s for s in plan.steps if "Conv" in s.ops and s is not step]
     assert len(convolutions) >= sum(op == "Conv" for op in step.ops)
     few = images_of(network(3), feeds_of(network(3)), threads=4)[1]

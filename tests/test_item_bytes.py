@@ -17,8 +17,8 @@ from graphc.backends.cpu.conv.depthwise_block import DepthwiseRow
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.kernel import Kernel
 from graphc.backends.cpu.pool.pool_block import POOL_ROW, PoolRow
-from graphc.backends.cpu.product.gemm import panels_of
 from graphc.backends.cpu.product.gemm_block import ProductTile
+from graphc.backends.cpu.product.panels import panels_of
 from graphc.backends.cpu.product.product_micro import TILES
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.target import Target, detect

@@ -33,7 +33,7 @@ NAMES = [p.name for p in PARTS]
 
 
 def batches() -> Graph:
-    """x [8, 16, 56, 56] -> y [8, 16, 3136], z alike: layers that a batch goes through image by image, and views of results."""
+    """x [8, 16, 56, 56] -> y [8, 16, 3136], z alike: layers that a batch goes through depth first, and views of results."""
     b = Builder("batches")
     x = b.input("x", F32, (8, 16, 56, 56))
     shape = b.constant([8, 16, 3136], np.int64)
@@ -124,7 +124,7 @@ def test_each_name_switches_something_off():
     assert not any(a.startswith("winograd") for s in off.steps for a in (*algorithms(off), *(i[2] for i in s.inside)))
     assert algorithms(plan_of(product())) == {"", "strassen"}
     assert algorithms(plan_of(product(), "strassen")) == {"", "gemm"}
-    assert "image by image" in algorithms(whole) - algorithms(plan_of(batches(), "image_runs"))
+    assert "depth-first" in algorithms(whole) - algorithms(plan_of(batches(), "image_runs"))
     flat = plan_of(batches(), "image_runs")
     assert count(plan_of(batches(), "image_runs", "layout"), "Reorder") > count(flat, "Reorder")
     assert len(plan_of(batches(), "image_runs", "concat_in_place").steps) == len(flat.steps) + 2

@@ -173,7 +173,7 @@ def test_image_by_image(kind: str):
     n, channels, size = 4, 64, (56, 56)
     graph = network(kind, n, channels, 32, size, False)
     model, feeds = compiled(graph, threads=2), feeds_of(graph)
-    runs = [s for s in model.plan().steps if s.algorithm == "image by image"]
+    runs = [s for s in model.plan().steps if s.algorithm == "depth-first"]
     assert runs and any("Conv" in label for s in runs for label, *_ in s.inside)
     want = exact(kind, feeds, 32, False)
     np.testing.assert_allclose(model.run(feeds)["y"], want, rtol=0, atol=5e-6 * np.abs(want).max())

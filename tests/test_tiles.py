@@ -15,7 +15,7 @@ from graphc import pipeline
 from graphc.backends.cpu.conv.depthwise import row_tile
 from graphc.backends.cpu.conv.winograd import plan_groups
 from graphc.backends.cpu.native import kernel_operators
-from graphc.backends.cpu.product.gemm import product_tile
+from graphc.backends.cpu.product.panels import product_tile
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
 from graphc.backends.cpu.tile.tile_micro import max_rows

@@ -12,7 +12,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
 from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.native import host_reason, load_lowerings
-from graphc.backends.cpu.nested.depth_first import image_runs, lower_images
+from graphc.backends.cpu.nested.depth_first import depth_first_runs, lower_depth_first
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node
@@ -46,7 +46,7 @@ class Draft:
     reasons  why a node runs on the host, or None where a kernel computes it
     groups   what becomes one kernel each
     lowering the steps so far, and where each value lives
-    runs     of groups that go through a batch image by image
+    runs     of groups that go through a batch depth first
     """
 
     graph: Graph
@@ -110,10 +110,10 @@ def fuse_nodes(d: Draft) -> None:
 
 
 def place(d: Draft) -> None:
-    """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups image by image."""
+    """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups depth first."""
     lo = d.lowering = CpuLowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
     place_externals(lo, d.graph, d.groups, d.native, d.policy.uses("results_in_place"))
-    d.runs = image_runs(d.groups, d.graph.outputs, d.target) if d.native and d.policy.uses("image_runs") else []
+    d.runs = depth_first_runs(d.groups, d.graph.outputs, d.target) if d.native and d.policy.uses("image_runs") else []
     alone = {d.groups[i] for run in d.runs for i in run}
     if d.policy.uses("concat_in_place"):
         place_concatenations(lo, [g for g in d.groups if d.compiled(g.nodes[0])], alone)
@@ -127,7 +127,7 @@ def lower(d: Draft) -> None:
         if d.progress:
             d.progress("lowering", i, len(d.groups))
         if i in starts:
-            lower_images(d.lowering, d.groups, starts[i], d.graph.outputs, _lower_images)
+            lower_depth_first(d.lowering, d.groups, starts[i], d.graph.outputs, _lower_images)
         elif i not in alone:
             _lower(d.lowering, group)
     copy_results(d.lowering, d.graph)
@@ -173,7 +173,7 @@ def _show_groups(d: Draft) -> str:
 
 def _show_places(d: Draft) -> str:
     lines = [f"%{v.name}: {_place(s)}" for v, s in d.lowering.storage.items()]
-    runs = [f"image by image: %{d.groups[r.start].output.name} … %{d.groups[r[-1]].output.name}" for r in d.runs]
+    runs = [f"depth-first: %{d.groups[r.start].output.name} … %{d.groups[r[-1]].output.name}" for r in d.runs]
     return "\n".join([*lines, *runs])
 
 

@@ -15,8 +15,7 @@ from graphc.backends.cpu.conv.conv_row_block import (
     OPERAND,
     ConvPlanesRow,
 )
-from graphc.backends.cpu.conv.direct import bias_of
-from graphc.backends.cpu.conv.window import Epilogue, Window, five
+from graphc.backends.cpu.conv.window import Epilogue, Window, bias_of, five
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tiles import heights_of

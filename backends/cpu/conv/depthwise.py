@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE, DEPTHWISE_ROW, Depthwise, DepthwiseRow
-from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, five
+from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, bias_of, five
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_model import DEPTHWISE as LOOP
@@ -34,7 +34,7 @@ def emit_depthwise(
         return data.reshape(blocks, vl, kh, kw).transpose(0, 2, 3, 1)
 
     weights = lo.weights.pack(node.inputs[1].data, ("depthwise", vl), make)
-    bias = channel_vector(lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.channels, vl)
+    bias = channel_vector(lo, bias_of(node), w.channels, vl)
     micro = DepthwiseRow(mr=mr, kernel_w=kw, stride=w.stride[2], dilation=w.dilation[2], epilogue=epilogue.expression)
     words = DEPTHWISE_ROW.size + DEPTHWISE_ROW.record_size * max(1, len(epilogue_operands))
     scratch, stride = lo.scratch(out.name, 8 * words)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-import numpy as np
-
 from graphc.backends.cpu.conv.conv_block import CONV, Conv
 from graphc.backends.cpu.conv.conv_row_block import (
     BLOCK_BYTES,
@@ -21,6 +19,7 @@ from graphc.backends.cpu.conv.window import (
     Epilogue,
     EpilogueOperand,
     Window,
+    bias_of,
     five,
     is_packed,
     is_pointwise,
@@ -45,10 +44,9 @@ from graphc.backends.cpu.tile.tiles import (
     widest_tile,
     without_overlap,
 )
-from graphc.graph import Node
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.storage import Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
 
 # Parts of the level-2 cache: that a block of rows may take while it is read for one channel tile after another, beside their
@@ -57,8 +55,21 @@ ROWS = 0.3815
 NARROW = 0.061
 
 
-def bias_of(node: Node) -> np.ndarray | None:
-    return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
+@dataclass(frozen=True)
+class Layer:
+    """A convolution that register tiles compute. flat: its rows are one long row. scale: what the input is multiplied with on
+    its way."""
+
+    group: Group
+    w: Window
+    filters: Filters
+    reason: str
+    epilogue: Epilogue
+    epilogue_operands: list[EpilogueOperand]
+    x: Storage
+    y: Storage
+    flat: bool
+    scale: ScaledInput | None
 
 
 def emit_direct(
@@ -77,33 +88,29 @@ def emit_direct(
     data = node.inputs[1].data
     filters = filters or Filters(data, (), lambda: data)
     x, y = lo.read(node.inputs[0]), lo.write(out)
-    vl = lo.target.vl
-    blocks = -(-w.out_channels // vl)
     flat = _is_flat(w, x, y, epilogue_operands)
-    pixels = w.pixels if flat else w.out[2]
+    layer = Layer(group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, scale)
+    vl, pixels = lo.target.vl, w.pixels if flat else w.out[2]
+    blocks = -(-w.out_channels // vl)
     groups = node.attrs["group"]
     per_group, c = w.channels // groups, x.type.blocks.c
     if w.channels == w.out_channels and is_group(per_group, lo.target) and c == vl:
         row = cut_into(pixels, (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1))
         vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
         spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))
-        _emit_tiles(
-            lo, group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, row, spans, scale, per_group
-        )
+        _emit_tiles(lo, layer, row, spans, per_group)
         return
     block_bytes = FMA.weights(vl) * per_group * prod(w.kernel)  # of the weights of one output block
     if groups > 1:
         widest = widest_tile(lo.target, block_bytes)
         for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
             spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
-            row = cut_row(lo.target, pixels, nv)
-            _emit_tiles(lo, group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, row, spans, scale)
+            _emit_tiles(lo, layer, cut_row(lo.target, pixels, nv), spans)
         return
     depth = min(c, w.channels)  # of a single block that the channels do not fill
     for nv, covered in cut_channels(lo.target, pixels, blocks, block_bytes):
         spans = spans_of(w, depth, vl, nv * vl, covered.start, covered.stop)
-        row = cut_row(lo.target, pixels, nv)
-        _emit_tiles(lo, group, w, filters, reason, epilogue, epilogue_operands, x, y, flat, row, spans, scale)
+        _emit_tiles(lo, layer, cut_row(lo.target, pixels, nv), spans)
 
 
 def rows_bytes(target: Target) -> int:
@@ -161,22 +168,13 @@ class Schedule:
     lines: int
 
     @classmethod
-    def of(
-        cls,
-        lo: CpuLowering,
-        w: Window,
-        x: Storage,
-        flat: bool,
-        row: Cut,
-        nv: int,
-        spans: Spans,
-        tiles: int,
-        position: int,
-    ) -> Schedule:
+    def of(cls, lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, position: int) -> Schedule:
         """row: how an image, if it is flat, or one of its rows is cut. position: bytes of a tile's weights for one position
         of the window and one input block."""
+        w, flat = layer.w, layer.flat
+        nv, tiles = spans.tile // lo.target.vl, len(spans.tiles)
         out_d, out_h, out_w = w.out
-        row_bytes, pixel_bytes = five(x)[3:]
+        row_bytes, pixel_bytes = five(layer.x)[3:]
         weights = position * prod(w.kernel)
         image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
         heavy = weights * tiles > image
@@ -218,40 +216,20 @@ def _pieces(target: Target, image: Cut, pixels: int, nv: int, exact: bool) -> tu
     return cut_into(pixels, image.heights, costs), last
 
 
-def _emit_tiles(
-    lo: CpuLowering,
-    group: Group,
-    w: Window,
-    filters: Filters,
-    reason: str,
-    epilogue: Epilogue,
-    epilogue_operands: list[EpilogueOperand],
-    x: Storage,
-    y: Storage,
-    flat: bool,
-    row: Cut,
-    spans: Spans,
-    scale: ScaledInput | None,
-    per_group: int = 0,
-) -> None:
+def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group: int = 0) -> None:
     """A step for the tiles of `spans`. per_group: channels, where groups lie within blocks; or 0."""
+    group, w, epilogue, x, y, flat = layer.group, layer.w, layer.epilogue, layer.x, layer.y, layer.flat
     node = group.anchor
     vl, c, tiles = lo.target.vl, x.type.blocks.c, len(spans.tiles)
     nv, dot = spans.tile // vl, FMA
-    if per_group:
-        depth = per_group
-        weights = pack_groups(lo, filters, w, per_group, vl)
-    else:
-        depth = spans.depth
-        weights = pack_filters(lo, filters, w, spans, dot)
-    if scale is not None:
-        weights = scale.emit(lo, weights, (tiles, spans.most, prod(w.kernel), depth, nv * vl))
+    depth = per_group or spans.depth
+    weights = _packed_weights(lo, layer, spans, per_group)
     bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     xs, ys = five(x), five(y)
     kd, kh, kw = w.kernel
     ws_w = dot.steps(depth) * dot.weights(nv * vl)  # bytes of one window position of one input block
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
-    plan = Schedule.of(lo, w, x, flat, row, nv, spans, tiles, ws_w)
+    plan = Schedule.of(lo, layer, row, spans, ws_w)
     out_d, out_h, out_w = plan.out
     x_h, y_h = (out_w * xs[4], out_w * ys[4]) if flat else (xs[3], ys[3])
     narrow = nv == 1 and not per_group and not plan.lines
@@ -274,18 +252,12 @@ def _emit_tiles(
         blocks=spans.most, kernel_w=kw, pixels=out_w, lo=lower, hi=upper,
         xs_block=xs[1], xs_d=xs[2] * w.dilation[0], xs_h=xs[3] * w.dilation[1], xs_w=w.dilation[2] * dot.steps(c) * dot.item,
         ws_block=ws_block, ws_d=ws_d, ws_h=ws_h, ys_w=ys[4], ys_block=ys[1],
-        epilogue_operands=operand_slots(epilogue_operands),
+        epilogue_operands=operand_slots(layer.epilogue_operands),
         coming=0, coming_step=plan.lines * CACHE_LINE, tiles=plan.row.words, continues=0, partial=0,
         first_lane=0, lanes=0, input_first=input_first, input_end=input_end, sources=[0] * (OPERAND * MAX_SOURCES),
     )  # fmt: skip
     first = spans.vectors[0] if spans.uniform else 0
     to = y.ref + first * ys[1]
-    operands = []
-    for e in epilogue_operands:
-        n, block_step, d, h, pixel = e.strides
-        operands.append(
-            {"ref": e.ref + first * block_step, "n": n, "block": block_step, "d": d, "h": out_w * pixel if flat else h}
-        )
     args = CONV(
         micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=to,
         n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
@@ -294,12 +266,35 @@ def _emit_tiles(
         ws_tile=spans.most * ws_block, ws_block=ws_block, ws_d=ws_d, ws_h=ws_h,
         rows=plan.rows, last_pixels=plan.last.pixels, last_tiles=plan.last.words, spans=spans.table(lo, ws_block),
         chunk=plan.chunk, row_coming=plan.row.tiles * plan.chunk * kd * kh * kw * plan.lines * CACHE_LINE,
-        scratch=scratch, stride=stride, epilogue_operands=len(epilogue_operands), template=template, records=operands,
+        scratch=scratch, stride=stride, epilogue_operands=len(layer.epilogue_operands), template=template,
+        records=_operand_records(layer, first, out_w),
     )  # fmt: skip
     chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
-    info = lo.info(group, str(micro), "direct", f"{reason}; tile {row.heights[0]}x{nv}{chunks}")
+    info = lo.info(group, str(micro), "direct", f"{layer.reason}; tile {row.heights[0]}x{nv}{chunks}")
     info = _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl)
     lo.emit(Conv(), args, info, writes=[to])
+
+
+def _packed_weights(lo: CpuLowering, layer: Layer, spans: Spans, per_group: int) -> Buffer:
+    w, nv = layer.w, spans.tile // lo.target.vl
+    if per_group:
+        weights = pack_groups(lo, layer.filters, w, per_group, lo.target.vl)
+    else:
+        weights = pack_filters(lo, layer.filters, w, spans, FMA)
+    if layer.scale is None:
+        return weights
+    depth = per_group or spans.depth
+    return layer.scale.emit(lo, weights, (len(spans.tiles), spans.most, prod(w.kernel), depth, nv * lo.target.vl))
+
+
+def _operand_records(layer: Layer, first: int, out_w: int) -> list[dict[str, Ref | int]]:
+    """The records of a CONV block. first: vector of outputs. out_w: pixels of a row, or of a piece of a flat one."""
+    records: list[dict[str, Ref | int]] = []
+    for e in layer.epilogue_operands:
+        n, block, d, h, pixel = e.strides
+        h = out_w * pixel if layer.flat else h
+        records.append({"ref": e.ref + first * block, "n": n, "block": block, "d": d, "h": h})
+    return records
 
 
 def _share(info: StepInfo, part: int, whole: int) -> StepInfo:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from graphc.backends.cpu.conv.direct import bias_of
-from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, five, is_packed
+from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, bias_of, five, is_packed
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, fits, halves_of
 from graphc.backends.cpu.target import Target

@@ -12,12 +12,13 @@ from graphc.backends.cpu.conv.conv_row_block import (
     OPERAND,
     ConvRow,
 )
-from graphc.backends.cpu.conv.direct import bias_of, emit_direct, rows_bytes
+from graphc.backends.cpu.conv.direct import emit_direct, rows_bytes
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
 from graphc.backends.cpu.conv.window import (
     Epilogue,
     EpilogueOperand,
     Window,
+    bias_of,
     epilogue_operand_of,
     five,
     is_packed,

@@ -13,8 +13,9 @@ from graphc.backends.cpu.sizes import padded
 from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 from graphc.graph import Node, Value
+from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
-from graphc.lower.storage import Buffer, Ref, Storage
+from graphc.lower.storage import Ref, Storage
 from graphc.ops.window import geometry
 from graphc.types import Dim, numbers
 
@@ -126,18 +127,9 @@ def epilogue_operand_of(lo: CpuLowering, v: Value, out: Value) -> EpilogueOperan
     return EpilogueOperand(s.ref, (strides[0] if v.shape[0] > 1 else 0, strides[1], 0, 0, 0))
 
 
-def channel_vector(lo: CpuLowering, data: np.ndarray | None, channels: int, c: int) -> Buffer:
-    """One float32 per channel, filled with zeros to whole blocks (None: all zeros)."""
-    width = -(-channels // c) * c
-    if data is None:
-        return lo.weights.zeros(FLOAT32.item * width)
-
-    def make() -> np.ndarray:
-        padded = np.zeros(width, FLOAT32.numpy)
-        padded[:channels] = data.reshape(-1)
-        return padded
-
-    return lo.weights.pack(data, ("channels", width), make, "channels")
+def bias_of(node: Node) -> np.ndarray | None:
+    """The constant bias of a convolution."""
+    return node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] is not None else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.backends.cpu.conv.conv_row_block import ConvRow
-from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, five
+from graphc.backends.cpu.conv.window import Epilogue, EpilogueOperand, Window, bias_of, five
 from graphc.backends.cpu.conv.winograd_block import WINOGRAD, Winograd, WinogradIn, WinogradOut
 from graphc.backends.cpu.conv.winograd_micro import HEAD_BYTES
 from graphc.backends.cpu.costs import AGAIN, FROM_L2, FROM_L3, TRANSFORM, multiply
@@ -65,9 +65,7 @@ def emit_winograd(
     g = grouping(w, m, lo.target, lo.threads)
     group_tiles, nv = g.count, g.nv
     weights = transformed_weights(lo, node.inputs[1].data, m, nv)
-    bias = channel_vector(
-        lo, node.inputs[2].data if len(node.inputs) > 2 and node.inputs[2] else None, w.out_channels, vl
-    )
+    bias = channel_vector(lo, bias_of(node), w.out_channels, vl)
     zeros = channel_vector(lo, None, 8 * vl, vl)
     space = HEAD_BYTES + points * vector + points * vector * ((blocks * group_tiles | 1) + (nv * group_tiles | 1))
     scratch, stride = lo.scratch(out.name, space)

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES, follows_blocks, rule_of
-from graphc.backends.cpu.product import gemm
+from graphc.backends.cpu.product import product_epilogue
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import FLOAT32
 from graphc.graph import Graph, Node, Value
@@ -59,7 +59,7 @@ def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
         return f"dtype {v.dtype}"
     blocked = out.type.layout is not None
     if not blocked:
-        return gemm.accepts_epilogue_operand(v, out)
+        return product_epilogue.accepts_epilogue_operand(v, out)
     if v.type.layout is None and not v.is_const:
         return "it is not blocked"
     shape = (1,) * (out.type.rank - v.type.rank) + v.shape

@@ -1,1 +1,1 @@
-"""Programs within a step: a batch that goes through layers image by image."""
+"""Programs within a step: a batch that goes through layers sample by sample."""

@@ -1,7 +1,8 @@
-"""Batches, image by image: runs of layers whose activations would leave the caches are run for one image after the other.
+"""Batches, depth first (sample by sample): runs of layers whose activations would leave the caches are run for one sample
+after the other.
 
-A layer for a whole batch reads its weights once, but its activations come from memory and go there. Image by image, the next
-layer finds them in the cache. Threads take whole images, and meet only at the end of the run.
+A layer for a whole batch reads its weights once, but its activations come from memory and go there. Sample by sample, the next
+layer finds them in the cache. Threads take whole samples, and meet only at the end of the run.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from graphc.report import StepInfo
 from graphc.types import MaybeNone
 
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
-IMBALANCE = 1.1  # of threads that take whole images
+IMBALANCE = 1.1  # of threads that take whole samples
 AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: it is only read, in order, from a cache
 
 
-def image_runs(groups: Sequence[Group], results: Collection[Value], target: Target) -> list[range]:
-    """Which groups (by position, consecutive) are run image by image: where more bytes of activations stay in the cache
+def depth_first_runs(groups: Sequence[Group], results: Collection[Value], target: Target) -> list[range]:
+    """Which groups (by position, consecutive) are run sample by sample: where more bytes of activations stay in the cache
     (level 2: those of a whole batch that are no more stay anyway) than bytes of weights are read again. The number of threads
     does not matter: they must not change the results."""
     n = _batch(groups)
     if n < 2:
         return []
-    # two states, the cheaper way through the groups: whole batch, image by image
+    # two states, the cheaper way through the groups: whole batch, sample by sample
     batch: tuple[float, list[int]] = 0.0, []
-    image: tuple[float, list[int]] = float(SWITCH), []
+    sample: tuple[float, list[int]] = float(SWITCH), []
     for i, group in enumerate(groups):
         moved, weights = _bytes(group)
         whole = n * moved if n * moved > target.l2 else 0
         alone = AGAIN * (n - 1) * weights if _independent(group, n) else float("inf")
-        to_batch = min(batch, image, key=lambda s: s[0])
-        to_image = min((batch[0] + SWITCH, batch[1]), image, key=lambda s: s[0])
-        batch, image = (to_batch[0] + whole, to_batch[1]), (to_image[0] + alone, [*to_image[1], i])
-    chosen = min(batch, image, key=lambda s: s[0])[1]
+        to_batch = min(batch, sample, key=lambda s: s[0])
+        to_sample = min((batch[0] + SWITCH, batch[1]), sample, key=lambda s: s[0])
+        batch, sample = (to_batch[0] + whole, to_batch[1]), (to_sample[0] + alone, [*to_sample[1], i])
+    chosen = min(batch, sample, key=lambda s: s[0])[1]
     runs: list[range] = []
     for i in chosen:
         if runs and runs[-1].stop == i:
@@ -63,14 +64,14 @@ def _batch(groups: Sequence[Group]) -> int:
 
 
 def _bytes(group: Group) -> tuple[int, int]:
-    """Activations of one image that a group moves, and its constants."""
+    """Activations of one sample that a group moves, and its constants."""
     values = [*group.inputs, *(group.nodes[-1].outputs)]
     moved = sum(v.type.nbytes // max(1, v.shape[0] if v.shape else 1) for v in values if not v.is_const)
     return moved, sum(v.type.nbytes for v in values if v.is_const)
 
 
 def _independent(group: Group, n: int) -> bool:
-    """Do the results for one image depend on that image alone?"""
+    """Do the results for one sample depend on that sample alone?"""
     return all(_node_independent(node, n) for node in group.every_node)
 
 
@@ -119,43 +120,43 @@ def _left(run: range, groups: Sequence[Group], results: Collection[Value]) -> li
     return [v for v in made if v in later]
 
 
-def lower_images(
+def lower_depth_first(
     lo: CpuLowering,
     groups: Sequence[Group],
     run: range,
     results: Collection[Value],
     lower: Callable[[CpuLowering, Sequence[Group]], None],
 ) -> None:
-    """A run of groups: threads take whole images; those that are left over, all threads do together.
+    """A run of groups: threads take whole samples; those that are left over, all threads do together.
 
     lower(inner, groups): emit the groups' steps.
     """
     left = _left(run, groups, results)
     for v in left:
         lo.write(v)
-    images = groups[run.start].output.shape[0]
-    whole = images if -(-images // lo.threads) * lo.threads <= IMBALANCE * images else images - images % lo.threads
+    samples = groups[run.start].output.shape[0]
+    whole = samples if -(-samples // lo.threads) * lo.threads <= IMBALANCE * samples else samples - samples % lo.threads
     inside, out = [groups[i] for i in run], groups[run[-1]].output
     if whole:
         inner, outside = _one_image(lo, 1, inside, left, lower)
         nodes = [n for g in inside for n in g.every_node]
         info = StepInfo(
-            0, tuple(n.name for n in nodes), tuple(n.op.name for n in nodes), "nested", "image by image",
-            f"{whole} images through {len(inner.steps)} steps each: their activations stay in the cache",
-            out.name, sum(map(flops, nodes)) * whole // images,
+            0, tuple(n.name for n in nodes), tuple(n.op.name for n in nodes), "nested", "depth-first",
+            f"{whole} samples through {len(inner.steps)} steps each: their activations stay in the cache",
+            out.name, sum(map(flops, nodes)) * whole // samples,
             sum(whole * moved + weights for moved, weights in map(_bytes, inside)),
         )  # fmt: skip
         emit_nested(lo, inner, whole, outside, info)
-    if whole < images:
+    if whole < samples:
         inner, outside = _one_image(lo, lo.threads, inside, left, lower)
-        emit_unrolled(lo, inner, range(whole, images), outside, out.name)
+        emit_unrolled(lo, inner, range(whole, samples), outside, out.name)
     lo.made(left)
 
 
 def _one_image(
     lo: CpuLowering, threads: int, groups: Sequence[Group], left: Sequence[Value], lower: Callable
 ) -> tuple[Program, dict[Buffer, Outside]]:
-    """The program for the first image of a batch, and what it calls the memory of the outer program."""
+    """The program for the first sample of a batch, and what it calls the memory of the outer program."""
     inner, one = CpuLowering(lo.target, threads, lo.weights, lo.policy, lo.choices, lo.checked), _OneImage()
     inside = [one.group(g) for g in groups]
     made = {v for g in groups for n in g.nodes for v in n.outputs}
@@ -171,7 +172,7 @@ def _one_image(
 
 
 class _OneImage:
-    """Groups for one image of those of a batch."""
+    """Groups for one sample of those of a batch."""
 
     def __init__(self) -> None:
         self.new: dict[Value, Value] = {}

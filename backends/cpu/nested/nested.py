@@ -19,51 +19,53 @@ WORD = 8
 
 @dataclass(frozen=True)
 class Outside:
-    """What an inner program calls a buffer is memory of the outer one, `stride` bytes further with each image."""
+    """What an inner program calls a buffer is memory of the outer one, `stride` bytes further with each sample."""
 
     ref: Ref
     stride: int
 
 
-def emit_unrolled(lo: CpuLowering, inner: Program, images: range, outside: Mapping[Buffer, Outside], name: str) -> None:
-    """The inner steps for one image after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
+def emit_unrolled(
+    lo: CpuLowering, inner: Program, samples: range, outside: Mapping[Buffer, Outside], name: str
+) -> None:
+    """The inner steps for one sample after the other, each of them shared by the threads. `outside`: as in `emit_nested`."""
     places: dict[Buffer, Ref] = {}
     if not lo.checked:
         offsets, nbytes = _planned(lo, inner, outside)
-        memory = Ref(Buffer(f"{name}/image", nbytes))
+        memory = Ref(Buffer(f"{name}/sample", nbytes))
         places = {b: memory + offset for b, offset in offsets.items()}
 
-    def at(ref: Ref, image: int) -> Ref:
+    def at(ref: Ref, sample: int) -> Ref:
         if ref.buffer in outside:
             there = outside[ref.buffer]
-            return there.ref + (ref.offset + image * there.stride)
+            return there.ref + (ref.offset + sample * there.stride)
         return places[ref.buffer] + ref.offset if ref.buffer in places else ref
 
-    def moved(word: int | Ref | Kernel, image: int) -> int | Ref | Kernel:
-        return at(word, image) if isinstance(word, Ref) else word
+    def moved(word: int | Ref | Kernel, sample: int) -> int | Ref | Kernel:
+        return at(word, sample) if isinstance(word, Ref) else word
 
-    for image in images:
-        if lo.checked:  # each buffer by itself, and new for each image
+    for sample in samples:
+        if lo.checked:  # each buffer by itself, and new for each sample
             places = {b: Ref(replace(b)) for b in lives(inner.steps, outside)}
         before = len(lo.program.steps)
         for step in _native(inner):
-            writes, reads = ([at(Ref(b), image) for b in buffers] for buffers in (step.writes, step.reads))
-            lo.emit(step.kernel, [moved(word, image) for word in step.args], step.info, writes=writes, reads=reads)
+            writes, reads = ([at(Ref(b), sample) for b in buffers] for buffers in (step.writes, step.reads))
+            lo.emit(step.kernel, [moved(word, sample) for word in step.args], step.info, writes=writes, reads=reads)
         for m in inner.made:
-            there = replace(m.storage, ref=at(m.storage.ref, image))
+            there = replace(m.storage, ref=at(m.storage.ref, sample))
             lo.program.made.append(replace(m, steps=before + m.steps, storage=there))
 
 
 def emit_nested(
     lo: CpuLowering,
     inner: Program,
-    images: int,
+    samples: int,
     outside: Mapping[Buffer, Outside],
     info: StepInfo,
 ) -> None:
-    """A step that runs the inner steps for each image, in any order; every thread takes whole images.
+    """A step that runs the inner steps for each sample, in any order; every thread takes whole samples.
 
-    The steps were lowered for one thread, and values of theirs do not outlive an image. outside: buffers of the steps that
+    The steps were lowered for one thread, and values of theirs do not outlive a sample. outside: buffers of the steps that
     are not theirs.
     """
     words: list[int | Ref | Kernel] = []
@@ -82,15 +84,15 @@ def emit_nested(
             there = outside[word.buffer]
             words[at] = there.ref + word.offset
             if there.stride:
-                shifts += SHIFT(word=at, per_image=there.stride, in_scratch=0)
+                shifts += SHIFT(word=at, per_sample=there.stride, in_scratch=0)
         elif word.buffer in places:
             words[at] = scratch + places[word.buffer] + word.offset
-            shifts += SHIFT(word=at, per_image=0, in_scratch=1)
+            shifts += SHIFT(word=at, per_sample=0, in_scratch=1)
     for step, start in zip(_native(inner), starts):
         rows += INNER_STEP(driver=step.kernel, block=start)
     shifts_at = NESTED.size + len(rows)
     head = NESTED(
-        images=images, steps=len(inner.steps), shifts=len(shifts) // SHIFT.size, words=len(words), scratch=scratch,
+        samples=samples, steps=len(inner.steps), shifts=len(shifts) // SHIFT.size, words=len(words), scratch=scratch,
         stride=stride, steps_at=NESTED.size, shifts_at=shifts_at, words_at=shifts_at + len(shifts),
     )  # fmt: skip
     inside = tuple((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops) for s in inner.steps)

@@ -9,7 +9,9 @@ import numpy as np
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import free_registers
-from graphc.backends.cpu.product.gemm import emit_product, packed_b, panels_of, product_of
+from graphc.backends.cpu.product.gemm import emit_product, packed_b
+from graphc.backends.cpu.product.matrices import product_of
+from graphc.backends.cpu.product.panels import panels_of
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES

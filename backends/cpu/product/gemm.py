@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphc import expr
-from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, operand_indices
-from graphc.backends.cpu.conv.window import Epilogue, epilogue_of
+from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
+from graphc.backends.cpu.conv.window import Epilogue
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.gemm_block import (
@@ -26,15 +25,15 @@ from graphc.backends.cpu.product.gemm_block import (
     PackRows,
     ProductTile,
 )
+from graphc.backends.cpu.product.matrices import Product, product_of
+from graphc.backends.cpu.product.panels import Panels, near_bytes, panels_of, product_tile
+from graphc.backends.cpu.product.product_epilogue import operand_record, split_epilogue
 from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import FMA, Dot
-from graphc.backends.cpu.tile.tile_micro import max_rows
-from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
+from graphc.backends.cpu.tile.dot import FMA
 from graphc.dtypes import is_narrow
-from graphc.expr import Expr
 from graphc.graph import Node, Value
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
@@ -43,30 +42,12 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
-from graphc.types import broadcast, numbers
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 ROWS = 0.61  # of level 2 that a block of packed rows may fill: it stays there, beside a panel
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
-
-
-@dataclass(frozen=True)
-class Product:
-    """y[batch, m, n] = a[batch, m, k] b[batch, k, n] with byte strides; batch dims innermost first. k: reduction steps, of an
-    inner step that multiplies several elements one for all of them."""
-
-    m: int
-    n: int
-    k: int
-    a: tuple[int, int]  # strides of row, column
-    b: tuple[int, int]
-    y_row: int
-    batch: tuple[int, ...]
-    a_batch: tuple[int, ...]
-    b_batch: tuple[int, ...]
-    y_batch: tuple[int, ...]
 
 
 def matmul_supported(node: Node, target: Target) -> str | None:
@@ -104,136 +85,10 @@ def lower_matmul(lo: CpuLowering, group: Group) -> None:
         _emit_plain(lo, group, p, a, b, y)
 
 
-def product_of(node: Node, a: Storage, b: Storage, y: Storage) -> Product:
-    """Sizes and strides, with Gemm's transpositions and MatMul's batch dims and vectors as strides."""
-    (am, an), (ab, a_shape) = _matrix(a, row=True)
-    (bm, bn), (bb, b_shape) = _matrix(b, row=False)
-    m, k = a_shape[-2:]
-    n = b_shape[-1]
-    if node.op.name == "Gemm":
-        if node.attrs["transA"]:
-            m, k, am, an = k, m, an, am
-        if node.attrs["transB"]:
-            n, bm, bn = b_shape[-2], bn, bm
-    batch = numbers(broadcast(a_shape[:-2], b_shape[:-2]))
-    item = y.type.dtype.itemsize
-    y_row = n * item
-    y_batch, step = [], m * y_row
-    for d in reversed(batch):
-        y_batch.append(step)
-        step *= d
-
-    def pad(values: Sequence[int], fill: int) -> tuple[int, ...]:
-        return (*values, *(fill,) * (BATCH_DIMS - len(values)))
-
-    def walk(shape: Sequence[int], strides: Sequence[int]) -> list[int]:
-        return [0] * (len(batch) - len(shape)) + [0 if d == 1 else s for d, s in zip(shape, strides)]
-
-    dims = pad(tuple(reversed(batch)), 1)
-    a_batch = pad(tuple(reversed(walk(a_shape[:-2], ab))), 0)
-    b_batch = pad(tuple(reversed(walk(b_shape[:-2], bb))), 0)
-    product = Product(m, n, k, (am, an), (bm, bn), y_row, dims, a_batch, b_batch, pad(tuple(y_batch), 0))
-    return _batch_as_rows(product, batch)
-
-
-def _matrix(s: Storage, row: bool) -> tuple[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]]:
-    """((row stride, column stride), (batch strides, shape)) with a vector as one row or one column."""
-    shape, strides = s.type.extents, s.strides
-    if len(shape) == 1:
-        shape, strides = ((1, *shape), (0, *strides)) if row else ((*shape, 1), (*strides, 0))
-    return (strides[-2], strides[-1]), (strides[:-2], shape)
-
-
-def _batch_as_rows(p: Product, batch: Sequence[int]) -> Product:
-    """Batched rows against one matrix are rows of one product, where they follow each other in memory."""
-    if any(p.b_batch) or not batch:
-        return p
-    total, row = p.m, p.a[0]
-    for d, a, y in zip(p.batch, p.a_batch, p.y_batch):
-        if d == 1:
-            continue
-        if a != total * row or y != total * p.y_row:
-            return p
-        total *= d
-    ones, zeros = (1,) * BATCH_DIMS, (0,) * BATCH_DIMS
-    return Product(total, p.n, p.k, p.a, p.b, p.y_row, ones, zeros, zeros, zeros)
-
-
-@dataclass(frozen=True)
-class Panels:
-    """A product's register tile, mr rows x nv vectors, and how its right operand is packed for it: `tiles` panels of nv
-    vectors of columns (the last one of last_nv, of whose last vector `lanes` columns exist), `padded` reduction steps."""
-
-    mr: int
-    nv: int
-    last_nv: int
-    tiles: int
-    lanes: int
-    padded: int
-    vl: int
-    dot: Dot = FMA
-
-    @property
-    def panel(self) -> int:
-        """Bytes of a whole panel."""
-        return self.padded * self.dot.weights(self.nv * self.vl)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of a packed matrix."""
-        return (self.tiles - 1) * self.panel + self.padded * self.dot.weights(self.last_nv * self.vl)
-
-
-def panels_of(target: Target, m: int, n: int, k: int, dot: Dot = FMA) -> Panels:
-    """k: reduction steps of `dot`."""
-    vl = dot.lanes(target)
-    vectors = -(-n // vl)
-    padded = -(-k // vl) * vl
-    mr, nv = product_tile(target, m, vectors)
-    tiles = -(-vectors // nv)
-    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, padded, vl, dot)
-
-
-@lru_cache(maxsize=4096)
-def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
-    """(MR, NV) for m rows and so many vectors of columns. NV, and so how weights are packed, is the same for every m > 1.
-
-    The share of a tile's work that is not done twice or on columns that do not exist, times the share of the peak that it
-    reaches. The panel comes from level 2, a cache line in the time of 8 multiply-adds.
-    """
-    if m == 1:  # bound by the weights' way from memory: wide tiles, one row
-        return 1, min(8, target.pairs, vectors)
-
-    def worth(mr: int, nv: int, fill: float) -> float:
-        return efficiency(target, mr, nv, PRODUCT, far=target.vl / 2) * fill + 1e-3 * mr * nv
-
-    def best(nv: int, fill: Callable[[int], float], rows: Iterable[int]) -> tuple[float, int]:
-        return max((worth(mr, nv, fill(mr)), mr) for mr in rows)
-
-    def highest(nv: int) -> tuple[float, int]:
-        return best(nv, lambda mr: 1.0, range(1, max_rows(target, nv) + 1))
-
-    def columns(nv: int) -> float:  # a narrower tile takes what is left
-        return round(highest(nv)[0] * (vectors / (-(-vectors // nv) * nv)) ** 0.5, 2)
-
-    nv = max((n for n in (3, 2, 4, 1) if n <= vectors), key=columns)
-    most = highest(nv)[1]
-    tallest = min(most + 2, max_rows(target, nv))
-    lowest = 1 if m <= tallest else -(-3 * most // 4)  # few kernels for all numbers of rows
-    rows = range(lowest, min(m, tallest) + 1)
-    return best(nv, lambda mr: m / (-(-m // mr) * mr), rows)[1], nv
-
-
-def near_bytes(target: Target) -> range:
-    """Of weights which are likely to be in the last-level cache at their next use, though others are used meanwhile; fewer are
-    in the second."""
-    return range(target.l2 // 4, target.l3 // 32 + 1)
-
-
 def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
     node = group.anchor
-    bias, epilogue, operands = _epilogue(group, p.n)
-    epilogue_operands = [_epilogue_operand(lo, v, group.output, p) for v in operands]
+    bias, epilogue, operands = split_epilogue(group, p.n)
+    epilogue_operands = [operand_record(lo, v, group.output, p) for v in operands]
     size = f"{p.m}x{p.k} by {p.k}x{p.n}"
     halves = _halves(lo, node, p)
     if halves is not None:
@@ -392,92 +247,6 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
     )  # fmt: skip
     lo.emit(PackB(), args, info, writes=[Ref(packed)])
     return Ref(packed), strides
-
-
-def _epilogue(group: Group, n: int) -> tuple[np.ndarray | None, Epilogue, tuple[Value, ...]]:
-    """The bias, n numbers, epilogue and its operands.
-
-    Gemm's alpha becomes part of the epilogue, its constant C the bias, and so does the constant row that a MatMul's epilogue
-    begins by adding.
-
-    C is a constant number or row here: passes/canonicalize makes everything else a sum of its own.
-    """
-    node, tree, operands = group.anchor, group.expression, group.operands
-    bias: np.ndarray | None = None
-    if node.op.name == "MatMul":
-        tree, operands, bias = _without_bias(tree, operands, n)
-    if node.op.name == "Gemm":
-        c = node.inputs[2] if len(node.inputs) > 2 else None
-        alpha, beta = node.attrs["alpha"], node.attrs["beta"]
-        if c is not None:
-            bias = (
-                np.broadcast_to(c.data.reshape(-1), n).astype(np.float32)
-                if c.data.size == 1 or beta != alpha
-                else c.data
-            )
-            if beta != alpha:
-                bias = bias * np.float32(beta / alpha)
-        if alpha != 1:
-            scaled = expr.arg(0, np.float32) * alpha
-            others = [expr.arg(i + 1, np.float32) for i in range(len(operands))]
-            tree = scaled if tree is None else expr.substitute(tree, [scaled, *others])
-    epilogue = epilogue_of(Group(group.nodes, node, tree, operands))
-    return bias, epilogue, operands
-
-
-def _without_bias(
-    tree: Expr | None, operands: tuple[Value, ...], n: int
-) -> tuple[Expr | None, tuple[Value, ...], np.ndarray | None]:
-    """(the rest, its operands, row) where an expression reads arg 0 only to add a constant row of n numbers to it."""
-    acc = expr.arg(0, np.float32)
-    for i, v in enumerate(operands):
-        row = expr.arg(i + 1, np.float32)
-        sums = acc + row, row + acc
-        if tree is None or not v.is_const or v.data.size != n or v.shape[-1:] != (n,):
-            continue
-        rest = _replaced(tree, lambda e: acc if e in sums else None)  # noqa: B023  (called at once)
-        marked = _replaced(tree, lambda e: row if e in sums else None)  # noqa: B023
-        if 0 in operand_indices(marked) or i + 1 in operand_indices(rest):
-            continue
-        moved = [acc, *(expr.arg(k + 1 - (k > i), np.float32) for k in range(len(operands)))]
-        rest = expr.substitute(rest, moved)
-        return None if rest == acc else rest, operands[:i] + operands[i + 1 :], v.data
-    return tree, operands, None
-
-
-def _replaced(e: Expr, by: Callable[[Expr], Expr | None]) -> Expr:
-    """The expression with what `by` gives in the place of its parts."""
-    new = by(e)
-    if new is not None:
-        return new
-    return replace(e, args=tuple(_replaced(a, by) for a in e.args)) if e.args else e
-
-
-def _epilogue_operand(lo: CpuLowering, v: Value, out: Value, p: Product) -> dict[str, Any]:
-    """Its record in the block.
-
-    An operand of the result's shape lies in memory as the result does, whatever has become of the batch dims. Every other
-    one is a row (`accepts_epilogue_operand`), the same for each row of the result.
-    """
-    if _aligned(v, out) == out.shape:
-        return {"ref": lo.read(v).ref, "row": p.y_row, "vector": lo.target.vector, "batch": p.y_batch}
-    row = Ref(channel_vector(lo, v.data, p.n, lo.target.vl)) if v.is_const else lo.read(v).ref
-    return {"ref": row, "row": 0, "vector": lo.target.vector, "batch": (0,) * BATCH_DIMS}
-
-
-def accepts_epilogue_operand(v: Value, out: Value) -> str | None:
-    """Which operands a matrix product's epilogue can read: the whole, or one number per column."""
-    if v.type.layout is not None:
-        return "it is blocked"
-    shape = _aligned(v, out)
-    if shape == out.shape or (shape[-1] == out.shape[-1] and all(d == 1 for d in shape[:-1])):
-        return None
-    return f"shape {v.shape} is neither the result's nor one number per column"
-
-
-def _aligned(v: Value, out: Value) -> tuple[int, ...]:
-    """The shape of `v` with a dim for each of the result's, as broadcasting aligns them."""
-    return (1,) * (out.type.rank - v.type.rank) + v.shape
 
 
 def _emit_plain(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:

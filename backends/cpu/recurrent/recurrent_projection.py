@@ -9,7 +9,9 @@ import numpy as np
 
 from graphc.backends.cpu.conv.window import Epilogue
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.product.gemm import Product, emit_product, panels_of, product_tile
+from graphc.backends.cpu.product.gemm import emit_product
+from graphc.backends.cpu.product.matrices import Product
+from graphc.backends.cpu.product.panels import panels_of, product_tile
 from graphc.backends.cpu.product.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
