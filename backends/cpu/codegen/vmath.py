@@ -1,7 +1,7 @@
 """Vector exp, log, tanh, sigmoid, erf of the project's own (LLVM does not vectorise calls to libm).
 
 float32 is computed by polynomials on vectors; float64 and the rare functions go lane by lane through the C library.
-Measured errors are in tests/test_vmath.py.
+Measured errors are in tests/cpu/test_vmath.py.
 """
 
 from __future__ import annotations

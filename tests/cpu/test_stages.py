@@ -26,7 +26,7 @@ from graphc.lower.lowering import Lowering
 from graphc.lower.storage import Ref
 from graphc.verify import BrokenInvariant
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 QUICK = ("lenet5", "char_rnn", "gru_classifier", "squeezenet", "mobilenet_v3", "transformer_encoder", "dcgan_generator")
 TARGETS = ("cpu", "cpu:portable")
 

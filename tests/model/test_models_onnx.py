@@ -13,7 +13,7 @@ from onnx import numpy_helper
 import graphc
 from graphc.errors import TypeRuleError
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from models import light  # noqa: E402
 
 onnxruntime = pytest.importorskip("onnxruntime")

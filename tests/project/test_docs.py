@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 PAGES += sorted(ROOT.glob("benchmarks/*.md"))
 TOP = "graphc|frontends|backends|tests|docs|examples|benchmarks|findings"

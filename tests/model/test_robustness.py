@@ -1,6 +1,6 @@
 """Eight threads on one model, processes killed while they compile, damaged cache files, forks: counts runs and wrong results.
 
-GRAPHC_ROBUSTNESS_SECONDS=600 pytest -m slow -s tests/test_robustness.py     # a quarter of it for each; default: 40
+GRAPHC_ROBUSTNESS_SECONDS=600 pytest -m slow -s tests/model/test_robustness.py     # a quarter of it for each; default: 40
 """
 
 from __future__ import annotations

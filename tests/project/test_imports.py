@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.backends.cpu.families import FAMILIES, kind_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "graphc.backends"}
 
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the

@@ -11,7 +11,7 @@ from graphc.backends.reference import run
 from graphc.frontends.yaml_load import load_yaml
 from graphc.types import Sym
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BATCH = Sym("batch")
 IMAGENET = {"logits": (BATCH, 1000)}
 

@@ -14,7 +14,7 @@ import pytest
 
 import graphc
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"numba", "llvmlite", "onnx", "yaml"}
 PACKAGES = {"frontends", "backends"}
 

@@ -27,7 +27,7 @@ from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo
 from graphc.types import Sym, TensorType
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 YAML = """\
 graphc: 1
 inputs: {x: {shape: [batch, 3, 16, 16]}}

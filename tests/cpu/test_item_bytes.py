@@ -26,7 +26,7 @@ from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.dtypes import BY_NAME, FLOAT32, pack_bits, unpack_bits
 
-CPU = Path(__file__).parent.parent / "backends" / "cpu"
+CPU = Path(__file__).resolve().parents[2] / "backends" / "cpu"
 FOLDERS = ("attention", "conv", "pool", "product", "tile")
 NO_BYTES = {
     ("conv", "node.inputs[0].shape[1] <= 4"): "channels",

@@ -28,7 +28,7 @@ from graphc.graph import Builder, Graph
 from graphc.lower import fuse, memory
 from graphc.lower.fuse import Group
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAMES = [p.name for p in PARTS]
 
 

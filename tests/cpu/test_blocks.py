@@ -17,7 +17,7 @@ from graphc.backends.cpu.families import kind_of, load
 from graphc.backends.cpu.recurrent import recurrent_block
 from graphc.lower import limits
 
-CPU = Path(__file__).parent.parent / "backends" / "cpu"
+CPU = Path(__file__).resolve().parents[2] / "backends" / "cpu"
 SCALE = Block("x y n factor*2", record="ref stride")
 
 

@@ -311,6 +311,6 @@ def test_states_are_part_of_what_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_example_of_the_docs_runs():
-    text = (Path(__file__).parent.parent / "docs/how-it-works.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs/how-it-works.md").read_text(encoding="utf-8")
     code = re.search(r"## States.*?```python\n(.*?)```", text, re.DOTALL)
     exec(code.group(1), {})

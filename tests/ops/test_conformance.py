@@ -1,6 +1,6 @@
 """The ONNX backend suite through the loader and the reference backend, against a committed list of what passes.
 
-python -m tests.test_conformance --update     rewrites tests/conformance_pass.txt
+python -m tests.ops.test_conformance --update     rewrites tests/ops/conformance_pass.txt
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def listed() -> tuple[str, set[str]]:
 
 def test_every_listed_case_passes():
     version, names = listed()
-    assert len(names) > 1400, "the list is not complete: python -m tests.test_conformance --update"
+    assert len(names) > 1400, "the list is not complete: python -m tests.ops.test_conformance --update"
     found = outcomes()
     failing = {name: found[name] for name in sorted(names & found.keys()) if found[name] is not None}
     assert not failing, "\n".join(f"{name}: {why.splitlines()[0]}" for name, why in failing.items())
@@ -115,7 +115,7 @@ def test_new_passes_are_reported():
     version, names = listed()
     new = sorted(name for name, why in outcomes().items() if why is None and name not in names)
     if new and version == onnx.__version__:
-        text = f"{len(new)} cases pass and are not listed ({new[0]} …): python -m tests.test_conformance --update"
+        text = f"{len(new)} cases pass and are not listed ({new[0]} …): python -m tests.ops.test_conformance --update"
         warnings.warn(GraphcWarning(text), stacklevel=1)
 
 

@@ -17,7 +17,7 @@ from graphc.frontends import yaml_schema
 from graphc.frontends.yaml_load import check, load_yaml, loads_yaml
 from graphc.types import Sym
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = "graphc: 1\ninputs: {x: [n, 3, 8, 8]}\n"
 
 

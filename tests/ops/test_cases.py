@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("GRAPHC_CASES", ROOT.parent / "shared" / "cases"))
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 ONE_THREAD = """
