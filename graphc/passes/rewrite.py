@@ -115,8 +115,8 @@ class Rewrite:
     """
 
     name: str
-    makes: str = ""
     rules: dict[str, list[Rule]] = field(default_factory=dict, repr=False)
+    makes: str = ""
 
     def on(self, *ops: str) -> Callable[[Rule], Rule]:
         """Decorator: the rule begins at these operators ('*' for all). Rules are tried in the order written."""
