@@ -114,7 +114,7 @@ def check_names(
             close = get_close_matches(name, known, 1)
             guess = f"did you mean '{close[0]}'? " if close else ""
             listed = "; ".join(f"{kind}: {', '.join(group)}" for kind, group in groups.items() if group)
-            raise GraphcError(f"no pass is named '{name}'", hint=f"{guess}{listed}")
+            raise GraphcError(f"no pass is named '{name}', nor any of the {kind}", hint=f"{guess}{listed}")
 
 
 def _count(passes: Sequence[Pass], stop_after: str | int | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,14 +70,19 @@ class Session:
             kept = {s.input: before[s.name] for s in states}
             out = {s.output: self._next[s.name] for s in states} if self._reused else None
             results = self._model.run({**feeds, **kept}, out)
+            for s in states:
+                _require_shape(s.name, before[s.name], results[s.output])
             self._now, self._next = {s.name: results.pop(s.output) for s in states}, before
         return results
 
     @property
-    def state(self) -> dict[str, np.ndarray]:
-        """The states' values by name: copies."""
+    def state(self) -> Mapping[str, np.ndarray]:
+        """The states' values by name: copies, to be read. Other values are given to a new session."""
         with self._alone():
-            return {name: a.copy() for name, a in self._now.items()}
+            copies = {name: a.copy() for name, a in self._now.items()}
+        for a in copies.values():
+            a.flags.writeable = False
+        return MappingProxyType(copies)
 
     def reset(self) -> None:
         """Give the states their first values again."""
@@ -94,6 +100,16 @@ class Session:
         finally:
             self._busy.release()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a session is not pickled: pickle the model, and give `session.state` to a new session")
+
     def __repr__(self) -> str:
         states = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in self._now.items())
         return f"Session of '{self._model.name}' with {states}"
+
+
+def _require_shape(name: str, before: np.ndarray, after: np.ndarray) -> None:
+    """A state whose sizes follow from another input's would change them from step to step."""
+    if after.shape != before.shape:
+        hint = f"sizes of the inputs must fit the state, or a new session begin with one of shape {after.shape}"
+        raise InputError(f"state '{name}' has shape {before.shape}, this step makes it {after.shape}", hint=hint)

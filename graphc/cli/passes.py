@@ -61,9 +61,8 @@ def shown_after(
     pipeline.check_names([bare], _passes(backend), names, kind="stages")
     bound = pipeline.bound(backend.kernel_operators())
     if bare not in (p.name for p in bound) and bare != name:
-        raise GraphcError(
-            f"'{bare}' runs before shapes are known, and no more after that", hint=f"write '{bare}' without 'bound:'"
-        )
+        why = "is a stage of the target" if bare in names else "runs before shapes are known, and no more after that"
+        raise GraphcError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
     if bare == name and any(p.name == bare for p in pipeline.SHAPE_FREE):
         return str(pipeline.run(graph, pipeline.SHAPE_FREE, stop_after=bare, disabled=disabled))
     graph = pipeline.run(graph, pipeline.SHAPE_FREE, disabled=disabled)

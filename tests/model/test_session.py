@@ -15,7 +15,7 @@ import graphc
 from graphc import frontends, pipeline
 from graphc.backends.reference import run as reference
 from graphc.bind import bind
-from graphc.errors import CheckError, GraphcError, InputError
+from graphc.errors import CheckError, GraphcError, GraphcWarning, InputError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.segments import cut
@@ -103,7 +103,6 @@ def test_what_a_session_is_given_and_gives_is_its_own():
     start = np.ones(4, F32)
     session = graphc.compile(accumulator(), threads=1, states={"total": "total_next"}).session(total=start)
     start[:] = 100
-    session.state["total"][:] = 100
     session(np.ones(4, F32))
     np.testing.assert_array_equal(session.state["total"], np.full(4, 2, F32))
     session.reset()
@@ -279,6 +278,31 @@ def test_verify_knows_states():
             verify(replace(graph, states=tuple(states)))
     with pytest.raises(BrokenInvariant, match=r"int64\[4\] as an input and float32\[4\] as a result"):
         verify(replace(accumulator(total="int64"), states=graph.states))
+
+
+def test_a_state_keeps_its_shape():
+    """Dims of one name in a file may differ: a step must not make a state of another size."""
+    b = Builder("step")
+    x, h = b.input("x", "float32", ("batch", 4)), b.input("h", "float32", ("batch", 4))
+    proto = to_onnx(b.build({"h_next": b.add("Add", x, h), "y": b.add("Neg", h)}))
+    session = graphc.compile(proto, states={"h": "h_next"}).session(h=np.zeros((1, 4), np.float32))
+    with (
+        pytest.warns(GraphcWarning),
+        pytest.raises(InputError, match=r"has shape \(1, 4\), this step makes it \(3, 4\)"),
+    ):
+        session(np.ones((3, 4), np.float32))
+    session(np.ones((1, 4), np.float32))
+    np.testing.assert_array_equal(session.state["h"], np.ones((1, 4)))
+
+
+def test_what_state_gives_is_to_be_read():
+    session = graphc.compile(accumulator(), states={"total": "total_next"}).session()
+    with pytest.raises(TypeError):
+        session.state["total"] = np.ones(4)
+    with pytest.raises(ValueError, match="read-only"):
+        next(iter(session.state.values()))[...] = 7
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(session)
 
 
 def test_states_in_onnx_files():
