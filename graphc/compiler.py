@@ -62,6 +62,8 @@ def compile(  # noqa: A001  (the field's name)
         )
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
+    if disabled:
+        _check_disabled(backend, disabled)
     origin = origin_of(source, copy=cache and backend.capabilities.stores_plans)
     compilation = Compilation(origin, target, request, backend, states=states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
@@ -72,6 +74,13 @@ def compile(  # noqa: A001  (the field's name)
         if not shapes:
             compilation.forget()
     return model
+
+
+def _check_disabled(backend: Backend, names: Collection[str]) -> None:
+    from graphc import pipeline
+
+    passes = [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators())]
+    pipeline.check_names(names, passes, [p.name for p in backend.parts])
 
 
 def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:
@@ -156,8 +165,6 @@ class Compilation:
         if self._graph is None:
             from graphc import pipeline
 
-            passes = [*pipeline.SHAPE_FREE, *pipeline.bound(self.backend.kernel_operators())]
-            pipeline.check_names(self.request.disabled, passes, [p.name for p in self.backend.parts])
             infos: list[PassInfo] = []
             self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.request.disabled, infos)
             self._infos = tuple(infos)

@@ -32,6 +32,7 @@ from graphc.polynomial import (
 )
 
 _INF = math.inf
+MOST_COMPARED = 16  # operands of a minimum or maximum that are held against each other
 
 
 class Sym(Polynomial):
@@ -294,7 +295,13 @@ def _flat(op: str, dims: Iterable[Dim]) -> Iterator[Dim]:
 
 
 def _extreme(op: str, dims: Iterable[Dim]) -> Dim:
-    found = list(dict.fromkeys(_flat(op, dims)))
+    flat = dict.fromkeys(_flat(op, dims))
+    numbers = [d for d in flat if isinstance(d, int)]
+    found: list[Dim] = [d for d in flat if not isinstance(d, int)]
+    if numbers:
+        found.append(min(numbers) if op == "min" else max(numbers))
+    if len(found) > MOST_COMPARED:
+        return _atom(op, frozenset(found))
     kept: list[Dim] = []
     for d in found:
         if not any(_decides(op, e, d) for e in kept):

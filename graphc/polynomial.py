@@ -48,7 +48,9 @@ class Polynomial:
         self.terms = terms
         self._hash = hash(frozenset(terms.items()))
         atoms = [(atom, power) for m in terms for atom, power in m]
-        self.nodes = len(terms) + sum(power + sum(map(_nodes, atom.args)) for atom, power in atoms)
+        self.nodes = len(terms) + sum(
+            power * (1 + sum(map(_nodes, atom.args))) for atom, power in atoms
+        )  # as the text has
         self.unknown = any(is_unknown(arg) for atom, _ in atoms for arg in atom.args)
 
     def __eq__(self, other: object) -> bool:

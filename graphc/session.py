@@ -101,7 +101,9 @@ class Session:
             self._busy.release()
 
     def __reduce__(self) -> Any:
-        raise TypeError("a session is not pickled: pickle the model, and give `session.state` to a new session")
+        raise TypeError(
+            "a session is neither copied nor pickled: give its `state` to a new one (model.session(**session.state))"
+        )
 
     def __repr__(self) -> str:
         states = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in self._now.items())

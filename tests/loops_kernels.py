@@ -77,8 +77,9 @@ def run_passes(down, p, dims, m, n, strides, steps, *addresses):
             if kind == "c":
                 arrays.append(np.full((m, n), address, dtype))
             else:
-                rows = m if len(arrays) < count or p.outputs[len(arrays) - count][0] == "v" else 1
-                arrays.append(at(first, dtype, (rows, n), (step, dtype.itemsize if kind == "v" else 0)))
+                number = len(arrays) >= count and p.outputs[len(arrays) - count][0] == "s"  # one per row, or per column
+                shape = (1 if number else m, 1 if number and not down else n)
+                arrays.append(at(first, dtype, shape, (step, dtype.itemsize if kind == "v" else 0)))
         cells = [[(i, j) for i in range(m)] for j in range(n)] if down else [list(np.ndindex(m, n))]
         for j, places in enumerate(cells):
             results: list[Any] = []

@@ -62,7 +62,11 @@ def _sum(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
 
 def _mean(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
     total, n = _sum(x, axes, keepdims), np.array(np.prod([x.shape[a] for a in axes], dtype=np.int64))
-    return total / n.astype(x.dtype) if is_float(x.dtype) else np.trunc(total / n)
+    if is_float(x.dtype):
+        return total / n.astype(x.dtype)
+    wide = total.astype(np.uint64 if x.dtype.kind == "u" else np.int64)  # float64 would round what is above 2^53
+    n = n.astype(wide.dtype)
+    return wide // n + ((wide < 0) & (wide % n != 0)).astype(wide.dtype)  # towards zero
 
 
 def _lowest(dtype: np.dtype):

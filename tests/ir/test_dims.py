@@ -220,3 +220,24 @@ def test_a_type_with_open_dims_names_them():
             getattr(t, read)
     with pytest.raises(TypeError, match="not channel-blocked"):
         _ = t.blocks
+
+
+def test_texts_and_bounds_stay_short():
+    """A power of an atom counts as often as it is written: nested powers would double with each level."""
+    h = Sym("h")
+    for power in (2, 6):
+        x: Dim = h
+        for _ in range(300):
+            product: Dim = 1
+            for _ in range(power):
+                product = product * x
+            x = (product + 1) // (h + 1)
+        assert len(str(x)) < 2000 and len(bounds(x)) == 2
+
+
+def test_extremes_of_many_dims():
+    names = [Sym(c) for c in "abcde"]
+    dims = [names[i % 5] * i - 3 * i for i in range(3000)]
+    assert maximum(*dims) == maximum(*reversed(dims))
+    few = [*names, 7, 3]
+    assert evaluate(maximum(*few), {"a": 1, "b": 2, "c": 9, "d": 4, "e": 5}) == 9

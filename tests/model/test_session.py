@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 import threading
@@ -301,8 +302,10 @@ def test_what_state_gives_is_to_be_read():
         session.state["total"] = np.ones(4)
     with pytest.raises(ValueError, match="read-only"):
         next(iter(session.state.values()))[...] = 7
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
         pickle.dumps(session)
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        copy.copy(session)
 
 
 def test_states_in_onnx_files():

@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from strategies import Use, cases, use_of, uses
 
+import graphc
 from graphc import expr as e
 from graphc.dims import evaluate, symbols
 from graphc.dtypes import is_float
@@ -276,3 +277,18 @@ def test_reference_passes_the_node_tests_of_onnx(name: str, node_tests: dict[str
 
 def as_array(value) -> np.ndarray:
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_means_of_large_integers_are_exact(target: str):
+    """float64 has 53 bits."""
+    b = Builder("means")
+    graph = b.build(
+        {n: b.add("ReduceMean", b.input(n, n, (1, 2)), b.constant([1]), keepdims=False) for n in ("int64", "uint64")}
+    )
+    feeds = {
+        "int64": np.array([[-(2**62) - 3, -(2**61)]], np.int64),
+        "uint64": np.array([[2**63 + 5, 2**62]], np.uint64),
+    }
+    got = graphc.compile(graph, target=target).run(feeds)
+    assert got["int64"][0] == -((2**62 + 3 + 2**61) // 2) and got["uint64"][0] == (2**63 + 5 + 2**62) // 2
