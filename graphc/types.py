@@ -42,7 +42,7 @@ def number(d: Dim) -> int:
 
 
 def numbers(dims: Iterable[Dim]) -> tuple[int, ...]:
-    return tuple(map(number, dims))
+    return tuple([d if isinstance(d, int) else number(d) for d in dims])
 
 
 def is_static(shape: Sequence[Dim]) -> bool:

@@ -66,7 +66,10 @@ def _written(sizes: Mapping[str, int], words: Mapping[str, Any]) -> list[Any]:
     out: list[Any] = []
     for name, count in sizes.items():
         value = words[name]
-        several = list(value) if count > 1 else [value]
+        if count == 1:
+            out.append(value)
+            continue
+        several = list(value)
         if len(several) != count:
             raise TypeError(f"'{name}' has {count} words, not {len(several)}")
         out += several

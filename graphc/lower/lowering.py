@@ -96,7 +96,7 @@ class Lowering(Verbs):
         """
         info = replace(info, index=len(self.program.steps), nbytes=info.nbytes if nbytes is None else nbytes)
         words = [0] * self.check_words if check else []
-        named = [a for a in args if isinstance(a, Ref)]
+        named = [a for a in args if type(a) is not int and isinstance(a, Ref)]
         if reads is None:
             if missing := set(writes) - set(named):
                 raise AssertionError(f"{kernel.name} writes what is none of its arguments: {missing}")

@@ -192,6 +192,9 @@ class _Table:
             words += [0] * (-len(words) % line + line)
         self.blocks.append((self._kernel(step.kernel), len(words), self.form.cost(step.info)))
         for a in step.args:
+            if type(a) is int:  # most are
+                words.append(a)
+                continue
             words.append(int(a) if not isinstance(a, (Kernel, Ref)) else 0)
             if isinstance(a, Kernel):
                 self.slots["kernel"].append((len(words) - 1, self._kernel(a), 0))
