@@ -70,6 +70,8 @@ def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], a
     """Blocks of everything after `axis`, for each of what is before it and each position."""
     outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     block = inner * x.type.dtype.itemsize
+    if outer == 0:  # nothing is read, but positions are looked at
+        outer, block = 1, 0
     dims = [outer, index.type.elements]
     index_strides, data_strides = [0, index.type.dtype.itemsize], [size * block, 0]
     lookup = Lookup(index, dims, index_strides, data_strides, [(size, block)])

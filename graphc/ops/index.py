@@ -60,8 +60,6 @@ def _gathered(call: Call) -> list[TensorType]:
 
 
 def _gather(x, indices, axis):
-    if 0 in x.shape[:axis]:  # nothing is read, at whatever positions
-        return np.empty((*x.shape[:axis], *indices.shape, *x.shape[axis:][1:]), x.dtype)
     return np.take(x, checked("Gather", indices, x.shape[axis], axis), axis)
 
 

@@ -95,6 +95,7 @@ X = np.arange(12, dtype=np.float32).reshape(3, 4)
 OUT_OF_RANGE = [
     (use("Gather", X, axes(0, 2, 3, 9)), "index 3 at [2] is out of range for axis 0", "-3 to 2"),
     (use("Gather", X, np.array([[-5]], np.int32), axis=1), "index -5 at [0, 0] is out of range for axis 1", "-4 to 3"),
+    (use("Gather", X[:0], axes(2, 4), axis=1), "index 4 at [1] is out of range for axis 1", "-4 to 3"),
     (use("GatherElements", X, np.array([[0, 1, -4, 0]])), "index -4 at [0, 2] is out of range for axis 0", "-3 to 2"),
     (use("GatherND", X, np.array([[2, 3], [0, 4]])), "index 4 at [1, 1] is out of range for axis 1", "-4 to 3"),
     (use("ScatterElements", X, np.array([[0, 7]]), X[:1, :2]), "index 7 at [0, 1] is out of range for axis 0", "-3 to 2"),
@@ -122,3 +123,10 @@ def test_positions_out_of_range_are_errors_and_touch_nothing(
     good = replace(case, arrays=(case.arrays[0], np.zeros_like(case.arrays[1]), *case.arrays[2:]))
     for a, w in zip(results(model, good), run_graph(good.graph(), good.inputs)):
         np.testing.assert_array_equal(a, w)
+
+
+@pytest.mark.parametrize("target", ["reference", *TARGETS])
+def test_positions_in_an_empty_axis_are_errors_though_nothing_is_read(target: str):
+    case = use("Gather", np.zeros((3, 0, 0), np.float32), np.array(0), axis=-1)
+    with pytest.raises(InputError, match=r"index 0 at \[\] is out of range for axis"):
+        results(compiled(case, target), case)
