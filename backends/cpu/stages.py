@@ -127,21 +127,20 @@ def lower(d: Draft) -> None:
         if d.progress:
             d.progress("lowering", i, len(d.groups))
         if i in starts:
-            lower_depth_first(d.lowering, d.groups, starts[i], d.graph.outputs, _lower_images)
+            lower_depth_first(d.lowering, d.groups, starts[i], d.graph.outputs, _lower_samples)
         elif i not in alone:
-            _lower(d.lowering, group)
+            node = group.anchor or group.nodes[0]
+            d.compiled(node)
+            lower_group(d.lowering, group, d.reasons[node])
     copy_results(d.lowering, d.graph)
 
 
-def _lower_images(lo: CpuLowering, groups: Sequence[Group]) -> None:
+def _lower_samples(lo: CpuLowering, groups: Sequence[Group]) -> None:
+    """Kernels compute all of them."""
     if lo.policy.uses("concat_in_place"):
         place_concatenations(lo, groups)
     for group in groups:
-        _lower(lo, group)
-
-
-def _lower(lo: CpuLowering, group: Group) -> None:
-    lower_group(lo, group, host_reason(group.anchor or group.nodes[0], lo.target))
+        lower_group(lo, group, None)
 
 
 def assemble_table(d: Draft) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.dtypes import FLOAT32
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.types import TensorType
 
@@ -29,11 +30,11 @@ def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int)
     """One float32 per channel, filled with zeros to whole blocks (None: all zeros)."""
     width = -(-channels // c) * c
     if data is None:
-        return lo.weights.zeros(4 * width)
+        return lo.weights.zeros(FLOAT32.item * width)
     source = data
 
     def make() -> np.ndarray:
-        padded = np.zeros(width, np.float32)
+        padded = np.zeros(width, FLOAT32.numpy)
         padded[:channels] = source.reshape(-1)
         return padded
 

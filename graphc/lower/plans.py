@@ -46,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class CompiledPlan:
-    """A bound graph, compiled. kernels: the assembled program's by number, then those that run it."""
+    """A bound graph, compiled. kernels: the assembled program's by index, then those that run it."""
 
     target: str
     threads: int
