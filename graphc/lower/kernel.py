@@ -46,7 +46,7 @@ class Kernel:
     def params(self) -> tuple[Any, ...]:
         """The fields' values, without those at the end that are what they are by default."""
         values, defaults = [*self.by_field.values()], [f.default for f in fields(self)]
-        while values and defaults[-1] is not MISSING and values[-1] == defaults[-1]:
+        while values and defaults[-1] is not MISSING and repr(values[-1]) == repr(defaults[-1]):
             values.pop()
             defaults.pop()
         return tuple(values)

@@ -181,7 +181,14 @@ class Some(Kernel, name="some"):
     value: object
 
 
+@dataclass(frozen=True, eq=False)
+class Usual(Kernel, name="usual"):
+    value: object = 0.0
+
+
 def test_kernels_are_told_apart_by_their_text():
+    assert Usual().spec == "Kernel(name='usual', params=())"
+    assert len({Usual(), Usual(0.0), Usual(-0.0), Usual(0), Usual(False)}) == 4
     assert len({Some(v) for v in (0.0, -0.0, 0, False, 1, True, 1.0)}) == 7
     assert Some(float("nan")) == Some(float("nan")) != Some(float("inf"))
     assert Some((2.0,)) == Some((2.0,))
