@@ -27,6 +27,7 @@ from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph
 from graphc.lower import fuse, memory
 from graphc.lower.fuse import Group
+from graphc.report import Plan
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAMES = [p.name for p in PARTS]
@@ -110,14 +111,18 @@ def test_operators_without_each(name: str):
 
 
 # --- what each name does ----------------------------------------------------------------------------------------------
-def plan_of(graph: Graph, *disabled: str):
+def plan_of(graph: Graph, *disabled: str) -> Plan:
     shapes = {n: a.shape for n, a in feeds_of(graph).items()}
     return graphc.compile(graph, threads=1, disabled=disabled).plan(shapes)
 
 
 def test_each_name_switches_something_off():
-    algorithms = lambda plan: {s.algorithm for s in plan.steps}  # noqa: E731
-    count = lambda plan, op: sum(op in s.ops for s in plan.steps)  # noqa: E731
+    def algorithms(plan: Plan) -> set[str]:
+        return {s.algorithm for s in plan.steps}
+
+    def count(plan: Plan, op: str) -> int:
+        return sum(op in s.ops for s in plan.steps)
+
     whole, deep = plan_of(batches()), plan_of(mapped())
     assert any(a.startswith("winograd") for s in whole.steps for a in (*algorithms(whole), *(i[2] for i in s.inside)))
     off = plan_of(batches(), "winograd")
@@ -327,7 +332,6 @@ def plant(monkeypatch: pytest.MonkeyPatch, *faults: Callable) -> None:
 def test_compare_names_the_part(part: str, fault: Callable, make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     plant(monkeypatch, fault)
     said = compared(make(), monkeypatch, tmp_path)
-    print(said)
     stage = {p.name: p.stage for p in PARTS}[part]
     assert "first difference: " in said
     assert f"it agrees with --disable {part} (stage {stage})" in said

@@ -40,7 +40,6 @@ def test_lists():
 
 
 def test_kernels_compute_with():
-    pytest.importorskip("numba")
     from graphc.backends.cpu.codegen.emit import memory_type, register_type
     from graphc.dtypes import NATIVE
 
