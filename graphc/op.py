@@ -62,7 +62,8 @@ class Attr:
 
 
 class Attrs(dict[str, Any]):
-    """Attributes of one use of an operator: a dict whose entries read as fields too, `attrs.axis`."""
+    """Attributes of one use of an operator: a dict whose entries read as fields too, `attrs.axis`. One that is named as a method
+    of a dict ('values') is read as an entry only."""
 
     def __getattr__(self, name: str) -> Any:
         try:
