@@ -115,9 +115,8 @@ class _Importer:
                 if held in scope.builder.inputs:
                     raise LoadError("is declared twice")
                 if held is None:
-                    scope.values[info.name] = self.problems.poison(
-                        scope.prefix + info.name
-                    )  # in case its type is none of ours
+                    # in case its type is none of ours
+                    scope.values[info.name] = self.problems.poison(scope.prefix + info.name)
                     t = self.types.get(info.name) or declared_type(info)
                     self.problems.open |= t is None
                     scope.values[info.name] = declared = Value(info.name, t)
