@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from graphc.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from graphc.classes import Many
     from graphc.executable import Executable
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
@@ -55,11 +58,14 @@ class Capabilities:
     stores_plans         keeps plans on disk: then `identity`, `keep_in` and `load` are called
     maps_files           takes what it needs of constants while it plans: they may be views of mapped files
     needs_static_shapes  plans graphs whose shapes are all known: others are cut where data decides (graphc/segments.py)
+    many_sizes           one plan for many sizes (graphc/sizes.py): then `load_many` is called, `executable` and `draft` with
+                         a Many
     """
 
     stores_plans: bool = False
     maps_files: bool = False
     needs_static_shapes: bool = False
+    many_sizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,14 @@ class Backend(Protocol):
         """From a bound graph to a program, in order. () where the graph itself is what runs."""
         ...
 
-    def draft(self, graph: Graph) -> Any:
-        """What the first stage takes."""
+    def draft(self, graph: Graph, many: Many | None = None) -> Any:
+        """What the first stage takes. many: the sizes of a graph that stands for many."""
         ...
 
-    def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None) -> Executable:
-        """All stages, and what runs of it. key: under which it may be kept on disk."""
+    def executable(
+        self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, many: Many | None = None
+    ) -> Executable:
+        """All stages, and what runs of it. key: under which it may be kept on disk. many: as for `draft`."""
         ...
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
@@ -127,6 +135,14 @@ class Backend(Protocol):
 
     def load(self, key: str) -> Executable | None:
         """What was kept under a key; None where nothing was."""
+        ...
+
+    def keeps_plans(self) -> bool:
+        """Are there plans of the model on disk?"""
+        ...
+
+    def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> Executable | None:
+        """What was kept under a key for many sizes, these among them; None where nothing was."""
         ...
 
 

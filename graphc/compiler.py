@@ -18,8 +18,10 @@ import numpy as np
 
 from graphc import backends
 from graphc.backend import Backend, Progress, Request
+from graphc.classes import Many, Pattern
 from graphc.errors import InputError
 from graphc.executable import Executable, value_key
+from graphc.graph import Value
 from graphc.model import Model
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
@@ -199,15 +201,46 @@ class Compilation:
         return self.backend.outlook(self.graph)
 
     # --- plans ---------------------------------------------------------------------------------------------------
+    def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:
+        """The executable for these input types (and the values of shape-like inputs), from disk."""
+        return self.backend.load(_plan_key(types, values))
+
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
-        """The executable for these input types (and the values of shape-like inputs), from disk or made now."""
-        key = _plan_key(types, values)
-        found = self.backend.load(key)
-        if found is not None:
-            return found
+        """The same, made now."""
         graph = self.graph
         self.origin.check()
-        return self._compile(graph, types, values, key)
+        return self._compile(graph, types, values, _plan_key(types, values))
+
+    @property
+    def planned(self) -> bool:
+        """Are there plans on disk?"""
+        return self.backend.keeps_plans()
+
+    def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
+        """An executable for many shapes, these among them, from disk."""
+        pattern = self._pattern(arrays, valued)
+        return None if pattern is None else self.backend.load_many(_many_key(pattern), arrays)
+
+    def bind_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
+        """An executable for many shapes, these among them, made now; None where there are no others."""
+        pattern = self._pattern(arrays, valued)
+        if pattern is None:
+            return None
+        self.origin.check()
+        return self._compile_many(self.graph, pattern, _many_key(pattern))
+
+    def _pattern(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Pattern | None:
+        if not self.backend.capabilities.many_sizes:
+            return None
+        inputs = [Value(s.name, s.type) for s in self.signature.inputs]
+        pattern = Pattern(inputs, arrays, valued)
+        return pattern if pattern.possible and pattern.open else None
+
+    def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:
+        try:
+            return self._compile(unbound, pattern.types, pattern.values, key, pattern.many)
+        finally:
+            pattern.trace.close()
 
     def _compile(
         self,
@@ -215,6 +248,7 @@ class Compilation:
         types: Mapping[str, TensorType],
         values: Mapping[str, np.ndarray],
         key: str | None = None,
+        many: Many | None = None,
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
@@ -226,20 +260,36 @@ class Compilation:
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
         if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
-            return self.backend.executable(bound, tuple(passes), key)
+            return self.backend.executable(bound, tuple(passes), key, many)
         parts = cut(bound)
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
 
         def make(g: Graph) -> Executable:
-            return self.backend.executable(g, tuple(passes), None)
+            return self.backend.executable(g, tuple(passes), None, many)
 
-        return Segmented(parts, wanted, make, self._compile_suffix, self.backend.outlook)
+        def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> Executable:
+            return self._compile_suffix(parts.suffix, arrays, valued, many)
+
+        return Segmented(parts, wanted, make, suffix, self.backend.outlook)
 
     def _compile_suffix(
-        self, suffix: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]
+        self, suffix: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], begun: Many | None
     ) -> Executable:
+        """The rest of a graph, for many sizes where it can be. begun: the sizes of what came before."""
         self.origin.check()
-        return self._compile(suffix, types, values)
+        names = [v.name for v in suffix.inputs]
+        if begun is not None:
+            with begun.trace.going_on(dict(zip(begun.trace.names, begun.sources.sizes(arrays) or ()))):
+                pattern = Pattern(suffix.inputs, arrays, valued, begun)
+                if pattern.possible:
+                    return self._compile(suffix, pattern.types, pattern.values, None, pattern.many)
+            raise NotImplementedError
+        if self.backend.capabilities.many_sizes:
+            pattern = Pattern(suffix.inputs, arrays, valued)
+            if pattern.possible and pattern.open:
+                return self._compile_many(suffix, pattern)
+        types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, arrays)}
+        return self._compile(suffix, types, {names[i]: arrays[i] for i in valued})
 
 
 def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> str:
@@ -247,6 +297,10 @@ def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray])
     for name, a in values.items():
         digest.update(f"{name} {a.dtype} {a.shape} {value_key(a)!r}".encode())
     return digest.hexdigest()[:32]
+
+
+def _many_key(pattern: Pattern) -> str:
+    return f"many-{hashlib.sha256(pattern.key.encode()).hexdigest()[:16]}"
 
 
 def shape_like_inputs(graph: Graph) -> list[str]:

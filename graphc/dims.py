@@ -109,8 +109,8 @@ def broadcast_dims(*dims: Dim) -> Dim:
     """
     found = {d for d in _flat("broadcast", dims) if d != 1}
     known = [d for d in found if isinstance(d, int)]
-    if len(known) > 1:
-        raise ValueError(f"sizes {' and '.join(map(str, sorted(known)))} do not broadcast")
+    if any(d != known[0] for d in known[1:]):
+        raise ValueError(f"sizes {' and '.join(sorted(map(str, known)))} do not broadcast")
     if known or not found:
         return known[0] if known else 1
     return found.pop() if len(found) == 1 else _atom("broadcast", frozenset(found))

@@ -41,6 +41,14 @@ class Executable:
 
     quick: Quick | None = None
 
+    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Of a plan for many sizes: is it for inputs of these shapes?"""
+        return True
+
+    def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
+        """The report for inputs of these shapes."""
+        return self.plan
+
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         """Results in order. arrays: contiguous, of the bound dtypes and shapes. out: arrays to write results into, None for
         those that are to be made. Raises InputError where an array of `out` does not fit its result."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc.errors import GraphcError, Location, TypeRuleError
 from graphc.op import Call, Deferred, Op, get_op
+from graphc.sizes import array_of, is_size_array
 from graphc.state import State
 from graphc.types import Dim, MaybeNone, TensorType
 
@@ -86,12 +87,13 @@ class Node:
 
 
 def constant(name: str, data: np.ndarray) -> Value:
-    """A constant value. The array is made read-only and kept, not copied."""
+    """A constant value. The array is made read-only and kept, not copied. One of objects that holds sizes stands for int64."""
     data = np.asarray(data)
+    dtype = np.dtype(np.int64) if is_size_array(data) else data.dtype
     if data.flags.writeable:
         data = data.view()
         data.flags.writeable = False
-    return Value(name, TensorType(data.dtype, data.shape), data)
+    return Value(name, TensorType(dtype, data.shape), data)
 
 
 def make_node(
@@ -252,7 +254,7 @@ class Builder:
         return self.inputs[-1]
 
     def constant(self, data: Any, dtype: DTypeLike | None = None, name: str = "") -> Value:
-        return constant(name or self._fresh("const"), np.asarray(data, dtype))
+        return constant(name or self._fresh("const"), array_of(data, dtype))
 
     def add(
         self,

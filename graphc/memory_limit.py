@@ -9,6 +9,7 @@ from functools import cache
 from graphc.errors import OutOfMemoryError
 from graphc.graph import Graph, Value
 from graphc.report import format_bytes
+from graphc.sizes import hint_of
 
 _ADDRESSABLE = 1 << 62  # bytes of an array whose dims are at least 1: strides must fit int64
 
@@ -29,13 +30,13 @@ def _is_too_large(v: Value) -> bool:
         return False
     item = v.type.dtype.itemsize
     return (
-        v.type.nbytes > memory()
-        or item * math.prod(max(d, 1) for d in v.type.shape if isinstance(d, int)) > _ADDRESSABLE
+        hint_of(v.type.nbytes) > memory()
+        or item * math.prod(max(hint_of(d), 1) for d in v.type.shape if isinstance(d, int)) > _ADDRESSABLE
     )
 
 
 def _error(v: Value) -> OutOfMemoryError:
-    n, hint = v.type.nbytes, "smaller inputs, or other sizes in the model"
+    n, hint = hint_of(v.type.nbytes), "smaller inputs, or other sizes in the model"
     if n <= memory():
         return OutOfMemoryError(f"'{v.name}' is {v.type}, which no array can be", hint=hint)
     size, held = format_bytes(n), format_bytes(memory())

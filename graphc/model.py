@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
+from graphc import classes
 from graphc.arguments import Arguments, fits, remedy
-from graphc.errors import GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
-from graphc.executable import PLANNING, Executable, Quick, remember, taken, value_key
+from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
+from graphc.executable import MAX_PLANS, PLANNING, Executable, Quick, remember, taken, value_key
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.session import Session
@@ -45,7 +46,16 @@ class Source(Protocol):
     @property
     def graph(self) -> Graph: ...
 
+    def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None: ...
+
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable: ...
+
+    def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None: ...
+
+    def bind_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None: ...
+
+    @property
+    def planned(self) -> bool: ...
 
     def read(self, reading: Reading) -> Source: ...
 
@@ -77,7 +87,9 @@ class Model:
         self._names = tuple(s.name for s in signature.inputs)
         self._input_types = tuple(s.type for s in signature.inputs)
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
-        self._plans: dict[tuple, Executable] = {}
+        self._plans: dict[tuple, Executable] = {}  # for one set of shapes each
+        self._many: list[Executable] = []  # for many; the last used first
+        self._alone = ""  # why there are none
         self._readings: dict[Reading, Model] = {}
         self._quick: Quick = _refuse  # of the plan that was used last
         self._count = len(self._names)
@@ -206,7 +218,8 @@ class Model:
         if missing:
             names = ", ".join(f"'{n}'" for n in missing)
             raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
-        return model._executable(taken(arrays, model._valued)).plan
+        arrays = taken(arrays, model._valued)
+        return model._executable(arrays).plan_for(arrays)
 
     def result_types(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, TensorType | None]:
         """Types of the results for input shapes (by name; static shapes need none), without a plan.
@@ -225,7 +238,7 @@ class Model:
         """Make the plan for input shapes now, where no input's value decides a shape."""
         model, arrays = self._for(shapes or {})
         if not model._valued:
-            model._executable(arrays)
+            model._executable(arrays, alone=True)
 
     def _for(
         self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -254,7 +267,7 @@ class Model:
         if self._valued:
             arrays = taken(arrays, self._valued)
             key += tuple([value_key(arrays[i]) for i in self._valued])
-        executable = self._plans.get(key)
+        executable = self._plans.get(key) or self._held(arrays)
         if executable is None:
             other = self._other(arrays)
             if other is not None:
@@ -269,18 +282,63 @@ class Model:
         except MemoryError as error:
             _full(error)
 
-    def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None) -> Executable:
+    def _held(self, arrays: Sequence[np.ndarray]) -> Executable | None:
+        """The plan for many shapes that is for these, too."""
+        many = self._many  # never changed, but replaced
+        for k, executable in enumerate(many):
+            if executable.holds(arrays):
+                if k:
+                    self._many = [executable, *(e for e in many if e is not executable)]
+                return executable
+        return None
+
+    def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False) -> Executable:
+        """The plan for these inputs: one that is there, in memory or on disk, else one that is made now. The first of a model is
+        for its shapes alone, later ones for as many as they can. alone: this one is, too."""
         if key is None:
             key = (*(a.shape for a in arrays), *(value_key(arrays[i]) for i in self._valued))
         with PLANNING:
-            if key not in self._plans:
-                types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
-                values = {self._names[i]: arrays[i] for i in self._valued}
-                try:
-                    remember(self._plans, key, self._source.bind(types, values))
-                except MemoryError as error:
-                    _full(error)
-            return self._plans[key]
+            found = self._plans.get(key) or (None if alone else self._held(arrays))
+            if found is not None:
+                return found
+            try:
+                return self._planned(arrays, key, alone)
+            except MemoryError as error:
+                _full(error)
+
+    def _planned(self, arrays: Sequence[np.ndarray], key: tuple, alone: bool) -> Executable:
+        types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
+        values = {self._names[i]: arrays[i] for i in self._valued}
+        source = self._source
+        made = source.find(types, values)
+        if made is None and not alone:
+            made = self._planned_for_many(arrays)
+            if made is not None:
+                self._many = [made, *self._many[: MAX_PLANS - 1]]
+                return made
+        if made is None:
+            made = source.bind(types, values)
+        remember(self._plans, key, made)
+        return made
+
+    def _planned_for_many(self, arrays: Sequence[np.ndarray]) -> Executable | None:
+        """None where a plan for these shapes alone is to be made."""
+        if self._alone:
+            return None
+        found = self._source.find_many(arrays, self._valued)
+        if found is not None or not (self._plans or self._many or self._source.planned):
+            return found
+        try:
+            return self._source.bind_many(arrays, self._valued)
+        except (GraphcError, MemoryError):
+            if classes.STRICT:
+                raise
+            return None  # what is wrong with these shapes is said better with numbers
+        except Exception as error:
+            if classes.STRICT:
+                raise
+            self._alone = f"{type(error).__name__}: {error}"
+            return None
 
     def _other(self, arrays: Sequence[np.ndarray]) -> Model | None:
         """The model for another reading of the source, where these arrays need one. Raises InputError where they do not fit."""

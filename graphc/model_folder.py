@@ -40,6 +40,13 @@ class ModelFolder:
                 os.utime(self.folder / "used")
         return found
 
+    def has_plans(self) -> bool:
+        return next(self.folder.glob("plan-*.json"), None) is not None
+
+    def plans(self, prefix: str) -> list[str]:
+        """Keys of the plans that begin so."""
+        return sorted(p.stem.removeprefix("plan-") for p in self.folder.glob(f"plan-{prefix}-*.json"))
+
     def open_intact(self, name: str, facts: dict[str, Any]) -> int | None:
         """A descriptor of a data file, where it is what it was when `adopt` described it. Its bytes are read only where its
         stamp differs. Raises OSError."""

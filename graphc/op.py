@@ -18,6 +18,7 @@ import numpy as np
 
 from graphc.dtypes import WHOLE_BYTES, names
 from graphc.errors import TypeRuleError, UnsupportedError
+from graphc.sizes import whole
 from graphc.types import Dim, MaybeNone, TensorType, prod
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Call:
 
     def ints(self, i: int) -> list[int]:
         """Value of operand i as a flat list of ints (a shape, axes, pads …)."""
-        return [int(x) for x in np.asarray(self.const(i)).reshape(-1)]
+        return [whole(x) for x in np.asarray(self.const(i)).reshape(-1)]
 
     def fail(self, message: str, hint: str | None = None) -> TypeRuleError:
         """An error to raise: `raise call.fail('…')`. The node's name and place are filled in by the caller."""
@@ -318,7 +319,7 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
     try:
         match spec.type:
             case "ints":
-                value = tuple(int(v) for v in value)
+                value = tuple(whole(v) for v in value)
             case "floats":
                 value = tuple(_float32(v) for v in value)
             case "strings":
@@ -332,7 +333,7 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
             case t:
                 if t is int and isinstance(value, float) and value != int(value):
                     raise ValueError
-                value = _float32(value) if t is float else t(value)
+                value = _float32(value) if t is float else whole(value) if t is int else t(value)
     except (TypeError, ValueError, OverflowError):
         want = spec.type if isinstance(spec.type, str) else spec.type.__name__
         raise TypeRuleError(f"attribute '{key}' must be of type {want}, not {value!r}", op=op) from None

@@ -142,7 +142,8 @@ class Plan:
     """A model bound to input shapes: the program that runs, the arena that it runs in.
 
     `measure(feeds, rounds)` runs the program step by step and returns the median seconds of each step. `pending`: nodes
-    behind the first result whose shape follows from data, where the model has not run yet.
+    behind the first result whose shape follows from data, where the model has not run yet. guards: what must hold of the
+    inputs' sizes for the same plan to serve them; None of a plan for these shapes alone.
     """
 
     target: str
@@ -154,6 +155,7 @@ class Plan:
     passes: tuple[PassInfo, ...] = ()
     measure: Measure | None = None
     pending: tuple[Pending, ...] = ()
+    guards: tuple[str, ...] | None = None
 
     def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
         """Median seconds of each step over `rounds` runs, in the order of `steps`.

@@ -63,7 +63,7 @@ class Blocked:
 
 
 def _dim(d: Dim | str) -> Dim:
-    return d if isinstance(d, Sym) else Sym(d) if isinstance(d, str) else int(d)
+    return d if isinstance(d, (int, Sym)) and type(d) is not bool else Sym(d) if isinstance(d, str) else int(d)
 
 
 @dataclass(frozen=True)

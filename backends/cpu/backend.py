@@ -21,10 +21,10 @@ from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import runtime_kernels
 from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
-from graphc.executable import Executable, check_results
+from graphc.executable import Executable
 from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
 from graphc.report import Plan
-from graphc.types import numbers
+from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.lower.policy import Policy
     from graphc.backends.cpu.stages import Draft
     from graphc.backends.cpu.target import Target
+    from graphc.classes import Many
     from graphc.graph import Graph
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
@@ -41,7 +42,12 @@ if TYPE_CHECKING:
 class CpuBackend:
     """The CPU backend for one model: its packed constants, its arenas, its plans on disk. See graphc/backend.py."""
 
-    capabilities = Capabilities(stores_plans=True, maps_files=True, needs_static_shapes=True)
+    @property
+    def capabilities(self) -> Capabilities:
+        """A plan is tuned, or looked at step by step, for its shapes alone."""
+        many = not self.options.tune and not self.checked
+        return Capabilities(stores_plans=True, maps_files=True, needs_static_shapes=True, many_sizes=many)
+
     parts = PARTS
 
     def __init__(self, options: CpuOptions, cache: bool = True, progress: Progress | None = None) -> None:
@@ -95,7 +101,16 @@ class CpuBackend:
         plan, addresses, runs = found
         return CpuExecutable(plan, self._runner(plan, addresses, runs))
 
-    def executable(self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None) -> CpuExecutable:
+    def keeps_plans(self) -> bool:
+        return self.folder is not None and not self.checked and self.folder.entry.has_plans()
+
+    def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> CpuExecutable | None:
+        found = self.folder.load_many(key, arrays) if self.folder is not None and not self.checked else None
+        return None if found is None else CpuExecutable(found[0], self._runner(*found))
+
+    def executable(
+        self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None, many: Many | None = None
+    ) -> CpuExecutable:
         from graphc.backends.cpu.native import is_native
         from graphc.lower.weights import SegmentWriteError
 
@@ -103,12 +118,12 @@ class CpuBackend:
         writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None
         try:
             if writer is None:
-                return self._compile(graph, passes, key, None)
+                return self._compile(graph, passes, key, None, many)
             try:
-                return self._compile(graph, passes, key, writer)
+                return self._compile(graph, passes, key, writer, many)
             except SegmentWriteError as error:
                 self._warn(error)
-                return self._compile(graph, passes, key, None)
+                return self._compile(graph, passes, key, None, many)
         finally:
             if folder is not None and writer is not None:
                 writer.close()
@@ -119,11 +134,12 @@ class CpuBackend:
         text = f"the plan cache {self.folder.entry.folder.parent} can't be written: {error}"
         warnings.warn(text, GraphcWarning, stacklevel=2)
 
-    def draft(self, graph: Graph) -> Draft:
+    def draft(self, graph: Graph, many: Many | None = None) -> Draft:
         from graphc.backends.cpu.stages import Draft
 
         o, policy = self.options, self._policy(graph)
-        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked)
+        trace = None if many is None else many.trace
+        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, trace)
 
     def _policy(self, graph: Graph) -> Policy:
         from graphc.backends.cpu.lower.policy import Policy
@@ -157,11 +173,16 @@ class CpuBackend:
             return None
 
     def _compile(
-        self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None, writer: SegmentWriter | None
+        self,
+        graph: Graph,
+        passes: tuple[PassInfo, ...],
+        key: str | None,
+        writer: SegmentWriter | None,
+        many: Many | None,
     ) -> CpuExecutable:
         from graphc.backends.cpu.stages import lowered
 
-        draft, threads = self.draft(graph), self.options.threads
+        draft, threads = self.draft(graph, many), self.options.threads
         weights = self.weights
         weights.begin(writer)
         try:
@@ -174,11 +195,12 @@ class CpuBackend:
             plan = CompiledPlan(
                 str(self.machine),
                 threads,
-                tuple((v.name, v.type) for v in graph.inputs),
+                done.inputs,
                 done.results,
                 done.assembled,
                 tuple(KernelName(k.name, k.spec, k.symbol) for k in (*done.kernels, *executes)),
                 lambda: report,
+                None if many is None else many.sources,
             )
             keep = writer is not None and can_keep(plan, writer.segment)
             if writer is not None:
@@ -193,7 +215,7 @@ class CpuBackend:
         if keep:
             assert self.folder is not None and key is not None
             try:
-                self.folder.save(key, plan, tools)
+                self.folder.save(key if many is None else f"{key}-{many.trace.digest()}", plan, tools)
             except OSError as error:
                 self._warn(error)
         executor = runtime.executor_at(threads, [addresses[k] for k in executes])
@@ -205,8 +227,8 @@ class CpuBackend:
         return CpuExecutable(plan, runner)
 
     def _runner(self, plan: CompiledPlan, addresses: list[int], runs: Any) -> Runner:
-        names, results = [n for n, _ in plan.results], [(numbers(t.shape), t.dtype) for _, t in plan.results]
-        return Runner(plan.assembled, addresses, runs, results, names, self._arenas)
+        names, results = [n for n, _ in plan.results], [(t.shape, t.dtype) for _, t in plan.results]
+        return Runner(plan.assembled, addresses, runs, results, names, self._arenas, plan.sources)
 
 
 class CpuExecutable(Executable):
@@ -215,21 +237,30 @@ class CpuExecutable(Executable):
     def __init__(self, plan: CompiledPlan, runner: Runner | CheckedRunner) -> None:
         self._plan, self.program, self._run, self.quick = plan, runner, runner.run, runner.quick
 
+    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+        return self.program.holds(arrays)
+
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        if out is not None:
-            check_results(out, self._plan.results)
         return self._run(arrays, out)
 
     @property
     def plan(self) -> Plan:
-        p, r = self._plan, self._plan.report()
+        return self._reported(self._plan)
+
+    def _reported(self, p: CompiledPlan) -> Plan:
+        r = p.report()
         shapes = {n: t.shape for n, t in p.inputs}
-        return Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure)
+        return Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure, guards=p.guards)
+
+    def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
+        return self._reported(self._plan.bound(arrays))
 
     def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
         from graphc.interpret import check_arrays
 
         inputs = self._plan.inputs
+        if self._plan.sources is not None:  # what their shapes are, the arrays say
+            inputs = tuple((n, TensorType(t.dtype, np.shape(feeds[n]))) for n, t in inputs if n in feeds)
         missing = [n for n, _ in inputs if n not in feeds]
         if missing:
             raise InputError(f"inputs are missing: {', '.join(missing)}")

@@ -16,6 +16,7 @@ from graphc.backends.cpu.nested.depth_first import depth_first_runs, lower_depth
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node
+from graphc.lower.binder import Binder
 from graphc.lower.fuse import MAX_NODES, Group, fuse
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
@@ -26,6 +27,7 @@ from graphc.lower.program import Assembled, Form, HostStep, Program, assemble
 from graphc.lower.storage import Storage
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
+from graphc.sizes import Trace
 from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Draft:
 
     policy   what decides between algorithms, and which optimisations the stages make
     checked  for runs that look at every step
+    trace    of a graph for many sizes
 
     choices  the algorithm of each convolution, by the name of its result
     reasons  why a node runs on the host, or None where a kernel computes it
@@ -56,6 +59,7 @@ class Draft:
     policy: Policy = DEFAULT
     progress: Progress | None = None
     checked: bool = False
+    trace: Trace | None = None
 
     choices: dict[str, Choice] = field(default_factory=dict)
 
@@ -68,6 +72,7 @@ class Draft:
     runs: list[range] = field(default_factory=list)
 
     assembled: Assembled | MaybeNone = None
+    binder: Binder | None = None
     kernels: tuple[Kernel, ...] = ()
     memory: MemoryReport | MaybeNone = None
 
@@ -146,13 +151,14 @@ def _lower_samples(lo: CpuLowering, groups: Sequence[Group]) -> None:
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table that threads walk."""
     form = Form(_nanoseconds, d.lowering.check_words, LINE, d.policy.uses("arena_reuse"))
-    d.assembled, d.kernels, memory = assemble(d.lowering.program, form, d.weights.place_of)
+    program = d.lowering.program
+    d.assembled, d.kernels, memory, d.binder = assemble(program, form, d.weights.place_of, d.trace)
     d.memory = replace(memory, weights=d.weights.nbytes)
 
 
 def _nanoseconds(info: StepInfo) -> int:
     """What a step takes on one thread, roughly: it decides whether others should help."""
-    return int(info.flops / FLOPS_PER_NS + info.nbytes / BYTES_PER_NS)
+    return (info.flops * BYTES_PER_NS + info.nbytes * FLOPS_PER_NS) // (FLOPS_PER_NS * BYTES_PER_NS)
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
@@ -222,6 +228,7 @@ class Lowered:
     steps: tuple[StepInfo, ...]
     memory: MemoryReport
     notes: tuple[FusionNote, ...]
+    inputs: tuple[tuple[str, TensorType], ...]
     results: tuple[tuple[str, TensorType], ...]
     checkable: Checkable | None = None
 
@@ -232,9 +239,23 @@ def lowered(draft: Draft) -> Lowered:
         stage.run(draft)
     d, program = draft, draft.lowering.program
     results = tuple((n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs))
+    inputs = tuple((v.name, v.type) for v in d.graph.inputs)
     steps = tuple(s.info for s in program.steps)
     checkable = _checkable(program, d.weights) if d.checked else None
-    return Lowered(d.assembled, d.kernels, steps, d.memory, d.notes, results, checkable)
+    done = Lowered(d.assembled, d.kernels, steps, d.memory, d.notes, inputs, results, checkable)
+    return done if d.binder is None else _bindable(done, d.binder)
+
+
+def _bindable(done: Lowered, binder: Binder) -> Lowered:
+    """With registers in the place of sizes."""
+    in_registers, a = binder.writer.with_registers, done.assembled
+    inputs, results = in_registers(done.inputs), in_registers(done.results)
+    externs = tuple(e._replace(shape=in_registers(e.shape)) for e in a.externs)
+    binder.writer.end_of_bound()
+    checks = tuple((words, in_registers(check)) for words, check in a.checks)
+    steps, memory = in_registers(done.steps), in_registers(done.memory)
+    a = replace(a, externs=externs, checks=checks, binding=binder.binding())
+    return replace(done, assembled=a, steps=steps, memory=memory, inputs=inputs, results=results)
 
 
 def _checkable(program: Program, weights: WeightStore) -> Checkable:

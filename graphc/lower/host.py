@@ -13,13 +13,14 @@ from graphc.lower.program import HostStep
 from graphc.lower.storage import ExternBuffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo
+from graphc.sizes import is_size_array
 from graphc.source_files import owned
 
 
 def copy_results(lo: Lowering, graph: Graph) -> None:
     """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array."""
     for name, v, buffer in zip(graph.output_names, graph.outputs, lo.program.outputs):
-        if isinstance(buffer, np.ndarray) or lo.storage[v].ref.buffer is buffer:
+        if isinstance(buffer, np.ndarray) or lo.read(v).ref.buffer is buffer:
             continue
         if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
             identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
@@ -33,7 +34,7 @@ def lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
     """A node that runs through its reference, on arrays of the caller's side."""
     inputs: list[ExternBuffer | np.ndarray | None] = []
     for v in node.inputs:
-        if v is None or v.is_const:
+        if v is None or (v.is_const and not is_size_array(v.data)):
             inputs.append(None if v is None else owned(v.data))
             continue
         s = lo.read(v)

@@ -20,6 +20,7 @@ from graphc.lower.verbs import Verbs
 from graphc.lower.weights import WeightStore
 from graphc.op import Call
 from graphc.report import StepInfo
+from graphc.sizes import is_size_array, whole
 from graphc.types import number
 
 
@@ -69,7 +70,17 @@ class Lowering(Verbs):
         if s is None:
             if not v.is_const:
                 raise AssertionError(f"%{v.name} is read before it is written")
+            if is_size_array(v.data):
+                return self._write_sizes(v)
             s = self.place(v, Ref(self.weights.dense(v)))
+        return s
+
+    def _write_sizes(self, v: Value) -> Storage:
+        """A constant that holds sizes is written by a step, at its first use."""
+        s = self.reserve(v)
+        values = [whole(d) for d in v.data.reshape(-1)]
+        info = StepInfo(0, (), ("Sizes",), "write_numbers", output=v.name, nbytes=8 * len(values))
+        self.write_numbers(s.ref, values, info)
         return s
 
     def keep_halo(self, v: Value) -> None:
@@ -134,5 +145,5 @@ def _buffers(refs: Iterable[Ref]) -> tuple[Buffer, ...]:
 def flops(node: Node) -> int:
     """Floating point operations of a node whose types are bound."""
     if node.op.flops is not None:
-        return int(number(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs)))))
+        return whole(number(node.op.flops(Call(node.op, node.inputs, node.attrs, len(node.outputs)))))
     return node.output.type.elements if node.output.type is not None else 0

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from string import ascii_letters, digits
 
-from graphc.report import format_bytes
+from graphc.report import MemoryReport, format_bytes
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,14 @@ def plan(buffers: Sequence[Lifetime], alignment: int = 64, effort: int = 1_000_0
         offsets[i] = offset
     end = max((o + s for o, s in zip(best, problem.size)), default=0)
     return ArenaPlan(tuple(offsets), end, problem.lower_bound, sum(problem.size))
+
+
+def measured(report: MemoryReport) -> MemoryReport:
+    """The report with the sums that follow from its intervals: of a plan whose sizes were told afterwards."""
+    lifetimes = [Lifetime(i.name, i.nbytes, i.first, i.last) for i in report.intervals]
+    problem = _Problem(lifetimes, 64)
+    end = max((-(-(i.offset + i.nbytes) // 64) * 64 for i in report.intervals), default=0)
+    return replace(report, arena=end, lower_bound=problem.lower_bound, total=sum(problem.size))
 
 
 class _Problem:

@@ -123,7 +123,7 @@ def lower_slice(lo: Lowering, group: Group) -> None:
     at, strides = x.ref, list(x.strides)
     for axis, *bounds in slice_axes(node.call):
         taken = slice_bounds(x.type.extents[axis], *bounds)
-        at += taken.start * strides[axis] if taken else 0
+        at += taken.start * strides[axis]  # where none is taken, nothing is read
         strides[axis] *= taken.step
     emit_part(lo, group, node.output, at, strides)
 

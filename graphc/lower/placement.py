@@ -10,6 +10,7 @@ from graphc.graph import Graph, Value
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import ExternBuffer, Ref, dense_strides
+from graphc.sizes import is_size_array
 from graphc.source_files import owned
 
 
@@ -30,7 +31,7 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: boo
         lo.place(v, Ref(buffer))
     made = {o: g for g in groups for n in g.nodes for o in n.outputs}
     for v in graph.outputs:
-        if v.is_const:
+        if v.is_const and not is_size_array(v.data):
             lo.program.outputs.append(owned(np.asarray(v.data)))
         else:
             buffer = extern(v)

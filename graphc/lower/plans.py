@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.classes import Sources
 from graphc.documents import read_document, write_document
 from graphc.errors import Location
+from graphc.lower.binding import with_numbers
 from graphc.lower.checks import CHECKS
+from graphc.lower.memory import measured
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
 from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
 from graphc.model_folder import ModelFolder
@@ -55,6 +58,35 @@ class CompiledPlan:
     assembled: Assembled
     kernels: tuple[KernelName, ...]
     report: Callable[[], Report]
+    sources: Sources | None = None
+
+    @property
+    def guards(self) -> tuple[str, ...] | None:
+        """What must hold of the sizes of a plan for many."""
+        b = self.assembled.binding
+        return None if b is None else tuple(text for text, _ in b.program.texts)
+
+    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Of a plan for many sizes: is it for inputs of these shapes?"""
+        assert self.sources is not None and self.assembled.binding is not None
+        sizes = self.sources.sizes(arrays)
+        return sizes is not None and self.assembled.binding.program.holds(sizes)
+
+    def bound(self, arrays: Sequence[np.ndarray]) -> CompiledPlan:
+        """For a person: with numbers in the place of registers."""
+        if self.sources is None or self.assembled.binding is None:
+            return self
+        sizes = self.sources.sizes(arrays)
+        registers = None if sizes is None else self.assembled.binding.program.run(sizes)
+        assert registers is not None, "inputs of another plan"
+        report = with_numbers(self.report(), registers)
+        memory = measured(report.memory)
+        return replace(
+            self,
+            inputs=with_numbers(self.inputs, registers),
+            results=with_numbers(self.results, registers),
+            report=lambda: replace(report, memory=memory),
+        )
 
 
 class PlanFolder:

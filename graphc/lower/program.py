@@ -8,14 +8,17 @@ or into the note which address belongs there: so a table can be kept on disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from graphc.lower.binder import Binder, Binding, variants
+from graphc.lower.binding import Register
 from graphc.lower.checks import Check
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
+from graphc.sizes import Trace, hint_of, is_size
 
 if TYPE_CHECKING:
     from graphc.graph import Node
@@ -128,6 +131,7 @@ class Assembled:
     inputs    extern of each input; outputs: extern of each result, or the array that it is always
     checks    words of reports, and what they mean
     runs      (first, count) of native steps, with host calls between
+    binding   what depends on sizes, of a program for many; then `arena` is that of the example
     """
 
     words: np.ndarray
@@ -143,6 +147,7 @@ class Assembled:
     outputs: tuple[int | np.ndarray, ...]
     checks: tuple[tuple[slice, Check], ...]
     runs: tuple[tuple[int, int] | HostCall, ...]
+    binding: Binding | None = None
 
 
 @dataclass(frozen=True)
@@ -174,9 +179,11 @@ def lives(steps: Sequence[Step | HostStep], outside: Collection[Buffer] = ()) ->
 class _Table:
     """The argument blocks of native steps, one after the other, and which address goes into which word."""
 
-    def __init__(self, form: Form, arena: Mapping[Buffer, int], externs: Mapping[Buffer, int]) -> None:
-        """arena: offsets. externs: their indices."""
-        self.form, self.arena, self.externs = form, arena, externs
+    def __init__(
+        self, form: Form, arena: Mapping[Buffer, int], externs: Mapping[Buffer, int], binder: Binder | None
+    ) -> None:
+        """arena: offsets. externs: their indices. binder: of a program for many sizes; it knows the arena then."""
+        self.form, self.arena, self.externs, self.binder = form, arena, externs, binder
         self.words: list[int] = []
         self.blocks: list[tuple[int, int, int]] = []
         self.checks: list[tuple[slice, Check]] = []
@@ -190,16 +197,23 @@ class _Table:
         line, words = self.form.line, self.words
         if line:
             words += [0] * (-len(words) % line + line)
-        self.blocks.append((self._kernel(step.kernel), len(words), self.form.cost(step.info)))
+        cost = self.form.cost(step.info)
+        self.blocks.append((self._kernel(step.kernel), len(words), hint_of(cost)))
+        if self.binder is not None:
+            self.binder.cost(cost)
         for a in step.args:
             if type(a) is int:  # most are
                 words.append(a)
                 continue
-            words.append(int(a) if not isinstance(a, (Kernel, Ref)) else 0)
+            words.append(int(a) if not isinstance(a, (Kernel, Ref, Variants)) and not is_size(a) else 0)
             if isinstance(a, Kernel):
                 self.slots["kernel"].append((len(words) - 1, self._kernel(a), 0))
             elif isinstance(a, Ref):
                 self._address(a)
+            elif self.binder is not None and isinstance(a, Variants):
+                self.binder.choice(len(words) - 1, a.index, [self._kernel(k) for k in a.kernels])
+            elif self.binder is not None and is_size(a):
+                self.binder.word(len(words) - 1, a)
         if step.check is not None:
             self.checks.append((slice(len(words) - self.form.check_words, len(words)), step.check))
 
@@ -208,32 +222,46 @@ class _Table:
 
     def _address(self, ref: Ref) -> None:
         """Note that the last word is an address."""
-        at, b = len(self.words) - 1, ref.buffer
-        if b.kind == "const":
-            self.slots["const"].append((at, self.constants.setdefault(b, len(self.constants)), ref.offset))
-        elif b.kind == "extern":
-            self.slots["extern"].append((at, self.externs[b], ref.offset))
+        at, b, binder = len(self.words) - 1, ref.buffer, self.binder
+        if b.kind in ("const", "extern"):
+            known = self.constants if b.kind == "const" else self.externs
+            index = self.constants.setdefault(b, len(self.constants)) if b.kind == "const" else self.externs[b]
+            self.slots[b.kind].append((at, index, hint_of(ref.offset)))
+            if binder is not None and is_size(ref.offset):
+                binder.offset("constants" if known is self.constants else "externs", at, index, ref.offset)
+        elif binder is not None:
+            binder.place(at, b, ref.offset)
         else:
             self.slots["arena"].append((at, 0, self.arena[b] + ref.offset))
 
 
 def assemble(
-    program: Program, form: Form, place_of: Callable[[Buffer], Place]
-) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport]:
-    """Plan the arena and lay out the table. Also the kernels by index, and the bytes but those of the weights."""
+    program: Program, form: Form, place_of: Callable[[Buffer], Place], trace: Trace | None = None
+) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport, Binder | None]:
+    """Plan the arena and lay out the table. Also the kernels by index, and the bytes but those of the weights.
+
+    trace: of a program for many sizes. No question may come after this one; the binder takes what reports need.
+    """
     from graphc.lower.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
 
     live = lives(program.steps)
-    arena = plan([Lifetime(b.name, b.nbytes, *steps) for b, steps in live.items()], ALIGNMENT, reuse=form.reuse)
+    steps_of = program.steps
+    binder, offsets = None, {}
+    if trace is not None:
+        steps_of = [replace(s, args=tuple(map(_chosen, s.args))) if isinstance(s, Step) else s for s in steps_of]
+        binder = Binder(trace, live, form.reuse)
+    arena = plan(
+        [Lifetime(b.name, hint_of(b.nbytes), *steps) for b, steps in live.items()], ALIGNMENT, reuse=form.reuse
+    )
     offsets = dict(zip(live, arena.offsets))
     externs = dict.fromkeys(
         [*program.inputs, *(b for b in program.outputs if isinstance(b, ExternBuffer))]
         + [b for s in program.steps for b in s.buffers() if isinstance(b, ExternBuffer)]
     )
     indices: dict[Buffer, int] = {b: i for i, b in enumerate(externs)}
-    table = _Table(form, offsets, indices)
-    for step in program.steps:
+    table = _Table(form, offsets, indices, binder)
+    for step in steps_of:
         if isinstance(step, Step):
             table.add(step)
     assembled = Assembled(
@@ -251,9 +279,24 @@ def assemble(
         checks=tuple(table.checks),
         runs=tuple(_runs(program, indices)),
     )
-    intervals = tuple(Interval(b.name, offsets[b], b.nbytes, *steps) for b, steps in live.items())
+    starts: Mapping[Buffer, Any] = offsets if binder is None else {b: Register(r) for b, r in binder.starts.items()}
+    intervals = tuple(Interval(b.name, starts[b], b.nbytes, *steps) for b, steps in live.items())
     memory = MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
-    return assembled, tuple(table.kernels), memory
+    return assembled, tuple(table.kernels), memory, binder
+
+
+class Variants(NamedTuple):
+    """A kernel that is chosen when the program is bound: number `index`, a value, of `kernels`."""
+
+    index: Any
+    kernels: Sequence[Kernel]
+
+
+def _chosen(word: Any) -> Any:
+    if not isinstance(word, Kernel):
+        return word
+    index, kernels = variants(word)
+    return kernels[0] if len(kernels) == 1 else Variants(index, kernels)
 
 
 def _runs(program: Program, indices: Mapping[Buffer, int]) -> list[tuple[int, int] | HostCall]:

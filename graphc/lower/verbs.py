@@ -159,6 +159,14 @@ class Verbs(ABC):
         """y[i, j, …] = the item at x + tables[0][i] + tables[1][j] + …, or the one at `fill` where an offset is negative.
         y is dense; offsets are int64 bytes."""
 
+    @abstractmethod
+    def write_numbers(self, y: Ref, values: Sequence[int], info: StepInfo) -> None:
+        """y = the values, as int64: what sizes give."""
+
+    @abstractmethod
+    def count_up(self, y: Ref, start: int, step: int, count: int, info: StepInfo) -> None:
+        """y[i] = start + i step, `count` numbers of int64."""
+
     def clear_halo(self, s: Storage) -> None:
         """Clear the halo of a blocked value. Only for backends whose layouts have halos."""
         layout = s.type.layout

@@ -20,6 +20,7 @@ import numpy as np
 
 from graphc import source_files
 from graphc.lower.storage import ALIGNMENT, Buffer, Place, aligned_empty
+from graphc.sizes import is_size, pinned
 
 if TYPE_CHECKING:
     from graphc.graph import Value
@@ -206,6 +207,7 @@ class WeightStore:
     ) -> Buffer:
         """The buffer of make(), an array derived from `source` alone as `recipe` says. Raises SegmentWriteError."""
         sources = source if isinstance(source, tuple) else (source,)
+        recipe = pinned(recipe)
         key = (*(id(a) for a in sources), recipe)
         if key in self._packed:
             return self._packed[key][0]
@@ -228,7 +230,10 @@ class WeightStore:
         return buffer
 
     def zeros(self, nbytes: int) -> Buffer:
-        """So many bytes of zeros."""
+        """So many bytes of zeros, or more."""
+        if is_size(nbytes):
+            most = 1 << (2 * nbytes.hint - 1).bit_length()
+            nbytes = most if nbytes <= most else pinned(nbytes)
         return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros")
 
     def dense(self, v: Value) -> Buffer:

@@ -10,6 +10,7 @@ import numpy as np
 from graphc.dtypes import is_narrow
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY
+from graphc.sizes import largest, whole
 from graphc.types import TensorType
 
 
@@ -37,7 +38,7 @@ _ZERO = np.zeros(1, np.float32)
 
 def _filled_type(call: Call) -> list[TensorType]:
     shape = call.ints(0)
-    if call.attrs.value.size != 1 or min(shape, default=0) < 0:
+    if call.attrs.value.size != 1 or any(d < 0 for d in shape):
         raise call.fail(f"value must have one element, shape {shape} no negative dims")
     return [TensorType(call.attrs.value.dtype, shape)]
 
@@ -60,7 +61,7 @@ source(
 def range_length(start, limit, delta) -> int:
     """Number of elements of Range: max(ceil((limit - start) / delta), 0). Exact for integers."""
     if isinstance(delta, int):
-        return max(-((start - limit) // delta), 0)
+        return largest(-((start - limit) // delta), 0)
     return max(math.ceil((limit - start) / delta), 0)
 
 
@@ -76,7 +77,7 @@ def _range_type(call: Call) -> list[TensorType]:
 def _number(x: np.ndarray) -> int | float:
     """The one element of x, as a Python number."""
     x = np.reshape(x, ())
-    return int(x) if x.dtype.kind in "iu" else float(x)
+    return whole(x[()]) if x.dtype.kind in "iuO" else float(x)
 
 
 def _range(start, limit, delta, stash_type):

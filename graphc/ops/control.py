@@ -248,10 +248,10 @@ def _scan_types(call: Call) -> Types:
         axis = call.axis_of(axis, x.rank)
         lengths.append(x.shape[axis])
         elements.append(x.with_shape(x.shape[:axis] + x.shape[axis + 1 :]))
-    known = {d for d in lengths if isinstance(d, int)}
-    if len(known) > 1:
+    known = [d for d in lengths if isinstance(d, int)]
+    if any(d != known[0] for d in known[1:]):
         raise call.fail(f"the scanned operands have different lengths: {', '.join(map(str, lengths))}")
-    length = known.pop() if known else lengths[0]
+    length = known[0] if known else lengths[0]
     states = [_type_or_none(v) for v in call.inputs[:n]]
     carried = _carried(call, body, 0, [], states, elements, isinstance(length, int) and length > 0)
     if carried and length != 0:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.dims import maximum, minimum
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY, axes_of, same_type
+from graphc.sizes import largest, whole
 from graphc.types import Dim, Sym, TensorType, broadcast
 
 INF = 2**31 - 1  # slice bounds at or beyond this mean "to the end" of a dim that is not known
@@ -25,10 +27,10 @@ def move(name: str, inputs: str, infer, reference, cases: Sequence[Case], attrs=
 
 def same_dim(call: Call, axis: int, dims: Sequence[Dim]) -> Dim:
     """The one dim that all of `dims` are; an int wins over symbols. Raises TypeRuleError where two ints differ."""
-    known = {d for d in dims if isinstance(d, int)}
-    if len(known) > 1:
+    known = [d for d in dims if isinstance(d, int)]
+    if any(d != known[0] for d in known[1:]):
         raise call.fail(f"operands differ in dim {axis}: {', '.join(map(str, dims))}")
-    return known.pop() if known else dims[0]
+    return known[0] if known else dims[0]
 
 
 # --- Transpose, Expand, Tile ------------------------------------------------------------------------------------------
@@ -185,18 +187,32 @@ move(
 
 
 # --- Slice ------------------------------------------------------------------------------------------------------------
-def slice_bounds(dim: int, start: int, end: int, step: int) -> range:
+@dataclass(frozen=True)
+class Positions:
+    """As a range: from `start` by `step` to `stop`, which may stand for many."""
+
+    start: int
+    stop: int
+    step: int
+
+    @property
+    def count(self) -> int:
+        far = self.stop - self.start if self.step > 0 else self.start - self.stop
+        return largest(-(-far // abs(self.step)), 0)
+
+
+def slice_bounds(dim: int, start: int, end: int, step: int) -> Positions:
     """Positions that one axis of Slice takes: negative bounds count from the end, both are clamped."""
     start = start + dim if start < 0 else start
     end = end + dim if end < 0 else end
     if step > 0:
-        return range(min(max(start, 0), dim), min(max(end, 0), dim), step)
-    return range(min(max(start, 0), dim - 1), min(max(end, -1), dim - 1), step)
+        return Positions(min(max(start, 0), dim), min(max(end, 0), dim), step)
+    return Positions(min(max(start, 0), dim - 1), min(max(end, -1), dim - 1), step)
 
 
 def _slice_dim(dim: Dim, start: int, end: int, step: int) -> Dim:
     if isinstance(dim, int):
-        return len(slice_bounds(dim, start, end, step))
+        return slice_bounds(dim, start, end, step).count
     first, behind = (_bound(dim, b) for b in (start, end))
     if step > 0:  # min(behind, dim) - max(first, 0)
         length = minimum(behind - first, dim - first, behind, dim)
@@ -237,8 +253,8 @@ def _slice(x, starts, ends, axes=None, steps=None):
     axes = range(len(starts)) if axes is None else axes
     steps = [1] * len(starts) if steps is None else steps
     for axis, start, end, step in zip(axes, starts, ends, steps):
-        positions = slice_bounds(x.shape[axis], int(start), int(end), int(step))
-        x = np.take(x, np.asarray(positions, np.int64), int(axis))
+        p = slice_bounds(x.shape[axis], whole(start), whole(end), int(step))
+        x = np.take(x, np.arange(p.start, p.stop, p.step, np.int64), int(axis))
     return x
 
 

@@ -6,8 +6,10 @@ import numpy as np
 
 from graphc.graph import Node, Value, constant
 from graphc.interpret import run_node
+from graphc.passes import fold_sizes
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
-from graphc.types import is_static
+from graphc.sizes import array_of, has_sizes
+from graphc.types import is_static, prod
 
 MAX_BYTES = 16 << 20  # larger results are folded only if they are not larger than what they are made from
 
@@ -22,7 +24,16 @@ def of_a_known_type(node: Node, sweep: Sweep) -> Value | Skip | None:
     x = node.inputs[0]
     if not is_static(x.shape):
         return Skip(f"shape {list(map(str, x.shape))} is symbolic")
+    if has_sizes(x.shape):
+        return _of_sizes(node)
     return _constants(node, [np.broadcast_to(np.zeros((), x.dtype), x.shape)])[0]
+
+
+def _of_sizes(node: Node) -> Value:
+    """Shape or Size of a value whose dims stand for many."""
+    shape = node.inputs[0].shape
+    values = prod(shape) if node.op.name == "Size" else list(shape[slice(node.attrs["start"], node.attrs["end"])])
+    return constant(node.output.name, array_of(values, np.int64))
 
 
 @fold_constants.on("*")
@@ -33,6 +44,10 @@ def of_constants(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
         return Skip("its result is random")
     if node.op.holds_graphs:
         return None
+    if fold_sizes.holds(node):
+        return fold_sizes.folded(node)
+    if any(v.type is not None and has_sizes(v.type.shape) for v in node.outputs):
+        return Skip("its size stands for many")
     size = sum(v.type.nbytes for v in node.outputs if v.type is not None and v.type.is_static)
     if size > max(MAX_BYTES, sum(v.data.nbytes for v in node.operands)):
         return Skip(f"its result has {size >> 20} MiB")

@@ -18,6 +18,13 @@ ENTRY = Block(
     "failed"
 )
 
+# code, tables: of the program on registers (graphc/lower/binding.py); guards, count: its instructions up to the last guard, and all
+# that running needs. targets: rows of the address of a word, a register, and what is added to it; choices: rows of the address of a
+# word, a register, and the first among `kernels`, addresses, of those among which the register chooses. arena: the register of the
+# bytes that are needed; capacity: those that are there.
+BIND = Block("code guards count tables targets target_count choices choice_count kernels arena capacity")
+BOUND, TOO_SMALL = 0, -1
+
 
 class Execute(Kernel, name="execute"):
     """A program's steps, on the thread that calls."""
@@ -35,6 +42,12 @@ class Entry(Kernel, name="entry"):
     """A program as Python enters it."""
 
     block: ClassVar[Block] = ENTRY
+
+
+class Bind(Kernel, name="bind"):
+    """A program is bound to sizes."""
+
+    block: ClassVar[Block] = BIND
 
 
 class PeakFma(Kernel, name="peak_fma"):

@@ -11,7 +11,7 @@ from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.verbs import copy, index, ordered, passes, rows
+from graphc.backends.cpu.verbs import copy, index, numbers, ordered, passes, rows
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes
 from graphc.lower.weights import WeightStore
@@ -40,6 +40,8 @@ class CpuLowering(Lowering):
 
     copy_strided = copy.copy_strided
     copy_by_table = copy.copy_by_table
+    write_numbers = numbers.write_numbers
+    count_up = numbers.count_up
     map = rows.map_rows
     row_passes = passes.row_passes
     column_passes = passes.column_passes

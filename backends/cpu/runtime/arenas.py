@@ -59,6 +59,11 @@ class Arenas:
         self._plans += 1
         return self._plans
 
+    def want(self, nbytes: int) -> None:
+        """A run needs so many bytes. Growing sizes are met ahead, so that not each of them makes a new arena."""
+        if nbytes > self.nbytes:
+            self.nbytes = max(nbytes, self.nbytes + self.nbytes // 2)
+
     def forget(self, number: int) -> None:
         """That runner is gone."""
         for arena in filter(None, [r() for r in list(self._every)]):

@@ -21,6 +21,7 @@ TYPE = 8
 DATA, NDIM, DIMENSIONS, DESCR, FLAGS = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
 C_CONTIGUOUS = 1
 
+FIXED = ENTRY.size
 _FASTCALL = 0x80  # METH_FASTCALL
 _WORD = ctypes.c_int64
 
@@ -79,8 +80,25 @@ def record(
     a word of the table, offset; reports: addresses."""
     counts = {"checked": len(inputs), "arguments": arguments, "words": len(words), "reports": len(reports)}
     fixed = ENTRY(**facts, **_interface(), **counts)
-    types = [number for e in inputs for number in (id(e.dtype), len(e.shape), *e.shape)]
+    types = [number for e in inputs for number in (id(e.dtype), len(e.shape), *map(_dim, e.shape))]
     return np.concatenate([np.array([*fixed, *types], np.int64), words.reshape(-1), np.array(reports, np.int64)])
+
+
+def _dim(d: object) -> int:
+    """One that a register holds is nothing yet."""
+    return d if isinstance(d, int) else -1
+
+
+def word_of(record: np.ndarray, address: int) -> int | None:
+    """The place of the offset that goes with a word of the program's table, which is at `address`."""
+    fixed = dict(zip(ENTRY.at, record[:FIXED].tolist()))
+    at = FIXED
+    for _ in range(fixed["checked"]):
+        at += 2 + int(record[at + 1])
+    for row in range(fixed["words"]):
+        if record[at + 3 * row + 1] == address:
+            return at + 3 * row + 2
+    return None
 
 
 def function(method: Method, record: np.ndarray) -> Callable[..., bool | None]:

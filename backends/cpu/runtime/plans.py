@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphc.backends.cpu.runtime.entry import address_of
 from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.process import CpuRuntime, runtime_of
@@ -24,9 +26,17 @@ class CpuPlanFolder(PlanFolder):
     def load(self, key: str) -> tuple[CompiledPlan, list[int], Executor] | None:
         """A plan, the addresses of its program's kernels, and what runs it; None where it is not there, whole."""
         found = self.read(key)
-        if found is None:
-            return None
-        plan, code = found
+        return None if found is None else self._loaded(*found)
+
+    def load_many(self, prefix: str, arrays: Sequence[np.ndarray]) -> tuple[CompiledPlan, list[int], Executor] | None:
+        """The same, of a plan for many sizes: the first of those under the prefix that is for inputs of these shapes."""
+        for key in self.entry.plans(prefix):
+            found = self.read(key)
+            if found is not None and found[0].holds(arrays):
+                return self._loaded(*found)
+        return None
+
+    def _loaded(self, plan: CompiledPlan, code: Sequence[str]) -> tuple[CompiledPlan, list[int], Executor] | None:
         runtime = runtime_of(plan.target)
         try:
             addresses = self._addresses(code, plan.kernels, runtime)

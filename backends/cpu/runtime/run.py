@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import empty
@@ -12,9 +13,12 @@ from numpy import empty
 from graphc.backends.cpu.executor.program_block import PROGRAM_STEP
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.runtime.arenas import Arena, Arenas
+from graphc.backends.cpu.runtime.bound import Bound, Guards
+from graphc.classes import Sources
+from graphc.executable import check_results
 from graphc.lower.program import Assembled, HostCall
 from graphc.lower.storage import aligned_empty
-from graphc.types import MaybeNone
+from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.threads import Executor
@@ -40,9 +44,13 @@ class RunContext:
 
     def __init__(self, runner: Runner, arena: Arena) -> None:
         a = runner.assembled
+        self.sizes: tuple[int, ...] | None = None  # that it is bound to
+        self.results, self.named = runner.results, runner.named
         self.table = aligned_empty(runner.table.nbytes).view(np.int64)
         self.table[:] = runner.table
-        self._externs = runner.extern_slots
+        self.externs = runner.extern_slots
+        if a.binding is not None:
+            self.externs = [(at, offset.copy()) for at, offset in self.externs]
         self.table[a.arena_slots.at] = a.arena_slots.offset + arena.address
         start = self.table.ctypes.data
         rows = PROGRAM_STEP(driver=runner.drivers, block=start + 8 * a.blocks[:, 1], shared=runner.shared)
@@ -57,20 +65,39 @@ class RunContext:
             words = [
                 (k, start + 8 * int(at), int(offset))
                 for k, index in enumerate(ends)
-                for at, offset in zip(*self._externs[index])
+                for at, offset in zip(*self.externs[index])
             ]
             facts = runner.executor.facts(runner.shares)
             facts |= {"steps": self.steps_address, "count": len(self.steps)}
             inputs, reports = [a.externs[i] for i in a.inputs], [start + 8 * i for i in self._reports]
             table = np.array(words, np.int64).reshape(-1, 3)
-            self.enter, self.check_and_enter = (
-                entry.function(runner.executor.entry, entry.record(facts, looked_at, len(ends), table, reports))
-                for looked_at in ([], inputs)
-            )
+            records = [entry.record(facts, looked_at, len(ends), table, reports) for looked_at in ([], inputs)]
+            self.enter, self.check_and_enter = (entry.function(runner.executor.entry, r) for r in records)
+
+        else:
+            records, inputs = [], []
+        self._bound = None if a.binding is None else Bound(runner, self, arena, records, inputs)
+
+    def share(self, nanoseconds: np.ndarray) -> None:
+        """Say anew which steps threads share, by what they take."""
+        self.steps[:, 2] = shared(nanoseconds)
+
+    def fit(self, sizes: tuple[int, ...]) -> int | None:
+        """Bind the program to sizes for which its guards hold. None, or the bytes that it wants of the arena where it is too
+        small."""
+        assert self._bound is not None
+        wanted = self._bound.fit(self, sizes)
+        if wanted is None:
+            self.sizes = sizes
+        return wanted
+
+    def shape_of(self, shape: Sequence[Any]) -> tuple[int, ...]:
+        """A shape that may name registers."""
+        return tuple(shape) if self._bound is None else self._bound.with_numbers(tuple(shape))
 
     def bind(self, index: int, address: int) -> None:
         """Point extern `index` at memory."""
-        at, offset = self._externs[index]
+        at, offset = self.externs[index]
         self.table[at] = offset + address
 
     def failure(self, checks: Sequence) -> Exception | None:
@@ -87,6 +114,7 @@ class RunContext:
             bad = reports[reports[:, 0] > 0]
             if len(bad):
                 number, value = bad[bad[:, 0].argmin()]
+                error = error if self._bound is None else self._bound.with_numbers(error)
                 found = found or error(int(number) - 1, int(value))
                 self.table[words] = 0
         return found
@@ -96,7 +124,7 @@ class Runner:
     """Runs a program; many threads may call it at once.
 
     kernels: addresses by index. results: shape and dtype of each output. quick: see `Executable.quick`; it needs names.
-    arenas: of the model.
+    arenas: of the model. sources: of a program for many sizes; its results' shapes name registers.
     """
 
     def __init__(
@@ -107,9 +135,10 @@ class Runner:
         results: Sequence[tuple[tuple[int, ...], np.dtype]],
         names: Sequence[str] = (),
         arenas: Arenas | None = None,
+        sources: Sources | None = None,
     ) -> None:
         a = self.assembled = assembled
-        self.executor, self._results = executor, results
+        self.executor, self.results = executor, results
         addresses = np.array([*kernels, 0], np.int64)
         self.drivers = addresses[a.blocks[:, 0]]
         self.shared = shared(a.blocks[:, 2])
@@ -122,13 +151,19 @@ class Runner:
         self._host = any(isinstance(r, HostCall) for r in a.runs)
         self.has_entry = not self._host and entry.supported()
         self._native = [isinstance(i, int) for i in a.outputs]  # results that the program makes
-        self._named = [(n, *r) for n, r in zip(names, results)]
-        self.shares = executor.threads > 1 and bool(self.shared.any())
+        self.named = [(n, *r) for n, r in zip(names, results)]
+        self._names = names
+        self.sources = sources
+        self.shares = executor.threads > 1 and (a.binding is not None or bool(self.shared.any()))
+        self.variants = np.array(
+            [addresses[k] for k in ([] if a.binding is None else a.binding.variants)] or [0], np.int64
+        )
+        self.constants = places
         by_name = bool(names) and len({*names}) == len(results)
         self._is_quick = by_name and self.has_entry and all(self._native)
         self.arenas = Arenas() if arenas is None else arenas
         self._free = self.arenas.free
-        self._number = self.arenas.register(a.arena)
+        self._number = self.arenas.register(a.arena if a.binding is None else 0)
 
     def __del__(self) -> None:
         if hasattr(self, "_number"):
@@ -145,8 +180,8 @@ class Runner:
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
         arena = self.arenas.take()
-        context = self._context(arena)
-        results = self._made(out)
+        context = self._context(arena, arrays)
+        results = self._made(out, context)
         if context.enter is not None:
             if self.shares:
                 self.executor.start()
@@ -174,12 +209,17 @@ class Runner:
             arena = free.pop()
         except IndexError:
             arena = self.arenas.take()
-        context = arena.contexts.get(self._number) or self._context(arena)
+        context = arena.contexts.get(self._number)
+        if context is None:
+            if self.sources is not None:  # not bound to any sizes yet
+                free.append(arena)
+                return None
+            context = self._context(arena, ())
         arena.taken = True
         if self.shares:
             self.executor.start()
         results = {}
-        for name, shape, dtype in self._named:  # no comprehension: it would be a call
+        for name, shape, dtype in context.named:  # no comprehension: it would be a call
             results[name] = empty(shape, dtype)
         done = context.check_and_enter(*arrays, *results.values())
         if done:
@@ -196,10 +236,12 @@ class Runner:
                 del failure  # it refers to this frame
         return None
 
-    def _made(self, out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+    def _made(self, out: Sequence[np.ndarray | None] | None, context: RunContext) -> list[np.ndarray]:
         """Arrays for the results: those that are given, new ones, copies of constants."""
         results = []
-        for k, (index, (shape, dtype)) in enumerate(zip(self.assembled.outputs, self._results)):
+        if out is not None:
+            check_results(out, [(n, TensorType(d, s)) for n, s, d in context.named])
+        for k, (index, (shape, dtype)) in enumerate(zip(self.assembled.outputs, context.results)):
             given = out[k] if out is not None else None
             if not isinstance(index, int):
                 results.append(_constant_result(index, given))
@@ -207,13 +249,37 @@ class Runner:
                 results.append(given if given is not None else np.empty(shape, dtype))
         return results
 
-    def _context(self, arena: Arena) -> RunContext:
-        """The program in an arena that nobody else uses; who took it gives it back after a run that ended well."""
+    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Is the program for inputs of these shapes?"""
+        if self.sources is None:
+            return True
+        sizes = self.sources.sizes(arrays)
+        binding = self.assembled.binding
+        assert binding is not None
+        return sizes is not None and self._guards.hold(sizes)
+
+    @cached_property
+    def _guards(self) -> Guards:
+        return Guards(self.assembled.binding.program, self.executor)
+
+    def _context(self, arena: Arena, arrays: Sequence[np.ndarray]) -> RunContext:
+        """The program in an arena that nobody else uses, bound to the inputs' sizes; who took it gives it back after a run that
+        ended well."""
         context = arena.contexts.get(self._number)
         if context is None:
-            if arena.memory.nbytes < self.assembled.arena:
+            if self.sources is None and arena.memory.nbytes < self.assembled.arena:
                 arena.grow(self.arenas.nbytes)
             context = arena.contexts[self._number] = RunContext(self, arena)
+        if self.sources is not None:
+            sizes = self.sources.sizes(arrays)
+            if sizes != context.sizes:
+                assert sizes is not None, "inputs of another plan"
+                wanted = context.fit(sizes)
+                if wanted is not None:
+                    self.arenas.want(wanted)
+                    arena.grow(self.arenas.nbytes)
+                    context = arena.contexts[self._number] = RunContext(self, arena)
+                    context.fit(sizes)
         return context
 
     def _give_back(self, arena: Arena) -> None:
@@ -238,7 +304,7 @@ class Runner:
         live.update((index, array) for index, array in zip(self.assembled.outputs, results) if isinstance(index, int))
         for i, e in enumerate(self.assembled.externs):
             if i not in live:
-                live[i] = np.empty(e.shape, e.dtype)
+                live[i] = np.empty(context.shape_of(e.shape), e.dtype)
                 context.bind(i, live[i].ctypes.data)
         return live
 
@@ -259,7 +325,8 @@ class Runner:
 
         `arrays`: as for `run`."""
         arena = self.arenas.take()
-        context, alive = self._context(arena), (arena, arrays, self._made(None))
+        context = self._context(arena, arrays)
+        alive = arena, arrays, self._made(None, context)
         self._point(context, *alive[1:])
         self.executor.run(context.steps_address, len(context.steps))
 
@@ -275,7 +342,8 @@ class Runner:
         """
         self.run(arrays)
         arena = self.arenas.take()
-        context, results = self._context(arena), self._made(None)
+        context = self._context(arena, arrays)
+        results = self._made(None, context)
         self._point(context, arrays, results)
         live = self._live(context, arrays, results)
         self._run_with_host(context, live)  # so that every step finds the values that it reads

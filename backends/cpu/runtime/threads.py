@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from graphc.backends.cpu.executor.program_block import Entry, Execute, Submit, Work
+from graphc.backends.cpu.executor.program_block import Bind, Entry, Execute, Submit, Work
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.errors import GraphcWarning
@@ -31,6 +31,7 @@ class Executor:
     def __init__(self, threads: int, addresses: Sequence[int]) -> None:
         """addresses: of `runtime_kernels(threads)`."""
         self.threads, self.entry = threads, entry.method(addresses[-1])
+        self.bind = ctypes.PYFUNCTYPE(_L, _L, _L, _L)(addresses[-2])  # too short to let go of the interpreter
         self._control = np.zeros(1, np.int64)  # address of the pool's control block, while there is a pool
         self._facts = {"nth": threads, "spins": SPINS, "submit": addresses[1] if threads > 1 else 0}
         self._single = ctypes.CFUNCTYPE(None, _L, _L)(addresses[0])
@@ -126,4 +127,4 @@ class Pool:
 
 def runtime_kernels(threads: int) -> tuple[Kernel, ...]:
     """The native functions of an executor."""
-    return (Execute(), Submit(), Work(), Entry()) if threads > 1 else (Execute(), Entry())
+    return (Execute(), Submit(), Work(), Bind(), Entry()) if threads > 1 else (Execute(), Bind(), Entry())

@@ -1,0 +1,160 @@
+"""Plans for classes of shapes: which dims of the inputs stand for many, and how a plan finds their sizes in arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.dims import Sym
+from graphc.graph import Value
+from graphc.sizes import LEAST, Size, Trace, array_of
+from graphc.types import TensorType
+
+STRICT = False  # raise what keeps a plan from standing for many, where else one for the shapes alone is made: for tests
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Which sizes the inputs give.
+
+    dims    (input, axis, size): the number of the size, or what the dim must be where that is negative: ~dim
+    values  (input, position, size): elements of inputs whose values decide shapes, in the same way
+    ranks   of the inputs
+    count   of sizes
+    """
+
+    dims: tuple[tuple[int, int, int], ...]
+    values: tuple[tuple[int, int, int], ...]
+    ranks: tuple[int, ...]
+    count: int
+
+    def sizes(self, arrays: Sequence[np.ndarray]) -> tuple[int, ...] | None:
+        """In the trace's order; None where the arrays are for another plan."""
+        found = [-1] * self.count
+        if any(arrays[i].ndim != rank for i, rank in enumerate(self.ranks)):
+            return None
+        for i, axis, size in self.dims:
+            n = arrays[i].shape[axis]
+            if size < 0:
+                if n != ~size:
+                    return None
+            elif found[size] != n:
+                if found[size] >= 0:
+                    return None
+                found[size] = n
+        for i, at, size in self.values:
+            n = int(arrays[i].item(at))
+            if size < 0:
+                if n != ~size:
+                    return None
+            elif found[size] != n:
+                if found[size] >= 0 or n < LEAST:
+                    return None
+                found[size] = n
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Many:
+    """The sizes of a graph that stands for many, and where they come from."""
+
+    trace: Trace
+    sources: Sources
+
+
+class Pattern:
+    """Inputs with sizes in the place of what is open of them: dims, and the elements of those whose values decide shapes.
+
+    Sizes that are 0 or 1 stand for themselves, as do values below LEAST: there is nothing to do, or something is repeated.
+
+    possible  not where values decide that are no whole numbers
+    key     what arrays of one pattern have in common, as text
+    types   by input, and values: constants by input, with sizes inside
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        arrays: Sequence[np.ndarray],
+        valued: Collection[int],
+        begun: Many | None = None,
+    ) -> None:
+        """arrays: the example. begun: the sizes of the first of the inputs, where these are a graph's to which others came."""
+        self.trace = Trace() if begun is None else begun.trace
+        self._begun = Sources((), (), (), 0) if begun is None else begun.sources
+        self._ranks = tuple(a.ndim for a in arrays)
+        self.types: dict[str, TensorType] = {}
+        self.values: dict[str, np.ndarray] = {}
+        self._dims: list[tuple[int, int, int]] = []
+        self._values: list[tuple[int, int, int]] = []
+        self._named: dict[str, int | Size] = {}
+        self.possible = True
+        self._position = {name: i for i, name in enumerate(self.trace.names)}
+        for i, (v, a) in enumerate(zip(inputs, arrays)):
+            rank = range(a.ndim)
+            shape = rank if v.type is None else v.type.shape
+            dims = [
+                self._dim(i, axis, v.name, d if v.type is not None else None, a.shape[axis])
+                for axis, d in zip(rank, shape)
+            ]
+            self.types[v.name] = TensorType(a.dtype if v.type is None else v.type.dtype, dims)
+            if i in valued:
+                self.possible = self.possible and a.dtype.kind in "iub"
+                if self.possible:
+                    self.values[v.name] = self._elements(i, v.name, a)
+
+    @property
+    def open(self) -> bool:
+        """Does anything stand for many?"""
+        return bool(self.trace.names)
+
+    @property
+    def key(self) -> str:
+        types = [(n, t.dtype.name, [str(d) for d in t.shape]) for n, t in self.types.items()]
+        values = [(n, [str(x) for x in a.reshape(-1)], a.shape) for n, a in self.values.items()]
+        return repr((types, values))
+
+    @property
+    def many(self) -> Many:
+        b = self._begun
+        dims, values = (*b.dims, *self._dims), (*b.values, *self._values)
+        return Many(self.trace, Sources(dims, values, self._ranks, len(self.trace.names)))
+
+    def _dim(self, i: int, axis: int, name: str, declared: object, n: int) -> int | Size:
+        if type(declared) is Size:
+            return declared
+        if isinstance(declared, int):
+            self._dims.append((i, axis, ~declared))
+            return declared
+        plain = isinstance(declared, Sym) and declared == Sym(str(declared)) and not declared.unknown
+        dim = self._size(str(declared) if plain else f"{name.replace('?', '_')}[{axis}]", n)
+        self._dims.append((i, axis, self._position[str(dim)] if type(dim) is Size else ~n))
+        return dim
+
+    def _size(self, name: str, n: int) -> int | Size:
+        if name not in self._named:
+            if n < LEAST:
+                self._named[name] = n
+            else:
+                fresh = name if name not in self.trace.hints else f"{name}'{len(self.trace.names)}"
+                self._position[fresh] = len(self.trace.names)
+                self._named[name] = self.trace.size(fresh, n)
+        return self._named[name]
+
+    def _elements(self, i: int, name: str, a: np.ndarray) -> np.ndarray:
+        if a.dtype.kind not in "iu":
+            self._values += [(i, k, ~int(n)) for k, n in enumerate(a.reshape(-1).tolist())]
+            return a
+        elements = []
+        for k, n in enumerate(a.reshape(-1).tolist()):
+            d = self._size(f"{name.replace('?', '_')}({k})", n) if n >= LEAST else n
+            self._values.append((i, k, self._position[str(d)] if type(d) is Size else ~n))
+            elements.append(d)
+        flat = array_of(elements, a.dtype)
+        return flat.reshape(a.shape) if elements else a
+
+
+def is_for_many(inputs: Mapping[str, TensorType]) -> bool:
+    return any(type(d) is Size for t in inputs.values() for d in t.shape)

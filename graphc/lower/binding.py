@@ -1,0 +1,282 @@
+"""What binds a plan to sizes: guards, and every number that depends on sizes, as one small program over registers.
+
+A plan that was made for many sizes (graphc/sizes.py) holds expressions. They are flattened once into instructions on int64
+registers, each value computed once; what is bound to sizes is then computed in microseconds, by native code
+(backends/cpu/executor/bind_driver.py) or, for reports and errors, by `run`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graphc.dims import Dim, Sym
+from graphc.sizes import Definition, Size, Trace, holds_sizes
+
+
+class Code(enum.IntEnum):
+    """Operations on registers. The last six are guards: a program stops at the first that does not hold."""
+
+    ADD, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, BROADCAST, LOOK, POSITIVE = range(8)
+    LESS, LESS_EQUAL, EQUAL, NOT_LESS, NOT_LESS_EQUAL, NOT_EQUAL = range(8, 14)
+
+
+GUARDS = {"<": Code.LESS, "<=": Code.LESS_EQUAL, "==": Code.EQUAL}
+CONTRARY = Code.NOT_LESS - Code.LESS
+Row = tuple[int, int, int, int]  # operation, result, two operands
+
+
+@dataclass(frozen=True, eq=False)
+class SizeProgram:
+    """Instructions on registers, of which the first `inputs` hold sizes.
+
+    names      of the sizes
+    code       [n, 4]: operation, register of the result, registers of the operands (of LOOK: the place of its table, length first)
+    registers  their first values: constants
+    tables     of LOOK
+    guards     how many instructions there are up to the last guard
+    bound      how many up to the last value that running needs; the others are for reports
+    texts      the guards, for people, each with who asked
+    """
+
+    names: tuple[str, ...]
+    code: np.ndarray
+    registers: np.ndarray
+    tables: np.ndarray
+    guards: int
+    bound: int
+    texts: tuple[tuple[str, str], ...] = ()
+
+    def run(self, sizes: Sequence[int]) -> list[int] | None:
+        """All registers; None where a guard does not hold."""
+        r = self.registers.tolist()
+        r[: len(sizes)] = sizes
+        tables = self.tables
+        for op, to, a, b in self.code.tolist():
+            x = r[a]
+            if op >= Code.LESS:
+                if not _holds(op, x):
+                    return None
+            elif op == Code.LOOK:
+                r[to] = int(tables[b + 1 + min(max(x, 0), int(tables[b]) - 1)])
+            else:
+                r[to] = _computed(op, x, r[b])
+        return r
+
+    def holds(self, sizes: Sequence[int]) -> bool:
+        return replace(self, code=self.code[: self.guards]).run(sizes) is not None
+
+    def broken(self, sizes: Sequence[int]) -> str | None:
+        """The first guard that does not hold."""
+        r = self.registers.tolist()
+        r[: len(sizes)] = sizes
+        count = 0
+        for op, to, a, b in self.code[: self.guards].tolist():
+            if op >= Code.LESS:
+                if not _holds(op, r[a]):
+                    return self.texts[count][0]
+                count += 1
+            elif op == Code.LOOK:
+                r[to] = int(self.tables[b + 1 + min(max(r[a], 0), int(self.tables[b]) - 1)])
+            else:
+                r[to] = _computed(op, r[a], r[b])
+        return None
+
+
+def _holds(op: int, x: int) -> bool:
+    plain = op - CONTRARY if op >= Code.NOT_LESS else op
+    truth = x < 0 if plain == Code.LESS else x <= 0 if plain == Code.LESS_EQUAL else x == 0
+    return truth != (op >= Code.NOT_LESS)
+
+
+def _computed(op: int, x: int, y: int) -> int:
+    match op:
+        case Code.ADD:
+            return x + y
+        case Code.MULTIPLY:
+            return x * y
+        case Code.DIVIDE:
+            return x // y if y else 0
+        case Code.MINIMUM:
+            return min(x, y)
+        case Code.MAXIMUM:
+            return max(x, y)
+        case Code.BROADCAST:
+            return y if x == 1 else x
+        case _:
+            return int(x > 0)
+
+
+@dataclass(frozen=True)
+class Register:
+    """In a record that was bound to no sizes yet: the number in that register."""
+
+    index: int
+
+
+class Writer:
+    """Writes a SizeProgram for a trace: guards first, then values in the order in which they are asked for."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.code: list[Row] = []
+        self.initial: list[int] = [0] * len(trace.names)
+        self._constants: dict[int, int] = {}
+        self._known: dict[Any, int] = {("size", name): i for i, name in enumerate(trace.names)}
+        self._tables: list[int] = []
+        self._texts: list[tuple[str, str]] = []
+        for name, (least, most) in trace.assumed.items():
+            self._guard(Code.NOT_LESS, Sym(name) - int(least), f"{name} ≥ {least}", "")
+            if most < float("inf"):
+                self._guard(Code.LESS_EQUAL, Sym(name) - int(most), f"{name} ≤ {most}", "")
+        for guard, where in trace.guards.items():
+            op = GUARDS[guard.relation] + (0 if guard.outcome else CONTRARY)
+            self._guard(Code(op), guard.expr, str(guard), where)
+        self.guards = len(self.code)
+        self.bound = self.guards
+
+    def _guard(self, op: Code, expr: Dim, text: str, where: str) -> None:
+        self.code.append((op, 0, self.register(expr), 0))
+        self._texts.append((text, where))
+
+    def end_of_bound(self) -> None:
+        """What follows is for reports."""
+        self.bound = len(self.code)
+
+    @property
+    def program(self) -> SizeProgram:
+        return SizeProgram(
+            tuple(self.trace.names),
+            np.array(self.code, np.int64).reshape(-1, 4),
+            np.array(self.initial, np.int64),
+            np.array(self._tables or [0], np.int64),
+            self.guards,
+            self.bound,
+            tuple(self._texts),
+        )
+
+    # --- values --------------------------------------------------------------------------------------------------
+    def of(self, value: Any) -> int:
+        """The register of a Size or a number."""
+        return self.register(value.expr) if type(value) is Size else self._constant(int(value))
+
+    def register(self, dim: Dim) -> int:
+        if not isinstance(dim, Sym):
+            return self._constant(dim)
+        found = self._known.get(dim)
+        if found is None:
+            found = self._known[dim] = self._sum(dim)
+        return found
+
+    def emit(self, op: Code, a: int, b: int = 0) -> int:
+        key = op, a, b
+        if key not in self._known:
+            self._known[key] = self._new(0)
+            self.code.append((op, self._known[key], a, b))
+        return self._known[key]
+
+    def add(self, a: int, b: int) -> int:
+        return self.emit(Code.ADD, a, b)
+
+    def largest(self, registers: Iterable[int]) -> int:
+        found = list(dict.fromkeys(registers))
+        top = found[0] if found else self._constant(0)
+        for r in found[1:]:
+            top = self.emit(Code.MAXIMUM, top, r)
+        return top
+
+    def _new(self, value: int) -> int:
+        self.initial.append(value)
+        return len(self.initial) - 1
+
+    def _constant(self, n: int) -> int:
+        if n not in self._constants:
+            self._constants[n] = self._new(n)
+        return self._constants[n]
+
+    def _sum(self, dim: Sym) -> int:
+        total = None
+        for monomial, coefficient in dim.terms.items():
+            term = None
+            for atom, power in sorted(monomial, key=repr):
+                factor = self._atom(atom)
+                for _ in range(power):
+                    term = factor if term is None else self.emit(Code.MULTIPLY, term, factor)
+            if term is None:
+                term = self._constant(coefficient)
+            elif coefficient != 1:
+                term = self.emit(Code.MULTIPLY, term, self._constant(coefficient))
+            total = term if total is None else self.emit(Code.ADD, total, term)
+        assert total is not None
+        return total
+
+    def _atom(self, atom: Any) -> int:
+        if atom.op == "size":
+            name = atom.args[0]
+            found = self._known.get(("size", name))
+            if found is None:
+                found = self._known["size", name] = self._defined(self.trace.definitions[name])
+            return found
+        args = [self.register(d) for d in (atom.args if atom.op == "//" else sorted(atom.args, key=str))]
+        op = {"//": Code.DIVIDE, "min": Code.MINIMUM, "max": Code.MAXIMUM, "broadcast": Code.BROADCAST}[atom.op]
+        total = args[0]
+        for a in args[1:]:
+            total = self.emit(op, total, a)
+        return total
+
+    def _defined(self, definition: Definition) -> int:
+        operand = self.register(definition.args[0])
+        if definition.op == "is":
+            return operand
+        if definition.op == "positive":
+            return self.emit(Code.POSITIVE, operand)
+        at = len(self._tables)
+        self._tables += [len(definition.args[1]), *definition.args[1]]
+        return self.emit(Code.LOOK, operand, at)
+
+    def with_registers(self, value: Any) -> Any:
+        """The value (a number, a tuple, a list, a record) with Registers in the place of its sizes."""
+        if type(value) is Size:
+            return Register(self.of(value))
+        if not holds_sizes(value):
+            return value
+        if type(value) in (tuple, list):
+            return type(value)(map(self.with_registers, value))
+        if type(value) is dict:
+            return {k: self.with_registers(v) for k, v in value.items()}
+        return _changed(value, self.with_registers)
+
+
+def with_numbers(value: Any, registers: Sequence[int]) -> Any:
+    """The value with numbers in the place of its Registers."""
+    if type(value) is Register:
+        return registers[value.index]
+    if type(value) in (tuple, list):
+        return type(value)(with_numbers(v, registers) for v in value) if _refers(value) else value
+    if type(value) is dict:
+        return {k: with_numbers(v, registers) for k, v in value.items()}
+    if is_dataclass(value) and not isinstance(value, type) and _refers(value):
+        return _changed(value, lambda v: with_numbers(v, registers))
+    return value
+
+
+def _refers(value: Any) -> bool:
+    if type(value) is Register:
+        return True
+    if type(value) in (tuple, list):
+        return any(map(_refers, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return any(_refers(getattr(value, f.name)) for f in fields(value))
+    return False
+
+
+def _changed(record: Any, change: Any) -> Any:
+    """A record with other fields, which its class need not take."""
+    new = object.__new__(type(record))
+    for f in fields(record):
+        object.__setattr__(new, f.name, change(getattr(record, f.name)))
+    return new
