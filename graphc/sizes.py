@@ -106,12 +106,15 @@ class Trace:
             return self.define("is", (dim,), self.bounds(dim))
         return Size(self, dim)
 
-    def define(self, op: str, args: tuple[Any, ...], within: tuple[float, float]) -> Size:
-        """The size that a definition gives, of a name of its own."""
+    def define(self, op: str, args: tuple[Any, ...], within: tuple[float, float], name: str = "") -> Size:
+        """The size that a definition gives, of a name of its own. name: what people see."""
         definition = Definition(op, args)
-        name = self._names.get(definition)
-        if name is None:
-            name = self._names[definition] = f"${len(self._names)}"
+        known = self._names.get(definition)
+        if known is not None:
+            name = known
+        else:
+            name = name if name and name not in self.definitions else f"${len(self._names)}"
+            self._names[definition] = name
             self.definitions[name] = definition
             self.hints[name] = definition.value(self.hints)
             self.ranges[name] = within
@@ -382,7 +385,13 @@ class Size:
 
     def __mod__(self, other: Any) -> Any:
         self._require_divisor(other)
-        return self._with(_rest, other)
+        rest = self._with(_rest, other)
+        if type(rest) is not Size or type(other) is not builtins.int:
+            return rest
+        within = self.trace.bounds(self.expr)
+        if 0 <= within[0] and within[1] < other:
+            return self
+        return self.trace.define("is", (rest.expr,), (0, other - 1), f"$({self}) % {other}")
 
     def __rmod__(self, other: Any) -> Any:
         self._require_divisor(self)
@@ -562,7 +571,11 @@ def where(positive: Any, a: Any, b: Any) -> Any:
     if known is not None:
         return b if known else a
     test = trace.define("positive", (positive.expr,), (0, 1))
-    return test * a + (1 - test) * b
+    either = test * a + (1 - test) * b
+    ends = [trace.bounds(_expr(x)) for x in (a, b)]
+    return trace.define(
+        "is", (_expr(either),), (builtins.min(e[0] for e in ends), builtins.max(e[1] for e in ends))
+    )
 
 
 def for_speed(function: Function) -> Function:

@@ -25,6 +25,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 from graphc.ops.fused_attention import heads_of
+from graphc.sizes import choose, is_size
 from graphc.types import number, numbers
 
 VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
@@ -36,11 +37,18 @@ def attention_supported(node: Node, target: Target) -> str | None:
     return None if heads_of(node.call).keys else "there are no keys"
 
 
-@lru_cache(maxsize=4096)
 def query_rows(target: Target, queries: int) -> int:
     """Rows of a tile of which little is wasted in the last one."""
     most = max_rows(target, VECTORS)
-    rows = heights_of(most) if queries > most else range(1, queries + 1)  # few kernels for all lengths
+    heights = heights_of(most) if queries > most else (*range(1, most + 1),)
+    if is_size(queries) and queries <= most:
+        heights = (2, 4, 8, most)
+    return choose(lambda n: _best_rows(target, n, heights), queries)
+
+
+@lru_cache(maxsize=4096)
+def _best_rows(target: Target, queries: int, heights: tuple[int, ...]) -> int:
+    rows = [h for h in heights if h <= queries] or [min(heights)]
 
     def worth(mr: int) -> float:
         return queries / (-(-queries // mr) * mr) * efficiency(target, mr, VECTORS, LOOP)
@@ -63,7 +71,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
     nv_k, nv_v = min(VECTORS, key_blocks), min(VECTORS, v_blocks)
     k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
-    last_k, last_v = key_blocks - (k_tiles - 1) * nv_k, v_blocks - (v_tiles - 1) * nv_v
+    last_k, last_v = (key_blocks - 1) % nv_k + 1, (v_blocks - 1) % nv_v + 1
     lanes = number(s.v_size) - (v_blocks - 1) * vl
 
     def product(nv: int, masked: bool = False) -> Kernel:

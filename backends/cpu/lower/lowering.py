@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from graphc.backends.cpu.blocked.reorder_block import CLEAR_HALO, ClearHalo
 from graphc.backends.cpu.lower.policy import Choice, Policy
@@ -16,6 +15,7 @@ from graphc.lower.lowering import Lowering
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes
 from graphc.lower.weights import WeightStore
 from graphc.report import StepInfo
+from graphc.sizes import largest
 
 UNITS_PER_THREAD = 6  # work units of a step: enough to end together, few enough to share what they read
 
@@ -61,7 +61,7 @@ class CpuLowering(Lowering):
             return
         t = s.type
         blocks = -(-t.extents[1] // t.blocks.c)
-        rows = int(np.prod(t.extents[2:-1], dtype=np.int64))  # spatial dims but the last are contiguous rows
+        rows = math.prod(t.extents[2:-1])  # spatial dims but the last are contiguous rows
         start, row = s.whole_rows
         args = CLEAR_HALO(
             y=start, n=t.extents[0], n_stride=s.strides[0], blocks=blocks, block_stride=s.strides[1], rows=rows, row=row,
@@ -77,8 +77,8 @@ class CpuLowering(Lowering):
         heavy: each unit reads weights larger than its rows; a third of the units per thread is then enough.
         """
         wanted = (UNITS_PER_THREAD // 3 if heavy else UNITS_PER_THREAD) * self.threads
-        cuts = 1 if self.threads == 1 else -(-wanted // max(units, 1))
-        return max(1, -(-rows // cuts))
+        cuts = 1 if self.threads == 1 else -(-wanted // largest(units, 1))
+        return largest(1, -(-rows // cuts))
 
     def scratch(self, name: str, nbytes_per_thread: int) -> tuple[Ref, int]:
         """Memory that one step uses: address of thread 0's part and the byte stride to the next thread's."""

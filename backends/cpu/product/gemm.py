@@ -42,6 +42,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
+from graphc.sizes import hint_of, largest
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
@@ -135,23 +136,25 @@ def emit_product(
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
-    chunks = -(-panels.padded // DEPTH) if row_tiles > 1 else 1
+    deep = panels.padded > DEPTH and row_tiles > 1
+    chunks = -(-panels.padded // DEPTH) if deep else 1
     depth = -(-steps // chunks)
     m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (item * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
-    batch = int(np.prod(p.batch))
+    batch = math.prod(p.batch)
     packed: int | Ref = 0
     n_block, scratch_rows = tiles, m_block
     blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * item
-    if lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads:
-        n_block = max(1, tiles * blocks // (8 * lo.threads))
+    few = lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads
+    if few:
+        n_block = largest(1, tiles * blocks // (8 * lo.threads))
     in_place = mr == 1 and p.a[1] == item and p.k % vl == 0
-    if not in_place and nbytes > ALONE_BYTES and (blocks == 1 or n_block < tiles):
+    if not in_place and nbytes > ALONE_BYTES and (blocks <= 1 or few):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
     near = p.m == 1 and panels.nbytes in near_bytes(lo.target) and not dot
-    lines = NEXT_LINES if m_block > REUSED * mr else NEAR if near else 0
+    lines = NEXT_LINES if hint_of(m_block) > REUSED * hint_of(mr) else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
         return ProductTile(
@@ -179,7 +182,7 @@ def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: Step
     """The left operand, packed in a step of its own: all threads take part, and products that share it share that."""
     key = a.buffer, a.offset, p.m, p.k, p.a, panels.mr, p.batch, p.a_batch
     if key not in lo.packed_rows:
-        nbytes = int(np.prod(p.batch)) * -(-p.m // panels.mr) * panels.mr * panels.padded * panels.dot.item
+        nbytes = math.prod(p.batch) * -(-p.m // panels.mr) * panels.mr * panels.padded * panels.dot.item
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/rows", nbytes))
         reason = "rows of a product, once for all its columns"
         step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
@@ -196,7 +199,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
         panels.nv, panels.last_nv, panels.tiles, panels.padded, panels.panel, panels.vl,
     )  # fmt: skip
     matrices = [d for d, s in zip(p.batch, p.b_batch) if s]
-    count = int(np.prod(matrices)) if matrices else 1
+    count = math.prod(matrices)
     size = panels.nbytes
     strides, step = [], size
     for d, s in zip(p.batch, p.b_batch):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
+from graphc.sizes import choose, for_speed, is_size
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ def panels_of(target: Target, m: int, n: int, k: int, dot: Dot = FMA) -> Panels:
     padded = -(-k // vl) * vl
     mr, nv = product_tile(target, m, vectors)
     tiles = -(-vectors // nv)
-    return Panels(mr, nv, vectors - (tiles - 1) * nv, tiles, n - (vectors - 1) * vl, padded, vl, dot)
+    return Panels(mr, nv, (vectors - 1) % nv + 1, tiles, (n - 1) % vl + 1, padded, vl, dot)
 
 
-@lru_cache(maxsize=4096)
 def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     """(MR, NV) for m rows and so many vectors of columns. NV, and so how weights are packed, is the same for every m > 1.
 
@@ -56,25 +55,47 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     """
     if m == 1:  # bound by the weights' way from memory: wide tiles, one row
         return 1, min(8, target.pairs, vectors)
+    nv = _columns(target, vectors)
+    if vectors < nv:
+        raise AssertionError(f"{vectors} vectors of columns are fewer than a tile of {nv}")
+    return _rows(target, m, nv), nv
 
-    def worth(mr: int, nv: int, fill: float) -> float:
-        return efficiency(target, mr, nv, PRODUCT, far=target.vl / 2) * fill + 1e-3 * mr * nv
 
-    def best(nv: int, fill: Callable[[int], float], rows: Iterable[int]) -> tuple[float, int]:
-        return max((worth(mr, nv, fill(mr)), mr) for mr in rows)
+def _worth(target: Target, mr: int, nv: int, fill: float = 1.0) -> float:
+    return efficiency(target, mr, nv, PRODUCT, far=target.vl / 2) * fill + 1e-3 * mr * nv
 
-    def highest(nv: int) -> tuple[float, int]:
-        return best(nv, lambda mr: 1.0, range(1, max_rows(target, nv) + 1))
 
-    def columns(nv: int) -> float:  # a narrower tile takes what is left
-        return round(highest(nv)[0] * (vectors / (-(-vectors // nv) * nv)) ** 0.5, 2)
+@lru_cache(maxsize=256)
+def _highest(target: Target, nv: int) -> tuple[float, int]:
+    """The best tile of many rows: its worth, its rows."""
+    return max((_worth(target, mr, nv), mr) for mr in range(1, max_rows(target, nv) + 1))
 
-    nv = max((n for n in (3, 2, 4, 1) if n <= vectors), key=columns)
-    most = highest(nv)[1]
+
+@for_speed
+@lru_cache(maxsize=4096)
+def _columns(target: Target, vectors: int) -> int:
+    def worth(nv: int) -> float:  # a narrower tile takes what is left
+        return round(_highest(target, nv)[0] * (vectors / (-(-vectors // nv) * nv)) ** 0.5, 2)
+
+    return max((n for n in (3, 2, 4, 1) if n <= vectors), key=worth)
+
+
+def _rows(target: Target, m: int, nv: int) -> int:
+    """Among few heights where m is large; where it stands for many, among fewer still."""
+    most = _highest(target, nv)[1]
     tallest = min(most + 2, max_rows(target, nv))
-    lowest = 1 if m <= tallest else -(-3 * most // 4)  # few kernels for all numbers of rows
-    rows = range(lowest, min(m, tallest) + 1)
-    return best(nv, lambda mr: m / (-(-m // mr) * mr), rows)[1], nv
+    lowest = -(-3 * most // 4)
+    if not is_size(m):
+        return _best_rows(target, m, nv, tuple(range(1 if m <= tallest else lowest, min(m, tallest) + 1)))
+    if m > tallest:
+        return choose(partial(_best_rows, target, nv=nv, heights=(lowest, most - 1, most)), m)
+    heights = [h for h in (2, 3, 4, 6, 8) if h < tallest] + [tallest]
+    return choose(lambda m: _best_rows(target, m, nv, tuple(h for h in heights if h <= m)), m)
+
+
+@lru_cache(maxsize=4096)
+def _best_rows(target: Target, m: int, nv: int, heights: tuple[int, ...]) -> int:
+    return max((_worth(target, mr, nv, m / (-(-m // mr) * mr)), mr) for mr in heights)[1]
 
 
 def near_bytes(target: Target) -> range:

@@ -34,6 +34,7 @@ from graphc.lower.constants import channel_vector
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
+from graphc.sizes import is_size, most_of, where
 
 NAME = "strassen"
 FEWEST_ROWS, LEAST_DEPTH, FEWEST_COLUMNS = 96, 256, 256  # below, packing and fetching more weights take what is saved
@@ -91,7 +92,9 @@ class Halves:
         return -(-(self.m // 2) // self.blocks) + self.m % 2
 
     def within(self, width: int) -> bool:
-        """Does every register tile lie in one of the lines of `width` rows?"""
+        """Does every register tile lie in one of the lines of `width` rows, for certain?"""
+        if is_size(self.m) or is_size(width):
+            return False
         pairs = [self.m // 2 * block // self.blocks for block in range(self.blocks + 1)]
         return self.m % 2 == width % self.mr == 0 and not any(p % self.mr for p in pairs)
 
@@ -111,7 +114,7 @@ def halves_of(target: Target, m: int, n: int, k: int, tile: Callable[[int, int],
     """How y[m, n] = a[m, k] b[k, n] is cut. tile(rows, vectors): the register tile of a product."""
     blocks = -(-m // MOST_ROWS)
     vectors = n // (2 * target.vl)
-    mr, nv = tile((m + 1) // 2 if blocks == 1 else m // 2 // blocks, vectors)
+    mr, nv = tile(where(blocks - 1, m // 2 // blocks, (m + 1) // 2), vectors)
     tiles = -(-vectors // nv)
     return Halves(m, blocks, mr, nv, vectors - (tiles - 1) * nv, tiles, k // (2 * target.vl))
 
@@ -132,8 +135,9 @@ def emit_strassen(
     vl, vectors = lo.target.vl, (h.tiles - 1) * h.nv + h.last_nv
     factors = _left_factors(lo, h, images, a, info)
     packed = _right_factors(lo, h, b)
-    zeros = channel_vector(lo, None, h.mr * h.nv * vl, vl)
-    some = h.row_tiles if h.m % 2 else lo.rows_per_work_unit(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
+    zeros = channel_vector(lo, None, most_of(h.mr) * h.nv * vl, vl)
+    even = lo.rows_per_work_unit(h.row_tiles, images * h.blocks * h.tiles, heavy=True)
+    some = where(h.m % 2, h.row_tiles, even)
     lines = lines_ahead(lo.target, vl * FMA.weights(h.nv * vl) // CACHE_LINE, some, packed.buffer.nbytes)
 
     def tile(nv: int, stage: str) -> Kernel:

@@ -15,6 +15,7 @@ from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import CONV, cost
+from graphc.sizes import for_speed
 from graphc.types import MaybeNone
 
 # Parts of the level-2 cache:
@@ -196,6 +197,7 @@ def cut_channels(
 
 
 # --- what is fetched, and how much at a time ----------------------------------------------------------------------------
+@for_speed
 def lines_ahead(target: Target, lines: int, tiles: int, weights: int) -> int:
     """Cache lines of the next panel that a tile fetches with each run of steps, where `tiles` tiles use a panel of so many
     lines per run: all of them together fetch it once. 0 where the weights (bytes) stay in the caches anyway."""
@@ -210,6 +212,7 @@ def fetches(lines: int) -> int:
     return next((n for n in FETCHED if n >= lines), lines)
 
 
+@for_speed
 def chunk_of(target: Target, blocks: int, weights: int, rows: int) -> int:
     """How many of a layer's input blocks to take at a time, so that they stay in the cache with their weights. weights, rows:
     bytes of one block, of a tile's weights and of the rows that go by them."""
