@@ -23,7 +23,7 @@ from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.layout import assign_layouts, reorder_each
 from graphc.lower.placement import place_concatenations, place_externals
-from graphc.lower.program import Assembled, Form, HostStep, Program, assemble
+from graphc.lower.program import Assembled, Form, HostCall, HostStep, Program, assemble
 from graphc.lower.storage import Storage
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
@@ -251,10 +251,13 @@ def _bindable(done: Lowered, binder: Binder) -> Lowered:
     in_registers, a = binder.writer.with_registers, done.assembled
     inputs, results = in_registers(done.inputs), in_registers(done.results)
     externs = tuple(e._replace(shape=in_registers(e.shape)) for e in a.externs)
+    runs = tuple(
+        replace(r, node=binder.writer.node_with_registers(r.node)) if isinstance(r, HostCall) else r for r in a.runs
+    )
     binder.writer.end_of_bound()
     checks = tuple((words, in_registers(check)) for words, check in a.checks)
     steps, memory = in_registers(done.steps), in_registers(done.memory)
-    a = replace(a, externs=externs, checks=checks, binding=binder.binding())
+    a = replace(a, externs=externs, checks=checks, runs=runs, binding=binder.binding())
     return replace(done, assembled=a, steps=steps, memory=memory, inputs=inputs, results=results)
 
 

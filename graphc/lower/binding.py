@@ -8,14 +8,17 @@ registers, each value computed once; what is bound to sizes is then computed in 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.dims import Dim, Sym
 from graphc.sizes import Definition, Size, Trace, holds_sizes
+
+if TYPE_CHECKING:
+    from graphc.graph import Node
 
 
 class Code(enum.IntEnum):
@@ -250,6 +253,10 @@ class Writer:
             return {k: self.with_registers(v) for k, v in value.items()}
         return _changed(value, self.with_registers)
 
+    def node_with_registers(self, node: Node) -> Node:
+        """A node that runs on the host: types of its results and its attributes."""
+        return _with_facts(node, self.with_registers)
+
 
 def with_numbers(value: Any, registers: Sequence[int]) -> Any:
     """The value with numbers in the place of its Registers."""
@@ -262,6 +269,15 @@ def with_numbers(value: Any, registers: Sequence[int]) -> Any:
     if is_dataclass(value) and not isinstance(value, type) and _refers(value):
         return _changed(value, lambda v: with_numbers(v, registers))
     return value
+
+
+def node_with_numbers(node: Node, registers: Sequence[int]) -> Node:
+    return _with_facts(node, lambda value: with_numbers(value, registers))
+
+
+def _with_facts(node: Node, change: Callable[[Any], Any]) -> Node:
+    outputs = tuple(replace(v, type=change(v.type)) for v in node.outputs)
+    return replace(node, inputs=(), outputs=outputs, attrs={k: change(a) for k, a in node.attrs.items()})
 
 
 def _refers(value: Any) -> bool:

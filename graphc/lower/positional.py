@@ -14,6 +14,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_part
 from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.sources import counted
 from graphc.lower.storage import dense_strides
 from graphc.lower.strides import collapse
 
@@ -29,7 +30,7 @@ def lower_triangle(lo: Lowering, group: Group) -> None:
     *batch, rows, columns = t.extents
     k = node.call.ints(1)[0] if node.call.has(1) else 0
     k = min(max(k, -rows), columns)
-    diagonal, column = constant(lo, np.arange(rows) + k), constant(lo, np.arange(columns))
+    diagonal, column = counted(lo, k, rows), counted(lo, 0, columns)
     at, edge = e.arg(1, np.int64), e.arg(2, np.int64)
     keep = at >= edge if node.attrs["upper"] else at <= edge
     expression = e.where(keep, e.arg(0, t.dtype), e.const(0, t.dtype))

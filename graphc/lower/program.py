@@ -113,7 +113,8 @@ class Extern(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class HostCall:
-    """A host step: operands are constants or indices of externs, results indices of externs."""
+    """A host step: operands are constants or indices of externs, results indices of externs. Where types or attributes of the
+    node hold sizes, these are registers (graphc/lower/binding.py)."""
 
     node: Node
     inputs: tuple[int | np.ndarray | None, ...]

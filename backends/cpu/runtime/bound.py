@@ -13,6 +13,7 @@ from graphc.lower import binding
 from graphc.lower.binding import Register, SizeProgram
 
 if TYPE_CHECKING:
+    from graphc.graph import Node
     from graphc.backends.cpu.runtime.arenas import Arena
     from graphc.backends.cpu.runtime.run import RunContext, Runner
     from graphc.backends.cpu.runtime.threads import Executor
@@ -117,6 +118,12 @@ class Bound:
 
     def with_numbers(self, value: Any) -> Any:
         """Of the last binding. What only reports need is computed now."""
+        return binding.with_numbers(value, self._all())
+
+    def node_with_numbers(self, node: Node) -> Node:
+        return binding.node_with_numbers(node, self._all())
+
+    def _all(self) -> list[int]:
         r = self._binding.program.run(self.registers[: len(self._binding.program.names)].tolist())
         assert r is not None
-        return binding.with_numbers(value, r)
+        return r

@@ -21,6 +21,7 @@ from graphc.lower.storage import aligned_empty
 from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
+    from graphc.graph import Node
     from graphc.backends.cpu.runtime.threads import Executor
 
 
@@ -94,6 +95,10 @@ class RunContext:
     def shape_of(self, shape: Sequence[Any]) -> tuple[int, ...]:
         """A shape that may name registers."""
         return tuple(shape) if self._bound is None else self._bound.with_numbers(tuple(shape))
+
+    def node_of(self, call: HostCall) -> Node:
+        """With numbers for sizes."""
+        return call.node if self._bound is None else self._bound.node_with_numbers(call.node)
 
     def bind(self, index: int, address: int) -> None:
         """Point extern `index` at memory."""
@@ -317,7 +322,7 @@ class Runner:
             from graphc.interpret import run_node
 
             values = [live[b] if isinstance(b, int) else b for b in part.inputs]
-            for b, array in zip(part.outputs, run_node(part.node, values)):
+            for b, array in zip(part.outputs, run_node(context.node_of(part), values)):
                 live[b][...] = array
 
     def stepper(self, arrays: Sequence[np.ndarray]) -> Callable[[int], None]:
