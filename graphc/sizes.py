@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -162,6 +163,9 @@ class Trace:
             return known
         if relation == "==" and not _solvable(expr):
             return False
+        simpler = self._without_quotient(relation, expr)
+        if simpler is not None:
+            return simpler
         value = self.value(expr)
         outcome = {"==": value == 0, "<": value < 0, "<=": value <= 0}[relation]
         guard = Guard(relation, expr, outcome)
@@ -171,6 +175,34 @@ class Trace:
             self.guards[guard] = _who_asks()
             self._narrow(guard)
         return outcome
+
+    def _without_quotient(self, relation: str, expr: Sym) -> bool | None:
+        """`expr` is k floor(a / c) + n with numbers k, c and n: then it is asked of a itself, which tells more."""
+        terms = dict(expr.terms)
+        n = terms.pop(frozenset(), 0)
+        if len(terms) != 1:
+            return None
+        ((monomial, k),) = terms.items()
+        ((atom, power),) = monomial if len(monomial) == 1 else ((None, 0),)
+        if power != 1 or atom is None or atom.op != "//" or not isinstance(atom.args[1], builtins.int):
+            return None
+        a, c = atom.args
+        if c <= 0:
+            return None
+        if relation == "==":  # floor(a / c) = m
+            if n % k:
+                return False
+            m = -n // k
+            value = self.value(atom.args[0]) // c
+            if value == m:
+                return self.ask("<", m * c - 1 - a) and self.ask("<", a - (m + 1) * c)
+            return not (self.ask("<", (m + 1) * c - 1 - a) if value > m else self.ask("<", a - m * c))
+        strict = relation == "<"
+        if k > 0:  # floor(a / c) < bound, for the least such number
+            bound = -(n // k) if strict else -n // k + 1
+            return self.ask("<", a - bound * c)
+        bound = n // -k + 1 if strict else -(-n // -k)  # floor(a / c) >= bound
+        return self.ask("<", bound * c - 1 - a)
 
     def _narrow(self, guard: Guard) -> None:
         """A guard on one name alone narrows its range for what follows."""
@@ -317,12 +349,17 @@ def _rest(a: Dim, b: Dim) -> Dim:
     return a % b
 
 
+_OPERATORS = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "floor_divide": operator.floordiv,
+    "remainder": operator.mod, "equal": operator.eq, "not_equal": operator.ne, "less": operator.lt,
+    "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge,
+}  # fmt: skip
+
+
 class Size:
     """An expression of a trace's sizes that is an int to Python code; see the module."""
 
     __slots__ = ("expr", "trace")
-
-    __array_ufunc__ = None  # NumPy's numbers leave arithmetic to it
 
     def __init__(self, trace: Trace, expr: Sym) -> None:
         self.trace, self.expr = trace, expr
@@ -336,6 +373,17 @@ class Size:
         """What it is in the example."""
         return self.trace.value(self.expr)
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """NumPy's functions want numbers. Arithmetic with NumPy's own numbers, and on arrays of objects, goes on with sizes."""
+        arrays = [a for a in inputs if isinstance(a, np.ndarray) and a.ndim]
+        if any(a.dtype == object for a in arrays):
+            inputs = tuple(array_of(a) if type(a) is Size else a for a in inputs)
+        elif not arrays and method == "__call__" and ufunc.__name__ in _OPERATORS:
+            return _OPERATORS[ufunc.__name__](*(a if type(a) is Size else a.item() for a in inputs))
+        else:
+            inputs = tuple(a.__index__() if type(a) is Size else a for a in inputs)
+        return getattr(ufunc, method)(*inputs, **kwargs)
+
     # --- arithmetic ----------------------------------------------------------------------------------------------
     def _with(self, op: Callable[[Dim, Dim], Dim], other: Any, swapped: bool = False) -> Any:
         if type(other) is Size:
@@ -345,7 +393,7 @@ class Size:
         elif type(other) is float:
             a, b = (other, float(self)) if swapped else (float(self), other)
             return op(a, b)
-        elif hasattr(other, "__index__"):
+        elif hasattr(other, "__index__") and not isinstance(other, np.ndarray):
             b = other.__index__()
         else:
             return NotImplemented
@@ -468,6 +516,17 @@ class Size:
     def __float__(self) -> float:
         return float(self.__index__())
 
+    @property
+    def numerator(self) -> int:
+        return self.__index__()
+
+    @property
+    def denominator(self) -> int:
+        return 1
+
+    def bit_length(self) -> int:
+        return self.__index__().bit_length()
+
     def __round__(self, digits: int | None = None) -> Size:
         return self
 
@@ -589,6 +648,12 @@ def for_speed(function: Function) -> Function:
         return function(*map(example, args), **{name: example(a) for name, a in kwargs.items()})
 
     return call  # type: ignore[return-value]
+
+
+def need(truth: bool) -> None:
+    """What a decision for speed relies on: to have asked makes it a guard."""
+    if not truth:
+        raise AssertionError("a decision does not fit the sizes that it was taken for")
 
 
 def example(value: Any) -> Any:

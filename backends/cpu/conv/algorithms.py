@@ -22,6 +22,7 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tiles import cut_channels, cut_into, efficiency, even_cut, tile_costs
 from graphc.dtypes import FLOAT32
+from graphc.sizes import for_speed
 
 ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
 ROUNDING = 2.0**-24  # of float32
@@ -49,6 +50,7 @@ def layer_key(w: Window, groups: int) -> str:
     return "conv " + " ".join(map(str, sizes))
 
 
+@for_speed
 def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     """The fastest of the allowed candidates: as measured, where all of them were, else as estimated."""
     if policy.forced is not None:

@@ -13,6 +13,7 @@ from graphc.backends.cpu.tile.tile_model import cost
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
+from graphc.sizes import choose, is_size
 
 ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken
 
@@ -63,6 +64,8 @@ def row_tile(target: Target, pixels: int) -> int:
     """Pixels per tile, of which each has an accumulator and an input, that waste least in the overlap of a row's last tile. So that long rows share few kernels
     they have no low tiles, and lower ones than the highest only where that costs clearly more."""
     most = target.pairs
+    if is_size(pixels):
+        return _row_tile_of_many(target, pixels)
     lowest = 1 if pixels < 2 * most else most - most // 4 if pixels < 4 * most else most - 1
 
     def total(mr: int) -> float:
@@ -70,3 +73,12 @@ def row_tile(target: Target, pixels: int) -> int:
 
     best = min(range(lowest, min(pixels, most) + 1), key=lambda mr: (total(mr), -mr))
     return most if pixels > most and ALIKE * total(most) <= total(best) else best
+
+
+def _row_tile_of_many(target: Target, pixels: int) -> int:
+    """The same among few tiles, for rows whose pixels stand for many."""
+    most = target.pairs
+    while pixels < most:
+        most = -(-most // 2)
+    tiles = [most, *(h for h in (most - most // 4, most - most // 8) if h >= 2)]
+    return choose(lambda n: min(tiles, key=lambda mr: (-(-n // mr) * cost(target, mr, 1, LOOP), -mr)), pixels)

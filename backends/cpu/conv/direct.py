@@ -37,6 +37,7 @@ from graphc.backends.cpu.tile.tiles import (
     chunk_of,
     cut_channels,
     cut_into,
+    cut_many,
     cut_row,
     fetches,
     lines_ahead,
@@ -48,6 +49,7 @@ from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
+from graphc.sizes import LOOKED_UP, choose, hint_of, is_size, largest, smallest
 
 # Parts of the level-2 cache: that a block of rows may take while it is read for one channel tile after another, beside their
 # weights and results; that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
@@ -95,7 +97,8 @@ def emit_direct(
     groups = node.attrs["group"]
     per_group, c = w.channels // groups, x.type.blocks.c
     if w.channels == w.out_channels and is_group(per_group, lo.target) and c == vl:
-        row = cut_into(pixels, (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1))
+        heights, costs = (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1)
+        row = cut_many(pixels, heights, costs) if is_size(pixels) else cut_into(pixels, heights, costs)
         vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
         spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))
         _emit_tiles(lo, layer, row, spans, per_group)
@@ -176,13 +179,16 @@ class Schedule:
         out_d, out_h, out_w = w.out
         row_bytes, pixel_bytes = five(layer.x)[3:]
         weights = position * prod(w.kernel)
-        image = pixel_bytes * w.pixels if flat else row_bytes * min(w.size[1], out_h * w.stride[1]) * out_d
-        heavy = weights * tiles > image
+        image = pixel_bytes * w.pixels if flat else row_bytes * smallest(w.size[1], out_h * w.stride[1]) * out_d
+        heavy = weights * tiles > hint_of(image)
         apart = without_overlap(lo.target, row, nv) if heavy and spans.uniform and tiles > 1 else None
         whole = apart is not None or tiles == 1  # rows need not fit
         items = w.n * out_d * tiles
         row = last = apart or row
-        if flat:
+        if flat and is_size(w.pixels):
+            row, last, pieces = _pieces_of_many(lo, layer, row, nv, spans.most, heavy, items)
+            out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
+        elif flat:
             highest = row.heights[0]
             fitting = (
                 w.pixels
@@ -196,10 +202,11 @@ class Schedule:
             pieces = 1 + (w.pixels - last.pixels) // row.pixels
             out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
         else:
-            fitting = out_h if whole else max(1, rows_bytes(lo.target) // (row_bytes * spans.most * w.stride[1] or 1))
-            rows = min(out_h, fitting, lo.rows_per_work_unit(out_h, items, heavy))
-            out, read = w.out, row_bytes * min(w.size[1], rows * w.stride[1] + w.kernel[1])
-        uses = row.tiles * rows  # of a tile's weights
+            row_of_all = row_bytes * spans.most * w.stride[1]
+            fitting = out_h if whole else largest(1, rows_bytes(lo.target) // (row_of_all or 1))
+            rows = smallest(out_h, fitting, lo.rows_per_work_unit(out_h, items, heavy))
+            out, read = w.out, row_bytes * smallest(w.size[1], rows * w.stride[1] + w.kernel[1])
+        uses = hint_of(row.tiles * rows)  # of a tile's weights
         chunk = chunk_of(lo.target, spans.most, weights, read) if apart and uses > 1 else spans.most
         lines = (
             lines_ahead(lo.target, position // CACHE_LINE, uses, weights * spans.most * tiles) if spans.uniform else 0
@@ -214,6 +221,29 @@ def _pieces(target: Target, image: Cut, pixels: int, nv: int, exact: bool) -> tu
     left = image.pixels % pixels or pixels
     last = cut_into(left, image.heights, costs, exact) or cut_into(left + pixels, image.heights, costs, exact)
     return cut_into(pixels, image.heights, costs), last
+
+
+def _pieces_of_many(
+    lo: CpuLowering, layer: Layer, image: Cut, nv: int, blocks: int, heavy: bool, items: int
+) -> tuple[Cut, Cut, int]:
+    """The same of a flat image whose pixels stand for many: pieces that fit what fits the example, so few that the last one
+    can be looked up. Also how many pieces there are. blocks: of the input, that a piece is read of."""
+    costs, highest, lowest = tile_costs(lo.target, nv), image.heights[0], image.heights[-1]
+    pixel_bytes, pixels = five(layer.x)[4], layer.w.pixels
+    fitting = rows_bytes(lo.target) // (pixel_bytes * blocks)
+    wanted = hint_of(lo.rows_per_work_unit(pixels, items, heavy))
+    piece = max(1, min(fitting, wanted, LOOKED_UP // 2) // highest) * highest
+    left = (pixels - 1) % piece + 1
+
+    def joined(n: int) -> int:
+        """Pixels of the last piece, where n are left: too few to be cut take in the piece before."""
+        return n if n >= lowest else n + piece
+
+    def count(i: int) -> int:
+        return choose(lambda n: cut_into(joined(n), image.heights, costs).counts[i], left)
+
+    last = Cut(choose(joined, left), image.heights, tuple(map(count, range(len(image.heights)))), image.cost)
+    return cut_into(piece, image.heights, costs), last, 1 + (pixels - last.pixels) // piece
 
 
 def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group: int = 0) -> None:

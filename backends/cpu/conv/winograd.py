@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +25,7 @@ from graphc.backends.cpu.tile.tiles import Costs, Cut, cut_into, fetches, highes
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref
+from graphc.sizes import choose, for_speed, is_size, largest
 from graphc.types import MaybeNone
 
 
@@ -44,7 +45,19 @@ def grouping(w: Window, m: int, target: Target, threads: int) -> Grouping:
     tiles = -(-w.out[1] // m) * -(-w.out[2] // m)
     sizes = (w.channels // target.vl, w.out_channels // target.vl, (m + 2) ** 2, threads)
     one = plan_groups(target, tiles, *sizes)
-    return plan_groups(target, w.n * tiles, *sizes, (one.rows.heights, one.nv))
+    g = plan_groups(target, w.n * tiles, *sizes, (one.rows.heights, one.nv))
+    return g if not is_size(w.n * tiles) else replace(g, rest=_last_of_many(g, w.n * tiles))
+
+
+def _last_of_many(g: Grouping, tiles: int) -> Cut:
+    """How the last group is cut, where the number of tiles stands for many. All groups have `count` but this."""
+    left = largest((tiles - 1) % g.count + 1, g.rows.heights[-1])
+    costs = (0.0, *(1.0 for _ in range(g.rows.heights[0])))
+    counts = [
+        choose(lambda n, i=i: cut_into(max(n, g.rows.heights[-1]), g.rows.heights, costs).counts[i], left)
+        for i in range(len(g.rows.heights))
+    ]
+    return Cut(left, g.rows.heights, tuple(counts), g.rest.cost)
 
 
 def emit_winograd(
@@ -113,6 +126,7 @@ def group_bytes(target: Target) -> int:
     return int(GROUP * target.l2)
 
 
+@for_speed
 @lru_cache(maxsize=4096)
 def plan_groups(
     target: Target,

@@ -40,7 +40,7 @@ def _tile(w: Window, target: Target) -> tuple[int, bool]:
     inside -= -(-w.pad[2] // w.stride[2])  # windows without columns outside the image
     registers = target.registers - target.registers // 4
     most = (registers - w.kernel[2]) // w.stride[2] + 1
-    limit = min(inside, w.out[2])
+    limit = inside if w.stride[2] == 1 else min(inside, w.out[2])
     if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and min(most, limit) > 1:
         return _width(min(most, HIGHEST), limit), True
     return _width(HIGHEST, w.out[2]), False
@@ -48,7 +48,9 @@ def _tile(w: Window, target: Target) -> tuple[int, bool]:
 
 def _width(most: int, limit: int) -> int:
     """Few widths, so that short rows of many lengths share kernels."""
-    return most if limit >= most else 1 << limit.bit_length() - 1
+    while limit < most:
+        most = 1 << (most - 1).bit_length() - 1
+    return most
 
 
 @lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported, form=form)

@@ -14,6 +14,7 @@ from graphc.backends.cpu.tile.tile_model import RECURRENT, cost
 from graphc.graph import Node
 from graphc.lower.recurrent_cells import Stage, stages
 from graphc.ops.recurrent import BoundCell, bound_cell
+from graphc.sizes import for_speed, need
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
@@ -74,6 +75,13 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     c = bound_cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
     directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
+    layer = replace(_plan(c, directions, target, threads), cell=c)
+    need(c.batch >= layer.mr)
+    return layer
+
+
+@for_speed
+def _plan(c: BoundCell, directions: tuple[tuple[Stage, ...], ...], target: Target, threads: int) -> RecurrentPlan:
     share = max(1, threads // len(directions))
     plans = []
     for mr in (n for n in ROWS if n <= c.batch):

@@ -15,7 +15,7 @@ from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import CONV, cost
-from graphc.sizes import for_speed
+from graphc.sizes import LOOKED_UP, choose, for_speed, hint_of, is_size, need, where
 from graphc.types import MaybeNone
 
 # Parts of the level-2 cache:
@@ -135,12 +135,35 @@ def tile_costs(target: Target, nv: int) -> Costs:
     return 0.0, *(cost(target, mr, nv, CONV) for mr in range(1, target.registers))
 
 
-@lru_cache(maxsize=4096)
 def cut_row(target: Target, pixels: int, nv: int) -> Cut:
-    """The best tiles with NV vectors for rows of `pixels`."""
-    return best_cut(pixels, highest_tile(target, nv), tile_costs(target, nv))
+    """The best tiles with NV vectors for rows of `pixels`. Where that stands for many, of the usual heights, and how many of each
+    is looked up; `cost` is that of the example."""
+    highest, costs = highest_tile(target, nv), tile_costs(target, nv)
+    if not is_size(pixels):
+        return best_cut(pixels, highest, costs)
+    return cut_many(pixels, heights_for(pixels, highest), costs)
 
 
+def heights_for(pixels: int, highest: int) -> tuple[int, ...]:
+    """Heights of the tiles of rows whose pixels stand for many: short rows have lower ones."""
+    while pixels < highest:
+        highest = -(-highest // 2)
+    return heights_of(highest)
+
+
+def cut_many(pixels: int, heights: tuple[int, ...], costs: Costs) -> Cut:
+    """The cheapest tiles of these heights, none of which is above the row. A row longer than LOOKED_UP has the highest ones."""
+    need(pixels >= heights[-1])
+
+    def count(i: int) -> int:
+        few = choose(lambda n: cut_into(max(n, heights[-1]), heights, costs).counts[i], pixels)
+        return where(pixels - LOOKED_UP, -(-pixels // heights[0]) if i == 0 else 0, few)
+
+    counts = tuple(map(count, range(len(heights))))
+    return Cut(pixels, heights, counts, cut_into(hint_of(pixels), heights, costs).cost)
+
+
+@for_speed
 @lru_cache(maxsize=4096)
 def even_cut(target: Target, pixels: int, nv: int) -> Cut:
     """The best tiles of one height."""
@@ -154,6 +177,7 @@ def efficiency(c: Cut, nv: int) -> float:
     return c.pixels * nv / c.cost
 
 
+@for_speed
 @lru_cache(maxsize=4096)
 def best_vectors(target: Target, pixels: int, blocks: int, even: bool = False) -> int:
     """NV for rows of `pixels` and `blocks` output-channel blocks: the same for all long rows, which so share weights. even:
@@ -171,7 +195,10 @@ def best_vectors(target: Target, pixels: int, blocks: int, even: bool = False) -
 
 
 def without_overlap(target: Target, row: Cut, nv: int) -> Cut | None:
-    """The row in tiles that do not overlap: so partial sums can lie in the result, and input blocks come some at a time."""
+    """The row in tiles that do not overlap: so partial sums can lie in the result, and input blocks come some at a time. None
+    where there are none, or the row stands for many."""
+    if is_size(row.pixels):
+        return None
     return row if row.exact else cut_into(row.pixels, row.heights, tile_costs(target, nv), exact=True)
 
 
@@ -186,7 +213,7 @@ def cut_channels(
 ) -> Iterator[tuple[int, range]]:
     """Tile widths NV, as few as cover the output-channel blocks, and the blocks that tiles of each take. pixels: of a row.
     weights: bytes of one output block's. even: as in `best_vectors`."""
-    widest, first = widest_tile(target, weights), 0
+    widest, first, pixels = widest_tile(target, weights), 0, hint_of(pixels)
     while first < blocks:
         nv = best_vectors(target, pixels, blocks - first, even)
         if nv > widest and without_overlap(target, cut_row(target, pixels, nv), nv) is None:

@@ -20,6 +20,7 @@ from graphc.backends.cpu.verbs.tables_block import COPY_TABLES, CopyTables
 from graphc.lower.constants import constant
 from graphc.lower.storage import Ref
 from graphc.report import StepInfo
+from graphc.sizes import for_speed, is_size
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -55,6 +56,7 @@ def _moved(values: list[int], at: int, before: int = 1) -> list[int]:
     return [*rest[: len(rest) - before], values[at], *rest[len(rest) - before :]]
 
 
+@for_speed
 def _longest(dims: list[int], xs: list[int], ys: list[int]) -> int:
     """The loop to run innermost: the last, unless it is short and another has more elements, closest in memory."""
     last = len(dims) - 1
@@ -67,7 +69,7 @@ def _transposed(lo: CpuLowering, dims: list[int], xs: list[int], ys: list[int], 
     tile = _tile(lo, item)
     if item not in (4, 8) or ys[-1] != item or xs[-1] == item or len(dims) > COPY_DIMS or dims[-1] < tile:
         return None
-    return next((i for i, d in enumerate(dims[:-1]) if xs[i] == item and d >= tile), None)
+    return next((i for i, d in enumerate(dims[:-1]) if not is_size(xs[i]) and xs[i] == item and d >= tile), None)
 
 
 def _tile(lo: CpuLowering, item: int) -> int:
