@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.dims import Sym
+from graphc.executable import value_key
 from graphc.graph import Value
-from graphc.sizes import LEAST, Size, Trace, array_of
+from graphc.sizes import LEAST, Known, Size, Trace, array_of
 from graphc.types import TensorType
+
+
+class CantServeMany(Exception):
+    """A plan for many sizes met some that it can't go on with: they get a plan of their own."""
+
 
 STRICT = False  # raise what keeps a plan from standing for many, where else one for the shapes alone is made: for tests
 
@@ -21,12 +29,14 @@ class Sources:
 
     dims    (input, axis, size): the number of the size, or what the dim must be where that is negative: ~dim
     values  (input, position, size): elements of inputs whose values decide shapes, in the same way
+    fixed   (input, text): inputs whose values decide and are no whole numbers, and what they must be
     ranks   of the inputs
     count   of sizes
     """
 
     dims: tuple[tuple[int, int, int], ...]
     values: tuple[tuple[int, int, int], ...]
+    fixed: tuple[tuple[int, str], ...]
     ranks: tuple[int, ...]
     count: int
 
@@ -53,15 +63,40 @@ class Sources:
                 if found[size] >= 0 or n < LEAST:
                     return None
                 found[size] = n
+        if any(_text(arrays[i]) != text for i, text in self.fixed):
+            return None
         return tuple(found)
 
 
-@dataclass(frozen=True)
+def _text(a: np.ndarray) -> str:
+    return f"{a.shape} {value_key(a)!r}"
+
+
+@dataclass(eq=False)
 class Many:
-    """The sizes of a graph that stands for many, and where they come from."""
+    """The sizes of a graph that stands for many, and where they come from. known: what its plan has asked, when it is made."""
 
     trace: Trace
     sources: Sources
+    names: tuple[str, ...]
+    known: Known = Known({}, {})
+
+    def settle(self) -> None:
+        """The plan is made."""
+        self.known = self.trace.known
+
+    @contextmanager
+    def going_on(self, arrays: Sequence[np.ndarray]) -> Iterator[None]:
+        """Plan what comes behind, with arrays as the example whose first ones are the inputs."""
+        sizes = self.sources.sizes(arrays)
+        assert sizes is not None, "inputs of another plan"
+        with self.trace.going_on(self.known, dict(zip(self.names, sizes))):
+            yield
+
+    def digest(self) -> str:
+        """Tells plans of the same inputs apart: by their guards."""
+        text = repr([(g.relation, str(g.expr), g.outcome) for g in self.known.guards])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Pattern:
@@ -69,7 +104,6 @@ class Pattern:
 
     Sizes that are 0 or 1 stand for themselves, as do values below LEAST: there is nothing to do, or something is repeated.
 
-    possible  not where values decide that are no whole numbers
     key     what arrays of one pattern have in common, as text
     types   by input, and values: constants by input, with sizes inside
     """
@@ -83,15 +117,16 @@ class Pattern:
     ) -> None:
         """arrays: the example. begun: the sizes of the first of the inputs, where these are a graph's to which others came."""
         self.trace = Trace() if begun is None else begun.trace
-        self._begun = Sources((), (), (), 0) if begun is None else begun.sources
+        self._begun = Sources((), (), (), (), 0) if begun is None else begun.sources
+        self.names = [] if begun is None else list(begun.names)
         self._ranks = tuple(a.ndim for a in arrays)
         self.types: dict[str, TensorType] = {}
         self.values: dict[str, np.ndarray] = {}
         self._dims: list[tuple[int, int, int]] = []
         self._values: list[tuple[int, int, int]] = []
+        self._fixed: list[tuple[int, str]] = []
         self._named: dict[str, int | Size] = {}
-        self.possible = True
-        self._position = {name: i for i, name in enumerate(self.trace.names)}
+        self._position = {name: i for i, name in enumerate(self.names)}
         for i, (v, a) in enumerate(zip(inputs, arrays)):
             rank = range(a.ndim)
             shape = rank if v.type is None else v.type.shape
@@ -101,14 +136,12 @@ class Pattern:
             ]
             self.types[v.name] = TensorType(a.dtype if v.type is None else v.type.dtype, dims)
             if i in valued:
-                self.possible = self.possible and a.dtype.kind in "iub"
-                if self.possible:
-                    self.values[v.name] = self._elements(i, v.name, a)
+                self.values[v.name] = self._elements(i, v.name, a)
 
     @property
     def open(self) -> bool:
         """Does anything stand for many?"""
-        return bool(self.trace.names)
+        return bool(self.names)
 
     @property
     def key(self) -> str:
@@ -119,8 +152,9 @@ class Pattern:
     @property
     def many(self) -> Many:
         b = self._begun
-        dims, values = (*b.dims, *self._dims), (*b.values, *self._values)
-        return Many(self.trace, Sources(dims, values, self._ranks, len(self.trace.names)))
+        dims, values, fixed = (*b.dims, *self._dims), (*b.values, *self._values), (*b.fixed, *self._fixed)
+        sources = Sources(dims, values, fixed, self._ranks, len(self.names))
+        return Many(self.trace, sources, tuple(self.names))
 
     def _dim(self, i: int, axis: int, name: str, declared: object, n: int) -> int | Size:
         if type(declared) is Size:
@@ -139,13 +173,14 @@ class Pattern:
                 self._named[name] = n
             else:
                 fresh = name if name not in self.trace.hints else f"{name}'{len(self.trace.names)}"
-                self._position[fresh] = len(self.trace.names)
+                self._position[fresh] = len(self.names)
                 self._named[name] = self.trace.size(fresh, n)
+                self.names.append(fresh)
         return self._named[name]
 
     def _elements(self, i: int, name: str, a: np.ndarray) -> np.ndarray:
         if a.dtype.kind not in "iu":
-            self._values += [(i, k, ~int(n)) for k, n in enumerate(a.reshape(-1).tolist())]
+            self._fixed.append((i, _text(a)))
             return a
         elements = []
         for k, n in enumerate(a.reshape(-1).tolist()):
@@ -154,7 +189,3 @@ class Pattern:
             elements.append(d)
         flat = array_of(elements, a.dtype)
         return flat.reshape(a.shape) if elements else a
-
-
-def is_for_many(inputs: Mapping[str, TensorType]) -> bool:
-    return any(type(d) is Size for t in inputs.values() for d in t.shape)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc import backends
+from graphc import backends, classes
 from graphc.backend import Backend, Progress, Request
-from graphc.classes import Many, Pattern
+from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import InputError
 from graphc.executable import Executable, value_key
 from graphc.graph import Value
@@ -234,7 +234,7 @@ class Compilation:
             return None
         inputs = [Value(s.name, s.type) for s in self.signature.inputs]
         pattern = Pattern(inputs, arrays, valued)
-        return pattern if pattern.possible and pattern.open else None
+        return pattern if pattern.open else None
 
     def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:
         try:
@@ -267,29 +267,37 @@ class Compilation:
         def make(g: Graph) -> Executable:
             return self.backend.executable(g, tuple(passes), None, many)
 
-        def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> Executable:
+        def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
             return self._compile_suffix(parts.suffix, arrays, valued, many)
 
         return Segmented(parts, wanted, make, suffix, self.backend.outlook)
 
     def _compile_suffix(
         self, suffix: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], begun: Many | None
-    ) -> Executable:
-        """The rest of a graph, for many sizes where it can be. begun: the sizes of what came before."""
+    ) -> tuple[Executable, bool]:
+        """The rest of a graph, and whether it is for many sizes, as it is where it can be. begun: the sizes of what came before.
+        Raises CantServeMany where these are many, and others must not follow."""
         self.origin.check()
-        names = [v.name for v in suffix.inputs]
         if begun is not None:
-            with begun.trace.going_on(dict(zip(begun.trace.names, begun.sources.sizes(arrays) or ()))):
-                pattern = Pattern(suffix.inputs, arrays, valued, begun)
-                if pattern.possible:
-                    return self._compile(suffix, pattern.types, pattern.values, None, pattern.many)
-            raise NotImplementedError
+            try:
+                with begun.going_on(arrays):
+                    pattern = Pattern(suffix.inputs, arrays, valued, begun)
+                    return self._compile(suffix, pattern.types, pattern.values, None, pattern.many), True
+            except Exception as error:
+                if classes.STRICT:
+                    raise
+                raise CantServeMany(f"{type(error).__name__}: {error}") from error
         if self.backend.capabilities.many_sizes:
             pattern = Pattern(suffix.inputs, arrays, valued)
-            if pattern.possible and pattern.open:
-                return self._compile_many(suffix, pattern)
+            if pattern.open:
+                try:
+                    return self._compile_many(suffix, pattern), True
+                except Exception:
+                    if classes.STRICT:
+                        raise
+        names = [v.name for v in suffix.inputs]
         types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, arrays)}
-        return self._compile(suffix, types, {names[i]: arrays[i] for i in valued})
+        return self._compile(suffix, types, {names[i]: arrays[i] for i in valued}), False
 
 
 def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> str:

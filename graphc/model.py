@@ -281,6 +281,9 @@ class Model:
             return executable.run(arrays, out)
         except MemoryError as error:
             _full(error)
+        except classes.CantServeMany as error:
+            self._alone, self._many = str(error), []
+            return self._executable(arrays, key, alone=True).run(arrays, out)
 
     def _held(self, arrays: Sequence[np.ndarray]) -> Executable | None:
         """The plan for many shapes that is for these, too."""

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.errors import GraphcError
-from graphc.executable import PLANNING, Executable, remember, taken, value_key
+from graphc.executable import MAX_PLANS, PLANNING, Executable, remember, taken, value_key
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.report import Pending, Plan, StepInfo
-from graphc.types import TensorType
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +118,11 @@ class Segmented(Executable):
         parts: CutGraph,
         wanted: Collection[str],
         compile_prefix: Callable[[Graph], Executable],
-        bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],
+        bind: Callable[[Sequence[np.ndarray], Sequence[int]], tuple[Executable, bool]],
         outlook: Callable[[Graph], tuple[Pending, ...]],
     ) -> None:
-        """wanted: the suffix's inputs whose values decide shapes or branches. outlook: what will become of the suffix's nodes."""
+        """wanted: the suffix's inputs whose values decide shapes or branches. bind: its inputs, and which of them these are -> an
+        executable, and whether it is for many shapes. outlook: what will become of the suffix's nodes."""
         if not parts.prefix.nodes and not parts.data_dependent and not wanted:
             node = parts.suffix.nodes[0]
             raise GraphcError(
@@ -134,24 +134,38 @@ class Segmented(Executable):
         self.prefix = compile_prefix(parts.prefix)
         self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
         self._suffixes: dict[tuple, Executable] = {}
+        self._many: list[Executable] = []  # the last used first
+        self._last: Executable | None = None
+
+    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+        return self.prefix.holds(arrays)
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays)), self._valued)
         return self._suffix(values).run(values, out)
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
-        """The rest of the graph for these shapes, planned when they turn up first."""
+        """The rest of the graph for these shapes, planned when such turn up first."""
+        many = self._many
+        for k, found in enumerate(many):
+            if found.holds(values):
+                if k:
+                    self._many = [found, *(e for e in many if e is not found)]
+                self._last = found
+                return found
         key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
         suffix = self._suffixes.get(key)
-        if suffix is not None:
-            return suffix
-        with PLANNING:
-            if key not in self._suffixes:
-                names = [v.name for v in self.parts.suffix.inputs]
-                types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, values)}
-                suffix = self._bind(self.parts.suffix, types, {names[i]: values[i] for i in self._valued})
-                remember(self._suffixes, key, suffix)
-            return self._suffixes[key]
+        if suffix is None:
+            with PLANNING:
+                suffix = next((e for e in self._many if e.holds(values)), None) or self._suffixes.get(key)
+                if suffix is None:
+                    suffix, for_many = self._bind(values, self._valued)
+                    if for_many:
+                        self._many = [suffix, *self._many[: MAX_PLANS - 1]]
+                    else:
+                        remember(self._suffixes, key, suffix)
+        self._last = suffix
+        return suffix
 
     @property
     def plan(self) -> Plan:
@@ -163,10 +177,10 @@ class Segmented(Executable):
             steps.append(
                 StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
             )
-        if not self._suffixes:
+        if self._last is None:
             pending = self._outlook(self.parts.suffix)
         else:
-            last = list(self._suffixes.values())[-1].plan
+            last = self._last.plan
             steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
             pending = last.pending
         return replace(prefix, steps=tuple(steps), measure=_unmeasured, pending=pending)

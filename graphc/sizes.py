@@ -15,7 +15,6 @@ them narrow. What keeps them wide:
 from __future__ import annotations
 
 import builtins
-import hashlib
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,13 +62,20 @@ class Definition(NamedTuple):
         return builtins.int(n > 0) if self.op == "positive" else n
 
 
+class Known(NamedTuple):
+    """Guards and ranges of a trace."""
+
+    guards: dict[Guard, str]
+    ranges: dict[str, tuple[float, float]]
+
+
 class Trace:
     """The sizes of one plan: their names, the example, and the guards so far.
 
     hints   of each name, the example
     ranges  of each name, as assumed and as narrowed by guards
     guards  with the place that asked
-    names   of the sizes that the inputs give, in their order
+    names   of the sizes that inputs give
     """
 
     count = 0
@@ -232,33 +238,36 @@ class Trace:
         self.ranges[name] = least, most
         self._bounds.clear()
 
-    @contextmanager
-    def going_on(self, hints: Mapping[str, int]) -> Iterator[None]:
-        """Ask again, from another example: guards that are added go when the context ends, and so do new names.
+    @property
+    def known(self) -> Known:
+        """What has been asked so far."""
+        return Known(dict(self.guards), dict(self.ranges))
 
-        hints: of the inputs' sizes so far. `guards` inside are those that were there and the new ones.
+    @contextmanager
+    def going_on(self, known: Known, hints: Mapping[str, int]) -> Iterator[None]:
+        """Ask on from what was known, with another example; what is asked here is forgotten afterwards (take it by `known`).
+
+        hints: of sizes that inputs give.
         """
-        before = dict(self.hints), dict(self.ranges), dict(self.assumed), dict(self.guards), list(self.names), self.open
+        before = self.known
+        self.guards, self.ranges = dict(known.guards), self.ranges | known.ranges
         self.hints |= hints
         for name, definition in self.definitions.items():
-            self.hints[name] = definition.value(self.hints)
-        self._values.clear()
-        self._results.clear()
+            if set(symbols(definition.args[0])) <= self.hints.keys():
+                self.hints[name] = definition.value(self.hints)
+        self._forget()
         self.open = True
         try:
             yield
         finally:
-            hinted, self.ranges, self.assumed, self.guards, self.names, self.open = before
-            self.hints = {name: value for name, value in self.hints.items() if name in self.definitions} | hinted
-            self._values.clear()
-            self._bounds.clear()
-            self._results.clear()
-            self.ranges |= {n: self._given_range(d) for n, d in self.definitions.items() if n not in self.ranges}
+            self.guards, self.ranges = before.guards, self.ranges | before.ranges
+            self._forget()
+            self.open = False
 
-    def _given_range(self, definition: Definition) -> tuple[float, float]:
-        if definition.op == "look":
-            return min(definition.args[1]), max(definition.args[1])
-        return (0, 1) if definition.op == "positive" else (-MOST, MOST)
+    def _forget(self) -> None:
+        self._values.clear()
+        self._bounds.clear()
+        self._results.clear()
 
     def values_of(self, size: Size) -> tuple[int, ...] | None:
         """The numbers that a choice chooses among, in order; None for other sizes."""
@@ -271,11 +280,6 @@ class Trace:
         """The number of a choice's value among `values`."""
         _, (expr, table) = self.definitions[str(size.expr)]
         return self.define("look", (expr, tuple(map(values.index, table))), (0, len(values) - 1))
-
-    def digest(self) -> str:
-        """Tells plans of the same inputs apart: by their guards."""
-        text = repr([(g.relation, str(g.expr), g.outcome) for g in self.guards])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def close(self) -> None:
         """From now on a question that is new is a mistake."""
@@ -437,7 +441,7 @@ class Size:
         if type(rest) is not Size or type(other) is not builtins.int:
             return rest
         within = self.trace.bounds(self.expr)
-        if 0 <= within[0] and within[1] < other:
+        if within[0] >= 0 and within[1] < other:
             return self
         return self.trace.define("is", (rest.expr,), (0, other - 1), f"$({self}) % {other}")
 
@@ -632,9 +636,7 @@ def where(positive: Any, a: Any, b: Any) -> Any:
     test = trace.define("positive", (positive.expr,), (0, 1))
     either = test * a + (1 - test) * b
     ends = [trace.bounds(_expr(x)) for x in (a, b)]
-    return trace.define(
-        "is", (_expr(either),), (builtins.min(e[0] for e in ends), builtins.max(e[1] for e in ends))
-    )
+    return trace.define("is", (_expr(either),), (builtins.min(e[0] for e in ends), builtins.max(e[1] for e in ends)))
 
 
 def for_speed(function: Function) -> Function:

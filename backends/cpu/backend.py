@@ -138,8 +138,7 @@ class CpuBackend:
         from graphc.backends.cpu.stages import Draft
 
         o, policy = self.options, self._policy(graph)
-        trace = None if many is None else many.trace
-        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, trace)
+        return Draft(graph, self.machine, o.threads, self.weights, policy, self.progress, self.checked, many)
 
     def _policy(self, graph: Graph) -> Policy:
         from graphc.backends.cpu.lower.policy import Policy
@@ -190,6 +189,8 @@ class CpuBackend:
             tools, executes = runtime.toolchain(self.cache), runtime_kernels(threads)
             with tools.expecting(executes):
                 done = lowered(draft)
+                if many is not None:
+                    many.settle()
                 addresses = tools.addresses([*done.kernels, *executes], self.progress)
             report = Report(done.steps, done.memory, done.notes, passes)
             plan = CompiledPlan(
@@ -215,7 +216,7 @@ class CpuBackend:
         if keep:
             assert self.folder is not None and key is not None
             try:
-                self.folder.save(key if many is None else f"{key}-{many.trace.digest()}", plan, tools)
+                self.folder.save(key if many is None else f"{key}-{many.digest()}", plan, tools)
             except OSError as error:
                 self._warn(error)
         executor = runtime.executor_at(threads, [addresses[k] for k in executes])

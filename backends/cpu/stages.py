@@ -15,6 +15,7 @@ from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.nested.depth_first import depth_first_runs, lower_depth_first
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
+from graphc.classes import Many
 from graphc.graph import Graph, Node
 from graphc.lower.binder import Binder
 from graphc.lower.fuse import MAX_NODES, Group, fuse
@@ -27,7 +28,6 @@ from graphc.lower.program import Assembled, Form, HostCall, HostStep, Program, a
 from graphc.lower.storage import Storage
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
-from graphc.sizes import Trace
 from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Draft:
 
     policy   what decides between algorithms, and which optimisations the stages make
     checked  for runs that look at every step
-    trace    of a graph for many sizes
+    many     of a graph for many sizes
 
     choices  the algorithm of each convolution, by the name of its result
     reasons  why a node runs on the host, or None where a kernel computes it
@@ -59,7 +59,7 @@ class Draft:
     policy: Policy = DEFAULT
     progress: Progress | None = None
     checked: bool = False
-    trace: Trace | None = None
+    many: Many | None = None
 
     choices: dict[str, Choice] = field(default_factory=dict)
 
@@ -152,7 +152,7 @@ def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table that threads walk."""
     form = Form(_nanoseconds, d.lowering.check_words, LINE, d.policy.uses("arena_reuse"))
     program = d.lowering.program
-    d.assembled, d.kernels, memory, d.binder = assemble(program, form, d.weights.place_of, d.trace)
+    d.assembled, d.kernels, memory, d.binder = assemble(program, form, d.weights.place_of, d.many)
     d.memory = replace(memory, weights=d.weights.nbytes)
 
 

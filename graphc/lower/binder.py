@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.classes import Many
 from graphc.lower.binding import SizeProgram, Writer
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
 from graphc.lower.storage import ALIGNMENT, Buffer
-from graphc.sizes import Size, Trace, hint_of, holds_sizes, is_size
+from graphc.sizes import Size, hint_of, holds_sizes, is_size
 
 MOST_VARIANTS = 16  # of a kernel, among which sizes choose
 
@@ -45,8 +46,8 @@ class Binding:
 class Binder:
     """Collects what depends on sizes while a table is written."""
 
-    def __init__(self, trace: Trace, live: Mapping[Buffer, tuple[int, int]], reuse: bool) -> None:
-        self.writer = Writer(trace)  # every question has been asked by now
+    def __init__(self, many: Many, live: Mapping[Buffer, tuple[int, int]], reuse: bool) -> None:
+        self.writer = Writer(many.trace, many.names)  # every question has been asked by now
         self.starts, self.arena = self._stack(*_order(live, reuse))
         self.rows: dict[str, list[tuple[int, ...]]] = {
             kind: [] for kind in ("words", "places", "constants", "externs", "choices")

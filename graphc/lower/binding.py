@@ -124,15 +124,17 @@ class Register:
 class Writer:
     """Writes a SizeProgram for a trace: guards first, then values in the order in which they are asked for."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
+    def __init__(self, trace: Trace, names: Sequence[str]) -> None:
+        """names: of the sizes that the inputs give, in their order."""
+        self.trace, self.names = trace, tuple(names)
         self.code: list[Row] = []
-        self.initial: list[int] = [0] * len(trace.names)
+        self.initial: list[int] = [0] * len(names)
         self._constants: dict[int, int] = {}
-        self._known: dict[Any, int] = {("size", name): i for i, name in enumerate(trace.names)}
+        self._known: dict[Any, int] = {("size", name): i for i, name in enumerate(names)}
         self._tables: list[int] = []
         self._texts: list[tuple[str, str]] = []
-        for name, (least, most) in trace.assumed.items():
+        for name in names:
+            least, most = trace.assumed[name]
             self._guard(Code.NOT_LESS, Sym(name) - int(least), f"{name} ≥ {least}", "")
             if most < float("inf"):
                 self._guard(Code.LESS_EQUAL, Sym(name) - int(most), f"{name} ≤ {most}", "")
@@ -153,7 +155,7 @@ class Writer:
     @property
     def program(self) -> SizeProgram:
         return SizeProgram(
-            tuple(self.trace.names),
+            self.names,
             np.array(self.code, np.int64).reshape(-1, 4),
             np.array(self.initial, np.int64),
             np.array(self._tables or [0], np.int64),

@@ -16,6 +16,7 @@ from graphc import expr
 from graphc.expr import Expr
 from graphc.graph import Graph, Node, Value
 from graphc.report import FusionNote
+from graphc.sizes import is_size_array
 from graphc.types import MaybeNone, TensorType
 
 MAX_OPERANDS = 8  # of one kernel's expression
@@ -301,8 +302,8 @@ def _measured(e: Expr, measure: Callable[[list[int]], int]) -> int:
 
 
 def _is_immediate(v: Value) -> bool:
-    """A constant of one element becomes part of the code."""
-    return v.is_const and v.data.size == 1
+    """A constant of one element becomes part of the code, unless it stands for many."""
+    return v.is_const and v.data.size == 1 and not is_size_array(v.data)
 
 
 def immediate(v: Value) -> Expr:

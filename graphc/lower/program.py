@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from graphc.classes import Many
 from graphc.lower.binder import Binder, Binding, variants
 from graphc.lower.binding import Register
 from graphc.lower.checks import Check
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
-from graphc.sizes import Trace, hint_of, is_size
+from graphc.sizes import hint_of, is_size
 
 if TYPE_CHECKING:
     from graphc.graph import Node
@@ -237,11 +238,11 @@ class _Table:
 
 
 def assemble(
-    program: Program, form: Form, place_of: Callable[[Buffer], Place], trace: Trace | None = None
+    program: Program, form: Form, place_of: Callable[[Buffer], Place], many: Many | None = None
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport, Binder | None]:
     """Plan the arena and lay out the table. Also the kernels by index, and the bytes but those of the weights.
 
-    trace: of a program for many sizes. No question may come after this one; the binder takes what reports need.
+    many: of a program for many sizes. No question may come after this one; the binder takes what reports need.
     """
     from graphc.lower.memory import Lifetime, plan
     from graphc.report import Interval, MemoryReport
@@ -249,9 +250,9 @@ def assemble(
     live = lives(program.steps)
     steps_of = program.steps
     binder, offsets = None, {}
-    if trace is not None:
+    if many is not None:
         steps_of = [replace(s, args=tuple(map(_chosen, s.args))) if isinstance(s, Step) else s for s in steps_of]
-        binder = Binder(trace, live, form.reuse)
+        binder = Binder(many, live, form.reuse)
     arena = plan(
         [Lifetime(b.name, hint_of(b.nbytes), *steps) for b, steps in live.items()], ALIGNMENT, reuse=form.reuse
     )

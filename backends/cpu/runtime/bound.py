@@ -13,10 +13,10 @@ from graphc.lower import binding
 from graphc.lower.binding import Register, SizeProgram
 
 if TYPE_CHECKING:
-    from graphc.graph import Node
     from graphc.backends.cpu.runtime.arenas import Arena
     from graphc.backends.cpu.runtime.run import RunContext, Runner
     from graphc.backends.cpu.runtime.threads import Executor
+    from graphc.graph import Node
     from graphc.lower.program import Extern
 
 WORD = 8

@@ -21,8 +21,8 @@ from graphc.lower.storage import aligned_empty
 from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
-    from graphc.graph import Node
     from graphc.backends.cpu.runtime.threads import Executor
+    from graphc.graph import Node
 
 
 ROW_BYTES = 24  # of the executor's table
