@@ -16,6 +16,7 @@ import numpy as np
 
 from graphc.dims import Dim, Sym
 from graphc.sizes import Definition, Size, Trace, holds_sizes
+from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Node
@@ -271,6 +272,11 @@ def with_numbers(value: Any, registers: Sequence[int]) -> Any:
     if is_dataclass(value) and not isinstance(value, type) and _refers(value):
         return _changed(value, lambda v: with_numbers(v, registers))
     return value
+
+
+def with_dims(dtype: np.dtype, shape: tuple[Any, ...]) -> TensorType:
+    """A type whose dims may be Registers."""
+    return _changed(TensorType(dtype, ()), lambda value: shape if value == () else value)
 
 
 def node_with_numbers(node: Node, registers: Sequence[int]) -> Node:

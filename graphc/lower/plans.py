@@ -17,7 +17,8 @@ import numpy as np
 from graphc.classes import Sources
 from graphc.documents import read_document, write_document
 from graphc.errors import Location
-from graphc.lower.binding import with_numbers
+from graphc.lower.binder import Binding
+from graphc.lower.binding import Register, SizeProgram, with_dims, with_numbers
 from graphc.lower.checks import CHECKS
 from graphc.lower.memory import measured
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
@@ -211,26 +212,52 @@ def _encode(plan: CompiledPlan) -> dict[str, Any]:
         "blocks": a.blocks.tolist(),
         "arena": a.arena,
         "constants": [(number[c.segment.name], c.offset) for c in constants],
-        "externs": [(e.name, e.shape, e.dtype.name) for e in a.externs],
+        "externs": [(e.name, _shape(e.shape), e.dtype.name) for e in a.externs],
         "slots": [[column.tolist() for column in s] for s in _slots(a)],
         "input_externs": a.inputs,
         "output_externs": a.outputs,
         "checks": [(w.start, w.stop, type(c).__name__, asdict(c)) for w, c in a.checks],
         "runs": a.runs,
         "report": asdict(plan.report()),
+        "binding": None if a.binding is None else _encode_binding(a.binding),
+        "sources": None if plan.sources is None else asdict(plan.sources),
     }
+
+
+def _encode_binding(b: Binding) -> dict[str, Any]:
+    arrays = {f.name: getattr(b, f.name).tolist() for f in fields(b) if isinstance(getattr(b, f.name), np.ndarray)}
+    p = b.program
+    program = {f.name: getattr(p, f.name) for f in fields(p)}
+    program |= {name: value.tolist() for name, value in program.items() if isinstance(value, np.ndarray)}
+    return arrays | {"arena": b.arena, "program": program}
+
+
+def _decode_binding(c: Mapping[str, Any]) -> Binding:
+    widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3}
+    arrays = {name: np.array(c[name], np.int64).reshape(-1, n) for name, n in widths.items()}
+    arrays |= {name: np.array(c[name], np.int64) for name in ("variants", "costs")}
+    p = c["program"]
+    columns = {name: np.array(p[name], np.int64) for name in ("registers", "tables")}
+    code = np.array(p["code"], np.int64).reshape(-1, 4)
+    texts = tuple((text, where) for text, where in p["texts"])
+    program = SizeProgram(tuple(p["names"]), code, **columns, guards=p["guards"], bound=p["bound"], texts=texts)
+    return Binding(program=program, **arrays, arena=c["arena"])
 
 
 def _slots(a: Assembled) -> tuple[Slots, ...]:
     return a.kernel_slots, a.constant_slots, a.arena_slots, a.extern_slots
 
 
-def _type(t: TensorType) -> tuple[str, tuple[int, ...]]:
-    return t.dtype.name, t.extents
+def _type(t: TensorType) -> tuple[str, list[Any]]:
+    return t.dtype.name, _shape(t.shape)
+
+
+def _shape(shape: Sequence[Any]) -> list[Any]:
+    return [asdict(d) if isinstance(d, Register) else d for d in shape]
 
 
 def _typed(pair: Sequence[Any]) -> TensorType:
-    return TensorType(dtype_from_name(pair[0]), tuple(pair[1]))
+    return with_dims(dtype_from_name(pair[0]), _tuples(pair[1]))
 
 
 def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Sequence[Segment]) -> CompiledPlan:
@@ -243,7 +270,7 @@ def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Seque
         blocks=np.array(c["blocks"], np.int64).reshape(-1, 3),
         arena=c["arena"],
         constants=tuple(Stored(segments[i], offset) for i, offset in c["constants"]),
-        externs=tuple(Extern(n, tuple(shape), dtype_from_name(d)) for n, shape, d in c["externs"]),
+        externs=tuple(Extern(n, _tuples(shape), dtype_from_name(d)) for n, shape, d in c["externs"]),
         kernel_slots=slots[0],
         constant_slots=slots[1],
         arena_slots=slots[2],
@@ -252,6 +279,7 @@ def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Seque
         outputs=tuple(c["output_externs"]),
         checks=tuple((slice(a, b), _check(name, values)) for a, b, name, values in c["checks"]),
         runs=tuple(map(tuple, c["runs"])),
+        binding=None if c["binding"] is None else _decode_binding(c["binding"]),
     )
     return CompiledPlan(
         c["target"],
@@ -261,15 +289,18 @@ def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Seque
         assembled,
         tuple(kernels),
         partial(_report, c["report"]),
+        None if c["sources"] is None else _record(Sources, c["sources"]),
     )
 
 
 def _record(cls: type, values: Mapping[str, Any]) -> Any:
-    """A dataclass from JSON, whose lists were tuples."""
+    """A dataclass from JSON, whose lists were tuples, and whose dicts were registers."""
     return cls(**{f.name: _tuples(values[f.name]) for f in fields(cls)})
 
 
 def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Register(**value)
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
