@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import GraphcError, InputError
+from graphc.session_file import write
 from graphc.state import State
 from graphc.types import Sym, TensorType
 
@@ -193,8 +194,6 @@ class Session:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the states to a file (.npz, without pickles), for `Model.load_session`. Raises OSError."""
-        from graphc.sessions import write
-
         with self._alone():
             write(path, [s.state for s in self._states], {"now": self._now, "first": self._first})
 

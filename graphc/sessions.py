@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +11,12 @@ import numpy as np
 from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import InputError
 from graphc.session import Carried, Session
+from graphc.session_file import read
 from graphc.signature import Signature
-from graphc.state import State, joined, open_axes, require_types
-from graphc.types import dtype_from_name, dtype_name
+from graphc.state import joined, open_axes, require_types
 
 if TYPE_CHECKING:
     from graphc.model import Model
-
-FORMAT = 1
 
 
 def open_session(
@@ -63,6 +59,18 @@ def open_session(
     return Session(model, carried, values, None if now is None else current)
 
 
+def load(model: Model, signature: Signature, arguments: Arguments, path: str | os.PathLike[str]) -> Session:
+    """See `Model.load_session`."""
+    states, values = read(path)
+    known = {s.input: s for s in signature.states}
+    for s in states:
+        if known.get(s.input, s) != s:
+            hint = f"the model's takes output '{known[s.input].output}'"
+            raise InputError(f"'{os.fspath(path)}' has another state of input '{s.input}'", hint=hint)
+    pairs = {s.input: s.output for s in states if s.input not in known}
+    return open_session(model, signature, arguments, pairs, values["first"], values["now"])
+
+
 def _checked(s: Carried, arguments: Arguments, value: Any) -> np.ndarray:
     """A copy of a state's value. Raises InputError where it does not fit."""
     a = arguments.checked(arguments.names.index(s.state.input), value)
@@ -70,74 +78,3 @@ def _checked(s: Carried, arguments: Arguments, value: Any) -> np.ndarray:
         hint = remedy(a, s.type)
         raise InputError(f"state '{s.name}' has shape {a.shape}, the model wants {s.type}", hint=hint)
     return a.copy()
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-def write(
-    path: str | os.PathLike[str], states: Sequence[State], values: Mapping[str, Mapping[str, np.ndarray]]
-) -> None:
-    """Write states to a .npz file: who they are and their dtypes as JSON, and an array for each value.
-
-    values: by what they are ('now', 'first') and by the states' names; those that there are. Raises OSError.
-    """
-    found = {
-        f"{what} {i}": kept[s.name] for what, kept in values.items() for i, s in enumerate(states) if s.name in kept
-    }
-    header = {
-        "format": FORMAT,
-        "states": [[s.name, s.input, s.output] for s in states],
-        "dtypes": {key: dtype_name(a.dtype) for key, a in found.items()},
-    }
-    plain: dict[str, Any] = {key: _plain(a) for key, a in found.items()} | {"session": np.array(json.dumps(header))}
-    temporary = f"{os.fspath(path)}.{os.getpid()}.part"
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **plain)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def load(model: Model, signature: Signature, arguments: Arguments, path: str | os.PathLike[str]) -> Session:
-    """See `Model.load_session`."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["session"]))
-            if header["format"] != FORMAT:
-                raise ValueError(f"format {header['format']}")
-            states = [State(*map(str, names)) for names in header["states"]]
-            arrays = {key: _as(file[key], dtype) for key, dtype in header["dtypes"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        hint = "make it with session.save(path)"
-        raise InputError(f"'{os.fspath(path)}' is no file of a session: {error}", hint=hint) from None
-    known = {s.input: s for s in signature.states}
-    for s in states:
-        if s.input in known and known[s.input] != s:
-            raise InputError(
-                f"'{os.fspath(path)}' has another state of input '{s.input}'", hint=f"the model's: {known[s.input]}"
-            )
-    now, first = (
-        {s.name: arrays[f"{what} {i}"] for i, s in enumerate(states) if f"{what} {i}" in arrays}
-        for what in ("now", "first")
-    )
-    pairs = {s.input: s.output for s in states if s.input not in known}
-    return open_session(model, signature, arguments, pairs, first, now)
-
-
-def _plain(a: np.ndarray) -> np.ndarray:
-    """In a dtype of NumPy itself, which files can hold."""
-    if a.dtype.kind == "O":
-        return a.astype(str)
-    return a.view(f"u{a.dtype.itemsize}") if a.dtype.kind == "V" else a
-
-
-def _as(a: np.ndarray, name: str) -> np.ndarray:
-    """The inverse of `_plain`. Raises ValueError where the array is of another dtype."""
-    if name == "string":
-        return a.astype(object)
-    dtype = dtype_from_name(name)
-    a = a.view(dtype) if dtype.kind == "V" else a
-    if a.dtype != dtype:
-        raise ValueError(f"an array is {a.dtype}, not {dtype}")
-    return a
