@@ -46,13 +46,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure and its target: the ratio to the best peer, to graphc itself, seconds, or a number of plans."""
+    """A figure and its target: the ratio to the best peer, to graphc itself, milliseconds, or a number of plans.
+
+    peers: was it beside them?
+    """
 
     name: str
     threads: int
     measured: float | None
     target: float
     text: str
+    peers: bool = False
 
     def __str__(self) -> str:
         found = "        –" if self.measured is None else f"{self.measured:9.3f}"
@@ -60,16 +64,24 @@ class Row:
         return f"{self.name:46} {self.threads}  {found}  (at most {self.target:g}: {verdict})  {self.text}"
 
 
-def measure(workload: Workload, engines: Sequence[str], threads: int, options: argparse.Namespace) -> Measured:
+def measure(
+    workload: Workload,
+    engines: Sequence[str],
+    threads: int,
+    models: Path,
+    calls: int | None = None,
+    clock: str = "wall",
+) -> Measured:
+    """models: the folder of model files; calls: at most so many; clock: 'processor' means something for one thread only."""
     found = Measured(workload, threads)
-    count = min(workload.calls, options.calls or workload.calls)
-    counted = ["graphc"] if workload.target is None else engines
+    count = min(workload.calls, calls or workload.calls)
+    counted = [e for e in engines if e == "graphc" or (e in PEERS and workload.target is not None)]
     with TemporaryDirectory() as name:
         folder = Path(name)
         workers = {}
         for engine in counted:
-            arguments = [engine, workload.name, workload.file(options.folder), folder / f"{engine}.npz", threads]
-            arguments += [options.clock if threads == 1 else "wall", count]
+            arguments = [engine, workload.name, workload.file(models), folder / f"{engine}.npz", threads]
+            arguments += [clock if threads == 1 else "wall", count]
             try:
                 cache = {"GRAPHC_CACHE_DIR": str(folder / "cache")}
                 workers[engine] = Child(WORKER, arguments, folder / f"{engine}.txt", cache)
@@ -106,10 +118,10 @@ def _difference(ours: Path, theirs: Path) -> float:
 
 
 def rows(found: Measured) -> Iterator[Row]:
-    """What the issue of a workload is, each beside its target."""
+    """What there is to be said of a workload."""
     workload, threads, times = found.workload, found.threads, found.seconds
     if workload.target is not None:
-        yield Row(workload.name, threads, _ratio(times, np.median), workload.target, _times(found))
+        yield Row(workload.name, threads, _ratio(times, np.median), workload.target, _times(found), True)
     if "graphc" not in times:
         return
     new, seen = np.array(times["graphc"]), np.array(found.again["graphc"])
@@ -119,7 +131,7 @@ def rows(found: Measured) -> Iterator[Row]:
     if workload.binding is not None:
         yield rebinding(found)
     if workload.plans is not None:
-        yield Row(workload.name, threads, found.plans, workload.plans, f"after {len(new)} lengths")
+        yield Row(workload.name, threads, float(found.plans), workload.plans, f"after {len(new)} lengths")
 
 
 def rebinding(found: Measured) -> Row:
@@ -128,7 +140,7 @@ def rebinding(found: Measured) -> Row:
     more = (new - seen) * 1e3
     text = f"ms more than the {_ms(np.median(seen))} of a call; mean {more.mean():.3f}, worst {more.max():.0f}"
     target = (found.workload.binding or 0.0) * 1e3
-    return Row(f"binding of {found.workload.name}", found.threads, float(np.median(more)), target, text)
+    return Row(f"binding of {found.workload.name}, ms", found.threads, float(np.median(more)), target, text)
 
 
 def _ratio(seconds: dict[str, list[float]], of: np.ufunc) -> float | None:
@@ -154,12 +166,13 @@ def _ms(seconds: float) -> str:
 
 def main() -> None:
     options = _options()
-    engines = [e for e in installed() if e in ("graphc", *PEERS) and e in options.engines]
+    engines = [e for e in installed() if e in options.engines]
     written = []
     for threads in options.threads:
         for workload in WORKLOADS:
             if any(workload.name.startswith(name) for name in options.only):
-                for row in rows(measure(workload, engines, threads, options)):
+                found = measure(workload, engines, threads, options.folder, options.calls, options.clock)
+                for row in rows(found):
                     print(row, flush=True)
                     written.append(asdict(row))
     if options.json is not None:

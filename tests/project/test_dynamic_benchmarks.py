@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +90,7 @@ def test_one_workload_is_measured_in_earnest(tmp_path: Path):
     from dynamic_workloads import WORKLOADS
 
     workload = next(w for w in WORKLOADS if w.name == "counted loop")
-    options = argparse.Namespace(calls=2, folder=tmp_path, clock="wall")
-    found = measure(workload, ["graphc", "onnxruntime"], 1, options)
+    found = measure(workload, ["graphc", "onnxruntime", "mnn"], 1, tmp_path, calls=2)
     assert not found.failed and found.error is not None and found.error < 1e-4
     assert [len(t) for t in found.seconds.values()] == [2, 2]
     (row,) = rows(found)
@@ -107,3 +105,17 @@ def test_what_an_engine_can_not_do_is_said(tmp_path: Path):
     found = Measured(WORKLOADS[0], 1, {"onnxruntime": [1.0]}, memory={"onnxruntime": 0.0}, failed={"graphc": "why"})
     (row,) = rows(found)
     assert row.measured is None and "MISSED" in str(row) and "graphc FAILED: why" in str(row)
+
+
+def test_rows_in_the_file_of_results(tmp_path: Path):
+    """Those without a peer have a figure of their own, which is no part of the mean."""
+    from results import Results, Row, line, summary, table
+
+    results = Results(tmp_path / "results.json")
+    times = {"graphc": 2.0, "onnxruntime": 4.0}
+    results.add(Row("dynamic", "plans", 1, {"graphc": 2.0}, 8.0, measured=9.0))
+    results.add(Row("dynamic", "encoder", 1, times, 0.6, ("onnxruntime",)))
+    rows = Results(tmp_path / "results.json").rows
+    assert [(r.model, r.score) for r in rows] == [("plans", 9.0), ("encoder", 0.5)]
+    assert "MISSED" in line(rows[0]) and "**9.00**" in table(rows)
+    assert "| dynamic | 1 | 0.50 | 9.00 (plans) | 8.00 | 1 of 2 |" in summary(rows)
