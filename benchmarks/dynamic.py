@@ -61,7 +61,7 @@ class Row:
     def __str__(self) -> str:
         found = "        –" if self.measured is None else f"{self.measured:9.3f}"
         verdict = "ok" if self.measured is not None and self.measured <= self.target else "MISSED"
-        return f"{self.name:46} {self.threads}  {found}  (at most {self.target:g}: {verdict})  {self.text}"
+        return f"{self.name:30} {self.threads}  {found}  (at most {self.target:g}: {verdict})  {self.text}"
 
 
 def measure(
@@ -127,7 +127,7 @@ def rows(found: Measured) -> Iterator[Row]:
     new, seen = np.array(times["graphc"]), np.array(found.again["graphc"])
     if workload.again is not None:
         text = f"a call {_ms(np.median(new))} ms, again {_ms(np.median(seen))}; means {_ms(new.mean())}, {_ms(seen.mean())}"
-        yield Row(f"{workload.name}, new lengths / seen", threads, float(np.median(new / seen)), workload.again, text)
+        yield Row(f"{workload.name} new to seen", threads, float(np.median(new / seen)), workload.again, text)
     if workload.binding is not None:
         yield rebinding(found)
     if workload.plans is not None:
@@ -140,7 +140,7 @@ def rebinding(found: Measured) -> Row:
     more = (new - seen) * 1e3
     text = f"ms more than the {_ms(np.median(seen))} of a call; mean {more.mean():.3f}, worst {more.max():.0f}"
     target = (found.workload.binding or 0.0) * 1e3
-    return Row(f"binding of {found.workload.name}, ms", found.threads, float(np.median(more)), target, text)
+    return Row(f"{found.workload.name} binding in ms", found.threads, float(np.median(more)), target, text)
 
 
 def _ratio(seconds: dict[str, list[float]], of: np.ufunc) -> float | None:

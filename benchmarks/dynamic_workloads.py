@@ -46,7 +46,7 @@ class Workload:
     def file(self, folder: Path) -> Path:
         """The ONNX file in the folder; one that exists is kept."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"dynamic_{self.name.partition(',')[0].replace(' ', '_')}.onnx"
+        path = folder / f"dynamic_{self.name}.onnx"
         if not path.exists():
             onnx.save(self.make(), path)
         return path
@@ -87,24 +87,24 @@ _masked = partial(made.decoder, causal=True)
 _token_by_token = {"calls": 256, "draw": tokens, "carried": True, "block": 32}
 WORKLOADS = (
     Workload("encoder", made.encoder, 200, lengths, target=0.6, again=1.1),
-    Workload("decoder, pure calls", made.decoder, target=0.5, **_token_by_token),
-    Workload("decoder, session", made.decoder, target=0.35, session=True, **_token_by_token),
-    Workload("causal decoder, pure calls", _masked, target=0.5, **_token_by_token),
-    Workload("causal decoder, session", _masked, target=0.35, session=True, **_token_by_token),
+    Workload("decoder_calls", made.decoder, target=0.5, **_token_by_token),
+    Workload("decoder_session", made.decoder, target=0.35, session=True, **_token_by_token),
+    Workload("causal_decoder_calls", _masked, target=0.5, **_token_by_token),
+    Workload("causal_decoder_session", _masked, target=0.35, session=True, **_token_by_token),
     Workload("unet", partial(made.image_model, "unet", width=32), 100, partial(images, multiple=16), 0.7),
     Workload("yolo_v3_tiny", partial(made.image_model, "yolo_v3_tiny"), 81, images, 0.7),
     Workload("mobilenet_v2", partial(made.image_model, "mobilenet_v2"), 100, partial(images, multiple=8), 0.7),
     Workload("lstm_classifier", made.classifier, 100, texts, 0.7),
-    Workload("detector fixed", partial(made.detector, 256), 100, squares, 0.9),
+    Workload("detector_fixed", partial(made.detector, 256), 100, squares, 0.9),
     Workload("detector", made.detector, 100, partial(images, multiple=16), 0.9),
-    Workload("counted loop", made.counted_loop, 20, rows, 0.3),
+    Workload("counted_loop", made.counted_loop, 20, rows, 0.3),
     Workload(
-        "encoder of 12 layers",
+        "encoder_12_layers",
         partial(made.encoder, layers=12, width=64, heads=2),  # narrow: what binding takes is to be seen beside the rest
         200,
         partial(lengths, most=256),
         binding=1e-4,
     ),
     Workload("resnet50", partial(made.image_model, "resnet50"), 60, images, binding=1e-4),
-    Workload("encoder, plans on disk", made.encoder, 1000, partial(lengths, most=1007), plans=8),
+    Workload("encoder_plans", made.encoder, 1000, partial(lengths, most=1007), plans=8),
 )

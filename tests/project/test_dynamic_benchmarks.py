@@ -89,7 +89,7 @@ def test_one_workload_is_measured_in_earnest(tmp_path: Path):
     from dynamic import measure, rows
     from dynamic_workloads import WORKLOADS
 
-    workload = next(w for w in WORKLOADS if w.name == "counted loop")
+    workload = next(w for w in WORKLOADS if w.name == "counted_loop")
     found = measure(workload, ["graphc", "onnxruntime", "mnn"], 1, tmp_path, calls=2)
     assert not found.failed and found.error is not None and found.error < 1e-4
     assert [len(t) for t in found.seconds.values()] == [2, 2]
