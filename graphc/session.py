@@ -85,6 +85,11 @@ class Session:
         """
         self._model, self._states, self._first = model, tuple(states), dict(first)
         self._inputs = {s.state.input for s in states}
+        self._ends = [(s.name, s.state.input, s.state.output) for s in states]
+        self._fixed = [(s.name, s.state.output) for s in states if not s.axes]
+        self._reused: bool | None = (
+            None  # whether the arrays of states that keep their shapes are, once their sizes are known
+        )
         self._now = dict(first if now is None else now)
         self._shared = True  # do the arrays belong to somebody else too?
         self._spare: dict[str, np.ndarray] = {}
@@ -112,14 +117,20 @@ class Session:
                 hint = "the session feeds it; its first value is given to model.session"
                 raise InputError(f"input '{name}' is a state", hint=hint)
         with self._alone():
-            before = self._now if len(self._now) == len(self._states) else self._begun(feeds)
-            results = self._model.run(
-                {**feeds, **{s.state.input: before[s.name] for s in self._states}}, self._out(before)
-            )
-            for s in self._states:
-                _require_next(s, before[s.name], results[s.state.output])
-            self._spare = {} if self._shared else {s.name: before[s.name] for s in self._states if not s.axes}
-            self._now, self._shared = {s.name: results.pop(s.state.output) for s in self._states}, False
+            before = self._now if len(self._now) == len(self._ends) else self._begun(feeds)
+            if self._reused is None:
+                self._reused = sum(before[name].nbytes for name, _ in self._fixed) >= REUSED
+            given = dict(feeds)
+            for name, i, _ in self._ends:
+                given[i] = before[name]
+            results = self._model.run(given, self._out(before) if self._reused else None)
+            now = {}
+            for k, (name, _, output) in enumerate(self._ends):
+                now[name] = after = results.pop(output)
+                if after.shape != before[name].shape or after.dtype != before[name].dtype:
+                    _require_next(self._states[k], before[name], after)
+            self._spare = {name: before[name] for name, _ in self._fixed} if self._reused and not self._shared else {}
+            self._now, self._shared = now, False
         return results
 
     def _begun(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -130,13 +141,10 @@ class Session:
                 sizes |= dict(zip(map(str, spec.shape), np.shape(feeds[spec.name])))
         return {s.name: self._now[s.name] if s.name in self._now else s.empty(sizes) for s in self._states}
 
-    def _out(self, before: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
-        """Arrays for the next values of the states that keep their shapes; None where they are small."""
-        kept = [s for s in self._states if not s.axes]
-        if sum(before[s.name].nbytes for s in kept) < REUSED:
-            return None
+    def _out(self, before: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays for the next values of the states that keep their shapes."""
         spare = self._spare
-        return {s.state.output: spare[s.name] if s.name in spare else np.empty_like(before[s.name]) for s in kept}
+        return {output: spare[n] if n in spare else np.empty_like(before[n]) for n, output in self._fixed}
 
     # --- states ----------------------------------------------------------------------------------------------------
     @property
@@ -163,7 +171,7 @@ class Session:
     def reset(self) -> None:
         """Give the states their first values again."""
         with self._alone():
-            self._now, self._shared, self._spare = dict(self._first), True, {}
+            self._now, self._shared, self._spare, self._reused = dict(self._first), True, {}, None
 
     def truncate(self, length: int, *names: str) -> None:
         """Keep the first positions of the states that grow, of all or of those that are named: a text without its end.
@@ -236,9 +244,7 @@ def _require_next(s: Carried, before: np.ndarray, after: np.ndarray) -> None:
         raise InputError(
             f"state '{s.name}' is {before.dtype}{list(before.shape)}, this step makes it {made}", hint=hint
         )
-    if after.shape != before.shape:
-        changed = [i for i, (n, m) in enumerate(zip(before.shape, after.shape)) if n != m and i not in s.axes]
-        if changed:
-            hint = f"sizes of the inputs must fit the state, or a new session begin with one of shape {after.shape}"
-            message = f"state '{s.name}' has shape {before.shape}, this step makes it {after.shape}"
-            raise InputError(message, hint=hint)
+    if any(n != m and i not in s.axes for i, (n, m) in enumerate(zip(before.shape, after.shape))):
+        hint = f"sizes of the inputs must fit the state, or a new session begin with one of shape {after.shape}"
+        message = f"state '{s.name}' has shape {before.shape}, this step makes it {after.shape}"
+        raise InputError(message, hint=hint)
