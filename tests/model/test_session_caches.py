@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import graphc
 from graphc.backends.reference import run as reference
@@ -335,6 +337,47 @@ def test_forks_of_states_that_keep_their_shapes(reused: int, monkeypatch: pytest
         assert s.state["total"].tolist() == [100] * 4
         add(s, 1, 1, 1)
     assert [s.state["total"][0] for s in (session, other, again)] == [103] * 3
+
+
+# Each action with a number that says on which session, and another that says how
+ACTIONS = st.tuples(
+    st.sampled_from(["step", "step", "several", "fork", "truncate", "reset", "load"]), *[st.integers(0, 99)] * 2
+)
+
+
+@pytest.fixture(scope="module")
+def grown() -> graphc.Model:
+    return graphc.compile(decoder(), threads=1)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=st.lists(ACTIONS, max_size=14))
+def test_any_order_of_actions(actions: list[tuple[str, int, int]], grown: graphc.Model, tmp_path: Path):
+    """Beside lists of the steps that each session remembers."""
+    sessions = [(grown.session(), [])]
+    for action, which, how in actions:
+        session, taken = sessions[which % len(sessions)]
+        if action in ("step", "several"):
+            new = tokens(1 if action == "step" else 1 + how % 3)
+            got = session.run({n: rows(new, n) for n in "qkv"})["y"]
+            taken += new
+            close(got[:, :, -1:], whole(taken))
+        elif action == "fork" and len(sessions) < 4:
+            sessions.append((session.fork(), list(taken)))
+        elif action == "truncate":
+            length = how % (len(taken) + 1)
+            session.truncate(length)
+            del taken[length:]
+        elif action == "reset":
+            session.reset()
+            taken.clear()
+        elif action == "load":
+            session.save(tmp_path / "s")
+            sessions[which % len(sessions)] = (grown.load_session(tmp_path / "s"), taken)
+        for one, kept in sessions:
+            assert one.lengths["past_key"] == len(kept)
+            if kept:
+                np.testing.assert_array_equal(one.state["past_value"], rows(kept, "v"))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
