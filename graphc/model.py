@@ -64,7 +64,7 @@ class Model:
     >>> y = model(x)                              # one array, or a tuple when there are several outputs
     >>> results = model.run({"x": x})             # by name
     >>> model.run({"x": x}, out={"y": buffer})    # into your own array
-    >>> session = model.session(h=first)          # step by step, with states carried over
+    >>> session = model.session(h=first)          # step by step, with states carried over: recurrent layers, caches
 
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
 

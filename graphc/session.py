@@ -87,9 +87,7 @@ class Session:
         self._inputs = {s.state.input for s in states}
         self._ends = [(s.name, s.state.input, s.state.output) for s in states]
         self._fixed = [(s.name, s.state.output) for s in states if not s.axes]
-        self._reused: bool | None = (
-            None  # whether the arrays of states that keep their shapes are, once their sizes are known
-        )
+        self._reused: bool | None = None  # are arrays of states that keep their shapes? Known with their sizes
         self._now = dict(first if now is None else now)
         self._shared = True  # do the arrays belong to somebody else too?
         self._spare: dict[str, np.ndarray] = {}
@@ -210,6 +208,7 @@ class Session:
     def _alone(self) -> Iterator[None]:
         if self._process != os.getpid():  # the step that another thread was in stays in the process before the fork
             self._busy, self._process = threading.Lock(), os.getpid()
+            self._spare, self._shared = {}, True  # that step may have had them in its hands
         if not self._busy.acquire(blocking=False):
             hint = "make a session for each thread: model.session(…) or session.fork()"
             raise GraphcError("the session is in use by another thread", hint=hint)
