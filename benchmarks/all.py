@@ -14,7 +14,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import dynamic
 import numpy as np
+from dynamic_workloads import WORKLOADS
 from engines import installed
 from measure import Effort, Measured, cold_start, error, measure, starts
 from models import light, reference
@@ -23,6 +25,7 @@ from sets import SETS, Case
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_A_PROCESS = ("memory", "start", "compile")  # sets that measure processes, not runs
+ALL = [*SETS, *OF_A_PROCESS, "dynamic"]
 PROCESSES, COLD_PROCESSES = 5, 3
 COMPILE_SECONDS = 6.0
 
@@ -44,6 +47,8 @@ def main() -> None:
                     if not options.models or case.name in options.models:
                         _runs(name, case, threads, engines, options, add)
         _processes(threads, engines, options, add)
+        if "dynamic" in options.only:
+            _dynamic(threads, engines, options, add)
     publish(results.rows, options.docs)
     print(f"\n{summary(results.rows)}")
 
@@ -54,7 +59,7 @@ def _options() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=lambda t: [int(n) for n in t.split(",")], default=[1, 2], help="default: 1,2")
-    parser.add_argument("--only", type=names, default=[*SETS, *OF_A_PROCESS], help="sets, with commas; default: all")
+    parser.add_argument("--only", type=names, default=ALL, help="sets, with commas; default: all")
     parser.add_argument("--models", type=names, help="only these of the sets' models")
     parser.add_argument("--engines", type=names, default=list(installed()), help="default: all that are installed")
     parser.add_argument("--rounds", type=int, default=Effort.rounds)
@@ -69,8 +74,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "models", help="where model files are made")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where results are written")
     options = parser.parse_args()
-    if unknown := set(options.only) - {*SETS, *OF_A_PROCESS}:
-        parser.error(f"unknown sets: {', '.join(sorted(unknown))}; known: {', '.join((*SETS, *OF_A_PROCESS))}")
+    if unknown := set(options.only) - {*ALL}:
+        parser.error(f"unknown sets: {', '.join(sorted(unknown))}; known: {', '.join(ALL)}")
     return options
 
 
@@ -112,6 +117,22 @@ def _processes(threads: int, engines: Sequence[str], options: argparse.Namespace
     if "compile" in options.only and threads == max(options.threads):
         seconds = cold_start(model, feeds, threads, COLD_PROCESSES)
         add(Row("compile", network.name, threads, {"graphc": seconds}, COMPILE_SECONDS))
+
+
+def _dynamic(threads: int, engines: Sequence[str], options: argparse.Namespace, add: Callable[[Row], None]) -> None:
+    """Calls whose shapes change (dynamic.py); figures that are no ratios to a peer are rows of their own."""
+    for workload in WORKLOADS:
+        if not options.models or workload.name in options.models:
+            found = dynamic.measure(workload, engines, threads, options.folder, clock=options.clock)
+            medians = {engine: float(np.median(seconds)) for engine, seconds in found.seconds.items()}
+            for row in dynamic.rows(found):
+                about = {
+                    "error": found.error,
+                    "failed": found.failed,
+                    "clock": options.clock if threads == 1 else "wall",
+                }
+                about |= {} if row.peers else {"measured": row.measured}
+                add(Row("dynamic", row.name, threads, medians, row.target, dynamic.PEERS, **about))
 
 
 def publish(rows: Sequence[Row], docs: Path) -> None:

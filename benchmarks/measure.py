@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +58,57 @@ class Measured:
     others: float = 0.0
 
 
-class Worker:
-    """The driver's end of worker.py. Raises RuntimeError with the worker's last words where it died."""
+class Child:
+    """The driver's end of a process that answers each line with a line of JSON, and one when it is ready.
+
+    Raises RuntimeError with its last words where it died.
+    """
+
+    def __init__(
+        self, script: Path, arguments: Sequence[object], errors: Path, variables: dict[str, str] | None = None
+    ) -> None:
+        """errors: the file that it writes its last words to."""
+        self._errors = errors
+        begin = time.perf_counter()
+        with errors.open("w") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, str(script), *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                env={**os.environ, **(variables or {})},
+            )
+        self._answer()
+        self.start = time.perf_counter() - begin
+
+    def ask(self, line: str) -> dict[str, Any]:
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def cpu(self) -> float:
+        """Seconds of processor time that the worker has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def _answer(self) -> dict[str, Any]:
+        for line in self._process.stdout:
+            if line.startswith('{"memory"'):  # engines print things of their own
+                answer = json.loads(line)
+                self.memory = answer["memory"]
+                return answer
+        self._process.wait()
+        said = self._errors.read_text().strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"ended with {self._process.returncode}")
+
+
+class Worker(Child):
+    """The driver's end of worker.py."""
 
     def __init__(
         self,
@@ -70,50 +120,18 @@ class Worker:
         clock: str = "wall",
         variables: dict[str, str] | None = None,
     ) -> None:
-        self.engine, self._results, self._errors = engine, folder / f"{engine}.npz", folder / f"{engine}.txt"
-        arguments = [engine, str(model), str(feeds), str(self._results), str(threads), clock]
-        begin = time.perf_counter()
-        with self._errors.open("w") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, str(WORKER), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, **(variables or {})},
-            )
-        self._answer()
-        self.start = time.perf_counter() - begin
+        self.engine, self._results = engine, folder / f"{engine}.npz"
+        arguments = [engine, model, feeds, self._results, threads, clock]
+        super().__init__(WORKER, arguments, folder / f"{engine}.txt", variables)
 
     def round(self, budget: float) -> float:
         """Median seconds of a run, from as many as fit into `budget` seconds."""
-        self._process.stdin.write(f"{budget}\n")
-        self._process.stdin.flush()
-        return self._answer()["seconds"]
+        return self.ask(str(budget))["seconds"]
 
     def outputs(self) -> list[np.ndarray]:
         """Results of the first run; there after a round."""
         loaded = np.load(self._results)
         return [loaded[name] for name in loaded.files]
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-    def cpu(self) -> float:
-        """Seconds of processor time that the worker has used."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
-
-    def _answer(self) -> dict[str, float]:
-        for line in self._process.stdout:
-            if line.startswith('{"memory"'):  # engines print things of their own
-                answer = json.loads(line)
-                self.memory = answer["memory"]
-                return answer
-        self._process.wait()
-        said = self._errors.read_text().strip().splitlines()
-        raise RuntimeError(said[-1] if said else f"ended with {self._process.returncode}")
 
 
 def measure(model: Path, feeds: Path, engines: Sequence[str], threads: int, effort: Effort) -> Measured:

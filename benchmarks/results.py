@@ -27,6 +27,7 @@ class Row:
     error             largest difference from ONNX Runtime over the result's scale
     reference_error   the same from NumPy in float64
     failed            engines that can't run the model, and what they said
+    measured          what the target limits, where that is not the ratio to a peer
     others            CPUs that other processes used meanwhile
     clock             what measured the time: 'wall', or 'processor' for the process's own
     """
@@ -40,6 +41,7 @@ class Row:
     error: float | None = None
     reference_error: float | None = None
     failed: dict[str, str] = field(default_factory=dict)
+    measured: float | None = None
     others: float = 0.0
     clock: str = "wall"
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -58,6 +60,7 @@ class Row:
     def score(self) -> float:
         """What the target limits; infinite where graphc failed."""
         score = self.values.get("graphc") if self.set == "compile" else self.ratio
+        score = score if self.measured is None else self.measured
         return float("inf") if score is None else score
 
 
@@ -71,10 +74,12 @@ class Results:
 
     @property
     def rows(self) -> list[Row]:
-        """In the order of the sets and of their models."""
-        names = [*SETS, *UNITS]
-        models = [case.name for s in SETS.values() for case in s.cases]
-        return sorted(self._rows.values(), key=lambda r: (r.threads, names.index(r.set), models.index(r.model)))
+        """In the order of the sets and of their models; those of other sets as they came."""
+        names = [*SETS, *UNITS, "dynamic"]
+        models = {case.name: i for i, case in enumerate(case for s in SETS.values() for case in s.cases)}
+        return sorted(
+            self._rows.values(), key=lambda r: (r.threads, names.index(r.set), models.get(r.model, len(models)))
+        )
 
     def add(self, row: Row) -> None:
         self._rows[row.key] = row
@@ -133,7 +138,7 @@ def summary(rows: Sequence[Row]) -> str:
             cells = ["", f"{worst.score:.1f} s", f"{worst.target:.1f} s"]
         else:
             limit = SETS[name].target if name in SETS else None
-            mean = geometric_mean(r.score for r in of_set)
+            mean = geometric_mean(r.score for r in of_set if r.measured is None)
             cells = [f"{mean:.2f}" + (f" (target {limit:.2f})" if limit else "")]
             cells += [f"{worst.score:.2f} ({worst.model})", f"{worst.target:.2f}"]
         body.append([name, str(threads), *cells, f"{len(of_set) - missed} of {len(of_set)}"])
@@ -146,7 +151,8 @@ def table(rows: Sequence[Row]) -> str:
     head = ["set", "model", "threads", *engines, "ratio", "target", "difference from ONNX Runtime"]
     body = []
     for r in rows:
-        ratio = "" if r.ratio is None else f"{r.ratio:.2f}" if r.score <= r.target else f"**{r.ratio:.2f}**"
+        figure = r.ratio if r.measured is None else r.measured
+        ratio = "" if figure is None else f"{figure:.2f}" if r.score <= r.target else f"**{figure:.2f}**"
         error = "" if r.error is None else f"{r.error:.0e}"
         body.append([r.set, r.model, str(r.threads), *(_value(r, e) for e in engines), ratio, f"{r.target:.2f}", error])
     return _markdown(head, body)

@@ -43,7 +43,7 @@ def timed(run: Run, feeds: Feeds, budget: float, clock: Callable[[], float]) -> 
     return float(np.median(times))
 
 
-def answer(**numbers: float) -> None:
+def answer(**numbers: object) -> None:
     print(json.dumps({"memory": peak_memory(), **numbers}), flush=True)
 
 

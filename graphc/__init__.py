@@ -46,7 +46,7 @@ def compile(  # noqa: A001  (the field's name)
     target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
     threads   how many threads an inference uses; default: the CPUs that this process may use
     shapes    input shapes by name to plan for at once, where the model leaves dims open
-    states    {input: output} that a session carries from one step to the next (see `Model.session`): each pair of one type
+    states    {input: output} that a session carries from one step to the next (see `Model.session`), each pair of one dtype and rank
     cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out, and of parts of the backend: 'strassen', 'fusion' … (see docs/how-it-works.md)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none

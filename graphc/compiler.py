@@ -27,7 +27,7 @@ from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
 from graphc.report import PassInfo, Pending
 from graphc.signature import Signature, Spec
-from graphc.state import declared, require_equal_types
+from graphc.state import caches, declared, require_fitting
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Compilation:
         whole = all(v.type is not None for v in self.loaded.inputs)  # else it is read again before it is planned
         graph = self.graph if whole else self.loaded
         if self.reading == AS_IT_IS:
-            require_equal_types(graph)
+            require_fitting(graph)
         dtypes, loose = graph.meta.get("dtypes", {}), graph.meta.get("format") == "onnx"
         return Signature(
             graph.name,
@@ -188,6 +188,7 @@ class Compilation:
             graph.meta.get("optional", ()),
             loose,
             graph.states,
+            caches(self.loaded),
         )
 
     def forget(self) -> None:

@@ -17,14 +17,15 @@ from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryErr
 from graphc.executable import MAX_PLANS, PLANNING, Executable, Quick, remember, taken, value_key
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
-from graphc.session import Session
 from graphc.signature import Signature, Spec
-from graphc.types import TensorType, numbers
+from graphc.types import TensorType
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
     from graphc.graph import Graph
+    from graphc.session import Session
     from graphc.state import State
 
 
@@ -73,7 +74,7 @@ class Model:
     >>> y = model(x)                              # one array, or a tuple when there are several outputs
     >>> results = model.run({"x": x})             # by name
     >>> model.run({"x": x}, out={"y": buffer})    # into your own array
-    >>> session = model.session(h=first)          # step by step, with states carried over
+    >>> session = model.session(h=first)          # step by step, with states carried over: recurrent layers, caches
 
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
 
@@ -163,37 +164,33 @@ class Model:
         """The inputs and outputs that a session carries from one step to the next."""
         return self._source.signature.states
 
-    def session(self, /, **first: np.ndarray) -> Session:
-        """Run the model step by step, with its states carried over. first: their first values, by name.
+    def session(self, /, states: Mapping[str, str] | None = None, **first: np.ndarray) -> Session:
+        """Run the model step by step, with its states carried over.
 
-        A state without one begins with zeros, where its type has only numbers for dims. Raises InputError where the model has
-        no states (see `graphc.compile`), for names that are none of them, and for arrays that do not fit.
+        states: output by input, besides those that the model was compiled with or brings along. Where there are none at all,
+        they are the caches that names tell ('past_key_0' and 'present_key_0', 'past_key_values.0.key' and 'present.0.key'),
+        or the operators TensorScatter and Attention. The output may grow along an axis of the input that has a name.
+
+        first: their first values, by name. A state without one begins with zeros: of no length along the axis that grows, and
+        of the sizes that the first step's inputs have in dims of the same name.
+
+        Raises InputError where the model has no states, for names that are none of them, for a state that needs a first
+        value, since nothing says its size, and for arrays that do not fit.
         """
-        names = [s.name for s in self.states]
-        if not names:
-            hint = "declare them: graphc.compile(…, states={'input': 'output'})"
-            raise InputError(
-                f"{self.name} has no states for a session to carry; {self._arguments.signature}", hint=hint
-            )
-        unknown = [n for n in first if n not in names]
-        if unknown:
-            raise InputError(f"'{unknown[0]}' is no state", hint=f"states: {', '.join(names)}")
-        return Session(self, {s.name: self._first(s, first.get(s.name)) for s in self.states})
+        from graphc.sessions import open_session
 
-    def _first(self, state: State, given: Any) -> np.ndarray:
-        """The first value of a state."""
-        i = self._names.index(state.input)
-        spec, want = self.inputs[i], self._input_types[i]
-        assert want is not None  # it has the type of an output
-        if given is None:
-            if not want.is_static or want.dtype.kind == "O":
-                hint = f"give it: model.session({state.name}=…)"
-                raise InputError(f"state '{state.name}', {spec}, needs a first value", hint=hint)
-            return np.zeros(numbers(want.shape), want.dtype)
-        a = self._arguments.checked(i, given)
-        if not fits(a, want):
-            raise InputError(f"state '{state.name}' has shape {a.shape}, the model wants {want}", hint=remedy(a, want))
-        return a
+        if states is not None and not isinstance(states, Mapping):
+            states, first = None, {**first, "states": states}  # a state of that name
+        return open_session(self, self._source.signature, self._arguments, states or {}, first)
+
+    def load_session(self, path: str | os.PathLike[str]) -> Session:
+        """The session that `Session.save` wrote to a file, of this model or one with the same states.
+
+        Raises OSError, and InputError for other files, and for names, dtypes and shapes that are not the model's.
+        """
+        from graphc.sessions import load
+
+        return load(self, self._source.signature, self._arguments, path)
 
     @property
     def valued(self) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ class Signature:
     operators  how many the graph has
     loose      dims of one name are equal as far as it is known; arrays may show that they are not
     states     inputs and outputs that a session carries from one step to the next
+    caches     those that names and operators tell, for a session of a model that has no others
     """
 
     name: str
@@ -66,18 +67,20 @@ class Signature:
     optional: tuple[Spec, ...] = ()
     loose: bool = False
     states: tuple[State, ...] = ()
+    caches: tuple[State, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
-        rest = {"valued": list(self.valued), "operators": self.operators, "loose": self.loose}
-        rest["states"] = [[s.name, s.input, s.output] for s in self.states]
+        rest: dict[str, Any] = {"valued": list(self.valued), "operators": self.operators, "loose": self.loose}
+        for key in ("states", "caches"):
+            rest[key] = [[s.name, s.input, s.output] for s in getattr(self, key)]
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Signature:
         inputs, outputs, optional = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs", "optional"))
-        states = tuple(State(*names) for names in content["states"])
-        rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states
+        states, caches = (tuple(State(*names) for names in content[k]) for k in ("states", "caches"))
+        rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches
         return Signature(content["name"], inputs, outputs, *rest)
 
 
