@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +126,7 @@ class Pattern:
         self._dims: list[tuple[int, int, int]] = []
         self._values: list[tuple[int, int, int]] = []
         self._fixed: list[tuple[int, str]] = []
-        self._named: dict[str, int | Size] = {}
+        self._named: dict[str, Any] = {}
         self._position = {name: i for i, name in enumerate(self.names)}
         for i, (v, a) in enumerate(zip(inputs, arrays)):
             rank = range(a.ndim)
@@ -156,7 +157,7 @@ class Pattern:
         sources = Sources(dims, values, fixed, self._ranks, len(self.names))
         return Many(self.trace, sources, tuple(self.names))
 
-    def _dim(self, i: int, axis: int, name: str, declared: object, n: int) -> int | Size:
+    def _dim(self, i: int, axis: int, name: str, declared: object, n: int) -> Any:
         if type(declared) is Size:
             return declared
         if isinstance(declared, int):
@@ -167,7 +168,7 @@ class Pattern:
         self._dims.append((i, axis, self._position[str(dim)] if type(dim) is Size else ~n))
         return dim
 
-    def _size(self, name: str, n: int) -> int | Size:
+    def _size(self, name: str, n: int) -> Any:
         if name not in self._named:
             if n < LEAST:
                 self._named[name] = n

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from graphc.dims import Dim, Sym, bounds, maximum, minimum, substitute, symbols
+from graphc.polynomial import scaled
 
 LONGEST = 48  # nodes of an expression, before it gets a name
 LOOKED_UP = 512  # sizes for which `choose` tells values apart; larger ones take the last
@@ -175,7 +176,7 @@ class Trace:
         value = self.value(expr)
         outcome = {"==": value == 0, "<": value < 0, "<=": value <= 0}[relation]
         guard = Guard(relation, expr, outcome)
-        if guard not in self.guards and not (relation == "==" and Guard(relation, -expr, outcome) in self.guards):
+        if guard not in self.guards and not (relation == "==" and Guard(relation, Sym.of(scaled(expr.terms, -1)), outcome) in self.guards):
             if not self.open:
                 raise AssertionError(f"a size is looked at when nothing is planned: is {guard}?")
             self.guards[guard] = _who_asks()
@@ -324,7 +325,8 @@ def number_of(dim: Dim, sizes: Mapping[str, int]) -> int:
 
 def _who_asks() -> str:
     """The innermost functions of graphc outside this module."""
-    frame, found = sys._getframe(2), []
+    frame = sys._getframe(2)
+    found: list[str] = []
     while frame is not None and len(found) < 2:
         module = frame.f_globals.get("__name__", "")
         if module.startswith("graphc.") and module not in (__name__, "graphc.dims", "graphc.types"):
@@ -390,8 +392,10 @@ class Size:
 
     # --- arithmetic ----------------------------------------------------------------------------------------------
     def _with(self, op: Callable[[Dim, Dim], Dim], other: Any, swapped: bool = False) -> Any:
+        a: Any = self.expr
+        b: Any
         if type(other) is Size:
-            b: Dim = other.expr
+            b = other.expr
         elif type(other) is builtins.int or type(other) is bool:
             b = other
         elif type(other) is float:
@@ -401,7 +405,7 @@ class Size:
             b = other.__index__()
         else:
             return NotImplemented
-        return self.trace.result(op, b, self.expr) if swapped else self.trace.result(op, self.expr, b)
+        return self.trace.result(op, b, a) if swapped else self.trace.result(op, a, b)
 
     def __add__(self, other: Any) -> Any:
         return self._with(_plus, other)
@@ -707,9 +711,9 @@ def _expr(value: Any) -> Dim:
 def array_of(values: Any, dtype: Any = None) -> np.ndarray:
     """np.asarray(values, dtype); an array of objects where a size is among the elements."""
     if type(values) is Size:
-        a = np.empty((), object)
-        a[()] = values
-        return a
+        alone = np.empty((), object)
+        alone[()] = values
+        return alone
     flat = list(values.flat) if isinstance(values, np.ndarray) and values.dtype == object else values
     if isinstance(flat, (list, tuple)) and has_sizes(flat):
         a = np.empty(len(flat), object)

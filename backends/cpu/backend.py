@@ -239,7 +239,7 @@ class CpuExecutable(Executable):
         self._plan, self.program, self._run, self.quick = plan, runner, runner.run, runner.quick
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
-        return self.program.holds(arrays)
+        return isinstance(self.program, Runner) and self.program.holds(arrays)
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         return self._run(arrays, out)

@@ -65,7 +65,7 @@ class Binder:
             ends[b] = self.writer.add(starts[b], self.writer.of(size))
         return starts, self.writer.largest(ends.values())
 
-    def word(self, at: int, value: Size) -> None:
+    def word(self, at: int, value: Any) -> None:
         self.rows["words"].append((at, self.writer.of(value)))
 
     def place(self, at: int, buffer: Buffer, offset: Any) -> None:
@@ -73,7 +73,7 @@ class Binder:
         register = self.writer.add(start, self.writer.of(offset)) if is_size(offset) or offset else start
         self.rows["places"].append((at, register))
 
-    def offset(self, kind: str, at: int, index: int, offset: Size) -> None:
+    def offset(self, kind: str, at: int, index: int, offset: Any) -> None:
         """kind: 'constants' or 'externs'."""
         self.rows[kind].append((at, self.writer.of(offset), index))
 

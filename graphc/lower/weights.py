@@ -20,7 +20,7 @@ import numpy as np
 
 from graphc import source_files
 from graphc.lower.storage import ALIGNMENT, Buffer, Place, aligned_empty
-from graphc.sizes import is_size, pinned
+from graphc.sizes import hint_of, is_size, pinned
 
 if TYPE_CHECKING:
     from graphc.graph import Value
@@ -232,7 +232,7 @@ class WeightStore:
     def zeros(self, nbytes: int) -> Buffer:
         """So many bytes of zeros, or more."""
         if is_size(nbytes):
-            most = 1 << (2 * nbytes.hint - 1).bit_length()
+            most = 1 << (2 * hint_of(nbytes) - 1).bit_length()
             nbytes = most if nbytes <= most else pinned(nbytes)
         return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros")
 

@@ -254,7 +254,7 @@ def _slice(x, starts, ends, axes=None, steps=None):
     steps = [1] * len(starts) if steps is None else steps
     for axis, start, end, step in zip(axes, starts, ends, steps):
         p = slice_bounds(x.shape[axis], whole(start), whole(end), int(step))
-        x = np.take(x, np.arange(p.start, p.stop, p.step, np.int64), int(axis))
+        x = np.take(x, np.arange(p.start, p.stop, p.step, dtype=np.int64), int(axis))
     return x
 
 

@@ -19,7 +19,7 @@ def holds(node: Node) -> bool:
 
 def folded(node: Node) -> tuple[Value, ...] | None:
     """The results as constants of sizes; None where they are computed at run time, from what the operands hold then."""
-    arrays = [None if v is None else v.data for v in node.inputs]
+    arrays: list[Any] = [None if v is None else v.data for v in node.inputs]
     if not all(v.dtype.kind in "iub" for v in (*node.operands, *node.outputs)):
         return None
     if node.op.name in _ELEMENTWISE:

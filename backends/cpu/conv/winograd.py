@@ -53,11 +53,11 @@ def _last_of_many(g: Grouping, tiles: int) -> Cut:
     """How the last group is cut, where the number of tiles stands for many. All groups have `count` but this."""
     left = largest((tiles - 1) % g.count + 1, g.rows.heights[-1])
     costs = (0.0, *(1.0 for _ in range(g.rows.heights[0])))
-    counts = [
-        choose(lambda n, i=i: cut_into(max(n, g.rows.heights[-1]), g.rows.heights, costs).counts[i], left)
-        for i in range(len(g.rows.heights))
-    ]
-    return Cut(left, g.rows.heights, tuple(counts), g.rest.cost)
+
+    def count(i: int) -> int:
+        return choose(lambda n: cut_into(max(n, g.rows.heights[-1]), g.rows.heights, costs).counts[i], left)
+
+    return Cut(left, g.rows.heights, tuple(map(count, range(len(g.rows.heights)))), g.rest.cost)
 
 
 def emit_winograd(

@@ -77,7 +77,7 @@ class Bound:
         self, context: RunContext, externs: list[list[int]], table: int, records: Sequence[np.ndarray]
     ) -> list[tuple[int, int, int]]:
         """Offsets into inputs and results: the entries' records have them, and the context's own lists."""
-        rows = []
+        rows: list[tuple[int, int, int]] = []
         for at, register, index in externs:
             words, offsets = context.externs[index]
             rows.append((offsets.ctypes.data + WORD * int(np.flatnonzero(words == at)[0]), register, 0))
@@ -91,9 +91,11 @@ class Bound:
         """Dims of the inputs that the entry looks at."""
         if not records:
             return []
-        start, at, rows = records[1].ctypes.data, entry.FIXED, []
+        start, at = records[1].ctypes.data, entry.FIXED
+        rows: list[tuple[int, int, int]] = []
         for e in inputs:
-            for axis, d in enumerate(e.shape):
+            dims: tuple[Any, ...] = e.shape
+            for axis, d in enumerate(dims):
                 if type(d) is Register:
                     rows.append((start + WORD * (at + 2 + axis), d.index, 0))
             at += 2 + len(e.shape)

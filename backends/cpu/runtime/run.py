@@ -137,7 +137,7 @@ class Runner:
         assembled: Assembled,
         kernels: Sequence[int],
         executor: Executor,
-        results: Sequence[tuple[tuple[int, ...], np.dtype]],
+        results: Sequence[tuple[tuple[Any, ...], np.dtype]],
         names: Sequence[str] = (),
         arenas: Arenas | None = None,
         sources: Sources | None = None,
@@ -265,6 +265,7 @@ class Runner:
 
     @cached_property
     def _guards(self) -> Guards:
+        assert self.assembled.binding is not None
         return Guards(self.assembled.binding.program, self.executor)
 
     def _context(self, arena: Arena, arrays: Sequence[np.ndarray]) -> RunContext:
