@@ -215,7 +215,7 @@ class Compilation:
     @property
     def planned(self) -> bool:
         """Are there plans on disk?"""
-        return self.backend.keeps_plans()
+        return self.backend.capabilities.stores_plans and self.backend.keeps_plans()
 
     def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
         """An executable for many shapes, these among them, from disk."""
@@ -260,13 +260,17 @@ class Compilation:
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
+        made = tuple(passes)
+
+        def make(g: Graph, key: str | None = None) -> Executable:
+            if many is None:
+                return self.backend.executable(g, made, key)
+            return self.backend.executable(g, made, key, many)
+
         if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
-            return self.backend.executable(bound, tuple(passes), key, many)
+            return make(bound, key)
         parts = cut(bound)
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
-
-        def make(g: Graph) -> Executable:
-            return self.backend.executable(g, tuple(passes), None, many)
 
         def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
             return self._compile_suffix(parts.suffix, arrays, valued, many)

@@ -135,7 +135,7 @@ class Segmented(Executable):
         self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
         self._suffixes: dict[tuple, Executable] = {}
         self._many: list[Executable] = []  # the last used first
-        self._last: Executable | None = None
+        self._last: tuple[Executable, list[np.ndarray]] | None = None  # and inputs as its last ones were
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         return self.prefix.holds(arrays)
@@ -151,7 +151,7 @@ class Segmented(Executable):
             if found.holds(values):
                 if k:
                     self._many = [found, *(e for e in many if e is not found)]
-                self._last = found
+                self._note(found, values)
                 return found
         key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
         suffix = self._suffixes.get(key)
@@ -164,13 +164,27 @@ class Segmented(Executable):
                         self._many = [suffix, *self._many[: MAX_PLANS - 1]]
                     else:
                         remember(self._suffixes, key, suffix)
-        self._last = suffix
+        self._note(suffix, values)
         return suffix
+
+    def _note(self, suffix: Executable, values: Sequence[np.ndarray]) -> None:
+        """For reports. Of inputs that decide nothing by their values, the shape is enough."""
+        if self._last is None or self._last[0] is not suffix:
+            nothing = [np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in values]
+            self._last = suffix, [values[i] if i in self._valued else a for i, a in enumerate(nothing)]
+
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        return self.prefix.refusal(arrays)
 
     @property
     def plan(self) -> Plan:
-        """The prefix's plan and the data-dependent nodes; then the suffix's, as it was last planned, or what can be told of it."""
-        prefix = self.prefix.plan
+        return self._joined(self.prefix.plan)
+
+    def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
+        return replace(self._joined(self.prefix.plan_for(arrays)), because=self.because)
+
+    def _joined(self, prefix: Plan) -> Plan:
+        """The prefix's plan and the data-dependent nodes; then the suffix's, as it last ran, or what can be told of it."""
         steps = list(prefix.steps)
         for node in self.parts.data_dependent:
             reason = "the shape of its result follows from data"
@@ -180,7 +194,8 @@ class Segmented(Executable):
         if self._last is None:
             pending = self._outlook(self.parts.suffix)
         else:
-            last = self._last.plan
+            executable, values = self._last
+            last = executable.plan_for(values)
             steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
             pending = last.pending
         return replace(prefix, steps=tuple(steps), measure=_unmeasured, pending=pending)

@@ -73,6 +73,14 @@ class CompiledPlan:
         sizes = self.sources.sizes(arrays)
         return sizes is not None and self.assembled.binding.program.holds(sizes)
 
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        """Of a plan for many sizes: the first guard that does not hold."""
+        assert self.sources is not None and self.assembled.binding is not None
+        sizes = self.sources.sizes(arrays)
+        if sizes is None:
+            return "other dims are 0 or 1, or equal"
+        return self.assembled.binding.program.broken(sizes) or ""
+
     def bound(self, arrays: Sequence[np.ndarray]) -> CompiledPlan:
         """For a person: with numbers in the place of registers."""
         if self.sources is None or self.assembled.binding is None:
