@@ -65,7 +65,7 @@ class CompiledPlan:
     def guards(self) -> tuple[str, ...] | None:
         """What must hold of the sizes of a plan for many."""
         b = self.assembled.binding
-        return None if b is None else tuple(text for text, _ in b.program.texts)
+        return None if b is None else tuple(text for text, _ in b.program.texts if text)
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         """Of a plan for many sizes: is it for inputs of these shapes?"""
