@@ -238,6 +238,7 @@ class Compilation:
         return pattern if pattern.open else None
 
     def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:
+        pattern.trace.begin()
         try:
             return self._compile(unbound, pattern.types, pattern.values, key, pattern.many)
         finally:
