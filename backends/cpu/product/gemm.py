@@ -153,7 +153,7 @@ def emit_product(
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
-    near = p.m == 1 and panels.nbytes in near_bytes(lo.target) and not dot
+    near = p.m == 1 and hint_of(panels.nbytes) in near_bytes(lo.target) and not dot
     lines = NEXT_LINES if hint_of(m_block) > REUSED * hint_of(mr) else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
