@@ -227,7 +227,7 @@ class Compilation:
         require_memory(bound)
         if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
             return self.backend.executable(bound, tuple(passes), key)
-        parts = cut(bound)
+        parts = cut(bound, self.backend.kernel_operators())
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
 
         def make(g: Graph) -> Executable:

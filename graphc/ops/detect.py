@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 
+from graphc.dims import minimum
 from graphc.errors import InputError
 from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
-from graphc.types import TensorType, may_be
+from graphc.types import Dim, TensorType, may_be, prod
 
 
 # --- NonMaxSuppression ------------------------------------------------------------------------------------------------
@@ -28,6 +29,14 @@ def _suppressed_type(call: Call) -> list[TensorType]:
         if not may_be(call.type(i).size, 1):
             raise call.fail(f"'{call.op.inputs[i].rstrip('?')}' must be one number, not {call.type(i)}")
     return [TensorType(np.int64, (dim_of_data(call, *given), 3))]
+
+
+def most_selected(call: Call) -> Dim:
+    """Boxes that NonMaxSuppression selects of one class of one batch entry, at most. 0 without a limit (ONNX's default)."""
+    if not call.has(2):
+        return 0
+    boxes = call.shape(0)[1]
+    return minimum(max(call.ints(2)[0], 0), boxes) if call.inputs[2].is_const else boxes
 
 
 def corners(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +95,7 @@ register(
         _suppressed_type,
         _non_max_suppression,
         {"center_point_box": Attr(bool, False)},
+        bound=lambda call: prod((*call.shape(1)[:2], most_selected(call))),
         samples=Samples(
             ("float32",),
             cases=(
