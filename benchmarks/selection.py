@@ -23,7 +23,9 @@ Feeds = Mapping[str, np.ndarray]
 Line = tuple[str, onnx.ModelProto, Feeds]
 
 
-def model(op: str, feeds: Feeds, constants: Sequence[np.ndarray] = (), outputs: int = 1, **attrs: object) -> onnx.ModelProto:
+def model(
+    op: str, feeds: Feeds, constants: Sequence[np.ndarray] = (), outputs: int = 1, **attrs: object
+) -> onnx.ModelProto:
     """One node of the feeds, in order, then of the constants."""
     given = [numpy_helper.from_array(c, f"c{i}") for i, c in enumerate(constants)]
     names = [f"y{i}" for i in range(outputs)]
@@ -98,9 +100,7 @@ def main() -> None:
     for name, proto, feeds in (*suppressions(rng), *selections(rng)):
         if options.only in name:
             ours, theirs = compare(proto, feeds, options.threads, options.rounds)
-            print(
-                f"{name:36} graphc {ours:9.3f}   onnxruntime {theirs:9.3f}   ratio {ours / theirs:.2f}", flush=True
-            )
+            print(f"{name:36} graphc {ours:9.3f}   onnxruntime {theirs:9.3f}   ratio {ours / theirs:.2f}", flush=True)
 
 
 if __name__ == "__main__":

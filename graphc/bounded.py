@@ -76,7 +76,7 @@ def _static_form(node: Node) -> Op:
         call = Call(op, values, attrs, n_outputs)
         found = op.reference(*arrays, **attrs)
         results = found if isinstance(found, tuple) else (found,)
-        made: list[np.ndarray] = [np.zeros(t.shape, t.dtype) for t in _types(call)]
+        made: list[np.ndarray] = [np.zeros(t.extents, t.dtype) for t in _types(call)]
         for buffer, result, t in zip(made, results, op.infer(call)):
             buffer[: result.size] = result.ravel()
             for size, d in zip(result.shape, t.shape):

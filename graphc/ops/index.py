@@ -253,7 +253,8 @@ def _compressed(call: Call) -> list[TensorType]:
 
 def _compress(x, condition, axis):
     size = x.size if axis is None else x.shape[axis]
-    return np.take(x, checked("Compress", np.flatnonzero(condition), size, axis or 0, "condition"), axis)
+    kept = checked("Compress", np.flatnonzero(condition), size, axis or 0, "condition", negative=False)
+    return np.take(x, kept, axis)
 
 
 register_index(

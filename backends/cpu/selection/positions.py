@@ -40,9 +40,7 @@ def lower_nonzero(lo: CpuLowering, group: Group) -> None:
     find(lo, x, x.type.extents, found, total, node.output.name, lo.info(group, "find_chunks"))
 
 
-def find(
-    lo: CpuLowering, x: Storage, sizes: Sequence[int], found: Ref, total: Ref, name: str, info: StepInfo
-) -> None:
+def find(lo: CpuLowering, x: Storage, sizes: Sequence[int], found: Ref, total: Ref, name: str, info: StepInfo) -> None:
     """found[rank, total] = coordinates of the elements of x that are not zero, int64; total: how many, int64."""
     n, item, dtype = prod(sizes), x.type.dtype.itemsize, x.type.dtype.name
     counts = Ref(Buffer(f"{name}/counts", -(-n // CHUNK) * 8))
@@ -58,7 +56,7 @@ def find(
 
 def _supported(node: Node, target: Any) -> str | None:
     if not node.inputs[1].is_const and len(node.outputs) == 1:  # no bounded form: graphc/bounded.py
-        return "the shape of its result depends on data"
+        return "the shape of its result follows from data"
     return native_dtypes(node)
 
 

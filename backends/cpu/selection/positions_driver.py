@@ -25,7 +25,7 @@ from graphc.backends.cpu.selection.positions_block import (
 )
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, copy_block
 
-REPORT = 2  # words of a thread's report, which follow the block: 1 + number of a position out of range, and the position
+REPORT = 2  # words of a thread's report, which follow the block: 1 + number of a position, and the position
 
 
 @driver(CountChunks)

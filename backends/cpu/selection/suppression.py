@@ -22,6 +22,7 @@ from graphc.lower.constants import zero
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref
 from graphc.ops.detect import most_selected
+from graphc.types import number
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -44,7 +45,7 @@ def lower_suppression(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     boxes, scores = lo.read(node.inputs[0]), lo.read(node.inputs[1])
     y, total = results(lo, node)
-    name, (batches, classes, n), most = node.output.name, scores.type.extents, most_selected(node.call)
+    name, (batches, classes, n), most = node.output.name, scores.type.extents, number(most_selected(node.call))
     jobs, width = batches * classes, lo.target.vl
     limit, iou, threshold = (lo.read(node.inputs[i]).ref if node.call.has(i) else 0 for i in (2, 3, 4))
     kept, counts = Ref(Buffer(f"{name}/kept", 4 * jobs * most)), Ref(Buffer(f"{name}/counts", 8 * jobs))
