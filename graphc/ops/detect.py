@@ -154,7 +154,7 @@ def _roi_align(
     half = coordinate_transformation_mode == "half_pixel"
     images = widen(x)
     out = np.zeros((len(rois), x.shape[1], output_height, output_width), images.dtype)
-    for r, (x1, y1, x2, y2) in enumerate(widen(rois) * spatial_scale - (0.5 if half else 0)):
+    for r, (x1, y1, x2, y2) in enumerate(rois.astype(np.float64) * spatial_scale - (0.5 if half else 0)):
         width, height = (x2 - x1, y2 - y1) if half else (max(x2 - x1, 1), max(y2 - y1, 1))
         rows = _bins(y1, height, output_height, sampling_ratio)
         columns = _bins(x1, width, output_width, sampling_ratio)
