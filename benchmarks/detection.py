@@ -34,7 +34,7 @@ def model(
     inputs = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()
     ]
-    kinds = [next(iter(feeds.values())).dtype] if op in ("Compress", "Unique", "RoiAlign") else []
+    kinds = [next(iter(feeds.values())).dtype] if op in ("Compress", "Unique", "RoiAlign", "GridSample") else []
     types = [*map(helper.np_dtype_to_tensor_dtype, kinds), *[TensorProto.INT64] * outputs]
     results = [helper.make_tensor_value_info(n, t, None) for n, t in zip(names, types)]
     graph = helper.make_graph([node], op, inputs, results, given)
@@ -91,6 +91,21 @@ def regions(rng: np.random.Generator) -> Iterator[Line]:
             yield f"RoiAlign {count} x {channels} of {side}, ratio {ratio}", model("RoiAlign", feeds, **attrs), feeds
 
 
+def grids(rng: np.random.Generator) -> Iterator[Line]:
+    """Deformable attention's: many heads with few channels, and images of three colours."""
+    for n, channels, side, points in ((8, 32, 80, (300, 4)), (8, 32, 20, (300, 4)), (1, 3, 256, (256, 256))):
+        for padding in ("zeros", "border"):
+            feeds = {
+                "x": rng.normal(size=(n, channels, side, side)).astype(np.float32),
+                "grid": rng.uniform(-1.1, 1.1, (n, *points, 2)).astype(np.float32),
+            }
+            yield (
+                f"GridSample {n} x {channels} of {side}, {padding}",
+                model("GridSample", feeds, padding_mode=padding),
+                feeds,
+            )
+
+
 def compare(proto: onnx.ModelProto, feeds: Feeds, threads: int, rounds: int) -> tuple[float, float]:
     """Median milliseconds of graphc and of ONNX Runtime. Raises AssertionError where their results differ (positions of samples
     have rounding errors)."""
@@ -113,7 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{options.threads} thread(s): milliseconds, median of {options.rounds}")
     rng = np.random.default_rng(0)
-    for name, proto, feeds in (*suppressions(rng), *selections(rng), *regions(rng)):
+    for name, proto, feeds in (*suppressions(rng), *selections(rng), *regions(rng), *grids(rng)):
         if options.only in name:
             ours, theirs = compare(proto, feeds, options.threads, options.rounds)
             print(f"{name:36} graphc {ours:9.3f}   onnxruntime {theirs:9.3f}   ratio {ours / theirs:.2f}", flush=True)

@@ -369,14 +369,14 @@ register(
             cases=(
                 *(
                     Case(
-                        (Tensor((2, 2, 4, 5)), Tensor((2, 3, 2, 2), -1.4, 1.4, "float32")),
+                        (Tensor((2, 2, 4, 5)), Tensor((2, 3, 2, 2), -1.4, 1.4)),
                         {"mode": mode, "padding_mode": padding, "align_corners": align},
                     )
                     for mode in ("linear", "nearest", "cubic")
                     for padding in _PADDINGS
                     for align in (False, True)
                 ),
-                Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2, "float32"))),
+                Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2))),
             ),
         ),
         family=Family.INDEX,

@@ -14,7 +14,7 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det", "GridSample", "MaxRoiPool",
+    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det", "MaxRoiPool",
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
@@ -25,6 +25,11 @@ SOMETIMES_HOST = {
     "Einsum": ("Einsum has no CPU kernel",),  # a diagonal
     "GRU": ("GRU has no float64 kernel",),
     "Gemm": tuple(f"Gemm has no {d} kernel" for d in ("float64", "int32", "int64", "uint32", "uint64")),
+    "GridSample": (
+        "mode 'cubic' has no kernel",
+        "only images of two dims have a kernel",
+        "GridSample has no float64 kernel",
+    ),
     "LSTM": ("LSTM has no float64 kernel",),
     "MatMul": ("it sums over nothing",),
     "QuantizeLinear": ("QuantizeLinear has no CPU kernel",),  # blocks of scales

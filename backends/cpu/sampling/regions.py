@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.cpu.lower.registry import RULES
-from graphc.backends.cpu.pool.regions_block import PLANE, REGIONS, RegionPlane, Regions
+from graphc.backends.cpu.sampling.regions_block import PLANE, REGIONS, RegionPlane, Regions
 from graphc.backends.cpu.sizes import FLOAT_BYTES, lines
 from graphc.lower.index import out_of_range, positions
 

@@ -22,7 +22,8 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.pool.regions_block import CHANNELS, PLANE, REGIONS, Regions
+from graphc.backends.cpu.sampling.regions_block import CHANNELS, PLANE, REGIONS, Regions
+from graphc.backends.cpu.sampling.whole_njit import is_finite, rounded_up
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, load_integer
 
@@ -44,8 +45,7 @@ def _within(x, most):
 @njit(error_model="numpy")
 def _samples(step):
     """About one per pixel: the step, rounded up."""
-    whole = _within(step, 2**31)
-    return whole + 1 if whole < step else whole
+    return rounded_up(max(min(step, 2.0**31), 0.0))
 
 
 @njit(error_model="numpy")
@@ -78,11 +78,6 @@ def _axis(weights, ends, start, length, bins, size, ratio):
     return all_first, all_end
 
 
-@njit(error_model="numpy")
-def _finite(x):
-    return x - x == 0
-
-
 @driver(Regions)
 def regions(target):
     """Y[region, channel, i, j] = the mean of the samples of bin (i, j). An image's number out of range is reported."""
@@ -104,7 +99,7 @@ def regions(target):
         width, height = x2 - x1, y2 - y1
         if not a[HALF]:
             width, height = max(width, 1.0), max(height, 1.0)
-        if not (_finite(width) and _finite(height)):
+        if not (is_finite(width) and is_finite(height)):
             return False
         _, end = _axis(a[AT_ROWS] + mine, a[AT_ROW_ENDS] + mine, y1, height, a[OUT_H], a[H], a[RATIO])
         plane[FIRST], plane[END] = _axis(

@@ -1,4 +1,4 @@
-"""pool/regions_driver.py and the block of pool/regions_micro.py."""
+"""sampling/regions_driver.py and the block of sampling/regions_micro.py."""
 
 from __future__ import annotations
 
