@@ -1,6 +1,6 @@
 """Operators whose results' sizes follow from data (NonZero, NonMaxSuppression …), in a form of static types.
 
-Beside the size itself, the bounded form gives one buffer per result: flat, as large as the result can be at most, its first
+Beside the size itself, the bounded form gives one buffer per result: of its shape with the most that the size can be, its first
 elements the result in row-major order. What is behind them means nothing. So a compiled program can compute such a node, and
 who reads the results takes views.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from graphc.dtypes import NATIVE
 from graphc.graph import Node, Value
 from graphc.op import Call, Op
-from graphc.types import Dim, MaybeNone, Sym, TensorType, numbers
+from graphc.types import MaybeNone, Sym, TensorType
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,12 @@ class Bounded:
     def results(self, made: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The node's results from those of the bounded form; views."""
         *buffers, size = made
-        shapes = [_sized(v.type, int(size)) for v in self.node.outputs]
-        return [a[: prod(s)].reshape(s) for a, s in zip(buffers, shapes)]
+        return [_head(a, v.type, int(size)) for a, v in zip(buffers, self.node.outputs)]
+
+
+def _head(buffer: np.ndarray, t: TensorType, size: int) -> np.ndarray:
+    shape = [size if isinstance(d, Sym) else n for n, d in zip(buffer.shape, t.shape)]  # the others: as they are now
+    return buffer.reshape(-1)[: prod(shape)].reshape(shape)
 
 
 def bounded(node: Node) -> Bounded | None:
@@ -53,11 +57,8 @@ def _types(call: Call) -> list[TensorType]:
     assert call.op.bound is not None
     most = call.op.bound(call)
     results = list(call.op.infer(call))[: call.n_outputs]
-    return [*(t.with_shape((prod(_sized(t, most)),)) for t in results), TensorType(np.int64, ())]
-
-
-def _sized(t: TensorType, size: Dim) -> tuple[int, ...]:
-    return numbers(size if isinstance(d, Sym) else d for d in t.shape)
+    shapes = [[most if isinstance(d, Sym) else d for d in t.shape] for t in results]
+    return [*(t.with_shape(s) for t, s in zip(results, shapes)), TensorType(np.int64, ())]
 
 
 def _static_form(node: Node) -> Op:
@@ -78,7 +79,7 @@ def _static_form(node: Node) -> Op:
         results = found if isinstance(found, tuple) else (found,)
         made: list[np.ndarray] = [np.zeros(t.extents, t.dtype) for t in _types(call)]
         for buffer, result, t in zip(made, results, op.infer(call)):
-            buffer[: result.size] = result.ravel()
+            buffer.reshape(-1)[: result.size] = result.ravel()
             for size, d in zip(result.shape, t.shape):
                 if isinstance(d, Sym):
                     made[-1] = np.array(size, np.int64)
