@@ -270,7 +270,7 @@ class Compilation:
 
         if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
             return make(bound, key)
-        parts = cut(bound)
+        parts = cut(bound, self.backend.kernel_operators())
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
 
         def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:

@@ -36,6 +36,10 @@ MOST = 1 << 31
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+_RELATIONS = {"==": "=≠", "<": "<≥", "<=": "≤>"}  # true, false
+_SWAPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
+
+
 class Guard(NamedTuple):
     """`expr relation 0` is `outcome`. relation: '==', '<' or '<='."""
 
@@ -44,9 +48,7 @@ class Guard(NamedTuple):
     outcome: bool
 
     def __str__(self) -> str:
-        text = {"==": ("=", "≠"), "<": ("<", "≥"), "<=": ("≤", ">")}[self.relation][not self.outcome]
-        left, right = _sides(self.expr)
-        return f"{left} {text} {right}"
+        return " ".join(_sides(self.expr, _RELATIONS[self.relation][not self.outcome]))
 
 
 class Definition(NamedTuple):
@@ -315,11 +317,23 @@ def _solvable(expr: Sym) -> bool:
     return number % factor == 0
 
 
-def _sides(expr: Sym) -> tuple[str, str]:
-    """`expr` compared with 0, with what is negative on the other side."""
-    left = Sym.of({m: c for m, c in expr.terms.items() if c > 0 and m})
-    right = Sym.of({m: -c for m, c in expr.terms.items() if c < 0 or not m})
-    return str(left) if left.terms else "0", str(right) if right.terms else "0"
+def _sides(expr: Sym, relation: str) -> tuple[str, str, str]:
+    """`expr relation 0` with nothing negative but numbers: left, relation, right; names on the left, if on one side only."""
+    left = {m: c for m, c in expr.terms.items() if c > 0 and m}
+    right = {m: -c for m, c in expr.terms.items() if c < 0 and m}
+    number = expr.terms.get(frozenset(), 0)
+    if not left:
+        left, right, relation, number = right, left, _SWAPPED.get(relation, relation), -number
+    if not right or number <= 0:
+        right = right | {frozenset(): -number}
+    else:
+        left = left | {frozenset(): number}
+    return _text(left), relation, _text(right)
+
+
+def _text(terms: dict[Any, int]) -> str:
+    terms = {m: c for m, c in terms.items() if c}
+    return str(Sym.of(terms)) if terms else "0"
 
 
 def number_of(dim: Dim, sizes: Mapping[str, int]) -> int:

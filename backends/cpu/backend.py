@@ -254,8 +254,8 @@ class CpuExecutable(Executable):
     def _reported(self, p: CompiledPlan) -> Plan:
         r = p.report()
         shapes = {n: t.shape for n, t in p.inputs}
-        facts = {"guards": p.guards, "because": self.because}
-        return Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure, **facts)
+        made = Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure)
+        return replace(made, guards=p.guards, because=self.because)
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
         return self._reported(self._plan.bound(arrays))
