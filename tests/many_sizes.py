@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from strategies import Use
 
 import graphc
+from graphc.errors import InputError, TypeRuleError
 from graphc.executable import Executable
 from graphc.graph import Builder, Graph
 from graphc.model import Model
@@ -31,32 +33,53 @@ def open_graph(use: Use, shared: bool) -> Graph:
     return b.build((outputs,) if use.n_outputs == 1 else outputs)
 
 
-def grown(use: Use, more: Mapping[int, int], seed: int) -> Use:
-    """The same with inputs of other sizes, `more` for each size that there is; their elements are drawn from the given ones."""
+def is_open(use: Use) -> bool:
+    """Is a dim of its inputs above 1?"""
+    return any(n > 1 for a in use.inputs for n in a.shape)
+
+
+def other_sizes(use: Use, count: int, seed: int = 0) -> Iterator[Use]:
+    """The same with inputs of other sizes, equal ones of the same, and elements drawn from the given ones. Shapes that the
+    operator does not take are left out."""
     rng = np.random.default_rng(seed)
+    sizes = sorted({n for a in use.inputs for n in a.shape if n > 1})
+    for _ in range(count):
+        more = {n: int(rng.integers(2 - n if rng.random() < 0.3 else 1, 20)) for n in sizes}
+        other = grown(use, more, rng)
+        try:
+            other.graph()
+        except TypeRuleError:
+            continue
+        yield other
+
+
+def grown(use: Use, more: Mapping[int, int], rng: np.random.Generator) -> Use:
     arrays = []
     for i, a in enumerate(use.arrays):
         if a is None or i in use.constants or not a.ndim:
             arrays.append(a)
         else:
-            arrays.append(rng.choice(a.reshape(-1), [n + more.get(n, 0) for n in a.shape]))
+            shape = [n + more.get(n, 0) for n in a.shape]
+            arrays.append(rng.choice(a.reshape(-1), shape) if a.size else np.zeros(shape, a.dtype))
     return replace(use, arrays=tuple(arrays))
 
 
-def for_many(model: Model, arrays: Sequence[np.ndarray]) -> Executable | None:
-    """A plan for many shapes, these among them; None where there are no others. Raises what keeps it from that."""
-    return model._source.bind_many(arrays, model._valued)
+def for_many(model: Model, arrays: Sequence[np.ndarray]) -> Executable:
+    """A plan for many shapes, these among them. Raises what keeps it from that."""
+    found = model._source.bind_many(arrays, model._valued)
+    assert found is not None
+    return found
 
 
-def fresh(use: Use, **options: object) -> list[np.ndarray]:
-    """Results of a plan for these shapes alone."""
-    return list(graphc.compile(use.graph(), **options).run(dict(zip(names_of(use), use.inputs))).values())
+def fresh(use: Use, **options: Any) -> list[np.ndarray] | None:
+    """Results of a plan for these shapes alone; None where the operator does not take them."""
+    names = [f"x{i}" for i, a in enumerate(use.arrays) if a is not None and i not in use.constants]
+    try:
+        return list(graphc.compile(use.graph(), **options).run(dict(zip(names, use.inputs))).values())
+    except (TypeRuleError, InputError):
+        return None
 
 
-def names_of(use: Use) -> list[str]:
-    return [f"x{i}" for i, a in enumerate(use.arrays) if a is not None and i not in use.constants]
-
-
-def guards(executable: Executable) -> tuple[tuple[str, str], ...]:
-    """Of a plan for many: each with who asked."""
-    return executable._plan.assembled.binding.program.texts
+def guards(executable: Executable) -> list[str]:
+    """Of a plan for many that is one program."""
+    return [text for text, _ in executable._plan.assembled.binding.program.texts if text]
