@@ -64,6 +64,11 @@ def grown(use: Use, more: Mapping[int, int], rng: np.random.Generator) -> Use:
     return replace(use, arrays=tuple(arrays))
 
 
+def inputs_of(use: Use) -> list[np.ndarray]:
+    """As executables take them."""
+    return [np.asarray(a, order="C") for a in use.inputs]
+
+
 def for_many(model: Model, arrays: Sequence[np.ndarray]) -> Executable:
     """A plan for many shapes, these among them. Raises what keeps it from that."""
     found = model._source.bind_many(arrays, model._valued)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from many_sizes import ALGORITHMS, for_many, fresh, is_open, open_graph, other_sizes
+from many_sizes import ALGORITHMS, for_many, fresh, inputs_of, is_open, open_graph, other_sizes
 from strategies import Use
 from suite import OPS, uses_of
 
@@ -48,11 +48,11 @@ def check(use: Use, shared: bool, others: int, tally: Counter[str], threads: int
     except TypeRuleError:
         tally["names are refused"] += 1
         return None
-    many = for_many(model, use.inputs)
+    many = for_many(model, inputs_of(use))
     tally["rest planned for data" if not hasattr(many, "plan") else "planned whole"] += 1
     want = fresh(use, **options)
     assert want is not None
-    same(many.run(use.inputs), want, use)
+    same(many.run(inputs_of(use)), want, use)
     held = tried = 0
     for other in other_sizes(use, others):
         want = fresh(other, **options)
@@ -60,9 +60,9 @@ def check(use: Use, shared: bool, others: int, tally: Counter[str], threads: int
             tally["other shape refused"] += 1
             continue
         tried += 1
-        if many.holds(other.inputs):
+        if many.holds(inputs_of(other)):
             held += 1
-            same(many.run(other.inputs), want, other)
+            same(many.run(inputs_of(other)), want, other)
     tally["other shape served"] += held
     tally["other shape not served"] += tried - held
     return held if tried else None
