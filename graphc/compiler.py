@@ -225,10 +225,11 @@ class Compilation:
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
-        if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
+        compiled = self.backend.compiles
+        if is_static(bound, compiled) or not self.backend.capabilities.needs_static_shapes:
             return self.backend.executable(bound, tuple(passes), key)
-        parts = cut(bound)
-        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
+        parts = cut(bound, compiled)
+        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix, compiled)}
 
         def make(g: Graph) -> Executable:
             return self.backend.executable(g, tuple(passes), None)

@@ -28,19 +28,29 @@ class CutGraph:
     suffix: Graph
 
 
-def is_static(graph: Graph) -> bool:
-    """Is every shape known, and every branch?"""
-    return not any(map(branches, graph.nodes)) and all(_known(v) for n in graph.nodes for v in n.outputs)
+Compiled = Callable[[Node], bool]  # do kernels compute a node, whichever branch it takes?
 
 
-def branches(node: Node) -> bool:
-    """Does what it computes depend on a condition that only running can tell?"""
-    return node.op.name == "If" and not node.inputs[0].is_const
+def never(node: Node) -> bool:
+    return False
 
 
-def conditions(graph: Graph) -> list[str]:
+def is_static(graph: Graph, compiled: Compiled = never) -> bool:
+    """Is every shape known, and every branch that is not compiled with the others?"""
+    known = all(_known(v) for n in graph.nodes for v in n.outputs)
+    return known and not any(branches(n, compiled) for n in graph.nodes)
+
+
+def branches(node: Node, compiled: Compiled = never) -> bool:
+    """Does what is planned for it depend on a condition that only running can tell?"""
+    if node.op.name != "If" or node.inputs[0].is_const:
+        return False
+    return not all(map(_known, node.outputs)) or not compiled(node)
+
+
+def conditions(graph: Graph, compiled: Compiled = never) -> list[str]:
     """Inputs of the graph that decide a branch: there is a program for each value."""
-    read = {n.inputs[0] for n in graph.nodes if branches(n)}
+    read = {n.inputs[0] for n in graph.nodes if branches(n, compiled)}
     return [v.name for v in graph.inputs if v in read]
 
 
@@ -48,7 +58,7 @@ def _known(v: Value) -> bool:
     return v.type is not None and v.type.is_static
 
 
-def cut(graph: Graph) -> CutGraph:
+def cut(graph: Graph, compiled: Compiled = never) -> CutGraph:
     """Cut a bound graph that is not static. The prefix may be empty, but not if there are no data-dependent nodes."""
     ready: set[Value] = set(graph.inputs)
     prefix: list[Node] = []
@@ -56,7 +66,7 @@ def cut(graph: Graph) -> CutGraph:
     suffix: list[Node] = []
     for node in graph.nodes:
         have = all(v.is_const or v in ready for v in node.operands)
-        if have and branches(node):  # a suffix with a known condition has the branch in its place
+        if have and branches(node, compiled):  # a suffix with a known condition has the branch in its place
             suffix.append(node)
         elif have and all(_known(v) for v in node.outputs):
             prefix.append(node)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.lower.policy import Policy
     from graphc.backends.cpu.stages import Draft
     from graphc.backends.cpu.target import Target
-    from graphc.graph import Graph
+    from graphc.graph import Graph, Node
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
@@ -65,6 +65,11 @@ class CpuBackend:
         from graphc.backends.cpu.native import kernel_operators
 
         return kernel_operators()
+
+    def compiles(self, node: Node) -> bool:
+        from graphc.backends.cpu.native import host_reason
+
+        return host_reason(node, self.machine) is None
 
     def stages(self) -> tuple[Stage, ...]:
         from graphc.backends.cpu.stages import STAGES

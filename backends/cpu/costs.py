@@ -7,6 +7,10 @@ proportions than in the scale, on which no choice depends. How to fit it anew: d
 from __future__ import annotations
 
 from graphc.backends.cpu.target import Target
+from graphc.report import StepInfo
+
+FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and then
+ALONE = "one thread"  # the algorithm of a step that other threads can't help with
 
 # A byte of weights that no cache holds, of weights in level 3, and of weights in level 2; a byte of a group of tiles that is
 # read again, for other output channels; a value that Winograd's transforms make.
@@ -49,3 +53,8 @@ LAYERS: dict[str, dict[str, tuple[float, ...]]] = {
 def multiply(target: Target) -> float:
     """Of a vector multiply-add, in a register tile that wastes nothing."""
     return LAYERS[target.isa]["direct"][0]
+
+
+def nanoseconds(info: StepInfo) -> int:
+    """What a step takes on one thread, roughly: it decides whether others should help. 0 where they can't."""
+    return 0 if info.algorithm == ALONE else int(info.flops / FLOPS_PER_NS + info.nbytes / BYTES_PER_NS)

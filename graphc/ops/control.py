@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
-from graphc.graph import Graph, Value, constant
+from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_graph
 from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.types import Dim, Sym, TensorType
@@ -299,6 +299,57 @@ def _scan(
     back = _listed(scan_output_directions, len(collected))
     collected = [items[::-1] if b else items for items, b in zip(collected, back)]
     return (*states, *_stacked(body, n_states, collected, out_axes))
+
+
+def bound_graphs(node: Node) -> dict[str, Graph]:
+    """The graphs that a node holds, by attribute, for the types of its operands, where these are static and do not change from
+    iteration to iteration: others as they are. Operands that are constants are constants within, too."""
+    call = node.call
+    if any(v.type is None or not v.type.is_static for v in node.operands):
+        return {}
+    bind_held = {"If": _bound_branches, "Loop": _bound_loop, "Scan": _bound_scan}[node.op.name]
+    try:
+        return bind_held(call)
+    except GraphcError:
+        return {}
+
+
+def _bound_branches(call: Call) -> dict[str, Graph]:
+    return {key: _bound(call.attrs[key], call.inputs[1:]) for key in ("then_branch", "else_branch")}
+
+
+def _bound_loop(call: Call) -> dict[str, Graph]:
+    """Where the body runs, the condition that it is given is true."""
+    body, n = call.attrs.body, call.attrs.n_states
+    counter, going = Value("", TensorType(np.int64, ())), constant("", np.array(True))
+    return {"body": _unchanging(body, [counter, going, *map(_unknown, call.inputs[2 : 2 + n]), *call.inputs[2 + n :]], 2, 1, n)}
+
+
+def _bound_scan(call: Call) -> dict[str, Graph]:
+    body, n, m = call.attrs.body, call.attrs.n_states, call.attrs.num_scan_inputs
+    elements = []
+    for i, axis in zip(range(n, n + m), _listed(call.attrs.scan_input_axes, m)):
+        t, axis = call.type(i), call.axis_of(axis, call.rank(i))
+        elements.append(Value("", t.with_shape(t.shape[:axis] + t.shape[axis + 1 :])))
+    return {"body": _unchanging(body, [*map(_unknown, call.inputs[:n]), *elements, *call.inputs[n + m :]], 0, 0, n)}
+
+
+def _unchanging(body: Graph, operands: Sequence[Value], first_in: int, first_out: int, n_states: int) -> Graph:
+    bound = _bound(body, operands)
+    before = [v.type for v in operands[first_in : first_in + n_states]]
+    after = [v.type for v in bound.outputs[first_out : first_out + n_states]]
+    return bound if before == after else body
+
+
+def _unknown(v: Value) -> Value:
+    return Value(v.name, v.type)
+
+
+def _bound(graph: Graph, operands: Sequence[Value]) -> Graph:
+    """The held graph for operands of these types; those that it reads and that are constants are constants within."""
+    read = {v for n in graph.nodes for v in n.operands} | set(graph.outputs)
+    data = [x.data if v in read else None for v, x in zip(graph.inputs, operands)]
+    return specialise(graph, [x.type for x in operands], data)
 
 
 register(
