@@ -322,7 +322,8 @@ def _bound_loop(call: Call) -> dict[str, Graph]:
     """Where the body runs, the condition that it is given is true."""
     body, n = call.attrs.body, call.attrs.n_states
     counter, going = Value("", TensorType(np.int64, ())), constant("", np.array(True))
-    return {"body": _unchanging(body, [counter, going, *map(_unknown, call.inputs[2 : 2 + n]), *call.inputs[2 + n :]], 2, 1, n)}
+    operands = [counter, going, *map(_unknown, call.inputs[2 : 2 + n]), *call.inputs[2 + n :]]
+    return {"body": _unchanging(body, operands, 2, 1, n)}
 
 
 def _bound_scan(call: Call) -> dict[str, Graph]:
@@ -331,7 +332,8 @@ def _bound_scan(call: Call) -> dict[str, Graph]:
     for i, axis in zip(range(n, n + m), _listed(call.attrs.scan_input_axes, m)):
         t, axis = call.type(i), call.axis_of(axis, call.rank(i))
         elements.append(Value("", t.with_shape(t.shape[:axis] + t.shape[axis + 1 :])))
-    return {"body": _unchanging(body, [*map(_unknown, call.inputs[:n]), *elements, *call.inputs[n + m :]], 0, 0, n)}
+    operands = [*map(_unknown, call.inputs[:n]), *elements, *call.inputs[n + m :]]
+    return {"body": _unchanging(body, operands, 0, 0, n)}
 
 
 def _unchanging(body: Graph, operands: Sequence[Value], first_in: int, first_out: int, n_states: int) -> Graph:

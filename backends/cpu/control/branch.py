@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.backends.cpu.control.branch_block import BRANCH, HEAD, Branch
 from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
-from graphc.backends.cpu.control.subprogram import among, memory_of, subprogram, touched
+from graphc.backends.cpu.control.subprogram import Row, Subprogram, among, memory_of, subprogram, touched
 from graphc.backends.cpu.control.subprogram_block import TEAM
 from graphc.backends.cpu.costs import ALONE
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -13,6 +13,7 @@ from graphc.backends.cpu.sizes import CONTROL_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.fuse import Group
+from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 
@@ -35,7 +36,8 @@ def lower_if(lo: CpuLowering, group: Group) -> None:
     name = node.output.name
     condition = dense(lo, node.inputs[0])
     results = [lo.write(v) for v in node.outputs]
-    programs, given = [], {}
+    programs: list[Program] = []
+    given: dict[Buffer, None] = {}
     for key in BRANCHES:
         graph = node.attrs[key]
         read = {v for n in graph.nodes for v in n.operands} | set(graph.outputs)
@@ -61,12 +63,15 @@ def lower_if(lo: CpuLowering, group: Group) -> None:
         *other.head(copy + CONTROL_BYTES, else_words, else_checks),
         *checks[0], *checks[1], *then.words, *other.words,
     ]  # fmt: skip
-    sums = [sum(s.info.flops for s in p.steps) for p in both], [sum(s.info.nbytes for s in p.steps) for p in both]
     info = StepInfo(
         0, (node.name,), (node.op.name,), Branch.name, "" if team else ALONE,
-        f"{len(then.steps)} steps, or {len(other.steps)}, as the condition says", name, *map(max, sums),
-        inside=tuple((f"{what}: {label}", *more) for what, p in zip(BRANCHES.values(), both) for label, *more in p.inside),
+        f"{len(then.steps)} steps, or {len(other.steps)}, as the condition says", name,
+        max(p.flops for p in both), max(p.moved for p in both), inside=_marked(then, "then") + _marked(other, "else"),
     )  # fmt: skip
     writes, reads = touched(programs, outside)
     writes += [s.ref for s in results]
     lo.emit(Branch(), args, info, check=among(both), writes=writes, reads=[condition, *reads])
+
+
+def _marked(program: Subprogram, branch: str) -> tuple[Row, ...]:
+    return tuple((f"{branch}: {label}", k, algorithm, why, flops) for label, k, algorithm, why, flops in program.inside)

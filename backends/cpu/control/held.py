@@ -11,6 +11,7 @@ from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.lower.rules import choices_of
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
+from graphc.lower.elementwise import row_major
 from graphc.lower.group import lower_group
 from graphc.lower.placement import place_concatenations, place_result
 from graphc.lower.program import Program
@@ -35,21 +36,13 @@ def host_reason(node: Node, graph: Graph, inputs: Types, results: Types, what: s
     values = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]
     if any(v.type is None or not v.type.is_static for v in values):
         return f"sizes within {what} are not known"
-    for values, wanted in ((graph.inputs, inputs), (graph.outputs, results)):
-        for v, t in zip(values, wanted):
-            if t is not None and v.type != t:
-                return f"'{v.name}' of {what} is {v.type}, and {t} elsewhere"
+    for v, t in (*zip(graph.inputs, inputs), *zip(graph.outputs, results)):
+        if t is not None and v.type != t:
+            return f"'{v.name}' of {what} is {v.type}, and {t} elsewhere"
     for inner in graph.nodes:
         if reason := RULES.host_reason(inner, target):
             return f"{what} has {inner.op.name} '{inner.name}': {reason}"
-    constants = (v for v in graph.outputs if v.is_const)
-    return native_dtypes(node) or next((native_dtypes_of(v) for v in constants if native_dtypes_of(v)), None)
-
-
-def native_dtypes_of(v: Value) -> str | None:
-    from graphc.dtypes import NATIVE
-
-    return None if v.dtype.name in NATIVE else f"dtype {v.dtype.name} has no machine code"
+    return native_dtypes(node)
 
 
 def steps_of(
@@ -96,6 +89,4 @@ def _hand_on(inner: CpuLowering, v: Value, to: Storage) -> None:
 
 def dense(lo: CpuLowering, v: Value) -> Ref:
     """A value in contiguous memory."""
-    from graphc.lower.elementwise import row_major
-
     return row_major(lo, lo.read(v)).ref

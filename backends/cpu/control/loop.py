@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
 from graphc.backends.cpu.control.loop_block import BODY_AT, HEAD, LOOP, MOVING, PATCH, STATE, Loop
-from graphc.backends.cpu.control.subprogram import WORD, Word, among, memory_of, subprogram, touched
+from graphc.backends.cpu.control.subprogram import WORD, Subprogram, Word, among, memory_of, subprogram, touched
 from graphc.backends.cpu.control.subprogram_block import TEAM
 from graphc.backends.cpu.costs import ALONE
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -109,7 +109,7 @@ def lower_scan(lo: CpuLowering, group: Group) -> None:
     items = [(lo.write(v), a % v.type.rank, bool(b)) for v, a, b in zip(collected, axes, back)]
     s, axis, _ = elements[0]
     run = Iterations(
-        body, s.type.shape[axis], node.inputs[:n], node.outputs[:n], node.inputs[n + m :],
+        body, s.type.extents[axis], node.inputs[:n], node.outputs[:n], node.inputs[n + m :],
         elements=elements, items=_padded(items, len(body.outputs) - n),
     )  # fmt: skip
     _emit(lo, node, run)
@@ -206,7 +206,7 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
     writes += [*results, *spares, *made, *ref.values()]
     reads = [r for r in reads if r.buffer not in moving and r not in ref.values()]
     reads += [r for r in (*initial, run.limit, run.condition, *(s.ref for s, *_ in run.elements)) if isinstance(r, Ref)]
-    info = _info(node, run, steps.steps, steps.team, steps.inside)
+    info = _info(node, run, steps)
     lo.emit(Loop(), args, info, check=among([steps]), writes=writes, reads=reads)
 
 
@@ -218,15 +218,15 @@ def _one_of(place: Ref, s: Storage, axis: int) -> Storage:
 def _walk(s: Storage, axis: int, back: bool) -> tuple[Word, int]:
     """The address of the first element along an axis, and the bytes to the next."""
     stride = s.strides[axis]
-    return (s.ref + (s.type.shape[axis] - 1) * stride, -stride) if back else (s.ref, stride)
+    return (s.ref + (s.type.extents[axis] - 1) * stride, -stride) if back else (s.ref, stride)
 
 
-def _info(node: Node, run: Iterations, steps: Sequence, team: bool, inside: tuple) -> StepInfo:
+def _info(node: Node, run: Iterations, steps: Subprogram) -> StepInfo:
     known = run.trips if run.trips is not None and run.trips < ENDLESS else None
     trips = 1 if known is None else max(known, 0)
     many = "trips as data says" if known is None or run.ends else f"{known} trips"
     return StepInfo(
-        0, (node.name,), (node.op.name,), Loop.name, "" if team else ALONE, f"{many}, {len(steps)} steps each",
-        node.output.name, trips * sum(s.info.flops for s in steps), trips * sum(s.info.nbytes for s in steps),
-        inside=inside,
+        0, (node.name,), (node.op.name,), Loop.name, "" if steps.team else ALONE,
+        f"{many}, {len(steps.steps)} steps each", node.output.name, trips * steps.flops, trips * steps.moved,
+        inside=steps.inside,
     )  # fmt: skip

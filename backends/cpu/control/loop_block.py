@@ -14,7 +14,8 @@ LOOP = Block("trips limit condition again counter moving moving_at states states
 TEAM_AT = LOOP.size
 BODY_AT = TEAM_AT + TEAM.size
 HEAD = BODY_AT + SUBPROGRAM.size
-MOVING = Block("start step")  # an operand or a result of one element per iteration: address of the first, bytes to the next
+# an operand or a result of one element per iteration: address of the first, bytes to the next
+MOVING = Block("start step")
 # a carried value: addresses of the initial one, of the result and of spare memory
 STATE = Block("initial result spare nbytes")
 PATCH = Block("word place")  # a word of the body that is an address: the place's, and what the word holds

@@ -21,6 +21,7 @@ from graphc.report import StepInfo
 WORD = 8
 LINE = CACHE_LINE // WORD
 Word = int | Ref | Kernel
+Row = tuple[str, str, str, str, int]  # of `StepInfo.inside`
 
 
 @dataclass(eq=False)
@@ -40,7 +41,8 @@ def memory_of(lo: CpuLowering, programs: Sequence[Program], outside: Collection[
     """Of the programs' buffers but those from outside. For checked runs each is left by itself."""
     if lo.checked:
         return Memory(None)
-    places, nbytes = {}, 0
+    places: dict[Buffer, int] = {}
+    nbytes = 0
     for program in programs:
         live = lives(program.steps, outside)
         lifetimes = [Lifetime(b.name, b.nbytes, *steps) for b, steps in live.items()]
@@ -70,12 +72,21 @@ class Subprogram:
         return any(worth_sharing(s.info) for s in self.steps)
 
     @property
-    def inside(self) -> tuple[tuple[str, str, str, str, int], ...]:
+    def flops(self) -> int:
+        return sum(s.info.flops for s in self.steps)
+
+    @property
+    def moved(self) -> int:
+        """Bytes, as `StepInfo.nbytes`."""
+        return sum(s.info.nbytes for s in self.steps)
+
+    @property
+    def inside(self) -> tuple[Row, ...]:
         """For `StepInfo.inside`."""
-        rows = []
+        rows: list[Row] = []
         for s in self.steps:
             rows.append((s.info.label, s.info.kernel, s.info.algorithm, s.info.reason, s.info.flops))
-            rows += [(f"  {label}", *more) for label, *more in s.info.inside]
+            rows += [(f"  {label}", k, algorithm, why, flops) for label, k, algorithm, why, flops in s.info.inside]
         return tuple(rows)
 
     def records(self, lo: CpuLowering, first: int) -> list[int]:

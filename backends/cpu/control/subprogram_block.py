@@ -9,7 +9,8 @@ from graphc.backends.cpu.block import Block
 # check positions.
 _SUBPROGRAM = "steps words words_at copy checks checks_at"
 SUBPROGRAM = Block(_SUBPROGRAM)
-CHECK = Block("word pairs number")  # the first word of a step's reports, how many there are, and the number of the check
+# the first word of a step's reports, how many there are, and the number of the check
+CHECK = Block("word pairs number")
 # team: of threads that share the steps' work, or 0. control: address of its control block. report: index of the word that
 # takes a report of the steps; number: of checks
 TEAM = Block("team control report number")
