@@ -383,6 +383,7 @@ def test_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from graphc.frontends.onnx_export import to_onnx
 
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("GRAPHC_CHECK", raising=False)  # then no plans are kept
     data = to_onnx(gathers(inner=True)).SerializeToString()
     feeds = {"x": vector(0, (4, 8)), "at": np.array([0, 1, 2, 3, 3, 1])}
     want = graphc.compile(data).run(feeds)
@@ -399,7 +400,11 @@ def test_checked_runs(make: Callable[[], Graph], monkeypatch: pytest.MonkeyPatch
     graph = make()
     oracle = graphc.compile(graph, target="reference")
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
-    shapes = {"x": vector(0, [v.shape for v in graph.inputs if v.name == "x"][0]), "n": np.array(3), "at": np.arange(6) % 4}
+    shapes = {
+        "x": vector(0, [v.shape for v in graph.inputs if v.name == "x"][0]),
+        "n": np.array(3),
+        "at": np.arange(6) % 4,
+    }
     feeds = {v.name: shapes[v.name] for v in graph.inputs}
     for threads in (1, 2):
         agree(graphc.compile(graph, threads=threads).run(feeds), oracle.run(feeds))
