@@ -234,7 +234,7 @@ class Compilation:
         def make(g: Graph) -> Executable:
             return self.backend.executable(g, tuple(passes), None)
 
-        return Segmented(parts, wanted, make, self._compile_suffix, self.backend.outlook)
+        return Segmented(parts, wanted, make, self._compile_suffix, self.backend.outlook, compiled)
 
     def _compile_suffix(
         self, suffix: Graph, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]

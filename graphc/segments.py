@@ -15,6 +15,7 @@ import numpy as np
 from graphc.errors import GraphcError
 from graphc.executable import PLANNING, Executable, remember, taken, value_key
 from graphc.graph import Graph, Node, Rewriter, Value
+from graphc.loop_rows import CollectingLoop, collecting_loop
 from graphc.report import Pending, Plan, StepInfo
 from graphc.types import TensorType
 
@@ -109,14 +110,21 @@ def _unique(values: Sequence[Value]) -> list[str]:
     return names
 
 
-def suffix_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The suffix's inputs from the graph's and the prefix's results: the data-dependent nodes run here, through their references."""
+def suffix_inputs(
+    parts: CutGraph,
+    inputs: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+    loops: Mapping[Node, CollectingLoop] | None = None,
+) -> list[np.ndarray]:
+    """The suffix's inputs from the graph's and the prefix's results: the data-dependent nodes run here, through their references
+    but for compiled loops."""
     from graphc.interpret import run_node
 
     env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
     for node in parts.data_dependent:
         operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
-        env.update(zip(node.outputs, run_node(node, operands)))
+        found = loops[node].run(operands) if loops and node in loops else run_node(node, operands)
+        env.update(zip(node.outputs, found))
     produced = [env[v] for n in parts.data_dependent for v in n.outputs]
     return [np.ascontiguousarray(a) if a.ndim else a for a in (*inputs, *results, *produced)]
 
@@ -131,6 +139,7 @@ class Segmented(Executable):
         compile_prefix: Callable[[Graph], Executable],
         bind: Callable[[Graph, Mapping[str, TensorType], Mapping[str, np.ndarray]], Executable],
         outlook: Callable[[Graph], tuple[Pending, ...]],
+        compiled: Compiled = never,
     ) -> None:
         """wanted: the suffix's inputs whose values decide shapes or branches. outlook: what will become of the suffix's nodes."""
         if not parts.prefix.nodes and not parts.data_dependent and not wanted:
@@ -142,11 +151,13 @@ class Segmented(Executable):
             )  # fmt: skip
         self.parts, self._bind, self._outlook = parts, bind, outlook
         self.prefix = compile_prefix(parts.prefix)
+        found = ((n, collecting_loop(n, compiled, compile_prefix)) for n in parts.data_dependent)
+        self._loops = {n: loop for n, loop in found if loop is not None}
         self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
         self._suffixes: dict[tuple, Executable] = {}
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays)), self._valued)
+        values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays), self._loops), self._valued)
         return self._suffix(values).run(values, out)
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
@@ -169,6 +180,9 @@ class Segmented(Executable):
         prefix = self.prefix.plan
         steps = list(prefix.steps)
         for node in self.parts.data_dependent:
+            if node in self._loops:
+                steps += [replace(s, index=len(steps) + i) for i, s in enumerate(self._loops[node].plan.steps)]
+                continue
             reason = "the shape of its result follows from data"
             steps.append(
                 StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)

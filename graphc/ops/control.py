@@ -231,6 +231,43 @@ register(
 )
 
 
+# --- LoopRows: some trips of a Loop that collects ---------------------------------------------------------------------
+def _loop_rows_types(call: Call) -> Types:
+    """What it has done, the condition, states, and so many rows of each collected value."""
+    body, n = call.attrs.body, call.attrs.n_states
+    _require_inputs(call, body, len(call.inputs) - 1, "the body")
+    items = [v.type and v.type.with_shape((call.attrs.rows, *v.type.shape)) for v in body.outputs[1 + n :]]
+    states = [_type_or_none(v) for v in call.inputs[3 : 3 + n]]
+    return [TensorType(np.int64, ()), TensorType(bool, ()), *states, *items]
+
+
+def _loop_rows(first, limit, cond, *rest, body, n_states, rows):
+    states, captures = list(rest[:n_states]), rest[n_states:]
+    end = rows if limit is None else min(rows, int(np.reshape(limit, ())) - int(first))
+    items = [np.zeros((rows, *v.shape), v.dtype) for v in body.outputs[1 + n_states :]]
+    going, done = cond is None or bool(np.reshape(cond, ())), 0
+    while going and done < end:
+        inputs = [np.array(int(first) + done, np.int64), np.array(True), *states, *captures]
+        flag, *results = _run(body, inputs)
+        going, states = bool(np.reshape(flag, ())), results[:n_states]
+        for collected, item in zip(items, results[n_states:]):
+            collected[done] = item
+        done += 1
+    return (np.array(done, np.int64), np.array(going), *states, *items)
+
+
+register(
+    Op(
+        "LoopRows",
+        ("first", "limit?", "cond?", "*states_then_captures"),
+        _loop_rows_types,
+        _loop_rows,
+        {"body": Attr("graph"), "n_states": Attr(int), "rows": Attr(int)},
+        outputs=("*done_condition_final_states_then_rows",),
+    )
+)
+
+
 # --- Scan -------------------------------------------------------------------------------------------------------------
 def _listed(given: tuple[int, ...] | None, n: int) -> list[int]:
     return list(given) if given else [0] * n
@@ -307,9 +344,9 @@ def bound_graphs(node: Node) -> dict[str, Graph]:
     call = node.call
     if any(v.type is None or not v.type.is_static for v in node.operands):
         return {}
-    bind_held = {"If": _bound_branches, "Loop": _bound_loop, "Scan": _bound_scan}[node.op.name]
+    bind_held = {"If": _bound_branches, "Loop": _bound_loop, "Scan": _bound_scan}.get(node.op.name)
     try:
-        return bind_held(call)
+        return bind_held(call) if bind_held else {}
     except GraphcError:
         return {}
 

@@ -151,6 +151,36 @@ def test_collected_results_of_a_known_number_of_trips():
     check(b.build({f"y{i}": v for i, v in enumerate(results)}), [{"x": vector(0, (3, 4))}])
 
 
+@pytest.mark.parametrize("room", [None, 2])
+@pytest.mark.parametrize("ends", [False, True])
+@pytest.mark.parametrize("constant", [False, True])
+def test_collected_results_of_as_many_trips_as_data_says(room: int | None, ends: bool, constant: bool, monkeypatch: pytest.MonkeyPatch):  # fmt: skip
+    """The body is compiled, and computes so many trips at a time."""
+    if room:
+        monkeypatch.setattr("graphc.loop_rows.MOST_ROWS", room)
+    b = Builder("collects")
+    x, n = b.input("x", *VECTOR), b.input("n", *SCALAR)
+    limit = b.constant(5, I64) if constant and ends else n
+    start = b.constant(np.ones(8), F32) if constant else x
+
+    def make(i: Builder, turn: Value, going: Value, s: Value, c: Value) -> list[Value]:
+        new = i.add("Add", s, c)
+        again = i.add("Less", i.add("ReduceSum", new, keepdims=False), i.constant(40, F32)) if ends else going
+        return [again, new, turn, i.add("Tanh", new)]
+
+    last, turns, rows = loop(b, limit, None, [start], [b.add("Abs", x)], make, 3)
+    total = b.add("ReduceSum", rows, b.constant([0], I64), keepdims=False)
+    graph = b.build({"last": last, "turns": turns, "rows": rows, "total": total})
+    oracle = graphc.compile(graph, target="reference")
+    for threads in (1, 2):
+        model = graphc.compile(graph, threads=threads, cache=False)
+        for k in (0, 1, 2, 3, 4, 6, 9):
+            feeds = {"x": vector(), "n": np.array(k)}
+            agree(model.run(feeds), oracle.run(feeds))
+        assert not any(s.host for s in steps_of(model))
+        assert [s.ops for s in steps_of(model) if s.kernel == "loop"] == [("LoopRows",)]
+
+
 def test_results_that_nobody_reads():
     b = Builder("unread")
     x = b.input("x", *VECTOR)

@@ -26,7 +26,7 @@ PARTS = {
     "lower": "lower",
     "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans",
     "disk": "origin store model_folder documents fingerprint",
-    "run": "backend executable segments model arguments session",
+    "run": "backend executable segments loop_rows model arguments session",
     "driver": "compiler",
     "cli": "cli __main__",
     "frontends": "frontends",

@@ -35,6 +35,7 @@ class Iterations:
     trips     how many there are at most; None where that is not known
     elements  a scanned operand each, by its storage, axis, and is it read from its end?
     items     a collected result each, alike; None for one that nobody reads
+    part      (first, done, going), of trips that are some of a Loop's: see control/loop_block.py
     """
 
     body: Graph
@@ -47,6 +48,7 @@ class Iterations:
     counted: bool = False
     elements: Sequence[tuple[Storage, int, bool]] = ()
     items: Sequence[tuple[Storage, int, bool] | None] = ()
+    part: tuple[Ref, Ref, Ref] | None = None
     ends: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,6 +84,33 @@ def lower_loop(lo: CpuLowering, group: Group) -> None:
         condition=0 if condition is None or (condition.is_const and condition.data.all()) else dense(lo, condition),
         counted=True,
         items=_padded(collected, len(body.outputs) - 1 - n),
+    )  # fmt: skip
+    _emit(lo, node, run)
+
+
+def rows_reason(node: Node, target: Target) -> str | None:
+    """Why a part of a Loop must run on the host, or None."""
+    body, n = node.attrs["body"], node.attrs["n_states"]
+    limit = node.inputs[1]
+    if limit is not None and limit.dtype != np.int64:
+        return "its number of trips is not int64"
+    states, rows = types_of(node.inputs[3 : 3 + n]), [v.type for v in node.outputs[2 + n :]]
+    inputs = [COUNT, None, *states, *types_of(node.inputs[3 + n :])]
+    results = [None, *states, *(t.with_shape(t.shape[1:]) for t in rows)]
+    return host_reason(node, body, inputs, results, "its body", target)
+
+
+@lowers("LoopRows", supported=rows_reason)
+def lower_rows(lo: CpuLowering, group: Group) -> None:
+    (node,) = group.nodes
+    body, n = node.attrs["body"], node.attrs["n_states"]
+    first, limit, condition = node.inputs[:3]
+    done, going, *results = node.outputs
+    run = Iterations(
+        body, node.attrs["rows"], node.inputs[3 : 3 + n], results[:n], node.inputs[3 + n :],
+        limit=0 if limit is None else dense(lo, limit), condition=0 if condition is None else dense(lo, condition),
+        counted=True, items=[(lo.write(v), 0, False) for v in results[n:]],
+        part=(dense(lo, first), lo.write(done).ref, lo.write(going).ref),
     )  # fmt: skip
     _emit(lo, node, run)
 
@@ -181,16 +210,21 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
     checks = steps.records(lo, 0)
     words_at = checks_at + len(checks)
     counted = run.counted and body.inputs[0] in read
+    first_trip, done, going = run.part or (0, 0, 0)
     args: list[Word] = [
         *LOOP(
-            trips=ENDLESS if run.trips is None else run.trips, limit=run.limit, condition=run.condition,
-            again=ref["again"] if run.ends else 0, counter=ref["counter"] if counted else 0,
+            trips=ENDLESS if run.trips is None else run.trips, first=first_trip, limit=run.limit,
+            condition=run.condition, done=done, going=going, again=ref["again"] if run.ends else 0, counter=ref["counter"] if counted else 0,
             moving=len(starts), moving_at=moving_at, states=n, states_at=states_at,
             patches=len(steps.patches), patches_at=patches_at, places=own + CONTROL_BYTES,
         ),
         *TEAM(team=int(steps.team), control=own, report=words_at + len(steps.words), number=len(steps.checks)),
         *steps.head(own + (CONTROL_BYTES + size), words_at, checks_at),
-        *(w for start, step in starts for w in MOVING(start=start, step=step)),
+        *(
+            w
+            for i, (start, step) in enumerate(starts)
+            for w in MOVING(start=start, step=step, clear=int(run.part is not None and i >= len(elements)))
+        ),
         *(
             w
             for i, r, s, t in zip(initial, results, spares, types)
@@ -203,9 +237,13 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
     writes, reads = touched([program], outside)
     made = [r[0].ref for r in run.items if r is not None]
     writes = [w for w in writes if w.buffer not in moving]
-    writes += [*results, *spares, *made, *ref.values()]
+    writes += [*results, *spares, *made, *ref.values(), *(run.part[1:] if run.part else ())]
     reads = [r for r in reads if r.buffer not in moving and r not in ref.values()]
-    reads += [r for r in (*initial, run.limit, run.condition, *(s.ref for s, *_ in run.elements)) if isinstance(r, Ref)]
+    reads += [
+        r
+        for r in (*initial, first_trip, run.limit, run.condition, *(s.ref for s, *_ in run.elements))
+        if isinstance(r, Ref)
+    ]
     info = _info(node, run, steps)
     lo.emit(Loop(), args, info, check=among([steps]), writes=writes, reads=reads)
 
