@@ -181,6 +181,11 @@ def test_collected_results_of_as_many_trips_as_data_says(room: int | None, ends:
         assert [s.ops for s in steps_of(model) if s.kernel == "loop"] == [("LoopRows",)]
 
 
+def test_without_the_passes_over_bodies():
+    graph, feeds = counted(None)
+    check(graph, feeds, disabled=["held_graphs"])
+
+
 def test_results_that_nobody_reads():
     b = Builder("unread")
     x = b.input("x", *VECTOR)

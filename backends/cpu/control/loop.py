@@ -17,6 +17,7 @@ from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.sizes import CONTROL_BYTES, lines
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
+from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.report import StepInfo
@@ -189,7 +190,11 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
         for v, x in zip(body.inputs[len(body.inputs) - len(run.captures) :], run.captures)
     ]
     again = Storage(ref["again"], body.outputs[0].type, dense_strides(body.outputs[0].type)) if run.ends else None
-    first = [Storage(ref["counter"], COUNT, ()), None] if run.counted else []
+    first = (
+        [Storage(ref["counter"], COUNT, ()), constant(lo, np.ones(body.inputs[1].type.extents, bool))]
+        if run.counted
+        else []
+    )
     program = steps_of(
         lo, body, [*first, *before, *elements, *captures], [*([again] if run.counted else []), *after, *items]
     )
