@@ -68,8 +68,12 @@ class CpuBackend:
 
     def compiles(self, node: Node) -> bool:
         from graphc.backends.cpu.native import host_reason
+        from graphc.op import Deferred
 
-        return host_reason(node, self.machine) is None
+        try:
+            return host_reason(node, self.machine) is None
+        except Deferred:  # not all of its types are known
+            return False
 
     def stages(self) -> tuple[Stage, ...]:
         from graphc.backends.cpu.stages import STAGES

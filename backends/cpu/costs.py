@@ -10,7 +10,9 @@ from graphc.backends.cpu.target import Target
 from graphc.report import StepInfo
 
 FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and then
-ALONE = "one thread"  # the algorithm of a step that other threads can't help with
+# algorithms of a step that runs a program: other threads can't help, or they share its steps, for as many runs as data says
+ALONE, TEAM = "one thread", "shared steps"
+MANY = 30_000  # nanoseconds that these take at least
 
 # A byte of weights that no cache holds, of weights in level 3, and of weights in level 2; a byte of a group of tiles that is
 # read again, for other output channels; a value that Winograd's transforms make.
@@ -57,4 +59,6 @@ def multiply(target: Target) -> float:
 
 def nanoseconds(info: StepInfo) -> int:
     """What a step takes on one thread, roughly: it decides whether others should help. 0 where they can't."""
-    return 0 if info.algorithm == ALONE else int(info.flops / FLOPS_PER_NS + info.nbytes / BYTES_PER_NS)
+    if info.algorithm == ALONE:
+        return 0
+    return info.flops // FLOPS_PER_NS + info.nbytes // BYTES_PER_NS + (MANY if info.algorithm == TEAM else 0)

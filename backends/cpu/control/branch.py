@@ -5,8 +5,8 @@ from __future__ import annotations
 from graphc.backends.cpu.control.branch_block import BRANCH, HEAD, Branch
 from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
 from graphc.backends.cpu.control.subprogram import Row, Subprogram, among, memory_of, subprogram, touched
-from graphc.backends.cpu.control.subprogram_block import TEAM
-from graphc.backends.cpu.costs import ALONE
+from graphc.backends.cpu.control.subprogram_block import TEAM as TEAM_BLOCK
+from graphc.backends.cpu.costs import ALONE, TEAM
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.sizes import CONTROL_BYTES
@@ -55,7 +55,7 @@ def lower_if(lo: CpuLowering, group: Group) -> None:
     else_words = then_words + len(then.words)
     args = [
         *BRANCH(condition=condition),
-        *TEAM(
+        *TEAM_BLOCK(
             team=int(team), control=copy, report=else_words + len(other.words),
             number=len(then.checks) + len(other.checks),
         ),
@@ -64,7 +64,7 @@ def lower_if(lo: CpuLowering, group: Group) -> None:
         *checks[0], *checks[1], *then.words, *other.words,
     ]  # fmt: skip
     info = StepInfo(
-        0, (node.name,), (node.op.name,), Branch.name, "" if team else ALONE,
+        0, (node.name,), (node.op.name,), Branch.name, TEAM if team else ALONE,
         f"{len(then.steps)} steps, or {len(other.steps)}, as the condition says", name,
         max(p.flops for p in both), max(p.moved for p in both), inside=_marked(then, "then") + _marked(other, "else"),
     )  # fmt: skip

@@ -10,8 +10,8 @@ import numpy as np
 from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
 from graphc.backends.cpu.control.loop_block import BODY_AT, HEAD, LOOP, MOVING, PATCH, STATE, Loop
 from graphc.backends.cpu.control.subprogram import WORD, Subprogram, Word, among, memory_of, subprogram, touched
-from graphc.backends.cpu.control.subprogram_block import TEAM
-from graphc.backends.cpu.costs import ALONE
+from graphc.backends.cpu.control.subprogram_block import TEAM as TEAM_BLOCK
+from graphc.backends.cpu.costs import ALONE, TEAM
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.sizes import CONTROL_BYTES, lines
@@ -33,14 +33,14 @@ class Iterations:
 
     body      its inputs: the counter and the condition (of a Loop), states, elements, captures; its outputs: the condition (of a
               Loop), states, items
-    trips     how many there are at most; None where that is not known
+    trips     how many there are at most
     elements  a scanned operand each, by its storage, axis, and is it read from its end?
     items     a collected result each, alike; None for one that nobody reads
     part      (first, done, going), of trips that are some of a Loop's: see control/loop_block.py
     """
 
     body: Graph
-    trips: int | None
+    trips: int
     initial: Sequence[Value]
     results: Sequence[Value]
     captures: Sequence[Value]
@@ -78,7 +78,7 @@ def lower_loop(lo: CpuLowering, group: Group) -> None:
     limit, condition = node.inputs[:2]
     collected = [(lo.write(v), 0, False) for v in node.outputs[n:]]
     known = limit is not None and limit.is_const
-    trips = ENDLESS if limit is None else int(limit.data.reshape(())) if known else None
+    trips = ENDLESS if limit is None else max(0, int(limit.data.reshape(()))) if known else ENDLESS
     run = Iterations(
         body, trips, node.inputs[2 : 2 + n], node.outputs[:n], node.inputs[2 + n :],
         limit=0 if limit is None or known else dense(lo, limit),
@@ -218,12 +218,12 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
     first_trip, done, going = run.part or (0, 0, 0)
     args: list[Word] = [
         *LOOP(
-            trips=ENDLESS if run.trips is None else run.trips, first=first_trip, limit=run.limit,
+            trips=run.trips, first=first_trip, limit=run.limit,
             condition=run.condition, done=done, going=going, again=ref["again"] if run.ends else 0, counter=ref["counter"] if counted else 0,
             moving=len(starts), moving_at=moving_at, states=n, states_at=states_at,
             patches=len(steps.patches), patches_at=patches_at, places=own + CONTROL_BYTES,
         ),
-        *TEAM(team=int(steps.team), control=own, report=words_at + len(steps.words), number=len(steps.checks)),
+        *TEAM_BLOCK(team=int(steps.team), control=own, report=words_at + len(steps.words), number=len(steps.checks)),
         *steps.head(own + (CONTROL_BYTES + size), words_at, checks_at),
         *(
             w
@@ -265,11 +265,11 @@ def _walk(s: Storage, axis: int, back: bool) -> tuple[Word, int]:
 
 
 def _info(node: Node, run: Iterations, steps: Subprogram) -> StepInfo:
-    known = run.trips if run.trips is not None and run.trips < ENDLESS else None
-    trips = 1 if known is None else max(known, 0)
-    many = "trips as data says" if known is None or run.ends else f"{known} trips"
+    certain = run.limit == run.condition == 0 and not run.ends and run.part is None
+    trips = run.trips if certain else 1
+    many = f"{trips} trips" if certain else "trips as data says"
     return StepInfo(
-        0, (node.name,), (node.op.name,), Loop.name, "" if steps.team else ALONE,
+        0, (node.name,), (node.op.name,), Loop.name, TEAM if steps.team else ALONE,
         f"{many}, {len(steps.steps)} steps each", node.output.name, trips * steps.flops, trips * steps.moved,
         inside=steps.inside,
     )  # fmt: skip
