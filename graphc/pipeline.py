@@ -29,6 +29,7 @@ from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
+from graphc.passes.unchanged_states import unchanged_states
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
@@ -69,7 +70,7 @@ def fusions() -> tuple[Rewrite, ...]:
 def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
     wanted = (p for p in fusions() if p.makes in kernels)
-    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND)
+    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 

@@ -114,7 +114,24 @@ def test_states_that_are_swapped_kept_replaced_or_given_twice(trips: int):
 
     results = loop(b, b.constant(trips, I64), None, inputs, [outside], make, 6)
     graph = b.build({f"y{i}": v for i, v in enumerate(results)})
-    check(graph, [{v.name: vector(i) for i, v in enumerate(graph.inputs)}])
+    feeds = [{v.name: vector(i) for i, v in enumerate(graph.inputs)}]
+    check(graph, feeds)
+    check(graph, feeds, disabled=["unchanged_states"])
+
+
+def test_unchanged_states_are_captured():
+    """A matrix that a loop carries is a constant within."""
+    b = Builder("carries")
+    x = b.input("x", "float32", (2, 8))
+
+    def make(i: Builder, turn: Value, going: Value, s: Value, w: Value) -> list[Value]:
+        return [going, i.add("Tanh", i.add("MatMul", s, w)), i.add("Identity", w), i.add("ReduceSum", w)]
+
+    y, w, sums = loop(b, b.constant(3, I64), None, [x, weights(b, 8, 8)], [], make, 3)
+    graph = b.build({"y": y, "w": w, "sums": sums})
+    check(graph, [{"x": vector(0, (2, 8))}])
+    (step,) = [s for s in graphc.compile(graph, cache=False).plan().steps if s.kernel == "loop"]
+    assert [ops for label, ops, *_ in step.inside if "Pack" in label] == []
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "int32", "uint8", "bool", "float16"])
@@ -379,7 +396,7 @@ def test_a_position_out_of_range_ends_a_loop_that_would_not_end():
 
     def make(i: Builder, turn: Value, going: Value, s: Value, at: Value) -> list[Value]:
         value = i.add("Gather", s, i.add("Add", at, turn), axis=0, name="pick")
-        return [i.add("Less", value, i.constant(5, F32)), s]
+        return [i.add("Less", value, i.constant(5, F32)), i.add("Abs", s)]
 
     (y,) = loop(b, None, None, [x], [at], make, 1)
     model = graphc.compile(b.build({"y": y}), cache=False)

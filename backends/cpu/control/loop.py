@@ -78,7 +78,7 @@ def lower_loop(lo: CpuLowering, group: Group) -> None:
     limit, condition = node.inputs[:2]
     collected = [(lo.write(v), 0, False) for v in node.outputs[n:]]
     known = limit is not None and limit.is_const
-    trips = ENDLESS if limit is None else max(0, int(limit.data.reshape(()))) if known else ENDLESS
+    trips = max(0, int(limit.data.reshape(()))) if known else ENDLESS
     run = Iterations(
         body, trips, node.inputs[2 : 2 + n], node.outputs[:n], node.inputs[2 + n :],
         limit=0 if limit is None or known else dense(lo, limit),
