@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from many_sizes import ALGORITHMS
+from many_sizes import ALGORITHMS, guards
 
 import graphc
 from graphc import classes
@@ -60,4 +60,5 @@ def test_examples_at_many_shapes(name: str, threads: int, monkeypatch: pytest.Mo
         for key in want:
             assert got[key].shape == want[key].shape
             np.testing.assert_array_equal(got[key], want[key], err_msg=f"{name} at {sizes}")
-    assert len(model._plans) == 1 and 1 <= len(model._many) < len(ZOO[name]) - 1
+    assert len(model._plans) == 1 and model._many
+    assert not [text for many in model._many for text in guards(many) if " = " in text], "a plan is for one size only"
