@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
+    from graphc.types import TensorType
 
 
 class CpuBackend:
