@@ -55,7 +55,7 @@ def floor_of_many(size: int, scale: float) -> int:
     ratio = simplest_fraction(scale)
     if ratio.numerator < LARGEST_SCALED:
         differs = np.flatnonzero(n * ratio.numerator // ratio.denominator != computed)
-        if size < (int(differs[0]) if len(differs) else LARGEST_SCALED):
+        if 0 <= size < (int(differs[0]) if len(differs) else LARGEST_SCALED):
             return size * ratio.numerator // ratio.denominator
     return int(np.floor(np.float32(int(size)) * np.float32(scale)))
 
@@ -118,7 +118,7 @@ def _resize_type(call: Call) -> list[TensorType]:
         raise call.fail("needs either scales or sizes")
     given = scales if sizes is None else sizes
     assert given is not None
-    if len(given) != len(axes) or not all(0 < v < math.inf for v in given):
+    if len(given) != len(axes) or not all(v > 0 and (is_size(v) or v < math.inf) for v in given):
         raise call.fail(
             f"{'scales' if sizes is None else 'sizes'} {given} must be {len(axes)} positive numbers for {x}"
         )
