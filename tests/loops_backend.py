@@ -207,7 +207,7 @@ def lower(d: Draft) -> None:
 
 
 def assemble_table(d: Draft) -> None:
-    d.made = assemble(d.lo.program, Form(cost=lambda info: 0), d.lo.weights.place_of)
+    d.made = assemble(d.lo.program, Form(cost=lambda info: 0), d.lo.weights.place_of)[:3]
 
 
 def nothing(d: Draft) -> None:
