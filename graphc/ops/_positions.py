@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.sizes import holds_sizes, is_size, largest, smallest
 
+MOST = 1 << 61
 OUTSIDE = -1  # a position that is filled
 Edge = Literal["fill", "clamp", "reflect", "wrap"]
 EDGES: tuple[Edge, ...] = ("fill", "clamp", "reflect", "wrap")
@@ -22,6 +23,11 @@ class Positions:
     step: int
     first: int
     divisor: int
+
+    @property
+    def fit(self) -> bool:
+        """Can 64 bits hold the numerators?"""
+        return self.count * self.step + self.first < MOST
 
     @property
     def numerators(self) -> np.ndarray:

@@ -6,7 +6,7 @@ Every interpolation mode of ONNX is separable, so that resizing an image is one 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -176,30 +176,35 @@ def resize_plan(
         None if sizes is None or sizes.size == 0 else [whole(s) for s in np.ravel(sizes)],
         keep_aspect_ratio_policy,
     )
-    plan: list[tuple[int, Taps | TapRule]] = []
     attrs: dict[str, Any] = {
         "mode": mode, "transform": coordinate_transformation_mode, "nearest_mode": nearest_mode,
         "cubic_coeff_a": cubic_coeff_a, "antialias": antialias, "exclude_outside": exclude_outside,
     }  # fmt: skip
+    many = has_sizes([*shape, *(out for out, *_ in parts)])
+    plan = []
     for axis, (out, scale, start, end) in zip(axes, parts):
         part = AxisScale(shape[axis], number(out), Fraction(1) if scale is None else scale, start, end)
-        if (
-            not crop
-            and has_sizes((part.size, part.out))
-            and not is_size(part.out - part.size)
-            and part.out == part.size
-        ):
-            continue
-        if crop or antialias:  # taps by the values of positions, or as many as the scale says
-            part = _with_numbers(part)
-        rule = tap_rule(part, **attrs)
-        if rule.of_many:
-            plan.append((axis, rule))
-            continue
-        taps = axis_taps(part, **attrs)
-        if not taps.is_identity(shape[axis]):
-            plan.append((axis, rule if has_sizes(shape) and not crop and not antialias else taps))
+        taps = _changed(part, many, attrs)
+        if taps is not None:
+            plan.append((axis, taps))
     return plan
+
+
+def _changed(axis: AxisScale, many: bool, attrs: Mapping[str, Any]) -> Taps | TapRule | None:
+    """None where the axis stays. many: may some size of the operator stand for many?"""
+    crop = attrs["transform"] == "tf_crop_and_resize"
+    if is_size(axis.size) and not crop and not is_size(axis.out - axis.size) and axis.out == axis.size:
+        return None
+    many = many and not crop and not attrs["antialias"]  # taps by values of positions, or as many as the scale says
+    if many:
+        rule = tap_rule(axis, **attrs)
+        if rule.of_many and rule.positions.fit:
+            return rule
+    axis = _with_numbers(axis)
+    taps = axis_taps(axis, **attrs)
+    if taps.is_identity(axis.size):
+        return None
+    return tap_rule(axis, **attrs) if many else taps
 
 
 def _with_numbers(axis: AxisScale) -> AxisScale:

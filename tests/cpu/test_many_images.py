@@ -78,6 +78,16 @@ def test_to_the_sizes_of_another_image():
     agree(g, [{"x": s["x"], "y": t["x"]} for s, t in zip(small, large)], 2)
 
 
+def test_an_image_of_one_size_to_that_of_others():
+    b = Builder("like")
+    x, y = b.input("x", F32, (1, 3, 8, 9)), b.input("y", F32, (1, 3, "h", "w"))
+    to = b.add("Concat", b.constant([1, 3]), b.add("Shape", y, start=2), axis=0)
+    g = b.build({"z": b.add("Add", b.add("Resize", x, None, None, to, mode="linear"), y)})
+    agree(
+        g, [{"x": RNG.standard_normal((1, 3, 8, 9), dtype=F32), "y": f["x"]} for f in images(RNG, 4, 3, 2, 12, 40)], 1
+    )
+
+
 @BOTH
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
 def test_pad(mode: str, blocked: bool):
