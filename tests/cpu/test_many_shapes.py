@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import convnet, recurrent, transformer
+from nets import convnet, recurrent, transformer, weights
 
 import graphc
 from graphc import classes
-from graphc.graph import Graph
+from graphc.graph import Builder, Graph
 from graphc.model import Model
 
 F32 = np.float32
@@ -114,3 +114,18 @@ def test_thousands_of_shapes_take_no_more_memory_than_the_largest():
             model(x)
     assert arena(model) == before[0] and len(model._many) <= many + 2 and len(model._plans) <= 2
     assert resident() - before[1] < 8 * MIB
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_runs_sample_by_sample_take_any_number_of_samples(threads: int):
+    b = Builder("deep")
+    x = b.input("x", F32, ("n", 16, 96, 96))
+    for _ in range(3):
+        x = b.add("Relu", b.add("Conv", x, weights(b, 16, 16, 3, 3), pads=[1] * 4))
+    graph = b.build({"y": x})
+    model = graphc.compile(graph, threads=threads, disabled=["winograd"])
+    for n in (2, 9, 3, 12, 5):
+        x = np.random.default_rng(n).standard_normal((n, 16, 96, 96), F32)
+        assert bits(model, x) == bits(graphc.compile(graph, threads=threads, disabled=["winograd"]), x)
+    (many,) = model._many
+    assert [s.kernel for s in many.plan_for([np.zeros((9, 16, 96, 96), F32)]).steps] == ["nested"]
