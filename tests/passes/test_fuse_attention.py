@@ -301,22 +301,80 @@ def onnx_attention(mask: Value | None = None, flat: bool = False, outputs: int =
 def test_onnx_attention(mask, attrs, flat):
     node = fused(onnx_attention(mask, flat, **attrs))
     assert node.attrs["scale"] == pytest.approx(attrs.get("scale", SIZE**-0.5))
-    assert node.attrs["zeros"] == bool(mask or attrs)
+    assert node.attrs["zeros"] == bool(mask)  # each query of these windows sees itself
+    after = 0 if attrs.get("is_causal") else attrs.get("right_window_size", -1)
+    assert (node.attrs["before"], node.attrs["after"]) == (attrs.get("left_window_size", -1), after)
     assert node.attrs["head_axes"] == ((2,) * 4 if flat else (1,) * 4)
 
 
 @pytest.mark.parametrize(
     "graph, reason",
     [
-        (onnx_attention(softcap=3.0), "softcap"),
         (onnx_attention(softmax_precision=np.float64), "another precision"),
-        (onnx_attention(outputs=3), "more than its first result"),
+        (onnx_attention(outputs=4), "its scores are read"),
         (onnx_attention((F32, (LENGTH, LENGTH - 2))), "shorter than the keys"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_onnx_attention_with_more(graph, reason):
     assert reason in refused(fuse_attention, graph)
+
+
+def test_onnx_attention_gives_its_keys_and_values():
+    graph = onnx_attention(flat=True, outputs=3)
+    assert operators(graph).count("FusedAttention") == 1 and "Concat" not in operators(graph)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_cache_is_joined_and_read(flat):
+    def make(b):
+        shape = (BATCH, 2, 4 * SIZE) if flat else (BATCH, 4, 2, SIZE)
+        kv = (BATCH, 2, 2 * SIZE) if flat else (BATCH, 2, 2, SIZE)
+        past = [b.input(f"past_{n}", F32, (BATCH, 2, LENGTH, SIZE)) for n in "kv"]
+        counts = {"q_num_heads": 4, "kv_num_heads": 2} if flat else {}
+        q, k, v = b.input("q", F32, shape), b.input("k", F32, kv), b.input("v", F32, kv)
+        return list(b.add("Attention", q, k, v, None, *past, is_causal=True, outputs=3, **counts))
+
+    node = fused(build(make))
+    assert operators(build(make)).count("Concat") == 2
+    names = ("kv_heads", "after", "at_end", "offset", "zeros")
+    assert [node.attrs[n] for n in names] == [2, 0, True, 0, False]
+
+
+@pytest.mark.parametrize("inner, outer", [("Div", 3.0), ("Mul", 1 / 3)])
+def test_softcap(inner, outer):
+    def change(b, s):
+        s = b.add("Mul", s, number(b, 0.5))
+        return b.add("Mul", b.add("Tanh", b.add(inner, s, number(b, outer))), number(b, 3.0))
+
+    node = fused(of_heads(lambda b, s: b.add("Add", change(b, s), b.input("mask", F32, (LENGTH,)))))
+    assert node.attrs["softcap"] == 3.0 and node.attrs["scale"] == pytest.approx(0.5)
+    assert fused(onnx_attention(softcap=2.0)).attrs["softcap"] == 2.0
+
+
+def repeated(b: Builder, x: Value, times: int) -> Value:
+    """As exporters write it."""
+    batch, n_heads, length, size = x.shape
+    spread = b.add("Expand", b.add("Unsqueeze", x, ints(b, 2)), ints(b, batch, n_heads, times, length, size))
+    return b.add("Reshape", spread, ints(b, batch, n_heads * times, length, size))
+
+
+def test_repeated_heads_are_read_once():
+    def make(b, times=3):
+        k, v = (b.input(n, F32, (BATCH, 2, LENGTH, SIZE)) for n in "kv")
+        return attention(b, b.input("q", F32, (BATCH, 6, LENGTH, SIZE)), repeated(b, k, 3), repeated(b, v, 3))
+
+    assert operators(build(make)) == ["FusedAttention"]
+    node = fused(build(make))
+    assert (node.attrs["heads"], node.attrs["kv_heads"]) == (6, 2)
+
+
+def test_heads_that_are_repeated_otherwise_are_copied():
+    def make(b):
+        k, v = (b.input(n, F32, (BATCH, n_heads, LENGTH, SIZE)) for n, n_heads in (("k", 2), ("v", 3)))
+        return attention(b, b.input("q", F32, (BATCH, 6, LENGTH, SIZE)), repeated(b, k, 3), repeated(b, v, 2))
+
+    assert fused(build(make)).attrs["kv_heads"] == 6
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+"""What both drivers of attention write into the records of a tile's rows."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from graphc.backends.cpu.attention.attention_block import ATTENTION, SOFTMAX_TILE, TILE_ROW
+from graphc.backends.cpu.codegen.intrinsics import store_i64
+
+QUERIES, KEYS, SCALE, SOFTCAP, FIRST_SEEN, END_SEEN = ATTENTION["queries keys scale softcap first_seen end_seen"]
+MICRO_KEYS, MICRO_SCALE, MICRO_SOFTCAP, MICRO_ROWS = SOFTMAX_TILE["keys scale softcap rows"]
+ROW_MASK, ROW_FIRST, ROW_SEEN, ROW_Y = TILE_ROW["mask first seen y"]
+ROW_BYTES = 8 * TILE_ROW.size
+
+
+@njit(error_model="numpy")
+def first_of(a, query):
+    """The first key that a query sees."""
+    return min(max(query + a[FIRST_SEEN], 0), a[KEYS])
+
+
+@njit(error_model="numpy")
+def end_of(a, query):
+    """The end of the keys that it sees."""
+    return min(max(query + a[END_SEEN], first_of(a, query)), a[KEYS])
+
+
+@njit(error_model="numpy")
+def range_of(a, first, last):
+    """[start, end) of the keys that queries `first` to `last` see, at least one."""
+    end = max(end_of(a, last), 1)
+    return min(first_of(a, first), end - 1), end
+
+
+@njit(error_model="numpy")
+def start_softmax(a, block, rows):
+    store_i64(block + 8 * MICRO_SCALE, a[SCALE])
+    store_i64(block + 8 * MICRO_SOFTCAP, a[SOFTCAP])
+    store_i64(block + 8 * MICRO_ROWS, rows)
+
+
+@njit(error_model="numpy")
+def fill_row(a, record, query, start, mask, y):
+    """start: the key of the tile's first score; mask: address at that key."""
+    first = first_of(a, query)
+    store_i64(record + 8 * ROW_MASK, mask)
+    store_i64(record + 8 * ROW_FIRST, first - start)
+    store_i64(record + 8 * ROW_SEEN, end_of(a, query) - first)
+    store_i64(record + 8 * ROW_Y, y)
