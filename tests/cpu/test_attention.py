@@ -12,6 +12,7 @@ from targets import require
 import graphc
 from graphc.backends.cpu.attention import attention
 from graphc.backends.cpu.attention.attention import FEW, MOST_ROWS, few_rows
+from graphc.backends.cpu.target import detect
 from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
 
@@ -41,7 +42,9 @@ def check(shapes: dict[str, tuple[int, ...]], target: str = "cpu", threads: int 
     return got
 
 
-def shapes_of(queries: int, keys: int, heads: int = 2, kv_heads: int = 2, size: int = 16, v_size: int = 16, batch: int = 1):
+def shapes_of(
+    queries: int, keys: int, heads: int = 2, kv_heads: int = 2, size: int = 16, v_size: int = 16, batch: int = 1
+):
     return {
         "q": (batch, heads, queries, size),
         "k": (batch, kv_heads, keys, size),
@@ -88,7 +91,9 @@ def test_groups(heads: int, kv_heads: int, queries: int, kernel, run):
     np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("mask", [(40,), (1, 40), (9, 40), (2, 1, 40), (2, 9, 1), (3, 1, 9, 40), (3, 2, 9, 40)], ids=str)
+@pytest.mark.parametrize(
+    "mask", [(40,), (1, 40), (9, 40), (2, 1, 40), (2, 9, 1), (3, 1, 9, 40), (3, 2, 9, 40)], ids=str
+)
 @pytest.mark.parametrize("window", [{}, {"after": 0, "at_end": True}, {"before": 12, "after": 2}], ids=str)
 def test_masks(mask: tuple[int, ...], window: dict[str, Any], kernel, run):
     shapes = {**shapes_of(9, 40, batch=3), "mask": mask}
@@ -143,17 +148,23 @@ def test_heads_behind_the_sequence_and_among_others():
 
 
 def test_lengths_share_their_kernels():
-    """Which code a use needs does not follow from how many keys there are, nor, in tiles, from how many queries of many."""
+    """Which code a use needs does not follow from how many keys there are."""
 
     def kernels(queries: int, keys: int) -> set[str]:
-        model = graphc.compile(graph_of(shapes_of(queries, keys), heads=2, kv_heads=2, before=40, after=0, zeros=True))
-        return {str(k) for step in model.plan().steps for k in step.kernels}
+        graph = graph_of(shapes_of(queries, keys, v_size=24), heads=2, kv_heads=2, before=40, after=0, zeros=True)
+        model = graphc.compile(graph)
+        model.prepare({v.name: v.shape for v in graph.inputs})
+        (executable,) = model._plans.values()
+        return {k.spec for k in executable._plan.kernels}
 
-    assert len({frozenset(kernels(1, keys)) for keys in (1, 15, 16, 17, 33, 200)}) == 1
-    assert len({frozenset(kernels(64, keys)) for keys in (15, 16, 17, 33, 200)}) == 1
+    for queries in (1, 64):
+        assert len({frozenset(kernels(queries, keys)) for keys in (1, 15, 16, 17, 33, 200)}) == 1
 
 
-def test_rows_of_a_tile_are_a_power_of_two_that_leaves_keys_to_sum_together():
-    target = graphc.compile(graph_of(shapes_of(1, 1), heads=2, kv_heads=2)).plan()
-    assert target is not None
-    assert MOST_ROWS == 8 and few_rows is not None
+@pytest.mark.parametrize("target", TARGETS)
+def test_rows_of_a_tile_in_place(target: str):
+    """A power of 2 that holds them, if two keys are left to be summed together."""
+    require(target)
+    machine = detect(target.partition(":")[2] or None)
+    most = min(MOST_ROWS, machine.vl // 2)
+    assert [few_rows(machine, n) for n in (1, 2, 3, 4, 5, 100)] == [min(n, most) for n in (1, 2, 4, 4, 8, 8)]

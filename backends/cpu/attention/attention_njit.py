@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION, SOFTMAX_TILE, TILE_ROW
+from graphc.backends.cpu.attention.attention_block import ATTENTION, ATTENTION_ROWS, SOFTMAX_TILE, TILE_ROW
 from graphc.backends.cpu.codegen.intrinsics import store_i64
 
-QUERIES, KEYS, SCALE, SOFTCAP, FIRST_SEEN, END_SEEN = ATTENTION["queries keys scale softcap first_seen end_seen"]
+SHARED = ATTENTION["keys scale softcap first_seen end_seen"]
+assert ATTENTION_ROWS["keys scale softcap first_seen end_seen"] == SHARED
+KEYS, SCALE, SOFTCAP, FIRST_SEEN, END_SEEN = SHARED
 MICRO_KEYS, MICRO_SCALE, MICRO_SOFTCAP, MICRO_ROWS = SOFTMAX_TILE["keys scale softcap rows"]
 ROW_MASK, ROW_FIRST, ROW_SEEN, ROW_Y = TILE_ROW["mask first seen y"]
 ROW_BYTES = 8 * TILE_ROW.size
