@@ -13,6 +13,7 @@ from graphc.backends.cpu.attention.attention_block import (
     BLOCKS,
     ROWS_BLOCK_BYTES,
     TILE_ROW,
+    VECTORS,
     Attention,
     AttentionRows,
     KeyDots,
@@ -39,7 +40,6 @@ from graphc.lower.storage import Ref, Storage
 from graphc.ops.fused_attention import Heads, heads_of, window_of
 from graphc.types import number, numbers
 
-VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
 FEW = 8  # queries up to which keys and values are read in place: packing them pays where more read them
 MOST_ROWS = 8  # of a tile that reads in place
 MOST_VECTORS = 8  # of a row of values that one run reads
@@ -103,9 +103,9 @@ def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words
     """Keys and values are packed for tiles of many queries."""
     vl, mr = lo.target.vl, query_rows(lo.target, number(s.queries))
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
-    nv_k, nv_v = VECTORS, min(VECTORS, v_blocks)
-    k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
-    last_k, last_v = (key_blocks - 1) % nv_k + 1, (v_blocks - 1) % nv_v + 1
+    nv_v = min(VECTORS, v_blocks)
+    k_tiles, v_tiles = -(-key_blocks // VECTORS), -(-v_blocks // nv_v)
+    last_k, last_v = (key_blocks - 1) % VECTORS + 1, (v_blocks - 1) % nv_v + 1
     lanes = number(s.v_size) - (v_blocks - 1) * vl
 
     def product(nv: int, masked: bool = False) -> Kernel:
@@ -115,13 +115,13 @@ def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words
     # few heads are cut, so that threads can level out: each packs the keys that it needs
     chunk = lo.rows_per_work_unit(tiles, number(s.batch) * s.heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
-    floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
+    floats += vl * (k_tiles * size_blocks * VECTORS + v_tiles * key_blocks * nv_v) * vl
     scratch, stride = lo.scratch(name, BLOCKS * BLOCK_BYTES + lines(8 * TILE_ROW.size * mr) + FMA.item * floats)
     args = ATTENTION(
-        **words, scores=product(nv_k), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
+        **words, scores=product(VECTORS), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
         softmax=SoftmaxTile(rows=mr, **softmax), transpose=TransposePanel(vl, FMA.item),
-        zeros=Ref(channel_vector(lo, None, VECTORS * vl, vl)), mr=mr, nv_k=nv_k, last_k=last_k, nv_v=nv_v, last_v=last_v,
-        last_lanes=lanes, chunk=chunk, scratch=scratch, scratch_stride=stride,
+        zeros=Ref(channel_vector(lo, None, VECTORS * vl, vl)), mr=mr, last_k=last_k, nv_v=nv_v, last_v=last_v,
+        last_lanes=lanes, chunk=chunk, rows_differ=int(softmax["windowed"] or softmax["mask"] != ""), scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
     return Attention(), args, f"tile {mr}x{VECTORS}"
 

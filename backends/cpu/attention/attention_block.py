@@ -17,10 +17,11 @@ COMMON = (
     "q_strides*3 k_strides*3 v_strides*3 y_strides*3 mask_strides*4 "
 )
 # kernels: `product_tile` for scores and for the weighted sums (values), last: of the last column tile; `softmax_tile`;
-# `transpose_panel`. nv_k, nv_v: vectors of a column tile of scores and of y, last_k, last_v: of the last one, of whose last
-# vector last_lanes columns of y exist; scores_one: for one vector. chunk: tiles of mr queries in a work item.
+# `transpose_panel`. nv_v: vectors of a column tile of y; last_k, last_v: of the last one of scores and of y, of whose last vector
+# last_lanes columns exist; scores_one: for one vector. chunk: tiles of mr queries in a work item. rows_differ: is there a
+# mask or a window?
 ATTENTION = Block(
-    COMMON + "scores scores_one values values_last transpose zeros mr nv_k last_k nv_v last_v last_lanes chunk"
+    COMMON + "scores scores_one values values_last transpose zeros mr last_k nv_v last_v last_lanes chunk rows_differ"
 )
 # kernels: `key_dots`; `value_sums` for nv vectors and for the last ones. rows: of a tile. size_lanes: elements of a head in its
 # last vector; last_lanes: the same of v.
@@ -32,6 +33,7 @@ SOFTMAX_TILE = Block("keys scale softcap rows")
 TILE_ROW = Block("mask first seen y")
 KEY_DOTS = Block("keys k_row blocks lanes")
 VALUE_SUMS = Block("keys v_row rows lanes")
+VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
 BLOCKS = 3  # of a thread's scratch, for the micro-kernels: for each of the products, and for the softmax
 ROWS_BLOCK_BYTES = lines(8 * max(b.size for b in (KEY_DOTS, VALUE_SUMS, SOFTMAX_TILE)))  # each, of `attention_rows`
 

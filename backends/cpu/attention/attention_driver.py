@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION, BLOCKS, Attention
+from graphc.backends.cpu.attention.attention_block import ATTENTION, BLOCKS, VECTORS, Attention
 from graphc.backends.cpu.attention.attention_njit import MICRO_KEYS, ROW_BYTES, fill_row, range_of, start_softmax
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
@@ -27,8 +27,8 @@ from graphc.backends.cpu.sizes import CACHE_LINE
 SCORES, SCORES_ONE, VALUES, VALUES_LAST = ATTENTION["scores scores_one values values_last"]
 SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS = ATTENTION["softmax transpose q k v mask y zeros"]
 BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ATTENTION["batch heads group queries keys size v_size"]
-MR, NV_K, LAST_K, NV_V, LAST_V, LAST_LANES = ATTENTION["mr nv_k last_k nv_v last_v last_lanes"]
-CHUNK, SCRATCH, SCRATCH_STRIDE = ATTENTION["chunk scratch scratch_stride"]
+MR, LAST_K, NV_V, LAST_V, LAST_LANES = ATTENTION["mr last_k nv_v last_v last_lanes"]
+CHUNK, ROWS_DIFFER, SCRATCH, SCRATCH_STRIDE = ATTENTION["chunk rows_differ scratch scratch_stride"]
 Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
 MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
 
@@ -38,7 +38,7 @@ def attention(target):
     """y = softmax(q k^T · scale + mask) v for each batch and head, tile by tile of MR queries.
 
     Work is cut into batch x heads x chunks of CHUNK tiles. Those keys and values of a head that a chunk's queries see are
-    packed once for the items that follow each other: keys as [panel][size][NV_K vectors], values as [panel][keys][NV_V
+    packed once for the items that follow each other: keys as [panel][size][VECTORS vectors], values as [panel][keys][NV_V
     vectors]. A tile of queries is packed like the rows of a product; its scores lie as [keys / c][query][c], the form in which
     the second product reads them. Panels of keys that no query of a tile sees are left out of both. MR queries that overlap
     the last ones take the place of a tail.
@@ -49,10 +49,10 @@ def attention(target):
     def attention(a, tid, nth):
         mr, keys, size, queries = a[MR], a[KEYS], a[SIZE], a[QUERIES]
         size_blocks, key_blocks = (size + c - 1) // c, (keys + c - 1) // c
-        k_tiles = (key_blocks + a[NV_K] - 1) // a[NV_K]
+        k_tiles = (key_blocks + VECTORS - 1) // VECTORS
         v_tiles = ((a[V_SIZE] + c - 1) // c + a[NV_V] - 1) // a[NV_V]
-        k_panel, v_panel = size_blocks * c * a[NV_K] * vector, key_blocks * c * a[NV_V] * vector
-        panel_keys = a[NV_K] * c
+        k_panel, v_panel = size_blocks * c * VECTORS * vector, key_blocks * c * a[NV_V] * vector
+        panel_keys = VECTORS * c
         first = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         second, third = first + BLOCK_BYTES, first + 2 * BLOCK_BYTES
         table = first + BLOCKS * BLOCK_BYTES
@@ -98,15 +98,15 @@ def attention(target):
                     pack_row_tile(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
                     lo, hi = range_of(a, m, m + mr - 1)
                     lo = lo // panel_keys * panel_keys
-                    for r in range(mr):
+                    for r in range(mr if a[ROWS_DIFFER] else 0):
                         seen = mask + (m + r) * a[MASK_AT + 2] + lo * a[MASK_AT + 3]
                         fill_row(a, table + r * ROW_BYTES, m + r, lo, seen, 0)
                     weights = scores + lo * mr * ITEM
                     for p in range(lo // panel_keys, (hi + panel_keys - 1) // panel_keys):
-                        wide = a[NV_K] if p < k_tiles - 1 else a[LAST_K]
-                        micro = a[SCORES] if wide == a[NV_K] else a[SCORES_ONE]
+                        wide = VECTORS if p < k_tiles - 1 else a[LAST_K]
+                        micro = a[SCORES] if wide == VECTORS else a[SCORES_ONE]
                         store_i64(first + 8 * MICRO_WS_BLOCK, c * wide * vector)
-                        to = scores + p * a[NV_K] * mr * vector
+                        to = scores + p * VECTORS * mr * vector
                         call6(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 0)
                     store_i64(third + 8 * MICRO_KEYS, hi - lo)
                     call2(a[SOFTMAX], third, weights)
@@ -132,13 +132,13 @@ def tile_row(a, tile):
 @njit(error_model="numpy")
 def _pack_keys(a, to, k, first, end, tiles, panel, c):
     """Panels `first` to `end` of k[keys, size] as [panel][size][vectors of keys], zeros where it has no element."""
-    size, stride, nv = a[SIZE], a[K_AT + 2], a[NV_K]
+    size, stride = a[SIZE], a[K_AT + 2]
     depth = (size + c - 1) // c * c
     for p in range(first, end):
-        wide = nv if p < tiles - 1 else a[LAST_K]
+        wide = VECTORS if p < tiles - 1 else a[LAST_K]
         pitch = wide * c * ITEM
         for j in range(wide):
-            at = (p * nv + j) * c
+            at = (p * VECTORS + j) * c
             have = min(c, a[KEYS] - at)
             target = to + p * panel + j * c * ITEM
             source = k + at * stride
