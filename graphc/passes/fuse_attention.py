@@ -17,10 +17,10 @@ import numpy as np
 from graphc.graph import Node, Value
 from graphc.ops.attention import Window
 from graphc.ops.movement import slice_axes, slice_bounds
+from graphc.passes.attention_windows import HIDDEN, window_of_mask
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 
-HIDDEN = -1e30  # a number from here down, added to a score or in its place, leaves nothing of the score
 BY_SEQUENCE = [0, 2, 1, 3]  # [batch, sequence, heads, size] to [batch, heads, sequence, size] and back
 
 fuse_attention = Rewrite("fuse_attention", makes="FusedAttention")
@@ -111,7 +111,11 @@ def _masked(v: Value, sweep: Sweep) -> tuple[Value, Value] | Skip | None:
         if not hidden.is_const or hidden.data.size != 1 or not hidden.data.reshape(-1)[0] <= HIDDEN:
             return Skip(f"'{hidden.name}', what hidden scores are replaced by, is not a number of {HIDDEN:g} or less")
         nothing = sweep.constant(np.zeros_like(hidden.data))
-        mask = sweep.add("Where", condition, *((nothing, hidden) if seen else (hidden, nothing)))
+        shown, other = (nothing, hidden) if seen else (hidden, nothing)
+        if condition.is_const:
+            mask = sweep.constant(np.where(condition.data, shown.data, other.data))
+        else:
+            mask = sweep.add("Where", condition, shown, other)
     if not same_type(x, v):
         return Skip(f"the mask '{mask.name}' is larger than the scores")
     if not sweep.sole(x):
@@ -149,12 +153,23 @@ def _fused(node: Node, scores: _Scores, v: Value, sweep: Sweep) -> Value | Skip:
     if grouped is not None:
         kv_heads = grouped[0].shape[1]
         operands[1:] = [_operand(x, sweep) for x in grouped]
-    mask = scores.masks[0] if scores.masks else None
-    for other in scores.masks[1:]:
+    window, masks = _windowed(scores.masks, q.shape[-2], v.shape[-2])
+    mask = masks[0] if masks else None
+    for other in masks[1:]:
         mask = sweep.add("Add", other, mask)
     scale = scores.scale * q_scale * k_scale
-    y = _emit(sweep, operands, mask, heads=heads, kv_heads=kv_heads, scale=scale, softcap=scores.softcap)
+    seen = {"before": window.before, "after": window.after, "offset": window.offset}
+    y = _emit(sweep, operands, mask, heads=heads, kv_heads=kv_heads, scale=scale, softcap=scores.softcap, **seen)
     return _reshaped(sweep, y, node.output.shape)
+
+
+def _windowed(masks: Sequence[Value], queries: int, keys: int) -> tuple[Window, list[Value]]:
+    """A mask that is a window, and the others."""
+    for i, mask in enumerate(masks):
+        window = window_of_mask(mask.data, queries, keys) if mask.is_const else None
+        if window is not None:
+            return window, [*masks[:i], *masks[i + 1 :]]
+    return Window(-1, -1), [*masks]
 
 
 def _emit(sweep: Sweep, operands: list[_Operand], mask: Value | None, axis: int = 1, **attrs: Any) -> Value:

@@ -171,7 +171,45 @@ def test_scores_replaced_by_a_number_are_masked(hidden_where_true):
             return b.add("Where", b.constant(~lower), hidden, s)
         return b.add("Where", b.constant(lower), s, hidden)
 
-    assert fused(of_heads(change)).inputs[3].shape == (LENGTH, LENGTH)
+    node = fused(of_heads(change))
+    assert len(node.inputs) == 3 and node.attrs["after"] == 0
+
+
+WINDOWS = {
+    "causal": (lambda ahead: ahead <= 0, (-1, 0, 0)),
+    "behind a cache": (lambda ahead: ahead <= 2, (-1, 0, 2)),
+    "sliding": (lambda ahead: (ahead <= 1) & (ahead > -3), (3, 0, 1)),
+    "later ones": (lambda ahead: ahead >= -1, (0, -1, -1)),
+    "all": (lambda ahead: ahead < 100, (-1, -1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_constant_masks_that_are_windows(name):
+    sees, want = WINDOWS[name]
+    seen = sees(np.arange(LENGTH) - np.arange(LENGTH)[:, None])
+    mask = np.where(seen, 0, np.finfo(F32).min).astype(F32)
+
+    def change(b, s):
+        return b.add("Add", b.add("Add", s, b.constant(mask[None, None])), b.input("bias", F32, (LENGTH, LENGTH)))
+
+    node = fused(of_heads(change))
+    assert node.inputs[3].name == "bias" and tuple(node.attrs[n] for n in ("before", "after", "offset")) == want
+
+
+@pytest.mark.parametrize("change", ["a row of nothing", "a hole", "a number", "by head"])
+def test_constant_masks_that_are_no_windows(change):
+    mask = np.where(np.tri(LENGTH, dtype=bool), 0, -np.inf).astype(F32)
+    if change == "a row of nothing":
+        mask[2] = -1e35
+    elif change == "a hole":
+        mask[4, 2] = -np.inf
+    elif change == "a number":
+        mask[4, 2] = -1e4
+    else:
+        mask = np.stack([mask] * HEADS)
+    node = fused(of_heads(lambda b, s: b.add("Add", s, b.constant(mask))))
+    assert node.inputs[3].shape == mask.shape and node.attrs["after"] == -1
 
 
 # --- what must stay ---------------------------------------------------------------------------------------------------
