@@ -160,7 +160,7 @@ def _fused(node: Node, scores: _Scores, v: Value, sweep: Sweep) -> Value | Skip:
     scale = scores.scale * q_scale * k_scale
     seen = {"before": window.before, "after": window.after, "offset": window.offset}
     y = _emit(sweep, operands, mask, heads=heads, kv_heads=kv_heads, scale=scale, softcap=scores.softcap, **seen)
-    return _reshaped(sweep, y, node.output.shape)
+    return sweep.reshaped(y, node.output.shape)
 
 
 def _windowed(masks: Sequence[Value], queries: int, keys: int) -> tuple[Window, list[Value]]:
@@ -177,10 +177,6 @@ def _emit(sweep: Sweep, operands: list[_Operand], mask: Value | None, axis: int 
     inputs = [o.value for o in operands] + ([mask] if mask is not None else [])
     axes, first = [*(o.axis for o in operands), axis], [o.first for o in operands]
     return sweep.add("FusedAttention", *inputs, head_axes=axes, first_heads=first, **attrs)
-
-
-def _reshaped(sweep: Sweep, v: Value, shape: Sequence[int]) -> Value:
-    return v if v.shape == tuple(shape) else sweep.add("Reshape", v, sweep.constant(shape, np.int64), allowzero=True)
 
 
 # --- where heads lie --------------------------------------------------------------------------------------------------
@@ -231,11 +227,11 @@ def _before_repeats(v: Value, sweep: Sweep) -> Value | None:
         return None
     apart = sweep.producer(thin, "Unsqueeze", "Reshape")
     shape = (batch, heads, length, size)
-    return apart.inputs[0] if apart is not None and apart.inputs[0].shape == shape else _reshaped(sweep, thin, shape)
+    return apart.inputs[0] if apart is not None and apart.inputs[0].shape == shape else sweep.reshaped(thin, shape)
 
 
 def _four(v: Value, sweep: Sweep) -> Value:
-    return v if len(v.shape) == 4 else _reshaped(sweep, v, (1, *v.shape))
+    return v if len(v.shape) == 4 else sweep.reshaped(v, (1, *v.shape))
 
 
 def _whole(o: _Operand, sweep: Sweep) -> _Operand:
@@ -246,16 +242,16 @@ def _whole(o: _Operand, sweep: Sweep) -> _Operand:
     batch, length, heads, size = o.value.shape
     if split is None or split.inputs[0].shape != (batch, length, heads * size):
         return o
-    part = _columns(split.inputs[0], sweep)
+    part = columns_of(split.inputs[0], sweep)
     if part is None:
         return o
     x, start = part
     if not size or start % size or x.shape[-1] % size:
         return o
-    return replace(o, value=_reshaped(sweep, x, (batch, length, x.shape[-1] // size, size)), first=start // size)
+    return replace(o, value=sweep.reshaped(x, (batch, length, x.shape[-1] // size, size)), first=start // size)
 
 
-def _columns(v: Value, sweep: Sweep) -> tuple[Value, int] | None:
+def columns_of(v: Value, sweep: Sweep) -> tuple[Value, int] | None:
     """(x, i) where v is columns i and following of x."""
     node = sweep.producer(v, "Split", "Slice")
     if node is None:
@@ -329,7 +325,7 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
         at_end=call.has(4),
         offset=queries - k.shape[-2] if call.has(4) else 0,
     )
-    results[0] = _reshaped(sweep, y, node.output.shape)
+    results[0] = sweep.reshaped(y, node.output.shape)
     return tuple(results)
 
 
@@ -339,7 +335,7 @@ def _by_heads(v: Value, heads: int | None, sweep: Sweep) -> Value:
         return v
     assert heads is not None
     batch, length, columns = v.shape
-    return sweep.add("Transpose", _reshaped(sweep, v, (batch, length, heads, columns // heads)), perm=BY_SEQUENCE)
+    return sweep.add("Transpose", sweep.reshaped(v, (batch, length, heads, columns // heads)), perm=BY_SEQUENCE)
 
 
 def _extra(node: Node, sweep: Sweep) -> str:
@@ -369,4 +365,4 @@ def _split(v: Value, heads: int | None, sweep: Sweep) -> _Operand:
         return _operand(v, sweep)
     assert heads is not None
     batch, length, columns = v.shape
-    return _whole(_Operand(_reshaped(sweep, v, (batch, length, heads, columns // heads)), 2), sweep)
+    return _whole(_Operand(sweep.reshaped(v, (batch, length, heads, columns // heads)), 2), sweep)
