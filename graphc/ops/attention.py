@@ -173,11 +173,19 @@ class Window:
         return reduce(partial(b.add, "And"), seen) if seen else None
 
 
-def emit_seen(b: Builder, window: Window, queries: Dim, keys: Dim) -> Value | None:
-    """`window.seen` as nodes; None where all see all."""
-    if not window.hides(queries, keys):
-        return None
-    return window.emit(b, queries, keys, b.constant(window.offset, np.int64))
+def emit_seen(b: Builder, window: Window, queries: Dim, keys: Dim, lengths: Value | None = None) -> Value | None:
+    """`window.seen` as nodes; None where all see all.
+
+    lengths: int64 [batch], how many of the keys there are in each; the window's offset is that where there are all of them.
+    """
+    if lengths is None:
+        if not window.hides(queries, keys):
+            return None
+        return window.emit(b, queries, keys, b.constant(window.offset, np.int64))
+    lengths = b.add("Reshape", lengths, b.constant([-1, 1, 1, 1], np.int64))
+    there = b.add("Less", _range(b, keys), lengths)
+    seen = window.emit(b, queries, keys, b.add("Sub", lengths, b.constant(keys - window.offset, np.int64)))
+    return there if seen is None else b.add("And", there, seen)
 
 
 def _range(b: Builder, end: Dim) -> Value:
@@ -257,17 +265,10 @@ def _emit_repeated(b, x, group: int):
 
 def _emit_seen(b, call: Call, s: _Sizes):
     """(bool value of the keys each query sees or None for all, may a query see none?)."""
-    conditions, hidden = [], False
-    if not call.has(6):
-        window = Window.of(call.attrs, s.past)
-        conditions.append(emit_seen(b, window, s.q_len, s.total))
-        hidden = window.blinds(s.q_len, s.total)
-    else:
-        nonpad = b.add("Reshape", call.inputs[6], b.constant([-1, 1, 1, 1], np.int64))
-        offset = b.add("Sub", nonpad, b.constant(s.q_len, np.int64))
-        conditions.append(b.add("Less", _range(b, s.total), nonpad))
-        conditions.append(Window.of(call.attrs).emit(b, s.q_len, s.total, offset))
-        hidden = True
+    window = Window.of(call.attrs, s.total - s.q_len if call.has(6) else s.past)
+    lengths = call.inputs[6] if call.has(6) else None
+    conditions = [emit_seen(b, window, s.q_len, s.total, lengths)]
+    hidden = call.has(6) or window.blinds(s.q_len, s.total)
     if call.has(3) and call.dtype(3).kind == "b":
         conditions.append(_emit_padded(b, s, call.inputs[3], False))
         hidden = True

@@ -172,9 +172,18 @@ def _windowed(masks: Sequence[Value], queries: int, keys: int) -> tuple[Window, 
     return Window(-1, -1), [*masks]
 
 
-def _emit(sweep: Sweep, operands: list[_Operand], mask: Value | None, axis: int = 1, **attrs: Any) -> Value:
+def _emit(
+    sweep: Sweep,
+    operands: list[_Operand],
+    mask: Value | None,
+    lengths: Value | None = None,
+    axis: int = 1,
+    **attrs: Any,
+) -> Value:
     """axis: of the result's heads."""
-    inputs = [o.value for o in operands] + ([mask] if mask is not None else [])
+    inputs = [*(o.value for o in operands), mask, lengths]
+    while inputs[-1] is None:
+        inputs.pop()
     axes, first = [*(o.axis for o in operands), axis], [o.first for o in operands]
     return sweep.add("FusedAttention", *inputs, head_axes=axes, first_heads=first, **attrs)
 
@@ -313,16 +322,17 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
         sweep,
         operands,
         mask,
+        lengths=node.inputs[6] if call.has(6) else None,
         axis=2 if flat else 1,
         heads=heads,
         kv_heads=kv_heads,
         scale=operands[0].value.shape[3] ** -0.5 if call.attrs.scale is None else call.attrs.scale,
-        zeros=mask is not None or window.blinds(queries, keys),
+        zeros=mask is not None or call.has(6) or window.blinds(queries, keys),
         softcap=call.attrs.softcap,
         before=window.before,
         after=window.after,
-        # the first query stands behind the cache, which is what comes before the new keys
-        at_end=call.has(4),
+        # the first query stands behind the cache, which is what comes before the new keys; or the last at the last key
+        at_end=call.has(4) or call.has(6),
         offset=queries - k.shape[-2] if call.has(4) else 0,
     )
     results[0] = sweep.reshaped(y, node.output.shape)
@@ -343,12 +353,10 @@ def _extra(node: Node, sweep: Sweep) -> str:
     call = node.call
     if any(sweep.is_read(v) for v in node.outputs[3:]):
         return "its scores are read"
-    if call.has(6):
-        return "it has a cache of which a part is used"
     precision = call.attrs.softmax_precision
     if precision is not None and precision != np.float32:  # numpy takes None for float64
         return "it has a softmax of another precision"
-    operands = [v for v in node.operands if v.dtype.kind != "b"]
+    operands = [v for v in node.inputs[:6] if v is not None and v.dtype.kind != "b"]
     if any(v.dtype != np.float32 for v in operands) or not all(v.type.is_static for v in (*node.operands, node.output)):
         return "it is not in float32, or has dims that are not known"
     if any(0 in v.shape for v in (*node.inputs[:3], node.output)):

@@ -3,6 +3,7 @@ look at memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,27 +18,40 @@ from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
+OPERANDS = ("q", "k", "v", "mask", "lengths")
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
 
 
 def graph_of(shapes: dict[str, tuple[int, ...]], dtype: np.dtype = F32, **attrs: Any) -> Graph:
     b = Builder("attention")
-    values = [b.input(name, dtype, shape) for name, shape in shapes.items()]
+    names = list(OPERANDS)[: max(map(OPERANDS.index, shapes)) + 1]
+    values = [b.input(n, np.int64 if n == "lengths" else dtype, shapes[n]) if n in shapes else None for n in names]
     return b.build({"y": b.add("FusedAttention", *values, **attrs)})
 
 
-def check(shapes: dict[str, tuple[int, ...]], target: str = "cpu", threads: int = 1, hidden: float = 0.0, **attrs: Any):
-    """hidden: the share of the mask that is -inf. Returns the result."""
+def check(
+    shapes: dict[str, tuple[int, ...]],
+    target: str = "cpu",
+    threads: int = 1,
+    hidden: float = 0.0,
+    lengths: Sequence[int] = (),
+    **attrs: Any,
+) -> np.ndarray:
+    """hidden: the share of the mask that is -inf. lengths: of keys, for each batch. Returns the result."""
     require(target)
     rng = np.random.default_rng(3)
     feeds = {name: rng.uniform(-2, 2, shape).astype(F32) for name, shape in shapes.items()}
     if hidden:
         feeds["mask"][rng.random(feeds["mask"].shape) < hidden] = -np.inf
+    if lengths:
+        shapes, feeds = {**shapes, "lengths": (len(lengths),)}, {**feeds, "lengths": np.array(lengths)}
+        attrs["at_end"] = True
     attrs = {"kv_heads": attrs["heads"], "scale": 0.3, "zeros": True, **attrs}
     model = graphc.compile(graph_of(shapes, **attrs), target=target, threads=threads)
     assert [s.ops for s in model.plan().steps] == [("FusedAttention",)]
     got = model.run(feeds)["y"]
-    (want,) = run_graph(graph_of(shapes, F64, **attrs), [a.astype(F64) for a in feeds.values()])
+    wide = [a.astype(F64) if a.dtype == F32 else a for a in feeds.values()]
+    (want,) = run_graph(graph_of(shapes, F64, **attrs), wide)
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * max(1.0, np.nanmax(np.abs(want), initial=0)))
     return got
 
@@ -116,6 +130,30 @@ def test_windows_touch_nothing_else(offset: int, kernel, monkeypatch: pytest.Mon
     for queries, keys in ((30, 70), (70, 30), (1, 50)):
         check(shapes_of(queries, keys), heads=2, before=17, after=1, offset=offset)
         check({**shapes_of(queries, keys), "mask": (queries, keys)}, heads=2, before=17, after=1, offset=offset)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("window", [{}, {"after": 0}, {"before": 12, "after": 0}, {"before": 3, "after": 2}], ids=str)
+def test_lengths(window: dict[str, Any], target: str, kernel, run):
+    """Of a cache with spare capacity, other in each batch; of 0 keys nothing comes."""
+    for queries in (1, 5, 20):
+        lengths = (70, 0, 33, 1)
+        y = check(shapes_of(queries, 70, batch=4), target, heads=2, lengths=lengths, **window)
+        assert not y[1].any() and y[0].all()
+    check(
+        {**shapes_of(5, 70, 4, batch=2), "mask": (2, 1, 5, 70)}, target, 2, 0.2, (64, 17), heads=4, kv_heads=2, **window
+    )
+
+
+def test_what_lies_behind_the_lengths_is_not_read(kernel):
+    shapes = {**shapes_of(20, 70, batch=2), "lengths": (2,)}
+    rng = np.random.default_rng(0)
+    feeds = {n: rng.standard_normal(s).astype(F32) for n, s in shapes.items() if n != "lengths"}
+    feeds["lengths"] = np.array([33, 70])
+    for name in "kv":
+        feeds[name][0, :, 33:] = np.nan
+    y = graphc.compile(graph_of(shapes, heads=2, kv_heads=2, at_end=True, zeros=True)).run(feeds)["y"]
+    assert np.isfinite(y).all()
 
 
 def test_chunks_of_a_head_pack_what_they_need():

@@ -379,6 +379,17 @@ def test_a_cache_is_joined_and_read(flat):
     assert [node.attrs[n] for n in names] == [2, 0, True, 0, False]
 
 
+def test_a_cache_of_which_a_part_is_used():
+    def make(b):
+        q, k = b.input("q", F32, (BATCH, HEADS, 2, SIZE)), heads(b, "k")
+        lengths = b.constant(np.array([LENGTH, 3]))
+        return b.add("Attention", q, k, heads(b, "v"), None, None, None, lengths, is_causal=True)
+
+    node = fused(build(make))
+    assert operators(build(make)) == ["FusedAttention"]
+    assert (node.attrs["at_end"], node.attrs["after"], node.attrs["zeros"]) == (True, 0, True)
+
+
 @pytest.mark.parametrize("inner, outer", [("Div", 3.0), ("Mul", 1 / 3)])
 def test_softcap(inner, outer):
     def change(b, s):

@@ -67,8 +67,9 @@ def query_rows(target: Target, queries: int) -> int:
 
 
 def few_rows(target: Target, rows: int) -> int:
-    """Rows of a tile of `key_dots`, a power of 2: as there are, but not more than leave two keys to reduce together."""
-    return min(1 << (rows - 1).bit_length(), target.vl // 2, MOST_ROWS)
+    """Rows of a tile of `key_dots`: as many as there are, up to the next power of 2, if that leaves two keys to reduce together."""
+    most = min(MOST_ROWS, target.vl // 2)
+    return next((n for n in (1, 2, 4) if rows <= n <= most), most)
 
 
 @lowers("FusedAttention", supported=attention_supported)
@@ -83,10 +84,12 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     refs = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.attrs.first_heads, walks)]
     mask, mask_kind, mask_walk = _mask(lo, node)
     window = window_of(call)
-    windowed, cap = window.hides(s.queries, s.keys), call.attrs.softcap
+    windowed, cap = call.has(4) or window.hides(s.queries, s.keys), call.attrs.softcap
+    lengths = lo.read(node.inputs[4]) if call.has(4) else None
     words = dict(
         zip("qkv", refs), mask=mask, y=y.ref, batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads,
-        queries=s.queries, keys=s.keys, size=s.size, v_size=s.v_size,
+        queries=s.queries, keys=s.keys, lengths=lengths.ref if lengths else 0,
+        lengths_stride=lengths.strides[0] if lengths else 0, size=s.size, v_size=s.v_size,
         scale=_bits(call.attrs.scale / (cap or 1.0)), softcap=_bits(cap),
         first_seen=window.offset - window.before if window.before >= 0 else -ALL,
         end_seen=window.offset + window.after + 1 if window.after >= 0 else ALL,

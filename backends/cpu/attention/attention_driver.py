@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION, BLOCKS, VECTORS, Attention
-from graphc.backends.cpu.attention.attention_njit import MICRO_KEYS, ROW_BYTES, fill_row, range_of, start_softmax
+from graphc.backends.cpu.attention.attention_block import ANY_ATTENTION, ATTENTION, BLOCKS, VECTORS, Attention
+from graphc.backends.cpu.attention.attention_njit import (
+    MICRO_KEYS,
+    ROW_BYTES,
+    fill_row,
+    keys_of,
+    range_of,
+    start_softmax,
+)
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
     call2,
@@ -24,12 +31,12 @@ from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.product.gemm_driver import ITEM, pack_row_tile
 from graphc.backends.cpu.sizes import CACHE_LINE
 
+SOFTMAX, Q, K, V, MASK, Y, SCRATCH, SCRATCH_STRIDE = ANY_ATTENTION["softmax q k v mask y scratch scratch_stride"]
+BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ANY_ATTENTION["batch heads group queries keys size v_size"]
+Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ANY_ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
 SCORES, SCORES_ONE, VALUES, VALUES_LAST = ATTENTION["scores scores_one values values_last"]
-SOFTMAX, TRANSPOSE, Q, K, V, MASK, Y, ZEROS = ATTENTION["softmax transpose q k v mask y zeros"]
-BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ATTENTION["batch heads group queries keys size v_size"]
-MR, LAST_K, NV_V, LAST_V, LAST_LANES = ATTENTION["mr last_k nv_v last_v last_lanes"]
-CHUNK, ROWS_DIFFER, SCRATCH, SCRATCH_STRIDE = ATTENTION["chunk rows_differ scratch scratch_stride"]
-Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
+TRANSPOSE, ZEROS, MR, LAST_K, NV_V, LAST_V = ATTENTION["transpose zeros mr last_k nv_v last_v"]
+LAST_LANES, CHUNK, ROWS_DIFFER = ATTENTION["last_lanes chunk rows_differ"]
 MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
 
 
@@ -78,7 +85,8 @@ def attention(target):
                 batch = rest // a[HEADS]
                 head = rest - batch * a[HEADS]
                 kv_head = head // a[GROUP]
-                lo, hi = range_of(a, tile_row(a, begin), tile_row(a, stop - 1) + mr - 1)
+                there = keys_of(a, batch)
+                lo, hi = range_of(a, there, tile_row(a, begin), tile_row(a, stop - 1) + mr - 1)
                 lo, hi = lo // panel_keys, (hi + panel_keys - 1) // panel_keys
                 if packed != batch * a[HEADS] + kv_head or lo < packed_from or lo > packed_to:
                     packed, packed_from, packed_to = batch * a[HEADS] + kv_head, lo, lo
@@ -87,7 +95,7 @@ def attention(target):
                     v = a[V] + batch * a[V_AT] + kv_head * a[V_AT + 1]
                     _pack_keys(a, k_packed, k, packed_to, hi, k_tiles, k_panel, c)
                     _pack_values(
-                        a, v_packed, v, packed_to * panel_keys, min(hi * panel_keys, keys), v_tiles, v_panel, c
+                        a, v_packed, v, packed_to * panel_keys, min(hi * panel_keys, max(there, 1)), v_tiles, v_panel, c
                     )
                     packed_to = hi
                 q = a[Q] + batch * a[Q_AT] + head * a[Q_AT + 1]
@@ -96,11 +104,11 @@ def attention(target):
                 for tile in range(begin, stop):
                     m = tile_row(a, tile)
                     pack_row_tile(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
-                    lo, hi = range_of(a, m, m + mr - 1)
+                    lo, hi = range_of(a, there, m, m + mr - 1)
                     lo = lo // panel_keys * panel_keys
                     for r in range(mr if a[ROWS_DIFFER] else 0):
                         seen = mask + (m + r) * a[MASK_AT + 2] + lo * a[MASK_AT + 3]
-                        fill_row(a, table + r * ROW_BYTES, m + r, lo, seen, 0)
+                        fill_row(a, table + r * ROW_BYTES, there, m + r, lo, seen, 0)
                     weights = scores + lo * mr * ITEM
                     for p in range(lo // panel_keys, (hi + panel_keys - 1) // panel_keys):
                         wide = VECTORS if p < k_tiles - 1 else a[LAST_K]

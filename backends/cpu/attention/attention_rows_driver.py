@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION_ROWS, BLOCKS, KEY_DOTS, VALUE_SUMS, AttentionRows
-from graphc.backends.cpu.attention.attention_block import ROWS_BLOCK_BYTES as BLOCK_BYTES
-from graphc.backends.cpu.attention.attention_njit import MICRO_KEYS, ROW_BYTES, fill_row, range_of, start_softmax
+from graphc.backends.cpu.attention.attention_block import (
+    ANY_ATTENTION,
+    ATTENTION_ROWS,
+    BLOCKS,
+    KEY_DOTS,
+    ROWS_BLOCK_BYTES,
+    VALUE_SUMS,
+    AttentionRows,
+)
+from graphc.backends.cpu.attention.attention_njit import (
+    MICRO_KEYS,
+    ROW_BYTES,
+    fill_row,
+    keys_of,
+    range_of,
+    start_softmax,
+)
 from graphc.backends.cpu.codegen.intrinsics import STEP, call2, call4, copy_bytes, fill_bytes, store_i64
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.tile.dot import FMA
 
 ITEM = FMA.item
-SOFTMAX, Q, K, V, MASK, Y = ATTENTION_ROWS["softmax q k v mask y"]
-BATCH, HEADS, GROUP, QUERIES, SIZE, V_SIZE = ATTENTION_ROWS["batch heads group queries size v_size"]
-SCRATCH, SCRATCH_STRIDE = ATTENTION_ROWS["scratch scratch_stride"]
-Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ATTENTION_ROWS["q_strides k_strides v_strides y_strides mask_strides"]
-DOTS, SUMS, SUMS_LAST, ROWS, NV, SIZE_LANES, LAST_LANES = ATTENTION_ROWS[
-    "dots sums sums_last rows nv size_lanes last_lanes"
-]
+SOFTMAX, Q, K, V, MASK, Y, SCRATCH, SCRATCH_STRIDE = ANY_ATTENTION["softmax q k v mask y scratch scratch_stride"]
+BATCH, HEADS, GROUP, QUERIES, SIZE, V_SIZE = ANY_ATTENTION["batch heads group queries size v_size"]
+Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ANY_ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
+DOTS, SUMS, SUMS_LAST, ROWS, NV = ATTENTION_ROWS["dots sums sums_last rows nv"]
+SIZE_LANES, LAST_LANES = ATTENTION_ROWS["size_lanes last_lanes"]
 DOTS_KEYS, DOTS_ROW, DOTS_BLOCKS, DOTS_LANES = KEY_DOTS["keys k_row blocks lanes"]
 SUMS_KEYS, SUMS_ROW, SUMS_ROWS, SUMS_LANES = VALUE_SUMS["keys v_row rows lanes"]
 
@@ -37,8 +49,8 @@ def attention_rows(target):
     def attention_rows(a, tid, nth):
         n, group, size = a[ROWS], a[GROUP], a[SIZE]
         first = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
-        second, third = first + BLOCK_BYTES, first + 2 * BLOCK_BYTES
-        table = first + BLOCKS * BLOCK_BYTES
+        second, third = first + ROWS_BLOCK_BYTES, first + 2 * ROWS_BLOCK_BYTES
+        table = first + BLOCKS * ROWS_BLOCK_BYTES
         queries = table + n * ROW_BYTES
         scores = queries + (size + c - 1) // c * n * vector
         store_i64(first + 8 * DOTS_ROW, a[K_AT + 2])
@@ -59,7 +71,8 @@ def attention_rows(target):
                 row = (item - rest * tiles) * n
                 batch = rest // kv_heads
                 kv_head = rest - batch * kv_heads
-                start, stop = range_of(a, row // group, (min(row + n, rows) - 1) // group)
+                keys = keys_of(a, batch)
+                start, stop = range_of(a, keys, row // group, (min(row + n, rows) - 1) // group)
                 for r in range(n):
                     at = min(row + r, rows - 1)
                     query = at // group
@@ -67,7 +80,7 @@ def attention_rows(target):
                     q = a[Q] + batch * a[Q_AT] + head * a[Q_AT + 1] + query * a[Q_AT + 2]
                     y = a[Y] + batch * a[Y_AT] + head * a[Y_AT + 1] + query * a[Y_AT + 2]
                     mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1] + query * a[MASK_AT + 2]
-                    fill_row(a, table + r * ROW_BYTES, query, start, mask + start * a[MASK_AT + 3], y)
+                    fill_row(a, table + r * ROW_BYTES, keys, query, start, mask + start * a[MASK_AT + 3], y)
                     _pack_query(queries + r * vector, q, size, n * vector, c)
                 for block in (first + 8 * DOTS_KEYS, second + 8 * SUMS_KEYS, third + 8 * MICRO_KEYS):
                     store_i64(block, stop - start)
