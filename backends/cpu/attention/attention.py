@@ -90,7 +90,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
         zip("qkv", refs), mask=mask, y=y.ref, batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads,
         queries=s.queries, keys=s.keys, lengths=lengths.ref if lengths else 0,
         lengths_stride=lengths.strides[0] if lengths else 0, size=s.size, v_size=s.v_size,
-        scale=_bits(call.attrs.scale / (cap or 1.0)), softcap=_bits(cap),
+        scale=_bits(call.attrs.scale / (cap or 1.0)), softcap=_bits(cap), windowed=int(windowed),
         first_seen=window.offset - window.before if window.before >= 0 else -ALL,
         end_seen=window.offset + window.after + 1 if window.after >= 0 else ALL,
         q_strides=walks[0], k_strides=walks[1], v_strides=walks[2], y_strides=walks[3], mask_strides=mask_walk,
@@ -124,7 +124,7 @@ def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words
         **words, scores=product(VECTORS), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
         softmax=SoftmaxTile(rows=mr, **softmax), transpose=TransposePanel(vl, FMA.item),
         zeros=Ref(channel_vector(lo, None, VECTORS * vl, vl)), mr=mr, last_k=last_k, nv_v=nv_v, last_v=last_v,
-        last_lanes=lanes, chunk=chunk, rows_differ=int(softmax["windowed"] or softmax["mask"] != ""), scratch=scratch, scratch_stride=stride,
+        last_lanes=lanes, chunk=chunk, scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
     return Attention(), args, f"tile {mr}x{VECTORS}"
 

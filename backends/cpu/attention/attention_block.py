@@ -10,21 +10,18 @@ from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 
 # What both drivers read. group: heads of queries to one of keys. scale: the bits of a float32, divided by the softcap where
-# there is one; softcap: of another. lengths: address of how many keys of each batch there are, or 0 for all. Query i sees the keys
-# from i + first_seen to before i + end_seen; where there are fewer, as many earlier ones. Strides of batch, head and
-# sequence; for the mask of queries and of keys.
+# there is one; softcap: of another. lengths: address of how many keys of each batch there are, or 0 for all. windowed: if not 0,
+# query i sees the keys from i + first_seen to before i + end_seen; where there are fewer, as many earlier ones. Strides of batch,
+# head and sequence; for the mask of queries and of keys.
 WORDS = (
-    "softmax q k v mask y batch heads group queries keys lengths lengths_stride size v_size scale softcap first_seen end_seen "
-    "scratch scratch_stride q_strides*3 k_strides*3 v_strides*3 y_strides*3 mask_strides*4 "
+    "softmax q k v mask y batch heads group queries keys lengths lengths_stride size v_size scale softcap windowed "
+    "first_seen end_seen scratch scratch_stride q_strides*3 k_strides*3 v_strides*3 y_strides*3 mask_strides*4 "
 )
 ANY_ATTENTION = Block(WORDS)
 # kernels: `product_tile` for scores and for the weighted sums (values), last: of the last column tile; `softmax_tile`;
 # `transpose_panel`. nv_v: vectors of a column tile of y; last_k, last_v: of the last one of scores and of y, of whose last vector
-# last_lanes columns exist; scores_one: for one vector. chunk: tiles of mr queries in a work item. rows_differ: is there a
-# mask or a window?
-ATTENTION = Block(
-    WORDS + "scores scores_one values values_last transpose zeros mr last_k nv_v last_v last_lanes chunk rows_differ"
-)
+# last_lanes columns exist; scores_one: for one vector. chunk: tiles of mr queries in a work item.
+ATTENTION = Block(WORDS + "scores scores_one values values_last transpose zeros mr last_k nv_v last_v last_lanes chunk")
 # kernels: `key_dots`; `value_sums` for nv vectors and for the last ones. rows: of a tile. size_lanes: elements of a head in its
 # last vector; last_lanes: the same of v.
 ATTENTION_ROWS = Block(WORDS + "dots sums sums_last rows nv size_lanes last_lanes")

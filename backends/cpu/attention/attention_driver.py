@@ -8,6 +8,7 @@ from graphc.backends.cpu.attention.attention_block import ANY_ATTENTION, ATTENTI
 from graphc.backends.cpu.attention.attention_njit import (
     MICRO_KEYS,
     ROW_BYTES,
+    WINDOWED,
     fill_row,
     keys_of,
     range_of,
@@ -36,7 +37,7 @@ BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ANY_ATTENTION["batch heads gr
 Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ANY_ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
 SCORES, SCORES_ONE, VALUES, VALUES_LAST = ATTENTION["scores scores_one values values_last"]
 TRANSPOSE, ZEROS, MR, LAST_K, NV_V, LAST_V = ATTENTION["transpose zeros mr last_k nv_v last_v"]
-LAST_LANES, CHUNK, ROWS_DIFFER = ATTENTION["last_lanes chunk rows_differ"]
+LAST_LANES, CHUNK = ATTENTION["last_lanes chunk"]
 MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
 
 
@@ -106,7 +107,7 @@ def attention(target):
                     pack_row_tile(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
                     lo, hi = range_of(a, there, m, m + mr - 1)
                     lo = lo // panel_keys * panel_keys
-                    for r in range(mr if a[ROWS_DIFFER] else 0):
+                    for r in range(mr if a[WINDOWED] or a[MASK] else 0):
                         seen = mask + (m + r) * a[MASK_AT + 2] + lo * a[MASK_AT + 3]
                         fill_row(a, table + r * ROW_BYTES, there, m + r, lo, seen, 0)
                     weights = scores + lo * mr * ITEM

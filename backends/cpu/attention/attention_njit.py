@@ -8,7 +8,7 @@ from graphc.backends.cpu.attention.attention_block import ANY_ATTENTION, SOFTMAX
 from graphc.backends.cpu.codegen.intrinsics import load_i64, store_i64
 
 KEYS, LENGTHS, LENGTHS_STRIDE = ANY_ATTENTION["keys lengths lengths_stride"]
-SCALE, SOFTCAP, FIRST_SEEN, END_SEEN = ANY_ATTENTION["scale softcap first_seen end_seen"]
+SCALE, SOFTCAP, WINDOWED, FIRST_SEEN, END_SEEN = ANY_ATTENTION["scale softcap windowed first_seen end_seen"]
 MICRO_KEYS, MICRO_SCALE, MICRO_SOFTCAP, MICRO_ROWS = SOFTMAX_TILE["keys scale softcap rows"]
 ROW_MASK, ROW_FIRST, ROW_SEEN, ROW_Y = TILE_ROW["mask first seen y"]
 ROW_BYTES = 8 * TILE_ROW.size
@@ -37,6 +37,8 @@ def end_of(a, keys, query):
 @njit(error_model="numpy")
 def range_of(a, keys, first, last):
     """[start, end) of the keys that queries `first` to `last` see, at least one."""
+    if a[WINDOWED] == 0:
+        return 0, a[KEYS]
     end = max(end_of(a, keys, last), 1)
     return min(first_of(a, keys, first), end - 1), end
 
