@@ -12,6 +12,7 @@ from graphc.backends.cpu.attention.attention_block import (
     ATTENTION_ROWS,
     BLOCKS,
     ROWS_BLOCK_BYTES,
+    TABLE,
     TILE_ROW,
     VECTORS,
     Attention,
@@ -24,7 +25,6 @@ from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.gemm_block import ProductTile
-from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tile_micro import max_rows
@@ -119,7 +119,8 @@ def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words
     chunk = lo.rows_per_work_unit(tiles, number(s.batch) * s.heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
     floats += vl * (k_tiles * size_blocks * VECTORS + v_tiles * key_blocks * nv_v) * vl
-    scratch, stride = lo.scratch(name, BLOCKS * BLOCK_BYTES + lines(8 * TILE_ROW.size * mr) + FMA.item * floats)
+    assert TABLE + 8 * TILE_ROW.size * mr <= BLOCK_BYTES
+    scratch, stride = lo.scratch(name, BLOCKS * BLOCK_BYTES + FMA.item * floats)
     args = ATTENTION(
         **words, scores=product(VECTORS), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
         softmax=SoftmaxTile(rows=mr, **softmax), transpose=TransposePanel(vl, FMA.item),

@@ -34,6 +34,9 @@ KEY_DOTS = Block("keys k_row blocks lanes")
 VALUE_SUMS = Block("keys v_row rows lanes")
 VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
 BLOCKS = 3  # of a thread's scratch, for the micro-kernels: for each of the products, and for the softmax
+TABLE = lines(
+    8 * SOFTMAX_TILE.size
+)  # bytes from the softmax's block of `attention` to the records of a tile's rows, in the same
 ROWS_BLOCK_BYTES = lines(8 * max(b.size for b in (KEY_DOTS, VALUE_SUMS, SOFTMAX_TILE)))  # each, of `attention_rows`
 
 

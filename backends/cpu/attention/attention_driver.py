@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ANY_ATTENTION, ATTENTION, BLOCKS, VECTORS, Attention
+from graphc.backends.cpu.attention.attention_block import ANY_ATTENTION, ATTENTION, BLOCKS, TABLE, VECTORS, Attention
 from graphc.backends.cpu.attention.attention_njit import (
     MICRO_KEYS,
     ROW_BYTES,
@@ -30,7 +30,6 @@ from graphc.backends.cpu.conv.row_block_njit import NO_CLIP_HIGH, NO_CLIP_LOW, s
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.product.gemm_driver import ITEM, pack_row_tile
-from graphc.backends.cpu.sizes import CACHE_LINE
 
 SOFTMAX, Q, K, V, MASK, Y, SCRATCH, SCRATCH_STRIDE = ANY_ATTENTION["softmax q k v mask y scratch scratch_stride"]
 BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ANY_ATTENTION["batch heads group queries keys size v_size"]
@@ -63,8 +62,8 @@ def attention(target):
         panel_keys = VECTORS * c
         first = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         second, third = first + BLOCK_BYTES, first + 2 * BLOCK_BYTES
-        table = first + BLOCKS * BLOCK_BYTES
-        rows = table + (mr * ROW_BYTES + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        table = third + TABLE
+        rows = first + BLOCKS * BLOCK_BYTES
         scores = rows + size_blocks * mr * vector
         k_packed = scores + key_blocks * mr * vector
         v_packed = k_packed + k_tiles * k_panel
