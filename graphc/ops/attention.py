@@ -166,11 +166,13 @@ class Window:
 
     def emit(self, b: Builder, queries: Dim, keys: Dim, offset: Value) -> Value | None:
         """`seen` as nodes, with the offset's value; None for no bounds."""
+        if self.before < 0 and self.after < 0:
+            return None
         bounds = ((self.before, "GreaterOrEqual", -self.before), (self.after, "LessOrEqual", self.after))
         at = b.add("Add", b.add("Unsqueeze", _range(b, queries), b.constant([1], np.int64)), offset)
         ahead = b.add("Sub", _range(b, keys), at)
         seen = [b.add(compare, ahead, b.constant(n, np.int64)) for size, compare, n in bounds if size >= 0]
-        return reduce(partial(b.add, "And"), seen) if seen else None
+        return reduce(partial(b.add, "And"), seen)
 
 
 def emit_seen(b: Builder, window: Window, queries: Dim, keys: Dim, lengths: Value | None = None) -> Value | None:
