@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,36 @@ def test_a_heavy_loop_in_a_loop():
 
     (y,) = loop(b, n, None, [x], [n], outer, 1)
     check(b.build({"y": y}), [{"x": vector(0, (64, 256)), "n": np.array(n)} for n in (0, 1, 3)])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_teams_of_teams_meet_and_part_many_times(threads: int):
+    """Products in a branch in a loop in a loop, one call after the other and several at once."""
+    b = Builder("teams")
+    x, n = b.input("x", "float32", (48, 192)), b.input("n", *SCALAR)
+
+    def product(k: Builder, s: Value) -> list[Value]:
+        return [k.add("Tanh", k.add("MatMul", s, weights(k, 192, 192)))]
+
+    def inner(i: Builder, turn: Value, going: Value, s: Value) -> list[Value]:
+        negative = i.add("Less", i.add("ReduceSum", s, keepdims=False), i.constant(0, F32))
+        return [going, branch(i, negative, [s], product, lambda k, s: [k.add("Neg", *product(k, s))])]
+
+    def outer(i: Builder, turn: Value, going: Value, s: Value, n: Value) -> list[Value]:
+        return [going, *loop(i, n, None, [i.add("Neg", s)], [], inner, 1)]
+
+    (y,) = loop(b, n, None, [x], [n], outer, 1)
+    graph = b.build({"y": y})
+    feeds = [{"x": vector(k, (48, 192)), "n": np.array(k)} for k in range(4)]
+    want = [graphc.compile(graph, threads=1).run(f)["y"] for f in feeds]
+    model = graphc.compile(graph, threads=threads)
+    for _ in range(300):
+        for f, w in zip(feeds, want):
+            np.testing.assert_array_equal(model.run(f)["y"], w)
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            for y, w in zip(pool.map(lambda f: model.run(f)["y"], feeds), want):
+                np.testing.assert_array_equal(y, w)
 
 
 # --- what goes wrong, and what is not compiled ---------------------------------------------------------------------------
