@@ -11,7 +11,7 @@ import numpy as np
 from graphc.backend import Capabilities, Request, Stage
 from graphc.backends.cpu.parts import PARTS
 from graphc.executable import Executable, check_results
-from graphc.graph import Graph, Value
+from graphc.graph import Graph, Node, Value
 from graphc.interpret import interpret, run_graph
 from graphc.report import MemoryReport, PassInfo, Pending, Plan
 from graphc.types import TensorType
@@ -68,6 +68,9 @@ class ReferenceBackend:
         from graphc.op import all_ops
 
         return frozenset(all_ops())
+
+    def compiles(self, node: Node) -> bool:
+        return False
 
     def stages(self) -> tuple[Stage, ...]:
         return ()

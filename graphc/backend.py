@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from graphc.classes import Many
     from graphc.executable import Executable
-    from graphc.graph import Graph
+    from graphc.graph import Graph, Node
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
 
@@ -97,6 +97,10 @@ class Backend(Protocol):
 
     def kernel_operators(self) -> frozenset[str]:
         """Operators that it runs as they are; others are decomposed."""
+        ...
+
+    def compiles(self, node: Node) -> bool:
+        """Do kernels compute a node of a bound graph? An If for which they do is planned with both of its branches."""
         ...
 
     def stages(self) -> tuple[Stage, ...]:

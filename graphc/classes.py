@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from graphc.dims import Sym
-from graphc.executable import value_key
 from graphc.graph import Value
 from graphc.sizes import LEAST, Known, Size, Trace, array_of
 from graphc.types import TensorType
@@ -70,7 +69,7 @@ class Sources:
 
 
 def _text(a: np.ndarray) -> str:
-    return f"{a.shape} {value_key(a)!r}"
+    return f"{a.shape} {a.tolist()!r}"
 
 
 @dataclass(eq=False)

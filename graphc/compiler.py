@@ -261,22 +261,22 @@ class Compilation:
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
-        made = tuple(passes)
+        made, compiled = tuple(passes), self.backend.compiles
 
         def make(g: Graph, key: str | None = None) -> Executable:
             if many is None:
                 return self.backend.executable(g, made, key)
             return self.backend.executable(g, made, key, many)
 
-        if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
+        if is_static(bound, compiled) or not self.backend.capabilities.needs_static_shapes:
             return make(bound, key)
-        parts = cut(bound, self.backend.kernel_operators())
-        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
+        parts = cut(bound, self.backend.kernel_operators(), compiled)
+        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix, compiled)}
 
         def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
             return self._compile_suffix(parts.suffix, arrays, valued, many)
 
-        return Segmented(parts, wanted, make, suffix, self.backend.outlook)
+        return Segmented(parts, wanted, make, suffix, self.backend.outlook, compiled, many is None)
 
     def _compile_suffix(
         self, suffix: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], begun: Many | None

@@ -348,6 +348,9 @@ class Model:
             if made is not None:
                 made.because = because
             return made
+        except classes.CantServeMany as error:
+            self._alone = str(error)
+            return None
         except (GraphcError, MemoryError):
             if classes.STRICT:
                 raise

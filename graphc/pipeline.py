@@ -21,6 +21,7 @@ from graphc.passes.decompose import Decompose
 from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
+from graphc.passes.held_graphs import HeldGraphs
 from graphc.passes.identities import identities
 from graphc.passes.inline_branches import inline_branches
 from graphc.passes.log import Log
@@ -28,6 +29,7 @@ from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
+from graphc.passes.unchanged_states import unchanged_states
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
@@ -68,7 +70,8 @@ def fusions() -> tuple[Rewrite, ...]:
 def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
     wanted = (p for p in fusions() if p.makes in kernels)
-    return (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND)
+    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
+    return (*passes, HeldGraphs(passes))
 
 
 def run(
@@ -95,6 +98,8 @@ def run(
     for step in passes[: _count(passes, stop_after)]:
         if step.name in disabled:
             continue
+        if isinstance(step, HeldGraphs):
+            step = step.without(disabled)
         before, graph = graph, step(graph, log)
         if verify and graph is not before:
             verify_graph(graph, step.name)

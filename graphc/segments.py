@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.bounded import Bounded, bounded
+from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
 from graphc.executable import MAX_PLANS, PLANNING, Executable, remember, taken, value_key
 from graphc.graph import Graph, Node, Rewriter, Value
+from graphc.loop_rows import CollectingLoop, collecting_loop
 from graphc.report import Pending, Plan, StepInfo
+from graphc.sizes import holds_sizes, is_size_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +33,29 @@ class CutGraph:
     suffix: Graph
 
 
-def is_static(graph: Graph) -> bool:
-    """Is every shape known, and every branch?"""
-    return not any(map(branches, graph.nodes)) and all(_known(v) for n in graph.nodes for v in n.outputs)
+Compiled = Callable[[Node], bool]  # do kernels compute a node, whichever branch it takes?
 
 
-def branches(node: Node) -> bool:
-    """Does what it computes depend on a condition that only running can tell?"""
-    return node.op.name == "If" and not node.inputs[0].is_const
+def never(node: Node) -> bool:
+    return False
 
 
-def conditions(graph: Graph) -> list[str]:
+def is_static(graph: Graph, compiled: Compiled = never) -> bool:
+    """Is every shape known, and every branch that is not compiled with the others?"""
+    known = all(_known(v) for n in graph.nodes for v in n.outputs)
+    return known and not any(branches(n, compiled) for n in graph.nodes)
+
+
+def branches(node: Node, compiled: Compiled = never) -> bool:
+    """Does what is planned for it depend on a condition that only running can tell?"""
+    if node.op.name != "If" or node.inputs[0].is_const:
+        return False
+    return not all(map(_known, node.outputs)) or not compiled(node)
+
+
+def conditions(graph: Graph, compiled: Compiled = never) -> list[str]:
     """Inputs of the graph that decide a branch: there is a program for each value."""
-    read = {n.inputs[0] for n in graph.nodes if branches(n)}
+    read = {n.inputs[0] for n in graph.nodes if branches(n, compiled)}
     return [v.name for v in graph.inputs if v in read]
 
 
@@ -50,7 +63,7 @@ def _known(v: Value) -> bool:
     return v.type is not None and v.type.is_static
 
 
-def cut(graph: Graph, kernels: Collection[str] = ()) -> CutGraph:
+def cut(graph: Graph, kernels: Collection[str] = (), compiled: Compiled = never) -> CutGraph:
     """Cut a bound graph that is not static. The prefix may be empty, but not if there are no data-dependent nodes.
 
     kernels: operators that the backend computes in bounded form (graphc/bounded.py) where they have one."""
@@ -61,7 +74,7 @@ def cut(graph: Graph, kernels: Collection[str] = ()) -> CutGraph:
     suffix: list[Node] = []
     for node in graph.nodes:
         have = all(v.is_const or v in ready for v in node.operands)
-        if have and branches(node):  # a suffix with a known condition has the branch in its place
+        if have and branches(node, compiled):  # a suffix with a known condition has the branch in its place
             suffix.append(node)
         elif have and all(_known(v) for v in node.outputs):
             prefix.append(node)
@@ -110,9 +123,14 @@ def _unique(values: Sequence[Value]) -> list[str]:
     return names
 
 
-def suffix_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
+def suffix_inputs(
+    parts: CutGraph,
+    inputs: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+    loops: Mapping[Node, CollectingLoop] | None = None,
+) -> list[np.ndarray]:
     """The suffix's inputs from the graph's and the prefix's results: bounded nodes' results are the heads of their buffers, the
-    data-dependent ones run here, through their references."""
+    data-dependent ones run here, through their references but for compiled loops."""
     computed = len(results) - sum(len(form.static.outputs) for form in parts.bounded)
     produced: list[np.ndarray] = []
     at = computed
@@ -120,16 +138,25 @@ def suffix_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequen
         produced += form.results(results[at : at + len(form.static.outputs)])
         at += len(form.static.outputs)
     if parts.data_dependent:
-        produced += _on_the_host(parts, inputs, results)
+        produced += _on_the_host(parts, inputs, results, loops or {})
     return [*inputs, *results[:computed], *produced]
 
 
-def _on_the_host(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+def _on_the_host(
+    parts: CutGraph,
+    inputs: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+    loops: Mapping[Node, CollectingLoop],
+) -> Iterator[np.ndarray]:
     from graphc.interpret import run_node
 
     env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
     for node in parts.data_dependent:
-        made = run_node(node, [None if v is None else v.data if v.is_const else env[v] for v in node.inputs])
+        operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
+        if node in loops:
+            made: Sequence[np.ndarray] = loops[node].run(operands)
+        else:
+            made = run_node(node, operands, strict=not holds_sizes([v.type for v in node.outputs]))
         for a, _ in zip(made, node.outputs):
             yield np.ascontiguousarray(a) if a.ndim else a
 
@@ -144,8 +171,10 @@ class Segmented(Executable):
         compile_prefix: Callable[[Graph], Executable],
         bind: Callable[[Sequence[np.ndarray], Sequence[int]], tuple[Executable, bool]],
         outlook: Callable[[Graph], tuple[Pending, ...]],
+        compiled: Compiled = never,
+        alone: bool = True,
     ) -> None:
-        """wanted: the suffix's inputs whose values decide shapes or branches. bind: its inputs, and which of them these are -> an
+        """alone: for these shapes, else for many. Raises CantServeMany where a loop that collects rows is to be for many. wanted: the suffix's inputs whose values decide shapes or branches. bind: its inputs, and which of them these are -> an
         executable, and whether it is for many shapes. outlook: what will become of the suffix's nodes."""
         if not parts.prefix.nodes and not parts.data_dependent and not wanted:
             node = parts.suffix.nodes[0]
@@ -156,6 +185,12 @@ class Segmented(Executable):
             )  # fmt: skip
         self.parts, self._bind, self._outlook = parts, bind, outlook
         self.prefix = compile_prefix(parts.prefix)
+        found = ((n, collecting_loop(n, compiled, compile_prefix)) for n in parts.data_dependent)
+        self._loops = {n: loop for n, loop in found if loop is not None}
+        if self._loops and not alone:
+            raise CantServeMany("a Loop collects as many rows as its condition says")
+        if any(is_size_array(v.data) for n in parts.data_dependent for v in n.operands):
+            raise CantServeMany("sizes are the operands of an operator that runs on the host")
         self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
         self._suffixes: dict[tuple, Executable] = {}
         self._many: list[Executable] = []  # the last used first
@@ -165,7 +200,7 @@ class Segmented(Executable):
         return self.prefix.holds(arrays)
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays)), self._valued)
+        values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays), self._loops), self._valued)
         return self._suffix(values).run(values, out)
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
@@ -211,6 +246,9 @@ class Segmented(Executable):
         """The prefix's plan and the data-dependent nodes; then the suffix's, as it last ran, or what can be told of it."""
         steps = list(prefix.steps)
         for node in self.parts.data_dependent:
+            if node in self._loops:
+                steps += [replace(s, index=len(steps) + i) for i, s in enumerate(self._loops[node].plan.steps)]
+                continue
             reason = "the shape of its result follows from data"
             steps.append(
                 StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)

@@ -179,7 +179,9 @@ class Trace:
         value = self.value(expr)
         outcome = {"==": value == 0, "<": value < 0, "<=": value <= 0}[relation]
         guard = Guard(relation, expr, outcome)
-        if guard not in self.guards and not (relation == "==" and Guard(relation, Sym.of(scaled(expr.terms, -1)), outcome) in self.guards):
+        if guard not in self.guards and not (
+            relation == "==" and Guard(relation, Sym.of(scaled(expr.terms, -1)), outcome) in self.guards
+        ):
             if not self.open:
                 raise AssertionError(f"a size is looked at when nothing is planned: is {guard}?")
             self.guards[guard] = _who_asks()
@@ -392,7 +394,7 @@ class Size:
         self.trace, self.expr = trace, expr
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type:  # type: ignore[override]
+    def __class__(self) -> type:
         return builtins.int
 
     @property

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.stages import Draft
     from graphc.backends.cpu.target import Target
     from graphc.classes import Many
-    from graphc.graph import Graph
+    from graphc.graph import Graph, Node
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
@@ -71,6 +71,15 @@ class CpuBackend:
         from graphc.backends.cpu.native import kernel_operators
 
         return kernel_operators()
+
+    def compiles(self, node: Node) -> bool:
+        from graphc.backends.cpu.native import host_reason
+        from graphc.op import Deferred
+
+        try:
+            return host_reason(node, self.machine) is None
+        except Deferred:  # not all of its types are known
+            return False
 
     def stages(self) -> tuple[Stage, ...]:
         from graphc.backends.cpu.stages import STAGES

@@ -7,6 +7,12 @@ proportions than in the scale, on which no choice depends. How to fit it anew: d
 from __future__ import annotations
 
 from graphc.backends.cpu.target import Target
+from graphc.report import StepInfo
+
+FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and then
+# algorithms of a step that runs a program: other threads can't help, or they share its steps, for as many runs as data says
+ALONE, TEAM = "one thread", "shared steps"
+MANY = 30_000  # nanoseconds that these take at least
 
 # A byte of weights that no cache holds, of weights in level 3, and of weights in level 2; a byte of a group of tiles that is
 # read again, for other output channels; a value that Winograd's transforms make.
@@ -49,3 +55,10 @@ LAYERS: dict[str, dict[str, tuple[float, ...]]] = {
 def multiply(target: Target) -> float:
     """Of a vector multiply-add, in a register tile that wastes nothing."""
     return LAYERS[target.isa]["direct"][0]
+
+
+def nanoseconds(info: StepInfo) -> int:
+    """What a step takes on one thread, roughly: it decides whether others should help. 0 where they can't."""
+    if info.algorithm == ALONE:
+        return 0
+    return info.flops // FLOPS_PER_NS + info.nbytes // BYTES_PER_NS + (MANY if info.algorithm == TEAM else 0)

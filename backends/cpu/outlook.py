@@ -38,6 +38,8 @@ def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
         return False, "computed as soon as shapes are known"
     if branches(node):
         return False, "the branch that is taken is compiled"
+    if node.op.holds_graphs:
+        return _held(node, target)
     if _follows_from_data(node):
         reason = _without_bound(node, target)
         return reason is not None, reason or ""
@@ -49,6 +51,23 @@ def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
     except Deferred:  # not even the dtype is known
         reason = None if native else f"{node.op.name} has no CPU kernel"
     return reason is not None, reason or ""
+
+
+def _held(node: Node, target: Target) -> tuple[bool, str]:
+    """A Loop or a Scan, or an If of a known condition: compiled where all of its body is."""
+    for graph in node.attrs.values():
+        if not isinstance(graph, Graph):
+            continue
+        planned: set[Value] = set()
+        for inner in graph.nodes:
+            host, reason = _where(inner, target, planned)
+            if host:
+                return True, f"its body has {inner.op.name} '{inner.name}': {reason}"
+    n, first = node.attrs.get("n_states", 0), 2 if node.op.name == "Loop" else 0
+    for before, after in zip(node.inputs[first : first + n], node.outputs):
+        if before.type != after.type:
+            return True, f"'{before.name}' does not keep its shape"
+    return False, ""
 
 
 def _follows_from_data(node: Node) -> bool:

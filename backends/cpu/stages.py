@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
 from graphc.backends.cpu import verify
+from graphc.backends.cpu.costs import nanoseconds
+from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
-from graphc.backends.cpu.lower.rules import accepts_operand, choices_of, layout_rules, takes_epilogue, takes_prologue
+from graphc.backends.cpu.lower.rules import choices_of
 from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.nested.depth_first import depth_first_runs, lower_depth_first
 from graphc.backends.cpu.sizes import CACHE_LINE
@@ -18,11 +20,10 @@ from graphc.backends.cpu.target import Target
 from graphc.classes import Many
 from graphc.graph import Graph, Node
 from graphc.lower.binder import Binder
-from graphc.lower.fuse import MAX_NODES, Group, fuse
+from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
-from graphc.lower.layout import assign_layouts, reorder_each
 from graphc.lower.placement import place_concatenations, place_externals
 from graphc.lower.program import Assembled, Form, HostCall, HostStep, Program, assemble
 from graphc.lower.storage import Storage
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.checked.run import Checkable
 
 LINE = CACHE_LINE // 8  # words before a step's block: the counter of the threads' turns, see executor/work_njit.py
-FLOPS_PER_NS, BYTES_PER_NS = 100, 20  # of one core that others disturb now and then
 
 
 @dataclass(eq=False)
@@ -96,21 +96,12 @@ def choose(d: Draft) -> None:
 
 def layout(d: Draft) -> None:
     """Channel blocks, halos, and Reorder nodes at the borders of blocked regions."""
-    assign = assign_layouts if d.policy.uses("layout") else reorder_each
-    d.graph = assign(d.graph, layout_rules(d.target, d.choices))
+    d.graph = laid_out(d.graph, d.target, d.policy, d.choices)
 
 
 def fuse_nodes(d: Draft) -> None:
     """Nodes that become one kernel."""
-    uses = d.policy.uses
-    d.groups, notes = fuse(
-        d.graph,
-        lambda n: uses("epilogues") and d.compiled(n) and takes_epilogue(n),
-        accepts_operand,
-        d.compiled,
-        lambda n: uses("prologues") and d.compiled(n) and takes_prologue(n, d.target, d.choices),
-        max_nodes=MAX_NODES if uses("fusion") else 1,
-    )
+    d.groups, notes = grouped(d.graph, d.target, d.policy, d.choices, d.compiled)
     d.notes = tuple(notes)
 
 
@@ -150,15 +141,10 @@ def _lower_samples(lo: CpuLowering, groups: Sequence[Group]) -> None:
 
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table that threads walk."""
-    form = Form(_nanoseconds, d.lowering.check_words, LINE, d.policy.uses("arena_reuse"))
+    form = Form(nanoseconds, d.lowering.check_words, LINE, d.policy.uses("arena_reuse"))
     program = d.lowering.program
     d.assembled, d.kernels, memory, d.binder = assemble(program, form, d.weights.place_of, d.many)
     d.memory = replace(memory, weights=d.weights.nbytes)
-
-
-def _nanoseconds(info: StepInfo) -> int:
-    """What a step takes on one thread, roughly: it decides whether others should help."""
-    return (info.flops * BYTES_PER_NS + info.nbytes * FLOPS_PER_NS) // (FLOPS_PER_NS * BYTES_PER_NS)
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @model_argument
 @plan_options
 @click.option("--why", is_flag=True, help="List every rewrite that matched and did not apply, with the reason.")
-@click.option("--many", "for_many", is_flag=True, help="The plan that these shapes share with others, and which those are.")
+@click.option(
+    "--many", "for_many", is_flag=True, help="The plan that these shapes share with others, and which those are."
+)
 @compile_options
 def explain(
     model: str,

@@ -7,7 +7,6 @@ registers, each value computed once; what is bound to sizes is then computed in 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.dims import Dim, Sym
+from graphc.lower.codes import CONTRARY, GUARDS, Code
 from graphc.sizes import Definition, Size, Trace, holds_sizes
 from graphc.types import TensorType
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from graphc.graph import Node
 
 
-class Code(enum.IntEnum):
-    """Operations on registers. The last six are guards: a program stops at the first that does not hold."""
-
-    ADD, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM, BROADCAST, LOOK, POSITIVE = range(8)
-    LESS, LESS_EQUAL, EQUAL, NOT_LESS, NOT_LESS_EQUAL, NOT_EQUAL = range(8, 14)
-
-
-GUARDS = {"<": Code.LESS, "<=": Code.LESS_EQUAL, "==": Code.EQUAL}
-CONTRARY = Code.NOT_LESS - Code.LESS
 Row = tuple[int, int, int, int]  # operation, result, two operands
 
 

@@ -74,4 +74,15 @@ class NotFinite:
         return InputError(message, op=self.op, node=self.node, source=self.source)
 
 
-CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange, NotFinite)}
+@dataclass(frozen=True)
+class Among:
+    """The error of one of several checks, of steps within a step: `number` is a position's times their number, plus the check's."""
+
+    checks: tuple[Check, ...]
+
+    def __call__(self, number: int, value: int) -> Exception:
+        position, which = divmod(number, len(self.checks))
+        return self.checks[which](position, value)
+
+
+CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange, NotFinite, Among)}

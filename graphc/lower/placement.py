@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -36,13 +36,20 @@ def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: boo
         else:
             buffer = extern(v)
             lo.program.outputs.append(buffer)
-            while results and v in made and v not in lo.storage and v.type.layout is None:
-                lo.place(v, Ref(buffer))
-                first, *others = made[v].nodes
-                rule = lo.rules.rule_of(first)
-                if not native or others or rule is None or not rule.view:
-                    break
-                v = first.inputs[0]
+            if results:
+                place_result(lo, v, Ref(buffer), made, native)
+
+
+def place_result(lo: Lowering, v: Value, ref: Ref, made: Mapping[Value, Group], native: bool) -> None:
+    """Let the group that makes a value write it to contiguous memory; and what it has the bytes of, if no step runs on the
+    host. made: the groups by what they make."""
+    while v in made and v not in lo.storage and v.type.layout is None:
+        lo.place(v, ref)
+        first, *others = made[v].nodes
+        rule = lo.rules.rule_of(first)
+        if not native or others or rule is None or not rule.view:
+            break
+        v = first.inputs[0]
 
 
 def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collection[Group] = ()) -> None:

@@ -19,7 +19,7 @@ from graphc.documents import read_document, write_document
 from graphc.errors import Location
 from graphc.lower.binder import Binding
 from graphc.lower.binding import Register, SizeProgram, with_dims, with_numbers
-from graphc.lower.checks import CHECKS
+from graphc.lower.checks import CHECKS, Among, Check
 from graphc.lower.memory import measured
 from graphc.lower.program import Assembled, Extern, HostCall, Slots
 from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
@@ -224,7 +224,7 @@ def _encode(plan: CompiledPlan) -> dict[str, Any]:
         "slots": [[column.tolist() for column in s] for s in _slots(a)],
         "input_externs": a.inputs,
         "output_externs": a.outputs,
-        "checks": [(w.start, w.stop, type(c).__name__, asdict(c)) for w, c in a.checks],
+        "checks": [(w.start, w.stop, *_check_document(c)) for w, c in a.checks],
         "runs": a.runs,
         "report": asdict(plan.report()),
         "binding": None if a.binding is None else _encode_binding(a.binding),
@@ -312,7 +312,15 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def _check_document(check: Check) -> tuple[str, Any]:
+    if isinstance(check, Among):
+        return Among.__name__, {"checks": [_check_document(c) for c in check.checks]}
+    return type(check).__name__, asdict(check)
+
+
 def _check(name: str, values: Mapping[str, Any]) -> Any:
+    if name == Among.__name__:
+        return Among(tuple(_check(*c) for c in values["checks"]))
     source = values["source"]
     return _record(CHECKS[name], dict(values) | {"source": None if source is None else _record(Location, source)})
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
-from graphc.graph import Graph, Value, constant
+from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_graph
 from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.types import Dim, Sym, TensorType
@@ -231,6 +231,43 @@ register(
 )
 
 
+# --- LoopRows: some trips of a Loop that collects ---------------------------------------------------------------------
+def _loop_rows_types(call: Call) -> Types:
+    """What it has done, the condition, states, and so many rows of each collected value."""
+    body, n = call.attrs.body, call.attrs.n_states
+    _require_inputs(call, body, len(call.inputs) - 1, "the body")
+    items = [v.type and v.type.with_shape((call.attrs.rows, *v.type.shape)) for v in body.outputs[1 + n :]]
+    states = [_type_or_none(v) for v in call.inputs[3 : 3 + n]]
+    return [TensorType(np.int64, ()), TensorType(bool, ()), *states, *items]
+
+
+def _loop_rows(first, limit, cond, *rest, body, n_states, rows):
+    states, captures = list(rest[:n_states]), rest[n_states:]
+    end = rows if limit is None else min(rows, int(np.reshape(limit, ())) - int(first))
+    items = [np.zeros((rows, *v.shape), v.dtype) for v in body.outputs[1 + n_states :]]
+    going, done = cond is None or bool(np.reshape(cond, ())), 0
+    while going and done < end:
+        inputs = [np.array(int(first) + done, np.int64), np.array(True), *states, *captures]
+        flag, *results = _run(body, inputs)
+        going, states = bool(np.reshape(flag, ())), results[:n_states]
+        for collected, item in zip(items, results[n_states:]):
+            collected[done] = item
+        done += 1
+    return (np.array(done, np.int64), np.array(going), *states, *items)
+
+
+register(
+    Op(
+        "LoopRows",
+        ("first", "limit?", "cond?", "*states_then_captures"),
+        _loop_rows_types,
+        _loop_rows,
+        {"body": Attr("graph"), "n_states": Attr(int), "rows": Attr(int)},
+        outputs=("*done_condition_final_states_then_rows",),
+    )
+)
+
+
 # --- Scan -------------------------------------------------------------------------------------------------------------
 def _listed(given: tuple[int, ...] | None, n: int) -> list[int]:
     return list(given) if given else [0] * n
@@ -299,6 +336,59 @@ def _scan(
     back = _listed(scan_output_directions, len(collected))
     collected = [items[::-1] if b else items for items, b in zip(collected, back)]
     return (*states, *_stacked(body, n_states, collected, out_axes))
+
+
+def bound_graphs(node: Node) -> dict[str, Graph]:
+    """The graphs that a node holds, by attribute, for the types of its operands, where these are static and do not change from
+    iteration to iteration: others as they are. Operands that are constants are constants within, too."""
+    call = node.call
+    if any(v.type is None or not v.type.is_static for v in node.operands):
+        return {}
+    bind_held = {"If": _bound_branches, "Loop": _bound_loop, "Scan": _bound_scan}.get(node.op.name)
+    try:
+        return bind_held(call) if bind_held else {}
+    except GraphcError:
+        return {}
+
+
+def _bound_branches(call: Call) -> dict[str, Graph]:
+    return {key: _bound(call.attrs[key], call.inputs[1:]) for key in ("then_branch", "else_branch")}
+
+
+def _bound_loop(call: Call) -> dict[str, Graph]:
+    """Where the body runs, the condition that it is given is true."""
+    body, n = call.attrs.body, call.attrs.n_states
+    counter, going = Value("", TensorType(np.int64, ())), constant("", np.array(True))
+    operands = [counter, going, *map(_unknown, call.inputs[2 : 2 + n]), *call.inputs[2 + n :]]
+    return {"body": _unchanging(body, operands, 2, 1, n)}
+
+
+def _bound_scan(call: Call) -> dict[str, Graph]:
+    body, n, m = call.attrs.body, call.attrs.n_states, call.attrs.num_scan_inputs
+    elements = []
+    for i, axis in zip(range(n, n + m), _listed(call.attrs.scan_input_axes, m)):
+        t, axis = call.type(i), call.axis_of(axis, call.rank(i))
+        elements.append(Value("", t.with_shape(t.shape[:axis] + t.shape[axis + 1 :])))
+    operands = [*map(_unknown, call.inputs[:n]), *elements, *call.inputs[n + m :]]
+    return {"body": _unchanging(body, operands, 0, 0, n)}
+
+
+def _unchanging(body: Graph, operands: Sequence[Value], first_in: int, first_out: int, n_states: int) -> Graph:
+    bound = _bound(body, operands)
+    before = [v.type for v in operands[first_in : first_in + n_states]]
+    after = [v.type for v in bound.outputs[first_out : first_out + n_states]]
+    return bound if before == after else body
+
+
+def _unknown(v: Value) -> Value:
+    return Value(v.name, v.type)
+
+
+def _bound(graph: Graph, operands: Sequence[Value]) -> Graph:
+    """The held graph for operands of these types; those that it reads and that are constants are constants within."""
+    read = {v for n in graph.nodes for v in n.operands} | set(graph.outputs)
+    data = [x.data if v in read else None for v, x in zip(graph.inputs, operands)]
+    return specialise(graph, [x.type for x in operands], data)
 
 
 register(

@@ -127,7 +127,7 @@ def _loop(path: Path) -> Path:
 def test_check_goes_on_behind_a_loop(tmp_path: Path):
     path = _loop(tmp_path / "m.onnx")
     found = invoke("check", path).output
-    assert "Loop × 1" in found and "compiled: ReduceMean" in found
+    assert "1 step" in found and "compiled: ReduceMean" in found
     assert "trips(" in invoke("show", path).output
     model = graphc.compile(str(path))
     pending = {n.node for n in model.plan().pending}

@@ -19,6 +19,7 @@ import graphc
 from graphc import expr, frontends
 from graphc.backends.cpu import options, stages
 from graphc.backends.cpu.conv import conv
+from graphc.backends.cpu.lower import groups
 from graphc.backends.cpu.nested import depth_first
 from graphc.backends.cpu.parts import PARTS
 from graphc.backends.cpu.product import gemm
@@ -208,7 +209,7 @@ def wrong_layout(patch: Callable):
         )
         return replace(graph, nodes=nodes)
 
-    patch(stages, "assign_layouts", lambda right: lambda graph, rules: swapped(right(graph, rules)))
+    patch(groups, "assign_layouts", lambda right: lambda graph, rules: swapped(right(graph, rules)))
 
 
 def wrong_epilogues(patch: Callable):

@@ -21,7 +21,13 @@ from graphc.errors import GraphcWarning
 from graphc.fingerprint import package_version
 
 _MAGIC = b"graphc-object-1\n"
-SHARED = ("expr.py", "dtypes.py", "lower/kernel.py", "lower/limits.py")  # of graphc/, what generators read
+SHARED = (
+    "expr.py",
+    "dtypes.py",
+    "lower/kernel.py",
+    "lower/limits.py",
+    "lower/codes.py",
+)  # of graphc/, what generators read
 
 
 @lru_cache(maxsize=1)

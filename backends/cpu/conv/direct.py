@@ -97,7 +97,7 @@ def emit_direct(
     groups = node.attrs["group"]
     per_group, c = w.channels // groups, x.type.blocks.c
     if w.channels == w.out_channels and is_group(per_group, lo.target) and c == vl:
-        heights, costs = (group_rows(lo.target, per_group, pixels),), tile_costs(lo.target, 1)
+        heights, costs = (group_rows(lo.target, per_group, hint_of(pixels)),), tile_costs(lo.target, 1)
         row = cut_many(pixels, heights, costs) if is_size(pixels) else cut_into(pixels, heights, costs)
         vectors = [range(v * vl, (v + 1) * vl) for v in range(blocks)]
         spans = Spans(groups, vl, vl, vl, tuple(Span(lanes, lanes) for lanes in vectors))

@@ -11,7 +11,6 @@ from llvmlite import ir
 from graphc.backends.cpu.codegen.emit import Emit
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import Tile
-from graphc.sizes import for_speed
 
 I32 = ir.IntType(32)
 LANE = 4  # float32 of the 128 bits within which a permutation by an immediate stays
@@ -22,7 +21,6 @@ def is_group(channels: int, target: Target) -> bool:
     return channels < target.vl and target.vl % channels == 0
 
 
-@for_speed
 def group_rows(target: Target, channels: int, pixels: int) -> int:
     """Rows of the tile for rows of `pixels`: as few tiles as there must be, alike. Of many an even number, so that long rows
     share few kernels."""

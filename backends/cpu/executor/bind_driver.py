@@ -7,7 +7,7 @@ from numba import njit
 from graphc.backends.cpu.codegen.intrinsics import as_block, i64, load_i64, store_i64
 from graphc.backends.cpu.executor.program_block import BIND, BOUND, TOO_SMALL, Bind
 from graphc.backends.cpu.kernel import driver
-from graphc.lower.binding import Code
+from graphc.lower.codes import Code
 
 CODE, GUARDS, COUNT, TABLES = BIND["code guards count tables"]
 TARGETS, TARGET_COUNT, CHOICES, CHOICE_COUNT, KERNELS = BIND["targets target_count choices choice_count kernels"]

@@ -62,7 +62,7 @@ def wait_change(word, old, sleepers, spins):
 
 
 @njit(error_model="numpy")
-def _next_step(control, seen, spins):
+def next_step(control, seen, spins):
     """Wait until another step than number `seen` is there."""
     n = 0
     ticket = atomic_load(control + TICKET)
@@ -90,7 +90,7 @@ def _leave(control, cpu, worker):
 
 
 @njit(error_model="numpy")
-def _announce(control, step, taken):
+def announce(control, step, taken):
     """A new step, of which the leader has taken some parts."""
     number = (atomic_load(control + TICKET) >> PART_BITS) + 1
     atomic_store(control + STEP, step)
@@ -103,10 +103,10 @@ def _announce(control, step, taken):
 
 
 @njit(error_model="numpy")
-def _lead(control, at, nth, spins):
+def lead(control, at, nth, spins):
     """A step, with the workers' help."""
     step = as_block(at)
-    _announce(control, at, 1)
+    announce(control, at, 1)
     part, mine = 0, 0
     while part < nth:
         call3(step[DRIVER], step[BLOCK], part, nth)
@@ -138,7 +138,7 @@ def work(target):
     def work(control, worker, nth, spins):
         seen = 0
         while True:
-            _next_step(control, seen, spins)
+            next_step(control, seen, spins)
             if atomic_load(control + QUIT) != 0:
                 return
             cpu = current_cpu()
@@ -171,13 +171,13 @@ def submit(target):
             return 1
         if count < 0:
             atomic_store(control + QUIT, 1)
-            _announce(control, 0, nth)
+            announce(control, 0, nth)
             return 0
         for i in range(count):
             at = steps + 8 * ROW * i
             step = as_block(at)
             if step[SHARED] != 0:
-                _lead(control, at, nth, spins)
+                lead(control, at, nth, spins)
             else:
                 call3(step[DRIVER], step[BLOCK], 0, 1)
         atomic_add(control + USERS, -1)
