@@ -6,14 +6,17 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.dims import Sym
-from graphc.graph import Value
 from graphc.sizes import LEAST, Known, Size, Trace, array_of
 from graphc.types import TensorType
+
+if TYPE_CHECKING:
+    from graphc.graph import Value
+    from graphc.signature import Spec
 
 
 class CantServeMany(Exception):
@@ -27,15 +30,15 @@ STRICT = False  # raise what keeps a plan from standing for many, where else one
 class Sources:
     """Which sizes the inputs give.
 
-    dims    (input, axis, size): the number of the size, or what the dim must be where that is negative: ~dim
-    values  (input, position, size): elements of inputs whose values decide shapes, in the same way
+    dims    (input, axis, size, number): which size the dim is, or where that is negative the number that it must be
+    values  (input, position, size, number): elements of inputs whose values decide shapes, in the same way
     fixed   (input, text): inputs whose values decide and are no whole numbers, and what they must be
     ranks   of the inputs
     count   of sizes
     """
 
-    dims: tuple[tuple[int, int, int], ...]
-    values: tuple[tuple[int, int, int], ...]
+    dims: tuple[tuple[int, int, int, int], ...]
+    values: tuple[tuple[int, int, int, int], ...]
     fixed: tuple[tuple[int, str], ...]
     ranks: tuple[int, ...]
     count: int
@@ -45,19 +48,19 @@ class Sources:
         found = [-1] * self.count
         if any(arrays[i].ndim != rank for i, rank in enumerate(self.ranks)):
             return None
-        for i, axis, size in self.dims:
+        for i, axis, size, number in self.dims:
             n = arrays[i].shape[axis]
             if size < 0:
-                if n != ~size:
+                if n != number:
                     return None
             elif found[size] != n:
                 if found[size] >= 0:
                     return None
                 found[size] = n
-        for i, at, size in self.values:
+        for i, at, size, number in self.values:
             n = int(arrays[i].item(at))
             if size < 0:
-                if n != ~size:
+                if n != number:
                     return None
             elif found[size] != n:
                 if found[size] >= 0 or n < LEAST:
@@ -110,7 +113,7 @@ class Pattern:
 
     def __init__(
         self,
-        inputs: Sequence[Value],
+        inputs: Sequence[Value | Spec],
         arrays: Sequence[np.ndarray],
         valued: Collection[int],
         begun: Many | None = None,
@@ -122,18 +125,17 @@ class Pattern:
         self._ranks = tuple(a.ndim for a in arrays)
         self.types: dict[str, TensorType] = {}
         self.values: dict[str, np.ndarray] = {}
-        self._dims: list[tuple[int, int, int]] = []
-        self._values: list[tuple[int, int, int]] = []
+        self._dims: list[tuple[int, int, int, int]] = []
+        self._values: list[tuple[int, int, int, int]] = []
         self._fixed: list[tuple[int, str]] = []
         self._named: dict[str, Any] = {}
         self._position = {name: i for i, name in enumerate(self.names)}
         for i, (v, a) in enumerate(zip(inputs, arrays)):
             rank = range(a.ndim)
-            shape = rank if v.type is None else v.type.shape
-            dims = [
-                self._dim(i, axis, v.name, d if v.type is not None else None, a.shape[axis])
-                for axis, d in zip(rank, shape)
-            ]
+            shape = [None] * a.ndim if v.type is None else v.type.shape
+            if i in valued:  # one element more or less decides as their values do
+                shape = a.shape
+            dims = [self._dim(i, axis, v.name, d, a.shape[axis]) for axis, d in zip(rank, shape)]
             self.types[v.name] = TensorType(a.dtype if v.type is None else v.type.dtype, dims)
             if i in valued:
                 self.values[v.name] = self._elements(i, v.name, a)
@@ -160,11 +162,11 @@ class Pattern:
         if type(declared) is Size:
             return declared
         if isinstance(declared, int):
-            self._dims.append((i, axis, ~declared))
+            self._dims.append((i, axis, -1, declared))
             return declared
         plain = isinstance(declared, Sym) and declared == Sym(str(declared)) and not declared.unknown
         dim = self._size(str(declared) if plain else f"{name.replace('?', '_')}[{axis}]", n)
-        self._dims.append((i, axis, self._position[str(dim)] if type(dim) is Size else ~n))
+        self._dims.append((i, axis, self._position[str(dim)] if type(dim) is Size else -1, n))
         return dim
 
     def _size(self, name: str, n: int) -> Any:
@@ -185,7 +187,7 @@ class Pattern:
         elements = []
         for k, n in enumerate(a.reshape(-1).tolist()):
             d = self._size(f"{name.replace('?', '_')}({k})", n) if n >= LEAST else n
-            self._values.append((i, k, self._position[str(d)] if type(d) is Size else ~n))
+            self._values.append((i, k, self._position[str(d)] if type(d) is Size else -1, n))
             elements.append(d)
         flat = array_of(elements, a.dtype)
         return flat.reshape(a.shape) if elements else a

@@ -21,7 +21,6 @@ from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import InputError
 from graphc.executable import Executable, value_key
-from graphc.graph import Value
 from graphc.model import Model
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
@@ -233,8 +232,7 @@ class Compilation:
     def _pattern(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Pattern | None:
         if not self.backend.capabilities.many_sizes:
             return None
-        inputs = [Value(s.name, s.type) for s in self.signature.inputs]
-        pattern = Pattern(inputs, arrays, valued)
+        pattern = Pattern(self.signature.inputs, arrays, valued)
         return pattern if pattern.open else None
 
     def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:

@@ -86,10 +86,11 @@ class Node:
         return f"{', '.join(map(repr, self.outputs))} = {self.op.name}({ins})"
 
 
-def constant(name: str, data: np.ndarray) -> Value:
-    """A constant value. The array is made read-only and kept, not copied. One of objects that holds sizes stands for int64."""
+def constant(name: str, data: np.ndarray, sizes: np.dtype | None = None) -> Value:
+    """A constant value. The array is made read-only and kept, not copied. sizes: what one of objects that holds sizes stands
+    for, int64 where it is not given."""
     data = np.asarray(data)
-    dtype = np.dtype(np.int64) if is_size_array(data) else data.dtype
+    dtype = np.dtype(sizes or np.int64) if is_size_array(data) else data.dtype
     if data.flags.writeable:
         data = data.view()
         data.flags.writeable = False

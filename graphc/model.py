@@ -421,8 +421,9 @@ class Model:
             f"Model '{self.name}' for {self._recipe.get('target', 'cpu')}, {self._source.signature.operators} operators"
         ]
         lines += [f"  in   {s}" for s in self.inputs] + [f"  out  {s}" for s in self.outputs]
-        if self._plans:
-            lines.append(f"  {len(self._plans)} plan{'s' if len(self._plans) > 1 else ''}")
+        plans = len(self._plans) + len(self._many)
+        if plans:
+            lines.append(f"  {plans} plan{'s' if plans > 1 else ''}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple:

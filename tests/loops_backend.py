@@ -15,6 +15,7 @@ from loops_kernels import (
     blend,
     copy_by_table,
     copy_strided,
+    count_up,
     extreme,
     gather,
     map_elements,
@@ -25,6 +26,8 @@ from loops_kernels import (
     scatter,
     top_k,
     window,
+    write_numbers,
+    write_positions,
 )
 
 from graphc.backend import Capabilities, Request, Stage
@@ -45,6 +48,7 @@ from graphc.lower.registry import NEUTRAL, Registry, load
 from graphc.lower.storage import Ref, Storage, aligned_empty
 from graphc.lower.verbs import Lookup
 from graphc.lower.weights import WeightStore
+from graphc.ops._taps import TapRule
 from graphc.ops.window import geometry
 from graphc.report import MemoryReport, PassInfo, Plan
 
@@ -69,8 +73,17 @@ class LoopsLowering(Lowering):
         self.step(copy_strided, (tuple(dims), tuple(xs), tuple(ys), item), (x, y), info, [y])
 
     def copy_by_table(self, x, y, fill, item, tables, info):
-        refs = [constant(self, t).ref for t in tables]
-        self.step(copy_by_table, (tuple(map(len, tables)), item), (x, y, fill, *refs), info, [y])
+        refs = [t.ref for t in tables]
+        self.step(copy_by_table, (tuple(t.count for t in tables), item), (x, y, fill, *refs), info, [y])
+
+    def write_numbers(self, y, values, info):
+        self.step(write_numbers, (tuple(values),), (y,), info, [y])
+
+    def count_up(self, y, start, step, count, info):
+        self.step(count_up, (start, step, count), (y,), info, [y])
+
+    def write_positions(self, y, reads, stride, info):
+        self.step(write_positions, (reads, stride), (y,), info, [y])
 
     def map(self, expression, dims, walks, unit, name, info):
         dtypes, strides = tuple(w.dtype.name for w in walks), tuple(tuple(w.strides) for w in walks)
@@ -100,8 +113,9 @@ class LoopsLowering(Lowering):
 
     def blend(self, b, name, info):
         params = {"around": b.around, "dtype": b.dtype.name, "term": b.term, "finish": b.finish}
-        tables = [constant(self, a).ref for a in (b.indices.astype(np.int64), b.weights.astype(np.float64))]
-        self.step(blend, (params, b.indices.shape), (b.x, b.y, *tables), info, [b.y])
+        indices, weights = b.taps.taps() if isinstance(b.taps, TapRule) else (b.taps.indices, b.taps.weights)
+        tables = [constant(self, a).ref for a in (indices.astype(np.int64), weights.astype(np.float64))]
+        self.step(blend, (params, indices.shape), (b.x, b.y, *tables), info, [b.y])
 
     def _lookup(self, k: Lookup) -> dict[str, Any]:
         return {
@@ -193,7 +207,7 @@ def lower(d: Draft) -> None:
 
 
 def assemble_table(d: Draft) -> None:
-    d.made = assemble(d.lo.program, Form(cost=lambda info: 0), d.lo.weights.place_of)
+    d.made = assemble(d.lo.program, Form(cost=lambda info: 0), d.lo.weights.place_of)[:3]
 
 
 def nothing(d: Draft) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.expr import Expr, evaluate
+from graphc.ops._positions import OUTSIDE
 from graphc.types import dtype_from_name
 
 KERNELS: dict[str, Callable[..., None]] = {}  # (params…) -> None, given the step's addresses
@@ -54,6 +55,22 @@ def copy_by_table(extents, item, x, y, fill, *tables):
     for i, offsets in enumerate(product(*lists)):
         source = fill if min(offsets) < 0 else x + int(sum(offsets))
         ctypes.memmove(y + i * item, source, item)
+
+
+@kernel
+def write_numbers(values, y):
+    dense(y, np.dtype(np.int64), len(values))[...] = values
+
+
+@kernel
+def count_up(start, step, count, y):
+    dense(y, np.dtype(np.int64), count)[...] = start + step * np.arange(count)
+
+
+@kernel
+def write_positions(reads, stride, y):
+    indices = reads.indices()
+    dense(y, np.dtype(np.int64), len(indices))[...] = np.where(indices == OUTSIDE, OUTSIDE, indices * stride)
 
 
 @kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable
 from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
 from graphc.report import Plan
-from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
+    from graphc.types import TensorType
 
 
 class CpuBackend:
@@ -263,18 +263,17 @@ class CpuExecutable(Executable):
     def _reported(self, p: CompiledPlan) -> Plan:
         r = p.report()
         shapes = {n: t.shape for n, t in p.inputs}
-        made = Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure)
+        made = Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, partial(self._measure, p.inputs))
         return replace(made, guards=p.guards, because=self.because)
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
         return self._reported(self._plan.bound(arrays))
 
-    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+    def _measure(
+        self, inputs: Sequence[tuple[str, TensorType]], feeds: Mapping[str, np.ndarray], rounds: int
+    ) -> list[float]:
         from graphc.interpret import check_arrays
 
-        inputs = self._plan.inputs
-        if self._plan.sources is not None:  # what their shapes are, the arrays say
-            inputs = tuple((n, TensorType(t.dtype, np.shape(feeds[n]))) for n, t in inputs if n in feeds)
         missing = [n for n, _ in inputs if n not in feeds]
         if missing:
             raise InputError(f"inputs are missing: {', '.join(missing)}")

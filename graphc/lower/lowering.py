@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from graphc import expr as e
 from graphc.graph import Node, Value
 from graphc.lower.checks import Check
 from graphc.lower.fuse import Group
@@ -16,7 +19,7 @@ from graphc.lower.kernel import Kernel
 from graphc.lower.program import Made, Program, Step
 from graphc.lower.registry import Registry
 from graphc.lower.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
-from graphc.lower.verbs import Verbs
+from graphc.lower.verbs import Verbs, Walk
 from graphc.lower.weights import WeightStore
 from graphc.op import Call
 from graphc.report import StepInfo
@@ -77,10 +80,14 @@ class Lowering(Verbs):
 
     def _write_sizes(self, v: Value) -> Storage:
         """A constant that holds sizes is written by a step, at its first use."""
-        s = self.reserve(v)
+        s, t = self.reserve(v), np.dtype(np.int64)
         values = [whole(d) for d in v.data.reshape(-1)]
-        info = StepInfo(0, (), ("Sizes",), "write_numbers", output=v.name, nbytes=8 * len(values))
-        self.write_numbers(s.ref, values, info)
+        numbers = s.ref if v.dtype == t else Ref(Buffer(f"{v.name}/int64", t.itemsize * len(values)))
+        info = StepInfo(0, (), ("Sizes",), "write_numbers", output=v.name, nbytes=t.itemsize * len(values))
+        self.write_numbers(numbers, values, info)
+        if v.dtype != t:
+            walks = [Walk(s.ref, v.dtype, [v.dtype.itemsize]), Walk(numbers, t, [t.itemsize])]
+            self.map(e.cast(e.arg(0, t), v.dtype), [len(values)], walks, 1, v.name, replace(info, kernel="map"))
         return s
 
     def keep_halo(self, v: Value) -> None:

@@ -17,6 +17,7 @@ from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.sources import counted
 from graphc.lower.storage import dense_strides
 from graphc.lower.strides import collapse
+from graphc.sizes import has_sizes, is_size
 
 
 @lowers("Trilu", supported=native_dtypes)
@@ -43,10 +44,16 @@ def lower_triangle(lo: Lowering, group: Group) -> None:
 
 @lowers("EyeLike", supported=native_dtypes)
 def lower_eye(lo: Lowering, group: Group) -> None:
-    """A constant."""
+    """A constant; where a size stands for many, a comparison of each column with the one of its row's diagonal."""
     node = group.nodes[0]
     t = node.output.type
     rows, columns = t.extents
+    if has_sizes((rows, columns)):
+        diagonal, column, out = counted(lo, node.attrs["k"], rows), counted(lo, 0, columns), lo.write(node.output)
+        one = e.cast(e.eq(e.arg(0, np.int64), e.arg(1, np.int64)), t.dtype)
+        plain = replace(group, anchor=None, expression=one, operands=())
+        emit_map(lo, plain, [rows, columns], [list(out.strides), [8, 0], [0, 8]], [out, diagonal, column])
+        return
     eye = constant(lo, np.eye(rows, columns, node.attrs["k"]).astype(t.dtype))
     emit_part(lo, group, node.output, eye.ref, dense_strides(t))
 
@@ -61,12 +68,16 @@ def lower_one_hot(lo: Lowering, group: Group) -> None:
         return
     axis = node.attrs["axis"] % t.rank
     depth, wide = t.extents[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
-    numbers, size = constant(lo, np.arange(depth, dtype=wide)), constant(lo, np.array(depth, wide))
+    if is_size(depth):
+        numbers, size = counted(lo, 0, depth), counted(lo, depth, 1)
+    else:
+        numbers, size = constant(lo, np.arange(depth, dtype=wide)), constant(lo, np.array(depth, wide))
     off, on = values, replace(values, ref=values.ref + t.dtype.itemsize)
     position = e.cast(e.arg(0, index.type.dtype), wide)
     zero = e.const(0, wide)
-    position = e.where(position < zero, position + e.arg(2, wide), position)
-    hot = e.where(e.eq(position, e.arg(1, wide)), e.arg(4, t.dtype), e.arg(3, t.dtype))
+    number, end = (e.cast(e.arg(i, s.type.dtype), wide) for i, s in ((1, numbers), (2, size)))
+    position = e.where(position < zero, position + end, position)
+    hot = e.where(e.eq(position, number), e.arg(4, t.dtype), e.arg(3, t.dtype))
     none = [0] * t.rank
     along = [8 if i == axis else 0 for i in range(t.rank)]
     of_index = [*index.strides[:axis], 0, *index.strides[axis:]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.limits import TABLE_AXES
 from graphc.lower.lowering import Lowering
-from graphc.lower.pad import OUTSIDE, emit_tables
+from graphc.lower.pad import emit_tables
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.lower.verbs import Blend, around
-from graphc.ops._taps import Taps
+from graphc.ops._positions import OUTSIDE, Reads
+from graphc.ops._taps import TapRule, Taps
 from graphc.ops.resize import interpolation_dtype, resize_plan, whole_number
 from graphc.types import TensorType
+
+Plan: TypeAlias = Sequence[tuple[int, Taps | TapRule]]  # axes, in order
 
 
 def _supported(node: Node, target: Any = None) -> str | None:
@@ -48,28 +52,29 @@ def lower_resize(lo: Lowering, group: Group) -> None:
         return
     _interpolate(lo, group, x, out.ref, plan)
     for axis, taps in plan:
-        _fill_outside(lo, group, out, axis, taps, fill)
+        if isinstance(taps, Taps):
+            _fill_outside(lo, group, out, axis, taps, fill)
 
 
-def _nearest(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequence[tuple[int, Taps]], fill: Ref) -> None:
-    axes: list[np.ndarray | None] = [None] * x.type.rank
+def _nearest(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Plan, fill: Ref) -> None:
+    axes: list[Reads | np.ndarray | None] = [None] * x.type.rank
     for axis, taps in plan:
-        axes[axis] = np.where(taps.outside, OUTSIDE, taps.indices[:, 0])
+        axes[axis] = taps.reads if isinstance(taps, TapRule) else np.where(taps.outside, OUTSIDE, taps.indices[:, 0])
     emit_tables(lo, x, out, axes, fill, lo.info(group, "copy_tables", "nearest"))
 
 
-def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Sequence[tuple[int, Taps]]) -> None:
+def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Plan) -> None:
     """Axes that shrink first, then the innermost: what the last steps touch is large, and they run along rows."""
     node = group.nodes[0]
     result, dtype = node.output.dtype, x.type.dtype
     wide = interpolation_dtype(dtype)
     shape, source, name = list(x.type.extents), x.ref, node.output.name
-    order = sorted(plan, key=lambda step: (len(step[1].indices) >= shape[step[0]], -step[0]))
+    order = sorted(plan, key=lambda step: (step[1].count >= shape[step[0]], -step[0]))
     for i, (axis, taps) in enumerate(order):
         last = i == len(order) - 1
         before = tuple(shape)
-        shape[axis] = len(taps.indices)
-        to = out if last else Ref(Buffer(f"{name}/axis{axis}", int(np.prod(shape)) * wide.itemsize))
+        shape[axis] = taps.count
+        to = out if last else Ref(Buffer(f"{name}/axis{axis}", math.prod(shape) * wide.itemsize))
         narrowed = _narrowed(e.arg(0, wide), result if last else wide, node.attrs["antialias"])
         _blend(lo, group, source, dtype, before, axis, taps, to, e.cast(e.arg(0, dtype), wide), narrowed)
         source, dtype = to, wide
@@ -90,13 +95,13 @@ def _blend(
     dtype: np.dtype,
     shape: Sequence[int],
     axis: int,
-    taps: Taps,
+    taps: Taps | TapRule,
     out: Ref,
     term: Expr,
     finish: Expr,
 ) -> None:
-    info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {taps.indices.shape[1]} taps")
-    sums = Blend(x, out, dtype, around(shape, axis), taps.indices, taps.weights, term, finish)
+    info = lo.info(group, "blend", group.nodes[0].attrs["mode"], f"axis {axis}, {taps.width} taps")
+    sums = Blend(x, out, dtype, around(shape, axis), taps, term, finish)
     lo.blend(sums, group.output.name, info)
 
 

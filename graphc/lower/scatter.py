@@ -9,10 +9,11 @@ from graphc.lower.constants import zero
 from graphc.lower.fuse import Group
 from graphc.lower.index import limits, out_of_range, positions
 from graphc.lower.lowering import Lowering
-from graphc.lower.pad import emit_tables, padded_positions
+from graphc.lower.pad import emit_tables
 from graphc.lower.registry import lowers, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.lower.verbs import Lookup
+from graphc.ops._positions import padded
 
 
 @lowers("ScatterElements", "Scatter", supported=limits)
@@ -65,5 +66,5 @@ def lower_max_unpool(lo: Lowering, group: Group) -> None:
     lo.scatter(lookup, None, to, inner.elements, x, 1, "none", check, node.output.name, lo.info(group, "scatter"))
     if inner.shape != t.extents:
         source = Storage(to, inner, dense_strides(inner))
-        axes = [padded_positions(a, 0, b - a, "constant") for a, b in zip(inner.shape, t.extents)]
+        axes = [padded(a, 0, b - a, "constant") for a, b in zip(inner.shape, t.extents)]
         emit_tables(lo, source, out.ref, axes, zero(lo, t.dtype), lo.info(group, "copy_tables"))

@@ -20,6 +20,8 @@ from graphc.lower.checks import Check
 from graphc.lower.kernel import Pass, Passes
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
+from graphc.ops._positions import Reads
+from graphc.ops._taps import TapRule, Taps
 from graphc.report import StepInfo
 
 
@@ -120,6 +122,7 @@ class Blend:
     """Weighted sums along the middle of [outer, size, inner] dense elements: result[i] = finish(sum over taps k of
     weights[i, k] * term(x[indices[i, k]])).
 
+    taps    indices and weights, or where sizes stand for many what they follow from
     term    of an element (argument 0), in the dtype that is computed with; finish: of a sum
     """
 
@@ -127,10 +130,18 @@ class Blend:
     y: Ref
     dtype: np.dtype
     around: Around
-    indices: np.ndarray
-    weights: np.ndarray
+    taps: Taps | TapRule
     term: Expr
     finish: Expr
+
+
+@dataclass(frozen=True)
+class Table:
+    """`count` byte offsets, int64, OUTSIDE where there is a fill. Those in [first, end) of `run` are of neighbours."""
+
+    ref: Ref
+    count: int
+    run: tuple[int, int]
 
 
 class Verbs(ABC):
@@ -155,9 +166,9 @@ class Verbs(ABC):
         """As `copy`, of items of 1, 2, 4 or 8 bytes; loops that both sides walk as one are one."""
 
     @abstractmethod
-    def copy_by_table(self, x: Ref, y: Ref, fill: Ref, item: int, tables: Sequence[np.ndarray], info: StepInfo) -> None:
+    def copy_by_table(self, x: Ref, y: Ref, fill: Ref, item: int, tables: Sequence[Table], info: StepInfo) -> None:
         """y[i, j, …] = the item at x + tables[0][i] + tables[1][j] + …, or the one at `fill` where an offset is negative.
-        y is dense; offsets are int64 bytes."""
+        y is dense."""
 
     @abstractmethod
     def write_numbers(self, y: Ref, values: Sequence[int], info: StepInfo) -> None:
@@ -166,6 +177,10 @@ class Verbs(ABC):
     @abstractmethod
     def count_up(self, y: Ref, start: int, step: int, count: int, info: StepInfo) -> None:
         """y[i] = start + i step, `count` numbers of int64."""
+
+    @abstractmethod
+    def write_positions(self, y: Ref, reads: Reads, stride: int, info: StepInfo) -> None:
+        """y[i] = the element that result i reads times `stride`, or OUTSIDE, as int64."""
 
     def clear_halo(self, s: Storage) -> None:
         """Clear the halo of a blocked value. Only for backends whose layouts have halos."""

@@ -1,17 +1,20 @@
 """The taps of one resampled axis: which elements make each element of the result, and their weights.
 
-Positions are exact fractions; only weights are rounded.
+Positions are exact fractions; only weights are rounded. Sizes that stand for many make a rule (`TapRule`) in the place of
+tables.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.ops._positions import Positions, Reads
 from graphc.ops.precision import FLOAT32
 
 TRANSFORMS = (
@@ -24,12 +27,22 @@ TRANSFORMS = (
 )
 
 
-class Taps(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Taps:
     """How one axis is resized. The result is the extrapolation value where `outside` holds."""
 
     indices: np.ndarray  # int64 [out, taps], each within the axis
     weights: np.ndarray  # float64 [out, taps], each row adds up to 1
     outside: np.ndarray  # bool [out]
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
+
+    @property
+    def width(self) -> int:
+        """Taps of each result."""
+        return self.indices.shape[1]
 
     def is_identity(self, size: int) -> bool:
         """Does an axis of that size stay as it is?"""
@@ -37,12 +50,19 @@ class Taps(NamedTuple):
         return n == size and taps == 1 and np.array_equal(self.indices[:, 0], np.arange(n)) and not self.outside.any()
 
 
+class Ratio(NamedTuple):
+    """A fraction of sizes that stand for many."""
+
+    numerator: int
+    denominator: int
+
+
 class AxisScale(NamedTuple):
     """One axis of a Resize: sizes, the scale that maps positions, and the part of the axis that is resized."""
 
     size: int
     out: int
-    scale: Fraction
+    scale: Fraction | Ratio
     start: Fraction = Fraction(0)
     end: Fraction = Fraction(1)
 
@@ -67,51 +87,33 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
     return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
 
 
-class Positions(NamedTuple):
-    """Positions in the input of each output element, exactly: numerators over one denominator, in Python's integers."""
-
-    numerators: np.ndarray  # object [out]
-    denominator: int
-
-    def floor(self, plus: Fraction = Fraction(0)) -> np.ndarray:
-        """int64 [out]: floor(position + plus)."""
-        n, d = plus.numerator, plus.denominator
-        return ((self.numerators * d + n * self.denominator) // (self.denominator * d)).astype(np.int64)
-
-    @property
-    def opposite(self) -> Positions:
-        """-position: what is rounded down there is rounded up here."""
-        return Positions(-self.numerators, self.denominator)
-
-    def minus(self, indices: np.ndarray) -> np.ndarray:
-        """float64 [out, taps]: position - index, rounded once."""
-        return ((self.numerators[:, None] - indices * self.denominator) / self.denominator).astype(np.float64)
-
-
 def source_positions(axis: AxisScale, transform: str) -> Positions:
-    """Where ONNX Resize reads each output element: position i·step + first.
+    """Where ONNX Resize reads each output element.
 
     Exact, so that what falls on a whole number or half way between two does so whatever the sizes.
     """
-    size, out, half = Fraction(axis.size), axis.out, Fraction(1, 2)
-    step = 1 / axis.scale
-    first = half * step - half
+    size, out, p, q = axis.size, axis.out, axis.scale.numerator, axis.scale.denominator
     match transform:
         case "asymmetric":
-            first = Fraction(0)
+            return Positions(out, q, 0, p)
         case "align_corners":
-            step, first = (size - 1) / (out - 1) if out > 1 else Fraction(0), Fraction(0)
+            return Positions(out, size - 1, 0, out - 1) if out > 1 else Positions(out, 0, 0, 1)
         case "tf_crop_and_resize":
-            span = (axis.end - axis.start) * (size - 1)
-            first = axis.start * (size - 1) if out > 1 else half * (axis.start + axis.end) * (size - 1)
-            step = span / (out - 1) if out > 1 else Fraction(0)
+            return _cropped_positions(axis)
         case "pytorch_half_pixel" if out == 1:
-            step = first = Fraction(0)
+            return Positions(out, 0, 0, 1)
         case "half_pixel_symmetric":
-            first += (size - out / axis.scale) / 2
-    denominator = math.lcm(step.denominator, first.denominator)
-    numerators = np.arange(out).astype(object) * int(step * denominator) + int(first * denominator)
-    return Positions(numerators, denominator)
+            return Positions(out, 2 * q, q - p + size * p - out * q, 2 * p)
+        case _:
+            return Positions(out, 2 * q, q - p, 2 * p)
+
+
+def _cropped_positions(axis: AxisScale) -> Positions:
+    last, out = axis.size - 1, axis.out
+    first = axis.start * last if out > 1 else HALF * (axis.start + axis.end) * last
+    step = (axis.end - axis.start) * last / (out - 1) if out > 1 else Fraction(0)
+    divisor = math.lcm(step.denominator, first.denominator)
+    return Positions(out, int(step * divisor), int(first * divisor), divisor)
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
@@ -127,15 +129,78 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
 
 
 HALF = Fraction(1, 2)
-NEAREST: dict[str, Callable[[Positions], np.ndarray]] = {
-    "round_prefer_floor": lambda x: -x.opposite.floor(HALF),
-    "round_prefer_ceil": lambda x: x.floor(HALF),
-    "floor": Positions.floor,
-    "ceil": lambda x: -x.opposite.floor(),
+NEAREST: dict[str, Callable[[Positions], Positions]] = {  # whose floor is the element
+    "round_prefer_floor": lambda x: x.halves.plus(x.divisor - 1),
+    "round_prefer_ceil": lambda x: x.halves.plus(x.divisor),
+    "floor": lambda x: x,
+    "ceil": lambda x: x.plus(x.divisor - 1),
 }
 
 
-def axis_taps(
+@dataclass(frozen=True)
+class TapRule:
+    """What the taps of an axis follow from. Positions beyond the edges read the edge, or nothing with `exclude_outside`.
+
+    mode    'nearest': one tap, the floor of each position; 'linear': two; 'cubic': four
+    shrink  of distances: a wider kernel, which has more taps; the weights are then made to add up to 1
+    """
+
+    positions: Positions
+    size: int
+    mode: str
+    cubic_coeff_a: float = -0.75
+    exclude_outside: bool = False
+    shrink: Fraction | None = None
+
+    @property
+    def of_many(self) -> bool:
+        """Do sizes in it stand for many?"""
+        return self.reads.of_many
+
+    @property
+    def reads(self) -> Reads:
+        """The element that each position lies in or behind."""
+        return Reads(self.positions, self.size)
+
+    @property
+    def count(self) -> int:
+        return self.positions.count
+
+    @property
+    def width(self) -> int:
+        """Taps of each result."""
+        return len(self.steps)
+
+    @property
+    def steps(self) -> range:
+        """From that element to each tap."""
+        reach = {"nearest": 0, "linear": 1, "cubic": 2}[self.mode]
+        if reach == 0:
+            return range(1)
+        first = math.floor(-reach / (self.shrink or Fraction(1))) + 1
+        return range(first, 2 - first)
+
+    def taps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices, int64 [count, taps], and weights, float64. Needs numbers."""
+        x = self.positions
+        indices = x.floor()[:, None] + np.array(self.steps)
+        weights = np.ones(indices.shape)
+        if self.mode != "nearest":
+            distance = x.minus(indices) * float(self.shrink or 1)
+            weights = _triangle(distance) if self.mode == "linear" else _cubic(distance, self.cubic_coeff_a)
+            if self.exclude_outside:
+                weights = np.where((indices >= 0) & (indices < self.size), weights, 0)
+            if self.exclude_outside or self.shrink is not None:
+                weights = weights / weights.sum(1, keepdims=True)
+        return np.clip(indices, 0, self.size - 1), weights
+
+
+def unchanged(size: int) -> TapRule:
+    """An axis as it is."""
+    return TapRule(Positions(size, 1, 0, 1), size, "nearest")
+
+
+def tap_rule(
     axis: AxisScale,
     *,
     mode: str,
@@ -144,32 +209,28 @@ def axis_taps(
     cubic_coeff_a: float = -0.75,
     antialias: bool = False,
     exclude_outside: bool = False,
-) -> Taps:
-    """The taps of one axis. Positions beyond the edges read the edge, or nothing with `exclude_outside`.
-
-    With `antialias`, shrinking stretches the kernel by 1/scale, so that all elements take part.
-    """
+) -> TapRule:
+    """What the taps of one axis follow from. With `antialias`, shrinking stretches the kernel by 1/scale, so that all
+    elements take part."""
     x = source_positions(axis, transform)
+    if mode == "nearest":
+        return TapRule(NEAREST[nearest_mode](x), axis.size, mode)
+    shrink = min(Fraction(axis.scale.numerator, axis.scale.denominator), Fraction(1)) if antialias else None
+    return TapRule(x, axis.size, mode, cubic_coeff_a, exclude_outside, shrink)
+
+
+def axis_taps(axis: AxisScale, *, transform: str = "half_pixel", **attrs: Any) -> Taps:
+    """The taps of one axis, whose sizes are numbers. attrs: as of `tap_rule`."""
+    rule = tap_rule(axis, transform=transform, **attrs)
     outside = np.zeros(axis.out, bool)
     if transform == "tf_crop_and_resize":
-        outside = (x.floor() < 0) | (-x.opposite.floor() > axis.size - 1)
-    if mode == "nearest":
-        indices = NEAREST[nearest_mode](x)[:, None]
-        return Taps(np.clip(indices, 0, axis.size - 1), np.ones(indices.shape), outside)
-    shrink = min(axis.scale, Fraction(1)) if antialias else Fraction(1)
-    reach = 1 if mode == "linear" else 2
-    first = math.floor(-reach / shrink) + 1
-    indices = x.floor()[:, None] + np.arange(first, 2 - first)
-    distance = x.minus(indices) * float(shrink)
-    weights = _triangle(distance) if mode == "linear" else _cubic(distance, cubic_coeff_a)
-    if exclude_outside:
-        weights = np.where((indices >= 0) & (indices < axis.size), weights, 0)
-    if exclude_outside or antialias:
-        weights = weights / weights.sum(1, keepdims=True)
+        x = source_positions(axis, transform)
+        outside = (x.floor() < 0) | (NEAREST["ceil"](x).floor() > axis.size - 1)
+    indices, weights = rule.taps()
     used = (weights != 0).any(0)
     if axis.out and not used.all():  # a column of zeros costs a pass over the data
         indices, weights = indices[:, used], weights[:, used]
-    return Taps(np.clip(indices, 0, axis.size - 1), weights, outside)
+    return Taps(indices, weights, outside)
 
 
 def apply_taps(x: np.ndarray, taps: Taps, axis: int) -> np.ndarray:

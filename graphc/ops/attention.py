@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.graph import Value
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import NUMERIC, widen
@@ -125,17 +127,71 @@ def _heads(x: np.ndarray, heads: int | None) -> np.ndarray:
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
-def visible(q_len: int, total: int, offset, *, is_causal, left_window_size, right_window_size) -> np.ndarray:
-    """Which keys each query sees: query i stands at position i + offset. [q_len, total], or [batch, 1, q_len, total]."""
-    ahead = np.arange(total) - np.arange(q_len)[:, None] - offset
-    seen = np.ones(ahead.shape, bool)
-    if is_causal:
-        seen &= ahead <= 0
-    if left_window_size >= 0:
-        seen &= ahead >= -left_window_size
-    if right_window_size >= 0:
-        seen &= ahead <= right_window_size
-    return seen
+@dataclass(frozen=True)
+class Window:
+    """Which keys queries see: query i stands at position i + offset among them, and sees those from `before` before it to
+    `after` behind it; -1: all."""
+
+    before: int
+    after: int
+    offset: Any = 0  # a Dim, or an array
+
+    @staticmethod
+    def of(attrs: Mapping[str, Any], offset: Any = 0) -> Window:
+        """That of a use of Attention."""
+        after = attrs["right_window_size"]
+        if attrs["is_causal"]:
+            after = 0
+        return Window(attrs["left_window_size"], after, offset)
+
+    def hides(self, queries: Dim, keys: Dim) -> bool:
+        """Might a query not see all of these keys? Bounds on `before` are not compared with lengths, so that a cache may
+        grow past them without another plan."""
+        return self.before >= 0 or (self.after >= 0 and self.offset + self.after < keys - 1)
+
+    def blinds(self, queries: Dim, keys: Dim) -> bool:
+        """Is there a query that sees none of these keys?"""
+        late = self.before >= 0 and queries - 1 + self.offset - self.before >= keys
+        return late or (self.after >= 0 and self.offset + self.after < 0)
+
+    def seen(self, queries: int, keys: int) -> np.ndarray:
+        """bool [queries, keys], or [batch, 1, queries, keys] where the offset is an array [batch, 1, 1, 1]."""
+        ahead = np.arange(keys) - np.arange(queries)[:, None] - self.offset
+        seen = np.ones(ahead.shape, bool)
+        if self.before >= 0:
+            seen &= ahead >= -self.before
+        if self.after >= 0:
+            seen &= ahead <= self.after
+        return seen
+
+    def emit(self, b: Builder, queries: Dim, keys: Dim, offset: Value) -> Value | None:
+        """`seen` as nodes, with the offset's value; None for no bounds."""
+        if self.before < 0 and self.after < 0:
+            return None
+        bounds = ((self.before, "GreaterOrEqual", -self.before), (self.after, "LessOrEqual", self.after))
+        at = b.add("Add", b.add("Unsqueeze", _range(b, queries), b.constant([1], np.int64)), offset)
+        ahead = b.add("Sub", _range(b, keys), at)
+        seen = [b.add(compare, ahead, b.constant(n, np.int64)) for size, compare, n in bounds if size >= 0]
+        return reduce(partial(b.add, "And"), seen)
+
+
+def emit_seen(b: Builder, window: Window, queries: Dim, keys: Dim, lengths: Value | None = None) -> Value | None:
+    """`window.seen` as nodes; None where all see all.
+
+    lengths: int64 [batch], how many of the keys there are in each; the window's offset is that where there are all of them.
+    """
+    if lengths is None:
+        if not window.hides(queries, keys):
+            return None
+        return window.emit(b, queries, keys, b.constant(window.offset, np.int64))
+    lengths = b.add("Reshape", lengths, b.constant([-1, 1, 1, 1], np.int64))
+    there = b.add("Less", _range(b, keys), lengths)
+    seen = window.emit(b, queries, keys, b.add("Sub", lengths, b.constant(keys - window.offset, np.int64)))
+    return there if seen is None else b.add("And", there, seen)
+
+
+def _range(b: Builder, end: Dim) -> Value:
+    return b.add("Range", *(b.constant(n, np.int64) for n in (0, end, 1)))
 
 
 def _softmax(x: np.ndarray, hides: bool) -> np.ndarray:
@@ -170,8 +226,7 @@ def _attention_reference(q, k, v, mask=None, past_key=None, past_value=None, non
             )
         nonpad = nonpad.reshape(-1, 1, 1, 1)
         offset, seen = nonpad - q.shape[2], np.arange(total) < nonpad
-    window = {n: attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
-    seen = seen & visible(q.shape[2], total, offset, **window)
+    seen = seen & Window.of(attrs, offset).seen(q.shape[2], total)
     if mask is not None:
         lacking = total - mask.shape[-1] if mask.ndim and mask.shape[-1] != 1 else 0
         short = [*[(0, 0)] * (mask.ndim - 1), (0, lacking)][: mask.ndim]
@@ -212,36 +267,15 @@ def _emit_repeated(b, x, group: int):
 
 def _emit_seen(b, call: Call, s: _Sizes):
     """(bool value of the keys each query sees or None for all, may a query see none?)."""
-    window = {n: call.attrs[n] for n in ("is_causal", "left_window_size", "right_window_size")}
-    conditions, hidden, q_len, total = [], False, number(s.q_len), number(s.total)
-    if not call.has(6):
-        seen = visible(q_len, total, s.past, **window)
-        if not seen.all():
-            conditions.append(b.constant(seen))
-            hidden = not seen.any(-1).all()
-    else:
-        nonpad = b.add("Reshape", call.inputs[6], b.constant([-1, 1, 1, 1], np.int64))
-        offset = b.add("Sub", nonpad, b.constant(q_len, np.int64))
-        ahead = b.constant(np.arange(total) - np.arange(q_len)[:, None], np.int64)
-        conditions.append(b.add("Less", b.constant(np.arange(total), np.int64), nonpad))
-        if call.attrs.is_causal:
-            conditions.append(b.add("LessOrEqual", ahead, offset))
-        if call.attrs.left_window_size >= 0:
-            left = b.constant(call.attrs.left_window_size, np.int64)
-            conditions.append(b.add("GreaterOrEqual", ahead, b.add("Sub", offset, left)))
-        if call.attrs.right_window_size >= 0:
-            right = b.constant(call.attrs.right_window_size, np.int64)
-            conditions.append(b.add("LessOrEqual", ahead, b.add("Add", offset, right)))
-        hidden = True
+    window = Window.of(call.attrs, s.total - s.q_len if call.has(6) else s.past)
+    lengths = call.inputs[6] if call.has(6) else None
+    conditions = [emit_seen(b, window, s.q_len, s.total, lengths)]
+    hidden = call.has(6) or window.blinds(s.q_len, s.total)
     if call.has(3) and call.dtype(3).kind == "b":
         conditions.append(_emit_padded(b, s, call.inputs[3], False))
         hidden = True
-    if not conditions:
-        return None, hidden
-    total = conditions[0]
-    for condition in conditions[1:]:
-        total = b.add("And", total, condition)
-    return total, hidden
+    given = [condition for condition in conditions if condition is not None]
+    return (reduce(partial(b.add, "And"), given) if given else None), hidden
 
 
 def _emit_padded(b, s: _Sizes, mask, value):

@@ -16,6 +16,7 @@ from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_graph
 from graphc.op import Attr, Call, Op, Samples, get_op, register
+from graphc.sizes import whole
 from graphc.types import Dim, Sym, TensorType
 
 Types = list["TensorType | None"]
@@ -165,7 +166,7 @@ def _trip_count(call: Call, body: Graph) -> Dim:
     """Length of what a Loop collects: M if it is known and nothing else can end the loop."""
     limit = call.inputs[0]
     if limit is not None and limit.is_const and _starts(call) and _stays_true(body):
-        return int(limit.data.reshape(()))
+        return whole(limit.data.reshape(-1)[0])
     return Sym(f"trips({call.attrs.body.outputs[0].name})")
 
 

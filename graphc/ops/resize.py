@@ -6,8 +6,9 @@ Every interpolation mode of ONNX is separable, so that resizing an image is one 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -15,22 +16,48 @@ from graphc import expr as e
 from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Number
 from graphc.op import FLOATS, Attr, Call, Case, Const, Op, Samples, Tensor, register
-from graphc.ops._taps import HALF, NEAREST, TRANSFORMS, AxisScale, Taps, apply_taps, axis_taps, simplest_fraction
+from graphc.ops._taps import (
+    NEAREST,
+    TRANSFORMS,
+    AxisScale,
+    Ratio,
+    TapRule,
+    Taps,
+    apply_taps,
+    axis_taps,
+    simplest_fraction,
+    tap_rule,
+)
 from graphc.ops.elementwise import require
 from graphc.ops.precision import FLOAT32, NUMERIC
 from graphc.ops.shape import axes_of
+from graphc.sizes import has_sizes, is_size, pinned, whole
 from graphc.types import Dim, Sym, TensorType, number
+
+LARGEST_SCALED = 1 << 16  # sizes that stand for many, of a scale that is no whole number
 
 
 def floor_scaled(dim: Dim, scale: float) -> Dim:
     """floor(dim * scale), in float32 as runtimes compute it."""
-    if isinstance(dim, int):
+    if isinstance(dim, int) and not is_size(dim):
         return int(np.floor(np.float32(dim) * np.float32(scale)))
     if scale == int(scale):
         return dim * int(scale)
     if 1 / scale == int(1 / scale):
         return dim // int(1 / scale)
-    return Sym(f"floor({scale:g}*({dim}))")
+    return floor_of_many(number(dim), scale) if is_size(dim) else Sym(f"floor({scale:g}*({dim}))")
+
+
+def floor_of_many(size: int, scale: float) -> int:
+    """floor(size * scale) by whole numbers that give what float32 does; a guard says up to which size they do so."""
+    n = np.arange(LARGEST_SCALED)
+    computed = np.floor(n.astype(FLOAT32) * np.float32(scale))
+    ratio = simplest_fraction(scale)
+    if ratio.numerator < LARGEST_SCALED:
+        differs = np.flatnonzero(n * ratio.numerator // ratio.denominator != computed)
+        if 0 <= size < (int(differs[0]) if len(differs) else LARGEST_SCALED):
+            return size * ratio.numerator // ratio.denominator
+    return int(np.floor(np.float32(int(size)) * np.float32(scale)))
 
 
 def resize_axes(
@@ -40,7 +67,7 @@ def resize_axes(
     scales: Sequence[float] | None,
     sizes: Sequence[int] | None,
     policy: str,
-) -> list[tuple[Dim, Fraction | None, Fraction, Fraction]]:
+) -> list[tuple[Dim, Fraction | Ratio | None, Fraction, Fraction]]:
     """(output dim, scale, start, end) of each of `axes`. The scale is None where a symbolic dim leaves it open."""
     k = len(axes)
     roi = [Fraction(0)] * k + [Fraction(1)] * k if roi is None else roi
@@ -53,14 +80,27 @@ def resize_axes(
         ]
         return [(out, simplest_fraction(s), roi[i], roi[k + i]) for i, (out, s) in enumerate(zip(outs, scales))]
     known = all(isinstance(d, int) for d in dims)
-    ratios = [Fraction(s, d) if isinstance(d, int) and d else None for s, d in zip(sizes, dims)]
+    ratios = [_ratio(s, d) if isinstance(d, int) and d else None for s, d in zip(sizes, dims)]
     if policy == "stretch":
         return [(s, r, roi[i], roi[k + i]) for i, (s, r) in enumerate(zip(sizes, ratios))]
     if not known:
         names = ", ".join(map(str, dims))
         return [(Sym(f"{policy}({names} to {s})"), None, roi[i], roi[k + i]) for i, s in enumerate(sizes)]
-    common = (min if policy == "not_larger" else max)((r for r in ratios if r is not None), default=Fraction(1))
-    return [(math.floor(common * number(d) + HALF), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]
+    common = _extreme([r for r in ratios if r is not None], policy == "not_larger")
+    p, q = common.numerator, common.denominator
+    return [((2 * p * number(d) + q) // (2 * q), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]
+
+
+def _ratio(a: int, b: int) -> Fraction | Ratio:
+    return Ratio(a, b) if is_size(a) or is_size(b) else Fraction(a, b)
+
+
+def _extreme(ratios: Sequence[Fraction | Ratio], smallest: bool) -> Fraction | Ratio:
+    found, *rest = ratios or [Fraction(1)]
+    for r in rest:
+        if (r.numerator * found.denominator < found.numerator * r.denominator) == smallest:
+            found = r
+    return found
 
 
 def _fractions(roi: np.ndarray) -> list[Fraction]:
@@ -78,7 +118,7 @@ def _resize_type(call: Call) -> list[TensorType]:
         raise call.fail("needs either scales or sizes")
     given = scales if sizes is None else sizes
     assert given is not None
-    if len(given) != len(axes) or not all(0 < v < math.inf for v in given):
+    if len(given) != len(axes) or not all(v > 0 and (is_size(v) or v < math.inf) for v in given):
         raise call.fail(
             f"{'scales' if sizes is None else 'sizes'} {given} must be {len(axes)} positive numbers for {x}"
         )
@@ -123,8 +163,9 @@ def resize_plan(
     keep_aspect_ratio_policy: str,
     mode: str,
     nearest_mode: str,
-) -> list[tuple[int, Taps]]:
-    """(axis, taps) of each axis that Resize changes, for static sizes, its constant operands and its attributes."""
+) -> list[tuple[int, Taps | TapRule]]:
+    """(axis, taps) of each axis that Resize changes, for static sizes, its constant operands and its attributes. Rules where
+    a size stands for many."""
     axes = range(len(shape)) if axes is None else [a % len(shape) for a in axes]
     crop = coordinate_transformation_mode == "tf_crop_and_resize"
     parts = resize_axes(
@@ -132,23 +173,43 @@ def resize_plan(
         axes,
         _fractions(roi) if crop and roi is not None else None,
         None if scales is None or scales.size == 0 else np.ravel(scales).tolist(),
-        None if sizes is None or sizes.size == 0 else [int(s) for s in np.ravel(sizes)],
+        None if sizes is None or sizes.size == 0 else [whole(s) for s in np.ravel(sizes)],
         keep_aspect_ratio_policy,
     )
+    attrs: dict[str, Any] = {
+        "mode": mode, "transform": coordinate_transformation_mode, "nearest_mode": nearest_mode,
+        "cubic_coeff_a": cubic_coeff_a, "antialias": antialias, "exclude_outside": exclude_outside,
+    }  # fmt: skip
+    many = has_sizes([*shape, *(out for out, *_ in parts)])
     plan = []
     for axis, (out, scale, start, end) in zip(axes, parts):
-        taps = axis_taps(
-            AxisScale(shape[axis], number(out), Fraction(1) if scale is None else scale, start, end),
-            mode=mode,
-            transform=coordinate_transformation_mode,
-            nearest_mode=nearest_mode,
-            cubic_coeff_a=cubic_coeff_a,
-            antialias=antialias,
-            exclude_outside=exclude_outside,
-        )
-        if not taps.is_identity(shape[axis]):
+        part = AxisScale(shape[axis], number(out), Fraction(1) if scale is None else scale, start, end)
+        taps = _changed(part, many, attrs)
+        if taps is not None:
             plan.append((axis, taps))
     return plan
+
+
+def _changed(axis: AxisScale, many: bool, attrs: Mapping[str, Any]) -> Taps | TapRule | None:
+    """None where the axis stays. many: may some size of the operator stand for many?"""
+    crop = attrs["transform"] == "tf_crop_and_resize"
+    if is_size(axis.size) and not crop and not is_size(axis.out - axis.size) and axis.out == axis.size:
+        return None
+    many = many and not crop and not attrs["antialias"]  # taps by values of positions, or as many as the scale says
+    if many:
+        rule = tap_rule(axis, **attrs)
+        if rule.of_many and rule.positions.fit:
+            return rule
+    axis = _with_numbers(axis)
+    taps = axis_taps(axis, **attrs)
+    if taps.is_identity(axis.size):
+        return None
+    return tap_rule(axis, **attrs) if many else taps
+
+
+def _with_numbers(axis: AxisScale) -> AxisScale:
+    scale = Fraction(pinned(axis.scale.numerator), pinned(axis.scale.denominator))
+    return axis._replace(size=pinned(axis.size), out=pinned(axis.out), scale=scale)
 
 
 def interpolation_dtype(dtype: np.dtype) -> np.dtype:
@@ -173,7 +234,7 @@ def _resize(x, roi=None, scales=None, sizes=None, **attrs):
     exact = attrs["mode"] == "nearest"
     wide = np.dtype(np.float64) if not is_float(x.dtype) else interpolation_dtype(x.dtype)
     y = x if exact else x.astype(wide)
-    plan = resize_plan(x.shape, roi, scales, sizes, **attrs)
+    plan = [(axis, t) for axis, t in resize_plan(x.shape, roi, scales, sizes, **attrs) if isinstance(t, Taps)]
     for axis, taps in plan:
         y = np.take(y, taps.indices[:, 0], axis) if exact else apply_taps(y, taps, axis)
     for axis, taps in plan:

@@ -7,6 +7,7 @@ import numpy as np
 from graphc.graph import Node, Value, constant
 from graphc.interpret import run_node
 from graphc.passes import fold_sizes
+from graphc.passes.fold_float_sizes import DIGITS, whole_numbers, whole_only
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 from graphc.sizes import array_of, has_sizes
 from graphc.types import is_static, prod
@@ -34,6 +35,28 @@ def _of_sizes(node: Node) -> Value:
     shape = node.inputs[0].shape
     values = prod(shape) if node.op.name == "Size" else list(shape[slice(node.attrs["start"], node.attrs["end"])])
     return constant(node.output.name, array_of(values, np.int64))
+
+
+@fold_constants.on("Cast")
+def of_float_sizes(node: Node, sweep: Sweep) -> Value | None:
+    """Whole numbers that floats, computed from sizes, are cast to."""
+    x = node.inputs[0]
+    if node.output.dtype.name not in ("int32", "int64") or x.dtype.name not in DIGITS or x.is_const:
+        return None
+    found = whole_numbers(x, sweep)
+    return None if found is None else constant(node.output.name, array_of(found), node.output.dtype)
+
+
+@fold_constants.on("Range")
+def of_whole_floats(node: Node, sweep: Sweep) -> Value | None:
+    """A range of floats that are whole numbers and come from sizes counts in integers."""
+    if node.operands[0].dtype.name not in DIGITS or all(v.is_const for v in node.operands):
+        return None
+    found = [whole_only(v, sweep) for v in node.operands]
+    if any(x is None for x in found):
+        return None
+    counted = sweep.add("Range", *(sweep.constant(array_of(x), np.int64) for x in found if x is not None))
+    return sweep.remake(node, counted, op="Cast", attrs={"to": node.operands[0].dtype})
 
 
 @fold_constants.on("*")

@@ -26,14 +26,14 @@ def folded(node: Node) -> tuple[Value, ...] | None:
         results: Any = np.frompyfunc(_ELEMENTWISE[node.op.name], len(arrays), 1)(*(a.astype(object) for a in arrays))
     elif node.op.name in ("Cast", "Identity"):
         results = arrays[0]
-    elif node.op.name in _MOVES:
+    elif node.op.name in MOVES:
         results = node.op.reference(*arrays, **node.attrs)
     elif node.op.name in _QUESTIONS:
         results = np.frompyfunc(_QUESTIONS[node.op.name], len(arrays), 1)(*(a.astype(object) for a in arrays))
     else:
         return None
     results = results if isinstance(results, (tuple, list)) else (results,)
-    return tuple(constant(v.name, _typed(np.asarray(r), v)) for v, r in zip(node.outputs, results))
+    return tuple(constant(v.name, _typed(np.asarray(r), v), v.dtype) for v, r in zip(node.outputs, results))
 
 
 def _typed(a: np.ndarray, v: Value) -> np.ndarray:
@@ -53,7 +53,7 @@ _ELEMENTWISE: Mapping[str, Callable[..., Any]] = {
     "Add": add, "Sub": sub, "Mul": mul, "Div": _quotient, "Min": smallest, "Max": largest, "Neg": neg, "Where": _selected,
 }  # fmt: skip
 # Movements of elements, whose references never look at them.
-_MOVES = frozenset(
+MOVES = frozenset(
     ["Concat", "Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Split", "Flatten", "Expand", "Tile"]
 )
 _QUESTIONS: Mapping[str, Callable[..., Any]] = {

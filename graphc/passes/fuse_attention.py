@@ -1,24 +1,26 @@
 """Attention written as products around a softmax, and ONNX's Attention, as FusedAttention.
 
-softmax(q kᵀ · scale + mask) v, with the scale on any of its factors, any number of masks added to the scores, heads split
-off by Reshape and Transpose. Those transpositions, and a Split or Slice of one projection for all three, become ways to
-address the projection's result.
+softmax(q kᵀ · scale + mask) v, with the scale on any of its factors, a soft cap, any number of masks added to the scores,
+heads split off by Reshape and Transpose, heads of keys and values repeated for groups of queries' heads. Those
+transpositions and repetitions, and a Split or Slice of one projection for all three, become ways to address the
+projection's result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from graphc.graph import Node, Value
-from graphc.ops.attention import visible
+from graphc.ops.attention import Window
 from graphc.ops.movement import slice_axes, slice_bounds
+from graphc.passes.attention_windows import HIDDEN, window_of_mask
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 
-HIDDEN = -1e30  # a number from here down, added to a score or in its place, leaves nothing of the score
 BY_SEQUENCE = [0, 2, 1, 3]  # [batch, sequence, heads, size] to [batch, heads, sequence, size] and back
 
 fuse_attention = Rewrite("fuse_attention", makes="FusedAttention")
@@ -26,12 +28,13 @@ fuse_attention = Rewrite("fuse_attention", makes="FusedAttention")
 
 @dataclass
 class _Scores:
-    """scale · (q kᵀ) + masks."""
+    """scale · (q kᵀ) + masks, the product under a soft cap if that is not 0."""
 
     q: Value
     k_transposed: Value
     scale: float = 1.0
     masks: list[Value] = field(default_factory=list)
+    softcap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,18 +77,22 @@ def _scores(v: Value, sweep: Sweep) -> _Scores | Skip | None:
         v, mask = masked
         masks.append(mask)
     v, scale = _unscaled(v, sweep)
+    cap = 0.0
+    if (curve := sweep.producer(v, "Tanh")) is not None and scale and sweep.sole(v):
+        v, inner = _unscaled(curve.inputs[0], sweep)
+        cap, scale = scale, scale * inner  # cap · tanh(inner · s) is s · (cap · inner) under the cap
     product = sweep.producer(v, "MatMul")
     if product is None:
         return None
     if not sweep.sole(v):
         return Skip(f"'{v.name}' is a result or read by others")
     left, right = product.inputs
-    return _Scores(left, right, scale, masks)
+    return _Scores(left, right, scale, masks, cap)
 
 
 def _from_product(v: Value, sweep: Sweep) -> bool:
     node = sweep.producer(v)
-    while node is not None and node.op.name in ("Add", "Mul", "Div", "Where"):
+    while node is not None and node.op.name in ("Add", "Mul", "Div", "Tanh", "Where"):
         node = next((p for p in map(sweep.producer, node.inputs) if p is not None), None)
     return node is not None and node.op.name == "MatMul"
 
@@ -104,7 +111,11 @@ def _masked(v: Value, sweep: Sweep) -> tuple[Value, Value] | Skip | None:
         if not hidden.is_const or hidden.data.size != 1 or not hidden.data.reshape(-1)[0] <= HIDDEN:
             return Skip(f"'{hidden.name}', what hidden scores are replaced by, is not a number of {HIDDEN:g} or less")
         nothing = sweep.constant(np.zeros_like(hidden.data))
-        mask = sweep.add("Where", condition, *((nothing, hidden) if seen else (hidden, nothing)))
+        shown, other = (nothing, hidden) if seen else (hidden, nothing)
+        if condition.is_const:
+            mask = sweep.constant(np.where(condition.data, shown.data, other.data))
+        else:
+            mask = sweep.add("Where", condition, shown, other)
     if not same_type(x, v):
         return Skip(f"the mask '{mask.name}' is larger than the scores")
     if not sweep.sole(x):
@@ -136,41 +147,45 @@ def _fused(node: Node, scores: _Scores, v: Value, sweep: Sweep) -> Value | Skip:
         return Skip(f"queries {q.shape}, keys {kt.shape} and values {v.shape} differ in batch or heads")
     if 0 in node.output.shape or 0 in kt.shape:
         return Skip("it is empty")
+    heads, kv_heads = q.shape[-3], q.shape[-3]
     operands = [_operand(q, sweep), _keys(kt, sweep), _operand(v, sweep)]
-    mask = scores.masks[0] if scores.masks else None
-    for other in scores.masks[1:]:
+    grouped = _shared_heads(kt, v, sweep)
+    if grouped is not None:
+        kv_heads = grouped[0].shape[1]
+        operands[1:] = [_operand(x, sweep) for x in grouped]
+    window, masks = _windowed(scores.masks, q.shape[-2], v.shape[-2])
+    mask = masks[0] if masks else None
+    for other in masks[1:]:
         mask = sweep.add("Add", other, mask)
-    heads = q.shape[-3]
-    y = _emit(sweep, operands, mask, heads, heads, scores.scale * q_scale * k_scale)
-    return _reshaped(sweep, y, node.output.shape)
+    scale = scores.scale * q_scale * k_scale
+    seen = {"before": window.before, "after": window.after, "offset": window.offset}
+    y = _emit(sweep, operands, mask, heads=heads, kv_heads=kv_heads, scale=scale, softcap=scores.softcap, **seen)
+    return sweep.reshaped(y, node.output.shape)
+
+
+def _windowed(masks: Sequence[Value], queries: int, keys: int) -> tuple[Window, list[Value]]:
+    """A mask that is a window, and the others."""
+    for i, mask in enumerate(masks):
+        window = window_of_mask(mask.data, queries, keys) if mask.is_const else None
+        if window is not None:
+            return window, [*masks[:i], *masks[i + 1 :]]
+    return Window(-1, -1), [*masks]
 
 
 def _emit(
     sweep: Sweep,
     operands: list[_Operand],
     mask: Value | None,
-    heads: int,
-    kv_heads: int,
-    scale: float,
+    lengths: Value | None = None,
     axis: int = 1,
-    zeros: bool = False,
+    **attrs: Any,
 ) -> Value:
-    inputs = [o.value for o in operands] + ([mask] if mask is not None else [])
+    """axis: of the result's heads."""
+    inputs = [*(o.value for o in operands), mask, lengths]
+    while inputs[-1] is None:
+        inputs.pop()
     axes, first = [*(o.axis for o in operands), axis], [o.first for o in operands]
-    return sweep.add(
-        "FusedAttention",
-        *inputs,
-        heads=heads,
-        kv_heads=kv_heads,
-        scale=scale,
-        head_axes=axes,
-        first_heads=first,
-        zeros=zeros,
-    )
-
-
-def _reshaped(sweep: Sweep, v: Value, shape: Sequence[int]) -> Value:
-    return v if v.shape == tuple(shape) else sweep.add("Reshape", v, sweep.constant(shape, np.int64), allowzero=True)
+    return sweep.add("FusedAttention", *inputs, head_axes=axes, first_heads=first, **attrs)
 
 
 # --- where heads lie --------------------------------------------------------------------------------------------------
@@ -200,8 +215,32 @@ def _keys(kt: Value, sweep: Sweep) -> _Operand:
     return _operand(source, sweep) if order == sorted(order) else _moved(source, order, None, sweep)
 
 
+def _shared_heads(kt: Value, v: Value, sweep: Sweep) -> tuple[Value, Value] | None:
+    """Keys and values before each head was repeated for a group of queries' heads; None where they were not, or not alike."""
+    swapped = sweep.producer(kt, "Transpose")
+    if swapped is None or permutation(swapped) != [0, 1, 3, 2]:
+        return None
+    k, values = _before_repeats(swapped.inputs[0], sweep), _before_repeats(v, sweep)
+    return (k, values) if k is not None and values is not None and k.shape[1] == values.shape[1] else None
+
+
+def _before_repeats(v: Value, sweep: Sweep) -> Value | None:
+    """x [batch, heads, sequence, size] where v has each of its heads several times over, side by side."""
+    merge = sweep.producer(v, "Reshape")
+    spread = None if merge is None else sweep.producer(merge.inputs[0], "Expand", "Tile")
+    if spread is None or len(spread.output.shape) != 5:
+        return None
+    batch, heads, times, length, size = spread.output.shape
+    thin = spread.inputs[0]
+    if v.shape != (batch, heads * times, length, size) or thin.shape != (batch, heads, 1, length, size):
+        return None
+    apart = sweep.producer(thin, "Unsqueeze", "Reshape")
+    shape = (batch, heads, length, size)
+    return apart.inputs[0] if apart is not None and apart.inputs[0].shape == shape else sweep.reshaped(thin, shape)
+
+
 def _four(v: Value, sweep: Sweep) -> Value:
-    return v if len(v.shape) == 4 else _reshaped(sweep, v, (1, *v.shape))
+    return v if len(v.shape) == 4 else sweep.reshaped(v, (1, *v.shape))
 
 
 def _whole(o: _Operand, sweep: Sweep) -> _Operand:
@@ -212,16 +251,16 @@ def _whole(o: _Operand, sweep: Sweep) -> _Operand:
     batch, length, heads, size = o.value.shape
     if split is None or split.inputs[0].shape != (batch, length, heads * size):
         return o
-    part = _columns(split.inputs[0], sweep)
+    part = columns_of(split.inputs[0], sweep)
     if part is None:
         return o
     x, start = part
     if not size or start % size or x.shape[-1] % size:
         return o
-    return replace(o, value=_reshaped(sweep, x, (batch, length, x.shape[-1] // size, size)), first=start // size)
+    return replace(o, value=sweep.reshaped(x, (batch, length, x.shape[-1] // size, size)), first=start // size)
 
 
-def _columns(v: Value, sweep: Sweep) -> tuple[Value, int] | None:
+def columns_of(v: Value, sweep: Sweep) -> tuple[Value, int] | None:
     """(x, i) where v is columns i and following of x."""
     node = sweep.producer(v, "Split", "Slice")
     if node is None:
@@ -260,43 +299,69 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
         return Skip(reason)
     call, (q, k, v) = node.call, node.inputs[:3]
     flat = len(q.shape) == 3
-    operands = [
-        _split(x, n, sweep)
-        for x, n in zip((q, k, v), (call.attrs.q_num_heads, call.attrs.kv_num_heads, call.attrs.kv_num_heads))
-    ]
+    operands, results = [_split(q, call.attrs.q_num_heads, sweep)], list(node.outputs)
+    for i, x in enumerate((k, v)):
+        operand, present = _split(x, call.attrs.kv_num_heads, sweep), None
+        if call.has(4):
+            new = _by_heads(x, call.attrs.kv_num_heads, sweep)
+            present = sweep.add("Concat", node.inputs[4 + i], new, axis=2)
+            operand = _Operand(present)
+        elif any(sweep.is_read(r) for r in results[1 + i : 2 + i]):
+            present = _by_heads(x, call.attrs.kv_num_heads, sweep)
+        if present is not None:
+            results[1 + i : 2 + i] = [present for _ in results[1 + i : 2 + i]]
+        operands.append(operand)
     heads, kv_heads = (o.value.shape[o.axis] for o in operands[:2])
-    length, keys = (o.value.shape[3 - o.axis] for o in operands[:2])
-    scale = operands[0].value.shape[3] ** -0.5 if call.attrs.scale is None else call.attrs.scale
-    masks = []
-    window = {name: call.attrs[name] for name in ("is_causal", "left_window_size", "right_window_size")}
-    seen = visible(length, keys, 0, **window)
-    if not seen.all():
-        masks.append(sweep.constant(np.where(seen, 0, -np.inf), np.float32))
+    queries, keys = (o.value.shape[3 - o.axis] for o in operands[:2])
+    past = call.shape(4)[2] if call.has(4) else 0
+    window = Window.of(call.attrs, past)
     mask = node.inputs[3] if call.has(3) else None
     if mask is not None and mask.dtype.kind == "b":
         mask = sweep.add("Where", mask, *(sweep.constant(n, np.float32) for n in (0, -np.inf)))
-    if mask is not None:
-        masks = [sweep.add("Add", mask, masks[0])] if masks else [mask]
-    y = _emit(sweep, operands, masks[0] if masks else None, heads, kv_heads, scale, 2 if flat else 1, zeros=bool(masks))
-    return (_reshaped(sweep, y, node.output.shape), *node.outputs[1:])
+    y = _emit(
+        sweep,
+        operands,
+        mask,
+        lengths=node.inputs[6] if call.has(6) else None,
+        axis=2 if flat else 1,
+        heads=heads,
+        kv_heads=kv_heads,
+        scale=operands[0].value.shape[3] ** -0.5 if call.attrs.scale is None else call.attrs.scale,
+        zeros=mask is not None or call.has(6) or window.blinds(queries, keys),
+        softcap=call.attrs.softcap,
+        before=window.before,
+        after=window.after,
+        # the first query stands behind the cache, which is what comes before the new keys; or the last at the last key
+        at_end=call.has(4) or call.has(6),
+        offset=queries - k.shape[-2] if call.has(4) else 0,
+    )
+    results[0] = sweep.reshaped(y, node.output.shape)
+    return tuple(results)
+
+
+def _by_heads(v: Value, heads: int | None, sweep: Sweep) -> Value:
+    """[batch, heads, sequence, size] of that, or of [batch, sequence, heads · size]."""
+    if len(v.shape) == 4:
+        return v
+    assert heads is not None
+    batch, length, columns = v.shape
+    return sweep.add("Transpose", sweep.reshaped(v, (batch, length, heads, columns // heads)), perm=BY_SEQUENCE)
 
 
 def _extra(node: Node, sweep: Sweep) -> str:
     """What of this use FusedAttention does not have, or ''."""
     call = node.call
-    if any(sweep.is_read(v) for v in node.outputs[1:]):
-        return "more than its first result is read"
-    if any(call.has(i) for i in range(4, len(node.inputs))):
-        return "it has a cache"
+    if any(sweep.is_read(v) for v in node.outputs[3:]):
+        return "its scores are read"
     precision = call.attrs.softmax_precision
-    if call.attrs.softcap or (precision is not None and precision != np.float32):  # numpy takes None for float64
-        return "it has a softcap or a softmax of another precision"
-    operands = [v for v in node.operands if v.dtype.kind != "b"]
+    if precision is not None and precision != np.float32:  # numpy takes None for float64
+        return "it has a softmax of another precision"
+    operands = [v for v in node.inputs[:6] if v is not None and v.dtype.kind != "b"]
     if any(v.dtype != np.float32 for v in operands) or not all(v.type.is_static for v in (*node.operands, node.output)):
         return "it is not in float32, or has dims that are not known"
-    if any(0 in v.shape for v in (*node.operands, node.output)):
+    if any(0 in v.shape for v in (*node.inputs[:3], node.output)):
         return "it is empty"
-    keys = node.inputs[1].shape[-2]
+    keys = node.inputs[1].shape[-2] + (call.shape(4)[2] if call.has(4) else 0)
     if call.has(3) and call.shape(3) and call.shape(3)[-1] not in (1, keys):
         return "its mask is shorter than the keys"
     return ""
@@ -308,4 +373,4 @@ def _split(v: Value, heads: int | None, sweep: Sweep) -> _Operand:
         return _operand(v, sweep)
     assert heads is not None
     batch, length, columns = v.shape
-    return _whole(_Operand(_reshaped(sweep, v, (batch, length, heads, columns // heads)), 2), sweep)
+    return _whole(_Operand(sweep.reshaped(v, (batch, length, heads, columns // heads)), 2), sweep)

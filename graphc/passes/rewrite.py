@@ -89,6 +89,9 @@ class Sweep(Rewriter):
             op, attrs = node.op, {**node.attrs, **(attrs or {})}
         return self.add(op, *inputs, name=node.name, outputs=[node.output.name], source=node.source, **(attrs or {}))
 
+    def reshaped(self, v: Value, shape: Sequence[int]) -> Value:
+        return v if v.shape == tuple(shape) else self.add("Reshape", v, self.constant(shape, np.int64), allowzero=True)
+
     def _fresh(self, stem: str) -> str:
         """Not in the graph yet, also where an earlier sweep has replaced the same node."""
         if self._names is None:

@@ -80,6 +80,7 @@ def _read() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 BLOCKS = _declared()
 HEADS = {
+    "ANY_ATTENTION": ("ATTENTION", "ATTENTION_ROWS"),
     "LOOKUP": ("GATHER", "SCATTER"),
     "BLOCKED": ("LRN_BLOCKED", "PICK_PIXELS", "RESIZE_BLOCKED", "MAP_CHANNELS"),
     "DENSE_WINDOW": ("CONV_DENSE", "POOL_DENSE"),

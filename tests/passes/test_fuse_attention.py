@@ -171,7 +171,45 @@ def test_scores_replaced_by_a_number_are_masked(hidden_where_true):
             return b.add("Where", b.constant(~lower), hidden, s)
         return b.add("Where", b.constant(lower), s, hidden)
 
-    assert fused(of_heads(change)).inputs[3].shape == (LENGTH, LENGTH)
+    node = fused(of_heads(change))
+    assert len(node.inputs) == 3 and node.attrs["after"] == 0
+
+
+WINDOWS = {
+    "causal": (lambda ahead: ahead <= 0, (-1, 0, 0)),
+    "behind a cache": (lambda ahead: ahead <= 2, (-1, 0, 2)),
+    "sliding": (lambda ahead: (ahead <= 1) & (ahead > -3), (3, 0, 1)),
+    "later ones": (lambda ahead: ahead >= -1, (0, -1, -1)),
+    "all": (lambda ahead: ahead < 100, (-1, -1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_constant_masks_that_are_windows(name):
+    sees, want = WINDOWS[name]
+    seen = sees(np.arange(LENGTH) - np.arange(LENGTH)[:, None])
+    mask = np.where(seen, 0, np.finfo(F32).min).astype(F32)
+
+    def change(b, s):
+        return b.add("Add", b.add("Add", s, b.constant(mask[None, None])), b.input("bias", F32, (LENGTH, LENGTH)))
+
+    node = fused(of_heads(change))
+    assert node.inputs[3].name == "bias" and tuple(node.attrs[n] for n in ("before", "after", "offset")) == want
+
+
+@pytest.mark.parametrize("change", ["a row of nothing", "a hole", "a number", "by head"])
+def test_constant_masks_that_are_no_windows(change):
+    mask = np.where(np.tri(LENGTH, dtype=bool), 0, -np.inf).astype(F32)
+    if change == "a row of nothing":
+        mask[2] = -1e35
+    elif change == "a hole":
+        mask[4, 2] = -np.inf
+    elif change == "a number":
+        mask[4, 2] = -1e4
+    else:
+        mask = np.stack([mask] * HEADS)
+    node = fused(of_heads(lambda b, s: b.add("Add", s, b.constant(mask))))
+    assert node.inputs[3].shape == mask.shape and node.attrs["after"] == -1
 
 
 # --- what must stay ---------------------------------------------------------------------------------------------------
@@ -301,22 +339,91 @@ def onnx_attention(mask: Value | None = None, flat: bool = False, outputs: int =
 def test_onnx_attention(mask, attrs, flat):
     node = fused(onnx_attention(mask, flat, **attrs))
     assert node.attrs["scale"] == pytest.approx(attrs.get("scale", SIZE**-0.5))
-    assert node.attrs["zeros"] == bool(mask or attrs)
+    assert node.attrs["zeros"] == bool(mask)  # each query of these windows sees itself
+    after = 0 if attrs.get("is_causal") else attrs.get("right_window_size", -1)
+    assert (node.attrs["before"], node.attrs["after"]) == (attrs.get("left_window_size", -1), after)
     assert node.attrs["head_axes"] == ((2,) * 4 if flat else (1,) * 4)
 
 
 @pytest.mark.parametrize(
     "graph, reason",
     [
-        (onnx_attention(softcap=3.0), "softcap"),
         (onnx_attention(softmax_precision=np.float64), "another precision"),
-        (onnx_attention(outputs=3), "more than its first result"),
+        (onnx_attention(outputs=4), "its scores are read"),
         (onnx_attention((F32, (LENGTH, LENGTH - 2))), "shorter than the keys"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_onnx_attention_with_more(graph, reason):
     assert reason in refused(fuse_attention, graph)
+
+
+def test_onnx_attention_gives_its_keys_and_values():
+    graph = onnx_attention(flat=True, outputs=3)
+    assert operators(graph).count("FusedAttention") == 1 and "Concat" not in operators(graph)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_cache_is_joined_and_read(flat):
+    def make(b):
+        shape = (BATCH, 2, 4 * SIZE) if flat else (BATCH, 4, 2, SIZE)
+        kv = (BATCH, 2, 2 * SIZE) if flat else (BATCH, 2, 2, SIZE)
+        past = [b.input(f"past_{n}", F32, (BATCH, 2, LENGTH, SIZE)) for n in "kv"]
+        counts = {"q_num_heads": 4, "kv_num_heads": 2} if flat else {}
+        q, k, v = b.input("q", F32, shape), b.input("k", F32, kv), b.input("v", F32, kv)
+        return list(b.add("Attention", q, k, v, None, *past, is_causal=True, outputs=3, **counts))
+
+    node = fused(build(make))
+    assert operators(build(make)).count("Concat") == 2
+    names = ("kv_heads", "after", "at_end", "offset", "zeros")
+    assert [node.attrs[n] for n in names] == [2, 0, True, 0, False]
+
+
+def test_a_cache_of_which_a_part_is_used():
+    def make(b):
+        q, k = b.input("q", F32, (BATCH, HEADS, 2, SIZE)), heads(b, "k")
+        lengths = b.constant(np.array([LENGTH, 3]))
+        return b.add("Attention", q, k, heads(b, "v"), None, None, None, lengths, is_causal=True)
+
+    node = fused(build(make))
+    assert operators(build(make)) == ["FusedAttention"]
+    assert (node.attrs["at_end"], node.attrs["after"], node.attrs["zeros"]) == (True, 0, True)
+
+
+@pytest.mark.parametrize("inner, outer", [("Div", 3.0), ("Mul", 1 / 3)])
+def test_softcap(inner, outer):
+    def change(b, s):
+        s = b.add("Mul", s, number(b, 0.5))
+        return b.add("Mul", b.add("Tanh", b.add(inner, s, number(b, outer))), number(b, 3.0))
+
+    node = fused(of_heads(lambda b, s: b.add("Add", change(b, s), b.input("mask", F32, (LENGTH,)))))
+    assert node.attrs["softcap"] == 3.0 and node.attrs["scale"] == pytest.approx(0.5)
+    assert fused(onnx_attention(softcap=2.0)).attrs["softcap"] == 2.0
+
+
+def repeated(b: Builder, x: Value, times: int) -> Value:
+    """As exporters write it."""
+    batch, n_heads, length, size = x.shape
+    spread = b.add("Expand", b.add("Unsqueeze", x, ints(b, 2)), ints(b, batch, n_heads, times, length, size))
+    return b.add("Reshape", spread, ints(b, batch, n_heads * times, length, size))
+
+
+def test_repeated_heads_are_read_once():
+    def make(b, times=3):
+        k, v = (b.input(n, F32, (BATCH, 2, LENGTH, SIZE)) for n in "kv")
+        return attention(b, b.input("q", F32, (BATCH, 6, LENGTH, SIZE)), repeated(b, k, 3), repeated(b, v, 3))
+
+    assert operators(build(make)) == ["FusedAttention"]
+    node = fused(build(make))
+    assert (node.attrs["heads"], node.attrs["kv_heads"]) == (6, 2)
+
+
+def test_heads_that_are_repeated_otherwise_are_copied():
+    def make(b):
+        k, v = (b.input(n, F32, (BATCH, n_heads, LENGTH, SIZE)) for n, n_heads in (("k", 2), ("v", 3)))
+        return attention(b, b.input("q", F32, (BATCH, 6, LENGTH, SIZE)), repeated(b, k, 3), repeated(b, v, 2))
+
+    assert fused(build(make)).attrs["kv_heads"] == 6
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from graphc.backends.cpu.attention.attention_block import ATTENTION, Attention, SoftmaxTile
-from graphc.backends.cpu.attention.attention_micro import BLOCKS
+from graphc.backends.cpu.attention.attention_block import (
+    ATTENTION,
+    ATTENTION_ROWS,
+    BLOCKS,
+    ROWS_BLOCK_BYTES,
+    TABLE,
+    TILE_ROW,
+    VECTORS,
+    Attention,
+    AttentionRows,
+    KeyDots,
+    SoftmaxTile,
+    ValueSums,
+)
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
@@ -24,11 +37,16 @@ from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
-from graphc.ops.fused_attention import heads_of
-from graphc.sizes import choose, is_size
+from graphc.ops.fused_attention import Heads, heads_of, window_of
+from graphc.sizes import choose, is_size, most_of
 from graphc.types import number, numbers
 
-VECTORS = 2  # of a register tile: few, so that its rows are many and each packed key and value is read by many queries
+FEW = 8  # queries up to which keys and values are read in place: packing them pays where more read them
+MOST_ROWS = 8  # of a tile that reads in place
+MOST_VECTORS = 8  # of a row of values that one run reads
+ALL = 1 << 40  # keys before or behind a query: more than there can be
+
+Words = dict[str, Any]
 
 
 def attention_supported(node: Node, target: Target) -> str | None:
@@ -56,48 +74,91 @@ def _best_rows(target: Target, queries: int, heights: tuple[int, ...]) -> int:
     return max(rows, key=worth)
 
 
+def few_rows(target: Target, rows: int) -> int:
+    """Rows of a tile of `key_dots`: as many as there are, up to the next power of 2, if that leaves two keys to reduce together."""
+    most = min(MOST_ROWS, target.vl // 2)
+    return choose(lambda n: next((h for h in (1, 2, 4) if n <= h <= most), most), rows)
+
+
 @lowers("FusedAttention", supported=attention_supported)
 def lower_attention(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     y = lo.write(node.output)
     if 0 in node.output.shape:
         return
-    s, call, vl = heads_of(node.call), node.call, lo.target.vl
+    s, call = heads_of(node.call), node.call
     operands = [lo.read(v) for v in node.inputs[:3]]
-    q_walk, k_walk, v_walk, y_walk = walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.attrs.head_axes)]
-    q, k, v = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.attrs.first_heads, walks)]
+    walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.attrs.head_axes)]
+    refs = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.attrs.first_heads, walks)]
     mask, mask_kind, mask_walk = _mask(lo, node)
-    mr = query_rows(lo.target, number(s.queries))
+    window = window_of(call)
+    windowed, cap = call.has(4) or window.hides(s.queries, s.keys), call.attrs.softcap
+    lengths = lo.read(node.inputs[4]) if call.has(4) else None
+    words = dict(
+        zip("qkv", refs), mask=mask, y=y.ref, batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads,
+        queries=s.queries, keys=s.keys, lengths=lengths.ref if lengths else 0,
+        lengths_stride=lengths.strides[0] if lengths else 0, size=s.size, v_size=s.v_size,
+        scale=_bits(call.attrs.scale / (cap or 1.0)), softcap=_bits(cap), windowed=int(windowed),
+        first_seen=window.offset - window.before if window.before >= 0 else -ALL,
+        end_seen=window.offset + window.after + 1 if window.after >= 0 else ALL,
+        q_strides=walks[0], k_strides=walks[1], v_strides=walks[2], y_strides=walks[3], mask_strides=mask_walk,
+    )  # fmt: skip
+    softmax = {"mask": mask_kind, "zeros": call.attrs.zeros, "windowed": windowed, "capped": bool(cap)}
+    lower = _in_rows if number(s.queries) <= FEW else _in_tiles
+    kernel, args, tile = lower(lo, node.output.name, s, words, softmax)
+    reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; {tile}"
+    lo.emit(kernel, args, lo.info(group, "attention", "fused", reason), writes=[y.ref])
+
+
+def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words) -> tuple[Kernel, list[Any], str]:
+    """Keys and values are packed for tiles of many queries."""
+    vl, mr = lo.target.vl, query_rows(lo.target, number(s.queries))
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
-    nv_k, nv_v = min(VECTORS, key_blocks), min(VECTORS, v_blocks)
-    k_tiles, v_tiles = -(-key_blocks // nv_k), -(-v_blocks // nv_v)
-    last_k, last_v = (key_blocks - 1) % nv_k + 1, (v_blocks - 1) % nv_v + 1
+    nv_v = min(VECTORS, v_blocks)
+    k_tiles, v_tiles = -(-key_blocks // VECTORS), -(-v_blocks // nv_v)
+    last_k, last_v = (key_blocks - 1) % VECTORS + 1, (v_blocks - 1) % nv_v + 1
     lanes = number(s.v_size) - (v_blocks - 1) * vl
 
     def product(nv: int, masked: bool = False) -> Kernel:
         return ProductTile(mr=mr, nv=nv, epilogue=None, masked=masked, lines=0)
 
-    scores, scores_last = product(nv_k), product(last_k)
-    values, values_last = product(nv_v), product(last_v, lanes < vl)
-    softmax = SoftmaxTile(rows=mr, mask=mask_kind, zeros=call.attrs.zeros)
     tiles = -(-number(s.queries) // mr)
     # few heads are cut, so that threads can level out: each packs the keys that it needs
-    heads = number(s.batch) * s.heads
-    chunk = lo.rows_per_work_unit(tiles, heads)
+    chunk = lo.rows_per_work_unit(tiles, number(s.batch) * s.heads)
     floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
-    floats += vl * (k_tiles * size_blocks * nv_k + v_tiles * key_blocks * nv_v) * vl
-    scratch, stride = lo.scratch(node.output.name, BLOCKS * BLOCK_BYTES + FMA.item * floats)
-    zeros = channel_vector(lo, None, VECTORS * vl, vl)
+    floats += vl * (k_tiles * size_blocks * VECTORS + v_tiles * key_blocks * nv_v) * vl
+    assert TABLE + 8 * TILE_ROW.size * most_of(mr) <= BLOCK_BYTES
+    scratch, stride = lo.scratch(name, BLOCKS * BLOCK_BYTES + FMA.item * floats)
     args = ATTENTION(
-        scores=scores, scores_last=scores_last, values=values, values_last=values_last,
-        softmax=softmax, transpose=TransposePanel(vl, FMA.item), q=q, k=k, v=v, mask=mask, y=y.ref, zeros=Ref(zeros),
-        batch=s.batch, heads=s.heads, group=s.heads // s.kv_heads, queries=s.queries, keys=s.keys, size=s.size,
-        v_size=s.v_size, mr=mr, nv_k=nv_k, last_k=last_k, nv_v=nv_v, last_v=last_v, last_lanes=lanes, chunk=chunk,
-        scale=int(np.float32(call.attrs.scale).view(np.uint32)), scratch=scratch, scratch_stride=stride,
-        q_strides=q_walk, k_strides=k_walk, v_strides=v_walk, y_strides=y_walk, mask_strides=mask_walk,
+        **words, scores=product(VECTORS), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
+        softmax=SoftmaxTile(rows=mr, **softmax), transpose=TransposePanel(vl, FMA.item),
+        zeros=Ref(channel_vector(lo, None, VECTORS * vl, vl)), mr=mr, last_k=last_k, nv_v=nv_v, last_v=last_v,
+        last_lanes=lanes, chunk=chunk, scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
-    reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; tile {mr}x{VECTORS}"
-    lo.emit(Attention(), args, lo.info(group, "attention", "fused", reason), writes=[y.ref])
+    return Attention(), args, f"tile {mr}x{VECTORS}"
+
+
+def _in_rows(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words) -> tuple[Kernel, list[Any], str]:
+    """Keys and values are read where they lie."""
+    target, vl = lo.target, lo.target.vl
+    rows = few_rows(target, number(s.queries) * words["group"])
+    size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
+    nv = min(max(1, target.registers // 2 // rows), MOST_VECTORS, v_blocks)
+    last = (v_blocks - 1) % nv + 1
+    lanes = number(s.v_size) - (v_blocks - 1) * vl
+    size_lanes = number(s.size) % vl
+    nbytes = BLOCKS * ROWS_BLOCK_BYTES + rows * (8 * TILE_ROW.size + (size_blocks + key_blocks) * target.vector)
+    scratch, stride = lo.scratch(name, nbytes)
+    args = ATTENTION_ROWS(
+        **words, dots=KeyDots(rows, size_lanes > 0), softmax=SoftmaxTile(rows=rows, **softmax),
+        sums=ValueSums(rows, nv, False), sums_last=ValueSums(rows, last, lanes < vl), rows=rows, nv=nv,
+        size_lanes=size_lanes, last_lanes=lanes, scratch=scratch, scratch_stride=stride,
+    )  # fmt: skip
+    return AttentionRows(), args, f"{rows} rows in place"
+
+
+def _bits(value: float) -> int:
+    return int(np.float32(value).view(np.uint32))
 
 
 def _walk(s: Storage, head_axis: int) -> tuple[int, int, int]:
@@ -105,11 +166,11 @@ def _walk(s: Storage, head_axis: int) -> tuple[int, int, int]:
     return s.strides[0], s.strides[head_axis], s.strides[3 - head_axis]
 
 
-def _mask(lo: CpuLowering, node: Node) -> tuple[Ref | int, str, tuple[int, int, int]]:
-    """Address, kind as in `softmax_tile`, byte strides of batch, head and query."""
+def _mask(lo: CpuLowering, node: Node) -> tuple[Ref | int, str, tuple[int, int, int, int]]:
+    """Address, kind as in `softmax_tile`, byte strides of batch, head, query and key."""
     if len(node.inputs) < 4 or node.inputs[3] is None:
-        return 0, "", (0, 0, 0)
+        return 0, "", (0, 0, 0, 0)
     s = lo.read(node.inputs[3])
     strides = [0 if d == 1 else st for d, st in zip(s.type.shape, s.strides)]
     batch, head, query, key = [0] * (4 - s.type.rank) + strides
-    return s.ref, "v" if key else "s", (batch, head, query)
+    return s.ref, "v" if key else "s", (batch, head, query, key)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE, SoftmaxTile
+from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE, TILE_ROW, SoftmaxTile
 from graphc.backends.cpu.codegen import vmath
 from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.passes_micro import horizontal
 
-KEYS, SCALE, MASK, MASK_ROW = SOFTMAX_TILE["keys scale mask mask_row"]
-BLOCKS = 3  # of a thread's scratch, as large as those of products: for each of the two, and for the softmax
+KEYS, SCALE, SOFTCAP, ROWS = SOFTMAX_TILE["keys scale softcap rows"]
+MASK, FIRST, SEEN = TILE_ROW["mask first seen"]
 
 
 @micro(SoftmaxTile)
-def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask: str, zeros: bool) -> None:
+def softmax_tile(
+    module: ir.Module, symbol: str, target: Target, rows: int, mask: str, zeros: bool, windowed: bool, capped: bool
+) -> None:
     """void(block, scores): softmax(scores · SCALE + mask) along the keys, in place.
 
-    scores: [KEYS / vl][rows][vl], whose lanes behind the last key become 0. mask: '' for none, 'v' for a number a key, 's'
-    for one number per row. zeros: a row of -inf becomes zeros instead of NaN.
+    scores: [KEYS / vl][rows][vl], whose lanes behind the last key become 0. mask: '' for none, 'v' for one number per key, 's'
+    for one number per row. zeros: a row of -inf becomes zeros instead of NaN. windowed: a row sees SEEN keys from FIRST on.
+    capped: scores · SCALE become their tanh, times SOFTCAP, before the mask is added.
     """
     fn, q = define(module, symbol, [PTR, I64])
     block, scores = fn.args
@@ -36,18 +39,25 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
     scale = q.splat(q.slot_f32(block, SCALE), vl)
     lowest, nothing = q.const(float("-inf"), F32, vl), q.const(0.0, F32, vl)
     largest, total = q.variable(lowest.type), q.variable(lowest.type)
-    mask_at, mask_row = q.pointer(q.slot(block, MASK)), q.slot(block, MASK_ROW)
+    cap = q.splat(q.slot_f32(block, SOFTCAP), vl) if capped else None
+    table = q.pointer(q.slot(block, ROWS))
+    numbers = ir.Constant(ir.VectorType(I32, vl), list(range(vl)))
 
     with q.loop(i64(rows)) as m:
         row = q.pointer(b.add(scores, b.mul(m, i64(vector))))
-        masks = q.offset(mask_at, b.mul(m, mask_row))
+        record = q.offset(table, b.mul(m, i64(8 * TILE_ROW.size)))
+        masks = q.pointer(q.slot(record, MASK)) if mask else None
         single = q.splat(q.load_raw(masks, F32, 1), vl) if mask == "s" else None
+        first_seen, seen = (b.trunc(q.slot(record, i), I32) for i in (FIRST, SEEN))
+        count = q.splat(seen, vl)
 
         def at(i: ir.Value) -> ir.Value:
             return q.offset(row, b.mul(i, i64(pitch)))
 
         def scaled(i: ir.Value, part: ir.Value | None) -> ir.Value:
             x = b.fmul(q.load_raw(at(i), F32, vl), scale)
+            if cap is not None:
+                x = b.fmul(vmath.tanh(q, x, vl), cap)
             if mask == "v":
                 where = q.offset(masks, b.mul(i, i64(vector)))
                 x = b.fadd(x, q.load_raw(where, F32, vl) if part is None else q.masked_load(where, F32, part))
@@ -60,11 +70,20 @@ def softmax_tile(module: ir.Module, symbol: str, target: Target, rows: int, mask
             q.store_raw(x, at(i))
             b.store(_larger(q, x, b.load(largest)), largest)
 
+        def visible(i: ir.Value) -> ir.Value:
+            """Which lanes of block i the row sees: those that are less than `seen` behind its first."""
+            start = b.sub(b.mul(b.trunc(i, I32), ir.Constant(I32, vl)), first_seen)
+            return b.icmp_unsigned("<", b.add(numbers, q.splat(start, vl)), count)
+
         b.store(lowest, largest)
-        with q.loop(whole) as i:
-            first(i, None)
-        with b.if_then(partial):
-            first(whole, lanes)
+        if windowed:
+            with q.loop(blocks) as i:
+                first(i, visible(i))
+        else:
+            with q.loop(whole) as i:
+                first(i, None)
+            with b.if_then(partial):
+                first(whole, lanes)
         top = horizontal_max(q, b.load(largest), vl)
         if zeros:
             top = b.select(b.fcmp_ordered("==", top, q.const(float("-inf"), F32, 1)), q.const(0.0, F32, 1), top)

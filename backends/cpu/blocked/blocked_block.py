@@ -19,6 +19,8 @@ PICK_PIXELS = Block(f"{_SHARED} from_d from_h from_w fill run run_end")
 # mix_rows, mix_pixels: micro-kernels; without mix_pixels the row is the result. count: rows that are summed; offsets, weights:
 # theirs, in bytes, [out d][out h][rows]. along, along_weights: the same of pixels along the row, which has in_w
 RESIZE_BLOCKED = Block(f"{_SHARED} mix_rows mix_pixels count offsets weights along along_weights in_w scratch stride")
+# The rows' tables of RESIZE_BLOCKED, of those of two axes (depth, rows): places in bytes, float64 weights
+JOIN_TAPS = Block("offsets weights", record="count taps places weights")
 # permute: micro-kernels for 1 … SOURCES source blocks (0: there is none); gather: for any. sources: a SOURCE_BLOCKS for each
 # block. lanes: int32 [block][SOURCES][lane]. single: for each channel (int64) its operand and the bytes to it
 MAP_CHANNELS = Block(
@@ -45,6 +47,12 @@ class ResizeBlocked(Kernel, name="resize_blocked"):
     """Weighted sums of pixels."""
 
     block: ClassVar[Block] = RESIZE_BLOCKED
+
+
+class JoinTaps(Kernel, name="join_taps"):
+    """The taps of two axes together."""
+
+    block: ClassVar[Block] = JOIN_TAPS
 
 
 class MapChannels(Kernel, name="map_channels"):

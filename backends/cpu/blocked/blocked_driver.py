@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from numba import njit
+from numba import float32, float64, njit
 
 from graphc.backends.cpu.blocked.blocked_block import (
     BLOCKED,
+    JOIN_TAPS,
     LRN_BLOCKED,
     MAP_CHANNELS,
     PICK_PIXELS,
     RESIZE_BLOCKED,
     SOURCE_BLOCKS,
     SOURCES,
+    JoinTaps,
     LrnBlocked,
     MapChannels,
     PickPixels,
     ResizeBlocked,
 )
-from graphc.backends.cpu.codegen.intrinsics import STEP, call3, call4, call5, call7, copy_bytes, load_i64, store_i64
+from graphc.backends.cpu.codegen.intrinsics import (
+    STEP,
+    call3,
+    call4,
+    call5,
+    call7,
+    copy_bytes,
+    float_bits,
+    load_i64,
+    store_i64,
+    typed_memory,
+)
 from graphc.backends.cpu.executor.work_njit import row_of
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sizes import FLOAT_BYTES
@@ -109,6 +122,30 @@ def resize_blocked(target):
                 call5(a[PIXELS], source, a[ALONG], a[ALONG_WEIGHTS], y, a[OUT_W])
 
     return resize_blocked, STEP
+
+
+@driver(JoinTaps)
+def join_taps(target):
+    """Offsets add up, weights multiply."""
+    OFFSETS, RESULTS = JOIN_TAPS["offsets weights"]
+    COUNT, TAPS, PLACES, WEIGHTS = JOIN_TAPS.in_record("count taps places weights")
+    D, H = JOIN_TAPS.size, JOIN_TAPS.size + JOIN_TAPS.record_size
+    load_f64, _ = typed_memory(float64)
+
+    def join_taps(a, tid, nth):
+        rows, d_taps, h_taps = a[H + COUNT], a[D + TAPS], a[H + TAPS]
+        work = a[D + COUNT] * rows
+        for k in range(work * tid // nth, work * (tid + 1) // nth):
+            d, h = k // rows, k % rows
+            for i in range(d_taps):
+                for j in range(h_taps):
+                    entry, at_d, at_h = 8 * ((k * d_taps + i) * h_taps + j), 8 * (d * d_taps + i), 8 * (h * h_taps + j)
+                    offset = load_i64(a[D + PLACES] + at_d) + load_i64(a[H + PLACES] + at_h)
+                    weight = load_f64(a[D + WEIGHTS] + at_d) * load_f64(a[H + WEIGHTS] + at_h)
+                    store_i64(a[OFFSETS] + entry, offset)
+                    store_i64(a[RESULTS] + entry, float_bits(float32(weight)))
+
+    return join_taps, STEP
 
 
 @njit(error_model="numpy")

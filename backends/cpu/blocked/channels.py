@@ -29,7 +29,10 @@ from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Storage
 from graphc.op import Deferred
-from graphc.ops.movement import slice_axes, slice_bounds
+from graphc.ops._positions import Positions as Steps
+from graphc.ops._positions import Reads
+from graphc.ops.movement import Positions, slice_axes, slice_bounds
+from graphc.sizes import has_sizes
 
 
 def map_channels(
@@ -119,12 +122,23 @@ def lower_split(lo: CpuLowering, group: Group) -> None:
 
 
 # --- Slice ------------------------------------------------------------------------------------------------------------
-def _taken(node: Node) -> list[range]:
+def _taken(node: Node) -> list[Positions]:
     """The positions of each axis that are taken. Raises Deferred."""
-    taken = [range(d) for d in node.inputs[0].shape]
+    taken = [Positions(0, d, 1) for d in node.inputs[0].shape]
     for axis, *bounds in slice_axes(node.call):
         taken[axis] = slice_bounds(node.inputs[0].shape[axis], *bounds)
     return taken
+
+
+def _is_whole(p: Positions, size: int) -> bool:
+    """Are all elements of an axis taken, in order?"""
+    if has_sizes((p.start, p.stop, size)):
+        return p.step == 1 and p.start == 0 and p.stop == size
+    return _range(p) == range(size)
+
+
+def _range(p: Positions) -> range:
+    return range(p.start, p.stop, p.step)
 
 
 def _slice_form(node: Node, c: int) -> str | None:
@@ -135,11 +149,11 @@ def _slice_form(node: Node, c: int) -> str | None:
         n, channels, *spatial = _taken(node)
     except Deferred:
         return None
-    space = any(r != range(d) for r, d in zip(spatial, x.shape[2:]))
-    others = n != range(x.shape[0]), channels != range(x.shape[1])
+    space = not all(map(_is_whole, spatial, x.shape[2:]))
+    others = not _is_whole(n, x.shape[0]), not _is_whole(channels, x.shape[1])
     if space or others == (True, True):
         return None if any(others) else "own"
-    if channels.step == 1 and n.step == 1 and _whole_blocks(channels[0], len(channels), x.shape[1], c):
+    if channels.step == 1 and n.step == 1 and _whole_blocks(channels.start, channels.count, x.shape[1], c):
         return "parts"
     return None if others[0] else "own"
 
@@ -150,11 +164,12 @@ def lower_slice(lo: CpuLowering, group: Group) -> None:
     x = node.inputs[0]
     n, channels, *spatial = _taken(node)
     if _slice_form(node, lo.target.vl) == "parts":
-        _view(lo, lo.read(x), node.output, n[0], channels[0])
-    elif channels != range(x.shape[1]):
-        map_channels(lo, group, node.output, [x], [(0, c) for c in channels])
+        _view(lo, lo.read(x), node.output, n.start, channels.start)
+    elif not _is_whole(channels, x.shape[1]):
+        map_channels(lo, group, node.output, [x], [(0, c) for c in _range(channels)])
     else:
-        emit_pick(lo, group, [np.array(r) for r in spatial], 0.0, "slice")
+        taken = [Reads(Steps(p.count, p.step, p.start, 1), d) for p, d in zip(spatial, x.shape[2:])]
+        emit_pick(lo, group, taken, 0.0, "slice")
 
 
 # --- Concat -----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.report import StepInfo
+from graphc.sizes import largest, whole
 from graphc.types import TensorType
 
 ENDLESS = np.iinfo(np.int64).max  # trips
@@ -78,7 +79,7 @@ def lower_loop(lo: CpuLowering, group: Group) -> None:
     limit, condition = node.inputs[:2]
     collected = [(lo.write(v), 0, False) for v in node.outputs[n:]]
     known = limit is not None and limit.is_const
-    trips = max(0, int(limit.data.reshape(()))) if known else ENDLESS
+    trips = largest(0, whole(limit.data.reshape(-1)[0])) if known else ENDLESS
     run = Iterations(
         body, trips, node.inputs[2 : 2 + n], node.outputs[:n], node.inputs[2 + n :],
         limit=0 if limit is None or known else dense(lo, limit),

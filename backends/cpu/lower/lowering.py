@@ -42,6 +42,7 @@ class CpuLowering(Lowering):
     copy_by_table = copy.copy_by_table
     write_numbers = numbers.write_numbers
     count_up = numbers.count_up
+    write_positions = numbers.write_positions
     map = rows.map_rows
     row_passes = passes.row_passes
     column_passes = passes.column_passes

@@ -21,6 +21,7 @@ from graphc.lower.lowering import flops
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
+from graphc.sizes import has_sizes
 from graphc.types import MaybeNone
 
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
@@ -31,9 +32,9 @@ AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: i
 def depth_first_runs(groups: Sequence[Group], results: Collection[Value], target: Target) -> list[range]:
     """Which groups (by position, consecutive) are run sample by sample: where more bytes of activations stay in the cache
     (level 2: those of a whole batch that are no more stay anyway) than bytes of weights are read again. The number of threads
-    does not matter: they must not change the results."""
+    does not matter: they must not change the results. None of those whose sizes stand for many."""
     n = _batch(groups)
-    if n < 2:
+    if any(has_sizes(v.shape) for g in groups for v in g.nodes[-1].outputs) or n < 2:
         return []
     # two states, the cheaper way through the groups: whole batch, sample by sample
     batch: tuple[float, list[int]] = 0.0, []

@@ -278,8 +278,8 @@ class Runner:
             context = arena.contexts[self._number] = RunContext(self, arena)
         if self.sources is not None:
             sizes = self.sources.sizes(arrays)
+            assert sizes is not None, "inputs of another plan"
             if sizes != context.sizes:
-                assert sizes is not None, "inputs of another plan"
                 wanted = context.fit(sizes)
                 if wanted is not None:
                     self.arenas.want(wanted)

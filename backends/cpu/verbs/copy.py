@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from graphc.backends.cpu.sizes import COPY_DIMS, TABLE_DIMS
 from graphc.backends.cpu.verbs.copy_block import (
     COPY_STRIDED,
@@ -17,8 +15,8 @@ from graphc.backends.cpu.verbs.copy_block import (
     TransposeTiles,
 )
 from graphc.backends.cpu.verbs.tables_block import COPY_TABLES, CopyTables
-from graphc.lower.constants import constant
 from graphc.lower.storage import Ref
+from graphc.lower.verbs import Table
 from graphc.report import StepInfo
 from graphc.sizes import for_speed, is_size
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
 
 SHORT = 8  # elements of a loop that is not worth to be the innermost
+FEW = 4  # elements whose copy costs more than a table of them
 
 
 def copy_strided(
@@ -91,22 +90,15 @@ def _emit_tiles(
 
 
 def copy_by_table(
-    lo: CpuLowering, x: Ref, y: Ref, fill: Ref, item: int, tables: Sequence[np.ndarray], info: StepInfo
+    lo: CpuLowering, x: Ref, y: Ref, fill: Ref, item: int, tables: Sequence[Table], info: StepInfo
 ) -> None:
-    *outer, row = [constant(lo, t).ref for t in tables]
+    *outer, row = tables
     pad = TABLE_DIMS - len(outer)
-    run, end = _longest_run(tables[-1], item)
+    run, end = row.run
+    if not is_size(end - run) and end - run <= FEW:
+        run, end = 0, 0
     args = COPY_TABLES(
-        x=x, y=y, fill=fill, item=item, n=len(tables[-1]), table=row, run=run, run_end=end,
-        dims=[*(len(t) for t in tables[:-1][::-1]), *[1] * pad], tables=[*outer[::-1], *[0] * pad],
+        x=x, y=y, fill=fill, item=item, n=row.count, table=row.ref, run=run, run_end=end,
+        dims=[*(t.count for t in outer[::-1]), *[1] * pad], tables=[*(t.ref for t in outer[::-1]), *[0] * pad],
     )  # fmt: skip
     lo.emit(CopyTables(), args, info, writes=[y])
-
-
-def _longest_run(table: np.ndarray, item: int) -> tuple[int, int]:
-    """[first, end) of the longest stretch of neighbours."""
-    breaks = np.flatnonzero((np.diff(table) != item) | (table[1:] < 0) | (table[:-1] < 0)) + 1
-    edges = np.concatenate([[0], breaks, [len(table)]])
-    longest = int(np.argmax(np.diff(edges)))
-    first, end = int(edges[longest]), int(edges[longest + 1])
-    return (first, end) if end - first > 4 else (0, 0)  # a copy of a few elements costs more than the table

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cpu.verbs.blend_block import BLEND_AXIS, BlendAxis, BlendElements, BlendRows
+from graphc.backends.cpu.verbs.numbers import tap_tables, write_taps
 from graphc.backends.cpu.verbs.passes_block import PASSES, ColumnPasses, ManyRows, RowPasses, RunPasses
 from graphc.lower.constants import constant
 from graphc.lower.kernel import Kernel, Passes
@@ -16,6 +17,7 @@ from graphc.lower.limits import PASS_DIMS, PASS_RECORDS
 from graphc.lower.storage import Buffer, Ref
 from graphc.lower.strides import collapse
 from graphc.lower.verbs import Along, Around, Blend, Reducer
+from graphc.ops._taps import TapRule, Taps
 from graphc.report import StepInfo
 
 if TYPE_CHECKING:
@@ -137,28 +139,37 @@ def _emit_chunks(
     emit_passes(lo, ColumnPasses(**vars(r.passes)), [outer], records, size, inner, info, chunk, width, writes=[out])
 
 
+def _tables_of_elements(
+    lo: CpuLowering, taps: Taps | TapRule, inner: int, item: int, dtype: np.dtype
+) -> tuple[Ref, Ref]:
+    """Offsets and weights as `blend_elements` wants them: [taps, n * inner]."""
+    if isinstance(taps, TapRule):
+        return write_taps(lo, taps, item, dtype, np.dtype(np.int32), inner, tap_first=True)
+    places = taps.indices.T[:, :, None] * inner + np.arange(inner)
+    offsets = constant(lo, (places.reshape(taps.width, -1) * item).astype(np.int32))
+    return offsets.ref, constant(lo, np.repeat(taps.weights.T, inner, 1).astype(dtype)).ref
+
+
 def blend(lo: CpuLowering, b: Blend, name: str, info: StepInfo) -> None:
     outer, size, inner = b.around
-    n, count = b.indices.shape
+    n, count = b.taps.count, b.taps.width
     item, to = b.dtype.itemsize, b.finish.dtype.itemsize
     if inner < FEW and size * inner * item <= REACH:  # as one row of n * inner elements
-        places = b.indices.T[:, :, None] * inner + np.arange(inner)
-        offsets = constant(lo, (places.reshape(count, -1) * item).astype(np.int32))
-        weights = constant(lo, np.repeat(b.weights.T, inner, 1).astype(b.term.dtype))
+        offsets, weights = _tables_of_elements(lo, b.taps, inner, item, b.term.dtype)
         records = [
             Record(b.x, [size * inner * item]),
             Record(b.y, [n * inner * to]),
-            Record(offsets.ref, [0]),
-            Record(weights.ref, [0]),
+            Record(offsets, [0]),
+            Record(weights, [0]),
         ]
         emit_passes(lo, BlendElements(b.term, b.finish), [outer], records, count, n * inner, info, writes=[b.y])
         return
     row = inner * item
-    offsets, weights = constant(lo, b.indices * row), constant(lo, b.weights)
+    offsets, weights = tap_tables(lo, b.taps, row, np.dtype(np.float64))
     scratch, stride = lo.scratch(name, 8 + 16 * count)
     args = BLEND_AXIS(
         micro=BlendRows(b.term, b.finish), x=b.x, y=b.y, outer=outer, out=n, inner=inner, x_bytes=size * row,
-        row_bytes=inner * to, taps=count, offsets=offsets.ref, weights=weights.ref,
+        row_bytes=inner * to, taps=count, offsets=offsets, weights=weights,
         scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
     lo.emit(BlendAxis(), args, info, writes=[b.y])
