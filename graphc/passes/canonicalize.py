@@ -10,11 +10,8 @@ from graphc.dtypes import is_narrow
 from graphc.graph import Node, Value
 from graphc.lower.fuse import MOST_OPERANDS
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, all_equal, same_type
-from graphc.sizes import is_size_array
 
 canonicalize = Rewrite("canonicalize")
-
-WHOLE = 1 << 24
 
 
 @canonicalize.on("Add", "Mul")
@@ -53,23 +50,6 @@ def of_many_operands(node: Node, sweep: Sweep) -> Value | None:
     if op == "Mean":
         total = sweep.add("Mul", total, sweep.constant(1 / len(operands), total.dtype))
     return sweep.add("Cast", total, to=dtype) if widened else total
-
-
-@canonicalize.on("Range")
-def floats_counted_up_to_a_size(node: Node, sweep: Sweep) -> Value | None:
-    """Counted as whole numbers, which float32 and float64 hold exactly up to WHOLE."""
-    start, limit, delta = node.inputs
-    made, dtype = sweep.producer(limit, "Cast"), start.dtype
-    if made is None or not is_size_array(made.inputs[0].data) or dtype.name not in ("float32", "float64"):
-        return None
-    if not all(
-        v.is_const and np.all(v.data == np.rint(v.data)) and np.all(abs(v.data) < WHOLE) for v in (start, delta)
-    ):
-        return None
-    if not np.all(made.inputs[0].data < WHOLE):
-        return None
-    first, step = (sweep.constant(v.data.astype(np.int64)) for v in (start, delta))
-    return sweep.remake(node, sweep.add("Range", first, made.inputs[0], step), op="Cast", attrs={"to": dtype})
 
 
 @canonicalize.on("Pow")
