@@ -15,6 +15,7 @@ import numpy as np
 from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
 from graphc.signature import wrong_names
+from graphc.sizes import is_size
 from graphc.types import MaybeNone, Sym, TensorType, dtype_name
 
 
@@ -102,12 +103,13 @@ def check_arrays(inputs: Sequence[tuple[str, TensorType | None]], arrays: Sequen
 
 
 def _fits(array: np.ndarray, want: TensorType | None) -> bool:
-    """Has the array that dtype, rank and those dims that are ints?"""
+    """Has the array that dtype, rank and those dims that are numbers?"""
     if want is None:
         return True
     same_dtype = array.dtype == want.dtype or dtype_name(array.dtype) == dtype_name(want.dtype) == "string"
     same_rank = array.ndim == want.rank
-    return same_dtype and same_rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, array.shape))
+    numbers = ((d, n) for d, n in zip(want.shape, array.shape) if not (isinstance(d, Sym) or is_size(d)))
+    return same_dtype and same_rank and all(d == n for d, n in numbers)
 
 
 def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | MaybeNone:

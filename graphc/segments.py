@@ -154,9 +154,9 @@ def _on_the_host(
     for node in parts.data_dependent:
         operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
         if node in loops:
-            made: Sequence[np.ndarray] = loops[node].run(operands)
+            made = loops[node].run(operands)
         else:
-            made = run_node(node, operands, strict=not holds_sizes([v.type for v in node.outputs]))
+            made = list(run_node(node, operands, strict=not holds_sizes([v.type for v in node.outputs])))
         for a, _ in zip(made, node.outputs):
             yield np.ascontiguousarray(a) if a.ndim else a
 

@@ -489,11 +489,16 @@ class Size:
     def __rtruediv__(self, other: Any) -> float:
         return other / float(self)
 
-    def __pow__(self, power: int) -> Any:
+    def __pow__(self, power: Any) -> Any:
+        if type(power) is not builtins.int or power < 0:
+            return self.__index__() ** power
         total: Any = 1
         for _ in range(power):
             total = total * self
         return total
+
+    def __rpow__(self, base: Any) -> Any:
+        return base ** self.__index__()
 
     def __abs__(self) -> Any:
         return self if self >= 0 else -self

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.dims import UNKNOWN
 from graphc.op import Attr, Call, Deferred
+from graphc.sizes import largest
 from graphc.types import Dim, Shape, Sym, number, numbers
 
 WINDOW_ATTRS = {
@@ -144,8 +145,8 @@ def windows(
                 total = extent - 1
             elif isinstance(size, Sym):
                 total = UNKNOWN
-            else:
-                total = max(0, number((out - 1) * s + extent - size))
+            else:  # of (out - 1) s + extent - size what is above 0
+                total = largest(0, extent - 1 - (number(size) - 1) % s)
             begin, end = _halves(total, auto_pad)
         else:
             begin, end = (0, 0) if auto_pad == "VALID" else (pads[axis], pads[axis + rank])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from graphc.dtypes import is_float
@@ -22,7 +24,7 @@ def _det_type(call: Call) -> list[TensorType]:
 def _det_flops(call: Call) -> int:
     """2/3 n³ per matrix (LU decomposition)."""
     *batch, n, _ = call.shape(0)
-    return int(np.prod(batch, dtype=np.int64)) * 2 * n**3 // 3
+    return math.prod(batch) * 2 * n**3 // 3
 
 
 register(

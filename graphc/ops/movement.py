@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from graphc.dims import maximum, minimum
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY, axes_of, same_type
-from graphc.sizes import largest, whole
+from graphc.sizes import is_size, largest, whole
 from graphc.types import Dim, Sym, TensorType, broadcast
 
 INF = 2**31 - 1  # slice bounds at or beyond this mean "to the end" of a dim that is not known
@@ -203,11 +204,16 @@ class Positions:
 
 def slice_bounds(dim: int, start: int, end: int, step: int) -> Positions:
     """Positions that one axis of Slice takes: negative bounds count from the end, both are clamped."""
-    start = start + dim if start < 0 else start
-    end = end + dim if end < 0 else end
+    start, end = (_from_start(dim, b) for b in (start, end))
     if step > 0:
         return Positions(min(max(start, 0), dim), min(max(end, 0), dim), step)
     return Positions(min(max(start, 0), dim - 1), min(max(end, -1), dim - 1), step)
+
+
+def _from_start(dim: int, bound: int) -> Any:
+    if is_size(dim) and not is_size(bound):  # a sum of a size and the least int64 is too large for a dim
+        return _bound(dim, bound)
+    return bound + dim if bound < 0 else bound
 
 
 def _slice_dim(dim: Dim, start: int, end: int, step: int) -> Dim:

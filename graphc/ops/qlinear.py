@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, overload
 
 import numpy as np
@@ -217,7 +218,7 @@ def _check_channels(call: Call, i: int, channels) -> None:
 def _emit_conv(b, call: Call, x, x_zero, w, w_zero):
     """The int32 convolution, exact in floats: float32 where every partial sum stays below 2^24, else float64; by algorithms
     that make no other sums."""
-    largest = 255 * 255 * int(np.prod(w.shape[1:]))
+    largest = 255 * 255 * math.prod(w.shape[1:])
     dtype = np.dtype(np.float32 if largest < 2**24 else np.float64)
     x = _emit_centred(b, x, x_zero, dtype)
     w = _emit_centred(b, w, _emit_channels(b, w_zero, len(w.shape), 0), dtype)

@@ -95,7 +95,7 @@ def emit_integer_product(b: Builder, a: Value, w: Value, a_zero: Value | None, w
     if w_zero is not None:
         rows = _sum(b, a, -1)
         if a_zero is not None:
-            rows = b.add("Sub", rows, b.add("Mul", a_zero, b.constant(depth, INT32)))
+            rows = b.add("Sub", rows, b.add("Mul", a_zero, b.add("Cast", b.constant(depth, np.int64), to=INT32)))
         product = b.add("Sub", product, b.add("Mul", w_zero, rows))
     return product
 

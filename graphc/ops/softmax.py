@@ -11,6 +11,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Family, Laws, Op, Samples, Tensor, register
 from graphc.ops.elementwise import EXACT, require
 from graphc.ops.precision import FLOATING, INT64, in_float32
+from graphc.sizes import is_size
 from graphc.types import TensorType
 
 
@@ -78,9 +79,17 @@ def _expand_hardmax(b: Builder, call: Call) -> Value | None:
         return None
     if length == 0:
         return b.add("Identity", call.inputs[0])
-    positions = np.arange(length).reshape([-1 if i == axis else 1 for i in range(x.rank)])
     first = b.add("ArgMax", call.inputs[0], axis=axis)
-    return b.add("Cast", b.add("Equal", b.constant(positions, INT64), first), to=x.dtype)
+    return b.add("Cast", b.add("Equal", _positions(b, length, axis, x.rank), first), to=x.dtype)
+
+
+def _positions(b: Builder, length: int, axis: int, rank: int) -> Value:
+    """0, 1, … along the axis."""
+    shape = [-1 if i == axis else 1 for i in range(rank)]
+    if not is_size(length):
+        return b.constant(np.arange(length).reshape(shape), INT64)
+    counted = b.add("Range", *(b.constant(n, INT64) for n in (0, length, 1)))
+    return b.add("Reshape", counted, b.constant(shape, INT64))
 
 
 def _softmax(x: np.ndarray, axis: int) -> np.ndarray:

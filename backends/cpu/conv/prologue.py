@@ -34,6 +34,7 @@ from graphc.expr import Expr
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
+from graphc.sizes import for_speed, need
 
 SIMPLE = frozenset(("arg", "const", "add", "sub", "mul", "min", "max", "neg", "abs"))  # few instructions and registers
 MOST_STEPS = 10  # of an expression between multiply-adds
@@ -77,6 +78,7 @@ def _emit_mapped(
     vector = lo.target.vector
     panel, ys = FMA.steps(depth) * FMA.weights(nv * vl), five(y)
     pixels = _pixels_of_item(lo, w, mr, blocks * vector)
+    need(w.pixels >= pixels)
     lines = lines_ahead(lo.target, panel // CACHE_LINE, -(-pixels // mr), panel * blocks * tiles)
     block_step = (pixels | 1) * vector  # an odd number of lines: blocks must not meet in one set of the cache
     scratch, stride = lo.scratch(group.output.name, MAPPED_HEAD + blocks * block_step)
@@ -112,6 +114,7 @@ def _emit_mapped(
     return True
 
 
+@for_speed
 def _pixels_of_item(lo: CpuLowering, w: Window, mr: int, pixel_bytes: int) -> int:
     """Pixels of a work unit, whole tiles unless it is the image. The last item overlaps the one before: little should be
     computed twice."""

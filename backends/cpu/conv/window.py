@@ -17,7 +17,7 @@ from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref, Storage
 from graphc.ops.window import geometry
-from graphc.sizes import is_size
+from graphc.sizes import is_size, largest, most_of
 from graphc.types import Dim, numbers
 
 Triple = tuple[int, int, int]
@@ -57,7 +57,7 @@ class Window:
     def halo(self) -> tuple[int, int]:
         """Columns that the windows of a row reach beyond its left and right end; at most, where its length stands for many."""
         if is_size(self.size[2]):
-            return max(0, self.pad[2]), max(0, self.pad_end[2])
+            return most_of(largest(0, self.pad[2])), most_of(largest(0, self.pad_end[2]))
         reach = (self.out[2] - 1) * self.stride[2] + (self.kernel[2] - 1) * self.dilation[2] - self.pad[2]
         return max(0, self.pad[2]), max(0, reach - (self.size[2] - 1))
 

@@ -21,7 +21,7 @@ from graphc.lower.lowering import flops
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
-from graphc.sizes import has_sizes
+from graphc.sizes import example, has_sizes, hint_of, is_size
 from graphc.types import MaybeNone
 
 SWITCH = 2 << 20  # what beginning a run costs, as bytes
@@ -32,9 +32,10 @@ AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: i
 def depth_first_runs(groups: Sequence[Group], results: Collection[Value], target: Target) -> list[range]:
     """Which groups (by position, consecutive) are run sample by sample: where more bytes of activations stay in the cache
     (level 2: those of a whole batch that are no more stay anyway) than bytes of weights are read again. The number of threads
-    does not matter: they must not change the results. None of those whose sizes stand for many."""
-    n = _batch(groups)
-    if any(has_sizes(v.shape) for g in groups for v in g.nodes[-1].outputs) or n < 2:
+    does not matter: they must not change the results."""
+    batch_size = _batch(groups)
+    n = hint_of(batch_size)
+    if n < 2:
         return []
     # two states, the cheaper way through the groups: whole batch, sample by sample
     batch: tuple[float, list[int]] = 0.0, []
@@ -42,7 +43,7 @@ def depth_first_runs(groups: Sequence[Group], results: Collection[Value], target
     for i, group in enumerate(groups):
         moved, weights = _bytes(group)
         whole = n * moved if n * moved > target.l2 else 0
-        alone = AGAIN * (n - 1) * weights if _independent(group, n) else float("inf")
+        alone = AGAIN * (n - 1) * weights if _independent(group, batch_size) else float("inf")
         to_batch = min(batch, sample, key=lambda s: s[0])
         to_sample = min((batch[0] + SWITCH, batch[1]), sample, key=lambda s: s[0])
         batch, sample = (to_batch[0] + whole, to_batch[1]), (to_sample[0] + alone, [*to_sample[1], i])
@@ -67,7 +68,8 @@ def _batch(groups: Sequence[Group]) -> int:
 def _bytes(group: Group) -> tuple[int, int]:
     """Activations of one sample that a group moves, and its constants."""
     values = [*group.inputs, *(group.nodes[-1].outputs)]
-    moved = sum(v.type.nbytes // max(1, v.shape[0] if v.shape else 1) for v in values if not v.is_const)
+    types = [example(v.type) for v in values if not v.is_const]
+    moved = sum(t.nbytes // max(1, t.shape[0] if t.shape else 1) for t in types)
     return moved, sum(v.type.nbytes for v in values if v.is_const)
 
 
@@ -78,8 +80,10 @@ def _independent(group: Group, n: int) -> bool:
 
 def _node_independent(node: Node, n: int) -> bool:
     live = [v for v in node.operands if not v.is_const]
-    if not live or any(v.type.rank < 2 or v.shape[0] != n for v in (*live, *node.outputs)):
+    if not live or any(v.type.rank < 2 or not _is(n, v.shape[0]) for v in (*live, *node.outputs)):
         return False
+    if any(has_sizes(v.shape[1:]) for v in (*live, *node.outputs)):
+        return False  # the memory of one sample is planned for numbers
     rank = node.output.type.rank
     if node.op.elementwise:
         constants = [v for v in node.operands if v.is_const]
@@ -88,6 +92,10 @@ def _node_independent(node: Node, n: int) -> bool:
     if node.op.name == "Concat":
         return node.attrs["axis"] % rank != 0 and len(live) == len(node.operands)
     return node.op.per_sample and len(node.outputs) == 1 and live == [node.inputs[0]]
+
+
+def _is(n: int, dim: int) -> bool:
+    return dim == n if is_size(dim) == is_size(n) else False
 
 
 def _trimmed(run: range, groups: Sequence[Group], results: Collection[Value]) -> range:
@@ -104,7 +112,7 @@ def _trimmed(run: range, groups: Sequence[Group], results: Collection[Value]) ->
 def _handed_on(run: range, groups: Sequence[Group]) -> int:
     """Bytes of values that one group of a run makes and another reads."""
     inside = [groups[i] for i in run]
-    return sum(v.type.nbytes for v in {g.output for g in inside} & {v for g in inside for v in g.inputs})
+    return sum(hint_of(v.type.nbytes) for v in {g.output for g in inside} & {v for g in inside for v in g.inputs})
 
 
 def _is_view(group: Group) -> bool:
@@ -136,7 +144,8 @@ def lower_depth_first(
     for v in left:
         lo.write(v)
     samples = groups[run.start].output.shape[0]
-    whole = samples if -(-samples // lo.threads) * lo.threads <= IMBALANCE * samples else samples - samples % lo.threads
+    even = is_size(samples) or -(-samples // lo.threads) * lo.threads <= IMBALANCE * samples
+    whole = samples if even else samples - samples % lo.threads
     inside, out = [groups[i] for i in run], groups[run[-1]].output
     if whole:
         inner, outside = _one_image(lo, 1, inside, left, lower)

@@ -42,7 +42,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
-from graphc.sizes import hint_of, largest
+from graphc.sizes import hint_of, is_size, largest
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
@@ -148,12 +148,13 @@ def emit_product(
     few = lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads
     if few:
         n_block = largest(1, tiles * blocks // (8 * lo.threads))
-    in_place = mr == 1 and p.a[1] == item and p.k % vl == 0
+    rest = p.k % vl
+    in_place = not is_size(rest) and rest == 0 and mr == 1 and p.a[1] == item
     if not in_place and nbytes > ALONE_BYTES and (blocks <= 1 or few):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
-    near = p.m == 1 and panels.nbytes in near_bytes(lo.target) and not dot
+    near = p.m == 1 and hint_of(panels.nbytes) in near_bytes(lo.target) and not dot
     lines = NEXT_LINES if hint_of(m_block) > REUSED * hint_of(mr) else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
