@@ -7,7 +7,7 @@ inputs: binding it knows their shapes, and their values where they decide shapes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,25 +129,36 @@ def suffix_inputs(
     results: Sequence[np.ndarray],
     loops: Mapping[Node, CollectingLoop] | None = None,
 ) -> list[np.ndarray]:
-    """The suffix's inputs from the graph's and the prefix's results: bounded nodes' results are taken from their buffers, the
+    """The suffix's inputs from the graph's and the prefix's results: bounded nodes' results are the heads of their buffers, the
     data-dependent ones run here, through their references but for compiled loops."""
+    computed = len(results) - sum(len(form.static.outputs) for form in parts.bounded)
+    produced: list[np.ndarray] = []
+    at = computed
+    for form in parts.bounded:
+        produced += form.results(results[at : at + len(form.static.outputs)])
+        at += len(form.static.outputs)
+    if parts.data_dependent:
+        produced += _on_the_host(parts, inputs, results, loops or {})
+    return [*inputs, *results[:computed], *produced]
+
+
+def _on_the_host(
+    parts: CutGraph,
+    inputs: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+    loops: Mapping[Node, CollectingLoop],
+) -> Iterator[np.ndarray]:
     from graphc.interpret import run_node
 
     env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
-    buffers = {v for form in parts.bounded for v in form.static.outputs}
-    for form in parts.bounded:
-        env.update(zip(form.node.outputs, form.results([env[v] for v in form.static.outputs])))
-    computed = [a for v, a in zip(parts.prefix.outputs, results) if v not in buffers]
     for node in parts.data_dependent:
         operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
-        if loops and node in loops:
-            found = loops[node].run(operands)
+        if node in loops:
+            made = loops[node].run(operands)
         else:
-            found = list(run_node(node, operands, strict=not holds_sizes([v.type for v in node.outputs])))
-        env.update(zip(node.outputs, found))
-    nodes = (*(form.node for form in parts.bounded), *parts.data_dependent)
-    produced = [env[v] for n in nodes for v in n.outputs]
-    return [np.ascontiguousarray(a) if a.ndim else a for a in (*inputs, *computed, *produced)]
+            made = list(run_node(node, operands, strict=not holds_sizes([v.type for v in node.outputs])))
+        for a, _ in zip(made, node.outputs):
+            yield np.ascontiguousarray(a) if a.ndim else a
 
 
 class Segmented(Executable):

@@ -234,7 +234,8 @@ register(
 
 # --- LoopRows: some trips of a Loop that collects ---------------------------------------------------------------------
 def _loop_rows_types(call: Call) -> Types:
-    """What it has done, the condition, states, and so many rows of each collected value."""
+    """What it has done, the condition, states, and so many rows of each collected value, of which those behind what is done may
+    be anything."""
     body, n = call.attrs.body, call.attrs.n_states
     _require_inputs(call, body, len(call.inputs) - 1, "the body")
     items = [v.type and v.type.with_shape((call.attrs.rows, *v.type.shape)) for v in body.outputs[1 + n :]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,39 @@ def test_scans(axis: int, back: int, out_axis: int, out_back: int):
     check(graph, [{v.name: vector(i, v.shape) for i, v in enumerate(graph.inputs)}])
 
 
+BODIES: dict[str, tuple[tuple[int, ...], Callable[[Builder, Value], Value]]] = {
+    "Conv": ((2, 8, 9, 9), lambda i, e: i.add("Relu", i.add("Conv", e, weights(i, 16, 8, 3, 3), pads=[1] * 4))),
+    "MaxPool": ((2, 8, 9, 9), lambda i, e: i.add("MaxPool", e, kernel_shape=[2, 2])),
+    "MatMul": ((5, 16), lambda i, e: i.add("MatMul", e, weights(i, 16, 12))),
+    "own product": ((5, 16), lambda i, e: i.add("MatMul", e, i.add("Transpose", e))),
+    "Softmax": ((5, 16), lambda i, e: i.add("Softmax", e)),
+    "ReduceMax": ((5, 16), lambda i, e: i.add("ReduceMax", e, i.constant([0], I64))),
+    "Gather": ((5, 16), lambda i, e: i.add("Gather", e, i.constant([3, 0, -1], I64), axis=1)),
+    "TopK": ((5, 16), lambda i, e: i.add("TopK", e, i.constant([3], I64), outputs=2)[0]),
+    "CumSum": ((5, 16), lambda i, e: i.add("CumSum", e, i.constant(1, I64))),
+    "Pad": ((5, 16), lambda i, e: i.add("Pad", e, i.constant([1, 0, 0, 2], I64))),
+    "Split": ((5, 16), lambda i, e: i.add("Split", e, outputs=2, axis=1, num_outputs=2)[1]),
+    "LayerNormalization": ((5, 16), lambda i, e: i.add("LayerNormalization", e, weights(i, 16), weights(i, 16))),
+    "Concat": ((5, 16), lambda i, e: i.add("Concat", e, i.add("Neg", e), axis=0)),
+    "Identity": ((5, 16), lambda i, e: e),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("out_axis", [0, 1])
+def test_what_bodies_do_with_elements(name: str, axis: int, out_axis: int):
+    shape, make = BODIES[name]
+    at = axis % (len(shape) + 1)
+    b = Builder("elements")
+    x = b.input("x", "float32", (*shape[:at], 3, *shape[at:]))
+    y = b.add(
+        "Scan", x, body=held([("e", "float32", shape)], lambda i, e: [make(i, e)]), n_states=0, num_scan_inputs=1,
+        scan_input_axes=[axis], scan_input_directions=[1], scan_output_axes=[out_axis], scan_output_directions=[1],
+    )  # fmt: skip
+    check(b.build({"y": y}), [{"x": vector(0, x.shape)}])
+
+
 def test_a_scan_without_states_and_a_map():
     b = Builder("map")
     x = b.input("x", "float32", (7, 3))
@@ -352,6 +386,36 @@ def test_a_heavy_loop_in_a_loop():
 
     (y,) = loop(b, n, None, [x], [n], outer, 1)
     check(b.build({"y": y}), [{"x": vector(0, (64, 256)), "n": np.array(n)} for n in (0, 1, 3)])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_teams_of_teams_meet_and_part_many_times(threads: int):
+    """Products in a branch in a loop in a loop, one call after the other and several at once."""
+    b = Builder("teams")
+    x, n = b.input("x", "float32", (48, 192)), b.input("n", *SCALAR)
+
+    def product(k: Builder, s: Value) -> list[Value]:
+        return [k.add("Tanh", k.add("MatMul", s, weights(k, 192, 192)))]
+
+    def inner(i: Builder, turn: Value, going: Value, s: Value) -> list[Value]:
+        negative = i.add("Less", i.add("ReduceSum", s, keepdims=False), i.constant(0, F32))
+        return [going, branch(i, negative, [s], product, lambda k, s: [k.add("Neg", *product(k, s))])]
+
+    def outer(i: Builder, turn: Value, going: Value, s: Value, n: Value) -> list[Value]:
+        return [going, *loop(i, n, None, [i.add("Neg", s)], [], inner, 1)]
+
+    (y,) = loop(b, n, None, [x], [n], outer, 1)
+    graph = b.build({"y": y})
+    feeds = [{"x": vector(k, (48, 192)), "n": np.array(k)} for k in range(4)]
+    want = [graphc.compile(graph, threads=1).run(f)["y"] for f in feeds]
+    model = graphc.compile(graph, threads=threads)
+    for _ in range(300):
+        for f, w in zip(feeds, want):
+            np.testing.assert_array_equal(model.run(f)["y"], w)
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            for y, w in zip(pool.map(lambda f: model.run(f)["y"], feeds), want):
+                np.testing.assert_array_equal(y, w)
 
 
 # --- what goes wrong, and what is not compiled ---------------------------------------------------------------------------
@@ -485,7 +549,15 @@ class Draw:
         """More values."""
         values = list(values)
         for _ in range(self.draw(st.integers(0, 3))):
-            kind = self.one(["unary", "binary", "view", *(["loop", "if", "scan"] if depth else [])])
+            kind = self.one(
+                [
+                    "unary",
+                    "binary",
+                    "view",
+                    *(["rows"] if self.shape else []),
+                    *(["loop", "if", "scan"] if depth else []),
+                ]
+            )
             values += getattr(self, kind.replace("if", "branch"))(b, values, n, depth)
         return values
 
@@ -498,6 +570,23 @@ class Draw:
     def view(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
         flat = b.add("Reshape", self.one(values), b.constant([-1], I64))
         return [b.add("Reshape", flat, b.constant(self.shape, I64))]
+
+    def rows(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        """Kernels that want their operands in one piece."""
+        x, y = self.one(values), self.one(values)
+        kinds = ["softmax", "sum", "largest", *(["product", "transposed"] if self.shape[0] == self.shape[-1] else [])]
+        match self.one(kinds):
+            case "softmax":
+                return [b.add("Softmax", x, axis=self.draw(st.integers(-1, len(self.shape) - 1)))]
+            case "sum":
+                return [
+                    b.add("CumSum", b.add("Tanh", x), b.constant(self.draw(st.integers(0, len(self.shape) - 1)), I64))
+                ]
+            case "largest":
+                return [b.add("Sub", x, b.add("ReduceMax", y, b.constant([-1], I64), keepdims=True))]
+            case "product" if len(self.shape) == 2:
+                return [b.add("Tanh", b.add("MatMul", x, y))]
+        return [b.add("Transpose", x)]
 
     def condition(self, b: Builder, v: Value) -> Value:
         return b.add("Less", b.add("ReduceSum", v, keepdims=False), b.constant(self.one([-2.0, 0.0, 3.0]), F32))
@@ -531,7 +620,8 @@ class Draw:
 
         def make(i: Builder, s: Value, e: Value) -> list[Value]:
             sub = Draw(self.draw, row)
-            return [i.add(self.one(BINARY), s, i.add("ReduceSum", e, keepdims=False)), sub.unary(i, [e], n, 0)[0]]
+            made = sub.some(i, [e, i.add("Tanh", i.add("Mul", e, s))], n, 0)
+            return [i.add(self.one(BINARY), s, i.add("Tanh", i.add("ReduceSum", made[-1], keepdims=False))), made[-1]]
 
         types = [("s", "float32", ()), ("e", "float32", row)]
         _, rows = b.add(

@@ -28,6 +28,20 @@ def test_the_ratio_is_to_the_best_peer():
     assert row(graphc=1.0).ratio is None
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_loop_runs_without_a_look_from_python(stops: bool):
+    from loops import make_loop
+
+    import graphc
+
+    proto, x = make_loop(7, 16, stops), np.linspace(-1, 1, 16, dtype=np.float32)
+    model = graphc.compile(proto)
+    want = graphc.compile(proto, target="reference").run({"x": x})
+    for name, value in model.run({"x": x}).items():
+        np.testing.assert_allclose(value, want[name], rtol=1e-5, atol=1e-6)
+    assert [(s.kernel, s.host) for s in model.plan().steps] == [("loop", False)]
+
+
 def test_only_the_named_peers_count():
     from results import Row
 

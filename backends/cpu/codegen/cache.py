@@ -27,6 +27,7 @@ SHARED = (
     "lower/kernel.py",
     "lower/limits.py",
     "lower/codes.py",
+    "ops/_positions.py",
 )  # of graphc/, what generators read
 
 

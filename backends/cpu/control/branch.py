@@ -66,7 +66,7 @@ def lower_if(lo: CpuLowering, group: Group) -> None:
     info = StepInfo(
         0, (node.name,), (node.op.name,), Branch.name, TEAM if team else ALONE,
         f"{len(then.steps)} steps, or {len(other.steps)}, as the condition says", name,
-        max(p.flops for p in both), max(p.moved for p in both), inside=_marked(then, "then") + _marked(other, "else"),
+        (then.flops + other.flops) // 2, (then.moved + other.moved) // 2, inside=_marked(then, "then") + _marked(other, "else"),
     )  # fmt: skip
     writes, reads = touched(programs, outside)
     writes += [s.ref for s in results]

@@ -57,9 +57,10 @@ def steps_of(
     graph = laid_out(graph, lo.target, lo.policy, choices)
     groups, _ = grouped(graph, lo.target, lo.policy, choices, lambda n: True)
     inner = CpuLowering(lo.target, lo.threads, lo.weights, lo.policy, choices, lo.checked)
+    read = {v for g in groups for v in g.inputs} | set(graph.outputs)
     for v, s in zip(graph.inputs, given):
-        if s is not None:
-            inner.place(v, s.ref, s.strides)
+        if s is not None and v in read:
+            inner.place(v, row_major(inner, s).ref)  # most kernels take operands in one piece
     made = {o: g for g in groups for n in g.nodes for o in n.outputs}
     places = [s for _, s in wanted]
     if lo.policy.uses("results_in_place"):

@@ -229,7 +229,7 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
         *(
             w
             for i, (start, step) in enumerate(starts)
-            for w in MOVING(start=start, step=step, clear=int(run.part is not None and i >= len(elements)))
+            for w in MOVING(start=start, step=step, clear=int(lo.checked and run.part is not None and i >= len(elements)))
         ),
         *(
             w

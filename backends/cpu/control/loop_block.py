@@ -16,8 +16,8 @@ LOOP = Block(
 TEAM_AT = LOOP.size
 BODY_AT = TEAM_AT + TEAM.size
 HEAD = BODY_AT + SUBPROGRAM.size
-# an operand or a result of one element per iteration: address of the first, bytes to the next. clear: for a result, whose elements
-# lie side by side, is it to have zeros where there is no trip?
+# an operand or a result of one element per iteration: address of the first, bytes to the next. clear: for a result whose elements
+# lie side by side: is it to have zeros where there is no trip? In checked runs, which do not like what nobody has written
 MOVING = Block("start step clear")
 # a carried value: addresses of the initial one, of the result and of spare memory
 STATE = Block("initial result spare nbytes")

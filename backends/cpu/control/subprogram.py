@@ -17,6 +17,7 @@ from graphc.lower.memory import Lifetime, plan
 from graphc.lower.program import Program, Step, lives
 from graphc.lower.storage import ALIGNMENT, Buffer, Ref
 from graphc.report import StepInfo
+from graphc.sizes import hint_of, is_size
 
 WORD = 8
 LINE = CACHE_LINE // WORD
@@ -38,8 +39,9 @@ class Memory:
 
 
 def memory_of(lo: CpuLowering, programs: Sequence[Program], outside: Collection[Buffer], name: str) -> Memory:
-    """Of the programs' buffers but those from outside. For checked runs each is left by itself."""
-    if lo.checked:
+    """Of the programs' buffers but those from outside. For checked runs each is left by itself; where sizes stand for many, the
+    outer plan gives each its place."""
+    if lo.checked or any(is_size(b.nbytes) for p in programs for b in lives(p.steps, outside)):
         return Memory(None)
     places: dict[Buffer, int] = {}
     nbytes = 0
@@ -102,7 +104,7 @@ class Subprogram:
 
 
 def worth_sharing(info: StepInfo) -> bool:
-    return nanoseconds(info) >= SHARED_STEP
+    return hint_of(nanoseconds(info)) >= SHARED_STEP
 
 
 def subprogram(lo: CpuLowering, program: Program, memory: Memory, moving: Mapping[Buffer, int]) -> Subprogram:

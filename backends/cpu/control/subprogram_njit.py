@@ -76,10 +76,8 @@ def leads(a, team, nth):
 def _help(control, nth):
     """Take parts of steps until the program is over."""
     seen = 0
-    while True:
+    while atomic_load(control + QUIT) == 0:  # its announcement may be what the last look at the tickets has seen
         next_step(control, seen, SPINS)
-        if atomic_load(control + QUIT) != 0:
-            return
         ticket = atomic_add(control + TICKET, 1)
         while ticket & PART < nth:
             step = as_block(atomic_load(control + STEP))

@@ -81,7 +81,8 @@ def _to_coordinates(a, sizes, rank, found, total, first, end):
 def find_chunks(target):
     """FOUND[rank, total] = coordinates of the elements that are not zero; `total` of them."""
     X, N, ITEM, COUNTS, MICRO, FOUND, TOTAL, RANK = FIND_CHUNKS["x n item counts micro found total rank"]
-    SIZES = FIND_CHUNKS.size
+    (OF_DIM,) = FIND_CHUNKS.in_record("size")
+    SIZES = FIND_CHUNKS.size + OF_DIM
 
     def find_chunks(a, tid, nth):
         n, rank = a[N], a[RANK]

@@ -27,11 +27,12 @@ _, store_f32 = typed_memory(float32)
 @driver(WriteNumbers)
 def write_numbers(target):
     Y, COUNT = WRITE_NUMBERS["y count"]
-    VALUES = WRITE_NUMBERS.size
+    (VALUE,) = WRITE_NUMBERS.in_record("value")
+    VALUES, RECORD = WRITE_NUMBERS.size + VALUE, WRITE_NUMBERS.record_size
 
     def write_numbers(a, tid, nth):
         for i in range(a[COUNT] * tid // nth, a[COUNT] * (tid + 1) // nth):
-            store_i64(a[Y] + 8 * i, a[VALUES + i])
+            store_i64(a[Y] + 8 * i, a[VALUES + RECORD * i])
 
     return write_numbers, STEP
 
