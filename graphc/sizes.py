@@ -649,7 +649,7 @@ def choose(function: Callable[[int], int], size: Any) -> Any:
     if type(size) is not Size:
         return function(size)
     least, most = size.trace.bounds(size.expr)
-    first, last = builtins.max(1, builtins.int(least)), builtins.int(builtins.min(most, LOOKED_UP))
+    first, last = (builtins.int(builtins.min(builtins.max(end, 1), LOOKED_UP)) for end in (least, most))
     values = [function(n) for n in range(first, builtins.max(first, last) + 1)]
     table = (*([values[0]] * first), *values)
     if len(set(values)) == 1:

@@ -27,7 +27,8 @@ def folded(node: Node) -> tuple[Value, ...] | None:
     elif node.op.name in ("Cast", "Identity"):
         results = arrays[0]
     elif node.op.name in MOVES:
-        results = node.op.reference(*arrays, **node.attrs)
+        parts = {"n_outputs": len(node.outputs)} if node.op.name == "Split" else {}
+        results = node.op.reference(*arrays, **node.attrs, **parts)
     elif node.op.name in _QUESTIONS:
         results = np.frompyfunc(_QUESTIONS[node.op.name], len(arrays), 1)(*(a.astype(object) for a in arrays))
     else:

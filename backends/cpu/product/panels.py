@@ -90,7 +90,7 @@ def _rows(target: Target, m: int, nv: int) -> int:
     if m > tallest:
         return choose(partial(_best_rows, target, nv=nv, heights=(lowest, most - 1, most)), m)
     heights = [h for h in (2, 3, 4, 6, 8) if h < tallest] + [tallest]
-    return choose(lambda m: _best_rows(target, m, nv, tuple(h for h in heights if h <= m)), m)
+    return choose(lambda m: _best_rows(target, m, nv, tuple(h for h in heights if h <= m) or (1,)), m)
 
 
 @lru_cache(maxsize=4096)
