@@ -15,7 +15,7 @@ from graphc.executable import Executable
 from graphc.graph import Builder, Graph
 from graphc.model import Model
 
-ALGORITHMS = ("winograd", "strassen")  # chosen for the example's sizes: they round in another way
+ALGORITHMS = ("winograd", "strassen", "image_runs")  # chosen for the example's sizes: they round in another way
 
 
 def open_graph(use: Use, shared: bool) -> Graph:

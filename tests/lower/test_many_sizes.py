@@ -13,14 +13,16 @@ from strategies import Use
 from suite import OPS, uses_of
 
 import graphc
+from graphc import classes
 from graphc.errors import TypeRuleError
+from graphc.graph import Builder, Graph
 
 INTERNAL = ("Reorder",)
 USES = {name: [u for u in uses_of(name) if is_open(u)] for name in sorted(OPS) if name not in INTERNAL}
 NAMES = [name for name, uses in USES.items() if uses]
 SAMPLE = {*random.Random(7).sample(NAMES, 24), "Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "Concat"}
-# Operators of which one plan serves one shape only: type rules that want a number, and tables of positions.
-LACKS: set[str] = set()
+# Operators of which one plan serves one shape only: the width of a head is a number, of which scores are scaled by the root.
+LACKS = {"Attention"}
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,37 @@ def test_every_operator(name: str, tally: Counter[str]):
     found = [check(use, shared, 2, tally) for use in uses for shared in (True, False)]
     tried = [held for held in found if held is not None]
     assert not tried or any(tried) or name in LACKS, "one plan serves one shape only"
+
+
+def layers(kind: str) -> Graph:
+    """Layers whose algorithm depends on sizes: by Winograd, Strassen and so on where that is faster."""
+    b, rng = Builder(kind), np.random.default_rng(0)
+    if kind == "images":
+        x = y = b.input("x", "float32", ("n", 32, "h", "w"))
+        for _ in range(2):
+            y = b.add("Conv", y, b.constant(rng.uniform(-0.1, 0.1, (32, 32, 3, 3)), "float32"), pads=[1] * 4)
+        return b.build({"y": b.add("Add", x, y)})
+    x = b.input("x", "float32", ("n", 320))
+    return b.build({"y": b.add("MatMul", x, b.constant(rng.uniform(-0.1, 0.1, (320, 320)), "float32"))})
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "kind, shapes",
+    [
+        ("images", [(1, 32, 40, 40), (1, 32, 36, 50), (2, 32, 9, 7), (1, 32, 70, 33), (3, 32, 64, 96), (1, 32, 3, 3)]),
+        ("rows", [(8, 320), (200, 320), (9, 320), (97, 320), (1000, 320), (95, 320), (3, 320), (513, 320)]),
+    ],
+)
+def test_algorithms_for_the_example_are_right_for_other_sizes(
+    kind: str, shapes: list[tuple[int, ...]], threads: int, monkeypatch: pytest.MonkeyPatch
+):
+    """They may be others than those that a plan for the shape alone takes: equal but for rounding."""
+    monkeypatch.setattr(classes, "STRICT", True)
+    graph = layers(kind)
+    model = graphc.compile(graph, threads=threads)
+    for shape in shapes:
+        x = np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+        want = graphc.compile(graph, threads=threads)(x)
+        np.testing.assert_allclose(model(x), want, rtol=0, atol=1e-5 * np.abs(want).max())
+    assert 1 <= len(model._many) < len(shapes) - 1
