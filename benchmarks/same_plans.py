@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = ("execute", "submit", "work", "bind", "entry")  # kernels that run tables, and are in none
 OPEN = 2  # in place of dims that a model leaves open
 
 
@@ -101,7 +102,7 @@ def _plan(model: str, target: str, threads: int, code: bool) -> dict:
         for n in ("kernel_slots", "constant_slots", "arena_slots", "extern_slots")
     }
     return {
-        "kernels": [k.spec for k in plan.kernels],
+        "kernels": [k.spec for k in plan.kernels if k.name not in RUNTIME],
         "steps": [[s.kernel, s.algorithm, s.reason, list(s.nodes), s.output] for s in plan.report().steps],
         "blocks": a.blocks[:, :2].tolist(),
         "words": a.words.tolist(),

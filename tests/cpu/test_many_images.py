@@ -124,3 +124,17 @@ def test_slice(blocked: bool):
 def test_crop_or_pad_around_the_centre():
     for shape in ([1, 3, 4, 50], [1, 3, 51, 3]):
         agree(graph(False, 2, "CenterCropPad", np.array(shape)), images(RNG, 5, 3, 2, 5), 2)
+
+
+def test_tiles_of_any_width():
+    """Pools, and a convolution of few channels: the pixels of a tile follow from the width."""
+    b = Builder("tiles")
+    x = b.input("x", F32, (1, 3, "h", "w"))
+    few = b.add("Conv", x, b.constant(RNG.standard_normal((3, 3, 3, 3)), F32), pads=(1, 1, 1, 1))
+    v = b.add("Conv", few, b.constant(RNG.standard_normal((16, 3, 1, 1)), F32))
+    tall = b.add("MaxPool", v, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
+    wide = b.add("AveragePool", tall, kernel_shape=(2, 2))
+    off = {"disabled": ["winograd"]}
+    agree(
+        b.build({"y": few, "z": b.add("MaxPool", wide, kernel_shape=(9, 9))}), images(RNG, 12, 3, 2, 40, 140), 3, **off
+    )

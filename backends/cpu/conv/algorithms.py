@@ -22,10 +22,11 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tiles import cut_channels, cut_into, efficiency, even_cut, tile_costs
 from graphc.dtypes import FLOAT32
-from graphc.sizes import for_speed
+from graphc.sizes import for_speed, hint_of, is_size, need
 
 ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
 ROUNDING = 2.0**-24  # of float32
+FAR = 4
 # Candidates are compared by estimated seconds * BIAS, so a factor below 1 favours one. Direct convolution reads the smallest
 # weights; the model is pessimistic about large tiles and Strassen's algorithm. Of the factors tried, these lose least over the
 # layers measured.
@@ -50,11 +51,22 @@ def layer_key(w: Window, groups: int) -> str:
     return "conv " + " ".join(map(str, sizes))
 
 
-@for_speed
 def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
-    """The fastest of the allowed candidates: as measured, where all of them were, else as estimated."""
+    """The fastest of the allowed candidates: as measured, where all of them were, else as estimated. Where an image's size stands for
+    many, it is chosen for the example and for images up to FAR times as large or as small: the choice would age."""
+    choice, several = _choose(w, groups, target, policy)
+    pixels = w.pixels
+    if several and is_size(pixels):
+        need(FAR * pixels >= hint_of(pixels))
+        need(pixels <= FAR * hint_of(pixels))
+    return choice
+
+
+@for_speed
+def _choose(w: Window, groups: int, target: Target, policy: Policy) -> tuple[Choice, bool]:
+    """Also: was there another one?"""
     if policy.forced is not None:
-        return Choice(policy.forced, "as demanded")
+        return Choice(policy.forced, "as demanded"), False
     found = candidates(w, groups, target, policy.winograd, policy.uses("strassen"))
     allowed = [c for c in found if not c.excluded]
     measured = policy.measured.get(layer_key(w, groups), {})
@@ -64,7 +76,8 @@ def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     reason = f"{'measured' if known else 'estimated'} {_time(seconds.pop(best))}"
     if seconds:
         reason += f" ({', '.join(f'{name} {_time(s)}' for name, s in seconds.items())})"
-    return Choice(best, "; ".join([reason, *(f"not {c.algorithm}: {c.excluded}" for c in found if c.excluded)]))
+    reason = "; ".join([reason, *(f"not {c.algorithm}: {c.excluded}" for c in found if c.excluded)])
+    return Choice(best, reason), len(allowed) > 1
 
 
 def fastest(seconds: Mapping[Algorithm, float]) -> Algorithm:

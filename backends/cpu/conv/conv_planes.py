@@ -23,6 +23,7 @@ from graphc.dtypes import FLOAT32
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
+from graphc.sizes import choose
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
@@ -57,7 +58,7 @@ def emit_planes(lo: CpuLowering, group: Group, w: Window, reason: str, epilogue:
     ws_w = FLOAT32.item * w.out_channels
     ws_h, ws_d, ws_block = kw * ws_w, kh * kw * ws_w, kd * kh * kw * ws_w
     out_d, out_h, out_w = w.out
-    vectors = _vectors(lo.target, w.out_channels, out_w)
+    vectors = choose(lambda pixels: _vectors(lo.target, w.out_channels, pixels), out_w)
     columns = kw if kw <= MAX_COLUMNS and w.dilation[2] == 1 else 0
     micro = ConvPlanesRow(channels=w.out_channels, vectors=vectors, columns=columns, epilogue=epilogue.expression)
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)

@@ -12,6 +12,7 @@ from graphc.backends.cpu.tile.tiles import best_vectors, even_cut
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
+from graphc.sizes import need
 
 FEWEST_PIXELS = 32  # smaller images were not measured
 FEWEST_CHANNELS = 256  # in and out; below, making sums takes what is saved
@@ -31,7 +32,9 @@ def cut(w: Window, target: Target) -> Halves:
 
 def _tile(target: Target, rows: int, vectors: int) -> tuple[int, int]:
     nv = best_vectors(target, rows, vectors, even=True)
-    return even_cut(target, rows, nv).heights[0], nv
+    (mr,) = even_cut(target, rows, nv).heights
+    need(rows >= mr)
+    return mr, nv
 
 
 def emit_pointwise(

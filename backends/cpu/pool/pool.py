@@ -13,6 +13,7 @@ from graphc.backends.cpu.pool.pool_block import POOL, POOL_ROW, Pool, PoolRow, P
 from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.fuse import Group
+from graphc.sizes import choose, smallest
 
 HIGHEST = 8  # pixels of a tile
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
@@ -40,10 +41,10 @@ def _tile(w: Window, target: Target) -> tuple[int, bool]:
     inside -= -(-w.pad[2] // w.stride[2])  # windows without columns outside the image
     registers = target.registers - target.registers // 4
     most = (registers - w.kernel[2]) // w.stride[2] + 1
-    limit = inside if w.stride[2] == 1 else min(inside, w.out[2])
-    if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and min(most, limit) > 1:
-        return _width(min(most, HIGHEST), limit), True
-    return _width(HIGHEST, w.out[2]), False
+    limit = inside if w.stride[2] == 1 else smallest(inside, w.out[2])
+    if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and most > 1 and limit > 1:
+        return choose(lambda n: _width(min(most, HIGHEST), n), limit), True
+    return choose(lambda n: _width(HIGHEST, n), w.out[2]), False
 
 
 def _width(most: int, limit: int) -> int:
