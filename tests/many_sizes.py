@@ -85,6 +85,13 @@ def fresh(use: Use, **options: Any) -> list[np.ndarray] | None:
         return None
 
 
+def alone(graph: Graph, feeds: Mapping[str, np.ndarray], **options: Any) -> dict[str, np.ndarray]:
+    """Results of a plan for the feeds' shapes alone, whatever plans are on disk."""
+    model = graphc.compile(graph, **options)
+    model.prepare({name: a.shape for name, a in feeds.items()})
+    return model.run(feeds)
+
+
 def guards(executable: Executable) -> list[str]:
     """Of a plan for many that is one program."""
     return [text for text, _ in executable._plan.assembled.binding.program.texts if text]

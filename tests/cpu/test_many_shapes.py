@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from many_sizes import alone
 from nets import convnet, recurrent, transformer, weights
 
 import graphc
@@ -43,6 +44,11 @@ def bits(model: Model, x: np.ndarray) -> list[bytes]:
     return [a.tobytes() for a in model.run({"x": x}).values()]
 
 
+def bits_alone(graph: Graph, x: np.ndarray, threads: int) -> list[bytes]:
+    results = alone(graph, {"x": x}, threads=threads, disabled=["winograd", "strassen"])
+    return [a.tobytes() for a in results.values()]
+
+
 def arena(model: Model) -> int:
     return sum(a.memory.nbytes for a in model._source.backend._arenas.free)
 
@@ -55,7 +61,7 @@ def compiled(name: str, threads: int = 1) -> Model:
 @pytest.mark.parametrize("name", NETS)
 def test_random_shapes_in_any_order(name: str, threads: int):
     xs = inputs(name, 12)
-    want = [bits(compiled(name, threads), x) for x in xs]  # each with a plan of its own
+    want = [bits_alone(NETS[name][0](), x, threads) for x in xs]
     model = compiled(name, threads)
     for i in [*range(12), *np.random.default_rng(1).integers(0, 12, 40)]:
         assert bits(model, xs[i]) == want[i], xs[i].shape
@@ -67,8 +73,7 @@ def test_random_shapes_in_any_order(name: str, threads: int):
 def test_callers_at_once(name: str, threads: int):
     """Of a model that nobody has called before: plans are made meanwhile, too."""
     xs = inputs(name, 10, seed=2)
-    alone = compiled(name, threads)
-    want = [bits(alone, x) for x in xs]
+    want = [bits_alone(NETS[name][0](), x, threads) for x in xs]
     model, start = compiled(name, threads), threading.Barrier(4)
 
     def caller(k: int) -> list[int]:
@@ -83,8 +88,7 @@ def test_callers_at_once(name: str, threads: int):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_fork_goes_on_with_the_plans_and_makes_others(threads: int):
     xs = inputs("transformer", 8, seed=3)
-    model = compiled("transformer", threads)
-    want = [bits(model, x) for x in xs]
+    want = [bits_alone(transformer(), x, threads) for x in xs]
     model = compiled("transformer", threads)
     for x in xs[:4]:
         bits(model, x)
@@ -126,6 +130,6 @@ def test_runs_sample_by_sample_take_any_number_of_samples(threads: int):
     model = graphc.compile(graph, threads=threads, disabled=["winograd"])
     for n in (2, 9, 3, 12, 5):
         x = np.random.default_rng(n).standard_normal((n, 16, 96, 96), F32)
-        assert bits(model, x) == bits(graphc.compile(graph, threads=threads, disabled=["winograd"]), x)
+        assert bits(model, x) == bits_alone(graph, x, threads)
     (many,) = model._many
     assert [s.kernel for s in many.plan_for([np.zeros((9, 16, 96, 96), F32)]).steps] == ["nested"]

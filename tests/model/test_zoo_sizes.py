@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from many_sizes import ALGORITHMS, guards
+from many_sizes import ALGORITHMS, alone, guards
 
 import graphc
 from graphc import classes
@@ -56,10 +56,10 @@ def test_examples_at_many_shapes(name: str, threads: int, monkeypatch: pytest.Mo
             shape = [d if isinstance(d, int) else sizes[str(d)] for d in v.type.shape]
             whole = v.dtype.kind == "i"
             feeds[v.name] = rng.integers(0, 2, shape, v.dtype) if whole else rng.standard_normal(shape, np.float32)
-        got, want = model.run(feeds), graphc.compile(graph, **options).run(feeds)
+        got, want = model.run(feeds), alone(graph, feeds, **options)
         for key in want:
             assert got[key].shape == want[key].shape
             np.testing.assert_array_equal(got[key], want[key], err_msg=f"{name} at {sizes}")
-    assert len(model._plans) == 1 and model._many
+    assert len(model._plans) <= 1 and model._many
     pins = [text for many in model._many for text in guards(many) if re.search(r"^[^%]* = \d+$", text)]
     assert not pins, "a plan is for one size only"
