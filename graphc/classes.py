@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.dims import Sym
-from graphc.sizes import LEAST, Known, Size, Trace, array_of
+from graphc.sizes import LEAST, MOST, Known, Size, Trace, array_of
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Pattern:
 
     def _size(self, name: str, n: int) -> Any:
         if name not in self._named:
-            if n < LEAST:
+            if not LEAST <= n <= MOST:
                 self._named[name] = n
             else:
                 fresh = name if name not in self.trace.hints else f"{name}'{len(self.trace.names)}"
@@ -186,7 +186,7 @@ class Pattern:
             return a
         elements = []
         for k, n in enumerate(a.reshape(-1).tolist()):
-            d = self._size(f"{name.replace('?', '_')}({k})", n) if n >= LEAST else n
+            d = self._size(f"{name.replace('?', '_')}({k})", n) if LEAST <= n <= MOST else n
             self._values.append((i, k, self._position[str(d)] if type(d) is Size else -1, n))
             elements.append(d)
         flat = array_of(elements, a.dtype)

@@ -346,6 +346,8 @@ class Model:
         try:
             made = self._source.bind_many(arrays, self._valued)
             if made is not None:
+                if not made.holds(arrays):
+                    raise AssertionError(f"a plan is not for what it was made for: {made.refusal(arrays)}")
                 made.because = because
             return made
         except classes.CantServeMany as error:

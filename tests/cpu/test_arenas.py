@@ -91,8 +91,9 @@ def spoil(model: Model) -> None:
 def test_plans_take_turns_in_one_arena(name: str, threads: int):
     make, shapes = NETS[name]
     graph, xs = make(), [random(*shape) for shape in shapes]
-    want = [bits(graphc.compile(graph, threads=threads), x) for x in xs]  # each in memory of its own
-    model = graphc.compile(graph, threads=threads)
+    exact = {"threads": threads, "disabled": ["winograd"]}  # which other shapes decide
+    want = [bits(graphc.compile(graph, **exact), x) for x in xs]  # each in memory of its own
+    model = graphc.compile(graph, **exact)
     for _ in range(3):
         for i in [*range(len(xs)), 0, 0, *reversed(range(len(xs)))]:
             spoil(model)
@@ -107,7 +108,8 @@ def test_the_arena_is_as_large_as_the_largest_plan():
     for n in range(1, 13):
         model(random(n, 8, 16, 20))
         sizes.append(model.plan({"x": (n, 8, 16, 20)}).memory.arena)
-        assert [a.memory.nbytes for a in arenas_of(model).free] == [max(sizes)]
+        (arena,) = arenas_of(model).free
+        assert max(sizes) <= arena.memory.nbytes <= 1.5 * max(sizes)
     assert sizes == sorted(sizes) and sizes[-1] > 4 * sizes[0]
 
 
@@ -146,6 +148,7 @@ def test_idle_arenas_go(monkeypatch: pytest.MonkeyPatch):
 def test_forgotten_plans_leave_nothing_in_the_arena():
     model = graphc.compile(on_the_host(), threads=1)
     for n in reversed(range(1, MAX_PLANS + 20)):  # the largest first: a larger arena begins anew
+        model.prepare({"x": (n, 12)})
         model(random(n, 12))
     (arena,) = arenas_of(model).free
     assert len(model._plans) == len(arena.contexts) == MAX_PLANS

@@ -32,10 +32,10 @@ AGAIN = 0.25  # what a byte of weights costs, of what one of activations does: i
 def depth_first_runs(groups: Sequence[Group], results: Collection[Value], target: Target) -> list[range]:
     """Which groups (by position, consecutive) are run sample by sample: where more bytes of activations stay in the cache
     (level 2: those of a whole batch that are no more stay anyway) than bytes of weights are read again. The number of threads
-    does not matter: they must not change the results."""
+    does not matter: they must not change the results. Of sizes only that of the batch may stand for many."""
     batch_size = _batch(groups)
     n = hint_of(batch_size)
-    if n < 2:
+    if n < 2 or any(has_sizes(v.shape[1:]) for g in groups for v in g.nodes[-1].outputs):
         return []
     # two states, the cheaper way through the groups: whole batch, sample by sample
     batch: tuple[float, list[int]] = 0.0, []
