@@ -22,6 +22,7 @@ from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import InputError
 from graphc.executable import Executable, value_key
 from graphc.graph import Value
+from graphc.growing import CantGrow, Growth, growing, with_lengths
 from graphc.model import Model
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
@@ -189,6 +190,7 @@ class Compilation:
             loose,
             graph.states,
             caches(self.loaded),
+            growing(graph) if whole else (),
         )
 
     def forget(self) -> None:
@@ -230,11 +232,30 @@ class Compilation:
         self.origin.check()
         return self._compile_many(self.graph, pattern, _many_key(pattern))
 
-    def _pattern(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Pattern | None:
+    def find_growing(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
+    ) -> Executable | None:
+        """An executable for steps that append to states in place, from disk. arrays: as `Pattern` takes them."""
+        pattern = self._pattern(arrays, valued, growing)
+        return None if pattern is None else self.backend.load_many(_many_key(pattern), arrays)
+
+    def bind_growing(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
+    ) -> Executable:
+        """The same, made now. Raises CantGrow."""
+        pattern = self._pattern(arrays, valued, growing)
+        if pattern is None:
+            raise CantGrow(f"target '{self.target}' has no plans for many sizes")
+        self.origin.check()
+        return self._compile_many(self.graph, pattern, _many_key(pattern))
+
+    def _pattern(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth] = ()
+    ) -> Pattern | None:
         if not self.backend.capabilities.many_sizes:
             return None
         inputs = [Value(s.name, s.type) for s in self.signature.inputs]
-        pattern = Pattern(inputs, arrays, valued)
+        pattern = Pattern(inputs, arrays, valued, growing=growing)
         return pattern if pattern.open else None
 
     def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:
@@ -260,6 +281,10 @@ class Compilation:
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
+        if many is not None and many.growing:
+            if not is_static(bound):
+                raise CantGrow("shapes inside the model follow from data")
+            bound = with_lengths(bound, many)
         if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
             return self.backend.executable(bound, tuple(passes), key, many)
         parts = cut(bound)
@@ -309,7 +334,8 @@ def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray])
 
 
 def _many_key(pattern: Pattern) -> str:
-    return f"many-{hashlib.sha256(pattern.key.encode()).hexdigest()[:16]}"
+    kind = "session" if pattern.growing else "many"
+    return f"{kind}-{hashlib.sha256(pattern.key.encode()).hexdigest()[:16]}"
 
 
 def shape_like_inputs(graph: Graph) -> list[str]:
