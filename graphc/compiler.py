@@ -217,7 +217,7 @@ class Compilation:
     @property
     def planned(self) -> bool:
         """Are there plans on disk?"""
-        return self.backend.keeps_plans()
+        return self.backend.capabilities.stores_plans and self.backend.keeps_plans()
 
     def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
         """An executable for many shapes, these among them, from disk."""
@@ -241,11 +241,11 @@ class Compilation:
 
     def bind_growing(
         self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
-    ) -> Executable:
-        """The same, made now. Raises CantGrow."""
+    ) -> Executable | None:
+        """The same, made now; None where the backend has no such plans. Raises CantGrow."""
         pattern = self._pattern(arrays, valued, growing)
         if pattern is None:
-            raise CantGrow(f"target '{self.target}' has no plans for many sizes")
+            return None
         self.origin.check()
         return self._compile_many(self.graph, pattern, _many_key(pattern))
 
@@ -259,6 +259,7 @@ class Compilation:
         return pattern if pattern.open else None
 
     def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:
+        pattern.trace.begin()
         try:
             return self._compile(unbound, pattern.types, pattern.values, key, pattern.many)
         finally:
@@ -285,13 +286,17 @@ class Compilation:
             if not is_static(bound):
                 raise CantGrow("shapes inside the model follow from data")
             bound = with_lengths(bound, many)
-        if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
-            return self.backend.executable(bound, tuple(passes), key, many)
-        parts = cut(bound)
-        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
+        made = tuple(passes)
 
-        def make(g: Graph) -> Executable:
-            return self.backend.executable(g, tuple(passes), None, many)
+        def make(g: Graph, key: str | None = None) -> Executable:
+            if many is None:
+                return self.backend.executable(g, made, key)
+            return self.backend.executable(g, made, key, many)
+
+        if is_static(bound) or not self.backend.capabilities.needs_static_shapes:
+            return make(bound, key)
+        parts = cut(bound, self.backend.kernel_operators())
+        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix)}
 
         def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
             return self._compile_suffix(parts.suffix, arrays, valued, many)

@@ -41,9 +41,15 @@ class Executable:
 
     quick: Quick | None = None
 
+    because: tuple[str, ...] = ()  # see `Plan`
+
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         """Of a plan for many sizes: is it for inputs of these shapes?"""
         return True
+
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        """Of a plan for many sizes: the guard that does not hold for inputs of these shapes."""
+        return ""
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
         """The report for inputs of these shapes."""

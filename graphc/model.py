@@ -290,9 +290,16 @@ class Model:
             return self._source.outlook()
 
     def plan(
-        self, shapes: Mapping[str, Sequence[int]] | None = None, values: Mapping[str, np.ndarray] | None = None
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
+        *,
+        many: bool = False,
     ) -> Plan:
         """The plan for input shapes (by name; static shapes need none): steps, memory, why things fused.
+
+        The first shapes of a model get a plan of their own, later ones share plans. many: these do, too; the plan's `guards` tell
+        which others it serves, `because` what kept those before from serving these.
 
         values: arrays for inputs, which have their shapes; those that `valued` names are needed. Raises InputError where
         a symbolic dim is left open or one of these has no value.
@@ -303,7 +310,12 @@ class Model:
             names = ", ".join(f"'{n}'" for n in missing)
             raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
         arrays = taken(arrays, model._valued)
-        return model._executable(arrays).plan_for(arrays)
+        return model._executable(arrays, many=many).plan_for(arrays)
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """The guards of each plan for many shapes that the model has, the last used first."""
+        return tuple(e.plan.guards or () for e in self._many)
 
     def result_types(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, TensorType | None]:
         """Types of the results for input shapes (by name; static shapes need none), without a plan.
@@ -379,27 +391,29 @@ class Model:
                 return executable
         return None
 
-    def _executable(self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False) -> Executable:
+    def _executable(
+        self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False, many: bool = False
+    ) -> Executable:
         """The plan for these inputs: one that is there, in memory or on disk, else one that is made now. The first of a model is
-        for its shapes alone, later ones for as many as they can. alone: this one is, too."""
+        for its shapes alone, later ones for as many as they can. alone, many: this one is, too."""
         if key is None:
             key = (*(a.shape for a in arrays), *(value_key(arrays[i]) for i in self._valued))
         with PLANNING:
-            found = self._plans.get(key) or (None if alone else self._held(arrays))
+            found = (None if many else self._plans.get(key)) or (None if alone else self._held(arrays))
             if found is not None:
                 return found
             try:
-                return self._planned(arrays, key, alone)
+                return self._planned(arrays, key, alone, many)
             except MemoryError as error:
                 full(error)
 
-    def _planned(self, arrays: Sequence[np.ndarray], key: tuple, alone: bool) -> Executable:
+    def _planned(self, arrays: Sequence[np.ndarray], key: tuple, alone: bool, many: bool) -> Executable:
         types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
         values = {self._names[i]: arrays[i] for i in self._valued}
         source = self._source
-        made = source.find(types, values)
+        made = None if many else source.find(types, values)
         if made is None and not alone:
-            made = self._planned_for_many(arrays)
+            made = self._planned_for_many(arrays, many)
             if made is not None:
                 self._many = [made, *self._many[: MAX_PLANS - 1]]
                 return made
@@ -408,15 +422,19 @@ class Model:
         remember(self._plans, key, made)
         return made
 
-    def _planned_for_many(self, arrays: Sequence[np.ndarray]) -> Executable | None:
-        """None where a plan for these shapes alone is to be made."""
+    def _planned_for_many(self, arrays: Sequence[np.ndarray], many: bool) -> Executable | None:
+        """None where a plan for these shapes alone is to be made, unless one for many is wanted and possible."""
         if self._alone:
             return None
         found = self._source.find_many(arrays, self._valued)
-        if found is not None or not (self._plans or self._many or self._source.planned):
+        if found is not None or not (many or self._plans or self._many or self._source.planned):
             return found
+        because = tuple(dict.fromkeys(e.refusal(arrays) for e in self._many))
         try:
-            return self._source.bind_many(arrays, self._valued)
+            made = self._source.bind_many(arrays, self._valued)
+            if made is not None:
+                made.because = because
+            return made
         except (GraphcError, MemoryError):
             if classes.STRICT:
                 raise

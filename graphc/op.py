@@ -216,6 +216,7 @@ class Op:
     values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
     per_sample  results for one sample (of the first dim of operand 0) depend on that sample alone, and on the other operands
     laws       algebraic laws that it obeys
+    bound      of operators with one dim that only data tells: Call -> what it is at most
     type_only  the results follow from the operands' types, and are computed as soon as those are known: values are not read
     statistics operands that training measures and does not learn
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
@@ -242,6 +243,7 @@ class Op:
     per_sample: bool = False
     windowed: bool = False
     laws: Laws = Laws()
+    bound: Callable[[Call], Dim] | None = None
     type_only: bool = False
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True

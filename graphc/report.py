@@ -143,7 +143,8 @@ class Plan:
 
     `measure(feeds, rounds)` runs the program step by step and returns the median seconds of each step. `pending`: nodes
     behind the first result whose shape follows from data, where the model has not run yet. guards: what must hold of the
-    inputs' sizes for the same plan to serve them; None of a plan for these shapes alone.
+    inputs' sizes for the same plan to serve them; None of a plan for these shapes alone. because: of a plan for many shapes,
+    guards of those that were there before, which do not hold for the shapes that it was made for.
     """
 
     target: str
@@ -156,6 +157,7 @@ class Plan:
     measure: Measure | None = None
     pending: tuple[Pending, ...] = ()
     guards: tuple[str, ...] | None = None
+    because: tuple[str, ...] = ()
 
     def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
         """Median seconds of each step over `rounds` runs, in the order of `steps`.

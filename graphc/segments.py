@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphc.bounded import Bounded, bounded
 from graphc.errors import GraphcError
 from graphc.executable import MAX_PLANS, PLANNING, Executable, remember, taken, value_key
 from graphc.graph import Graph, Node, Rewriter, Value
@@ -20,9 +21,11 @@ from graphc.report import Pending, Plan, StepInfo
 
 @dataclass(frozen=True, eq=False)
 class CutGraph:
-    """The suffix's inputs are the graph's own, then the prefix's results, then the outputs of the data-dependent nodes."""
+    """The suffix's inputs are the graph's own, then the prefix's results, then the outputs of the bounded nodes and of the
+    data-dependent ones. The prefix computes the bounded nodes: their buffers and sizes are its last results."""
 
     prefix: Graph
+    bounded: tuple[Bounded, ...]
     data_dependent: tuple[Node, ...]
     suffix: Graph
 
@@ -47,10 +50,13 @@ def _known(v: Value) -> bool:
     return v.type is not None and v.type.is_static
 
 
-def cut(graph: Graph) -> CutGraph:
-    """Cut a bound graph that is not static. The prefix may be empty, but not if there are no data-dependent nodes."""
+def cut(graph: Graph, kernels: Collection[str] = ()) -> CutGraph:
+    """Cut a bound graph that is not static. The prefix may be empty, but not if there are no data-dependent nodes.
+
+    kernels: operators that the backend computes in bounded form (graphc/bounded.py) where they have one."""
     ready: set[Value] = set(graph.inputs)
     prefix: list[Node] = []
+    forms: list[Bounded] = []
     data_dependent: list[Node] = []
     suffix: list[Node] = []
     for node in graph.nodes:
@@ -61,24 +67,30 @@ def cut(graph: Graph) -> CutGraph:
             prefix.append(node)
             ready.update(node.outputs)
         elif have and not _waits_for_a_value(node):
-            data_dependent.append(node)
+            form = bounded(node) if node.op.name in kernels else None
+            if form is None:
+                data_dependent.append(node)
+            else:
+                forms.append(form)
         else:
             suffix.append(node)
-    produced: list[Value] = [v for n in data_dependent for v in n.outputs]
+    produced: list[Value] = [v for n in (*(f.node for f in forms), *data_dependent) for v in n.outputs]
     needed_later = {v for n in (*data_dependent, *suffix) for v in n.operands} | set(graph.outputs)
     computed = [v for n in prefix for v in n.outputs if v in needed_later]
     passed = [*graph.inputs, *computed]
+    results = [*computed, *(v for f in forms for v in f.static.outputs)]
+    nodes = (*prefix, *(f.static for f in forms))
     prefix_graph = Graph(
-        f"{graph.name}/prefix", graph.inputs, tuple(computed), tuple(prefix), tuple(_unique(computed)), graph.meta
+        f"{graph.name}/prefix", graph.inputs, tuple(results), nodes, tuple(_unique(results)), graph.meta
     )
     inputs = tuple(replace(v, name=n) for v, n in zip((*passed, *produced), _unique([*passed, *produced])))
     rw = Rewriter(Graph("", inputs, (), (), ()))
     rw.map.update(zip((*passed, *produced), inputs))
     for node in suffix:
         rw.copy(node)
-    results = tuple(rw(v) for v in graph.outputs)
-    suffix_graph = replace(graph, name=f"{graph.name}/suffix", inputs=inputs, outputs=results, nodes=tuple(rw.nodes))
-    return CutGraph(prefix_graph, tuple(data_dependent), suffix_graph)
+    outputs = tuple(rw(v) for v in graph.outputs)
+    suffix_graph = replace(graph, name=f"{graph.name}/suffix", inputs=inputs, outputs=outputs, nodes=tuple(rw.nodes))
+    return CutGraph(prefix_graph, tuple(forms), tuple(data_dependent), suffix_graph)
 
 
 def _waits_for_a_value(node: Node) -> bool:
@@ -99,15 +111,21 @@ def _unique(values: Sequence[Value]) -> list[str]:
 
 
 def suffix_inputs(parts: CutGraph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The suffix's inputs from the graph's and the prefix's results: the data-dependent nodes run here, through their references."""
+    """The suffix's inputs from the graph's and the prefix's results: bounded nodes' results are taken from their buffers, the
+    data-dependent ones run here, through their references."""
     from graphc.interpret import run_node
 
     env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
+    buffers = {v for form in parts.bounded for v in form.static.outputs}
+    for form in parts.bounded:
+        env.update(zip(form.node.outputs, form.results([env[v] for v in form.static.outputs])))
+    computed = [a for v, a in zip(parts.prefix.outputs, results) if v not in buffers]
     for node in parts.data_dependent:
         operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
         env.update(zip(node.outputs, run_node(node, operands)))
-    produced = [env[v] for n in parts.data_dependent for v in n.outputs]
-    return [np.ascontiguousarray(a) if a.ndim else a for a in (*inputs, *results, *produced)]
+    nodes = (*(form.node for form in parts.bounded), *parts.data_dependent)
+    produced = [env[v] for n in nodes for v in n.outputs]
+    return [np.ascontiguousarray(a) if a.ndim else a for a in (*inputs, *computed, *produced)]
 
 
 class Segmented(Executable):
@@ -135,7 +153,7 @@ class Segmented(Executable):
         self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
         self._suffixes: dict[tuple, Executable] = {}
         self._many: list[Executable] = []  # the last used first
-        self._last: Executable | None = None
+        self._last: tuple[Executable, list[np.ndarray]] | None = None  # and inputs as its last ones were
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         return self.prefix.holds(arrays)
@@ -151,7 +169,7 @@ class Segmented(Executable):
             if found.holds(values):
                 if k:
                     self._many = [found, *(e for e in many if e is not found)]
-                self._last = found
+                self._note(found, values)
                 return found
         key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
         suffix = self._suffixes.get(key)
@@ -164,13 +182,27 @@ class Segmented(Executable):
                         self._many = [suffix, *self._many[: MAX_PLANS - 1]]
                     else:
                         remember(self._suffixes, key, suffix)
-        self._last = suffix
+        self._note(suffix, values)
         return suffix
+
+    def _note(self, suffix: Executable, values: Sequence[np.ndarray]) -> None:
+        """For reports. Of inputs that decide nothing by their values, the shape is enough."""
+        if self._last is None or self._last[0] is not suffix:
+            nothing = [np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in values]
+            self._last = suffix, [values[i] if i in self._valued else a for i, a in enumerate(nothing)]
+
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        return self.prefix.refusal(arrays)
 
     @property
     def plan(self) -> Plan:
-        """The prefix's plan and the data-dependent nodes; then the suffix's, as it was last planned, or what can be told of it."""
-        prefix = self.prefix.plan
+        return self._joined(self.prefix.plan)
+
+    def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
+        return replace(self._joined(self.prefix.plan_for(arrays)), because=self.because)
+
+    def _joined(self, prefix: Plan) -> Plan:
+        """The prefix's plan and the data-dependent nodes; then the suffix's, as it last ran, or what can be told of it."""
         steps = list(prefix.steps)
         for node in self.parts.data_dependent:
             reason = "the shape of its result follows from data"
@@ -180,7 +212,8 @@ class Segmented(Executable):
         if self._last is None:
             pending = self._outlook(self.parts.suffix)
         else:
-            last = self._last.plan
+            executable, values = self._last
+            last = executable.plan_for(values)
             steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
             pending = last.pending
         return replace(prefix, steps=tuple(steps), measure=_unmeasured, pending=pending)

@@ -36,6 +36,10 @@ MOST = 1 << 31
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+_RELATIONS = {"==": "=≠", "<": "<≥", "<=": "≤>"}  # true, false
+_SWAPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
+
+
 class Guard(NamedTuple):
     """`expr relation 0` is `outcome`. relation: '==', '<' or '<='."""
 
@@ -44,9 +48,7 @@ class Guard(NamedTuple):
     outcome: bool
 
     def __str__(self) -> str:
-        text = {"==": ("=", "≠"), "<": ("<", "≥"), "<=": ("≤", ">")}[self.relation][not self.outcome]
-        left, right = _sides(self.expr)
-        return f"{left} {text} {right}"
+        return " ".join(_sides(self.expr, _RELATIONS[self.relation][not self.outcome]))
 
 
 class Definition(NamedTuple):
@@ -80,6 +82,7 @@ class Trace:
     """
 
     count = 0
+    asking = 0  # traces of which plans are being made
 
     def __init__(self) -> None:
         Trace.count += 1
@@ -90,7 +93,7 @@ class Trace:
         self.assumed: dict[str, tuple[float, float]] = {}
         self.guards: dict[Guard, str] = {}
         self.definitions: dict[str, Definition] = {}
-        self.open = True
+        self.open = False
         self._names: dict[Definition, str] = {}
         self._results: dict[tuple[Any, ...], Any] = {}  # of operations
         self._values: dict[Sym, int] = {}  # of expressions, for the example
@@ -257,13 +260,13 @@ class Trace:
             if set(symbols(definition.args[0])) <= self.hints.keys():
                 self.hints[name] = definition.value(self.hints)
         self._forget()
-        self.open = True
+        self.begin()
         try:
             yield
         finally:
             self.guards, self.ranges = before.guards, self.ranges | before.ranges
             self._forget()
-            self.open = False
+            self.close()
 
     def _forget(self) -> None:
         self._values.clear()
@@ -282,9 +285,15 @@ class Trace:
         _, (expr, table) = self.definitions[str(size.expr)]
         return self.define("look", (expr, tuple(map(values.index, table))), (0, len(values) - 1))
 
+    def begin(self) -> None:
+        """Questions may be asked."""
+        self.open = True
+        Trace.asking += 1
+
     def close(self) -> None:
         """From now on a question that is new is a mistake."""
         self.open = False
+        Trace.asking -= 1
 
 
 def _is_cut(dim: Sym) -> bool:
@@ -308,11 +317,23 @@ def _solvable(expr: Sym) -> bool:
     return number % factor == 0
 
 
-def _sides(expr: Sym) -> tuple[str, str]:
-    """`expr` compared with 0, with what is negative on the other side."""
-    left = Sym.of({m: c for m, c in expr.terms.items() if c > 0 and m})
-    right = Sym.of({m: -c for m, c in expr.terms.items() if c < 0 or not m})
-    return str(left) if left.terms else "0", str(right) if right.terms else "0"
+def _sides(expr: Sym, relation: str) -> tuple[str, str, str]:
+    """`expr relation 0` with nothing negative but numbers: left, relation, right; names on the left, if on one side only."""
+    left = {m: c for m, c in expr.terms.items() if c > 0 and m}
+    right = {m: -c for m, c in expr.terms.items() if c < 0 and m}
+    number = expr.terms.get(frozenset(), 0)
+    if not left:
+        left, right, relation, number = right, left, _SWAPPED.get(relation, relation), -number
+    if not right or number <= 0:
+        right = right | {frozenset(): -number}
+    else:
+        left = left | {frozenset(): number}
+    return _text(left), relation, _text(right)
+
+
+def _text(terms: dict[Any, int]) -> str:
+    terms = {m: c for m, c in terms.items() if c}
+    return str(Sym.of(terms)) if terms else "0"
 
 
 def number_of(dim: Dim, sizes: Mapping[str, int]) -> int:
@@ -651,6 +672,8 @@ def for_speed(function: Function) -> Function:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if not Trace.asking:
+            return function(*args, **kwargs)
         return function(*map(example, args), **{name: example(a) for name, a in kwargs.items()})
 
     return call  # type: ignore[return-value]

@@ -241,6 +241,9 @@ class CpuExecutable(Executable):
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         return isinstance(self.program, Runner) and self.program.holds(arrays)
 
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        return self._plan.refusal(arrays)
+
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         return self._run(arrays, out)
 
@@ -251,7 +254,8 @@ class CpuExecutable(Executable):
     def _reported(self, p: CompiledPlan) -> Plan:
         r = p.report()
         shapes = {n: t.shape for n, t in p.inputs}
-        return Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure, guards=p.guards)
+        made = Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, self._measure)
+        return replace(made, guards=p.guards, because=self.because)
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
         return self._reported(self._plan.bound(arrays))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from graphc.backends.cpu.native import host_reason, kernel_operators
 from graphc.backends.cpu.target import Target
+from graphc.bounded import bounded
 from graphc.graph import Graph, Node, Value
 from graphc.op import Deferred
 from graphc.report import Pending
@@ -38,7 +39,8 @@ def _where(node: Node, target: Target, planned: set[Value]) -> tuple[bool, str]:
     if branches(node):
         return False, "the branch that is taken is compiled"
     if _follows_from_data(node):
-        return True, "the shape of its result follows from data"
+        reason = _without_bound(node, target)
+        return reason is not None, reason or ""
     native = node.op.name in kernel_operators() or node.op.elementwise
     if not native and node.op.expand is not None:
         return False, "compiled as the operators that it stands for"
@@ -53,6 +55,16 @@ def _follows_from_data(node: Node) -> bool:
     """Has a result a dim that the operator named after itself (see `graphc.ops.index.dim_of_data`)?"""
     dims = (d for v in node.outputs if v.type is not None for d in v.type.shape)
     return any(isinstance(d, Sym) and str(d).startswith(f"{node.op.name}(") for d in dims)
+
+
+def _without_bound(node: Node, target: Target) -> str | None:
+    """Why no kernel computes a node whose result's size follows from data, or None."""
+    form = (
+        bounded(replace(node, inputs=tuple(map(_sized, node.inputs)))) if node.op.name in kernel_operators() else None
+    )
+    return (
+        "the shape of its result follows from data" if form is None else host_reason(form.static, target, pending=True)
+    )
 
 
 def _guessed(node: Node) -> Node:

@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 @model_argument
 @plan_options
 @click.option("--why", is_flag=True, help="List every rewrite that matched and did not apply, with the reason.")
+@click.option("--many", "for_many", is_flag=True, help="The plan that these shapes share with others, and which those are.")
 @compile_options
-def explain(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None, why: bool, **settings: Any) -> None:
+def explain(
+    model: str,
+    inputs: tuple[str, ...],
+    shapes: tuple,
+    batch: int | None,
+    why: bool,
+    for_many: bool,
+    **settings: Any,
+) -> None:
     """Tell what MODEL became, and why.
 
     Its steps with kernels and algorithms, what fused and what did not, the memory plan, and what each pass did.
@@ -31,7 +40,7 @@ def explain(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | Non
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         try:
-            plan = make_plan(compiled, inputs, dict(shapes), batch)
+            plan = make_plan(compiled, inputs, dict(shapes), batch, for_many)
         except InputError as error:
             if inputs or not compiled.valued:
                 raise
@@ -40,6 +49,8 @@ def explain(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | Non
             return
     sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in plan.shapes.items())
     click.echo(f"{compiled.name} for {plan.target}, {many(plan.threads, 'thread')}, {sizes}")
+    if not all(spec.is_static for spec in compiled.inputs):
+        _guards(plan)
     _steps(plan)
     if plan.pending:
         click.echo(
@@ -49,6 +60,15 @@ def explain(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | Non
     _fusion(plan)
     _memory(plan)
     _passes(plan, why)
+
+
+def _guards(plan: Plan) -> None:
+    """Which sizes the plan serves."""
+    if plan.guards is None:
+        click.echo("for these shapes alone: --many tells which others would share a plan with them")
+    else:
+        click.echo("one plan for all sizes of which this is true:")
+        click.echo("\n".join(f"  {guard}" for guard in plan.guards))
 
 
 def _steps(plan: Plan) -> None:

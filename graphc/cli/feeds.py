@@ -118,8 +118,15 @@ def make_feeds(
     return {**made, **arrays}
 
 
-def make_plan(model: Model, sources: Sequence[str], shapes: Mapping[str, Sequence[int]], batch: int | None) -> Plan:
-    """The plan for these shapes, and for the values that the sources give to inputs whose values decide shapes.
+def make_plan(
+    model: Model,
+    sources: Sequence[str],
+    shapes: Mapping[str, Sequence[int]],
+    batch: int | None,
+    many: bool = False,
+) -> Plan:
+    """The plan for these shapes, and for the values that the sources give to inputs whose values decide shapes. many: the one that
+    they share with others.
 
     Raises InputError where shapes stay open.
     """
@@ -127,8 +134,8 @@ def make_plan(model: Model, sources: Sequence[str], shapes: Mapping[str, Sequenc
         hint = f"give them: --input {model.valued[0]}=FILE.npy"
         raise InputError(f"shapes follow from the values of {', '.join(model.valued)}", hint=hint)
     if not sources:
-        return model.plan(resolve_shapes(model.inputs, shapes, batch))
-    return plan_of(model, make_feeds(model.inputs, sources, shapes, batch))
+        return model.plan(resolve_shapes(model.inputs, shapes, batch), many=many)
+    return model.plan(values=make_feeds(model.inputs, sources, shapes, batch), many=many)
 
 
 def plan_of(model: Model, feeds: Mapping[str, np.ndarray]) -> Plan:

@@ -138,7 +138,7 @@ class Writer:
             least, most = trace.assumed[name]
             self._guard(Code.NOT_LESS, Sym(name) - int(least), f"{name} ≥ {least}", "")
             if most < float("inf"):
-                self._guard(Code.LESS_EQUAL, Sym(name) - int(most), f"{name} ≤ {most}", "")
+                self._guard(Code.LESS_EQUAL, Sym(name) - int(most), "", "")  # numbers stay within 64 bits
         for guard, where in trace.guards.items():
             op = GUARDS[guard.relation] + (0 if guard.outcome else CONTRARY)
             self._guard(Code(op), guard.expr, str(guard), where)

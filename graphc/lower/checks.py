@@ -60,4 +60,18 @@ class LengthOutOfRange:
         )  # fmt: skip
 
 
-CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange)}
+@dataclass(frozen=True)
+class NotFinite:
+    """The error for a position that is NaN or infinite. what: holds it."""
+
+    op: str
+    node: str
+    source: Location | None
+    what: str
+
+    def __call__(self, number: int, value: int) -> InputError:
+        message = f"the {self.what} holds NaN or infinite positions"
+        return InputError(message, op=self.op, node=self.node, source=self.source)
+
+
+CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange, NotFinite)}

@@ -112,7 +112,7 @@ def lower_gather_nd(lo: Lowering, group: Group) -> None:
 
 def _known_condition(node: Node, target: Any = None) -> str | None:
     if not node.inputs[1].is_const:
-        return "the shape of its result depends on data"
+        return "the shape of its result follows from data"
     return native_dtypes(node)
 
 

@@ -65,13 +65,21 @@ class CompiledPlan:
     def guards(self) -> tuple[str, ...] | None:
         """What must hold of the sizes of a plan for many."""
         b = self.assembled.binding
-        return None if b is None else tuple(text for text, _ in b.program.texts)
+        return None if b is None else tuple(text for text, _ in b.program.texts if text)
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         """Of a plan for many sizes: is it for inputs of these shapes?"""
         assert self.sources is not None and self.assembled.binding is not None
         sizes = self.sources.sizes(arrays)
         return sizes is not None and self.assembled.binding.program.holds(sizes)
+
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        """Of a plan for many sizes: the first guard that does not hold."""
+        assert self.sources is not None and self.assembled.binding is not None
+        sizes = self.sources.sizes(arrays)
+        if sizes is None:
+            return "other dims are 0 or 1, or equal"
+        return self.assembled.binding.program.broken(sizes) or ""
 
     def bound(self, arrays: Sequence[np.ndarray]) -> CompiledPlan:
         """For a person: with numbers in the place of registers."""

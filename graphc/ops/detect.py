@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 
+from graphc.dims import minimum
 from graphc.errors import InputError
 from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
-from graphc.types import TensorType, may_be
+from graphc.types import Dim, TensorType, may_be, prod
 
 
 # --- NonMaxSuppression ------------------------------------------------------------------------------------------------
@@ -28,6 +29,14 @@ def _suppressed_type(call: Call) -> list[TensorType]:
         if not may_be(call.type(i).size, 1):
             raise call.fail(f"'{call.op.inputs[i].rstrip('?')}' must be one number, not {call.type(i)}")
     return [TensorType(np.int64, (dim_of_data(call, *given), 3))]
+
+
+def most_selected(call: Call) -> Dim:
+    """Boxes that NonMaxSuppression selects of one class of one batch entry, at most. 0 without a limit (ONNX's default)."""
+    if not call.has(2):
+        return 0
+    boxes = call.shape(0)[1]
+    return minimum(max(call.ints(2)[0], 0), boxes) if call.inputs[2].is_const else boxes
 
 
 def corners(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -86,6 +95,7 @@ register(
         _suppressed_type,
         _non_max_suppression,
         {"center_point_box": Attr(bool, False)},
+        bound=lambda call: prod((*call.shape(1)[:2], most_selected(call))),
         samples=Samples(
             ("float32",),
             cases=(
@@ -144,7 +154,7 @@ def _roi_align(
     half = coordinate_transformation_mode == "half_pixel"
     images = widen(x)
     out = np.zeros((len(rois), x.shape[1], output_height, output_width), images.dtype)
-    for r, (x1, y1, x2, y2) in enumerate(widen(rois) * spatial_scale - (0.5 if half else 0)):
+    for r, (x1, y1, x2, y2) in enumerate(rois.astype(np.float64) * spatial_scale - (0.5 if half else 0)):
         width, height = (x2 - x1, y2 - y1) if half else (max(x2 - x1, 1), max(y2 - y1, 1))
         rows = _bins(y1, height, output_height, sampling_ratio)
         columns = _bins(x1, width, output_width, sampling_ratio)
@@ -359,14 +369,14 @@ register(
             cases=(
                 *(
                     Case(
-                        (Tensor((2, 2, 4, 5)), Tensor((2, 3, 2, 2), -1.4, 1.4, "float32")),
+                        (Tensor((2, 2, 4, 5)), Tensor((2, 3, 2, 2), -1.4, 1.4)),
                         {"mode": mode, "padding_mode": padding, "align_corners": align},
                     )
                     for mode in ("linear", "nearest", "cubic")
                     for padding in _PADDINGS
                     for align in (False, True)
                 ),
-                Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2, "float32"))),
+                Case((Tensor((1, 2, 3, 4, 2)), Tensor((1, 2, 2, 3, 3), -1.2, 1.2))),
             ),
         ),
         family=Family.INDEX,

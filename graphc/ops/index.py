@@ -51,6 +51,12 @@ def dim_of_data(call: Call, *operands: int, detail: object = "") -> Sym:
     return Sym(f"{call.op.name}({names}{detail})")
 
 
+def of_axis(call: Call) -> Dim:
+    """The size of operand 0 along the attribute `axis`; of all of it without one."""
+    x, axis = call.type(0), call.attrs.axis
+    return x.size if axis is None else x.shape[axis]
+
+
 # --- Gather, GatherElements, GatherND ---------------------------------------------------------------------------------
 def _gathered(call: Call) -> list[TensorType]:
     x = call.type(0)
@@ -247,7 +253,8 @@ def _compressed(call: Call) -> list[TensorType]:
 
 def _compress(x, condition, axis):
     size = x.size if axis is None else x.shape[axis]
-    return np.take(x, checked("Compress", np.flatnonzero(condition), size, axis or 0, "condition"), axis)
+    kept = checked("Compress", np.flatnonzero(condition), size, axis or 0, "condition", negative=False)
+    return np.take(x, kept, axis)
 
 
 register_index(
@@ -261,6 +268,7 @@ register_index(
         Case((Tensor((3, 2)), Const([False, True, False, False, True], "bool"))),
     ],
     {"axis": Attr(int, None)},
+    bound=of_axis,
 )
 
 register_index(
@@ -269,4 +277,5 @@ register_index(
     lambda call: [TensorType(np.int64, (call.rank(0), dim_of_data(call, 0)))],
     lambda x: np.stack(np.nonzero(np.atleast_1d(x))).astype(np.int64)[: x.ndim],
     [Case((Const([[1, 0], [1, 1]], "int64"),)), Case((Const([[0.0, 2.0, 0.0]], "float32"),)), Case((Tensor((3, 4)),))],
+    bound=lambda call: call.type(0).size,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.op import NUMBERS, Attr, Call, Case, Const, Tensor
-from graphc.ops.index import dim_of_data, register_index
+from graphc.ops.index import dim_of_data, of_axis, register_index
 from graphc.ops.precision import widen
 from graphc.types import Dim, TensorType
 
@@ -130,4 +130,5 @@ register_index(
     ],
     {"axis": Attr(int, None), "sorted": Attr(bool, True)},
     outputs=("y", "indices", "inverse_indices", "counts"),
+    bound=of_axis,
 )

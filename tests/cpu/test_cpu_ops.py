@@ -14,22 +14,28 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det", "GridSample", "MaxRoiPool",
-    "Multinomial", "NonMaxSuppression", "NonZero", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
-    "RoiAlign", "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter", "Unique",
+    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det", "MaxRoiPool",
+    "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
+    "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
 HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
-    "Compress": ("the shape of its result follows from data",),
     "DequantizeLinear": ("DequantizeLinear has no CPU kernel",),  # blocks of scales
     "Einsum": ("Einsum has no CPU kernel",),  # a diagonal
     "GRU": ("GRU has no float64 kernel",),
     "Gemm": tuple(f"Gemm has no {d} kernel" for d in ("float64", "int32", "int64", "uint32", "uint64")),
+    "GridSample": (
+        "mode 'cubic' has no kernel",
+        "only images of two dims have a kernel",
+        "GridSample has no float64 kernel",
+    ),
     "LSTM": ("LSTM has no float64 kernel",),
     "MatMul": ("it sums over nothing",),
     "QuantizeLinear": ("QuantizeLinear has no CPU kernel",),  # blocks of scales
     "RNN": ("RNN has no float64 kernel",),
+    "RoiAlign": ("mode 'max' has no kernel", "RoiAlign has no float64 kernel"),
+    "Unique": ("distinct rows have no kernel",),
     "com.microsoft::FusedGemm": ("Gemm has no float64 kernel",),
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone

@@ -118,13 +118,13 @@ def sliced(b: Builder, x: Value) -> Value:
 
 
 MIDDLES: dict[str, tuple[Make, str]] = {
-    "NonZero": (nonzero, "NonZero"),
-    "Compress": (compress, "Compress"),
+    "NonZero": (nonzero, None),
+    "Compress": (compress, None),
     "Unique": (unique, "Unique"),
-    "NonMaxSuppression": (suppression, "NonMaxSuppression"),
+    "NonMaxSuppression": (suppression, None),
     "Loop": (loop, "Loop"),
     "If": (branch, None),
-    "two looks": (twice, "NonZero"),
+    "two looks": (twice, None),
     "Slice": (sliced, ""),
 }
 
@@ -173,7 +173,7 @@ def test_steps_say_what_ran_on_the_host_and_why(name: str):
     assert all(s.reason and s.kernel == "host" for s in hosted)
     native = [o for s in steps if not s.host for o in s.ops]
     assert native.index("MatMul") < native.index("Softmax"), "native work before and after"
-    if host in ("NonZero", "Unique", "NonMaxSuppression", "Loop"):
+    if host == "Loop":
         assert any("shape" in s.reason for s in hosted if host in s.ops)
 
 
@@ -325,4 +325,4 @@ def test_a_failing_look_names_the_node():
 def test_a_plan_before_any_run_shows_the_head():
     steps = graphc.compile(graph(nonzero)).plan().steps
     assert "MatMul" in {o for s in steps for o in s.ops}
-    assert [s.ops for s in steps if s.host] == [("NonZero",)]
+    assert steps[-1].ops == ("NonZero",) and not any(s.host for s in steps)

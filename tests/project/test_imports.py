@@ -20,7 +20,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "dims polynomial dtypes types state errors expr op graph bind interpret verify reading signature report memory_limit source_files",
+    "ir": "dims polynomial dtypes types state errors expr op graph bind bounded interpret verify reading signature report memory_limit source_files",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",

@@ -136,7 +136,7 @@ def emit_product(
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
-    deep = panels.padded > DEPTH and row_tiles > 1
+    deep = panels.padded > DEPTH and hint_of(row_tiles) > 1
     chunks = -(-panels.padded // DEPTH) if deep else 1
     depth = -(-steps // chunks)
     m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (item * depth * vl * mr)))

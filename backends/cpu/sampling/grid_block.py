@@ -1,0 +1,31 @@
+"""sampling/grid_driver.py. Positions are worked out for some points at a time, and used for all channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphc.backends.cpu.block import Block
+from graphc.lower.kernel import Kernel
+
+POINTS = 64  # at a time: what is known of them stays in the level-1 cache
+ZEROS, BORDER, REFLECTION = range(3)
+PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
+
+# y[n, channels, points] of x[n, channels, h, w] at grid[n, points, 2]. linear: else the nearest pixel. align: are the corners'
+# centers at -1 and 1? padding: by PADDINGS. Of each thread, `stride` bytes apart: offsets, int64, and weights, float32, of the
+# taps [4, POINTS]; zero: a float32
+GRID = Block("x grid y n channels h w points linear align padding micro offsets weights zero stride")
+
+
+class Grid(Kernel, name="grid"):
+    """Pixels of images at positions from data."""
+
+    block: ClassVar[Block] = GRID
+
+
+@dataclass(frozen=True, eq=False)
+class GridPoints(Kernel, name="grid_points"):
+    """Sums of `taps` weighted pixels."""
+
+    taps: int

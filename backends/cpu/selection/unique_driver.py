@@ -1,0 +1,74 @@
+"""The distinct elements of a tensor: sort, cut where neighbours differ, and number the groups."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, call4, fill_bytes, store_i64
+from graphc.backends.cpu.kernel import driver
+from graphc.backends.cpu.selection.sort_njit import radix_sort
+from graphc.backends.cpu.selection.unique_block import UNIQUE, Unique
+from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, copy_element
+
+
+@njit(error_model="numpy")
+def _cut(keys, places, n, first, inverse, counts):
+    """Groups of equal keys in order: the first position of each, which group each element is of, how many it has. Returns how
+    many groups there are."""
+    groups = 0
+    for i in range(n):
+        key, place = keys[i], places[i]
+        if i == 0 or key != keys[i - 1]:
+            first[groups] = place
+            counts[groups] = 0
+            groups += 1
+        inverse[place] = groups - 1
+        counts[groups - 1] += 1
+    return groups
+
+
+@njit(error_model="numpy")
+def _by_first_position(n, groups, first, inverse, counts, group_at, number_of, spare):
+    """Number the groups anew, in the order of their first positions. The last three: n int64 each."""
+    fill_bytes(group_at, INT64_BYTES * n, 0)
+    at, number, held = as_block(group_at), as_block(number_of), as_block(spare)
+    for g in range(groups):
+        at[first[g]] = g + 1
+        held[g] = counts[g]
+    next_group = 0
+    for i in range(n):
+        if at[i]:
+            g = at[i] - 1
+            number[g] = next_group
+            first[next_group] = i
+            counts[next_group] = held[g]
+            next_group += 1
+    for i in range(n):
+        inverse[i] = number[inverse[i]]
+
+
+@driver(Unique)
+def unique(target):
+    """VALUES, FIRST, INVERSE, COUNTS and their TOTAL, as ONNX Unique has them."""
+    X, ITEM, N, VALUES, FIRST, INVERSE, COUNTS = UNIQUE["x item n values first inverse counts"]
+    TOTAL, MICRO, ORDERED = UNIQUE["total micro ordered"]
+    KEYS, PLACES, SPARE_KEYS, SPARE_PLACES, DIGITS = UNIQUE["keys places spare_keys spare_places digits"]
+
+    def unique(a, tid, nth):
+        if tid != 0:
+            return
+        n, x, item = a[N], a[X], a[ITEM]
+        first, inverse, counts = as_block(a[FIRST]), as_block(a[INVERSE]), as_block(a[COUNTS])
+        call4(a[MICRO], n, x, item, a[KEYS])
+        places = as_block(a[PLACES])
+        for i in range(n):
+            places[i] = i
+        keys, order = radix_sort(a[KEYS], a[PLACES], a[SPARE_KEYS], a[SPARE_PLACES], a[DIGITS], n)
+        groups = _cut(as_block(keys), as_block(order), n, first, inverse, counts)
+        if not a[ORDERED]:
+            _by_first_position(n, groups, first, inverse, counts, a[KEYS], a[PLACES], a[SPARE_KEYS])
+        for g in range(groups):
+            copy_element(a[VALUES] + item * g, x + item * first[g], item)
+        store_i64(a[TOTAL], groups)
+
+    return unique, STEP
