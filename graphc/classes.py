@@ -17,7 +17,6 @@ from graphc.growing import Growth
 from graphc.sizes import LEAST, Known, Size, Trace, array_of
 from graphc.types import TensorType
 
-
 CAPACITY = "capacity of states"
 
 

@@ -57,10 +57,13 @@ class GrowingPlans:
                     raise
                 self.why = f"{type(error).__name__}: {error}"
                 return None
+            if made is None:
+                self.why = "the target has no plans for many sizes"
+                return None
             self._plans = [made, *self._plans[: MAX_PLANS - 1]]
             return self._roomy(step, capacity)
 
-    def _made(self, step: Step, capacity: int) -> Executable:
+    def _made(self, step: Step, capacity: int) -> Executable | None:
         try:
             return self._source.bind_growing(step(capacity), self._valued, self.growing)
         except TooSmall as error:

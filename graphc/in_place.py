@@ -12,6 +12,7 @@ from graphc.room import Room, capacity_for
 from graphc.sizes import LEAST
 
 if TYPE_CHECKING:
+    from graphc.executable import Executable
     from graphc.model import Model
 
 
@@ -50,42 +51,46 @@ class InPlace:
 
         feeds: the other inputs. states: the growing ones, where they are not in the room. out: arrays for results.
         """
-        room = self.room
-        if self.plans.why:
-            return None
-        if room is None:
-            values = [states[i] for i in self._inputs]
-            lengths = [a.shape[g.axis] for g, a in zip(self.growing, values)]
-            if min(lengths) < LEAST:
-                return None
-            room = Room(self.growing, values, capacity_for(max(lengths)))
-        elif room.least < LEAST:
-            return None
-        elif not room.mine:
-            room = room.with_capacity(room.capacity)
-        arrays = self._model.in_order({**feeds, **dict(zip(self._inputs, room.arrays))})
-        if arrays is None:
+        room = None if self.plans.why else self._own_room(states)
+        arrays = None if room is None else self._model.in_order({**feeds, **dict(zip(self._inputs, room.arrays))})
+        if room is None or arrays is None:
             return None
         executable = self.plans.held([*arrays, room.lengths])
         if executable is None:
-            if not self._model.is_read_for(self._with(arrays, room.values)):
-                return None
-            found = self.plans.find(lambda capacity: self._with_capacity(arrays, room, capacity), room.capacity)
+            found = self._find(arrays, room)
             if found is None:
                 return None
             executable, capacity = found
             if capacity > room.capacity:
                 room = room.with_capacity(capacity)
                 arrays = self._with(arrays, room.arrays)
-        *results, lengths = self._model.run_plan(executable, [*arrays, room.lengths], [*map(out.get, self._results), None])
-        room.lengths = lengths
+        places = [*map(out.get, self._results), None] if out else None
+        *results, room.lengths = self._model.run_plan(executable, [*arrays, room.lengths], places)
         self.room = room
         return dict(zip(self._results, results))
 
-    def _with_capacity(self, arrays: list[np.ndarray], room: Room, capacity: int) -> list[np.ndarray]:
-        """The inputs and the lengths, as if the room had that capacity."""
-        return [*self._with(arrays, room.stand_ins(capacity)), room.lengths]
+    def _own_room(self, states: Mapping[str, np.ndarray]) -> Room | None:
+        """Room that may be written to; None where the states are too short for plans that stand for many lengths."""
+        room = self.room
+        if room is None:
+            values = [states[i] for i in self._inputs]
+            lengths = [a.shape[g.axis] for g, a in zip(self.growing, values)]
+            return None if min(lengths) < LEAST else Room(self.growing, values, capacity_for(max(lengths)))
+        if room.least < LEAST:
+            return None
+        return room if room.mine else room.with_capacity(room.capacity)
+
+    def _find(self, arrays: list[np.ndarray], room: Room) -> tuple[Executable, int] | None:
+        """The plan for a step, and the capacity that it wants."""
+        if not self._model.is_read_for(self._with(arrays, room.values)):
+            return None
+
+        def step(capacity: int) -> list[np.ndarray]:
+            return [*self._with(arrays, room.stand_ins(capacity)), room.lengths]
+
+        return self.plans.find(step, room.capacity)
 
     def _with(self, arrays: list[np.ndarray], states: list[np.ndarray]) -> list[np.ndarray]:
+        """The inputs with other arrays for the growing states."""
         given = dict(zip(self._inputs, states))
         return [given.get(name, a) for name, a in zip(self._model.required, arrays)]

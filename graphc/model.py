@@ -16,7 +16,6 @@ from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.executable import MAX_PLANS, PLANNING, Executable, Quick, remember, taken, value_key
 from graphc.growing_plans import GrowingPlans
-from graphc.growing_plans import GrowingPlans
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from graphc.graph import Graph
-    from graphc.growing import Growth
     from graphc.growing import Growth
     from graphc.session import Session
     from graphc.state import State
@@ -65,15 +63,7 @@ class Source(Protocol):
 
     def bind_growing(
         self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
-    ) -> Executable: ...
-
-    def find_growing(
-        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
     ) -> Executable | None: ...
-
-    def bind_growing(
-        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
-    ) -> Executable: ...
 
     @property
     def planned(self) -> bool: ...
@@ -111,7 +101,6 @@ class Model:
         self._plans: dict[tuple, Executable] = {}  # for one set of shapes each
         self._many: list[Executable] = []  # for many; the last used first
         self._alone = ""  # why there are none
-        self._growing: dict[tuple[Growth, ...], GrowingPlans] = {}
         self._growing: dict[tuple[Growth, ...], GrowingPlans] = {}
         self._readings: dict[Reading, Model] = {}
         self._quick: Quick = _refuse  # of the plan that was used last
@@ -222,35 +211,6 @@ class Model:
                 self._growing[growing] = GrowingPlans(self._source, self._valued, growing)
             return self._growing[growing]
 
-    def in_order(self, feeds: Mapping[str, Any], room: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
-        """The inputs of a step as its plans take them; None where they are not those that must be given. room: arrays of the
-        states that grow in place. Raises InputError."""
-        if len(feeds) + len(room) != self._count:
-            return None
-        arrays: list[np.ndarray] = []
-        for i, (name, dtype) in enumerate(zip(self._names, self._dtypes)):
-            a = room.get(name)
-            if a is None:
-                if name not in feeds:
-                    return None
-                a = feeds[name]
-                if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
-                    a = self._arguments.checked(i, a)
-            arrays.append(a)
-        return taken(arrays, self._valued) if self._valued else arrays
-
-    def fit(self, feeds: Mapping[str, Any]) -> bool:
-        """Are these inputs, as `in_order` gives them, for this reading of the source? Raises InputError where they are for none."""
-        return self._other([feeds[n] for n in self._names]) is None
-
-    # --- steps in place, for sessions --------------------------------------------------------------------------------
-    def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
-        """The plans of steps that append to these states in place."""
-        with PLANNING:
-            if growing not in self._growing:
-                self._growing[growing] = GrowingPlans(self._source, self._valued, growing)
-            return self._growing[growing]
-
     @property
     def required(self) -> tuple[str, ...]:
         """Names of the inputs that must be given."""
@@ -271,7 +231,7 @@ class Model:
         return self._other(arrays) is None
 
     def run_plan(
-        self, executable: Executable, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]
+        self, executable: Executable, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
     ) -> list[np.ndarray]:
         """See `Executable.run`."""
         try:
@@ -376,7 +336,7 @@ class Model:
         try:
             return executable.run(arrays, out)
         except MemoryError as error:
-            full(error)
+            _full(error)
         except classes.CantServeMany as error:
             self._alone, self._many = str(error), []
             return self._executable(arrays, key, alone=True).run(arrays, out)
@@ -405,7 +365,7 @@ class Model:
             try:
                 return self._planned(arrays, key, alone, many)
             except MemoryError as error:
-                full(error)
+                _full(error)
 
     def _planned(self, arrays: Sequence[np.ndarray], key: tuple, alone: bool, many: bool) -> Executable:
         types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}
@@ -532,7 +492,7 @@ def _detached(graph: Graph) -> Graph:
     return rw.finish()
 
 
-def full(error: MemoryError) -> NoReturn:
+def _full(error: MemoryError) -> NoReturn:
     if isinstance(error, OutOfMemoryError):
         raise error
     raise OutOfMemoryError(f"the machine's memory is full: {error}", hint="smaller inputs, or fewer plans") from error

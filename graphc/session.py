@@ -234,7 +234,9 @@ class Session:
             values = self._values
             for s in chosen:
                 if not 0 <= length <= _length(values, s):
-                    message = f"state '{s.name}' has {_length(values, s)} positions, so it can't be truncated to {length}"
+                    message = (
+                        f"state '{s.name}' has {_length(values, s)} positions, so it can't be truncated to {length}"
+                    )
                     raise InputError(message, hint="session.lengths says how many there are")
             if self._place is not None:
                 chosen = [s for s in chosen if not self._place.truncate(s.state.input, length)]
@@ -245,7 +247,7 @@ class Session:
         """Another session of the same model, with the same values: both go on, apart. Copies nothing."""
         with self._alone():
             self._shared = True
-            growing = ()
+            growing: tuple[Growth, ...] = ()
             if self._place is not None:
                 self._place.share()
                 growing = self._place.growing
@@ -279,7 +281,11 @@ class Session:
             f"{s.name} {values[s.name].dtype}{list(values[s.name].shape)}" if s.name in values else f"{s.name} {s.type}"
             for s in self._states
         )
-        why = "" if self._place is None or not self._place.plans.why else f"; copied by each step: {self._place.plans.why}"
+        why = (
+            ""
+            if self._place is None or not self._place.plans.why
+            else f"; copied by each step: {self._place.plans.why}"
+        )
         return f"Session of '{self._model.name}' with {states}{why}"
 
 
