@@ -23,6 +23,7 @@ class InPlace:
         self.growing, self.plans = growing, model.growing_plans(growing)
         self.room: Room | None = None
         self._model = model
+        self._done: tuple[Room, np.ndarray]
         self._inputs = [g.input for g in growing]
         grown = {g.output for g in growing}
         self._results = [s.name for s in model.outputs if s.name not in grown]
@@ -47,7 +48,7 @@ class InPlace:
     def step(
         self, feeds: Mapping[str, Any], states: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray] | None:
-        """The other results of a step. None, and nothing is done, where it can't append in place.
+        """The other results of a step, which counts with `settle`. None, and nothing is done, where it can't append in place.
 
         feeds: the other inputs. states: the growing ones, where they are not in the room. out: arrays for results.
         """
@@ -65,9 +66,14 @@ class InPlace:
                 room = room.with_capacity(capacity)
                 arrays = self._with(arrays, room.arrays)
         places = [*map(out.get, self._results), None] if out else None
-        *results, room.lengths = self._model.run_plan(executable, [*arrays, room.lengths], places)
-        self.room = room
+        *results, lengths = self._model.run_plan(executable, [*arrays, room.lengths], places)
+        self._done = room, lengths
         return dict(zip(self._results, results))
+
+    def settle(self) -> None:
+        """The last step's states are those of the session."""
+        self.room, lengths = self._done
+        self.room.lengths = lengths
 
     def _own_room(self, states: Mapping[str, np.ndarray]) -> Room | None:
         """Room that may be written to; None where the states are too short for plans that stand for many lengths."""

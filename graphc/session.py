@@ -139,6 +139,7 @@ class Session:
         results = place.step(given, states, self._out(now))
         if results is not None:
             self._take(results, now, self._others)
+            place.settle()
         return results
 
     def _handed_over(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -171,7 +172,8 @@ class Session:
     def _values(self) -> dict[str, np.ndarray]:
         """The states by name; those in place as views."""
         placed = {} if self._place is None else self._place.values
-        return {s.name: placed[s.state.input] for s in self._states if s.state.input in placed} | self._now
+        named = {name: placed[i] for name, i, _ in self._ends if i in placed} | self._now
+        return {name: named[name] for name, _, _ in self._ends if name in named}
 
     def _begun(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The first values, with those that nobody gave. Sizes are those of the step's inputs."""
