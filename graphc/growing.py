@@ -48,16 +48,15 @@ class Growth:
 
 
 def growing(graph: Graph) -> tuple[Growth, ...]:
-    """The inputs that results append to, at most once each."""
+    """The inputs that results append to."""
     inputs = {v: v.name for v in graph.inputs if v.type is not None}
     producers = graph.producers()
     found = []
     for name, v in zip(graph.output_names, graph.outputs):
         part = _appended(producers[v], v) if v in producers else None
-        if part is not None and part[0] in inputs:
+        if part is not None and part[0] in inputs and graph.output_names.count(name) == 1:
             found.append(Growth(inputs[part[0]], name, part[1]))
-    names = [g.input for g in found]
-    return tuple(g for g in found if names.count(g.input) == graph.output_names.count(g.output) == 1)
+    return tuple(found)
 
 
 def _appended(node: Node, result: Value) -> tuple[Value | None, int] | None:
