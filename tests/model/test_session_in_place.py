@@ -48,9 +48,10 @@ def decoder(axis: int = 2) -> Graph:
     if axis == 2:
         new = {n: b.add("Transpose", v, perm=(0, 2, 1, 3)) for n, v in new.items()}
     whole = {n: b.add("Concat", past[n], new[n], axis=axis) for n in new}
-    first = {n: v if axis == 2 else b.add("Transpose", v, perm=(0, 2, 1, 3)) for n, v in whole.items()}
-    q = b.add("Transpose", heads, perm=(0, 2, 1, 3))
-    y = b.add("Attention", q, first["key"], first["value"])
+    columns = b.add("Transpose", whole["key"], perm=(0, 1, 3, 2) if axis == 2 else (0, 2, 3, 1))
+    values = whole["value"] if axis == 2 else b.add("Transpose", whole["value"], perm=(0, 2, 1, 3))
+    scores = b.add("MatMul", b.add("Transpose", heads, perm=(0, 2, 1, 3)), columns)
+    y = b.add("MatMul", b.add("Softmax", b.add("Mul", scores, b.constant(0.25, F32)), axis=-1), values)
     return b.build({"y": y, "present_key": whole["key"], "present_value": whole["value"]})
 
 
@@ -341,7 +342,7 @@ def test_the_caches_of_attention_itself():
     model = graphc.compile(b.build({"y": y, "present_key": key, "present_value": value}), threads=1)
     first = {n: RNG.standard_normal((1, HEADS, 4, SIZE)).astype(F32) for n in OUTPUTS}
     session, want = model.session(**first), Handed(model, first, OUTPUTS)
-    for _ in range(70):
+    for _ in range(4):
         same(session, want, **{n: RNG.standard_normal((1, HEADS, 1, SIZE)).astype(F32) for n in "qkv"})
     assert in_place(session)
 
