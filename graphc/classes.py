@@ -147,7 +147,7 @@ class Pattern:
         self._capacity: Any = 0
         for i, (v, a) in enumerate(zip(inputs, arrays)):
             rank = range(a.ndim)
-            shape = rank if v.type is None else v.type.shape
+            shape = rank if v.type is None else v.type.shape if i not in valued else a.shape
             dims = [
                 self._dim(i, axis, v.name, d if v.type is not None else None, a.shape[axis])
                 for axis, d in zip(rank, shape)
