@@ -16,7 +16,10 @@ from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Value
+    from graphc.growing import Growth
     from graphc.signature import Spec
+
+CAPACITY = "capacity of states"
 
 
 class CantServeMany(Exception):
@@ -77,12 +80,18 @@ def _text(a: np.ndarray) -> str:
 
 @dataclass(eq=False)
 class Many:
-    """The sizes of a graph that stands for many, and where they come from. known: what its plan has asked, when it is made."""
+    """The sizes of a graph that stands for many, and where they come from.
+
+    known    what its plan has asked, when it is made
+    growing  states that are appended to in place; capacity: positions that their arrays have
+    """
 
     trace: Trace
     sources: Sources
     names: tuple[str, ...]
     known: Known = Known({}, {})
+    growing: tuple[Growth, ...] = ()
+    capacity: Any = 0
 
     def settle(self) -> None:
         """The plan is made."""
@@ -107,6 +116,8 @@ class Pattern:
 
     Sizes that are 0 or 1 stand for themselves, as do values below LEAST: there is nothing to do, or something is repeated.
 
+    A state that grows in place has an array of more positions than it has; how many it has, the last array tells.
+
     key     what arrays of one pattern have in common, as text
     types   by input, and values: constants by input, with sizes inside
     """
@@ -117,8 +128,10 @@ class Pattern:
         arrays: Sequence[np.ndarray],
         valued: Collection[int],
         begun: Many | None = None,
+        growing: Sequence[Growth] = (),
     ) -> None:
-        """arrays: the example. begun: the sizes of the first of the inputs, where these are a graph's to which others came."""
+        """arrays: the example. begun: the sizes of the first of the inputs, where these are a graph's to which others came.
+        growing: inputs that grow in place; then a last array has their lengths."""
         self.trace = Trace() if begun is None else begun.trace
         self._begun = Sources((), (), (), (), 0) if begun is None else begun.sources
         self.names = [] if begun is None else list(begun.names)
@@ -130,6 +143,10 @@ class Pattern:
         self._fixed: list[tuple[int, str]] = []
         self._named: dict[str, Any] = {}
         self._position = {name: i for i, name in enumerate(self.names)}
+        self.growing = tuple(growing)
+        self._grown = {(g.input, g.axis): k for k, g in enumerate(growing)}
+        self._lengths = arrays[-1].tolist() if growing else []
+        self._capacity: Any = 0
         for i, (v, a) in enumerate(zip(inputs, arrays)):
             rank = range(a.ndim)
             shape = [None] * a.ndim if v.type is None else v.type.shape
@@ -149,25 +166,39 @@ class Pattern:
     def key(self) -> str:
         types = [(n, t.dtype.name, [str(d) for d in t.shape]) for n, t in self.types.items()]
         values = [(n, [str(x) for x in a.reshape(-1)], a.shape) for n, a in self.values.items()]
-        return repr((types, values))
+        return repr((types, values, [(g.input, g.axis) for g in self.growing]))
 
     @property
     def many(self) -> Many:
         b = self._begun
         dims, values, fixed = (*b.dims, *self._dims), (*b.values, *self._values), (*b.fixed, *self._fixed)
         sources = Sources(dims, values, fixed, self._ranks, len(self.names))
-        return Many(self.trace, sources, tuple(self.names))
+        return Many(self.trace, sources, tuple(self.names), growing=self.growing, capacity=self._capacity)
 
     def _dim(self, i: int, axis: int, name: str, declared: object, n: int) -> Any:
+        if (name, axis) in self._grown:
+            return self._length(i, axis, name, declared, n)
         if type(declared) is Size:
             return declared
         if isinstance(declared, int):
             self._dims.append((i, axis, -1, declared))
             return declared
-        plain = isinstance(declared, Sym) and declared == Sym(str(declared)) and not declared.unknown
-        dim = self._size(str(declared) if plain else f"{name.replace('?', '_')}[{axis}]", n)
-        self._dims.append((i, axis, self._position[str(dim)] if type(dim) is Size else -1, n))
+        dim = self._size(_size_name(axis, name, declared), n)
+        self._dims.append((i, axis, *self._source(dim)))
         return dim
+
+    def _length(self, i: int, axis: int, name: str, declared: object, capacity: int) -> Any:
+        """Of a state that grows in place: the last array tells it, where its own dim tells the capacity."""
+        at = self._grown[name, axis]
+        dim = self._size(_size_name(axis, name, declared), self._lengths[at])
+        self._values.append((len(self._ranks) - 1, at, *self._source(dim)))
+        self._capacity = self._size(CAPACITY, capacity)
+        self._dims.append((i, axis, *self._source(self._capacity)))
+        return dim
+
+    def _source(self, dim: Any) -> tuple[int, int]:
+        """As `Sources` has it."""
+        return (self._position[str(dim)], 0) if type(dim) is Size else (-1, dim)
 
     def _size(self, name: str, n: int) -> Any:
         if name not in self._named:
@@ -187,7 +218,13 @@ class Pattern:
         elements = []
         for k, n in enumerate(a.reshape(-1).tolist()):
             d = self._size(f"{name.replace('?', '_')}({k})", n) if LEAST <= n <= MOST else n
-            self._values.append((i, k, self._position[str(d)] if type(d) is Size else -1, n))
+            self._values.append((i, k, *self._source(d)))
             elements.append(d)
         flat = array_of(elements, a.dtype)
         return flat.reshape(a.shape) if elements else a
+
+
+def _size_name(axis: int, name: str, declared: object) -> str:
+    """Dims of one name are one size."""
+    plain = isinstance(declared, Sym) and declared == Sym(str(declared)) and not declared.unknown
+    return str(declared) if plain else f"{name.replace('?', '_')}[{axis}]"

@@ -21,6 +21,7 @@ from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import InputError
 from graphc.executable import Executable, value_key
+from graphc.growing import CantGrow, Growth, growing, with_lengths
 from graphc.model import Model
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
@@ -188,6 +189,7 @@ class Compilation:
             loose,
             graph.states,
             caches(self.loaded),
+            growing(graph) if whole else (),
         )
 
     def forget(self) -> None:
@@ -229,10 +231,29 @@ class Compilation:
         self.origin.check()
         return self._compile_many(self.graph, pattern, _many_key(pattern))
 
-    def _pattern(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Pattern | None:
+    def find_growing(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
+    ) -> Executable | None:
+        """An executable for steps that append to states in place, from disk. arrays: as `Pattern` takes them."""
+        pattern = self._pattern(arrays, valued, growing)
+        return None if pattern is None else self.backend.load_many(_many_key(pattern), arrays)
+
+    def bind_growing(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
+    ) -> Executable | None:
+        """The same, made now; None where the backend has no such plans. Raises CantGrow."""
+        pattern = self._pattern(arrays, valued, growing)
+        if pattern is None:
+            return None
+        self.origin.check()
+        return self._compile_many(self.graph, pattern, _many_key(pattern))
+
+    def _pattern(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth] = ()
+    ) -> Pattern | None:
         if not self.backend.capabilities.many_sizes:
             return None
-        pattern = Pattern(self.signature.inputs, arrays, valued)
+        pattern = Pattern(self.signature.inputs, arrays, valued, growing=growing)
         return pattern if pattern.open else None
 
     def _compile_many(self, unbound: Graph, pattern: Pattern, key: str | None = None) -> Executable:
@@ -259,6 +280,10 @@ class Compilation:
         bound = bind(unbound, types, values)
         bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
         require_memory(bound)
+        if many is not None and many.growing:
+            if not is_static(bound):
+                raise CantGrow("shapes inside the model follow from data")
+            bound = with_lengths(bound, many)
         made, compiled = tuple(passes), self.backend.compiles
 
         def make(g: Graph, key: str | None = None) -> Executable:
@@ -312,7 +337,8 @@ def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray])
 
 
 def _many_key(pattern: Pattern) -> str:
-    return f"many-{hashlib.sha256(pattern.key.encode()).hexdigest()[:16]}"
+    kind = "session" if pattern.growing else "many"
+    return f"{kind}-{hashlib.sha256(pattern.key.encode()).hexdigest()[:16]}"
 
 
 def shape_like_inputs(graph: Graph) -> list[str]:

@@ -15,6 +15,7 @@ from graphc import classes
 from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.executable import MAX_PLANS, PLANNING, Executable, Quick, remember, taken, value_key
+from graphc.growing_plans import GrowingPlans
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from graphc.graph import Graph
+    from graphc.growing import Growth
     from graphc.session import Session
     from graphc.state import State
 
@@ -54,6 +56,14 @@ class Source(Protocol):
     def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None: ...
 
     def bind_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None: ...
+
+    def find_growing(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
+    ) -> Executable | None: ...
+
+    def bind_growing(
+        self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
+    ) -> Executable | None: ...
 
     @property
     def planned(self) -> bool: ...
@@ -91,6 +101,7 @@ class Model:
         self._plans: dict[tuple, Executable] = {}  # for one set of shapes each
         self._many: list[Executable] = []  # for many; the last used first
         self._alone = ""  # why there are none
+        self._growing: dict[tuple[Growth, ...], GrowingPlans] = {}
         self._readings: dict[Reading, Model] = {}
         self._quick: Quick = _refuse  # of the plan that was used last
         self._count = len(self._names)
@@ -191,6 +202,42 @@ class Model:
         from graphc.sessions import load
 
         return load(self, self._source.signature, self._arguments, path)
+
+    # --- steps in place, for sessions --------------------------------------------------------------------------------
+    def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
+        """The plans of steps that append to these states in place."""
+        with PLANNING:
+            if growing not in self._growing:
+                self._growing[growing] = GrowingPlans(self._source, self._valued, growing)
+            return self._growing[growing]
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the inputs that must be given."""
+        return self._names
+
+    def in_order(self, feeds: Mapping[str, Any]) -> list[np.ndarray] | None:
+        """Inputs as plans take them; None where they are not those that must be given. Raises InputError."""
+        if len(feeds) != self._count or any(n not in feeds for n in self._names):
+            return None
+        arrays = [feeds[n] for n in self._names]
+        for i, (a, dtype) in enumerate(zip(arrays, self._dtypes)):
+            if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
+                arrays[i] = self._arguments.checked(i, a)
+        return taken(arrays, self._valued) if self._valued else arrays
+
+    def is_read_for(self, arrays: Sequence[np.ndarray]) -> bool:
+        """Are inputs of these shapes for this reading of the source? Raises InputError where they are for none."""
+        return self._other(arrays) is None
+
+    def run_plan(
+        self, executable: Executable, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None
+    ) -> list[np.ndarray]:
+        """See `Executable.run`."""
+        try:
+            return executable.run(arrays, out)
+        except MemoryError as error:
+            _full(error)
 
     @property
     def valued(self) -> tuple[str, ...]:

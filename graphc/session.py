@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import GraphcError, InputError
+from graphc.growing import Growth
+from graphc.in_place import InPlace
 from graphc.session_file import write
 from graphc.state import State
 from graphc.types import Sym, TensorType
@@ -66,8 +68,9 @@ class Session:
     >>> session.save("session.npz")    # model.load_session("session.npz") goes on from there
 
     Nothing is copied from a step to the next: the result is the next step's input. A state that keeps its shape has two arrays
-    that change places (a new one each time where states are small); one that grows has a new array after each step. A step that
-    raises an error leaves the states as they were.
+    that change places (a new one each time where states are small). One whose result is a Concat behind it, as a cache is,
+    grows in place: a step writes what is new behind what is there, in memory that is doubled when it is full. Another one that
+    grows has a new array after each step. A step that raises an error leaves the states as they were.
 
     The model stays free of states, and may have many sessions. One session belongs to one thread at a time: a second one that
     comes in between gets a GraphcError. After a fork of the process both go on, each with its own states.
@@ -79,16 +82,22 @@ class Session:
         states: Sequence[Carried],
         first: Mapping[str, np.ndarray],
         now: Mapping[str, np.ndarray] | None = None,
+        growing: Sequence[Growth] = (),
     ) -> None:
         """first: contiguous values by the states' names, which nobody writes to. Where there is none, it is zeros of no length,
-        for the sizes that the first step brings along. now: other values to go on from.
+        for the sizes that the first step brings along. now: other values to go on from. growing: states that may grow in
+        place.
         """
         self._model, self._states, self._first = model, tuple(states), dict(first)
+        self._named = {s.name: s for s in states}
         self._inputs = {s.state.input for s in states}
         self._ends = [(s.name, s.state.input, s.state.output) for s in states]
         self._fixed = [(s.name, s.state.output) for s in states if not s.axes]
         self._reused: bool | None = None  # are arrays of states that keep their shapes? Known with their sizes
-        self._now = dict(first if now is None else now)
+        self._now = dict(first if now is None else now)  # but those that are in place
+        self._place = InPlace(model, tuple(growing)) if growing else None
+        in_place = {g.input for g in growing}
+        self._others = [end for end in self._ends if end[1] not in in_place]
         self._shared = True  # do the arrays belong to somebody else too?
         self._spare: dict[str, np.ndarray] = {}
         self._busy, self._process = threading.Lock(), os.getpid()
@@ -115,21 +124,56 @@ class Session:
                 hint = "the session feeds it; its first value is given to model.session"
                 raise InputError(f"input '{name}' is a state", hint=hint)
         with self._alone():
-            before = self._now if len(self._now) == len(self._ends) else self._begun(feeds)
-            if self._reused is None:
-                self._reused = sum(before[name].nbytes for name, _ in self._fixed) >= REUSED
-            given = dict(feeds)
-            for name, i, _ in self._ends:
-                given[i] = before[name]
-            results = self._model.run(given, self._out(before) if self._reused else None)
-            now = {}
-            for k, (name, _, output) in enumerate(self._ends):
-                now[name] = after = results.pop(output)
-                if after.shape != before[name].shape or after.dtype != before[name].dtype:
-                    _require_next(self._states[k], before[name], after)
-            self._spare = {name: before[name] for name, _ in self._fixed} if self._reused and not self._shared else {}
-            self._now, self._shared = now, False
+            results = self._appended(feeds)
+            return self._handed_over(feeds) if results is None else results
+
+    def _appended(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """A step that appends to states in place, and hands the others over. None, and nothing is done, where it can't."""
+        place, now = self._place, self._now
+        if place is None or len(now) < len(self._ends if place.room is None else self._others):
+            return None
+        states = {i: now[name] for name, i, _ in self._ends} if place.room is None else {}
+        given = dict(feeds)
+        for name, i, _ in self._others:
+            given[i] = now[name]
+        results = place.step(given, states, self._out(now))
+        if results is not None:
+            self._take(results, now, self._others)
+            place.settle()
         return results
+
+    def _handed_over(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A step that takes the states as inputs, and leaves new ones."""
+        before = self._values
+        if len(before) < len(self._ends):
+            before = self._begun(feeds)
+        given = dict(feeds)
+        for name, i, _ in self._ends:
+            given[i] = before[name]
+        results = self._model.run(given, self._out(before) or None)
+        self._take(results, before, self._ends)
+        if self._place is not None:
+            self._place.room = None
+        return results
+
+    def _take(
+        self, results: dict[str, np.ndarray], before: Mapping[str, np.ndarray], ends: Sequence[tuple[str, str, str]]
+    ) -> None:
+        """Take the next values of states out of the results."""
+        now = {}
+        for name, _, output in ends:
+            now[name] = after = results.pop(output)
+            if after.shape != before[name].shape or after.dtype != before[name].dtype:
+                _require_next(self._named[name], before[name], after)
+        self._spare = {name: before[name] for name, _ in self._fixed} if self._reused and not self._shared else {}
+        self._now, self._shared = now, False
+
+    @property
+    def _values(self) -> dict[str, np.ndarray]:
+        """The states by name; those in place as views."""
+        placed = {} if self._place is None else self._place.values
+        named = {name: placed[i] for name, i, _ in self._ends if i in placed} | self._now
+        return {name: named[name] for name, _, _ in self._ends if name in named}
 
     def _begun(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The first values, with those that nobody gave. Sizes are those of the step's inputs."""
@@ -140,7 +184,11 @@ class Session:
         return {s.name: self._now[s.name] if s.name in self._now else s.empty(sizes) for s in self._states}
 
     def _out(self, before: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Arrays for the next values of the states that keep their shapes."""
+        """Arrays for the next values of the states that keep their shapes; none where they are small."""
+        if self._reused is None:
+            self._reused = sum(before[name].nbytes for name, _ in self._fixed) >= REUSED
+        if not self._reused:
+            return {}
         spare = self._spare
         return {output: spare[n] if n in spare else np.empty_like(before[n]) for n, output in self._fixed}
 
@@ -152,7 +200,7 @@ class Session:
         A state whose first value follows from the first step's inputs is missing until then.
         """
         with self._alone():
-            copies = {name: a.copy() for name, a in self._now.items()}
+            copies = {name: a.copy() for name, a in self._values.items()}
         for a in copies.values():
             a.flags.writeable = False
         return MappingProxyType(copies)
@@ -161,15 +209,15 @@ class Session:
     def lengths(self) -> Mapping[str, int]:
         """How many positions the states that grow have, by name."""
         with self._alone():
-            return MappingProxyType({s.name: self._length(s) for s in self._states if s.length_axis is not None})
-
-    def _length(self, s: Carried) -> int:
-        return self._now[s.name].shape[s.axes[0]] if s.name in self._now else 0
+            values = self._values
+            return MappingProxyType({s.name: _length(values, s) for s in self._states if s.length_axis is not None})
 
     def reset(self) -> None:
         """Give the states their first values again."""
         with self._alone():
             self._now, self._shared, self._spare, self._reused = dict(self._first), True, {}, None
+            if self._place is not None:
+                self._place.room = None
 
     def truncate(self, length: int, *names: str) -> None:
         """Keep the first positions of the states that grow, of all or of those that are named: a text without its end.
@@ -185,23 +233,32 @@ class Session:
                     hint = f"states that grow: {', '.join(growing)}"
                     raise InputError(f"'{name}' is no state that grows", hint=hint)
             chosen = [growing[name] for name in names or growing]
+            values = self._values
             for s in chosen:
-                if not 0 <= length <= self._length(s):
-                    message = f"state '{s.name}' has {self._length(s)} positions, so it can't be truncated to {length}"
+                if not 0 <= length <= _length(values, s):
+                    message = (
+                        f"state '{s.name}' has {_length(values, s)} positions, so it can't be truncated to {length}"
+                    )
                     raise InputError(message, hint="session.lengths says how many there are")
-            cut = {s.name: _start(self._now[s.name], s.axes[0], length) for s in chosen if s.name in self._now}
+            if self._place is not None:
+                chosen = [s for s in chosen if not self._place.truncate(s.state.input, length)]
+            cut = {s.name: _start(values[s.name], s.axes[0], length) for s in chosen if s.name in values}
             self._now = {**self._now, **cut}
 
     def fork(self) -> Session:
         """Another session of the same model, with the same values: both go on, apart. Copies nothing."""
         with self._alone():
             self._shared = True
-            return Session(self._model, self._states, self._first, self._now)
+            growing: tuple[Growth, ...] = ()
+            if self._place is not None:
+                self._place.share()
+                growing = self._place.growing
+            return Session(self._model, self._states, self._first, self._values, growing)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the states to a file (.npz, without pickles), for `Model.load_session`. Raises OSError."""
         with self._alone():
-            write(path, [s.state for s in self._states], {"now": self._now, "first": self._first})
+            write(path, [s.state for s in self._states], {"now": self._values, "first": self._first})
 
     # --- threads and processes -------------------------------------------------------------------------------------
     @contextmanager
@@ -221,13 +278,21 @@ class Session:
         raise TypeError("a session is neither copied nor pickled: session.fork() and session.save(path) do that")
 
     def __repr__(self) -> str:
+        values = self._values
         states = ", ".join(
-            f"{s.name} {self._now[s.name].dtype}{list(self._now[s.name].shape)}"
-            if s.name in self._now
-            else f"{s.name} {s.type}"
+            f"{s.name} {values[s.name].dtype}{list(values[s.name].shape)}" if s.name in values else f"{s.name} {s.type}"
             for s in self._states
         )
-        return f"Session of '{self._model.name}' with {states}"
+        why = (
+            ""
+            if self._place is None or not self._place.plans.why
+            else f"; copied by each step: {self._place.plans.why}"
+        )
+        return f"Session of '{self._model.name}' with {states}{why}"
+
+
+def _length(values: Mapping[str, np.ndarray], s: Carried) -> int:
+    return values[s.name].shape[s.axes[0]] if s.name in values else 0
 
 
 def _start(a: np.ndarray, axis: int, length: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import InputError
+from graphc.growing import Growth
 from graphc.session import Carried, Session
 from graphc.session_file import read
 from graphc.signature import Signature
@@ -56,7 +57,12 @@ def open_session(
             values[s.name] = s.empty({})
         if now is not None and s.name in now:
             current[s.name] = _checked(s, arguments, now[s.name])
-    return Session(model, carried, values, None if now is None else current)
+    growing = [g for g in signature.growing if any(_grows(s, g) for s in carried)]
+    return Session(model, carried, values, None if now is None else current, growing)
+
+
+def _grows(s: Carried, g: Growth) -> bool:
+    return (s.state.input, s.state.output, s.length_axis) == (g.input, g.output, g.axis)
 
 
 def load(model: Model, signature: Signature, arguments: Arguments, path: str | os.PathLike[str]) -> Session:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.growing import Growth
 from graphc.state import State
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
@@ -57,6 +58,7 @@ class Signature:
     loose      dims of one name are equal as far as it is known; arrays may show that they are not
     states     inputs and outputs that a session carries from one step to the next
     caches     those that names and operators tell, for a session of a model that has no others
+    growing    inputs that results append to
     """
 
     name: str
@@ -68,19 +70,22 @@ class Signature:
     loose: bool = False
     states: tuple[State, ...] = ()
     caches: tuple[State, ...] = ()
+    growing: tuple[Growth, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
         rest: dict[str, Any] = {"valued": list(self.valued), "operators": self.operators, "loose": self.loose}
         for key in ("states", "caches"):
             rest[key] = [[s.name, s.input, s.output] for s in getattr(self, key)]
+        rest["growing"] = [[g.input, g.output, g.axis] for g in self.growing]
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Signature:
         inputs, outputs, optional = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs", "optional"))
         states, caches = (tuple(State(*names) for names in content[k]) for k in ("states", "caches"))
-        rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches
+        grown = tuple(Growth(*g) for g in content["growing"])
+        rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
         return Signature(content["name"], inputs, outputs, *rest)
 
 

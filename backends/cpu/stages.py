@@ -19,12 +19,13 @@ from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.classes import Many
 from graphc.graph import Graph, Node
+from graphc.growing import results_of
 from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
-from graphc.lower.placement import place_concatenations, place_externals
+from graphc.lower.placement import place_concatenations, place_externals, require_growing
 from graphc.lower.program import Assembled, Form, HostCall, HostStep, Program, assemble
 from graphc.lower.storage import Storage
 from graphc.lower.weights import WeightStore
@@ -108,7 +109,9 @@ def fuse_nodes(d: Draft) -> None:
 def place(d: Draft) -> None:
     """Inputs and results in the caller's arrays, parts of concatenations in the whole; runs of groups depth first."""
     lo = d.lowering = CpuLowering(d.target, d.threads, d.weights, d.policy, d.choices, d.checked)
-    place_externals(lo, d.graph, d.groups, d.native, d.policy.uses("results_in_place"))
+    if d.many is not None:
+        require_growing(d.graph, d.many, d.compiled)
+    place_externals(lo, d.graph, d.groups, d.native, d.policy.uses("results_in_place"), d.many)
     d.runs = depth_first_runs(d.groups, d.graph.outputs, d.target) if d.native and d.policy.uses("image_runs") else []
     alone = {d.groups[i] for run in d.runs for i in run}
     if d.policy.uses("concat_in_place"):
@@ -128,7 +131,7 @@ def lower(d: Draft) -> None:
             node = group.anchor or group.nodes[0]
             d.compiled(node)
             lower_group(d.lowering, group, d.reasons[node])
-    copy_results(d.lowering, d.graph)
+    copy_results(d.lowering, d.graph, () if d.many is None else d.many.growing)
 
 
 def _lower_samples(lo: CpuLowering, groups: Sequence[Group]) -> None:
@@ -224,7 +227,8 @@ def lowered(draft: Draft) -> Lowered:
     for stage in STAGES:
         stage.run(draft)
     d, program = draft, draft.lowering.program
-    results = tuple((n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs))
+    grown = () if d.many is None else d.many.growing
+    results = tuple((n, v.type) for n, v in results_of(d.graph, grown))
     inputs = tuple((v.name, v.type) for v in d.graph.inputs)
     steps = tuple(s.info for s in program.steps)
     checkable = _checkable(program, d.weights) if d.checked else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from graphc.dtypes import NATIVE
 from graphc.graph import Graph, Node, Value
+from graphc.growing import Growth, results_of
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
@@ -17,17 +20,20 @@ from graphc.sizes import is_size_array
 from graphc.source_files import owned
 
 
-def copy_results(lo: Lowering, graph: Graph) -> None:
-    """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array."""
-    for name, v, buffer in zip(graph.output_names, graph.outputs, lo.program.outputs):
-        if isinstance(buffer, np.ndarray) or lo.read(v).ref.buffer is buffer:
+def copy_results(lo: Lowering, graph: Graph, grown: Sequence[Growth] = ()) -> None:
+    """Results that live elsewhere (an input, a view, or a value that is two results) are copied into the caller's array.
+
+    grown: states that grew in place.
+    """
+    for (name, v), buffer in zip(results_of(graph, grown), lo.program.outputs):
+        if isinstance(buffer, np.ndarray) or lo.strided(v).ref.buffer is buffer:
             continue
         if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
             identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
             lo.place(identity.output, Ref(buffer))
             lower_on_host(lo, identity, "strings are Python objects")
             continue
-        emit_copy(lo, lo.read(v), Ref(buffer), f"result {name}")
+        emit_copy(lo, lo.strided(v), Ref(buffer), f"result {name}")
 
 
 def lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
@@ -37,7 +43,7 @@ def lower_on_host(lo: Lowering, node: Node, reason: str) -> None:
         if v is None or (v.is_const and not is_size_array(v.data)):
             inputs.append(None if v is None else owned(v.data))
             continue
-        s = lo.read(v)
+        s = lo.strided(v)
         buffer = s.ref.buffer
         if not (isinstance(buffer, ExternBuffer) and s.contiguous and s.ref.offset == 0 and buffer.shape == v.shape):
             buffer = extern(v)

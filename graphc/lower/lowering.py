@@ -42,6 +42,7 @@ class Lowering(Verbs):
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self._cleared: set[Value] = set()
+        self._dense: dict[Value, Storage] = {}
 
     # --- values --------------------------------------------------------------------------------------------------
     def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None) -> Storage:
@@ -68,7 +69,18 @@ class Lowering(Verbs):
         return s
 
     def read(self, v: Value) -> Storage:
-        """Where a value is. Constants are placed at first use, dense."""
+        """Where a value is, as `strided`, but for one with gaps between its rows (a state that grows) a copy without."""
+        s = self.strided(v)
+        if s.type.layout is not None or s.contiguous:
+            return s
+        if v not in self._dense:
+            y = self._dense[v] = Storage(Ref(Buffer(v.name, s.type.nbytes)), s.type, dense_strides(s.type))
+            info = StepInfo(0, (), ("Copy",), "copy_strided", "", "rows with gaps", v.name, 0, 2 * s.type.nbytes)
+            self.copy(s.ref, s.strides, y.ref, y.strides, s.type.extents, s.type.dtype.itemsize, info)
+        return self._dense[v]
+
+    def strided(self, v: Value) -> Storage:
+        """Where a value is, with strides that the caller has to respect. Constants are placed at first use, dense."""
         s = self.storage.get(v)
         if s is None:
             if not v.is_const:

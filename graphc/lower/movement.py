@@ -38,7 +38,7 @@ def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
 def lower_view(lo: Lowering, group: Group) -> None:
     """The same bytes in the same order: no step at all, unless the result has a place of its own."""
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), node.output
+    x, out = lo.strided(node.inputs[0]), node.output
     placed = lo.storage.get(out)
     if placed is None and x.contiguous:
         lo.place(out, x.ref)
@@ -60,7 +60,7 @@ def lower_view(lo: Lowering, group: Group) -> None:
 @lowers("Transpose", supported=native_dtypes)
 def lower_transpose(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    x, out = lo.strided(node.inputs[0]), lo.write(node.output)
     perm = node.attrs["perm"] or tuple(range(x.type.rank))[::-1]
     xs = [x.strides[p] for p in perm]
     lo.copy(x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
@@ -76,7 +76,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
     at = 0
     info = lo.info(group, "copy_strided")
     for v in node.operands:
-        x = lo.read(v)
+        x = lo.strided(v)
         first = at // t.blocks.c * out.strides[1] if t.layout else at * out.strides[axis]
         part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides)
         at += v.shape[axis]
@@ -119,7 +119,7 @@ def emit_part(lo: Lowering, group: Group, v: Value, x: Ref, strides: Sequence[in
 @lowers("Slice", supported=native_dtypes, aliases=True)
 def lower_slice(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x = lo.read(node.inputs[0])
+    x = lo.strided(node.inputs[0])
     at, strides = x.ref, list(x.strides)
     for axis, *bounds in slice_axes(node.call):
         taken = slice_bounds(x.type.extents[axis], *bounds)
@@ -131,7 +131,7 @@ def lower_slice(lo: Lowering, group: Group) -> None:
 @lowers("Split", supported=native_dtypes, aliases=True)
 def lower_split(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x = lo.read(node.inputs[0])
+    x = lo.strided(node.inputs[0])
     axis, at = node.attrs["axis"] % x.type.rank, 0
     for v in node.outputs:
         emit_part(lo, group, v, x.ref + at * x.strides[axis], x.strides)
@@ -143,7 +143,7 @@ def lower_split(lo: Lowering, group: Group) -> None:
 def lower_expand(lo: Lowering, group: Group) -> None:
     """Strides of 0 along what is repeated."""
     node = group.nodes[0]
-    x = lo.read(node.inputs[0])
+    x = lo.strided(node.inputs[0])
     own = [0 if d == 1 else s for d, s in zip(x.type.extents, x.strides)]
     strides = [0] * (node.output.type.rank - x.type.rank) + own
     emit_part(lo, group, node.output, x.ref, strides)
@@ -153,7 +153,7 @@ def lower_expand(lo: Lowering, group: Group) -> None:
 def lower_tile(lo: Lowering, group: Group) -> None:
     """Each axis as [repeats, size]."""
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    x, out = lo.strided(node.inputs[0]), lo.write(node.output)
     shape, xs, ys = [], [], []
     for d, repeats, a, b in zip(x.type.extents, node.call.ints(1), x.strides, out.strides):
         shape += [repeats, d]
@@ -167,7 +167,7 @@ def lower_tile(lo: Lowering, group: Group) -> None:
 def lower_blocks(lo: Lowering, group: Group) -> None:
     """A transposition of the dims [n, channels and block, rows, columns of blocks]."""
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    x, out = lo.strided(node.inputs[0]), lo.write(node.output)
     b, columns_first = node.attrs["blocksize"], node.attrs["mode"] == "CRD"
     to_space = node.op.name == "DepthToSpace"
     deep, flat = (x, out) if to_space else (out, x)  # deep: [n, k*b*b, h, w], flat: [n, k, h*b, w*b]

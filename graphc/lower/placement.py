@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from graphc.graph import Graph, Value
+from graphc.classes import Many
+from graphc.graph import Graph, Node, Value
+from graphc.growing import CantGrow, results_of
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.storage import ExternBuffer, Ref, dense_strides
 from graphc.sizes import is_size_array
 from graphc.source_files import owned
+from graphc.types import TensorType
 
 
-def extern(v: Value) -> ExternBuffer:
-    return ExternBuffer(v.name, v.type.nbytes, "extern", shape=v.type.extents, dtype=v.dtype)
+def extern(v: Value, t: TensorType | None = None) -> ExternBuffer:
+    """t: of the array, where it is not the value's."""
+    t = t or v.type
+    return ExternBuffer(v.name, t.nbytes, "extern", shape=t.extents, dtype=v.dtype)
 
 
-def place_externals(lo: Lowering, graph: Graph, groups: list[Group], native: bool, results: bool = True) -> None:
+def place_externals(
+    lo: Lowering,
+    graph: Graph,
+    groups: list[Group],
+    native: bool,
+    results: bool = True,
+    many: Many | None = None,
+) -> None:
     """Inputs and results live in the caller's arrays. A result that is not one kernel's dense output is copied at the end;
     without `results`, every result is.
 
     native: no step runs on the host, which sees the caller's arrays in the shape of the results. Then what a result has the
-    bytes of lives there, too.
+    bytes of lives there, too. many: says which states grow in place: each lives in one array before and after.
     """
+    growing = () if many is None else many.growing
     for v in graph.inputs:
-        buffer = extern(v)
+        buffer = extern(v, _with_room(v, many))
         lo.program.inputs.append(buffer)
-        lo.place(v, Ref(buffer))
+        lo.place(v, Ref(buffer), dense_strides(_with_room(v, many)))
+    inputs = {v.name: v for v in graph.inputs}
+    outputs = dict(zip(graph.output_names, graph.outputs))
+    for g in growing:
+        whole = lo.storage[inputs[g.input]]
+        lo.place(outputs[g.output], whole.ref, whole.strides)
     made = {o: g for g in groups for n in g.nodes for o in n.outputs}
-    for v in graph.outputs:
+    for _, v in results_of(graph, growing):
         if v.is_const and not is_size_array(v.data):
             lo.program.outputs.append(owned(np.asarray(v.data)))
         else:
@@ -50,6 +69,23 @@ def place_result(lo: Lowering, v: Value, ref: Ref, made: Mapping[Value, Group], 
         if not native or others or rule is None or not rule.view:
             break
         v = first.inputs[0]
+
+
+def _with_room(v: Value, many: Many | None) -> TensorType:
+    """The type of the array that an input lives in."""
+    axes = [] if many is None else [g.axis for g in many.growing if g.input == v.name]
+    shape = tuple(many.capacity if many is not None and i in axes else d for i, d in enumerate(v.shape))
+    return replace(v.type, shape=shape)
+
+
+def require_growing(graph: Graph, many: Many, compiled: Callable[[Node], bool]) -> None:
+    """Raises CantGrow where a state is not appended to by a kernel."""
+    producers = graph.producers()
+    outputs = dict(zip(graph.output_names, graph.outputs))
+    for g in many.growing:
+        v = outputs[g.output]
+        if v.type.layout is not None or not compiled(producers[v]):
+            raise CantGrow(f"'{g.output}' is no dense value that a kernel makes")
 
 
 def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collection[Group] = ()) -> None:

@@ -87,7 +87,7 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     if 0 in node.output.shape:
         return
     s, call = heads_of(node.call), node.call
-    operands = [lo.read(v) for v in node.inputs[:3]]
+    operands = [lo.strided(v) for v in node.inputs[:3]]
     walks = [_walk(x, axis) for x, axis in zip((*operands, y), call.attrs.head_axes)]
     refs = [x.ref + first * walk[1] for x, first, walk in zip(operands, call.attrs.first_heads, walks)]
     mask, mask_kind, mask_walk = _mask(lo, node)
