@@ -20,13 +20,13 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "dims sizes classes polynomial dtypes types state errors expr op graph bind bounded interpret verify reading signature report memory_limit source_files ops._positions",
+    "ir": "dims sizes classes growing polynomial dtypes types state errors expr op graph bind bounded interpret verify reading signature report memory_limit source_files ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
     "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes",
     "disk": "origin store model_folder documents fingerprint",
-    "run": "backend executable segments loop_rows model arguments session session_file sessions",
+    "run": "backend executable segments loop_rows model arguments session session_file sessions growing_plans in_place room",
     "driver": "compiler",
     "cli": "cli __main__",
     "frontends": "frontends",
