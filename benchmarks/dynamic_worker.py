@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
 import dynamic_models as made
 import numpy as np
@@ -33,22 +34,25 @@ def main() -> None:
         times = AGAIN
     else:
         times = 0
+    bind = binder(Path(path), int(threads)) if engine == "graphc" and workload.binding is not None else None
     kept: Results = {}
     answer()
     for line in sys.stdin:
         first, last = map(int, line.split())
-        seconds, again = [], []
+        seconds, again, bound = [], [], []
         if first and not workload.carried:
             run(feeds[first - 1])  # caches are full of another engine's data
         for i in range(first, last):
             taken, outputs = timed(run, feeds[i], CLOCKS[clock])
             seconds.append(taken)
             again.append(float(np.median([timed(run, feeds[i], CLOCKS[clock])[0] for _ in range(times)] or [0.0])))
+            if bind is not None and i:
+                bound += bind(feeds[i - 1], feeds[i])
             if i % KEPT == 0:
                 kept |= {f"{i} {n}": a for n, a in outputs.items() if not n.startswith("present")}
         if last == len(feeds):
             np.savez(results, **kept)
-        answer(seconds=seconds, again=again)
+        answer(seconds=seconds, again=again, bound=bound)
 
 
 def runner(engine: str, workload: Workload, path: Path, threads: int) -> Callable[[Feeds], Results]:
@@ -71,6 +75,32 @@ def runner(engine: str, workload: Workload, path: Path, threads: int) -> Callabl
         return outputs
 
     return step
+
+
+def binder(path: Path, threads: int) -> Callable[[Feeds, Feeds], list[float]]:
+    """Seconds that the plan which serves both of two calls takes to be bound to the one, and to the other; none where they have
+    no plan in common."""
+    import graphc
+
+    model = graphc.compile(str(path), threads=threads)
+
+    def bind(*calls: Feeds) -> list[float]:
+        for feeds in calls:
+            model.run(feeds)
+        arrays = [[feeds[s.name] for s in model.inputs] for feeds in calls]
+        plan = next((e for e in model._many if all(map(e.holds, arrays))), None)
+        if plan is None:
+            return []
+        arena = plan.program.arenas.take()
+        seconds = []
+        for each in arrays * 3:  # the first one may make the arena larger
+            start = perf_counter()
+            plan.program._context(arena, each)
+            seconds.append(perf_counter() - start)
+        plan.program.arenas.free.append(arena)
+        return seconds[2:]
+
+    return bind
 
 
 def timed(run: Callable[[Feeds], Results], feeds: Feeds, clock: Callable[[], float]) -> tuple[float, Results]:

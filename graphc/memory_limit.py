@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
 from graphc.errors import OutOfMemoryError
-from graphc.graph import Graph, Value
 from graphc.report import format_bytes
 from graphc.sizes import hint_of
+
+if TYPE_CHECKING:
+    from graphc.graph import Graph, Value
 
 _ADDRESSABLE = 1 << 62  # bytes of an array whose dims are at least 1: strides must fit int64
 
@@ -23,6 +26,14 @@ def require_memory(graph: Graph) -> None:
         for v in node.outputs:
             if _is_too_large(v):
                 raise _error(v).located(op=node.op.name, node=node.name, source=node.source)
+
+
+def require(nbytes: int, what: str) -> None:
+    """Raises OutOfMemoryError where so many bytes do not fit the memory. what: takes them."""
+    if nbytes > memory():
+        held = format_bytes(memory())
+        message = f"{what}: {format_bytes(nbytes)} ({nbytes} bytes); this machine has {held}"
+        raise OutOfMemoryError(message, hint="smaller inputs, or other sizes in the model")
 
 
 def _is_too_large(v: Value) -> bool:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from graphc.state import State
 
 
+MOST_FAILURES = 3  # to make a plan for many shapes, before each shape gets its own
+
+
 class Source(Protocol):
     """What a model's plans and graphs come from: graphc.compiler.Compilation."""
 
@@ -101,6 +104,7 @@ class Model:
         self._plans: dict[tuple, Executable] = {}  # for one set of shapes each
         self._many: list[Executable] = []  # for many; the last used first
         self._alone = ""  # why there are none
+        self._failures = 0
         self._growing: dict[tuple[Growth, ...], GrowingPlans] = {}
         self._readings: dict[Reading, Model] = {}
         self._quick: Quick = _refuse  # of the plan that was used last
@@ -407,7 +411,9 @@ class Model:
         except Exception as error:
             if classes.STRICT:
                 raise
-            self._alone = f"{type(error).__name__}: {error}"
+            self._failures += 1
+            if self._failures == MOST_FAILURES:
+                self._alone = f"{type(error).__name__}: {error}"
             return None
 
     def _other(self, arrays: Sequence[np.ndarray]) -> Model | None:

@@ -60,6 +60,8 @@ move(
 
 def _expanded(call: Call) -> list[TensorType]:
     x, target = call.type(0), call.ints(1)
+    if any(d < 0 for d in target):
+        raise call.fail(f"shape {target} has negative sizes", "use 1 where a dim of x is to stay as it is")
     try:
         return [x.with_shape(broadcast(x.shape, target))]
     except ValueError as error:

@@ -16,6 +16,7 @@ ADD, MULTIPLY, DIVIDE, MINIMUM, MAXIMUM = (
     int(c) for c in (Code.ADD, Code.MULTIPLY, Code.DIVIDE, Code.MINIMUM, Code.MAXIMUM)
 )
 BROADCAST, LOOK, POSITIVE = int(Code.BROADCAST), int(Code.LOOK), int(Code.POSITIVE)
+LARGEST, MOST = 1 << 62, float((1 << 62) - (1 << 10))
 LESS, LESS_EQUAL = int(Code.LESS), int(Code.LESS_EQUAL)
 NOT_LESS, NOT_LESS_EQUAL = int(Code.NOT_LESS), int(Code.NOT_LESS_EQUAL)
 
@@ -25,6 +26,21 @@ def _floor(x, y):
     if y == 0:
         return 0
     return x // y
+
+
+@njit(error_model="numpy")
+def _sum(x, y):
+    """The sum, or a number that is too large for any memory: it must not come round to a small one."""
+    if abs(float(x) + float(y)) > MOST:
+        return LARGEST if float(x) + float(y) > 0 else -LARGEST
+    return x + y
+
+
+@njit(error_model="numpy")
+def _product(x, y):
+    if abs(float(x) * float(y)) > MOST:
+        return LARGEST if (x > 0) == (y > 0) else -LARGEST
+    return x * y
 
 
 @njit(error_model="numpy")
@@ -39,9 +55,9 @@ def _evaluate(code, count, r, tables):
                 return k + 1
             continue
         if op == ADD:
-            y = x + r[b]
+            y = _sum(x, r[b])
         elif op == MULTIPLY:
-            y = x * r[b]
+            y = _product(x, r[b])
         elif op == DIVIDE:
             y = _floor(x, r[b])
         elif op == MINIMUM:

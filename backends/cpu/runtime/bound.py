@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from graphc.backends.cpu.executor.program_block import BIND, BOUND, TOO_SMALL
 from graphc.backends.cpu.runtime import entry
 from graphc.lower import binding
 from graphc.lower.binding import Register, SizeProgram
+from graphc.memory_limit import require
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.arenas import Arena
@@ -107,12 +109,16 @@ class Bound:
         r[: len(sizes)] = sizes
         failed = self._bind(*self._addresses, 0)
         if failed == TOO_SMALL:
-            return int(r[self._binding.arena])
+            wanted = int(r[self._binding.arena])
+            require(wanted, f"values between the steps for sizes {', '.join(map(str, sizes))}")
+            return wanted
         assert failed == BOUND, self._binding.program.broken(sizes)
         context.results = [
             (tuple([d if type(d) is int else int(r[d.index]) for d in shape]), dtype)
             for shape, dtype in self._runner.results
         ]
+        for (name, *_), (shape, dtype) in zip(self._runner.named, context.results):
+            require(prod(shape) * dtype.itemsize, f"'{name}' of shape {shape}")
         context.named = [(name, *result) for (name, *_), result in zip(self._runner.named, context.results)]
         if self._runner.executor.threads > 1:
             context.share(r[self._binding.costs])
