@@ -7,6 +7,7 @@ from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node
 from graphc.lower import registry
+from graphc.sizes import is_size_array
 
 
 def load_lowerings() -> None:
@@ -28,4 +29,5 @@ def host_reason(node: Node, target: Target, pending: bool = False) -> str | None
 
 def is_native(graph: Graph, target: Target) -> bool:
     """Do kernels compute all of it?"""
-    return not any(v.is_const for v in graph.outputs) and all(host_reason(n, target) is None for n in graph.nodes)
+    always = any(v.is_const and not is_size_array(v.data) for v in graph.outputs)
+    return not always and all(host_reason(n, target) is None for n in graph.nodes)

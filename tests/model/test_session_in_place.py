@@ -334,19 +334,6 @@ def test_dtypes(dtype: str):
     assert in_place(session)
 
 
-def test_the_caches_of_attention_itself():
-    b = Builder()
-    q, k, v = (b.input(n, F32, ("batch", HEADS, "new", SIZE)) for n in "qkv")
-    past = [b.input(f"past_{n}", F32, ("batch", HEADS, "past", SIZE)) for n in ("key", "value")]
-    y, key, value = b.add("Attention", q, k, v, None, *past, outputs=3)
-    model = graphc.compile(b.build({"y": y, "present_key": key, "present_value": value}), threads=1)
-    first = {n: RNG.standard_normal((1, HEADS, 4, SIZE)).astype(F32) for n in OUTPUTS}
-    session, want = model.session(**first), Handed(model, first, OUTPUTS)
-    for _ in range(4):
-        same(session, want, **{n: RNG.standard_normal((1, HEADS, 1, SIZE)).astype(F32) for n in "qkv"})
-    assert in_place(session)
-
-
 def test_a_state_that_keeps_its_shape_beside_it():
     b = Builder()
     x, past, h = b.input("x", F32, ("new", 4)), b.input("past", F32, ("past", 4)), b.input("h", F32, (500, 500))
@@ -463,11 +450,10 @@ def test_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     onnx.save(to_onnx(decoder()), path)
     model = graphc.compile(path, threads=1)
     session = model.session()
-    for _ in range(10):
+    for _ in range(30):
         session(ids())
     again = graphc.compile(path, threads=1)
     monkeypatch.setattr("graphc.compiler.Compilation.bind_growing", None)
-    monkeypatch.setattr("graphc.compiler.Compilation.bind_many", None)
     monkeypatch.setattr("graphc.compiler.Compilation.bind", None)
     session, want = again.session(), handed(model)
     for _ in range(100):
