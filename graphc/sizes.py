@@ -32,6 +32,7 @@ LONGEST = 48  # nodes of an expression, before it gets a name
 LOOKED_UP = 512  # sizes for which `choose` tells values apart; larger ones take the last
 LEAST = 2  # of a size that stands for many: 0 and 1 make other plans (nothing to do, broadcasting)
 MOST = 1 << 31
+MOST_GUARDS = 2000  # of a plan: a loop over a size asks for ever
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -179,6 +180,8 @@ class Trace:
         value = self.value(expr)
         outcome = {"==": value == 0, "<": value < 0, "<=": value <= 0}[relation]
         guard = Guard(relation, expr, outcome)
+        if len(self.guards) > MOST_GUARDS:
+            raise RuntimeError(f"more than {MOST_GUARDS} questions about sizes, the last one from {_who_asks()}")
         if guard not in self.guards and not (
             relation == "==" and Guard(relation, Sym.of(scaled(expr.terms, -1)), outcome) in self.guards
         ):

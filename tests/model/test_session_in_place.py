@@ -460,3 +460,30 @@ def test_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         same(session, want, ids=ids())
     assert in_place(session)
     assert len(list(tmp_path.rglob("plan-session-*.json"))) == len(again._growing.popitem()[1]._plans)
+
+
+def test_the_caches_of_onnx_attention_grow_in_place():
+    """Grouped heads, causal: past and present are operands and results of the operator itself."""
+    from onnx import TensorProto, helper
+
+    def declared(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    names, results = ["q", "k", "v", "", "past_key", "past_value"], ["y", "present_key", "present_value"]
+    heads = {"q": 4, "k": 2, "v": 2, "past_key": 2, "past_value": 2}
+    inputs = [declared(n, "b", heads[n], "past" if "past" in n else "n", 16) for n in names if n]
+    outputs = [declared(n, "b", 4 if n == "y" else 2, "n" if n == "y" else "total", 16) for n in results]
+    node = helper.make_node("Attention", names, results, is_causal=1)
+    graph = helper.make_graph([node], "attention", inputs, outputs)
+    model = graphc.compile(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10), threads=1
+    )
+    session, rng = model.session(), np.random.default_rng(0)
+    past = {n: np.zeros((1, 2, 0, 16), np.float32) for n in ("past_key", "past_value")}
+    for n in [3, *[1] * 80, 5]:
+        new = {k: rng.standard_normal((1, heads[k], n, 16)).astype(np.float32) for k in "qkv"}
+        want = model.run({**new, **past})
+        past = {n: want[n.replace("past", "present")] for n in past}
+        np.testing.assert_allclose(session(**new), want["y"], rtol=0, atol=1e-6)
+    assert in_place(session)
+    assert session.lengths == {"past_key": 88, "past_value": 88}
