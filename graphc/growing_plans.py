@@ -29,6 +29,10 @@ class GrowingPlans:
         self._source, self._valued = source, valued
         self._plans: list[Executable] = []  # the last used first; never changed, but replaced
 
+    @property
+    def executables(self) -> tuple[Executable, ...]:
+        return tuple(self._plans)
+
     def held(self, arrays: Sequence[np.ndarray]) -> Executable | None:
         """The plan that is there for these inputs and lengths."""
         plans = self._plans

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
@@ -274,12 +275,17 @@ class Model:
             names = ", ".join(f"'{n}'" for n in missing)
             raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
         arrays = taken(arrays, model._valued)
-        return model._executable(arrays, many=many).plan_for(arrays)
+        plan = model._executable(arrays, many=many).plan_for(arrays)
+        if many and plan.guards is None:
+            reason = model._alone or "no size of the inputs is open that is not 0 or 1"
+            plan = replace(plan, because=(reason,))
+        return plan
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
-        """The guards of each plan for many shapes that the model has, the last used first."""
-        return tuple(e.plan.guards or () for e in self._many)
+        """The guards of each plan for many shapes that the model has, the last used first; then those of its sessions."""
+        growing = [e for plans in self._growing.values() for e in plans.executables]
+        return tuple(e.plan.guards or () for e in (*self._many, *growing))
 
     def result_types(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, TensorType | None]:
         """Types of the results for input shapes (by name; static shapes need none), without a plan.
@@ -393,7 +399,7 @@ class Model:
         found = self._source.find_many(arrays, self._valued)
         if found is not None or not (many or self._plans or self._many or self._source.planned):
             return found
-        because = tuple(dict.fromkeys(e.refusal(arrays) for e in self._many))
+        because = tuple(f"plan {k + 1} needs {e.refusal(arrays)}" for k, e in enumerate(self._many))
         try:
             made = self._source.bind_many(arrays, self._valued)
             if made is not None:

@@ -144,7 +144,8 @@ class Plan:
     `measure(feeds, rounds)` runs the program step by step and returns the median seconds of each step. `pending`: nodes
     behind the first result whose shape follows from data, where the model has not run yet. guards: what must hold of the
     inputs' sizes for the same plan to serve them; None of a plan for these shapes alone. because: of a plan for many shapes,
-    guards of those that were there before, which do not hold for the shapes that it was made for.
+    guards of those that were there before, which do not hold for the shapes that it was made for; of a plan for one shape where one
+    for many was asked for, why.
     """
 
     target: str

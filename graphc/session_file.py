@@ -49,8 +49,9 @@ def read(path: str | os.PathLike[str]) -> tuple[list[State], Values]:
             states = [State(*map(str, names)) for names in header["states"]]
             arrays = {key: _as(file[key], dtype) for key, dtype in header["dtypes"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        why = "" if "pickle" in str(error) else f": {error}"
         hint = "make it with session.save(path)"
-        raise InputError(f"'{os.fspath(path)}' is no file of a session: {error}", hint=hint) from None
+        raise InputError(f"'{os.fspath(path)}' is no file of a session{why}", hint=hint) from None
     numbered = [(i, s.name) for i, s in enumerate(states)]
     return states, {k: {n: arrays[f"{k} {i}"] for i, n in numbered if f"{k} {i}" in arrays} for k in KINDS}
 

@@ -77,7 +77,8 @@ class Trace:
     """The sizes of one plan: their names, the example, and the guards so far.
 
     hints   of each name, the example
-    ranges  of each name, as assumed and as narrowed by guards
+    assumed of each name, its range: of sizes that inputs give by convention, of others by what they are
+    ranges  the same, narrowed by guards
     guards  with the place that asked
     names   of the sizes that inputs give
     """
@@ -125,11 +126,12 @@ class Trace:
         if known is not None:
             name = known
         else:
-            name = name if name and name not in self.definitions else f"${len(self._names)}"
+            unnamed = f"f{len(self._names)}({args[0]})" if op == "look" else f"${len(self._names)}"
+            name = name if name and name not in self.definitions else unnamed
             self._names[definition] = name
             self.definitions[name] = definition
             self.hints[name] = definition.value(self.hints)
-            self.ranges[name] = within
+            self.ranges[name] = self.assumed[name] = within
         return Size(self, Sym(name))
 
     def value(self, expr: Dim) -> int:

@@ -52,7 +52,7 @@ def explain(
     sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in plan.shapes.items())
     click.echo(f"{compiled.name} for {plan.target}, {many(plan.threads, 'thread')}, {sizes}")
     if not all(spec.is_static for spec in compiled.inputs):
-        _guards(plan)
+        _guards(plan, for_many)
     _steps(plan)
     if plan.pending:
         click.echo(
@@ -64,10 +64,11 @@ def explain(
     _passes(plan, why)
 
 
-def _guards(plan: Plan) -> None:
+def _guards(plan: Plan, for_many: bool) -> None:
     """Which sizes the plan serves."""
     if plan.guards is None:
-        click.echo("for these shapes alone: --many tells which others would share a plan with them")
+        why = "; ".join(plan.because) if for_many else "--many tells which others would share a plan with them"
+        click.echo(f"for these shapes alone: {why}")
     else:
         click.echo("one plan for all sizes of which this is true:")
         click.echo("\n".join(f"  {guard}" for guard in plan.guards))

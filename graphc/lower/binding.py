@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.dims import Dim, Sym
-from graphc.lower.codes import CONTRARY, GUARDS, Code
+from graphc.lower.codes import CONTRARY, Code
+from graphc.lower.guards import summed_up
 from graphc.sizes import Definition, Size, Trace, holds_sizes
 from graphc.types import TensorType
 
@@ -125,20 +126,11 @@ class Writer:
         self._known: dict[Any, int] = {("size", name): i for i, name in enumerate(names)}
         self._tables: list[int] = []
         self._texts: list[tuple[str, str]] = []
-        for name in names:
-            least, most = trace.assumed[name]
-            self._guard(Code.NOT_LESS, Sym(name) - int(least), f"{name} ≥ {least}", "")
-            if most < float("inf"):
-                self._guard(Code.LESS_EQUAL, Sym(name) - int(most), "", "")  # numbers stay within 64 bits
-        for guard, where in trace.guards.items():
-            op = GUARDS[guard.relation] + (0 if guard.outcome else CONTRARY)
-            self._guard(Code(op), guard.expr, str(guard), where)
+        for test in summed_up(trace, names):
+            self.code.append((test.code, 0, self.register(test.expr), 0))
+            self._texts.append((test.text, test.where))
         self.guards = len(self.code)
         self.bound = self.guards
-
-    def _guard(self, op: Code, expr: Dim, text: str, where: str) -> None:
-        self.code.append((op, 0, self.register(expr), 0))
-        self._texts.append((text, where))
 
     def end_of_bound(self) -> None:
         """What follows is for reports."""

@@ -311,7 +311,7 @@ def test_lanes_behind_the_last_channel_are_numbers(monkeypatch: Patch):
 
 
 def test_a_result_that_no_step_writes(monkeypatch: Patch):
-    monkeypatch.setattr(stages, "copy_results", lambda lo, graph: None)
+    monkeypatch.setattr(stages, "copy_results", lambda lo, graph, *more: None)
     b = Builder("copied")
     x = b.input("x", F32, (3, 4))
     with pytest.raises(CheckFailed, match=r"result 'x': element \[0, 0\] of \[3, 4\] was not written"):

@@ -254,8 +254,8 @@ def exchange(lo, a, b) -> None:
 
 def wrong_results(patch: Callable):
     def exchanged(right: Callable):
-        def place(lo, graph, groups, native, results):
-            right(lo, graph, groups, native, results)
+        def place(lo, graph, groups, native, results, many):
+            right(lo, graph, groups, native, results, many)
             if results and len(graph.outputs) == 2:
                 exchange(lo, *graph.outputs)
 

@@ -6,6 +6,7 @@ import copy
 import math
 import operator
 import pickle
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -379,3 +380,32 @@ def test_arrays_of_sizes():
     np.testing.assert_array_equal(np.arange(4) + n, np.arange(8, 12))  # numbers: only this one
     assert [str(g) for g in trace.guards] == ["n = 8"]
     trace.close()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_guards_that_are_summed_up_say_the_same(seed: int):
+    """Of an expression the tightest bounds are tested, and nothing that follows from the others'."""
+    rng = random.Random(seed)
+    trace = Trace()
+    trace.begin()
+    pool = [trace.size("a", rng.randint(2, 40)), trace.size("b", rng.randint(2, 40))]
+    for _ in range(6):
+        x, y, k = rng.choice(pool), rng.choice(pool), rng.randint(1, 9)
+        made = rng.choice([x + y, x - y, x * k, x // k, x % k, smallest(x, y), x * y])
+        if is_size(made):
+            pool.append(made)
+        z = rng.choice(pool)
+        compare, other = rng.choice(
+            [(operator.eq, y), (operator.lt, y), (operator.le, k), (operator.eq, k), (operator.gt, 3 * k)]
+        )
+        compare(z, other)
+    program = Writer(trace, trace.names).program
+    for _ in range(100):
+        sizes = {name: rng.randint(2, 60) for name in trace.names}
+        known = dict(sizes)
+        for name, definition in trace.definitions.items():
+            known[name] = definition.value(known)
+        values = [(g, number_of(g.expr, known)) for g in trace.guards]
+        answers = {"==": int.__eq__, "<": int.__lt__, "<=": int.__le__}
+        want = all(answers[g.relation](value, 0) == g.outcome for g, value in values)
+        assert program.holds([sizes[n] for n in trace.names]) == want, sizes

@@ -24,7 +24,7 @@ PARTS = {
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
-    "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes",
+    "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
     "disk": "origin store model_folder documents fingerprint",
     "run": "backend executable segments loop_rows model arguments session session_file sessions growing_plans in_place room",
     "driver": "compiler",

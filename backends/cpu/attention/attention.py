@@ -143,7 +143,7 @@ def _in_rows(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words)
     target, vl = lo.target, lo.target.vl
     rows = few_rows(target, number(s.queries) * words["group"])
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
-    nv = min(max(1, target.registers // 2 // rows), MOST_VECTORS, v_blocks)
+    nv = min(max(1, target.registers // 2 // most_of(rows)), MOST_VECTORS, v_blocks)
     last = (v_blocks - 1) % nv + 1
     lanes = number(s.v_size) - (v_blocks - 1) * vl
     size_lanes = number(s.size) % vl

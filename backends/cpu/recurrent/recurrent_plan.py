@@ -14,7 +14,7 @@ from graphc.backends.cpu.tile.tile_model import RECURRENT, cost
 from graphc.graph import Node
 from graphc.lower.recurrent_cells import Stage, stages
 from graphc.ops.recurrent import BoundCell, bound_cell
-from graphc.sizes import for_speed, is_size, need
+from graphc.sizes import for_speed, hint_of, is_size, need
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
@@ -78,7 +78,7 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     layer = replace(_plan(c, directions, target, threads), cell=c)
     need(c.batch >= layer.mr)
     if is_size(c.batch) and layer.mr < ROWS[-1]:
-        need(c.batch < 2 * layer.mr)  # more rows of the batch share weights in higher tiles
+        need(c.batch <= max(2 * layer.mr - 1, hint_of(c.batch)))  # more rows of the batch share weights in higher tiles
     return layer
 
 
