@@ -376,6 +376,9 @@ class Model:
                 return self._planned(arrays, key, alone, many)
             except MemoryError as error:
                 _full(error)
+            except OverflowError as error:
+                message = f"{self.name} would have sizes or positions that 64 bits can't hold: {error}"
+                raise InputError(message, hint="smaller values") from error
 
     def _planned(self, arrays: Sequence[np.ndarray], key: tuple, alone: bool, many: bool) -> Executable:
         types = {n: TensorType(a.dtype, a.shape) for n, a in zip(self._names, arrays)}

@@ -59,10 +59,17 @@ class Arenas:
         self._plans += 1
         return self._plans
 
-    def want(self, nbytes: int) -> None:
-        """A run needs so many bytes. Growing sizes are met ahead, so that not each of them makes a new arena."""
+    def enlarge(self, arena: Arena, nbytes: int) -> None:
+        """A run in this arena needs so many bytes, and so will others. Growing sizes are met ahead, so that not each of them makes
+        a new arena. Raises MemoryError, and expects no more of later runs then."""
+        before = self.nbytes
         if nbytes > self.nbytes:
             self.nbytes = max(nbytes, self.nbytes + self.nbytes // 2)
+        try:
+            arena.grow(self.nbytes)
+        except MemoryError:
+            self.nbytes = before
+            raise
 
     def forget(self, number: int) -> None:
         """That runner is gone."""

@@ -282,8 +282,7 @@ class Runner:
             if sizes != context.sizes:
                 wanted = context.fit(sizes)
                 if wanted is not None:
-                    self.arenas.want(wanted)
-                    arena.grow(self.arenas.nbytes)
+                    self.arenas.enlarge(arena, wanted)
                     context = arena.contexts[self._number] = RunContext(self, arena)
                     context.fit(sizes)
         return context
