@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -59,6 +59,38 @@ class Executable:
         """Results in order. arrays: contiguous, of the bound dtypes and shapes. out: arrays to write results into, None for
         those that are to be made. Raises InputError where an array of `out` does not fit its result."""
         raise NotImplementedError
+
+
+class Shared:
+    """Plans for many shapes, the last used first."""
+
+    def __init__(self) -> None:
+        self._plans: list[Executable] = []  # replaced, never changed: other threads may be looking for one
+
+    def __iter__(self) -> Iterator[Executable]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def holding(self, arrays: Sequence[np.ndarray]) -> Executable | None:
+        """The plan that is for inputs of these shapes."""
+        for k, executable in enumerate(self._plans):
+            if executable.holds(arrays):
+                if k and PLANNING.acquire(blocking=False):  # an order for the next search, which may wait
+                    try:
+                        self._plans = [executable, *(e for e in self._plans if e is not executable)]
+                    finally:
+                        PLANNING.release()
+                return executable
+        return None
+
+    def add(self, executable: Executable) -> None:
+        """Keep one more, and no more than MAX_PLANS. Who calls holds PLANNING."""
+        self._plans = [executable, *self._plans[: MAX_PLANS - 1]]
+
+    def clear(self) -> None:
+        self._plans = []
 
 
 def check_results(out: Sequence[np.ndarray | None], results: Sequence[tuple[str, TensorType]]) -> None:

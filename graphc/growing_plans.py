@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc import classes
 from graphc.errors import GraphcError
-from graphc.executable import MAX_PLANS, PLANNING, Executable
+from graphc.executable import PLANNING, Executable, Shared
 from graphc.growing import Growth, TooSmall
 from graphc.room import capacity_for
 
@@ -27,21 +27,11 @@ class GrowingPlans:
     def __init__(self, source: Source, valued: Collection[int], growing: tuple[Growth, ...]) -> None:
         self.growing, self.why = growing, ""
         self._source, self._valued = source, valued
-        self._plans: list[Executable] = []  # the last used first; never changed, but replaced
-
-    @property
-    def executables(self) -> tuple[Executable, ...]:
-        return tuple(self._plans)
+        self.plans = Shared()
 
     def held(self, arrays: Sequence[np.ndarray]) -> Executable | None:
         """The plan that is there for these inputs and lengths."""
-        plans = self._plans
-        for k, executable in enumerate(plans):
-            if executable.holds(arrays):
-                if k:
-                    self._plans = [executable, *(e for e in plans if e is not executable)]
-                return executable
-        return None
+        return self.plans.holding(arrays)
 
     def find(self, step: Step, capacity: int) -> tuple[Executable, int] | None:
         """The plan for a step, and the capacity that it wants, of this one doubled again and again: it is there, or on disk, or it
@@ -64,7 +54,7 @@ class GrowingPlans:
             if made is None:
                 self.why = "the target has no plans for many sizes"
                 return None
-            self._plans = [made, *self._plans[: MAX_PLANS - 1]]
+            self.plans.add(made)
             return self._roomy(step, capacity)
 
     def _made(self, step: Step, capacity: int) -> Executable | None:

@@ -15,7 +15,7 @@ import numpy as np
 from graphc import classes
 from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
-from graphc.executable import MAX_PLANS, PLANNING, Executable, Quick, remember, taken, value_key
+from graphc.executable import PLANNING, Executable, Quick, Shared, remember, taken, value_key
 from graphc.growing_plans import GrowingPlans
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
@@ -103,7 +103,7 @@ class Model:
         self._input_types = tuple(s.type for s in signature.inputs)
         self._valued = tuple(i for i, n in enumerate(self._names) if n in set(signature.valued))
         self._plans: dict[tuple, Executable] = {}  # for one set of shapes each
-        self._many: list[Executable] = []  # for many; the last used first
+        self._many = Shared()  # for many
         self._alone = ""  # why there are none
         self._failures = 0
         self._growing: dict[tuple[Growth, ...], GrowingPlans] = {}
@@ -284,7 +284,7 @@ class Model:
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
         """The guards of each plan for many shapes that the model has, the last used first; then those of its sessions."""
-        growing = [e for plans in self._growing.values() for e in plans.executables]
+        growing = [e for plans in self._growing.values() for e in plans.plans]
         return tuple(e.plan.guards or () for e in (*self._many, *growing))
 
     def result_types(self, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, TensorType | None]:
@@ -333,7 +333,7 @@ class Model:
         if self._valued:
             arrays = taken(arrays, self._valued)
             key += tuple([value_key(arrays[i]) for i in self._valued])
-        executable = self._plans.get(key) or self._held(arrays)
+        executable = self._plans.get(key) or self._many.holding(arrays)
         if executable is None:
             other = self._other(arrays)
             if other is not None:
@@ -348,18 +348,9 @@ class Model:
         except MemoryError as error:
             _full(error)
         except classes.CantServeMany as error:
-            self._alone, self._many = str(error), []
+            self._alone = str(error)
+            self._many.clear()
             return self._executable(arrays, key, alone=True).run(arrays, out)
-
-    def _held(self, arrays: Sequence[np.ndarray]) -> Executable | None:
-        """The plan for many shapes that is for these, too."""
-        many = self._many  # never changed, but replaced
-        for k, executable in enumerate(many):
-            if executable.holds(arrays):
-                if k:
-                    self._many = [executable, *(e for e in many if e is not executable)]
-                return executable
-        return None
 
     def _executable(
         self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False, many: bool = False
@@ -369,7 +360,7 @@ class Model:
         if key is None:
             key = (*(a.shape for a in arrays), *(value_key(arrays[i]) for i in self._valued))
         with PLANNING:
-            found = (None if many else self._plans.get(key)) or (None if alone else self._held(arrays))
+            found = (None if many else self._plans.get(key)) or (None if alone else self._many.holding(arrays))
             if found is not None:
                 return found
             try:
@@ -388,7 +379,7 @@ class Model:
         if made is None and not alone:
             made = self._planned_for_many(arrays, many)
             if made is not None:
-                self._many = [made, *self._many[: MAX_PLANS - 1]]
+                self._many.add(made)
                 return made
         if made is None:
             made = source.bind(types, values)

@@ -15,7 +15,7 @@ import numpy as np
 from graphc.bounded import Bounded, bounded
 from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
-from graphc.executable import MAX_PLANS, PLANNING, Executable, remember, taken, value_key
+from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.loop_rows import CollectingLoop, collecting_loop
 from graphc.report import Pending, Plan, StepInfo
@@ -193,7 +193,7 @@ class Segmented(Executable):
             raise CantServeMany("sizes are the operands of an operator that runs on the host")
         self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
         self._suffixes: dict[tuple, Executable] = {}
-        self._many: list[Executable] = []  # the last used first
+        self._many = Shared()
         self._last: tuple[Executable, list[np.ndarray]] | None = None  # and inputs as its last ones were
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
@@ -205,22 +205,19 @@ class Segmented(Executable):
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
         """The rest of the graph for these shapes, planned when such turn up first."""
-        many = self._many
-        for k, found in enumerate(many):
-            if found.holds(values):
-                if k:
-                    self._many = [found, *(e for e in many if e is not found)]
-                self._note(found, values)
-                return found
+        found = self._many.holding(values)
+        if found is not None:
+            self._note(found, values)
+            return found
         key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
         suffix = self._suffixes.get(key)
         if suffix is None:
             with PLANNING:
-                suffix = next((e for e in self._many if e.holds(values)), None) or self._suffixes.get(key)
+                suffix = self._many.holding(values) or self._suffixes.get(key)
                 if suffix is None:
                     suffix, for_many = self._bind(values, self._valued)
                     if for_many:
-                        self._many = [suffix, *self._many[: MAX_PLANS - 1]]
+                        self._many.add(suffix)
                     else:
                         remember(self._suffixes, key, suffix)
         self._note(suffix, values)

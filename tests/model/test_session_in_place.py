@@ -459,7 +459,7 @@ def test_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for _ in range(100):
         same(session, want, ids=ids())
     assert in_place(session)
-    assert len(list(tmp_path.rglob("plan-session-*.json"))) == len(again._growing.popitem()[1]._plans)
+    assert len(list(tmp_path.rglob("plan-session-*.json"))) == len(again._growing.popitem()[1].plans)
 
 
 def test_the_caches_of_onnx_attention_grow_in_place():
