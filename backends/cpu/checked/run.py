@@ -20,9 +20,11 @@ from graphc.backends.cpu.checked.values import CheckFailed, Held
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.sizes import CACHE_LINE
+from graphc.executable import check_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.program import HostStep, Made, Program, Step
 from graphc.lower.storage import Buffer, ExternBuffer, Piece, Place, Ref
+from graphc.types import TensorType
 
 MENTIONED = 4  # faults of a step
 
@@ -43,10 +45,13 @@ class CheckedRunner:
 
     def __init__(self, checkable: Checkable, addresses: Mapping[Kernel, int], plain: Runner) -> None:
         self._checkable, self._addresses, self.executor = checkable, addresses, plain.executor
+        self._results = [(n, TensorType(dtype, shape)) for n, shape, dtype in plain.named]
         self.quick, self.stepper, self.measure = None, plain.stepper, plain.measure
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         """As Runner.run. Raises CheckFailed, which names the step."""
+        if out is not None:
+            check_results(out, self._results)
         run = _Run(self._checkable, self._addresses, self.executor)
         run.give(arrays)
         with Watch(run.memory) as watch:

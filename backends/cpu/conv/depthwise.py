@@ -10,6 +10,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_model import DEPTHWISE as LOOP
 from graphc.backends.cpu.tile.tile_model import cost
+from graphc.backends.cpu.tile.tiles import short_heights
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
@@ -78,7 +79,12 @@ def row_tile(target: Target, pixels: int) -> int:
 def _row_tile_of_many(target: Target, pixels: int) -> int:
     """The same among few tiles, for rows whose pixels stand for many."""
     most = target.pairs
-    while pixels < most:
-        most = -(-most // 2)
-    tiles = [most, *(h for h in (most - most // 4, most - most // 8) if h >= 2)]
-    return choose(lambda n: min(tiles, key=lambda mr: (-(-n // mr) * cost(target, mr, 1, LOOP), -mr)), pixels)
+    if pixels >= most:
+        tiles = [most, most - most // 4, most - most // 8]
+    else:
+        tiles = [*short_heights(pixels, most)]
+
+    def best(n: int) -> int:
+        return min((t for t in tiles if t <= n), key=lambda mr: (-(-n // mr) * cost(target, mr, 1, LOOP), -mr))
+
+    return choose(best, pixels)

@@ -17,6 +17,7 @@ from graphc.ops.recurrent import BoundCell, bound_cell
 from graphc.sizes import for_speed, hint_of, is_size, need
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
+ALIKE = (1, 2, 3, 4, 6, 8)  # batches between two of these share a plan
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
 NEAR = 1.25  # times level 2: of so many bytes of a thread's weights, most stay there from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
@@ -75,18 +76,31 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     c = bound_cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
     directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
-    layer = replace(_plan(c, directions, target, threads), cell=c)
+    batches = _alike(c.batch) if is_size(c.batch) else range(c.batch, c.batch + 1)
+    layer = replace(_plan(replace(c, batch=batches[-1]), directions, target, threads, batches[0]), cell=c)
     need(c.batch >= layer.mr)
-    if is_size(c.batch) and layer.mr < ROWS[-1]:
-        need(c.batch <= max(2 * layer.mr - 1, hint_of(c.batch)))  # more rows of the batch share weights in higher tiles
     return layer
 
 
+def _alike(batch: int) -> range:
+    """The small batches that should take the same plan as this one, which stands for many."""
+    size = hint_of(batch)
+    for least, most in zip(ALIKE, ALIKE[1:]):
+        if least < size <= most:
+            need(least < batch)
+            need(batch <= most)
+            return range(least + 1, most + 1)
+    return range(size, size + 1)
+
+
 @for_speed
-def _plan(c: BoundCell, directions: tuple[tuple[Stage, ...], ...], target: Target, threads: int) -> RecurrentPlan:
+def _plan(
+    c: BoundCell, directions: tuple[tuple[Stage, ...], ...], target: Target, threads: int, highest: int
+) -> RecurrentPlan:
+    """highest: rows of a tile that there may be."""
     share = max(1, threads // len(directions))
     plans = []
-    for mr in (n for n in ROWS if n <= c.batch):
+    for mr in (n for n in ROWS if n <= highest):
         panels = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
         fitting = [p for p in panels if p is not None]
         if len(fitting) == len(panels):

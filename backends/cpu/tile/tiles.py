@@ -27,6 +27,12 @@ PANEL = 0.315  # that the weights of a tile wider than two blocks may take: two 
 FETCHED = 0, 8, 12, 16, 24, 32, 48, 64, 96, 128  # cache lines: see `fetches`
 HIGHEST = 14  # pixels of a tile: more gain nothing, and the widths of many networks are multiples of 7
 LOW = 4  # pixels of a tile of which weights come just as fast as it multiplies them
+SHORT = {
+    7: (7, 6, 4),
+    4: (6, 5, 4),
+    2: (3, 2),
+    1: (1,),
+}  # heights of tiles by the least pixels of a row, where it is short
 LONG = 64  # pixels, from which on the width of a row does not decide how weights are packed
 EQUAL = 1 - 1e-9  # of the larger of two costs: from there on the smaller is equal but for rounding
 WORTH = 0.95  # of the cost in tiles of several heights, below which a short row has a kernel of its own
@@ -145,10 +151,16 @@ def cut_row(target: Target, pixels: int, nv: int) -> Cut:
 
 
 def heights_for(pixels: int, highest: int) -> tuple[int, ...]:
-    """Heights of the tiles of rows whose pixels stand for many: short rows have lower ones."""
-    while pixels < highest:
-        highest = -(-highest // 2)
-    return heights_of(highest)
+    """Heights of the tiles of rows whose pixels stand for many: short rows have lower ones, of which the shortest are one."""
+    if pixels >= highest:
+        return heights_of(highest)
+    return short_heights(pixels, highest)
+
+
+def short_heights(pixels: int, highest: int) -> tuple[int, ...]:
+    """The same of rows that are shorter than the highest tile."""
+    fitting = (heights for least, heights in SHORT.items() if least < highest and pixels >= least)
+    return tuple(h for h in next(fitting) if h < highest)
 
 
 def cut_many(pixels: int, heights: tuple[int, ...], costs: Costs) -> Cut:
@@ -213,7 +225,9 @@ def cut_channels(
 ) -> Iterator[tuple[int, range]]:
     """Tile widths NV, as few as cover the output-channel blocks, and the blocks that tiles of each take. pixels: of a row.
     weights: bytes of one output block's. even: as in `best_vectors`."""
-    widest, first, pixels = widest_tile(target, weights), 0, hint_of(pixels)
+    if is_size(pixels):  # how weights are packed should not be what rows of another kind want
+        pixels = max(hint_of(pixels), LONG) if pixels >= LONG else hint_of(pixels)
+    widest, first = widest_tile(target, weights), 0
     while first < blocks:
         nv = best_vectors(target, pixels, blocks - first, even)
         if nv > widest and without_overlap(target, cut_row(target, pixels, nv), nv) is None:
