@@ -166,9 +166,12 @@ def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 def caption(rows: Sequence[Row]) -> str:
     about = machine()
     engines = ", ".join(f"{name} {about['versions'][name]}" for name in ENGINES if name in about["versions"])
-    text = f"{about['date']}, {about['cpu']}, {about['cores']} cores, float32: {engines}."
+    days = sorted({r.date[:10] for r in rows} or {about["date"]})
+    text = f"{days[-1]}, {about['cpu']}, {about['cores']} cores, float32: {engines}."
+    if len(days) > 1:
+        text += f" Rows that were not measured again are older, the first of {days[0]}, some with other versions."
     if any(r.clock == "processor" for r in rows):
-        text += " Times of one thread are processor time (ᵖ): the machine did other things too."
+        text += " Times marked ᵖ are processor time: the machine did other things too."
     return text
 
 
