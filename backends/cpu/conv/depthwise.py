@@ -10,13 +10,13 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_model import DEPTHWISE as LOOP
 from graphc.backends.cpu.tile.tile_model import cost
-from graphc.backends.cpu.tile.tiles import short_heights
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
 from graphc.sizes import choose, is_size
 
 ALIKE = 0.95  # of the cost of the highest tiles, that lower ones must save to be taken
+SHORT = 1, 2, 3, 4, 5, 6, 7  # heights of tiles of short rows whose pixels stand for many
 
 
 def emit_depthwise(
@@ -79,10 +79,7 @@ def row_tile(target: Target, pixels: int) -> int:
 def _row_tile_of_many(target: Target, pixels: int) -> int:
     """The same among few tiles, for rows whose pixels stand for many."""
     most = target.pairs
-    if pixels >= most:
-        tiles = [most, most - most // 4, most - most // 8]
-    else:
-        tiles = [*short_heights(pixels, most)]
+    tiles = sorted({most, most - most // 8, most - most // 4, *(h for h in SHORT if h < most)})
 
     def best(n: int) -> int:
         return min((t for t in tiles if t <= n), key=lambda mr: (-(-n // mr) * cost(target, mr, 1, LOOP), -mr))

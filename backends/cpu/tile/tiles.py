@@ -225,8 +225,8 @@ def cut_channels(
 ) -> Iterator[tuple[int, range]]:
     """Tile widths NV, as few as cover the output-channel blocks, and the blocks that tiles of each take. pixels: of a row.
     weights: bytes of one output block's. even: as in `best_vectors`."""
-    if is_size(pixels):  # how weights are packed should not be what rows of another kind want
-        pixels = max(hint_of(pixels), LONG) if pixels >= LONG else hint_of(pixels)
+    if is_size(pixels):  # rows of all kinds share weights
+        pixels = max(hint_of(pixels), LONG)
     widest, first = widest_tile(target, weights), 0
     while first < blocks:
         nv = best_vectors(target, pixels, blocks - first, even)
