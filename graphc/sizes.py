@@ -662,6 +662,14 @@ def choose(function: Callable[[int], int], size: Any) -> Any:
     return size.trace.define("look", (size.expr, table), (builtins.min(values), builtins.max(values)))
 
 
+def choose_row(function: Callable[[int], tuple[int, ...]], size: Any) -> tuple[Any, ...]:
+    """`choose` of several numbers at once, of which the function gives always as many."""
+    rows: dict[tuple[int, ...], int] = {}
+    which = choose(lambda n: rows.setdefault(function(n), len(rows) + 1), size)
+    columns = [(0, *column) for column in zip(*rows)]
+    return tuple(choose(column.__getitem__, which) for column in columns)
+
+
 def where(positive: Any, a: Any, b: Any) -> Any:
     """a where `positive` is above 0, else b, as a value."""
     if type(positive) is not Size:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from graphc.expr import Expr
 
@@ -64,6 +65,18 @@ class Kernel:
 
 def _numbers(params: tuple[Any, ...]) -> str | None:
     return ".".join(map(str, params)) if all(isinstance(n, int) for n in params) else None
+
+
+class Variants(NamedTuple):
+    """A kernel that is chosen when the program is bound: number `index`, a value, of `kernels`."""
+
+    index: Any
+    kernels: Sequence[Kernel]
+
+
+def one_of(index: Any, kernels: Sequence[Kernel]) -> Kernel | Variants:
+    """Number `index`, a value, of the kernels."""
+    return kernels[0] if len(kernels) == 1 else Variants(index, kernels)
 
 
 @dataclass(frozen=True)

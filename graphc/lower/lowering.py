@@ -16,7 +16,7 @@ from graphc.graph import Node, Value
 from graphc.lower.checks import Check
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
-from graphc.lower.program import Made, Program, Step
+from graphc.lower.program import Made, Program, Step, Word
 from graphc.lower.registry import Registry
 from graphc.lower.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
 from graphc.lower.verbs import Verbs, Walk
@@ -110,7 +110,7 @@ class Lowering(Verbs):
     def emit(
         self,
         kernel: Kernel,
-        args: Sequence[int | Ref | Kernel],
+        args: Sequence[Word],
         info: StepInfo,
         nbytes: int | None = None,
         check: Check | None = None,

@@ -17,13 +17,16 @@ from graphc.classes import Many
 from graphc.lower.binder import Binder, Binding, variants
 from graphc.lower.binding import Register
 from graphc.lower.checks import Check
-from graphc.lower.kernel import Kernel
+from graphc.lower.kernel import Kernel, Variants, one_of
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Place, Ref, Storage
 from graphc.sizes import hint_of, is_size
 
 if TYPE_CHECKING:
     from graphc.graph import Node
     from graphc.report import MemoryReport, StepInfo
+
+
+Word = int | Ref | Kernel | Variants  # of an argument block
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Step:
     """
 
     kernel: Kernel
-    args: tuple[int | Ref | Kernel, ...]
+    args: tuple[Word, ...]
     info: StepInfo
     writes: tuple[Buffer, ...]
     reads: tuple[Buffer, ...]
@@ -287,18 +290,11 @@ def assemble(
     return assembled, tuple(table.kernels), memory, binder
 
 
-class Variants(NamedTuple):
-    """A kernel that is chosen when the program is bound: number `index`, a value, of `kernels`."""
-
-    index: Any
-    kernels: Sequence[Kernel]
-
-
 def _chosen(word: Any) -> Any:
     if not isinstance(word, Kernel):
         return word
     index, kernels = variants(word)
-    return kernels[0] if len(kernels) == 1 else Variants(index, kernels)
+    return one_of(index, kernels)
 
 
 def _runs(program: Program, indices: Mapping[Buffer, int]) -> list[tuple[int, int] | HostCall]:

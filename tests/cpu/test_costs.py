@@ -16,7 +16,7 @@ from graphc.backends.cpu.conv.algorithms import candidates, choose
 from graphc.backends.cpu.conv.depthwise import row_tile
 from graphc.backends.cpu.conv.direct import rows_bytes
 from graphc.backends.cpu.conv.window import Window
-from graphc.backends.cpu.conv.winograd import grouping
+from graphc.backends.cpu.conv.winograd_groups import grouping
 from graphc.backends.cpu.lower.policy import DEFAULT
 from graphc.backends.cpu.options import CpuOptions
 from graphc.backends.cpu.product.panels import near_bytes, product_tile
@@ -24,6 +24,8 @@ from graphc.backends.cpu.target import Target, cache_sizes, detect
 from graphc.backends.cpu.tile import tile_model
 from graphc.backends.cpu.tile.tiles import chunk_of, cut_channels, cut_row, lines_ahead, widest_tile
 from graphc.graph import Builder, Graph
+from graphc.lower.binding import Writer
+from graphc.sizes import Trace
 
 # Synthetic machines: a desktop with AVX-512, and one with AVX2 and a small second level.
 WIDE = Target("avx512", 16, 32, "v", "", "", l1=48 << 10, l2=1 << 20, l3=32 << 20)
@@ -243,3 +245,24 @@ def test_values_with_small_caches(shift: int, name: str, monkeypatch: pytest.Mon
     exact = graphc.compile(graph, target="reference").run(x)["y"]
     np.testing.assert_allclose(results[0], exact, rtol=0, atol=1e-4 * np.abs(exact).max())
     np.testing.assert_array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("size", [13, 26, 52])
+def test_images_that_share_an_algorithm(size: int):
+    """A plan for many keeps the algorithm of its example as long as that costs little more than the best one."""
+    machine = WIDE
+    w = window(256, 512, size, 3, 1)
+    trace = Trace()
+    n = trace.size("n", size)
+    trace.begin()
+    many = choose(replace(w, size=(1, n, n), out=(1, n, n)), 1, machine, DEFAULT).algorithm
+    trace.close()
+    assert trace.guards and many == choose(w, 1, machine, DEFAULT).algorithm
+    program = Writer(trace, trace.names).program
+    shared = [other for other in range(2, 200) if program.holds([other])]
+    assert size in shared and shared == [*range(shared[0], shared[-1] + 1)] and shared[-1] <= 2 * size + 1
+    for other in shared:
+        seconds = {
+            c.algorithm: c.seconds for c in candidates(window(256, 512, other, 3, 1), 1, machine) if not c.excluded
+        }
+        assert seconds[many] <= 1.5 * min(seconds.values())

@@ -13,17 +13,29 @@ from targets import require
 import graphc
 from graphc import pipeline
 from graphc.backends.cpu.conv.depthwise import row_tile
-from graphc.backends.cpu.conv.winograd import plan_groups
+from graphc.backends.cpu.conv.window import Window
+from graphc.backends.cpu.conv.winograd_groups import groups_of, plan_groups
 from graphc.backends.cpu.native import kernel_operators
 from graphc.backends.cpu.product.panels import product_tile
 from graphc.backends.cpu.stages import Draft, lowered
 from graphc.backends.cpu.target import detect
 from graphc.backends.cpu.tile.tile_micro import max_rows
-from graphc.backends.cpu.tile.tiles import best_cut, cut_into, cut_row, even_cut, heights_of, highest_tile
+from graphc.backends.cpu.tile.tiles import (
+    best_cut,
+    cut_into,
+    cut_many,
+    cut_row,
+    even_cut,
+    heights_of,
+    highest_tile,
+    tile_costs,
+    without_overlap,
+)
 from graphc.bind import bind
 from graphc.graph import Builder, Graph, Value
 from graphc.lower.kernel import Kernel
 from graphc.lower.weights import WeightStore
+from graphc.sizes import LOOKED_UP, Trace, is_size, number_of
 from graphc.types import TensorType
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
@@ -181,6 +193,74 @@ def test_winograd_groups_of_any_size(isa: str):
             groups = -(-tiles // g.count)
             left = tiles - (groups - 1) * g.count
             assert out_blocks % g.nv == 0 and g.rows.pixels == g.count and left <= g.rest.pixels <= max(g.count, left)
+
+
+SIZES_OF_IMAGES = st.tuples(st.integers(2, 9), st.integers(2, 200), st.integers(2, 200))
+
+
+@given(
+    isa=st.sampled_from(ISAS), hint=SIZES_OF_IMAGES, others=st.lists(SIZES_OF_IMAGES, min_size=3, max_size=8),
+    is_open=st.tuples(*[st.booleans()] * 3).filter(any), m=st.sampled_from([2, 4, 6]), threads=st.sampled_from([1, 2]),
+    blocks=st.tuples(st.sampled_from([1, 4, 32]), st.sampled_from([1, 2, 6, 32])),
+)  # fmt: skip
+def test_winograd_groups_of_many(
+    isa: str,
+    hint: tuple[int, int, int],
+    others: list[tuple[int, int, int]],
+    is_open: tuple[bool, bool, bool],
+    m: int,
+    threads: int,
+    blocks: tuple[int, int],
+):
+    """Of every size each group is full but the last, and register tiles cover both."""
+    target = detect(isa)
+    trace = Trace()
+    n, h, w = (trace.size(name, s) if o else s for name, s, o in zip("nhw", hint, is_open))
+    trace.begin()
+    channels, out_channels = (b * target.vl for b in blocks)
+    window = Window(
+        n, channels, out_channels, (1, h, w), (1, h, w), (1, 3, 3), (1, 1, 1), (1, 1, 1), (0, 1, 1), (0, 1, 1)
+    )
+    g = groups_of(window, m, target, threads)
+    trace.close()
+    assert not trace.guards
+    for other in [hint, *others]:
+        sizes = tuple(s if o else known for s, known, o in zip(other, hint, is_open))
+        known = dict(zip("nhw", sizes))
+        for name, definition in trace.definitions.items():
+            known[name] = definition.value(known)
+        kernel, count, parts, rest, *tiles = (
+            number_of(v.expr, known) if is_size(v) else v
+            for v in (g.kernel, g.count, g.parts, g.rest, *g.rows, *g.rest_rows)
+        )
+        heights = (*g.kernels[kernel], 0, 0)[:3]
+        total = sizes[0] * -(-sizes[1] // m) * -(-sizes[2] // m)
+        left = (total - 1) % count + 1
+        rows, rest_rows = tiles[:3], tiles[3:]
+        assert parts in (1, 2, 4, 8) and 1 <= left <= rest <= max(count, left) and min(tiles) >= 0
+        for pixels, counts in ((count, rows), (rest, rest_rows)):
+            assert sum(k * c for k, c in zip(heights, counts)) >= pixels
+            assert all(k <= pixels for k, c in zip(heights, counts) if c)
+
+
+@given(pixels=st.integers(2, 600), heights=st.sampled_from([(14, 11, 8), (7, 6, 4), (3, 2), (2,)]), data=st.data())
+def test_rows_of_many_without_overlap(pixels: int, heights: tuple[int, ...], data: st.DataObject):
+    target = detect("avx512")
+    trace = Trace()
+    n = trace.size("n", max(pixels, heights[-1]))
+    trace.begin()
+    exact, is_exact = without_overlap(target, cut_many(n, heights, tile_costs(target, 2)), 2)
+    trace.close()
+    for other in (pixels, *data.draw(st.lists(st.integers(heights[-1], 600), max_size=5))):
+        known = {"n": max(other, heights[-1])}
+        for name, definition in trace.definitions.items():
+            known[name] = definition.value(known)
+        value, *counts = (number_of(v.expr, known) if is_size(v) else v for v in (is_exact, *exact.counts))
+        covered = sum(h * c for h, c in zip(heights, counts))
+        assert covered >= known["n"] and (not value or covered == known["n"])
+        assert known["n"] > LOOKED_UP or bool(value) == (
+            cut_into(known["n"], heights, tile_costs(target, 2), True) is not None
+        )
 
 
 @pytest.mark.parametrize("isa", ISAS)

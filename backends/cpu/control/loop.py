@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
 from graphc.backends.cpu.control.loop_block import BODY_AT, HEAD, LOOP, MOVING, PATCH, STATE, Loop
-from graphc.backends.cpu.control.subprogram import WORD, Subprogram, Word, among, memory_of, subprogram, touched
+from graphc.backends.cpu.control.subprogram import WORD, Subprogram, among, memory_of, subprogram, touched
 from graphc.backends.cpu.control.subprogram_block import TEAM as TEAM_BLOCK
 from graphc.backends.cpu.costs import ALONE, TEAM
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -19,6 +19,7 @@ from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node, Value
 from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
+from graphc.lower.program import Word
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.report import StepInfo
 from graphc.sizes import largest, whole

@@ -12,16 +12,14 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.runtime.run import SHARED_STEP
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.lower.checks import Among, Check
-from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
-from graphc.lower.program import Program, Step, lives
+from graphc.lower.program import Program, Step, Word, lives
 from graphc.lower.storage import ALIGNMENT, Buffer, Ref
 from graphc.report import StepInfo
 from graphc.sizes import hint_of, is_size
 
 WORD = 8
 LINE = CACHE_LINE // WORD
-Word = int | Ref | Kernel
 Row = tuple[str, str, str, str, int]  # of `StepInfo.inside`
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod, sqrt
+from math import ceil, floor, inf, prod, sqrt
 
 from graphc.backends.cpu.conv.pointwise import cut, fits_strassen
-from graphc.backends.cpu.conv.window import Window
-from graphc.backends.cpu.conv.winograd import group_bytes, grouping
+from graphc.backends.cpu.conv.window import Triple, Window, triple
+from graphc.backends.cpu.conv.winograd_groups import FAR, group_bytes, grouping
 from graphc.backends.cpu.conv.winograd_micro import POINTS, amplification
 from graphc.backends.cpu.costs import FROM_MEMORY, LAYERS, multiply
 from graphc.backends.cpu.lower.policy import DEPTHWISE, DIRECT, STRASSEN, WINOGRAD, Algorithm, Choice, Policy
@@ -22,11 +22,12 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tiles import cut_channels, cut_into, efficiency, even_cut, tile_costs
 from graphc.dtypes import FLOAT32
-from graphc.sizes import for_speed, hint_of, is_size, need
+from graphc.sizes import for_speed, is_size, need
 
 ERROR_LIMIT = 5e-5  # of a layer's result, over its scale: half of what whole models are held to
 ROUNDING = 2.0**-24  # of float32
-FAR = 4
+REGRET = 1.15  # times the cost of the best algorithm, up to which an image may have another one's plan
+STEP = 2**0.5  # times the pixels, from one image that is looked at to the next
 # Candidates are compared by estimated seconds * BIAS, so a factor below 1 favours one. Direct convolution reads the smallest
 # weights; the model is pessimistic about large tiles and Strassen's algorithm. Of the factors tried, these lose least over the
 # layers measured.
@@ -53,13 +54,42 @@ def layer_key(w: Window, groups: int) -> str:
 
 def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     """The fastest of the allowed candidates: as measured, where all of them were, else as estimated. Where an image's size stands for
-    many, it is chosen for the example and for images up to FAR times as large or as small: the choice would age."""
+    many, it is chosen for the example, and for images of which it costs at most REGRET times as much as the best one."""
     choice, several = _choose(w, groups, target, policy)
     pixels = w.pixels
     if several and is_size(pixels):
-        need(FAR * pixels >= hint_of(pixels))
-        need(pixels <= FAR * hint_of(pixels))
+        least, most = _images_of(w, groups, target, policy, choice.algorithm, tuple(map(is_size, w.out)))
+        need(pixels >= least)
+        need(pixels <= most)
     return choice
+
+
+@for_speed
+def _images_of(
+    w: Window, groups: int, target: Target, policy: Policy, algorithm: Algorithm, open_axes: tuple[bool, ...]
+) -> tuple[int, int]:
+    """Pixels of the smallest and of the largest image that the algorithm was chosen for, up to FAR times as many or as few."""
+
+    def cost(factor: float) -> float:
+        """Over the best one's, of an image of so many times the pixels."""
+        f = factor ** (1 / sum(open_axes))
+
+        def scaled(sizes: Triple) -> Triple:
+            return triple(max(1, round(n * f)) if is_open else n for n, is_open in zip(sizes, open_axes))
+
+        image = replace(w, size=scaled(w.size), out=scaled(w.out))
+        found = candidates(image, groups, target, policy.winograd, policy.uses("strassen"))
+        seconds = {c.algorithm: c.seconds * BIAS.get(c.algorithm, 1.0) for c in found if not c.excluded}
+        return seconds.get(algorithm, inf) / min(seconds.values())
+
+    def last(step: float) -> float:
+        factor = step
+        while 1 / FAR < factor < FAR and cost(factor) <= REGRET * usual:
+            factor *= step
+        return factor
+
+    usual = cost(1.0)  # not 1 where it was measured
+    return floor(w.pixels * last(1 / STEP)), ceil(w.pixels * last(STEP))
 
 
 @for_speed

@@ -49,7 +49,7 @@ from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
-from graphc.sizes import LOOKED_UP, choose, hint_of, is_size, largest, smallest
+from graphc.sizes import LOOKED_UP, choose, hint_of, is_size, largest, smallest, where
 
 # Parts of the level-2 cache: that a block of rows may take while it is read for one channel tile after another, beside their
 # weights and results; that the weights of a tile one block wide fill before they are fetched ahead, because loads are its limit.
@@ -160,6 +160,7 @@ class Schedule:
     last      the same of the last row of a flat image
     rows      that make a work unit with one tile
     chunk     input blocks at a time
+    in_parts  may they be fewer than all?
     lines     cache lines of the next weights that a tile fetches with each run of steps
     """
 
@@ -168,6 +169,7 @@ class Schedule:
     last: Cut
     rows: int
     chunk: int
+    in_parts: bool
     lines: int
 
     @classmethod
@@ -181,8 +183,9 @@ class Schedule:
         weights = position * prod(w.kernel)
         image = pixel_bytes * w.pixels if flat else row_bytes * smallest(w.size[1], out_h * w.stride[1]) * out_d
         heavy = weights * tiles > hint_of(image)
-        apart = without_overlap(lo.target, row, nv) if heavy and spans.uniform and tiles > 1 else None
-        whole = apart is not None or tiles == 1  # rows need not fit
+        apart, is_apart = None, 0
+        if heavy and spans.uniform and tiles > 1:
+            apart, is_apart = without_overlap(lo.target, row, nv, flat)
         items = w.n * out_d * tiles
         row = last = apart or row
         if flat and is_size(w.pixels):
@@ -191,8 +194,8 @@ class Schedule:
         elif flat:
             highest = row.heights[0]
             fitting = (
-                w.pixels
-                if whole
+                w.pixels  # rows need not fit
+                if is_apart or tiles == 1
                 else max(highest, rows_bytes(lo.target) // (pixel_bytes * spans.most) // highest * highest)
             )
             wanted = -(-lo.rows_per_work_unit(w.pixels, items, heavy) // highest) * highest
@@ -203,15 +206,17 @@ class Schedule:
             out, rows, read = (1, pieces, row.pixels), 1, pixel_bytes * row.pixels
         else:
             row_of_all = row_bytes * spans.most * w.stride[1]
-            fitting = out_h if whole else largest(1, rows_bytes(lo.target) // (row_of_all or 1))
+            few = largest(1, rows_bytes(lo.target) // (row_of_all or 1))
+            fitting = out_h if tiles == 1 else where(is_apart, out_h, few)
             rows = smallest(out_h, fitting, lo.rows_per_work_unit(out_h, items, heavy))
             out, read = w.out, row_bytes * smallest(w.size[1], rows * w.stride[1] + w.kernel[1])
         uses = hint_of(row.tiles * rows)  # of a tile's weights
-        chunk = chunk_of(lo.target, spans.most, weights, read) if apart and uses > 1 else spans.most
+        least = chunk_of(lo.target, spans.most, weights, read) if apart and uses > 1 else spans.most
+        chunk = where(is_apart, least, spans.most)
         lines = (
             lines_ahead(lo.target, position // CACHE_LINE, uses, weights * spans.most * tiles) if spans.uniform else 0
         )
-        return cls(out, row, last, rows, chunk, lines)
+        return cls(out, row, last, rows, chunk, least < spans.most, lines)
 
 
 def _pieces(target: Target, image: Cut, pixels: int, nv: int, exact: bool) -> tuple[Cut, Cut]:
@@ -272,7 +277,7 @@ def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group
     )
     micro = ConvRow(
         heights=row.heights, nv=nv, xm=w.stride[2] * dot.steps(c), xu=1, depth=dot.steps(depth),
-        epilogue=epilogue.expression, masked=spans.masked, lines=lines, in_parts=plan.chunk < spans.most, group=per_group,
+        epilogue=epilogue.expression, masked=spans.masked, lines=lines, in_parts=plan.in_parts, group=per_group,
         prologue=None, ragged=spans.ragged,
     )  # fmt: skip
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
@@ -299,7 +304,7 @@ def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group
         scratch=scratch, stride=stride, epilogue_operands=len(layer.epilogue_operands), template=template,
         records=_operand_records(layer, first, out_w),
     )  # fmt: skip
-    chunks = "" if plan.chunk == spans.most else f", {plan.chunk} input blocks at a time"
+    chunks = f", {hint_of(plan.chunk)} input blocks at a time" if hint_of(plan.chunk) < spans.most else ""
     info = lo.info(group, str(micro), "direct", f"{layer.reason}; tile {row.heights[0]}x{nv}{chunks}")
     info = _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl)
     lo.emit(Conv(), args, info, writes=[to])

@@ -10,7 +10,7 @@ from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, N
 from graphc.backends.cpu.sizes import lines
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
-from graphc.lower.program import Made, Program, Step, lives
+from graphc.lower.program import Made, Program, Step, Word, lives
 from graphc.lower.storage import ALIGNMENT, Buffer, Ref
 from graphc.report import StepInfo
 
@@ -41,7 +41,7 @@ def emit_unrolled(
             return there.ref + (ref.offset + sample * there.stride)
         return places[ref.buffer] + ref.offset if ref.buffer in places else ref
 
-    def moved(word: int | Ref | Kernel, sample: int) -> int | Ref | Kernel:
+    def moved(word: Word, sample: int) -> Word:
         return at(word, sample) if isinstance(word, Ref) else word
 
     for sample in samples:
@@ -68,7 +68,7 @@ def emit_nested(
     The steps were lowered for one thread, and values of theirs do not outlive a sample. outside: buffers of the steps that
     are not theirs.
     """
-    words: list[int | Ref | Kernel] = []
+    words: list[Word] = []
     rows: list[int | Kernel] = []
     shifts: list[int] = []
     starts = []

@@ -163,12 +163,17 @@ def short_heights(pixels: int, highest: int) -> tuple[int, ...]:
     return tuple(h for h in next(fitting) if h < highest)
 
 
-def cut_many(pixels: int, heights: tuple[int, ...], costs: Costs) -> Cut:
-    """The cheapest tiles of these heights, none of which is above the row. A row longer than LOOKED_UP has the highest ones."""
+def cut_many(pixels: int, heights: tuple[int, ...], costs: Costs, exact: bool = False) -> Cut:
+    """The cheapest tiles of these heights, none of which is above the row. A row longer than LOOKED_UP has the highest ones.
+    exact: no pixel twice, where that can be and the row is not longer than LOOKED_UP."""
     need(pixels >= heights[-1])
 
+    def cut(n: int) -> Cut:
+        n = max(n, heights[-1])
+        return exact and cut_into(n, heights, costs, exact) or cut_into(n, heights, costs)
+
     def count(i: int) -> int:
-        few = choose(lambda n: cut_into(max(n, heights[-1]), heights, costs).counts[i], pixels)
+        few = choose(lambda n: cut(n).counts[i], pixels)
         return where(pixels - LOOKED_UP, -(-pixels // heights[0]) if i == 0 else 0, few)
 
     counts = tuple(map(count, range(len(heights))))
@@ -206,12 +211,20 @@ def best_vectors(target: Target, pixels: int, blocks: int, even: bool = False) -
     return best
 
 
-def without_overlap(target: Target, row: Cut, nv: int) -> Cut | None:
+def without_overlap(target: Target, row: Cut, nv: int, in_pieces: bool = False) -> tuple[Cut | None, int]:
     """The row in tiles that do not overlap: so partial sums can lie in the result, and input blocks come some at a time. None
-    where there are none, or the row stands for many."""
-    if is_size(row.pixels):
-        return None
-    return row if row.exact else cut_into(row.pixels, row.heights, tile_costs(target, nv), exact=True)
+    where there are none. Where the row stands for many, they do not overlap if the value that comes with it is not 0. in_pieces:
+    are rows cut once more? Then none of these."""
+    costs = tile_costs(target, nv)
+    if not is_size(row.pixels):
+        exact = row if row.exact else cut_into(row.pixels, row.heights, costs, exact=True)
+        return exact, int(exact is not None)
+    is_exact = (
+        0 if in_pieces else choose(lambda n: int(cut_into(n, row.heights, costs, exact=True) is not None), row.pixels)
+    )
+    if not is_size(is_exact) and not is_exact:
+        return None, 0
+    return cut_many(row.pixels, row.heights, costs, exact=True), where(row.pixels - LOOKED_UP, 0, is_exact)
 
 
 def widest_tile(target: Target, weights: int) -> int:
@@ -225,12 +238,12 @@ def cut_channels(
 ) -> Iterator[tuple[int, range]]:
     """Tile widths NV, as few as cover the output-channel blocks, and the blocks that tiles of each take. pixels: of a row.
     weights: bytes of one output block's. even: as in `best_vectors`."""
-    if is_size(pixels):  # rows of all kinds share weights
-        pixels = max(hint_of(pixels), LONG)
+    if is_size(pixels):  # all rows but the shortest share weights
+        pixels = hint_of(pixels) if pixels < LOW else max(hint_of(pixels), LONG)
     widest, first = widest_tile(target, weights), 0
     while first < blocks:
         nv = best_vectors(target, pixels, blocks - first, even)
-        if nv > widest and without_overlap(target, cut_row(target, pixels, nv), nv) is None:
+        if nv > widest and without_overlap(target, cut_row(target, pixels, nv), nv)[0] is None:
             nv = best_vectors(target, pixels, min(widest, blocks - first), even)
         last = first + (blocks - first) // nv * nv
         yield nv, range(first, last)
