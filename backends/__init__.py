@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphc.backend import Backend, Request
 
 GROUP = "graphc.backends"
+SHARED = ("llvm",)  # packages here that are no backends
 
 
 class BackendModule(Protocol):
@@ -31,7 +32,7 @@ class BackendModule(Protocol):
 
 @lru_cache(maxsize=1)
 def _own() -> frozenset[str]:
-    return frozenset(m.name for m in pkgutil.iter_modules(__path__))
+    return frozenset(m.name for m in pkgutil.iter_modules(__path__)) - {*SHARED}
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
-from graphc.backends.cpu import verify
+from graphc.lower import verify
 from graphc.backends.cpu.costs import nanoseconds
 from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphc.backends.cpu import sizes
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.backends.cpu.blocked import blocked_block
 from graphc.backends.cpu.conv import conv_row_block
 from graphc.backends.cpu.families import kind_of, load

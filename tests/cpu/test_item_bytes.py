@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from graphc.backends.cpu.codegen.emit import Emit
+from graphc.backends.llvm.emit import Emit
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, BLOCKS, HI, LO, YS_BLOCK, YS_W
 from graphc.backends.cpu.conv.depthwise_block import DepthwiseRow
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of

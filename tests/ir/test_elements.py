@@ -40,7 +40,7 @@ def test_lists():
 
 
 def test_kernels_compute_with():
-    from graphc.backends.cpu.codegen.emit import memory_type, register_type
+    from graphc.backends.llvm.emit import memory_type, register_type
     from graphc.dtypes import NATIVE
 
     assert {*NATIVE} == {"bool", "float16", "bfloat16", *FLOATS, *INTS}

@@ -24,6 +24,7 @@ _MAGIC = b"graphc-object-1\n"
 SHARED = (
     "expr.py",
     "dtypes.py",
+    "lower/block.py",
     "lower/kernel.py",
     "lower/limits.py",
     "lower/codes.py",
@@ -36,7 +37,8 @@ def code_fingerprint() -> bytes:
     """Text of everything that generates code, and the versions of what compiles it."""
     digest = hashlib.sha256()
     shared = [Path(graphc.__file__).parent / name for name in SHARED]
-    for path in [*sorted(Path(__file__).parent.parent.rglob("*.py")), *shared]:
+    folders = Path(__file__).parents[1], Path(__file__).parents[2] / "llvm"
+    for path in [*(p for folder in folders for p in sorted(folder.rglob("*.py"))), *shared]:
         digest.update(path.read_bytes())
     for package in ("llvmlite", "numba"):
         digest.update(package_version(package))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.backends.cpu.control.subprogram_block import SUBPROGRAM, TEAM
 from graphc.lower.kernel import Kernel
 

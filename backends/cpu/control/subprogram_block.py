@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 
 # steps, words, checks: how many. words_at: index of the block's first word of the program: a row of the executor's table for
 # each step, then their argument blocks. copy: address of memory for these words. checks_at: index of records of the steps that

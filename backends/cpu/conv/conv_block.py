@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, MAX_HEIGHTS
 from graphc.lower.kernel import Kernel
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import ConvPlanesRow
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,

@@ -14,7 +14,7 @@ from itertools import accumulate
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64
+from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES as BLOCK_BYTES
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EPILOGUE_OPERAND_SIZE, ConvRow
 from graphc.backends.cpu.conv.conv_row_block import MAX_EPILOGUE_OPERANDS as MAX_EPILOGUE_OPERANDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import I64, define, i64, register_type
+from graphc.backends.llvm.emit import I64, define, i64, register_type
 from graphc.backends.cpu.conv.dense_window_block import AddScaled
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target

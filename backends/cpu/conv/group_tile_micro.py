@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import Emit
+from graphc.backends.llvm.emit import Emit
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import Tile
 

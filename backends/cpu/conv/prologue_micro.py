@@ -8,7 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import F32, Emit, i64
+from graphc.backends.llvm.emit import F32, Emit, i64
 from graphc.backends.cpu.conv.conv_row_block import OPERAND
 from graphc.dtypes import FLOAT32
 from graphc.expr import Expr

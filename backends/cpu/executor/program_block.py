@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 PROGRAM_STEP = Block("driver block shared")  # a row of the table of steps; shared: do all threads take part?

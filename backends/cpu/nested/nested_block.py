@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # steps, shifts, words: how many; steps_at, shifts_at, words_at: indices of words of this block. scratch: of each thread, `stride`

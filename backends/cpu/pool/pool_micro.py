@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import F32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.pool.pool_block import POOL_ROW, PoolRow, PoolRun
 from graphc.backends.cpu.target import Target

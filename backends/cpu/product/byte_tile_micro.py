@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import I8, I32, Emit, i64
+from graphc.backends.llvm.emit import I8, I32, Emit, i64
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES
 from graphc.backends.cpu.tile.tile_micro import Tile

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import I64, PTR, Emit, define, i64
+from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import EPILOGUE_OPERAND_SIZE
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # middle, sum, edge_middle, edge_sum: kernels of a sum's middle and end; edge: of the last column tile. a: where the left

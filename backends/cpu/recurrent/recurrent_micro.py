@@ -10,7 +10,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.recurrent.recurrent_block import CELL_STAGE, CELL_STREAM, CellStage
 from graphc.backends.cpu.sizes import FLOAT_BYTES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import F32, I64, define, i64
+from graphc.backends.llvm.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sampling.grid_block import POINTS, GridPoints
 from graphc.backends.cpu.target import Target

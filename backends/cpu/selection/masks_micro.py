@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import I1, I64, Emit, i64
+from graphc.backends.llvm.emit import I1, I64, Emit, i64
 
 
 def bits_of(q: Emit, mask: ir.Value, lanes: int) -> ir.Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 CHUNK = 4096  # elements; their positions stay in the level-1 cache until they are coordinates

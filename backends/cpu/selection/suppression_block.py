@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # Of boxes [batches, n, 4] and scores [batches, classes, n]: kept, int32 [batches * classes, most], and counts, int64, of each

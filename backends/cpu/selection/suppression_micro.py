@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import F32, I32, I64, Emit, define, i64
+from graphc.backends.llvm.emit import F32, I32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.selection.masks_micro import bits_of, count_of, each_set
 from graphc.backends.cpu.selection.suppression_block import KeepBox, PassingScores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # Of x, n elements of `item` bytes: values, the first position, the group of each element, and how often each value occurs;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import F32, I64, Emit, i64
+from graphc.backends.llvm.emit import F32, I64, Emit, i64
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA

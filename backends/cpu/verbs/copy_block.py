@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import COPY_DIMS
 from graphc.lower.kernel import Kernel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 from graphc.lower.limits import INDEX_AXES, INDEX_DIMS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # of x[outer, n, inner] the k first along n, elements of `item` bytes. micro: `sort_keys`. keys, heap: of each thread, `stride`

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.llvm.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.ordered_block import ExtremeColumn, ExtremeRow, Scan, SortKeys

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cpu.block import Block
+from graphc.lower.block import Block
 from graphc.expr import Expr
 from graphc.lower.kernel import Kernel, Pass, Passes
 from graphc.lower.limits import PASS_DIMS

@@ -18,7 +18,7 @@ from llvmlite import ir
 
 from graphc import expr
 from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.cpu.codegen.emit import I32, I64, PTR, Emit, define, i64, register_type
+from graphc.backends.llvm.emit import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.passes_block import ColumnPasses, ManyRows, RowPasses

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import I32, PTR, Emit, i64, memory_type, register_type, type_suffix
+from graphc.backends.llvm.emit import I32, PTR, Emit, i64, memory_type, register_type, type_suffix
 from graphc.backends.cpu.target import Target
 
 Body = Callable[[ir.Value, int, "ir.Value | None"], None]  # (index, lanes, mask or None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from graphc.backends.cpu.block import Block
-from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.lower.block import Block
+from graphc.lower.lowering import Lowering
 from graphc.graph import Graph, Value
 from graphc.lower.fuse import Group
 from graphc.lower.program import Assembled, HostStep, Program
@@ -61,13 +61,13 @@ def _reach(s: Storage) -> int:
     return (t.extents[0] - 1) * s.strides[0] + one
 
 
-def steps(lo: CpuLowering) -> None:
+def steps(lo: Lowering) -> None:
     """Addresses are within their buffers; what steps made is within its buffer, too. Argument blocks are as long as their
     kernels declare. What a step reads was written before, and so is each result."""
     _raise("lower", [*_places(lo.storage), *_steps(lo), *_order(lo.program)])
 
 
-def _steps(lo: CpuLowering) -> Iterator[str]:
+def _steps(lo: Lowering) -> Iterator[str]:
     for i, step in enumerate(lo.program.steps):
         if isinstance(step, HostStep):
             continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 if TYPE_CHECKING:
-    from graphc.backends.cpu.codegen.emit import Emit
+    from graphc.backends.llvm.emit import Emit
 
 I16, I32, F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 SIGN, INFINITY = 0x80000000, 0x7F800000  # of float32

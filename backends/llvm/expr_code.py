@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import vmath
-from graphc.backends.cpu.codegen.emit import F64, I1, I64, Emit, register_type
+from graphc.backends.llvm import vmath
+from graphc.backends.llvm.emit import F64, I1, Emit, memory_type, register_type
 from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Expr
 
@@ -205,10 +205,9 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         wide = b.fpext(x, out) if z == F64 else b.fptrunc(x, out)
         return round_half(q, wide, to, lanes)
     if source_float:
-        word = q.vector(I64, lanes)
-        whole = q.call(f"llvm.fptosi.sat.{_suffix(word)}.{_suffix(x.type)}", word, x)
+        whole = q.whole(x, lanes)
         if to == np.uint64:
-            large = q.call(f"llvm.fptoui.sat.{_suffix(word)}.{_suffix(x.type)}", word, x)
+            large = q.whole(x, lanes, signed=False)
             return b.select(b.fcmp_ordered(">=", x, q.const(2.0**63, a, lanes)), large, whole)
         return whole if to.itemsize == 8 else b.trunc(whole, out)
     if to_float:
@@ -226,15 +225,7 @@ def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:
     """A float32 rounded to the precision of `to` (a cast to float16 must lose bits even when computing in float32)."""
     if not is_narrow(to):
         return x
-    from graphc.backends.cpu.codegen.emit import memory_type
-
     slot = q.variable(q.vector(memory_type(to), lanes))
     pointer = q.b.bitcast(slot, q.b.bitcast(slot, ir.IntType(8).as_pointer()).type)
     q.store(x, pointer, to, lanes)
     return q.load(pointer, to, lanes)
-
-
-def _suffix(kind: ir.Type) -> str:
-    from graphc.backends.cpu.codegen.emit import type_suffix
-
-    return type_suffix(kind)

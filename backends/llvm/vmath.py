@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.emit import F32, F64, I32, Emit
+from graphc.backends.llvm.emit import F32, F64, I32, Emit
 
 # (e**r - 1 - r) / r**2 for |r| <= ln 2 / 2 (Cephes expf), highest power first
 _EXP_TAIL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
@@ -201,7 +201,7 @@ def libm(q: Emit, name: str, xs: list[ir.Value], lanes: int) -> ir.Value:
 
     def one(args: list[ir.Value]) -> ir.Value:
         wide = [b.fpext(a, F64) for a in args] if single else args
-        y = q.call(name, F64, *wide)
+        y = q.libm(name, *wide)
         return b.fptrunc(y, F32) if single else y
 
     if lanes == 1:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen.half import narrowed, widened
+from graphc.backends.llvm.half import narrowed, widened
 from graphc.dtypes import BY_NAME, NATIVE, names
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
@@ -113,6 +113,16 @@ class Emit:
         module = self.b.module
         fn = module.globals.get(name) or ir.Function(module, ir.FunctionType(returns, [a.type for a in args]), name)
         return self.b.call(fn, args)
+
+    def libm(self, name: str, *args: ir.Value) -> ir.Value:
+        """A function of the C library, of float64."""
+        return self.call(name, F64, *args)
+
+    def whole(self, x: ir.Value, lanes: int, signed: bool = True) -> ir.Value:
+        """float to int64 (or uint64), truncating; out of range the nearest number, NaN gives 0."""
+        word = self.vector(I64, lanes)
+        name = f"llvm.fpto{'s' if signed else 'u'}i.sat.{type_suffix(word)}.{type_suffix(x.type)}"
+        return self.call(name, word, x)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         return self.intrinsic("fmuladd", a, b, c)  # fused where the target has the instruction

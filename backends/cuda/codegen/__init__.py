@@ -1,0 +1,1 @@
+"""What makes the code of kernels."""

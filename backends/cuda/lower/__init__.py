@@ -1,0 +1,1 @@
+"""The context of lowering for the GPU."""

@@ -1,0 +1,94 @@
+"""Checked runs of programs in the emulator: every buffer is memory of its own, and a kernel may touch only what its step
+names, and write only what its step says it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphc.backends.cuda.codegen.build import emulated
+from graphc.backends.cuda.emulator import Range
+from graphc.interpret import run_node
+from graphc.lower.program import Step
+from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
+
+if TYPE_CHECKING:
+    from graphc.backends.cuda.stages import Draft
+    from graphc.lower.program import Word
+
+GUARD = 4096  # bytes around each buffer that are nobody's
+FILL = 0xFF  # NaN in every float format
+
+
+class CheckedRun:
+    """As `EmulatedRun`."""
+
+    def __init__(self, d: Draft, arch: tuple[int, int]) -> None:
+        self._program = d.lowering.program
+        native = [s for s in self._program.steps if isinstance(s, Step)]
+        self._kernels = {k: emulated(k, arch, check=True) for k in dict.fromkeys(s.kernel for s in native)}
+        self._constants = {b: d.weights.place_of(b).address for s in native for b in s.buffers() if b.kind == "const"}
+
+    def __call__(
+        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
+    ) -> list[np.ndarray]:
+        memory = _Memory(self._constants)
+        for b, array in zip(self._program.inputs, arrays):
+            memory.array(b)[...] = array
+        for step in self._program.steps:
+            if not isinstance(step, Step):
+                operands = [memory.array(i) if isinstance(i, ExternBuffer) else i for i in step.inputs]
+                for to, result in zip(step.outputs, run_node(step.node, operands)):
+                    memory.array(to)[...] = result
+                continue
+            words = np.array([memory.word(a) for a in step.args], np.int64)
+            if words[0] > 0:
+                ranges = memory.ranges(step, words)
+                self._kernels[step.kernel].launch(int(words[0]), words.ctypes.data, ranges)
+            if step.check is not None and words[-2]:
+                raise step.check(int(words[-2]) - 1, int(words[-1]))
+        results = [memory.array(o) if isinstance(o, ExternBuffer) else o for o in self._program.outputs]
+        for k, given in enumerate(out or ()):
+            if given is not None:
+                given[...] = results[k]
+                results[k] = given
+        return results
+
+
+class _Memory:
+    """Of one run. constants: their addresses."""
+
+    def __init__(self, constants: dict[Buffer, int]) -> None:
+        self._constants = constants
+        self._bytes: dict[Buffer, tuple[np.ndarray, int]] = {}  # the memory, where the buffer begins in it
+
+    def _held(self, b: Buffer) -> tuple[np.ndarray, int]:
+        if b not in self._bytes:
+            raw = np.full(b.nbytes + 2 * GUARD + ALIGNMENT, FILL, np.uint8)
+            self._bytes[b] = raw, GUARD + -(raw.ctypes.data + GUARD) % ALIGNMENT
+        return self._bytes[b]
+
+    def array(self, b: ExternBuffer) -> np.ndarray:
+        raw, first = self._held(b)
+        return raw[first : first + b.nbytes].view(b.dtype).reshape(b.shape)
+
+    def address(self, b: Buffer) -> int:
+        if b in self._constants:
+            return self._constants[b]
+        raw, first = self._held(b)
+        return raw.ctypes.data + first
+
+    def word(self, a: Word) -> int:
+        return self.address(a.buffer) + a.offset if isinstance(a, Ref) else int(a)  # type: ignore[arg-type]
+
+    def ranges(self, step: Step, words: np.ndarray) -> list[Range]:
+        """What the step's kernel may touch."""
+        first = words.ctypes.data
+        found = [Range(first, first + words.nbytes, 8, "the argument block", step.check is not None)]
+        for b in step.buffers():
+            if b.nbytes:
+                first = self.address(b)
+                found.append(Range(first, first + b.nbytes, 1, b.name, b in step.writes))
+        return found

@@ -1,0 +1,138 @@
+"""From a bound graph to a program for the GPU, in stages that a person can read one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from graphc.backend import Stage
+from graphc.lower import verify
+from graphc.backends.cuda.lower.lowering import CudaLowering
+from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
+from graphc.errors import UnsupportedError
+from graphc.graph import Graph, Node
+from graphc.lower.fuse import Group, fuse
+from graphc.lower.group import lower_group
+from graphc.lower.host import copy_results
+from graphc.lower.kernel import Kernel
+from graphc.lower.placement import place_concatenations, place_externals
+from graphc.lower.program import Assembled, Form, HostStep, assemble
+from graphc.lower.weights import WeightStore
+from graphc.report import FusionNote, MemoryReport, format_bytes
+from graphc.types import MaybeNone
+
+HOST_HINT = "host=True runs such nodes on the CPU (--option host=true); target='cpu' has kernels for most"
+
+
+@dataclass(eq=False)
+class Draft:
+    """A bound graph on its way to a program. host: may nodes run on the CPU? checked: for runs whose kernels are watched, with
+    every buffer a memory of its own."""
+
+    graph: Graph
+    weights: WeightStore
+    host: bool = False
+    checked: bool = False
+
+    reasons: dict[Node, str | None] = field(default_factory=dict)
+
+    groups: list[Group] = field(default_factory=list)
+    notes: tuple[FusionNote, ...] = ()
+
+    lowering: CudaLowering | MaybeNone = None
+
+    assembled: Assembled | MaybeNone = None
+    kernels: tuple[Kernel, ...] = ()
+    memory: MemoryReport | MaybeNone = None
+
+    def compiled(self, node: Node) -> bool:
+        """Does a kernel compute it?"""
+        if node not in self.reasons:
+            self.reasons[node] = host_reason(node)
+        return self.reasons[node] is None
+
+    @property
+    def native(self) -> bool:
+        return all(self.compiled(g.anchor or g.nodes[0]) for g in self.groups)
+
+
+def fuse_nodes(d: Draft) -> None:
+    """Nodes that become one kernel. Raises UnsupportedError where one has no kernel and may not run on the CPU."""
+    load_lowerings()
+    if not d.host:
+        for node in d.graph.nodes:
+            if not d.compiled(node):
+                raise UnsupportedError(
+                    f"no CUDA kernel computes it: {d.reasons[node]}", hint=HOST_HINT, op=node.op.name, node=node.name
+                )
+    d.groups, notes = fuse(d.graph, _has_epilogue, lambda *values: None, d.compiled)
+    d.notes = tuple(notes)
+
+
+def _has_epilogue(node: Node) -> bool:
+    rule = RULES.rule_of(node)
+    return rule is not None and rule.epilogue is not None and rule.epilogue(node)
+
+
+def place(d: Draft) -> None:
+    """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
+    lo = d.lowering = CudaLowering(d.weights, d.checked)
+    place_externals(lo, d.graph, d.groups, d.native)
+    place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
+
+
+def lower(d: Draft) -> None:
+    """Steps: kernels with their argument blocks, and calls of the host."""
+    for group in d.groups:
+        node = group.anchor or group.nodes[0]
+        d.compiled(node)
+        lower_group(d.lowering, group, d.reasons[node])
+    copy_results(d.lowering, d.graph)
+
+
+def assemble_table(d: Draft) -> None:
+    """The arena's plan, and the table of argument blocks."""
+    form = Form(cost=lambda info: 0, reuse=not d.checked)
+    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, d.weights.place_of)
+    d.memory = replace(memory, weights=d.weights.nbytes)
+
+
+# --- for a person -----------------------------------------------------------------------------------------------------
+def _show_groups(d: Draft) -> str:
+    lines = []
+    for g in d.groups:
+        reason = d.reasons.get(g.anchor or g.nodes[0])
+        what = " + ".join(n.op.name for n in g.every_node)
+        lines.append(f"%{g.output.name}: {g.output.type} = {what}{f'  # on the host: {reason}' if reason else ''}")
+    return "\n".join(lines)
+
+
+def _show_places(d: Draft) -> str:
+    return "\n".join(
+        f"%{v.name}: {s.type} in {s.ref.buffer.kind} '{s.ref.buffer.name}' at {s.ref.offset}, strides {list(s.strides)}"
+        for v, s in d.lowering.storage.items()
+    )
+
+
+def _show_steps(d: Draft) -> str:
+    lines = []
+    for i, step in enumerate(d.lowering.program.steps):
+        kernel = "host" if isinstance(step, HostStep) else str(step.kernel)
+        grid = "" if isinstance(step, HostStep) else f"grid {step.args[0]}"
+        lines.append("  ".join(filter(None, [f"{i}:", kernel, grid, step.info.label, step.info.algorithm])))
+    return "\n".join(lines)
+
+
+def _show_table(d: Draft) -> str:
+    m, a = d.memory, d.assembled
+    return (
+        f"table: {len(a.words)} words, {len(a.blocks)} launches, {len(d.kernels)} kernels\n"
+        f"arena: {format_bytes(m.arena)}, at least {format_bytes(m.lower_bound)}; weights {format_bytes(m.weights)}"
+    )
+
+
+STAGES = (
+    Stage("fuse", fuse_nodes, _show_groups, lambda d: verify.groups(d.graph, d.groups)),
+    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
+    Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
+    Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
+)
