@@ -1,0 +1,151 @@
+"""A kernel that runs on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+
+from graphc.backends.cpu.target import cpu_count, detect
+from graphc.backends.cuda.emulator.faults import KernelFault, Range, Report
+from graphc.backends.cuda.emulator.host import host, require_host
+from graphc.backends.cuda.emulator.object_code import ObjectCode, compile_kernel, version_on
+from graphc.backends.cuda.emulator.records import (
+    B_ARGUMENT,
+    B_BLOCKS,
+    B_RANGE_COUNT,
+    B_RANGES,
+    B_SHADOW,
+    C_SIZE,
+    MOST_SHARED,
+    MOST_THREADS,
+    R_SIZE,
+    WORD,
+)
+from graphc.backends.cuda.emulator.retarget import ENTRY
+from graphc.backends.cuda.emulator.services import link, services
+from graphc.backends.cuda.emulator.worker import Worker, worker
+from graphc.errors import UnsupportedError
+
+WORTH_A_THREAD = 400e-6  # seconds of work that other threads help with
+ARGUMENT, BLOCKS, SHADOW, RANGES, RANGE_COUNT = (
+    w // WORD for w in (B_ARGUMENT, B_BLOCKS, B_SHADOW, B_RANGES, B_RANGE_COUNT)
+)
+
+
+class EmulatedKernel:
+    """A CUDA kernel as machine code of the host, and what a launch needs.
+
+    A fault leaves memory as the kernel has left it; the next launch is not affected.
+    """
+
+    def __init__(
+        self, modules: Sequence[str], entry: str, threads: int, shared: int, name: str, check: bool = False
+    ) -> None:
+        """modules: NVVM IR as numba-cuda hands it to libNVVM; the first defines `entry`, others have device functions.
+
+        entry    symbol of the kernel. Its one parameter is an int64, the address of its argument block. (One with other
+                 parameters takes them from there, a word each.)
+        threads  of a block
+        shared   bytes of dynamic shared memory
+        name     for errors
+        check    watch accesses to memory: races, bounds, alignment, shared memory that nobody has written
+
+        Raises UnsupportedError for what is not emulated.
+        """
+        require_host()
+        self._set_up(compile_kernel(modules, entry, check, host()), threads, shared, name)
+
+    @classmethod
+    def from_code(cls, code: bytes, threads: int, shared: int, name: str) -> EmulatedKernel:
+        """Of the bytes that another one gave as `code`, which neither LLVM nor Numba has to see again.
+
+        Raises ValueError for bytes of another version of the emulator, or for another processor.
+        """
+        require_host()
+        made = cls.__new__(cls)
+        made._set_up(ObjectCode.from_bytes(code, version_on(detect())), threads, shared, name)
+        return made
+
+    def _set_up(self, made: ObjectCode, threads: int, shared: int, name: str) -> None:
+        if not 0 < threads <= MOST_THREADS:
+            raise ValueError(f"{name}: {threads} threads in a block; 1 to {MOST_THREADS} are possible")
+        self.name, self.threads, self.shared, self.check = name, threads, shared, made.check
+        self._made = made
+        self._shared_bytes = made.static + shared
+        if self._shared_bytes > MOST_SHARED:
+            raise UnsupportedError(f"{name}: {self._shared_bytes} bytes of shared memory; a block has {MOST_SHARED}")
+        self._services = services()
+        self._entry = link(ENTRY, made.code)
+        self._stacks = threads * made.stack
+        self._cells = (self._shared_bytes >> made.grain) + 1
+        # in the order of the record of a worker, from B_ENTRY on
+        words = [self._entry, 0, threads, 0, shared, self._shared_bytes, made.stack, made.check, made.grain, 0, 0, 0, 0]
+        self._launch = np.array(words, np.int64)
+
+    @property
+    def code(self) -> bytes:
+        """For `from_code`."""
+        return self._made.to_bytes()
+
+    def launch(self, blocks: int, argument: int, memory: Sequence[Range] = ()) -> None:
+        """Run a grid of one dimension. memory: the global memory that it may touch, for the checking mode.
+
+        Raises KernelFault.
+        """
+        if blocks <= 0:
+            return
+        launch = self._launch.copy()
+        launch[ARGUMENT], launch[BLOCKS] = argument, blocks
+        addresses, run = self._services
+        with worker(addresses) as first:
+            if self.check:
+                report = self._checked(first, launch, blocks, memory)
+            else:
+                first.prepare(launch, self._stacks)
+                start = perf_counter()
+                run(first.record, 0, 1, 1)
+                report = first.report()
+                if blocks > 1 and report is None:
+                    report = self._others(first, launch, blocks, perf_counter() - start)
+            if report is not None:
+                shared = range(first.shared, first.shared + self._shared_bytes)
+                raise KernelFault(self.name, report, memory, shared)
+
+    def _others(self, first: Worker, launch: np.ndarray, blocks: int, seconds: float) -> Report | None:
+        """The blocks behind the first one, which took so long."""
+        addresses, run = self._services
+        step = min(cpu_count(), blocks - 1) if seconds * (blocks - 1) > WORTH_A_THREAD else 1
+        if step == 1:
+            run(first.record, 1, blocks, 1)
+            return first.report()
+        reports: list[Report | None] = []
+
+        def share(number: int) -> None:
+            with worker(addresses) as mine:
+                mine.prepare(launch, self._stacks)
+                run(mine.record, 1 + number, blocks, step)
+                reports.append(mine.report())
+
+        threads = [threading.Thread(target=share, args=(i,)) for i in range(1, step)]
+        for t in threads:
+            t.start()
+        run(first.record, 1, blocks, step)
+        reports.append(first.report())
+        for t in threads:
+            t.join()
+        return min((r for r in reports if r is not None), key=lambda r: r.block, default=None)
+
+    def _checked(self, only: Worker, launch: np.ndarray, blocks: int, memory: Sequence[Range]) -> Report | None:
+        """All blocks by one worker, one after another, so that what is found does not hang on chance."""
+        shadows = [np.zeros(-(-(r.end - r.first) // r.item) * C_SIZE // WORD + 1, np.int64) for r in memory]
+        ranges = np.zeros((len(memory) + 1, R_SIZE // WORD), np.int64)
+        for row, r, shadow in zip(ranges, memory, shadows):
+            row[:] = r.first, r.end, shadow.ctypes.data, r.item, r.writable
+        shared = np.zeros(self._cells * C_SIZE // WORD, np.int64)
+        launch[SHADOW], launch[RANGES], launch[RANGE_COUNT] = shared.ctypes.data, ranges.ctypes.data, len(memory)
+        only.prepare(launch, self._stacks)
+        self._services.run_blocks(only.record, 0, blocks, 1)
+        return only.report()
