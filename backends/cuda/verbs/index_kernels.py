@@ -69,6 +69,7 @@ def report(a, words, number):
             old = found
             continue
         while True:
+            fence()
             exchange(words + 8, position_at(a, new - 1))
             fence()
             old = atomic_read(words)
