@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
 from graphc.lower import verify
+from graphc.backends.cuda.lower.epilogue import accepts_operand
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
 from graphc.errors import UnsupportedError
@@ -20,7 +21,7 @@ from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, format_bytes
 from graphc.types import MaybeNone
 
-HOST_HINT = "host=True runs such nodes on the CPU (--option host=true); target='cpu' has kernels for most"
+HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has kernels for most"
 
 
 @dataclass(eq=False)
@@ -64,7 +65,7 @@ def fuse_nodes(d: Draft) -> None:
                 raise UnsupportedError(
                     f"no CUDA kernel computes it: {d.reasons[node]}", hint=HOST_HINT, op=node.op.name, node=node.name
                 )
-    d.groups, notes = fuse(d.graph, _has_epilogue, lambda *values: None, d.compiled)
+    d.groups, notes = fuse(d.graph, _has_epilogue, accepts_operand, d.compiled)
     d.notes = tuple(notes)
 
 

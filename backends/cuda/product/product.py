@@ -1,0 +1,121 @@
+"""MatMul and Gemm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from graphc import expr
+from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed, walked
+from graphc.backends.cuda.lower.lowering import CudaLowering
+from graphc.backends.cuda.lower.registry import lowers
+from graphc.backends.cuda.product.matrices import Matrices, matrices_of
+from graphc.backends.cuda.product.product_block import BATCH, PRODUCT, THIN, THIN_THREADS, Product, ThinProduct
+from graphc.backends.cuda.product.tile import side, tile_for
+from graphc.expr import Expr
+from graphc.graph import Node
+from graphc.lower.fuse import Group
+from graphc.lower.registry import native_dtypes
+from graphc.report import StepInfo
+
+FEW = 4  # rows up to which each is computed by itself
+WARP = 32
+
+
+@lowers("MatMul", "Gemm", supported=native_dtypes, epilogue=lambda node: True)
+def lower_product(lo: CudaLowering, group: Group) -> None:
+    node = group.anchor
+    a, b = lo.strided(node.inputs[0]), lo.strided(node.inputs[1])
+    first, read = gemm_end(lo, node) if node.op.name == "Gemm" else (None, [])
+    ending = ending_of(lo, group, first, read)
+    if 0 in group.output.shape:
+        return
+    m = matrices_of(node, a, b, ending.every)
+    info = lo.info(group, "product", "", f"{m.m}x{m.k} by {m.k}x{m.n}")
+    emit_product(lo, m, node.inputs[0].dtype, ending, info)
+
+
+def gemm_end(lo: CudaLowering, node: Node) -> tuple[Expr | None, list[Walked]]:
+    """alpha·sum + beta·c in the dtype of the sum, and what it reads."""
+    dtype = summed(node.output.dtype)
+    alpha, beta = node.attrs["alpha"], node.attrs["beta"]
+    total: Any = expr.arg(0, dtype)
+    if alpha != 1:
+        total = total * _factor(alpha, dtype)
+    c = node.inputs[2] if len(node.inputs) > 2 else None
+    if c is None or beta == 0:
+        return total, []
+    added: Any = expr.cast(expr.arg(1, c.dtype), dtype)
+    if beta != 1:
+        added = added * _factor(beta, dtype)
+    return total + added, [walked(lo.strided(c), node.output.type.extents)]
+
+
+def _factor(number: float, dtype: np.dtype) -> Expr:
+    return expr.const(dtype.type(number), dtype)
+
+
+def emit_product(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:
+    """The steps of a product, in tiles or, where it has few rows or few columns, number by number."""
+    if len(m.batch) > BATCH:
+        for i in range(m.batch[0]):
+            emit_product(lo, m.part(i), dtype, ending, info)
+        return
+    if m.n <= FEW < m.m:
+        m = m.turned()
+    emit = _emit_thin if m.m <= FEW else _emit_tiles
+    emit(lo, m, dtype, ending, info)
+
+
+def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:
+    tile = tile_for(m.m, m.n, prod(m.batch), summed(dtype).itemsize)
+    tiles_m, tiles_n = -(-m.m // tile.m), -(-m.n // tile.n)
+    args = PRODUCT(
+        grid=tiles_m * tiles_n * prod(m.batch), tiles_m=tiles_m, tiles_n=tiles_n,
+        **side("left", tile.m, tile.k, tile.threads, *m.of_left),
+        **side("right", tile.k, tile.n, tile.threads, *m.of_right),
+        **_shared(m),
+    )  # fmt: skip
+    kernel = Product(dtype.name, tile, ending.expression, ending.dtypes)
+    _emit(lo, kernel, args, m, info, f"tiles of {tile}")
+
+
+def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:
+    """Neighbouring threads read neighbours of the right matrix: columns of a row, or rows of a column."""
+    (l_row, l_column), (r_row, r_column) = m.of_left, m.of_right
+    down = abs(r_row) < abs(r_column)
+    columns = THIN_THREADS // WARP if down else WARP
+    slices = THIN_THREADS // columns
+    blocks_n = -(-m.n // columns)
+    shifts = (slices.bit_length() - 1, 0) if down else (0, columns.bit_length() - 1)
+    args = THIN(
+        grid=blocks_n * m.m * prod(m.batch), blocks_n=blocks_n, columns=columns, slices=slices,
+        column_shift=shifts[0], slice_shift=shifts[1],
+        left_row=l_row, left_column=l_column, right_row=r_row, right_column=r_column, **_shared(m),
+    )  # fmt: skip
+    kernel = ThinProduct(dtype.name, ending.expression, ending.dtypes)
+    _emit(lo, kernel, args, m, info, "rows")
+
+
+def _emit(
+    lo: CudaLowering, kernel: Product | ThinProduct, args: list[Any], m: Matrices, info: StepInfo, how: str
+) -> None:
+    lo.emit(kernel, args, replace(info, kernel=kernel.name, algorithm=how), writes=[m.results[0].ref])
+
+
+def _shared(m: Matrices) -> dict[str, Any]:
+    """Words that both blocks have."""
+    results = [
+        {"ref": r.ref, "columns": (r.column, 0, 0), "row": r.row, "batch": _padded(r.batch, 0)} for r in m.results
+    ]
+    words = {"m": m.m, "n": m.n, "k": m.k, "left": m.left, "right": m.right, "dims": _padded(m.batch, 1)}
+    batches = {"left_batch": _padded(m.left_batch, 0), "right_batch": _padded(m.right_batch, 0)}
+    return words | batches | {"records": results}
+
+
+def _padded(values: tuple[int, ...], fill: int) -> tuple[int, ...]:
+    """Innermost first, as many as a block has."""
+    return (*values[::-1], *(fill,) * (BATCH - len(values)))

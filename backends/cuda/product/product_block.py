@@ -1,0 +1,54 @@
+"""Products: a tile of the result for each thread block, or a few numbers of a thin one.
+
+Operands lie at `left` [m, k] and `right` [k, n], with batch dims (innermost first) around them. A record for the result, then
+for each operand of the ending: its byte strides along columns (w, h, d of a window's result; a plain column is w), along rows
+and along the batch dims.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphc.backends.cuda.product.tile import Tile, side_words
+from graphc.expr import Expr
+from graphc.lower.block import Block
+from graphc.lower.kernel import Kernel
+
+BATCH = 4  # dims
+RECORD = f"ref columns*3 row batch*{BATCH}"
+TILED = (
+    f"grid tiles_m tiles_n m n k left right {side_words('left')} {side_words('right')} "
+    f"dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}"
+)
+PRODUCT = Block(TILED, record=RECORD)
+
+# slices: threads that sum parts of one number; of thread t the column is (t >> column_shift) % columns, the part
+# (t >> slice_shift) % slices
+THIN = Block(
+    "grid blocks_n m n k left right left_row left_column right_row right_column columns slices column_shift slice_shift "
+    f"dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}",
+    record=RECORD,
+)
+THIN_THREADS = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Product(Kernel, name="product"):
+    """dtype: of the operands. expression: see `Ending`; operands: the dtypes that it reads after the sum."""
+
+    block: ClassVar[Block] = PRODUCT
+    dtype: str
+    tile: Tile
+    expression: Expr
+    operands: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ThinProduct(Kernel, name="thin_product"):
+    """A product of few rows: a row at a time, each number by several threads."""
+
+    block: ClassVar[Block] = THIN
+    dtype: str
+    expression: Expr
+    operands: tuple[str, ...]

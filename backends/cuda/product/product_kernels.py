@@ -1,0 +1,83 @@
+"""Matrix products of any dtype: tiles in shared memory, and thin ones."""
+
+from __future__ import annotations
+
+from numba import cuda
+from numba.cuda.types import int32
+
+from graphc.backends.cuda.codegen.device import load, register, word
+from graphc.backends.cuda.codegen.guarded import divide
+from graphc.backends.cuda.codegen.threads import block, thread
+from graphc.backends.cuda.kernel import Code, makes
+from graphc.backends.cuda.lower.epilogue import summed
+from graphc.backends.cuda.product.product_block import PRODUCT, THIN, THIN_THREADS, Product, ThinProduct
+from graphc.backends.cuda.product.tile import Tile
+from graphc.backends.cuda.product.tile_kernels import finish, start, tiled
+from graphc.expr import Expr
+from graphc.types import dtype_from_name
+
+
+@makes(Product)
+def product(dtype: str, tile: Tile, expression: Expr, operands: tuple[str, ...]) -> Code:
+    return tiled(PRODUCT, False, dtype, tile, expression, operands)
+
+
+@makes(ThinProduct)
+def thin_product(dtype: str, expression: Expr, operands: tuple[str, ...]) -> Code:
+    kind = register(summed(dtype_from_name(dtype)))
+    BLOCKS_N, M, N, K, DIMS = THIN["blocks_n m n k dims"]
+    L_ROW, L_COLUMN, R_ROW, R_COLUMN = THIN["left_row left_column right_row right_column"]
+    COLUMNS, SLICES, COLUMN_SHIFT, SLICE_SHIFT = THIN["columns slices column_shift slice_shift"]
+    get, store = load(dtype), finish(THIN, expression, operands)
+    left_start, right_start = start(THIN, "left"), start(THIN, "right")
+
+    def thin_product(a):
+        parts = cuda.shared.array(THIN_THREADS, kind)
+        n, k = int32(word(a, N)), int32(word(a, K))
+        columns, slices = int32(word(a, COLUMNS)), int32(word(a, SLICES))
+        column_shift, slice_shift = int32(word(a, COLUMN_SHIFT)), int32(word(a, SLICE_SHIFT))
+        t, number = int32(thread()), int32(block())
+
+        # which numbers of which matrix
+        size = int32(word(a, BLOCKS_N))
+        rest = divide(number, size)
+        column0 = int32((number - rest * size) * columns)
+        size = int32(word(a, M))
+        z = divide(rest, size)
+        row = int32(rest - z * size)
+        size = int32(word(a, DIMS))
+        up = divide(z, size)
+        b0 = int32(z - up * size)
+        size = int32(word(a, DIMS + 1))
+        z = divide(up, size)
+        b1 = int32(up - z * size)
+        size = int32(word(a, DIMS + 2))
+        b3 = divide(z, size)
+        b2 = int32(z - b3 * size)
+
+        column = int32(column0 + ((t >> column_shift) & (columns - 1)))
+        part = int32((t >> slice_shift) & (slices - 1))
+        total = kind(0)
+        if column < n:
+            left_column, right_row = word(a, L_COLUMN), word(a, R_ROW)
+            left = left_start(a, b0, b1, b2, b3) + row * word(a, L_ROW) + part * left_column
+            right = right_start(a, b0, b1, b2, b3) + column * word(a, R_COLUMN) + part * right_row
+            left_column *= slices
+            right_row *= slices
+            while part < k:
+                total = kind(total + get(left) * get(right))
+                left += left_column
+                right += right_row
+                part = int32(part + slices)
+        parts[t] = total
+        cuda.syncthreads()
+        column = int32(column0 + t)
+        if (t < columns) & (column < n):
+            total = kind(0)
+            at = int32(t << column_shift)
+            for _ in range(slices):
+                total = kind(total + parts[at])
+                at = int32(at + (1 << slice_shift))
+            store(a, True, column, 0, 0, row, b0, b1, b2, b3, total)
+
+    return Code(thin_product, THIN_THREADS)

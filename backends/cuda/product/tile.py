@@ -1,0 +1,68 @@
+"""Tiles of a matrix product: what a thread block computes, and how its threads share the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MULTIPROCESSORS = 132  # of a large GPU: with fewer thread blocks, some have nothing to do
+
+
+@dataclass(frozen=True)
+class Tile:
+    """m x n numbers of the result, k steps of the sum at a time; each thread has tm x tn of them. All are powers of two, and
+    there are at least as many threads as a tile has rows, columns or steps."""
+
+    m: int
+    n: int
+    k: int
+    tm: int
+    tn: int
+
+    @property
+    def threads(self) -> int:
+        return (self.m // self.tm) * (self.n // self.tn)
+
+    def __str__(self) -> str:
+        return f"{self.m}x{self.n}x{self.k}"
+
+
+SMALL = Tile(32, 32, 16, 4, 4)
+MIDDLE = Tile(64, 64, 16, 8, 4)
+LARGE = Tile(128, 128, 8, 8, 8)  # of elements of four bytes: those of eight would fill the registers
+
+
+def tile_for(m: int, n: int, batch: int, item: int) -> Tile:
+    """The largest tile that leaves every multiprocessor something to do. item: bytes of a number that is summed."""
+    for tile in (LARGE, MIDDLE) if item <= 4 else (MIDDLE,):
+        if batch * -(-m // tile.m) * -(-n // tile.n) >= MULTIPROCESSORS and m > tile.m // 2 and n > tile.n // 2:
+            return tile
+    return SMALL
+
+
+def side(name: str, rows: int, columns: int, threads: int, row: int, column: int) -> dict[str, Any]:
+    """How threads share a tile of an operand, as words of the block: neighbouring threads have neighbouring elements.
+
+    rows, columns: of the tile; row, column: the operand's byte strides. Thread t begins at row (t >> row_shift) % rows and
+    column (t >> column_shift) % columns; its next element is `rows` and `columns` further, `step` bytes.
+    """
+    across = abs(column) <= abs(row)  # along a row of the operand
+    down, right = (threads // columns, 0) if across else (0, threads // rows)
+    return {
+        f"{name}_row": row,
+        f"{name}_column": column,
+        f"{name}_row_shift": _log2(columns) if across else 0,
+        f"{name}_column_shift": 0 if across else _log2(rows),
+        f"{name}_rows": down,
+        f"{name}_columns": right,
+        f"{name}_step": down * row + right * column,
+    }
+
+
+def side_words(name: str) -> str:
+    """The names of those words."""
+    return " ".join(side(name, 1, 1, 1, 0, 0))
+
+
+def _log2(n: int) -> int:
+    return n.bit_length() - 1
