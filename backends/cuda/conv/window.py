@@ -1,0 +1,103 @@
+"""Where the windows of convolutions and pools lie: along each axis, for images of up to three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.cuda.lower.epilogue import Walked
+from graphc.backends.cuda.product.product_block import BATCH
+from graphc.graph import Node
+from graphc.ops.window import geometry
+from graphc.types import numbers
+
+LONGEST = 1 << 28  # of an axis: positions beyond are no places in an image
+NOWHERE = 1 << 29  # a position in a window that lies outside of every image
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Window o of `out` reads positions o * stride - begin + taps[i] of `size`; tap i is number kernel[i] of the weights."""
+
+    size: int
+    out: int
+    stride: int
+    begin: int
+    taps: tuple[int, ...]
+    kernel: tuple[int, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Does each output read the position at its own place?"""
+        return self.taps == (0,) and self.stride == 1 and self.begin == 0 and self.size == self.out
+
+
+def axes_of(node: Node) -> tuple[Axis, ...]:
+    """Depth, height, width; missing ones have size 1. Of an operator whose windows are those of a convolution."""
+    g = geometry(node.call)
+    spatial, outs = numbers(node.inputs[0].shape[2:]), numbers(node.output.shape[2:])
+    each = zip(spatial, outs, numbers(g.kernel), g.strides, g.dilations, numbers(g.pads_begin))
+    found = [Axis(n, o, s, p, tuple(d * i for i in range(k)), tuple(range(k))) for n, o, k, s, d, p in each]
+    return (*(Axis(1, 1, 1, 0, (0,), (0,)),) * (3 - len(found)), *found)
+
+
+def dhw(names: str, *triples: Iterable[Any]) -> dict[str, Any]:
+    """Words by names from a triple for each name.
+
+    >>> dhw("k s", (1, 3, 5), (1, 2, 2))
+    {'k_d': 1, 'k_h': 3, 'k_w': 5, 's_d': 1, 's_h': 2, 's_w': 2}
+    """
+    pairs = zip(names.split(), triples, strict=True)
+    return {f"{name}_{axis}": word for name, words in pairs for axis, word in zip("dhw", words, strict=True)}
+
+
+def five(strides: Sequence[int]) -> tuple[int, ...]:
+    """Byte strides of [n, channel, d, h, w]; missing dims have 0."""
+    n, c, *spatial = strides
+    return (n, c, *(0,) * (3 - len(spatial)), *spatial)
+
+
+def place_words(axes: Sequence[Axis], strides: Sequence[int]) -> dict[str, int]:
+    """Words of a block that say where windows begin. strides: of the image, as of `five`."""
+    _, out_h, out_w = (a.out for a in axes)
+    return dict(
+        out_h=out_h, out_w=out_w,
+        **dhw("in s p x", [a.size for a in axes], [a.stride for a in axes], [a.begin for a in axes], strides[2:]),
+    )  # fmt: skip
+
+
+def table_of(axes: Sequence[Axis], channels: int, strides: Sequence[int], whole: int) -> np.ndarray:
+    """A row for each tap of each channel: bytes from a window's first position, its place along h and w (upper and lower
+    half), along d. strides: as of `five`. Then rows that lie nowhere, to a multiple of `whole`."""
+    d, h, w = np.meshgrid(*[np.array(a.taps, np.int64) for a in axes], indexing="ij")
+    taps = [x.reshape(1, -1) for x in (d, h, w)]
+    there = sum((x * s for x, s in zip(taps, strides[2:])), np.zeros((1, d.size), np.int64))
+    count = channels * d.size
+    table = np.zeros((max(1, -(-count // whole)) * whole, 3), np.int64)
+    table[count:, 1] = NOWHERE
+    shape = (channels, d.size)
+    table[:count, 0] = (there + np.arange(channels)[:, None] * strides[1]).reshape(-1)
+    table[:count, 1] = np.broadcast_to((taps[1] << 32) + taps[2], shape).reshape(-1)
+    table[:count, 2] = np.broadcast_to(taps[0], shape).reshape(-1)
+    return table
+
+
+def part_of(w: Walked, first: Sequence[int], step: Sequence[int]) -> Walked:
+    """Every step-th element along the spatial dims, from number `first` on; both as (d, h, w)."""
+    n, c, *spatial = five(w.strides)
+    ref = w.ref + sum(f * s for f, s in zip(first, spatial))
+    return Walked(ref, w.dtype, (n, c, *(k * s for k, s in zip(step, spatial))))
+
+
+def record(w: Walked, per_out: int) -> dict[str, Any]:
+    """A record of the result or an operand. Batch dims: groups of `per_out` channels, then images."""
+    n, c, d, h, width = five(w.strides)
+    return {"ref": w.ref, "columns": (width, h, d), "row": c, "batch": padded((per_out * c, n), 0)}
+
+
+def padded(values: Sequence[int], fill: int) -> tuple[int, ...]:
+    """As many as a block has batch dims."""
+    return (*values, *(fill,) * (BATCH - len(values)))
