@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
-from graphc.lower import verify
 from graphc.backends.cpu.costs import nanoseconds
 from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -20,6 +19,7 @@ from graphc.backends.cpu.target import Target
 from graphc.classes import Many
 from graphc.graph import Graph, Node
 from graphc.growing import results_of
+from graphc.lower import verify
 from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group

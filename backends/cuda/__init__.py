@@ -15,4 +15,4 @@ def open_backend(request: Request) -> Backend:
     from graphc.backends.cuda.backend import CudaBackend
     from graphc.backends.cuda.options import CudaOptions
 
-    return CudaBackend(CudaOptions.parse(request))
+    return CudaBackend(CudaOptions.parse(request), request.cache, request.progress)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from graphc.lower.weights import WeightStore
 from graphc.report import Pending, Plan
 
 if TYPE_CHECKING:
-    from graphc.backend import Part, Stage
+    from graphc.backend import Part, Progress, Stage
     from graphc.backends.cuda.stages import Draft
     from graphc.classes import Many
     from graphc.graph import Graph, Node
     from graphc.model_folder import ModelFolder
-    from graphc.report import PassInfo, Roofline
+    from graphc.report import PassInfo, Roofline, StepInfo
+
+Run: TypeAlias = Callable[[Sequence[np.ndarray], "Sequence[np.ndarray | None] | None"], list[np.ndarray]]
 
 
 class CudaBackend:
@@ -28,8 +30,8 @@ class CudaBackend:
     capabilities = Capabilities(needs_static_shapes=True)
     parts: tuple[Part, ...] = ()
 
-    def __init__(self, options: CudaOptions) -> None:
-        self.options = options
+    def __init__(self, options: CudaOptions, cache: bool = True, progress: Progress | None = None) -> None:
+        self.options, self.cache, self.progress = options, cache, progress
         self.target = "cuda:emulate" if options.emulate else "cuda"
         self._weights = WeightStore()
 
@@ -79,6 +81,12 @@ class CudaBackend:
     def load(self, key: str) -> None:
         return None
 
+    def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> None:
+        return None
+
+    def keeps_plans(self) -> bool:
+        return False
+
     def executable(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None, many: Many | None = None
     ) -> CudaExecutable:
@@ -91,19 +99,32 @@ class CudaBackend:
             self._weights.undo()
             raise
         self._weights.end()
-        return CudaExecutable(draft, passes, self.target, self.options.arch)
+        return CudaExecutable(draft, passes, self.target, *self._runner(draft))
 
-
-class CudaExecutable(Executable):
-    """A program whose kernels run in the emulator."""
-
-    def __init__(self, d: Draft, passes: tuple[PassInfo, ...], target: str, arch: tuple[int, int]) -> None:
+    def _runner(self, d: Draft) -> tuple[Run, tuple[StepInfo, ...]]:
+        """What runs it, and its steps."""
+        from graphc.backends.cuda.runtime.ahead import AheadRun
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
         from graphc.backends.cuda.runtime.emulated import EmulatedRun
 
+        arch = self.options.arch
+        if not self.options.emulate:
+            ahead = AheadRun(d, arch, self.cache, self.progress)
+            return ahead, ahead.steps
+        steps = tuple(s.info for s in d.lowering.program.steps)
+        return CheckedRun(d, arch, self.cache) if d.checked else EmulatedRun(d, arch, self.cache), steps
+
+
+class CudaExecutable(Executable):
+    """A program, and what runs it."""
+
+    plan: Plan
+
+    def __init__(
+        self, d: Draft, passes: tuple[PassInfo, ...], target: str, run: Run, infos: tuple[StepInfo, ...]
+    ) -> None:
         self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
-        self._run = CheckedRun(d, arch) if d.checked else EmulatedRun(d, arch)
-        infos = tuple(s.info for s in d.lowering.program.steps)
+        self._run = run
         shapes = {v.name: v.type.shape for v in d.graph.inputs}
         self.plan = Plan(target, 1, shapes, infos, d.memory, d.notes, passes, self._measure)
 

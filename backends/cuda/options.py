@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from graphc.backend import Request
 from graphc.errors import InputError, UnsupportedError
 
-WITHOUT_GPU = "kernels run on the CPU with target='cuda:emulate' (slow: to test models and kernels); target='cpu' is what is fast here"
+WITHOUT_GPU = (
+    "arch='sm_90' (--arch sm_90) compiles ahead, without one; target='cuda:emulate' runs the kernels on the CPU, slowly, to "
+    "test models; target='cpu' is what is fast here"
+)
+EMULATED = (9, 0)  # what emulated kernels are compiled for
+OLDEST, NEWEST = (8, 0), (12, 1)
+OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
 
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """emulate: run kernels on the CPU. host: may nodes without a CUDA kernel run on the CPU? arch: compute capability that
-    kernels are compiled for."""
+    """emulate: run kernels on the CPU; else they are only compiled. host: may nodes without a CUDA kernel run on the CPU? arch:
+    compute capability that kernels are compiled for."""
 
     emulate: bool
     host: bool = False
-    arch: tuple[int, int] = (9, 0)
+    arch: tuple[int, int] = EMULATED
 
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
         """Raises InputError for a value that an option does not take, UnsupportedError where kernels can't run."""
-        given = dict(request.options)
-        given.pop("threads", None)  # of the CPU: they change nothing here
-        host = given.pop("host", False)
+        given = {name: value for name, value in request.options.items() if name not in OTHERS}
+        host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
         if given:
-            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: host")
+            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, host")
         if not isinstance(host, bool):
             raise InputError(f"host must be True or False, not {host!r}")
-        if request.variant != "emulate":
-            raise UnsupportedError(
-                "graphc can't run on a GPU yet: target 'cuda' compiles kernels only", hint=WITHOUT_GPU
-            )
-        return cls(True, host)
+        if tune:
+            raise UnsupportedError("target 'cuda' measures no kernels yet", hint="leave out tune")
+        emulate = request.variant == "emulate"
+        if arch is None and not emulate:
+            raise UnsupportedError("graphc does not run on a GPU yet", hint=WITHOUT_GPU)
+        return cls(emulate, host, EMULATED if arch is None else capability(arch))
 
     def identity(self) -> list[Any]:
         return ["cuda", self.emulate, self.host, list(self.arch)]
+
+
+def capability(arch: object) -> tuple[int, int]:
+    """'sm_90' -> (9, 0). Raises InputError for anything else, and for what is too old or unknown."""
+    found = re.fullmatch(r"sm_(\d+)(\d)", arch) if isinstance(arch, str) else None
+    number = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not OLDEST <= number <= NEWEST:
+        hint = "such as sm_80 (A100), sm_90 (H100, H200)"
+        raise InputError(f"arch must be the name of a GPU's architecture from sm_80 on, not {arch!r}", hint=hint)
+    return number

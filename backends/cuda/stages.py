@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
-from graphc.lower import verify
 from graphc.backends.cuda.lower.epilogue import accepts_operand
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
+from graphc.lower import verify
 from graphc.lower.fuse import Group, fuse
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results

@@ -114,6 +114,9 @@ class Emit:
         fn = module.globals.get(name) or ir.Function(module, ir.FunctionType(returns, [a.type for a in args]), name)
         return self.b.call(fn, args)
 
+    def fneg(self, x: ir.Value) -> ir.Value:
+        return self.b.fneg(x)
+
     def libm(self, name: str, *args: ir.Value) -> ir.Value:
         """A function of the C library, of float64."""
         return self.call(name, F64, *args)

@@ -91,7 +91,7 @@ def _float(q: Emit, prim: str, xs: list[ir.Value], lanes: int) -> ir.Value:
         case "div":
             return b.fdiv(x, y)
         case "neg":
-            return b.fneg(x)
+            return q.fneg(x)
         case "ne":
             return b.fcmp_unordered("!=", x, y)
         case "min" | "max":

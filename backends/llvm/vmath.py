@@ -129,9 +129,9 @@ def sigmoid(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     b = q.b
     if _is_f64(x, lanes):
         one = q.const(1.0, F64, lanes)
-        return b.fdiv(one, b.fadd(one, exp(q, b.fneg(x), lanes)))
+        return b.fdiv(one, b.fadd(one, exp(q, q.fneg(x), lanes)))
     one = q.const(1.0, F32, lanes)
-    rest, power = _exp_in_parts(q, b.fneg(x), -87.0, 88.3, 1, lanes)
+    rest, power = _exp_in_parts(q, q.fneg(x), -87.0, 88.3, 1, lanes)
     y = b.fdiv(one, q.fma(rest, power, b.fadd(power, one)))
     return b.select(b.fcmp_ordered("<", x, q.const(_f32(-88.3), F32, lanes)), q.const(0.0, F32, lanes), y)
 
@@ -188,7 +188,7 @@ def erf(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     r = q.fma(r, capped, c(-1.06777877e-1))
     r = q.fma(r, capped, c(-6.34846687e-1))
     r = q.fma(r, capped, c(-1.28717512e-1))
-    r = q.fma(r, capped, b.fneg(capped))
+    r = q.fma(r, capped, q.fneg(capped))
     far = q.intrinsic("copysign", b.fsub(c(1.0), exp_bounded(q, r, lanes)), x)  # -17 < r <= 0
     y = b.select(b.fcmp_ordered(">", t, c(0.921875)), far, near)
     return b.select(b.fcmp_unordered("uno", x, x), x, y)

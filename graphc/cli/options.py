@@ -83,7 +83,8 @@ compile_options = stack(
         type=TargetName(),
         default="cpu",
         show_default=True,
-        help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, reference.",
+        help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, cuda, "
+        "cuda:emulate, reference.",
     ),
     click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
     click.option(
@@ -101,6 +102,10 @@ compile_options = stack(
         help="Largest output tile of Winograd convolutions; smaller ones are more exact, 0: none.",
     ),
     click.option("--tune", is_flag=True, help="Choose algorithms by measuring them here; kept on disk."),
+    click.option(
+        "--host", is_flag=True, help="Let the CPU run nodes that target cuda has no kernel for; others do so anyway."
+    ),
+    click.option("--arch", metavar="NAME", help="Compile kernels for this GPU ahead, with target cuda: sm_80, sm_90, …"),
     click.option("--no-cache", is_flag=True, help="Neither read nor write kernels on disk."),
 )
 
@@ -140,14 +145,27 @@ plan_options = stack(
 
 
 def open_backend(
-    *, target: str, threads: int | None, disable: tuple[str, ...], no_cache: bool, winograd: str, tune: bool
+    *,
+    target: str,
+    threads: int | None,
+    disable: tuple[str, ...],
+    no_cache: bool,
+    winograd: str,
+    tune: bool,
+    host: bool,
+    arch: str | None,
 ) -> Backend:
     """The backend for the values of `compile_options`. Raises GraphcError."""
     from graphc.backend import Request
     from graphc.backends import open_backend
 
     options = {"threads": threads, "winograd": int(winograd), "tune": tune}
-    return open_backend(target, Request(options=options, disabled=disable, cache=not no_cache))
+    return open_backend(target, Request(options=options | _of_gpu(host, arch), disabled=disable, cache=not no_cache))
+
+
+def _of_gpu(host: bool, arch: str | None) -> dict[str, Any]:
+    """Options that only target cuda has, where they are given."""
+    return ({"host": host} if host else {}) | ({"arch": arch} if arch else {})
 
 
 def open_model(
@@ -159,6 +177,8 @@ def open_model(
     no_cache: bool = False,
     winograd: str = "6",
     tune: bool = False,
+    host: bool = False,
+    arch: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
@@ -175,4 +195,5 @@ def open_model(
         winograd=int(winograd),
         tune=tune,
         progress=progress,
+        **_of_gpu(host, arch),
     )

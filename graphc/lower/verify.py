@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from graphc.lower.block import Block
-from graphc.lower.lowering import Lowering
 from graphc.graph import Graph, Value
+from graphc.lower.block import Block
 from graphc.lower.fuse import Group
+from graphc.lower.lowering import Lowering
 from graphc.lower.program import Assembled, HostStep, Program
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport

@@ -13,6 +13,7 @@ import networkx as nx
 import numpy as np
 
 from graphc.backends.cpu.families import FAMILIES, kind_of
+from graphc.backends.cuda.kernel import FAMILIES as CUDA_FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "graphc.backends"}
@@ -24,7 +25,7 @@ PARTS = {
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
-    "program": "lower.storage lower.program lower.kernel lower.weights lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
+    "program": "lower.storage lower.program lower.kernel lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
     "disk": "origin store model_folder documents fingerprint",
     "run": "backend executable segments loop_rows model arguments session session_file sessions growing_plans in_place room",
     "driver": "compiler",
@@ -33,10 +34,16 @@ PARTS = {
     "backends": "backends",
     "cpu.runtime": "backends.cpu.runtime",
     "cpu.codegen": "backends.cpu.codegen",
-    "cpu.blocks": "backends.cpu.block backends.cpu.tile.dot",
+    "cpu.blocks": "backends.cpu.tile.dot",
     "cpu.lower": " ".join(f"backends.cpu.{family}" for family in FAMILIES),
+    "llvm": "backends.llvm",
+    "cuda.codegen": "backends.cuda.codegen backends.cuda.kernel",
+    "cuda.emulator": "backends.cuda.emulator",
+    "cuda.runtime": "backends.cuda.runtime",
+    "cuda.lower": " ".join(f"backends.cuda.{family}" for family in CUDA_FAMILIES),
 }
 KINDS = {"block": "cpu.blocks", "driver": "cpu.kernels", "micro": "cpu.kernels", "njit": "cpu.kernels"}
+CUDA_KINDS = {"block": "cuda.blocks", "kernels": "cuda.kernels"}
 MAY_IMPORT = {
     "ir": "ir",
     "ops": "ir ops",
@@ -48,12 +55,19 @@ MAY_IMPORT = {
     "driver": "ir ops passes disk run driver frontends backends",
     "cli": "ir ops passes program run driver cli frontends backends",
     "frontends": "ir ops frontends",
-    "backends": "ir ops passes lower program disk run backends cpu.runtime cpu.codegen cpu.lower cpu.kernels cpu.blocks",
+    "backends": "ir ops passes lower program disk run backends cpu.runtime cpu.codegen cpu.lower cpu.kernels cpu.blocks cuda.runtime cuda.codegen cuda.lower cuda.blocks",
     "cpu.runtime": "ir disk run program backends cpu.runtime cpu.blocks",
-    "cpu.codegen": "ir disk program backends cpu.codegen cpu.runtime cpu.blocks",
-    "cpu.kernels": "ir program backends cpu.codegen cpu.kernels cpu.runtime cpu.blocks",
+    "cpu.codegen": "ir disk program backends llvm cpu.codegen cpu.runtime cpu.blocks",
+    "cpu.kernels": "ir program backends llvm cpu.codegen cpu.kernels cpu.runtime cpu.blocks",
     "cpu.lower": "ir ops passes lower program backends cpu.lower cpu.kernels cpu.runtime cpu.blocks",
     "cpu.blocks": "ir program backends cpu.blocks",
+    "llvm": "ir llvm",
+    "cuda.codegen": "ir run program llvm cuda.codegen cuda.emulator",
+    "cuda.emulator": "ir disk cuda.emulator",
+    "cuda.runtime": "ir ops run program lower cuda.codegen cuda.emulator cuda.runtime",
+    "cuda.kernels": "ir program llvm cuda.codegen cuda.kernels cuda.blocks",
+    "cuda.lower": "ir ops passes lower program backends cuda.codegen cuda.lower cuda.blocks",
+    "cuda.blocks": "ir program cuda.blocks",
 }
 EXCEPTIONS = {
     ("graphc.op", "graphc.ops"),  # an operator is looked up by its name, which loads the records
@@ -61,9 +75,13 @@ EXCEPTIONS = {
 }
 
 THIRD_PARTIES = {
-    "numba": ("graphc.backends.cpu.codegen", "driver", "njit"),
+    "numba": ("graphc.backends.cpu.codegen", "graphc.backends.cuda.codegen", "driver", "njit", "kernels"),
     "llvmlite": (
         "graphc.backends.cpu.codegen",
+        "graphc.backends.llvm",
+        "graphc.backends.cuda.codegen",
+        "graphc.backends.cuda.emulator",
+        "kernels",
         "micro",
         "graphc.backends.cpu.executor.entry_driver",
         "graphc.backends.cpu.target",
@@ -119,6 +137,10 @@ def part(module: str) -> str:
         and inside.split(".")[2] in FAMILIES
     ):
         return KINDS[kind_of(inside)]
+    if inside.startswith("backends.cuda.") and inside.split(".")[2] in CUDA_FAMILIES:
+        last = inside.rpartition("_")[2]
+        if last in CUDA_KINDS:
+            return CUDA_KINDS[last]
     prefixes = [(p, name) for name, text in PARTS.items() for p in text.split() if f"{inside}.".startswith(f"{p}.")]
     return max(prefixes, key=lambda found: len(found[0]))[1] if prefixes else ""
 
@@ -148,18 +170,20 @@ def test_other_packages_are_imported_where_they_belong():
     for module, path in MODULES.items():
         for other in imports(path, types=True):
             homes = THIRD_PARTIES.get(str(other).partition(".")[0])
-            if homes is not None and kind_of(module) not in homes and not module.startswith(homes):
+            kinds = {kind_of(module), module.rpartition("_")[2]}
+            if homes is not None and kinds.isdisjoint(homes) and not module.startswith(homes):
                 wrong.append(f"{module} imports {other}")
     assert wrong == []
 
 
 def test_what_generators_import_is_part_of_the_cache_key():
-    """graphc.backends.cpu as a whole is. Specifications of kernels say the rest."""
+    """graphc.backends.cpu and .llvm as a whole are. Specifications of kernels say the rest."""
     from graphc.backends.cpu.codegen.cache import SHARED
 
     allowed = {f"graphc.{name.removesuffix('.py').replace('/', '.')}" for name in SHARED}
     read = {other for m, path in MODULES.items() if part(m) in ("cpu.kernels", "cpu.blocks") for other in imports(path)}
-    assert {m for m in read if m.startswith("graphc.") and not m.startswith("graphc.backends.cpu.")} <= allowed
+    whole = ("graphc.backends.cpu.", "graphc.backends.llvm.")
+    assert {m for m in read if m.startswith("graphc.") and not m.startswith(whole)} <= allowed
 
 
 RUN = """

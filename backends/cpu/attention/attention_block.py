@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import lines
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # What both drivers read. group: heads of queries to one of keys. scale: the bits of a float32, divided by the softcap where

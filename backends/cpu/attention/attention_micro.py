@@ -6,11 +6,11 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE, TILE_ROW, SoftmaxTile
-from graphc.backends.cpu.codegen import vmath
-from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.passes_micro import horizontal
+from graphc.backends.llvm import vmath
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 
 KEYS, SCALE, SOFTCAP, ROWS = SOFTMAX_TILE["keys scale softcap rows"]
 MASK, FIRST, SEEN = TILE_ROW["mask first seen"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from graphc.backends.cpu.attention.attention_block import KEY_DOTS, TILE_ROW, VALUE_SUMS, KeyDots, ValueSums
-from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 
 ITEM = FMA.item
 KEYS, K_ROW, BLOCKS, LANES = KEY_DOTS["keys k_row blocks lanes"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocked.blocked_block import GatherLanes, LrnRow, MixPixels, MixRows, PermuteLanes
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 from graphc.expr import Expr
 
 

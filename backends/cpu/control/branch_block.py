@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.control.subprogram_block import SUBPROGRAM, TEAM
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # condition: address of the byte that takes the first program. Then the words of TEAM, and two of SUBPROGRAM.

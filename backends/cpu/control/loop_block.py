@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.control.subprogram_block import SUBPROGRAM, TEAM
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # trips: at most. first: address of the first one's number, limit: of their number, or 0. condition: address of the byte that lets the loop begin, again: of the

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, MAX_HEIGHTS
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # rows: that make a work unit with one tile. nv: vectors that a tile makes. spans: address of a table of what each tile reads

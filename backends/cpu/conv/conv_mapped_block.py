@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW, MAX_SOURCES
 from graphc.backends.cpu.sizes import lines
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # An item is `item` pixels of an image (the last ones overlap those before), with all tiles. map: computes rows of mr pixels.

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import ConvPlanesRow
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,
@@ -29,6 +27,8 @@ from graphc.backends.cpu.conv.conv_row_micro import (
 )
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import lines
 from graphc.expr import Expr
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 EPILOGUE_OPERAND = Block("ref block pixel")  # strides of a channel block, of a pixel

@@ -13,8 +13,6 @@ from itertools import accumulate
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES as BLOCK_BYTES
 from graphc.backends.cpu.conv.conv_row_block import CONV_ROW, EPILOGUE_OPERAND_SIZE, ConvRow
 from graphc.backends.cpu.conv.conv_row_block import MAX_EPILOGUE_OPERANDS as MAX_EPILOGUE_OPERANDS
@@ -24,6 +22,8 @@ from graphc.backends.cpu.conv.prologue_micro import Prologue
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
 BLOCKS, KERNEL_W, PIXELS, TILES, LO, HI, EPILOGUE_OPERANDS, SOURCES = CONV_ROW[

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import I64, define, i64, register_type
 from graphc.backends.cpu.conv.dense_window_block import AddScaled
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import I64, define, i64, register_type
 from graphc.dtypes import BY_NAME
 
 

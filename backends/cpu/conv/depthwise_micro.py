@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import I64, PTR, define, i64
 from graphc.backends.cpu.conv.conv_row_micro import clip, operand_indices
 from graphc.backends.cpu.conv.depthwise_block import DEPTHWISE_ROW, DepthwiseRow
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import I64, PTR, define, i64
 from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
 

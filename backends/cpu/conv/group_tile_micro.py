@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import Emit
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.llvm.emit import Emit
 
 I32 = ir.IntType(32)
 LANE = 4  # float32 of the 128 bits within which a permutation by an immediate stays

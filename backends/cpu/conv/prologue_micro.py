@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, Emit, i64
 from graphc.backends.cpu.conv.conv_row_block import OPERAND
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, Emit, i64
 from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.expr import Expr
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 WINOGRAD = Block(

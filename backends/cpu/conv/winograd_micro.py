@@ -10,13 +10,13 @@ from functools import lru_cache
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, MAX_EPILOGUE_OPERANDS, clip, operand_indices
 from graphc.backends.cpu.conv.winograd_block import WINOGRAD_IN, WINOGRAD_OUT, WinogradIn, WinogradOut
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sizes import lines
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
 Matrix = list[list[Fraction]]

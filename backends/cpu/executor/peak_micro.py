@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 from graphc.backends.cpu.executor.program_block import PeakFma, PeakRead
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 
 LINES = 8  # vectors read at once
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.pool.pool_block import POOL_ROW, PoolRow, PoolRun
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import F32, I64, PTR, Emit, define, i64, register_type
 from graphc.dtypes import BY_NAME
 
 SUMS = 4  # partial sums that tell whether there is a NaN

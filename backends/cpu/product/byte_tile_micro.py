@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import I8, I32, Emit, i64
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES
 from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.llvm.emit import I8, I32, Emit, i64
 
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
 

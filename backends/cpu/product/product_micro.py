@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.conv.conv_row_block import EPILOGUE_OPERAND_SIZE
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,
@@ -32,6 +30,8 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL, short_loop
 from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.strassen_block import StrassenRows
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import F32, I64, define, i64
 
 FACTORS = 7  # pairs of factors, in the order of product/strassen_driver.py
 QUARTERS = 0, 1, 4  # which left factors are quarters of the matrix, the others are sums

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import CACHE_LINE, lines
 from graphc.expr import Expr
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 MAX_STAGES, MAX_STREAMS = 2, 12  # of a direction, of a stage

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.recurrent.recurrent_block import CELL_STAGE, CELL_STREAM, CellStage
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.short_loop_micro import short_loop
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
 AHEAD = 4096  # bytes that weights are fetched ahead of their use, but for one row and weights in the level-2 cache

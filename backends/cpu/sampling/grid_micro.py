@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I64, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sampling.grid_block import POINTS, GridPoints
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import F32, I64, define, i64
 
 
 @micro(GridPoints)

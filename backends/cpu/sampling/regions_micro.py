@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.sampling.regions_block import PLANE, RegionPlane
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 
 
 @micro(RegionPlane, unroll=False)

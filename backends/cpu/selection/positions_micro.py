@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import I64, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.selection.masks_micro import bits_of, count_of, each_set
 from graphc.backends.cpu.selection.positions_block import CountTrue, FindTrue
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import I64, Emit, define, i64, register_type
 
 
 def _true(q: Emit, x: ir.Value, i: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:

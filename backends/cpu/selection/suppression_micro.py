@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.selection.masks_micro import bits_of, count_of, each_set
 from graphc.backends.cpu.selection.suppression_block import KeepBox, PassingScores
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import F32, I32, I64, Emit, define, i64
 
 SCORES = 16  # of a cache line
 SELECTED_AT = 0xFFFFFFFF  # a box's number, from here downwards, in the low half of a candidate

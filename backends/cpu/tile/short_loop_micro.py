@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, I64, Emit, i64
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.llvm.emit import F32, I64, Emit, i64
 
 UNROLL = 2  # reduction steps of one turn of the loop: packed states and weights are padded with zeros to a multiple
 # Every load of an unrolled loop is an instruction of its own to the stride prefetcher, which can follow some thirty:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.expr import Expr
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 BLEND_AXIS = Block("x y outer x_bytes out inner row_bytes taps offsets weights micro scratch scratch_stride")

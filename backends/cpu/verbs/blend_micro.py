@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.blend_block import BlendElements, BlendRows
 from graphc.backends.cpu.verbs.passes_micro import arguments
 from graphc.backends.cpu.verbs.tail_micro import can_mask, element, load, over_row, store
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.dtypes import INT32
 from graphc.expr import Expr
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import COPY_DIMS
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 _OUTER = f"dims*{COPY_DIMS} x_strides*{COPY_DIMS} y_strides*{COPY_DIMS}"

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.ordered_block import ExtremeColumn, ExtremeRow, Scan, SortKeys
 from graphc.backends.cpu.verbs.passes_micro import combined, identity_of
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
 
 
 def _better(q: Emit, prim: str, last: bool, dtype: np.dtype, x: ir.Value, best: ir.Value) -> ir.Value:

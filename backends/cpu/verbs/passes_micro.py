@@ -17,12 +17,12 @@ import numpy as np
 from llvmlite import ir
 
 from graphc import expr
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.passes_block import ColumnPasses, ManyRows, RowPasses
 from graphc.backends.cpu.verbs.tail_micro import can_mask, element, load, over_row, store
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.expr import Expr
 from graphc.lower.kernel import Pass
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import ROW_DIMS
 from graphc.expr import Expr
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 MAP_ROWS = Block(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.cpu.codegen import expr_code
-from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.rows_block import MapRow
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from graphc.lower.block import Block
 from graphc.backends.cpu.sizes import TABLE_DIMS
+from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
 # table: byte offsets of the n elements of a row, of `item` bytes, -1 for the fill; those in [run, run_end) are neighbours.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import I32, PTR, Emit, i64, memory_type, register_type, type_suffix
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.emit import I32, PTR, Emit, i64, memory_type, register_type, type_suffix
 
 Body = Callable[[ir.Value, int, "ir.Value | None"], None]  # (index, lanes, mask or None)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocked.reorder_block import InterleaveRow, SeparateRow
-from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.copy_block import TransposePanel
+from graphc.backends.llvm.emit import F32, I64, Emit, define, i64
 
 
 @micro(InterleaveRow)

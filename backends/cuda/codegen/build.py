@@ -1,35 +1,77 @@
-"""From a kernel to what runs: the emulator's code of it."""
+"""From a kernel to what runs: the emulator's code of it, or a cubin. Both are kept on disk, where numba-cuda is not needed again."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numba.cuda import types
-
-from graphc.backends.cuda.codegen.compiler import DeviceCode, nvvm_ir
+from graphc.backends.cpu.codegen.cache import ObjectCache
+from graphc.backends.cpu.target import detect
 from graphc.backends.cuda.kernel import code_of
 from graphc.executable import PLANNING
+from graphc.fingerprint import package_version
 
 if TYPE_CHECKING:
+    from graphc.backends.cuda.codegen.compiler import DeviceCode
     from graphc.backends.cuda.emulator import EmulatedKernel
     from graphc.lower.kernel import Kernel
 
-SIGNATURE = types.void(types.int64)  # of every kernel: the address of its argument block
+COMPILERS = ("numba_cuda", "numba", "llvmlite")
 _emulated: dict[tuple[str, tuple[int, int], bool], EmulatedKernel] = {}
 
 
 def device_code(kernel: Kernel, arch: tuple[int, int], lines: bool = False) -> DeviceCode:
-    """What libNVVM is given. lines: with the lines of the source."""
-    return nvvm_ir(code_of(kernel).function, SIGNATURE, arch, lines)
+    """What libNVVM is given. lines: with the lines of the source. Raises UnsupportedError without numba-cuda."""
+    from graphc.backends.cuda.codegen.compiler import nvvm_ir, require_numba_cuda
+
+    require_numba_cuda()
+    from numba.cuda import types
+
+    return nvvm_ir(code_of(kernel).function, types.void(types.int64), arch, lines)
 
 
-def emulated(kernel: Kernel, arch: tuple[int, int], check: bool = False) -> EmulatedKernel:
-    """The kernel on the CPU; check: it is watched."""
-    from graphc.backends.cuda.emulator import EmulatedKernel
-
+def emulated(kernel: Kernel, arch: tuple[int, int], check: bool = False, cache: bool = True) -> EmulatedKernel:
+    """The kernel on the CPU; check: it is watched. cache: may it come from disk, and be kept there?"""
     key = kernel.spec, arch, check
     with PLANNING:
         if key not in _emulated:
-            made, code = device_code(kernel, arch, check), code_of(kernel)
-            _emulated[key] = EmulatedKernel(made.modules, made.entry, code.threads, code.shared, str(kernel), check)
+            _emulated[key] = _emulated_anew(kernel, arch, check, cache)
     return _emulated[key]
+
+
+def _emulated_anew(kernel: Kernel, arch: tuple[int, int], check: bool, cache: bool) -> EmulatedKernel:
+    from graphc.backends.cuda.emulator import EmulatedKernel
+
+    kept, spec = code_cache(cache), f"emulated {arch} {check} {fingerprint()} {kernel.spec}"
+    blob = kept.get(kernel.symbol, spec)
+    if blob is not None:  # numba-cuda need not be there
+        head, _, code = blob.partition(b"\n")
+        return EmulatedKernel.from_code(code, **json.loads(head), name=str(kernel))
+    made, source = device_code(kernel, arch, check), code_of(kernel)
+    compiled = EmulatedKernel(made.modules, made.entry, source.threads, source.shared, str(kernel), check)
+    head = json.dumps({"threads": source.threads, "shared": source.shared}).encode()
+    kept.put(kernel.symbol, spec, head + b"\n" + compiled.code, "\n".join(made.modules), ".ll")
+    return compiled
+
+
+def code_cache(enabled: bool) -> ObjectCache:
+    return _code_cache() if enabled else ObjectCache(detect(), False)
+
+
+@lru_cache(maxsize=1)
+def _code_cache() -> ObjectCache:
+    return ObjectCache(detect())
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Of what makes kernels, beside what the cache's keys have anyway."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    for package in COMPILERS:
+        digest.update(package_version(package))
+    return digest.hexdigest()[:24]

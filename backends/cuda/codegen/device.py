@@ -7,7 +7,7 @@ call. Addresses are int64.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,14 @@ def device(emit: Emitter, returns: Any, *params: Any) -> Callable[..., Any]:
     return made
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(dtype: str) -> Callable[[int], Any]:
     """load(address): the element there, in its register type."""
     kind = dtype_from_name(dtype)
     return device(lambda q, a: q.load(q.pointer(a[0]), kind, 1), register(dtype), types.int64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def store(dtype: str) -> Callable[[int, Any], None]:
     """store(address, value): rounds to the dtype."""
     kind = dtype_from_name(dtype)
@@ -69,7 +69,7 @@ def store(dtype: str) -> Callable[[int, Any], None]:
     return device(emit, types.void, types.int64, register(dtype))
 
 
-@lru_cache(maxsize=None)
+@cache
 def move(item: int) -> Callable[[int, int], None]:
     """move(to, source): `item` bytes, 1, 2, 4 or 8, from one address to another."""
 

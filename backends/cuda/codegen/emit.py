@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, F64, I64, PTR, Emit
+from graphc.backends.llvm.emit import F32, F64, I64, Emit
 
+LIBDEVICE = {"roundeven": "rint", "fmuladd": "fma"} | {n: n for n in ("fabs", "floor", "ceil", "trunc", "sqrt", "fma")}
 LOWEST, HIGHEST = -(2.0**63), 2.0**63
 
 
@@ -15,6 +16,12 @@ class CudaEmit(Emit):
     @property
     def converts_half(self) -> bool:
         return True
+
+    def slot(self, block: ir.Value, index: int) -> ir.Value:
+        return self.load_raw(self.offset(block, 8 * index), I64, 1)
+
+    def slot_f32(self, block: ir.Value, index: int) -> ir.Value:
+        return self.load_raw(self.offset(block, 8 * index), F32, 1)
 
     def load_raw(self, pointer: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
         assert lanes == 1
@@ -27,7 +34,15 @@ class CudaEmit(Emit):
         return self.b.bitcast(pointer, element.as_pointer())
 
     def intrinsic(self, name: str, *args: ir.Value, returns: ir.Type | None = None) -> ir.Value:
-        return super().intrinsic({"roundeven": "rint"}.get(name, name), *args, returns=returns)
+        """Of floats from libdevice: libNVVM has few of LLVM's."""
+        kind = args[0].type
+        if name in LIBDEVICE and kind in (F32, F64):
+            return self.call(f"__nv_{LIBDEVICE[name]}{'f' if kind == F32 else ''}", kind, *args)
+        return super().intrinsic(name, *args, returns=returns)
+
+    def fneg(self, x: ir.Value) -> ir.Value:
+        """libNVVM's LLVM is older than the instruction."""
+        return self.b.fsub(ir.Constant(x.type, -0.0), x)
 
     def libm(self, name: str, *args: ir.Value) -> ir.Value:
         """From libdevice."""
@@ -54,6 +69,3 @@ def _nbytes(element: ir.Type) -> int:
     if isinstance(element, ir.PointerType):
         return 8
     return {F32: 4, F64: 8}.get(element, 2)
-
-
-__all__ = ["PTR", "CudaEmit"]

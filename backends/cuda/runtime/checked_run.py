@@ -25,10 +25,10 @@ FILL = 0xFF  # NaN in every float format
 class CheckedRun:
     """As `EmulatedRun`."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int]) -> None:
+    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool = True) -> None:
         self._program = d.lowering.program
         native = [s for s in self._program.steps if isinstance(s, Step)]
-        self._kernels = {k: emulated(k, arch, check=True) for k in dict.fromkeys(s.kernel for s in native)}
+        self._kernels = {k: emulated(k, arch, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
         self._constants = {b: d.weights.place_of(b).address for s in native for b in s.buffers() if b.kind == "const"}
 
     def __call__(

@@ -21,9 +21,9 @@ WORD = 8
 class EmulatedRun:
     """Runs the program of a draft: arrays in order to results in order."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int]) -> None:
+    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool = True) -> None:
         self._table = d.assembled
-        self._kernels = [emulated(k, arch) for k in d.kernels]
+        self._kernels = [emulated(k, arch, cache=cache) for k in d.kernels]
 
     def __call__(
         self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None

@@ -1,0 +1,136 @@
+"""From a kernel to machine code of a GPU: libNVVM makes PTX of numba-cuda's LLVM IR, ptxas a cubin. Neither needs a GPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.backends.cuda.codegen.build import code_cache, device_code, fingerprint
+from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode
+from graphc.backends.cuda.kernel import code_of
+from graphc.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from graphc.lower.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """A kernel's machine code. threads: of a block; dynamic: bytes of its dynamic shared memory. registers: of a thread; stack, spilled: bytes of a thread in local memory, and of registers that
+    are kept there; shared: bytes of a block's static shared memory."""
+
+    code: bytes
+    entry: str
+    threads: int
+    dynamic: int
+    registers: int
+    stack: int
+    spilled: int
+    shared: int
+
+
+def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
+    """Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache."""
+    kept, spec = code_cache(cache), f"cubin {arch} {fingerprint()} {kernel.spec}"
+    blob = kept.get(kernel.symbol, spec)
+    if blob is not None:
+        head, _, code = blob.partition(b"\n")
+        return Cubin(code, **json.loads(head))
+    cubin, ptx = _compiled(kernel, arch)
+    facts = asdict(cubin)
+    del facts["code"]
+    kept.put(kernel.symbol, spec, json.dumps(facts).encode() + b"\n" + cubin.code, ptx, ".ptx")
+    return cubin
+
+
+def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
+    """Also its PTX."""
+    made, source = device_code(kernel, arch), code_of(kernel)
+    name = "".join(map(str, arch)) + ("a" if arch == (9, 0) else "")
+    ptx = _ptx(made, f"compute_{name}", source.threads)
+    with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
+        text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        text.write_text(ptx)
+        run = subprocess.run(
+            [_ptxas(), f"-arch=sm_{name}", "-v", str(text), "-o", str(to)], capture_output=True, text=True
+        )
+        if run.returncode:
+            raise AssertionError(f"ptxas refuses {kernel}: {run.stderr.strip()[:2000]}")
+        return Cubin(to.read_bytes(), made.entry, source.threads, source.shared, *_resources(run.stderr)), ptx
+
+
+def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
+    """PTX of numba-cuda's IR. threads: of a block."""
+    try:
+        from cuda.bindings import nvvm
+    except ImportError:
+        raise UnsupportedError("compiling for a GPU needs libNVVM, which is not installed", hint=REMEDY) from None
+    options = [f"-arch={arch}"]
+    program = nvvm.create_program()
+    try:
+        for module in code.modules:
+            nvvm.add_module_to_program(program, module.encode(), len(module.encode()), "")
+        library = _libdevice()
+        nvvm.lazy_add_module_to_program(program, library, len(library), "")
+        try:
+            nvvm.compile_program(program, len(options), options)
+        except nvvm.nvvmError as error:
+            log = bytearray(nvvm.get_program_log_size(program))
+            nvvm.get_program_log(program, log)
+            raise AssertionError(f"libNVVM refuses {code.entry}: {error} {log.decode().strip()[:2000]}") from None
+        text = bytearray(nvvm.get_compiled_result_size(program))
+        nvvm.get_compiled_result(program, text)
+    finally:
+        nvvm.destroy_program(program)
+    head, end, body = (
+        text.decode().strip("\0").partition("\n)\n{")
+    )  # behind the parameters of the entry, which comes first
+    assert end and ".entry" in head
+    return f"{head}\n)\n.maxntid {threads}, 1, 1\n{{{body}"
+
+
+@lru_cache(maxsize=1)
+def _libdevice() -> bytes:
+    found = [p for root in _nvidia() for p in root.glob("*/nvvm/libdevice/libdevice.10.bc")]
+    if not found:
+        raise UnsupportedError("compiling for a GPU needs libdevice, which is not installed", hint=REMEDY)
+    return found[0].read_bytes()
+
+
+def _nvidia() -> list[Path]:
+    """Where NVIDIA's packages lie."""
+    spec = find_spec("nvidia")
+    return [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _resources(report: str) -> tuple[int, int, int, int]:
+    """Registers, stack, spilled, shared, from what `ptxas -v` says."""
+
+    def number(pattern: str) -> int:
+        found = re.search(pattern, report)
+        return int(found[1]) if found else 0
+
+    return (
+        number(r"Used (\d+) registers"),
+        number(r"(\d+) bytes stack frame"),
+        number(r"(\d+) bytes spill stores"),
+        number(r"(\d+) bytes smem"),
+    )
+
+
+@lru_cache(maxsize=1)
+def _ptxas() -> str:
+    """The assembler of the package nvidia-cuda-nvcc, or the one on the path."""
+    found = [p for root in _nvidia() for p in root.glob("*/bin/ptxas")]
+    path = str(found[0]) if found else shutil.which("ptxas")
+    if path is None:
+        raise UnsupportedError("compiling for a GPU needs ptxas, which is not installed", hint=REMEDY)
+    return path
