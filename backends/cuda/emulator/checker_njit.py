@@ -16,7 +16,7 @@ from graphc.backends.cpu.codegen.intrinsics import load_i64 as load
 from graphc.backends.cpu.codegen.intrinsics import store_i64 as store
 from graphc.backends.cuda.emulator.faults import (
     MISALIGNED,
-    NEVER_WRITTEN,
+    NOT_WRITTEN,
     OUT_OF_BOUNDS,
     READ_AFTER_WRITE,
     READ_ONLY,
@@ -84,7 +84,7 @@ def look_at_cell(fiber, cell, stamp, kind, shared, line, address):
         return
     written = load(cell + C_WRITE)
     if shared and kind == READ and (written == 0 or (stamp ^ written) >> BLOCK_BITS != 0):
-        fail(fiber, NEVER_WRITTEN, line, address, 0)
+        fail(fiber, NOT_WRITTEN, line, address, 0)
     if unordered(stamp, written, shared):
         fail(fiber, READ_AFTER_WRITE if kind == READ else WRITE_AFTER_WRITE, line, address, (written & THREAD) - 1)
     reader = load(cell + C_READ)

@@ -15,7 +15,7 @@ from typing import NamedTuple
     READ_AFTER_WRITE,
     WRITE_AFTER_WRITE,
     WRITE_AFTER_READ,
-    NEVER_WRITTEN,
+    NOT_WRITTEN,
     STACK_OVERFLOW,
     TOO_MANY_COPIES,
     DESCRIPTOR,
@@ -36,7 +36,7 @@ REASONS = {
     READ_AFTER_WRITE: "race: reads what thread {other} writes, no barrier between",
     WRITE_AFTER_WRITE: "race: writes what thread {other} writes, no barrier between",
     WRITE_AFTER_READ: "race: writes what thread {other} reads, no barrier between",
-    NEVER_WRITTEN: "reads shared memory that this block never wrote",
+    NOT_WRITTEN: "reads shared memory that no thread of the block has written yet",
     STACK_OVERFLOW: "a thread's local variables take more than its stack",
     TOO_MANY_COPIES: "more asynchronous copies in flight than are emulated",
     DESCRIPTOR: "a matrix descriptor that is not emulated: K-major rows with the 128-byte swizzle only",
@@ -52,7 +52,7 @@ WITH_ADDRESS = {
     READ_AFTER_WRITE,
     WRITE_AFTER_WRITE,
     WRITE_AFTER_READ,
-    NEVER_WRITTEN,
+    NOT_WRITTEN,
     READ_ONLY,
 }
 

@@ -45,6 +45,10 @@ _CALLED = re.compile(rf"(.*?) @({NAME})\((.*)\)(?: #\d+)?$")
 _ROUNDS = re.compile(r"= (fadd|fsub|fmul) (?=float|double|half|<)")
 _DIVISION = re.compile(r"^(\s+%\S+ = )([us](?:div|rem))(?: exact)? (i\d+) (\S+), (\S+)$")
 _TO_INTEGER = re.compile(r"^(\s+%\S+ = )fpto([us])i (float|double) (\S+) to (i32|i64)$")
+# intrinsics of other processors, which would end the process; LLVM's own either have code on the host or are found as imports
+_OTHERS = re.compile(
+    r"llvm\.(?:aarch64|amdgcn|arm|bpf|dx|hexagon|loongarch|mips|ppc|r600|riscv|s390|spv|ve|wasm|x86|xcore)\."
+)
 _DROPPED = ("target ", "source_filename", "@llvm.used", "@llvm.compiler.used", "!", "; ModuleID")
 _KEPT_ATTRIBUTES = {"alwaysinline", "noinline", "nounwind", "convergent"}
 # functions of cuda_fp16.h that numba-cuda declares: operators of half
@@ -90,8 +94,8 @@ class _Rewriter:
     def _rewritten(self, line: str) -> list[str]:
         if not line.startswith(" "):
             return self._top(line)
-        if line.startswith("    ") or line.strip() == "]":  # cases of a switch
-            return [line]
+        if line.startswith(("    ", "  ]")):  # cases of a switch
+            return [bare(line)]
         source_line = self._lines.of(line)
         line = _generic(bare(line))
         opcode = _OPCODE.match(line)
@@ -153,7 +157,7 @@ class _Rewriter:
             given = f", {c[3]}" if c[3] else ""
             return line.replace(f"@{c[2]}({c[3]})", f"@{c[2]}(ptr {FIBER}{given})", 1)
         known = name.startswith(("llvm.", libdevice.PREFIX, "emu.")) or _HALF.fullmatch(name)
-        if not known:
+        if not known or _OTHERS.match(name):
             raise UnsupportedError(
                 f"the emulator does not know the function '{name}', which the kernel does not define"
             )
