@@ -58,7 +58,7 @@ def lower_conv(lo: CudaLowering, group: Group) -> None:
     if 0 in group.output.shape:
         return
     axes, groups = axes_of(node), node.attrs["group"]
-    filters = Filters(weights.ref, weights.type.shape[0], weights.type.shape[1], groups)
+    filters = Filters(weights.ref, weights.type.extents[0], weights.type.extents[1], groups)
     emit_conv(lo, x, filters, axes, ending, lo.info(group, "conv"))
 
 
@@ -83,7 +83,7 @@ def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], en
         return
     if all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, info):
         return
-    n, m, item, strides = x.type.shape[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
+    n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
     tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize)
     tiles_m, tiles_n = -(-m // tile.m), -(-pixels // tile.n)
     table = constant(lo, table_of(axes, f.inputs, strides, tile.k)).ref
@@ -96,7 +96,7 @@ def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], en
         table=table, **place_words(axes, strides), records=[record(w, m) for w in ending.every],
     )  # fmt: skip
     kernel = Conv(x.type.dtype.name, tile, ending.expression, ending.dtypes)
-    info = replace(info, kernel=kernel.name, algorithm=f"tiles of {tile}")
+    info = replace(info, kernel=str(kernel), algorithm=f"tiles of {tile}")
     lo.emit(kernel, args, info, writes=[ending.result.ref])
 
 
@@ -115,7 +115,7 @@ def _emit_pointwise(
         for w, walk in zip(ending.every, walks[1:])
     )
     m = Matrices(
-        per_out, pixels[0], per_in, f.ref, x.ref, (per_in * item, item), (s_c, walks[0][0]), (x.type.shape[0], f.groups),
+        per_out, pixels[0], per_in, f.ref, x.ref, (per_in * item, item), (s_c, walks[0][0]), (x.type.extents[0], f.groups),
         (0, per_out * per_in * item), (s_n, per_in * s_c), results,
     )  # fmt: skip
     emit_product(lo, m, x.type.dtype, ending, info)
@@ -126,7 +126,7 @@ def _emit_depthwise(
     lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo
 ) -> None:
     """Each output by a thread: its channel reads one of the image."""
-    n, outputs = x.type.shape[0], f.outputs
+    n, outputs = x.type.extents[0], f.outputs
     strides, item = five(x.strides), x.type.dtype.itemsize
     sizes = [len(a.taps) for a in axes]
     steps = [a.taps[1] - a.taps[0] if len(a.taps) > 1 else 0 for a in axes]
@@ -140,4 +140,4 @@ def _emit_depthwise(
         **(place_words(axes, strides) | dhw("p", begins)), records=[record(w, outputs) for w in ending.every],
     )  # fmt: skip
     kernel = Depthwise(x.type.dtype.name, ending.expression, ending.dtypes)
-    lo.emit(kernel, args, replace(info, kernel=kernel.name, algorithm="depthwise"), writes=[ending.result.ref])
+    lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm="depthwise"), writes=[ending.result.ref])

@@ -40,13 +40,13 @@ def lower_pool(lo: CudaLowering, group: Group) -> None:
     steps = (1, d, d * h) if node.attrs.get("storage_order") else (h * w, w, 1)
     dilations = [a.taps[1] if len(a.taps) > 1 else 1 for a in axes]
     args = POOL(
-        grid=-(-total // THREADS), total=total, channels=x.type.shape[1], pixels=pixels,
+        grid=-(-total // THREADS), total=total, channels=x.type.extents[1], pixels=pixels,
         x=x.ref, x_n=strides[0], x_c=strides[1], **place_words(axes, strides),
         **dhw("k d step", [len(a.taps) for a in axes], dilations, steps), **_counted(node), power=node.attrs.get("p", 0),
         indices=indices or 0, plane=d * h * w, records=[record(o, 0) for o in ending.every],
     )  # fmt: skip
     kernel = Pool(OPS[node.op.name], x.type.dtype.name, indices is not None, ending.expression, ending.dtypes)
-    lo.emit(kernel, args, lo.info(group, kernel.name), writes=writes)
+    lo.emit(kernel, args, lo.info(group, str(kernel)), writes=writes)
 
 
 def _finish(node: Node) -> Expr | None:

@@ -14,7 +14,7 @@ from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.product.matrices import Matrices, matrices_of
 from graphc.backends.cuda.product.product_block import BATCH, PRODUCT, THIN, THIN_THREADS, Product, ThinProduct
-from graphc.backends.cuda.product.tile import side, tile_for
+from graphc.backends.cuda.product.tile import FLAT, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
 from graphc.lower.fuse import Group
@@ -64,7 +64,7 @@ def emit_product(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending,
         for i in range(m.batch[0]):
             emit_product(lo, m.part(i), dtype, ending, info)
         return
-    if m.n <= FEW < m.m:
+    if m.n < m.m and m.n <= FLAT.m:  # few columns are few rows of the turned product
         m = m.turned()
     emit = _emit_thin if m.m <= FEW else _emit_tiles
     emit(lo, m, dtype, ending, info)
@@ -103,7 +103,7 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
 def _emit(
     lo: CudaLowering, kernel: Product | ThinProduct, args: list[Any], m: Matrices, info: StepInfo, how: str
 ) -> None:
-    lo.emit(kernel, args, replace(info, kernel=kernel.name, algorithm=how), writes=[m.results[0].ref])
+    lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[m.results[0].ref])
 
 
 def _shared(m: Matrices) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Tile:
         return f"{self.m}x{self.n}x{self.k}"
 
 
+FLAT = Tile(16, 64, 16, 4, 4)
 SMALL = Tile(32, 32, 16, 4, 4)
 MIDDLE = Tile(64, 64, 16, 8, 4)
 LARGE = Tile(128, 128, 8, 8, 8)  # of elements of four bytes: those of eight would fill the registers
@@ -37,7 +38,7 @@ def tile_for(m: int, n: int, batch: int, item: int) -> Tile:
     for tile in (LARGE, MIDDLE) if item <= 4 else (MIDDLE,):
         if batch * -(-m // tile.m) * -(-n // tile.n) >= MULTIPROCESSORS and m > tile.m // 2 and n > tile.n // 2:
             return tile
-    return SMALL
+    return FLAT if m <= FLAT.m else SMALL
 
 
 def side(name: str, rows: int, columns: int, threads: int, row: int, column: int) -> dict[str, Any]:
