@@ -175,6 +175,19 @@ def two_blocks(wrong: bool) -> Callable:
     return kernel
 
 
+@cuda.jit(device=True)
+def element(a, i):
+    return a[i]
+
+
+def in_a_function(wrong: bool) -> Callable:
+    def kernel(a, o, n):
+        i = int32(cuda.threadIdx.x)
+        o[i] = element(a, i + (1 if wrong else 0))  # found
+
+    return kernel
+
+
 def lost_update(wrong: bool) -> Callable:
     def kernel(a, o, n):
         i = int32(cuda.threadIdx.x)
@@ -200,6 +213,7 @@ CASES = [
     (wrong_mask, 1, {faults.NOT_IN_MASK}),
     (lane_outside, 1, {faults.NO_SUCH_LANE}),
     (two_blocks, 2, {faults.WRITE_AFTER_WRITE}),
+    (in_a_function, 1, {faults.OUT_OF_BOUNDS}),
     (lost_update, 1, RACE),
 ]
 
@@ -225,6 +239,20 @@ def test_a_mistake_is_found(make: Callable, blocks: int, codes: set[int]):
     assert not lines or fault.line in lines
     assert 0 <= fault.thread < 128 and 0 <= fault.block < blocks
     assert f"kernel:{fault.line}: {fault.reason} (thread {fault.thread}, block {fault.block})" == str(fault)
+
+
+def test_constants_are_no_fault():
+    table = np.arange(128, dtype=np.float32)[::-1].copy()
+
+    def kernel(a, o):
+        fixed = cuda.const.array_like(table)
+        i = int32(cuda.threadIdx.x)
+        o[i] = a[i] + fixed[i]
+
+    for check in (False, True):
+        a, o = np.arange(128, dtype=np.float32), np.zeros(128, np.float32)
+        ArrayKernel(kernel, (F1, F1), 128, check=check)(1, a, o)
+        assert (o == 127).all()
 
 
 def test_threads_of_a_race_are_named():

@@ -38,7 +38,8 @@ def nvvm_ir(
 ) -> DeviceCode:
     """What numba-cuda hands to libNVVM (through its downgrade for libNVVM). `signature`: numba.cuda types. lines: with debug lines.
 
-    Functions that the kernel calls (`cuda.jit(device=True)`) have lines where their decorator says `lineinfo=True`.
+    Functions that the kernel calls (`cuda.jit(device=True)`) have lines of their own only where their decorator says
+    `lineinfo=True`.
 
     Raises UnsupportedError without numba-cuda, and numba-cuda's errors for functions that it can't compile.
     """

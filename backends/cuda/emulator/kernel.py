@@ -140,7 +140,8 @@ class EmulatedKernel:
 
     def _checked(self, only: Worker, launch: np.ndarray, blocks: int, memory: Sequence[Range]) -> Report | None:
         """All blocks by one worker, one after another, so that what is found does not hang on chance."""
-        shadows = [np.zeros(-(-(r.end - r.first) // r.item) * C_SIZE // WORD + 1, np.int64) for r in memory]
+        cells = [-(-(r.end - r.first) // r.item) if r.writable else 0 for r in memory]
+        shadows = [np.zeros(n * C_SIZE // WORD + 1, np.int64) for n in cells]
         ranges = np.zeros((len(memory) + 1, R_SIZE // WORD), np.int64)
         for row, r, shadow in zip(ranges, memory, shadows):
             row[:] = r.first, r.end, shadow.ctypes.data, r.item, r.writable

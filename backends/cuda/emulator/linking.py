@@ -28,8 +28,11 @@ class Linked(NamedTuple):
     static: int
 
 
-def link(modules: Sequence[str], host: Host) -> Linked:
-    """Raises UnsupportedError for what is no LLVM IR, or not as numba-cuda writes it."""
+def link(modules: Sequence[str], entry: str, host: Host) -> Linked:
+    """entry: the kernel, into which all that it calls is inlined: what has no lines of the source has those of its call.
+
+    Raises UnsupportedError for what is no LLVM IR, or not as numba-cuda writes it.
+    """
     llvm = host.llvm
     try:
         first, *others = map(llvm.parse_assembly, modules)
@@ -40,7 +43,12 @@ def link(modules: Sequence[str], host: Host) -> Linked:
         module = llvm.parse_assembly(_with_addresses(text, places))
     except RuntimeError as error:
         raise UnsupportedError(f"the emulator can't read the kernel's LLVM IR: {error}") from error
+    for function in module.functions:
+        if not function.is_declaration and function.name != entry and b"noinline" not in function.attributes:
+            function.linkage = "internal"
+            function.add_function_attribute("alwaysinline")
     passes = llvm.newpassmanagers.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_sroa_pass()  # again: iterators of range()

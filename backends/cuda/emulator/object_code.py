@@ -52,7 +52,7 @@ def version_on(host_target: object) -> str:
 
 def compile_kernel(modules: Sequence[str], entry: str, check: bool, host: Host) -> ObjectCode:
     """Raises UnsupportedError for what the emulator does not know."""
-    linked = link(modules, host)
+    linked = link(modules, entry, host)
     made = retarget(linked, entry, check)
     try:
         module = host.llvm.parse_assembly(made.text)

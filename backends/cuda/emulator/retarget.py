@@ -249,8 +249,8 @@ def _generic(line: str) -> str:
     """Without address spaces and scopes: on the host there is one memory, and all see it alike."""
     if "addrspace" in line:
         line = re.sub(r" ?addrspace\(\d\)", "", line)
-    if "= addrspacecast " in line:
-        line = re.sub(r"= addrspacecast (.*) to ", r"= bitcast \1 to ", line)
+    if "addrspacecast " in line:
+        line = re.sub(r"\baddrspacecast (?=[(<\w])", "bitcast ", line)
     if "syncscope" in line:
         line = re.sub(r' syncscope\("[^"]*"\)', "", line)
     if "@llvm.mem" in line:

@@ -23,6 +23,8 @@ TABLE = "graphc_emulator_services"  # what the object code exports: addresses of
 RUN_BLOCKS = "run_blocks"
 _memory = CodeMemory()
 _lock = threading.Lock()
+_loading = threading.Lock()
+_linked: dict[bytes, int] = {}  # addresses by digests of object code
 
 
 class Services(NamedTuple):
@@ -33,12 +35,12 @@ class Services(NamedTuple):
 
 
 def link(symbol: str, code: bytes) -> int:
-    """Put object code into the process for good; the address of what it exports."""
+    """Put object code into the process for good, once; the address of what it exports."""
+    digest = hashlib.sha256(code).digest()
     with _lock:
-        return _memory.load({symbol: code})[symbol]
-
-
-_loading = threading.Lock()
+        if digest not in _linked:
+            _linked[digest] = _memory.load({symbol: code})[symbol]
+        return _linked[digest]
 
 
 def services() -> Services:
