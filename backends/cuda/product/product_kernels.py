@@ -6,13 +6,12 @@ from numba import cuda
 from numba.cuda.types import int32
 
 from graphc.backends.cuda.codegen.device import load, register, word
-from graphc.backends.cuda.codegen.guarded import divide
-from graphc.backends.cuda.codegen.threads import block, thread
+from graphc.backends.cuda.codegen.threads import thread
 from graphc.backends.cuda.kernel import Code, makes
 from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.product.product_block import PRODUCT, THIN, THIN_THREADS, Product, ThinProduct
 from graphc.backends.cuda.product.tile import Tile
-from graphc.backends.cuda.product.tile_kernels import finish, start, tiled
+from graphc.backends.cuda.product.tile_kernels import finish, place_of_block, start, tiled
 from graphc.expr import Expr
 from graphc.types import dtype_from_name
 
@@ -36,25 +35,9 @@ def thin_product(dtype: str, expression: Expr, operands: tuple[str, ...]) -> Cod
         n, k = int32(word(a, N)), int32(word(a, K))
         columns, slices = int32(word(a, COLUMNS)), int32(word(a, SLICES))
         column_shift, slice_shift = int32(word(a, COLUMN_SHIFT)), int32(word(a, SLICE_SHIFT))
-        t, number = int32(thread()), int32(block())
-
-        # which numbers of which matrix
-        size = int32(word(a, BLOCKS_N))
-        rest = divide(number, size)
-        column0 = int32((number - rest * size) * columns)
-        size = int32(word(a, M))
-        z = divide(rest, size)
-        row = int32(rest - z * size)
-        size = int32(word(a, DIMS))
-        up = divide(z, size)
-        b0 = int32(z - up * size)
-        size = int32(word(a, DIMS + 1))
-        z = divide(up, size)
-        b1 = int32(up - z * size)
-        size = int32(word(a, DIMS + 2))
-        b3 = divide(z, size)
-        b2 = int32(z - b3 * size)
-
+        t = int32(thread())
+        column_block, row, b0, b1, b2, b3 = place_of_block(a, BLOCKS_N, M, DIMS)
+        column0 = int32(column_block * columns)
         column = int32(column0 + ((t >> column_shift) & (columns - 1)))
         part = int32((t >> slice_shift) & (slices - 1))
         total = kind(0)

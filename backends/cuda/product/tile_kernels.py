@@ -27,6 +27,27 @@ PAD = 4  # elements between rows of a tile: threads that write down a column mee
 FAR = -(1 << 30)  # a position from which no window reaches an image
 
 
+@cuda.jit(device=True)
+def place_of_block(a, columns, rows, dims):
+    """(column, row, four batch indices) of this block's part of the result. columns, rows: the words that say how many parts
+    there are in a row and in a column; dims: the first of the batch dims'."""
+    number, size = int32(block()), int32(word(a, columns))
+    rest = divide(number, size)
+    column = int32(number - rest * size)
+    size = int32(word(a, rows))
+    z = divide(rest, size)
+    row = int32(rest - z * size)
+    size = int32(word(a, dims))
+    up = divide(z, size)
+    b0 = int32(z - up * size)
+    size = int32(word(a, dims + 1))
+    z = divide(up, size)
+    b1 = int32(up - z * size)
+    size = int32(word(a, dims + 2))
+    b3 = divide(z, size)
+    return column, row, b0, b1, int32(z - b3 * size), b3
+
+
 def finish(words: Block, expression: Expr, operands: Sequence[str]) -> Callable[..., None]:
     """finish(a, inside, w, h, d, row, b0, b1, b2, b3, total): the sum's expression goes where the result has that place, if
     it is inside. Places are computed in any case, so that a thread's many calls share what they have in common."""
@@ -100,24 +121,9 @@ def tiled(words: Block, windows: bool, dtype: str, tile: Tile, expression: Expr,
         right = cuda.local.array(TN, kind)
         sums = cuda.local.array(SUMS, kind)
         m, n, k = int32(word(a, M)), int32(word(a, N)), int32(word(a, K))
-        t, number = int32(thread()), int32(block())
-
-        # which tile of which matrix
-        tiles = int32(word(a, TILES_N))
-        rest = divide(number, tiles)
-        column0 = int32((number - rest * tiles) * BN)
-        tiles = int32(word(a, TILES_M))
-        z = divide(rest, tiles)
-        row0 = int32((rest - z * tiles) * BM)
-        size = int32(word(a, DIMS))
-        up = divide(z, size)
-        b0 = int32(z - up * size)
-        size = int32(word(a, DIMS + 1))
-        z = divide(up, size)
-        b1 = int32(up - z * size)
-        size = int32(word(a, DIMS + 2))
-        b3 = divide(z, size)
-        b2 = int32(z - b3 * size)
+        t = int32(thread())
+        column_tile, row_tile, b0, b1, b2, b3 = place_of_block(a, TILES_N, TILES_M, DIMS)
+        column0, row0 = int32(column_tile * BN), int32(row_tile * BM)
 
         # the elements that this thread fetches
         l_rows, l_columns, l_step = int32(word(a, L_ROWS)), int32(word(a, L_COLUMNS)), word(a, L_STEP)
