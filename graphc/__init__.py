@@ -38,12 +38,15 @@ def compile(  # noqa: A001  (the field's name)
     disabled: Collection[str] = (),
     winograd: int = 6,
     tune: bool = False,
+    host: bool = False,
+    arch: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model.
 
     source    path of an .onnx or .yaml file, bytes of an ONNX file, an onnx ModelProto, or a Graph
-    target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', or 'reference'
+    target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', 'cuda' and
+              'cuda:emulate' (docs/cuda.md), or 'reference'
     threads   how many threads an inference uses; default: the CPUs that this process may use
     shapes    input shapes by name to plan for at once, where the model leaves dims open
     states    {input: output} that a session carries from one step to the next (see `Model.session`), each pair of one dtype and rank
@@ -52,6 +55,8 @@ def compile(  # noqa: A001  (the field's name)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
     tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
               kept on disk. Plans for other numbers of threads may then choose, and round, differently
+    host      let nodes that target 'cuda' has no kernel for run on the CPU (other targets do so anyway)
+    arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90' …
     progress  called with (stage, done, total) during long work
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError, InputError: each names the file, the node and the remedy.
@@ -69,6 +74,8 @@ def compile(  # noqa: A001  (the field's name)
         winograd=winograd,
         tune=tune,
         progress=progress,
+        **({"host": host} if host else {}),
+        **({} if arch is None else {"arch": arch}),
     )
 
 

@@ -94,7 +94,8 @@ def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table of argument blocks."""
     form = Form(cost=lambda info: 0, reuse=not d.checked)
     d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, d.weights.place_of)
-    d.memory = replace(memory, weights=d.weights.nbytes)
+    constants = dict.fromkeys(b for s in d.lowering.program.steps for b in s.buffers() if b.kind == "const")
+    d.memory = replace(memory, weights=sum(b.nbytes for b in constants))
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------

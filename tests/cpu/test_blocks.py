@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from graphc.backends.cpu import sizes
-from graphc.lower.block import Block
 from graphc.backends.cpu.blocked import blocked_block
 from graphc.backends.cpu.conv import conv_row_block
 from graphc.backends.cpu.families import kind_of, load
 from graphc.backends.cpu.recurrent import recurrent_block
 from graphc.lower import limits
+from graphc.lower.block import Block
 
 CPU = Path(__file__).resolve().parents[2] / "backends" / "cpu"
 SCALE = Block("x y n factor*2", record="ref stride")

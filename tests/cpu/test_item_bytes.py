@@ -11,7 +11,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from graphc.backends.llvm.emit import Emit
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES, BLOCKS, HI, LO, YS_BLOCK, YS_W
 from graphc.backends.cpu.conv.depthwise_block import DepthwiseRow
 from graphc.backends.cpu.conv.filters import Filters, pack_filters, spans_of
@@ -24,6 +23,7 @@ from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.target import Target, detect
 from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.llvm.emit import Emit
 from graphc.dtypes import BY_NAME, FLOAT32, pack_bits, unpack_bits
 
 CPU = Path(__file__).resolve().parents[2] / "backends" / "cpu"

@@ -1,0 +1,35 @@
+"""Every operator that has a CUDA kernel against its reference, in the emulator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
+
+from strategies import cases, use_of
+from suite import OPS, as_inputs, check, uses_of
+
+import graphc
+from graphc.backends.cuda.lower.registry import RULES, load_lowerings
+from graphc.errors import UnsupportedError
+
+load_lowerings()
+# Operators whose samples have no kernel, or not all of them, and a part of what the error says of these.
+WITHOUT = {
+    "Compress": "follows from data",
+}
+COMPILED = sorted(n for n, op in OPS.items() if op.elementwise or n in RULES.operators())
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_every_case_and_dtype(name: str):
+    op = OPS[name]
+    others = [as_inputs(use_of(op, cases(op)[0], dtype, seed=1)) for dtype in op.samples.dtypes[1:]]
+    for one in (*uses_of(name), *others):
+        try:
+            check(one, "cuda:emulate")
+        except UnsupportedError as error:
+            assert name in WITHOUT and WITHOUT[name] in str(error), one
+
+

@@ -1,0 +1,118 @@
+"""The target 'cuda' as people meet it: what it says without a GPU, what it compiles ahead, what it keeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
+
+from click.testing import CliRunner
+from suite import randoms, use
+
+import graphc
+from graphc.backends.cuda.codegen import build, compiler
+from graphc.cli import main
+from graphc.errors import InputError, UnsupportedError
+from graphc.graph import Builder
+
+LENET = "examples/lenet5.yaml"
+
+
+def host_node() -> graphc.Graph:
+    """Det has no kernel anywhere."""
+    b = Builder("host")
+    x = b.input("x", np.float32, (2, 3, 3))
+    return b.build([b.add("Relu", b.add("Det", x), name="after")])
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+def test_without_a_gpu_the_error_names_what_there_is():
+    with pytest.raises(UnsupportedError, match="does not run on a GPU yet") as error:
+        graphc.compile(LENET, target="cuda")
+    assert all(text in str(error.value) for text in ("arch='sm_90'", "cuda:emulate", "target='cpu'"))
+
+
+@pytest.mark.parametrize("arch", ["sm_70", "90", "sm_999", 90, ""])
+def test_architectures_that_are_none(arch: object):
+    with pytest.raises(InputError, match="arch must be the name"):
+        graphc.compile(LENET, target="cuda", arch=arch)
+
+
+def test_an_option_of_another_target_is_an_error():
+    with pytest.raises(InputError, match="target 'cpu' has no option 'arch'"):
+        graphc.compile(LENET, arch="sm_90")
+    with pytest.raises(UnsupportedError, match="measures no kernels"):
+        graphc.compile(LENET, target="cuda:emulate", tune=True)
+
+
+def test_a_node_without_a_kernel_runs_on_the_cpu_only_if_that_is_allowed():
+    x = {"x": np.random.default_rng(0).random((2, 3, 3), np.float32)}
+    with pytest.raises(UnsupportedError, match="no CUDA kernel computes it: Det has no CUDA kernel") as error:
+        graphc.compile(host_node(), target="cuda:emulate").run(x)
+    assert "host=True" in str(error.value)
+    model = graphc.compile(host_node(), target="cuda:emulate", host=True)
+    np.testing.assert_allclose(list(model.run(x).values())[0], np.maximum(np.linalg.det(x["x"]), 0), rtol=1e-5)
+    assert [s.kernel for s in model.plan().steps if s.host] != [] and len(model.plan().steps) == 2
+
+
+def test_without_numba_cuda_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> str:
+        raise compiler.PackageNotFoundError(name)
+
+    monkeypatch.setattr(compiler, "version", missing)
+    monkeypatch.setattr(build, "_emulated", {})
+    compiler._numba_cuda.cache_clear()
+    try:
+        with pytest.raises(UnsupportedError, match="numba-cuda, which is not installed") as error:
+            graphc.compile(use("Relu", randoms(3)).graph(), target="cuda:emulate", cache=False)(randoms(3))
+        assert "graphc[cuda]" in str(error.value)
+    finally:
+        compiler._numba_cuda.cache_clear()
+
+
+# --- ahead of time ----------------------------------------------------------------------------------------------------
+def test_compiled_ahead_it_has_cubins_and_does_not_run():
+    model = graphc.compile(LENET, target="cuda", arch="sm_80")
+    plan = model.plan({"image": (1, 1, 28, 28)})
+    assert all("registers" in s.reason and "spilled" not in s.reason for s in plan.steps)
+    with pytest.raises(UnsupportedError, match="compiled for a GPU"):
+        model(np.zeros((1, 1, 28, 28), np.float32))
+
+
+def test_the_command_line_compiles_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    done = CliRunner().invoke(main, ["compile", LENET, "--batch", "1", "--target", "cuda", "--arch", "sm_90"])
+    assert done.exit_code == 0 and "kernels" in done.output, done.output
+    checked = CliRunner().invoke(main, ["explain", LENET, "--batch", "1", "--target", "cuda", "--arch", "sm_90"])
+    assert checked.exit_code == 0 and "registers" in checked.output
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+SECOND = """
+import builtins, sys, numpy as np
+original = builtins.__import__
+def refusing(name, *more, **named):
+    if name.startswith("numba"):
+        raise ImportError(name)
+    return original(name, *more, **named)
+if sys.argv[1] == "second":
+    builtins.__import__ = refusing
+import graphc
+x = np.ones((1, 1, 28, 28), np.float32)
+print(graphc.compile("examples/lenet5.yaml", target="cuda:emulate")(x).tobytes().hex())
+"""
+
+
+def test_a_second_process_needs_no_numba(tmp_path: Path):
+    def run(which: str) -> str:
+        command = [sys.executable, "-c", SECOND, which]
+        env = {"GRAPHC_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+
+    assert run("first") == run("second")
+    assert list(tmp_path.rglob("*.ll"))  # sources that a person can read lie beside the code
