@@ -86,8 +86,10 @@ def test_empty_axes(name: str, total: float, checked: None):
         np.testing.assert_array_equal(got, np.full(np.delete(shape, axis), total, np.float32))
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "uint64", "bool", "float16", "bfloat16", "float64"])
-@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(
+    "dtype, axis",
+    [("int8", 1), ("int64", 0), ("uint64", 1), ("bool", 0), ("float16", 1), ("bfloat16", 0), ("float64", 1)],
+)
 def test_extremes_and_what_wraps_around(dtype: str, axis: int):
     rng = np.random.default_rng(3)
     for name in ("ReduceMax", "ReduceMin", "ReduceSum", "ReduceProd"):
