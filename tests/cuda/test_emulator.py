@@ -223,6 +223,31 @@ def test_what_is_unknown_is_named(case: str):
         emulated(body, more)
 
 
+def test_narrow_stores_of_ptx_are_no_race():
+    body = """
+  %t = call i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+  %s = ptrtoint ptr addrspace(3) @s to i32
+  %twice = shl i32 %t, 1
+  %at = add i32 %s, %twice
+  call void asm sideeffect "st.shared.b16 [$0], $1;", "r,h,~{memory}"(i32 %at, i16 5)
+  call void @llvm.nvvm.barrier0()
+  %v = call i16 asm sideeffect "ld.shared.b16 $0, [$1];", "=h,r,~{memory}"(i32 %at)
+  %wide = zext i32 %twice to i64
+  %out = add i64 %a, %wide
+  %p = inttoptr i64 %out to ptr
+  store i16 %v, ptr %p, align 2"""
+    more = """
+@s = internal addrspace(3) global [64 x i16] undef, align 4
+declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()
+declare void @llvm.nvvm.barrier0()"""
+    x = np.zeros(64, np.int16)
+    for check in (False, True):
+        x[:] = 0
+        kernel = EmulatedKernel(module(body, more), "kernel", 64, 0, "kernel", check)
+        kernel.launch(1, x.ctypes.data, [Range(x.ctypes.data, x.ctypes.data + x.nbytes, 2, "x")])
+        assert (x == 5).all()
+
+
 def test_text_that_is_no_ir():
     with pytest.raises(UnsupportedError, match="can't read the kernel's LLVM IR"):
         EmulatedKernel(["nonsense"], "kernel", 1, 0, "kernel")

@@ -2,7 +2,7 @@
 
 A block runs on one thread of the system, each of its CUDA threads on a fiber, with a stack of its own. The IR is that of the
 GPU, so types, address arithmetic and layouts of shared memory are those of the GPU too; what only a GPU has becomes calls of a
-runtime. In the checking mode every access to memory is watched.
+runtime. In the checking mode every access to memory is watched; without it, addresses out of bounds do what they do in C.
 
 What it can't show: speed, bank conflicts, occupancy; the memory model (it is sequentially consistent; fences do nothing; blocks
 that signal each other through global memory look like races, and a loop that waits for a flag never ends); that wgmma is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from time import perf_counter
 
 import numpy as np
@@ -30,6 +31,7 @@ from graphc.backends.cuda.emulator.worker import Worker, worker
 from graphc.errors import UnsupportedError
 
 WORTH_A_THREAD = 400e-6  # seconds of work that other threads help with
+_cpus = lru_cache(maxsize=1)(cpu_count)  # which reads files
 ARGUMENT, BLOCKS, SHADOW, RANGES, RANGE_COUNT = (
     w // WORD for w in (B_ARGUMENT, B_BLOCKS, B_SHADOW, B_RANGES, B_RANGE_COUNT)
 )
@@ -117,7 +119,7 @@ class EmulatedKernel:
     def _others(self, first: Worker, launch: np.ndarray, blocks: int, seconds: float) -> Report | None:
         """The blocks behind the first one, which took so long."""
         addresses, run = self._services
-        step = min(cpu_count(), blocks - 1) if seconds * (blocks - 1) > WORTH_A_THREAD else 1
+        step = min(_cpus(), blocks - 1) if seconds * (blocks - 1) > WORTH_A_THREAD else 1
         if step == 1:
             run(first.record, 1, blocks, 1)
             return first.report()

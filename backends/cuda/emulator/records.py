@@ -33,9 +33,9 @@ F_SERVICES = 16 * WORD  # addresses
 F_SLOTS = 32 * WORD  # operands and results of warp operations, 4 bytes each
 SLOTS = 512
 F_QUEUE = F_SLOTS + 4 * SLOTS  # copies on their way: to, group and size, 16 bytes of data
-QUEUE = 64
+QUEUE = 256
 COPY = 4 * WORD
-F_SIZE = 69 * 64  # an odd number of cache lines, so that records spread over the cache's sets
+F_SIZE = 165 * 64  # an odd number of cache lines, so that records spread over the cache's sets
 assert F_QUEUE + QUEUE * COPY <= F_SIZE
 
 # --- the record of a worker ----------------------------------------------------------------------------------------------

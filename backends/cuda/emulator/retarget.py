@@ -38,6 +38,7 @@ _INSTRUCTIONS = """
     freeze call tail musttail notail
 """
 INSTRUCTIONS = frozenset(_INSTRUCTIONS.split())
+_CASE = re.compile(r"    i\d+ -?\d+, label |  \]")  # of a switch, and its end
 _OPCODE = re.compile(r"^\s+(?:%\S+ = )?(\w+)")
 _DEFINE = re.compile(rf"^define (.*?)@({NAME})\((.*)\)(.*)$")
 _DECLARE = re.compile(rf"^declare (.*?)@({NAME})\((.*)\)")
@@ -94,7 +95,7 @@ class _Rewriter:
     def _rewritten(self, line: str) -> list[str]:
         if not line.startswith(" "):
             return self._top(line)
-        if line.startswith(("    ", "  ]")):  # cases of a switch
+        if _CASE.match(line):
             return [bare(line)]
         source_line = self._lines.of(line)
         line = _generic(bare(line))
@@ -140,6 +141,8 @@ class _Rewriter:
             raise UnsupportedError(f"the emulator does not know this call: {line.strip()}")
         result, rest = m[1], m[3]
         if a := ASSEMBLY.match(rest):
+            if self._watch:
+                self._watch.assembly(a[2])
             return self._helper(result, a[1], split(a[3]), f"asm {a[2]}", lambda: ptx.body_of(a[2]), source_line)
         c = _CALLED.match(rest)
         if c is None:

@@ -17,6 +17,7 @@ _STORE = re.compile(r"\s*store (atomic )?(volatile )?(.*)$")
 _UPDATE = re.compile(r"\s*(?:%\S+ = )?atomicrmw (?:volatile )?\w+ (.*)$")
 _EXCHANGE = re.compile(r"\s*(?:%\S+ = )?cmpxchg (?:weak )?(?:volatile )?(.*)$")
 _BULK = re.compile(r"\s*(?:tail )?call void @llvm\.(memcpy|memmove|memset)\.[\w.]+\((.*)\)")
+_NARROW = re.compile(r"\b(?:ld|st)\.\S*\.[busf](8|16) ")  # loads and stores in PTX
 _ALIGN = re.compile(r"align (\d+)")
 # intrinsics with pointers that touch no memory
 _HARMLESS = re.compile(
@@ -34,6 +35,11 @@ class Watch:
 
     def begin_function(self) -> None:
         self._local = {FIBER}
+
+    def assembly(self, text: str) -> None:
+        """Inline PTX reports its accesses itself."""
+        if m := _NARROW.search(text):
+            self.grain = min(self.grain, 0 if m[1] == "8" else 1)
 
     def before(self, line: str, source_line: int) -> list[str]:
         """What goes before an instruction. Raises UnsupportedError for an access that it does not understand."""
