@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from graphc.backends.cpu.target import Target
 from graphc.backends.cuda.emulator import libdevice
 from graphc.backends.cuda.emulator.host import Host, imports
 from graphc.backends.cuda.emulator.ir_text import NAME, size_of
@@ -14,6 +15,7 @@ from graphc.backends.cuda.emulator.linking import link
 from graphc.backends.cuda.emulator.records import GAP, STACK
 from graphc.backends.cuda.emulator.retarget import ENTRY, retarget
 from graphc.backends.cuda.emulator.services import fingerprint
+from graphc.documents import digest_of
 from graphc.errors import UnsupportedError
 
 _ALLOCA = re.compile(r" = alloca ([^,\n]+)(?:, i(?:32|64) (\S+?))?(?:,|$)", re.M)
@@ -46,8 +48,9 @@ class ObjectCode(NamedTuple):
         return cls(**found, code=code)
 
 
-def version_on(host_target: object) -> str:
-    return f"{fingerprint()} {host_target}"
+def version_on(target: Target) -> str:
+    """Of the emulator, on a processor."""
+    return digest_of(f"{fingerprint()} {target.cpu} {target.features}")
 
 
 def compile_kernel(modules: Sequence[str], entry: str, check: bool, host: Host) -> ObjectCode:
