@@ -13,7 +13,17 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summe
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.product.matrices import Matrices, matrices_of
-from graphc.backends.cuda.product.product_block import BATCH, PRODUCT, THIN, THIN_THREADS, Product, ThinProduct
+from graphc.backends.cuda.product.product_block import (
+    BATCH,
+    PRODUCT,
+    TENSOR,
+    THIN,
+    THIN_THREADS,
+    Product,
+    TensorProduct,
+    ThinProduct,
+)
+from graphc.backends.cuda.product.tensor import aligned, suits, tensor_product
 from graphc.backends.cuda.product.tile import FLAT, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
@@ -34,8 +44,11 @@ def lower_product(lo: CudaLowering, group: Group) -> None:
     if 0 in group.output.shape:
         return
     m = matrices_of(node, a, b, ending.every)
+    weights, dtype = node.inputs[1], node.inputs[0].dtype
+    if weights.is_const and weights.type.rank == 2 and min(m.m, m.n) > FEW and suits(m, dtype):
+        m = matrices_of(node, a, aligned(lo, weights, b, not node.attrs.get("transB")), ending.every)
     info = lo.info(group, "product", "", f"{m.m}x{m.k} by {m.k}x{m.n}")
-    emit_product(lo, m, node.inputs[0].dtype, ending, info)
+    emit_product(lo, m, dtype, ending, info)
 
 
 def gemm_end(lo: CudaLowering, node: Node) -> tuple[Expr | None, list[Walked]]:
@@ -66,8 +79,13 @@ def emit_product(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending,
         return
     if m.n < m.m and m.n <= FLAT.m:  # few columns are few rows of the turned product
         m = m.turned()
-    emit = _emit_thin if m.m <= FEW else _emit_tiles
-    emit(lo, m, dtype, ending, info)
+    if m.m <= FEW:
+        _emit_thin(lo, m, dtype, ending, info)
+    elif found := tensor_product(m, dtype, ending):
+        kernel, words = found
+        _emit(lo, kernel, TENSOR(**words, **_shared(m)), m, info, f"tensor cores, tiles of {kernel.tile}")
+    else:
+        _emit_tiles(lo, m, dtype, ending, info)
 
 
 def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:
@@ -101,7 +119,12 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
 
 
 def _emit(
-    lo: CudaLowering, kernel: Product | ThinProduct, args: list[Any], m: Matrices, info: StepInfo, how: str
+    lo: CudaLowering,
+    kernel: Product | ThinProduct | TensorProduct,
+    args: list[Any],
+    m: Matrices,
+    info: StepInfo,
+    how: str,
 ) -> None:
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[m.results[0].ref])
 

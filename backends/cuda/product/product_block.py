@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cuda.product.tile import Tile, side_words
+from graphc.backends.cuda.product.tile import Tile, WarpTile, side_words
 from graphc.expr import Expr
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
@@ -32,6 +32,12 @@ THIN = Block(
 )
 THIN_THREADS = 128
 
+# line: bytes from one line of an operand's tile to the next: rows of the left one, columns or (across) rows of the right one
+TENSOR = Block(
+    f"grid tiles_m tiles_n m n k left right left_line right_line dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}",
+    record=RECORD,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Product(Kernel, name="product"):
@@ -50,5 +56,23 @@ class ThinProduct(Kernel, name="thin_product"):
 
     block: ClassVar[Block] = THIN
     dtype: str
+    expression: Expr
+    operands: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorProduct(Kernel, name="tensor_product"):
+    """On tensor cores: float16 and bfloat16 as they are, float32 as three products with the digits of tf32.
+
+    left_chunk, right_chunk: bytes that are copied at once, 4, 8 or 16, which divide all that operand's addresses. across: do the
+    rows of the right operand lie in one piece, or (else) its columns? Rows of the left one do.
+    """
+
+    block: ClassVar[Block] = TENSOR
+    dtype: str
+    tile: WarpTile
+    left_chunk: int
+    right_chunk: int
+    across: bool
     expression: Expr
     operands: tuple[str, ...]

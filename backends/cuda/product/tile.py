@@ -33,6 +33,37 @@ MIDDLE = Tile(64, 64, 16, 8, 4)
 LARGE = Tile(128, 128, 8, 8, 8)  # of elements of four bytes: those of eight would fill the registers
 
 
+@dataclass(frozen=True)
+class WarpTile:
+    """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, DEPTH
+    steps of the sum in each: one is multiplied while the others are on their way."""
+
+    m: int
+    n: int
+    wm: int
+    wn: int
+    stages: int
+
+    @property
+    def threads(self) -> int:
+        return 32 * (self.m // self.wm) * (self.n // self.wn)
+
+    def __str__(self) -> str:
+        return f"{self.m}x{self.n}"
+
+
+DEPTH = 32
+WARPS_SMALL = WarpTile(64, 64, 32, 32, 3)
+WARPS_LARGE = WarpTile(128, 128, 64, 32, 3)
+
+
+def warp_tile_for(m: int, n: int, batch: int) -> WarpTile:
+    """As `tile_for`."""
+    large = WARPS_LARGE
+    many = batch * -(-m // large.m) * -(-n // large.n) >= MULTIPROCESSORS
+    return large if many and m > large.m // 2 and n > large.n // 2 else WARPS_SMALL
+
+
 def tile_for(m: int, n: int, batch: int, item: int) -> Tile:
     """The largest tile that leaves every multiprocessor something to do. item: bytes of a number that is summed."""
     for tile in (LARGE, MIDDLE) if item <= 4 else (MIDDLE,):

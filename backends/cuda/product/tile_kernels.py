@@ -8,6 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba import cuda
 from numba.cuda import types
+from numba.cuda.extending import intrinsic
 from numba.cuda.types import int32, uint32
 
 from graphc.backends.cuda.codegen.device import device, register, word
@@ -19,6 +20,7 @@ from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.backends.cuda.product.tile import Tile
 from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import I32
 from graphc.expr import Expr
 from graphc.lower.block import Block
 from graphc.types import dtype_from_name
@@ -67,6 +69,24 @@ def finish(words: Block, expression: Expr, operands: Sequence[str]) -> Callable[
     return device(emit, types.void, types.int64, types.boolean, *places, register(_sum_dtype(expression)))
 
 
+def copier(count: int) -> Callable[..., None]:
+    """copy(to, source): of local arrays, at constant places. So `source` stays in registers, whatever becomes of `to`: the
+    loop over an ending may be too long to be unrolled."""
+
+    @intrinsic
+    def copy(typing: Any, to: Any, source: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            target, data = (context.make_array(t)(context, b, value=x).data for t, x in zip(signature.args, args))
+            for i in range(count):
+                b.store(b.load(b.gep(data, [I32(i)])), b.gep(target, [I32(i)]))
+            return context.get_dummy_value()
+
+        return types.void(to, source), code
+
+    made: Callable[..., None] = copy
+    return made
+
+
 def start(words: Block, name: str) -> Callable[..., int]:
     """start(a, b0, b1, b2, b3): where an operand's matrix of the batch begins."""
     ref, batch = words[f"{name} {name}_batch"]
@@ -109,7 +129,7 @@ def tiled(words: Block, windows: bool, dtype: str, tile: Tile, expression: Expr,
     LEFTS, RIGHTS, SUMS = BM * BK // THREADS, BK * BN // THREADS, TM * TN
     LEFT_TILE, RIGHT_TILE = (2, BK, BM + PAD), (2, BK, BN + PAD)
     DEPTH = BK.bit_length() - 1
-    load, store = load_where(dtype), finish(words, expression, operands)
+    load, store, copy = load_where(dtype), finish(words, expression, operands), copier(SUMS)
     left_start, right_start = start(words, "left"), start(words, "right")
 
     def tiled(a):
@@ -120,6 +140,7 @@ def tiled(words: Block, windows: bool, dtype: str, tile: Tile, expression: Expr,
         left = cuda.local.array(TM, kind)
         right = cuda.local.array(TN, kind)
         sums = cuda.local.array(SUMS, kind)
+        found = cuda.local.array(SUMS, kind)
         m, n, k = int32(word(a, M)), int32(word(a, N)), int32(word(a, K))
         t = int32(thread())
         column_tile, row_tile, b0, b1, b2, b3 = place_of_block(a, TILES_N, TILES_M, DIMS)
@@ -200,6 +221,7 @@ def tiled(words: Block, windows: bool, dtype: str, tile: Tile, expression: Expr,
                     rights[now, r_row + i * r_rows, r_column + i * r_columns] = next_right[i]
                 cuda.syncthreads()
 
+        copy(found, sums)
         x, y = int32((t & MASK) * 4), int32((t >> ACROSS) * 4)
         for j in range(TN):
             c = int32(column0 + x + j // 4 * GROUP_N + j % 4)
@@ -212,6 +234,6 @@ def tiled(words: Block, windows: bool, dtype: str, tile: Tile, expression: Expr,
                 h = int32(line - d * out_h)
             for i in range(TM):
                 r = int32(row0 + y + i // 4 * GROUP_M + i % 4)
-                store(a, (c < n) & (r < m), w, h, d, r, b0, b1, b2, b3, sums[i * TN + j])
+                store(a, (c < n) & (r < m), w, h, d, r, b0, b1, b2, b3, found[i * TN + j])
 
     return Code(tiled, THREADS)

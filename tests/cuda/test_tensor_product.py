@@ -1,0 +1,127 @@
+"""Products on tensor cores, in checked runs: sizes around the edges of tiles, where operands lie, digits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import graphc
+from graphc.backends.cuda.product import tensor, tile
+from graphc.graph import Builder, Value
+
+TARGET = "cuda:emulate"
+FLOATS = ["float16", "bfloat16", "float32"]
+DIGITS = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-6, "float64": 1e-12}
+EDGES = [5, 8, 16, 31, 32, 33, 48, 63, 64, 65, 66, 96, 100, 127, 128, 129, 136]
+FEW = settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(autouse=True)
+def checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races, copies that nobody waits for, and accesses out of bounds are errors. Small products fill the GPU."""
+    monkeypatch.setenv("GRAPHC_CHECK", "memory")
+    monkeypatch.setattr(tile, "MULTIPROCESSORS", 1)
+    monkeypatch.setattr(tensor, "MULTIPROCESSORS", 1)
+
+
+def product(
+    m: int,
+    k: int,
+    n: int,
+    dtype: str,
+    right: str = "constant",
+    batch: tuple[int, ...] = (),
+    turned: bool = False,
+    numbers: tuple[np.ndarray, np.ndarray] | None = None,
+) -> str:
+    """The algorithm of relu(x @ w + row), which was compared with the reference. right: 'constant', 'made' (by a step) or 'given'.
+    turned: the columns of the right operand lie in one piece. numbers: x and w."""
+    kind, rng = np.dtype(dtype), np.random.default_rng([m, k, n])
+    x, w = numbers or (rng.uniform(-1, 1, (*batch, m, k)), rng.uniform(-1, 1, (*batch, k, n)))
+    x, w, row = x.astype(kind), w.astype(kind), rng.uniform(-1, 1, n).astype(kind)
+    lies = np.ascontiguousarray(w.swapaxes(-1, -2)) if turned else w
+    b = Builder("net")
+    left = b.input("x", kind, x.shape)
+    weights: Value = b.constant(lies) if right == "constant" else b.input("w", kind, lies.shape)
+    if right != "given":
+        left, x = b.add("Abs", left), np.abs(x)
+    if right == "made":
+        weights, w = b.add("Neg", weights), -w
+    y = b.add("Gemm", left, weights, transB=True) if turned else b.add("MatMul", left, weights)
+    model = graphc.compile(b.build({"y": b.add("Relu", b.add("Add", y, b.constant(row)))}), target=TARGET)
+    got = model.run({"x": x} if right == "constant" else {"x": x, "w": lies})["y"].astype(np.float64)
+    want = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + row.astype(np.float64), 0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
+    (step,) = (s for s in model.plan().steps if {"MatMul", "Gemm"} & set(s.ops))
+    return step.algorithm
+
+
+@FEW
+@given(st.sampled_from(EDGES), st.sampled_from(EDGES), st.sampled_from(EDGES), st.sampled_from(FLOATS), st.data())
+def test_sizes_around_the_edges_of_tiles(m: int, k: int, n: int, dtype: str, data: st.DataObject):
+    right = data.draw(st.sampled_from(["constant", "made"]))
+    product(m, k, n, dtype, right, turned=data.draw(st.booleans()))
+
+
+@pytest.mark.parametrize("right", ["constant", "made"])
+@pytest.mark.parametrize("size", [48, 130])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_pipeline(dtype: str, size: int, right: str):
+    """Depths of one step, of fewer and of more than there are stages."""
+    for k in (8, 32, 40, 96, 200):
+        expected = tile.WARPS_SMALL if size < 64 else tile.WARPS_LARGE
+        assert product(size, k, size, dtype, right) == f"tensor cores, tiles of {expected}"
+
+
+@pytest.mark.parametrize("k, n", [(34, 66), (36, 68), (40, 72)])
+def test_copies_of_all_widths(k: int, n: int):
+    """Rows that begin at multiples of 4, 8 and 16 bytes."""
+    assert product(50, k, n, "float16", "made").startswith("tensor")
+    assert product(50, k, n, "float16", "made", turned=True).startswith("tensor")
+    assert product(50, k // 2, n // 2, "float32", "made").startswith("tensor")
+
+
+def test_odd_places_are_left_to_other_kernels():
+    assert product(50, 37, 64, "float16").startswith("tiles")  # rows at odd addresses
+    assert product(50, 40, 64, "float16", "given").startswith("tiles")  # arrays of the caller's, which lie anywhere
+    assert product(50, 37, 64, "float32", "given").startswith("tensor")
+    assert product(50, 40, 64, "float64").startswith("tiles")
+    assert product(3, 40, 64, "float16") == "rows"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_batches(dtype: str):
+    assert product(40, 24, 56, dtype, "made", batch=(2, 3)).startswith("tensor")
+
+
+def test_few_columns_are_few_rows():
+    assert product(70, 40, 10, "float16").startswith("tensor")
+    assert product(70, 40, 10, "float16", "made", turned=True).startswith("tensor")
+
+
+def test_float32_keeps_its_digits():
+    """Sums of numbers of many sizes, and ones that tf32 has no digits for."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1, 2, (40, 256)) * 2.0 ** rng.integers(-20, 20, (40, 1))
+    w = rng.uniform(-1, 1, (256, 48))
+    assert product(40, 256, 48, "float32", numbers=(x, w)).startswith("tensor")
+    ones = np.full((40, 32), 1 + 2.0**-20), np.full((32, 48), 1 - 2.0**-18)
+    assert product(40, 32, 48, "float32", numbers=ones).startswith("tensor")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_infinities_and_nan(dtype: str):
+    x, w = np.random.default_rng(0).uniform(0.5, 1, (40, 32)), np.random.default_rng(1).uniform(0.5, 1, (32, 48))
+    x[3, 4], x[7, 8] = np.inf, np.nan
+    b = Builder("net")
+    kind = np.dtype(dtype)
+    graph = b.build({"y": b.add("MatMul", b.add("Abs", b.input("x", kind, x.shape)), b.constant(w.astype(kind)))})
+    y = graphc.compile(graph, target=TARGET).run({"x": x.astype(kind)})["y"].astype(np.float64)
+    assert np.isposinf(y[3]).all() and np.isnan(y[7]).all() and np.isfinite(np.delete(y, [3, 7], 0)).all()
