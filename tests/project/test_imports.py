@@ -40,6 +40,8 @@ PARTS = {
     "cuda.codegen": "backends.cuda.codegen backends.cuda.kernel",
     "cuda.emulator": "backends.cuda.emulator",
     "cuda.runtime": "backends.cuda.runtime",
+    "cuda.context": "backends.cuda.lower",
+    "cuda.blocks": "backends.cuda.product.tile",
     "cuda.lower": " ".join(f"backends.cuda.{family}" for family in CUDA_FAMILIES),
 }
 KINDS = {"block": "cpu.blocks", "driver": "cpu.kernels", "micro": "cpu.kernels", "njit": "cpu.kernels"}
@@ -55,19 +57,20 @@ MAY_IMPORT = {
     "driver": "ir ops passes disk run driver frontends backends",
     "cli": "ir ops passes program run driver cli frontends backends",
     "frontends": "ir ops frontends",
-    "backends": "ir ops passes lower program disk run backends cpu.runtime cpu.codegen cpu.lower cpu.kernels cpu.blocks cuda.runtime cuda.codegen cuda.lower cuda.blocks",
+    "backends": "ir ops passes lower program disk run backends cpu.runtime cpu.codegen cpu.lower cpu.kernels cpu.blocks cuda.runtime cuda.codegen cuda.context cuda.lower cuda.blocks",
     "cpu.runtime": "ir disk run program backends cpu.runtime cpu.blocks",
     "cpu.codegen": "ir disk program backends llvm cpu.codegen cpu.runtime cpu.blocks",
     "cpu.kernels": "ir program backends llvm cpu.codegen cpu.kernels cpu.runtime cpu.blocks",
     "cpu.lower": "ir ops passes lower program backends cpu.lower cpu.kernels cpu.runtime cpu.blocks",
     "cpu.blocks": "ir program backends cpu.blocks",
     "llvm": "ir llvm",
-    "cuda.codegen": "ir run program llvm cuda.codegen cuda.emulator",
-    "cuda.emulator": "ir disk cuda.emulator",
+    "cuda.codegen": "ir disk run program backends llvm cpu.codegen cuda.codegen cuda.emulator",
+    "cuda.emulator": "ir disk llvm backends cpu.codegen cpu.runtime cuda.emulator",
     "cuda.runtime": "ir ops run program lower cuda.codegen cuda.emulator cuda.runtime",
-    "cuda.kernels": "ir program llvm cuda.codegen cuda.kernels cuda.blocks",
-    "cuda.lower": "ir ops passes lower program backends cuda.codegen cuda.lower cuda.blocks",
-    "cuda.blocks": "ir program cuda.blocks",
+    "cuda.kernels": "ir lower program llvm cuda.codegen cuda.context cuda.kernels cuda.blocks",
+    "cuda.context": "ir ops lower program cuda.codegen cuda.context cuda.lower",
+    "cuda.lower": "ir ops passes lower program backends cuda.codegen cuda.context cuda.lower cuda.blocks",
+    "cuda.blocks": "ir lower program cuda.blocks",
 }
 EXCEPTIONS = {
     ("graphc.op", "graphc.ops"),  # an operator is looked up by its name, which loads the records

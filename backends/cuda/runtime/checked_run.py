@@ -4,6 +4,7 @@ names, and write only what its step says it writes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import string_at
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,12 +30,15 @@ class CheckedRun:
         self._program = d.lowering.program
         native = [s for s in self._program.steps if isinstance(s, Step)]
         self._kernels = {k: emulated(k, arch, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
-        self._constants = {b: d.weights.place_of(b).address for s in native for b in s.buffers() if b.kind == "const"}
+        constants = dict.fromkeys(b for s in native for b in s.buffers() if b.kind == "const")
+        self._constants = _Memory({})
+        for b in constants:
+            self._constants.put(b, string_at(d.weights.place_of(b).address, b.nbytes))
 
     def __call__(
         self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
     ) -> list[np.ndarray]:
-        memory = _Memory(self._constants)
+        memory = _Memory(self._constants.held)
         for b, array in zip(self._program.inputs, arrays):
             memory.array(b)[...] = array
         for step in self._program.steps:
@@ -58,27 +62,26 @@ class CheckedRun:
 
 
 class _Memory:
-    """Of one run. constants: their addresses."""
+    """Buffers, each with its bytes; those of `held` are there already."""
 
-    def __init__(self, constants: dict[Buffer, int]) -> None:
-        self._constants = constants
-        self._bytes: dict[Buffer, tuple[np.ndarray, int]] = {}  # the memory, where the buffer begins in it
+    def __init__(self, held: dict[Buffer, np.ndarray]) -> None:
+        self.held = dict(held)
 
-    def _held(self, b: Buffer) -> tuple[np.ndarray, int]:
-        if b not in self._bytes:
+    def _bytes(self, b: Buffer) -> np.ndarray:
+        if b not in self.held:
             raw = np.full(b.nbytes + 2 * GUARD + ALIGNMENT, FILL, np.uint8)
-            self._bytes[b] = raw, GUARD + -(raw.ctypes.data + GUARD) % ALIGNMENT
-        return self._bytes[b]
+            first = GUARD + -(raw.ctypes.data + GUARD) % ALIGNMENT
+            self.held[b] = raw[first : first + b.nbytes]
+        return self.held[b]
+
+    def put(self, b: Buffer, data: bytes) -> None:
+        self._bytes(b)[...] = np.frombuffer(data, np.uint8)
 
     def array(self, b: ExternBuffer) -> np.ndarray:
-        raw, first = self._held(b)
-        return raw[first : first + b.nbytes].view(b.dtype).reshape(b.shape)
+        return self._bytes(b).view(b.dtype).reshape(b.shape)
 
     def address(self, b: Buffer) -> int:
-        if b in self._constants:
-            return self._constants[b]
-        raw, first = self._held(b)
-        return raw.ctypes.data + first
+        return int(self._bytes(b).ctypes.data)
 
     def word(self, a: Word) -> int:
         return self.address(a.buffer) + a.offset if isinstance(a, Ref) else int(a)  # type: ignore[arg-type]
