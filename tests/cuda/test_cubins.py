@@ -1,0 +1,35 @@
+"""Machine code for GPUs, compiled without one: networks as a whole, nothing spilled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
+
+import graphc
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EVERY = sorted(p.stem for p in EXAMPLES.glob("*.yaml"))
+
+
+def check(name: str, arch: str) -> None:
+    model = graphc.compile(EXAMPLES / f"{name}.yaml", target="cuda", arch=arch)
+    shapes = {s.name: [d if isinstance(d, int) else 1 for d in s.shape] for s in model.inputs}
+    steps = model.plan(shapes).steps
+    assert steps and all("registers" in s.reason for s in steps)
+    assert [f"{s.kernel}: {s.reason}" for s in steps if "spilled" in s.reason] == []
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("name", ["lenet5", "resnet18"])
+def test_small_networks(name: str, arch: str):
+    check(name, arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", EVERY)
+def test_every_example(name: str, arch: str):
+    check(name, arch)
