@@ -7,6 +7,7 @@ import pytest
 from nets import convnet, transformer
 
 import graphc
+from graphc.backends.cuda.outlook import outlook
 from graphc.graph import Builder, Graph, Value
 
 TARGET = "cuda:emulate"
@@ -88,6 +89,11 @@ def test_a_transformer_encoder():
     rng = np.random.default_rng(0)
     feeds = {"tokens": rng.integers(0, 30522, (2, 128)), "segments": rng.integers(0, 2, (2, 128))}
     compare("examples/transformer_encoder.yaml", feeds)
+
+
+def test_nothing_runs_on_the_host_whatever_the_sizes():
+    for graph in (convnet(16), transformer()):
+        assert not [p for p in outlook(graph) if p.host]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from suite import check, host_reasons, randoms, use, uses_of
 
 import graphc
+from graphc.backends.cuda.lower.registry import host_reason
 from graphc.backends.cuda.product import tile
 from graphc.graph import Builder, Graph, Value
 
@@ -103,6 +104,17 @@ def test_thin_products(m: int, n: int, right: bool, checked: None):
 def test_sums_of_many_terms_keep_their_accuracy():
     check(use("MatMul", randoms(20, 5000), randoms(5000, 40, seed=1)), TARGET)
     check(use("MatMul", randoms(1, 5000), randoms(5000, 40, seed=1)), TARGET)
+
+
+def test_sizes_that_32_bits_do_not_count_are_refused():
+    def reason(*shapes: tuple[int, ...]) -> str | None:
+        b = Builder("net")
+        y = b.add("MatMul", *(b.input(f"x{i}", np.float32, s) for i, s in enumerate(shapes)))
+        return host_reason(b.build({"y": y}).nodes[0])
+
+    assert reason((3, 1 << 27), (1 << 27, 2)) is None
+    assert "elements or more" in reason((3, 1 << 28), (1 << 28, 2))
+    assert "rows or more" in reason((1 << 16, 1 << 15, 1), (1, 2))
 
 
 def test_nan_and_infinities_stay_in_their_rows_and_columns():

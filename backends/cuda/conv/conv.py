@@ -9,11 +9,12 @@ from math import prod
 
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
-from graphc.backends.cuda.conv.window import LONGEST, Axis, axes_of, dhw, five, padded, place_words, record, table_of
+from graphc.backends.cuda.conv.window import Axis, axes_of, dhw, five, padded, place_words, record, table_of
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
+from graphc.backends.cuda.lower.sizes import too_large
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
 from graphc.backends.cuda.product.tile import side, tile_for
@@ -45,9 +46,7 @@ class Filters:
 def conv_supported(node: Node, target: object) -> str | None:
     if node.output.type.rank > 5:
         return "it has more than three spatial dims"
-    if max((*node.inputs[0].shape, *node.output.shape)) >= LONGEST:
-        return f"an axis of {LONGEST} or more"
-    return native_dtypes(node)
+    return too_large(node) or native_dtypes(node)
 
 
 @lowers("Conv", supported=conv_supported, epilogue=lambda node: True)

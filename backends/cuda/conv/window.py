@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.lower.epilogue import Walked
+from graphc.backends.cuda.lower.sizes import LONGEST
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
 from graphc.ops.window import geometry
 from graphc.types import numbers
 
-LONGEST = 1 << 28  # of an axis: positions beyond are no places in an image
-NOWHERE = 1 << 29  # a position in a window that lies outside of every image
+NOWHERE = 2 * LONGEST  # a position in a window that lies outside of every image
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from graphc import expr
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed, walked
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
+from graphc.backends.cuda.lower.sizes import too_large
 from graphc.backends.cuda.product.matrices import Matrices, matrices_of
 from graphc.backends.cuda.product.product_block import (
     BATCH,
@@ -35,7 +36,11 @@ FEW = 4  # rows up to which each is computed by itself
 WARP = 32
 
 
-@lowers("MatMul", "Gemm", supported=native_dtypes, epilogue=lambda node: True)
+def product_supported(node: Node, target: object) -> str | None:
+    return too_large(node) or native_dtypes(node)
+
+
+@lowers("MatMul", "Gemm", supported=product_supported, epilogue=lambda node: True)
 def lower_product(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
     a, b = lo.strided(node.inputs[0]), lo.strided(node.inputs[1])
