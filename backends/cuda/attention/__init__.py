@@ -1,0 +1,1 @@
+"""Attention of several heads, whose scores are never in memory."""

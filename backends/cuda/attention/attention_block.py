@@ -1,0 +1,47 @@
+"""Attention: a thread block takes a tile of rows, which are queries of the heads that share keys and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphc.lower.block import Block
+from graphc.lower.kernel import Kernel
+
+ACROSS = 16  # threads along the keys, or along the columns of the result; half a warp
+DOWN = 8  # threads along the rows
+THREADS = ACROSS * DOWN
+WARPS = THREADS // 32
+# columns of partial results behind those of the values: the largest score of a row, and the sum of its powers
+EXTRA = 2
+SIZES = 32  # in shared memory, heads have a multiple of so many elements
+
+# Rows are numbered (head of the group, query). grid: batch · kv_heads · tiles of rows · splits of the keys. parts: where splits
+# leave what ATTENTION_SUMS adds, if there are several: [batch · kv_heads, row, split, v_size + EXTRA] float32. lengths: int64s, how many
+# of the keys each batch entry has, or 0 for all. scale, softcap: bits of a float32; scale is divided by the softcap where that is
+# not 0. Query i sees the keys from i + first_seen to before i + end_seen, or where there are fewer, as many earlier ones. mask:
+# added to the scores, or 0. zeros: a row without keys becomes zeros, not NaN. fours: of elements of a head;
+# key_fours: of keys of a tile. Byte strides of batch, head, sequence (query, key).
+_HEADS = "grid y parts splits kv_heads group queries v_size zeros y_strides*3"
+ATTENTION = Block(
+    f"{_HEADS} q k v mask lengths lengths_stride tiles keys size scale softcap first_seen end_seen fours key_fours "
+    "q_strides*3 k_strides*3 v_strides*3 mask_strides*4"
+)
+ATTENTION_SUMS = Block(f"{_HEADS} total")
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Kernel, name="attention"):
+    """A tile has `rows` rows and `keys` keys; those have `depth` elements in shared memory, values have `columns`."""
+
+    block: ClassVar[Block] = ATTENTION
+    depth: int
+    columns: int
+    rows: int
+    keys: int
+
+
+class AttentionSums(Kernel, name="attention_sums"):
+    """Results of splits of the keys together."""
+
+    block: ClassVar[Block] = ATTENTION_SUMS
