@@ -1,0 +1,1 @@
+"""Operators that read between the pixels of images, at positions that come from data."""
