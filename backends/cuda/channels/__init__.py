@@ -1,0 +1,1 @@
+"""Channels of images in another order."""
