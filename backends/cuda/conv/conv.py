@@ -30,12 +30,13 @@ from graphc.report import StepInfo
 
 @dataclass(frozen=True)
 class Filters:
-    """Dense weights [outputs, inputs of a group, *taps]."""
+    """Dense weights [outputs, inputs of a group, *taps]. exact: as `Conv` has it."""
 
     ref: Ref
     outputs: int
     inputs: int
     groups: int
+    exact: bool = False
 
     @property
     def per_group(self) -> int:
@@ -57,7 +58,7 @@ def lower_conv(lo: CudaLowering, group: Group) -> None:
     if 0 in group.output.shape:
         return
     axes, groups = axes_of(node), node.attrs["group"]
-    filters = Filters(weights.ref, weights.type.extents[0], weights.type.extents[1], groups)
+    filters = Filters(weights.ref, weights.type.extents[0], weights.type.extents[1], groups, node.attrs["exact"])
     emit_conv(lo, x, filters, axes, ending, lo.info(group, "conv"))
 
 
@@ -117,7 +118,7 @@ def _emit_pointwise(
         per_out, pixels[0], per_in, f.ref, x.ref, (per_in * item, item), (s_c, walks[0][0]), (x.type.extents[0], f.groups),
         (0, per_out * per_in * item), (s_n, per_in * s_c), results,
     )  # fmt: skip
-    emit_product(lo, m, x.type.dtype, ending, info)
+    emit_product(lo, m, x.type.dtype, ending, info, f.exact)
     return True
 
 

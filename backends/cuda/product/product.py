@@ -25,7 +25,7 @@ from graphc.backends.cuda.product.product_block import (
     ThinProduct,
 )
 from graphc.backends.cuda.product.tensor import aligned, suits, tensor_product
-from graphc.backends.cuda.product.tile import FLAT, side, tile_for
+from graphc.backends.cuda.product.tile import FLAT, MULTIPROCESSORS, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
 from graphc.lower.fuse import Group
@@ -34,6 +34,7 @@ from graphc.report import StepInfo
 
 FEW = 4  # rows up to which each is computed by itself
 WARP = 32
+NARROW = 8  # columns of a block, of which memory still gives whole sectors
 
 
 def product_supported(node: Node, target: object) -> str | None:
@@ -76,17 +77,21 @@ def _factor(number: float, dtype: np.dtype) -> Expr:
     return expr.const(dtype.type(number), dtype)
 
 
-def emit_product(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:
-    """The steps of a product, in tiles or, where it has few rows or few columns, number by number."""
+def emit_product(
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo, exact: bool = False
+) -> None:
+    """The steps of a product, in tiles or, where it has few rows or few columns, number by number. exact: elements are only
+    multiplied and added, in the dtype of the sum."""
     if len(m.batch) > BATCH:
+        share = replace(info, flops=info.flops // m.batch[0], nbytes=info.nbytes // m.batch[0])
         for i in range(m.batch[0]):
-            emit_product(lo, m.part(i), dtype, ending, info)
+            emit_product(lo, m.part(i), dtype, ending, share, exact)
         return
     if m.n < m.m and m.n <= FLAT.m:  # few columns are few rows of the turned product
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
-    elif found := tensor_product(m, dtype, ending):
+    elif not exact and (found := tensor_product(m, dtype, ending)):
         kernel, words = found
         _emit(lo, kernel, TENSOR(**words, **_shared(m)), m, info, f"tensor cores, tiles of {kernel.tile}")
     else:
@@ -111,6 +116,8 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
     (l_row, l_column), (r_row, r_column) = m.of_left, m.of_right
     down = abs(r_row) < abs(r_column)
     columns = THIN_THREADS // WARP if down else WARP
+    while not down and columns > NARROW and -(-m.n // columns) * m.m * prod(m.batch) < MULTIPROCESSORS:
+        columns //= 2
     slices = THIN_THREADS // columns
     blocks_n = -(-m.n // columns)
     shifts = (slices.bit_length() - 1, 0) if down else (0, columns.bit_length() - 1)
