@@ -19,6 +19,7 @@ from graphc.backends.cuda.attention.attention_block import (
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
+from graphc.backends.cuda.lower.sizes import LONGEST, too_large
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS
 from graphc.graph import Node
 from graphc.lower.fuse import Group
@@ -26,7 +27,6 @@ from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.fused_attention import heads_of, window_of
 from graphc.types import numbers
 
-LONGEST = 1 << 28  # queries and keys: positions are int32
 LARGEST = 512  # elements of a head: more do not fit into shared memory
 FLOAT = 4
 LEAST_TILES = 4  # of keys in a split
@@ -37,12 +37,11 @@ def attention_supported(node: Node, target: Any = None) -> str | None:
     if node.output.dtype != np.float32:
         return f"attention has no {node.output.dtype} kernel"
     s = heads_of(node.call)
-    queries, keys, size, v_size = numbers((s.queries, s.keys, s.size, s.v_size))
-    if not keys:
+    if not s.keys:
         return "there are no keys"
-    if max(queries, keys) * s.heads >= LONGEST:
-        return f"more than {LONGEST} queries or keys of all heads"
-    return f"heads of more than {LARGEST} elements" if max(size, v_size) > LARGEST else None
+    if any(isinstance(n, int) and n > LARGEST for n in (s.size, s.v_size)):
+        return f"heads of more than {LARGEST} elements"
+    return too_large(node)
 
 
 @lowers("FusedAttention", supported=attention_supported)

@@ -4,8 +4,7 @@ normalizer calculation for softmax", 2018)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 from llvmlite import ir
 from numba import cuda
@@ -26,18 +25,18 @@ from graphc.backends.cuda.attention.attention_block import (
 from graphc.backends.cuda.codegen.device import device, load, store, word
 from graphc.backends.cuda.codegen.emit import CudaEmit
 from graphc.backends.cuda.codegen.guarded import divide, divide_wide, load_where
+from graphc.backends.cuda.codegen.runs import run_of
 from graphc.backends.cuda.codegen.threads import block, thread, thread_number
 from graphc.backends.cuda.kernel import THREADS as PLAIN_THREADS
 from graphc.backends.cuda.kernel import Code, makes
 from graphc.backends.llvm import vmath
-from graphc.backends.llvm.emit import F32, I32
+from graphc.backends.llvm.emit import F32
 
 ALL = 0xFFFFFFFF  # lanes of a warp
 WARP = 32
 PAD = 4  # floats between rows in shared memory, so that neighbouring rows lie in other banks
 BATCH = 8  # numbers that a thread has under way
 LOWEST = float("-inf")
-DATA = 4  # the member of Numba's arrays that points to their elements
 SMALL = -87.33  # e to this and less is subnormal: 0 here, as on the CPU
 
 
@@ -61,22 +60,6 @@ fetch, fetch_where, put = load("float32"), load_where("float32"), store("float32
 fetch_word = load("int64")
 
 
-@cache
-def run_of(count: int) -> Callable[..., tuple[float, ...]]:
-    """run_of(count)(shared, at): so many floats of shared memory from number `at` on, a multiple of the count, by one load."""
-
-    def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
-        b, kind = q.b, ir.VectorType(F32, count)
-        start = b.gep(b.extract_value(a[0], DATA), [a[1]])
-        loaded = b.load(b.bitcast(start, kind.as_pointer()), align=4 * count, typ=kind)
-        found = ir.Constant(ir.ArrayType(F32, count), ir.Undefined)
-        for i in range(count):
-            found = b.insert_value(found, b.extract_element(loaded, ir.Constant(I32, i)), i)
-        return found
-
-    return device(emit, types.UniTuple(float32, count), types.Array(float32, 1, "C"), types.int64)
-
-
 Y, PARTS, SPLITS, KV_HEADS, GROUP, QUERIES = ATTENTION["y parts splits kv_heads group queries"]
 SIZE, V_SIZE = ATTENTION["size v_size"]
 ZEROS, Y_AT, Q, K, V, MASK = ATTENTION["zeros y_strides q k v mask"]
@@ -97,7 +80,7 @@ def attention(depth: int, columns: int, rows: int, keys: int) -> Code:
     TABLE = (P_FIRST + rows * P_PITCH) // 2  # in words: of each row the query, then where its mask begins
     TM, TN, TC = rows // DOWN, keys // ACROSS, V_PITCH // ACROSS
     WIDE = next(w for w in (4, 2, 1) if TC % w == 0)
-    RUNS, run_at, four_at = TC // WIDE, run_of(WIDE), run_of(4)
+    RUNS, run_at, four_at = TC // WIDE, run_of("float32", WIDE), run_of("float32", 4)
     SCORES, SUMS, LEFT, RIGHT = TM * TN, TM * TC, 4 * TM, 4 * TN
     PER_WARP = keys // WARPS
     STRIPS, V_STRIPS = -(-depth // WARP), -(-columns // WARP)

@@ -1,0 +1,1 @@
+"""Products of integers of 8 bits."""
