@@ -2,7 +2,8 @@
 
 A warp has 8 units, whose weights are 32 bytes of a row, by 4 slices of the sum: lane & 7 and lane >> 3. The sums of slices
 come together by shuffles, then slice s has rows s, s + 4, … of the batch. States are [unit][row], so that a thread reads its
-rows of a unit side by side, the slices read what follows each other, and a warp writes 32 neighbours: no bank twice.
+rows of a unit side by side, and the slices read what follows each other. A warp writes 32 neighbours where a block has 4 rows:
+no bank twice (with 8 rows, each bank twice).
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def address(a, base, direction, row, d, number):
 def stage_of(
     directions: tuple[tuple[Stage, ...], ...], s: int, gates: int, rows: int, threads: int, shared: bool
 ) -> Callable[..., None]:
-    """advance(a, states, lengths, step, d, row0): stage s of a step. lengths: of the thread's rows."""
+    """advance(a, states, lengths, step, d, row0): stage s of a step. lengths: of the thread's rows.
+
+    Weights are read `ahead` units of the state before they are used, as many as registers hold without being spilled.
+    """
     stage, slots = directions[0][s], slots_of(directions[0])
     count, first = len(stage.gates), stage.gates[0]
     hole = next((g for g in range(count) if stage.gates[g] != first + g), count)  # behind it numbers are one larger
