@@ -133,3 +133,20 @@ def test_runs_sample_by_sample_take_any_number_of_samples(threads: int):
         assert bits(model, x) == bits_alone(graph, x, threads)
     (many,) = model._many
     assert [s.kernel for s in many.plan_for([np.zeros((9, 16, 96, 96), F32)]).steps] == ["nested"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_of_a_recurrent_layer_share_plans(threads: int):
+    """Rows of a tile are looked up by the batch: not every batch has a plan of its own."""
+    rng = np.random.default_rng(0)
+    b = Builder("lstm")
+    x = b.input("x", F32, ("steps", "batch", 24))
+    w, r = (b.constant(rng.standard_normal((1, 4 * 96, n), F32) / 8) for n in (24, 96))
+    graph = b.build([b.add("LSTM", x, w, r, outputs=3, hidden_size=96)[0]])
+    model = graphc.compile(graph, threads=threads)
+    for batch in (5, *range(2, 17)):
+        given = {"x": rng.standard_normal((30, batch, 24), F32)}
+        (got,) = model.run(given).values()
+        (want,) = alone(graph, given, threads=threads).values()
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)  # of at most 1; sums of 120 products, in other tiles
+    assert len(model._many) <= 4

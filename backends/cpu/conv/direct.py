@@ -47,6 +47,7 @@ from graphc.backends.cpu.tile.tiles import (
 )
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
+from graphc.lower.kernel import one_of
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
 from graphc.sizes import LOOKED_UP, choose, hint_of, is_size, largest, smallest, where
@@ -108,12 +109,12 @@ def emit_direct(
         widest = widest_tile(lo.target, block_bytes)
         for nv, tiles in _tiles_of_groups(lo.target, w, groups, pixels, widest).items():
             spans = Spans(groups, c, nv * vl, vl, tuple(tiles))
-            _emit_tiles(lo, layer, cut_row(lo.target, pixels, nv), spans)
+            _emit_tiles(lo, layer, cut_row(lo.target, pixels, nv, flat), spans)
         return
     depth = min(c, w.channels)  # of a single block that the channels do not fill
     for nv, covered in cut_channels(lo.target, pixels, blocks, block_bytes):
         spans = spans_of(w, depth, vl, nv * vl, covered.start, covered.stop)
-        _emit_tiles(lo, layer, cut_row(lo.target, pixels, nv), spans)
+        _emit_tiles(lo, layer, cut_row(lo.target, pixels, nv, flat), spans)
 
 
 def rows_bytes(target: Target) -> int:
@@ -275,11 +276,15 @@ def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group
         if per_group
         else fetches(plan.lines)
     )
-    micro = ConvRow(
-        heights=row.heights, nv=nv, xm=w.stride[2] * dot.steps(c), xu=1, depth=dot.steps(depth),
-        epilogue=epilogue.expression, masked=spans.masked, lines=lines, in_parts=plan.in_parts, group=per_group,
-        prologue=None, ragged=spans.ragged,
-    )  # fmt: skip
+    micros = [
+        ConvRow(
+            heights=heights, nv=nv, xm=w.stride[2] * dot.steps(c), xu=1, depth=dot.steps(depth),
+            epilogue=epilogue.expression, masked=spans.masked, lines=lines, in_parts=plan.in_parts, group=per_group,
+            prologue=None, ragged=spans.ragged,
+        )
+        for heights in plan.row.kernels or (row.heights,)
+    ]  # fmt: skip
+    usual = next(m for m in micros if m.heights == row.heights)
     scratch, stride = lo.scratch(group.output.name, BLOCK_BYTES)
     lower, upper = epilogue.bounds
     input_first, input_end = spans.input_lanes[0]
@@ -294,7 +299,7 @@ def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group
     first = spans.vectors[0] if spans.uniform else 0
     to = y.ref + first * ys[1]
     args = CONV(
-        micro=micro, x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=to,
+        micro=one_of(plan.row.kernel, micros), x=x.ref + (-w.pad[2]) * xs[4], w=Ref(weights), bias=Ref(bias, first * lo.target.vector), y=to,
         n=w.n, tiles=tiles, nv=nv, out_d=out_d, out_h=out_h, out_w=out_w, in_d=w.size[0], in_h=out_h if flat else w.size[1],
         k_d=kd, k_h=kh, s_d=w.stride[0], s_h=w.stride[1], d_d=w.dilation[0], d_h=w.dilation[1], p_d=w.pad[0], p_h=w.pad[1],
         xs_n=xs[0], xs_block=xs[1], xs_d=xs[2], xs_h=x_h, ys_n=ys[0], ys_d=ys[2], ys_h=y_h,
@@ -305,7 +310,7 @@ def _emit_tiles(lo: CpuLowering, layer: Layer, row: Cut, spans: Spans, per_group
         records=_operand_records(layer, first, out_w),
     )  # fmt: skip
     chunks = f", {hint_of(plan.chunk)} input blocks at a time" if hint_of(plan.chunk) < spans.most else ""
-    info = lo.info(group, str(micro), "direct", f"{layer.reason}; tile {row.heights[0]}x{nv}{chunks}")
+    info = lo.info(group, str(usual), "direct", f"{layer.reason}; tile {row.heights[0]}x{nv}{chunks}")
     info = _share(info, sum(len(s.outputs) for s in spans.tiles), -(-w.out_channels // vl) * vl)
     lo.emit(Conv(), args, info, writes=[to])
 

@@ -42,7 +42,7 @@ def _tile(w: Window, target: Target) -> tuple[int, bool]:
     registers = target.registers - target.registers // 4
     most = (registers - w.kernel[2]) // w.stride[2] + 1
     limit = inside if w.stride[2] == 1 else smallest(inside, w.out[2])
-    if w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and most > 1 and limit > 1:
+    if limit > 1 and w.dilation[2] == 1 and w.kernel[2] <= MAX_COLUMNS and most > 1:
         return choose(lambda n: _width(min(most, HIGHEST), n), limit), True
     return choose(lambda n: _width(HIGHEST, n), w.out[2]), False
 

@@ -42,7 +42,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
-from graphc.sizes import hint_of, is_size, largest
+from graphc.sizes import hint_of, is_size, largest, smallest
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
@@ -145,12 +145,12 @@ def emit_product(
     packed: int | Ref = 0
     n_block, scratch_rows = tiles, m_block
     blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * item
-    few = lo.threads > 1 and blocks < BLOCKS_PER_THREAD * lo.threads
+    few = _few(lo, blocks)
     if few:
-        n_block = largest(1, tiles * blocks // (8 * lo.threads))
+        n_block = smallest(tiles, largest(1, tiles * blocks // (8 * lo.threads)))
     rest = p.k % vl
     in_place = not is_size(rest) and rest == 0 and mr == 1 and p.a[1] == item
-    if not in_place and nbytes > ALONE_BYTES and (blocks <= 1 or few):
+    if not in_place and _packs_apart(lo, nbytes, blocks, few):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
@@ -177,6 +177,21 @@ def emit_product(
         epilogue_operands=len(epilogue_operands), records=epilogue_operands,
     )  # fmt: skip
     lo.emit(Gemm(), args, replace(info, kernel=str(wide[2])), writes=[y])
+
+
+def _few(lo: CpuLowering, blocks: int) -> bool:
+    """Are there so few blocks of rows that several threads work on one? Where they stand for many, what is right for few is not
+    bad for more."""
+    most = BLOCKS_PER_THREAD * lo.threads
+    return lo.threads > 1 and (hint_of(blocks) < most or blocks < most)
+
+
+def _packs_apart(lo: CpuLowering, nbytes: int, blocks: int, few: bool) -> bool:
+    """Are rows packed in a step of its own? Of sizes that stand for many, only to be packed again and again by several threads
+    would be bad."""
+    if lo.threads == 1:
+        return hint_of(nbytes) > ALONE_BYTES and hint_of(blocks) <= 1
+    return few and (hint_of(nbytes) > ALONE_BYTES or nbytes > ALONE_BYTES)
 
 
 def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: StepInfo) -> Ref:

@@ -29,6 +29,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Ref, Storage
 from graphc.ops.recurrent import cell
 from graphc.report import StepInfo
+from graphc.sizes import hint_of, whole
 
 
 def supported(node: Node, target: Target) -> str | None:
@@ -57,7 +58,7 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: li
     scratch, stride = lo.scratch(node.name, HEAD_BYTES + gathered)
     args = RECURRENT(
         directions=len(layer.directions),
-        shared=int(layer.shared),
+        shared=whole(layer.shared),
         spins=SPINS,
         scratch=scratch,
         scratch_stride=stride,
@@ -79,4 +80,6 @@ def _emit_layer(lo: CpuLowering, group: Group, layer: RecurrentPlan, results: li
 
 def _reason(layer: RecurrentPlan) -> str:
     widths = " and ".join(str(len(stage.gates) * v) for stage, v in zip(layer.stages, layer.vectors))
-    return f"tile {layer.mr}x{widths}; " + ("panels shared" if layer.shared else "one thread per direction")
+    return f"tile {hint_of(layer.mr)}x{widths}; " + (
+        "panels shared" if hint_of(layer.shared) else "one thread per direction"
+    )

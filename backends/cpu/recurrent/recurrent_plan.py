@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from graphc.backends.cpu.tile.tile_model import RECURRENT, cost
 from graphc.graph import Node
 from graphc.lower.recurrent_cells import Stage, stages
 from graphc.ops.recurrent import BoundCell, bound_cell
-from graphc.sizes import for_speed, hint_of, is_size, need
+from graphc.sizes import choose, for_speed, hint_of, is_size, need
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
-ALIKE = (1, 2, 3, 4, 6, 8)  # batches between two of these share a plan
+MANY = 24  # a batch from which on the best panels do not change
+SIMILAR = 1.05  # times the work of the best panels
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
 NEAR = 1.25  # times level 2: of so many bytes of a thread's weights, most stay there from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
@@ -26,13 +27,14 @@ WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels
 @dataclass(frozen=True)
 class RecurrentPlan:
     """A recurrent layer: the stages of each direction, `mr` rows of the batch per tile, `vectors` of hidden units per panel of
-    each stage. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
+    each stage. work: multiply-adds of vectors in one step, of one thread. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
 
     cell: BoundCell
     directions: tuple[tuple[Stage, ...], ...]
     vl: int
     mr: int
     vectors: tuple[int, ...]
+    work: float
     shared: bool = False
     far: bool = False
 
@@ -76,50 +78,73 @@ def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
     c = bound_cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
     directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
-    batches = _alike(c.batch) if is_size(c.batch) else range(c.batch, c.batch + 1)
-    layer = replace(_plan(replace(c, batch=batches[-1]), directions, target, threads, batches[0]), cell=c)
-    need(c.batch >= layer.mr)
-    return layer
+    layer = _plan(c, directions, target, threads)
+    if is_size(c.batch):
+        layer = _for_many(layer, c, directions, target, threads)
+    return replace(layer, cell=c)
 
 
-def _alike(batch: int) -> range:
-    """The small batches that should take the same plan as this one, which stands for many."""
-    size = hint_of(batch)
-    for least, most in zip(ALIKE, ALIKE[1:]):
-        if least < size <= most:
-            need(least < batch)
-            need(batch <= most)
-            return range(least + 1, most + 1)
-    return range(size, size + 1)
+def _for_many(
+    layer: RecurrentPlan, c: BoundCell, directions: tuple[tuple[Stage, ...], ...], target: Target, threads: int
+) -> RecurrentPlan:
+    """A plan for an example's batch, for many: weights are packed for its panels, the rows of a tile are looked up. Batches for
+    which its panels take more than SIMILAR times the time of the best ones have another plan."""
+
+    def plan(batch: int, vectors: tuple[int, ...] | None = None) -> RecurrentPlan:
+        return _plan(replace(c, batch=batch), directions, target, threads, vectors)
+
+    def serves(batch: int) -> bool:
+        return plan(batch, layer.vectors).work <= SIMILAR * plan(batch).work
+
+    least = most = min(hint_of(c.batch), MANY)
+    while least > 1 and serves(least - 1):
+        least -= 1
+    while most < MANY and serves(most + 1):
+        most += 1
+    need(c.batch >= least)
+    if most < MANY:
+        need(c.batch <= most)
+    mr = choose(lambda n: plan(n, layer.vectors).mr, c.batch)
+    return replace(layer, mr=mr, shared=choose(lambda n: int(plan(n, layer.vectors).shared), c.batch))
 
 
 @for_speed
+@lru_cache(maxsize=4096)
 def _plan(
-    c: BoundCell, directions: tuple[tuple[Stage, ...], ...], target: Target, threads: int, highest: int
+    c: BoundCell,
+    directions: tuple[tuple[Stage, ...], ...],
+    target: Target,
+    threads: int,
+    vectors: tuple[int, ...] | None = None,
 ) -> RecurrentPlan:
-    """highest: rows of a tile that there may be."""
+    """vectors: of hidden units per panel of each stage, where they are settled."""
     share = max(1, threads // len(directions))
     plans = []
-    for mr in (n for n in ROWS if n <= highest):
-        panels = [_panel(c, target, mr, len(stage.gates), share) for stage in directions[0]]
+    for mr in (n for n in ROWS if n <= c.batch):
+        stages = enumerate(directions[0])
+        panels = [_panel(c, target, mr, len(s.gates), share, vectors[i] if vectors else None) for i, s in stages]
         fitting = [p for p in panels if p is not None]
         if len(fitting) == len(panels):
             plans.append((sum(cost for cost, _ in fitting), -mr, tuple(v for _, v in fitting)))
-    work, mr, vectors = min(plans)
-    layer = RecurrentPlan(c, directions, target.vl, -mr, vectors)
-    several = max(layer.panels(s) for s in range(len(vectors))) > 1
+    work, mr, found = min(plans)
+    layer = RecurrentPlan(c, directions, target.vl, -mr, found, work)
+    several = max(layer.panels(s) for s in range(len(found))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
     nbytes = FLOAT_BYTES * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
     return replace(layer, shared=shared, far=nbytes > NEAR * target.l2 * (share if shared else 1))
 
 
-def _panel(c: BoundCell, target: Target, mr: int, gates: int, share: int) -> tuple[float, int] | None:
-    """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers.
+def _panel(
+    c: BoundCell, target: Target, mr: int, gates: int, share: int, settled: int | None
+) -> tuple[float, int] | None:
+    """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers. settled:
+    the vectors, where they are.
 
     Cost: multiply-adds of vectors in one step, for one of `share` threads.
     """
     best = None
-    for vectors in range(1, max(1, (12 if mr == 1 and share == 1 else 8) // gates) + 1):
+    most = max(1, (12 if mr == 1 and share == 1 else 8) // gates)
+    for vectors in range(1, most + 1) if settled is None else (settled,):
         if mr * gates * vectors > target.registers - 2:  # a weight and a broadcast besides the accumulators
             break
         panels = -(-c.hidden // (target.vl * vectors))

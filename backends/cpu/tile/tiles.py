@@ -6,16 +6,16 @@ it. Only a row shorter than the highest tile may have a kernel of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from operator import attrgetter
 
 from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import CONV, cost
-from graphc.sizes import LOOKED_UP, choose, for_speed, hint_of, is_size, need, where
+from graphc.sizes import LOOKED_UP, choose, choose_row, for_speed, hint_of, is_size, need, where
 from graphc.types import MaybeNone
 
 # Parts of the level-2 cache:
@@ -42,12 +42,19 @@ Costs = tuple[float, ...]  # of a tile of each height, from 0 on
 
 @dataclass(frozen=True)
 class Cut:
-    """A row as tiles: counts[i] tiles of heights[i] pixels, which may compute some pixels twice."""
+    """A row as tiles: counts[i] tiles of heights[i] pixels, which may compute some pixels twice.
+
+    Of a row that stands for many, counts are values; `kernels` are the heights of the kernels that rows may have, `kernel`, a
+    value, says which, `heights_at` of how many pixels.
+    """
 
     pixels: int
     heights: tuple[int, ...]
     counts: tuple[int, ...]
     cost: float
+    kernels: tuple[tuple[int, ...], ...] = ()
+    kernel: int = 0
+    heights_at: Callable[[int], tuple[int, ...]] | MaybeNone = field(default=None, compare=False)
 
     @property
     def tiles(self) -> int:
@@ -141,43 +148,48 @@ def tile_costs(target: Target, nv: int) -> Costs:
     return 0.0, *(cost(target, mr, nv, CONV) for mr in range(1, target.registers))
 
 
-def cut_row(target: Target, pixels: int, nv: int) -> Cut:
-    """The best tiles with NV vectors for rows of `pixels`. Where that stands for many, of the usual heights, and how many of each
-    is looked up; `cost` is that of the example."""
+def cut_row(target: Target, pixels: int, nv: int, in_pieces: bool = False) -> Cut:
+    """The best tiles with NV vectors for rows of `pixels`. Where that stands for many, of the usual heights, and which and how
+    many of each is looked up; `heights` and `cost` are those of the example. in_pieces: rows are cut once more; then all have
+    the same heights."""
     highest, costs = highest_tile(target, nv), tile_costs(target, nv)
     if not is_size(pixels):
         return best_cut(pixels, highest, costs)
-    return cut_many(pixels, heights_for(pixels, highest), costs)
+    if in_pieces:
+        return cut_many(pixels, heights_for(pixels, highest), costs)
+    return _cut_many(pixels, partial(heights_for, highest=highest), costs)
 
 
 def heights_for(pixels: int, highest: int) -> tuple[int, ...]:
     """Heights of the tiles of rows whose pixels stand for many: short rows have lower ones, of which the shortest are one."""
     if pixels >= highest:
         return heights_of(highest)
-    return short_heights(pixels, highest)
-
-
-def short_heights(pixels: int, highest: int) -> tuple[int, ...]:
-    """The same of rows that are shorter than the highest tile."""
     fitting = (heights for least, heights in SHORT.items() if least < highest and pixels >= least)
     return tuple(h for h in next(fitting) if h < highest)
 
 
-def cut_many(pixels: int, heights: tuple[int, ...], costs: Costs, exact: bool = False) -> Cut:
-    """The cheapest tiles of these heights, none of which is above the row. A row longer than LOOKED_UP has the highest ones.
-    exact: no pixel twice, where that can be and the row is not longer than LOOKED_UP."""
+def cut_many(pixels: int, heights: tuple[int, ...], costs: Costs) -> Cut:
+    """The cheapest tiles of these heights, none of which is above the row. A row longer than LOOKED_UP has the highest ones."""
     need(pixels >= heights[-1])
+    return _cut_many(pixels, lambda n: heights, costs)
 
-    def cut(n: int) -> Cut:
-        n = max(n, heights[-1])
-        return exact and cut_into(n, heights, costs, exact) or cut_into(n, heights, costs)
 
-    def count(i: int) -> int:
-        few = choose(lambda n: cut(n).counts[i], pixels)
-        return where(pixels - LOOKED_UP, -(-pixels // heights[0]) if i == 0 else 0, few)
+def _cut_many(pixels: int, heights: Callable[[int], tuple[int, ...]], costs: Costs, exact: bool = False) -> Cut:
+    """heights: of the tiles of n pixels. exact: no pixel twice, where that can be and the row is not longer than LOOKED_UP."""
+    kernels: dict[tuple[int, ...], int] = {}
 
-    counts = tuple(map(count, range(len(heights))))
-    return Cut(pixels, heights, counts, cut_into(hint_of(pixels), heights, costs).cost)
+    def words(n: int) -> tuple[int, ...]:
+        h = heights(n)
+        n = max(n, h[-1])  # shorter ones there are not
+        cut = (exact and cut_into(n, h, costs, exact)) or cut_into(n, h, costs)
+        return kernels.setdefault(h, len(kernels)), *cut.words
+
+    kernel, *few = choose_row(words, pixels)
+    highest = heights(LOOKED_UP)[0]
+    counts = (where(pixels - LOOKED_UP, 0 if i else -(-pixels // highest), n) for i, n in enumerate(few))
+    hint = hint_of(pixels)
+    one = cut_into(hint, heights(hint), costs)
+    return Cut(pixels, one.heights, tuple(counts), one.cost, tuple(kernels), kernel, heights)
 
 
 @for_speed
@@ -219,12 +231,13 @@ def without_overlap(target: Target, row: Cut, nv: int, in_pieces: bool = False) 
     if not is_size(row.pixels):
         exact = row if row.exact else cut_into(row.pixels, row.heights, costs, exact=True)
         return exact, int(exact is not None)
-    is_exact = (
-        0 if in_pieces else choose(lambda n: int(cut_into(n, row.heights, costs, exact=True) is not None), row.pixels)
-    )
+    if in_pieces:
+        return None, 0
+    at = row.heights_at
+    is_exact = choose(lambda n: int(cut_into(n, at(n), costs, exact=True) is not None), row.pixels)
     if not is_size(is_exact) and not is_exact:
         return None, 0
-    return cut_many(row.pixels, row.heights, costs, exact=True), where(row.pixels - LOOKED_UP, 0, is_exact)
+    return _cut_many(row.pixels, at, costs, exact=True), where(row.pixels - LOOKED_UP, 0, is_exact)
 
 
 def widest_tile(target: Target, weights: int) -> int:
