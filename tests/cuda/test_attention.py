@@ -1,5 +1,5 @@
-"""Attention on CUDA kernels against the reference in float64: about the edges of tiles and windows, splits of the keys, what is
-hidden, in checked runs; and its machine code."""
+"""Attention on CUDA kernels against the reference in float64: about the edges of tiles and windows, splits of the keys,
+what is hidden, in checked runs; and its machine code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
-
 from suite import check as check_use
 from suite import host_reasons, uses_of
 
@@ -102,7 +99,7 @@ def test_every_case_of_onnx():
         assert not host_reasons(check_use(one, TARGET), one), one
 
 
-# --- tiles --------------------------------------------------------------------------------------------------------------
+# --- tiles ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("keys", [1, 31, 32, 33, 63, 64, 65, 100])
 def test_keys(keys: int, checked, splits):
     for queries in (1, 9):
@@ -141,7 +138,7 @@ def test_larger_heads_and_wide_numbers_have_no_kernel():
             graphc.compile(graph, target=TARGET).plan()
 
 
-# --- heads --------------------------------------------------------------------------------------------------------------
+# --- heads ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("heads, kv_heads", [(2, 1), (5, 1), (8, 2), (36, 4)])
 @pytest.mark.parametrize("queries", [1, 3, 8])
 def test_groups(heads: int, kv_heads: int, queries: int, splits):
@@ -154,7 +151,7 @@ def test_heads_behind_the_sequence_and_among_others(checked):
     check(shapes, heads=4, kv_heads=2, head_axes=(2, 2, 2, 1), first_heads=(1, 7, 9), after=0, at_end=True)
 
 
-# --- what a query sees --------------------------------------------------------------------------------------------------
+# --- what a query sees ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mask", [(40,), (9, 40), (2, 1, 40), (2, 9, 1), (3, 1, 9, 40), (3, 2, 9, 40)], ids=str)
 @pytest.mark.parametrize("window", [{}, {"after": 0, "at_end": True}, {"before": 12, "after": 2}], ids=str)
 def test_masks(mask: tuple[int, ...], window: dict[str, Any], splits):
@@ -235,7 +232,7 @@ def test_large_scores_do_not_overflow(splits):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
 
 
-# --- models -------------------------------------------------------------------------------------------------------------
+# --- models -----------------------------------------------------------------------------------------------------------
 def test_a_transformer():
     params = {"layers": 1, "width": 32, "steps": 40}
     cpu, cuda = (
@@ -252,7 +249,7 @@ def test_a_transformer():
     assert "FusedAttention" in {op for s in cuda.plan({n: a.shape for n, a in feeds.items()}).steps for op in s.ops}
 
 
-# --- plans and machine code ---------------------------------------------------------------------------------------------
+# --- plans and machine code -------------------------------------------------------------------------------------------
 def test_splits_of_keys_give_every_multiprocessor_something_to_do():
     assert [splits_of(blocks, 64) for blocks in (1, 32, 131, 132, 500)] == [16, 8, 2, 1, 1]
     assert [splits_of(1, tiles) for tiles in (1, 7, 8, 4000)] == [1, 1, 2, 264]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
-
 from suite import check, compiled, host_reasons, use, uses_of
 
 import graphc

@@ -86,8 +86,8 @@ def lower_attention(lo: CudaLowering, group: Group) -> None:
 
 
 def tile_of(heads: int, rows: int, size: int) -> tuple[int, int]:
-    """Rows and keys of a tile: many rows, so that each key and value that was fetched is used often, where that leaves every
-    multiprocessor something to do. heads: of keys in all batch entries; size: of a head."""
+    """Rows and keys of a tile: many rows, so that each key and value that was fetched is used often, where that leaves
+    every multiprocessor something to do. heads: of keys in all batch entries; size: of a head."""
     if rows <= DOWN:
         return DOWN, 64 if size <= 64 else 32 if size <= 128 else 16
     large = 8 * DOWN

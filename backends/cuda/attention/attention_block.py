@@ -16,12 +16,13 @@ WARPS = THREADS // 32
 EXTRA = 2
 SIZES = 32  # in shared memory, heads have a multiple of so many elements
 
-# Rows are numbered (head of the group, query). grid: batch · kv_heads · tiles of rows · splits of the keys. parts: where splits
-# leave what ATTENTION_SUMS adds, if there are several: [batch · kv_heads, row, split, v_size + EXTRA] float32. lengths: int64s, how many
-# of the keys each batch entry has, or 0 for all. scale, softcap: bits of a float32; scale is divided by the softcap where that is
-# not 0. Query i sees the keys from i + first_seen to before i + end_seen, or where there are fewer, as many earlier ones. mask:
-# added to the scores, or 0. zeros: a row without keys becomes zeros, not NaN. fours: of elements of a head;
-# key_fours: of keys of a tile. Byte strides of batch, head, sequence (query, key).
+# Rows are numbered (head of the group, query). grid: batch · kv_heads · tiles of rows · splits of the keys. parts:
+# where splits leave what ATTENTION_SUMS adds, if there are several: [batch · kv_heads, row, split, v_size + EXTRA]
+# float32. lengths: int64s, how many of the keys each batch entry has, or 0 for all. scale, softcap: bits of a float32;
+# scale is divided by the softcap where that is not 0. Query i sees the keys from i + first_seen to before i + end_seen,
+# or where there are fewer, as many earlier ones. mask: added to the scores, or 0. zeros: a row without keys becomes
+# zeros, not NaN. fours: of elements of a head; key_fours: of keys of a tile. Byte strides of batch, head, sequence
+# (query, key).
 _HEADS = "grid y parts splits kv_heads group queries v_size zeros y_strides*3"
 ATTENTION = Block(
     f"{_HEADS} q k v mask lengths lengths_stride tiles keys size scale softcap first_seen end_seen fours key_fours "

@@ -1,6 +1,6 @@
-"""Attention in flash form (Dao et al., "FlashAttention", 2022): scores of a tile of rows and a tile of keys become powers at once,
-relative to the largest score so far; what was summed before is rescaled where that grows (Milakov & Gimelshein, "Online
-normalizer calculation for softmax", 2018)."""
+"""Attention in flash form (Dao et al., "FlashAttention", 2022): scores of a tile of rows and a tile of keys become
+powers at once, relative to the largest score so far; what was summed before is rescaled where that grows (Milakov &
+Gimelshein, "Online normalizer calculation for softmax", 2018)."""
 
 from __future__ import annotations
 
@@ -70,9 +70,10 @@ K_AT, V_AT, MASK_AT, FOURS, KEY_FOURS = ATTENTION["k_strides v_strides mask_stri
 
 @makes(Attention)
 def attention(depth: int, columns: int, rows: int, keys: int) -> Code:
-    """Thread (ty, tx) has the rows ty + DOWN i; of the scores the keys tx + ACROSS j, of the result runs of WIDE columns. Powers go
-    through shared memory from the threads of half a warp to each other, so that no barrier is needed for them. Eight threads that read
-    four floats each of neighbouring rows of keys meet different banks: a row has an odd number of fours."""
+    """Thread (ty, tx) has the rows ty + DOWN i; of the scores the keys tx + ACROSS j, of the result runs of WIDE
+    columns. Powers go through shared memory from the threads of half a warp to each other, so that no barrier is needed
+    for them. Eight threads that read four floats each of neighbouring rows of keys meet different banks: a row has an
+    odd number of fours."""
     PITCH, V_PITCH, P_PITCH = depth + PAD, columns, keys + PAD
     K_FIRST = rows * PITCH
     V_FIRST = K_FIRST + keys * PITCH

@@ -19,8 +19,9 @@ KINDS = {"float32": F32, "int32": I32}
 
 @cache
 def run_of(dtype: str, count: int) -> Callable[[Any, int], tuple[Any, ...]]:
-    """run_of(dtype, count)(shared, at): so many elements of a shared array of one dim from number `at` on, a multiple of the count.
-    The array must begin at a multiple of their bytes. Libnvvm makes no vector loads of scalar ones by itself."""
+    """run_of(dtype, count)(shared, at): so many elements of a shared array of one dim from number `at` on, a multiple
+    of the count. The array must begin at a multiple of their bytes. libNVVM makes no vector loads of scalar ones by
+    itself."""
     element = KINDS[dtype]
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:

@@ -40,9 +40,9 @@ def lower_byte_product(lo: CudaLowering, group: Group) -> None:
     tile = tile_for(m, n, prod(dims), WORD)
     tiles_m, tiles_n = -(-m // tile.m), -(-n // tile.n)
     args = BYTE_PRODUCT(
-        grid=tiles_m * tiles_n * prod(dims), tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=n, k=k, left=left.ref, right=right.ref,
-        y=out.ref, left_row=depth, right_row=WORD * n, dims=_padded(dims, 1), left_batch=_padded(of_left, 0),
-        right_batch=_padded(of_right, 0),
+        grid=tiles_m * tiles_n * prod(dims), tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=n, k=k, left=left.ref,
+        right=right.ref, y=out.ref, left_row=depth, right_row=WORD * n, dims=_padded(dims, 1),
+        left_batch=_padded(of_left, 0), right_batch=_padded(of_right, 0),
     )  # fmt: skip
     kernel = ByteProduct(tile)
     info = replace(info, kernel=str(kernel), algorithm=f"tiles of {tile}", reason=f"{m}x{depth} by {depth}x{n}")

@@ -12,8 +12,8 @@ from graphc.lower.kernel import Kernel
 BATCH = 4  # dims
 WORD = 4  # bytes
 
-# Rows, and of `right` columns, lie side by side. *_row: bytes from a row to the next; dims: of the batch, innermost first, with byte
-# strides of the operands; those of the result are dense
+# Rows, and of `right` columns, lie side by side. *_row: bytes from a row to the next; dims: of the batch, innermost
+# first, with byte strides of the operands; those of the result are dense
 BYTE_PRODUCT = Block(
     f"grid tiles_m tiles_n m n k left right y left_row right_row dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}"
 )

@@ -1,5 +1,5 @@
-"""Products of bytes in tiles: words of four bytes in shared memory, which a thread takes apart for as many products as it has rows
-and columns."""
+"""Products of bytes in tiles: words of four bytes in shared memory, which a thread takes apart for as many products as
+it has rows and columns."""
 
 from __future__ import annotations
 

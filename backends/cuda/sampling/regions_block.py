@@ -8,9 +8,9 @@ from typing import ClassVar
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
-# y[regions, channels, out_h, out_w] of x[images, channels, h, w] and boxes [regions, 4]; indices: the image of each region, int64s if
-# `wide`, else int32s. scale: the bits of a float64. half: are pixels' centers at halves? ratio: samples of a bin along an axis, 0: one
-# per pixel. image, plane, row: byte strides of x
+# y[regions, channels, out_h, out_w] of x[images, channels, h, w] and boxes [regions, 4]; indices: the image of each
+# region, int64s if `wide`, else int32s. scale: the bits of a float64. half: are pixels' centers at halves? ratio:
+# samples of a bin along an axis, 0: one per pixel. image, plane, row: byte strides of x
 REGIONS = Block("grid total indices wide x boxes y images channels h w out_h out_w scale half ratio image plane row")
 
 
