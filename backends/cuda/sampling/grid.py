@@ -41,7 +41,8 @@ def lower_grid_sample(lo: CudaLowering, group: Group) -> None:
     args = GRID(
         grid=-(-total // THREADS), total=total, x=x.ref, positions=positions.ref, y=out.ref, channels=channels,
         each=EACH, parts=parts, points=points, align=node.attrs["align_corners"],
-        padding=PADDINGS[node.attrs["padding_mode"]], sizes=[*sizes[::-1], *pad], steps=[*x.strides[:1:-1], *pad], image=x.strides[0], plane=x.strides[1],
+        padding=PADDINGS[node.attrs["padding_mode"]], sizes=[*sizes[::-1], *pad], steps=[*x.strides[:1:-1], *pad],
+        image=x.strides[0], plane=x.strides[1],
     )  # fmt: skip
     kernel = Grid(node.inputs[0].dtype.name, node.inputs[1].dtype.name, len(sizes), node.attrs["mode"])
     check = NotFinite(node.op.name, node.name, node.source, "grid")
