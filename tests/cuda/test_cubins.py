@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
-
 import graphc
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

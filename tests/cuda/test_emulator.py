@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda")
-
 from numba import cuda
 from numba.cuda import types
 from numba.cuda.types import int64

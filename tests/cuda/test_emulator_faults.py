@@ -8,9 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda")
-
 import tensor_kernels
 from emulated import ArrayKernel, array_of
 from numba import cuda

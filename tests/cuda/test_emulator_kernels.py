@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda")
-
 import simple_kernels as kernels
 import tensor_kernels
 from emulated import ArrayKernel

@@ -6,11 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import pytest
-
-pytest.importorskip("numba_cuda")
-
 import ptx
+import pytest
 from emulated import ArrayKernel, array_of
 from numba import cuda
 from numba.cuda import libdevice

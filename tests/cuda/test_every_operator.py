@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
-
 from strategies import cases, use_of
 from suite import OPS, as_inputs, check, uses_of
 
-import graphc
 from graphc.backends.cuda.lower.registry import RULES, load_lowerings
 from graphc.errors import UnsupportedError
 
@@ -31,5 +26,3 @@ def test_every_case_and_dtype(name: str):
             check(one, "cuda:emulate")
         except UnsupportedError as error:
             assert name in WITHOUT and WITHOUT[name] in str(error), one
-
-

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda", reason="pip install 'graphc[cuda]'")
-
 from suite import axes, check, compiled, host_reasons, randoms, results, use, uses_of
 
 from graphc.backends.cuda.verbs.ordered import MANY, TILES

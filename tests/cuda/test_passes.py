@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+import loops_kernels
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda", reason="pip install 'graphc[cuda]'")
-
-import loops_kernels
 from one_verb import INFO, run
 from suite import OPS, axes, check, compiled, host_reasons, randoms, results, use, uses_of
 

@@ -213,3 +213,9 @@ def test_gemm_with_an_operand_at_run_time_and_an_epilogue(m: int, c: tuple[int, 
     y = b.add("Gemm", x, w, number(b, *shape), transA=True, transB=True, alpha=0.5, beta=-2.0)
     model = run(b.build({"y": b.add("Relu", y)}))
     assert len([s for s in model.plan().steps if "Gemm" in s.ops]) == 1
+
+
+def test_a_constant_that_is_a_view(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CHECK", "memory")
+    w = randoms(24, 40).T
+    check(use("MatMul", randoms(5, 40), w, constants=[1]), "cuda:emulate")

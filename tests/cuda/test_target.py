@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba_cuda", reason="pip install '.[cuda]'")
-
 from click.testing import CliRunner
 from suite import randoms, use
 

@@ -33,7 +33,8 @@ class CheckedRun:
         constants = dict.fromkeys(b for s in native for b in s.buffers() if b.kind == "const")
         self._constants = _Memory({})
         for b in constants:
-            self._constants.put(b, string_at(d.weights.place_of(b).address, b.nbytes))
+            place = d.weights.place_of(b)  # which may own the memory
+            self._constants.put(b, string_at(place.address, b.nbytes))
 
     def __call__(
         self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
