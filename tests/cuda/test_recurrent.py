@@ -113,7 +113,6 @@ def test_lstm_peepholes_and_clip(peepholes: bool, clip: float | None):
         ("LSTM", 5, 33, 2, 4, {"lens": (2, 3, 0, 1, 3)}),
         ("LSTM", 10, 100, 2, 8, {"lens": (2, 3, 0, 1, 3, 3, 0, 0, 2, 1), "direction": "bidirectional"}),
         ("GRU", 5, 33, 1, 4, {"lens": (2, 3, 0, 1, 3), "direction": "reverse"}),  # two stages
-        ("RNN", 3, 3, 2, 2, {}),
     ],
 )
 def test_rows_of_a_block(
@@ -156,9 +155,9 @@ def _sized(name: str, batch: int, hidden: int, **attrs: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "arch, name, batch, hidden", [((8, 0), "LSTM", 5000, 256), ((8, 0), "GRU", 250, 256), ((9, 0), "LSTM", 5000, 256),
-                                  ((9, 0), "LSTM", 5000, 5000)],
-)  # fmt: skip
+    "arch, name, batch, hidden",
+    [((8, 0), "LSTM", 5000, 256), ((9, 0), "GRU", 250, 256), ((9, 0), "LSTM", 5000, 5000)],
+)
 def test_registers_are_not_spilled(arch: tuple[int, int], name: str, batch: int, hidden: int):
     kernel = kernel_of(*_sized(name, batch, hidden))
     assert kernel.rows == (8 if (name, hidden) == ("LSTM", 256) else 4)
