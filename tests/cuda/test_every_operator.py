@@ -10,9 +10,12 @@ from graphc.backends.cuda.lower.registry import RULES, load_lowerings
 from graphc.errors import UnsupportedError
 
 load_lowerings()
-# Operators whose samples have no kernel, or not all of them, and a part of what the error says of these.
+# Operators without a kernel for some of their samples, and a part of what the error says of these.
 WITHOUT = {
     "Compress": "follows from data",
+    "GRU": "no float64 kernel",
+    "LSTM": "no float64 kernel",
+    "RNN": "no float64 kernel",
 }
 COMPILED = sorted(n for n, op in OPS.items() if op.elementwise or n in RULES.operators())
 
