@@ -57,6 +57,15 @@ def test_a_node_without_a_kernel_runs_on_the_cpu_only_if_that_is_allowed():
     assert [s.kernel for s in model.plan().steps if s.host] != [] and len(model.plan().steps) == 2
 
 
+def test_a_scalar_for_a_node_on_the_cpu():
+    b = Builder("scalar")
+    model = graphc.compile(
+        b.build([b.add("RandomNormalLike", b.input("x", np.float32, ()))]), target="cuda:emulate", host=True
+    )
+    (y,) = model.run({"x": np.float32(2)}).values()
+    assert y.shape == () and y.dtype == np.float32
+
+
 def test_without_numba_cuda_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> str:
         raise compiler.PackageNotFoundError(name)

@@ -31,7 +31,7 @@ class EmulatedRun:
         t = self._table
         externs: list[np.ndarray] = [np.zeros(0)] * len(t.externs)
         for i, array in zip(t.inputs, arrays):
-            externs[i] = np.ascontiguousarray(array)
+            externs[i] = array if array.flags.c_contiguous else array.copy()  # which keeps a scalar one
         for i, given in zip(t.outputs, out or ()):
             if given is not None and isinstance(i, int) and given.flags.c_contiguous:
                 externs[i] = given
