@@ -105,7 +105,9 @@ compile_options = stack(
     click.option(
         "--host", is_flag=True, help="Let the CPU run nodes that target cuda has no kernel for; others do so anyway."
     ),
-    click.option("--arch", metavar="NAME", help="Compile kernels for this GPU ahead, with target cuda: sm_80, sm_90, …"),
+    click.option(
+        "--arch", metavar="NAME", help="Compile kernels for this GPU ahead, with target cuda: sm_80, sm_90, …"
+    ),
     click.option("--no-cache", is_flag=True, help="Neither read nor write kernels on disk."),
 )
 
