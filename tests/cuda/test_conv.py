@@ -77,7 +77,7 @@ def test_large_tiles(size: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tile, "MULTIPROCESSORS", 1)
     model = conv((1, 5, 12, 13), size, (3, 3), pads=[1] * 4)
     (step,) = model.plan().steps
-    assert step.algorithm == f"tiles of {tile.MIDDLE if size == 64 else tile.LARGE}"
+    assert step.algorithm == f"tiles of {tile.MIDDLE if size == 64 else tile.TALL}"
 
 
 @FEW

@@ -17,7 +17,7 @@ from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.lower.sizes import too_large
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
-from graphc.backends.cuda.product.tile import side, tile_for
+from graphc.backends.cuda.product.tile import TALL, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
 from graphc.lower.constants import constant
@@ -84,7 +84,7 @@ def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], en
     if all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, info):
         return
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
-    tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize)
+    tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize, TALL)
     tiles_m, tiles_n = -(-m // tile.m), -(-pixels // tile.n)
     table = constant(lo, table_of(axes, f.inputs, strides, tile.k)).ref
     args = CONV(

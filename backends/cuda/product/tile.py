@@ -31,6 +31,7 @@ FLAT = Tile(16, 64, 16, 4, 4)
 SMALL = Tile(32, 32, 16, 4, 4)
 MIDDLE = Tile(64, 64, 16, 8, 4)
 LARGE = Tile(128, 128, 8, 8, 8)  # of elements of four bytes: those of eight would fill the registers
+TALL = Tile(128, 64, 8, 8, 4)  # where threads keep more than sums: the places of a convolution's pixels
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def warp_tile_for(m: int, n: int, batch: int) -> WarpTile:
     return large if many and m > large.m // 2 and n > large.n // 2 else WARPS_SMALL
 
 
-def tile_for(m: int, n: int, batch: int, item: int) -> Tile:
+def tile_for(m: int, n: int, batch: int, item: int, largest: Tile = LARGE) -> Tile:
     """The largest tile that leaves every multiprocessor something to do. item: bytes of a number that is summed."""
-    for tile in (LARGE, MIDDLE) if item <= 4 else (MIDDLE,):
+    for tile in (largest, MIDDLE) if item <= 4 else (MIDDLE,):
         if batch * -(-m // tile.m) * -(-n // tile.n) >= MULTIPROCESSORS and m > tile.m // 2 and n > tile.n // 2:
             return tile
     return FLAT if m <= FLAT.m else SMALL
