@@ -105,7 +105,9 @@ def test_the_command_line_knows_it(toy: None, tmp_path, capsys: pytest.CaptureFi
 
 
 def test_targets_are_found_by_name():
-    assert backends.targets() == ("cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "reference")
+    assert backends.targets() == (
+        "cpu", "cpu:avx512", "cpu:avx2", "cpu:portable", "cuda", "cuda:emulate", "reference",
+    )  # fmt: skip
     for wrong in ("cuda:sm_9", "cpus", "reference:1"):
         with pytest.raises(UnsupportedError, match="unknown target"):
             backends.open_backend(wrong, Request())
