@@ -87,9 +87,12 @@ class CpuBackend:
         return STAGES
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
-        from graphc.backends.cpu.outlook import outlook
+        from graphc.backends.cpu.lower.registry import RULES
+        from graphc.backends.cpu.native import load_lowerings
+        from graphc.backends.outlook import outlook
 
-        return outlook(graph, self.machine)
+        load_lowerings()
+        return outlook(graph, RULES, self.machine)
 
     def roofline(self) -> Roofline:
         from graphc.backends.cpu.roofline import roofline

@@ -27,7 +27,7 @@ from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals, require_growing
 from graphc.lower.program import Assembled, Form, HostCall, HostStep, Program, assemble
-from graphc.lower.storage import Storage
+from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
 from graphc.types import MaybeNone, TensorType
@@ -156,24 +156,9 @@ def _show_choices(d: Draft) -> str:
     return "\n".join(lines) or "no convolution has a choice"
 
 
-def _show_groups(d: Draft) -> str:
-    lines = []
-    for g in d.groups:
-        reason = d.reasons.get(g.nodes[0])
-        what = " + ".join(n.op.name for n in g.every_node)
-        lines.append(f"%{g.output.name}: {g.output.type} = {what}{f'  # on the host: {reason}' if reason else ''}")
-    return "\n".join(lines)
-
-
 def _show_places(d: Draft) -> str:
-    lines = [f"%{v.name}: {_place(s)}" for v, s in d.lowering.storage.items()]
     runs = [f"depth-first: %{d.groups[r.start].output.name} … %{d.groups[r[-1]].output.name}" for r in d.runs]
-    return "\n".join([*lines, *runs])
-
-
-def _place(s: Storage) -> str:
-    buffer = s.ref.buffer
-    return f"{s.type} in {buffer.kind} '{buffer.name}' at {s.ref.offset}, strides {list(s.strides)}"
+    return "\n".join([shown_places(d.lowering.storage), *runs])
 
 
 def _show_steps(d: Draft) -> str:
@@ -201,7 +186,7 @@ def _show_table(d: Draft) -> str:
 STAGES = (
     Stage("choose", choose, _show_choices, lambda d: verify.graph(d.graph)),
     Stage("layout", layout, lambda d: str(d.graph), lambda d: verify.graph(d.graph)),
-    Stage("fuse", fuse_nodes, _show_groups, lambda d: verify.groups(d.graph, d.groups)),
+    Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),
     Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
     Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
     Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),

@@ -59,15 +59,17 @@ class CudaBackend:
         return STAGES
 
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
-        from graphc.backends.cuda.runtime.checked import wanted
+        from graphc.backends.cpu.checked import wanted
         from graphc.backends.cuda.stages import Draft
 
         return Draft(graph, self._weights, self.options.host, wanted())
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
-        from graphc.backends.cuda.outlook import outlook
+        from graphc.backends.cuda.lower.registry import RULES, load_lowerings
+        from graphc.backends.outlook import outlook
 
-        return outlook(graph)
+        load_lowerings()
+        return outlook(graph, RULES)
 
     def roofline(self) -> Roofline | None:
         return None  # of the card: not known where there is none

@@ -14,7 +14,7 @@ a table of words in the GPU's memory, and a step is a kernel, a grid and an addr
     @makes(Scale)
     def scale(dtype: str) -> Code:
         X, Y, N, FACTOR = SCALE["x y n factor"]
-        load, store = memory.load(dtype), memory.store(dtype)
+        fetch, put = load(dtype), store(dtype)
 
         def scale(a):
             i = thread_number(THREADS)

@@ -17,6 +17,7 @@ from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals
 from graphc.lower.program import Assembled, Form, HostStep, assemble
+from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, format_bytes
 from graphc.types import MaybeNone
@@ -99,22 +100,6 @@ def assemble_table(d: Draft) -> None:
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
-def _show_groups(d: Draft) -> str:
-    lines = []
-    for g in d.groups:
-        reason = d.reasons.get(g.anchor or g.nodes[0])
-        what = " + ".join(n.op.name for n in g.every_node)
-        lines.append(f"%{g.output.name}: {g.output.type} = {what}{f'  # on the host: {reason}' if reason else ''}")
-    return "\n".join(lines)
-
-
-def _show_places(d: Draft) -> str:
-    return "\n".join(
-        f"%{v.name}: {s.type} in {s.ref.buffer.kind} '{s.ref.buffer.name}' at {s.ref.offset}, strides {list(s.strides)}"
-        for v, s in d.lowering.storage.items()
-    )
-
-
 def _show_steps(d: Draft) -> str:
     lines = []
     for i, step in enumerate(d.lowering.program.steps):
@@ -133,8 +118,8 @@ def _show_table(d: Draft) -> str:
 
 
 STAGES = (
-    Stage("fuse", fuse_nodes, _show_groups, lambda d: verify.groups(d.graph, d.groups)),
-    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
+    Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),
+    Stage("place", place, lambda d: shown_places(d.lowering.storage), lambda d: verify.places(d.lowering.storage)),
     Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
     Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
 )

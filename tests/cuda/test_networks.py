@@ -7,7 +7,8 @@ import pytest
 from nets import convnet, transformer
 
 import graphc
-from graphc.backends.cuda.outlook import outlook
+from graphc.backends.cuda.lower.registry import RULES, load_lowerings
+from graphc.backends.outlook import outlook
 from graphc.graph import Builder, Graph, Value
 
 TARGET = "cuda:emulate"
@@ -92,8 +93,9 @@ def test_a_transformer_encoder():
 
 
 def test_nothing_runs_on_the_host_whatever_the_sizes():
+    load_lowerings()
     for graph in (convnet(16), transformer()):
-        assert not [p for p in outlook(graph) if p.host]
+        assert not [p for p in outlook(graph, RULES) if p.host]
 
 
 @pytest.mark.slow

@@ -66,6 +66,27 @@ def test_a_scalar_for_a_node_on_the_cpu():
     assert y.shape == () and y.dtype == np.float32
 
 
+@pytest.mark.parametrize("mode", ["", "memory"])
+def test_results_are_the_callers(mode: str, monkeypatch: pytest.MonkeyPatch):
+    """Inputs, constants and one value under two names are results of their own, which may be written to."""
+    monkeypatch.setenv("GRAPHC_CHECK", mode)
+    b = Builder("given")
+    x = b.input("x", np.float32, (3,))
+    y = b.add("Relu", x)
+    model = graphc.compile(
+        b.build({"input": x, "constant": b.constant(np.ones(3, np.float32)), "one": y, "two": y}), target="cuda:emulate"
+    )
+    given = np.array([-1, 2, 3], np.float32)
+    for _ in range(2):
+        got = model.run({"x": given})
+        want = {"input": given, "constant": np.ones(3), "one": [0, 2, 3], "two": [0, 2, 3]}
+        for name, result in got.items():
+            np.testing.assert_array_equal(result, want[name])
+        for number, result in enumerate(got.values()):
+            result[...] = 10 + number
+        assert [r[0] for r in got.values()] == [10, 11, 12, 13] and given[0] == -1
+
+
 def test_without_numba_cuda_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> str:
         raise compiler.PackageNotFoundError(name)

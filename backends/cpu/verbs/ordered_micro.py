@@ -10,8 +10,8 @@ from llvmlite import ir
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.ordered_block import ExtremeColumn, ExtremeRow, Scan, SortKeys
-from graphc.backends.cpu.verbs.passes_micro import combined, identity_of
 from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.combine import combined, identity_of
 from graphc.backends.llvm.emit import F32, F64, I32, I64, PTR, Emit, define, i64, register_type
 
 

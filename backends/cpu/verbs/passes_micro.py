@@ -16,36 +16,18 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from graphc import expr
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.passes_block import ColumnPasses, ManyRows, RowPasses
 from graphc.backends.cpu.verbs.tail_micro import can_mask, element, load, over_row, store
 from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.combine import combined, identity_of
 from graphc.backends.llvm.emit import I32, I64, PTR, Emit, define, i64, register_type
 from graphc.expr import Expr
 from graphc.lower.kernel import Pass
 
 ROWS_AT_ONCE = 4  # of columns that have no neighbours: each combination waits for the one before
 HEAVY = frozenset({"exp", "log", "tanh", "sigmoid", "erf", "pow", "sin", "cos"})
-
-
-def identity_of(combine: str, dtype: np.dtype) -> int | float | bool:
-    """What changes nothing when it is combined."""
-    dtype = np.dtype(dtype)
-    if combine in ("max", "min"):
-        low = combine == "max"
-        if dtype == np.bool_:
-            return not low
-        if dtype.kind in "iu":
-            return int(np.iinfo(dtype).min if low else np.iinfo(dtype).max)
-        return float("-inf") if low else float("inf")
-    return {"add": 0, "or": 0, "mul": 1, "and": 1}[combine]
-
-
-def combined(q: Emit, combine: str, dtype: np.dtype, x: ir.Value, y: ir.Value, lanes: int) -> ir.Value:
-    e = Expr(combine, (expr.arg(0, dtype), expr.arg(1, dtype)), np.dtype(dtype))
-    return expr_code.emit(q, e, [x, y], lanes)
 
 
 def horizontal(q: Emit, combine: str, dtype: np.dtype, x: ir.Value, lanes: int) -> ir.Value:

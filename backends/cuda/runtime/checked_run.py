@@ -54,7 +54,7 @@ class CheckedRun:
                 self._kernels[step.kernel].launch(int(words[0]), words.ctypes.data, ranges)
             if step.check is not None and words[-2]:
                 raise step.check(int(words[-2]) - 1, int(words[-1]))
-        results = [memory.array(o) if isinstance(o, ExternBuffer) else o for o in self._program.outputs]
+        results = [memory.array(o) if isinstance(o, ExternBuffer) else o.copy() for o in self._program.outputs]
         for k, given in enumerate(out or ()):
             if given is not None:
                 given[...] = results[k]

@@ -58,7 +58,7 @@ class EmulatedRun:
         for where, check in t.checks:
             if words[where][0]:
                 raise check(int(words[where][0]) - 1, int(words[where][1]))
-        results = [externs[i] if isinstance(i, int) else i for i in t.outputs]
+        results = [externs[i] if isinstance(i, int) else i.copy() for i in t.outputs]
         for k, given in enumerate(out or ()):
             if given is not None and results[k] is not given:
                 given[...] = results[k]

@@ -1,4 +1,4 @@
-"""Numbers of any dtype as bits, for shuffles and shared memory; and what combines them."""
+"""Numbers of any dtype as bits, for shuffles and shared memory."""
 
 from __future__ import annotations
 
@@ -9,33 +9,11 @@ import numpy as np
 from llvmlite import ir
 from numba.cuda import types
 
-from graphc import expr as e
 from graphc.backends.cuda.codegen.device import device, register
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import register_type
-from graphc.dtypes import is_float
-from graphc.expr import Expr
 
 ALL = 0xFFFFFFFF  # lanes of a warp
-
-
-def neutral(combine: str, dtype: np.dtype) -> int | float | bool:
-    """What changes nothing when it is combined."""
-    if combine in ("max", "min"):
-        low = combine == "max"
-        if dtype == np.bool_:
-            return not low
-        if is_float(dtype):
-            return float("-inf") if low else float("inf")
-        return int(np.iinfo(dtype).min if low else np.iinfo(dtype).max)
-    if combine == "and" and dtype.kind in "iu":
-        return -1
-    return {"add": 0, "or": 0, "mul": 1, "and": 1}[combine]
-
-
-def combined(q: CudaEmit, combine: str, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
-    return expr_code.emit(q, Expr(combine, (e.arg(0, dtype), e.arg(1, dtype)), dtype), [x, y], 1)
 
 
 def bits_type(*dtypes: np.dtype) -> Any:

@@ -18,7 +18,7 @@ from graphc.backends.cuda.codegen.device import device, load, move, register, st
 from graphc.backends.cuda.codegen.emit import CudaEmit
 from graphc.backends.cuda.codegen.threads import block, thread, thread_number
 from graphc.backends.cuda.kernel import THREADS, Code, makes
-from graphc.backends.cuda.verbs.bits_kernels import ALL, as_bits, as_number, bits_type, combined, neutral
+from graphc.backends.cuda.verbs.bits_kernels import ALL, as_bits, as_number, bits_type
 from graphc.backends.cuda.verbs.ordered_block import (
     EXTREME,
     MERGE_RUNS,
@@ -31,6 +31,7 @@ from graphc.backends.cuda.verbs.ordered_block import (
     SortTile,
 )
 from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.combine import combined, identity_of
 from graphc.backends.llvm.emit import I64, i64, register_type
 from graphc.dtypes import is_float
 from graphc.types import dtype_from_name
@@ -115,7 +116,7 @@ def extreme(dtype: str, largest: bool, last: bool) -> Code:
 def _running(dtype: str, combine: str, exclusive: bool) -> tuple[Callable[..., Any], ...]:
     """first(), both(x, y), load(address), store(address, x)."""
     kind = dtype_from_name(dtype)
-    begin = neutral(combine, kind)
+    begin = identity_of(combine, kind)
     if combine == "add" and is_float(kind) and not exclusive:
         begin = -0.0  # the first result keeps its sign
     one = register(kind)

@@ -19,9 +19,10 @@ from graphc.backends.cuda.codegen.emit import CudaEmit
 from graphc.backends.cuda.codegen.loops import indices, place
 from graphc.backends.cuda.codegen.threads import block, thread, thread_number
 from graphc.backends.cuda.kernel import THREADS, Code, makes
-from graphc.backends.cuda.verbs.bits_kernels import ALL, bits_type, combined, from_bits, neutral, to_bits
+from graphc.backends.cuda.verbs.bits_kernels import ALL, bits_type, from_bits, to_bits
 from graphc.backends.cuda.verbs.passes_block import BLEND, PASSES, BlendAxis, ColumnPasses, RowPasses
 from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.combine import combined, identity_of
 from graphc.backends.llvm.emit import I64, i64, register_type
 from graphc.expr import Expr
 from graphc.lower.kernel import Pass
@@ -138,7 +139,7 @@ class _Lane:
 
     def _first(self, q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
         def make(i: int, p: Pass) -> ir.Value:
-            value = q.const(neutral(p.combine, p.map.dtype), register_type(p.map.dtype), 1)
+            value = q.const(identity_of(p.combine, p.map.dtype), register_type(p.map.dtype), 1)
             return to_bits(q, value, self.bits)
 
         return self._of_pass(q, a[0], self._kind, make)
