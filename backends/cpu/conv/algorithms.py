@@ -54,7 +54,8 @@ def layer_key(w: Window, groups: int) -> str:
 
 def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
     """The fastest of the allowed candidates: as measured, where all of them were, else as estimated. Where an image's size stands for
-    many, it is chosen for the example, and for images of which it costs at most REGRET times as much as the best one."""
+    many, it is chosen for the example, and for images up to the next one, in steps, of which it costs more than REGRET times the
+    best one."""
     choice, several = _choose(w, groups, target, policy)
     pixels = w.pixels
     if several and is_size(pixels):
@@ -68,7 +69,8 @@ def choose(w: Window, groups: int, target: Target, policy: Policy) -> Choice:
 def _images_of(
     w: Window, groups: int, target: Target, policy: Policy, algorithm: Algorithm, open_axes: tuple[bool, ...]
 ) -> tuple[int, int]:
-    """Pixels of the smallest and of the largest image that the algorithm was chosen for, up to FAR times as many or as few."""
+    """Pixels of the smallest and of the largest image that the algorithm was chosen for: the first ones, going by steps, of which
+    it costs too much, or FAR times as many or as few."""
 
     def cost(factor: float) -> float:
         """Over the best one's, of an image of so many times the pixels."""
