@@ -202,6 +202,11 @@ class Compilation:
         """What will become of every node, as far as it can be told without shapes."""
         return self.backend.outlook(self.graph)
 
+    @property
+    def alone(self) -> str:
+        """Why every plan is for one set of shapes, or ''."""
+        return "" if self.backend.capabilities.many_sizes else f"target '{self.backend.target}' has a plan for each"
+
     # --- plans ---------------------------------------------------------------------------------------------------
     def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:
         """The executable for these input types (and the values of shape-like inputs), from disk."""

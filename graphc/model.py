@@ -77,6 +77,11 @@ class Source(Protocol):
     def outlook(self) -> tuple[Pending, ...]: ...
 
     @property
+    def alone(self) -> str:
+        """Why every plan is for one set of shapes, or ''."""
+        ...
+
+    @property
     def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
         """The model again, from its pickle."""
         ...
@@ -277,7 +282,11 @@ class Model:
         arrays = taken(arrays, model._valued)
         plan = model._executable(arrays, many=many).plan_for(arrays)
         if many and plan.guards is None:
-            reason = model._alone or "no size of the inputs is open that is not 0 or 1"
+            reason = (
+                model._alone
+                or model._source.alone
+                or "no size of the inputs is open that is not 0 or 1: try larger ones"
+            )
             plan = replace(plan, because=(reason,))
         return plan
 

@@ -6,6 +6,7 @@ Prints some test images with what the network reads in them, and the accuracy on
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def main() -> None:
     arguments.add_argument(
         "model", nargs="?", default=HERE / "digits.yaml", help="digits.yaml (default) or digits.onnx"
     )
-    arguments.add_argument("--target", default="cpu", help="cpu (default) or reference")
+    arguments.add_argument("--target", default="cpu", help="cpu (default), cuda:emulate or reference")
     given = arguments.parse_args()
 
     with np.load(HERE / "digits.npz") as data:
@@ -62,4 +63,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except graphc.GraphcError as error:
+        sys.exit(f"error: {error}")

@@ -66,6 +66,12 @@ def test_a_scalar_for_a_node_on_the_cpu():
     assert y.shape == () and y.dtype == np.float32
 
 
+def test_plans_say_that_they_are_for_one_shape():
+    model = graphc.compile(LENET, target="cuda:emulate")
+    plan = model.plan({"image": (8, 1, 28, 28)}, many=True)
+    assert plan.guards is None and plan.because == ("target 'cuda:emulate' has a plan for each",)
+
+
 @pytest.mark.parametrize("mode", ["", "memory"])
 def test_results_are_the_callers(mode: str, monkeypatch: pytest.MonkeyPatch):
     """Inputs, constants and one value under two names are results of their own, which may be written to."""
