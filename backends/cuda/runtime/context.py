@@ -32,6 +32,8 @@ class Context:
         mine = [a.extern_slots.what == i for i in range(len(a.externs))]
         self._slots = [(a.extern_slots.at[m], a.extern_slots.offset[m]) for m in mine]
         self.native = [len(at) > 0 for at, _ in self._slots]  # externs that kernels touch
+        ends = {*a.inputs, *(i for i in a.outputs if isinstance(i, int))}
+        self.between = [i for i, native in enumerate(self.native) if native and i not in ends]  # of nodes of the host
         self._addresses = [0] * len(a.externs)
         self._staging: dict[int, tuple[DeviceMemory, np.ndarray]] = {}
         self._dirty = True

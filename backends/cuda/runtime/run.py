@@ -94,9 +94,8 @@ class Run:
         for index, array in zip(a.inputs, arrays):
             self._take(index, array)
         results = [self._result(index, array, on_device) for index, array in zip(a.outputs, given)]
-        for index in range(len(a.externs)):
-            if index not in a.inputs and index not in a.outputs and self._context.native[index]:
-                self._context.staged(index, self._nbytes(index))
+        for index in self._context.between:
+            self._context.staged(index, self._nbytes(index))
         self._context.upload(self.stream)
         workspace.busy = self.stream
         for part in a.runs:
