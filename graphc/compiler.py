@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from graphc.types import TensorType
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from graphc.backend import DeviceBackend
     from graphc.graph import Graph
 
 
@@ -206,6 +207,18 @@ class Compilation:
     def alone(self) -> str:
         """Why every plan is for one set of shapes, or ''."""
         return "" if self.backend.capabilities.many_sizes else f"target '{self.backend.target}' has a plan for each"
+
+    @property
+    def device_array(self) -> Callable[[Any], Any | None] | None:
+        """Of the backend, if it takes such arrays."""
+        has = self.backend.capabilities.device_arrays
+        return cast("DeviceBackend", self.backend).device_array if has else None
+
+    def stream(self, given: Any) -> Any:
+        """A caller's stream, as executables take it. Raises InputError where the target has none."""
+        if not self.backend.capabilities.device_arrays:
+            raise InputError(f"target '{self.backend.target}' has no streams", hint="leave out stream")
+        return cast("DeviceBackend", self.backend).stream(given)
 
     # --- plans ---------------------------------------------------------------------------------------------------
     def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graphc.backend import Capabilities
-from graphc.backends.cuda.options import CudaOptions
+from graphc.backends.cuda.options import WITHOUT_GPU, CudaOptions
+from graphc.errors import InputError, UnsupportedError
 from graphc.executable import Executable, check_results
 from graphc.lower.weights import WeightStore
 from graphc.report import Pending, Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Part, Progress, Stage
+    from graphc.backends.cuda.runtime.arrays import DeviceArray
+    from graphc.backends.cuda.runtime.device import Device, Stream
     from graphc.backends.cuda.stages import Draft
     from graphc.classes import Many
     from graphc.graph import Graph, Node
+    from graphc.lower.kernel import Kernel
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Roofline, StepInfo
 
-Run: TypeAlias = Callable[[Sequence[np.ndarray], "Sequence[np.ndarray | None] | None"], list[np.ndarray]]
+
+class Runs(Protocol):
+    """What runs a program."""
+
+    def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None, stream: Stream | None) -> list[Any]: ...
+
+    def measure(self, arrays: Sequence[Any], rounds: int) -> list[float]: ...
 
 
 class CudaBackend:
-    """The CUDA backend for one model: its constants. See graphc/backend.py."""
+    """The CUDA backend for one model: its constants, its memory on the device. See graphc/backend.py."""
 
-    capabilities = Capabilities(needs_static_shapes=True)
     parts: tuple[Part, ...] = ()
 
     def __init__(self, options: CudaOptions, cache: bool = True, progress: Progress | None = None) -> None:
+        """Raises UnsupportedError where programs are to run on a GPU, and there is none."""
+        from graphc.backends.cpu.checked import wanted
+        from graphc.backends.cuda.runtime.workspace import Workspaces
+
         self.options, self.cache, self.progress = options, cache, progress
         self.target = "cuda:emulate" if options.emulate else "cuda"
+        self.checked = wanted() and options.emulate
+        self.device = _device(options)
         self._weights = WeightStore()
+        self._workspaces = None if self.device is None else Workspaces(self.device)
+        self._intake = None if self.device is None else self.device.stream()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(needs_static_shapes=True, device_arrays=self.device is not None and not self.checked)
 
     def identity(self) -> list[Any]:
         return self.options.identity()
@@ -59,10 +81,9 @@ class CudaBackend:
         return STAGES
 
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
-        from graphc.backends.cpu.checked import wanted
         from graphc.backends.cuda.stages import Draft
 
-        return Draft(graph, self._weights, self.options.host, wanted())
+        return Draft(graph, self._weights, self.options.host, self.checked)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
@@ -103,18 +124,70 @@ class CudaBackend:
         self._weights.end()
         return CudaExecutable(draft, passes, self.target, *self._runner(draft))
 
-    def _runner(self, d: Draft) -> tuple[Run, tuple[StepInfo, ...]]:
+    def _runner(self, d: Draft) -> tuple[Runs, tuple[StepInfo, ...]]:
         """What runs it, and its steps."""
-        from graphc.backends.cuda.runtime.ahead import AheadRun
+        from graphc.backends.cuda.codegen.cubin import cubin_of
+        from graphc.backends.cuda.runtime.ahead import AheadRun, with_registers
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
-        from graphc.backends.cuda.runtime.emulated import EmulatedRun
+        from graphc.backends.cuda.runtime.run import Runner
 
-        arch = self.options.arch
-        if not self.options.emulate:
-            ahead = AheadRun(d, arch, self.cache, self.progress)
-            return ahead, ahead.steps
-        steps = tuple(s.info for s in d.lowering.program.steps)
-        return CheckedRun(d, arch, self.cache) if d.checked else EmulatedRun(d, arch, self.cache), steps
+        program, arch = d.lowering.program, self.options.arch
+        if arch is not None and self._workspaces is None:
+            cubins = self._each(d.kernels, partial(cubin_of, arch=arch, cache=self.cache))
+            return AheadRun(), with_registers(program, cubins)
+        assert self._workspaces is not None
+        steps = tuple(s.info for s in program.steps)
+        if self.checked:
+            return CheckedRun(d, arch, self.cache), steps
+        functions = self._each(d.kernels, partial(self._workspaces.device.function, cache=self.cache))
+        runner = Runner(d.assembled, [*functions.values()], d.constants, self._workspaces)
+        if self.options.emulate:
+            return runner, steps
+        return runner, with_registers(program, {k: f.cubin for k, f in functions.items()})
+
+    def _each(self, kernels: Sequence[Kernel], make: Callable[[Kernel], Any]) -> dict[Kernel, Any]:
+        """What is made of each kernel; progress is told."""
+        made = {}
+        for i, kernel in enumerate(kernels):
+            if self.progress:
+                self.progress("compiling", i, len(kernels))
+            made[kernel] = make(kernel)
+        if self.progress:
+            self.progress("compiling", len(kernels), len(kernels))
+        return made
+
+    # --- arrays and streams of callers ---------------------------------------------------------------------------
+    def device_array(self, a: Any) -> DeviceArray | None:
+        """See graphc/backend.py."""
+        from graphc.backends.cuda.runtime.arrays import given
+
+        assert self.device is not None and self._intake is not None
+        return given(a, self.device, self._intake)
+
+    def stream(self, given: Any) -> Stream:
+        assert self.device is not None
+        found = given.__cuda_stream__() if hasattr(given, "__cuda_stream__") else given  # version, handle
+        handle = found[1] if isinstance(found, tuple) else getattr(found, "cuda_stream", found)  # of PyTorch
+        if not isinstance(handle, int) or isinstance(handle, bool):
+            raise InputError(f"stream must be a CUDA stream's number, or have __cuda_stream__, and is {given!r}")
+        return self.device.stream_of(handle)
+
+
+def _device(options: CudaOptions) -> Device | None:
+    """What programs run on; None where they are only compiled."""
+    if options.emulate:
+        from graphc.backends.cuda.runtime.emulated import emulator
+
+        return emulator(options.arch)
+    if options.arch is not None:
+        return None
+    from graphc.backends.cuda.runtime.gpu import gpu
+
+    try:
+        return gpu(options.device)
+    except UnsupportedError as error:
+        hint = f"{error.hint}; {WITHOUT_GPU}" if error.hint else WITHOUT_GPU
+        raise UnsupportedError(error.message, hint=hint) from error
 
 
 class CudaExecutable(Executable):
@@ -123,19 +196,21 @@ class CudaExecutable(Executable):
     plan: Plan
 
     def __init__(
-        self, d: Draft, passes: tuple[PassInfo, ...], target: str, run: Run, infos: tuple[StepInfo, ...]
+        self, d: Draft, passes: tuple[PassInfo, ...], target: str, runs: Runs, steps: tuple[StepInfo, ...]
     ) -> None:
         self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
-        self._run = run
+        self._runs = runs
         shapes = {v.name: v.type.shape for v in d.graph.inputs}
-        self.plan = Plan(target, 1, shapes, infos, d.memory, d.notes, passes, self._measure)
+        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, self._measure)
 
-    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+    def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
+        return self.run_on(None, arrays, out)
+
+    def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         if out is not None:
             check_results(out, self._results)
-        return self._run(arrays, out)
+        return self._runs.run(arrays, out, stream)
 
     def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-        from graphc.errors import UnsupportedError
-
-        raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
+        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in self.plan.shapes]
+        return self._runs.measure(arrays, rounds)

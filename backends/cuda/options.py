@@ -13,38 +13,38 @@ WITHOUT_GPU = (
     "arch='sm_90' (--arch sm_90) compiles ahead, without one; target='cuda:emulate' runs the kernels on the CPU, slowly, to "
     "test models; target='cpu' is what is fast here"
 )
-EMULATED = (9, 0)  # what emulated kernels are compiled for
 OLDEST, NEWEST = (8, 0), (12, 1)
 OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
 
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """emulate: run kernels on the CPU; else they are only compiled. host: may nodes without a CUDA kernel run on the CPU? arch:
-    compute capability that kernels are compiled for."""
+    """emulate: run kernels on the CPU. host: may nodes without a CUDA kernel run on the CPU? arch: compute capability that kernels
+    are compiled for ahead, and not run; None to run them on GPU number `device`."""
 
     emulate: bool
     host: bool = False
-    arch: tuple[int, int] = EMULATED
+    arch: tuple[int, int] | None = None
+    device: int = 0
 
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
-        """Raises InputError for a value that an option does not take, UnsupportedError where kernels can't run."""
+        """Raises InputError for a value that an option does not take."""
         given = {name: value for name, value in request.options.items() if name not in OTHERS}
         host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
+        device = given.pop("device", 0)
         if given:
-            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, host")
+            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, device, host")
         if not isinstance(host, bool):
             raise InputError(f"host must be True or False, not {host!r}")
         if tune:
             raise UnsupportedError("target 'cuda' measures no kernels yet", hint="leave out tune")
-        emulate = request.variant == "emulate"
-        if arch is None and not emulate:
-            raise UnsupportedError("graphc does not run on a GPU yet", hint=WITHOUT_GPU)
-        return cls(emulate, host, EMULATED if arch is None else capability(arch))
+        if isinstance(device, bool) or not isinstance(device, int) or device < 0:
+            raise InputError(f"device must be the number of a GPU, from 0 on, not {device!r}")
+        return cls(request.variant == "emulate", host, None if arch is None else capability(arch), device)
 
     def identity(self) -> list[Any]:
-        return ["cuda", self.emulate, self.host, list(self.arch)]
+        return ["cuda", self.emulate, self.host, list(self.arch or ())]
 
 
 def capability(arch: object) -> tuple[int, int]:

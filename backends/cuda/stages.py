@@ -18,6 +18,7 @@ from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals
 from graphc.lower.program import Assembled, Form, HostStep, assemble
 from graphc.lower.shown import shown_groups, shown_places
+from graphc.lower.storage import Buffer, Place
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, format_bytes
 from graphc.types import MaybeNone
@@ -44,6 +45,7 @@ class Draft:
 
     assembled: Assembled | MaybeNone = None
     kernels: tuple[Kernel, ...] = ()
+    constants: tuple[int, ...] = ()  # bytes of the table's
     memory: MemoryReport | MaybeNone = None
 
     def compiled(self, node: Node) -> bool:
@@ -94,9 +96,16 @@ def lower(d: Draft) -> None:
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table of argument blocks."""
     form = Form(cost=lambda info: 0, reuse=not d.checked)
-    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, d.weights.place_of)
-    constants = dict.fromkeys(b for s in d.lowering.program.steps for b in s.buffers() if b.kind == "const")
-    d.memory = replace(memory, weights=sum(b.nbytes for b in constants))
+    nbytes: dict[Place, int] = {}
+
+    def place_of(b: Buffer) -> Place:
+        place = d.weights.place_of(b)
+        nbytes[place] = b.nbytes
+        return place
+
+    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, place_of)
+    d.constants = tuple(nbytes[place] for place in d.assembled.constants)
+    d.memory = replace(memory, weights=sum(d.constants))
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.backends.cuda.codegen.build import code_cache, device_code, fingerprint
-from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode
+from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
+from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
 from graphc.backends.cuda.kernel import code_of
 from graphc.errors import UnsupportedError
 
@@ -38,17 +38,33 @@ class Cubin:
 
 
 def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
-    """Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache."""
-    kept, spec = code_cache(cache), f"cubin {arch} {fingerprint()} {kernel.spec}"
+    """From the cache, or compiled now. What other versions of the compilers have made serves where there are none.
+
+    Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache.
+    """
+    kept, spec = cubin_cache(cache), f"{arch} {kernel.spec}"
     blob = kept.get(kernel.symbol, spec)
     if blob is not None:
         head, _, code = blob.partition(b"\n")
-        return Cubin(code, **json.loads(head))
+        facts = json.loads(head)
+        if facts.pop("compilers") == compilers() or not _can_compile():
+            return Cubin(code, **facts)
     cubin, ptx = _compiled(kernel, arch)
-    facts = asdict(cubin)
+    facts = asdict(cubin) | {"compilers": compilers()}
     del facts["code"]
     kept.put(kernel.symbol, spec, json.dumps(facts).encode() + b"\n" + cubin.code, ptx, ".ptx")
     return cubin
+
+
+@lru_cache(maxsize=1)
+def _can_compile() -> bool:
+    try:
+        require_numba_cuda()
+        _libdevice()
+        _ptxas()
+    except UnsupportedError:
+        return False
+    return find_spec("cuda.bindings.nvvm") is not None
 
 
 def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:

@@ -11,6 +11,8 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
+from graphc.backends.cuda.runtime.emulated import ARCH
+from graphc.errors import UnsupportedError
 from graphc.interpret import run_node
 from graphc.lower.program import Step
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
@@ -24,20 +26,20 @@ FILL = 0xFF  # NaN in every float format
 
 
 class CheckedRun:
-    """As `EmulatedRun`."""
+    """Runs the program of a draft in the emulator: arrays in order to results in order."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool = True) -> None:
+    def __init__(self, d: Draft, arch: tuple[int, int] | None, cache: bool = True) -> None:
         self._program = d.lowering.program
         native = [s for s in self._program.steps if isinstance(s, Step)]
-        self._kernels = {k: emulated(k, arch, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
+        self._kernels = {k: emulated(k, arch or ARCH, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
         constants = dict.fromkeys(b for s in native for b in s.buffers() if b.kind == "const")
         self._constants = _Memory({})
         for b in constants:
             place = d.weights.place_of(b)  # which may own the memory
             self._constants.put(b, string_at(place.address, b.nbytes))
 
-    def __call__(
-        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
+    def run(
+        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None, stream: object = None
     ) -> list[np.ndarray]:
         memory = _Memory(self._constants.held)
         for b, array in zip(self._program.inputs, arrays):
@@ -60,6 +62,9 @@ class CheckedRun:
                 given[...] = results[k]
                 results[k] = given
         return results
+
+    def measure(self, arrays: Sequence[np.ndarray], rounds: int) -> list[float]:
+        raise UnsupportedError("runs that are watched have no profile", hint="unset GRAPHC_CHECK")
 
 
 class _Memory:

@@ -85,8 +85,8 @@ class Device(Protocol):
         """The caller's."""
         ...
 
-    def function(self, kernel: Kernel) -> Any:
-        """What `Launch` takes, with its code on the device."""
+    def function(self, kernel: Kernel, cache: bool) -> Any:
+        """What `Launch` takes, with its code on the device. cache: may it come from disk, and be kept there?"""
         ...
 
     def launch(self, launch: Launch, stream: Stream) -> None: ...

@@ -26,9 +26,8 @@ def driver() -> ModuleType:
         raise UnsupportedError("running on a GPU needs cuda-bindings, which is not installed", hint=REMEDY) from None
     try:
         status = bindings.cuInit(0)[0]
-    except RuntimeError as error:  # the driver's library is not there
-        text = str(error).splitlines()[0]
-        raise UnsupportedError(f"there is no NVIDIA driver on this machine: {text}") from None
+    except RuntimeError as error:  # its library is not there
+        raise UnsupportedError("there is no NVIDIA driver on this machine") from error
     if status == bindings.CUresult.CUDA_ERROR_NO_DEVICE:
         raise UnsupportedError("the NVIDIA driver finds no GPU")
     _require(bindings, "cuInit", status)

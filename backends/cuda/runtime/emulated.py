@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from ctypes import memmove
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from graphc.backends.cuda.emulator import EmulatedKernel
     from graphc.backends.cuda.runtime.device import Launch, Stream
     from graphc.lower.kernel import Kernel
+
+ARCH = (9, 0)
 
 
 class EmulatedStream:
@@ -45,12 +48,12 @@ class EmulatedGraph:
 
 
 class EmulatedDevice:
-    """See `Device`. arch: what kernels are compiled for. cache: may their code come from disk, and be kept there?"""
+    """See `Device`. arch: what kernels are compiled for."""
 
     name = "the emulator"
 
-    def __init__(self, arch: tuple[int, int], cache: bool = True) -> None:
-        self._arch, self._cache = arch, cache
+    def __init__(self, arch: tuple[int, int]) -> None:
+        self._arch = arch
         self._memory: dict[int, np.ndarray] = {}
 
     def current(self) -> AbstractContextManager[None]:
@@ -82,8 +85,8 @@ class EmulatedDevice:
     def stream_of(self, handle: int) -> EmulatedStream:
         return EmulatedStream(handle)
 
-    def function(self, kernel: Kernel) -> EmulatedKernel:
-        return emulated(kernel, self._arch, cache=self._cache)
+    def function(self, kernel: Kernel, cache: bool) -> EmulatedKernel:
+        return emulated(kernel, self._arch, cache=cache)
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         launch.function.launch(launch.grid, launch.argument)
@@ -93,3 +96,8 @@ class EmulatedDevice:
 
     def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
         raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
+
+
+@lru_cache
+def emulator(arch: tuple[int, int] | None = None) -> EmulatedDevice:
+    return EmulatedDevice(arch or ARCH)

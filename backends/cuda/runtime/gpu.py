@@ -92,13 +92,13 @@ class GpuGraph:
 class Gpu:
     """See `Device`. arch: its compute capability."""
 
-    def __init__(self, ordinal: int, cache: bool = True) -> None:
+    def __init__(self, ordinal: int) -> None:
         """Raises UnsupportedError where there is no such GPU, or none that kernels can be compiled for."""
         enums = driver().CUdevice_attribute
         count = call("cuDeviceGetCount")
         if ordinal >= count:
             raise UnsupportedError(f"there is no GPU {ordinal}: the driver finds {count}, numbered from 0")
-        self.ordinal, self._cache = ordinal, cache
+        self.ordinal = ordinal
         self._device = call("cuDeviceGet", ordinal)
         self.name = call("cuDeviceGetName", 128, self._device).split(b"\0")[0].decode()
         self._context = call("cuDevicePrimaryCtxRetain", self._device)
@@ -164,9 +164,9 @@ class Gpu:
         return GpuStream(self, handle, False)
 
     # --- kernels -------------------------------------------------------------------------------------------------
-    def function(self, kernel: Kernel) -> Function:
+    def function(self, kernel: Kernel, cache: bool) -> Function:
         if kernel not in self._functions:
-            cubin = cubin_of(kernel, self.arch, self._cache)
+            cubin = cubin_of(kernel, self.arch, cache)
             with self.current():
                 self._functions[kernel] = self._loaded(kernel, cubin)
         return self._functions[kernel]
@@ -254,6 +254,6 @@ def _parameters(launch: Launch) -> Iterator[Any]:
 
 
 @lru_cache
-def gpu(ordinal: int, cache: bool = True) -> Gpu:
+def gpu(ordinal: int) -> Gpu:
     """GPU number `ordinal`. Raises UnsupportedError."""
-    return Gpu(ordinal, cache)
+    return Gpu(ordinal)
