@@ -16,7 +16,7 @@ from driver_double.kernel_calls import CODES, MAGIC, Code
 from driver_double.state import State
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.codegen.cubin import Cubin
-from graphc.backends.cuda.runtime import ahead, driver, gpu
+from graphc.backends.cuda.runtime import driver, gpu
 from graphc.lower.kernel import Kernel
 
 MODULES = (device_calls, graph_calls, kernel_calls, memory_calls, stream_calls)  # which register functions
@@ -67,8 +67,7 @@ def _load() -> None:
     for name, f in FUNCTIONS.items():
         _callbacks[name] = ctypes.CFUNCTYPE(i32, *f.types)(_answering(name))
     library.load({"cuGetProcAddress_v2": _address("cuGetProcAddress")})
-    for module in (gpu, ahead):
-        module.cubin_of = cubin_of  # type: ignore[attr-defined]
+    gpu.cubin_of = cubin_of  # type: ignore[attr-defined]
 
 
 def _address(name: str) -> int:
