@@ -94,8 +94,7 @@ def _answering(name: str) -> Callable[..., int]:
                 if d.lost != lost:
                     raise Refused(d.lost)
         except Refused as refused:
-            if refused.status != CUresult.CUDA_ERROR_NOT_READY:
-                d.refused.append(f"{name}: {refused}")
+            d.refusal(name, refused)
             return int(refused.status)
         except BaseException as error:
             d.broken.append(error)

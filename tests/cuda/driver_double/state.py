@@ -50,6 +50,7 @@ class State:
     ) -> None:
         self.devices, self.arch, self.version, self.watch = devices, arch, version, watch
         self.lock = threading.RLock()
+        self._first = next(_numbers)
         self.contexts = [Context(n, next(_numbers)) for n in range(devices)]
         self.memory = Memory(memory)
         self.queue = Queue(order)
@@ -58,6 +59,7 @@ class State:
         self.broken: list[BaseException] = []  # what it may not be asked
         self.refuse: dict[str, list[str]] = {}  # function -> statuses of its next calls
         self.lost: str | None = None  # the status of every call, after a kernel has failed
+        self.quiet = False  # which the test knows
         self.launches_fail: list[str] = []  # statuses of kernels that are about to run
         self.launched: Counter[str] = Counter()  # kernels
         self.started = False
@@ -84,7 +86,7 @@ class State:
         for c in self.contexts:
             if c.handle == number and c.retained:
                 return c
-        raise Refused("INVALID_CONTEXT", f"{number:#x} is none")
+        raise Refused("DEINITIALIZED" if 0 < number < self._first else "INVALID_CONTEXT", f"{number:#x} is none")
 
     # --- handles -------------------------------------------------------------------------------------------------
     def add(self, made: Handle) -> int:
@@ -113,6 +115,12 @@ class State:
     def all_of(self, kind: type[T]) -> list[T]:
         return [h for h in self._handles.values() if isinstance(h, kind)]
 
+    def refusal(self, name: str, refused: Refused) -> None:
+        answer = refused.status.name.removeprefix("CUDA_ERROR_")
+        if answer == "NOT_READY" or answer == "DEINITIALIZED" or (self.quiet and answer == self.lost):
+            return  # not yet; of objects that an earlier double has made; known
+        self.refused.append(f"{name}: {refused}")
+
     # --- failures ------------------------------------------------------------------------------------------------
     def lose(self, status: str) -> None:
         """The context, for good."""
@@ -129,10 +137,11 @@ class State:
         return self._texts[status, short]
 
     def expect(self, *statuses: str) -> None:
-        """The test has seen refusals of just these kinds."""
+        """The test has seen refusals of just these kinds. Of a failed kernel there may be more."""
         found = {r.partition(": ")[2].partition(":")[0].removeprefix("CUDA_ERROR_") for r in self.refused}
         assert found == set(statuses), self.refused
         self.refused.clear()
+        self.quiet = self.lost is not None
 
     def left(self) -> dict[str, int]:
         """What was made and is still there: memory in bytes, handles but of what lives as long as the process."""
