@@ -52,6 +52,16 @@ def test_inputs_on_the_device_give_results_there(shift: int):
         np.testing.assert_array_equal(np.asarray(got["twice"]), 2 * (x + y))
 
 
+def test_arrays_that_the_model_brings_there():
+    model = graphc.compile(doubled(), target="cuda:emulate")
+    x, y = randoms(4, 6), randoms(4, 6)
+    there = model.to_device(y)
+    np.testing.assert_array_equal(there.numpy(), y)
+    np.testing.assert_array_equal(model(x, there)[0].numpy(), x + y)
+    with pytest.raises(InputError, match="target 'cpu' has no memory of its own"):
+        graphc.compile(doubled()).to_device(y)
+
+
 def test_one_input_on_the_device_is_enough():
     model = graphc.compile(doubled(), target="cuda:emulate")
     x, y = randoms(4, 6), randoms(4, 6)
