@@ -161,6 +161,10 @@ class DeviceBackend(Backend, Protocol):
         InputError where it can't be read."""
         ...
 
+    def to_device(self, a: np.ndarray) -> Any:
+        """A copy in the device's memory."""
+        ...
+
     def stream(self, given: Any) -> Any:
         """A caller's stream, as `Executable.run_on` takes it. Raises InputError for what is none."""
         ...

@@ -208,17 +208,27 @@ class Compilation:
         """Why every plan is for one set of shapes, or ''."""
         return "" if self.backend.capabilities.many_sizes else f"target '{self.backend.target}' has a plan for each"
 
+    # --- on a device ---------------------------------------------------------------------------------------------
+    @property
+    def _device(self) -> DeviceBackend | None:
+        return cast("DeviceBackend", self.backend) if self.backend.capabilities.device_arrays else None
+
     @property
     def device_array(self) -> Callable[[Any], Any | None] | None:
         """Of the backend, if it takes such arrays."""
-        has = self.backend.capabilities.device_arrays
-        return cast("DeviceBackend", self.backend).device_array if has else None
+        return None if self._device is None else self._device.device_array
+
+    def to_device(self, a: np.ndarray) -> Any:
+        """A copy in the device's memory. Raises InputError where the target has none."""
+        if self._device is None:
+            raise InputError(f"target '{self.backend.target}' has no memory of its own", hint="give NumPy arrays")
+        return self._device.to_device(np.ascontiguousarray(a).reshape(np.shape(a)))
 
     def stream(self, given: Any) -> Any:
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
-        if not self.backend.capabilities.device_arrays:
+        if self._device is None:
             raise InputError(f"target '{self.backend.target}' has no streams", hint="leave out stream")
-        return cast("DeviceBackend", self.backend).stream(given)
+        return self._device.stream(given)
 
     # --- plans ---------------------------------------------------------------------------------------------------
     def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:

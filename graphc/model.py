@@ -86,6 +86,10 @@ class Source(Protocol):
         """Of the backend, if it takes such arrays."""
         ...
 
+    def to_device(self, a: np.ndarray) -> Any:
+        """A copy in the device's memory. Raises InputError where the target has none."""
+        ...
+
     def stream(self, given: Any) -> Any:
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
         ...
@@ -192,6 +196,10 @@ class Model:
             return dict(zip(self._output_names, self._run(arrays, buffers, queue)))
         results = self._quick(arrays)
         return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
+
+    def to_device(self, array: np.ndarray) -> Any:
+        """A copy of an array in the GPU's memory, for `run`; `numpy()` brings it back. Raises InputError where the target is none."""
+        return self._source.to_device(array)
 
     @property
     def states(self) -> tuple[State, ...]:

@@ -164,6 +164,16 @@ class CudaBackend:
         assert self.device is not None and self._intake is not None
         return given(a, self.device, self._intake)
 
+    def to_device(self, a: np.ndarray) -> DeviceArray:
+        from graphc.backends.cuda.runtime.arrays import Result
+
+        assert self.device is not None and self._intake is not None
+        with self.device.current():
+            made = Result(self.device, a.shape, a.dtype, self._intake)
+            self.device.copy(made.address, a.ctypes.data, a.nbytes, self._intake)
+            self._intake.wait()
+        return made
+
     def stream(self, given: Any) -> Stream:
         assert self.device is not None
         found = given.__cuda_stream__() if hasattr(given, "__cuda_stream__") else given  # version, handle

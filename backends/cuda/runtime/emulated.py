@@ -56,6 +56,11 @@ class EmulatedDevice:
         self._arch = arch
         self._memory: dict[int, np.ndarray] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """That it has given out."""
+        return sum(a.nbytes for a in list(self._memory.values()))
+
     def current(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -98,6 +103,9 @@ class EmulatedDevice:
         raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
 
 
-@lru_cache
 def emulator(arch: tuple[int, int] | None = None) -> EmulatedDevice:
-    return EmulatedDevice(arch or ARCH)
+    """The one of this process."""
+    return _emulator(arch or ARCH)
+
+
+_emulator = lru_cache(EmulatedDevice)
