@@ -41,10 +41,9 @@ class GpuStream:
     def follow(self, other: Stream) -> None:
         if other.handle == self.handle:
             return
-        event = _event(timed=False)
-        call("cuEventRecord", event, other.handle)
-        call("cuStreamWaitEvent", self.handle, event, 0)
-        call("cuEventDestroy", event)  # when it has happened
+        with _event(timed=False) as event:
+            call("cuEventRecord", event, other.handle)
+            call("cuStreamWaitEvent", self.handle, event, 0)
 
     def mark(self) -> GpuMark:
         return GpuMark(self)
@@ -224,16 +223,14 @@ class Gpu:
     def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
         if not launch.grid:
             return 0.0
-        start, end = _event(timed=True), _event(timed=True)
         found = []
-        for _ in range(rounds):
-            call("cuEventRecord", start, stream.handle)
-            self.launch(launch, stream)
-            call("cuEventRecord", end, stream.handle)
-            call("cuEventSynchronize", end)
-            found.append(call("cuEventElapsedTime", start, end) * 1e-3)
-        call("cuEventDestroy", start)
-        call("cuEventDestroy", end)
+        with _event(timed=True) as start, _event(timed=True) as end:
+            for _ in range(rounds):
+                call("cuEventRecord", start, stream.handle)
+                self.launch(launch, stream)
+                call("cuEventRecord", end, stream.handle)
+                call("cuEventSynchronize", end)
+                found.append(call("cuEventElapsedTime", start, end) * 1e-3)
         return median(found)
 
     def blocks_at_once(self, function: Function) -> int:
@@ -256,9 +253,15 @@ class _PageLocked:
                 call("cuMemFreeHost", self._address)
 
 
-def _event(timed: bool) -> Any:
+@contextmanager
+def _event(timed: bool) -> Iterator[Any]:
+    """Until the end, or until it has happened."""
     flags = driver().CUevent_flags
-    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+    made = call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+    try:
+        yield made
+    finally:
+        call("cuEventDestroy", made)
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:
