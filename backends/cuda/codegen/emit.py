@@ -45,7 +45,7 @@ class CudaEmit(Emit):
         return self.b.fsub(ir.Constant(x.type, -0.0), x)
 
     def product(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        """What libNVVM leaves as it is; of others it fuses multiplications with additions."""
+        """As it is named: other multiplications ptxas fuses with additions."""
         return self.call(f"llvm.nvvm.mul.rn.{'f' if x.type == F32 else 'd'}", x.type, x, y)
 
     def libm(self, name: str, *args: ir.Value) -> ir.Value:

@@ -73,7 +73,7 @@ def float_key(q: CudaEmit, x: ir.Value) -> ir.Value:
 def extreme(dtype: str, largest: bool, last: bool) -> Code:
     TOTAL, X, Y, SIZE, INNER, WIDTH = EXTREME["total x y size inner width"]
     kind = dtype_from_name(dtype)
-    item, key_of, put = kind.itemsize, key_of(kind, largest, MOST), store("int64")
+    item, key_at, put = kind.itemsize, key_of(kind, largest, MOST), store("int64")
     nowhere = -1 if last else MOST
 
     def extreme(a):
@@ -91,7 +91,7 @@ def extreme(dtype: str, largest: bool, last: bool) -> Code:
         best, where = LEAST, nowhere
         if inside:
             for i in range(worker, size, workers):
-                key = key_of(x + i * inner * item)
+                key = key_at(x + i * inner * item)
                 if key > best or (key == best and (i > where if last else i < where)):
                     best, where = key, i
         mine = worker * width + column
@@ -199,7 +199,7 @@ def sort_tile(dtype: str, largest: bool, tile: int, last: bool) -> Code:
     X, SIZE, INNER, TILES, WIDTH, KEPT = SORT_TILE["x size inner tiles width kept"]
     TO, VALUES, PLACES = SORT_TILE["to values places"]
     kind = dtype_from_name(dtype)
-    item, key_of = kind.itemsize, key_of(kind, largest, MOST if largest else LEAST)
+    item, key_at = kind.itemsize, key_of(kind, largest, MOST if largest else LEAST)
     put, copy = store("int64"), move(kind.itemsize)
     threads = min(tile // 2, 256)
 
@@ -215,7 +215,7 @@ def sort_tile(dtype: str, largest: bool, tile: int, last: bool) -> Code:
         for i in range(t, width, threads):
             keys[i], places[i] = LEAST, MOST
             if begin + i < size:
-                keys[i], places[i] = key_of(x + (begin + i) * inner * item), begin + i
+                keys[i], places[i] = key_at(x + (begin + i) * inner * item), begin + i
         cuda.syncthreads()
         length = 2
         while length <= width:
