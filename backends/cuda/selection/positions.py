@@ -29,9 +29,7 @@ def lower_nonzero(lo: CudaLowering, group: Group) -> None:
     find(lo, x, x.type.extents, found, total, node.output.name, lo.info(group, "find_true"))
 
 
-def find(
-    lo: CudaLowering, x: Storage, sizes: Sequence[int], found: Ref, total: Ref, name: str, info: StepInfo
-) -> None:
+def find(lo: CudaLowering, x: Storage, sizes: Sequence[int], found: Ref, total: Ref, name: str, info: StepInfo) -> None:
     """found[rank, total] = coordinates of the elements of x that are not zero, int64; total: how many, int64."""
     dtype, head = x.type.dtype, chunks(prod(sizes), name)
     read = replace(info, nbytes=prod(sizes) * dtype.itemsize)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from graphc.backends.cuda.kernel import THREADS
 from graphc.lower.block import Block
 from graphc.lower.storage import Buffer, Ref
@@ -14,7 +16,7 @@ COUNTED = Block("grid n chunk counts")
 RANKED = Block("grid n chunk counts total")  # total: where the number of those chosen goes, int64
 
 
-def chunks(n: int, name: str) -> dict[str, int | Ref]:
+def chunks(n: int, name: str) -> dict[str, Any]:
     """The words of COUNTED; one chunk at least, for an empty one has a count, too."""
     chunk = TILE * (n // (TILE * CHUNKS) + 1)
     grid = n // chunk + 1

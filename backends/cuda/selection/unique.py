@@ -52,23 +52,23 @@ def lower_unique(lo: CudaLowering, group: Group) -> None:
     lo.emit(CountDistinct(dtype.name), args, replace(small, kernel="count_distinct"), writes=[head["counts"]])
     made = {"groups": groups, "firsts": firsts, "starts": starts}
     args = NUMBER_DISTINCT(**head, total=total, sorted=elements, places=places, **made)
-    lo.emit(
-        NumberDistinct(dtype.name), args, replace(small, kernel="number_distinct"), writes=[total, *made.values()]
-    )
+    lo.emit(NumberDistinct(dtype.name), args, replace(small, kernel="number_distinct"), writes=[total, *made.values()])
 
     # in the order of x
-    numbers, old = (0, 0) if by_value else (memory("numbers"), memory("old"))
+    renumbered: dict[str, Ref] = {}
     if not by_value:
         head = chunks(n, f"{name}/first")
         args = COUNT_FIRSTS(**head, groups=groups, firsts=firsts)
         lo.emit(CountFirsts(), args, replace(small, kernel="count_firsts"), writes=[head["counts"]])
-        renumbered = {"numbers": numbers, "old": old, "new_firsts": first}
-        args = NUMBER_FIRSTS(**head, total=total, groups=groups, firsts=firsts, **renumbered)
-        lo.emit(NumberFirsts(), args, replace(small, kernel="number_firsts"), writes=[total, *renumbered.values()])
+        renumbered = {"numbers": memory("numbers"), "old": memory("old")}
+        args = NUMBER_FIRSTS(**head, total=total, groups=groups, firsts=firsts, **renumbered, new_firsts=first)
+        lo.emit(
+            NumberFirsts(), args, replace(small, kernel="number_firsts"), writes=[total, first, *renumbered.values()]
+        )
 
     args = DESCRIBE(
-        grid=-(-n // THREADS), n=n, total=total, x=x.ref, firsts=first, starts=starts, values=values, repeats=repeats, old=old,
-        numbers=numbers, groups=0 if by_value else groups, inverse=0 if by_value else inverse,
+        grid=-(-n // THREADS), n=n, total=total, x=x.ref, firsts=first, starts=starts, values=values, repeats=repeats,
+        **(renumbered or {"numbers": 0, "old": 0}), groups=groups if renumbered else 0, inverse=inverse if renumbered else 0,
     )  # fmt: skip
     writes = [values, repeats] if by_value else [values, repeats, inverse]
     lo.emit(Describe(dtype.itemsize), args, info, writes=writes)
