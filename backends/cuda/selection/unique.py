@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -55,7 +56,7 @@ def lower_unique(lo: CudaLowering, group: Group) -> None:
     lo.emit(NumberDistinct(dtype.name), args, replace(small, kernel="number_distinct"), writes=[total, *made.values()])
 
     # in the order of x
-    renumbered: dict[str, Ref] = {}
+    renumbered: dict[str, Any] = {"numbers": 0, "old": 0}
     if not by_value:
         head = chunks(n, f"{name}/first")
         args = COUNT_FIRSTS(**head, groups=groups, firsts=firsts)
@@ -68,7 +69,7 @@ def lower_unique(lo: CudaLowering, group: Group) -> None:
 
     args = DESCRIBE(
         grid=-(-n // THREADS), n=n, total=total, x=x.ref, firsts=first, starts=starts, values=values, repeats=repeats,
-        **(renumbered or {"numbers": 0, "old": 0}), groups=groups if renumbered else 0, inverse=inverse if renumbered else 0,
+        **renumbered, groups=0 if by_value else groups, inverse=0 if by_value else inverse,
     )  # fmt: skip
     writes = [values, repeats] if by_value else [values, repeats, inverse]
     lo.emit(Describe(dtype.itemsize), args, info, writes=writes)
