@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
 from graphc.backends.cuda.runtime.device import Launch, Stream
-from graphc.backends.cuda.runtime.driver import call, driver
+from graphc.backends.cuda.runtime.driver import call, driver, require
 from graphc.errors import DeviceError, UnsupportedError
 from graphc.lower.kernel import Kernel
 
@@ -45,10 +45,36 @@ class GpuStream:
             call("cuEventRecord", event, other.handle)
             call("cuStreamWaitEvent", self.handle, event, 0)
 
+    def mark(self) -> GpuMark:
+        return GpuMark(self)
+
     def __del__(self) -> None:
         if self._own:
             with suppress(Exception), self.gpu.current():  # the process ends, and the driver has gone already
                 call("cuStreamDestroy", self.handle)
+
+
+class GpuMark:
+    """See `Mark`."""
+
+    def __init__(self, stream: GpuStream) -> None:
+        self._stream, self._event = stream, _event(timed=False)
+        call("cuEventRecord", self._event, stream.handle)
+
+    def reached(self) -> bool:
+        bindings = driver()
+        (status,) = bindings.cuEventQuery(self._event)
+        if status == bindings.CUresult.CUDA_ERROR_NOT_READY:
+            return False
+        require(bindings, "cuEventQuery", status)
+        return True
+
+    def wait(self) -> None:
+        call("cuEventSynchronize", self._event)
+
+    def __del__(self) -> None:
+        with suppress(Exception), self._stream.gpu.current():
+            call("cuEventDestroy", self._event)
 
 
 class GpuGraph:
