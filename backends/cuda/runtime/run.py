@@ -96,8 +96,8 @@ class Run:
         results = [self._result(index, array, on_device) for index, array in zip(a.outputs, given)]
         for index in self._context.between:
             self._context.staged(index, self._nbytes(index))
-        self._context.upload(self.stream)
         workspace.busy = self.stream
+        self._context.upload(self.stream)
         for part in a.runs:
             if isinstance(part, HostCall):
                 self._on_the_host(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -41,6 +42,10 @@ class Workspace:
         self.used = time.monotonic()
         self.arena = DeviceMemory(device, nbytes)
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # a kernel has failed, or the process ends
+            self.settle()  # before memory goes that work uses
+
     def settle(self) -> None:
         """Until the work of the last run is done."""
         if self.busy is not None:
@@ -68,7 +73,7 @@ class Workspaces:
     def __init__(self, device: Device) -> None:
         self.device = device
         self._free: list[Workspace] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection may end plans while it is held
         self._plans = 0
         self._constants: WeakValueDictionary[tuple[int, int], Constant] = WeakValueDictionary()
 
@@ -100,7 +105,10 @@ class Workspaces:
         """That plan is gone."""
         with self._lock:
             for workspace in self._free:
-                workspace.contexts.pop(number, None)
+                if number in workspace.contexts:
+                    with suppress(Exception):  # as above
+                        workspace.settle()
+                    del workspace.contexts[number]
 
     def constants(self, places: Sequence[Place], nbytes: Sequence[int]) -> list[Constant]:
         """Each constant of so many bytes, which is brought to the device once."""
