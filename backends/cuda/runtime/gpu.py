@@ -146,6 +146,9 @@ class Gpu:
         finally:
             call("cuCtxPopCurrent")
 
+    def wait(self) -> None:
+        call("cuCtxSynchronize")
+
     # --- memory --------------------------------------------------------------------------------------------------
     def allocate(self, nbytes: int) -> int:
         return int(call("cuMemAlloc", nbytes))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.cuda.runtime.arrays import DeviceArray, Result
+from graphc.backends.cuda.runtime.arrays import LEGACY, DeviceArray, Given, Result
 from graphc.backends.cuda.runtime.context import Context
 from graphc.backends.cuda.runtime.device import Stream
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
@@ -94,6 +94,8 @@ class Run:
             results = self._run(arrays, given)
         finally:  # the caller's stream may end before this memory does
             workspace.stream.follow(self.stream)
+        if self._own and any(isinstance(x, Given) for x in arrays):  # which callers may write to on the default stream
+            self._device.stream_of(LEGACY).follow(workspace.stream)
         mine = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
         # of an array that a caller gave for a result nothing says when he reads it, but on his own stream
         ordered = not self._own or all(g is None for g in given)
