@@ -58,7 +58,7 @@ class GpuMark:
     """See `Mark`."""
 
     def __init__(self, stream: GpuStream) -> None:
-        self._stream, self._event = stream, _event(timed=False)
+        self._stream, self._event = stream, _new_event(timed=False)
         call("cuEventRecord", self._event, stream.handle)
 
     def reached(self) -> bool:
@@ -145,6 +145,9 @@ class Gpu:
             yield
         finally:
             call("cuCtxPopCurrent")
+
+    def wait(self) -> None:
+        call("cuCtxSynchronize")
 
     # --- memory --------------------------------------------------------------------------------------------------
     def allocate(self, nbytes: int) -> int:
@@ -256,12 +259,16 @@ class _PageLocked:
 @contextmanager
 def _event(timed: bool) -> Iterator[Any]:
     """Until the end, or until it has happened."""
-    flags = driver().CUevent_flags
-    made = call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+    made = _new_event(timed)
     try:
         yield made
     finally:
         call("cuEventDestroy", made)
+
+
+def _new_event(timed: bool) -> Any:
+    flags = driver().CUevent_flags
+    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:
