@@ -147,4 +147,4 @@ def recurrent(
                         store_number(to + time * word(a, Y_TIME) + unit * item, number(0))
                         unit = int32(unit + threads)
 
-    return Code(recurrent, threads, SHARED_BYTES if shared else 0, alone=wide.itemsize > 4)
+    return Code(recurrent, threads, SHARED_BYTES if shared else 0, alone=dtype != "float32")

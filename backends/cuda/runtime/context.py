@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cuda.runtime.device import DeviceMemory, Launch, LaunchGraph, Mark, Stream
-from graphc.lower.program import HostCall
+from graphc.lower.program import JumpCall
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.runtime.run import Runner
@@ -39,7 +39,8 @@ class Context:
         self._addresses = [0] * len(a.externs)
         self._staging: dict[int, tuple[DeviceMemory, np.ndarray]] = {}
         self._dirty = True
-        self._parts = [r for r in a.runs if not isinstance(r, HostCall)]
+        self._parts = [r for r in a.runs if isinstance(r, tuple)]
+        self._flag: np.ndarray | None = None
         self._graphs: dict[int, LaunchGraph] = {}
 
     # --- arrays of callers -----------------------------------------------------------------------------------------
@@ -79,6 +80,15 @@ class Context:
             mark.wait()
             return held
         return self._device.host_array(self.words.nbytes).view(np.int64)
+
+    def condition(self, jump: JumpCall, stream: Stream) -> bool:
+        """Does it say that the program jumps, when the stream has done what it was given?"""
+        if self._flag is None:
+            self._flag = self._device.host_array(1)
+        assert jump.word is not None
+        self._device.copy(self._flag.ctypes.data, int(self.words[jump.word]), 1, stream)
+        stream.wait()
+        return bool(self._flag[0] != 0) == bool(jump.when)
 
     def reports(self, stream: Stream) -> np.ndarray:
         """The table as kernels have left it, when the stream's work is done."""
