@@ -152,12 +152,14 @@ class HostCall:
 
 @dataclass(frozen=True, eq=False)
 class JumpCall:
-    """A jump. word: of the table, with the address of its condition, or None. to: the run that follows, by its number."""
+    """A jump. word: of the table, with the address of its condition, or None. to: the run that follows, by its number. reports: of
+    the steps that it goes back over: their first words in the table."""
 
     word: int | None
     when: int
     times: int
     to: int
+    reports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +233,8 @@ class _Table:
         self.words: list[int] = []
         self.blocks: list[tuple[int, int, int]] = []
         self.checks: list[tuple[slice, Check]] = []
-        self.conditions: dict[Jump, int] = {}
+        self.jumps: dict[Jump, tuple[int | None, tuple[int, ...]]] = {}  # words of the condition and of reports
+        self.starts: list[int] = []  # of each step so far, how many checks were before it
         self.kernels: dict[Kernel, int] = {}
         self.constants: dict[Buffer, int] = {}
         self.slots: dict[str, list[tuple[int, int, int]]] = {
@@ -263,10 +266,13 @@ class _Table:
             self.checks.append((slice(len(words) - self.form.check_words, len(words)), step.check))
 
     def add_jump(self, jump: Jump) -> None:
+        word = None
         if jump.condition is not None:
-            self.conditions[jump] = len(self.words)
+            word = len(self.words)
             self.words.append(0)
             self._address(jump.condition)
+        over = self.checks[self.starts[len(self.starts) + jump.distance] :] if jump.distance < 0 else []
+        self.jumps[jump] = word, tuple(where.start for where, _ in over)
 
     def _kernel(self, kernel: Kernel) -> int:
         return self.kernels.setdefault(kernel, len(self.kernels))
@@ -313,6 +319,7 @@ def assemble(
     indices: dict[Buffer, int] = {b: i for i, b in enumerate(externs)}
     table = _Table(form, offsets, indices, binder)
     for step in steps_of:
+        table.starts.append(len(table.checks))
         if isinstance(step, Step):
             table.add(step)
         elif isinstance(step, Jump):
@@ -330,7 +337,7 @@ def assemble(
         inputs=tuple(indices[b] for b in program.inputs),
         outputs=tuple(indices[b] if isinstance(b, Buffer) else b for b in program.outputs),
         checks=tuple(table.checks),
-        runs=tuple(_runs(program, indices, table.conditions)),
+        runs=tuple(_runs(program, indices, table.jumps)),
     )
     starts: Mapping[Buffer, Any] = offsets if binder is None else {b: Register(r) for b, r in binder.starts.items()}
     intervals = tuple(Interval(b.name, starts[b], b.nbytes, *steps) for b, steps in live.items())
@@ -346,7 +353,7 @@ def _chosen(word: Any) -> Any:
 
 
 def _runs(
-    program: Program, indices: Mapping[Buffer, int], conditions: Mapping[Jump, int]
+    program: Program, indices: Mapping[Buffer, int], found: Mapping[Jump, tuple[int | None, tuple[int, ...]]]
 ) -> list[tuple[int, int] | HostCall | JumpCall]:
     out: list[tuple[int, int] | HostCall | JumpCall] = []
     targets = {i + 1 + s.distance: -1 for i, s in enumerate(program.steps) if isinstance(s, Jump)}
@@ -360,7 +367,8 @@ def _runs(
             out.append(HostCall(step.node, inputs, tuple(indices[b] for b in step.outputs)))
         elif isinstance(step, Jump):
             jumps[len(out)] = i + 1 + step.distance
-            out.append(JumpCall(conditions.get(step), step.when, step.times, 0))
+            word, reports = found[step]
+            out.append(JumpCall(word, step.when, step.times, 0, reports))
         else:
             run = out[-1] if out else None
             if isinstance(run, tuple) and i not in targets:

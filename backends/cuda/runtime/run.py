@@ -122,9 +122,12 @@ class Run:
         return results
 
     def _jumps(self, jump: JumpCall) -> bool:
-        if jump.word is not None:
-            return self._context.condition(jump, self.stream)
-        return self._turns.go_on(jump)
+        if jump.word is None:
+            return self._turns.go_on(jump)
+        answer = self._context.condition(jump, self.stream)
+        if answer is None:
+            self._check()
+        return bool(answer)
 
     def _nbytes(self, index: int) -> int:
         e = self._a.externs[index]
