@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
-from graphc.backends.cuda.lower.epilogue import accepts_operand
+from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
-from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
+from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
-from graphc.lower.fuse import Group, fuse
+from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals
-from graphc.lower.program import Assembled, Form, HostStep, assemble
+from graphc.lower.program import Assembled, Form, Step, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.storage import Buffer, Place
 from graphc.lower.weights import WeightStore
@@ -68,13 +68,8 @@ def fuse_nodes(d: Draft) -> None:
                 raise UnsupportedError(
                     f"no CUDA kernel computes it: {d.reasons[node]}", hint=HOST_HINT, op=node.op.name, node=node.name
                 )
-    d.groups, notes = fuse(d.graph, _has_epilogue, accepts_operand, d.compiled)
+    d.groups, notes = grouped(d.graph, d.compiled)
     d.notes = tuple(notes)
-
-
-def _has_epilogue(node: Node) -> bool:
-    rule = RULES.rule_of(node)
-    return rule is not None and rule.epilogue is not None and rule.epilogue(node)
 
 
 def place(d: Draft) -> None:
@@ -112,8 +107,9 @@ def assemble_table(d: Draft) -> None:
 def _show_steps(d: Draft) -> str:
     lines = []
     for i, step in enumerate(d.lowering.program.steps):
-        kernel = "host" if isinstance(step, HostStep) else str(step.kernel)
-        grid = "" if isinstance(step, HostStep) else f"grid {step.args[0]}"
+        kernel, grid = step.info.kernel, ""
+        if isinstance(step, Step):
+            kernel, grid = str(step.kernel), f"grid {step.args[0]}"
         lines.append("  ".join(filter(None, [f"{i}:", kernel, grid, step.info.label, step.info.algorithm])))
     return "\n".join(lines)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
-from graphc.backends.cuda.kernel import code_of
+from graphc.backends.cuda.kernel import Code, code_of
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
     """Also its PTX."""
     made, source = device_code(kernel, arch), code_of(kernel)
     name = "".join(map(str, arch)) + ("a" if arch == (9, 0) else "")
-    ptx = _ptx(made, f"compute_{name}", source.threads)
+    ptx = _ptx(made, f"compute_{name}", source)
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         text.write_text(ptx)
@@ -83,8 +83,8 @@ def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
         return Cubin(to.read_bytes(), made.entry, source.threads, source.shared, *_resources(run.stderr)), ptx
 
 
-def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
-    """PTX of numba-cuda's IR. threads: of a block."""
+def _ptx(code: DeviceCode, arch: str, source: Code) -> str:
+    """PTX of numba-cuda's IR."""
     try:
         from cuda.bindings import nvvm
     except ImportError:
@@ -110,7 +110,8 @@ def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
         text.decode().strip("\0").partition("\n)\n{")
     )  # behind the parameters of the entry, which comes first
     assert end and ".entry" in head
-    return f"{head}\n)\n.maxntid {threads}, 1, 1\n{{{body}"
+    few = "\n.minnctapersm 1" if source.alone else ""  # else ptxas may spill registers so that more blocks fit
+    return f"{head}\n)\n.maxntid {source.threads}, 1, 1{few}\n{{{body}"
 
 
 @lru_cache(maxsize=1)
