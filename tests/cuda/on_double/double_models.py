@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from controls import held, loop
 from driver_double import State
 from marks import of
 from nets import recurrent, weights
@@ -14,7 +15,7 @@ import graphc
 from graphc.backends.cuda.runtime.gpu import gpu
 from graphc.compiler import compile as compile_on
 from graphc.errors import DeviceError, InputError, OutOfMemoryError, UnsupportedError
-from graphc.graph import Builder, Graph
+from graphc.graph import Builder, Graph, Value
 
 LENET = "examples/lenet5.yaml"
 
@@ -119,6 +120,35 @@ def test_shapes_that_follow_from_data(gpu_double: State):
     for seed in range(3):
         x = random(20, seed=seed)
         np.testing.assert_array_equal(model(x), -x[x > 0])
+
+
+def controlled() -> Graph:
+    """A branch by what is computed, then a loop of as many turns, with positions that may be out of range."""
+    b = Builder("controlled")
+    x, turns, at = b.input("x", np.float32, (8,)), b.input("turns", np.int64, ()), b.input("at", np.int64, ())
+    then = held([("a", np.float32, (8,))], lambda i, a: [i.add("Exp", a)], "then")
+    other = held([("b", np.float32, (8,))], lambda i, a: [i.add("Neg", a)], "other")
+    large = b.add("Greater", b.add("ReduceSum", x, b.constant([0]), keepdims=0), b.constant(np.float32(0)))
+    y = b.add("If", large, x, then_branch=then, else_branch=other)
+
+    def turn(i: Builder, number: Value, going: Value, v: Value, at: Value) -> list[Value]:
+        one = i.add("Gather", v, i.add("Mul", number, at))
+        return [i.add("Less", one, i.constant(np.float32(50))), i.add("Add", v, one)]
+
+    (z,) = loop(b, turns, None, [y], [at], turn, 1)
+    return b.build({"y": y, "z": z})
+
+
+def test_branches_and_loops(gpu_double: State):
+    model, other = graphc.compile(controlled(), target="cuda"), graphc.compile(controlled())
+    for seed, (turns, at) in enumerate([(3, 1), (0, 5), (8, 1), (7, 2), (2, 7), (30, 0)]):
+        feeds = {"x": random(8, seed=seed), "turns": np.array(turns), "at": np.array(at)}
+        try:
+            agree(model, other, feeds)
+        except InputError as error:
+            assert turns == 7 and at == 2, error  # in turn 4
+            with pytest.raises(InputError, match="8"):
+                model.run(feeds)
 
 
 @of({"watch": True}, {"watch": True, "order": "at once"})
