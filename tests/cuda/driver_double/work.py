@@ -1,8 +1,8 @@
 """Work in streams, which happens only when somebody waits for it: what is not waited for is seen not to have happened.
 
 order 'late': only what is waited for, and what it comes after. 'others': first what all other streams have, then that.
-'at once': everything when it is given. 'random 7': some of it at any time, by a seed. A program without a race gives the same
-results with each.
+'in turns': a piece of each stream, then the next of each. 'at once': everything when it is given. 'random 7': some of it at
+any time, by a seed. A program without a race gives the same results with each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-ORDERS = ("late", "others", "at once")
+ORDERS = ("late", "others", "in turns", "at once")
 LEGACY, PER_THREAD = 1, 2  # handles of the default streams
 
 
@@ -77,6 +77,13 @@ class Queue:
             for stream, last in reversed(list(self._last.items())):
                 if stream is not work.stream:
                     self.finish(last)
+        while self.order == "in turns" and not work.done:
+            heads: dict[object, Work] = {}
+            for w in self._pending:
+                heads.setdefault(w.stream, w)
+            for head in reversed(heads.values()):
+                if all(b.done for b in head.after):
+                    self.finish(head)
         self._some()
         self.finish(work)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver_double import State, double
+from driver_double.work import ORDERS
 from foreign import Dlpack, Interface, read
 from nets import weights
 
@@ -126,7 +127,7 @@ class Caller:
             np.testing.assert_allclose(array.numpy(), want, atol=1e-5)
 
 
-@pytest.mark.parametrize("order", ["late", "others", "at once", *(f"random {n}" for n in range(5))])
+@pytest.mark.parametrize("order", [*ORDERS, *(f"random {n}" for n in range(4))])
 @pytest.mark.parametrize("seed", range(4))
 def test_what_callers_do(order: str, seed: int):
     with double(order=order) as d:
