@@ -366,7 +366,6 @@ def test_a_pickled_model(gpu_double: State):
     [
         ["run", "--batch", "1"],
         ["explain", "--batch", "2"],
-        ["explain", "--batch", "1", "--profile"],
         ["compile", "--batch", "1"],
     ],
 )
