@@ -62,7 +62,7 @@ class CudaBackend:
         from graphc.backends.cpu.checked import wanted
         from graphc.backends.cuda.stages import Draft
 
-        return Draft(graph, self._weights, self.options.host, wanted())
+        return Draft(graph, self._weights, self.options, wanted())
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings

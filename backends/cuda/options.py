@@ -16,35 +16,41 @@ WITHOUT_GPU = (
 EMULATED = (9, 0)  # what emulated kernels are compiled for
 OLDEST, NEWEST = (8, 0), (12, 1)
 OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
 class CudaOptions:
     """emulate: run kernels on the CPU; else they are only compiled. host: may nodes without a CUDA kernel run on the CPU? arch:
-    compute capability that kernels are compiled for."""
+    compute capability that kernels are compiled for. precision: the digits of float32 operands of products on tensor cores."""
 
     emulate: bool
     host: bool = False
     arch: tuple[int, int] = EMULATED
+    precision: str = PRECISIONS[0]
 
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
         """Raises InputError for a value that an option does not take, UnsupportedError where kernels can't run."""
         given = {name: value for name, value in request.options.items() if name not in OTHERS}
         host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
+        precision = given.pop("precision", PRECISIONS[0])
         if given:
-            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, host")
+            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, host, precision")
         if not isinstance(host, bool):
             raise InputError(f"host must be True or False, not {host!r}")
+        if precision not in PRECISIONS:
+            hint = "tf32 multiplies float32 with 11 digits of its 24, float32 with all of them"
+            raise InputError(f"precision must be 'float32' or 'tf32', not {precision!r}", hint=hint)
         if tune:
             raise UnsupportedError("target 'cuda' measures no kernels yet", hint="leave out tune")
         emulate = request.variant == "emulate"
         if arch is None and not emulate:
             raise UnsupportedError("graphc does not run on a GPU yet", hint=WITHOUT_GPU)
-        return cls(emulate, host, EMULATED if arch is None else capability(arch))
+        return cls(emulate, host, EMULATED if arch is None else capability(arch), precision)
 
     def identity(self) -> list[Any]:
-        return ["cuda", self.emulate, self.host, list(self.arch)]
+        return ["cuda", self.emulate, self.host, list(self.arch), self.precision]
 
 
 def capability(arch: object) -> tuple[int, int]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
+from graphc.backends.cuda.options import CudaOptions
 from graphc.backends.cuda.product import tensor, tile
+from graphc.cli import main
+from graphc.errors import InputError
 from graphc.graph import Builder, Value
 
 TARGET = "cuda:emulate"
@@ -77,7 +81,8 @@ def test_every_pipeline(dtype: str, size: int, right: str):
     """Depths of one step, of fewer and of more than there are stages."""
     for k in (8, 32, 40, 96, 200):
         expected = tile.WARPS_SMALL if size < 64 else tile.WARPS_LARGE
-        assert product(size, k, size, dtype, right) == f"tensor cores, tiles of {expected}"
+        how = "tensor cores, 3xTF32" if dtype == "float32" else "tensor cores"
+        assert product(size, k, size, dtype, right) == f"{how}, tiles of {expected}"
 
 
 @pytest.mark.parametrize("k, n", [(34, 66), (36, 68), (40, 72)])
@@ -125,3 +130,59 @@ def test_infinities_and_nan(dtype: str):
     graph = b.build({"y": b.add("MatMul", b.add("Abs", b.input("x", kind, x.shape)), b.constant(w.astype(kind)))})
     y = graphc.compile(graph, target=TARGET).run({"x": x.astype(kind)})["y"].astype(np.float64)
     assert np.isposinf(y[3]).all() and np.isnan(y[7]).all() and np.isfinite(np.delete(y, [3, 7], 0)).all()
+
+
+# --- tf32 -------------------------------------------------------------------------------------------------------------
+HALF = 2.0**-11  # what rounding to tf32 changes at most, as a part of the number
+FLOAT = 2.0**-23  # the same of a sum in float32 that tensor cores cut
+
+
+def error_of(precision: str, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, str]:
+    """Of x @ w: errors as parts of what the terms' sizes sum to, and the algorithm."""
+    b = Builder("net")
+    graph = b.build({"y": b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))})
+    model = graphc.compile(graph, target=TARGET, precision=precision)
+    error = model.run({"x": x})["y"] - x.astype(np.float64) @ w.astype(np.float64)
+    return np.abs(error) / (np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)), model.plan().steps[
+        0
+    ].algorithm
+
+
+@pytest.mark.parametrize("k", [8, 100, 260])
+def test_tf32_rounds_operands_and_sums_in_float32(k: int):
+    """Each operand is rounded once to 11 digits, each sum once to float32."""
+    rng = np.random.default_rng(k)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((70, k), (k, 66)))
+    one, how = error_of("tf32", x, w)
+    assert how.startswith("tensor cores, TF32") and one.max() <= 2 * HALF + HALF**2 + k * FLOAT
+    three, how = error_of("float32", x, w)
+    assert how.startswith("tensor cores, 3xTF32") and three.max() <= 3 * 2 * HALF**2 + k * FLOAT
+    assert one.max() > 20 * three.max()  # so it was one product
+
+
+def test_tf32_leaves_other_dtypes_as_they_are():
+    assert product(40, 40, 40, "float16").startswith("tensor cores, tiles")
+
+
+@pytest.mark.parametrize("precision", ["float64", "TF32", 32, None])
+def test_a_precision_that_is_none(precision: object):
+    b = Builder("net")
+    graph = b.build({"y": b.add("Relu", b.input("x", np.float32, (3,)))})
+    options = {"precision": precision or ""}
+    with pytest.raises(InputError, match="precision must be 'float32' or 'tf32'"):
+        graphc.compile(graph, target=TARGET, **options)
+    with pytest.raises(InputError, match="target 'cpu' has no option 'precision'"):
+        graphc.compile(graph, precision="tf32")
+
+
+def test_precisions_are_plans_of_their_own():
+    one, three = (CudaOptions(False, precision=p).identity() for p in ("tf32", "float32"))
+    assert one != three
+
+
+def test_the_command_line_takes_a_precision():
+    command = ["explain", "examples/lenet5.yaml", "--batch", "64", "--target", "cuda:emulate", "--precision"]
+    done = CliRunner().invoke(main, [*command, "tf32"])
+    assert done.exit_code == 0 and "tensor cores, TF32" in done.output, done.output
+    refused = CliRunner().invoke(main, [*command, "half"])
+    assert refused.exit_code != 0 and "precision must be" in refused.output

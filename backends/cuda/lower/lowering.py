@@ -20,10 +20,11 @@ from graphc.report import StepInfo
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does."""
+    """See graphc/lower/verbs.py for what each verb does. precision: of products of float32, see `CudaOptions`."""
 
-    def __init__(self, weights: WeightStore, checked: bool = False) -> None:
+    def __init__(self, weights: WeightStore, checked: bool = False, precision: str = "float32") -> None:
         super().__init__(weights, RULES, checked)
+        self.precision = precision
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""

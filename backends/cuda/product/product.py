@@ -91,9 +91,9 @@ def emit_product(
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
-    elif not exact and (found := tensor_product(m, dtype, ending)):
+    elif not exact and (found := tensor_product(m, dtype, ending, lo.precision)):
         kernel, words = found
-        _emit(lo, kernel, TENSOR(**words, **_shared(m)), m, info, f"tensor cores, tiles of {kernel.tile}")
+        _emit(lo, kernel, TENSOR(**words, **_shared(m)), m, info, f"{kernel.how}, tiles of {kernel.tile}")
     else:
         _emit_tiles(lo, m, dtype, ending, info)
 

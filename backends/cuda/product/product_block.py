@@ -62,10 +62,11 @@ class ThinProduct(Kernel, name="thin_product"):
 
 @dataclass(frozen=True, eq=False)
 class TensorProduct(Kernel, name="tensor_product"):
-    """On tensor cores: float16 and bfloat16 as they are, float32 as three products with the digits of tf32.
+    """On tensor cores: float16 and bfloat16 as they are, float32 as three products with the digits of tf32, or as one.
 
     left_chunk, right_chunk: bytes that are copied at once, 4, 8 or 16, which divide all that operand's addresses. across: do the
     rows of the right operand lie in one piece, or (else) its columns? Rows of the left one do.
+    products: of the digits of float32, 3 or 1.
     """
 
     block: ClassVar[Block] = TENSOR
@@ -76,3 +77,10 @@ class TensorProduct(Kernel, name="tensor_product"):
     across: bool
     expression: Expr
     operands: tuple[str, ...]
+    products: int = 1
+
+    @property
+    def how(self) -> str:
+        """For a person."""
+        digits = {1: "TF32", 3: "3xTF32"}[self.products]
+        return f"tensor cores, {digits}" if self.dtype == "float32" else "tensor cores"

@@ -54,7 +54,9 @@ def suits(m: Matrices, dtype: np.dtype) -> bool:
     return dtype.itemsize == 2 or batch * -(-m.m // tile.m) * -(-m.n // tile.n) >= MULTIPROCESSORS
 
 
-def tensor_product(m: Matrices, dtype: np.dtype, ending: Ending) -> tuple[TensorProduct, dict[str, Any]] | None:
+def tensor_product(
+    m: Matrices, dtype: np.dtype, ending: Ending, precision: str
+) -> tuple[TensorProduct, dict[str, Any]] | None:
     """The kernel and the words of its own, or None where other kernels do it: also where the left operand's rows do not lie in
     one piece, or pieces begin at odd addresses."""
     item = dtype.itemsize
@@ -71,4 +73,5 @@ def tensor_product(m: Matrices, dtype: np.dtype, ending: Ending) -> tuple[Tensor
         "grid": tiles_m * tiles_n * prod(m.batch), "tiles_m": tiles_m, "tiles_n": tiles_n,
         "left_line": lines[0], "right_line": lines[1],
     }  # fmt: skip
-    return TensorProduct(dtype.name, tile, left, right, across, ending.expression, ending.dtypes), words
+    products = 3 if item == 4 and precision == "float32" else 1
+    return TensorProduct(dtype.name, tile, left, right, across, ending.expression, ending.dtypes, products), words

@@ -47,6 +47,7 @@ def tensor_product(
     across: bool,
     expression: Expr,
     operands: tuple[str, ...],
+    products: int,
 ) -> Code:
     item = 4 if dtype == "float32" else 2
     TILES_M, TILES_N, M, N, K, DIMS, LEFT_LINE, RIGHT_LINE = TENSOR["tiles_m tiles_n m n k dims left_line right_line"]
@@ -64,7 +65,7 @@ def tensor_product(
     wait, copy = wait_until(STAGES - 2), copier(SUMS)
     shift = _order(ROW, False, item)
     right_shift = _order(LINE, across, item)
-    multiply, store = _warp_product(ROWS, COLUMNS, LINE, across, dtype), finish(TENSOR, expression, operands)
+    multiply, store = _warp_product(ROWS, COLUMNS, LINE, across, dtype, products), finish(TENSOR, expression, operands)
     left_start, right_start = start(TENSOR, "left"), start(TENSOR, "right")
 
     def tensor_product(a):
@@ -161,9 +162,12 @@ def _order(nbytes: int, across: bool, item: int) -> Callable[[int], int]:
     return device(lambda q, a: _swizzle(q.b, a[0], nbytes, across, item), types.int32, types.int32)
 
 
-def _warp_product(rows: int, columns: int, line: int, across: bool, dtype: str) -> Callable[..., None]:
+def _warp_product(
+    rows: int, columns: int, line: int, across: bool, dtype: str, products: int = 3
+) -> Callable[..., None]:
     """multiply(sums, left, right, column, lane): sums[(i * columns + j) * 4 + e] += the product of 16 * rows rows of the tile at
-    `left` and of 8 * columns columns, from `column` on, of the tile at `right`. line: bytes of a line of the right tile."""
+    `left` and of 8 * columns columns, from `column` on, of the tile at `right`. line: bytes of a line of the right tile; products: of the
+    digits of float32, 3 or 1."""
     item = 4 if dtype == "float32" else 2
     row_bytes = DEPTH * item
 
@@ -212,7 +216,9 @@ def _warp_product(rows: int, columns: int, line: int, across: bool, dtype: str) 
             rights = rights_down if not across else rights_of_words if item == 4 else rights_across
             for step in range(row_bytes // STEP):
                 terms = [(lefts(step), rights(step))]
-                if item == 4:
+                if item == 4 and products == 1:
+                    terms = [tuple(_first_digits(b, g) for g in terms[0])]
+                elif item == 4:
                     (l_large, l_finite, l_small), (r_large, r_finite, r_small) = (_digits(b, g) for g in terms[0])
                     terms = [(l_small, r_finite), (l_finite, r_small), (l_large, r_large)]
                 for of_left, of_right in terms:
@@ -231,6 +237,10 @@ def _warp_product(rows: int, columns: int, line: int, across: bool, dtype: str) 
 
 
 Groups = list[list[ir.Value]]
+
+
+def _first_digits(b: ir.IRBuilder, groups: Sequence[Sequence[ir.Value]]) -> Groups:
+    return [[rounded(b, b.bitcast(x, F32)) for x in group] for group in groups]
 
 
 def _digits(b: ir.IRBuilder, groups: Sequence[Sequence[ir.Value]]) -> tuple[Groups, Groups, Groups]:
