@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.llvm.emit import F32, F64, I64, Emit
+from graphc.backends.llvm.emit import F32, F64, I8, I64, Emit
+
+GLOBAL = 1  # the address space that argument blocks and tensors are in: its loads and stores need not look for theirs
 
 LIBDEVICE = {"roundeven": "rint", "fmuladd": "fma"} | {n: n for n in ("fabs", "floor", "ceil", "trunc", "sqrt", "fma")}
 LOWEST, HIGHEST = -(2.0**63), 2.0**63
@@ -13,15 +15,24 @@ LOWEST, HIGHEST = -(2.0**63), 2.0**63
 class CudaEmit(Emit):
     """One lane: a thread is scalar. Loads and stores are of whole elements at addresses that their size divides."""
 
+    def pointer(self, address: ir.Value) -> ir.Value:
+        return self.b.inttoptr(address, ir.PointerType(I8, GLOBAL))
+
     @property
     def converts_half(self) -> bool:
         return True
 
     def slot(self, block: ir.Value, index: int) -> ir.Value:
-        return self.load_raw(self.offset(block, 8 * index), I64, 1)
+        return self.fixed(self.offset(block, 8 * index), I64)
 
     def slot_f32(self, block: ir.Value, index: int) -> ir.Value:
-        return self.load_raw(self.offset(block, 8 * index), F32, 1)
+        return self.fixed(self.offset(block, 8 * index), F32)
+
+    def fixed(self, pointer: ir.Value, element: ir.Type) -> ir.Value:
+        """An element that no thread writes while the kernel runs: it is read once, whatever is stored between its uses."""
+        found = self.load_raw(pointer, element, 1)
+        found.set_metadata("invariant.load", self.b.module.add_metadata([]))
+        return found
 
     def load_raw(self, pointer: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
         assert lanes == 1
@@ -31,7 +42,7 @@ class CudaEmit(Emit):
         self.b.store(value, self._of(pointer, value.type), align=_nbytes(value.type))
 
     def _of(self, pointer: ir.Value, element: ir.Type) -> ir.Value:
-        return self.b.bitcast(pointer, element.as_pointer())
+        return self.b.bitcast(pointer, element.as_pointer(pointer.type.addrspace))
 
     def intrinsic(self, name: str, *args: ir.Value, returns: ir.Type | None = None) -> ir.Value:
         """Of floats from libdevice: libNVVM has few of LLVM's."""

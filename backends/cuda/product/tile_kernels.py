@@ -13,7 +13,8 @@ from numba.cuda.types import int32, uint32
 
 from graphc.backends.cuda.codegen.device import device, register, word
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.cuda.codegen.guarded import divide, fixed, fixed_place, load_where, truth
+from graphc.backends.cuda.codegen.guarded import divide, load_where, truth
+from graphc.backends.cuda.codegen.loops import place
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import Code
 from graphc.backends.cuda.lower.epilogue import summed
@@ -60,7 +61,7 @@ def finish(words: Block, expression: Expr, operands: Sequence[str]) -> Callable[
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
         args, inside, at, total = q.pointer(a[0]), truth(q, a[1]), a[2:-1], a[-1]
         records = [words.size + words.record_size * i for i in range(len(kinds))]
-        to, *others = (fixed_place(q, fixed(q, args, r + ref), at, args, r + columns) for r in records)
+        to, *others = (place(q, q.slot(args, r + ref), at, args, r + columns) for r in records)
         with q.b.if_then(inside):
             values = [q.load(q.pointer(x), kind, 1) for x, kind in zip(others, kinds[1:])]
             q.store(expr_code.emit(q, expression, [total, *values], 1), q.pointer(to), kinds[0], 1)
@@ -93,7 +94,7 @@ def start(words: Block, name: str) -> Callable[..., int]:
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
         args = q.pointer(a[0])
-        return fixed_place(q, fixed(q, args, ref), a[1:], args, batch)
+        return place(q, q.slot(args, ref), a[1:], args, batch)
 
     return device(emit, types.int64, *[types.int64] * (1 + BATCH))
 

@@ -10,10 +10,8 @@ from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
 from graphc.backends.cuda.codegen.device import device
-from graphc.backends.cuda.codegen.emit import CudaEmit
+from graphc.backends.cuda.codegen.emit import GLOBAL, CudaEmit
 from graphc.backends.llvm.emit import F32, PTR, i64
-
-GLOBAL = 1  # the address space
 
 
 @intrinsic
