@@ -78,7 +78,7 @@ def _has_epilogue(node: Node) -> bool:
 
 def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
-    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.precision)
+    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch, d.options.precision)
     place_externals(lo, d.graph, d.groups, d.native)
     place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
 

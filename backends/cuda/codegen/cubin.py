@@ -55,7 +55,7 @@ def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
     """Also its PTX."""
     made, source = device_code(kernel, arch), code_of(kernel)
     name = "".join(map(str, arch)) + ("a" if arch == (9, 0) else "")
-    ptx = _ptx(made, f"compute_{name}", source.threads)
+    ptx = _ptx(made, f"compute_{name}", source.threads, source.blocks)
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         text.write_text(ptx)
@@ -67,8 +67,8 @@ def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
         return Cubin(to.read_bytes(), made.entry, source.threads, source.shared, *_resources(run.stderr)), ptx
 
 
-def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
-    """PTX of numba-cuda's IR. threads: of a block."""
+def _ptx(code: DeviceCode, arch: str, threads: int, blocks: int) -> str:
+    """PTX of numba-cuda's IR. threads: of a block; blocks: of a multiprocessor."""
     try:
         from cuda.bindings import nvvm
     except ImportError:
@@ -94,7 +94,8 @@ def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
         text.decode().strip("\0").partition("\n)\n{")
     )  # behind the parameters of the entry, which comes first
     assert end and ".entry" in head
-    return f"{head}\n)\n.maxntid {threads}, 1, 1\n{{{body}"
+    least = f".minnctapersm {blocks}\n" if blocks > 1 else ""
+    return f"{head}\n)\n.maxntid {threads}, 1, 1\n{least}{{{body}"
 
 
 @lru_cache(maxsize=1)

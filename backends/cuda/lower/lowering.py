@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cuda.lower.card import card_of
 from graphc.backends.cuda.lower.registry import RULES
+from graphc.backends.cuda.options import EMULATED, PRECISIONS
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
 from graphc.lower.checks import Check
@@ -20,11 +22,17 @@ from graphc.report import StepInfo
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does. precision: of products of float32, see `CudaOptions`."""
+    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`."""
 
-    def __init__(self, weights: WeightStore, checked: bool = False, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        weights: WeightStore,
+        checked: bool = False,
+        arch: tuple[int, int] = EMULATED,
+        precision: str = PRECISIONS[0],
+    ) -> None:
         super().__init__(weights, RULES, checked)
-        self.precision = precision
+        self.card, self.precision = card_of(arch), precision
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""

@@ -37,13 +37,14 @@ TALL = Tile(128, 64, 8, 8, 4)  # where threads keep more than sums: the places o
 @dataclass(frozen=True)
 class WarpTile:
     """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, DEPTH
-    steps of the sum in each: one is multiplied while the others are on their way."""
+    steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once."""
 
     m: int
     n: int
     wm: int
     wn: int
     stages: int
+    blocks: int = 1
 
     @property
     def threads(self) -> int:
@@ -53,16 +54,19 @@ class WarpTile:
         return f"{self.m}x{self.n}"
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a row of results is written: `count` neighbours at once. walks: how each operand of the ending lies along them: 'r' in a
+    row of its own, 's' the same element for all, 'e' elements anywhere."""
+
+    count: int = 1
+    walks: str = ""
+
+
 DEPTH = 32
-WARPS_SMALL = WarpTile(64, 64, 32, 32, 3)
-WARPS_LARGE = WarpTile(128, 128, 64, 32, 3)
-
-
-def warp_tile_for(m: int, n: int, batch: int) -> WarpTile:
-    """As `tile_for`."""
-    large = WARPS_LARGE
-    many = batch * -(-m // large.m) * -(-n // large.n) >= MULTIPROCESSORS
-    return large if many and m > large.m // 2 and n > large.n // 2 else WARPS_SMALL
+# of elements of two bytes, and of four
+WARPS_HALF = (WarpTile(128, 128, 64, 32, 4, 2), WarpTile(64, 64, 32, 32, 4, 4), WarpTile(32, 128, 32, 32, 4, 4))
+WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3, 1), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
 
 
 def tile_for(m: int, n: int, batch: int, item: int, largest: Tile = LARGE) -> Tile:

@@ -31,24 +31,30 @@ FAR = -(1 << 30)  # a position from which no window reaches an image
 
 
 @cuda.jit(device=True)
+def taken(a, size, number):
+    """(number % size, number / size), where word `size` has the size."""
+    by = int32(word(a, size))
+    rest = divide(number, by)
+    return int32(number - rest * by), rest
+
+
+@cuda.jit(device=True)
+def batch_indices(a, dims, number):
+    """Four indices, innermost first. dims: the word of the innermost one's extent."""
+    b0, rest = taken(a, dims, number)
+    b1, rest = taken(a, dims + 1, rest)
+    b2, b3 = taken(a, dims + 2, rest)
+    return b0, b1, b2, b3
+
+
+@cuda.jit(device=True)
 def place_of_block(a, columns, rows, dims):
     """(column, row, four batch indices) of this block's part of the result. columns, rows: the words that say how many parts
     there are in a row and in a column; dims: the first of the batch dims'."""
-    number, size = int32(block()), int32(word(a, columns))
-    rest = divide(number, size)
-    column = int32(number - rest * size)
-    size = int32(word(a, rows))
-    z = divide(rest, size)
-    row = int32(rest - z * size)
-    size = int32(word(a, dims))
-    up = divide(z, size)
-    b0 = int32(z - up * size)
-    size = int32(word(a, dims + 1))
-    z = divide(up, size)
-    b1 = int32(up - z * size)
-    size = int32(word(a, dims + 2))
-    b3 = divide(z, size)
-    return column, row, b0, b1, int32(z - b3 * size), b3
+    column, rest = taken(a, columns, int32(block()))
+    row, rest = taken(a, rows, rest)
+    b0, b1, b2, b3 = batch_indices(a, dims, rest)
+    return column, row, b0, b1, b2, b3
 
 
 def finish(words: Block, expression: Expr, operands: Sequence[str]) -> Callable[..., None]:
