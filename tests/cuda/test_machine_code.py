@@ -11,7 +11,7 @@ from sass import instructions, of_kind
 from graphc import expr
 from graphc.backends.cuda.codegen.cubin import cubin_of
 from graphc.backends.cuda.product.product_block import TensorProduct
-from graphc.backends.cuda.product.tile import WARPS_FLOAT, WARPS_HALF, Run
+from graphc.backends.cuda.product.tile import WARPS_FLOAT, WARPS_HALF, WARPS_TF32, Run, WarpTile
 from graphc.types import dtype_from_name
 
 REGISTERS = 65536  # of a multiprocessor
@@ -19,24 +19,32 @@ SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10}  # bytes of a multiprocessor
 RESERVED = 1 << 10  # of each block
 ARCHITECTURES = [(8, 0), (9, 0)]
 GENERIC = r"(LD|ST)\.E.*|ATOM\..*"  # accesses that look for the address space first
-KINDS = [("float16", 1), ("bfloat16", 1), ("float32", 3), ("float32", 1)]  # and how many products
+EVERY_TILE = [  # with how many products there are of its elements
+    (dtype, products, tile)
+    for dtype, products, tiles in (
+        ("float16", 1, WARPS_HALF),
+        ("bfloat16", 1, WARPS_HALF),
+        ("float32", 3, WARPS_FLOAT),
+        ("float32", 1, WARPS_TF32),
+    )
+    for tile in tiles
+]
+SMALL = WarpTile(64, 64, 32, 32, 4, 4)
 
 
-def kernel(dtype: str, products: int, number: int, across: bool = False, chunk: int = 16) -> TensorProduct:
-    """relu(sum + row), of tile `number`, with rows of the widest loads and stores."""
+def kernel(dtype: str, products: int, tile: WarpTile, across: bool = False, chunk: int = 16) -> TensorProduct:
+    """relu(sum + row), with rows of the widest loads and stores."""
     kind, sums = dtype_from_name(dtype), dtype_from_name("float32")
     total = expr.cast(expr.maximum(expr.arg(0, sums) + expr.cast(expr.arg(1, kind), sums), 0.0), kind)
-    tiles, run = WARPS_HALF if kind.itemsize == 2 else WARPS_FLOAT, Run(16 // kind.itemsize, "r")
-    return TensorProduct(dtype, tiles[number], chunk, chunk, across, total, (dtype,), run, products)
+    run = Run(16 // kind.itemsize, "r")
+    return TensorProduct(dtype, tile, chunk, chunk, across, total, (dtype,), run, products)
 
 
 @pytest.mark.parametrize("across", [False, True])
-@pytest.mark.parametrize("number", range(len(WARPS_HALF)))
-@pytest.mark.parametrize("dtype, products", KINDS)
+@pytest.mark.parametrize("dtype, products, tile", EVERY_TILE, ids=str)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_tiles(arch: tuple[int, int], dtype: str, products: int, number: int, across: bool, tmp_path: Path):
-    made = kernel(dtype, products, number, across)
-    tile, cubin = made.tile, cubin_of(made, arch)
+def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile, across: bool, tmp_path: Path):
+    cubin = cubin_of(kernel(dtype, products, tile, across), arch)
     found, item = instructions(cubin, tmp_path), dtype_from_name(dtype).itemsize
 
     # all sums stay in registers, and as many blocks as the model of costs counts on find theirs
@@ -62,12 +70,12 @@ def test_tiles(arch: tuple[int, int], dtype: str, products: int, number: int, ac
 
 @pytest.mark.parametrize("chunk, name", [(8, r"LDGSTS\.E\.64\.ZFILL"), (4, r"LDGSTS\.E\.ZFILL")])
 def test_narrow_copies_are_asynchronous_too(chunk: int, name: str, tmp_path: Path):
-    found = instructions(cubin_of(kernel("float16", 1, 1, chunk=chunk), (9, 0)), tmp_path)
+    found = instructions(cubin_of(kernel("float16", 1, SMALL, chunk=chunk), (9, 0)), tmp_path)
     assert of_kind(found, r"LDGSTS.*") == of_kind(found, name) != {}
 
 
 def test_narrow_runs_store_what_they_are(tmp_path: Path):
     """Two elements of float16 at once."""
-    made = replace(kernel("float16", 1, 1), run=Run(2, "r"))
+    made = replace(kernel("float16", 1, SMALL), run=Run(2, "r"))
     found = instructions(cubin_of(made, (9, 0)), tmp_path)
     assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E") != {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Card:
     """multiprocessors; clock in Hz; half, tf32: operations per second of tensor cores by mma.sync; float32: of CUDA cores; memory,
-    cache: bytes per second, the second of L2."""
+    cache: bytes per second, the second of L2; shared: bytes of shared memory that the blocks of a multiprocessor may use."""
 
     name: str
     multiprocessors: int
@@ -18,6 +18,7 @@ class Card:
     float32: float
     memory: float
     cache: float
+    shared: int
 
     def __str__(self) -> str:
         return self.name
@@ -25,10 +26,13 @@ class Card:
 
 # L2 bandwidth as microbenchmarks have it (Luo et al., "Dissecting the NVIDIA Hopper Architecture", 2025); so is mma.sync on
 # Hopper, which reaches 0.63 of what wgmma does
-A100 = Card("A100", 108, 1.41e9, half=312e12, tf32=156e12, float32=19.5e12, memory=2.0e12, cache=4.0e12)
-H100 = Card("H100", 132, 1.83e9, half=620e12, tf32=310e12, float32=67e12, memory=3.35e12, cache=5.5e12)
+A100 = Card("A100", 108, 1.41e9, 312e12, 156e12, 19.5e12, memory=2.0e12, cache=4.0e12, shared=163 << 10)
+L40S = Card("L40S", 142, 2.52e9, 362e12, 183e12, 91.6e12, memory=0.864e12, cache=3.0e12, shared=99 << 10)
+H100 = Card("H100", 132, 1.83e9, 620e12, 310e12, 67e12, memory=3.35e12, cache=5.5e12, shared=227 << 10)
 
 
 def card_of(arch: tuple[int, int]) -> Card:
-    """The large card of a generation: others are like it in what matters, which is proportions."""
+    """The large card of a kind: others are like it in what matters, which is proportions, and shared memory."""
+    if arch in ((8, 6), (8, 9)) or arch[0] == 12:
+        return L40S
     return A100 if arch < (9, 0) else H100

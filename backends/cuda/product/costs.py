@@ -41,11 +41,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Choice:
-    """parts: of each sum, in blocks of their own. waves: how often the blocks fill the GPU."""
+    """parts: of each sum, in blocks of their own. busy: seconds of the busiest multiprocessor. waves: how often the blocks fill
+    the GPU."""
 
     tile: WarpTile
     parts: int
     seconds: float
+    busy: float
     waves: float
 
     def on(self, card: Card) -> str:
@@ -54,9 +56,10 @@ class Choice:
 
 
 def best(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> Choice:
-    """The fastest by the model; of equals the first tile, in the fewest parts."""
+    """The fastest by the model; of those that wait for memory, the one with the least to do."""
     splits = [s for s in SPLITS if s == 1 or p.k >= s * LEAST]
-    return min((predicted(card, p, t, s) for t in tiles for s in splits), key=lambda c: c.seconds)
+    fit = [t for t in tiles if t.shared(p.item) <= card.shared]
+    return min((predicted(card, p, t, s) for t in fit for s in splits), key=lambda c: (c.seconds, c.busy))
 
 
 def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
@@ -64,22 +67,24 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     depth = steps * DEPTH
     blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n) * parts
     share = -(-blocks // card.multiprocessors)  # blocks of the busiest multiprocessor
-    together = min(tile.blocks, share)
-    busy = min(1.0, together * tile.threads / 32 / WARPS)
+    at_once = min(tile.blocks, card.shared // tile.shared(p.item))
+    together = min(at_once, share)
+    pace = min(1.0, together * tile.threads / 32 / WARPS)
     rate = (card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors
     warps = (tile.m // tile.wm) * (tile.n // tile.wn)
     block = max(
-        2 * tile.m * tile.n * depth / (rate * busy),
+        2 * tile.m * tile.n * depth / (rate * pace),
         warps * (tile.wm + tile.wn) * depth * p.item / (BANKS * card.clock),
         (tile.m + tile.n) * depth * p.item / (card.cache / card.multiprocessors),
         steps * LATENCY / ((tile.stages - 1) * together),
     )
-    waves = blocks / (card.multiprocessors * tile.blocks)
-    rounds = -(-share // tile.blocks)
-    seconds = LAUNCH + max(share * block + rounds * START, p.nbytes / card.memory)
+    waves = blocks / (card.multiprocessors * at_once)
+    rounds = -(-share // at_once)
+    busy = share * block + rounds * START
+    seconds = LAUNCH + max(busy, p.nbytes / card.memory)
     if parts > 1:  # written, and read again
         seconds += LAUNCH + 2 * parts * p.batch * p.m * p.n * FLOAT / card.cache
-    return Choice(tile, parts, seconds, waves)
+    return Choice(tile, parts, seconds, busy, waves)
 
 
 def on_cuda_cores(card: Card, p: Problem, tile: Tile) -> float:
@@ -87,5 +92,5 @@ def on_cuda_cores(card: Card, p: Problem, tile: Tile) -> float:
     blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n)
     share = -(-blocks // card.multiprocessors)
     block = 2 * tile.m * tile.n * p.k / (card.float32 * CUDA_CORES / card.multiprocessors)
-    busy = min(1.0, share * tile.threads / 32 / WARPS)
-    return LAUNCH + max(share * block / busy + START, p.nbytes / card.memory)
+    pace = min(1.0, share * tile.threads / 32 / WARPS)
+    return LAUNCH + max(share * block / pace + START, p.nbytes / card.memory)

@@ -15,7 +15,7 @@ from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
-from graphc.backends.cuda.product.tile import DEPTH, WARPS_FLOAT, WARPS_HALF, Run, tile_for
+from graphc.backends.cuda.product.tile import DEPTH, Run, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.report import StepInfo
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK = 16  # bytes of the widest copy
 LEAST = 4  # of the narrowest
+GAIN = 0.9  # of the time on CUDA cores, at most
 MOST = 8  # elements of a run
 FLOAT = np.dtype(np.float32)
 FLOATS = ("float16", "bfloat16", "float32")
@@ -62,15 +63,15 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
 
 
 def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype) -> Choice | None:
-    """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it faster on
-    CUDA cores. Where sizes are open, those of the example decide: any tile computes any product."""
+    """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
+    slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product."""
     if dtype.name not in FLOATS:
         return None
     item = dtype.itemsize
     sizes = (hint_of(m.m), hint_of(m.n), hint_of(m.k), prod(map(hint_of, m.batch)))
     p = Problem(*sizes, item, products_of(lo, dtype))
-    found = best(lo.card, p, WARPS_HALF if item == 2 else WARPS_FLOAT)
-    if item == 4 and found.seconds >= on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item)):
+    found = best(lo.card, p, warp_tiles(item, p.products))
+    if item == 4 and found.seconds > GAIN * on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item)):
         return None
     return found
 

@@ -141,4 +141,4 @@ def tensor_product(
             r, c = int32(first_row + y), int32(first_column + x)
             finish(a, (r < m) & (c < n), c, r + rows_before, b0, b1, b2, b3, read(rows, y, x))
 
-    return Code(tensor_product, THREADS, max(STAGES * STAGE, BM * BN * 4), tile.blocks)
+    return Code(tensor_product, THREADS, tile.shared(item), tile.blocks)

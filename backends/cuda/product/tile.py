@@ -50,6 +50,10 @@ class WarpTile:
     def threads(self) -> int:
         return 32 * (self.m // self.wm) * (self.n // self.wn)
 
+    def shared(self, item: int) -> int:
+        """Bytes of shared memory: the tiles of operands, of elements of `item` bytes, and in their place the sums."""
+        return max(self.stages * (self.m + self.n) * DEPTH * item, self.m * self.n * 4)
+
     def __str__(self) -> str:
         return f"{self.m}x{self.n}"
 
@@ -64,9 +68,20 @@ class Run:
 
 
 DEPTH = 32
-# of elements of two bytes, and of four
-WARPS_HALF = (WarpTile(128, 128, 64, 32, 4, 2), WarpTile(64, 64, 32, 32, 4, 4), WarpTile(32, 128, 32, 32, 4, 4))
-WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3, 1), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
+# for elements of two bytes; of four, by one product of tf32, and by three, whose digits need the registers of wider tiles
+WARPS_HALF = (
+    WarpTile(128, 256, 64, 64, 4),
+    WarpTile(128, 128, 64, 32, 4, 2),
+    WarpTile(64, 64, 32, 32, 4, 4),
+    WarpTile(32, 128, 32, 32, 4, 4),
+)
+WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
+WARPS_TF32 = (WarpTile(128, 256, 64, 64, 3), *WARPS_FLOAT)
+
+
+def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
+    """What there is for elements of so many bytes. products: see `TensorProduct`."""
+    return WARPS_HALF if item == 2 else WARPS_FLOAT if products == 3 else WARPS_TF32
 
 
 def tile_for(m: int, n: int, batch: int, item: int, largest: Tile = LARGE) -> Tile:
