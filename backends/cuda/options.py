@@ -13,7 +13,9 @@ WITHOUT_GPU = (
     "arch='sm_90' (--arch sm_90) compiles ahead, without one; target='cuda:emulate' runs the kernels on the CPU, slowly, to "
     "test models; target='cpu' is what is fast here"
 )
-EMULATED = (9, 0)  # what emulated kernels are compiled for
+Arch = tuple[int, int] | tuple[int, int, str]  # a compute capability; 'a': with what only that one has
+EMULATED: Arch = (9, 0)  # what emulated kernels are compiled for
+WITH_GROUPS: Arch = (9, 0, "a")  # whose groups of warps multiply by wgmma
 OLDEST, NEWEST = (8, 0), (12, 1)
 OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
 PRECISIONS = ("float32", "tf32")
@@ -26,7 +28,7 @@ class CudaOptions:
 
     emulate: bool
     host: bool = False
-    arch: tuple[int, int] = EMULATED
+    arch: Arch = EMULATED
     precision: str = PRECISIONS[0]
 
     @classmethod
@@ -53,11 +55,13 @@ class CudaOptions:
         return ["cuda", self.emulate, self.host, list(self.arch), self.precision]
 
 
-def capability(arch: object) -> tuple[int, int]:
-    """'sm_90' -> (9, 0). Raises InputError for anything else, and for what is too old or unknown."""
+def capability(arch: object) -> Arch:
+    """'sm_90' -> (9, 0), 'sm_90a' -> (9, 0, 'a'). Raises InputError for anything else, and for what is too old or unknown."""
+    if arch == "sm_90a":
+        return WITH_GROUPS
     found = re.fullmatch(r"sm_(\d+)(\d)", arch) if isinstance(arch, str) else None
     number = (int(found[1]), int(found[2])) if found else (0, 0)
     if not OLDEST <= number <= NEWEST:
-        hint = "such as sm_80 (A100), sm_90 (H100, H200)"
+        hint = "such as sm_80 (A100), sm_90, or sm_90a with wgmma (H100, H200)"
         raise InputError(f"arch must be the name of a GPU's architecture from sm_80 on, not {arch!r}", hint=hint)
     return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,12 +23,22 @@ def disassembler() -> str:
     return found[0]
 
 
-def instructions(cubin: Cubin, folder: Path) -> Counter[str]:
-    """How often each instruction, with its modifiers, stands in the code. folder: for files."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin.code)
-    text = subprocess.run([disassembler(), "-c", str(path)], capture_output=True, text=True, check=True).stdout
-    return Counter(_INSTRUCTION.findall(text))
+def text_of(cubin: Cubin) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin.code)
+        file.flush()
+        command = [disassembler(), "-c", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def instructions(cubin: Cubin) -> Counter[str]:
+    """How often each instruction, with its modifiers, stands in the code."""
+    return Counter(_INSTRUCTION.findall(text_of(cubin)))
+
+
+def target_of(cubin: Cubin) -> str:
+    """The architecture that it is for."""
+    return re.search(r"\.target\s+(\w+)", text_of(cubin))[1]
 
 
 def of_kind(found: Counter[str], pattern: str) -> Counter[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from sass import instructions, of_kind
+from sass import instructions, of_kind, target_of
 
 from graphc import expr
 from graphc.backends.cuda.codegen.cubin import cubin_of
 from graphc.backends.cuda.product.product_block import TensorProduct
-from graphc.backends.cuda.product.tile import WARPS_FLOAT, WARPS_HALF, WARPS_TF32, Run, WarpTile
+from graphc.backends.cuda.product.tile import GROUPS, WARPS_FLOAT, WARPS_HALF, WARPS_TF32, Run, WarpTile
 from graphc.types import dtype_from_name
 
 REGISTERS = 65536  # of a multiprocessor
@@ -43,9 +42,9 @@ def kernel(dtype: str, products: int, tile: WarpTile, across: bool = False, chun
 @pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize("dtype, products, tile", EVERY_TILE, ids=str)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile, across: bool, tmp_path: Path):
+def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile, across: bool):
     cubin = cubin_of(kernel(dtype, products, tile, across), arch)
-    found, item = instructions(cubin, tmp_path), dtype_from_name(dtype).itemsize
+    found, item = instructions(cubin), dtype_from_name(dtype).itemsize
 
     # all sums stay in registers, and as many blocks as the model of costs counts on find theirs
     assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
@@ -69,13 +68,37 @@ def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile,
 
 
 @pytest.mark.parametrize("chunk, name", [(8, r"LDGSTS\.E\.64\.ZFILL"), (4, r"LDGSTS\.E\.ZFILL")])
-def test_narrow_copies_are_asynchronous_too(chunk: int, name: str, tmp_path: Path):
-    found = instructions(cubin_of(kernel("float16", 1, SMALL, chunk=chunk), (9, 0)), tmp_path)
+def test_narrow_copies_are_asynchronous_too(chunk: int, name: str):
+    found = instructions(cubin_of(kernel("float16", 1, SMALL, chunk=chunk), (9, 0)))
     assert of_kind(found, r"LDGSTS.*") == of_kind(found, name) != {}
 
 
-def test_narrow_runs_store_what_they_are(tmp_path: Path):
+def test_narrow_runs_store_what_they_are():
     """Two elements of float16 at once."""
     made = replace(kernel("float16", 1, SMALL), run=Run(2, "r"))
-    found = instructions(cubin_of(made, (9, 0)), tmp_path)
+    found = instructions(cubin_of(made, (9, 0)))
     assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E") != {}
+
+
+@pytest.mark.parametrize("dtype, name", [("float16", ""), ("bfloat16", r"\.BF16")])
+@pytest.mark.parametrize("tile", GROUPS, ids=str)
+def test_tiles_of_groups(tile: WarpTile, dtype: str, name: str):
+    cubin = cubin_of(kernel(dtype, 1, tile), (9, 0, "a"))
+    found = instructions(cubin)
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    assert tile.blocks * (cubin.shared + cubin.dynamic + RESERVED) <= SHARED[9, 0]
+    # four products of 16 steps down a stage, one of which may be on its way
+    assert of_kind(found, "HG?MMA.*") == {f"HGMMA.64x{tile.n}x16.F32{name[1:]}": 4}
+    assert (
+        found["WARPGROUP.ARRIVE"] == 1 and found["WARPGROUP.DEPBAR.LE"] == 2 and of_kind(found, "FENCE.*").total() == 1
+    )
+    assert of_kind(found, r"LDGSTS.*") == {"LDGSTS.E.BYPASS.128.ZFILL": (tile.m + tile.n) * 8 // tile.threads}
+    assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.128") and of_kind(found, r"LDG\.E\.128.*")
+    assert of_kind(found, GENERIC) == {}
+
+
+def test_sm_90_has_nothing_of_sm_90a():
+    """So that it runs on what comes after it."""
+    made = kernel("float16", 1, SMALL)
+    assert target_of(cubin_of(made, (9, 0))) == "sm_90" and target_of(cubin_of(made, (9, 0, "a"))) == "sm_90a"

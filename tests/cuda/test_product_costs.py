@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import graphc
 from graphc.backends.cuda.lower.card import A100, H100, L40S, Card, card_of
 from graphc.backends.cuda.product.costs import Problem, best, on_cuda_cores, predicted
-from graphc.backends.cuda.product.tile import LARGE, warp_tiles
+from graphc.backends.cuda.product.tile import GROUPS, LARGE, warp_tiles
 from graphc.graph import Builder
 
 CARDS = [A100, L40S, H100]
@@ -53,8 +53,14 @@ def test_what_it_chooses(card: Card, kind: tuple[int, int]):
     deep = choice(card, 64, 64, 8192, kind)
     assert deep.parts > 4 and deep.seconds < predicted(card, Problem(64, 64, 8192, 1, *kind), deep.tile, 1).seconds / 2
     assert choice(card, 64, 64, 64, kind).parts == 1
-    assert choice(card, 16, 4096, 4096, kind).tile.m == 32  # half of which is not wasted
+    assert choice(card, 16, 4096, 4096, kind).tile.m <= 64
     assert choice(card, 64, 3136, 256, kind, batch=8).tile.m <= 128
+
+
+def test_groups_are_chosen_for_what_is_large():
+    p = Problem(4096, 4096, 4096, 1, 2)
+    without, found = best(H100, p, warp_tiles(2, 1)), best(H100, p, (*GROUPS, *warp_tiles(2, 1)))
+    assert found.tile.group and found.seconds < without.seconds / 1.2
 
 
 def test_float32_is_faster_on_tensor_cores_only_where_there_is_enough_of_it():

@@ -66,6 +66,7 @@ def product(
     batch: tuple[int, ...] = (),
     turned: bool = False,
     numbers: tuple[np.ndarray, np.ndarray] | None = None,
+    arch: str = "sm_90",
 ) -> str:
     """The algorithm of relu(x @ w + row), which was compared with the reference. right: 'constant', 'made' (by a step) or 'given'.
     turned: the columns of the right operand lie in one piece. numbers: x and w."""
@@ -81,7 +82,8 @@ def product(
     if right == "made":
         weights, w = b.add("Neg", weights), -w
     y = b.add("Gemm", left, weights, transB=True) if turned else b.add("MatMul", left, weights)
-    model = graphc.compile(b.build({"y": b.add("Relu", b.add("Add", y, b.constant(row)))}), target=TARGET)
+    graph = b.build({"y": b.add("Relu", b.add("Add", y, b.constant(row)))})
+    model = graphc.compile(graph, target=TARGET, arch=arch)
     got = model.run({"x": x} if right == "constant" else {"x": x, "w": lies})["y"].astype(np.float64)
     want = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + row.astype(np.float64), 0)
     np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
@@ -282,3 +284,66 @@ def test_endings_in_runs(monkeypatch: pytest.MonkeyPatch, dtype: str, n: int, co
     *_, step = (s for s in model.plan().steps if "MatMul" in s.ops)
     count = counts[kind.itemsize]
     assert f"Run(count={count}, walks='rsr{'e' if count > 1 else 'r'}')" in step.kernel
+
+
+# --- groups of warps --------------------------------------------------------------------------------------------------
+HALVES = ["float16", "bfloat16"]
+
+
+def groups(monkeypatch: pytest.MonkeyPatch, number: int) -> str:
+    """The one tile that there is now. Gives how steps say so."""
+    monkeypatch.setattr(tensor, "GROUPS", ())
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: tile.GROUPS[number : number + 1])
+    return f"tensor cores, wgmma, tiles of {tile.GROUPS[number]}"
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("number", range(len(tile.GROUPS)))
+def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int):
+    """Depths of one step, of fewer and of more than there are stages."""
+    how = groups(monkeypatch, number)
+    for k in (16, 64, 72, 200, 328):
+        assert product(70, k, 130, dtype, arch="sm_90a") == how
+    assert product(130, 104, 264, dtype, "made", turned=True, arch="sm_90a") == how
+
+
+@FEW
+@given(
+    st.sampled_from(EDGES),
+    st.sampled_from(EDGES),
+    st.sampled_from([*EDGES, 255, 256, 258]),
+    st.sampled_from(HALVES),
+    st.data(),
+)
+def test_sizes_around_the_edges_of_tiles_of_groups(
+    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, dtype: str, data: st.DataObject
+):
+    groups(monkeypatch, data.draw(st.sampled_from(range(len(tile.GROUPS)))))
+    product(m, k, n, dtype, arch="sm_90a")
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    how = groups(monkeypatch, 1)
+    in_parts(monkeypatch, 3)
+    assert product(40, 264, 72, dtype, arch="sm_90a") == f"{how}, sums in 3 parts"
+
+
+def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
+    groups(monkeypatch, 1)
+    x = np.random.default_rng(0).uniform(0.5, 1, (40, 32))
+    x[3, 4], x[7, 8] = np.inf, np.nan
+    b = Builder("net")
+    w = b.constant(np.ones((32, 48), np.float16))
+    graph = b.build({"y": b.add("MatMul", b.add("Abs", b.input("x", np.float16, x.shape)), w)})
+    y = graphc.compile(graph, target=TARGET, arch="sm_90a").run({"x": x.astype(np.float16)})["y"]
+    assert np.isposinf(y[3]).all() and np.isnan(y[7]).all() and np.isfinite(np.delete(y, [3, 7], 0)).all()
+
+
+def test_only_what_has_groups_uses_them():
+    """sm_90a, half precision, columns of the right operand in one piece."""
+    sizes = 256, 256, 512
+    assert "wgmma" in product(*sizes, "float16", arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
+    assert "wgmma" not in product(*sizes, "float16", "made", arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from graphc.backends.cuda.codegen.build import code_cache, device_code, fingerprint
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode
 from graphc.backends.cuda.kernel import code_of
+from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Cubin:
     shared: int
 
 
-def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
+def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
     """Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache."""
     kept, spec = code_cache(cache), f"cubin {arch} {fingerprint()} {kernel.spec}"
     blob = kept.get(kernel.symbol, spec)
@@ -51,10 +52,10 @@ def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin
     return cubin
 
 
-def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
+def _compiled(kernel: Kernel, arch: Arch) -> tuple[Cubin, str]:
     """Also its PTX."""
     made, source = device_code(kernel, arch), code_of(kernel)
-    name = "".join(map(str, arch)) + ("a" if arch == (9, 0) else "")
+    name = "".join(map(str, arch))
     ptx = _ptx(made, f"compute_{name}", source.threads, source.blocks)
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")

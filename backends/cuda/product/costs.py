@@ -63,20 +63,20 @@ def best(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> Choice:
 
 
 def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
-    steps = -(-p.k // (DEPTH * parts))
-    depth = steps * DEPTH
+    steps = -(-p.k // (tile.depth * parts))
+    depth = steps * tile.depth
     blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n) * parts
     share = -(-blocks // card.multiprocessors)  # blocks of the busiest multiprocessor
     at_once = min(tile.blocks, card.shared // tile.shared(p.item))
     together = min(at_once, share)
     pace = min(1.0, together * tile.threads / 32 / WARPS)
-    rate = (card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors
-    warps = (tile.m // tile.wm) * (tile.n // tile.wn)
+    rate = (card.groups if tile.group else card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors
+    read = tile.m + tile.n if tile.group else (tile.m // tile.wm) * (tile.n // tile.wn) * (tile.wm + tile.wn)
     block = max(
         2 * tile.m * tile.n * depth / (rate * pace),
-        warps * (tile.wm + tile.wn) * depth * p.item / (BANKS * card.clock),
+        read * depth * p.item / (BANKS * card.clock),
         (tile.m + tile.n) * depth * p.item / (card.cache / card.multiprocessors),
-        steps * LATENCY / ((tile.stages - 1) * together),
+        steps * LATENCY / ((tile.stages - 1 - tile.group) * together),
     )
     waves = blocks / (card.multiprocessors * at_once)
     rounds = -(-share // at_once)

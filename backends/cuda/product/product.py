@@ -89,8 +89,8 @@ def emit_product(
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
-    elif not exact and (choice := choice_of(lo, m, dtype)) and (operands := operands_of(m, dtype.itemsize)):
-        emit_tensor(lo, m, dtype, ending, operands, choice, info)
+    elif not exact and (o := operands_of(m, dtype.itemsize)) and (choice := choice_of(lo, m, dtype, not o.across)):
+        emit_tensor(lo, m, dtype, ending, o, choice, info)
     else:
         _emit_tiles(lo, m, dtype, ending, info)
 

@@ -89,7 +89,7 @@ class TensorProduct(Kernel, name="tensor_product"):
     def how(self) -> str:
         """For a person."""
         digits = {1: "TF32", 3: "3xTF32"}[self.products]
-        return f"tensor cores, {digits}" if self.dtype == "float32" else "tensor cores"
+        return f"tensor cores, {digits}" if self.dtype == "float32" else f"tensor cores{', wgmma' * self.tile.group}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
-from graphc.backends.cuda.product.tile import DEPTH, Run, tile_for, warp_tiles
+from graphc.backends.cuda.product.tile import GROUPS, Run, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.report import StepInfo
@@ -62,15 +62,17 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
     return replace(s, ref=ref, strides=(item, whole) if columns else (whole, item))
 
 
-def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype) -> Choice | None:
+def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, down: bool = False) -> Choice | None:
     """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
-    slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product."""
+    slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product.
+    down: do the columns of the right operand lie in one piece?"""
     if dtype.name not in FLOATS:
         return None
     item = dtype.itemsize
     sizes = (hint_of(m.m), hint_of(m.n), hint_of(m.k), prod(map(hint_of, m.batch)))
     p = Problem(*sizes, item, products_of(lo, dtype))
-    found = best(lo.card, p, warp_tiles(item, p.products))
+    groups = GROUPS if lo.has_groups and down and item == 2 else ()
+    found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
     if item == 4 and found.seconds > GAIN * on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item)):
         return None
     return found
@@ -129,7 +131,7 @@ def emit_tensor(
     expression, operands, results, part, rows = ending.expression, ending.dtypes, m.results, m.k, 0
     info = replace(info, reason="; ".join(filter(None, [info.reason, c.on(lo.card)])))
     if c.parts > 1:
-        part, rows = -(-m.k // (DEPTH * c.parts)) * DEPTH, batch * m.m
+        part, rows = -(-m.k // (tile.depth * c.parts)) * tile.depth, batch * m.m
         row, whole = FLOAT.itemsize * m.n, FLOAT.itemsize * m.n * m.m
         parts = Ref(Buffer(f"{info.output}/parts", FLOAT.itemsize * m.n * rows * c.parts))
         steps = tuple(whole * prod(m.batch[i + 1 :]) for i in range(len(m.batch)))

@@ -1,4 +1,4 @@
-"""Products on tensor cores: a pipeline of asynchronous copies in front of mma.sync."""
+"""Products on tensor cores: a pipeline of asynchronous copies in front of mma.sync, or of wgmma."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from numba import cuda
 from numba.cuda.types import float32, int32, uint8
 
 from graphc.backends.cuda.codegen.device import word
-from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, shared_address, wait_until
+from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, seen_by_groups, shared_address, wait_until
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import Code, makes
 from graphc.backends.cuda.product.product_block import TENSOR, TensorProduct
 from graphc.backends.cuda.product.run_kernels import finish_run
-from graphc.backends.cuda.product.tile import DEPTH, Run, WarpTile
+from graphc.backends.cuda.product.tile import Run, WarpTile
 from graphc.backends.cuda.product.tile_kernels import batch_indices, start, taken
-from graphc.backends.cuda.product.warp_kernels import order, row_of, spread, warp_product
+from graphc.backends.cuda.product.warp_kernels import group_done, group_product, order, row_of, spread, warp_product
 from graphc.expr import Expr
 
 CHUNK = 16  # bytes of a row of a matrix that ldmatrix reads
@@ -36,6 +36,8 @@ def tensor_product(
     TILES_M, TILES_N, M, N, K, DIMS, LEFT_LINE, RIGHT_LINE = TENSOR["tiles_m tiles_n m n k dims left_line right_line"]
     PARTS, PART, PART_ROWS = TENSOR["parts part part_rows"]
     BM, BN, WM, WN, STAGES, THREADS = tile.m, tile.n, tile.wm, tile.wn, tile.stages, tile.threads
+    GROUP, DEPTH = tile.group, tile.depth
+    AHEAD = STAGES - 2 if GROUP else STAGES - 1  # stages: of a group, the one before is still being read
     ROW = DEPTH * item  # bytes of a line of the left tile
     LINE = BN * item if across else ROW  # of the right one
     LEFT_BYTES, RIGHT_BYTES = BM * ROW, BN * ROW
@@ -48,15 +50,17 @@ def tensor_product(
     RUN, PER_WIDTH = run.count, WN // run.count
     RUNS = WM * PER_WIDTH // WARP  # of a thread
     copy_left, copy_right = copy_ahead(left_chunk), copy_ahead(right_chunk)
-    wait = wait_until(STAGES - 2)
+    wait, alignment = wait_until(AHEAD - 1), 1024 if GROUP else 128
+    LEFT_WARPS, LEFT_STEP = (4, 64 * ROW) if GROUP else (PER_ROW, WM * ROW)  # that share rows, bytes of these
     shift, right_shift = order(ROW, False, item), order(LINE, across, item)
-    multiply = warp_product(ROWS, COLUMNS, LINE, across, dtype, products)
+    multiply = group_product(BN, dtype) if GROUP else warp_product(ROWS, COLUMNS, LINE, across, dtype, products)
+    done = group_done(SUMS)
     write, read = spread(ROWS, COLUMNS), row_of(WN, RUN)
     finish = finish_run(TENSOR, expression, operands, run)
     left_start, right_start = start(TENSOR, "left"), start(TENSOR, "right")
 
     def tensor_product(a):
-        memory = shared_address(cuda.shared.array(0, uint8, alignment=128))
+        memory = shared_address(cuda.shared.array(0, uint8, alignment=alignment))
         sums = cuda.local.array(SUMS, float32)
         m, n, k = int32(word(a, M)), int32(word(a, N)), int32(word(a, K))
         t = int32(thread())
@@ -90,12 +94,14 @@ def tensor_product(
         steps = int32((k + DEPTH - 1) // DEPTH)
         to, of = memory, memory
         end = int32(memory + STAGES * STAGE)
-        step = int32(1 - STAGES)
+        step = int32(-AHEAD)
         while step < steps:
             if step >= 0:
                 wait()
+                if GROUP:
+                    seen_by_groups()
                 cuda.syncthreads()
-            if step + STAGES - 1 < steps:
+            if step + AHEAD < steps:
                 given = int32(min(max(l_bytes, 0), left_chunk))
                 for i in range(L_PASSES):
                     line = int32(l_line + i * L_LINES)
@@ -120,13 +126,15 @@ def tensor_product(
                     to = memory
             commit()
             if step >= 0:
-                multiply(
-                    sums, int32(of + warp // PER_ROW * WM * ROW), int32(of + LEFT_BYTES), warp % PER_ROW * WN, lane
-                )
+                at = int32(of + warp // LEFT_WARPS * LEFT_STEP)
+                multiply(sums, at, int32(of + LEFT_BYTES), warp % PER_ROW * WN, lane)
                 of = int32(of + STAGE)
                 if of == end:
                     of = memory
             step = int32(step + 1)
+
+        if GROUP:
+            done(sums)
 
         # the sums of a warp as rows, where its tiles were
         cuda.syncthreads()

@@ -37,7 +37,8 @@ TALL = Tile(128, 64, 8, 8, 4)  # where threads keep more than sums: the places o
 @dataclass(frozen=True)
 class WarpTile:
     """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, DEPTH
-    steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once."""
+    steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once.
+    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then."""
 
     m: int
     n: int
@@ -45,6 +46,12 @@ class WarpTile:
     wn: int
     stages: int
     blocks: int = 1
+    group: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Steps of the sum in a stage: of a group as many as its rows of 128 bytes have, which are of half precision."""
+        return 2 * DEPTH if self.group else DEPTH
 
     @property
     def threads(self) -> int:
@@ -52,7 +59,7 @@ class WarpTile:
 
     def shared(self, item: int) -> int:
         """Bytes of shared memory: the tiles of operands, of elements of `item` bytes, and in their place the sums."""
-        return max(self.stages * (self.m + self.n) * DEPTH * item, self.m * self.n * 4)
+        return max(self.stages * (self.m + self.n) * self.depth * item, self.m * self.n * 4)
 
     def __str__(self) -> str:
         return f"{self.m}x{self.n}"
@@ -77,6 +84,8 @@ WARPS_HALF = (
 )
 WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
 WARPS_TF32 = (WarpTile(128, 256, 64, 64, 3), *WARPS_FLOAT)
+# of half precision, where GPUs have wgmma
+GROUPS = (WarpTile(128, 256, 16, 256, 4, group=True), WarpTile(128, 128, 16, 128, 4, group=True))
 
 
 def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:

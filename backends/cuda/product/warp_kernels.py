@@ -16,9 +16,9 @@ from numba.cuda.extending import intrinsic
 
 from graphc.backends.cuda.codegen.device import device
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.cuda.codegen.ptx import SHARED, ldmatrix, mma, rounded, shared_word
+from graphc.backends.cuda.codegen.ptx import SHARED, assembly, ldmatrix, mma, rounded, shared_word
 from graphc.backends.cuda.product.tile import DEPTH
-from graphc.backends.llvm.emit import F32, I32
+from graphc.backends.llvm.emit import F32, I32, I64
 
 STEP = 32  # bytes of a row that one instruction multiplies
 FLOAT = 4  # bytes of a sum
@@ -142,6 +142,71 @@ def _digits(b: ir.IRBuilder, groups: Groups) -> tuple[Groups, Groups, Groups]:
             near = b.and_(b.add(b.bitcast(left, I32), I32(HALF)), I32(TF32))
             whole[i], rest[i] = b.select(is_finite, first[i], I32(0)), b.select(is_finite, near, I32(0))
     return large, finite, small
+
+
+# --- groups of warps --------------------------------------------------------------------------------------------------
+_GROUP_KINDS = {"float16": "f16", "bfloat16": "bf16"}
+_LINES = (
+    1 << 62 | (1024 >> 4) << 32 | 1 << 16
+)  # lines of 128 bytes in the order of `order`, 1024 bytes between eights of them
+
+
+def group_product(columns: int, dtype: str) -> Callable[..., None]:
+    """As `warp_product`, of four warps: sums of each are its 16 rows of 64, and all columns. Both tiles have lines of 128 bytes down
+    the sum, and begin at multiples of 1024. It goes on while the warp does, but the one before is done."""
+    count = columns // 2
+    names = ", ".join(f"${i}" for i in range(count))
+    kind = _GROUP_KINDS[dtype]
+    text = f"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, ${2 * count}, ${2 * count + 1}, p"
+    text = f"{{ .reg .pred p; setp.ne.b32 p, ${2 * count + 2}, 0; {text}, 1, 1, 0, 0; }}"
+    constraints = ",".join(["=f"] * count + [str(i) for i in range(count)] + ["l", "l", "r", "~{memory}"])
+
+    @intrinsic
+    def multiply(typing: Any, sums: Any, left: Any, right: Any, column: Any, lane: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            kept = _elements(context, b, signature.args[0], args[0], count)
+            totals = [b.load(p) for p in kept]
+
+            def lines(address: ir.Value) -> ir.Value:
+                return b.or_(b.zext(b.and_(b.lshr(address, I32(4)), I32(0x3FFF)), I64), I64(_LINES))
+
+            left, right = map(lines, args[1:3])
+            assembly(b, [], "wgmma.fence.sync.aligned;", "~{memory}", [])
+            for step in range(128 // STEP):
+                further = I64(step * STEP >> 4)
+                given = [*totals, b.add(left, further), b.add(right, further), I32(1)]
+                totals = assembly(b, [F32] * count, text, constraints, given)
+            assembly(b, [], "wgmma.commit_group.sync.aligned;", "~{memory}", [])
+            _wait_for_groups(b, 1, kept, totals)
+            return context.get_dummy_value()
+
+        return types.void(sums, types.int32, types.int32, types.int32, types.int32), code
+
+    made: Callable[..., None] = multiply
+    return made
+
+
+def group_done(count: int) -> Callable[..., None]:
+    """group_done(count)(sums): so many sums are complete."""
+
+    @intrinsic
+    def done(typing: Any, sums: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            kept = _elements(context, b, signature.args[0], args[0], count)
+            _wait_for_groups(b, 0, kept, [b.load(p) for p in kept])
+            return context.get_dummy_value()
+
+        return types.void(sums), code
+
+    made: Callable[..., None] = done
+    return made
+
+
+def _wait_for_groups(b: ir.IRBuilder, pending: int, kept: Sequence[ir.Value], totals: Sequence[ir.Value]) -> None:
+    """Until no more products are on their way. The compiler must not move sums across it."""
+    assembly(b, [], f"wgmma.wait_group.sync.aligned {pending};", "~{memory}", [])
+    for pointer, value in zip(kept, totals):
+        b.store(assembly(b, [F32], "", "=f,0,~{memory}", [value])[0], pointer)
 
 
 # --- sums as rows -----------------------------------------------------------------------------------------------------

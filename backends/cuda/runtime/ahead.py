@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
+from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 from graphc.lower.program import Step
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class AheadRun:
     """The cubins of a program's kernels, which are kept on disk. It does not run."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool, progress: Progress | None) -> None:
+    def __init__(self, d: Draft, arch: Arch, cache: bool, progress: Progress | None) -> None:
         self.cubins: dict[Kernel, Cubin] = {}
         for i, kernel in enumerate(d.kernels):
             if progress:

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
+from graphc.backends.cuda.options import Arch
 from graphc.interpret import run_node
 from graphc.lower.program import Step
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
@@ -26,7 +27,7 @@ FILL = 0xFF  # NaN in every float format
 class CheckedRun:
     """As `EmulatedRun`."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool = True) -> None:
+    def __init__(self, d: Draft, arch: Arch, cache: bool = True) -> None:
         self._program = d.lowering.program
         native = [s for s in self._program.steps if isinstance(s, Step)]
         self._kernels = {k: emulated(k, arch, True, cache) for k in dict.fromkeys(s.kernel for s in native)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cuda.codegen.build import emulated
+from graphc.backends.cuda.options import Arch
 from graphc.interpret import run_node
 from graphc.lower.program import HostCall
 from graphc.lower.storage import aligned_empty
@@ -21,7 +22,7 @@ WORD = 8
 class EmulatedRun:
     """Runs the program of a draft: arrays in order to results in order."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool = True) -> None:
+    def __init__(self, d: Draft, arch: Arch, cache: bool = True) -> None:
         self._table = d.assembled
         self._kernels = [emulated(k, arch, cache=cache) for k in d.kernels]
 
