@@ -85,7 +85,7 @@ def function_of(e: Expr, dtypes: Sequence[np.dtype]) -> Callable[..., Any]:
 
 
 def _word(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
-    return q.fixed(q.offset(q.pointer(a[0]), q.b.mul(a[1], ir.Constant(I64, 8))), I64)
+    return q.load_raw(q.offset(q.pointer(a[0]), q.b.mul(a[1], ir.Constant(I64, 8))), I64, 1)
 
 
 word = device(_word, types.int64, types.int64, types.int64)  # word(a, i): number i of an argument block
