@@ -8,6 +8,7 @@ from graphc.backend import Stage
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
+from graphc.backends.cuda.options import EMULATED, CudaOptions
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
@@ -28,12 +29,12 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 
 @dataclass(eq=False)
 class Draft:
-    """A bound graph on its way to a program. host: may nodes run on the CPU? checked: for runs whose kernels are watched, with
-    every buffer a memory of its own."""
+    """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
+    own."""
 
     graph: Graph
     weights: WeightStore
-    host: bool = False
+    options: CudaOptions
     checked: bool = False
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Draft:
 def fuse_nodes(d: Draft) -> None:
     """Nodes that become one kernel. Raises UnsupportedError where one has no kernel and may not run on the CPU."""
     load_lowerings()
-    if not d.host:
+    if not d.options.host:
         for node in d.graph.nodes:
             if not d.compiled(node):
                 raise UnsupportedError(
@@ -74,7 +75,7 @@ def fuse_nodes(d: Draft) -> None:
 
 def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
-    lo = d.lowering = CudaLowering(d.weights, d.checked)
+    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
     place_externals(lo, d.graph, d.groups, d.native)
     place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
 

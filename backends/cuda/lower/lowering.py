@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cuda.lower.card import card_of
 from graphc.backends.cuda.lower.registry import RULES
+from graphc.backends.cuda.options import EMULATED, PRECISIONS, WITH_GROUPS, Arch
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
 from graphc.lower.checks import Check
@@ -20,10 +22,19 @@ from graphc.report import StepInfo
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does."""
+    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. has_groups: can four warps multiply
+    together?"""
 
-    def __init__(self, weights: WeightStore, checked: bool = False) -> None:
+    def __init__(
+        self,
+        weights: WeightStore,
+        checked: bool = False,
+        arch: Arch = EMULATED,
+        precision: str = PRECISIONS[0],
+    ) -> None:
         super().__init__(weights, RULES, checked)
+        self.card, self.precision = card_of(arch), precision
+        self.has_groups = arch == WITH_GROUPS
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""
