@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
+from graphc.backends.cuda.lower.channels import assign_channels_last
 from graphc.backends.cuda.lower.epilogue import accepts_operand
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
@@ -76,10 +77,15 @@ def _has_epilogue(node: Node) -> bool:
 
 
 def place(d: Draft) -> None:
-    """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
+    """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
+    read them, parts of concatenations in the whole."""
     lo = d.lowering = CudaLowering(d.weights, d.checked)
     place_externals(lo, d.graph, d.groups, d.native)
-    place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
+    compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
+    assign_channels_last(lo, d.groups, compiled)
+    place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
+    for v in lo.channels_last - lo.storage.keys():
+        lo.reserve(v)
 
 
 def lower(d: Draft) -> None:

@@ -66,7 +66,7 @@ def lower_transpose(lo: Lowering, group: Group) -> None:
     lo.copy(x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
-@lowers("Concat", supported=native_dtypes)
+@lowers("Concat", supported=native_dtypes, channels_last=lambda node: "any")
 def lower_concat(lo: Lowering, group: Group) -> None:
     """Parts that were written in place cost nothing; the others are copied."""
     node = group.nodes[0]
@@ -78,7 +78,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
     for v in node.operands:
         x = lo.strided(v)
         first = at // t.blocks.c * out.strides[1] if t.layout else at * out.strides[axis]
-        part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides)
+        part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides, out.channels_last)
         at += v.shape[axis]
         if x.ref != part.ref:
             copy = emit_blocked_copy if t.layout else emit_elements
@@ -87,7 +87,8 @@ def lower_concat(lo: Lowering, group: Group) -> None:
 
 def emit_elements(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
     """Copy a dense value."""
-    lo.copy(x.ref, x.strides, y.ref, y.strides, y.type.extents, y.type.dtype.itemsize, info)
+    xs, ys, shape = ([of[i] for i in y.order] for of in (x.strides, y.strides, y.type.extents))
+    lo.copy(x.ref, xs, y.ref, ys, shape, y.type.dtype.itemsize, info)
 
 
 def emit_blocked_copy(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
@@ -163,7 +164,7 @@ def lower_tile(lo: Lowering, group: Group) -> None:
 
 
 # --- images and blocks ------------------------------------------------------------------------------------------------
-@lowers("DepthToSpace", "SpaceToDepth", supported=native_dtypes)
+@lowers("DepthToSpace", "SpaceToDepth", supported=native_dtypes, channels_last=lambda node: "any")
 def lower_blocks(lo: Lowering, group: Group) -> None:
     """A transposition of the dims [n, channels and block, rows, columns of blocks]."""
     node = group.nodes[0]

@@ -9,7 +9,7 @@ from math import prod
 
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
-from graphc.backends.cuda.conv.window import Axis, axes_of, dhw, five, padded, place_words, record, table_of
+from graphc.backends.cuda.conv.window import Axis, axes_of, channels_last, dhw, five, padded, place_words, record, table_of
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -50,10 +50,10 @@ def conv_supported(node: Node, target: object) -> str | None:
     return too_large(node) or native_dtypes(node)
 
 
-@lowers("Conv", supported=conv_supported, epilogue=lambda node: True)
+@lowers("Conv", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
 def lower_conv(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, weights = lo.read(node.inputs[0]), lo.read(node.inputs[1])
+    x, weights = lo.strided(node.inputs[0]), lo.read(node.inputs[1])
     ending = conv_end(lo, group)
     if 0 in group.output.shape:
         return
@@ -75,7 +75,7 @@ def conv_end(lo: CudaLowering, group: Group) -> Ending:
 
 
 def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
-    """The step of a convolution of a dense image. The ending's strides are along [n, channel, *spatial]."""
+    """The step of a convolution of an image. The ending's strides are along [n, channel, *spatial]."""
     k, pixels = f.inputs * prod(len(a.taps) for a in axes), prod(a.out for a in axes)
     info = replace(info, reason=f"{f.outputs}x{k} by {pixels} pixels")
     if f.inputs == 1 and f.groups > 1:
@@ -139,5 +139,5 @@ def _emit_depthwise(
         pixels=pixels, **dhw("k d", sizes, steps),
         **(place_words(axes, strides) | dhw("p", begins)), records=[record(w, outputs) for w in ending.every],
     )  # fmt: skip
-    kernel = Depthwise(x.type.dtype.name, ending.expression, ending.dtypes)
+    kernel = Depthwise(x.type.dtype.name, channels_last(ending.result), ending.expression, ending.dtypes)
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm="depthwise"), writes=[ending.result.ref])

@@ -43,9 +43,10 @@ class Conv(Kernel, name="conv"):
 
 @dataclass(frozen=True, eq=False)
 class Depthwise(Kernel, name="depthwise"):
-    """As `Conv`."""
+    """As `Conv`. last: do neighbouring threads have neighbouring channels, or (else) neighbouring pixels?"""
 
     block: ClassVar[Block] = DEPTHWISE
     dtype: str
+    last: bool
     expression: Expr
     operands: tuple[str, ...]

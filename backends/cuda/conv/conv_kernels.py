@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from numba import cuda
 from numba.cuda.types import int32, uint32
 
 from graphc.backends.cuda.codegen.device import load, register, word
@@ -21,8 +24,27 @@ def conv(dtype: str, tile: Tile, expression: Expr, operands: tuple[str, ...]) ->
     return tiled(CONV, True, dtype, tile, expression, operands)
 
 
+def image_place_in(last: bool) -> Callable[[int, int, int], tuple[int, int, int]]:
+    """image_place(i, channels, pixels): image, channel and pixel of element i, all of the channels of a pixel one after the
+    other, or all pixels of a channel."""
+
+    @cuda.jit(device=True)
+    def image_place(i, channels, pixels):
+        inner = channels if last else pixels
+        outer = pixels if last else channels
+        row = divide_wide(i, inner)
+        near = int32(i - row * inner)
+        n = divide_wide(row, outer)
+        far = int32(row - n * outer)
+        if last:
+            return n, near, far
+        return n, far, near
+
+    return image_place
+
+
 @makes(Depthwise)
-def depthwise(dtype: str, expression: Expr, operands: tuple[str, ...]) -> Code:
+def depthwise(dtype: str, last: bool, expression: Expr, operands: tuple[str, ...]) -> Code:
     kind = register(summed(dtype_from_name(dtype)))
     TOTAL, CHANNELS, GROUP, PIXELS = DEPTHWISE["total channels group pixels"]
     X, X_N, X_C, X_D, X_H, X_W = DEPTHWISE["x x_n x_c x_d x_h x_w"]
@@ -30,15 +52,12 @@ def depthwise(dtype: str, expression: Expr, operands: tuple[str, ...]) -> Code:
     IN_D, IN_H, IN_W, OUT_H, OUT_W = DEPTHWISE["in_d in_h in_w out_h out_w"]
     K_D, K_H, K_W, D_D, D_H, D_W = DEPTHWISE["k_d k_h k_w d_d d_h d_w"]
     S_D, S_H, S_W, P_D, P_H, P_W = DEPTHWISE["s_d s_h s_w p_d p_h p_w"]
-    get, store = load(dtype), finish(DEPTHWISE, expression, operands)
+    get, store, image_place = load(dtype), finish(DEPTHWISE, expression, operands), image_place_in(last)
 
     def depthwise(a):
         i = thread_number(THREADS)
         if i < word(a, TOTAL):
-            row = divide_wide(i, word(a, PIXELS))
-            c = int32(i - row * word(a, PIXELS))
-            n = divide_wide(row, word(a, CHANNELS))
-            channel = int32(row - n * word(a, CHANNELS))
+            n, channel, c = image_place(i, word(a, CHANNELS), word(a, PIXELS))
             out_w, out_h = int32(word(a, OUT_W)), int32(word(a, OUT_H))
             line = divide(c, out_w)
             d = divide(line, out_h)

@@ -69,10 +69,10 @@ def phases_of(node: Node) -> list[tuple[Phase, ...]]:
     return list(itertools.product(*[[ALONE]] * (3 - len(axes)), *axes))
 
 
-@lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True)
+@lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
 def lower_conv_transpose(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, ending = lo.read(node.inputs[0]), conv_end(lo, group)
+    x, ending = lo.strided(node.inputs[0]), conv_end(lo, group)
     if 0 in group.output.shape:
         return
     found, info = phases_of(node), lo.info(group, "conv")

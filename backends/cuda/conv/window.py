@@ -60,6 +60,11 @@ def five(strides: Sequence[int]) -> tuple[int, ...]:
     return (n, c, *(0,) * (3 - len(spatial)), *spatial)
 
 
+def channels_last(w: Walked) -> bool:
+    """Are neighbours in memory neighbouring channels of a pixel?"""
+    return w.strides[1] == w.dtype.itemsize and w.strides[-1] != w.dtype.itemsize
+
+
 def place_words(axes: Sequence[Axis], strides: Sequence[int]) -> dict[str, int]:
     """Words of a block that say where windows begin. strides: of the image, as of `five`."""
     _, out_h, out_w = (a.out for a in axes)

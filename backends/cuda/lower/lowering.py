@@ -22,6 +22,8 @@ from graphc.report import StepInfo
 class CudaLowering(Lowering):
     """See graphc/lower/verbs.py for what each verb does."""
 
+    any_strides = True
+
     def __init__(self, weights: WeightStore, checked: bool = False) -> None:
         super().__init__(weights, RULES, checked)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphc import expr
 from graphc.backends.cuda.conv.conv import conv_supported
-from graphc.backends.cuda.conv.window import axes_of, dhw, five, place_words, record
+from graphc.backends.cuda.conv.window import axes_of, channels_last, dhw, five, place_words, record
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -22,10 +22,14 @@ from graphc.types import numbers
 OPS = {"MaxPool": "max", "AveragePool": "average", "LpPool": "power"}
 
 
-@lowers(*OPS, supported=conv_supported, epilogue=lambda node: len(node.outputs) == 1)
+def _channels_last(node: Node) -> str:
+    return "any" if len(node.outputs) == 1 else "read"
+
+
+@lowers(*OPS, supported=conv_supported, epilogue=lambda node: len(node.outputs) == 1, channels_last=_channels_last)
 def lower_pool(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, ending = lo.read(node.inputs[0]), ending_of(lo, group, _finish(node))
+    x, ending = lo.strided(node.inputs[0]), ending_of(lo, group, _finish(node))
     writes, indices = [ending.result.ref], None
     if len(node.outputs) > 1:
         s = lo.write(node.outputs[1])
@@ -45,7 +49,8 @@ def lower_pool(lo: CudaLowering, group: Group) -> None:
         **dhw("k d step", [len(a.taps) for a in axes], dilations, steps), **_counted(node), power=node.attrs.get("p", 0),
         indices=indices or 0, plane=d * h * w, records=[record(o, 0) for o in ending.every],
     )  # fmt: skip
-    kernel = Pool(OPS[node.op.name], x.type.dtype.name, indices is not None, ending.expression, ending.dtypes)
+    last = channels_last(ending.result)
+    kernel = Pool(OPS[node.op.name], x.type.dtype.name, indices is not None, last, ending.expression, ending.dtypes)
     lo.emit(kernel, args, lo.info(group, str(kernel)), writes=writes)
 
 

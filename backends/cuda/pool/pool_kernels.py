@@ -11,12 +11,13 @@ from numba.cuda.types import int32, int64, uint32
 
 from graphc.backends.cuda.codegen.device import device, load, register, store, word
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.cuda.codegen.guarded import divide, divide_wide
+from graphc.backends.cuda.codegen.guarded import divide
 from graphc.backends.cuda.codegen.threads import thread_number
 from graphc.backends.cuda.kernel import THREADS, Code, makes
 from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.pool.pool_block import POOL, Pool
 from graphc.backends.cuda.product.tile_kernels import finish
+from graphc.backends.cuda.conv.conv_kernels import image_place_in
 from graphc.backends.llvm.emit import I64, i64
 from graphc.expr import Expr
 from graphc.types import dtype_from_name
@@ -43,7 +44,7 @@ def _lowest(dtype: str) -> float:
 
 
 @makes(Pool)
-def pool(op: str, dtype: str, indices: bool, expression: Expr, operands: tuple[str, ...]) -> Code:
+def pool(op: str, dtype: str, indices: bool, last: bool, expression: Expr, operands: tuple[str, ...]) -> Code:
     kind = register(summed(dtype_from_name(dtype)))
     TOTAL, CHANNELS, PIXELS, POWER, INDICES, PLANE = POOL["total channels pixels power indices plane"]
     X, X_N, X_C, X_D, X_H, X_W = POOL["x x_n x_c x_d x_h x_w"]
@@ -55,15 +56,13 @@ def pool(op: str, dtype: str, indices: bool, expression: Expr, operands: tuple[s
     is_max, is_average = op == "max", op == "average"
     first = _lowest(dtype) if is_max else 0
     get, keep, put = load(dtype), finish(POOL, expression, operands), store("int64")
+    image_place = image_place_in(last)
     divided = device(lambda q, a: q.b.fdiv(a[0], a[1]), kind, kind, kind)
 
     def pool(a):
         i = thread_number(THREADS)
         if i < word(a, TOTAL):
-            row = divide_wide(i, word(a, PIXELS))
-            c = int32(i - row * word(a, PIXELS))
-            n = divide_wide(row, word(a, CHANNELS))
-            channel = row - n * word(a, CHANNELS)
+            n, channel, c = image_place(i, word(a, CHANNELS), word(a, PIXELS))
             out_w, out_h = int32(word(a, OUT_W)), int32(word(a, OUT_H))
             line = divide(c, out_w)
             d = divide(line, out_h)
@@ -108,7 +107,7 @@ def pool(op: str, dtype: str, indices: bool, expression: Expr, operands: tuple[s
                 count *= within(from_w, k_w, d_w, word(a, LOW_W), word(a, HIGH_W))
                 total = divided(total, kind(count))
             if indices:
-                put(word(a, INDICES) + 8 * i, where + row * word(a, PLANE))
+                put(word(a, INDICES) + 8 * i, where + (n * word(a, CHANNELS) + channel) * word(a, PLANE))
             keep(a, True, w, h, d, channel, 0, n, 0, 0, total)
 
     return Code(pool, THREADS)
