@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.cuda.conv.conv import Filters, conv_end, conv_supported, emit_conv
+from graphc.backends.cuda.conv.conv import conv_end, conv_supported, emit_conv
+from graphc.backends.cuda.conv.filters import Filters, Packed
 from graphc.backends.cuda.conv.window import Axis, part_of
 from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -72,7 +73,7 @@ def phases_of(node: Node) -> list[tuple[Phase, ...]]:
 @lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
 def lower_conv_transpose(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, ending = lo.strided(node.inputs[0]), conv_end(lo, group)
+    ending = conv_end(lo, group)
     if 0 in group.output.shape:
         return
     found, info = phases_of(node), lo.info(group, "conv")
@@ -84,7 +85,7 @@ def lower_conv_transpose(lo: CudaLowering, group: Group) -> None:
             part_of(ending.result, first, step),
             tuple(part_of(o, first, step) for o in ending.operands),
         )
-        emit_conv(lo, x, _filters(lo, node, axes, info), axes, part, info)
+        emit_conv(lo, node.inputs[0], _filters(lo, node, axes, info), axes, part, info)
 
 
 def _filters(lo: CudaLowering, node: Node, axes: Sequence[Axis], info: StepInfo) -> Filters:
@@ -93,8 +94,9 @@ def _filters(lo: CudaLowering, node: Node, axes: Sequence[Axis], info: StepInfo)
     per_in, per_out = v.shape[0] // groups, v.shape[1]
     kernel = (*(1,) * (5 - v.type.rank), *v.shape[2:])
     whole = TensorType(v.dtype, (groups, per_in, per_out, *kernel))
+    sizes = per_out * groups, per_in, groups, tuple(len(a.taps) for a in axes)
     if not v.is_const:
-        return Filters(_taps(lo, v, axes, whole, info), per_out * groups, per_in, groups)
+        return Filters(_taps(lo, v, axes, whole, info), v.dtype, *sizes)
 
     def make() -> np.ndarray:
         data = v.data.reshape(whole.shape)
@@ -103,7 +105,7 @@ def _filters(lo: CudaLowering, node: Node, axes: Sequence[Axis], info: StepInfo)
         return np.ascontiguousarray(data.swapaxes(1, 2))
 
     recipe = ("taps", *(a.kernel for a in axes), groups)
-    return Filters(Ref(lo.weights.pack(v.data, recipe, make)), per_out * groups, per_in, groups)
+    return Filters(Packed(v.data, recipe, make), v.dtype, *sizes)
 
 
 def _taps(lo: CudaLowering, v: Value, axes: Sequence[Axis], whole: TensorType, info: StepInfo) -> Ref:
