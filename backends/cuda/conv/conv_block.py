@@ -69,13 +69,17 @@ CONV_SUM = Block("grid total outputs parts partial between out_d out_h out_w", r
 
 @dataclass(frozen=True, eq=False)
 class TensorConv(Kernel, name="tensor_conv"):
-    """As `Conv`. deep: have images a depth? flat: does the ending walk all pixels of all images as one row?"""
+    """As `Conv`. deep: have images a depth? flat: does the ending walk all pixels of all images as one row? run: outputs that
+    a thread finishes at once, neighbours in memory, as neighbouring threads do; 0 where these have neighbouring pixels. wide: of
+    each operand, are they neighbours there, too?"""
 
     block: ClassVar[Block] = TENSOR_CONV
     dtype: str
     tile: WarpTile
     deep: bool
     flat: bool
+    run: int
+    wide: tuple[bool, ...]
     expression: Expr
     operands: tuple[str, ...]
 

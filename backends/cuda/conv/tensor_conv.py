@@ -12,7 +12,7 @@ import numpy as np
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.filters import Filters
-from graphc.backends.cuda.conv.window import NOWHERE, Axis, dhw, five, padded, record
+from graphc.backends.cuda.conv.window import NOWHERE, Axis, channels_last, dhw, five, padded, record
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
@@ -25,14 +25,14 @@ from graphc.report import StepInfo
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
 
-TILES = (
-    WarpTile(128, 128, 64, 32, 3),
-    WarpTile(128, 64, 32, 64, 3),
-    WarpTile(64, 64, 32, 32, 3),
-    WarpTile(128, 32, 32, 32, 3),
-    WarpTile(128, 16, 32, 16, 3),
-)
+LARGE = WarpTile(128, 128, 64, 32, 3)  # of numbers of two bytes: the digits of others fill the registers
+TALL = WarpTile(128, 64, 32, 32, 3)
+SMALL = WarpTile(64, 64, 32, 32, 3)
+NARROW = WarpTile(128, 32, 32, 32, 3)
+THIN = WarpTile(128, 16, 32, 16, 3)
+TILES = {2: (LARGE, TALL, SMALL, NARROW, THIN), 4: (TALL, SMALL, NARROW, THIN)}
 MOST_PARTS = 16
+RUN = 4  # outputs that a thread finishes at once
 # What a multiprocessor does in a clock, about: products of numbers of 2 or 4 bytes on tensor cores, others, bytes from the cache
 TENSOR_RATE = {2: 1024, 4: 170}
 PLAIN_RATE = 80
@@ -60,9 +60,7 @@ def choose(f: Filters, pixels: int, k: int, copied: int) -> Choice:
     work = max(plain.m * plain.n * plain.k / PLAIN_RATE, LATENCY / 2)
     found = [Choice(LAUNCH + -(-blocks // MULTIPROCESSORS) * -(-f.inputs * prod(f.taps) // plain.k) * work)]
     copy = LAUNCH + 2 * copied / MEMORY_RATE if copied else 0
-    for tile in TILES:
-        if tile.n > 16 and tile.n >= 2 * f.per_group:
-            continue
+    for tile in TILES[item]:
         blocks = f.groups * -(-pixels // tile.m) * -(-f.per_group // tile.n)
         work = max(tile.m * tile.n * DEPTH / TENSOR_RATE[item], (tile.m + tile.n) * DEPTH * item / CACHE_RATE)
         parts = 1
@@ -130,7 +128,8 @@ def _emit(
         records=[each] if parts > 1 else records,
     )  # fmt: skip
     deep = axes[0] != Axis(1, 1, 1, 0, (0,), (0,))
-    kernel = TensorConv(f.dtype.name, tile, deep, flat or parts > 1, expression, dtypes)
+    run, wide = _runs(f, ending) if parts == 1 else (RUN if f.per_group % RUN == 0 else 1, ())
+    kernel = TensorConv(f.dtype.name, tile, deep, flat or parts > 1, run, wide, expression, dtypes)
     how = f"tensor cores, tiles of {tile}{f', {parts} parts of the sum' if parts > 1 else ''}"
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[to])
     if parts > 1:
@@ -143,6 +142,23 @@ def _emit(
         info = replace(info, kernel=str(adds), algorithm="the sum of the parts", flops=0, nbytes=0)
         lo.emit(adds, sum_args, info, writes=[ending.result.ref])
     return True
+
+
+def _runs(f: Filters, ending: Ending) -> tuple[int, tuple[bool, ...]]:
+    """See `TensorConv`."""
+    if not channels_last(ending.result):
+        return 0, (False,) * len(ending.operands)
+    result, *others = (f.per_group % RUN == 0 and _in_runs(w) for w in ending.every)
+    return (RUN, tuple(others)) if result else (1, (False,) * len(others))
+
+
+def _in_runs(w: Walked) -> bool:
+    """Do RUN channels lie side by side, at a multiple of their bytes?"""
+    item = w.dtype.itemsize
+    if w.strides[1] != item or isinstance(w.ref.buffer, ExternBuffer):
+        return False
+    places = w.ref.offset, w.strides[0], *w.strides[2:]
+    return gcd(RUN * item, *places) == RUN * item
 
 
 def _outs(outs: Sequence[int]) -> dict[str, int]:

@@ -11,17 +11,25 @@ from graphc.backends.cuda.codegen.guarded import divide, divide_wide
 from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, shared_address, wait_until
 from graphc.backends.cuda.codegen.threads import thread, thread_number
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
+from graphc.backends.cuda.conv.finish_kernels import finish_run, put, take
 from graphc.backends.cuda.kernel import THREADS, Code, makes
 from graphc.backends.cuda.product.tensor_kernels import _order as order_of
 from graphc.backends.cuda.product.tensor_kernels import _warp_product as warp_product
 from graphc.backends.cuda.product.tile import DEPTH, WarpTile
-from graphc.backends.cuda.product.tile_kernels import FAR, copier, finish, place_of_block
+from graphc.backends.cuda.product.tile_kernels import FAR, finish, place_of_block
 from graphc.expr import Expr
 
 
 @makes(TensorConv)
 def tensor_conv(
-    dtype: str, tile: WarpTile, deep: bool, flat: bool, expression: Expr, operands: tuple[str, ...]
+    dtype: str,
+    tile: WarpTile,
+    deep: bool,
+    flat: bool,
+    run: int,
+    wide: tuple[bool, ...],
+    expression: Expr,
+    operands: tuple[str, ...],
 ) -> Code:
     item = 4 if dtype == "float32" else 2
     TILES_M, TILES_N, M, N, DIMS, X, WEIGHTS = TENSOR_CONV["tiles_m tiles_n m n dims x weights"]
@@ -37,14 +45,17 @@ def tensor_conv(
     LEFTS, RIGHTS = BM // LINES, max(1, BN // LINES)
     ROWS, COLUMNS, PER_ROW = WM // 16, WN // 8, BN // WN
     SUMS = ROWS * COLUMNS * 4
-    copy_in, wait, copy, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), copier(SUMS), order_of(ROW, False, item)
+    EACH = max(run, 1)
+    PITCH = BN + 8 if run else BN + 1  # floats of a line of sums: in one piece each, and their neighbours in other banks
+    ACROSS = BN // EACH
+    ENDS = BM * ACROSS // BLOCK
+    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), order_of(ROW, False, item)
     multiply = warp_product(ROWS, COLUMNS, ROW, False, dtype)
-    store, pixel_place = finish(TENSOR_CONV, expression, operands), pixel_place_in(flat)
+    store, pixel_place, get = finish_run(TENSOR_CONV, expression, operands, EACH, wide), pixel_place_in(flat), take(EACH)
 
     def tensor_conv(a):
         memory = shared_address(cuda.shared.array(0, uint8, alignment=128))
         sums = cuda.local.array(SUMS, float32)
-        found = cuda.local.array(SUMS, float32)
         first = cuda.local.array(LEFTS, int64)  # of the windows of this thread's pixels: address, place
         first_d = cuda.local.array(LEFTS, int32)
         first_h = cuda.local.array(LEFTS, int32)
@@ -130,20 +141,25 @@ def tensor_conv(
                     of = memory
             step = int32(step + 1)
 
-        copy(found, sums)
-        first_row = int32(row0 + warp // PER_ROW * WM + (lane >> 2))
-        first_column = int32(column0 + warp % PER_ROW * WN + (lane & 3) * 2)
+        cuda.syncthreads()  # before sums lie where operands did
+        at = int32(warp // PER_ROW * WM + (lane >> 2))
+        to = int32(memory + 4 * (at * PITCH + warp % PER_ROW * WN + (lane & 3) * 2))
         for i in range(ROWS):
-            for half in range(2):
-                r = int32(first_row + i * 16 + half * 8)
-                w, h, d, image = pixel_place(r, out_w, out_h, out_d)
-                for j in range(COLUMNS):
-                    for e in range(2):
-                        c = int32(first_column + j * 8 + e)
-                        total = found[(i * COLUMNS + j) * 4 + half * 2 + e]
-                        store(a, (r < m) & (c < n), w, h, d, c, group, image, part, 0, total)
+            for j in range(COLUMNS):
+                for e in range(4):
+                    put(int32(to + 4 * ((i * 16 + e // 2 * 8) * PITCH + j * 8 + e % 2)), sums[(i * COLUMNS + j) * 4 + e])
+        cuda.syncthreads()
+        for i in range(ENDS):
+            k = int32(t + i * BLOCK)
+            row, column = int32(k % BM), int32(k // BM)
+            if run:
+                row, column = int32(k // ACROSS), int32(k % ACROSS * EACH)
+            totals = get(int32(memory + 4 * (row * PITCH + column)))
+            pixel, c = int32(row0 + row), int32(column0 + column)
+            w, h, d, image = pixel_place(pixel, out_w, out_h, out_d)
+            store(a, (pixel < m) & (c < n), w, h, d, c, group, image, part, 0, totals)
 
-    return Code(tensor_conv, BLOCK, STAGES * STAGE)
+    return Code(tensor_conv, BLOCK, max(STAGES * STAGE, 4 * BM * PITCH))
 
 
 def pixel_place_in(flat: bool):
