@@ -58,9 +58,7 @@ class Lowering(Verbs):
         self._copies: dict[tuple[Value, bool], Storage] = {}
 
     # --- values --------------------------------------------------------------------------------------------------
-    def place(
-        self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None, channels_last: bool = False
-    ) -> Storage:
+    def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None, channels_last: bool = False) -> Storage:
         """Say where a value lives (inputs, results, parts of a concatenation, views): `ref` is its first element. The memory
         has the halo of the value's type."""
         t = v.type
@@ -94,7 +92,9 @@ class Lowering(Verbs):
             return s
         if (v, channels_last) not in self._copies:
             strides = channels_last_strides(s.type) if channels_last else dense_strides(s.type)
-            self._copies[v, channels_last] = self.copied(v, Storage(Ref(Buffer(v.name, s.type.nbytes)), s.type, strides, channels_last))
+            self._copies[v, channels_last] = self.copied(
+                v, Storage(Ref(Buffer(v.name, s.type.nbytes)), s.type, strides, channels_last)
+            )
         return self._copies[v, channels_last]
 
     def copied(self, v: Value, y: Storage) -> Storage:

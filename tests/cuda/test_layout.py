@@ -12,9 +12,9 @@ import graphc
 from graphc import frontends, pipeline
 from graphc.backend import Request
 from graphc.backends import open_backend
-from graphc.bind import bind
 from graphc.backends.cuda.conv import tensor_conv
 from graphc.backends.cuda.conv.tensor_conv import SMALL, Choice
+from graphc.bind import bind
 from graphc.graph import Builder, Graph, Value
 from graphc.lower.program import HostStep, Step
 from graphc.report import StepInfo

@@ -119,7 +119,11 @@ def test_sizes_around_the_edges_of_tiles(monkeypatch: pytest.MonkeyPatch, data: 
 @given(st.data(), st.booleans())
 def test_geometries(monkeypatch: pytest.MonkeyPatch, data: st.DataObject, transposed: bool):
     """Strides, dilations, padding, groups of any rank, weights that a step makes."""
-    rank, group, dtype = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 1, 2, 3])), data.draw(st.sampled_from(FLOATS))
+    rank, group, dtype = (
+        data.draw(st.integers(1, 3)),
+        data.draw(st.sampled_from([1, 1, 2, 3])),
+        data.draw(st.sampled_from(FLOATS)),
+    )
 
     def draw(low: int, high: int, count: int = rank) -> tuple[int, ...]:
         return tuple(data.draw(st.integers(low, high)) for _ in range(count))
@@ -177,4 +181,6 @@ def test_float32_keeps_its_digits(monkeypatch: pytest.MonkeyPatch):
     b = Builder("net")
     graph = b.build({"y": b.add("Conv", b.input("x", np.float32, x.shape), b.constant(w))})
     y = graphc.compile(graph, target=TARGET).run({"x": x})["y"]
-    np.testing.assert_allclose(y, 72 * (1 + 2.0**-20) * (1 - 2.0**-18), rtol=2.0**-19)  # the sum rounds; without the second digits of w it would be 2**-18
+    np.testing.assert_allclose(
+        y, 72 * (1 + 2.0**-20) * (1 - 2.0**-18), rtol=2.0**-19
+    )  # the sum rounds; without the second digits of w it would be 2**-18

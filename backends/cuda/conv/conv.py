@@ -11,7 +11,20 @@ from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
 from graphc.backends.cuda.conv.filters import Filters, Packed
 from graphc.backends.cuda.conv.tensor_conv import emit_tensor_conv
-from graphc.backends.cuda.conv.window import Axis, axes_of, channels_last, dhw, five, padded, place_words, record, table_of
+from graphc.backends.cuda.conv.window import (
+    Axis,
+    axes_of,
+    channels_last,
+    dhw,
+    five,
+    has_runs,
+    is_deep,
+    padded,
+    place_words,
+    record,
+    runs_of,
+    table_of,
+)
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -80,9 +93,7 @@ def _orders(x: Storage, ending: Ending) -> dict[bool, None]:
     return dict.fromkeys([x.channels_last, channels_last(ending.result)])
 
 
-def _emit_tiles(
-    lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo
-) -> None:
+def _emit_tiles(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
     k, pixels = f.inputs * prod(f.taps), prod(a.out for a in axes)
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
     tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize, TALL)
@@ -134,19 +145,25 @@ def _emit_pointwise(
 def _emit_depthwise(
     lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo
 ) -> None:
-    """Each output by a thread: its channel reads one of the image."""
+    """Each output, or several neighbouring channels of a pixel, by a thread: each reads one channel of the image."""
     n, outputs = x.type.extents[0], f.outputs
     strides = five(x.strides)
     sizes, (weights, (w_c, w_w)) = f.taps, f.columns(lo)
     steps = [a.taps[1] - a.taps[0] if len(a.taps) > 1 else 0 for a in axes]
     begins = [a.begin - (a.taps[0] if a.taps else 0) for a in axes]
     pixels = prod(a.out for a in axes)
+    run, wide = runs_of(ending, outputs)
+    if run > 1 and not (
+        f.per_group == 1 and isinstance(f.weights, Packed) and has_runs(Walked(x.ref, x.type.dtype, x.strides))
+    ):
+        run, wide = 1, (False,) * len(wide)
+    total = n * outputs * pixels // max(run, 1)
     w_h = sizes[2] * w_w
     args = DEPTHWISE(
-        grid=-(-n * outputs * pixels // THREADS), total=n * outputs * pixels, channels=outputs, group=f.per_group,
+        grid=-(-total // THREADS), total=total, channels=outputs, group=f.per_group,
         x=x.ref, x_n=strides[0], x_c=strides[1], w=weights, w_c=w_c, w_d=sizes[1] * w_h, w_h=w_h, w_w=w_w,
         pixels=pixels, **dhw("k d", sizes, steps),
         **(place_words(axes, strides) | dhw("p", begins)), records=[record(w, outputs) for w in ending.every],
     )  # fmt: skip
-    kernel = Depthwise(x.type.dtype.name, channels_last(ending.result), ending.expression, ending.dtypes)
+    kernel = Depthwise(x.type.dtype.name, is_deep(axes), run, wide, ending.expression, ending.dtypes)
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm="depthwise"), writes=[ending.result.ref])

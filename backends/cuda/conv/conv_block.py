@@ -43,11 +43,13 @@ class Conv(Kernel, name="conv"):
 
 @dataclass(frozen=True, eq=False)
 class Depthwise(Kernel, name="depthwise"):
-    """As `Conv`. last: do neighbouring threads have neighbouring channels, or (else) neighbouring pixels?"""
+    """As `Conv`; deep, run, wide: as of `TensorConv`."""
 
     block: ClassVar[Block] = DEPTHWISE
     dtype: str
-    last: bool
+    deep: bool
+    run: int
+    wide: tuple[bool, ...]
     expression: Expr
     operands: tuple[str, ...]
 

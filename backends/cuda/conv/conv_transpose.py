@@ -17,7 +17,7 @@ import numpy as np
 
 from graphc.backends.cuda.conv.conv import conv_end, conv_supported, emit_conv
 from graphc.backends.cuda.conv.filters import Filters, Packed
-from graphc.backends.cuda.conv.window import Axis, part_of
+from graphc.backends.cuda.conv.window import ALONE, Axis, part_of
 from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
@@ -38,7 +38,7 @@ class Phase:
     axis: Axis
 
 
-ALONE = Phase(0, 1, Axis(1, 1, 1, 0, (0,), (0,)))  # of an axis that an image does not have
+NO_PHASE = Phase(0, 1, ALONE)
 
 
 def phases(size: int, kernel: int, stride: int, dilation: int, pad: int, out: int) -> list[Phase]:
@@ -67,7 +67,7 @@ def phases_of(node: Node) -> list[tuple[Phase, ...]]:
     spatial, outs = numbers(node.inputs[0].shape[2:]), numbers(node.output.shape[2:])
     each = zip(spatial, numbers(g.kernel), g.strides, g.dilations, numbers(g.pads_begin), outs)
     axes = [phases(*numbers_of) for numbers_of in each]
-    return list(itertools.product(*[[ALONE]] * (3 - len(axes)), *axes))
+    return list(itertools.product(*[[NO_PHASE]] * (3 - len(axes)), *axes))
 
 
 @lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")

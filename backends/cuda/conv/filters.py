@@ -63,7 +63,9 @@ class Filters:
 
             return Ref(lo.weights.pack(w.source, (*w.recipe, "channels last", width), lines))
         item, to = self.dtype.itemsize, Ref(Buffer("weights", whole.nbytes))
-        info = StepInfo(0, (), ("Copy",), "copy_strided", "", "weights with channels last", "weights", 0, 2 * whole.nbytes)
+        info = StepInfo(
+            0, (), ("Copy",), "copy_strided", "", "weights with channels last", "weights", 0, 2 * whole.nbytes
+        )
         if width > self.inputs:
             lo.copy(zero(lo, self.dtype), [0] * 3, to, dense_strides(whole), whole.extents, item, info)
         given = [self.inputs * taps * item, item, taps * item]

@@ -12,7 +12,7 @@ import numpy as np
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.filters import Filters
-from graphc.backends.cuda.conv.window import NOWHERE, Axis, channels_last, dhw, five, padded, record
+from graphc.backends.cuda.conv.window import NOWHERE, RUN, Axis, dhw, five, is_deep, padded, record, runs_of
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
@@ -32,7 +32,6 @@ NARROW = WarpTile(128, 32, 32, 32, 3)
 THIN = WarpTile(128, 16, 32, 16, 3)
 TILES = {2: (LARGE, TALL, SMALL, NARROW, THIN), 4: (TALL, SMALL, NARROW, THIN)}
 MOST_PARTS = 16
-RUN = 4  # outputs that a thread finishes at once
 # What a multiprocessor does in a clock, about: products of numbers of 2 or 4 bytes on tensor cores, others, bytes from the cache
 TENSOR_RATE = {2: 1024, 4: 170}
 PLAIN_RATE = 80
@@ -127,9 +126,8 @@ def _emit(
         **dhw("in s p x", [a.size for a in axes], [a.stride for a in axes], [a.begin for a in axes], strides[2:]),
         records=[each] if parts > 1 else records,
     )  # fmt: skip
-    deep = axes[0] != Axis(1, 1, 1, 0, (0,), (0,))
-    run, wide = _runs(f, ending) if parts == 1 else (RUN if f.per_group % RUN == 0 else 1, ())
-    kernel = TensorConv(f.dtype.name, tile, deep, flat or parts > 1, run, wide, expression, dtypes)
+    run, wide = runs_of(ending, f.per_group) if parts == 1 else (RUN if f.per_group % RUN == 0 else 1, ())
+    kernel = TensorConv(f.dtype.name, tile, is_deep(axes), flat or parts > 1, run, wide, expression, dtypes)
     how = f"tensor cores, tiles of {tile}{f', {parts} parts of the sum' if parts > 1 else ''}"
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[to])
     if parts > 1:
@@ -142,23 +140,6 @@ def _emit(
         info = replace(info, kernel=str(adds), algorithm="the sum of the parts", flops=0, nbytes=0)
         lo.emit(adds, sum_args, info, writes=[ending.result.ref])
     return True
-
-
-def _runs(f: Filters, ending: Ending) -> tuple[int, tuple[bool, ...]]:
-    """See `TensorConv`."""
-    if not channels_last(ending.result):
-        return 0, (False,) * len(ending.operands)
-    result, *others = (f.per_group % RUN == 0 and _in_runs(w) for w in ending.every)
-    return (RUN, tuple(others)) if result else (1, (False,) * len(others))
-
-
-def _in_runs(w: Walked) -> bool:
-    """Do RUN channels lie side by side, at a multiple of their bytes?"""
-    item = w.dtype.itemsize
-    if w.strides[1] != item or isinstance(w.ref.buffer, ExternBuffer):
-        return False
-    places = w.ref.offset, w.strides[0], *w.strides[2:]
-    return gcd(RUN * item, *places) == RUN * item
 
 
 def _outs(outs: Sequence[int]) -> dict[str, int]:

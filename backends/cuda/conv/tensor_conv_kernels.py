@@ -11,7 +11,7 @@ from graphc.backends.cuda.codegen.guarded import divide, divide_wide
 from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, shared_address, wait_until
 from graphc.backends.cuda.codegen.threads import thread, thread_number
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
-from graphc.backends.cuda.conv.finish_kernels import finish_run, put, take
+from graphc.backends.cuda.conv.runs_kernels import finish_run, put, take
 from graphc.backends.cuda.kernel import THREADS, Code, makes
 from graphc.backends.cuda.product.tensor_kernels import _order as order_of
 from graphc.backends.cuda.product.tensor_kernels import _warp_product as warp_product
@@ -46,12 +46,18 @@ def tensor_conv(
     ROWS, COLUMNS, PER_ROW = WM // 16, WN // 8, BN // WN
     SUMS = ROWS * COLUMNS * 4
     EACH = max(run, 1)
-    PITCH = BN + 8 if run else BN + 1  # floats of a line of sums: in one piece each, and their neighbours in other banks
+    PITCH = (
+        BN + 8 if run else BN + 1
+    )  # floats of a line of sums: in one piece each, and their neighbours in other banks
     ACROSS = BN // EACH
     ENDS = BM * ACROSS // BLOCK
     copy_in, wait, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), order_of(ROW, False, item)
     multiply = warp_product(ROWS, COLUMNS, ROW, False, dtype)
-    store, pixel_place, get = finish_run(TENSOR_CONV, expression, operands, EACH, wide), pixel_place_in(flat), take(EACH)
+    store, pixel_place, get = (
+        finish_run(TENSOR_CONV, float32, expression, operands, EACH, wide),
+        pixel_place_in(flat),
+        take(EACH),
+    )
 
     def tensor_conv(a):
         memory = shared_address(cuda.shared.array(0, uint8, alignment=128))
@@ -91,7 +97,9 @@ def tensor_conv(
         steps = int32(min(word(a, PART), word(a, STEPS) - begin))
         table = word(a, TABLE) + (begin * PARTS + chunk) * 16
         line_bytes, channels = word(a, LINE), int32(word(a, CHANNELS))
-        right = word(a, WEIGHTS) + group * word(a, W_GROUP) + (column0 + line) * line_bytes + begin * ROW + chunk * CHUNK
+        right = (
+            word(a, WEIGHTS) + group * word(a, W_GROUP) + (column0 + line) * line_bytes + begin * ROW + chunk * CHUNK
+        )
         right_bytes = int32(line_bytes - begin * ROW - chunk * CHUNK)
         right_step = LINES * line_bytes
 
@@ -147,7 +155,9 @@ def tensor_conv(
         for i in range(ROWS):
             for j in range(COLUMNS):
                 for e in range(4):
-                    put(int32(to + 4 * ((i * 16 + e // 2 * 8) * PITCH + j * 8 + e % 2)), sums[(i * COLUMNS + j) * 4 + e])
+                    put(
+                        int32(to + 4 * ((i * 16 + e // 2 * 8) * PITCH + j * 8 + e % 2)), sums[(i * COLUMNS + j) * 4 + e]
+                    )
         cuda.syncthreads()
         for i in range(ENDS):
             k = int32(t + i * BLOCK)

@@ -19,7 +19,6 @@ from graphc.lower.weights import WeightStore
 from graphc.ops._positions import Reads
 from graphc.report import StepInfo
 
-
 PIXEL = 16  # bytes that are copied at once
 
 
@@ -43,7 +42,9 @@ class CudaLowering(Lowering):
         """A copy of an image [N, C, *spatial] with its channels innermost, each pixel at a multiple of PIXEL bytes."""
         if v not in self._pixels:
             t = v.type
-            whole = t.with_shape((t.extents[0], -(-t.extents[1] * t.dtype.itemsize // PIXEL) * PIXEL // t.dtype.itemsize, *t.extents[2:]))
+            whole = t.with_shape(
+                (t.extents[0], -(-t.extents[1] * t.dtype.itemsize // PIXEL) * PIXEL // t.dtype.itemsize, *t.extents[2:])
+            )
             to = Ref(Buffer(f"{v.name}/pixels", whole.nbytes))
             self._pixels[v] = self.copied(v, Storage(to, t, channels_last_strides(whole), True))
         return self._pixels[v]
