@@ -84,8 +84,6 @@ def place(d: Draft) -> None:
     compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
     assign_channels_last(lo, d.groups, compiled)
     place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
-    for v in lo.channels_last - lo.storage.keys():
-        lo.reserve(v)
 
 
 def lower(d: Draft) -> None:
@@ -106,6 +104,11 @@ def assemble_table(d: Draft) -> None:
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
+def _show_places(d: Draft) -> str:
+    last = ", ".join(sorted(v.name for v in d.lowering.channels_last))
+    return f"{shown_places(d.lowering.storage)}\nchannels innermost: {last or 'none'}"
+
+
 def _show_steps(d: Draft) -> str:
     lines = []
     for i, step in enumerate(d.lowering.program.steps):
@@ -125,7 +128,7 @@ def _show_table(d: Draft) -> str:
 
 STAGES = (
     Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),
-    Stage("place", place, lambda d: shown_places(d.lowering.storage), lambda d: verify.places(d.lowering.storage)),
+    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
     Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
     Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
 )

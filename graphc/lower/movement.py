@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphc.graph import Value
+from graphc.graph import Node, Value
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes
-from graphc.lower.storage import Ref, Storage, dense_strides
+from graphc.lower.storage import Ref, Storage, channels_last_order, channels_last_strides, dense_strides
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
@@ -57,11 +57,27 @@ def lower_view(lo: Lowering, group: Group) -> None:
     )
 
 
-@lowers("Transpose", supported=native_dtypes)
+def _perm(node: Node) -> tuple[int, ...]:
+    return node.attrs["perm"] or tuple(range(node.output.type.rank))[::-1]
+
+
+def _moves_channels(node: Node) -> str:
+    """To the end of an image that has them there in memory, or back."""
+    perm, last = _perm(node), channels_last_order(node.output.type.rank)
+    return "read" if perm == last else "write" if [perm[i] for i in last] == sorted(perm) else ""
+
+
+@lowers("Transpose", supported=native_dtypes, channels_last=_moves_channels)
 def lower_transpose(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.strided(node.inputs[0]), lo.write(node.output)
-    perm = node.attrs["perm"] or tuple(range(x.type.rank))[::-1]
+    x, v, perm = lo.strided(node.inputs[0]), node.output, _perm(node)
+    if v not in lo.storage and x.channels_last and x.packed and perm == x.order:
+        lo.place(v, x.ref)
+        return
+    if v not in lo.storage and v in lo.channels_last and x.contiguous:
+        lo.place(v, x.ref, channels_last_strides(v.type), True)
+        return
+    out = lo.write(v)
     xs = [x.strides[p] for p in perm]
     lo.copy(x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
 

@@ -38,7 +38,8 @@ class Rule:
     view       its result has the bytes of its first operand, in the same order
     aliases    its results may lie in the memory of its first operand; so do views
     channels_last  (node) -> which images [N, C, *spatial] may have their channels innermost in memory: 'read', its operands;
-               'packed', its result, too, where that has no gaps; 'any', also with gaps (as part of a concatenation); '' none
+               'write', its result; 'packed', both, where the result has no gaps; 'any', also with gaps (as part of a
+               concatenation); '' none
     """
 
     lower: Lower

@@ -110,6 +110,7 @@ ENDS: dict[str, tuple[int, Callable[[Builder, Value], Value]]] = {
     "channels": (0, lambda b, x: b.add("ReduceMax", x, b.constant(np.array([1])))),
     "columns": (0, lambda b, x: b.add("ReduceSum", x, b.constant(np.array([2])))),
     "softmax": (0, lambda b, x: b.add("Softmax", x, axis=1)),
+    "channels at the end": (0, lambda b, x: b.add("Sigmoid", b.add("Transpose", x, perm=[0, 2, 3, 1]))),
     "a slice": (0, lambda b, x: b.add("Slice", x, *(b.constant(np.array(n)) for n in ([1], [7], [1], [2])))),
 }  # fmt: skip
 
@@ -128,6 +129,15 @@ def test_results_that_convolutions_read_are_the_callers(checked: None):
     b = Builder("net")
     x = conv(b, b.input("x", np.float32, (1, 8, 6, 6)), 8)
     assert len(copies(b.build({"x1": x, "y": conv(b, x, 8)}), 1, 8, 6, 6)) == 2
+
+
+def test_channels_at_the_end_are_innermost(checked: None):
+    """Of graphs whose images are [N, H, W, C], and are transposed around convolutions."""
+    b = Builder("net")
+    x = b.add("Transpose", b.add("Abs", b.input("x", np.float32, (2, 6, 7, 8))), perm=[0, 3, 1, 2])
+    y = b.add("Transpose", conv(b, x, 4), perm=[0, 2, 3, 1])
+    y = b.add("Transpose", b.add("Softmax", y), perm=[0, 3, 1, 2])
+    assert not copies(b.build({"y": b.add("GlobalAveragePool", conv(b, y, 4))}), 2, 6, 7, 8)
 
 
 def test_odd_channels(checked: None):

@@ -59,7 +59,8 @@ def lower_conv(lo: CudaLowering, group: Group) -> None:
     axes = axes_of(node)
     weights = Packed(w.data, ("dense",), lambda: w.data) if w.is_const else lo.read(w).ref
     taps = tuple(len(a.taps) for a in axes)
-    filters = Filters(weights, w.dtype, *w.type.extents[:2], node.attrs["group"], taps, node.attrs["exact"])
+    outputs, inputs = w.type.extents[:2]
+    filters = Filters(weights, w.dtype, outputs, inputs, node.attrs["group"], taps, node.attrs["exact"])
     emit_conv(lo, v, filters, axes, ending, lo.info(group, "conv"))
 
 
@@ -117,7 +118,7 @@ def _emit_pointwise(
 ) -> bool:
     """As a product of matrices, where every operand walks the pixels as one row of them."""
     per_in, per_out = f.inputs, f.per_group
-    every = [x, *ending.every]
+    every: list[Storage | Walked] = [x, *ending.every]
     strides, outs = [five(w.strides) for w in every], [a.out for a in axes]
     dims, walks = collapse([x.type.extents[0], *outs], [[s[0], *s[2:]] for s in strides])
     if len(dims) == 1:  # all pixels of all images

@@ -12,7 +12,18 @@ import numpy as np
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.filters import Filters
-from graphc.backends.cuda.conv.window import NOWHERE, RUN, Axis, dhw, five, is_deep, padded, record, runs_of
+from graphc.backends.cuda.conv.window import (
+    NOWHERE,
+    RUN,
+    Axis,
+    channels_last,
+    dhw,
+    five,
+    is_deep,
+    padded,
+    record,
+    runs_of,
+)
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
@@ -51,13 +62,15 @@ class Choice:
     parts: int = 1
 
 
-def choose(f: Filters, pixels: int, k: int, copied: int) -> Choice:
-    """k: steps of a sum, with the zeros that fill chunks. copied: bytes of an image that lies otherwise."""
+def choose(f: Filters, pixels: int, k: int, copied: int, scattered: int) -> Choice:
+    """k: steps of a sum, with the zeros that fill chunks. copied: bytes of an image that lies otherwise; scattered: of a result
+    whose pixels lie apart, which other kernels write in many pieces."""
     item, depth = f.dtype.itemsize, -(-k // DEPTH)
     plain = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
     blocks = f.groups * -(-f.per_group // plain.m) * -(-pixels // plain.n)
     work = max(plain.m * plain.n * plain.k / PLAIN_RATE, LATENCY / 2)
-    found = [Choice(LAUNCH + -(-blocks // MULTIPROCESSORS) * -(-f.inputs * prod(f.taps) // plain.k) * work)]
+    clocks = LAUNCH + -(-blocks // MULTIPROCESSORS) * -(-f.inputs * prod(f.taps) // plain.k) * work
+    found = [Choice(clocks + 4 * scattered / MEMORY_RATE)]
     copy = LAUNCH + 2 * copied / MEMORY_RATE if copied else 0
     for tile in TILES[item]:
         blocks = f.groups * -(-pixels // tile.m) * -(-f.per_group // tile.n)
@@ -94,7 +107,8 @@ def emit_tensor_conv(
     there = is_aligned(x, group_bytes) or lo.has_pixels(v)
     width = -(-f.inputs * item // CHUNK) * CHUNK // item
     n, pixels, taps = x.type.extents[0], prod(a.out for a in axes), prod(len(a.taps) for a in axes)
-    choice = choose(f, n * pixels, taps * width, 0 if there else x.type.nbytes)
+    scattered = n * pixels * f.outputs * item if channels_last(ending.result) else 0
+    choice = choose(f, n * pixels, taps * width, 0 if there else x.type.nbytes, scattered)
     if choice.tile is None:
         return False
     if not is_aligned(x, group_bytes):

@@ -22,13 +22,13 @@ def assign_channels_last(lo: Lowering, groups: Sequence[Group], compiled: Sequen
     for group, native in zip(reversed(groups), reversed(compiled)):
         found = _walks(lo, group) if native else ""
         for v in group.nodes[-1].outputs:
-            can = found in ("packed", "any") and v not in lo.storage and _is_image(v.type)
+            can = found in ("write", "packed", "any") and v not in lo.storage and _is_image(v.type)
             if can and (v in wanted or (v in near and v not in dense)):
                 lo.channels_last.add(v)
         wants = _is_window(group) or bool(lo.channels_last & {*group.nodes[-1].outputs})
         images = set(_images(group))
         for v in group.inputs:
-            if not found or v not in images:
+            if found in ("", "write") or v not in images:
                 dense.add(v)
             elif found != "read" and wants:
                 wanted.add(v)
