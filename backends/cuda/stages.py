@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
+from graphc.backends.cuda.lower.channels import assign_channels_last
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
@@ -74,10 +75,13 @@ def fuse_nodes(d: Draft) -> None:
 
 
 def place(d: Draft) -> None:
-    """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
+    """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
+    read them, parts of concatenations in the whole."""
     lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
     place_externals(lo, d.graph, d.groups, d.native)
-    place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
+    compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
+    assign_channels_last(lo, d.groups, compiled)
+    place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
 
 
 def lower(d: Draft) -> None:
@@ -105,6 +109,11 @@ def assemble_table(d: Draft) -> None:
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
+def _show_places(d: Draft) -> str:
+    last = ", ".join(sorted(v.name for v in d.lowering.channels_last))
+    return f"{shown_places(d.lowering.storage)}\nchannels innermost: {last or 'none'}"
+
+
 def _show_steps(d: Draft) -> str:
     lines = []
     for i, step in enumerate(d.lowering.program.steps):
@@ -125,7 +134,7 @@ def _show_table(d: Draft) -> str:
 
 STAGES = (
     Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),
-    Stage("place", place, lambda d: shown_places(d.lowering.storage), lambda d: verify.places(d.lowering.storage)),
+    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
     Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
     Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
 )
