@@ -71,4 +71,4 @@ def recurrent(
 
         finish(a, states, d, row0)
 
-    return Code(recurrent, threads, SHARED_BYTES if shared else 0, alone=dtype != "float32")
+    return Code(recurrent, threads, SHARED_BYTES if shared else 0, blocks=1)

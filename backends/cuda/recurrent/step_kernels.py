@@ -124,4 +124,4 @@ def recurrent_step(
                     y = address(a, Y, Y_DIRECTION, Y_ROW, d, row0 + row) + time * word(a, Y_TIME)
                     store_number(y + unit * item, h)
 
-    return Code(recurrent_step, threads)
+    return Code(recurrent_step, threads, blocks=1)
