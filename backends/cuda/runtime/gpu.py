@@ -58,7 +58,7 @@ class GpuMark:
     """See `Mark`."""
 
     def __init__(self, stream: GpuStream) -> None:
-        self._stream, self._event = stream, _event(timed=False)
+        self._stream, self._event = stream, _new_event(timed=False)
         call("cuEventRecord", self._event, stream.handle)
 
     def reached(self) -> bool:
@@ -253,11 +253,15 @@ class _PageLocked:
                 call("cuMemFreeHost", self._address)
 
 
+def _new_event(timed: bool) -> Any:
+    flags = driver().CUevent_flags
+    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+
+
 @contextmanager
 def _event(timed: bool) -> Iterator[Any]:
     """Until the end, or until it has happened."""
-    flags = driver().CUevent_flags
-    made = call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+    made = _new_event(timed)
     try:
         yield made
     finally:
