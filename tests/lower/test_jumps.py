@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from graphc.lower.block import Block
 from graphc.lower.checks import NotFinite
 from graphc.lower.kernel import Kernel
+from graphc.lower.plans import _run
 from graphc.lower.program import Form, Jump, JumpCall, Program, Step, assemble, lives
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
@@ -65,3 +67,9 @@ def test_a_jump_to_the_end():
         Program([step(x, y), Jump(1, INFO, Ref(flag)), step(x, y)]), Form(cost=lambda info: 0), lambda b: b.place
     )
     assert assembled.runs[1].to == len(assembled.runs) == 3
+
+
+def test_jumps_are_kept_with_a_plan():
+    jump = JumpCall(3, 0, 0, 7, (1, 2))
+    assert asdict(_run(json.loads(json.dumps(asdict(jump))))) == asdict(jump)
+    assert _run([3, 4]) == (3, 4)
