@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +50,7 @@ class CudaBackend:
         self.target = "cuda:emulate" if options.emulate else "cuda"
         self.checked = wanted() and options.emulate
         self.device = _device(options)
+        self.arch = options.arch if self.device is None else self.device.arch
         self._weights = WeightStore()
         self._workspaces = None if self.device is None else Workspaces(self.device)
         self._intake = None if self.device is None else _stream(self.device)
@@ -83,7 +85,8 @@ class CudaBackend:
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
         from graphc.backends.cuda.stages import Draft
 
-        return Draft(graph, self._weights, self.options.host, self.checked)
+        options = replace(self.options, arch=self.arch)
+        return Draft(graph, self._weights, options, self.checked)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
@@ -131,14 +134,14 @@ class CudaBackend:
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
         from graphc.backends.cuda.runtime.run import Runner
 
-        program, arch = d.lowering.program, self.options.arch
-        if arch is not None and self._workspaces is None:
-            cubins = self._each(d.kernels, partial(cubin_of, arch=arch, cache=self.cache))
+        program = d.lowering.program
+        if self._workspaces is None:
+            assert self.arch is not None
+            cubins = self._each(d.kernels, partial(cubin_of, arch=self.arch, cache=self.cache))
             return AheadRun(), with_registers(program, cubins)
-        assert self._workspaces is not None
         steps = tuple(s.info for s in program.steps)
         if self.checked:
-            return CheckedRun(d, arch, self.cache), steps
+            return CheckedRun(d, self._workspaces.device.arch, self.cache), steps
         functions = self._each(d.kernels, partial(self._workspaces.device.function, cache=self.cache))
         runner = Runner(d.assembled, [*functions.values()], d.constants, self._workspaces)
         if self.options.emulate:
@@ -216,7 +219,11 @@ class CudaExecutable(Executable):
         self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
         self._runs = runs
         shapes = {v.name: v.type.shape for v in d.graph.inputs}
-        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, self._measure)
+
+        def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:  # not of self, which has the plan
+            return runs.measure([np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in shapes], rounds)
+
+        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, measure)
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         return self.run_on(None, arrays, out)
@@ -225,7 +232,3 @@ class CudaExecutable(Executable):
         if out is not None:
             check_results(out, self._results)
         return self._runs.run(arrays, out, stream)
-
-    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in self.plan.shapes]
-        return self._runs.measure(arrays, rounds)

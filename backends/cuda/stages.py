@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
+from graphc.backends.cuda.lower.channels import assign_channels_last
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
+from graphc.backends.cuda.options import EMULATED, CudaOptions
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
@@ -28,12 +30,12 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 
 @dataclass(eq=False)
 class Draft:
-    """A bound graph on its way to a program. host: may nodes run on the CPU? checked: for runs whose kernels are watched, with
-    every buffer a memory of its own."""
+    """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
+    own."""
 
     graph: Graph
     weights: WeightStore
-    host: bool = False
+    options: CudaOptions
     checked: bool = False
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class Draft:
 def fuse_nodes(d: Draft) -> None:
     """Nodes that become one kernel. Raises UnsupportedError where one has no kernel and may not run on the CPU."""
     load_lowerings()
-    if not d.host:
+    if not d.options.host:
         for node in d.graph.nodes:
             if not d.compiled(node):
                 raise UnsupportedError(
@@ -73,10 +75,13 @@ def fuse_nodes(d: Draft) -> None:
 
 
 def place(d: Draft) -> None:
-    """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
-    lo = d.lowering = CudaLowering(d.weights, d.checked)
+    """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
+    read them, parts of concatenations in the whole."""
+    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
     place_externals(lo, d.graph, d.groups, d.native)
-    place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
+    compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
+    assign_channels_last(lo, d.groups, compiled)
+    place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
 
 
 def lower(d: Draft) -> None:
@@ -104,6 +109,11 @@ def assemble_table(d: Draft) -> None:
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
+def _show_places(d: Draft) -> str:
+    last = ", ".join(sorted(v.name for v in d.lowering.channels_last))
+    return f"{shown_places(d.lowering.storage)}\nchannels innermost: {last or 'none'}"
+
+
 def _show_steps(d: Draft) -> str:
     lines = []
     for i, step in enumerate(d.lowering.program.steps):
@@ -124,7 +134,7 @@ def _show_table(d: Draft) -> str:
 
 STAGES = (
     Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),
-    Stage("place", place, lambda d: shown_places(d.lowering.storage), lambda d: verify.places(d.lowering.storage)),
+    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
     Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
     Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
 )

@@ -51,7 +51,7 @@ def test_without_a_gpu_the_error_names_what_there_is(
     assert all(text in str(error.value) for text in ("arch='sm_90'", "cuda:emulate", "target='cpu'"))
 
 
-@pytest.mark.parametrize("arch", ["sm_70", "90", "sm_999", 90, ""])
+@pytest.mark.parametrize("arch", ["sm_70", "90", "sm_999", "sm_80a", "sm_90b", 90, ""])
 def test_architectures_that_are_none(arch: object):
     with pytest.raises(InputError, match="arch must be the name"):
         graphc.compile(LENET, target="cuda", arch=arch)

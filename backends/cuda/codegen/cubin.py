@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
 from graphc.backends.cuda.kernel import Code, code_of
+from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Cubin:
     shared: int
 
 
-def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
+def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
     """From the cache, or compiled now. What other versions of the compilers have made serves where there are none.
 
     Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache.
@@ -67,10 +68,10 @@ def _can_compile() -> bool:
     return find_spec("cuda.bindings.nvvm") is not None
 
 
-def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
+def _compiled(kernel: Kernel, arch: Arch) -> tuple[Cubin, str]:
     """Also its PTX."""
     made, source = device_code(kernel, arch), code_of(kernel)
-    name = "".join(map(str, arch)) + ("a" if arch == (9, 0) else "")
+    name = "".join(map(str, arch))
     ptx = _ptx(made, f"compute_{name}", source)
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
@@ -110,8 +111,9 @@ def _ptx(code: DeviceCode, arch: str, source: Code) -> str:
         text.decode().strip("\0").partition("\n)\n{")
     )  # behind the parameters of the entry, which comes first
     assert end and ".entry" in head
-    few = "\n.minnctapersm 1" if source.alone else ""  # else ptxas may spill registers so that more blocks fit
-    return f"{head}\n)\n.maxntid {source.threads}, 1, 1{few}\n{{{body}"
+    # without a number, ptxas may spill registers so that more blocks fit
+    least = f".minnctapersm {source.blocks}\n" if source.blocks else ""
+    return f"{head}\n)\n.maxntid {source.threads}, 1, 1\n{least}{{{body}"
 
 
 @lru_cache(maxsize=1)

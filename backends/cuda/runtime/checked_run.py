@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
-from graphc.backends.cuda.runtime.emulated import ARCH
+from graphc.backends.cuda.options import Arch
 from graphc.backends.cuda.runtime.turns import Turns
 from graphc.errors import UnsupportedError
 from graphc.interpret import run_node
@@ -29,10 +29,10 @@ FILL = 0xFF  # NaN in every float format
 class CheckedRun:
     """Runs the program of a draft in the emulator: arrays in order to results in order."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int] | None, cache: bool = True) -> None:
+    def __init__(self, d: Draft, arch: Arch, cache: bool = True) -> None:
         self._program = d.lowering.program
         native = [s for s in self._program.steps if isinstance(s, Step)]
-        self._kernels = {k: emulated(k, arch or ARCH, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
+        self._kernels = {k: emulated(k, arch, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
         constants = dict.fromkeys(b for s in native for b in s.buffers() if b.kind == "const")
         self._constants = _Memory({})
         for b in constants:

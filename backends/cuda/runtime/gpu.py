@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
+from graphc.backends.cuda.options import WITH_GROUPS, Arch
 from graphc.backends.cuda.runtime.device import Launch, Stream
 from graphc.backends.cuda.runtime.driver import call, driver, require
 from graphc.errors import DeviceError, UnsupportedError
@@ -115,7 +116,7 @@ class GpuGraph:
 
 
 class Gpu:
-    """See `Device`. arch: its compute capability."""
+    """See `Device`. arch: what kernels are compiled for."""
 
     def __init__(self, ordinal: int) -> None:
         """Raises UnsupportedError where there is no such GPU, or none that kernels can be compiled for."""
@@ -127,10 +128,14 @@ class Gpu:
         self._device = call("cuDeviceGet", ordinal)
         self.name = call("cuDeviceGetName", 128, self._device).split(b"\0")[0].decode()
         self._context = call("cuDevicePrimaryCtxRetain", self._device)
-        self.arch = (
-            self._attribute(enums.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
-            self._attribute(enums.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
+        major, minor = (
+            self._attribute(which)
+            for which in (
+                enums.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                enums.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )
         )
+        self.arch: Arch = WITH_GROUPS if (major, minor) == WITH_GROUPS[:2] else (major, minor)
         self.multiprocessors = self._attribute(enums.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
         self._functions: dict[Kernel, Function] = {}
         self._pool = self._result_pool()
@@ -145,6 +150,9 @@ class Gpu:
             yield
         finally:
             call("cuCtxPopCurrent")
+
+    def wait(self) -> None:
+        call("cuCtxSynchronize")
 
     # --- memory --------------------------------------------------------------------------------------------------
     def allocate(self, nbytes: int) -> int:
@@ -266,6 +274,11 @@ def _event(timed: bool) -> Iterator[Any]:
         yield made
     finally:
         call("cuEventDestroy", made)
+
+
+def _new_event(timed: bool) -> Any:
+    flags = driver().CUevent_flags
+    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:
