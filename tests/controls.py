@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from nets import agree, weights
 
 import graphc
@@ -416,3 +417,114 @@ def test_a_state_whose_shape_changes_runs_as_before():
     graph = b.build({"y": y})
     for model in models(graph):
         agree(model.run({"x": vector()}), graphc.compile(graph, target="reference").run({"x": vector()}))
+
+
+# --- random programs ------------------------------------------------------------------------------------------------------
+UNARY, BINARY = ("Neg", "Tanh", "Relu", "Abs"), ("Add", "Sub", "Max", "Min")
+
+
+class Draw:
+    """Random graphs over values of one shape and an integer."""
+
+    def __init__(self, draw: st.DrawFn, shape: tuple[int, ...]) -> None:
+        self.draw, self.shape = draw, shape
+
+    def one(self, options: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(options))
+
+    def some(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        """More values."""
+        values = list(values)
+        for _ in range(self.draw(st.integers(0, 3))):
+            kind = self.one(
+                [
+                    "unary",
+                    "binary",
+                    "view",
+                    *(["rows"] if self.shape else []),
+                    *(["loop", "if", "scan"] if depth else []),
+                ]
+            )
+            values += getattr(self, kind.replace("if", "branch"))(b, values, n, depth)
+        return values
+
+    def unary(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        return [b.add(self.one(UNARY), self.one(values))]
+
+    def binary(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        return [b.add(self.one(BINARY), self.one(values), self.one(values))]
+
+    def view(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        flat = b.add("Reshape", self.one(values), b.constant([-1], I64))
+        return [b.add("Reshape", flat, b.constant(self.shape, I64))]
+
+    def rows(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        """Kernels that want their operands in one piece."""
+        x, y = self.one(values), self.one(values)
+        kinds = ["softmax", "sum", "largest", *(["product", "transposed"] if self.shape[0] == self.shape[-1] else [])]
+        match self.one(kinds):
+            case "softmax":
+                return [b.add("Softmax", x, axis=self.draw(st.integers(-1, len(self.shape) - 1)))]
+            case "sum":
+                return [
+                    b.add("CumSum", b.add("Tanh", x), b.constant(self.draw(st.integers(0, len(self.shape) - 1)), I64))
+                ]
+            case "largest":
+                return [b.add("Sub", x, b.add("ReduceMax", y, b.constant([-1], I64), keepdims=True))]
+            case "product" if len(self.shape) == 2:
+                return [b.add("Tanh", b.add("MatMul", x, y))]
+        return [b.add("Transpose", x)]
+
+    def condition(self, b: Builder, v: Value) -> Value:
+        return b.add("Less", b.add("ReduceSum", v, keepdims=False), b.constant(self.one([-2.0, 0.0, 3.0]), F32))
+
+    def branch(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        def make(i: Builder, *given: Value) -> list[Value]:
+            return [self.one(self.some(i, list(given[1:]), given[0], depth - 1)) for _ in range(2)]
+
+        captures = [n, *(self.one(values) for _ in range(2))]
+        return list(branch(b, self.condition(b, self.one(values)), captures, make, make, 2))
+
+    def loop(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        known, ends = self.draw(st.booleans()), self.draw(st.booleans())
+        collects = known and not ends
+
+        def make(i: Builder, turn: Value, going: Value, p: Value, q: Value, n: Value, c: Value) -> list[Value]:
+            inside = self.some(i, [p, q, c], self.one([n, turn]), depth - 1)
+            again = self.condition(i, self.one(inside)) if ends else going
+            return [again, *(self.one(inside) for _ in range(3 if collects else 2))]
+
+        limit = b.constant(self.draw(st.integers(0, 4)), I64) if known else n
+        states = [self.one(values) for _ in range(2)]
+        made = loop(b, limit, None, states, [n, self.one(values)], make, 3 if collects else 2)
+        return [*made[:2], *([b.add("ReduceSum", made[2], b.constant([0], I64), keepdims=False)] if collects else [])]
+
+    def scan(self, b: Builder, values: list[Value], n: Value, depth: int) -> list[Value]:
+        axis, out = self.draw(st.integers(0, len(self.shape) - 1)), self.draw(st.integers(0, len(self.shape) - 1))
+        row = self.shape[:axis] + self.shape[axis + 1 :]
+        if self.shape[out] != self.shape[axis]:
+            out = axis
+
+        def make(i: Builder, s: Value, e: Value) -> list[Value]:
+            sub = Draw(self.draw, row)
+            made = sub.some(i, [e, i.add("Tanh", i.add("Mul", e, s))], n, 0)
+            return [i.add(self.one(BINARY), s, i.add("Tanh", i.add("ReduceSum", made[-1], keepdims=False))), made[-1]]
+
+        types = [("s", "float32", ()), ("e", "float32", row)]
+        _, rows = b.add(
+            "Scan", b.constant(1.0, F32), self.one(values), body=held(types, make), n_states=1, num_scan_inputs=1,
+            scan_input_axes=[axis], scan_input_directions=[self.one([0, 1])], scan_output_axes=[out],
+            scan_output_directions=[self.one([0, 1])], outputs=2,
+        )  # fmt: skip
+        return [rows] if rows.shape == self.shape else []
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Graph:
+    shape = draw(st.sampled_from([(3, 3), (2, 5), (4,), (1, 1)]))
+    b, d = Builder("random"), Draw(draw, shape)
+    x, y, n = b.input("x", "float32", shape), b.input("y", "float32", shape), b.input("n", *SCALAR)
+    values = [x, y, b.constant(np.linspace(-1, 1, int(np.prod(shape))).reshape(shape), F32)]
+    values += d.loop(b, values, n, 2)
+    values = d.some(b, values, n, 2)
+    return b.build({f"r{i}": v for i, v in enumerate(values[-4:])})

@@ -46,8 +46,10 @@ from graphc.lower.iterations import (
     scan_reason,
     without,
 )
+from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.report import StepInfo
+from graphc.sizes import is_size
 from graphc.types import TensorType
 
 
@@ -112,32 +114,24 @@ def _emit(lo: CudaLowering, node: Node, run: Iterations) -> None:
         lo, body, [*first, *states, *elements, *captures], [*([again] if run.counted else []), *after, *items]
     )
 
-    carried = [(_whole(dense(lo, v), v.type), _whole(s.ref, v.type)) for v, s in zip(run.initial, states)]
-    _carry(lo, node, carried, None, "initial states")
-    if run.certain and run.trips <= 0:
+    initial = [(_whole(dense(lo, v), v.type), _whole(s.ref, v.type)) for v, s in zip(run.initial, states)]
+    _carry(lo, node, initial, control, "initial states")
+    certain = run.certain and not is_size(run.trips)  # then the host knows how often
+    if certain and run.trips <= 0:
         return
     trip = CudaLowering(lo.weights, lo.checked)  # whose steps are repeated
     scanned = [(_walk(*e), _whole(to.ref, to.type)) for e, to in zip(run.elements, elements)]
     _carry(trip, node, scanned, control, "elements of scanned operands")
     append(trip, program)
-    back = [(_whole(new.ref, t), _whole(s.ref, t)) for new, s, t in zip(after, states, types)]
-    back += [(_whole(made.ref, made.type), _walk(*to)) for made, to in zip(items, run.items) if made and to]
-    _carry(trip, node, back, control, "states and collected results")
-    args = LOOP_NEXT(grid=1, control=control, again=again.ref if again else 0)
-    trip.emit(LoopNext(), args, _info(node, "loop_next"), writes=[control], reads=[again.ref] if again else [])
-
-    _begin(lo, node, run, control)
-    earlier = {b for s in lo.program.steps for b in s.buffers()}
-    count = len(trip.program.steps)
-    if not run.certain:
-        jump(lo, node, count + 1, "over all where there is no trip", control + ON, 0)
-    append(lo, trip.program)
-    named = dict.fromkeys(b for s in trip.program.steps for b in s.buffers())
-    holds = [b for b in named if b in earlier or any(i and b is i[0].ref.buffer for i in run.items)]
-    if not run.certain:
-        jump(lo, node, -count - 1, "back, as data says", control + ON, holds=holds)
-    elif run.trips > 1:
-        jump(lo, node, -count - 1, f"back, {run.trips} trips", times=run.trips - 1, holds=holds)
+    made = [(_whole(new.ref, t), _whole(s.ref, t)) for new, s, t in zip(after, states, types)]
+    made += [(_whole(one.ref, one.type), _walk(*to)) for one, to in zip(items, run.items) if one and to]
+    _carry(trip, node, made, control, "states and collected results")
+    if not certain or any(control.buffer in s.buffers() for s in trip.program.steps):
+        args = LOOP_NEXT(grid=1, control=control, again=again.ref if again else 0)
+        trip.emit(LoopNext(), args, _info(node, "loop_next"), writes=[control], reads=[again.ref] if again else [])
+        _begin(lo, node, run, control)
+    collected = [i[0].ref.buffer for i in run.items if i]
+    _repeat(lo, node, trip.program, run.trips if certain else None, control + ON, collected)
     if run.part:
         done, going = run.part[1:]
         args = LOOP_END(grid=1, control=control, done=done, going=going)
@@ -150,11 +144,28 @@ def _begin(lo: CudaLowering, node: Node, run: Iterations, control: Ref) -> None:
     lo.emit(LoopBegin(), args, _info(node, "loop_begin"), writes=[control])
 
 
+def _repeat(
+    lo: CudaLowering, node: Node, trip: Program, trips: int | None, on: Ref, collected: Sequence[Buffer]
+) -> None:
+    """The steps of a trip, `trips` times, or while the byte at `on` says so. collected: buffers that grow with each."""
+    earlier = {b for s in lo.program.steps for b in s.buffers()}
+    named = dict.fromkeys(b for s in trip.steps for b in s.buffers())
+    holds = [b for b in named if b in earlier or b in collected]
+    count = len(trip.steps)
+    if trips is None:
+        jump(lo, node, count + 1, "over all where there is no trip", on, 0)
+    append(lo, trip)
+    if trips is None:
+        jump(lo, node, -count - 1, "back, as data says", on, holds=holds)
+    elif trips > 1:
+        jump(lo, node, -count - 1, f"back, {trips} trips", times=trips - 1, holds=holds)
+
+
 def _info(node: Node, kernel: str, what: str = "", nbytes: int = 0) -> StepInfo:
     return StepInfo(0, (node.name,), (node.op.name,), kernel, "", what, node.output.name, 0, nbytes)
 
 
-def _carry(lo: CudaLowering, node: Node, moves: Sequence[tuple[Part, Part]], control: Ref | None, what: str) -> None:
+def _carry(lo: CudaLowering, node: Node, moves: Sequence[tuple[Part, Part]], control: Ref, what: str) -> None:
     """Copies: those that can be made with as wide units by one kernel."""
     by_width: dict[int, list[dict[str, Any]]] = {}
     for source, to in moves:
@@ -170,6 +181,7 @@ def _carry(lo: CudaLowering, node: Node, moves: Sequence[tuple[Part, Part]], con
         by_width.setdefault(item, []).append(record)
     for item, records in by_width.items():
         total = sum(r["units"] for r in records)
-        args = CARRY(grid=-(-total // THREADS), total=total, control=control or 0, records=records)
+        moves_on = any(r["source_step"] != 0 or r["to_step"] != 0 for r in records)
+        args = CARRY(grid=-(-total // THREADS), total=total, control=control if moves_on else 0, records=records)
         writes = [r["to"] for r in records]
         lo.emit(Carry(item, len(records)), args, _info(node, "carry", what, 2 * total * item), writes=writes)

@@ -261,6 +261,11 @@ class _PageLocked:
                 call("cuMemFreeHost", self._address)
 
 
+def _new_event(timed: bool) -> Any:
+    flags = driver().CUevent_flags
+    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+
+
 @contextmanager
 def _event(timed: bool) -> Iterator[Any]:
     """Until the end, or until it has happened."""
