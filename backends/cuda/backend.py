@@ -51,7 +51,7 @@ class CudaBackend:
         self.device = _device(options)
         self._weights = WeightStore()
         self._workspaces = None if self.device is None else Workspaces(self.device)
-        self._intake = None if self.device is None else self.device.stream()
+        self._intake = None if self.device is None else _stream(self.device)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -181,6 +181,11 @@ class CudaBackend:
         if not isinstance(handle, int) or isinstance(handle, bool):
             raise InputError(f"stream must be a CUDA stream's number, or have __cuda_stream__, and is {given!r}")
         return self.device.stream_of(handle)
+
+
+def _stream(device: Device) -> Stream:
+    with device.current():
+        return device.stream()
 
 
 def _device(options: CudaOptions) -> Device | None:

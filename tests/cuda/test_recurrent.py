@@ -145,11 +145,11 @@ def test_blocks_of_large_layers():
         assert (kernel.rows, kernel.shared) == (rows, shared), (name, batch, hidden)
 
 
-def _sized(name: str, batch: int, hidden: int, **attrs: Any) -> tuple[Any, Any]:
+def _sized(name: str, batch: int, hidden: int, dtype: str = "float32", **attrs: Any) -> tuple[Any, Any]:
     """A node and its cell, without any memory for the weights."""
     b = Builder("sizes")
     shapes = (3, batch, 4), (1, GATES[name] * hidden, 4), (1, GATES[name] * hidden, hidden)
-    y = b.add(name, *(b.input(f"x{i}", np.float32, s) for i, s in enumerate(shapes)), **attrs)
+    y = b.add(name, *(b.input(f"x{i}", dtype, s) for i, s in enumerate(shapes)), **attrs)
     (node,) = b.build({"y": y}).nodes
     return node, bound_cell(node.call)
 
@@ -227,9 +227,42 @@ def test_infinite_rows_stay_alone():
         np.testing.assert_array_equal(np.delete(a, 1, a.ndim - 2), np.delete(w, 1, a.ndim - 2))
 
 
-def test_other_dtypes_run_on_the_host_and_say_so():
-    one = layer("GRU", 2, 5).with_floats("float64")
-    assert "float64" in "".join(s.reason for s in graphc.compile(one.graph(), target=TARGET, host=True).plan().steps)
+# --- other dtypes -----------------------------------------------------------------------------------------------------
+DTYPES = ("float16", "bfloat16", "float64")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", GATES)
+def test_other_dtypes(name: str, dtype: str):
+    for batch, hidden, lens in ((1, 33, None), (5, 16, (2, 3, 0, 1, 3))):
+        for attrs in ({}, {"linear_before_reset": True}) if name == "GRU" else ({},):
+            for constants in (WEIGHTS, ()):
+                one = layer(name, batch, hidden, lens=lens, direction="bidirectional", constants=constants, **attrs)
+                run(one.with_floats(dtype))
+
+
+@pytest.mark.parametrize("dtype, half_a_digit", [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_only_results_are_rounded(dtype: str, half_a_digit: float):
+    """States, sums and biases of narrow floats are float32: results are those of float32 operands with the same values, rounded."""
+    for name in GATES:
+        narrow = layer(name, 3, 33, seq=40, lens=(40, 7, 30)).with_floats(dtype)
+        wide = narrow.with_floats("float32")
+        for got, want in zip(results(run(narrow), narrow), results(run(wide), wide)):
+            assert got.dtype == dtype
+            assert (abs(got.astype(np.float32) - want) <= half_a_digit * abs(want) + 1e-6).all()
+
+
+@pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "name, batch, hidden", [("LSTM", 5000, 256), ("GRU", 250, 256), ("LSTM", 5000, 5000), ("RNN", 1, 8)]
+)
+def test_registers_of_other_dtypes_are_not_spilled(
+    dtype: str, arch: tuple[int, int], name: str, batch: int, hidden: int
+):
+    kernel = kernel_of(*_sized(name, batch, hidden, dtype))
+    made = cubin_of(kernel, arch)
+    assert not made.spilled and not made.stack and made.registers * kernel.threads <= 1 << 16
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS
 from graphc.backends.cuda.recurrent.operands import Operands
-from graphc.backends.cuda.recurrent.recurrent_block import ITEM, RECURRENT, SHARED_BYTES, Recurrent, slot_count
+from graphc.backends.cuda.recurrent.recurrent_block import RECURRENT, SHARED_BYTES, Recurrent, slot_count
 from graphc.graph import Node
 from graphc.lower.fuse import Group
 from graphc.lower.recurrent_cells import Stage, stages
@@ -20,7 +21,7 @@ from graphc.lower.storage import Storage
 from graphc.ops.recurrent import BoundCell, bound_cell
 
 ROWS = (1, 2, 4, 8)  # of the batch, in a block
-MANY = 4  # with more rows, kernels of two stages or with states in scratch memory would spill registers
+MANY = 4  # with more rows, kernels of two stages, of float64 or with states in scratch memory would spill registers
 BUSY = (
     MULTIPROCESSORS // 2
 )  # blocks that read weights at once before they keep each other waiting for the level-2 cache
@@ -28,8 +29,6 @@ NARROW, THREADS = 16, (64, 512)  # up to so many units a small block is enough
 
 
 def supported(node: Node, target: Any = None) -> str | None:
-    if node.output.dtype != np.float32:
-        return f"{node.op.name} has no {node.output.dtype.name} kernel"
     return "the input has no features" if node.inputs[0].shape[2] == 0 else native_dtypes(node)
 
 
@@ -44,22 +43,24 @@ def lower_recurrent(lo: CudaLowering, group: Group) -> None:
 
 def kernel_of(node: Node, c: BoundCell) -> Recurrent:
     """The kernel of a layer of these sizes."""
+    dtype = node.output.dtype
+    wide = summed(dtype)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
-    every = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
+    every = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes, wide) for f in c.activations)
     alike = all(repr(s) == repr(every[0]) for s in every)
-    rows, shared = _rows(c, every[0])
-    return Recurrent(every[:1] if alike else every, c.gates, rows, THREADS[c.hidden > NARROW], shared)
+    rows, shared = _rows(c, every[0], wide)
+    return Recurrent(every[:1] if alike else every, c.gates, rows, THREADS[c.hidden > NARROW], shared, dtype.name)
 
 
-def _rows(c: BoundCell, cell: tuple[Stage, ...]) -> tuple[int, bool]:
+def _rows(c: BoundCell, cell: tuple[Stage, ...], wide: np.dtype) -> tuple[int, bool]:
     """Rows of the batch in a block, and whether their states fit in shared memory.
 
     More rows in a block use each weight that it reads more often; fewer leave work for more blocks.
     """
-    nbytes = slot_count(cell) * c.hidden * ITEM
+    nbytes = slot_count(cell) * c.hidden * wide.itemsize
     enough = [n for n in ROWS if len(c.reverse) * -(-c.batch // n) <= BUSY]
     rows = min(enough, default=ROWS[-1])
-    if len(cell) > 1:
+    if len(cell) > 1 or wide == np.float64:
         rows = min(rows, MANY)
     fitting = [n for n in ROWS if n <= rows and n * nbytes <= SHARED_BYTES]
     return (fitting[-1], True) if fitting else (min(rows, MANY), False)
@@ -72,7 +73,8 @@ def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Stor
     lens = operands.lengths()
     words = operands.projection(cells) | operands.recurrence() | operands.initial() | operands.vectors(cells)
     groups = -(-c.batch // kernel.rows)
-    nbytes = 0 if kernel.shared else -(-slot_count(cells) * c.hidden * kernel.rows * ITEM // 128) * 128
+    states = slot_count(cells) * c.hidden * kernel.rows * summed(node.output.dtype).itemsize
+    nbytes = 0 if kernel.shared else -(-states // 128) * 128
     args = RECURRENT(
         grid=groups * directions, total=c.batch, indices=lens.ref if lens else 0,
         wide=int(lens is not None and lens.type.dtype.itemsize == 8), groups=groups, seq=c.seq, batch=c.batch,

@@ -12,9 +12,8 @@ from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 from graphc.lower.recurrent_cells import Stage
 
-ITEM = 4  # bytes of a float32
 SLICES = 4  # neighbouring threads that share the products of a unit: each takes every fourth step of the sum
-NEIGHBOURS = 8  # units of a warp: 32 bytes of each row of the weights
+NEIGHBOURS = 8  # units of a warp: 32 bytes of each row of float32 weights
 SHARED_BYTES = 48 << 10  # of a block's states: what a kernel may have without asking for more
 STATES = (
     "h",
@@ -38,7 +37,8 @@ RECURRENT = Block(
 @dataclass(frozen=True, eq=False)
 class Recurrent(Kernel, name="recurrent"):
     """directions: the stages of each direction; one entry where all are alike. gates: of the cell. rows: of the batch, in a
-    block. threads: of a block. shared: are the states in shared memory (else in scratch memory)?"""
+    block. threads: of a block. shared: are the states in shared memory (else in scratch memory)? dtype: of the operands and
+    results; the projection and the states are of what it is summed in."""
 
     block: ClassVar[Block] = RECURRENT
     directions: tuple[tuple[Stage, ...], ...]
@@ -46,6 +46,7 @@ class Recurrent(Kernel, name="recurrent"):
     rows: int
     threads: int
     shared: bool
+    dtype: str = "float32"
 
 
 def slots_of(stages: tuple[Stage, ...]) -> dict[str, int]:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from numba import cuda
 from numba.cuda.extending import register_jitable
-from numba.cuda.types import float32, int32, int64
+from numba.cuda.types import int32, int64
 
-from graphc.backends.cuda.codegen.device import word
+from graphc.backends.cuda.codegen.device import load, register, store, word
 from graphc.backends.cuda.codegen.guarded import divide
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import Code, makes
+from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.recurrent.recurrent_block import (
-    ITEM,
     RECURRENT,
     SHARED_BYTES,
     SLICES,
@@ -28,10 +28,11 @@ from graphc.backends.cuda.recurrent.recurrent_block import (
     slot_count,
     slots_of,
 )
-from graphc.backends.cuda.recurrent.stage_kernels import address, load_number, stage_of, store_number
-from graphc.backends.cuda.recurrent.state_kernels import get, pointer_of, pointer_to, put
+from graphc.backends.cuda.recurrent.stage_kernels import address, stage_of
+from graphc.backends.cuda.recurrent.state_kernels import accessors, pointer_of, pointer_to
 from graphc.backends.cuda.verbs.index_kernels import position_at, report
 from graphc.lower.recurrent_cells import Stage
+from graphc.types import dtype_from_name
 
 INDICES, GROUPS, SEQ, BATCH, HIDDEN = RECURRENT["indices groups seq batch hidden"]
 H, H_DIRECTION, H_ROW, C, C_DIRECTION, C_ROW = RECURRENT["h h_direction h_row c c_direction c_row"]
@@ -55,23 +56,29 @@ def length_of(a, row):
 
 
 @makes(Recurrent)
-def recurrent(directions: tuple[tuple[Stage, ...], ...], gates: int, rows: int, threads: int, shared: bool) -> Code:
+def recurrent(
+    directions: tuple[tuple[Stage, ...], ...], gates: int, rows: int, threads: int, shared: bool, dtype: str
+) -> Code:
     stages = directions[0]
     slots, count = slots_of(stages), slot_count(stages)
     has_c, of_c, two = "c" in slots, slots.get("c", 0), len(stages) > 1
-    advance = stage_of(directions, 0, gates, rows, threads, shared)
-    conclude = stage_of(directions, 1, gates, rows, threads, shared) if two else None
+    advance = stage_of(directions, 0, gates, rows, threads, shared, dtype)
+    conclude = stage_of(directions, 1, gates, rows, threads, shared, dtype) if two else None
+    kind = dtype_from_name(dtype)
+    wide, item = summed(kind), kind.itemsize
+    number, load_number, store_number = register(wide), load(dtype), store(dtype)
+    get, put = accessors(wide)
     each = -(-rows // SLICES)
 
     def recurrent(a):
         if shared:
-            states = pointer_of(cuda.shared.array(0, float32, alignment=16))
+            states = pointer_of(cuda.shared.array(0, number, alignment=16))
         else:
             states = pointer_to(word(a, SCRATCH) + block() * word(a, SCRATCH_BYTES))
-        t, number, groups = int32(thread()), int32(block()), int32(word(a, GROUPS))
+        t, part_of_grid, groups = int32(thread()), int32(block()), int32(word(a, GROUPS))
         seq, batch, hidden = int32(word(a, SEQ)), int32(word(a, BATCH)), int32(word(a, HIDDEN))
-        d = divide(number, groups)
-        row0 = int32((number - d * groups) * rows)
+        d = divide(part_of_grid, groups)
+        row0 = int32((part_of_grid - d * groups) * rows)
 
         # this thread's rows, and all of the block's
         lengths = cuda.local.array(each, int32)
@@ -97,12 +104,12 @@ def recurrent(directions: tuple[tuple[Stage, ...], ...], gates: int, rows: int, 
             unit = int32(i - row * hidden)
             at = int32(unit * rows + row)
             for k in range(count):
-                put(states, k * slot + at, float32(0))
+                put(states, k * slot + at, number(0))
             if row0 + row < batch:
                 if word(a, H) != 0:
-                    put(states, at, load_number(address(a, H, H_DIRECTION, H_ROW, d, row0 + row) + unit * ITEM))
+                    put(states, at, load_number(address(a, H, H_DIRECTION, H_ROW, d, row0 + row) + unit * item))
                 if has_c and word(a, C) != 0:
-                    initial = load_number(address(a, C, C_DIRECTION, C_ROW, d, row0 + row) + unit * ITEM)
+                    initial = load_number(address(a, C, C_DIRECTION, C_ROW, d, row0 + row) + unit * item)
                     put(states, of_c * slot + at, initial)
             i = int32(i + threads)
         cuda.syncthreads()
@@ -126,10 +133,10 @@ def recurrent(directions: tuple[tuple[Stage, ...], ...], gates: int, rows: int, 
                 now = (length_of(a, row0 + row) & 1) * slot
                 if word(a, H_FINAL) != 0:
                     to = address(a, H_FINAL, H_FINAL_DIRECTION, H_FINAL_ROW, d, row0 + row)
-                    store_number(to + unit * ITEM, get(states, now + at))
+                    store_number(to + unit * item, get(states, now + at))
                 if has_c and word(a, C_FINAL) != 0:
                     to = address(a, C_FINAL, C_FINAL_DIRECTION, C_FINAL_ROW, d, row0 + row)
-                    store_number(to + unit * ITEM, get(states, of_c * slot + at))
+                    store_number(to + unit * item, get(states, of_c * slot + at))
             i = int32(i + threads)
         if word(a, INDICES) != 0:
             for row in range(row0, min(row0 + rows, batch)):
@@ -137,7 +144,7 @@ def recurrent(directions: tuple[tuple[Stage, ...], ...], gates: int, rows: int, 
                 for time in range(length_of(a, row), seq):
                     unit = t
                     while unit < hidden:
-                        store_number(to + time * word(a, Y_TIME) + unit * ITEM, float32(0))
+                        store_number(to + time * word(a, Y_TIME) + unit * item, number(0))
                         unit = int32(unit + threads)
 
     return Code(recurrent, threads, SHARED_BYTES if shared else 0)

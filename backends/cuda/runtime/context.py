@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cuda.runtime.device import DeviceMemory, Launch, LaunchGraph, Stream
+from graphc.backends.cuda.runtime.device import DeviceMemory, Launch, LaunchGraph, Mark, Stream
 from graphc.lower.program import HostCall
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from graphc.backends.cuda.runtime.workspace import Workspace
 
 WORD = 8
+AHEAD = 8  # tables that may be on their way at one time
 
 
 class Context:
@@ -23,8 +25,8 @@ class Context:
         a, device = runner.assembled, runner.device
         self._device, self._workspace, self._blocks = device, workspace, a.blocks
         self._functions = runner.functions
-        self.words: np.ndarray = device.host_array(max(a.words.nbytes, WORD)).view(np.int64)
-        self.words[: len(a.words)] = a.words
+        self.words = np.append(a.words, 0)  # a table has bytes
+        self._uploads: deque[tuple[np.ndarray, Mark]] = deque()
         self._table = DeviceMemory(device, self.words.nbytes)
         self.words[a.arena_slots.at] = workspace.arena.address + a.arena_slots.offset
         places = np.array([c.address for c in runner.constants] or [0], np.int64)
@@ -44,7 +46,6 @@ class Context:
     def point(self, index: int, address: int) -> None:
         """Extern `index` lies there."""
         if self._addresses[index] != address:
-            self._workspace.settle()
             at, offset = self._slots[index]
             self.words[at] = address + offset
             self._addresses[index], self._dirty = address, True
@@ -65,8 +66,19 @@ class Context:
     # --- the table -------------------------------------------------------------------------------------------------
     def upload(self, stream: Stream) -> None:
         if self._dirty:
-            self._device.copy(self._table.address, self.words.ctypes.data, self.words.nbytes, stream)
+            held = self._idle()
+            held[...] = self.words
+            self._device.copy(self._table.address, held.ctypes.data, held.nbytes, stream)
+            self._uploads.append((held, stream.mark()))
             self._dirty = False
+
+    def _idle(self) -> np.ndarray:
+        """Words that no upload reads any more."""
+        if self._uploads and (len(self._uploads) >= AHEAD or self._uploads[0][1].reached()):
+            held, mark = self._uploads.popleft()
+            mark.wait()
+            return held
+        return self._device.host_array(self.words.nbytes).view(np.int64)
 
     def reports(self, stream: Stream) -> np.ndarray:
         """The table as kernels have left it, when the stream's work is done."""

@@ -37,6 +37,16 @@ class Stream(Protocol):
         """What it is given from now on happens after what `other` was given until now."""
         ...
 
+    def mark(self) -> Mark:
+        """A point behind all that it was given until now."""
+        ...
+
+
+class Mark(Protocol):
+    def reached(self) -> bool: ...
+
+    def wait(self) -> None: ...
+
 
 class LaunchGraph(Protocol):
     """Launches in order, given to a stream as one."""

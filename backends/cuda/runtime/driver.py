@@ -30,7 +30,7 @@ def driver() -> ModuleType:
         raise UnsupportedError("there is no NVIDIA driver on this machine") from error
     if status == bindings.CUresult.CUDA_ERROR_NO_DEVICE:
         raise UnsupportedError("the NVIDIA driver finds no GPU")
-    _require(bindings, "cuInit", status)
+    require(bindings, "cuInit", status)
     found = bindings.cuDriverGetVersion()[1]
     if found < OLDEST_DRIVER:
         raise UnsupportedError(f"the NVIDIA driver is for CUDA {found // 1000}.{found % 1000 // 10}, 12.0 is needed")
@@ -42,11 +42,12 @@ def call(name: str, *args: Any) -> Any:
     bindings = driver()
     status, *results = getattr(bindings, name)(*args)
     if status != bindings.CUresult.CUDA_SUCCESS:
-        _require(bindings, name, status)
+        require(bindings, name, status)
     return results[0] if len(results) == 1 else tuple(results) or None
 
 
-def _require(bindings: ModuleType, name: str, status: Any) -> None:
+def require(bindings: ModuleType, name: str, status: Any) -> None:
+    """Raises what `call` does, where the status says so."""
     results = bindings.CUresult
     if status == results.CUDA_SUCCESS:
         return

@@ -34,6 +34,17 @@ class EmulatedStream:
     def follow(self, other: Stream) -> None:
         pass
 
+    def mark(self) -> EmulatedMark:
+        return EmulatedMark()
+
+
+class EmulatedMark:
+    def reached(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        pass
+
 
 class EmulatedGraph:
     def __init__(self, launches: Sequence[Launch]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
 from graphc.backends.cuda.runtime.device import Launch, Stream
-from graphc.backends.cuda.runtime.driver import call, driver
+from graphc.backends.cuda.runtime.driver import call, driver, require
 from graphc.errors import DeviceError, UnsupportedError
 from graphc.lower.kernel import Kernel
 
@@ -41,15 +41,40 @@ class GpuStream:
     def follow(self, other: Stream) -> None:
         if other.handle == self.handle:
             return
-        event = _event(timed=False)
-        call("cuEventRecord", event, other.handle)
-        call("cuStreamWaitEvent", self.handle, event, 0)
-        call("cuEventDestroy", event)  # when it has happened
+        with _event(timed=False) as event:
+            call("cuEventRecord", event, other.handle)
+            call("cuStreamWaitEvent", self.handle, event, 0)
+
+    def mark(self) -> GpuMark:
+        return GpuMark(self)
 
     def __del__(self) -> None:
         if self._own:
             with suppress(Exception), self.gpu.current():  # the process ends, and the driver has gone already
                 call("cuStreamDestroy", self.handle)
+
+
+class GpuMark:
+    """See `Mark`."""
+
+    def __init__(self, stream: GpuStream) -> None:
+        self._stream, self._event = stream, _event(timed=False)
+        call("cuEventRecord", self._event, stream.handle)
+
+    def reached(self) -> bool:
+        bindings = driver()
+        (status,) = bindings.cuEventQuery(self._event)
+        if status == bindings.CUresult.CUDA_ERROR_NOT_READY:
+            return False
+        require(bindings, "cuEventQuery", status)
+        return True
+
+    def wait(self) -> None:
+        call("cuEventSynchronize", self._event)
+
+    def __del__(self) -> None:
+        with suppress(Exception), self._stream.gpu.current():
+            call("cuEventDestroy", self._event)
 
 
 class GpuGraph:
@@ -198,16 +223,14 @@ class Gpu:
     def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
         if not launch.grid:
             return 0.0
-        start, end = _event(timed=True), _event(timed=True)
         found = []
-        for _ in range(rounds):
-            call("cuEventRecord", start, stream.handle)
-            self.launch(launch, stream)
-            call("cuEventRecord", end, stream.handle)
-            call("cuEventSynchronize", end)
-            found.append(call("cuEventElapsedTime", start, end) * 1e-3)
-        call("cuEventDestroy", start)
-        call("cuEventDestroy", end)
+        with _event(timed=True) as start, _event(timed=True) as end:
+            for _ in range(rounds):
+                call("cuEventRecord", start, stream.handle)
+                self.launch(launch, stream)
+                call("cuEventRecord", end, stream.handle)
+                call("cuEventSynchronize", end)
+                found.append(call("cuEventElapsedTime", start, end) * 1e-3)
         return median(found)
 
     def blocks_at_once(self, function: Function) -> int:
@@ -230,9 +253,15 @@ class _PageLocked:
                 call("cuMemFreeHost", self._address)
 
 
-def _event(timed: bool) -> Any:
+@contextmanager
+def _event(timed: bool) -> Iterator[Any]:
+    """Until the end, or until it has happened."""
     flags = driver().CUevent_flags
-    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+    made = call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+    try:
+        yield made
+    finally:
+        call("cuEventDestroy", made)
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:

@@ -105,17 +105,14 @@ class Run:
                 self._context.run(*part, self.stream)
         self._give(results)
         self._check()
-        kept = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
-        if kept and all(isinstance(r, DeviceArray) for r in results) and (self._given_none(given) or not self._own):
-            workspace.held += kept
+        mine = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
+        # of an array that a caller gave for a result nothing says when he reads it, but on his own stream
+        ordered = not self._own or all(g is None for g in given)
+        if ordered and results and all(isinstance(r, DeviceArray) for r in results):
+            workspace.hold(mine, self.stream)
         else:
             workspace.settle()
         return results
-
-    @staticmethod
-    def _given_none(given: Sequence[Any | None]) -> bool:
-        """Arrays that callers gave for results are theirs at once: nothing says when they read them."""
-        return all(g is None for g in given)
 
     def _nbytes(self, index: int) -> int:
         e = self._a.externs[index]

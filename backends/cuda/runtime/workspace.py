@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from graphc.backends.cuda.runtime.device import Device, DeviceMemory, Stream
+from graphc.backends.cuda.runtime.device import Device, DeviceMemory, Mark, Stream
 from graphc.lower.storage import Place
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class Constant:
 
 
 class Workspace:
-    """contexts: of plans, by their number. held: what work that may not be done yet reads: callers' arrays."""
+    """contexts: of plans, by their number."""
 
     def __init__(self, device: Device, nbytes: int) -> None:
         self.stream: Stream = device.stream()
         self.contexts: dict[int, Context] = {}
-        self.held: list[Any] = []
+        self._held: deque[tuple[Mark, Any]] = deque()
         self.busy: Stream | None = None  # has work of the last run
         self.used = time.monotonic()
         self.arena = DeviceMemory(device, nbytes)
@@ -45,7 +46,13 @@ class Workspace:
         if self.busy is not None:
             self.busy.wait()
             self.busy = None
-            self.held.clear()
+            self._held.clear()
+
+    def hold(self, arrays: Sequence[Any], stream: Stream) -> None:
+        """Callers' arrays, until the stream has done what it was given."""
+        while self._held and self._held[0][0].reached():
+            self._held.popleft()
+        self._held.append((stream.mark(), arrays))
 
     def grow(self, device: Device, nbytes: int) -> None:
         """Another arena: tables have to be told its address again."""
