@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KIB, MIB = 1 << 10, 1 << 20
+REGISTERS = 1 << 16  # of a multiprocessor, of every architecture since sm_50
+GRANULE = 256  # registers that a warp is given at a time
+RESERVED = KIB  # of shared memory, for each block
+WARP = 32
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class Card:
     def float32(self) -> float:
         """Operations per second of float32 on CUDA cores."""
         return self.cycles * self.float32_per_clock
+
+    def occupancy(self, threads: int, registers: int, shared: int) -> float:
+        """What part of the threads that a multiprocessor can have at a time it has of a kernel. threads and bytes of shared memory
+        of its blocks, registers of its threads."""
+        warps = -(-threads // WARP)
+        of_block = warps * -(-registers * WARP // GRANULE) * GRANULE
+        limits = self.blocks, self.threads // (warps * WARP), REGISTERS // of_block, self.shared // (shared + RESERVED)
+        return min(limits) * threads / self.threads
 
     def __str__(self) -> str:
         return self.name

@@ -19,6 +19,7 @@ from graphc.backends.cuda.kernel import code_of
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from graphc.backends.cuda.figures import Card
     from graphc.lower.kernel import Kernel
 
 
@@ -35,6 +36,10 @@ class Cubin:
     stack: int
     spilled: int
     shared: int
+
+    def occupancy(self, card: Card) -> float:
+        """See there."""
+        return card.occupancy(self.threads, self.registers, self.shared + self.dynamic)
 
 
 def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
