@@ -126,7 +126,8 @@ class Place:
             self.torch = torch.cuda.Stream()
             self.stream = self.torch.cuda_stream
         else:
-            self._own = self.gpu.stream()
+            with self.gpu.current():
+                self._own = self.gpu.stream()
             self.stream = self._own.handle
 
     def current(self) -> Any:
