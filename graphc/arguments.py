@@ -120,6 +120,8 @@ class Arguments:
         for n, a in out.items():
             found = None if self._device_array is None else self._device_array(a)
             if found is not None:
+                if not getattr(found, "writeable", True):
+                    raise InputError(f"the array for output '{n}' may not be written to")
                 given[n] = found
             elif not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
                 hint = "make it with numpy.empty(shape, dtype)"

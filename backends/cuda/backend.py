@@ -227,8 +227,12 @@ class CudaExecutable(Executable):
         self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
         self._runs = runs
         shapes = {v.name: v.type.shape for v in d.graph.inputs}
+
+        def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:  # not of self, which has the plan
+            return runs.measure([np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in shapes], rounds)
+
         emulated = target == "cuda:emulate"
-        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, self._measure, emulated=emulated)
+        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, measure, emulated=emulated)
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         return self.run_on(None, arrays, out)
@@ -237,7 +241,3 @@ class CudaExecutable(Executable):
         if out is not None:
             check_results(out, self._results)
         return self._runs.run(arrays, out, stream)
-
-    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in self.plan.shapes]
-        return self._runs.measure(arrays, rounds)

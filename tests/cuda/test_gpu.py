@@ -16,12 +16,11 @@ FILES = sorted(HERE.glob("on_double/double_*.py"))
 @pytest.mark.parametrize("path", FILES, ids=[p.stem.removeprefix("double_") for p in FILES])
 def test_on_the_double(path: Path):
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", str(path)]
-        if os.environ.get("PYTEST_XDIST_WORKER")
-        else [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(path)],
         capture_output=True,
         text=True,
-        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+        cwd=HERE.parents[1],
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
     )
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2_000:]
     assert " passed" in run.stdout, run.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
 
 ON_A_GPU = (2, 13)  # DLPack's device types: CUDA memory, managed memory
 NOBODY = -1  # DLPack: the consumer waits for nothing
-LEGACY, PER_THREAD = 1, 2  # DLPack's and CUDA's numbers of the default streams
+LEGACY = 1  # DLPack's and CUDA's number of the default stream
+BEYOND_NUMPY = {
+    "bfloat16": 4,
+    "float8_e4m3fn": 10,
+    "float8_e4m3fnuz": 11,
+    "float8_e5m2": 12,
+    "float8_e5m2fnuz": 13,
+}  # DLPack's
 
 
 class DeviceArray:
@@ -68,14 +76,16 @@ class Result(DeviceArray):
     def __init__(self, device: Device, shape: tuple[int, ...], dtype: np.dtype, stream: Stream) -> None:
         address = device.allocate_result(prod(shape) * dtype.itemsize, stream)
         super().__init__(device, address, shape, dtype, stream)
-        self._readers: list[int] = []
+        self._readers: set[int] = set()  # streams
 
     def __del__(self) -> None:
         if hasattr(self, "_readers"):
             with suppress(Exception):  # the process ends, and its driver has gone already
                 with self.device.current():
-                    for handle in self._readers:
-                        self.stream.follow(self.device.stream_of(handle))
+                    if self._readers - {LEGACY}:
+                        self.device.wait()  # a stream of theirs may be gone, so nothing else can tell that it has read
+                    elif self._readers:
+                        self.stream.follow(self.device.stream_of(LEGACY))
                 self.device.free_result(self.address, self.stream)
 
     @property
@@ -85,7 +95,7 @@ class Result(DeviceArray):
         if self.dtype.kind not in "biufc":
             raise AttributeError(f"__cuda_array_interface__ has no {self.dtype.name}; DLPack has")
         self.stream.wait()
-        self._readers.append(LEGACY)
+        self._readers.add(LEGACY)
         return {
             "shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "strides": None, "version": 3,
             "stream": None,
@@ -103,15 +113,30 @@ class Result(DeviceArray):
         with self.device.current():
             if reader != NOBODY:
                 self.device.stream_of(reader).follow(self.stream)
-                self._readers.append(reader)
+                self._readers.add(reader)
             held = Buffer.from_handle(self.address, self.nbytes, owner=self)
-            return StridedMemoryView.from_buffer(held, self.shape, dtype=self.dtype).__dlpack__(**asked)
+            code = BEYOND_NUMPY.get(self.dtype.name)
+            dtype = self.dtype if code is None else np.dtype(f"u{self.dtype.itemsize}")
+            made = StridedMemoryView.from_buffer(held, self.shape, dtype=dtype).__dlpack__(**asked)
+            if code is not None:
+                _set_dtype(made, code)
+            return made
+
+
+def _set_dtype(capsule: Any, code: int) -> None:
+    """Of the tensor in a capsule, which cuda.core makes only of NumPy's own dtypes."""
+    api = ctypes.pythonapi
+    name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))(capsule)
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", api))
+    # DLDataType stands behind data, device and ndim in DLTensor, which in a versioned one stands behind 32 bytes
+    ctypes.c_uint8.from_address(pointer(capsule, name) + 20 + 32 * (name == b"dltensor_versioned")).value = code
 
 
 class Given(DeviceArray):
     """A caller's array. source: keeps its memory."""
 
     source: Any = None
+    writeable = True
 
 
 def given(a: Any, device: Device, stream: Stream) -> DeviceArray | None:
@@ -139,7 +164,7 @@ def given(a: Any, device: Device, stream: Stream) -> DeviceArray | None:
     if not _contiguous(view):
         raise InputError("an array of a GPU must be C-contiguous", hint="x.contiguous()")
     made = Given(device, int(view.ptr), tuple(view.shape), np.dtype(view.dtype), stream)
-    made.source = view, a
+    made.source, made.writeable = (view, a), not view.readonly
     return made
 
 
@@ -152,7 +177,7 @@ def _on_a_gpu(a: Any) -> bool:
 
 
 def _contiguous(view: StridedMemoryView) -> bool:
-    if view.strides is None:
+    if view.strides is None or 0 in view.shape:
         return True
     step = 1
     for dim, stride in zip(reversed(view.shape), reversed(view.strides)):

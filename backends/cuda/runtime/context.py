@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING
+from weakref import proxy
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class Context:
 
     def __init__(self, runner: Runner, workspace: Workspace) -> None:
         a, device = runner.assembled, runner.device
-        self._device, self._workspace, self._blocks = device, workspace, a.blocks
+        self._device, self._blocks = device, a.blocks
+        self._workspace: Workspace = proxy(workspace)  # which has this: a cycle would keep the device's memory
         self._functions = runner.functions
         self.words = np.append(a.words, 0)  # a table has bytes
         self._uploads: deque[tuple[np.ndarray, Mark]] = deque()

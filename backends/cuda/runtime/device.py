@@ -65,6 +65,10 @@ class Device(Protocol):
 
     def current(self) -> AbstractContextManager[None]: ...
 
+    def wait(self) -> None:
+        """Until all that it was given, by whomever, has happened."""
+        ...
+
     def allocate(self, nbytes: int) -> int:
         """Raises OutOfMemoryError."""
         ...

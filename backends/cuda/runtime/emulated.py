@@ -75,6 +75,9 @@ class EmulatedDevice:
     def current(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def wait(self) -> None:
+        pass
+
     def allocate(self, nbytes: int) -> int:
         memory = aligned_empty(nbytes)
         self._memory[memory.ctypes.data] = memory

@@ -148,6 +148,9 @@ class Gpu:
         finally:
             call("cuCtxPopCurrent")
 
+    def wait(self) -> None:
+        call("cuCtxSynchronize")
+
     # --- memory --------------------------------------------------------------------------------------------------
     @property
     def memory(self) -> int:
@@ -270,11 +273,6 @@ class _PageLocked:
                 call("cuMemFreeHost", self._address)
 
 
-def _new_event(timed: bool) -> Any:
-    flags = driver().CUevent_flags
-    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
-
-
 @contextmanager
 def _event(timed: bool) -> Iterator[Any]:
     """Until the end, or until it has happened."""
@@ -283,6 +281,11 @@ def _event(timed: bool) -> Iterator[Any]:
         yield made
     finally:
         call("cuEventDestroy", made)
+
+
+def _new_event(timed: bool) -> Any:
+    flags = driver().CUevent_flags
+    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:

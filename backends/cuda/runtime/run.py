@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.cuda.runtime.arrays import DeviceArray, Result
+from graphc.backends.cuda.runtime.arrays import LEGACY, DeviceArray, Given, Result
 from graphc.backends.cuda.runtime.context import Context
 from graphc.backends.cuda.runtime.device import Stream
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
@@ -86,18 +86,35 @@ class Run:
         self._live: dict[int, np.ndarray] = {}  # externs whose content the host has
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None) -> list[Any]:
-        a, workspace = self._a, self._workspace
-        given = list(out) if out is not None else [None] * len(a.outputs)
+        workspace = self._workspace
+        given = list(out) if out is not None else [None] * len(self._a.outputs)
+        if workspace.busy:
+            self.stream.follow(workspace.stream)
+        try:
+            results = self._run(arrays, given)
+        finally:  # the caller's stream may end before this memory does
+            workspace.stream.follow(self.stream)
+        if self._own and any(isinstance(x, Given) for x in arrays):  # which callers may write to on the default stream
+            self._device.stream_of(LEGACY).follow(workspace.stream)
+        mine = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
+        # of an array that a caller gave for a result nothing says when he reads it, but on his own stream
+        ordered = not self._own or all(g is None for g in given)
+        if ordered and results and all(isinstance(r, DeviceArray) for r in results):
+            workspace.hold(mine)
+        else:
+            workspace.settle()
+        return results
+
+    def _run(self, arrays: Sequence[Any], given: Sequence[Any | None]) -> list[Any]:
+        a = self._a
         on_device = any(isinstance(x, DeviceArray) for x in (*arrays, *given))
-        if workspace.busy is not None and workspace.busy.handle != self.stream.handle:
-            self.stream.follow(workspace.busy)
         for index, array in zip(a.inputs, arrays):
             self._take(index, array)
         results = [self._result(index, array, on_device) for index, array in zip(a.outputs, given)]
         for index in self._context.between:
             self._context.staged(index, self._nbytes(index))
+        self._workspace.busy = True
         self._context.upload(self.stream)
-        workspace.busy = self.stream
         for part in a.runs:
             if isinstance(part, HostCall):
                 self._on_the_host(part)
@@ -105,13 +122,6 @@ class Run:
                 self._context.run(*part, self.stream)
         self._give(results)
         self._check()
-        mine = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
-        # of an array that a caller gave for a result nothing says when he reads it, but on his own stream
-        ordered = not self._own or all(g is None for g in given)
-        if ordered and results and all(isinstance(r, DeviceArray) for r in results):
-            workspace.hold(mine, self.stream)
-        else:
-            workspace.settle()
         return results
 
     def _nbytes(self, index: int) -> int:
@@ -154,7 +164,9 @@ class Run:
 
     def _new(self, shape: tuple[int, ...], dtype: np.dtype, on_device: bool) -> Any:
         if on_device and dtype.kind != "O":
-            return Result(self._device, shape, dtype, self.stream)
+            made = Result(self._device, shape, dtype, self.stream)
+            made.stream = self._workspace.stream  # behind the run's
+            return made
         return np.empty(shape, dtype)
 
     def _give(self, results: Sequence[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -31,28 +32,32 @@ class Constant:
 
 
 class Workspace:
-    """contexts: of plans, by their number."""
+    """contexts: of plans, by their number. stream: after each run it is behind the run's work, whoever's stream that was given to."""
 
     def __init__(self, device: Device, nbytes: int) -> None:
         self.stream: Stream = device.stream()
         self.contexts: dict[int, Context] = {}
         self._held: deque[tuple[Mark, Any]] = deque()
-        self.busy: Stream | None = None  # has work of the last run
+        self.busy = False  # with the last run's work
         self.used = time.monotonic()
         self.arena = DeviceMemory(device, nbytes)
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # a kernel has failed, or the process ends
+            self.stream.wait()  # before memory goes that work uses, also that of a run that failed
+
     def settle(self) -> None:
         """Until the work of the last run is done."""
-        if self.busy is not None:
-            self.busy.wait()
-            self.busy = None
+        if self.busy:
+            self.stream.wait()
+            self.busy = False
             self._held.clear()
 
-    def hold(self, arrays: Sequence[Any], stream: Stream) -> None:
-        """Callers' arrays, until the stream has done what it was given."""
+    def hold(self, arrays: Sequence[Any]) -> None:
+        """Callers' arrays, until the last run's work is done."""
         while self._held and self._held[0][0].reached():
             self._held.popleft()
-        self._held.append((stream.mark(), arrays))
+        self._held.append((self.stream.mark(), arrays))
 
     def grow(self, device: Device, nbytes: int) -> None:
         """Another arena: tables have to be told its address again."""
@@ -68,7 +73,7 @@ class Workspaces:
     def __init__(self, device: Device) -> None:
         self.device = device
         self._free: list[Workspace] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a garbage collection may end plans while it is held
         self._plans = 0
         self._constants: WeakValueDictionary[tuple[int, int], Constant] = WeakValueDictionary()
 
@@ -100,7 +105,10 @@ class Workspaces:
         """That plan is gone."""
         with self._lock:
             for workspace in self._free:
-                workspace.contexts.pop(number, None)
+                if number in workspace.contexts:
+                    with suppress(Exception):  # as above
+                        workspace.settle()
+                    del workspace.contexts[number]
 
     def constants(self, places: Sequence[Place], nbytes: Sequence[int]) -> list[Constant]:
         """Each constant of so many bytes, which is brought to the device once."""

@@ -37,10 +37,10 @@ class Event(Handle):
     time: float = 0.0
 
 
-def stream_of(d: State, number: int) -> Stream | DefaultStream:
+def stream_of(d: State, number: int, anywhere: bool = False) -> Stream | DefaultStream:
     if number in (0, LEGACY, PER_THREAD):
         return DefaultStream(d.current(), threading.get_ident() if number == PER_THREAD else 0)
-    return d.get(Stream, number)
+    return d.get(Stream, number, anywhere)
 
 
 def give(
@@ -50,9 +50,10 @@ def give(
     act: Callable[[], None],
     touches: Iterable[tuple[int, int]] = (),
     after: Iterable[Work | None] = (),
+    anywhere: bool = False,
 ) -> Work:
-    """Work to the stream of this handle."""
-    stream = stream_of(d, number)
+    """Work to the stream of this handle. anywhere: its context need not be the current one."""
+    stream = stream_of(d, number, anywhere)
     before = [*after]
     if isinstance(stream, DefaultStream) and not stream.thread:
         others = [*d.all_of(Stream), *(s for s in d.queue.streams() if isinstance(s, DefaultStream))]
@@ -102,7 +103,7 @@ def cuStreamQuery(d: State, number: int) -> None:
 @driver_function(3020, handle, handle, u32)
 def cuStreamWaitEvent(d: State, number: int, event: int, flags: int) -> None:
     mark = d.get(Event, event, anywhere=True).mark
-    give(d, number, "a wait for an event", lambda: None, after=[mark])
+    give(d, number, "a wait for an event", lambda: None, after=[mark], anywhere=True)
 
 
 @driver_function(9020, handle, to(handle), until=12_050)
