@@ -42,39 +42,40 @@ SANITIZED = ("lenet5", "transformer_encoder")
 
 
 # --- prepare ------------------------------------------------------------------------------------------------------------
-def prepare(folder: Path, arch: str, tiny: bool, jobs: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = Path(scratch, "cubins")
-        cache = os.environ.get("GRAPHC_CACHE_DIR")
-        if cache and Path(cache, "cuda").is_dir():  # what was compiled before: only what is asked for is carried
-            kept = Path(cache)
-        os.environ["GRAPHC_CACHE_DIR"] = str(kept)
-        asked, planned, expected = set(), {}, {}
-        for kind, name, found in _each(jobs, arch, tiny):
-            asked |= set(found.get("files", ()))
-            if kind == "time":
-                planned[name] = found["planned"]
-            expected |= found.get("expected", {})
-            print(f"{kind} {name}: {len(found.get('files', ()))} kernels {found.get('note', '')}", flush=True)
-        chosen = Path(scratch, "chosen", "cuda")
-        chosen.mkdir(parents=True)
-        for path in asked:
-            shutil.copy2(kept / "cuda" / path, chosen / path)
-        shutil.make_archive(str(folder / Path(KERNELS).stem), "zip", chosen.parent)
+def prepare(folder: Path, arch: str, tiny: bool, jobs: int, only: Sequence[str] = ()) -> None:
     import numpy as np
     from gpu_cases import cases
 
+    from graphc.documents import cache_dir
+
+    folder.mkdir(parents=True, exist_ok=True)
+    asked, planned, expected, sources = set(), {}, {}, _sources()
+    for kind, name, found in _each(jobs, arch, tiny, only):
+        if found["sources"] != sources:
+            raise SystemExit("sources of kernels were changed meanwhile: prepare again")
+        asked |= set(found["files"])
+        if kind == "time":
+            planned[name] = found["planned"]
+        expected |= found.get("expected", {})
+        print(f"{kind} {name}: {len(found['files'])} kernels {found.get('note', '')}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        chosen = Path(scratch, "cuda")
+        chosen.mkdir()
+        for path in asked:  # not the sources beside them
+            shutil.copy2(cache_dir() / "cuda" / path, chosen)
+        shutil.make_archive(str(folder / Path(KERNELS).stem), "zip", scratch)
     np.savez_compressed(folder / EXPECTED, **expected)
     ordered = [planned[c.key] for c in cases(tiny) if c.key in planned]
-    manifest = {"arch": arch, "tiny": tiny, "sources": _sources(), "planned": ordered, "kernels": len(asked)}
+    manifest = {
+        "arch": arch, "tiny": tiny, "only": list(only), "sources": sources, "planned": ordered, "kernels": len(asked)
+    }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     size = sum(p.stat().st_size for p in folder.iterdir())
     print(f"{len(asked)} kernels for {arch}; {folder} has {size / 2**20:.1f} MiB")
 
 
-def _each(jobs: int, arch: str, tiny: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    work = [(kind, name) for kind, name, _ in tasks(tiny) if kind in ("time", "operator", "example")]
+def _each(jobs: int, arch: str, tiny: bool, only: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    work = [(kind, name) for kind, name, _ in tasks(tiny, only) if kind in ("time", "operator", "example")]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_prepared, kind, name, arch, tiny): (kind, name) for kind, name in work}
         for done in as_completed(futures):
@@ -85,8 +86,8 @@ def _prepared(kind: str, name: str, arch: str, tiny: bool) -> dict[str, Any]:
     """One task's kernels compiled; which files of the cache they are."""
     files: set[str] = set()
     with _recorded(files, arch):
-        found = _compiled_ahead(kind, name, f"{arch}", tiny)
-    return found | {"files": sorted(files)}
+        found = _compiled_ahead(kind, name, arch, tiny)
+    return found | {"files": sorted(files), "sources": _sources()}
 
 
 def _compiled_ahead(kind: str, name: str, arch: str, tiny: bool) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def check(folder: Path) -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         _unpack(folder, Path(scratch))
-        for kind, name, _ in tasks(manifest["tiny"]):
+        for kind, name, _ in tasks(manifest["tiny"], manifest["only"]):
             try:
                 if kind in ("time", "operator", "example"):
                     _found_again(kind, name, manifest)
@@ -238,8 +239,9 @@ def _found_again(kind: str, name: str, manifest: dict[str, Any]) -> None:
 
 
 # --- run ----------------------------------------------------------------------------------------------------------------
-def tasks(tiny: bool) -> list[tuple[str, str, float]]:
-    """Kind, name, and of what is timed the seconds of each engine, in the order in which they run."""
+def tasks(tiny: bool, only: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Kind, name, and of what is timed the seconds of each engine, in the order in which they run. only: texts of which a task has
+    one in its kind and name."""
     from gpu_cases import cases
     from gpu_checks import SMALL, examples, operators
 
@@ -247,7 +249,7 @@ def tasks(tiny: bool) -> list[tuple[str, str, float]]:
     first = next(i for i, c in enumerate(timed) if c.name != timed[0].name)
     seconds = 0.01 if tiny else 0.6
     others = [e for e in examples(tiny) if e not in SMALL]
-    return [
+    every = [
         ("device", "device", 0),
         ("example", SMALL[0], 0),
         *(("time", c.key, seconds) for c in timed[:first]),
@@ -256,6 +258,7 @@ def tasks(tiny: bool) -> list[tuple[str, str, float]]:
         *(("example", e, 0) for e in [*SMALL[1:], *others]),
         *(("compiled", c.key, seconds) for c in timed if c.compiled),
     ]
+    return [t for t in every if not only or t[0] == "device" or any(text in f"{t[0]} {t[1]}" for text in only)]
 
 
 def run(folder: Path, out: Path, target: str, budget: float, tiny: bool, only: Sequence[str]) -> list[dict[str, Any]]:
@@ -267,9 +270,7 @@ def run(folder: Path, out: Path, target: str, budget: float, tiny: bool, only: S
     with tempfile.TemporaryDirectory() as scratch:
         _unpack(folder, Path(scratch))
         process = _Process(target, folder, tiny, out / "worker.txt")
-        for kind, name, seconds in tasks(tiny):
-            if only and kind != "device" and not any(text in f"{kind} {name}" for text in only):
-                continue
+        for kind, name, seconds in tasks(tiny, only or manifest["only"]):
             limit, least = LIMITS[kind]
             left = deadline - time.monotonic()
             if left < least:
@@ -402,6 +403,7 @@ def main() -> None:
         one.add_argument("folder", type=Path)
         if name != "check":
             one.add_argument("--tiny", action="store_true", help="small sizes, few operators")
+            one.add_argument("--only", action="append", default=[], help="what has this text in its kind or name")
         if name == "prepare":
             one.add_argument("--arch", default="sm_90", help="the GPU's architecture; default: sm_90")
             one.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
@@ -409,10 +411,9 @@ def main() -> None:
             one.add_argument("--out", type=Path, required=True, help="folder of the results")
             one.add_argument("--target", choices=["cuda", "cuda:emulate"], default="cuda")
             one.add_argument("--budget", type=float, default=460, help="seconds after which nothing new begins")
-            one.add_argument("--only", action="append", default=[], help="what has this text in its kind or name")
     options = parser.parse_args()
     if options.command == "prepare":
-        prepare(options.folder, options.arch, options.tiny, options.jobs)
+        prepare(options.folder, options.arch, options.tiny, options.jobs, options.only)
     elif options.command == "check":
         sys.exit(min(check(options.folder), 1))
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Protocol
@@ -130,9 +130,6 @@ class Place:
                 self._own = self.gpu.stream()
             self.stream = self._own.handle
 
-    def current(self) -> Any:
-        return nullcontext() if self.emulated else self.gpu.current()
-
     def wait(self) -> None:
         if not self.emulated:
             self.gpu.stream_of(self.stream).wait()
@@ -145,39 +142,29 @@ class Place:
                 run()
             spent = (time.perf_counter() - start) / count
             return spent, spent
-        from graphc.backends.cuda.runtime.driver import call
+        host = 0.0
 
-        with self.gpu.current():
-            begin, end = (call("cuEventCreate", 0) for _ in range(2))
-            self.wait()
-            call("cuEventRecord", begin, self.stream)
+        def work() -> None:
+            nonlocal host
             start, few = time.perf_counter(), min(count, FEW)
             for i in range(count):
                 run()
                 if i == few - 1:
                     host = (time.perf_counter() - start) / few
-            call("cuEventRecord", end, self.stream)
-            call("cuEventSynchronize", end)
-            spent = call("cuEventElapsedTime", begin, end) * 1e-3
-            call("cuEventDestroy", begin)
-            call("cuEventDestroy", end)
+
+        self.wait()
+        with self.gpu.current():
+            (spent,) = self.gpu.seconds_of(work, self.gpu.stream_of(self.stream), 1)
         return spent / count, host
 
-    def copy_rate(self, nbytes: int = 1 << 30) -> float:
+    def copy_rate(self, nbytes: int) -> float:
         """Bytes per second, read and written, of a copy in the device's memory."""
-        from graphc.backends.cuda.runtime.emulated import emulator
+        if not self.emulated:
+            from graphc.backends.cuda.roofline import copy_rate
 
-        device = emulator() if self.emulated else self.gpu
-        stream = device.stream_of(self.stream)
-        with self.current():
-            a, b = (device.allocate(nbytes) for _ in range(2))
-            try:
-                for n in (WARMUP, 20):
-                    spent, _ = self.seconds(lambda: device.copy(b, a, nbytes, stream), n)
-            finally:
-                device.free(a)
-                device.free(b)
-        return 2 * nbytes / spent
+            return copy_rate(self.gpu, nbytes)
+        a = np.ones(nbytes, np.uint8)
+        return 2 * nbytes / self.seconds(lambda: np.copyto(np.empty_like(a), a), WARMUP)[0]
 
 
 def installed_torch() -> Any | None:

@@ -72,7 +72,11 @@ class Dlpack(Foreign):
             held = Buffer.from_handle(self.address, self.nbytes, owner=self)
             other = self.dtype.name == "bfloat16"
             view = StridedMemoryView.from_buffer(
-                held, self.shape, strides=self.strides, dtype=np.dtype("u2") if other else self.dtype, is_readonly=self.readonly
+                held,
+                self.shape,
+                strides=self.strides,
+                dtype=np.dtype("u2") if other else self.dtype,
+                is_readonly=self.readonly,
             )
             made = view.__dlpack__(**asked)
             if other:
