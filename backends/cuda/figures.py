@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KIB, MIB = 1 << 10, 1 << 20
-REGISTERS = 1 << 16  # of a multiprocessor, of every architecture since sm_50
+REGISTERS, PARTS = 1 << 16, 4  # of a multiprocessor, and in how many parts it has them, of every architecture since sm_50
 GRANULE = 256  # registers that a warp is given at a time
 RESERVED = KIB  # of shared memory, for each block
 WARP = 32
@@ -65,9 +65,9 @@ class Card:
     def occupancy(self, threads: int, registers: int, shared: int) -> float:
         """What part of the threads that a multiprocessor can have at a time it has of a kernel. threads and bytes of shared memory
         of its blocks, registers of its threads."""
-        warps = -(-threads // WARP)
-        of_block = warps * -(-registers * WARP // GRANULE) * GRANULE
-        limits = self.blocks, self.threads // (warps * WARP), REGISTERS // of_block, self.shared // (shared + RESERVED)
+        warps, of_warp = -(-threads // WARP), -(-registers * WARP // GRANULE) * GRANULE
+        by_registers = REGISTERS // PARTS // of_warp * PARTS // warps
+        limits = self.blocks, self.threads // (warps * WARP), by_registers, self.shared // (shared + RESERVED)
         return min(limits) * threads / self.threads
 
     def __str__(self) -> str:

@@ -31,3 +31,19 @@ def test_every_architecture_that_is_compiled_for_has_a_card():
     assert str(card_of((9, 0))) == "H100"
     assert str(card_of((10, 3))) == "B200"
     assert card_of(NEWEST) == CARDS[12, 0]
+
+
+@pytest.mark.parametrize(
+    ("threads", "registers", "shared", "blocks"),
+    [
+        (128, 32, 0, 16),  # threads limit it
+        (32, 32, 0, 32),  # blocks
+        (256, 64, 0, 4),  # registers
+        (128, 40, 0, 12),
+        (96, 168, 0, 4),  # 3 warps in each of 4 parts of 16 KiB
+        (128, 32, 100 << 10, 2),  # shared memory, of which the system has 1 KiB of a block
+    ],
+)
+def test_occupancy(threads: int, registers: int, shared: int, blocks: int):
+    """Blocks as NVIDIA's occupancy calculator has them for sm_90."""
+    assert card_of((9, 0)).occupancy(threads, registers, shared) == blocks * threads / 2048
