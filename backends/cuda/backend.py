@@ -96,7 +96,13 @@ class CudaBackend:
         return outlook(graph, RULES)
 
     def roofline(self) -> Roofline | None:
-        return None  # of the card: not known where there is none
+        from graphc.backends.cuda.runtime.gpu import Gpu
+
+        if not isinstance(self.device, Gpu):
+            return None
+        from graphc.backends.cuda.roofline import roofline
+
+        return roofline(self.device)
 
     def forget(self) -> None:
         self._weights = WeightStore()  # plans that run keep what they use
@@ -130,15 +136,18 @@ class CudaBackend:
     def _runner(self, d: Draft) -> tuple[Runs, tuple[StepInfo, ...]]:
         """What runs it, and its steps."""
         from graphc.backends.cuda.codegen.cubin import cubin_of
-        from graphc.backends.cuda.runtime.ahead import AheadRun, with_registers
+        from graphc.backends.cuda.figures import card_of
+        from graphc.backends.cuda.runtime.ahead import AheadRun, with_occupancy
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
+        from graphc.backends.cuda.runtime.gpu import Gpu
         from graphc.backends.cuda.runtime.run import Runner
 
         program = d.lowering.program
         if self._workspaces is None:
             assert self.arch is not None
             cubins = self._each(d.kernels, partial(cubin_of, arch=self.arch, cache=self.cache))
-            return AheadRun(), with_registers(program, cubins)
+            card = card_of(self.arch)
+            return AheadRun(), with_occupancy(program, cubins, {k: c.occupancy(card) for k, c in cubins.items()})
         steps = tuple(s.info for s in program.steps)
         if self.checked:
             return CheckedRun(d, self._workspaces.device.arch, self.cache), steps
@@ -146,7 +155,9 @@ class CudaBackend:
         runner = Runner(d.assembled, [*functions.values()], d.constants, self._workspaces)
         if self.options.emulate:
             return runner, steps
-        return runner, with_registers(program, {k: f.cubin for k, f in functions.items()})
+        assert isinstance(self.device, Gpu)
+        occupancies = {k: self.device.occupancy(f) for k, f in functions.items()}
+        return runner, with_occupancy(program, {k: f.cubin for k, f in functions.items()}, occupancies)
 
     def _each(self, kernels: Sequence[Kernel], make: Callable[[Kernel], Any]) -> dict[Kernel, Any]:
         """What is made of each kernel; progress is told."""
@@ -223,7 +234,8 @@ class CudaExecutable(Executable):
         def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:  # not of self, which has the plan
             return runs.measure([np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in shapes], rounds)
 
-        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, measure)
+        emulated = target == "cuda:emulate"
+        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, measure, emulated=emulated)
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         return self.run_on(None, arrays, out)

@@ -20,6 +20,7 @@ from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from graphc.backends.cuda.figures import Card
     from graphc.lower.kernel import Kernel
 
 
@@ -36,6 +37,10 @@ class Cubin:
     stack: int
     spilled: int
     shared: int
+
+    def occupancy(self, card: Card) -> float:
+        """See there."""
+        return card.occupancy(self.threads, self.registers, self.shared + self.dynamic)
 
 
 def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.backends.cuda.lower.card import card_of
+from graphc.backends.cuda.figures import card_of
 from graphc.backends.cuda.lower.registry import RULES
 from graphc.backends.cuda.options import EMULATED, PRECISIONS, WITH_GROUPS, Arch
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004

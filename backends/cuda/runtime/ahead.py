@@ -29,15 +29,16 @@ class AheadRun:
         self.run(arrays)
 
 
-def with_registers(program: Program, cubins: Mapping[Kernel, Cubin]) -> tuple[StepInfo, ...]:
+def with_occupancy(
+    program: Program, cubins: Mapping[Kernel, Cubin], occupancies: Mapping[Kernel, float]
+) -> tuple[StepInfo, ...]:
     """The steps, with what each kernel takes of a multiprocessor."""
-    return tuple(
-        replace(s.info, reason="; ".join(filter(None, [s.info.reason, _described(cubins[s.kernel])])))
-        if isinstance(s, Step)
-        else s.info
-        for s in program.steps
-    )
 
+    def described(step: Step) -> StepInfo:
+        cubin, occupancy = cubins[step.kernel], occupancies[step.kernel]
+        spilled = f"{cubin.spilled} bytes spilled" if cubin.spilled else ""
+        said = ", ".join(filter(None, [f"{cubin.registers} registers", spilled, f"occupancy {occupancy:.0%}"]))
+        reason = "; ".join(filter(None, [step.info.reason, said]))
+        return replace(step.info, reason=reason, occupancy=occupancy)
 
-def _described(c: Cubin) -> str:
-    return f"{c.registers} registers" + (f", {c.spilled} bytes spilled" if c.spilled else "")
+    return tuple(described(s) if isinstance(s, Step) else s.info for s in program.steps)

@@ -56,6 +56,10 @@ class DeviceArray:
             self.stream.wait()
         return made
 
+    def wait(self) -> None:
+        """Until the work is done that makes it."""
+        self.stream.wait()
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("an array of a GPU can't be a NumPy array without a copy")

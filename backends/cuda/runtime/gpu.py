@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -74,8 +74,9 @@ class GpuMark:
         call("cuEventSynchronize", self._event)
 
     def __del__(self) -> None:
-        with suppress(Exception), self._stream.gpu.current():
-            call("cuEventDestroy", self._event)
+        if hasattr(self, "_event"):
+            with suppress(Exception), self._stream.gpu.current():
+                call("cuEventDestroy", self._event)
 
 
 class GpuGraph:
@@ -120,7 +121,6 @@ class Gpu:
 
     def __init__(self, ordinal: int) -> None:
         """Raises UnsupportedError where there is no such GPU, or none that kernels can be compiled for."""
-        enums = driver().CUdevice_attribute
         count = call("cuDeviceGetCount")
         if ordinal >= count:
             raise UnsupportedError(f"there is no GPU {ordinal}: the driver finds {count}, numbered from 0")
@@ -128,19 +128,15 @@ class Gpu:
         self._device = call("cuDeviceGet", ordinal)
         self.name = call("cuDeviceGetName", 128, self._device).split(b"\0")[0].decode()
         self._context = call("cuDevicePrimaryCtxRetain", self._device)
-        major, minor = (
-            self._attribute(which)
-            for which in (
-                enums.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-                enums.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-            )
-        )
+        major, minor = self.attribute("COMPUTE_CAPABILITY_MAJOR"), self.attribute("COMPUTE_CAPABILITY_MINOR")
         self.arch: Arch = WITH_GROUPS if (major, minor) == WITH_GROUPS[:2] else (major, minor)
-        self.multiprocessors = self._attribute(enums.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+        self.multiprocessors = self.attribute("MULTIPROCESSOR_COUNT")
         self._functions: dict[Kernel, Function] = {}
         self._pool = self._result_pool()
 
-    def _attribute(self, which: Any) -> int:
+    def attribute(self, name: str) -> int:
+        """Of the device, by the driver's name for it (CU_DEVICE_ATTRIBUTE_…)."""
+        which = getattr(driver().CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
         return int(call("cuDeviceGetAttribute", which, self._device))
 
     @contextmanager
@@ -155,6 +151,11 @@ class Gpu:
         call("cuCtxSynchronize")
 
     # --- memory --------------------------------------------------------------------------------------------------
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+        return int(call("cuDeviceTotalMem", self._device))
+
     def allocate(self, nbytes: int) -> int:
         return int(call("cuMemAlloc", nbytes))
 
@@ -231,20 +232,30 @@ class Gpu:
     def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
         if not launch.grid:
             return 0.0
-        found = []
-        with _event(timed=True) as start, _event(timed=True) as end:
-            for _ in range(rounds):
-                call("cuEventRecord", start, stream.handle)
-                self.launch(launch, stream)
-                call("cuEventRecord", end, stream.handle)
-                call("cuEventSynchronize", end)
-                found.append(call("cuEventElapsedTime", start, end) * 1e-3)
-        return median(found)
+        return median(self.seconds_of(partial(self.launch, launch, stream), stream, rounds))
 
     def blocks_at_once(self, function: Function) -> int:
         """Of a kernel, on one multiprocessor."""
         c = function.cubin
         return int(call("cuOccupancyMaxActiveBlocksPerMultiprocessor", function.handle, c.threads, c.dynamic))
+
+    def occupancy(self, function: Function) -> float:
+        """What part of the threads that a multiprocessor can have at a time a kernel has there."""
+        with self.current():
+            threads = self.blocks_at_once(function) * function.cubin.threads
+        return threads / self.attribute("MAX_THREADS_PER_MULTIPROCESSOR")
+
+    def seconds_of(self, work: Callable[[], None], stream: Stream, rounds: int) -> list[float]:
+        """Of what `work` gives to the stream, by its own clock, each time."""
+        found = []
+        with _event(timed=True) as start, _event(timed=True) as end:
+            for _ in range(rounds):
+                call("cuEventRecord", start, stream.handle)
+                work()
+                call("cuEventRecord", end, stream.handle)
+                call("cuEventSynchronize", end)
+                found.append(call("cuEventElapsedTime", start, end) * 1e-3)
+        return found
 
 
 class _PageLocked:
@@ -274,11 +285,6 @@ def _event(timed: bool) -> Iterator[Any]:
         yield made
     finally:
         call("cuEventDestroy", made)
-
-
-def _new_event(timed: bool) -> Any:
-    flags = driver().CUevent_flags
-    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ def _attributes(arch: tuple[int, int]) -> dict[str, int]:
         "COMPUTE_CAPABILITY_MINOR": arch[1],
         "MULTIPROCESSOR_COUNT": MULTIPROCESSORS,
         "MAX_THREADS_PER_BLOCK": 1024,
+        "MAX_THREADS_PER_MULTIPROCESSOR": 2048,
         "MAX_SHARED_MEMORY_PER_BLOCK": 48 << 10,
         "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": shared_limit(arch),
         "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": shared_limit(arch) + 1024,
