@@ -145,13 +145,17 @@ def lower_slice(lo: Lowering, group: Group) -> None:
     emit_part(lo, group, node.output, at, strides)
 
 
-@lowers("Split", supported=native_dtypes, aliases=True)
+@lowers("Split", supported=native_dtypes, aliases=True, channels_last=lambda node: "any")
 def lower_split(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.strided(node.inputs[0])
     axis, at = node.attrs["axis"] % x.type.rank, 0
     for v in node.outputs:
-        emit_part(lo, group, v, x.ref + at * x.strides[axis], x.strides)
+        first = x.ref + at * x.strides[axis]
+        if x.channels_last and v in lo.channels_last and v not in lo.storage:
+            lo.place(v, first, x.strides, True)
+        else:
+            emit_part(lo, group, v, first, x.strides)
         at += v.shape[axis]
 
 

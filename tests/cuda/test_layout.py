@@ -58,6 +58,12 @@ def pool(b: Builder, x: Value, op: str = "MaxPool") -> Value:
     return b.add(op, x, kernel_shape=[2, 2], strides=[2, 2])
 
 
+def split(b: Builder, x: Value) -> Sequence[Value]:
+    """ShuffleNet's: one half of the channels as it is."""
+    left, right = b.add("Split", x, axis=1, num_outputs=2, outputs=2)
+    return left, conv(b, right, 4)
+
+
 def resize(b: Builder, x: Value, mode: str) -> Value:
     return b.add("Resize", x, None, b.constant(np.array([1, 1, 2, 2], np.float32)), mode=mode)
 
@@ -82,6 +88,7 @@ BETWEEN: dict[str, Callable[[Builder, Value], Value]] = {
     "pointwise groups": lambda b, x: conv(b, x, 12, 1, group=2),
     "a concatenation": lambda b, x: b.add("Concat", conv(b, x, 4), x, conv(b, x, 8, 1), axis=1),
     "nested concatenations": lambda b, x: b.add("Concat", b.add("Concat", x, conv(b, x, 4), axis=1), conv(b, x, 4), axis=1),
+    "a split": lambda b, x: b.add("Add", *(conv(b, part, 8) for part in split(b, x))),
     "a residual": lambda b, x: b.add("Relu", b.add("Add", conv(b, x, 8), x)),
     "a scale": scaled,
     "channels in another order": lambda b, x: b.add("ChannelShuffle", x, groups=2),

@@ -36,7 +36,7 @@ def image_place_in(run: int) -> Callable[[int, int, int], tuple[int, int, int]]:
         outer = pixels if run else channels
         row = divide_wide(i, inner)
         near = int32(i - row * inner)
-        n = divide_wide(row, outer)
+        n = int32(divide_wide(row, outer))
         far = int32(row - n * outer)
         if run:
             return n, int32(near * run), far
