@@ -15,6 +15,7 @@ from graphc.backends.cuda.figures import CARDS
 from graphc.backends.cuda.lower import lowering
 from graphc.backends.cuda.options import CudaOptions
 from graphc.backends.cuda.product import costs, tensor, tile
+from graphc.backends.cuda.product.tensor_kernels import TOGETHER
 from graphc.cli import main
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
@@ -110,6 +111,16 @@ def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int
     how = only(monkeypatch, dtype, number)
     for k in (8, 32, 40, 96, 200):
         assert product(70, k, 130, dtype, right) == how
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_every_tile_is_some_blocks(monkeypatch: pytest.MonkeyPatch, parts: int):
+    """Bands of rows of tiles, of which the last is lower."""
+    how = only(monkeypatch, "float16", 3)
+    in_parts(monkeypatch, parts)
+    assert tile.WARPS_HALF[3].m * TOGETHER < 300
+    assert product(300, 40, 260, "float16", "made").startswith(how)
+    assert product(270, 40, 20, "float16", batch=(2,)).startswith(how)
 
 
 @pytest.mark.parametrize("k, n", [(34, 66), (36, 68), (40, 72)])
@@ -283,7 +294,7 @@ def test_endings_in_runs(monkeypatch: pytest.MonkeyPatch, dtype: str, n: int, co
     np.testing.assert_allclose(got, want, rtol=4 * DIGITS[dtype], atol=0)
     *_, step = (s for s in model.plan().steps if "MatMul" in s.ops)
     count = counts[kind.itemsize]
-    assert f"Run(count={count}, walks='rsr{'e' if count > 1 else 'r'}')" in step.kernel
+    assert f"_{count}rsr{'e' if count > 1 else 'r'}" in step.kernel
 
 
 # --- groups of warps --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from numba import cuda
 from numba.cuda.types import float32, int32, uint8
 
 from graphc.backends.cuda.codegen.device import word
+from graphc.backends.cuda.codegen.guarded import divide
 from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, seen_by_groups, shared_address, wait_until
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import Code, makes
@@ -18,6 +19,22 @@ from graphc.expr import Expr
 
 CHUNK = 16  # bytes of a row of a matrix that ldmatrix reads
 WARP = 32
+TOGETHER = 8
+
+
+@cuda.jit(device=True)
+def tile_of_block(a, columns, rows):
+    """(column, row, what is left of the block's number) of a tile. columns, rows: words, how many there are. Blocks that run at
+    the same time have tiles near each other, TOGETHER rows of them, so that L2 has what they read."""
+    per_row, per_column = int32(word(a, columns)), int32(word(a, rows))
+    rest = divide(int32(block()), int32(per_row * per_column))
+    number = int32(block() - rest * (per_row * per_column))
+    band = divide(number, int32(TOGETHER * per_row))
+    first = int32(band * TOGETHER)
+    number = int32(number - first * per_row)
+    height = int32(min(per_column - first, TOGETHER))
+    column = divide(number, height)
+    return column, int32(first + number - column * height), rest
 
 
 @makes(TensorProduct)
@@ -65,8 +82,7 @@ def tensor_product(
         m, n, k = int32(word(a, M)), int32(word(a, N)), int32(word(a, K))
         t = int32(thread())
         lane, warp = int32(t & 31), int32(t >> 5)
-        column_tile, rest = taken(a, TILES_N, int32(block()))
-        row_tile, rest = taken(a, TILES_M, rest)
+        column_tile, row_tile, rest = tile_of_block(a, TILES_N, TILES_M)
         part, rest = taken(a, PARTS, rest)
         b0, b1, b2, b3 = batch_indices(a, DIMS, rest)
         column0, row0 = int32(column_tile * BN), int32(row_tile * BM)

@@ -73,6 +73,9 @@ class Run:
     count: int = 1
     walks: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.count}{self.walks}"
+
 
 DEPTH = 32
 # for elements of two bytes; of four, by one product of tf32, and by three, whose digits need the registers of wider tiles
