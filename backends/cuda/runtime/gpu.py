@@ -276,11 +276,6 @@ def _event(timed: bool) -> Iterator[Any]:
         call("cuEventDestroy", made)
 
 
-def _new_event(timed: bool) -> Any:
-    flags = driver().CUevent_flags
-    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
-
-
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:
     """A kernel's parameter, and the array of pointers to its parameters."""
     value = np.array([argument], np.int64)
