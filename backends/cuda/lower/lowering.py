@@ -38,9 +38,13 @@ class CudaLowering(Lowering):
         precision: str = PRECISIONS[0],
     ) -> None:
         super().__init__(weights, RULES, checked)
-        self.card, self.precision = card_of(arch), precision
+        self.arch, self.card, self.precision = arch, card_of(arch), precision
         self.has_groups = arch == WITH_GROUPS
         self._pixels: dict[Value, Storage] = {}
+
+    def inner(self) -> CudaLowering:
+        """For a graph that a node holds."""
+        return CudaLowering(self.weights, self.checked, self.arch, self.precision)
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""
