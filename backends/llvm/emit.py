@@ -127,6 +127,10 @@ class Emit:
         name = f"llvm.fpto{'s' if signed else 'u'}i.sat.{type_suffix(word)}.{type_suffix(x.type)}"
         return self.call(name, word, x)
 
+    def product(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """x * y of floats, rounded: never fused with a sum."""
+        return self.b.fmul(x, y)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         return self.intrinsic("fmuladd", a, b, c)  # fused where the target has the instruction
 

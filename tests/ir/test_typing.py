@@ -59,7 +59,12 @@ def test_help_shows_each_option(monkeypatch: pytest.MonkeyPatch):
     shown = inspect.signature(graphc.compile).parameters
     monkeypatch.setattr(compiler, "compile", lambda source, **options: options)
     defaults = {n: p.default for n, p in shown.items() if n != "source"}
-    of_one_target = {"host": True, "arch": "sm_90"}  # others know nothing of them, so they are passed on only if given
+    of_one_target = {
+        "host": True,
+        "arch": "sm_90",
+        "precision": "tf32",
+        "device": 1,
+    }  # others know nothing of them, so they are passed on only if given
     assert graphc.compile("model.onnx") == {n: v for n, v in defaults.items() if n not in of_one_target}
     assert graphc.compile("model.onnx", **of_one_target) == defaults | of_one_target
     for name in shown:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cuda.product.product_block import BATCH, RECORD, TILED
+from graphc.backends.cuda.product.product_block import BATCH, RECORD, TILED, tensor_cores
 from graphc.backends.cuda.product.tile import Tile, WarpTile
 from graphc.expr import Expr
 from graphc.lower.block import Block
@@ -73,7 +73,7 @@ CONV_SUM = Block("grid total outputs parts partial between out_d out_h out_w", r
 class TensorConv(Kernel, name="tensor_conv"):
     """As `Conv`. deep: have images a depth? flat: does the ending walk all pixels of all images as one row? run: outputs that
     a thread finishes at once, neighbours in memory, as neighbouring threads do; 0 where these have neighbouring pixels. wide: of
-    each operand, are they neighbours there, too?"""
+    each operand, are they neighbours there, too? products: as of `TensorProduct`."""
 
     block: ClassVar[Block] = TENSOR_CONV
     dtype: str
@@ -84,6 +84,12 @@ class TensorConv(Kernel, name="tensor_conv"):
     wide: tuple[bool, ...]
     expression: Expr
     operands: tuple[str, ...]
+    products: int = 1
+
+    @property
+    def how(self) -> str:
+        """For a person."""
+        return tensor_cores(self.dtype, self.products)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from numba.cuda import types
 
 from graphc.backends.cuda.codegen.device import device, register
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.cuda.codegen.guarded import fixed, fixed_place, truth
+from graphc.backends.cuda.codegen.guarded import truth
+from graphc.backends.cuda.codegen.loops import place
 from graphc.backends.cuda.codegen.ptx import SHARED
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.backends.llvm import expr_code
@@ -47,7 +48,7 @@ def load_run(dtype: str, count: int) -> Callable[[int], tuple[Any, ...]]:
     kind = dtype_from_name(dtype)
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
-        return _tuple(q.b, _neighbours(q, a[0], kind, count))
+        return _tuple(q.b, q.load_run(q.pointer(a[0]), kind, count))
 
     return device(emit, types.UniTuple(register(kind), count), types.int64)
 
@@ -83,40 +84,22 @@ def finish_run(
         args, inside, at, b = q.pointer(a[0]), truth(q, a[1]), a[2:-1], q.b
         totals = [b.extract_value(a[-1], i) for i in range(run)]
         records = [words.size + words.record_size * i for i in range(len(kinds))]
-        to, *others = (fixed_place(q, fixed(q, args, r + ref), at, args, r + columns) for r in records)
+        to, *others = (place(q, q.slot(args, r + ref), at, args, r + columns) for r in records)
 
         def read(x: ir.Value, r: int, kind: Any, together: bool) -> list[ir.Value]:
             if together:
-                return _neighbours(q, x, kind, run)
-            step = fixed(q, args, r + row)
+                return q.load_run(q.pointer(x), kind, run)
+            step = q.slot(args, r + row)
             each = [b.add(x, b.mul(step, ir.Constant(I64, i))) for i in range(run)]
             return [q.load(q.pointer(one), kind, 1) for one in each]
 
         with b.if_then(inside):
             values = [read(*one) for one in zip(others, records[1:], kinds[1:], wide)]
-            results = [
-                q.narrow(expr_code.emit(q, expression, [t, *(v[i] for v in values)], 1), kinds[0], 1)
-                for i, t in enumerate(totals)
-            ]
-            if run == 1:
-                q.store_raw(results[0], q.pointer(to))
-                return
-            kept = ir.VectorType(results[0].type, run)
-            whole = ir.Constant(kept, ir.Undefined)
-            for i, x in enumerate(results):
-                whole = b.insert_element(whole, x, I32(i))
-            b.store(whole, b.inttoptr(to, kept.as_pointer()), align=run * kinds[0].itemsize)
+            made = [expr_code.emit(q, expression, [t, *(v[i] for v in values)], 1) for i, t in enumerate(totals)]
+            q.store_run(made, q.pointer(to), kinds[0])
 
     places = [types.int64] * (4 + BATCH)
     return device(emit, types.void, types.int64, types.boolean, *places, types.UniTuple(kind, run))
-
-
-def _neighbours(q: CudaEmit, address: ir.Value, kind: Any, count: int) -> list[ir.Value]:
-    if count == 1:
-        return [q.load(q.pointer(address), kind, 1)]
-    kept, b = ir.VectorType(q.kept_type(kind), count), q.b
-    whole = b.load(b.inttoptr(address, kept.as_pointer()), align=count * kind.itemsize, typ=kept)
-    return [q.widen(one, kind, 1) for one in _elements(b, whole, count)]
 
 
 def _tuple(b: ir.IRBuilder, values: Sequence[ir.Value]) -> ir.Value:

@@ -27,6 +27,7 @@ from graphc.backends.cuda.conv.window import (
 )
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
+from graphc.backends.cuda.product.tensor import products_of
 from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
@@ -45,7 +46,7 @@ THIN = WarpTile(128, 16, 32, 16, 3)
 TILES = {2: (LARGE, TALL, SMALL, NARROW, THIN), 4: (TALL, SMALL, NARROW, THIN)}
 MOST_PARTS = 16
 # What a multiprocessor does in a clock, about: products of numbers of 2 or 4 bytes on tensor cores, others, bytes from the cache
-TENSOR_RATE = {2: 1024, 4: 170}
+TENSOR_RATE = {2: 1024, 4: 512}
 PLAIN_RATE = 80
 CACHE_RATE = 48
 MEMORY_RATE = 1800  # bytes of all of them
@@ -63,19 +64,20 @@ class Choice:
     parts: int = 1
 
 
-def choose(f: Filters, pixels: int, k: int, copied: int, scattered: int) -> Choice:
-    """k: steps of a sum, with the zeros that fill chunks. copied: bytes of an image that lies otherwise; scattered: of a result
+def choose(f: Filters, pixels: int, k: int, copied: int, scattered: int, products: int = 3) -> Choice:
+    """products: see `TensorProduct`. k: steps of a sum, with the zeros that fill chunks. copied: bytes of an image that lies otherwise; scattered: of a result
     whose pixels lie apart, which other kernels write in many pieces."""
     item, depth = f.dtype.itemsize, -(-k // DEPTH)
     plain = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
     blocks = f.groups * -(-f.per_group // plain.m) * -(-pixels // plain.n)
     work = max(plain.m * plain.n * plain.k / PLAIN_RATE, LATENCY / 2)
     clocks = LAUNCH + -(-blocks // MULTIPROCESSORS) * -(-f.inputs * prod(f.taps) // plain.k) * work
+    rate = TENSOR_RATE[item] / (products if item == 4 else 1)
     found = [Choice(clocks + 4 * scattered / MEMORY_RATE)]
     copy = LAUNCH + 2 * copied / MEMORY_RATE if copied else 0
     for tile in TILES[item]:
         blocks = f.groups * -(-pixels // tile.m) * -(-f.per_group // tile.n)
-        work = max(tile.m * tile.n * DEPTH / TENSOR_RATE[item], (tile.m + tile.n) * DEPTH * item / CACHE_RATE)
+        work = max(tile.m * tile.n * DEPTH / rate, (tile.m + tile.n) * DEPTH * item / CACHE_RATE)
         parts = 1
         while parts <= MOST_PARTS and 4 * parts <= max(depth, 4):
             each = -(-blocks * parts // MULTIPROCESSORS)
@@ -109,7 +111,7 @@ def emit_tensor_conv(
     width = -(-f.inputs * item // CHUNK) * CHUNK // item
     n, pixels, taps = x.type.extents[0], prod(a.out for a in axes), prod(len(a.taps) for a in axes)
     scattered = n * pixels * f.outputs * item if channels_last(ending.result) else 0
-    choice = choose(f, n * pixels, taps * width, 0 if there else x.type.nbytes, scattered)
+    choice = choose(f, n * pixels, taps * width, 0 if there else x.type.nbytes, scattered, products_of(lo, f.dtype))
     if choice.tile is None:
         return False
     if not is_aligned(x, group_bytes):
@@ -142,8 +144,10 @@ def _emit(
         records=[each] if parts > 1 else records,
     )  # fmt: skip
     run, wide = runs_of(ending, f.per_group) if parts == 1 else (RUN if f.per_group % RUN == 0 else 1, ())
-    kernel = TensorConv(f.dtype.name, tile, is_deep(axes), flat or parts > 1, run, wide, expression, dtypes)
-    how = f"tensor cores, tiles of {tile}{f', {parts} parts of the sum' if parts > 1 else ''}"
+    kernel = TensorConv(
+        f.dtype.name, tile, is_deep(axes), flat or parts > 1, run, wide, expression, dtypes, products_of(lo, f.dtype)
+    )
+    how = f"{kernel.how}, tiles of {tile}{f', {parts} parts of the sum' if parts > 1 else ''}"
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[to])
     if parts > 1:
         total = m * f.outputs

@@ -13,10 +13,9 @@ from graphc.backends.cuda.codegen.threads import thread, thread_number
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.runs_kernels import finish_run, put, take
 from graphc.backends.cuda.kernel import THREADS, Code, makes
-from graphc.backends.cuda.product.tensor_kernels import _order as order_of
-from graphc.backends.cuda.product.tensor_kernels import _warp_product as warp_product
 from graphc.backends.cuda.product.tile import DEPTH, WarpTile
 from graphc.backends.cuda.product.tile_kernels import FAR, finish, place_of_block
+from graphc.backends.cuda.product.warp_kernels import order, warp_product
 from graphc.expr import Expr
 
 
@@ -30,6 +29,7 @@ def tensor_conv(
     wide: tuple[bool, ...],
     expression: Expr,
     operands: tuple[str, ...],
+    products: int,
 ) -> Code:
     item = 4 if dtype == "float32" else 2
     TILES_M, TILES_N, M, N, DIMS, X, WEIGHTS = TENSOR_CONV["tiles_m tiles_n m n dims x weights"]
@@ -51,8 +51,8 @@ def tensor_conv(
     )  # floats of a line of sums: in one piece each, and their neighbours in other banks
     ACROSS = BN // EACH
     ENDS = BM * ACROSS // BLOCK
-    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), order_of(ROW, False, item)
-    multiply = warp_product(ROWS, COLUMNS, ROW, False, dtype)
+    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), order(ROW, False, item)
+    multiply = warp_product(ROWS, COLUMNS, ROW, False, dtype, products)
     store, pixel_place, get = (
         finish_run(TENSOR_CONV, float32, expression, operands, EACH, wide),
         pixel_place_in(flat),

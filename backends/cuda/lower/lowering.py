@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cuda.figures import card_of
 from graphc.backends.cuda.lower.registry import RULES
+from graphc.backends.cuda.options import EMULATED, PRECISIONS, WITH_GROUPS, Arch
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
 from graphc.graph import Value
@@ -23,12 +25,21 @@ PIXEL = 16  # bytes that are copied at once
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does."""
+    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. has_groups: can four warps multiply
+    together?"""
 
     any_strides = True
 
-    def __init__(self, weights: WeightStore, checked: bool = False) -> None:
+    def __init__(
+        self,
+        weights: WeightStore,
+        checked: bool = False,
+        arch: Arch = EMULATED,
+        precision: str = PRECISIONS[0],
+    ) -> None:
         super().__init__(weights, RULES, checked)
+        self.card, self.precision = card_of(arch), precision
+        self.has_groups = arch == WITH_GROUPS
         self._pixels: dict[Value, Storage] = {}
 
     def scratch(self, name: str, nbytes: int) -> Ref:
