@@ -4,6 +4,7 @@
     python benchmarks/gpu.py prepare FOLDER [--arch sm_90]   # anywhere: kernels, and results to compare with
     python benchmarks/gpu.py check FOLDER                    # anywhere: is every kernel there, without a compiler?
     python benchmarks/gpu.py run FOLDER --out DIR            # on the GPU, beside PyTorch where it is installed
+    python benchmarks/gpu.py publish FOLDER --out DIR        # anywhere: the table into docs/cuda.md
 
 `run` needs the same sources as `prepare`. It writes DIR/rows.jsonl and DIR/table.md anew after each row, the most important ones
 first: what is cut off leaves what was measured. A ratio below 1 means that graphc is faster. --tiny: a quick run of all parts;
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 KERNELS, EXPECTED, MANIFEST = "kernels.zip", "expected.npz", "manifest.json"
+PAGE = ROOT / "docs" / "cuda.md"
 WORKER = Path(__file__).resolve().parent / "gpu_worker.py"
 MARK = "answer "  # gpu_worker's
 NO_COMPILERS = ("numba", "llvmlite", "numba_cuda")
@@ -395,20 +398,35 @@ def _sanitized(folder: Path, target: str, left: float) -> dict[str, Any]:
     return row | {"said": f"{'; '.join(said) or 'nothing'} ({answers} of {len(SANITIZED)} examples ran)"}
 
 
+def publish(folder: Path, out: Path, page: Path = PAGE) -> None:
+    """The table of a run into the page. Where there was none, every row says so, beside its bound."""
+    from gpu_table import table
+
+    rows = out / "rows.jsonl"
+    found = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    made = table(found, json.loads((folder / MANIFEST).read_text())["planned"])
+    text = page.read_text()
+    begin, end = (re.search(rf"<!-- measured: {word}.*?-->\n?", text) for word in ("begin", "end"))
+    if begin is None or end is None:
+        raise SystemExit(f"{page} has no place for measurements")
+    page.write_text(f"{text[: begin.end()]}{made}{text[end.start() :]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("prepare", "check", "run"):
+    for name in ("prepare", "check", "run", "publish"):
         one = commands.add_parser(name)
         one.add_argument("folder", type=Path)
-        if name != "check":
+        if name in ("run", "publish"):
+            one.add_argument("--out", type=Path, required=True, help="folder of the results")
+        if name in ("prepare", "run"):
             one.add_argument("--tiny", action="store_true", help="small sizes, few operators")
             one.add_argument("--only", action="append", default=[], help="what has this text in its kind or name")
         if name == "prepare":
             one.add_argument("--arch", default="sm_90", help="the GPU's architecture; default: sm_90")
             one.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
         if name == "run":
-            one.add_argument("--out", type=Path, required=True, help="folder of the results")
             one.add_argument("--target", choices=["cuda", "cuda:emulate"], default="cuda")
             one.add_argument("--budget", type=float, default=460, help="seconds after which nothing new begins")
     options = parser.parse_args()
@@ -416,6 +434,8 @@ def main() -> None:
         prepare(options.folder, options.arch, options.tiny, options.jobs, options.only)
     elif options.command == "check":
         sys.exit(min(check(options.folder), 1))
+    elif options.command == "publish":
+        publish(options.folder, options.out)
     else:
         run(options.folder, options.out, options.target, options.budget, options.tiny, options.only)
 
