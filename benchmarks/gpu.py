@@ -303,8 +303,8 @@ def _open(folder: Path) -> dict[str, Any]:
 def _unpack(folder: Path, to: Path) -> None:
     """To a folder that nobody else may write to, as the cache of kernels must be."""
     shutil.unpack_archive(folder / KERNELS, to)
-    for path in [p for p in to.rglob("*") if p.is_dir()]:
-        path.chmod(0o700)
+    for path in to.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
     os.environ["GRAPHC_CACHE_DIR"] = str(to)
 
 
@@ -437,7 +437,9 @@ def main() -> None:
     elif options.command == "publish":
         publish(options.folder, options.out)
     else:
-        run(options.folder, options.out, options.target, options.budget, options.tiny, options.only)
+        rows = run(options.folder, options.out, options.target, options.budget, options.tiny, options.only)
+        print((options.out / "table.md").read_text())
+        sys.exit(any(r.get("wrong") or "failed" in r for r in rows))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,11 @@ class Worker:
         engines: dict[str, Any] = {"graphc": Ours(case, self.target, feeds, self.place.stream)}
         found: dict[str, Any] = {"wrong": []}
         if installed_torch() is not None:
-            engines["torch.compile" if compiled else "torch"] = Torch(case, feeds, self.place.torch, compiled)
+            try:
+                engines["torch.compile" if compiled else "torch"] = Torch(case, feeds, self.place.torch, compiled)
+            except Exception as error:  # noqa: BLE001  (graphc is timed without it)
+                traceback.print_exc()
+                found["note"] = f"PyTorch: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         del feeds
         for engine in engines.values():
             engine.run()
