@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The CUDA backend on a GPU that is at hand for minutes, on a machine that need not have compilers, or a network.
 
-    python benchmarks/gpu.py prepare FOLDER [--arch sm_90]   # anywhere: kernels, and results to compare with
+    python benchmarks/gpu.py prepare FOLDER [--arch sm_90a]   # anywhere: kernels, and results to compare with
     python benchmarks/gpu.py check FOLDER                    # anywhere: is every kernel there, without a compiler?
     python benchmarks/gpu.py run FOLDER --out DIR            # on the GPU, beside PyTorch where it is installed
     python benchmarks/gpu.py publish FOLDER --out DIR        # anywhere: the table into docs/cuda.md
@@ -138,17 +138,19 @@ def _compile_samples(name: str, arch: str) -> None:
 
 
 def _bound(plan: Any, case: Any, arch: str) -> dict[str, Any]:
-    """What the steps' operations and bytes take at least by the card's data sheet, with a launch for each."""
+    """What the steps' operations and bytes take by the card's data sheet, with a launch for each."""
     from graphc.backends.cuda.figures import card_of
     from graphc.backends.cuda.options import capability
+    from graphc.backends.cuda.roofline import of_card
 
-    card = card_of(capability(arch))
-    rate = {"float32": card.tf32 / 3, "tf32": card.tf32, "float16": card.half}[case.precision]
-    steps = [s for s in plan.steps if not s.host]
-    seconds = sum(max(s.flops / rate, s.nbytes / card.memory) + LAUNCH for s in steps)
-    ends = case.source()
-    nbytes = sum(_nbytes(v, case) for v in ends.inputs) + sum(_nbytes(v, case) for v in ends.outputs)
-    return {"bound": seconds, "card": str(card), "flops": sum(s.flops for s in steps), "nbytes": nbytes}
+    card, source = card_of(capability(arch)), case.source()
+    limits, steps = of_card(card, sys.maxsize), [s for s in plan.steps if not s.host]
+    return {
+        "bound": sum(limits.seconds(s) + LAUNCH for s in steps),
+        "card": str(card),
+        "flops": sum(s.flops for s in steps),
+        "nbytes": sum(_nbytes(v, case) for v in (*source.inputs, *source.outputs)),
+    }
 
 
 def _nbytes(v: Any, case: Any) -> int:
@@ -279,7 +281,9 @@ def run(folder: Path, out: Path, target: str, budget: float, tiny: bool, only: S
             if left < least:
                 continue
             begin = time.monotonic()
-            answer = process.ask({"kind": kind, "name": name, "seconds": seconds}, min(limit, left))
+            answer = process.ask(
+                {"kind": kind, "name": name, "seconds": seconds, "arch": manifest["arch"]}, min(limit, left)
+            )
             rows.append({"kind": kind, "name": name, "took": round(time.monotonic() - begin, 2), **answer})
             _write(out, rows, manifest)
             if kind == "device" and "failed" in answer:
@@ -424,7 +428,9 @@ def main() -> None:
             one.add_argument("--tiny", action="store_true", help="small sizes, few operators")
             one.add_argument("--only", action="append", default=[], help="what has this text in its kind or name")
         if name == "prepare":
-            one.add_argument("--arch", default="sm_90", help="the GPU's architecture; default: sm_90")
+            one.add_argument(
+                "--arch", default="sm_90a", help="what the GPU's kernels are compiled for; default: sm_90a"
+            )
             one.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
         if name == "run":
             one.add_argument("--target", choices=["cuda", "cuda:emulate"], default="cuda")

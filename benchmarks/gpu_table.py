@@ -10,8 +10,8 @@ HEAD = "| | precision | graphc | PyTorch | ratio | torch.compile | ratio | at le
 RULE = f"| --- | --- |{' ---: |' * 7}"
 EMULATOR = "the emulator"
 BOUND = (
-    "*At least*: what the operations and bytes of the steps take by the data sheet of the card that is named there, and 2 µs for "
-    "each launch (`backends/cuda/figures.py`); *(host)*: the GPU waited for it."
+    "*At least*: what the operations and bytes of the steps take by the data sheet of the card that is named there, on the units "
+    "that their kernels use, and 2 µs for each launch (`backends/cuda/figures.py`); *(host)*: the GPU waited for it."
 )
 MEMORY_HEAD = "| | graphc | of a copy's pace | PyTorch | ratio |"
 MEMORY_RULE = f"| --- |{' ---: |' * 4}"

@@ -45,8 +45,14 @@ class Worker:
         if torch is not None:
             found |= {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
         if not self.place.emulated:
+            from graphc.backends.cuda.options import capability
             from graphc.backends.cuda.runtime.driver import call
 
+            wanted = capability(task["arch"])
+            if self.place.gpu.arch != wanted:
+                return found | {
+                    "failed": f"kernels are for {wanted}, {self.place.name} runs those for {self.place.gpu.arch}"
+                }
             found |= {"driver": call("cuDriverGetVersion"), "multiprocessors": self.place.gpu.multiprocessors}
         return found
 

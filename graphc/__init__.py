@@ -40,6 +40,7 @@ def compile(  # noqa: A001  (the field's name)
     tune: bool = False,
     host: bool = False,
     arch: str | None = None,
+    precision: str | None = None,
     device: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
@@ -58,6 +59,7 @@ def compile(  # noqa: A001  (the field's name)
               kept on disk. Plans for other numbers of threads may then choose, and round, differently
     host      let nodes that target 'cuda' has no kernel for run on the CPU (other targets do so anyway)
     arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90' …
+    precision with target 'cuda': of products of float32, 'float32' (the default) or 'tf32', which has 11 digits of 24
     device    with target 'cuda': the number of the GPU, from 0 on
     progress  called with (stage, done, total) during long work
 
@@ -78,6 +80,7 @@ def compile(  # noqa: A001  (the field's name)
         progress=progress,
         **({"host": host} if host else {}),
         **({} if arch is None else {"arch": arch}),
+        **({} if precision is None else {"precision": precision}),
         **({} if device is None else {"device": device}),
     )
 

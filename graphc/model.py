@@ -175,7 +175,9 @@ class Model:
         results = list(self.run(self._arguments.joined(args, kwargs)).values())
         return results[0] if len(results) == 1 else tuple(results)
 
-    def run(self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None, stream: Any = None) -> dict[str, Any]:
+    def run(
+        self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None, stream: Any = None
+    ) -> dict[str, np.ndarray]:
         """Results by name for inputs by name. `out`: arrays to write results into.
 
         On a GPU, inputs and `out` may be arrays in its memory (DLPack, __cuda_array_interface__); if one is, the results that are

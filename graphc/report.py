@@ -6,7 +6,8 @@ Backends fill these records; the command line and the tests read them. Nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -53,6 +54,21 @@ class StepInfo:
             return f"{self.nodes[0]} … {self.nodes[-1]}: {len(self.ops)} operators"
         ops = " + ".join(self.ops)
         return f"{self.nodes[0]}: {ops}" if self.nodes else ops
+
+
+def folded(steps: Sequence[StepInfo]) -> list[StepInfo]:
+    """For a list that people read: of steps in a row that do the same for the same nodes (steps through time), the first, with
+    what all of them do."""
+    out: list[StepInfo] = []
+    for _, alike in groupby(steps, lambda s: (s.nodes, s.ops, s.output, s.algorithm, s.host)):
+        first, *others = alike
+        if others and first.algorithm:
+            every = [first, *others]
+            flops, nbytes = sum(s.flops for s in every), sum(s.nbytes for s in every)
+            first = replace(first, reason=f"{first.reason}, and {len(others)} like it", flops=flops, nbytes=nbytes)
+            others = []
+        out += [first, *others]
+    return out
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,6 +50,7 @@ class CudaBackend:
         self.target = "cuda:emulate" if options.emulate else "cuda"
         self.checked = wanted() and options.emulate
         self.device = _device(options)
+        self.arch = options.arch if self.device is None else self.device.arch
         self._weights = WeightStore()
         self._workspaces = None if self.device is None else Workspaces(self.device)
         self._intake = None if self.device is None else _stream(self.device)
@@ -83,7 +85,8 @@ class CudaBackend:
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
         from graphc.backends.cuda.stages import Draft
 
-        return Draft(graph, self._weights, self.options.host, self.checked)
+        options = replace(self.options, arch=self.arch)
+        return Draft(graph, self._weights, options, self.checked)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
@@ -139,15 +142,15 @@ class CudaBackend:
         from graphc.backends.cuda.runtime.gpu import Gpu
         from graphc.backends.cuda.runtime.run import Runner
 
-        program, arch = d.lowering.program, self.options.arch
-        if arch is not None and self._workspaces is None:
-            cubins = self._each(d.kernels, partial(cubin_of, arch=arch, cache=self.cache))
-            card = card_of(arch)
+        program = d.lowering.program
+        if self._workspaces is None:
+            assert self.arch is not None
+            cubins = self._each(d.kernels, partial(cubin_of, arch=self.arch, cache=self.cache))
+            card = card_of(self.arch)
             return AheadRun(), with_occupancy(program, cubins, {k: c.occupancy(card) for k, c in cubins.items()})
-        assert self._workspaces is not None
         steps = tuple(s.info for s in program.steps)
         if self.checked:
-            return CheckedRun(d, arch, self.cache), steps
+            return CheckedRun(d, self._workspaces.device.arch, self.cache), steps
         functions = self._each(d.kernels, partial(self._workspaces.device.function, cache=self.cache))
         runner = Runner(d.assembled, [*functions.values()], d.constants, self._workspaces)
         if self.options.emulate:

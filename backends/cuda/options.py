@@ -13,45 +13,58 @@ WITHOUT_GPU = (
     "arch='sm_90' (--arch sm_90) compiles ahead, without one; target='cuda:emulate' runs the kernels on the CPU, slowly, to "
     "test models; target='cpu' is what is fast here"
 )
+Arch = tuple[int, int] | tuple[int, int, str]  # a compute capability; 'a': with what only that one has
+EMULATED: Arch = (9, 0)  # what emulated kernels are compiled for
+WITH_GROUPS: Arch = (9, 0, "a")  # whose groups of warps multiply by wgmma
 OLDEST, NEWEST = (8, 0), (12, 1)
 OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
+PRECISIONS = ("float32", "tf32")
 
 
 @dataclass(frozen=True)
 class CudaOptions:
     """emulate: run kernels on the CPU. host: may nodes without a CUDA kernel run on the CPU? arch: compute capability that kernels
-    are compiled for ahead, and not run; None to run them on GPU number `device`."""
+    are compiled for ahead, and not run; None to run them on GPU number `device`. precision: the digits of float32 operands of
+    products on tensor cores."""
 
     emulate: bool
     host: bool = False
-    arch: tuple[int, int] | None = None
+    arch: Arch | None = None
     device: int = 0
+    precision: str = PRECISIONS[0]
 
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
         """Raises InputError for a value that an option does not take."""
         given = {name: value for name, value in request.options.items() if name not in OTHERS}
         host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
-        device = given.pop("device", 0)
+        device, precision = given.pop("device", 0), given.pop("precision", PRECISIONS[0])
         if given:
-            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, device, host")
+            hint = "it has: arch, device, host, precision"
+            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint=hint)
         if not isinstance(host, bool):
             raise InputError(f"host must be True or False, not {host!r}")
+        if precision not in PRECISIONS:
+            hint = "tf32 multiplies float32 with 11 digits of its 24, float32 with all of them"
+            raise InputError(f"precision must be 'float32' or 'tf32', not {precision!r}", hint=hint)
         if tune:
             raise UnsupportedError("target 'cuda' measures no kernels yet", hint="leave out tune")
         if isinstance(device, bool) or not isinstance(device, int) or device < 0:
             raise InputError(f"device must be the number of a GPU, from 0 on, not {device!r}")
-        return cls(request.variant == "emulate", host, None if arch is None else capability(arch), device)
+        emulate = request.variant == "emulate"
+        return cls(emulate, host, None if arch is None else capability(arch), device, precision)
 
     def identity(self) -> list[Any]:
-        return ["cuda", self.emulate, self.host, list(self.arch or ())]
+        return ["cuda", self.emulate, self.host, list(self.arch or ()), self.precision]
 
 
-def capability(arch: object) -> tuple[int, int]:
-    """'sm_90' -> (9, 0). Raises InputError for anything else, and for what is too old or unknown."""
+def capability(arch: object) -> Arch:
+    """'sm_90' -> (9, 0), 'sm_90a' -> (9, 0, 'a'). Raises InputError for anything else, and for what is too old or unknown."""
+    if arch == "sm_90a":
+        return WITH_GROUPS
     found = re.fullmatch(r"sm_(\d+)(\d)", arch) if isinstance(arch, str) else None
     number = (int(found[1]), int(found[2])) if found else (0, 0)
     if not OLDEST <= number <= NEWEST:
-        hint = "such as sm_80 (A100), sm_90 (H100, H200)"
+        hint = "such as sm_80 (A100), sm_90, or sm_90a with wgmma (H100, H200)"
         raise InputError(f"arch must be the name of a GPU's architecture from sm_80 on, not {arch!r}", hint=hint)
     return number

@@ -159,11 +159,17 @@ class Emit:
 
     def load(self, pointer: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
         """`lanes` consecutive elements, in their register type."""
+        return self.widen(self.load_raw(pointer, self.kept_type(dtype), lanes), dtype, lanes)
+
+    def kept_type(self, dtype: np.dtype) -> ir.Type:
+        """Of an element in memory."""
         dtype = np.dtype(dtype)
-        by_hand = dtype.name == "float16" and not self.converts_half
-        raw = self.load_raw(pointer, I16 if by_hand else memory_type(dtype), lanes)
-        b = self.b
-        if by_hand:
+        return I16 if dtype.name == "float16" and not self.converts_half else memory_type(dtype)
+
+    def widen(self, raw: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
+        """What memory has, in its register type."""
+        dtype, b = np.dtype(dtype), self.b
+        if dtype.name == "float16" and not self.converts_half:
             return widened(self, raw, lanes)
         if dtype == np.bool_:
             return b.icmp_unsigned("!=", raw, self.const(0, I8, lanes))
@@ -176,22 +182,25 @@ class Emit:
 
     def store(self, value: ir.Value, pointer: ir.Value, dtype: np.dtype, lanes: int) -> None:
         """The inverse of load; half precisions round to nearest even."""
-        dtype = np.dtype(dtype)
-        b = self.b
+        self.store_raw(self.narrow(value, dtype, lanes), pointer)
+
+    def narrow(self, value: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
+        """The inverse of widen."""
+        dtype, b = np.dtype(dtype), self.b
         if dtype == np.bool_:
-            value = b.zext(value, self.vector(I8, lanes))
-        elif dtype.name == "float16" and not self.converts_half:
-            value = narrowed(self, value, lanes)
-        elif dtype.name == "float16":
-            value = b.fptrunc(value, self.vector(F16, lanes))
-        elif dtype.name == "bfloat16":
+            return b.zext(value, self.vector(I8, lanes))
+        if dtype.name == "float16" and not self.converts_half:
+            return narrowed(self, value, lanes)
+        if dtype.name == "float16":
+            return b.fptrunc(value, self.vector(F16, lanes))
+        if dtype.name == "bfloat16":
             bits = b.bitcast(value, self.vector(I32, lanes))
             odd = b.and_(b.lshr(bits, self.const(16, I32, lanes)), self.const(1, I32, lanes))
             rounded = b.add(bits, b.add(odd, self.const(0x7FFF, I32, lanes)))
             quiet = b.or_(bits, self.const(0x400000, I32, lanes))  # rounding must not turn a NaN into infinity
             bits = b.select(b.fcmp_unordered("uno", value, value), quiet, rounded)
-            value = b.trunc(b.lshr(bits, self.const(16, I32, lanes)), self.vector(I16, lanes))
-        self.store_raw(value, pointer)
+            return b.trunc(b.lshr(bits, self.const(16, I32, lanes)), self.vector(I16, lanes))
+        return value
 
     # --- control -----------------------------------------------------------------------------------------------------
     def variable(self, kind: ir.Type) -> ir.Value:

@@ -108,6 +108,11 @@ compile_options = stack(
     click.option(
         "--arch", metavar="NAME", help="Compile kernels for this GPU ahead, with target cuda: sm_80, sm_90, …"
     ),
+    click.option(
+        "--precision",
+        metavar="NAME",
+        help="Of float32 products with target cuda: float32, or tf32, which is faster and has 11 digits of 24.",
+    ),
     click.option("--device", type=click.IntRange(min=0), help="Number of the GPU of target cuda.  [default: 0]"),
     click.option("--no-cache", is_flag=True, help="Neither read nor write kernels on disk."),
 )
@@ -157,6 +162,7 @@ def open_backend(
     tune: bool,
     host: bool,
     arch: str | None,
+    precision: str | None,
     device: int | None,
 ) -> Backend:
     """The backend for the values of `compile_options`. Raises GraphcError."""
@@ -164,13 +170,13 @@ def open_backend(
     from graphc.backends import open_backend
 
     options = {"threads": threads, "winograd": int(winograd), "tune": tune}
-    of_gpu = _of_gpu(host, arch, device)
+    of_gpu = _of_gpu(host, arch, device, precision)
     return open_backend(target, Request(options=options | of_gpu, disabled=disable, cache=not no_cache))
 
 
-def _of_gpu(host: bool, arch: str | None, device: int | None) -> dict[str, Any]:
+def _of_gpu(host: bool, arch: str | None, device: int | None, precision: str | None) -> dict[str, Any]:
     """Options that only target cuda has, where they are given."""
-    given = {"host": host or None, "arch": arch, "device": device}
+    given = {"host": host or None, "arch": arch, "device": device, "precision": precision}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -185,6 +191,7 @@ def open_model(
     tune: bool = False,
     host: bool = False,
     arch: str | None = None,
+    precision: str | None = None,
     device: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
@@ -202,5 +209,5 @@ def open_model(
         winograd=int(winograd),
         tune=tune,
         progress=progress,
-        **_of_gpu(host, arch, device),
+        **_of_gpu(host, arch, device, precision),
     )

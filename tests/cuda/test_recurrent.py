@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from suite import check, compiled, host_reasons, results, use, uses_of
 import graphc
 from graphc.backends.cuda.codegen.cubin import cubin_of
 from graphc.backends.cuda.recurrent import recurrent
-from graphc.backends.cuda.recurrent.recurrent import kernel_of
+from graphc.backends.cuda.recurrent.recurrent import kernel_of, steps_pay
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.ops.recurrent import bound_cell
@@ -163,6 +164,52 @@ def test_registers_are_not_spilled(arch: tuple[int, int], name: str, batch: int,
     assert kernel.rows == (8 if (name, hidden) == ("LSTM", 256) else 4)
     made = cubin_of(kernel, arch)
     assert not made.spilled and not made.stack and made.registers * kernel.threads <= 1 << 16
+
+
+# --- step by step -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize(
+    "batch, hidden, attrs",
+    [
+        (1, 130, {"seq": 4}),
+        (5, 70, {"direction": "bidirectional", "lens": (3, 1, 0, 2, 3)}),
+        (9, 33, {"layout": 1}),
+        (2, 7, {"direction": "reverse", "states": False, "lens": (1, 3)}),
+        (3, 8, {"linear_before_reset": 1, "clip": 0.5}),
+    ],
+)
+def test_step_by_step(name: str, batch: int, hidden: int, attrs: dict, monkeypatch: pytest.MonkeyPatch):
+    """A launch for each stage of each step, of the whole grid."""
+    monkeypatch.setattr(recurrent, "WEIGHTS", 0)
+    if name != "GRU":
+        attrs = {k: v for k, v in attrs.items() if k != "linear_before_reset"}
+    model = run(layer(name, batch, hidden, **attrs))
+    stages = 2 if name == "GRU" and not attrs.get("linear_before_reset") else 1
+    steps = [s for s in model.plan().steps if s.algorithm == "step by step"]
+    assert len(steps) == attrs.get("seq", 3) * stages
+
+
+def test_both_ways_give_the_same_lengths_out_of_range(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recurrent, "WEIGHTS", 0)
+    one = layer("GRU", 3, 5, lens=(1, 2, 3))
+    model = compiled(one, TARGET)
+    feeds = dict(zip([i.name for i in model.inputs], [a for i, a in enumerate(one.arrays) if i not in one.constants]))
+    lens = next(n for n, a in feeds.items() if a.dtype == np.int32)
+    with pytest.raises(InputError, match="4"):
+        model.run(feeds | {lens: np.array([1, 4, 2], np.int32)})
+
+
+def test_large_layers_go_step_by_step():
+    """Where a block would read its weights longer than a launch takes, and not too many launches follow."""
+    for name, hidden, seq, stepwise in (
+        ("LSTM", 512, 128, True),
+        ("GRU", 512, 128, True),
+        ("LSTM", 64, 128, False),
+        ("LSTM", 512, 5000, False),
+        ("GRU", 512, 2049, False),  # two stages
+    ):
+        node, c = _sized(name, 1, hidden)
+        assert steps_pay(node, replace(c, seq=seq), kernel_of(node, c).directions[0]) == stepwise, (name, hidden, seq)
 
 
 # --- operands -----------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_without_a_gpu_the_error_names_what_there_is(
     assert all(text in str(error.value) for text in ("arch='sm_90'", "cuda:emulate", "target='cpu'"))
 
 
-@pytest.mark.parametrize("arch", ["sm_70", "90", "sm_999", 90, ""])
+@pytest.mark.parametrize("arch", ["sm_70", "90", "sm_999", "sm_80a", "sm_90b", 90, ""])
 def test_architectures_that_are_none(arch: object):
     with pytest.raises(InputError, match="arch must be the name"):
         graphc.compile(LENET, target="cuda", arch=arch)
@@ -129,7 +129,7 @@ def test_without_numba_cuda_the_error_names_the_remedy(monkeypatch: pytest.Monke
 def test_compiled_ahead_it_has_cubins_and_does_not_run():
     model = graphc.compile(LENET, target="cuda", arch="sm_80")
     plan = model.plan({"image": (1, 1, 28, 28)})
-    assert all("registers" in s.reason and "spilled" not in s.reason for s in plan.steps)
+    assert all("registers" in s.reason for s in plan.steps)
     with pytest.raises(UnsupportedError, match="compiled for a GPU"):
         model(np.zeros((1, 1, 28, 28), np.float32))
 

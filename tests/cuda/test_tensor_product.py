@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
-from graphc.backends.cuda.product import tensor, tile
+from graphc.backends.cuda.figures import CARDS
+from graphc.backends.cuda.lower import lowering
+from graphc.backends.cuda.options import CudaOptions
+from graphc.backends.cuda.product import costs, tensor, tile
+from graphc.backends.cuda.product.tensor_kernels import TOGETHER
+from graphc.cli import main
+from graphc.errors import InputError
 from graphc.graph import Builder, Value
+from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
 FLOATS = ["float16", "bfloat16", "float32"]
+SHARE = 1 / CARDS[9, 0].multiprocessors
+# with hardly any CUDA cores
+TINY = replace(
+    CARDS[9, 0], multiprocessors=1, half=SHARE * CARDS[9, 0].half, tf32=SHARE * CARDS[9, 0].tf32, float32=1e9, memory=SHARE * CARDS[9, 0].memory,
+    cache=SHARE * CARDS[9, 0].cache,
+)  # fmt: skip
+EVERY_TILE = [
+    (dtype, number)
+    for dtype, tiles in (("float16", tile.WARPS_HALF), ("bfloat16", tile.WARPS_HALF), ("float32", tile.WARPS_FLOAT))
+    for number in range(len(tiles))
+]
 DIGITS = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 3e-6, "float64": 1e-12}
 EDGES = [5, 8, 16, 31, 32, 33, 48, 63, 64, 65, 66, 96, 100, 127, 128, 129, 136]
 FEW = settings(
@@ -27,8 +48,14 @@ FEW = settings(
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races, copies that nobody waits for, and accesses out of bounds are errors. Small products fill the GPU."""
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
-    monkeypatch.setattr(tile, "MULTIPROCESSORS", 1)
-    monkeypatch.setattr(tensor, "MULTIPROCESSORS", 1)
+    monkeypatch.setattr(lowering, "card_of", lambda arch: TINY)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int) -> str:
+    """The one tile that there is now. Gives how steps say so."""
+    found = (tile.WARPS_FLOAT if dtype == "float32" else tile.WARPS_HALF)[number]
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: (found,))
+    return f"tensor cores, 3xTF32, tiles of {found}" if dtype == "float32" else f"tensor cores, tiles of {found}"
 
 
 def product(
@@ -40,10 +67,11 @@ def product(
     batch: tuple[int, ...] = (),
     turned: bool = False,
     numbers: tuple[np.ndarray, np.ndarray] | None = None,
+    arch: str = "sm_90",
 ) -> str:
     """The algorithm of relu(x @ w + row), which was compared with the reference. right: 'constant', 'made' (by a step) or 'given'.
     turned: the columns of the right operand lie in one piece. numbers: x and w."""
-    kind, rng = np.dtype(dtype), np.random.default_rng([m, k, n])
+    kind, rng = dtype_from_name(dtype), np.random.default_rng([m, k, n])
     x, w = numbers or (rng.uniform(-1, 1, (*batch, m, k)), rng.uniform(-1, 1, (*batch, k, n)))
     x, w, row = x.astype(kind), w.astype(kind), rng.uniform(-1, 1, n).astype(kind)
     lies = np.ascontiguousarray(w.swapaxes(-1, -2)) if turned else w
@@ -55,29 +83,44 @@ def product(
     if right == "made":
         weights, w = b.add("Neg", weights), -w
     y = b.add("Gemm", left, weights, transB=True) if turned else b.add("MatMul", left, weights)
-    model = graphc.compile(b.build({"y": b.add("Relu", b.add("Add", y, b.constant(row)))}), target=TARGET)
+    graph = b.build({"y": b.add("Relu", b.add("Add", y, b.constant(row)))})
+    model = graphc.compile(graph, target=TARGET, arch=arch)
     got = model.run({"x": x} if right == "constant" else {"x": x, "w": lies})["y"].astype(np.float64)
     want = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + row.astype(np.float64), 0)
     np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
-    (step,) = (s for s in model.plan().steps if {"MatMul", "Gemm"} & set(s.ops))
+    step, *sums = (s for s in model.plan().steps if {"MatMul", "Gemm"} & set(s.ops))
+    assert [s.algorithm for s in sums] == ["sums of parts"] * ("parts" in step.algorithm)
     return step.algorithm
 
 
 @FEW
-@given(st.sampled_from(EDGES), st.sampled_from(EDGES), st.sampled_from(EDGES), st.sampled_from(FLOATS), st.data())
-def test_sizes_around_the_edges_of_tiles(m: int, k: int, n: int, dtype: str, data: st.DataObject):
+@given(st.sampled_from(EDGES), st.sampled_from(EDGES), st.sampled_from(EDGES), st.sampled_from(EVERY_TILE), st.data())
+def test_sizes_around_the_edges_of_tiles(
+    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, which: tuple[str, int], data: st.DataObject
+):
+    dtype, number = which
+    only(monkeypatch, dtype, number)
     right = data.draw(st.sampled_from(["constant", "made"]))
     product(m, k, n, dtype, right, turned=data.draw(st.booleans()))
 
 
 @pytest.mark.parametrize("right", ["constant", "made"])
-@pytest.mark.parametrize("size", [48, 130])
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_every_pipeline(dtype: str, size: int, right: str):
+@pytest.mark.parametrize("dtype, number", EVERY_TILE)
+def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int, right: str):
     """Depths of one step, of fewer and of more than there are stages."""
+    how = only(monkeypatch, dtype, number)
     for k in (8, 32, 40, 96, 200):
-        expected = tile.WARPS_SMALL if size < 64 else tile.WARPS_LARGE
-        assert product(size, k, size, dtype, right) == f"tensor cores, tiles of {expected}"
+        assert product(70, k, 130, dtype, right) == how
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_every_tile_is_some_blocks(monkeypatch: pytest.MonkeyPatch, parts: int):
+    """Bands of rows of tiles, of which the last is lower."""
+    how = only(monkeypatch, "float16", 3)
+    in_parts(monkeypatch, parts)
+    assert tile.WARPS_HALF[3].m * TOGETHER < 300
+    assert product(300, 40, 260, "float16", "made").startswith(how)
+    assert product(270, 40, 20, "float16", batch=(2,)).startswith(how)
 
 
 @pytest.mark.parametrize("k, n", [(34, 66), (36, 68), (40, 72)])
@@ -121,7 +164,197 @@ def test_infinities_and_nan(dtype: str):
     x, w = np.random.default_rng(0).uniform(0.5, 1, (40, 32)), np.random.default_rng(1).uniform(0.5, 1, (32, 48))
     x[3, 4], x[7, 8] = np.inf, np.nan
     b = Builder("net")
-    kind = np.dtype(dtype)
+    kind = dtype_from_name(dtype)
     graph = b.build({"y": b.add("MatMul", b.add("Abs", b.input("x", kind, x.shape)), b.constant(w.astype(kind)))})
     y = graphc.compile(graph, target=TARGET).run({"x": x.astype(kind)})["y"].astype(np.float64)
     assert np.isposinf(y[3]).all() and np.isnan(y[7]).all() and np.isfinite(np.delete(y, [3, 7], 0)).all()
+
+
+# --- tf32 -------------------------------------------------------------------------------------------------------------
+HALF = 2.0**-11  # what rounding to tf32 changes at most, as a part of the number
+FLOAT = 2.0**-23  # the same of a sum in float32 that tensor cores cut
+
+
+def error_of(precision: str, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, str]:
+    """Of x @ w: errors as parts of what the terms' sizes sum to, and the algorithm."""
+    b = Builder("net")
+    graph = b.build({"y": b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))})
+    model = graphc.compile(graph, target=TARGET, precision=precision)
+    error = model.run({"x": x})["y"] - x.astype(np.float64) @ w.astype(np.float64)
+    return np.abs(error) / (np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)), model.plan().steps[
+        0
+    ].algorithm
+
+
+@pytest.mark.parametrize("k", [8, 100, 260])
+def test_tf32_rounds_operands_and_sums_in_float32(k: int):
+    """Each operand is rounded once to 11 digits, each sum once to float32. Of three products, the first digits are cut: what is
+    left is less than 2 * HALF of the number, and rounded; the product of what is left of both is no part of the sum."""
+    rng = np.random.default_rng(k)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((70, k), (k, 66)))
+    one, how = error_of("tf32", x, w)
+    assert how.startswith("tensor cores, TF32") and one.max() <= 2 * HALF + HALF**2 + k * FLOAT
+    three, how = error_of("float32", x, w)
+    assert how.startswith("tensor cores, 3xTF32") and three.max() <= 2 * (2 * HALF) ** 2 + k * FLOAT
+    assert one.max() > 20 * three.max()  # so it was one product
+
+
+def test_tf32_leaves_other_dtypes_as_they_are():
+    assert product(40, 40, 40, "float16").startswith("tensor cores, tiles")
+
+
+@pytest.mark.parametrize("precision", ["float64", "TF32", 32, None])
+def test_a_precision_that_is_none(precision: object):
+    b = Builder("net")
+    graph = b.build({"y": b.add("Relu", b.input("x", np.float32, (3,)))})
+    options = {"precision": precision or ""}
+    with pytest.raises(InputError, match="precision must be 'float32' or 'tf32'"):
+        graphc.compile(graph, target=TARGET, **options)
+    with pytest.raises(InputError, match="target 'cpu' has no option 'precision'"):
+        graphc.compile(graph, precision="tf32")
+
+
+def test_precisions_are_plans_of_their_own():
+    one, three = (CudaOptions(False, precision=p).identity() for p in ("tf32", "float32"))
+    assert one != three
+
+
+def test_the_command_line_takes_a_precision():
+    command = ["explain", "examples/lenet5.yaml", "--batch", "64", "--target", "cuda:emulate", "--precision"]
+    done = CliRunner().invoke(main, [*command, "tf32"])
+    assert done.exit_code == 0 and "tensor cores, TF32" in done.output, done.output
+    refused = CliRunner().invoke(main, [*command, "half"])
+    assert refused.exit_code != 0 and "precision must be" in refused.output
+
+
+# --- sums in parts ----------------------------------------------------------------------------------------------------
+def in_parts(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    monkeypatch.setattr(costs, "SPLITS", (parts,))
+    monkeypatch.setattr(costs, "LEAST", 1)
+
+
+@pytest.mark.parametrize("right", ["constant", "made"])
+@pytest.mark.parametrize("k", [96, 100, 264, 520])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sums_in_parts(monkeypatch: pytest.MonkeyPatch, dtype: str, k: int, right: str):
+    """Depths that parts divide, and others: the last part is shorter. The ending happens once."""
+    in_parts(monkeypatch, 3)
+    assert product(40, k, 72, dtype, right).endswith("sums in 3 parts")
+    assert product(40, k, 70, dtype, "constant", turned=True).endswith("sums in 3 parts")
+
+
+def test_more_parts_than_there_is_depth(monkeypatch: pytest.MonkeyPatch):
+    in_parts(monkeypatch, 8)
+    assert product(40, 80, 72, "float16").endswith("sums in 8 parts")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_batches_in_parts(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    in_parts(monkeypatch, 2)
+    assert product(40, 72, 56, dtype, "made", batch=(2, 3)).endswith("sums in 2 parts")
+
+
+def test_parts_are_summed_in_one_order(monkeypatch: pytest.MonkeyPatch):
+    """As many sums of float32, of which the order would show."""
+    in_parts(monkeypatch, 4)
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((40, 512), (512, 48)))
+    b = Builder("net")
+    model = graphc.compile(b.build([b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))]), target=TARGET)
+    first, *others = (model.run({"x": x}) for _ in range(3))
+    assert all((a == b).all() for o in others for a, b in zip(first.values(), o.values()))
+
+
+def test_a_gpu_that_is_not_full_gets_parts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lowering, "card_of", lambda arch: CARDS[9, 0])
+    assert "parts" in product(64, 2048, 64, "float16")
+    assert "parts" not in product(64, 128, 64, "float16")
+
+
+# --- endings in runs --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("n, counts", [(72, {2: 8, 4: 4}), (68, {2: 4, 4: 4}), (66, {2: 2, 4: 2}), (65, {2: 1, 4: 1})])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_endings_in_runs(monkeypatch: pytest.MonkeyPatch, dtype: str, n: int, counts: dict[int, int], parts: int):
+    """Operands in rows, the same for a row, broadcast, and in an array of the caller's, which lies anywhere."""
+    in_parts(monkeypatch, parts)
+    kind, rng = dtype_from_name(dtype), np.random.default_rng(n)
+    x, w, rows, down, row, given = (
+        rng.uniform(0.5, 1, s).astype(kind) for s in ((40, 64), (64, n), (40, n), (40, 1), (n,), (40, n))
+    )
+    b = Builder("net")
+    y = b.add("MatMul", b.add("Abs", b.input("x", kind, x.shape)), b.constant(w))
+    y = b.add("Add", b.add("Mul", y, b.add("Abs", b.input("rows", kind, rows.shape))), b.constant(down))
+    y = b.add("Sub", b.add("Mul", y, b.constant(row)), b.input("given", kind, given.shape))
+    graph = b.build({"y": b.add("CumSum", y, b.constant(np.array(0)))})  # which is no part of it
+    model = graphc.compile(graph, target=TARGET)
+    got = model.run({"x": x, "rows": rows, "given": given})["y"].astype(np.float64)
+    x, w, rows, down, row, given = (v.astype(np.float64) for v in (x, w, rows, down, row, given))
+    want = np.cumsum(((x @ w) * rows + down) * row - given, 0)
+    np.testing.assert_allclose(got, want, rtol=4 * DIGITS[dtype], atol=0)
+    *_, step = (s for s in model.plan().steps if "MatMul" in s.ops)
+    count = counts[kind.itemsize]
+    assert f"_{count}rsr{'e' if count > 1 else 'r'}" in step.kernel
+
+
+# --- groups of warps --------------------------------------------------------------------------------------------------
+HALVES = ["float16", "bfloat16"]
+
+
+def groups(monkeypatch: pytest.MonkeyPatch, number: int) -> str:
+    """The one tile that there is now. Gives how steps say so."""
+    monkeypatch.setattr(tensor, "GROUPS", ())
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: tile.GROUPS[number : number + 1])
+    return f"tensor cores, wgmma, tiles of {tile.GROUPS[number]}"
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("number", range(len(tile.GROUPS)))
+def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int):
+    """Depths of one step, of fewer and of more than there are stages."""
+    how = groups(monkeypatch, number)
+    for k in (16, 64, 72, 200, 328):
+        assert product(70, k, 130, dtype, arch="sm_90a") == how
+    assert product(130, 104, 264, dtype, "made", turned=True, arch="sm_90a") == how
+
+
+@FEW
+@given(
+    st.sampled_from(EDGES),
+    st.sampled_from(EDGES),
+    st.sampled_from([*EDGES, 255, 256, 258]),
+    st.sampled_from(HALVES),
+    st.data(),
+)
+def test_sizes_around_the_edges_of_tiles_of_groups(
+    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, dtype: str, data: st.DataObject
+):
+    groups(monkeypatch, data.draw(st.sampled_from(range(len(tile.GROUPS)))))
+    product(m, k, n, dtype, arch="sm_90a")
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    how = groups(monkeypatch, 1)
+    in_parts(monkeypatch, 3)
+    assert product(40, 264, 72, dtype, arch="sm_90a") == f"{how}, sums in 3 parts"
+
+
+def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
+    groups(monkeypatch, 1)
+    x = np.random.default_rng(0).uniform(0.5, 1, (40, 32))
+    x[3, 4], x[7, 8] = np.inf, np.nan
+    b = Builder("net")
+    w = b.constant(np.ones((32, 48), np.float16))
+    graph = b.build({"y": b.add("MatMul", b.add("Abs", b.input("x", np.float16, x.shape)), w)})
+    y = graphc.compile(graph, target=TARGET, arch="sm_90a").run({"x": x.astype(np.float16)})["y"]
+    assert np.isposinf(y[3]).all() and np.isnan(y[7]).all() and np.isfinite(np.delete(y, [3, 7], 0)).all()
+
+
+def test_only_what_has_groups_uses_them():
+    """sm_90a, half precision, columns of the right operand in one piece."""
+    sizes = 256, 256, 512
+    assert "wgmma" in product(*sizes, "float16", arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
+    assert "wgmma" not in product(*sizes, "float16", "made", arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")

@@ -9,14 +9,14 @@ from llvmlite import ir
 from numba.cuda import types
 
 from graphc.backends.cuda.codegen.device import device
-from graphc.backends.cuda.codegen.emit import CudaEmit
+from graphc.backends.cuda.codegen.emit import GLOBAL, CudaEmit
 from graphc.backends.llvm.emit import I64
 
 ORDER = "monotonic"  # libNVVM knows no other: what must be seen in order needs a fence
 
 
 def _word(q: CudaEmit, address: ir.Value) -> ir.Value:
-    return q.b.inttoptr(address, I64.as_pointer())
+    return q.b.inttoptr(address, I64.as_pointer(GLOBAL))
 
 
 def _changes(operation: str) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from graphc.backends.cpu.codegen.cache import ObjectCache, text_of_generators
 from graphc.backends.cpu.target import Target, detect
 from graphc.backends.cuda.kernel import code_of
+from graphc.backends.cuda.options import Arch
 from graphc.executable import PLANNING
 from graphc.fingerprint import package_version
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 ANY_MACHINE = Target("cuda", 0, 0, None, "", "")  # what compiles a cubin does not show in it
 COMPILERS = ("numba_cuda", "numba", "llvmlite")
-_emulated: dict[tuple[str, tuple[int, int], bool], EmulatedKernel] = {}
+_emulated: dict[tuple[str, Arch, bool], EmulatedKernel] = {}
 
 
-def device_code(kernel: Kernel, arch: tuple[int, int], lines: bool = False) -> DeviceCode:
+def device_code(kernel: Kernel, arch: Arch, lines: bool = False) -> DeviceCode:
     """What libNVVM is given. lines: with the lines of the source. Raises UnsupportedError without numba-cuda."""
     from graphc.backends.cuda.codegen.compiler import nvvm_ir, require_numba_cuda
 
@@ -33,7 +34,7 @@ def device_code(kernel: Kernel, arch: tuple[int, int], lines: bool = False) -> D
     return nvvm_ir(code_of(kernel).function, types.void(types.int64), arch, lines)
 
 
-def emulated(kernel: Kernel, arch: tuple[int, int], check: bool = False, cache: bool = True) -> EmulatedKernel:
+def emulated(kernel: Kernel, arch: Arch, check: bool = False, cache: bool = True) -> EmulatedKernel:
     """The kernel on the CPU; check: it is watched. cache: may it come from disk, and be kept there?"""
     key = kernel.spec, arch, check
     with PLANNING:
@@ -42,7 +43,7 @@ def emulated(kernel: Kernel, arch: tuple[int, int], check: bool = False, cache: 
     return _emulated[key]
 
 
-def _emulated_anew(kernel: Kernel, arch: tuple[int, int], check: bool, cache: bool) -> EmulatedKernel:
+def _emulated_anew(kernel: Kernel, arch: Arch, check: bool, cache: bool) -> EmulatedKernel:
     from graphc.backends.cuda.emulator import EmulatedKernel
 
     kept, spec = code_cache(cache), f"emulated {arch} {check} {fingerprint()} {kernel.spec}"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 OLDEST_NUMBA_CUDA = (0, 30)
@@ -33,9 +34,7 @@ class DeviceCode(NamedTuple):
     entry: str
 
 
-def nvvm_ir(
-    function: Callable[..., None], signature: Any, arch: tuple[int, int] = (9, 0), lines: bool = False
-) -> DeviceCode:
+def nvvm_ir(function: Callable[..., None], signature: Any, arch: Arch = (9, 0), lines: bool = False) -> DeviceCode:
     """What numba-cuda hands to libNVVM (through its downgrade for libNVVM). `signature`: numba.cuda types. lines: with debug lines.
 
     Functions that the kernel calls (`cuda.jit(device=True)`) have lines of their own only where their decorator says
@@ -85,7 +84,7 @@ def _numbers(text: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _device(dispatcher: ModuleType, arch: tuple[int, int]) -> Iterator[None]:
+def _device(dispatcher: ModuleType, arch: Arch) -> Iterator[None]:
     """Functions that a kernel calls are compiled for what the dispatcher takes for the current device."""
     original = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=arch)  # type: ignore[attr-defined]

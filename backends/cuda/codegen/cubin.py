@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
-from graphc.backends.cuda.kernel import code_of
+from graphc.backends.cuda.kernel import Code, code_of
+from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Cubin:
         return card.occupancy(self.threads, self.registers, self.shared + self.dynamic)
 
 
-def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
+def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
     """From the cache, or compiled now. What other versions of the compilers have made serves where there are none.
 
     Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache.
@@ -72,11 +73,11 @@ def _can_compile() -> bool:
     return find_spec("cuda.bindings.nvvm") is not None
 
 
-def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
+def _compiled(kernel: Kernel, arch: Arch) -> tuple[Cubin, str]:
     """Also its PTX."""
     made, source = device_code(kernel, arch), code_of(kernel)
-    name = "".join(map(str, arch)) + ("a" if arch == (9, 0) else "")
-    ptx = _ptx(made, f"compute_{name}", source.threads)
+    name = "".join(map(str, arch))
+    ptx = _ptx(made, f"compute_{name}", source)
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         text.write_text(ptx)
@@ -88,8 +89,8 @@ def _compiled(kernel: Kernel, arch: tuple[int, int]) -> tuple[Cubin, str]:
         return Cubin(to.read_bytes(), made.entry, source.threads, source.shared, *_resources(run.stderr)), ptx
 
 
-def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
-    """PTX of numba-cuda's IR. threads: of a block."""
+def _ptx(code: DeviceCode, arch: str, source: Code) -> str:
+    """PTX of numba-cuda's IR."""
     try:
         from cuda.bindings import nvvm
     except ImportError:
@@ -115,7 +116,9 @@ def _ptx(code: DeviceCode, arch: str, threads: int) -> str:
         text.decode().strip("\0").partition("\n)\n{")
     )  # behind the parameters of the entry, which comes first
     assert end and ".entry" in head
-    return f"{head}\n)\n.maxntid {threads}, 1, 1\n{{{body}"
+    # without a number, ptxas may spill registers so that more blocks fit
+    least = f".minnctapersm {source.blocks}\n" if source.blocks else ""
+    return f"{head}\n)\n.maxntid {source.threads}, 1, 1\n{least}{{{body}"
 
 
 @lru_cache(maxsize=1)

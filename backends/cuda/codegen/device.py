@@ -85,8 +85,7 @@ def function_of(e: Expr, dtypes: Sequence[np.dtype]) -> Callable[..., Any]:
 
 
 def _word(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
-    at = q.b.add(a[0], q.b.mul(a[1], ir.Constant(I64, 8)))
-    return q.b.load(q.b.inttoptr(at, I64.as_pointer()), align=8, typ=I64)
+    return q.load_raw(q.offset(q.pointer(a[0]), q.b.mul(a[1], ir.Constant(I64, 8))), I64, 1)
 
 
 word = device(_word, types.int64, types.int64, types.int64)  # word(a, i): number i of an argument block

@@ -11,22 +11,8 @@ from numba.cuda import types
 
 from graphc.backends.cuda.codegen.device import device, register
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.llvm.emit import I1, I64, register_type
+from graphc.backends.llvm.emit import I1, register_type
 from graphc.types import dtype_from_name
-
-
-def fixed(q: CudaEmit, block: ir.Value, index: int) -> ir.Value:
-    """Word `index` of an argument block, one that no kernel writes: read once, whatever is stored between its uses."""
-    found = q.b.load(q.b.bitcast(q.offset(block, 8 * index), I64.as_pointer()), align=8, typ=I64)
-    found.set_metadata("invariant.load", q.b.module.add_metadata([]))
-    return found
-
-
-def fixed_place(q: CudaEmit, start: ir.Value, at: Sequence[ir.Value], block: ir.Value, strides: int) -> ir.Value:
-    """start + the indices times their byte strides, words of the block from number `strides` on."""
-    for i, index in enumerate(at):
-        start = q.b.add(start, q.b.mul(index, fixed(q, block, strides + i)))
-    return start
 
 
 def truth(q: CudaEmit, x: ir.Value) -> ir.Value:

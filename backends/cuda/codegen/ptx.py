@@ -84,6 +84,8 @@ def _statement(text: str) -> Callable[[], None]:
     return device(emit, types.void)
 
 
+# seen_by_groups(): wgmma sees what this thread's copies wrote
+seen_by_groups = _statement("fence.proxy.async.shared::cta;")
 commit = _statement("cp.async.commit_group;")  # the copies since the last one are a group
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from graphc.backends.cuda.lower.epilogue import Walked
+from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.strides import collapse
@@ -81,6 +83,21 @@ def matrices_of(node: Node, a: Storage, b: Storage, walked: Sequence[Walked]) ->
         tuple(dims[:-1]), tuple(left[:-1]), tuple(right[:-1]),
         tuple(Result(w.ref, r[-1], o[-1], tuple(o[:-1])) for w, r, o in zip(walked, results, others)),
     )  # fmt: skip
+
+
+def words_of(m: Matrices) -> dict[str, Any]:
+    """Words that all blocks of products have."""
+    results = [
+        {"ref": r.ref, "columns": (r.column, 0, 0), "row": r.row, "batch": padded(r.batch, 0)} for r in m.results
+    ]
+    words = {"m": m.m, "n": m.n, "k": m.k, "left": m.left, "right": m.right, "dims": padded(m.batch, 1)}
+    batches = {"left_batch": padded(m.left_batch, 0), "right_batch": padded(m.right_batch, 0)}
+    return words | batches | {"records": results}
+
+
+def padded(values: tuple[int, ...], fill: int) -> tuple[int, ...]:
+    """Innermost first, as many as blocks have."""
+    return (*values[::-1], *(fill,) * (BATCH - len(values)))
 
 
 def _matrix(s: Storage, row: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:

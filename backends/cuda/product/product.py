@@ -13,18 +13,16 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summe
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.lower.sizes import too_large
-from graphc.backends.cuda.product.matrices import Matrices, matrices_of
+from graphc.backends.cuda.product.matrices import Matrices, matrices_of, words_of
 from graphc.backends.cuda.product.product_block import (
     BATCH,
     PRODUCT,
-    TENSOR,
     THIN,
     THIN_THREADS,
     Product,
-    TensorProduct,
     ThinProduct,
 )
-from graphc.backends.cuda.product.tensor import aligned, suits, tensor_product
+from graphc.backends.cuda.product.tensor import aligned, choice_of, emit_tensor, operands_of
 from graphc.backends.cuda.product.tile import FLAT, MULTIPROCESSORS, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
@@ -51,7 +49,7 @@ def lower_product(lo: CudaLowering, group: Group) -> None:
         return
     m = matrices_of(node, a, b, ending.every)
     weights, dtype = node.inputs[1], node.inputs[0].dtype
-    if weights.is_const and weights.type.rank == 2 and min(m.m, m.n) > FEW and suits(m, dtype):
+    if weights.is_const and weights.type.rank == 2 and min(m.m, m.n) > FEW and choice_of(lo, m, dtype):
         m = matrices_of(node, a, aligned(lo, weights, b, not node.attrs.get("transB")), ending.every)
     info = lo.info(group, "product", "", f"{m.m}x{m.k} by {m.k}x{m.n}")
     emit_product(lo, m, dtype, ending, info)
@@ -91,9 +89,8 @@ def emit_product(
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
-    elif not exact and (found := tensor_product(m, dtype, ending)):
-        kernel, words = found
-        _emit(lo, kernel, TENSOR(**words, **_shared(m)), m, info, f"tensor cores, tiles of {kernel.tile}")
+    elif not exact and (o := operands_of(m, dtype.itemsize)) and (choice := choice_of(lo, m, dtype, not o.across)):
+        emit_tensor(lo, m, dtype, ending, o, choice, info)
     else:
         _emit_tiles(lo, m, dtype, ending, info)
 
@@ -105,7 +102,7 @@ def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, 
         grid=tiles_m * tiles_n * prod(m.batch), tiles_m=tiles_m, tiles_n=tiles_n,
         **side("left", tile.m, tile.k, tile.threads, *m.of_left),
         **side("right", tile.k, tile.n, tile.threads, *m.of_right),
-        **_shared(m),
+        **words_of(m),
     )  # fmt: skip
     kernel = Product(dtype.name, tile, ending.expression, ending.dtypes)
     _emit(lo, kernel, args, m, info, f"tiles of {tile}")
@@ -124,7 +121,7 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
     args = THIN(
         grid=blocks_n * m.m * prod(m.batch), blocks_n=blocks_n, columns=columns, slices=slices,
         column_shift=shifts[0], slice_shift=shifts[1],
-        left_row=l_row, left_column=l_column, right_row=r_row, right_column=r_column, **_shared(m),
+        left_row=l_row, left_column=l_column, right_row=r_row, right_column=r_column, **words_of(m),
     )  # fmt: skip
     kernel = ThinProduct(dtype.name, ending.expression, ending.dtypes)
     _emit(lo, kernel, args, m, info, "rows")
@@ -132,25 +129,10 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
 
 def _emit(
     lo: CudaLowering,
-    kernel: Product | ThinProduct | TensorProduct,
+    kernel: Product | ThinProduct,
     args: list[Any],
     m: Matrices,
     info: StepInfo,
     how: str,
 ) -> None:
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[m.results[0].ref])
-
-
-def _shared(m: Matrices) -> dict[str, Any]:
-    """Words that both blocks have."""
-    results = [
-        {"ref": r.ref, "columns": (r.column, 0, 0), "row": r.row, "batch": _padded(r.batch, 0)} for r in m.results
-    ]
-    words = {"m": m.m, "n": m.n, "k": m.k, "left": m.left, "right": m.right, "dims": _padded(m.batch, 1)}
-    batches = {"left_batch": _padded(m.left_batch, 0), "right_batch": _padded(m.right_batch, 0)}
-    return words | batches | {"records": results}
-
-
-def _padded(values: tuple[int, ...], fill: int) -> tuple[int, ...]:
-    """Innermost first, as many as a block has."""
-    return (*values[::-1], *(fill,) * (BATCH - len(values)))

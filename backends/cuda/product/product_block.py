@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphc.backends.cuda.product.tile import Tile, WarpTile, side_words
+from graphc.backends.cuda.product.tile import Run, Tile, WarpTile, side_words
 from graphc.expr import Expr
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
@@ -32,11 +32,16 @@ THIN = Block(
 )
 THIN_THREADS = 128
 
-# line: bytes from one line of an operand's tile to the next: rows of the left one, columns or (across) rows of the right one
+# line: bytes from one line of an operand's tile to the next: rows of the left one, columns or (across) rows of the right one;
+# parts: of the sum, each of `part` steps in blocks of its own, whose results lie `part_rows` rows apart
 TENSOR = Block(
-    f"grid tiles_m tiles_n m n k left right left_line right_line dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}",
+    f"grid tiles_m tiles_n parts m n k part part_rows left right left_line right_line "
+    f"dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}",
     record=RECORD,
 )
+
+# source: parts of every row, `part_bytes` bytes apart, float32; runs: in all rows of the batch, and (width) in one
+PARTS = Block(f"grid runs width rows source parts part_bytes dims*{BATCH}", record=RECORD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +65,19 @@ class ThinProduct(Kernel, name="thin_product"):
     operands: tuple[str, ...]
 
 
+def tensor_cores(dtype: str, products: int) -> str:
+    """What they multiply, for a person."""
+    digits = {1: "TF32", 3: "3xTF32"}[products]
+    return f"tensor cores, {digits}" if dtype == "float32" else "tensor cores"
+
+
 @dataclass(frozen=True, eq=False)
 class TensorProduct(Kernel, name="tensor_product"):
-    """On tensor cores: float16 and bfloat16 as they are, float32 as three products with the digits of tf32.
+    """On tensor cores: float16 and bfloat16 as they are, float32 as three products with the digits of tf32, or as one.
 
     left_chunk, right_chunk: bytes that are copied at once, 4, 8 or 16, which divide all that operand's addresses. across: do the
     rows of the right operand lie in one piece, or (else) its columns? Rows of the left one do.
+    run: of the ending. products: of the digits of float32, 3 or 1.
     """
 
     block: ClassVar[Block] = TENSOR
@@ -76,3 +88,20 @@ class TensorProduct(Kernel, name="tensor_product"):
     across: bool
     expression: Expr
     operands: tuple[str, ...]
+    run: Run = Run()
+    products: int = 1
+
+    @property
+    def how(self) -> str:
+        """For a person."""
+        return tensor_cores(self.dtype, self.products) + ", wgmma" * self.tile.group
+
+
+@dataclass(frozen=True, eq=False)
+class PartSums(Kernel, name="part_sums"):
+    """The parts of sums, added up in order, and the ending."""
+
+    block: ClassVar[Block] = PARTS
+    expression: Expr
+    operands: tuple[str, ...]
+    run: Run

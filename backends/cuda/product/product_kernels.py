@@ -6,12 +6,21 @@ from numba import cuda
 from numba.cuda.types import int32
 
 from graphc.backends.cuda.codegen.device import load, register, word
-from graphc.backends.cuda.codegen.threads import thread
-from graphc.backends.cuda.kernel import Code, makes
+from graphc.backends.cuda.codegen.threads import thread, thread_number
+from graphc.backends.cuda.kernel import THREADS, Code, makes
 from graphc.backends.cuda.lower.epilogue import summed
-from graphc.backends.cuda.product.product_block import PRODUCT, THIN, THIN_THREADS, Product, ThinProduct
-from graphc.backends.cuda.product.tile import Tile
-from graphc.backends.cuda.product.tile_kernels import finish, place_of_block, start, tiled
+from graphc.backends.cuda.product.product_block import (
+    PARTS,
+    PRODUCT,
+    THIN,
+    THIN_THREADS,
+    PartSums,
+    Product,
+    ThinProduct,
+)
+from graphc.backends.cuda.product.run_kernels import add_runs, finish_run, read_run
+from graphc.backends.cuda.product.tile import Run, Tile
+from graphc.backends.cuda.product.tile_kernels import batch_indices, finish, place_of_block, start, taken, tiled
 from graphc.expr import Expr
 from graphc.types import dtype_from_name
 
@@ -64,3 +73,25 @@ def thin_product(dtype: str, expression: Expr, operands: tuple[str, ...]) -> Cod
             store(a, True, column, 0, 0, row, b0, b1, b2, b3, total)
 
     return Code(thin_product, THIN_THREADS)
+
+
+@makes(PartSums)
+def part_sums(expression: Expr, operands: tuple[str, ...], run: Run) -> Code:
+    RUNS, WIDTH, ROWS, SOURCE, COUNT, BYTES, DIMS = PARTS["runs width rows source parts part_bytes dims"]
+    RUN, RUN_BYTES = run.count, 4 * run.count
+    get, add, finish = read_run(RUN), add_runs(RUN), finish_run(PARTS, expression, operands, run)
+
+    def part_sums(a):
+        number = int32(thread_number(THREADS))
+        if number < word(a, RUNS):
+            column, rest = taken(a, WIDTH, number)
+            row, rest = taken(a, ROWS, rest)
+            b0, b1, b2, b3 = batch_indices(a, DIMS, rest)
+            at, step = word(a, SOURCE) + number * RUN_BYTES, word(a, BYTES)
+            totals = get(at)
+            for _ in range(1, int32(word(a, COUNT))):
+                at += step
+                totals = add(totals, get(at))
+            finish(a, True, int32(column * RUN), row, b0, b1, b2, b3, totals)
+
+    return Code(part_sums, THREADS)

@@ -1,34 +1,50 @@
-"""Products on tensor cores: which ones, and where their operands lie."""
+"""Products on tensor cores: which ones, in which tiles, and where their operands lie."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import gcd, prod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc import expr
+from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending
-from graphc.backends.cuda.product.matrices import Matrices
-from graphc.backends.cuda.product.product_block import TensorProduct
-from graphc.backends.cuda.product.tile import MULTIPROCESSORS, warp_tile_for
+from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
+from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
+from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
+from graphc.backends.cuda.product.tile import GROUPS, Run, tile_for, warp_tiles
 from graphc.graph import Value
-from graphc.lower.storage import ExternBuffer, Ref, Storage
+from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
+from graphc.report import StepInfo
+from graphc.sizes import hint_of
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
 
 CHUNK = 16  # bytes of the widest copy
 LEAST = 4  # of the narrowest
+GAIN = 0.9  # of the time on CUDA cores, at most
+MOST = 8  # elements of a run
+FLOAT = np.dtype(np.float32)
 FLOATS = ("float16", "bfloat16", "float32")
 
 
-def chunk_of(ref: Ref, strides: tuple[int, ...]) -> int:
+def chunk_of(ref: Ref, strides: Sequence[int]) -> int:
     """Bytes that divide every address of an operand: CHUNK or fewer. Buffers begin at multiples of it, but for arrays of the
     caller's."""
     buffer = ref.buffer
     begins = buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
-    return gcd(CHUNK, ref.offset, begins, *strides)
+    return _divisor(CHUNK, (begins, ref.offset, *strides))
+
+
+def _divisor(most: int, numbers: Sequence[int]) -> int:
+    """The largest power of two, up to one, that divides all."""
+    while any(n % most != 0 for n in numbers):
+        most //= 2
+    return most
 
 
 def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
@@ -46,29 +62,98 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
     return replace(s, ref=ref, strides=(item, whole) if columns else (whole, item))
 
 
-def suits(m: Matrices, dtype: np.dtype) -> bool:
-    """Is it a product for tensor cores? Not of float32 where they would not be full."""
+def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, down: bool = False) -> Choice | None:
+    """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
+    slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product.
+    down: do the columns of the right operand lie in one piece?"""
     if dtype.name not in FLOATS:
-        return False
-    tile, batch = warp_tile_for(m.m, m.n, prod(m.batch)), prod(m.batch)
-    return dtype.itemsize == 2 or batch * -(-m.m // tile.m) * -(-m.n // tile.n) >= MULTIPROCESSORS
-
-
-def tensor_product(m: Matrices, dtype: np.dtype, ending: Ending) -> tuple[TensorProduct, dict[str, Any]] | None:
-    """The kernel and the words of its own, or None where other kernels do it: also where the left operand's rows do not lie in
-    one piece, or pieces begin at odd addresses."""
-    item = dtype.itemsize
-    if not suits(m, dtype) or m.of_left[1] != item or item not in m.of_right:
         return None
-    tile = warp_tile_for(m.m, m.n, prod(m.batch))
-    tiles_m, tiles_n = -(-m.m // tile.m), -(-m.n // tile.n)
+    item = dtype.itemsize
+    sizes = (hint_of(m.m), hint_of(m.n), hint_of(m.k), prod(map(hint_of, m.batch)))
+    p = Problem(*sizes, item, products_of(lo, dtype))
+    groups = GROUPS if lo.has_groups and down and item == 2 else ()
+    found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
+    if item == 4 and found.seconds > GAIN * on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item)):
+        return None
+    return found
+
+
+def products_of(lo: CudaLowering, dtype: np.dtype) -> int:
+    """See `TensorProduct`."""
+    return 3 if dtype.itemsize == 4 and lo.precision == "float32" else 1
+
+
+@dataclass(frozen=True)
+class Operands:
+    """How the operands of a product are copied: as `TensorProduct` has it; lines: as `TENSOR` has them."""
+
+    left_chunk: int
+    right_chunk: int
+    across: bool
+    lines: tuple[int, int]
+
+
+def operands_of(m: Matrices, item: int) -> Operands | None:
+    """None where tensor cores can't be fed: where the left operand's rows do not lie in one piece, or pieces begin at odd
+    addresses."""
+    if m.of_left[1] != item or item not in m.of_right:
+        return None
     across = m.of_right[1] == item
     lines = m.of_left[0], m.of_right[0 if across else 1]
     left, right = chunk_of(m.left, (lines[0], *m.left_batch)), chunk_of(m.right, (lines[1], *m.right_batch))
-    if min(left, right) < LEAST:
-        return None
-    words = {
-        "grid": tiles_m * tiles_n * prod(m.batch), "tiles_m": tiles_m, "tiles_n": tiles_n,
-        "left_line": lines[0], "right_line": lines[1],
-    }  # fmt: skip
-    return TensorProduct(dtype.name, tile, left, right, across, ending.expression, ending.dtypes), words
+    return Operands(left, right, across, lines) if min(left, right) >= LEAST else None
+
+
+def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Result, str]]) -> Run:
+    """How results of rows of n are written. others: the operands of the ending, and their dtypes."""
+    item, count = dtype.itemsize, 1
+    if result.column == item:
+        chunk = chunk_of(result.ref, (result.row, *result.batch))
+        count = _divisor(max(1, min(MOST, chunk // item)), (n,))
+
+    def walk(operand: Result, name: str) -> str:
+        own = np.dtype(name).itemsize
+        if operand.column == 0:
+            return "s"
+        whole = min(CHUNK, count * own)
+        in_row = operand.column == own and chunk_of(operand.ref, (operand.row, *operand.batch)) >= whole
+        return "r" if in_row else "e"
+
+    return Run(count, "".join(walk(o, name) for o, name in others))
+
+
+def emit_tensor(
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, info: StepInfo
+) -> None:
+    """The step of a product; of one in parts, their sums, and a step that adds them up and has the ending."""
+    tile, batch, others = c.tile, prod(m.batch), [*zip(m.results[1:], ending.dtypes)]
+    run = run_of(m.n, m.results[0], ending.expression.dtype, others)
+    expression, operands, results, part, rows = ending.expression, ending.dtypes, m.results, m.k, 0
+    info = replace(info, reason="; ".join(filter(None, [info.reason, c.on(lo.card)])))
+    if c.parts > 1:
+        part, rows = -(-m.k // (tile.depth * c.parts)) * tile.depth, batch * m.m
+        row, whole = FLOAT.itemsize * m.n, FLOAT.itemsize * m.n * m.m
+        parts = Ref(Buffer(f"{info.output}/parts", FLOAT.itemsize * m.n * rows * c.parts))
+        steps = tuple(whole * prod(m.batch[i + 1 :]) for i in range(len(m.batch)))
+        expression, operands, results = expr.arg(0, FLOAT), (), (Result(parts, FLOAT.itemsize, row, steps),)
+        own, run = run, run_of(m.n, results[0], FLOAT, [])
+    tiles_m, tiles_n = -(-m.m // tile.m), -(-m.n // tile.n)
+    args = TENSOR(
+        grid=tiles_m * tiles_n * c.parts * batch, tiles_m=tiles_m, tiles_n=tiles_n, parts=c.parts, part=part, part_rows=rows,
+        left_line=o.lines[0], right_line=o.lines[1], **words_of(replace(m, results=results)),
+    )  # fmt: skip
+    kernel = TensorProduct(
+        dtype.name, tile, o.left_chunk, o.right_chunk, o.across, expression, operands, run, products_of(lo, dtype)
+    )
+    how = f"{kernel.how}, tiles of {tile}" + (f", sums in {c.parts} parts" if c.parts > 1 else "")
+    lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[results[0].ref])
+    if c.parts > 1:
+        words = words_of(m)
+        runs = rows * (m.n // own.count)
+        args = PARTS(
+            grid=-(-runs // THREADS), runs=runs, width=m.n // own.count, rows=m.m, source=parts, parts=c.parts,
+            part_bytes=whole * batch, dims=words["dims"], records=words["records"],
+        )  # fmt: skip
+        together = PartSums(ending.expression, ending.dtypes, own)
+        info = replace(info, kernel=str(together), algorithm="sums of parts", reason="", flops=0)
+        lo.emit(together, args, info, parts.buffer.nbytes, writes=[m.results[0].ref])

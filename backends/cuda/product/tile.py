@@ -37,32 +37,63 @@ TALL = Tile(128, 64, 8, 8, 4)  # where threads keep more than sums: the places o
 @dataclass(frozen=True)
 class WarpTile:
     """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, DEPTH
-    steps of the sum in each: one is multiplied while the others are on their way."""
+    steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once.
+    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then."""
 
     m: int
     n: int
     wm: int
     wn: int
     stages: int
+    blocks: int = 1
+    group: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Steps of the sum in a stage: of a group as many as its rows of 128 bytes have, which are of half precision."""
+        return 2 * DEPTH if self.group else DEPTH
 
     @property
     def threads(self) -> int:
         return 32 * (self.m // self.wm) * (self.n // self.wn)
 
+    def shared(self, item: int) -> int:
+        """Bytes of shared memory: the tiles of operands, of elements of `item` bytes, and in their place the sums."""
+        return max(self.stages * (self.m + self.n) * self.depth * item, self.m * self.n * 4)
+
     def __str__(self) -> str:
         return f"{self.m}x{self.n}"
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a row of results is written: `count` neighbours at once. walks: how each operand of the ending lies along them: 'r' in a
+    row of its own, 's' the same element for all, 'e' elements anywhere."""
+
+    count: int = 1
+    walks: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.count}{self.walks}"
+
+
 DEPTH = 32
-WARPS_SMALL = WarpTile(64, 64, 32, 32, 3)
-WARPS_LARGE = WarpTile(128, 128, 64, 32, 3)
+# for elements of two bytes; of four, by one product of tf32, and by three, whose digits need the registers of wider tiles
+WARPS_HALF = (
+    WarpTile(128, 256, 64, 64, 4),
+    WarpTile(128, 128, 64, 32, 4, 2),
+    WarpTile(64, 64, 32, 32, 4, 4),
+    WarpTile(32, 128, 32, 32, 4, 4),
+)
+WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
+WARPS_TF32 = (WarpTile(128, 256, 64, 64, 3), *WARPS_FLOAT)
+# of half precision, where GPUs have wgmma
+GROUPS = (WarpTile(128, 256, 16, 256, 4, group=True), WarpTile(128, 128, 16, 128, 4, group=True))
 
 
-def warp_tile_for(m: int, n: int, batch: int) -> WarpTile:
-    """As `tile_for`."""
-    large = WARPS_LARGE
-    many = batch * -(-m // large.m) * -(-n // large.n) >= MULTIPROCESSORS
-    return large if many and m > large.m // 2 and n > large.n // 2 else WARPS_SMALL
+def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
+    """What there is for elements of so many bytes. products: see `TensorProduct`."""
+    return WARPS_HALF if item == 2 else WARPS_FLOAT if products == 3 else WARPS_TF32
 
 
 def tile_for(m: int, n: int, batch: int, item: int, largest: Tile = LARGE) -> Tile:

@@ -13,7 +13,8 @@ from numba.cuda.types import int32, uint32
 
 from graphc.backends.cuda.codegen.device import device, register, word
 from graphc.backends.cuda.codegen.emit import CudaEmit
-from graphc.backends.cuda.codegen.guarded import divide, fixed, fixed_place, load_where, truth
+from graphc.backends.cuda.codegen.guarded import divide, load_where, truth
+from graphc.backends.cuda.codegen.loops import place
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import Code
 from graphc.backends.cuda.lower.epilogue import summed
@@ -30,24 +31,30 @@ FAR = -(1 << 30)  # a position from which no window reaches an image
 
 
 @cuda.jit(device=True)
+def taken(a, size, number):
+    """(number % size, number / size), where word `size` has the size."""
+    by = int32(word(a, size))
+    rest = divide(number, by)
+    return int32(number - rest * by), rest
+
+
+@cuda.jit(device=True)
+def batch_indices(a, dims, number):
+    """Four indices, innermost first. dims: the word of the innermost one's extent."""
+    b0, rest = taken(a, dims, number)
+    b1, rest = taken(a, dims + 1, rest)
+    b2, b3 = taken(a, dims + 2, rest)
+    return b0, b1, b2, b3
+
+
+@cuda.jit(device=True)
 def place_of_block(a, columns, rows, dims):
     """(column, row, four batch indices) of this block's part of the result. columns, rows: the words that say how many parts
     there are in a row and in a column; dims: the first of the batch dims'."""
-    number, size = int32(block()), int32(word(a, columns))
-    rest = divide(number, size)
-    column = int32(number - rest * size)
-    size = int32(word(a, rows))
-    z = divide(rest, size)
-    row = int32(rest - z * size)
-    size = int32(word(a, dims))
-    up = divide(z, size)
-    b0 = int32(z - up * size)
-    size = int32(word(a, dims + 1))
-    z = divide(up, size)
-    b1 = int32(up - z * size)
-    size = int32(word(a, dims + 2))
-    b3 = divide(z, size)
-    return column, row, b0, b1, int32(z - b3 * size), b3
+    column, rest = taken(a, columns, int32(block()))
+    row, rest = taken(a, rows, rest)
+    b0, b1, b2, b3 = batch_indices(a, dims, rest)
+    return column, row, b0, b1, b2, b3
 
 
 def finish(words: Block, expression: Expr, operands: Sequence[str]) -> Callable[..., None]:
@@ -60,7 +67,7 @@ def finish(words: Block, expression: Expr, operands: Sequence[str]) -> Callable[
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
         args, inside, at, total = q.pointer(a[0]), truth(q, a[1]), a[2:-1], a[-1]
         records = [words.size + words.record_size * i for i in range(len(kinds))]
-        to, *others = (fixed_place(q, fixed(q, args, r + ref), at, args, r + columns) for r in records)
+        to, *others = (place(q, q.slot(args, r + ref), at, args, r + columns) for r in records)
         with q.b.if_then(inside):
             values = [q.load(q.pointer(x), kind, 1) for x, kind in zip(others, kinds[1:])]
             q.store(expr_code.emit(q, expression, [total, *values], 1), q.pointer(to), kinds[0], 1)
@@ -93,7 +100,7 @@ def start(words: Block, name: str) -> Callable[..., int]:
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
         args = q.pointer(a[0])
-        return fixed_place(q, fixed(q, args, ref), a[1:], args, batch)
+        return place(q, q.slot(args, ref), a[1:], args, batch)
 
     return device(emit, types.int64, *[types.int64] * (1 + BATCH))
 

@@ -27,11 +27,13 @@ STATES = (
 # x: the input's projection [gate][unit] of a row of the batch at a time. r: packed weights [unit of the state][gate][unit],
 # `pitch` bytes for a gate. b, p: biases [2][gate][unit] and peepholes [3][unit] of a direction. scratch: states of a block,
 # scratch_bytes each
-RECURRENT = Block(
+FIELDS = (
     "grid total indices wide groups seq batch hidden reverse*2 x x_direction x_row x_time r r_direction pitch b p "
     "h h_direction h_row c c_direction c_row y y_direction y_row y_time h_final h_final_direction h_final_row "
     "c_final c_final_direction c_final_row scratch scratch_bytes"
 )
+RECURRENT = Block(FIELDS)
+STEP = Block(f"{FIELDS} unit_groups step")  # a grid of [direction][group of rows][8 units], in step `step`
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,31 @@ class Recurrent(Kernel, name="recurrent"):
     rows: int
     threads: int
     shared: bool
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrentStep(Kernel, name="recurrent_step"):
+    """Stage `stage` of a step, of states in scratch memory."""
+
+    block: ClassVar[Block] = STEP
+    directions: tuple[tuple[Stage, ...], ...]
+    stage: int
+    gates: int
+    rows: int
+    threads: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrentEnd(Kernel, name="recurrent_end"):
+    """What comes before the first step, or behind the last one."""
+
+    block: ClassVar[Block] = RECURRENT
+    last: bool
+    stages: tuple[Stage, ...]
+    rows: int
+    threads: int
     dtype: str = "float32"
 
 

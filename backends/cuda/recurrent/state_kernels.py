@@ -12,10 +12,8 @@ from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
 from graphc.backends.cuda.codegen.device import device, register
-from graphc.backends.cuda.codegen.emit import CudaEmit
+from graphc.backends.cuda.codegen.emit import GLOBAL, CudaEmit
 from graphc.backends.llvm.emit import PTR, i64, register_type
-
-GLOBAL = 1  # the address space
 
 
 @intrinsic

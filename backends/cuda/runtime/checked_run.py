@@ -11,10 +11,11 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
-from graphc.backends.cuda.runtime.emulated import ARCH
+from graphc.backends.cuda.options import Arch
+from graphc.backends.cuda.runtime.turns import Turns
 from graphc.errors import UnsupportedError
 from graphc.interpret import run_node
-from graphc.lower.program import Step
+from graphc.lower.program import HostStep, Jump, Step
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ FILL = 0xFF  # NaN in every float format
 class CheckedRun:
     """Runs the program of a draft in the emulator: arrays in order to results in order."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int] | None, cache: bool = True) -> None:
+    def __init__(self, d: Draft, arch: Arch, cache: bool = True) -> None:
         self._program = d.lowering.program
         native = [s for s in self._program.steps if isinstance(s, Step)]
-        self._kernels = {k: emulated(k, arch or ARCH, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
+        self._kernels = {k: emulated(k, arch, True, cache) for k in dict.fromkeys(s.kernel for s in native)}
         constants = dict.fromkeys(b for s in native for b in s.buffers() if b.kind == "const")
         self._constants = _Memory({})
         for b in constants:
@@ -44,8 +45,15 @@ class CheckedRun:
         memory = _Memory(self._constants.held)
         for b, array in zip(self._program.inputs, arrays):
             memory.array(b)[...] = array
-        for step in self._program.steps:
-            if not isinstance(step, Step):
+        steps, at, turns = self._program.steps, 0, Turns()
+        while at < len(steps):
+            step = steps[at]
+            at += 1
+            if isinstance(step, Jump):
+                if memory.flag(step.condition) == bool(step.when) if step.condition else turns.go_on(step):
+                    at += step.distance
+                continue
+            if isinstance(step, HostStep):
                 operands = [memory.array(i) if isinstance(i, ExternBuffer) else i for i in step.inputs]
                 for to, result in zip(step.outputs, run_node(step.node, operands)):
                     memory.array(to)[...] = result
@@ -91,6 +99,10 @@ class _Memory:
 
     def word(self, a: Word) -> int:
         return self.address(a.buffer) + a.offset if isinstance(a, Ref) else int(a)  # type: ignore[arg-type]
+
+    def flag(self, r: Ref) -> bool:
+        """The byte there."""
+        return bool(self._bytes(r.buffer)[r.offset])
 
     def ranges(self, step: Step, words: np.ndarray) -> list[Range]:
         """What the step's kernel may touch."""

@@ -9,7 +9,7 @@ from weakref import proxy
 import numpy as np
 
 from graphc.backends.cuda.runtime.device import DeviceMemory, Launch, LaunchGraph, Mark, Stream
-from graphc.lower.program import HostCall
+from graphc.lower.program import JumpCall
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.runtime.run import Runner
@@ -41,7 +41,8 @@ class Context:
         self._addresses = [0] * len(a.externs)
         self._staging: dict[int, tuple[DeviceMemory, np.ndarray]] = {}
         self._dirty = True
-        self._parts = [r for r in a.runs if not isinstance(r, HostCall)]
+        self._parts = [r for r in a.runs if isinstance(r, tuple)]
+        self._answers: dict[JumpCall, np.ndarray] = {}
         self._graphs: dict[int, LaunchGraph] = {}
 
     # --- arrays of callers -----------------------------------------------------------------------------------------
@@ -81,6 +82,19 @@ class Context:
             mark.wait()
             return held
         return self._device.host_array(self.words.nbytes).view(np.int64)
+
+    def condition(self, jump: JumpCall, stream: Stream) -> bool | None:
+        """Does it say that the program jumps, when the stream has done what it was given? None where a step that the program
+        would go back to has found something wrong: a loop need not end then."""
+        if jump not in self._answers:
+            self._answers[jump] = self._device.host_array(WORD * (1 + len(jump.reports))).view(np.int64)
+        answer = self._answers[jump]
+        assert jump.word is not None
+        self._device.copy(answer.ctypes.data, int(self.words[jump.word]), 1, stream)
+        for i, word in enumerate(jump.reports):
+            self._device.copy(answer[1 + i :].ctypes.data, self._table.address + WORD * word, WORD, stream)
+        stream.wait()
+        return None if answer[1:].any() else (answer.view(np.uint8)[0] != 0) == (jump.when != 0)
 
     def reports(self, stream: Stream) -> np.ndarray:
         """The table as kernels have left it, when the stream's work is done."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from graphc.backends.cuda.options import Arch
 from graphc.lower.kernel import Kernel
 
 
@@ -59,9 +60,12 @@ class LaunchGraph(Protocol):
 
 
 class Device(Protocol):
-    """name: for people. Between `with device.current():` and its end, the thread works with it; nothing else does, but `free`."""
+    """name: for people. arch: what kernels are compiled for. Between `with device.current():` and its end, the thread works with it; nothing else does, but `free`."""
 
     name: str
+
+    @property
+    def arch(self) -> Arch: ...
 
     def current(self) -> AbstractContextManager[None]: ...
 

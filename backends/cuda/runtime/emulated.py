@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cuda.codegen.build import emulated
+from graphc.backends.cuda.options import EMULATED, Arch
 from graphc.errors import UnsupportedError
 from graphc.lower.storage import aligned_empty
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from graphc.backends.cuda.emulator import EmulatedKernel
     from graphc.backends.cuda.runtime.device import Launch, Stream
     from graphc.lower.kernel import Kernel
-
-ARCH = (9, 0)
 
 
 class EmulatedStream:
@@ -63,8 +62,8 @@ class EmulatedDevice:
 
     name = "the emulator"
 
-    def __init__(self, arch: tuple[int, int]) -> None:
-        self._arch = arch
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
         self._memory: dict[int, np.ndarray] = {}
 
     @property
@@ -105,7 +104,7 @@ class EmulatedDevice:
         return EmulatedStream(handle)
 
     def function(self, kernel: Kernel, cache: bool) -> EmulatedKernel:
-        return emulated(kernel, self._arch, cache=cache)
+        return emulated(kernel, self.arch, cache=cache)
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         launch.function.launch(launch.grid, launch.argument)
@@ -117,9 +116,9 @@ class EmulatedDevice:
         raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
 
 
-def emulator(arch: tuple[int, int] | None = None) -> EmulatedDevice:
+def emulator(arch: Arch | None = None) -> EmulatedDevice:
     """The one of this process."""
-    return _emulator(arch or ARCH)
+    return _emulator(arch or EMULATED)
 
 
 _emulator = lru_cache(EmulatedDevice)

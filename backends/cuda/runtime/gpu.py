@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
+from graphc.backends.cuda.options import WITH_GROUPS, Arch
 from graphc.backends.cuda.runtime.device import Launch, Stream
 from graphc.backends.cuda.runtime.driver import call, driver, require
 from graphc.errors import DeviceError, UnsupportedError
@@ -116,7 +117,7 @@ class GpuGraph:
 
 
 class Gpu:
-    """See `Device`. arch: its compute capability."""
+    """See `Device`. arch: what kernels are compiled for."""
 
     def __init__(self, ordinal: int) -> None:
         """Raises UnsupportedError where there is no such GPU, or none that kernels can be compiled for."""
@@ -127,10 +128,8 @@ class Gpu:
         self._device = call("cuDeviceGet", ordinal)
         self.name = call("cuDeviceGetName", 128, self._device).split(b"\0")[0].decode()
         self._context = call("cuDevicePrimaryCtxRetain", self._device)
-        self.arch = (
-            self.attribute("COMPUTE_CAPABILITY_MAJOR"),
-            self.attribute("COMPUTE_CAPABILITY_MINOR"),
-        )
+        major, minor = self.attribute("COMPUTE_CAPABILITY_MAJOR"), self.attribute("COMPUTE_CAPABILITY_MINOR")
+        self.arch: Arch = WITH_GROUPS if (major, minor) == WITH_GROUPS[:2] else (major, minor)
         self.multiprocessors = self.attribute("MULTIPROCESSOR_COUNT")
         self._functions: dict[Kernel, Function] = {}
         self._pool = self._result_pool()
@@ -273,6 +272,11 @@ class _PageLocked:
                 call("cuMemFreeHost", self._address)
 
 
+def _new_event(timed: bool) -> Any:
+    flags = driver().CUevent_flags
+    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
+
+
 @contextmanager
 def _event(timed: bool) -> Iterator[Any]:
     """Until the end, or until it has happened."""
@@ -281,11 +285,6 @@ def _event(timed: bool) -> Iterator[Any]:
         yield made
     finally:
         call("cuEventDestroy", made)
-
-
-def _new_event(timed: bool) -> Any:
-    flags = driver().CUevent_flags
-    return call("cuEventCreate", int(flags.CU_EVENT_DEFAULT if timed else flags.CU_EVENT_DISABLE_TIMING))
 
 
 def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,10 @@ import numpy as np
 from graphc.backends.cuda.runtime.arrays import LEGACY, DeviceArray, Given, Result
 from graphc.backends.cuda.runtime.context import Context
 from graphc.backends.cuda.runtime.device import Stream
+from graphc.backends.cuda.runtime.turns import Turns
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
 from graphc.interpret import run_node
-from graphc.lower.program import Assembled, HostCall
+from graphc.lower.program import Assembled, HostCall, JumpCall
 
 ALIGNED = 16  # bytes, as kernels expect of arrays: others are copied
 
@@ -59,7 +60,7 @@ class Runner:
         return found
 
     def measure(self, arrays: Sequence[Any], rounds: int) -> list[float]:
-        """Median seconds of each step, one after the other; 0 for nodes of the host. Raises UnsupportedError."""
+        """Median seconds of each step, one after the other; 0 for nodes of the host and jumps. Raises UnsupportedError."""
         with self.device.current():
             workspace = self._workspaces.take(self.assembled.arena)
             context = self._context(workspace)
@@ -67,7 +68,7 @@ class Runner:
             one.run(arrays, None)  # so that every step finds the values that it reads
             times: list[float] = []
             for part in self.assembled.runs:
-                if isinstance(part, HostCall):
+                if not isinstance(part, tuple):
                     times.append(0.0)
                     continue
                 times += [self.device.seconds(launch, one.stream, rounds) for launch in context.launches(*part)]
@@ -84,6 +85,7 @@ class Run:
         self.stream = stream or workspace.stream
         self._own = stream is None
         self._live: dict[int, np.ndarray] = {}  # externs whose content the host has
+        self._turns = Turns()
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None) -> list[Any]:
         workspace = self._workspace
@@ -115,14 +117,27 @@ class Run:
             self._context.staged(index, self._nbytes(index))
         self._workspace.busy = True
         self._context.upload(self.stream)
-        for part in a.runs:
+        at = 0
+        while at < len(a.runs):
+            part = a.runs[at]
+            at += 1
             if isinstance(part, HostCall):
                 self._on_the_host(part)
+            elif isinstance(part, JumpCall):
+                at = part.to if self._jumps(part) else at
             else:
                 self._context.run(*part, self.stream)
         self._give(results)
         self._check()
         return results
+
+    def _jumps(self, jump: JumpCall) -> bool:
+        if jump.word is None:
+            return self._turns.go_on(jump)
+        answer = self._context.condition(jump, self.stream)
+        if answer is None:
+            self._check()
+        return bool(answer)
 
     def _nbytes(self, index: int) -> int:
         e = self._a.externs[index]

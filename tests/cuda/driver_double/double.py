@@ -68,6 +68,7 @@ def _load() -> None:
         _callbacks[name] = ctypes.CFUNCTYPE(i32, *f.types)(_answering(name))
     library.load({"cuGetProcAddress_v2": _address("cuGetProcAddress")})
     gpu.cubin_of = cubin_of  # type: ignore[attr-defined]
+    gc.freeze()  # what is there already: collections between tests are quick
 
 
 def _address(name: str) -> int:

@@ -1,15 +1,17 @@
 """Work in streams, which happens only when somebody waits for it: what is not waited for is seen not to have happened.
 
 order 'late': only what is waited for, and what it comes after. 'others': first what all other streams have, then that.
-'at once': everything when it is given. A program without a race gives the same results with each.
+'in turns': a piece of each stream, then the next of each. 'at once': everything when it is given. 'random 7': some of it at
+any time, by a seed. A program without a race gives the same results with each.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-ORDERS = ("late", "others", "at once")
+ORDERS = ("late", "others", "in turns", "at once")
 LEGACY, PER_THREAD = 1, 2  # handles of the default streams
 
 
@@ -27,8 +29,10 @@ class Work:
 
 class Queue:
     def __init__(self, order: str) -> None:
-        assert order in ORDERS, order
+        name, _, seed = order.partition("random ")
+        assert order in ORDERS or not name, order
         self.order = order
+        self._random = random.Random(int(seed)) if seed else None
         self.time = 0.0  # seconds
         self._last: dict[object, Work] = {}  # of each stream
         self._pending: dict[Work, None] = {}
@@ -41,7 +45,12 @@ class Queue:
         self._pending[work] = None
         if self.order == "at once":
             self.finish(work)
+        self._some()
         return work
+
+    def _some(self) -> None:
+        if self._random is not None and self._pending and self._random.random() < 0.3:
+            self.finish(self._random.choice([*self._pending]))
 
     def last_of(self, stream: object) -> Work | None:
         return self._last.get(stream)
@@ -68,6 +77,14 @@ class Queue:
             for stream, last in reversed(list(self._last.items())):
                 if stream is not work.stream:
                     self.finish(last)
+        while self.order == "in turns" and not work.done:
+            heads: dict[object, Work] = {}
+            for w in self._pending:
+                heads.setdefault(w.stream, w)
+            for head in reversed(heads.values()):
+                if all(b.done for b in head.after):
+                    self.finish(head)
+        self._some()
         self.finish(work)
 
     def finish(self, work: Work) -> None:

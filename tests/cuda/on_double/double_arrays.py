@@ -85,6 +85,20 @@ def test_callers_write_to_their_input_after_a_run(gpu_double: State, kind: type[
         x = random(5, 6, seed=seed)
 
 
+def test_inputs_of_both_kinds(gpu_double: State):
+    """One of the host, which the caller writes to again while the GPU may still work."""
+    b = Builder("sum")
+    x, y = b.input("x", np.float32, (5, 6)), b.input("y", np.float32, (5, 6))
+    model, own = graphc.compile(b.build({"sum": b.add("Sub", x, y)}), target="cuda"), Own()
+    host, results = np.empty((5, 6), np.float32), []
+    for seed in range(12):
+        host[...] = random(5, 6, seed=seed)
+        there = Dlpack(own.gpu, random(5, 6, seed=100 + seed), own.stream if seed % 2 else None)
+        results.append(model(host, there))
+    for seed, result in enumerate(results):
+        np.testing.assert_array_equal(result.numpy(), random(5, 6, seed=seed) - random(5, 6, seed=100 + seed))
+
+
 def test_results_are_inputs_of_other_models(gpu_double: State):
     first, second = graphc.compile(twice(), target="cuda"), graphc.compile(twice(), target="cuda")
     own = Own()

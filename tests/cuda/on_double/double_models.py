@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from controls import held, loop
 from driver_double import State
 from marks import of
 from nets import recurrent, weights
 
 import graphc
 from graphc.backends.cuda.runtime.gpu import gpu
+from graphc.cli import main
 from graphc.compiler import compile as compile_on
 from graphc.errors import DeviceError, InputError, OutOfMemoryError, UnsupportedError
-from graphc.graph import Builder, Graph
+from graphc.graph import Builder, Graph, Value
 
 LENET = "examples/lenet5.yaml"
 
@@ -119,6 +123,35 @@ def test_shapes_that_follow_from_data(gpu_double: State):
     for seed in range(3):
         x = random(20, seed=seed)
         np.testing.assert_array_equal(model(x), -x[x > 0])
+
+
+def controlled() -> Graph:
+    """A branch by what is computed, then a loop of as many turns, with positions that may be out of range."""
+    b = Builder("controlled")
+    x, turns, at = b.input("x", np.float32, (8,)), b.input("turns", np.int64, ()), b.input("at", np.int64, ())
+    then = held([("a", np.float32, (8,))], lambda i, a: [i.add("Exp", a)], "then")
+    other = held([("b", np.float32, (8,))], lambda i, a: [i.add("Neg", a)], "other")
+    large = b.add("Greater", b.add("ReduceSum", x, b.constant([0]), keepdims=0), b.constant(np.float32(0)))
+    y = b.add("If", large, x, then_branch=then, else_branch=other)
+
+    def turn(i: Builder, number: Value, going: Value, v: Value, at: Value) -> list[Value]:
+        one = i.add("Gather", v, i.add("Mul", number, at))
+        return [i.add("Less", one, i.constant(np.float32(50))), i.add("Add", v, one)]
+
+    (z,) = loop(b, turns, None, [y], [at], turn, 1)
+    return b.build({"y": y, "z": z})
+
+
+def test_branches_and_loops(gpu_double: State):
+    model, other = graphc.compile(controlled(), target="cuda"), graphc.compile(controlled())
+    for seed, (turns, at) in enumerate([(3, 1), (0, 5), (8, 1), (7, 2), (2, 7), (30, 0)]):
+        feeds = {"x": random(8, seed=seed), "turns": np.array(turns), "at": np.array(at)}
+        try:
+            agree(model, other, feeds)
+        except InputError as error:
+            assert turns == 7 and at == 2, error  # in turn 4
+            with pytest.raises(InputError, match="8"):
+                model.run(feeds)
 
 
 @of({"watch": True}, {"watch": True, "order": "at once"})
@@ -299,3 +332,44 @@ def test_models_beside_each_other(gpu_double: State):
                 feeds = {"x": random(8, 5, seed=seed), "at": np.array([seed, 2])}
             agree(model, other, feeds)
     assert len(gpu(0)._functions) == sum(gpu_double.calls[n] for n in ["cuModuleLoadData"])
+
+
+# --- around them ------------------------------------------------------------------------------------------------------
+def test_sessions(gpu_double: State):
+    """States that keep their shape, and one that grows."""
+    b = Builder("step")
+    x, h, seen = (
+        b.input("x", np.float32, (1, 6)),
+        b.input("h", np.float32, (1, 6)),
+        b.input("seen", np.float32, ("n", 6)),
+    )
+    after = b.add("Tanh", b.add("Add", b.add("Gemm", x, weights(b, 6, 6)), h))
+    graph = b.build({"y": b.add("Exp", after), "h2": after, "seen2": b.add("Concat", seen, after, axis=0)})
+    states = {"h": "h2", "seen": "seen2"}
+    first = {"h": np.zeros((1, 6), np.float32), "seen": np.zeros((0, 6), np.float32)}
+    sessions = [graphc.compile(graph, target=t, states=states).session(**first) for t in ("cuda", "cpu")]
+    for seed in range(5):
+        got, want = (s(random(1, 6, seed=seed)) for s in sessions)
+        np.testing.assert_allclose(got, want, atol=1e-5)
+    for name in states:
+        np.testing.assert_allclose(sessions[0].state[name], sessions[1].state[name], atol=1e-5)
+
+
+def test_a_pickled_model(gpu_double: State):
+    model = graphc.compile(mlp(), target="cuda")
+    again = pickle.loads(pickle.dumps(model))
+    agree(again, graphc.compile(mlp()), {"x": random(3, 40)})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--batch", "1"],
+        ["explain", "--batch", "2"],
+        ["compile", "--batch", "1"],
+    ],
+)
+def test_the_command_line(late: State, command: list[str]):
+    done = CliRunner().invoke(main, [command[0], LENET, *command[1:], "--target", "cuda"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert late.launched or command[0] != "run"

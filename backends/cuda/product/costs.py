@@ -1,0 +1,96 @@
+"""Which tile computes a product, and in how many parts: a model of how long each takes.
+
+A multiprocessor computes its blocks one after the other, at the pace of what is slowest: tensor cores, reads of shared memory,
+reads of L2, or copies that are on their way while it multiplies. The whole is no faster than memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.backends.cuda.figures import Card
+from graphc.backends.cuda.product.tile import DEPTH, Tile, WarpTile
+
+LAUNCH = 2e-6  # seconds from the end of a kernel to the work of the next
+START = 1e-6  # of a wave: the first copies, and the ending
+LATENCY = 0.5e-6  # of a copy
+BANKS = 128  # bytes of shared memory in a cycle
+WARPS = 8  # of a multiprocessor that keep its tensor cores busy
+CUDA_CORES = 0.7  # of what the data sheet says: the rest are other instructions
+LEAST = 4 * DEPTH  # steps of a part of a sum
+SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """batch products of m x k and k x n elements of `item` bytes; products: of tensor cores for one (3 for all digits of float32)."""
+
+    m: int
+    n: int
+    k: int
+    batch: int
+    item: int
+    products: int = 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.item * self.batch * (self.m * self.k + self.k * self.n + self.m * self.n)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """parts: of each sum, in blocks of their own. busy: seconds of the busiest multiprocessor. waves: how often the blocks fill
+    the GPU."""
+
+    tile: WarpTile
+    parts: int
+    seconds: float
+    busy: float
+    waves: float
+
+    def on(self, card: Card) -> str:
+        """For a person."""
+        return f"{self.seconds * 1e6:.1f} µs on {card} by the model, {self.waves:.2g} waves"
+
+
+def best(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> Choice:
+    """The fastest by the model; of those that wait for memory, the one with the least to do."""
+    splits = [s for s in SPLITS if s == 1 or p.k >= s * LEAST]
+    fit = [t for t in tiles if card.fits(t.shared(p.item))]
+    return min((predicted(card, p, t, s) for t in fit for s in splits), key=lambda c: (c.seconds, c.busy))
+
+
+def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
+    steps = -(-p.k // (tile.depth * parts))
+    depth = steps * tile.depth
+    blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n) * parts
+    share = -(-blocks // card.multiprocessors)  # blocks of the busiest multiprocessor
+    at_once = min(tile.blocks, card.fits(tile.shared(p.item)))
+    together = min(at_once, share)
+    pace = min(1.0, together * tile.threads / 32 / WARPS)
+    rate = (card.groups if tile.group else card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors
+    read = tile.m + tile.n if tile.group else (tile.m // tile.wm) * (tile.n // tile.wn) * (tile.wm + tile.wn)
+    block = max(
+        2 * tile.m * tile.n * depth / (rate * pace),
+        read * depth * p.item / (BANKS * card.clock),
+        (tile.m + tile.n) * depth * p.item / (card.cache / card.multiprocessors),
+        steps * LATENCY / ((tile.stages - 1 - tile.group) * together),
+    )
+    waves = blocks / (card.multiprocessors * at_once)
+    rounds = -(-share // at_once)
+    busy = share * block + rounds * START
+    seconds = LAUNCH + max(busy, p.nbytes / card.memory)
+    if parts > 1:  # written, and read again
+        seconds += LAUNCH + 2 * parts * p.batch * p.m * p.n * FLOAT / card.cache
+    return Choice(tile, parts, seconds, busy, waves)
+
+
+def on_cuda_cores(card: Card, p: Problem, tile: Tile) -> float:
+    """Seconds that a kernel of CUDA cores takes for float32."""
+    blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n)
+    share = -(-blocks // card.multiprocessors)
+    block = 2 * tile.m * tile.n * p.k / (card.float32 * CUDA_CORES / card.multiprocessors)
+    pace = min(1.0, share * tile.threads / 32 / WARPS)
+    return LAUNCH + max(share * block / pace + START, p.nbytes / card.memory)

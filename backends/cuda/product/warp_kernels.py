@@ -1,0 +1,264 @@
+"""What a warp does with tiles in shared memory: the products of tensor cores, and its sums as rows.
+
+A line of a tile has its 16-byte chunks in another order, which the line's number says, so that neither copies nor the reads of
+a warp meet in a bank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+from graphc.backends.cuda.codegen.device import device
+from graphc.backends.cuda.codegen.emit import CudaEmit
+from graphc.backends.cuda.codegen.ptx import SHARED, assembly, ldmatrix, mma, rounded, shared_word
+from graphc.backends.cuda.product.tile import DEPTH
+from graphc.backends.llvm.emit import F32, I32, I64
+
+STEP = 32  # bytes of a row that one instruction multiplies
+FLOAT = 4  # bytes of a sum
+TF32 = 0xFFFFE000  # the bits of a float32 that tf32 has
+HALF = 0x1000  # of the last of them
+
+Groups = list[list[ir.Value]]
+
+
+def _swizzle(b: ir.IRBuilder, line: ir.Value, nbytes: int, across: bool, item: int) -> ir.Value:
+    """What the chunks' byte offsets in a line are xored with. nbytes: of a line."""
+    if across and item == 4:  # a warp reads words, of 4 lines
+        return b.shl(b.and_(line, I32(3)), I32(5))
+    if nbytes == 64:
+        return b.shl(b.and_(b.lshr(line, I32(1)), I32(3)), I32(4))
+    return b.shl(b.and_(line, I32(7)), I32(4))
+
+
+def order(nbytes: int, across: bool, item: int) -> Callable[[int], int]:
+    """order(...)(line): what byte offsets of chunks in that line of a tile are xored with. nbytes: of a line; across: of a right
+    operand whose rows are lines."""
+    return device(lambda q, a: _swizzle(q.b, a[0], nbytes, across, item), types.int32, types.int32)
+
+
+def warp_product(
+    rows: int, columns: int, line: int, across: bool, dtype: str, products: int = 3
+) -> Callable[..., None]:
+    """multiply(sums, left, right, column, lane): sums[(i * columns + j) * 4 + e] += the product of 16 * rows rows of the tile at
+    `left` and of 8 * columns columns, from `column` on, of the tile at `right`. line: bytes of a line of the right tile; products:
+    of the digits of float32, 3 or 1."""
+    item = 4 if dtype == "float32" else 2
+    row_bytes = DEPTH * item
+
+    @intrinsic
+    def multiply(typing: Any, sums: Any, left: Any, right: Any, column: Any, lane: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            kept = _elements(context, b, signature.args[0], args[0], rows * columns * 4)
+            totals = [b.load(p) for p in kept]
+            left, right, column, lane = args[1:]
+
+            def chunk(base: ir.Value, at: ir.Value, byte: ir.Value, nbytes: int, turned: bool) -> ir.Value:
+                order = _swizzle(b, at, nbytes, turned, item)
+                return b.add(b.add(base, b.mul(at, I32(nbytes))), b.xor(byte, order))
+
+            def lefts(step: int) -> Groups:
+                at = b.and_(lane, I32(15))
+                byte = b.add(b.shl(b.lshr(lane, I32(4)), I32(4)), I32(STEP * step))
+                first = chunk(left, at, byte, row_bytes, False)
+                return [ldmatrix(b, b.add(first, I32(16 * i * row_bytes))) for i in range(rows)]
+
+            def rights_down(step: int) -> Groups:
+                at = b.add(b.and_(lane, I32(7)), b.shl(b.lshr(lane, I32(4)), I32(3)))
+                byte = b.add(b.shl(b.and_(b.lshr(lane, I32(3)), I32(1)), I32(4)), I32(STEP * step))
+                first = chunk(right, b.add(column, at), byte, row_bytes, False)
+                pairs = [ldmatrix(b, b.add(first, I32(16 * j * row_bytes))) for j in range(columns // 2)]
+                return [half for four in pairs for half in (four[:2], four[2:])]
+
+            def rights_across(step: int) -> Groups:
+                at = b.add(b.and_(lane, I32(15)), I32(16 * step))
+                found = []
+                for j in range(columns // 2):
+                    place = b.add(b.add(column, I32(16 * j)), b.shl(b.lshr(lane, I32(4)), I32(3)))
+                    four = ldmatrix(b, chunk(right, at, b.mul(place, I32(item)), line, True), transposed=True)
+                    found += [four[:2], four[2:]]
+                return found
+
+            def rights_of_words(step: int) -> Groups:
+                at = [b.add(b.and_(lane, I32(3)), I32(8 * step + 4 * h)) for h in range(2)]
+                places = [b.add(b.add(column, I32(8 * j)), b.lshr(lane, I32(2))) for j in range(columns)]
+                return [
+                    [shared_word(b, chunk(right, k, b.mul(place, I32(item)), line, True)) for k in at]
+                    for place in places
+                ]
+
+            rights = rights_down if not across else rights_of_words if item == 4 else rights_across
+            for step in range(row_bytes // STEP):
+                for of_left, of_right in _terms(b, lefts(step), rights(step), item, products):
+                    for i in range(rows):
+                        for j in range(columns):
+                            at = (i * columns + j) * 4
+                            totals[at : at + 4] = mma(b, dtype, of_left[i], of_right[j], totals[at : at + 4])
+            for pointer, value in zip(kept, totals):
+                b.store(value, pointer)
+            return context.get_dummy_value()
+
+        return types.void(sums, types.int32, types.int32, types.int32, types.int32), code
+
+    made: Callable[..., None] = multiply
+    return made
+
+
+def _elements(context: Any, b: ir.IRBuilder, kind: Any, array: ir.Value, count: int) -> list[ir.Value]:
+    """Pointers to the first elements of an array."""
+    data = context.make_array(kind)(context, b, value=array).data
+    return [b.gep(data, [I32(i)]) for i in range(count)]
+
+
+def _terms(b: ir.IRBuilder, left: Groups, right: Groups, item: int, products: int) -> list[tuple[Groups, Groups]]:
+    """The products that are summed, the smallest first."""
+    if item == 2:
+        return [(left, right)]
+    if products == 1:
+        return [(_rounded(b, left), _rounded(b, right))]
+    (l_large, l_finite, l_small), (r_large, r_finite, r_small) = _digits(b, left), _digits(b, right)
+    return [(l_small, r_finite), (l_finite, r_small), (l_large, r_large)]
+
+
+def _rounded(b: ir.IRBuilder, groups: Groups) -> Groups:
+    return [[rounded(b, b.bitcast(x, F32)) for x in group] for group in groups]
+
+
+def _digits(b: ir.IRBuilder, groups: Groups) -> tuple[Groups, Groups, Groups]:
+    """The first digits of float32s, cut, so that none becomes infinite; the same with 0 for infinities and NaN; what is left of
+    finite ones, rounded. Integers and comparisons, which are fewer instructions than the conversions are."""
+    q, infinity = CudaEmit(b), ir.Constant(F32, float("inf"))
+    large, finite, small = ([[b.and_(x, I32(TF32)) for x in group] for group in groups] for _ in range(3))
+    for group, first, whole, rest in zip(groups, large, finite, small):
+        for i, x in enumerate(group):
+            left = b.fsub(b.bitcast(x, F32), b.bitcast(first[i], F32))  # exact, NaN if x is not finite
+            is_finite = b.fcmp_ordered("<", q.intrinsic("fabs", left), infinity)
+            near = b.and_(b.add(b.bitcast(left, I32), I32(HALF)), I32(TF32))
+            whole[i], rest[i] = b.select(is_finite, first[i], I32(0)), b.select(is_finite, near, I32(0))
+    return large, finite, small
+
+
+# --- groups of warps --------------------------------------------------------------------------------------------------
+_GROUP_KINDS = {"float16": "f16", "bfloat16": "bf16"}
+_LINES = (
+    1 << 62 | (1024 >> 4) << 32 | 1 << 16
+)  # lines of 128 bytes in the order of `order`, 1024 bytes between eights of them
+
+
+def group_product(columns: int, dtype: str) -> Callable[..., None]:
+    """As `warp_product`, of four warps: sums of each are its 16 rows of 64, and all columns. Both tiles have lines of 128 bytes down
+    the sum, and begin at multiples of 1024. It goes on while the warp does, but the one before is done."""
+    count = columns // 2
+    names = ", ".join(f"${i}" for i in range(count))
+    kind = _GROUP_KINDS[dtype]
+    text = f"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, ${2 * count}, ${2 * count + 1}, p"
+    text = f"{{ .reg .pred p; setp.ne.b32 p, ${2 * count + 2}, 0; {text}, 1, 1, 0, 0; }}"
+    constraints = ",".join(["=f"] * count + [str(i) for i in range(count)] + ["l", "l", "r", "~{memory}"])
+
+    @intrinsic
+    def multiply(typing: Any, sums: Any, left: Any, right: Any, column: Any, lane: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            kept = _elements(context, b, signature.args[0], args[0], count)
+            totals = [b.load(p) for p in kept]
+
+            def lines(address: ir.Value) -> ir.Value:
+                return b.or_(b.zext(b.and_(b.lshr(address, I32(4)), I32(0x3FFF)), I64), I64(_LINES))
+
+            left, right = map(lines, args[1:3])
+            assembly(b, [], "wgmma.fence.sync.aligned;", "~{memory}", [])
+            for step in range(128 // STEP):
+                further = I64(step * STEP >> 4)
+                given = [*totals, b.add(left, further), b.add(right, further), I32(1)]
+                totals = assembly(b, [F32] * count, text, constraints, given)
+            assembly(b, [], "wgmma.commit_group.sync.aligned;", "~{memory}", [])
+            _wait_for_groups(b, 1, kept, totals)
+            return context.get_dummy_value()
+
+        return types.void(sums, types.int32, types.int32, types.int32, types.int32), code
+
+    made: Callable[..., None] = multiply
+    return made
+
+
+def group_done(count: int) -> Callable[..., None]:
+    """group_done(count)(sums): so many sums are complete."""
+
+    @intrinsic
+    def done(typing: Any, sums: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            kept = _elements(context, b, signature.args[0], args[0], count)
+            _wait_for_groups(b, 0, kept, [b.load(p) for p in kept])
+            return context.get_dummy_value()
+
+        return types.void(sums), code
+
+    made: Callable[..., None] = done
+    return made
+
+
+def _wait_for_groups(b: ir.IRBuilder, pending: int, kept: Sequence[ir.Value], totals: Sequence[ir.Value]) -> None:
+    """Until no more products are on their way. The compiler must not move sums across it."""
+    assembly(b, [], f"wgmma.wait_group.sync.aligned {pending};", "~{memory}", [])
+    for pointer, value in zip(kept, totals):
+        b.store(assembly(b, [F32], "", "=f,0,~{memory}", [value])[0], pointer)
+
+
+# --- sums as rows -----------------------------------------------------------------------------------------------------
+def _row_chunk(b: ir.IRBuilder, base: ir.Value, row: ir.Value, byte: ir.Value, width: int) -> ir.Value:
+    """Where a chunk of a row of sums lies. width: columns of a row. Fragments are written by pairs of 4 rows, so two chunks stay
+    together."""
+    return b.add(b.add(base, b.mul(row, I32(FLOAT * width))), b.xor(byte, b.shl(b.and_(row, I32(3)), I32(5))))
+
+
+def spread(rows: int, columns: int) -> Callable[..., None]:
+    """spread(sums, at, lane): the warp's sums, as `warp_product` has them, as rows in shared memory."""
+
+    @intrinsic
+    def spread(typing: Any, sums: Any, at: Any, lane: Any) -> Any:
+        def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
+            kept = _elements(context, b, signature.args[0], args[0], rows * columns * 4)
+            _, at, lane = args
+            row, byte = b.lshr(lane, I32(2)), b.shl(b.and_(lane, I32(3)), I32(3))
+            kind = ir.VectorType(F32, 2)
+            for i in range(rows):
+                for j in range(columns):
+                    for half in range(2):
+                        own, first = b.add(row, I32(16 * i + 8 * half)), (i * columns + j) * 4 + 2 * half
+                        to = _row_chunk(b, at, own, b.add(byte, I32(8 * j * FLOAT)), 8 * columns)
+                        pair = ir.Constant(kind, ir.Undefined)
+                        for e in range(2):
+                            pair = b.insert_element(pair, b.load(kept[first + e]), I32(e))
+                        b.store(pair, b.inttoptr(to, ir.PointerType(kind, SHARED)), align=8)
+            return context.get_dummy_value()
+
+        return types.void(sums, types.int32, types.int32), code
+
+    made: Callable[..., None] = spread
+    return made
+
+
+@cache
+def row_of(width: int, count: int) -> Callable[[int, int, int], Any]:
+    """row_of(width, count)(at, row, column): so many sums (1, 2, 4 or 8) of a row that `spread` wrote, from that column on, a
+    multiple of their number. width: columns of a row."""
+
+    def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
+        b, (base, row, column) = q.b, a
+        wide = min(count, 4)
+        first = _row_chunk(b, base, row, b.mul(column, I32(FLOAT)), width)
+        found = ir.Constant(ir.ArrayType(F32, count), ir.Undefined)
+        for start in range(0, count, wide):
+            kind = ir.VectorType(F32, wide)
+            pointer = b.inttoptr(b.add(first, I32(FLOAT * start)), ir.PointerType(kind, SHARED))
+            loaded = b.load(pointer, align=FLOAT * wide, typ=kind)
+            for i in range(wide):
+                found = b.insert_value(found, b.extract_element(loaded, I32(i)), start + i)
+        return found
+
+    return device(emit, types.UniTuple(types.float32, count), types.int32, types.int32, types.int32)

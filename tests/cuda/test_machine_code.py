@@ -1,0 +1,104 @@
+"""Machine code of products on tensor cores, for GPUs that are not here: what it should be made of, and what not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sass import instructions, of_kind, target_of
+
+from graphc import expr
+from graphc.backends.cuda.codegen.cubin import cubin_of
+from graphc.backends.cuda.product.product_block import TensorProduct
+from graphc.backends.cuda.product.tile import GROUPS, WARPS_FLOAT, WARPS_HALF, WARPS_TF32, Run, WarpTile
+from graphc.types import dtype_from_name
+
+REGISTERS = 65536  # of a multiprocessor
+SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10}  # bytes of a multiprocessor
+RESERVED = 1 << 10  # of each block
+ARCHITECTURES = [(8, 0), (9, 0)]
+GENERIC = r"(LD|ST)\.E.*|ATOM\..*"  # accesses that look for the address space first
+EVERY_TILE = [  # with how many products there are of its elements
+    (dtype, products, tile)
+    for dtype, products, tiles in (
+        ("float16", 1, WARPS_HALF),
+        ("bfloat16", 1, WARPS_HALF),
+        ("float32", 3, WARPS_FLOAT),
+        ("float32", 1, WARPS_TF32),
+    )
+    for tile in tiles
+]
+SMALL = WarpTile(64, 64, 32, 32, 4, 4)
+
+
+def kernel(dtype: str, products: int, tile: WarpTile, across: bool = False, chunk: int = 16) -> TensorProduct:
+    """relu(sum + row), with rows of the widest loads and stores."""
+    kind, sums = dtype_from_name(dtype), dtype_from_name("float32")
+    total = expr.cast(expr.maximum(expr.arg(0, sums) + expr.cast(expr.arg(1, kind), sums), 0.0), kind)
+    run = Run(16 // kind.itemsize, "r")
+    return TensorProduct(dtype, tile, chunk, chunk, across, total, (dtype,), run, products)
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("dtype, products, tile", EVERY_TILE, ids=str)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile, across: bool):
+    cubin = cubin_of(kernel(dtype, products, tile, across), arch)
+    found, item = instructions(cubin), dtype_from_name(dtype).itemsize
+
+    # all sums stay in registers, and as many blocks as the model of costs counts on find theirs
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    assert tile.blocks * (cubin.shared + cubin.dynamic + RESERVED) <= SHARED[arch]
+
+    # each product once, fed by ldmatrix (words of right operands of float32 whose rows are lines can't be)
+    name = {"float16": r"HMMA\.16816\.F32", "bfloat16": r"HMMA\.16816\.F32\.BF16", "float32": r"HMMA\.1688\.F32\.TF32"}
+    depth = 2 if item == 2 else 4  # instructions down a tile
+    assert of_kind(found, name[dtype]).total() == depth * products * (tile.wm // 16) * (tile.wn // 8)
+    assert of_kind(found, "HMMA.*").total() == of_kind(found, name[dtype]).total()
+    lefts, rights = depth * tile.wm // 16, depth * tile.wn // 16
+    assert of_kind(found, r"LDSM\.16\.M?T?M?88\.4").total() == lefts + rights * (not (across and item == 4))
+
+    # copies of 128 bits past L1; the ending as wide
+    assert of_kind(found, r"LDGSTS.*") == of_kind(found, r"LDGSTS\.E\.BYPASS\.128\.ZFILL")
+    copied = (tile.m + tile.n) * 32 * item // 16 // tile.threads
+    assert of_kind(found, r"LDGSTS.*").total() == copied
+    assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.128") and of_kind(found, r"LDG\.E\.128.*")
+    assert of_kind(found, GENERIC) == {}
+
+
+@pytest.mark.parametrize("chunk, name", [(8, r"LDGSTS\.E\.64\.ZFILL"), (4, r"LDGSTS\.E\.ZFILL")])
+def test_narrow_copies_are_asynchronous_too(chunk: int, name: str):
+    found = instructions(cubin_of(kernel("float16", 1, SMALL, chunk=chunk), (9, 0)))
+    assert of_kind(found, r"LDGSTS.*") == of_kind(found, name) != {}
+
+
+def test_narrow_runs_store_what_they_are():
+    """Two elements of float16 at once."""
+    made = replace(kernel("float16", 1, SMALL), run=Run(2, "r"))
+    found = instructions(cubin_of(made, (9, 0)))
+    assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E") != {}
+
+
+@pytest.mark.parametrize("dtype, name", [("float16", ""), ("bfloat16", r"\.BF16")])
+@pytest.mark.parametrize("tile", GROUPS, ids=str)
+def test_tiles_of_groups(tile: WarpTile, dtype: str, name: str):
+    cubin = cubin_of(kernel(dtype, 1, tile), (9, 0, "a"))
+    found = instructions(cubin)
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    assert tile.blocks * (cubin.shared + cubin.dynamic + RESERVED) <= SHARED[9, 0]
+    # four products of 16 steps down a stage, one of which may be on its way
+    assert of_kind(found, "HG?MMA.*") == {f"HGMMA.64x{tile.n}x16.F32{name[1:]}": 4}
+    assert (
+        found["WARPGROUP.ARRIVE"] == 1 and found["WARPGROUP.DEPBAR.LE"] == 2 and of_kind(found, "FENCE.*").total() == 1
+    )
+    assert of_kind(found, r"LDGSTS.*") == {"LDGSTS.E.BYPASS.128.ZFILL": (tile.m + tile.n) * 8 // tile.threads}
+    assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.128") and of_kind(found, r"LDG\.E\.128.*")
+    assert of_kind(found, GENERIC) == {}
+
+
+def test_sm_90_has_nothing_of_sm_90a():
+    """So that it runs on what comes after it."""
+    made = kernel("float16", 1, SMALL)
+    assert target_of(cubin_of(made, (9, 0))) == "sm_90" and target_of(cubin_of(made, (9, 0, "a"))) == "sm_90a"
