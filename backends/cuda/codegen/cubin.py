@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import code_cache, device_code, fingerprint
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode
 from graphc.backends.cuda.kernel import code_of
-from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.backends.cuda.options import Arch
+from graphc.backends.cuda.codegen.arch import Arch
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
-from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 from graphc.lower.program import Step
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
-from graphc.backends.cuda.options import Arch
 from graphc.interpret import run_node
 from graphc.lower.program import Step
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
