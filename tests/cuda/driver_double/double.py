@@ -14,9 +14,9 @@ from driver_double import device_calls, graph_calls, kernel_calls, library, memo
 from driver_double.abi import FUNCTIONS, Refused, driver_function, handle, i32, text, to, u64
 from driver_double.kernel_calls import CODES, MAGIC, Code
 from driver_double.state import State
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.codegen.cubin import Cubin
-from graphc.backends.cuda.options import Arch
 from graphc.backends.cuda.runtime import driver, gpu
 from graphc.lower.kernel import Kernel
 

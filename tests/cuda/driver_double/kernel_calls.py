@@ -13,9 +13,9 @@ from driver_double.memory import read_words
 from driver_double.memory_calls import usable
 from driver_double.state import Handle, State
 from driver_double.stream_calls import give
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.emulator import EmulatedKernel, KernelFault, Range
 from graphc.backends.cuda.emulator.faults import MISALIGNED, OUT_OF_BOUNDS
-from graphc.backends.cuda.options import Arch
 from graphc.lower.kernel import Kernel
 
 SHARED = 48 << 10  # bytes of a block, unless a kernel asks for more
