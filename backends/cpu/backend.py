@@ -191,7 +191,7 @@ class CpuBackend:
         writer: SegmentWriter | None,
         many: Many | None,
     ) -> CpuExecutable:
-        from graphc.backends.cpu.stages import lowered
+        from graphc.lower.lowered import lowered
 
         draft, threads = self.draft(graph, many), self.options.threads
         weights = self.weights
@@ -200,7 +200,7 @@ class CpuBackend:
             runtime = runtime_of(self.machine)
             tools, executes = runtime.toolchain(self.cache), runtime_kernels(threads)
             with tools.expecting(executes):
-                done = lowered(draft)
+                done = lowered(self.stages(), draft)
                 if many is not None:
                     many.settle()
                 addresses = tools.addresses([*done.kernels, *executes], self.progress)
@@ -233,10 +233,11 @@ class CpuBackend:
                 self._warn(error)
         executor = runtime.executor_at(threads, [addresses[k] for k in executes])
         runner = self._runner(plan, [addresses[k] for k in done.kernels], executor)
-        if done.checkable is not None:
+        if draft.checked:
             from graphc.backends.cpu.checked.run import CheckedRunner
+            from graphc.backends.cpu.stages import checkable
 
-            return CpuExecutable(plan, CheckedRunner(done.checkable, addresses, runner))
+            return CpuExecutable(plan, CheckedRunner(checkable(draft), addresses, runner))
         return CpuExecutable(plan, runner)
 
     def _runner(self, plan: CompiledPlan, addresses: list[int], runs: Any) -> Runner:

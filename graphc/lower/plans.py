@@ -241,7 +241,7 @@ def _encode_binding(b: Binding) -> dict[str, Any]:
 
 
 def _decode_binding(c: Mapping[str, Any]) -> Binding:
-    widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3}
+    widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3, "kernels": 3}
     arrays = {name: np.array(c[name], np.int64).reshape(-1, n) for name, n in widths.items()}
     arrays |= {name: np.array(c[name], np.int64) for name in ("variants", "costs")}
     p = c["program"]

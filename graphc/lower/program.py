@@ -38,6 +38,7 @@ class Step:
     check: for a kernel that reads positions from data. The last words of its block are pairs, zero, into which it writes
     the first position out of range: 1 + its index among the positions, and its value. check(index, value) is the error
     to raise for it after the run.
+    choice: the kernels among which sizes choose, where these are several; then `kernel` is that of the example.
     """
 
     kernel: Kernel
@@ -46,6 +47,7 @@ class Step:
     writes: tuple[Buffer, ...]
     reads: tuple[Buffer, ...]
     check: Check | None = None
+    choice: Variants | None = None
 
     def buffers(self) -> list[Buffer]:
         return list(dict.fromkeys(a.buffer for a in self.args if isinstance(a, Ref)))
@@ -206,6 +208,8 @@ class _Table:
         self.blocks.append((self._kernel(step.kernel), len(words), hint_of(cost)))
         if self.binder is not None:
             self.binder.cost(cost)
+            if step.choice is not None:
+                self.binder.kernel(len(self.blocks) - 1, step.choice.index, [*map(self._kernel, step.choice.kernels)])
         for a in step.args:
             if type(a) is int:  # most are
                 words.append(a)
