@@ -23,7 +23,6 @@ from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable
 from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
-from graphc.report import Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from graphc.graph import Graph, Node
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
-    from graphc.report import PassInfo, Pending, Roofline
+    from graphc.report import PassInfo, Pending, Plan, Roofline
     from graphc.types import TensorType
 
 
@@ -265,10 +264,7 @@ class CpuExecutable(Executable):
         return self._reported(self._plan)
 
     def _reported(self, p: CompiledPlan) -> Plan:
-        r = p.report()
-        shapes = {n: t.shape for n, t in p.inputs}
-        made = Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, partial(self._measure, p.inputs))
-        return replace(made, guards=p.guards, because=self.because)
+        return p.described(partial(self._measure, p.inputs), self.because)
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
         return self._reported(self._plan.bound(arrays))

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from graphc.backend import Capabilities
+from graphc.backends.cpu.checked import wanted
 from graphc.backends.cuda.options import CudaOptions
+from graphc.backends.cuda.runtime.bound import Bindings
 from graphc.executable import Executable, check_results
+from graphc.lower.plans import CompiledPlan, KernelName, Report
 from graphc.lower.weights import WeightStore
-from graphc.report import Pending, Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Part, Progress, Stage
     from graphc.backends.cuda.stages import Draft
     from graphc.classes import Many
     from graphc.graph import Graph, Node
+    from graphc.lower.lowered import Lowered
     from graphc.model_folder import ModelFolder
-    from graphc.report import PassInfo, Roofline, StepInfo
+    from graphc.report import PassInfo, Pending, Plan, Roofline
 
 Run: TypeAlias = Callable[[Sequence[np.ndarray], "Sequence[np.ndarray | None] | None"], list[np.ndarray]]
 
@@ -27,7 +30,11 @@ Run: TypeAlias = Callable[[Sequence[np.ndarray], "Sequence[np.ndarray | None] | 
 class CudaBackend:
     """The CUDA backend for one model: its constants. See graphc/backend.py."""
 
-    capabilities = Capabilities(needs_static_shapes=True)
+    @property
+    def capabilities(self) -> Capabilities:
+        """A plan is looked at step by step for its shapes alone."""
+        return Capabilities(needs_static_shapes=True, many_sizes=not wanted())
+
     parts: tuple[Part, ...] = ()
 
     def __init__(self, options: CudaOptions, cache: bool = True, progress: Progress | None = None) -> None:
@@ -59,10 +66,9 @@ class CudaBackend:
         return STAGES
 
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
-        from graphc.backends.cpu.checked import wanted
         from graphc.backends.cuda.stages import Draft
 
-        return Draft(graph, self._weights, self.options.host, wanted())
+        return Draft(graph, self._weights, self.options.host, wanted(), many)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
@@ -92,48 +98,72 @@ class CudaBackend:
     def executable(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None, many: Many | None = None
     ) -> CudaExecutable:
-        draft = self.draft(graph)
+        from graphc.lower.lowered import lowered
+
+        draft = self.draft(graph, many)
         self._weights.begin(None)
         try:
-            for stage in self.stages():
-                stage.run(draft)
+            done = lowered(self.stages(), draft)
+            if many is not None:
+                many.settle()
         except BaseException:
             self._weights.undo()
             raise
         self._weights.end()
-        return CudaExecutable(draft, passes, self.target, *self._runner(draft))
+        return self._executable(draft, done, passes)
 
-    def _runner(self, d: Draft) -> tuple[Run, tuple[StepInfo, ...]]:
+    def _executable(self, d: Draft, done: Lowered, passes: tuple[PassInfo, ...]) -> CudaExecutable:
         """What runs it, and its steps."""
         from graphc.backends.cuda.runtime.ahead import AheadRun
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
         from graphc.backends.cuda.runtime.emulated import EmulatedRun
 
-        arch = self.options.arch
-        if not self.options.emulate:
-            ahead = AheadRun(d, arch, self.cache, self.progress)
-            return ahead, ahead.steps
-        steps = tuple(s.info for s in d.lowering.program.steps)
-        return CheckedRun(d, arch, self.cache) if d.checked else EmulatedRun(d, arch, self.cache), steps
+        arch, steps, sources = self.options.arch, done.steps, None if d.many is None else d.many.sources
+        ahead = None if self.options.emulate else AheadRun(d, steps, arch, self.cache, self.progress)
+        if ahead is not None:
+            steps = ahead.steps
+        report = Report(steps, done.memory, done.notes, passes)
+        plan = CompiledPlan(
+            self.target,
+            1,
+            done.inputs,
+            done.results,
+            done.assembled,
+            tuple(KernelName(k.name, k.spec, k.symbol) for k in done.kernels),
+            lambda: report,
+            sources,
+        )
+        bindings = Bindings(plan)
+        if ahead is not None:
+            return CudaExecutable(plan, bindings, ahead)
+        if d.checked:
+            return CudaExecutable(plan, bindings, CheckedRun(d, arch, self.cache))
+        return CudaExecutable(plan, bindings, EmulatedRun(plan, done.kernels, bindings, arch, self.cache))
 
 
 class CudaExecutable(Executable):
-    """A program, and what runs it."""
+    """A plan, and what runs it."""
 
-    plan: Plan
+    def __init__(self, plan: CompiledPlan, bindings: Bindings, run: Run) -> None:
+        self._plan, self._bindings, self._run = plan, bindings, run
 
-    def __init__(
-        self, d: Draft, passes: tuple[PassInfo, ...], target: str, run: Run, infos: tuple[StepInfo, ...]
-    ) -> None:
-        self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
-        self._run = run
-        shapes = {v.name: v.type.shape for v in d.graph.inputs}
-        self.plan = Plan(target, 1, shapes, infos, d.memory, d.notes, passes, self._measure)
+    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+        return self._bindings.holds(arrays)
+
+    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
+        return self._plan.refusal(arrays)
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
         if out is not None:
-            check_results(out, self._results)
+            check_results(out, self._bindings.of(arrays).results)
         return self._run(arrays, out)
+
+    @property
+    def plan(self) -> Plan:
+        return self._plan.described(self._measure, self.because)
+
+    def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
+        return self._plan.bound(arrays).described(self._measure, self.because)
 
     def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
         from graphc.errors import UnsupportedError

@@ -8,14 +8,16 @@ from graphc.backend import Stage
 from graphc.backends.cuda.lower.epilogue import accepts_operand
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
+from graphc.classes import Many
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
+from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group, fuse
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
-from graphc.lower.placement import place_concatenations, place_externals
+from graphc.lower.placement import place_concatenations, place_externals, require_growing
 from graphc.lower.program import Assembled, Form, HostStep, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.weights import WeightStore
@@ -28,12 +30,13 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 @dataclass(eq=False)
 class Draft:
     """A bound graph on its way to a program. host: may nodes run on the CPU? checked: for runs whose kernels are watched, with
-    every buffer a memory of its own."""
+    every buffer a memory of its own. many: of a graph for many sizes."""
 
     graph: Graph
     weights: WeightStore
     host: bool = False
     checked: bool = False
+    many: Many | None = None
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -43,6 +46,7 @@ class Draft:
     lowering: CudaLowering | MaybeNone = None
 
     assembled: Assembled | MaybeNone = None
+    binder: Binder | None = None
     kernels: tuple[Kernel, ...] = ()
     memory: MemoryReport | MaybeNone = None
 
@@ -78,7 +82,9 @@ def _has_epilogue(node: Node) -> bool:
 def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
     lo = d.lowering = CudaLowering(d.weights, d.checked)
-    place_externals(lo, d.graph, d.groups, d.native)
+    if d.many is not None:
+        require_growing(d.graph, d.many, d.compiled)
+    place_externals(lo, d.graph, d.groups, d.native, many=d.many)
     place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
 
 
@@ -88,13 +94,13 @@ def lower(d: Draft) -> None:
         node = group.anchor or group.nodes[0]
         d.compiled(node)
         lower_group(d.lowering, group, d.reasons[node])
-    copy_results(d.lowering, d.graph)
+    copy_results(d.lowering, d.graph, () if d.many is None else d.many.growing)
 
 
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table of argument blocks."""
     form = Form(cost=lambda info: 0, reuse=not d.checked)
-    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, d.weights.place_of)
+    d.assembled, d.kernels, memory, d.binder = assemble(d.lowering.program, form, d.weights.place_of, d.many)
     constants = dict.fromkeys(b for s in d.lowering.program.steps for b in s.buffers() if b.kind == "const")
     d.memory = replace(memory, weights=sum(b.nbytes for b in constants))
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 class AheadRun:
     """The cubins of a program's kernels, which are kept on disk. It does not run."""
 
-    def __init__(self, d: Draft, arch: tuple[int, int], cache: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, d: Draft, infos: Sequence[StepInfo], arch: tuple[int, int], cache: bool, progress: Progress | None
+    ) -> None:
+        """infos: of the steps."""
         self.cubins: dict[Kernel, Cubin] = {}
         for i, kernel in enumerate(d.kernels):
             if progress:
@@ -31,14 +34,14 @@ class AheadRun:
         if progress:
             progress("compiling", len(d.kernels), len(d.kernels))
         self.steps: tuple[StepInfo, ...] = tuple(
-            replace(s.info, reason=self._described(s)) if isinstance(s, Step) else s.info
-            for s in d.lowering.program.steps
+            replace(info, reason=self._described(s, info.reason)) if isinstance(s, Step) else info
+            for s, info in zip(d.lowering.program.steps, infos)
         )
 
-    def _described(self, step: Step) -> str:
+    def _described(self, step: Step, reason: str) -> str:
         c = self.cubins[step.kernel]
         what = f"{c.registers} registers" + (f", {c.spilled} bytes spilled" if c.spilled else "")
-        return "; ".join(filter(None, [step.info.reason, what]))
+        return "; ".join(filter(None, [reason, what]))
 
     def __call__(
         self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
