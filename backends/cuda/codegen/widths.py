@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 
+from graphc.backends.cuda.lower.sizes import power_that_divides
 from graphc.lower.storage import Buffer, ExternBuffer, Ref
 
 WIDEST = 8  # bytes of one load or store here
 
 
 def widest(refs: Sequence[Ref], *nbytes: int) -> int:
-    """1, 2, 4 or 8 bytes that divide the addresses of all refs plus any multiples of `nbytes`."""
-    return gcd(WIDEST, *nbytes, *(r.offset for r in refs), *(_alignment(r.buffer) for r in refs))
+    """1, 2, 4 or 8 bytes that divide the addresses of all refs plus any multiples of `nbytes`; a value."""
+    return power_that_divides(WIDEST, *nbytes, *(r.offset for r in refs), *(_alignment(r.buffer) for r in refs))
 
 
 def _alignment(buffer: Buffer) -> int:

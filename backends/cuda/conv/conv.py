@@ -9,18 +9,18 @@ from math import prod
 
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
-from graphc.backends.cuda.conv.window import Axis, axes_of, dhw, five, padded, place_words, record, table_of
+from graphc.backends.cuda.conv.taps import tap_table
+from graphc.backends.cuda.conv.window import Axis, axes_of, dhw, five, padded, place_words, record
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
-from graphc.backends.cuda.lower.sizes import too_large
+from graphc.backends.cuda.lower.sizes import require_near, too_large
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
 from graphc.backends.cuda.product.tile import TALL, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
-from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Ref, Storage
@@ -84,16 +84,16 @@ def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], en
     if all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, info):
         return
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
+    require_near(pixels * n)
     tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize, TALL)
     tiles_m, tiles_n = -(-m // tile.m), -(-pixels // tile.n)
-    table = constant(lo, table_of(axes, f.inputs, strides, tile.k)).ref
     args = CONV(
         grid=tiles_m * tiles_n * f.groups * n, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=pixels, k=k, left=f.ref, right=x.ref,
         **side("left", tile.m, tile.k, tile.threads, k * item, item),
         **side("right", tile.k, tile.n, tile.threads, 2 * item, item),  # neighbouring threads have neighbouring pixels
         dims=padded((f.groups, n), 1), left_batch=padded((m * k * item, 0), 0),
         right_batch=padded((f.inputs * strides[1], strides[0]), 0),
-        table=table, **place_words(axes, strides), records=[record(w, m) for w in ending.every],
+        table=tap_table(lo, axes, f.inputs, strides, tile.k), **place_words(axes, strides), records=[record(w, m) for w in ending.every],
     )  # fmt: skip
     kernel = Conv(x.type.dtype.name, tile, ending.expression, ending.dtypes)
     info = replace(info, kernel=str(kernel), algorithm=f"tiles of {tile}")

@@ -1,13 +1,16 @@
-"""How large what kernels count in 32 bits may be."""
+"""Sizes: how large they may be where kernels count in 32 bits, and decisions that hold for many of them (graphc/sizes.py)."""
 
 from __future__ import annotations
 
-from math import prod
+from math import gcd, prod
+from typing import Any
 
 from graphc.graph import Node
+from graphc.sizes import choose, hint_of, is_size, need, smallest, where
 
 LONGEST = 1 << 28  # elements of an axis: bytes along it, and positions beyond its ends, are numbers of 32 bits
 MOST_ROWS = 1 << 31  # of a result, with all that is around them
+FAR = 4  # a kernel that was chosen for its speed serves sizes up to so many times smaller or larger
 
 
 def too_large(node: Node) -> str | None:
@@ -17,3 +20,31 @@ def too_large(node: Node) -> str | None:
         return f"an axis of {LONGEST} elements or more"
     rows = prod(d for d in node.output.shape[:-1] if isinstance(d, int))
     return f"{MOST_ROWS} rows or more" if rows >= MOST_ROWS else None
+
+
+def require_near(work: Any) -> None:
+    """What was chosen for its speed is for about so much work as the example's."""
+    if is_size(work):
+        need(work * FAR >= hint_of(work))
+        need(work <= hint_of(work) * FAR)
+
+
+def either(positive: Any, a: int, b: int) -> Any:
+    """`where` of two numbers, which a field of a kernel may hold: for each there is one."""
+    return choose(lambda n: (b, a)[n - 1], where(positive, 2, 1))
+
+
+def power_that_divides(most: int, *numbers: Any) -> Any:
+    """The largest power of two up to `most`, which is one, that divides all numbers; a value, of which a kernel's field may be
+    made."""
+    known = gcd(most, *(n for n in numbers if not is_size(n)))
+    logs = [known.bit_length()]
+    logs += [_log_of_divisor(known, n) for n in filter(is_size, numbers)]
+    return choose(lambda log: 1 << (log - 1), smallest(*logs))
+
+
+def _log_of_divisor(most: int, n: Any) -> Any:
+    """Bits of the largest power of two up to `most` that divides a size."""
+    always = gcd(most, *n.expr.terms.values())
+    left = most // always
+    return choose(lambda rest: gcd(most, always * rest).bit_length(), n // always % left + left)

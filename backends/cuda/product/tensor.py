@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import gcd, prod
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.backends.cuda.lower.epilogue import Ending
+from graphc.backends.cuda.lower.sizes import power_that_divides
 from graphc.backends.cuda.product.matrices import Matrices
 from graphc.backends.cuda.product.product_block import TensorProduct
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS, warp_tile_for
 from graphc.graph import Value
 from graphc.lower.storage import ExternBuffer, Ref, Storage
+from graphc.sizes import for_speed
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -24,11 +26,11 @@ FLOATS = ("float16", "bfloat16", "float32")
 
 
 def chunk_of(ref: Ref, strides: tuple[int, ...]) -> int:
-    """Bytes that divide every address of an operand: CHUNK or fewer. Buffers begin at multiples of it, but for arrays of the
+    """Bytes that divide every address of an operand: CHUNK or fewer, a value. Buffers begin at multiples of it, but for arrays of the
     caller's."""
     buffer = ref.buffer
     begins = buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
-    return gcd(CHUNK, ref.offset, begins, *strides)
+    return power_that_divides(CHUNK, ref.offset, begins, *strides)
 
 
 def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
@@ -48,10 +50,14 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
 
 def suits(m: Matrices, dtype: np.dtype) -> bool:
     """Is it a product for tensor cores? Not of float32 where they would not be full."""
-    if dtype.name not in FLOATS:
-        return False
-    tile, batch = warp_tile_for(m.m, m.n, prod(m.batch)), prod(m.batch)
-    return dtype.itemsize == 2 or batch * -(-m.m // tile.m) * -(-m.n // tile.n) >= MULTIPROCESSORS
+    return dtype.name in FLOATS and (dtype.itemsize == 2 or _fills(m.m, m.n, prod(m.batch)))
+
+
+@for_speed
+def _fills(m: int, n: int, batch: int) -> bool:
+    """Have all multiprocessors something to do?"""
+    tile = warp_tile_for(m, n, batch)
+    return batch * -(-m // tile.m) * -(-n // tile.n) >= MULTIPROCESSORS
 
 
 def tensor_product(m: Matrices, dtype: np.dtype, ending: Ending) -> tuple[TensorProduct, dict[str, Any]] | None:

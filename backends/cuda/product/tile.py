@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.sizes import for_speed
+
 MULTIPROCESSORS = 132  # of a large GPU: with fewer thread blocks, some have nothing to do
 
 
@@ -58,6 +60,7 @@ WARPS_SMALL = WarpTile(64, 64, 32, 32, 3)
 WARPS_LARGE = WarpTile(128, 128, 64, 32, 3)
 
 
+@for_speed
 def warp_tile_for(m: int, n: int, batch: int) -> WarpTile:
     """As `tile_for`."""
     large = WARPS_LARGE
@@ -65,6 +68,7 @@ def warp_tile_for(m: int, n: int, batch: int) -> WarpTile:
     return large if many and m > large.m // 2 and n > large.n // 2 else WARPS_SMALL
 
 
+@for_speed
 def tile_for(m: int, n: int, batch: int, item: int, largest: Tile = LARGE) -> Tile:
     """The largest tile that leaves every multiprocessor something to do. item: bytes of a number that is summed."""
     for tile in (largest, MIDDLE) if item <= 4 else (MIDDLE,):

@@ -18,6 +18,7 @@ from graphc.lower.recurrent_cells import Stage, stages
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Storage
 from graphc.ops.recurrent import BoundCell, bound_cell
+from graphc.sizes import choose, example, hint_of
 
 ROWS = (1, 2, 4, 8)  # of the batch, in a block
 MANY = 4  # with more rows, kernels of two stages or with states in scratch memory would spill registers
@@ -57,12 +58,16 @@ def _rows(c: BoundCell, cell: tuple[Stage, ...]) -> tuple[int, bool]:
     More rows in a block use each weight that it reads more often; fewer leave work for more blocks.
     """
     nbytes = slot_count(cell) * c.hidden * ITEM
-    enough = [n for n in ROWS if len(c.reverse) * -(-c.batch // n) <= BUSY]
-    rows = min(enough, default=ROWS[-1])
+    shared = nbytes <= SHARED_BYTES
+    most = max((n for n in ROWS if n * nbytes <= SHARED_BYTES), default=MANY)
     if len(cell) > 1:
-        rows = min(rows, MANY)
-    fitting = [n for n in ROWS if n <= rows and n * nbytes <= SHARED_BYTES]
-    return (fitting[-1], True) if fitting else (min(rows, MANY), False)
+        most = min(most, MANY)
+    return choose(lambda batch: min(most, _enough(batch, len(c.reverse))), c.batch), shared
+
+
+def _enough(batch: int, directions: int) -> int:
+    """Rows with which there are not too many blocks."""
+    return min((n for n in ROWS if directions * -(-batch // n) <= BUSY), default=ROWS[-1])
 
 
 def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Storage]) -> None:
@@ -81,7 +86,8 @@ def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Stor
         **words, **_results(c, results),
     )  # fmt: skip
     where = "shared memory" if kernel.shared else "scratch memory"
-    info = lo.info(group, str(kernel), "", f"{kernel.rows} of {c.batch} rows a block, states in {where}")
+    rows = f"{hint_of(kernel.rows)} of {c.batch} rows a block, states in {where}"
+    info = lo.info(group, str(example(kernel)), "", rows)
     info = replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs))
     check = operands.out_of_range if lens else None
     lo.emit(kernel, args, info, check=check, writes=[s.ref for s in results])

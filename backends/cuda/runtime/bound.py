@@ -112,7 +112,8 @@ def bound(plan: CompiledPlan, registers: Sequence[int]) -> Bound:
         for step, register, first in b.kernels.tolist():
             launches[step, 0] = b.variants[first + registers[register]]
         slots, nbytes = _bound_slots(plan, b, r), registers[b.arena]
-        shapes, results = with_numbers(a.externs, registers), with_numbers(plan.results, registers)
+        shapes = tuple(e._replace(shape=with_numbers(e.shape, registers)) for e in a.externs)
+        results = with_numbers(plan.results, registers)
         runs = tuple(
             replace(x, node=node_with_numbers(x.node, registers)) if isinstance(x, HostCall) else x for x in a.runs
         )

@@ -33,8 +33,8 @@ class EmulatedRun:
     ) -> None:
         self._table, self._bindings = plan.assembled, bindings
         self._kernels, self._arch, self._cache = kernels, arch, cache
-        for kernel in dict.fromkeys(plan.assembled.blocks[:, 0].tolist()):
-            emulated(kernels[kernel], arch, cache=cache)
+        for kernel in dict.fromkeys(kernels[i] for i in plan.assembled.blocks[:, 0].tolist()):
+            emulated(kernel, arch, cache=cache)
 
     def __call__(
         self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
@@ -63,9 +63,9 @@ class EmulatedRun:
                 for i, result in zip(run.outputs, run_node(run.node, operands)):
                     externs[i][...] = result
                 continue
-            for kernel, first, grid in bound.launches[run[0] : sum(run)].tolist():
+            for index, first, grid in bound.launches[run[0] : sum(run)].tolist():
                 if grid > 0:
-                    code = emulated(self._kernels[kernel], self._arch, cache=self._cache)
+                    code = emulated(self._kernels[index], self._arch, cache=self._cache)
                     code.launch(grid, words.ctypes.data + WORD * first)
         for where, check in bound.checks:
             if words[where][0]:
