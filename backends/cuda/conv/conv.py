@@ -84,7 +84,7 @@ def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], en
     if all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, info):
         return
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
-    require_near(pixels * n)
+    require_near(n * f.outputs * pixels)
     tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize, TALL)
     tiles_m, tiles_n = -(-m // tile.m), -(-pixels // tile.n)
     args = CONV(

@@ -13,7 +13,7 @@ from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
-from graphc.sizes import holds_sizes
+from graphc.sizes import holds_sizes, largest
 
 
 def tap_table(lo: CudaLowering, axes: Sequence[Axis], channels: int, strides: Sequence[int], whole: int) -> Ref:
@@ -22,7 +22,7 @@ def tap_table(lo: CudaLowering, axes: Sequence[Axis], channels: int, strides: Se
         return constant(lo, table_of(axes, channels, strides, whole)).ref
     counts = [len(a.taps) for a in axes]
     count = channels * prod(counts)
-    rows = max(1, -(-count // whole)) * whole
+    rows = largest(1, -(-count // whole)) * whole
     y = Ref(Buffer("taps", 8 * ENTRY * rows))
     args = WRITE_TABLE(
         grid=-(-rows // THREADS), rows=rows, count=count, y=y, channel=strides[1], **dhw("x", strides[2:]),

@@ -10,7 +10,8 @@ from graphc.sizes import choose, hint_of, is_size, need, smallest, where
 
 LONGEST = 1 << 28  # elements of an axis: bytes along it, and positions beyond its ends, are numbers of 32 bits
 MOST_ROWS = 1 << 31  # of a result, with all that is around them
-FAR = 4  # a kernel that was chosen for its speed serves sizes up to so many times smaller or larger
+FAR = 4  # a kernel that was chosen for its speed serves sizes up to so many times smaller or larger,
+FEW = 1 << 17  # and all that have no more results: these leave a GPU idle, whatever the kernel
 
 
 def too_large(node: Node) -> str | None:
@@ -22,11 +23,13 @@ def too_large(node: Node) -> str | None:
     return f"{MOST_ROWS} rows or more" if rows >= MOST_ROWS else None
 
 
-def require_near(work: Any) -> None:
-    """What was chosen for its speed is for about so much work as the example's."""
-    if is_size(work):
-        need(work * FAR >= hint_of(work))
-        need(work <= hint_of(work) * FAR)
+def require_near(results: Any) -> None:
+    """What was chosen for its speed is for about so many results as the example has."""
+    if is_size(results):
+        number = hint_of(results)
+        need(results <= max(FEW, number * FAR))
+        if number > FEW:
+            need(results * FAR >= number)
 
 
 def either(positive: Any, a: int, b: int) -> Any:

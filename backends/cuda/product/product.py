@@ -91,7 +91,7 @@ def emit_product(
     require_near(m.m * m.n * prod(m.batch))
     if _is_better_turned(m.m, m.n):
         m = m.turned()
-    if hint_of(m.m) <= FEW:
+    if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
     elif not exact and (found := tensor_product(m, dtype, ending)):
         kernel, words = found

@@ -15,7 +15,7 @@ from graphc.backends.cuda.product.product_block import TensorProduct
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS, warp_tile_for
 from graphc.graph import Value
 from graphc.lower.storage import ExternBuffer, Ref, Storage
-from graphc.sizes import for_speed
+from graphc.sizes import for_speed, smallest
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -71,7 +71,7 @@ def tensor_product(m: Matrices, dtype: np.dtype, ending: Ending) -> tuple[Tensor
     across = m.of_right[1] == item
     lines = m.of_left[0], m.of_right[0 if across else 1]
     left, right = chunk_of(m.left, (lines[0], *m.left_batch)), chunk_of(m.right, (lines[1], *m.right_batch))
-    if min(left, right) < LEAST:
+    if smallest(left, right) < LEAST:
         return None
     words = {
         "grid": tiles_m * tiles_n * prod(m.batch), "tiles_m": tiles_m, "tiles_n": tiles_n,
