@@ -43,9 +43,9 @@ class EmulatedRun:
         externs: list[np.ndarray] = [np.zeros(0)] * len(t.externs)
         for i, array in zip(t.inputs, arrays):
             externs[i] = array if array.flags.c_contiguous else array.copy()  # which keeps a scalar one
-        for i, given in zip(t.outputs, out or ()):
-            if given is not None and isinstance(i, int) and given.flags.c_contiguous:
-                externs[i] = given
+        for where, given in zip(t.outputs, out or ()):
+            if given is not None and isinstance(where, int) and given.flags.c_contiguous:
+                externs[where] = given
         for i, e in enumerate(bound.shapes):
             if i not in t.inputs and externs[i].size == 0:
                 externs[i] = np.empty(e.shape, e.dtype)
@@ -67,9 +67,9 @@ class EmulatedRun:
                 if grid > 0:
                     code = emulated(self._kernels[index], self._arch, cache=self._cache)
                     code.launch(grid, words.ctypes.data + WORD * first)
-        for where, check in bound.checks:
-            if words[where][0]:
-                raise check(int(words[where][0]) - 1, int(words[where][1]))
+        for at, check in bound.checks:
+            if words[at][0]:
+                raise check(int(words[at][0]) - 1, int(words[at][1]))
         results = [externs[i] if isinstance(i, int) else i.copy() for i in t.outputs]
         for k, given in enumerate(out or ()):
             if given is not None and results[k] is not given:
