@@ -20,17 +20,23 @@ def tap_table(lo: CudaLowering, axes: Sequence[Axis], channels: int, strides: Se
     """See `table_of`."""
     if not holds_sizes(tuple(strides[1:])):
         return constant(lo, table_of(axes, channels, strides, whole)).ref
-    counts = [len(a.taps) for a in axes]
-    count = channels * prod(counts)
+    count = channels * prod(len(a.taps) for a in axes)
     rows = largest(1, -(-count // whole)) * whole
     y = Ref(Buffer("taps", 8 * ENTRY * rows))
+    write_table(lo, axes, channels, strides, y, rows)
+    return y
+
+
+def write_table(
+    lo: CudaLowering, axes: Sequence[Axis], channels: int, strides: Sequence[int], y: Ref, rows: int
+) -> None:
+    counts = [len(a.taps) for a in axes]
     args = WRITE_TABLE(
-        grid=-(-rows // THREADS), rows=rows, count=count, y=y, channel=strides[1], **dhw("x", strides[2:]),
+        grid=-(-rows // THREADS), rows=rows, count=channels * prod(counts), y=y, channel=strides[1], **dhw("x", strides[2:]),
         **dhw("k first step", counts, [a.taps[0] if a.taps else 0 for a in axes], [_step(a) for a in axes]),
     )  # fmt: skip
     info = StepInfo(0, (), ("Taps",), "write_table", output="taps", nbytes=8 * ENTRY * rows)
     lo.emit(WriteTable(), args, info, writes=[y])
-    return y
 
 
 def _step(axis: Axis) -> int:

@@ -55,19 +55,23 @@ def tap_tables(lo: CudaLowering, taps: Taps | TapRule, unit: int, dtype: np.dtyp
     """Byte offsets, int64 [count, taps], of elements that lie `unit` bytes apart, and weights: constants where all is known, else
     a step writes them."""
     if isinstance(taps, TapRule) and holds_sizes((taps, unit)):
-        return _write_taps(lo, taps, unit, dtype)
+        entries = taps.count * taps.width
+        tables = Ref(Buffer("taps", 8 * entries)), Ref(Buffer("weights", dtype.itemsize * entries))
+        write_taps(lo, taps, unit, *tables, dtype)
+        return tables
     indices, weights = (taps.indices, taps.weights) if isinstance(taps, Taps) else taps.taps()
     return constant(lo, indices.astype(np.int64) * unit).ref, constant(lo, weights.astype(dtype)).ref
 
 
-def _write_taps(lo: CudaLowering, rule: TapRule, unit: int, dtype: np.dtype) -> tuple[Ref, Ref]:
-    items = {"taps": 8, "weights": dtype.itemsize}
-    offsets, weights = (Ref(Buffer(name, rule.count * rule.width * item)) for name, item in items.items())
+def write_taps(lo: CudaLowering, rule: TapRule, unit: int, offsets: Ref, weights: Ref, dtype: np.dtype) -> None:
+    assert (
+        rule.shrink is None
+    )  # stretched kernels have as many taps as the scale says: it is a number, and all is known
     args = WRITE_TAPS(
         grid=_grid(rule.count), offsets=offsets, weights=weights, **vars(rule.positions), size=rule.size, taps=rule.width,
         tap=rule.steps[0], cubic_a=int(np.float64(rule.cubic_coeff_a).view(np.int64)), exclude=int(rule.exclude_outside),
         unit=unit,
     )  # fmt: skip
-    info = StepInfo(0, (), ("Taps",), "write_taps", output="taps", nbytes=rule.count * rule.width * sum(items.values()))
+    nbytes = rule.count * rule.width * (8 + dtype.itemsize)
+    info = StepInfo(0, (), ("Taps",), "write_taps", output="taps", nbytes=nbytes)
     lo.emit(WriteTaps(rule.mode, dtype.name), args, info, writes=[offsets, weights])
-    return offsets, weights
