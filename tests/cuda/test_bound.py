@@ -19,7 +19,7 @@ from graphc.backends.cuda.conv.conv_block import ENTRY
 from graphc.backends.cuda.conv.taps import write_table
 from graphc.backends.cuda.conv.window import Axis, table_of
 from graphc.backends.cuda.lower.sizes import either, power_that_divides, require_near
-from graphc.backends.cuda.runtime.bound import KEPT, Bindings, bound
+from graphc.backends.cuda.runtime.bound import KEPT, Bindings
 from graphc.backends.cuda.verbs.numbers import write_taps
 from graphc.backends.cuda.verbs.passes import column_width
 from graphc.graph import Builder, Graph
@@ -200,7 +200,8 @@ def test_the_last_sizes_are_kept():
 
 
 def test_a_plan_for_its_shapes_alone_is_bound_as_it_is():
-    plan = alone(np.zeros((4, 6), F32))._plan
-    found = bound(plan, [])
+    x = np.zeros((4, 6), F32)
+    plan = alone(x)._plan
+    found = Bindings(plan).of([x])
     assert found.words is plan.assembled.words and found.nbytes == plan.assembled.arena
     np.testing.assert_array_equal(found.launches[:, 2], found.words[plan.assembled.blocks[:, 1]])

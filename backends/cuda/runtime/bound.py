@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.lower.binding import node_with_numbers, with_numbers
+from graphc.lower.binding import compiled, node_with_numbers, with_numbers
 from graphc.lower.program import Extern, HostCall, Slots
 from graphc.memory_limit import require
 
 if TYPE_CHECKING:
-    from graphc.lower.binder import Binding
     from graphc.lower.checks import Check
     from graphc.lower.plans import CompiledPlan
     from graphc.types import TensorType
@@ -53,10 +52,19 @@ class Bindings:
     """What a plan is for the sizes that it met last."""
 
     def __init__(self, plan: CompiledPlan) -> None:
-        assert not len(plan.assembled.kernel_slots.at), "kernels are no words of the table"
+        a, b = plan.assembled, plan.assembled.binding
+        assert not len(a.kernel_slots.at), "kernels are no words of the table"
         self._plan = plan
         self._registers: dict[tuple[int, ...], list[int] | None] = {}
         self._bound: dict[tuple[int, ...], Bound] = {}
+        if b is None:
+            self._bound[()] = self._alone()
+        else:
+            places = np.zeros(len(b.places), np.int64)
+            self._arena = Slots(b.places[:, 0], places, places)
+            self._run = compiled(b.program)
+            # where the offsets stand that depend on sizes
+            self._offsets = [_positions(a.constant_slots, b.constants), _positions(a.extern_slots, b.externs)]
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         """Is the plan for arrays of these shapes?"""
@@ -71,7 +79,7 @@ class Bindings:
         if found is None:
             registers = self._computed(sizes)
             assert registers is not None, "inputs of another plan"
-            found = bound(self._plan, registers)
+            found = self._with(registers)
             require(found.nbytes, f"values between the steps for sizes {', '.join(map(str, sizes))}")
             for name, t in found.results:
                 require(t.nbytes, f"'{name}' of shape {t.shape}")
@@ -82,12 +90,41 @@ class Bindings:
         return () if self._plan.sources is None else self._plan.sources.sizes(arrays)
 
     def _computed(self, sizes: tuple[int, ...]) -> list[int] | None:
-        binding = self._plan.assembled.binding
-        if binding is None:
-            return []
         if sizes not in self._registers:
-            _keep(self._registers, sizes, binding.program.run(sizes))
+            _keep(self._registers, sizes, self._run(*sizes))
         return self._registers[sizes]
+
+    def _alone(self) -> Bound:
+        a = self._plan.assembled
+        launches = np.column_stack([a.blocks[:, :2], a.words[a.blocks[:, 1]]])
+        slots = a.constant_slots, a.arena_slots, a.extern_slots
+        return Bound(a.words, *slots, launches, a.arena, a.externs, self._plan.results, a.runs, a.checks)
+
+    def _with(self, registers: Sequence[int]) -> Bound:
+        a, b = self._plan.assembled, self._plan.assembled.binding
+        assert b is not None
+        r, words = np.array(registers, np.int64), a.words.copy()
+        words[b.words[:, 0]] = r[b.words[:, 1]]
+        launches = np.empty((len(a.blocks), 3), np.int64)
+        launches[:, :2] = a.blocks[:, :2]
+        launches[:, 2] = words[a.blocks[:, 1]]
+        launches[b.kernels[:, 0], 0] = b.variants[b.kernels[:, 2] + r[b.kernels[:, 1]]]
+        slots = [
+            slots._replace(offset=_filled(slots.offset, at, r[rows[:, 1]]))
+            for slots, rows, at in zip((a.constant_slots, a.extern_slots), (b.constants, b.externs), self._offsets)
+        ]
+        return Bound(
+            words,
+            slots[0],
+            self._arena._replace(offset=r[b.places[:, 1]]),
+            slots[1],
+            launches,
+            registers[b.arena],
+            tuple(e._replace(shape=with_numbers(e.shape, registers)) for e in a.externs),
+            with_numbers(self._plan.results, registers),
+            tuple(_call(run, registers) for run in a.runs),
+            tuple((where, with_numbers(check, registers)) for where, check in a.checks),
+        )
 
 
 def _keep(kept: dict, sizes: tuple[int, ...], value: object) -> None:
@@ -97,46 +134,19 @@ def _keep(kept: dict, sizes: tuple[int, ...], value: object) -> None:
         kept.pop(old, None)  # another thread may have done it
 
 
-def bound(plan: CompiledPlan, registers: Sequence[int]) -> Bound:
-    """A plan with the numbers of its registers; there are none of a plan for its shapes alone."""
-    a, b = plan.assembled, plan.assembled.binding
-    launches = np.column_stack([a.blocks[:, :2], np.zeros(len(a.blocks), np.int64)])
-    if b is None:
-        words = a.words
-        slots, shapes, results, runs, checks = _slots(plan), a.externs, plan.results, a.runs, a.checks
-        nbytes = a.arena
-    else:
-        r = np.array(registers, np.int64)
-        words = a.words.copy()
-        words[b.words[:, 0]] = r[b.words[:, 1]]
-        for step, register, first in b.kernels.tolist():
-            launches[step, 0] = b.variants[first + registers[register]]
-        slots, nbytes = _bound_slots(plan, b, r), registers[b.arena]
-        shapes = tuple(e._replace(shape=with_numbers(e.shape, registers)) for e in a.externs)
-        results = with_numbers(plan.results, registers)
-        runs = tuple(
-            replace(x, node=node_with_numbers(x.node, registers)) if isinstance(x, HostCall) else x for x in a.runs
-        )
-        checks = tuple((where, with_numbers(check, registers)) for where, check in a.checks)
-    launches[:, 2] = words[launches[:, 1]]
-    return Bound(words, *slots, launches, nbytes, shapes, results, runs, checks)
+def _positions(slots: Slots, rows: np.ndarray) -> np.ndarray:
+    """Where the slots of the rows' words stand among all."""
+    order = np.argsort(slots.at)
+    found: np.ndarray = order[np.searchsorted(slots.at, rows[:, 0], sorter=order)]
+    return found
 
 
-def _slots(plan: CompiledPlan) -> tuple[Slots, Slots, Slots]:
-    """Of constants, the arena, arrays of the caller."""
-    a = plan.assembled
-    return a.constant_slots, a.arena_slots, a.extern_slots
+def _filled(numbers: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+    if len(at):
+        numbers = numbers.copy()
+        numbers[at] = values
+    return numbers
 
 
-def _bound_slots(plan: CompiledPlan, b: Binding, r: np.ndarray) -> tuple[Slots, Slots, Slots]:
-    constants, _, externs = _slots(plan)
-    places = Slots(b.places[:, 0], np.zeros(len(b.places), np.int64), r[b.places[:, 1]])
-    return _with_offsets(constants, b.constants, r), places, _with_offsets(externs, b.externs, r)
-
-
-def _with_offsets(slots: Slots, rows: np.ndarray, r: np.ndarray) -> Slots:
-    """rows: word, register of its offset, index."""
-    offset, of_word = slots.offset.copy(), {int(at): i for i, at in enumerate(slots.at)}
-    for at, register, _ in rows.tolist():
-        offset[of_word[at]] = r[register]
-    return slots._replace(offset=offset)
+def _call(run: tuple[int, int] | HostCall, registers: Sequence[int]) -> tuple[int, int] | HostCall:
+    return replace(run, node=node_with_numbers(run.node, registers)) if isinstance(run, HostCall) else run
