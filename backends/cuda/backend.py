@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from graphc.graph import Graph, Node
     from graphc.lower.lowered import Lowered
     from graphc.model_folder import ModelFolder
-    from graphc.report import PassInfo, Pending, Plan, Roofline
+    from graphc.report import PassInfo, Pending, Plan, Roofline, StepInfo
 
 Run: TypeAlias = Callable[[Sequence[np.ndarray], "Sequence[np.ndarray | None] | None"], list[np.ndarray]]
 
@@ -134,18 +135,19 @@ class CudaBackend:
             sources,
         )
         bindings = Bindings(plan)
-        if ahead is not None:
-            return CudaExecutable(plan, bindings, ahead)
-        if d.checked:
-            return CudaExecutable(plan, bindings, CheckedRun(d, arch, self.cache))
-        return CudaExecutable(plan, bindings, EmulatedRun(plan, done.kernels, bindings, arch, self.cache))
+        run: Run | None = ahead
+        if run is None:
+            checked = CheckedRun(d, arch, self.cache) if d.checked else None
+            run = checked or EmulatedRun(plan, done.kernels, bindings, arch, self.cache)
+        return CudaExecutable(plan, bindings, run, [str(k) for k in done.kernels])
 
 
 class CudaExecutable(Executable):
     """A plan, and what runs it."""
 
-    def __init__(self, plan: CompiledPlan, bindings: Bindings, run: Run) -> None:
-        self._plan, self._bindings, self._run = plan, bindings, run
+    def __init__(self, plan: CompiledPlan, bindings: Bindings, run: Run, kernels: Sequence[str]) -> None:
+        """kernels: names that people see, by index."""
+        self._plan, self._bindings, self._run, self._kernels = plan, bindings, run, kernels
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         return self._bindings.holds(arrays)
@@ -163,9 +165,17 @@ class CudaExecutable(Executable):
         return self._plan.described(self._measure, self.because)
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
-        return self._plan.bound(arrays).described(self._measure, self.because)
+        told = self._plan.bound(arrays).described(self._measure, self.because)
+        called = zip(self._plan.assembled.blocks[:, 0].tolist(), self._bindings.of(arrays).launches[:, 0].tolist())
+        names = iter([(self._kernels[i], self._kernels[k]) for i, k in called])
+        return replace(told, steps=tuple(s if s.host else _renamed(s, *next(names)) for s in told.steps))
 
     def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
         from graphc.errors import UnsupportedError
 
         raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
+
+
+def _renamed(step: StepInfo, example: str, kernel: str) -> StepInfo:
+    """A step that tells the kernel of the example, which sizes have chosen anew."""
+    return replace(step, kernel=kernel) if step.kernel == example else step
