@@ -15,10 +15,11 @@ from many_sizes import for_many
 from one_verb import run
 
 import graphc
+from graphc.backends.cuda.codegen.widths import power_that_divides
 from graphc.backends.cuda.conv.conv_block import ENTRY
 from graphc.backends.cuda.conv.taps import write_table
 from graphc.backends.cuda.conv.window import Axis, table_of
-from graphc.backends.cuda.lower.sizes import either, power_that_divides, require_near
+from graphc.backends.cuda.lower.sizes import either, require_near
 from graphc.backends.cuda.runtime.bound import KEPT, Bindings
 from graphc.backends.cuda.verbs.numbers import write_taps
 from graphc.backends.cuda.verbs.passes import column_width

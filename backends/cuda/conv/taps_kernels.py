@@ -6,8 +6,8 @@ from graphc.backends.cuda.codegen.device import store, word
 from graphc.backends.cuda.codegen.threads import thread_number
 from graphc.backends.cuda.conv.conv_block import ENTRY
 from graphc.backends.cuda.conv.taps_block import WRITE_TABLE, WriteTable
-from graphc.backends.cuda.conv.window import NOWHERE
 from graphc.backends.cuda.kernel import THREADS, Code, makes
+from graphc.backends.cuda.lower.sizes import NOWHERE
 
 
 @makes(WriteTable)

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.lower.epilogue import Walked
-from graphc.backends.cuda.lower.sizes import LONGEST
+from graphc.backends.cuda.lower.sizes import NOWHERE
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
 from graphc.ops.window import geometry
 from graphc.types import numbers
-
-NOWHERE = 2 * LONGEST  # a position in a window that lies outside of every image
 
 
 @dataclass(frozen=True)

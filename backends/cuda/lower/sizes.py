@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 from graphc.graph import Node
-from graphc.sizes import choose, hint_of, is_size, need, smallest, where
+from graphc.sizes import choose, hint_of, is_size, need, where
 
 LONGEST = 1 << 28  # elements of an axis: bytes along it, and positions beyond its ends, are numbers of 32 bits
+NOWHERE = 2 * LONGEST  # a position in a window that lies outside of every image
 MOST_ROWS = 1 << 31  # of a result, with all that is around them
 FAR = 4  # a kernel that was chosen for its speed serves sizes up to so many times smaller or larger,
 FEW = 1 << 17  # and all that have no more results: these leave a GPU idle, whatever the kernel
@@ -35,19 +36,3 @@ def require_near(results: Any) -> None:
 def either(positive: Any, a: int, b: int) -> Any:
     """`where` of two numbers, which a field of a kernel may hold: for each there is one."""
     return choose(lambda n: (b, a)[n - 1], where(positive, 2, 1))
-
-
-def power_that_divides(most: int, *numbers: Any) -> Any:
-    """The largest power of two up to `most`, which is one, that divides all numbers; a value, of which a kernel's field may be
-    made."""
-    known = gcd(most, *(n for n in numbers if not is_size(n)))
-    logs = [known.bit_length()]
-    logs += [_log_of_divisor(known, n) for n in filter(is_size, numbers)]
-    return choose(lambda log: 1 << (log - 1), smallest(*logs))
-
-
-def _log_of_divisor(most: int, n: Any) -> Any:
-    """Bits of the largest power of two up to `most` that divides a size."""
-    always = gcd(most, *n.expr.terms.values())
-    left = most // always
-    return choose(lambda rest: gcd(most, always * rest).bit_length(), n // always % left + left)

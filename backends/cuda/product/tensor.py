@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.widths import power_that_divides
 from graphc.backends.cuda.lower.epilogue import Ending
-from graphc.backends.cuda.lower.sizes import power_that_divides
 from graphc.backends.cuda.product.matrices import Matrices
 from graphc.backends.cuda.product.product_block import TensorProduct
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS, warp_tile_for
