@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import graphc
 from graphc import classes
 from graphc.backends.cuda.lower.registry import RULES, load_lowerings
 from graphc.errors import UnsupportedError
-from graphc.graph import Builder, Graph
+from graphc.graph import Builder, Graph, Value
 from graphc.session import Session
 
 load_lowerings()
@@ -86,6 +87,36 @@ def test_sequences(make: Callable[[], Graph], shape: tuple[int, ...]):
         x = rng.standard_normal([d if d > 1 else sizes[d] for d in shape], F32)
         compare(model, graph, {"x": x})
     assert 1 <= len(model._many) <= 3
+
+
+def test_a_detector():
+    """What follows the boxes that are kept, whose number data decides, is one plan for many, too. NonMaxSuppression runs on the
+    CPU."""
+    b, rng = Builder("detector"), np.random.default_rng(0)
+
+    def conv(x: Value, *shape: int, **attrs: Any) -> Value:
+        return b.add("Conv", x, b.constant(rng.uniform(-0.3, 0.3, shape), F32), **attrs)
+
+    def rows(x: Value, columns: int) -> Value:
+        return b.add("Reshape", x, b.constant([0, columns, -1], np.int64))
+
+    y = b.input("x", F32, ("n", 3, "h", "w"))
+    for channels in (3, 16):
+        y = b.add("Relu", conv(y, 16, channels, 3, 3, pads=[1] * 4, strides=[2, 2]))
+    scores, boxes = rows(b.add("Sigmoid", conv(y, 2, 16, 1, 1)), 2), rows(conv(y, 4, 16, 1, 1), 4)
+    boxes = b.add("Transpose", boxes, perm=(0, 2, 1))
+    limits = [b.constant(np.int64(10)), b.constant(F32(0.5)), b.constant(F32(0.3))]
+    kept = b.add("NonMaxSuppression", boxes, scores, *limits)
+    found = b.add("GatherND", boxes, b.add("Gather", kept, b.constant([0, 2], np.int64), axis=1))
+    graph = b.build({"boxes": b.add("Mul", found, b.constant(F32(2))), "kept": kept})
+
+    model, on_cpu = graphc.compile(graph, target=TARGET, host=True), graphc.compile(graph)
+    for n, h, w in ((1, 32, 32), (2, 40, 32), (1, 64, 50), (3, 33, 47), (2, 64, 64), (1, 100, 40)):
+        x = {"x": rng.standard_normal((n, 3, h, w), F32)}
+        got, want = model.run(x), on_cpu.run(x)
+        for name, v in want.items():
+            np.testing.assert_allclose(got[name], v, rtol=0, atol=1e-5)  # coordinates of at most 10
+    assert len(model._plans) == 1 and 1 <= len(model._many) <= 2
 
 
 def compare(model: graphc.Model, graph: Graph, feeds: dict[str, np.ndarray]) -> None:
