@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -95,3 +96,42 @@ def alone(graph: Graph, feeds: Mapping[str, np.ndarray], **options: Any) -> dict
 def guards(executable: Executable) -> list[str]:
     """Of a plan for many that is one program."""
     return [text for text, _ in executable._plan.assembled.binding.program.texts if text]
+
+
+def same(got: list[np.ndarray], want: list[np.ndarray], use: Use, exact: bool = True) -> None:
+    assert len(got) == len(want)
+    for a, w in zip(got, want):
+        assert (a.dtype, a.shape) == (w.dtype, w.shape), use
+        if use.op.deterministic and not exact:
+            np.testing.assert_allclose(a, w, rtol=1e-5, atol=1e-5, err_msg=str(use))  # of a few sums of numbers near 1
+        elif use.op.deterministic:
+            assert a.dtype.kind == "O" or a.tobytes() == w.tobytes() or np.array_equal(a, w, equal_nan=True), use
+            assert a.dtype.kind != "O" or np.array_equal(a, w), use
+
+
+def served(use: Use, shared: bool, others: int, tally: Counter[str], exact: bool = True, **options: Any) -> int | None:
+    """For how many of the other shapes the plan is, for which it gives what plans for each give. None where the operator does
+    not take dims with these names."""
+    try:
+        model = graphc.compile(open_graph(use, shared), **options)
+    except TypeRuleError:
+        tally["names are refused"] += 1
+        return None
+    many = for_many(model, inputs_of(use))
+    tally["rest planned for data" if not hasattr(many, "plan") else "planned whole"] += 1
+    want = fresh(use, **options)
+    assert want is not None
+    same(many.run(inputs_of(use)), want, use, exact)
+    held = tried = 0
+    for other in other_sizes(use, others):
+        want = fresh(other, **options)
+        if want is None:
+            tally["other shape refused"] += 1
+            continue
+        tried += 1
+        if many.holds(inputs_of(other)):
+            held += 1
+            same(many.run(inputs_of(other)), want, other, exact)
+    tally["other shape served"] += held
+    tally["other shape not served"] += tried - held
+    return held if tried else None

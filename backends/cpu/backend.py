@@ -23,7 +23,6 @@ from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable
 from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
-from graphc.report import Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from graphc.graph import Graph, Node
     from graphc.lower.weights import SegmentWriter, WeightStore
     from graphc.model_folder import ModelFolder
-    from graphc.report import PassInfo, Pending, Roofline
+    from graphc.report import PassInfo, Pending, Plan, Roofline
     from graphc.types import TensorType
 
 
@@ -191,7 +190,7 @@ class CpuBackend:
         writer: SegmentWriter | None,
         many: Many | None,
     ) -> CpuExecutable:
-        from graphc.backends.cpu.stages import lowered
+        from graphc.lower.lowered import lowered
 
         draft, threads = self.draft(graph, many), self.options.threads
         weights = self.weights
@@ -200,7 +199,7 @@ class CpuBackend:
             runtime = runtime_of(self.machine)
             tools, executes = runtime.toolchain(self.cache), runtime_kernels(threads)
             with tools.expecting(executes):
-                done = lowered(draft)
+                done = lowered(self.stages(), draft)
                 if many is not None:
                     many.settle()
                 addresses = tools.addresses([*done.kernels, *executes], self.progress)
@@ -233,10 +232,11 @@ class CpuBackend:
                 self._warn(error)
         executor = runtime.executor_at(threads, [addresses[k] for k in executes])
         runner = self._runner(plan, [addresses[k] for k in done.kernels], executor)
-        if done.checkable is not None:
+        if draft.checked:
             from graphc.backends.cpu.checked.run import CheckedRunner
+            from graphc.backends.cpu.stages import checkable
 
-            return CpuExecutable(plan, CheckedRunner(done.checkable, addresses, runner))
+            return CpuExecutable(plan, CheckedRunner(checkable(draft), addresses, runner))
         return CpuExecutable(plan, runner)
 
     def _runner(self, plan: CompiledPlan, addresses: list[int], runs: Any) -> Runner:
@@ -264,10 +264,7 @@ class CpuExecutable(Executable):
         return self._reported(self._plan)
 
     def _reported(self, p: CompiledPlan) -> Plan:
-        r = p.report()
-        shapes = {n: t.shape for n, t in p.inputs}
-        made = Plan(p.target, p.threads, shapes, r.steps, r.memory, r.notes, r.passes, partial(self._measure, p.inputs))
-        return replace(made, guards=p.guards, because=self.because)
+        return p.described(partial(self._measure, p.inputs), self.because)
 
     def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
         return self._reported(self._plan.bound(arrays))

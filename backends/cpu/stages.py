@@ -18,7 +18,6 @@ from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.classes import Many
 from graphc.graph import Graph, Node
-from graphc.growing import results_of
 from graphc.lower import verify
 from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group
@@ -26,11 +25,11 @@ from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals, require_growing
-from graphc.lower.program import Assembled, Form, HostCall, HostStep, Program, assemble
+from graphc.lower.program import Assembled, Form, HostStep, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.weights import WeightStore
-from graphc.report import FusionNote, MemoryReport, StepInfo, format_bytes
-from graphc.types import MaybeNone, TensorType
+from graphc.report import FusionNote, MemoryReport, format_bytes
+from graphc.types import MaybeNone
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.checked.run import Checkable
@@ -193,51 +192,10 @@ STAGES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Lowered:
-    """A bound graph as a table of kernel calls."""
-
-    assembled: Assembled
-    kernels: tuple[Kernel, ...]
-    steps: tuple[StepInfo, ...]
-    memory: MemoryReport
-    notes: tuple[FusionNote, ...]
-    inputs: tuple[tuple[str, TensorType], ...]
-    results: tuple[tuple[str, TensorType], ...]
-    checkable: Checkable | None = None
-
-
-def lowered(draft: Draft) -> Lowered:
-    """All stages: everything but machine code and addresses. Raises SegmentWriteError (see WeightStore)."""
-    for stage in STAGES:
-        stage.run(draft)
-    d, program = draft, draft.lowering.program
-    grown = () if d.many is None else d.many.growing
-    results = tuple((n, v.type) for n, v in results_of(d.graph, grown))
-    inputs = tuple((v.name, v.type) for v in d.graph.inputs)
-    steps = tuple(s.info for s in program.steps)
-    checkable = _checkable(program, d.weights) if d.checked else None
-    done = Lowered(d.assembled, d.kernels, steps, d.memory, d.notes, inputs, results, checkable)
-    return done if d.binder is None else _bindable(done, d.binder)
-
-
-def _bindable(done: Lowered, binder: Binder) -> Lowered:
-    """With registers in the place of sizes."""
-    in_registers, a = binder.writer.with_registers, done.assembled
-    inputs, results = in_registers(done.inputs), in_registers(done.results)
-    externs = tuple(e._replace(shape=in_registers(e.shape)) for e in a.externs)
-    runs = tuple(
-        replace(r, node=binder.writer.node_with_registers(r.node)) if isinstance(r, HostCall) else r for r in a.runs
-    )
-    binder.writer.end_of_bound()
-    checks = tuple((words, in_registers(check)) for words, check in a.checks)
-    steps, memory = in_registers(done.steps), in_registers(done.memory)
-    a = replace(a, externs=externs, checks=checks, runs=runs, binding=binder.binding())
-    return replace(done, assembled=a, steps=steps, memory=memory, inputs=inputs, results=results)
-
-
-def _checkable(program: Program, weights: WeightStore) -> Checkable:
+def checkable(d: Draft) -> Checkable:
+    """For a run that looks at every step of the draft."""
     from graphc.backends.cpu.checked.run import Checkable
 
+    program = d.lowering.program
     constants = {b for step in program.steps for b in step.buffers() if b.kind == "const"}
-    return Checkable(program, {b: weights.place_of(b) for b in constants})
+    return Checkable(program, {b: d.weights.place_of(b) for b in constants})

@@ -24,10 +24,11 @@ from graphc.backends.cpu.lower.policy import Algorithm, Policy
 from graphc.backends.cpu.native import host_reason
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
-from graphc.backends.cpu.stages import Draft, lowered
+from graphc.backends.cpu.stages import STAGES, Draft
 from graphc.backends.cpu.target import Target, machine
 from graphc.documents import digest_of, own_folder, own_root, read_document, write_document
 from graphc.graph import Graph, Node, Value
+from graphc.lower.lowered import lowered
 from graphc.lower.weights import WeightStore
 from graphc.types import TensorType
 
@@ -108,7 +109,7 @@ class Trial:
     def __init__(self, node: Node, target: Target, threads: int, algorithm: Algorithm, cache: bool) -> None:
         graph = alone(node)
         self._weights = WeightStore()
-        done = lowered(Draft(graph, target, threads, self._weights, Policy(forced=algorithm)))
+        done = lowered(STAGES, Draft(graph, target, threads, self._weights, Policy(forced=algorithm)))
         runtime = runtime_of(target)
         addresses, executor = runtime.toolchain(cache).addresses(done.kernels), runtime.executor(threads, cache)
         results = [(t.extents, t.dtype) for _, t in done.results]

@@ -11,10 +11,11 @@ import numpy as np
 
 from graphc.backend import Capabilities
 from graphc.backends.cuda.options import WITHOUT_GPU, CudaOptions
+from graphc.backends.cuda.runtime.bound import Bindings
 from graphc.errors import InputError, UnsupportedError
 from graphc.executable import Executable, check_results
+from graphc.lower.plans import CompiledPlan, KernelName, Report
 from graphc.lower.weights import WeightStore
-from graphc.report import Pending, Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Part, Progress, Stage
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from graphc.classes import Many
     from graphc.graph import Graph, Node
     from graphc.lower.kernel import Kernel
+    from graphc.lower.lowered import Lowered
     from graphc.model_folder import ModelFolder
-    from graphc.report import PassInfo, Roofline, StepInfo
+    from graphc.report import PassInfo, Pending, Plan, Roofline, StepInfo
 
 
 class Runs(Protocol):
@@ -57,7 +59,11 @@ class CudaBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(needs_static_shapes=True, device_arrays=self.device is not None and not self.checked)
+        return Capabilities(
+            needs_static_shapes=True,
+            many_sizes=not self.checked,
+            device_arrays=self.device is not None and not self.checked,
+        )
 
     def identity(self) -> list[Any]:
         return self.options.identity()
@@ -86,7 +92,7 @@ class CudaBackend:
         from graphc.backends.cuda.stages import Draft
 
         options = replace(self.options, arch=self.arch)
-        return Draft(graph, self._weights, options, self.checked)
+        return Draft(graph, self._weights, options, self.checked, many)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
@@ -122,42 +128,65 @@ class CudaBackend:
     def executable(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None, many: Many | None = None
     ) -> CudaExecutable:
-        draft = self.draft(graph)
+        from graphc.lower.lowered import lowered
+
+        draft = self.draft(graph, many)
         self._weights.begin(None)
         try:
-            for stage in self.stages():
-                stage.run(draft)
+            done = lowered(self.stages(), draft)
+            if many is not None:
+                many.settle()
         except BaseException:
             self._weights.undo()
             raise
         self._weights.end()
-        return CudaExecutable(draft, passes, self.target, *self._runner(draft))
+        return self._executable(draft, done, passes)
 
-    def _runner(self, d: Draft) -> tuple[Runs, tuple[StepInfo, ...]]:
+    def _executable(self, d: Draft, done: Lowered, passes: tuple[PassInfo, ...]) -> CudaExecutable:
         """What runs it, and its steps."""
         from graphc.backends.cuda.codegen.cubin import cubin_of
         from graphc.backends.cuda.figures import card_of
         from graphc.backends.cuda.runtime.ahead import AheadRun, with_occupancy
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
         from graphc.backends.cuda.runtime.gpu import Gpu
-        from graphc.backends.cuda.runtime.run import Runner
+        from graphc.backends.cuda.runtime.run import Functions, Runner
+        from graphc.lower.program import Step
 
-        program = d.lowering.program
+        steps, kernels = done.steps, done.kernels
+        report = Report(steps, done.memory, done.notes, passes)
+        plan = CompiledPlan(
+            self.target,
+            1,
+            done.inputs,
+            done.results,
+            done.assembled,
+            tuple(KernelName(k.name, k.spec, k.symbol) for k in kernels),
+            lambda: report,
+            None if d.many is None else d.many.sources,
+        )
+        bindings = Bindings(plan)
+        called = iter(done.assembled.blocks[:, 0].tolist())  # of the example, where sizes choose
+        of_steps = [next(called) if isinstance(s, Step) else None for s in d.lowering.program.steps]
         if self._workspaces is None:
             assert self.arch is not None
-            cubins = self._each(d.kernels, partial(cubin_of, arch=self.arch, cache=self.cache))
             card = card_of(self.arch)
-            return AheadRun(), with_occupancy(program, cubins, {k: c.occupancy(card) for k, c in cubins.items()})
-        steps = tuple(s.info for s in program.steps)
+            cubins = self._each(kernels, partial(cubin_of, arch=self.arch, cache=self.cache))
+            taken = [(c, c.occupancy(card)) for c in cubins.values()]
+            report = replace(report, steps=with_occupancy(steps, of_steps, dict(enumerate(taken))))
+            return CudaExecutable(plan, bindings, AheadRun(), of_steps, kernels)
+        device = self._workspaces.device
         if self.checked:
-            return CheckedRun(d, self._workspaces.device.arch, self.cache), steps
-        functions = self._each(d.kernels, partial(self._workspaces.device.function, cache=self.cache))
-        runner = Runner(d.assembled, [*functions.values()], d.constants, self._workspaces)
-        if self.options.emulate:
-            return runner, steps
-        assert isinstance(self.device, Gpu)
-        occupancies = {k: self.device.occupancy(f) for k, f in functions.items()}
-        return runner, with_occupancy(program, {k: f.cubin for k, f in functions.items()}, occupancies)
+            checked = CheckedRun(d, device.arch, self.cache)
+            return CudaExecutable(plan, bindings, checked, of_steps, kernels, emulated=True)
+        functions = Functions(device, kernels, self.cache)
+        first = {kernels[i]: i for i in of_steps if i is not None}
+        self._each(list(first), lambda kernel: functions[first[kernel]])
+        runner = Runner(plan, bindings, functions, d.constants, self._workspaces)
+        if isinstance(device, Gpu):
+            loaded = {i: functions[i] for i in first.values()}
+            taken_by = {i: (f.cubin, device.occupancy(f)) for i, f in loaded.items()}
+            report = replace(report, steps=with_occupancy(steps, of_steps, taken_by))
+        return CudaExecutable(plan, bindings, runner, of_steps, kernels, emulated=self.options.emulate)
 
     def _each(self, kernels: Sequence[Kernel], make: Callable[[Kernel], Any]) -> dict[Kernel, Any]:
         """What is made of each kernel; progress is told."""
@@ -220,27 +249,56 @@ def _device(options: CudaOptions) -> Device | None:
 
 
 class CudaExecutable(Executable):
-    """A program, and what runs it."""
-
-    plan: Plan
+    """A plan, and what runs it."""
 
     def __init__(
-        self, d: Draft, passes: tuple[PassInfo, ...], target: str, runs: Runs, steps: tuple[StepInfo, ...]
+        self,
+        plan: CompiledPlan,
+        bindings: Bindings,
+        runs: Runs,
+        of_steps: Sequence[int | None],
+        kernels: Sequence[Kernel],
+        emulated: bool = False,
     ) -> None:
-        self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
-        self._runs = runs
-        shapes = {v.name: v.type.shape for v in d.graph.inputs}
+        """of_steps: the kernel of each step, of the example, by its index; None of those that launch none."""
+        self._plan, self._bindings, self._runs, self._emulated = plan, bindings, runs, emulated
+        self._of_steps, self._kernels = of_steps, kernels
 
-        def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:  # not of self, which has the plan
-            return runs.measure([np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in shapes], rounds)
+    def holds(self, arrays: Sequence[Any]) -> bool:
+        return self._bindings.holds(arrays)
 
-        emulated = target == "cuda:emulate"
-        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, measure, emulated=emulated)
+    def refusal(self, arrays: Sequence[Any]) -> str:
+        return self._plan.refusal(arrays)
 
     def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         return self.run_on(None, arrays, out)
 
     def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         if out is not None:
-            check_results(out, self._results)
+            check_results(out, self._bindings.of(arrays).results)
         return self._runs.run(arrays, out, stream)
+
+    @property
+    def plan(self) -> Plan:
+        return self._told(self._plan)
+
+    def plan_for(self, arrays: Sequence[Any]) -> Plan:
+        told = self._told(self._plan.bound(arrays))
+        called = iter(self._bindings.of(arrays).launches[:, 0].tolist())
+        steps = [
+            s if i is None else _renamed(s, str(self._kernels[i]), str(self._kernels[next(called)]))
+            for s, i in zip(told.steps, self._of_steps)
+        ]
+        return replace(told, steps=tuple(steps))
+
+    def _told(self, plan: CompiledPlan) -> Plan:
+        return replace(plan.described(self._measure, self.because), emulated=self._emulated)
+
+    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
+        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n, _ in self._plan.inputs]
+        return self._runs.measure(arrays, rounds)
+
+
+def _renamed(step: StepInfo, example: str, kernel: str) -> StepInfo:
+    """A step that tells the kernel of the example, which sizes have chosen anew."""
+    return replace(step, kernel=kernel) if step.kernel == example else step

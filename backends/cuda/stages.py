@@ -11,19 +11,22 @@ from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
 from graphc.backends.cuda.options import CudaOptions
+from graphc.classes import Many
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
+from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
-from graphc.lower.placement import place_concatenations, place_externals
+from graphc.lower.placement import place_concatenations, place_externals, require_growing
 from graphc.lower.program import Assembled, Form, Step, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.storage import Buffer, Place
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, format_bytes
+from graphc.sizes import hint_of
 from graphc.types import MaybeNone
 
 HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has kernels for most"
@@ -32,12 +35,13 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 @dataclass(eq=False)
 class Draft:
     """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
-    own."""
+    own. many: of a graph for many sizes."""
 
     graph: Graph
     weights: WeightStore
     options: CudaOptions
     checked: bool = False
+    many: Many | None = None
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -47,6 +51,7 @@ class Draft:
     lowering: CudaLowering | MaybeNone = None
 
     assembled: Assembled | MaybeNone = None
+    binder: Binder | None = None
     kernels: tuple[Kernel, ...] = ()
     constants: tuple[int, ...] = ()  # bytes of the table's
     memory: MemoryReport | MaybeNone = None
@@ -79,7 +84,9 @@ def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
     read them, parts of concatenations in the whole."""
     lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
-    place_externals(lo, d.graph, d.groups, d.native)
+    if d.many is not None:
+        require_growing(d.graph, d.many, d.compiled)
+    place_externals(lo, d.graph, d.groups, d.native, many=d.many)
     compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
     assign_channels_last(lo, d.groups, compiled)
     place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
@@ -91,7 +98,7 @@ def lower(d: Draft) -> None:
         node = group.anchor or group.nodes[0]
         d.compiled(node)
         lower_group(d.lowering, group, d.reasons[node])
-    copy_results(d.lowering, d.graph)
+    copy_results(d.lowering, d.graph, () if d.many is None else d.many.growing)
 
 
 def assemble_table(d: Draft) -> None:
@@ -101,10 +108,10 @@ def assemble_table(d: Draft) -> None:
 
     def place_of(b: Buffer) -> Place:
         place = d.weights.place_of(b)
-        nbytes[place] = b.nbytes
+        nbytes[place] = hint_of(b.nbytes)
         return place
 
-    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, place_of)
+    d.assembled, d.kernels, memory, d.binder = assemble(d.lowering.program, form, place_of, d.many)
     d.constants = tuple(nbytes[place] for place in d.assembled.constants)
     d.memory = replace(memory, weights=sum(d.constants))
 

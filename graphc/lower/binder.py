@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.classes import Many
 from graphc.lower.binding import SizeProgram, Writer
-from graphc.lower.kernel import Kernel
+from graphc.lower.kernel import Kernel, Variants, one_of
 from graphc.lower.memory import Lifetime, plan
 from graphc.lower.storage import ALIGNMENT, Buffer
 from graphc.sizes import Size, hint_of, holds_sizes, is_size
@@ -28,6 +28,7 @@ class Binding:
     constants  the index of the constant whose address is added
     externs    the index of the extern whose address is added
     choices    the first of the `variants` among which the register chooses; these are indices of kernels
+    kernels    the same, with the number of a native step in the place of a word: what it calls
     costs      a register for each native step
     arena      the register of its bytes
     """
@@ -38,6 +39,7 @@ class Binding:
     constants: np.ndarray
     externs: np.ndarray
     choices: np.ndarray
+    kernels: np.ndarray
     variants: np.ndarray
     costs: np.ndarray
     arena: int
@@ -50,7 +52,7 @@ class Binder:
         self.writer = Writer(many.trace, many.names)  # every question has been asked by now
         self.starts, self.arena = self._stack(*_order(live, reuse))
         self.rows: dict[str, list[tuple[int, ...]]] = {
-            kind: [] for kind in ("words", "places", "constants", "externs", "choices")
+            kind: [] for kind in ("words", "places", "constants", "externs", "choices", "kernels")
         }
         self.variants: list[int] = []
         self.costs: list[int] = []
@@ -78,7 +80,14 @@ class Binder:
         self.rows[kind].append((at, self.writer.of(offset), index))
 
     def choice(self, at: int, index: Any, kernels: Sequence[int]) -> None:
-        self.rows["choices"].append((at, self.writer.of(index), len(self.variants)))
+        self._choice("choices", at, index, kernels)
+
+    def kernel(self, step: int, index: Any, kernels: Sequence[int]) -> None:
+        """Of a native step, by its number."""
+        self._choice("kernels", step, index, kernels)
+
+    def _choice(self, kind: str, at: int, index: Any, kernels: Sequence[int]) -> None:
+        self.rows[kind].append((at, self.writer.of(index), len(self.variants)))
         self.variants += kernels
 
     def cost(self, cost: Any) -> None:
@@ -86,7 +95,7 @@ class Binder:
 
     def binding(self) -> Binding:
         """When everything has been asked for, reports too."""
-        widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3}
+        widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3, "kernels": 3}
         rows = {k: np.array(self.rows[k], np.int64).reshape(-1, n) for k, n in widths.items()}
         numbers = {"variants": np.array(self.variants, np.int64), "costs": np.array(self.costs, np.int64)}
         return Binding(program=self.writer.program, **rows, **numbers, arena=self.arena)
@@ -112,6 +121,14 @@ def _order(live: Mapping[Buffer, tuple[int, int]], reuse: bool) -> tuple[list[Bu
         under[i] = seen
         below[buffers[i]] = [buffers[j] for j in direct]
     return [buffers[i] for i in order], below
+
+
+def resolved(kernel: Kernel | Variants) -> tuple[Kernel, Variants | None]:
+    """The kernel of the example, and those among which sizes choose, where these are several."""
+    chosen = kernel if isinstance(kernel, Variants) else one_of(*variants(kernel))
+    if isinstance(chosen, Kernel):
+        return chosen, None
+    return chosen.kernels[hint_of(chosen.index)], chosen
 
 
 def variants(kernel: Kernel) -> tuple[Any, list[Kernel]]:

@@ -83,6 +83,39 @@ class SizeProgram:
         return None
 
 
+_TEXTS = {
+    Code.ADD: "{x} + {y}", Code.MULTIPLY: "{x} * {y}", Code.DIVIDE: "{x} // {y} if {y} else 0",
+    Code.MINIMUM: "{x} if {x} < {y} else {y}", Code.MAXIMUM: "{x} if {x} > {y} else {y}",
+    Code.BROADCAST: "{y} if {x} == 1 else {x}", Code.POSITIVE: "{x} > 0 and 1 or 0",
+}  # fmt: skip
+_CONDITIONS = {Code.LESS: "{x} < 0", Code.LESS_EQUAL: "{x} <= 0", Code.EQUAL: "{x} == 0"}
+
+
+def compiled(p: SizeProgram) -> Callable[..., list[int] | None]:
+    """`p.run` as a function of the sizes: of Python's own code, which takes a tenth of the time."""
+    tables: list[list[int]] = []
+    initial, lines = p.registers.tolist(), []
+    names = [f"r{i}" if i < len(p.names) else str(n) for i, n in enumerate(initial)]
+    for op, to, a, b in p.code.tolist():
+        if op >= Code.LESS:
+            plain = op - CONTRARY if op >= Code.NOT_LESS else op
+            truth = _CONDITIONS[Code(plain)].format(x=names[a])
+            lines.append(f"if {truth if op >= Code.NOT_LESS else f'not {truth}'}: return None")
+            continue
+        names[to] = f"r{to}"
+        if op == Code.LOOK:
+            length = int(p.tables[b])
+            lines.append(f"r{to} = t{len(tables)}[min(max({names[a]}, 0), {length - 1})]")
+            tables.append(p.tables[b + 1 : b + 1 + length].tolist())
+        else:
+            lines.append(f"r{to} = {_TEXTS[Code(op)].format(x=names[a], y=names[b])}")
+    head = f"def run({', '.join(names[: len(p.names)])}):"
+    scope: dict[str, Any] = {f"t{i}": table for i, table in enumerate(tables)}
+    exec("\n    ".join([head, *lines, f"return [{', '.join(names)}]"]), scope)
+    run: Callable[..., list[int] | None] = scope["run"]
+    return run
+
+
 def _holds(op: int, x: int) -> bool:
     plain = op - CONTRARY if op >= Code.NOT_LESS else op
     truth = x < 0 if plain == Code.LESS else x <= 0 if plain == Code.LESS_EQUAL else x == 0

@@ -13,9 +13,10 @@ import numpy as np
 
 from graphc import expr as e
 from graphc.graph import Node, Value
+from graphc.lower.binder import resolved
 from graphc.lower.checks import Check
 from graphc.lower.fuse import Group
-from graphc.lower.kernel import Kernel
+from graphc.lower.kernel import Kernel, Variants
 from graphc.lower.program import Made, Program, Step, Word
 from graphc.lower.registry import Registry
 from graphc.lower.storage import (
@@ -142,7 +143,7 @@ class Lowering(Verbs):
     # --- steps ---------------------------------------------------------------------------------------------------
     def emit(
         self,
-        kernel: Kernel,
+        kernel: Kernel | Variants,
         args: Sequence[Word],
         info: StepInfo,
         nbytes: int | None = None,
@@ -160,13 +161,14 @@ class Lowering(Verbs):
         info = replace(info, index=len(self.program.steps), nbytes=info.nbytes if nbytes is None else nbytes)
         words = [0] * self.check_words if check else []
         named = [a for a in args if type(a) is not int and isinstance(a, Ref)]
+        one, choice = resolved(kernel)
         if reads is None:
             if missing := set(writes) - set(named):
-                raise AssertionError(f"{kernel.name} writes what is none of its arguments: {missing}")
+                raise AssertionError(f"{one.name} writes what is none of its arguments: {missing}")
             reads = [a for a in named if a not in writes]
         written = _buffers([*writes, *(a for a in named if a.buffer.kind == "scratch")])
         read = _buffers(a for a in reads if a.buffer.kind != "scratch")
-        self.program.steps.append(Step(kernel, (*args, *words), info, written, read, check))
+        self.program.steps.append(Step(one, (*args, *words), info, written, read, check, choice))
 
     def info(self, group: Group, kernel: str, algorithm: str = "", reason: str = "") -> StepInfo:
         """What a person wants to know of a group's main step."""

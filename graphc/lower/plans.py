@@ -24,7 +24,7 @@ from graphc.lower.memory import measured
 from graphc.lower.program import Assembled, Extern, HostCall, JumpCall, Slots
 from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
 from graphc.model_folder import ModelFolder
-from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
+from graphc.report import FusionNote, Interval, Measure, MemoryReport, PassInfo, Plan, StepInfo
 from graphc.types import TensorType, dtype_from_name
 
 MAX_PLANS = 256  # of one model
@@ -80,6 +80,13 @@ class CompiledPlan:
         if sizes is None:
             return "other dims are 0 or 1, or equal"
         return self.assembled.binding.program.broken(sizes) or ""
+
+    def described(self, measure: Measure, because: tuple[str, ...] = ()) -> Plan:
+        """What a person is told. measure, because: see `Plan`."""
+        r = self.report()
+        shapes = {n: t.shape for n, t in self.inputs}
+        told = r.steps, r.memory, r.notes, r.passes
+        return Plan(self.target, self.threads, shapes, *told, measure, guards=self.guards, because=because)
 
     def bound(self, arrays: Sequence[np.ndarray]) -> CompiledPlan:
         """For a person: with numbers in the place of registers."""
@@ -241,7 +248,7 @@ def _encode_binding(b: Binding) -> dict[str, Any]:
 
 
 def _decode_binding(c: Mapping[str, Any]) -> Binding:
-    widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3}
+    widths = {"words": 2, "places": 2, "constants": 3, "externs": 3, "choices": 3, "kernels": 3}
     arrays = {name: np.array(c[name], np.int64).reshape(-1, n) for name, n in widths.items()}
     arrays |= {name: np.array(c[name], np.int64) for name in ("variants", "costs")}
     p = c["program"]

@@ -38,6 +38,7 @@ class Step:
     check: for a kernel that reads positions from data. The last words of its block are pairs, zero, into which it writes
     the first position out of range: 1 + its index among the positions, and its value. check(index, value) is the error
     to raise for it after the run.
+    choice: the kernels among which sizes choose, where these are several; then `kernel` is that of the example.
     """
 
     kernel: Kernel
@@ -46,6 +47,7 @@ class Step:
     writes: tuple[Buffer, ...]
     reads: tuple[Buffer, ...]
     check: Check | None = None
+    choice: Variants | None = None
 
     def buffers(self) -> list[Buffer]:
         return list(dict.fromkeys(a.buffer for a in self.args if isinstance(a, Ref)))
@@ -162,6 +164,9 @@ class JumpCall:
     reports: tuple[int, ...] = ()
 
 
+Part = tuple[int, int] | HostCall | JumpCall  # of a run: (first, count) of native steps, or what is between such
+
+
 @dataclass(frozen=True, eq=False)
 class Assembled:
     """A program without addresses.
@@ -188,7 +193,7 @@ class Assembled:
     inputs: tuple[int, ...]
     outputs: tuple[int | np.ndarray, ...]
     checks: tuple[tuple[slice, Check], ...]
-    runs: tuple[tuple[int, int] | HostCall | JumpCall, ...]
+    runs: tuple[Part, ...]
     binding: Binding | None = None
 
 
@@ -249,6 +254,8 @@ class _Table:
         self.blocks.append((self._kernel(step.kernel), len(words), hint_of(cost)))
         if self.binder is not None:
             self.binder.cost(cost)
+            if step.choice is not None:
+                self.binder.kernel(len(self.blocks) - 1, step.choice.index, [*map(self._kernel, step.choice.kernels)])
         for a in step.args:
             if type(a) is int:  # most are
                 words.append(a)
@@ -354,8 +361,8 @@ def _chosen(word: Any) -> Any:
 
 def _runs(
     program: Program, indices: Mapping[Buffer, int], found: Mapping[Jump, tuple[int | None, tuple[int, ...]]]
-) -> list[tuple[int, int] | HostCall | JumpCall]:
-    out: list[tuple[int, int] | HostCall | JumpCall] = []
+) -> list[Part]:
+    out: list[Part] = []
     targets = {i + 1 + s.distance: -1 for i, s in enumerate(program.steps) if isinstance(s, Jump)}
     jumps: dict[int, int] = {}  # where each one goes, by its number among the runs
     native = 0

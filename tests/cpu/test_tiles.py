@@ -17,7 +17,7 @@ from graphc.backends.cpu.conv.window import Window
 from graphc.backends.cpu.conv.winograd_groups import groups_of, plan_groups
 from graphc.backends.cpu.native import kernel_operators
 from graphc.backends.cpu.product.panels import product_tile
-from graphc.backends.cpu.stages import Draft, lowered
+from graphc.backends.cpu.stages import STAGES, Draft
 from graphc.backends.cpu.target import detect
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tiles import (
@@ -34,6 +34,7 @@ from graphc.backends.cpu.tile.tiles import (
 from graphc.bind import bind
 from graphc.graph import Builder, Graph, Value
 from graphc.lower.kernel import Kernel
+from graphc.lower.lowered import lowered
 from graphc.lower.weights import WeightStore
 from graphc.sizes import LOOKED_UP, Trace, is_size, number_of
 from graphc.types import TensorType
@@ -100,7 +101,7 @@ def kernels(graph: Graph, shapes: Sequence[tuple[int, ...]], isa: str = "avx512"
         bound = bind(graph, {graph.inputs[0].name: TensorType(np.float32, shape)})
         bound = pipeline.run(bound, pipeline.bound(kernel_operators()))
         weights.begin(None)
-        found.append(set(lowered(Draft(bound, detect(isa), 2, weights)).kernels))
+        found.append(set(lowered(STAGES, Draft(bound, detect(isa), 2, weights)).kernels))
         weights.end()
     return found
 

@@ -83,11 +83,12 @@ def forced(graph: Graph, target: Target, algorithm: str, threads: int = 1) -> Ca
     """Runs a graph of one input and one output with one algorithm for its convolutions."""
     from graphc.backends.cpu.runtime.process import runtime_of
     from graphc.backends.cpu.runtime.run import Runner
-    from graphc.backends.cpu.stages import Draft, lowered
+    from graphc.backends.cpu.stages import STAGES, Draft
+    from graphc.lower.lowered import lowered
     from graphc.lower.weights import WeightStore
 
     weights = WeightStore()
-    done = lowered(Draft(graph, target, threads, weights, Policy(forced=algorithm)))
+    done = lowered(STAGES, Draft(graph, target, threads, weights, Policy(forced=algorithm)))
     assert any(s.algorithm == algorithm for s in done.steps)
     runtime = runtime_of(target)
     addresses = runtime.toolchain().addresses(done.kernels)

@@ -83,9 +83,11 @@ def test_a_scalar_for_a_node_on_the_cpu():
     assert y.shape == () and y.dtype == np.float32
 
 
-def test_plans_say_that_they_are_for_one_shape():
-    model = graphc.compile(LENET, target="cuda:emulate")
-    plan = model.plan({"image": (8, 1, 28, 28)}, many=True)
+def test_plans_say_which_shapes_they_are_for(monkeypatch: pytest.MonkeyPatch):
+    plan = graphc.compile(LENET, target="cuda:emulate").plan({"image": (8, 1, 28, 28)}, many=True)
+    assert plan.guards is not None and any("batch" in guard for guard in plan.guards)
+    monkeypatch.setenv("GRAPHC_CHECK", "memory")
+    plan = graphc.compile(LENET, target="cuda:emulate").plan({"image": (8, 1, 28, 28)}, many=True)
     assert plan.guards is None and plan.because == ("target 'cuda:emulate' has a plan for each",)
 
 

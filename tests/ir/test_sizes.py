@@ -20,7 +20,7 @@ from graphc.backends.cpu.runtime.bound import Guards
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.target import detect
 from graphc.dims import Sym
-from graphc.lower.binding import Writer
+from graphc.lower.binding import Writer, compiled
 from graphc.sizes import (
     LEAST,
     LOOKED_UP,
@@ -130,6 +130,7 @@ class Bound:
     def values(self, sizes: Sequence[int]) -> list[int] | None:
         """None where a guard does not hold. Python and native code agree. Raises OverflowError."""
         registers = self.program.run(sizes)
+        assert compiled(self.program)(*sizes) == registers
         held = registers is not None
         assert self.program.holds(sizes) == held == self._guards.hold(sizes) == (self.program.broken(sizes) is None)
         if registers is None:

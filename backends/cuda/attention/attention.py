@@ -19,12 +19,13 @@ from graphc.backends.cuda.attention.attention_block import (
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
-from graphc.backends.cuda.lower.sizes import LONGEST, too_large
+from graphc.backends.cuda.lower.sizes import LONGEST, either, too_large
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS
 from graphc.graph import Node
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.fused_attention import heads_of, window_of
+from graphc.sizes import largest, smallest, where, whole
 from graphc.types import numbers
 
 LARGEST = 512  # elements of a head: more do not fit into shared memory
@@ -93,7 +94,8 @@ def tile_of(heads: int, rows: int, size: int) -> tuple[int, int]:
     large = 8 * DOWN
     if size > 128:
         return (4 if size <= 256 else 2) * DOWN, 16
-    return (large if rows > large // 2 and heads * -(-rows // large) >= MULTIPROCESSORS else 4 * DOWN), 32
+    enough = where(heads * -(-rows // large) - MULTIPROCESSORS + 1, 1, 0)
+    return either(where(rows - large // 2, enough, 0), large, 4 * DOWN), 32
 
 
 def in_shared(size: int) -> int:
@@ -103,7 +105,8 @@ def in_shared(size: int) -> int:
 
 def splits_of(blocks: int, key_tiles: int) -> int:
     """Parts of the keys that blocks of their own look at. blocks: that there are without; key_tiles: of all keys."""
-    return 1 if blocks >= MULTIPROCESSORS else max(1, min(BLOCKS // blocks, key_tiles // LEAST_TILES))
+    several = largest(1, smallest(BLOCKS // blocks, key_tiles // LEAST_TILES))
+    return where(blocks - MULTIPROCESSORS + 1, 1, several)
 
 
 def _operands(lo: CudaLowering, node: Node) -> dict[str, Any]:
@@ -143,7 +146,7 @@ def _seen(lo: CudaLowering, node: Node) -> dict[str, Any]:
 
 def _bounded(position: int) -> int:
     """The same keys are behind any position beyond."""
-    return max(-LONGEST, min(int(position), 2 * LONGEST))
+    return largest(-LONGEST, smallest(whole(position), 2 * LONGEST))
 
 
 def _bits(value: float) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
 from graphc.backends.cuda.conv.filters import Filters, Packed
+from graphc.backends.cuda.conv.taps import tap_table
 from graphc.backends.cuda.conv.tensor_conv import emit_tensor_conv
 from graphc.backends.cuda.conv.window import (
     Axis,
@@ -25,20 +26,18 @@ from graphc.backends.cuda.conv.window import (
     place_words,
     record,
     runs_of,
-    table_of,
     with_orders,
 )
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
-from graphc.backends.cuda.lower.sizes import too_large
+from graphc.backends.cuda.lower.sizes import require_near, too_large
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
 from graphc.backends.cuda.product.tile import TALL, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node, Value
-from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Storage
@@ -94,16 +93,16 @@ def emit_conv(lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], endi
 def _emit_tiles(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
     k, pixels = f.inputs * prod(f.taps), prod(a.out for a in axes)
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
+    require_near(n * f.outputs * pixels)
     tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize, TALL)
     tiles_m, tiles_n = -(-m // tile.m), -(-pixels // tile.n)
-    table = constant(lo, table_of(axes, f.inputs, strides, tile.k)).ref
     args = CONV(
         grid=tiles_m * tiles_n * f.groups * n, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=pixels, k=k, left=f.rows(lo), right=x.ref,
         **side("left", tile.m, tile.k, tile.threads, k * item, item),
         **side("right", tile.k, tile.n, tile.threads, 2 * item, item),  # neighbouring threads have neighbouring pixels
         dims=padded((f.groups, n), 1), left_batch=padded((m * k * item, 0), 0),
         right_batch=padded((f.inputs * strides[1], strides[0]), 0),
-        table=table, **place_words(axes, strides), records=[record(w, m) for w in ending.every],
+        table=tap_table(lo, axes, f.inputs, strides, tile.k), **place_words(axes, strides), records=[record(w, m) for w in ending.every],
     )  # fmt: skip
     kernel = Conv(x.type.dtype.name, tile, ending.expression, ending.dtypes)
     info = replace(info, kernel=str(kernel), algorithm=f"tiles of {tile}")

@@ -13,7 +13,6 @@ from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.filters import Filters
 from graphc.backends.cuda.conv.window import (
-    NOWHERE,
     RUN,
     Axis,
     channels_last,
@@ -27,6 +26,7 @@ from graphc.backends.cuda.conv.window import (
 )
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
+from graphc.backends.cuda.lower.sizes import NOWHERE, require_near
 from graphc.backends.cuda.product.tensor import products_of
 from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
 from graphc.graph import Value
@@ -34,6 +34,7 @@ from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
+from graphc.sizes import for_speed
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -64,6 +65,7 @@ class Choice:
     parts: int = 1
 
 
+@for_speed
 def choose(f: Filters, pixels: int, k: int, copied: int, scattered: int, products: int = 3) -> Choice:
     """products: see `TensorProduct`. k: steps of a sum, with the zeros that fill chunks. copied: bytes of an image that lies otherwise; scattered: of a result
     whose pixels lie apart, which other kernels write in many pieces."""
@@ -111,6 +113,7 @@ def emit_tensor_conv(
     width = -(-f.inputs * item // CHUNK) * CHUNK // item
     n, pixels, taps = x.type.extents[0], prod(a.out for a in axes), prod(len(a.taps) for a in axes)
     scattered = n * pixels * f.outputs * item if channels_last(ending.result) else 0
+    require_near(n * f.outputs * pixels)
     choice = choose(f, n * pixels, taps * width, 0 if there else x.type.nbytes, scattered, products_of(lo, f.dtype))
     if choice.tile is None:
         return False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.cuda.lower.epilogue import Ending, Walked
-from graphc.backends.cuda.lower.sizes import LONGEST
+from graphc.backends.cuda.lower.sizes import NOWHERE
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
 from graphc.lower.storage import ExternBuffer, Storage
@@ -19,7 +19,6 @@ from graphc.report import StepInfo
 from graphc.types import numbers
 
 RUN = 4  # neighbouring channels that a thread takes at once
-NOWHERE = 2 * LONGEST  # a position in a window that lies outside of every image
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from graphc import expr
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed, walked
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
-from graphc.backends.cuda.lower.sizes import too_large
+from graphc.backends.cuda.lower.sizes import require_near, too_large
 from graphc.backends.cuda.product.matrices import Matrices, matrices_of, words_of
 from graphc.backends.cuda.product.product_block import (
     BATCH,
@@ -29,6 +29,7 @@ from graphc.graph import Node
 from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
 from graphc.report import StepInfo
+from graphc.sizes import example, for_speed, hint_of
 
 FEW = 4  # rows up to which each is computed by itself
 WARP = 32
@@ -49,7 +50,8 @@ def lower_product(lo: CudaLowering, group: Group) -> None:
         return
     m = matrices_of(node, a, b, ending.every)
     weights, dtype = node.inputs[1], node.inputs[0].dtype
-    if weights.is_const and weights.type.rank == 2 and min(m.m, m.n) > FEW and choice_of(lo, m, dtype):
+    few = min(hint_of(m.m), hint_of(m.n)) <= FEW
+    if weights.is_const and weights.type.rank == 2 and not few and choice_of(lo, m, dtype):
         m = matrices_of(node, a, aligned(lo, weights, b, not node.attrs.get("transB")), ending.every)
     info = lo.info(group, "product", "", f"{m.m}x{m.k} by {m.k}x{m.n}")
     emit_product(lo, m, dtype, ending, info)
@@ -85,7 +87,8 @@ def emit_product(
         for i in range(m.batch[0]):
             emit_product(lo, m.part(i), dtype, ending, share, exact)
         return
-    if m.n < m.m and m.n <= FLAT.m:  # few columns are few rows of the turned product
+    require_near(m.m * m.n * prod(m.batch))
+    if _is_better_turned(m.m, m.n):
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
@@ -112,9 +115,7 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
     """Neighbouring threads read neighbours of the right matrix: columns of a row, or rows of a column."""
     (l_row, l_column), (r_row, r_column) = m.of_left, m.of_right
     down = abs(r_row) < abs(r_column)
-    columns = THIN_THREADS // WARP if down else WARP
-    while not down and columns > NARROW and -(-m.n // columns) * m.m * prod(m.batch) < MULTIPROCESSORS:
-        columns //= 2
+    columns = THIN_THREADS // WARP if down else _thin_columns(m.m, m.n, prod(m.batch))
     slices = THIN_THREADS // columns
     blocks_n = -(-m.n // columns)
     shifts = (slices.bit_length() - 1, 0) if down else (0, columns.bit_length() - 1)
@@ -127,6 +128,21 @@ def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, i
     _emit(lo, kernel, args, m, info, "rows")
 
 
+@for_speed
+def _is_better_turned(m: int, n: int) -> bool:
+    """Few columns are few rows of the turned product."""
+    return n < m and n <= FLAT.m
+
+
+@for_speed
+def _thin_columns(m: int, n: int, batch: int) -> int:
+    """Of a block: as many as a warp has threads, or fewer where that leaves multiprocessors without work."""
+    columns = WARP
+    while columns > NARROW and -(-n // columns) * m * batch < MULTIPROCESSORS:
+        columns //= 2
+    return columns
+
+
 def _emit(
     lo: CudaLowering,
     kernel: Product | ThinProduct,
@@ -135,4 +151,4 @@ def _emit(
     info: StepInfo,
     how: str,
 ) -> None:
-    lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[m.results[0].ref])
+    lo.emit(kernel, args, replace(info, kernel=str(example(kernel)), algorithm=how), writes=[m.results[0].ref])

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc import expr
+from graphc.backends.cuda.codegen.widths import power_that_divides
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
@@ -19,7 +21,7 @@ from graphc.backends.cuda.product.tile import GROUPS, Run, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.report import StepInfo
-from graphc.sizes import hint_of
+from graphc.sizes import example, hint_of, smallest
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -33,18 +35,11 @@ FLOATS = ("float16", "bfloat16", "float32")
 
 
 def chunk_of(ref: Ref, strides: Sequence[int]) -> int:
-    """Bytes that divide every address of an operand: CHUNK or fewer. Buffers begin at multiples of it, but for arrays of the
+    """Bytes that divide every address of an operand: CHUNK or fewer, a value. Buffers begin at multiples of it, but for arrays of the
     caller's."""
     buffer = ref.buffer
     begins = buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
-    return _divisor(CHUNK, (begins, ref.offset, *strides))
-
-
-def _divisor(most: int, numbers: Sequence[int]) -> int:
-    """The largest power of two, up to one, that divides all."""
-    while any(n % most != 0 for n in numbers):
-        most //= 2
-    return most
+    return power_that_divides(CHUNK, ref.offset, begins, *strides)
 
 
 def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
@@ -101,15 +96,15 @@ def operands_of(m: Matrices, item: int) -> Operands | None:
     across = m.of_right[1] == item
     lines = m.of_left[0], m.of_right[0 if across else 1]
     left, right = chunk_of(m.left, (lines[0], *m.left_batch)), chunk_of(m.right, (lines[1], *m.right_batch))
-    return Operands(left, right, across, lines) if min(left, right) >= LEAST else None
+    return Operands(left, right, across, lines) if smallest(left, right) >= LEAST else None
 
 
 def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Result, str]]) -> Run:
     """How results of rows of n are written. others: the operands of the ending, and their dtypes."""
     item, count = dtype.itemsize, 1
     if result.column == item:
-        chunk = chunk_of(result.ref, (result.row, *result.batch))
-        count = _divisor(max(1, min(MOST, chunk // item)), (n,))
+        chunk = index(chunk_of(result.ref, (result.row, *result.batch)))
+        count = index(power_that_divides(max(1, min(MOST, chunk // item)), n))
 
     def walk(operand: Result, name: str) -> str:
         own = np.dtype(name).itemsize
@@ -146,7 +141,7 @@ def emit_tensor(
         dtype.name, tile, o.left_chunk, o.right_chunk, o.across, expression, operands, run, products_of(lo, dtype)
     )
     how = f"{kernel.how}, tiles of {tile}" + (f", sums in {c.parts} parts" if c.parts > 1 else "")
-    lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[results[0].ref])
+    lo.emit(kernel, args, replace(info, kernel=str(example(kernel)), algorithm=how), writes=[results[0].ref])
     if c.parts > 1:
         words = words_of(m)
         runs = rows * (m.n // own.count)
@@ -155,5 +150,5 @@ def emit_tensor(
             part_bytes=whole * batch, dims=words["dims"], records=words["records"],
         )  # fmt: skip
         together = PartSums(ending.expression, ending.dtypes, own)
-        info = replace(info, kernel=str(together), algorithm="sums of parts", reason="", flops=0)
+        info = replace(info, kernel=str(example(together)), algorithm="sums of parts", reason="", flops=0)
         lo.emit(together, args, info, parts.buffer.nbytes, writes=[m.results[0].ref])

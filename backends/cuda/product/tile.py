@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.sizes import for_speed
+
 MULTIPROCESSORS = 132  # of a large GPU: with fewer thread blocks, some have nothing to do
 
 
@@ -96,6 +98,7 @@ def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
     return WARPS_HALF if item == 2 else WARPS_FLOAT if products == 3 else WARPS_TF32
 
 
+@for_speed
 def tile_for(m: int, n: int, batch: int, item: int, largest: Tile = LARGE) -> Tile:
     """The largest tile that leaves every multiprocessor something to do. item: bytes of a number that is summed."""
     for tile in (largest, MIDDLE) if item <= 4 else (MIDDLE,):

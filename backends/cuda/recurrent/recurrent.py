@@ -30,6 +30,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.recurrent import BoundCell, bound_cell
 from graphc.report import StepInfo
+from graphc.sizes import choose, example, hint_of
 
 ROWS = (1, 2, 4, 8)  # of the batch, in a block
 MANY = 4  # with more rows, kernels of two stages, of float64 or with states in scratch memory would spill registers
@@ -72,12 +73,16 @@ def _rows(c: BoundCell, cell: tuple[Stage, ...], wide: np.dtype) -> tuple[int, b
     More rows in a block use each weight that it reads more often; fewer leave work for more blocks.
     """
     nbytes = slot_count(cell) * c.hidden * wide.itemsize
-    enough = [n for n in ROWS if len(c.reverse) * -(-c.batch // n) <= BUSY]
-    rows = min(enough, default=ROWS[-1])
+    shared = nbytes <= SHARED_BYTES
+    most = max((n for n in ROWS if n * nbytes <= SHARED_BYTES), default=MANY)
     if len(cell) > 1 or wide == np.float64:
-        rows = min(rows, MANY)
-    fitting = [n for n in ROWS if n <= rows and n * nbytes <= SHARED_BYTES]
-    return (fitting[-1], True) if fitting else (min(rows, MANY), False)
+        most = min(most, MANY)
+    return choose(lambda batch: min(most, _enough(batch, len(c.reverse))), c.batch), shared
+
+
+def _enough(batch: int, directions: int) -> int:
+    """Rows with which there are not too many blocks."""
+    return min((n for n in ROWS if directions * -(-batch // n) <= BUSY), default=ROWS[-1])
 
 
 def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Storage]) -> None:
@@ -109,7 +114,8 @@ def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Stor
     if nbytes:
         words["scratch"] = lo.scratch(node.name, nbytes * holders)
     where = "shared memory" if kernel.shared else "scratch memory"
-    info = replace(info, kernel=str(kernel), reason=f"{kernel.rows} of {c.batch} rows a block, states in {where}")
+    rows = f"{hint_of(kernel.rows)} of {c.batch} rows a block, states in {where}"
+    info = replace(info, kernel=str(example(kernel)), reason=rows)
     lo.emit(kernel, RECURRENT(**words), info, check=check, writes=[s.ref for s in results])
 
 
@@ -122,7 +128,7 @@ def steps_pay(node: Node, c: BoundCell, cells: tuple[Stage, ...]) -> bool:
 def _rows_of_step(c: BoundCell, cells: tuple[Stage, ...], wide: np.dtype) -> int:
     """Rows of the batch in a block: as many as there are, if registers hold their sums."""
     most = MANY if len(cells) > 1 or wide == np.float64 else ROWS[-1]
-    return next((n for n in ROWS if n >= c.batch or n == most), most)
+    return next((n for n in ROWS if n >= hint_of(c.batch) or n == most), most)
 
 
 def _emit_steps(

@@ -7,12 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from graphc.errors import UnsupportedError
-from graphc.lower.program import Step
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.codegen.cubin import Cubin
-    from graphc.lower.kernel import Kernel
-    from graphc.lower.program import Program
     from graphc.report import StepInfo
 
 
@@ -30,15 +27,14 @@ class AheadRun:
 
 
 def with_occupancy(
-    program: Program, cubins: Mapping[Kernel, Cubin], occupancies: Mapping[Kernel, float]
+    steps: Sequence[StepInfo], kernels: Sequence[int | None], taken: Mapping[int, tuple[Cubin, float]]
 ) -> tuple[StepInfo, ...]:
-    """The steps, with what each kernel takes of a multiprocessor."""
+    """The steps, with what each kernel takes of a multiprocessor. kernels: of the steps, by index; None of those that launch none.
+    taken: the code and the occupancy of each."""
 
-    def described(step: Step) -> StepInfo:
-        cubin, occupancy = cubins[step.kernel], occupancies[step.kernel]
+    def described(info: StepInfo, cubin: Cubin, occupancy: float) -> StepInfo:
         spilled = f"{cubin.spilled} bytes spilled" if cubin.spilled else ""
         said = ", ".join(filter(None, [f"{cubin.registers} registers", spilled, f"occupancy {occupancy:.0%}"]))
-        reason = "; ".join(filter(None, [step.info.reason, said]))
-        return replace(step.info, reason=reason, occupancy=occupancy)
+        return replace(info, reason="; ".join(filter(None, [info.reason, said])), occupancy=occupancy)
 
-    return tuple(described(s) if isinstance(s, Step) else s.info for s in program.steps)
+    return tuple(s if i is None else described(s, *taken[i]) for s, i in zip(steps, kernels))

@@ -12,6 +12,7 @@ from graphc.backends.cuda.runtime.device import DeviceMemory, Launch, LaunchGrap
 from graphc.lower.program import JumpCall
 
 if TYPE_CHECKING:
+    from graphc.backends.cuda.runtime.bound import Bound
     from graphc.backends.cuda.runtime.run import Runner
     from graphc.backends.cuda.runtime.workspace import Workspace
 
@@ -22,28 +23,43 @@ AHEAD = 8  # tables that may be on their way at one time
 class Context:
     """words: the table as it is to be; `upload` brings it to the device where it has changed."""
 
-    def __init__(self, runner: Runner, workspace: Workspace) -> None:
+    def __init__(self, runner: Runner, workspace: Workspace, bound: Bound) -> None:
         a, device = runner.assembled, runner.device
-        self._device, self._blocks = device, a.blocks
+        self._device = device
         self._workspace: Workspace = proxy(workspace)  # which has this: a cycle would keep the device's memory
         self._functions = runner.functions
         self.words = np.append(a.words, 0)  # a table has bytes
         self._uploads: deque[tuple[np.ndarray, Mark]] = deque()
         self._table = DeviceMemory(device, self.words.nbytes)
-        self.words[a.arena_slots.at] = workspace.arena.address + a.arena_slots.offset
-        places = np.array([c.address for c in runner.constants] or [0], np.int64)
-        self.words[a.constant_slots.at] = places[a.constant_slots.what] + a.constant_slots.offset
-        mine = [a.extern_slots.what == i for i in range(len(a.externs))]
-        self._slots = [(a.extern_slots.at[m], a.extern_slots.offset[m]) for m in mine]
-        self.native = [len(at) > 0 for at, _ in self._slots]  # externs that kernels touch
+        self._places = np.array([c.address for c in runner.constants] or [0], np.int64)
+        self._mine = [np.flatnonzero(a.extern_slots.what == i) for i in range(len(a.externs))]
+        self.native = [len(m) > 0 for m in self._mine]  # externs that kernels touch
         ends = {*a.inputs, *(i for i in a.outputs if isinstance(i, int))}
         self.between = [i for i, native in enumerate(self.native) if native and i not in ends]  # of nodes of the host
-        self._addresses = [0] * len(a.externs)
         self._staging: dict[int, tuple[DeviceMemory, np.ndarray]] = {}
-        self._dirty = True
         self._parts = [r for r in a.runs if isinstance(r, tuple)]
         self._answers: dict[JumpCall, np.ndarray] = {}
         self._graphs: dict[int, LaunchGraph] = {}
+        self._bind(bound)
+
+    # --- sizes -----------------------------------------------------------------------------------------------------
+    def fit(self, bound: Bound) -> None:
+        """To other sizes, perhaps."""
+        if bound is not self.bound:
+            self._bind(bound)
+            for first, count in self._parts:
+                if first in self._graphs:
+                    self._graphs[first].change(self.launches(first, count))
+
+    def _bind(self, bound: Bound) -> None:
+        """Addresses of callers' arrays are still to come."""
+        self.bound = bound
+        self.words[:-1] = bound.words
+        self.words[bound.arena.at] = self._workspace.arena.address + bound.arena.offset
+        self.words[bound.constants.at] = self._places[bound.constants.what] + bound.constants.offset
+        self._slots = [(bound.externs.at[m], bound.externs.offset[m]) for m in self._mine]
+        self._addresses = [0] * len(self._mine)
+        self._dirty = True
 
     # --- arrays of callers -----------------------------------------------------------------------------------------
     def point(self, index: int, address: int) -> None:
@@ -111,8 +127,8 @@ class Context:
     def launches(self, first: int, count: int) -> list[Launch]:
         start = self._table.address
         return [
-            Launch(self._functions[kernel], max(int(self.words[at]), 0), start + WORD * at)
-            for kernel, at, _ in self._blocks[first : first + count].tolist()
+            Launch(self._functions[kernel], max(grid, 0), start + WORD * at)
+            for kernel, at, grid in self.bound.launches[first : first + count].tolist()
         ]
 
     def run(self, first: int, count: int, stream: Stream) -> None:
@@ -120,10 +136,3 @@ class Context:
         if first not in self._graphs:
             self._graphs[first] = self._device.graph(self.launches(first, count))
         self._graphs[first].run(stream)
-
-    def changed(self) -> None:
-        """Grids or kernels are others now."""
-        self._dirty = True
-        for first, count in self._parts:
-            if first in self._graphs:
-                self._graphs[first].change(self.launches(first, count))

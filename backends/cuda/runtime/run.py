@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.backends.cuda.runtime.arrays import LEGACY, DeviceArray, Given, Result
 from graphc.backends.cuda.runtime.context import Context
-from graphc.backends.cuda.runtime.device import Stream
+from graphc.backends.cuda.runtime.device import Device, Stream
 from graphc.backends.cuda.runtime.turns import Turns
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
 from graphc.errors import InputError
 from graphc.interpret import run_node
-from graphc.lower.program import Assembled, HostCall, JumpCall
+from graphc.lower.program import HostCall, JumpCall
+
+if TYPE_CHECKING:
+    from graphc.backends.cuda.runtime.bound import Bindings, Bound
+    from graphc.lower.kernel import Kernel
+    from graphc.lower.plans import CompiledPlan
 
 ALIGNED = 16  # bytes, as kernels expect of arrays: others are copied
+
+
+class Functions:
+    """Kernels as the device has them, by index: made when they are called first."""
+
+    def __init__(self, device: Device, kernels: Sequence[Kernel], cache: bool) -> None:
+        self._device, self._kernels, self._cache = device, kernels, cache
+        self._made: dict[int, Any] = {}
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self._made:
+            self._made[index] = self._device.function(self._kernels[index], self._cache)
+        return self._made[index]
 
 
 class Runner:
     """Runs a program; many threads may call it at once.
 
-    functions: of the device, by the kernels' index. constants: bytes of each. Results are on the device if an input is, or the
-    array for one.
+    constants: bytes of each. Results are on the device if an input is, or the array for one.
     """
 
     def __init__(
-        self, assembled: Assembled, functions: Sequence[Any], constants: Sequence[int], workspaces: Workspaces
+        self,
+        plan: CompiledPlan,
+        bindings: Bindings,
+        functions: Functions,
+        constants: Sequence[int],
+        workspaces: Workspaces,
     ) -> None:
-        self.assembled, self.device, self.functions = assembled, workspaces.device, functions
+        self.assembled, self.device, self.functions = plan.assembled, workspaces.device, functions
+        self._bindings = bindings
         self._workspaces, self._number = workspaces, workspaces.number()
         with self.device.current():
-            self.constants = workspaces.constants(assembled.constants, constants)
+            self.constants = workspaces.constants(plan.assembled.constants, constants)
 
     def __del__(self) -> None:
         if hasattr(self, "_number"):
@@ -47,8 +70,9 @@ class Runner:
         Raises InputError where an operator reads or writes at a position that its data puts out of range.
         """
         with self.device.current():
-            workspace = self._workspaces.take(self.assembled.arena)
-            context = self._context(workspace)
+            bound = self._bindings.of(arrays)
+            workspace = self._workspaces.take(bound.nbytes)
+            context = self._context(workspace, bound)
             one = Run(self, workspace, context, stream)
             try:
                 results = one.run(arrays, out)
@@ -58,21 +82,23 @@ class Runner:
             self._workspaces.give_back(workspace)
         return results
 
-    def _context(self, workspace: Workspace) -> Context:
+    def _context(self, workspace: Workspace, bound: Bound) -> Context:
         found = workspace.contexts.get(self._number)
         if found is None:
-            found = workspace.contexts[self._number] = Context(self, workspace)
+            found = workspace.contexts[self._number] = Context(self, workspace, bound)
+        found.fit(bound)
         return found
 
     def measure(self, arrays: Sequence[Any], rounds: int) -> list[float]:
         """Median seconds of each step, one after the other; 0 for nodes of the host and jumps. Raises UnsupportedError."""
         with self.device.current():
-            workspace = self._workspaces.take(self.assembled.arena)
-            context = self._context(workspace)
+            bound = self._bindings.of(arrays)
+            workspace = self._workspaces.take(bound.nbytes)
+            context = self._context(workspace, bound)
             one = Run(self, workspace, context, None)
             one.run(arrays, None)  # so that every step finds the values that it reads
             times: list[float] = []
-            for part in self.assembled.runs:
+            for part in bound.runs:
                 if not isinstance(part, tuple):
                     times.append(0.0)
                     continue
@@ -85,7 +111,7 @@ class Run:
     """One run of a program."""
 
     def __init__(self, runner: Runner, workspace: Workspace, context: Context, stream: Stream | None) -> None:
-        self._a, self._device = runner.assembled, runner.device
+        self._a, self._bound, self._device = runner.assembled, context.bound, runner.device
         self._workspace, self._context = workspace, context
         self.stream = stream or workspace.stream
         self._own = stream is None
@@ -123,8 +149,8 @@ class Run:
         self._workspace.busy = True
         self._context.upload(self.stream)
         at = 0
-        while at < len(a.runs):
-            part = a.runs[at]
+        while at < len(self._bound.runs):
+            part = self._bound.runs[at]
             at += 1
             if isinstance(part, HostCall):
                 self._on_the_host(part)
@@ -145,7 +171,7 @@ class Run:
         return bool(answer)
 
     def _nbytes(self, index: int) -> int:
-        e = self._a.externs[index]
+        e = self._bound.shapes[index]
         return int(np.prod(e.shape, dtype=np.int64)) * e.dtype.itemsize
 
     # --- in --------------------------------------------------------------------------------------------------------
@@ -170,7 +196,7 @@ class Run:
         """The array of a result; kernels write to it, or to what stands for it on the device."""
         if isinstance(index, np.ndarray):
             return given if given is not None else self._new(index.shape, index.dtype, on_device)
-        e = self._a.externs[index]
+        e = self._bound.shapes[index]
         made = given if given is not None else self._new(e.shape, e.dtype, on_device)
         if isinstance(made, DeviceArray):
             if given is not None:
@@ -219,10 +245,10 @@ class Run:
 
     def _check(self) -> None:
         """Raises what a kernel has found wrong."""
-        if not self._a.checks:
+        if not self._bound.checks:
             return
         words = self._context.reports(self.stream)
-        failed = [(where, check) for where, check in self._a.checks if words[where][0]]
+        failed = [(where, check) for where, check in self._bound.checks if words[where][0]]
         if failed:
             self._context.clear_reports()
             where, check = failed[0]
@@ -232,7 +258,7 @@ class Run:
     def _on_the_host(self, call: HostCall) -> None:
         operands = [self._fetched(i) if isinstance(i, int) else i for i in call.inputs]
         for i, result in zip(call.outputs, run_node(call.node, operands)):
-            e = self._a.externs[i]
+            e = self._bound.shapes[i]
             made = self._live[i] = np.empty(e.shape, e.dtype)
             made[...] = result
             if self._context.native[i]:
@@ -241,7 +267,7 @@ class Run:
 
     def _fetched(self, index: int) -> np.ndarray:
         if index not in self._live:
-            e = self._a.externs[index]
+            e = self._bound.shapes[index]
             made = np.empty(e.shape, e.dtype)
             self._device.copy(made.ctypes.data, self._context.address(index), made.nbytes, self.stream)
             self.stream.wait()

@@ -90,7 +90,7 @@ class Workspaces:
         if found is None:
             return Workspace(self.device, nbytes)
         if found.arena.nbytes < nbytes:
-            found.grow(self.device, nbytes)
+            found.grow(self.device, max(nbytes, found.arena.nbytes * 3 // 2))  # growing sizes are met ahead
         return found
 
     def give_back(self, workspace: Workspace) -> None:

@@ -15,6 +15,7 @@ from graphc.graph import Node
 from graphc.lower.checks import NotFinite
 from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
+from graphc.sizes import largest
 
 EACH = 8  # channels of a thread, which share what is known of a point
 MOST_DIMS = 3
@@ -36,7 +37,7 @@ def lower_grid_sample(lo: CudaLowering, group: Group) -> None:
     if positions.type.elements == 0:
         return
     n, channels, *sizes = x.type.extents
-    points, parts, pad = prod(out.type.extents[2:]), max(1, -(-channels // EACH)), [0] * (MOST_DIMS - len(sizes))
+    points, parts, pad = prod(out.type.extents[2:]), largest(1, -(-channels // EACH)), [0] * (MOST_DIMS - len(sizes))
     total, taps = n * parts * points, TAPS[node.attrs["mode"]] ** len(sizes)
     args = GRID(
         grid=-(-total // THREADS), total=total, x=x.ref, positions=positions.ref, y=out.ref, channels=channels,

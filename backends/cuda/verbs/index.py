@@ -34,6 +34,7 @@ from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.lower.verbs import Lookup
 from graphc.report import StepInfo
+from graphc.sizes import largest
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -71,7 +72,7 @@ def _is_wide(positions: Storage) -> int:
 
 def gather(lo: CudaLowering, lookup: Lookup, x: Ref, y: Ref, block: int, check: Check, info: StepInfo) -> None:
     item = widest([x, y], block, *lookup.data_strides, *(stride for _, stride in lookup.axes))
-    threads = max(block // item, 1)
+    threads = largest(block // item, 1)
     args = GATHER(**_threads(lookup.count * threads), **_lookup(lookup), x=x, y=y, threads=threads, block=block)
     lo.emit(Gather(item), args, info, check=check, writes=[y])
 
@@ -96,12 +97,12 @@ def scatter(
         return
     slots, heads, following = (
         Ref(Buffer(f"{name}/{what}", 8 * count))
-        for what, count in (("slots", places), ("heads", total // max(block, 1)), ("next", places))
+        for what, count in (("slots", places), ("heads", total // largest(block, 1)), ("next", places))
     )
     head = {**_threads(places), "slots": slots, "heads": heads}
     nbytes, changes, linked = block * dtype.itemsize, total * block > 0, reduction != "none"
     args = SCATTER_PLACES(
-        **_lookup(lookup), **(head if changes else {**head, "slots": 0, "heads": 0}), block=max(nbytes, 1)
+        **_lookup(lookup), **(head if changes else {**head, "slots": 0, "heads": 0}), block=largest(nbytes, 1)
     )
     step = replace(info, kernel="scatter_places", flops=0)
     lo.emit(ScatterPlaces(), args, step, 16 * places, check, writes=[slots, heads] if changes else [])
@@ -143,7 +144,7 @@ def reverse(
     info: StepInfo,
 ) -> None:
     item = widest([x, y], block, batch[1], time[1])
-    threads, rows, moved = max(block // item, 1), max(time[0], 1), block if time[0] else 0
+    threads, rows, moved = largest(block // item, 1), largest(time[0], 1), block if time[0] else 0
     args = REVERSE(
         **_threads(batch[0] * rows * threads), indices=lengths.ref, wide=_is_wide(lengths), x=x, y=y, threads=threads,
         rows=rows, steps=time[0], block=moved, batch_stride=batch[1], time_stride=time[1],

@@ -18,10 +18,12 @@ from graphc.backends.cuda.verbs.ordered_block import (
     ScanTiles,
     SortTile,
 )
-from graphc.backends.cuda.verbs.passes import EACH, power_of_two, shares
+from graphc.backends.cuda.verbs.passes import EACH, column_width, power_of_two
+from graphc.lower.kernel import Variants
 from graphc.lower.storage import Buffer, Ref
 from graphc.lower.verbs import Around
 from graphc.report import StepInfo
+from graphc.sizes import choose, is_size, smallest, where
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -38,9 +40,9 @@ def extreme(
     outer, size, inner = shape
     total = outer * inner
     if inner == 1:
-        width = THREADS // min(THREADS, power_of_two(-(-size // EACH)))
+        width = choose(lambda n: THREADS // min(THREADS, power_of_two(-(-n // EACH))), size)
     else:
-        width = THREADS // shares(total, size, inner)
+        _, width = column_width(total, size, inner)
     args = EXTREME(grid=-(-total // width), total=total, x=x, y=y, size=size, inner=inner, width=width)
     lo.emit(Extreme(dtype.name, largest, last), args, info, writes=[y])
 
@@ -59,12 +61,13 @@ def scan(
     """Backwards with negative steps from the end of the axis."""
     outer, size, inner = shape
     total, row = outer * inner, inner * dtype.itemsize
-    each = total >= MANY or size <= SHORT
+    each = where(total - MANY + 1, 1, where(SHORT - size + 1, 1, 0))
     args = SCAN(
-        grid=-(-total // THREADS) if each else total, total=total, x=x, y=y, size=size, inner=inner,
+        grid=where(each, -(-total // THREADS), total), total=total, x=x, y=y, size=size, inner=inner,
         first=(size - 1) * row if reverse else 0, step=-row if reverse else row,
     )  # fmt: skip
-    lo.emit((ScanColumns if each else ScanTiles)(dtype.name, combine, exclusive), args, info, writes=[y])
+    kernels = [kind(dtype.name, combine, exclusive) for kind in (ScanTiles, ScanColumns)]
+    lo.emit(Variants(each, kernels) if is_size(each) else kernels[each], args, info, writes=[y])
 
 
 def top_k(
@@ -82,15 +85,17 @@ def top_k(
     """Runs of one tile each, sorted; then two runs become one until there is one. A run keeps k items at most."""
     outer, size, inner = shape
     tile = next((t for t in TILES if size <= t), TILES[-1])
-    axes, runs, kept = outer * inner, -(-size // tile), min(k, tile)
+    axes, runs, kept = outer * inner, -(-size // tile), smallest(k, tile)
+    # of a size that stands for many, `choose` tells no more than 512 numbers apart
+    width = choose(power_of_two, size) if tile == TILES[0] else smallest(tile, 4 * choose(power_of_two, -(-size // 4)))
     to = _runs(name, axes * runs * kept) if runs > 1 else None
     args = SORT_TILE(
-        grid=axes * runs, x=x, size=size, inner=inner, tiles=runs, width=min(tile, power_of_two(size)), kept=kept, to=to or 0,
+        grid=axes * runs, x=x, size=size, inner=inner, tiles=runs, width=width, kept=kept, to=to or 0,
         values=0 if to else y, places=0 if to else places,
     )  # fmt: skip
     lo.emit(SortTile(dtype.name, largest, tile, to is None), args, info, writes=[to] if to else [y, places])
     while to is not None:
-        source, length, pairs, kept = to, kept, -(-runs // 2), min(k, 2 * kept)
+        source, length, pairs, kept = to, kept, -(-runs // 2), smallest(k, 2 * kept)
         to = _runs(name, axes * pairs * kept) if pairs > 1 else None
         total = axes * pairs * 2 * length
         args = MERGE_RUNS(

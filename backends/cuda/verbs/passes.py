@@ -7,20 +7,19 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from graphc import expr as e
 from graphc.backends.cuda.kernel import THREADS
+from graphc.backends.cuda.lower.sizes import either
+from graphc.backends.cuda.verbs.numbers import tap_tables
 from graphc.backends.cuda.verbs.passes_block import BLEND, PASSES, BlendAxis, ColumnPasses, RowPasses
 from graphc.expr import Expr
-from graphc.lower.constants import constant
 from graphc.lower.kernel import Kernel, Passes
 from graphc.lower.limits import PASS_DIMS, PASS_RECORDS
 from graphc.lower.storage import Buffer, Ref
 from graphc.lower.strides import collapse
 from graphc.lower.verbs import Along, Blend
-from graphc.ops._taps import TapRule
 from graphc.report import StepInfo
+from graphc.sizes import choose, is_size, largest, smallest, where
 from graphc.types import dtype_from_name
 
 if TYPE_CHECKING:
@@ -50,10 +49,10 @@ def row_passes(
         return
     loops, walks = _loops(dims, operands, info)
     length = m * n
-    threads = WIDE_THREADS if length > WIDE else THREADS
-    lanes = threads if length > LONG else min(WARP, power_of_two(-(-length // EACH)))
+    threads = either(length - WIDE, WIDE_THREADS, THREADS)
     kernel = RowPasses(**vars(p), loops=len(loops), segments=m > 1, threads=threads)
-    group = _Group(kernel, lanes.bit_length() - 1, threads // lanes)
+    shift = where(length - LONG, where(length - WIDE, *map(_log2, (WIDE_THREADS, THREADS))), choose(_row_shift, length))
+    group = _Group(kernel, shift, where(length - LONG, 1, choose(lambda n: THREADS >> _row_shift(n), length)))
     _emit(lo, group, loops, walks, operands, prod(dims), length, n, info, len(p.kinds))
 
 
@@ -64,8 +63,7 @@ def column_passes(
         return
     loops, walks = _loops(dims, operands, info)
     columns = prod(dims) * n
-    width = THREADS // shares(columns, m, n)
-    group = _Group(ColumnPasses(**vars(p), loops=len(loops)), width.bit_length() - 1, width)
+    group = _Group(ColumnPasses(**vars(p), loops=len(loops)), *column_width(columns, m, n))
     _emit(lo, group, loops, walks, operands, columns, m, n, info, len(p.kinds))
 
 
@@ -74,13 +72,23 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def shares(columns: int, length: int, neighbours: int) -> int:
-    """How many threads of a block share a column: a power of two."""
-    most = THREADS // min(power_of_two(neighbours), NARROW)
-    count = 1
-    while count < most and columns * count < BUSY and length >= 2 * EACH * count:
-        count *= 2
-    return count
+def _log2(n: int) -> int:
+    return n.bit_length() - 1
+
+
+def _row_shift(length: int) -> int:
+    """Of threads that share a row which is not long."""
+    return _log2(min(WARP, power_of_two(-(-length // EACH))))
+
+
+def column_width(columns: int, length: int, neighbours: int) -> tuple[int, int]:
+    """Columns of a block, a power of two, and before it which one, as values. More threads share one where there are too few
+    columns to keep a GPU busy, and each has enough elements."""
+    most = choose(lambda n: _log2(THREADS // min(power_of_two(n), NARROW)), neighbours)
+    busy = choose(lambda n: _log2(power_of_two(n)), -(-BUSY // largest(columns, 1)))
+    enough = choose(lambda n: _log2(power_of_two(n)), length // (2 * EACH) + 1)
+    shift = _log2(THREADS) - smallest(most, busy, enough)
+    return shift, choose(lambda n: 1 << (n - 1), shift + 1)
 
 
 def _loops(dims: Sequence[int], operands: Sequence[Along], info: StepInfo) -> tuple[list[int], list[list[int]]]:
@@ -127,8 +135,9 @@ def _in_parts(
         return False
     first, rest = parts
     part, width, count = (ROW_PART, 1, len(p.kinds)) if columns is None else (COLUMN_PART, columns, len(p.kinds))
-    whole, left = divmod(size, part)
-    pieces, dtype = whole + (left > 0), p.passes[0].map.dtype
+    pieces, dtype = -(-size // part), p.passes[0].map.dtype
+    whole = pieces - 1 if is_size(size) else size // part
+    left = size - whole * part  # a whole part, too, where a size that stands for many has nothing left
     row = pieces * width * dtype.itemsize
     outer = [row * prod(dims[i + 1 :]) for i in range(len(dims))]
     partial = Ref(Buffer(f"{info.output}/partial", row * prod(dims)))
@@ -197,12 +206,11 @@ def _operands(value: Expr) -> set[int]:
 # --- weighted sums ------------------------------------------------------------------------------------------------------
 def blend(lo: CudaLowering, b: Blend, name: str, info: StepInfo) -> None:
     outer, size, inner = b.around
-    indices, weights = b.taps.taps() if isinstance(b.taps, TapRule) else (b.taps.indices, b.taps.weights)
-    n, taps = indices.shape
+    n, taps = b.taps.count, b.taps.width
     row, total = inner * b.dtype.itemsize, outer * n * inner
-    offsets = constant(lo, indices.astype(np.int64) * row)
+    offsets, weights = tap_tables(lo, b.taps, row, b.term.dtype)
     args = BLEND(
         grid=-(-total // THREADS), total=total, x=b.x, y=b.y, n=n, inner=inner, x_bytes=size * row, taps=taps,
-        offsets=offsets.ref, weights=constant(lo, weights.astype(b.term.dtype)).ref,
+        offsets=offsets, weights=weights,
     )  # fmt: skip
     lo.emit(BlendAxis(b.dtype.name, b.term, b.finish), args, info, writes=[b.y])
