@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The CUDA backend on a GPU that is at hand for minutes, on a machine that need not have compilers, or a network.
 
-    python benchmarks/gpu.py prepare FOLDER [--arch sm_90]   # anywhere: kernels, and results to compare with
+    python benchmarks/gpu.py prepare FOLDER [--arch sm_90a]   # anywhere: kernels, and results to compare with
     python benchmarks/gpu.py check FOLDER                    # anywhere: is every kernel there, without a compiler?
     python benchmarks/gpu.py run FOLDER --out DIR            # on the GPU, beside PyTorch where it is installed
+    python benchmarks/gpu.py publish FOLDER --out DIR        # anywhere: the table into docs/cuda.md
 
 `run` needs the same sources as `prepare`. It writes DIR/rows.jsonl and DIR/table.md anew after each row, the most important ones
 first: what is cut off leaves what was measured. A ratio below 1 means that graphc is faster. --tiny: a quick run of all parts;
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 KERNELS, EXPECTED, MANIFEST = "kernels.zip", "expected.npz", "manifest.json"
+PAGE = ROOT / "docs" / "cuda.md"
 WORKER = Path(__file__).resolve().parent / "gpu_worker.py"
 MARK = "answer "  # gpu_worker's
 NO_COMPILERS = ("numba", "llvmlite", "numba_cuda")
@@ -135,17 +138,19 @@ def _compile_samples(name: str, arch: str) -> None:
 
 
 def _bound(plan: Any, case: Any, arch: str) -> dict[str, Any]:
-    """What the steps' operations and bytes take at least by the card's data sheet, with a launch for each."""
+    """What the steps' operations and bytes take by the card's data sheet, with a launch for each."""
     from graphc.backends.cuda.figures import card_of
     from graphc.backends.cuda.options import capability
+    from graphc.backends.cuda.roofline import of_card
 
-    card = card_of(capability(arch))
-    rate = {"float32": card.tf32 / 3, "tf32": card.tf32, "float16": card.half}[case.precision]
-    steps = [s for s in plan.steps if not s.host]
-    seconds = sum(max(s.flops / rate, s.nbytes / card.memory) + LAUNCH for s in steps)
-    ends = case.source()
-    nbytes = sum(_nbytes(v, case) for v in ends.inputs) + sum(_nbytes(v, case) for v in ends.outputs)
-    return {"bound": seconds, "card": str(card), "flops": sum(s.flops for s in steps), "nbytes": nbytes}
+    card, source = card_of(capability(arch)), case.source()
+    limits, steps = of_card(card, sys.maxsize), [s for s in plan.steps if not s.host]
+    return {
+        "bound": sum(limits.seconds(s) + LAUNCH for s in steps),
+        "card": str(card),
+        "flops": sum(s.flops for s in steps),
+        "nbytes": sum(_nbytes(v, case) for v in (*source.inputs, *source.outputs)),
+    }
 
 
 def _nbytes(v: Any, case: Any) -> int:
@@ -276,7 +281,9 @@ def run(folder: Path, out: Path, target: str, budget: float, tiny: bool, only: S
             if left < least:
                 continue
             begin = time.monotonic()
-            answer = process.ask({"kind": kind, "name": name, "seconds": seconds}, min(limit, left))
+            answer = process.ask(
+                {"kind": kind, "name": name, "seconds": seconds, "arch": manifest["arch"]}, min(limit, left)
+            )
             rows.append({"kind": kind, "name": name, "took": round(time.monotonic() - begin, 2), **answer})
             _write(out, rows, manifest)
             if kind == "device" and "failed" in answer:
@@ -300,8 +307,8 @@ def _open(folder: Path) -> dict[str, Any]:
 def _unpack(folder: Path, to: Path) -> None:
     """To a folder that nobody else may write to, as the cache of kernels must be."""
     shutil.unpack_archive(folder / KERNELS, to)
-    for path in [p for p in to.rglob("*") if p.is_dir()]:
-        path.chmod(0o700)
+    for path in to.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
     os.environ["GRAPHC_CACHE_DIR"] = str(to)
 
 
@@ -395,20 +402,37 @@ def _sanitized(folder: Path, target: str, left: float) -> dict[str, Any]:
     return row | {"said": f"{'; '.join(said) or 'nothing'} ({answers} of {len(SANITIZED)} examples ran)"}
 
 
+def publish(folder: Path, out: Path, page: Path = PAGE) -> None:
+    """The table of a run into the page. Where there was none, every row says so, beside its bound."""
+    from gpu_table import table
+
+    rows = out / "rows.jsonl"
+    found = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    made = table(found, json.loads((folder / MANIFEST).read_text())["planned"])
+    text = page.read_text()
+    begin, end = (re.search(rf"<!-- measured: {word}.*?-->\n?", text) for word in ("begin", "end"))
+    if begin is None or end is None:
+        raise SystemExit(f"{page} has no place for measurements")
+    page.write_text(f"{text[: begin.end()]}{made}{text[end.start() :]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("prepare", "check", "run"):
+    for name in ("prepare", "check", "run", "publish"):
         one = commands.add_parser(name)
         one.add_argument("folder", type=Path)
-        if name != "check":
+        if name in ("run", "publish"):
+            one.add_argument("--out", type=Path, required=True, help="folder of the results")
+        if name in ("prepare", "run"):
             one.add_argument("--tiny", action="store_true", help="small sizes, few operators")
             one.add_argument("--only", action="append", default=[], help="what has this text in its kind or name")
         if name == "prepare":
-            one.add_argument("--arch", default="sm_90", help="the GPU's architecture; default: sm_90")
+            one.add_argument(
+                "--arch", default="sm_90a", help="what the GPU's kernels are compiled for; default: sm_90a"
+            )
             one.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
         if name == "run":
-            one.add_argument("--out", type=Path, required=True, help="folder of the results")
             one.add_argument("--target", choices=["cuda", "cuda:emulate"], default="cuda")
             one.add_argument("--budget", type=float, default=460, help="seconds after which nothing new begins")
     options = parser.parse_args()
@@ -416,8 +440,12 @@ def main() -> None:
         prepare(options.folder, options.arch, options.tiny, options.jobs, options.only)
     elif options.command == "check":
         sys.exit(min(check(options.folder), 1))
+    elif options.command == "publish":
+        publish(options.folder, options.out)
     else:
-        run(options.folder, options.out, options.target, options.budget, options.tiny, options.only)
+        rows = run(options.folder, options.out, options.target, options.budget, options.tiny, options.only)
+        print((options.out / "table.md").read_text())
+        sys.exit(any(r.get("wrong") or "failed" in r for r in rows))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ HEAD = "| | precision | graphc | PyTorch | ratio | torch.compile | ratio | at le
 RULE = f"| --- | --- |{' ---: |' * 7}"
 EMULATOR = "the emulator"
 BOUND = (
-    "*at least*: what the operations and bytes of the steps take by the data sheet of the card that is named there, and 2 µs for "
-    "each launch; *(host)*: the GPU waited for it."
+    "*At least*: what the operations and bytes of the steps take by the data sheet of the card that is named there, on the units "
+    "that their kernels use, and 2 µs for each launch (`backends/cuda/figures.py`); *(host)*: the GPU waited for it."
 )
 MEMORY_HEAD = "| | graphc | of a copy's pace | PyTorch | ratio |"
 MEMORY_RULE = f"| --- |{' ---: |' * 4}"
@@ -43,7 +43,7 @@ def _troubles(r: Row) -> list[str]:
 
 def _about(d: Row) -> str:
     if "device" not in d:
-        return "The device was not reached."
+        return f"Not measured yet. {BOUND}"
     words = [f"On {d['device']}"]
     if "driver" in d:
         cuda = f"{d['driver'] // 1000}.{d['driver'] % 1000 // 10}"
@@ -58,7 +58,7 @@ def _about(d: Row) -> str:
 def _operators(rows: Sequence[Row]) -> str:
     found = [r for r in rows if r["kind"] == "operator"]
     if not found:
-        return "Operators: not checked."
+        return ""
     good = [r for r in found if not _troubles(r)]
     samples = sum(r.get("samples", 0) for r in found)
     return f"Operators: {len(good)} of {len(found)} agree with the reference, {samples} samples."
@@ -67,7 +67,7 @@ def _operators(rows: Sequence[Row]) -> str:
 def _examples(rows: Sequence[Row]) -> str:
     found = [r for r in rows if r["kind"] == "example"]
     good = [r for r in found if not _troubles(r)]
-    return f"Examples: {len(good)} of {len(found)} agree with the CPU." if found else "Examples: not checked."
+    return f"Examples: {len(good)} of {len(found)} agree with the CPU." if found else ""
 
 
 def _sanitizer(row: Row | None) -> str:

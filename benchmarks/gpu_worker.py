@@ -45,8 +45,14 @@ class Worker:
         if torch is not None:
             found |= {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
         if not self.place.emulated:
+            from graphc.backends.cuda.options import capability
             from graphc.backends.cuda.runtime.driver import call
 
+            wanted = capability(task["arch"])
+            if self.place.gpu.arch != wanted:
+                return found | {
+                    "failed": f"kernels are for {wanted}, {self.place.name} runs those for {self.place.gpu.arch}"
+                }
             found |= {"driver": call("cuDriverGetVersion"), "multiprocessors": self.place.gpu.multiprocessors}
         return found
 
@@ -79,7 +85,11 @@ class Worker:
         engines: dict[str, Any] = {"graphc": Ours(case, self.target, feeds, self.place.stream)}
         found: dict[str, Any] = {"wrong": []}
         if installed_torch() is not None:
-            engines["torch.compile" if compiled else "torch"] = Torch(case, feeds, self.place.torch, compiled)
+            try:
+                engines["torch.compile" if compiled else "torch"] = Torch(case, feeds, self.place.torch, compiled)
+            except Exception as error:  # noqa: BLE001  (graphc is timed without it)
+                traceback.print_exc()
+                found["note"] = f"PyTorch: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         del feeds
         for engine in engines.values():
             engine.run()

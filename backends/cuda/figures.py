@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.backends.cuda.options import Arch
+from graphc.backends.cuda.codegen.arch import Arch
 
 KIB, MIB = 1 << 10, 1 << 20
-REGISTERS, PARTS = (
-    1 << 16,
-    4,
-)  # of a multiprocessor, and in how many parts it has them, of every architecture since sm_50
+REGISTERS = 1 << 16  # of a multiprocessor, of every architecture since sm_50
+PARTS = 4  # in which it has them
 GRANULE = 256  # registers that a warp is given at a time
 RESERVED = KIB  # of shared memory, for each block
 WARP = 32

@@ -12,7 +12,6 @@ from graphc.report import Roofline, StepInfo, format_bytes
 COPIED = 1 << 28  # bytes, more than any L2 holds
 WARMUP, ROUNDS = 2, 5
 KILOHERTZ = 1e3
-TENSOR = "tensor cores"  # of an algorithm that uses them
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,17 @@ class GpuRoofline(Roofline):
     card: Card
 
     def flops_of(self, step: StepInfo) -> float:
-        """Of the units that its kernel uses."""
-        if TENSOR not in step.algorithm:
+        """Of the units that its kernel uses, as its algorithm names them (product/product_block.py)."""
+        if "tensor cores" not in step.algorithm:
             return self.flops
-        if "float16" in step.kernel:  # bfloat16, too
-            return self.card.half
-        return self.card.tf32 if "tf32" in step.kernel else self.card.tf32 / 3
+        if "TF32" in step.algorithm:
+            return self.card.tf32 / (3 if "3xTF32" in step.algorithm else 1)
+        return self.card.groups if "wgmma" in step.algorithm else self.card.half
 
     def about(self, threads: int) -> str:
         c = self.card
         tensor = f"{c.half / 1e12:.3g} (float16), {c.tf32 / 1e12:.3g} (TF32) by mma.sync"
+        tensor += f", {c.groups / 1e12:.3g} by wgmma" * (c.mma < 1)
         rates = ", ".join(f"{rate / 1e12:.3g} of {format_bytes(size)}" for size, rate in self.rates)
         return (
             f"{c.name}, {c.multiprocessors} multiprocessors at {c.clock / 1e9:.3g} GHz: TFLOP/s {self.flops / 1e12:.3g} "
@@ -50,8 +50,12 @@ def roofline(gpu: Gpu) -> GpuRoofline:
         l2=gpu.attribute("L2_CACHE_SIZE"),
     )
     card = replace(card, cache=known.cache * card.cycles / known.cycles, memory=copy_rate(gpu, COPIED))
-    rates = ((card.l2, max(card.cache, card.memory)), (gpu.memory, card.memory))
-    return GpuRoofline(card.float32, rates, card)
+    return of_card(card, gpu.memory)
+
+
+def of_card(card: Card, memory: int) -> GpuRoofline:
+    """memory: bytes that it has."""
+    return GpuRoofline(card.float32, ((card.l2, max(card.cache, card.memory)), (memory, card.memory)), card)
 
 
 def copy_rate(gpu: Gpu, nbytes: int) -> float:

@@ -169,6 +169,20 @@ def test_memory_bound_rows_are_parts_of_a_copys_pace():
     assert "| a | 1 ms | 50% | 2 ms | 0.50 |" in table(rows, [planned])
 
 
+def test_a_table_goes_into_the_page(tmp_path: Path):
+    """Twice: the second takes the place of the first."""
+    import gpu as benchmark
+
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured: begin (of this) -->\n<!-- measured: end -->\nbehind\n")
+    (tmp_path / "manifest.json").write_text(json.dumps({"planned": [PLANNED]}))
+    for _ in range(2):
+        benchmark.publish(tmp_path, tmp_path, page)
+        text = page.read_text()
+        assert text.startswith("before\n<!-- measured: begin (of this) -->\nNot measured yet.")
+        assert text.endswith("<!-- measured: end -->\nbehind\n") and text.count("| a | float16 | not measured |") == 1
+
+
 def test_nan_is_a_difference():
     from gpu_engines import difference
 

@@ -14,6 +14,7 @@ from driver_double import State
 
 import graphc
 from graphc.backends.cuda.figures import card_of
+from graphc.backends.cuda.product.product_block import tensor_cores
 from graphc.backends.cuda.roofline import roofline
 from graphc.backends.cuda.runtime.gpu import gpu
 from graphc.cli import main
@@ -33,20 +34,25 @@ def small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graphc.backends.cuda.roofline.COPIED", 1 << 16)
 
 
-def step(kernel: str, algorithm: str = "", flops: int = 10**9, nbytes: int = 4) -> StepInfo:
-    return StepInfo(0, ("n",), ("MatMul",), kernel, algorithm, flops=flops, nbytes=nbytes)
+def step(algorithm: str, flops: int = 10**9, nbytes: int = 4) -> StepInfo:
+    return StepInfo(0, ("n",), ("MatMul",), "kernel", algorithm, flops=flops, nbytes=nbytes)
 
 
 def test_limits_are_those_of_this_gpu(late: State, small_copies: None):
     limits, known = roofline(gpu(0)), card_of((9, 0))
     assert limits.flops == 4 * 1.5e9 * known.float32_per_clock  # the double's multiprocessors and clock
     assert limits.card.l2 == 32 << 20 and limits.rates[0][0] == 32 << 20
-    plain, tensor = step("product"), "tensor cores, tiles of 64x64"
-    assert limits.seconds(plain) == 1e9 / limits.flops
-    assert limits.seconds(step("tensor_product_float16_x", tensor)) == pytest.approx(1e9 / limits.card.half)
-    assert limits.seconds(step("tensor_product_bfloat16_x", tensor)) == pytest.approx(1e9 / limits.card.half)
-    assert limits.seconds(step("tensor_product_float32_x", tensor)) == pytest.approx(3e9 / limits.card.tf32)
-    assert limits.seconds(step("copy", flops=0, nbytes=1 << 30)) == pytest.approx((1 << 30) / limits.card.memory)
+    card = limits.card
+    rates = {
+        "tiles of 64x64": limits.flops,
+        tensor_cores("float16", 1): card.half,
+        f"{tensor_cores('bfloat16', 1)}, wgmma": card.half / known.mma,
+        tensor_cores("float32", 3): card.tf32 / 3,
+        tensor_cores("float32", 1): card.tf32,
+    }
+    for algorithm, rate in rates.items():
+        assert limits.seconds(step(algorithm)) == pytest.approx(1e9 / rate), algorithm
+    assert limits.seconds(step("", flops=0, nbytes=1 << 30)) == pytest.approx((1 << 30) / card.memory)
     assert "double 0" in limits.about(1) and "4 multiprocessors at 1.5 GHz" in limits.about(1)
 
 
@@ -85,8 +91,13 @@ def worker(late: State, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
 
 
 def test_the_benchmark_reaches_its_device(worker: Callable[[], Any]):
-    found = worker().answer({"kind": "device", "name": "device"})
+    found = worker().answer({"kind": "device", "name": "device", "arch": "sm_90a"})
     assert found["device"] == "double 0" and found["multiprocessors"] == 4 and found["copy"] > 0
+
+
+def test_the_benchmark_says_whose_kernels_it_has(worker: Callable[[], Any]):
+    found = worker().answer({"kind": "device", "name": "device", "arch": "sm_80"})
+    assert "kernels are for (8, 0), double 0 runs those for (9, 0, 'a')" in found["failed"]
 
 
 @pytest.mark.parametrize("name", ["product 32, float16", "softmax, 4 rows of 32, float32", "LeNet-5, batch 2, float32"])
