@@ -73,7 +73,8 @@ def _bindable(done: Lowered, binder: Binder) -> Lowered:
     inputs, results = in_registers(done.inputs), in_registers(done.results)
     externs = tuple(e._replace(shape=in_registers(e.shape)) for e in a.externs)
     runs = tuple(
-        replace(r, node=binder.writer.node_with_registers(r.node)) if isinstance(r, HostCall) else r for r in a.runs
+        replace(r, node=binder.writer.node_with_registers(r.node)) if isinstance(r, HostCall) else in_registers(r)
+        for r in a.runs
     )
     binder.writer.end_of_bound()
     checks = tuple((words, in_registers(check)) for words, check in a.checks)

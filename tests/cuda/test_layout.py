@@ -13,7 +13,7 @@ from graphc import frontends, pipeline
 from graphc.backend import Request
 from graphc.backends import open_backend
 from graphc.backends.cuda.conv import tensor_conv
-from graphc.backends.cuda.conv.tensor_conv import SMALL, Choice
+from graphc.backends.cuda.product.costs import Choice
 from graphc.bind import bind
 from graphc.graph import Builder, Graph, Value
 from graphc.lower.program import HostStep, Step
@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races, accesses out of bounds and reads of what nobody wrote are errors; every convolution that can is on tensor cores."""
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
-    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(0, SMALL))
+    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(tensor_conv.TILES[4][1], 1, 0, 0, 0))
 
 
 def weights(b: Builder, *shape: int) -> Value:

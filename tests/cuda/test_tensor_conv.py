@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import graphc
 from graphc.backends.cuda.conv import tensor_conv
-from graphc.backends.cuda.conv.tensor_conv import LARGE, NARROW, SMALL, TALL, THIN, Choice
+from graphc.backends.cuda.product.costs import Choice
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Value
 from graphc.report import StepInfo
@@ -22,7 +22,8 @@ from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
 FLOATS = ["float16", "bfloat16", "float32"]
-TILES = [(d, t) for d in FLOATS for t in (LARGE, TALL, SMALL, NARROW, THIN) if d != "float32" or t != LARGE]
+TILES = [(d, t) for d in FLOATS for t in tensor_conv.TILES[dtype_from_name(d).itemsize]]
+SMALL, THIN = tensor_conv.TILES[4][1], tensor_conv.TILES[4][-1]
 ROUNDED = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 FEW = settings(
     max_examples=12,
@@ -40,7 +41,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def force(monkeypatch: pytest.MonkeyPatch, tile: Any, parts: int = 1) -> None:
-    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(0, tile, parts))
+    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(tile, parts, 0, 0, 0))
 
 
 @dataclass(frozen=True)

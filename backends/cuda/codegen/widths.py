@@ -36,3 +36,8 @@ def _log_of_divisor(most: int, n: Any) -> Any:
     always = gcd(most, *n.expr.terms.values())
     left = most // always
     return choose(lambda rest: gcd(most, always * rest).bit_length(), n // always % left + left)
+
+
+def sure_divisor(most: int, *numbers: Any) -> int:
+    """The same, as a number: what divides sizes whatever they are."""
+    return gcd(most, *(gcd(*n.expr.terms.values()) if is_size(n) else n for n in numbers))

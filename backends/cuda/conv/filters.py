@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cuda.conv.conv_block import CHUNK
 from graphc.lower.constants import zero
 from graphc.lower.storage import Buffer, Ref, dense_strides
 from graphc.report import StepInfo
@@ -44,14 +45,20 @@ class Filters:
         """Outputs of a group."""
         return self.outputs // self.groups
 
+    @property
+    def width(self) -> int:
+        """Inputs of a tap, with zeros to whole chunks."""
+        item = self.dtype.itemsize
+        return -(-self.inputs * item // CHUNK) * CHUNK // item
+
     def rows(self, lo: CudaLowering) -> Ref:
         """As they are."""
         w = self.weights
         return w if isinstance(w, Ref) else Ref(lo.weights.pack(w.source, w.recipe, w.make))
 
-    def lines(self, lo: CudaLowering, width: int) -> Ref:
-        """As [outputs, *taps, inputs], each tap's inputs filled with zeros to `width` elements."""
-        w, taps = self.weights, prod(self.taps)
+    def lines(self, lo: CudaLowering) -> Ref:
+        """As [outputs, *taps, inputs], `width` of them."""
+        w, taps, width = self.weights, prod(self.taps), self.width
         whole = TensorType(self.dtype, (self.outputs, taps, width))
         if isinstance(w, Packed):
             make = w.make

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import gcd, prod
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc import expr
+from graphc.backends.cuda.codegen.widths import sure_divisor
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.filters import Filters
 from graphc.backends.cuda.conv.window import (
@@ -27,69 +28,63 @@ from graphc.backends.cuda.conv.window import (
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.lower.sizes import NOWHERE, require_near
+from graphc.backends.cuda.product.costs import LAUNCH, Choice, Problem, best, on_cuda_cores
 from graphc.backends.cuda.product.tensor import products_of
-from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
+from graphc.backends.cuda.product.tile import DEPTH, WarpTile, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
-from graphc.sizes import for_speed
+from graphc.sizes import hint_of
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
 
-LARGE = WarpTile(128, 128, 64, 32, 3)  # of numbers of two bytes: the digits of others fill the registers
-TALL = WarpTile(128, 64, 32, 32, 3)
-SMALL = WarpTile(64, 64, 32, 32, 3)
-NARROW = WarpTile(128, 32, 32, 32, 3)
-THIN = WarpTile(128, 16, 32, 16, 3)
-TILES = {2: (LARGE, TALL, SMALL, NARROW, THIN), 4: (TALL, SMALL, NARROW, THIN)}
-MOST_PARTS = 16
-# What a multiprocessor does in a clock, about: products of numbers of 2 or 4 bytes on tensor cores, others, bytes from the cache
-TENSOR_RATE = {2: 1024, 4: 512}
-PLAIN_RATE = 80
-CACHE_RATE = 48
-MEMORY_RATE = 1800  # bytes of all of them
-LATENCY = 500  # clocks of a step whose block is alone
-LAUNCH = 3000
-RESIDENT = 512  # threads of a multiprocessor at once
+# for elements of two bytes, and of four; blocks as their registers allow
+TILES = {
+    2: (
+        WarpTile(128, 128, 64, 32, 3),
+        WarpTile(128, 64, 32, 32, 3, 2),
+        WarpTile(64, 64, 32, 32, 3, 5),
+        WarpTile(128, 32, 32, 32, 3, 4),
+        WarpTile(128, 16, 32, 16, 3, 5),
+    ),
+    4: (
+        WarpTile(128, 64, 32, 32, 3),
+        WarpTile(64, 64, 32, 32, 3, 3),
+        WarpTile(128, 32, 32, 32, 3, 3),
+        WarpTile(128, 16, 32, 16, 3, 3),
+    ),
+}
+SECTOR = 32  # bytes of memory that a write of fewer takes the time of
 
 
 @dataclass(frozen=True)
-class Choice:
-    """clocks: as estimated. tile: None where other kernels are faster."""
+class Windows(Problem):
+    """Windows [m, k] of an image of so many bytes, which memory is asked for once."""
 
-    clocks: float
-    tile: WarpTile | None = None
-    parts: int = 1
+    image: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.image + self.item * self.batch * (self.k + self.m) * self.n
 
 
-@for_speed
-def choose(f: Filters, pixels: int, k: int, copied: int, scattered: int, products: int = 3) -> Choice:
-    """products: see `TensorProduct`. k: steps of a sum, with the zeros that fill chunks. copied: bytes of an image that lies otherwise; scattered: of a result
-    whose pixels lie apart, which other kernels write in many pieces."""
-    item, depth = f.dtype.itemsize, -(-k // DEPTH)
-    plain = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
-    blocks = f.groups * -(-f.per_group // plain.m) * -(-pixels // plain.n)
-    work = max(plain.m * plain.n * plain.k / PLAIN_RATE, LATENCY / 2)
-    clocks = LAUNCH + -(-blocks // MULTIPROCESSORS) * -(-f.inputs * prod(f.taps) // plain.k) * work
-    rate = TENSOR_RATE[item] / (products if item == 4 else 1)
-    found = [Choice(clocks + 4 * scattered / MEMORY_RATE)]
-    copy = LAUNCH + 2 * copied / MEMORY_RATE if copied else 0
-    for tile in TILES[item]:
-        blocks = f.groups * -(-pixels // tile.m) * -(-f.per_group // tile.n)
-        work = max(tile.m * tile.n * DEPTH / rate, (tile.m + tile.n) * DEPTH * item / CACHE_RATE)
-        parts = 1
-        while parts <= MOST_PARTS and 4 * parts <= max(depth, 4):
-            each = -(-blocks * parts // MULTIPROCESSORS)
-            turns = -(-each * tile.threads // RESIDENT)
-            clocks = LAUNCH + copy + -(-depth // parts) * max(work * each, LATENCY * turns)
-            if parts > 1:
-                clocks += LAUNCH + 8 * parts * pixels * f.outputs / (2 * MEMORY_RATE)
-            found.append(Choice(clocks, tile, parts))
-            parts *= 2
-    return min(found, key=lambda c: c.clocks)
+def choose(lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: bool, scattered: bool) -> Choice | None:
+    """Tile and parts; None where other kernels are faster. pixels: of all results. copied: do the images have to be, to where each
+    pixel begins at a multiple of CHUNK? scattered: do the result's pixels lie apart, so that other kernels write each number by
+    itself?"""
+    card, item, products = lo.card, f.dtype.itemsize, products_of(lo, f.dtype)
+    k, image, pixels = f.width * prod(f.taps), hint_of(images.type.nbytes), hint_of(pixels)
+    found = best(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), TILES[item])
+    seconds = found.seconds + (LAUNCH + 2 * image / card.memory if copied else 0)
+    tile = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
+    plain = Windows(f.per_group, pixels, f.inputs * prod(f.taps), f.groups, item, 1, image)
+    others = on_cuda_cores(card, plain, tile)
+    if scattered:
+        others += SECTOR * pixels * f.outputs / card.cache
+    return found if seconds < others else None
 
 
 def is_aligned(x: Storage, group_bytes: int) -> bool:
@@ -98,7 +93,7 @@ def is_aligned(x: Storage, group_bytes: int) -> bool:
     if x.strides[1] != item or (isinstance(x.ref.buffer, ExternBuffer) and item < CHUNK):
         return False
     strides = [s for i, (d, s) in enumerate(zip(x.type.extents, x.strides)) if d != 1 and i != 1]
-    return gcd(CHUNK, x.ref.offset, group_bytes, *strides) == CHUNK
+    return sure_divisor(CHUNK, x.ref.offset, group_bytes, *strides) == CHUNK
 
 
 def emit_tensor_conv(
@@ -110,26 +105,23 @@ def emit_tensor_conv(
     if f.dtype.name not in ("float16", "bfloat16", "float32") or f.exact or group_bytes % CHUNK:
         return False
     there = is_aligned(x, group_bytes) or lo.has_pixels(v)
-    width = -(-f.inputs * item // CHUNK) * CHUNK // item
-    n, pixels, taps = x.type.extents[0], prod(a.out for a in axes), prod(len(a.taps) for a in axes)
-    scattered = n * pixels * f.outputs * item if channels_last(ending.result) else 0
-    require_near(n * f.outputs * pixels)
-    choice = choose(f, n * pixels, taps * width, 0 if there else x.type.nbytes, scattered, products_of(lo, f.dtype))
-    if choice.tile is None:
+    pixels = x.type.extents[0] * prod(a.out for a in axes)
+    choice = choose(lo, f, x, pixels, not there, channels_last(ending.result))
+    if choice is None:
         return False
     if not is_aligned(x, group_bytes):
         x = lo.pixels(v)
-    return _emit(lo, x, f, axes, ending, choice.tile, choice.parts, width, with_orders(info, x, ending))
+    require_near(pixels * f.outputs)
+    _emit(lo, x, f, axes, ending, choice, with_orders(info, x, ending))
+    return True
 
 
 def _emit(
-    lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, tile: WarpTile, parts: int, width: int,
-    info: StepInfo,
-) -> bool:  # fmt: skip
-    item, strides, n = f.dtype.itemsize, five(x.strides), x.type.extents[0]
-    taps, outs = prod(len(a.taps) for a in axes), [a.out for a in axes]
-    m, line = n * prod(outs), taps * width * item
-    depth = -(-taps * width // DEPTH)
+    lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, choice: Choice, info: StepInfo
+) -> None:
+    item, strides, n, tile, parts = f.dtype.itemsize, five(x.strides), x.type.extents[0], choice.tile, choice.parts
+    k, outs = f.width * prod(f.taps), [a.out for a in axes]
+    m, line, depth = n * prod(outs), k * item, -(-k // DEPTH)
     tiles_m, tiles_n = -(-m // tile.m), -(-f.per_group // tile.n)
     flat, records = _pixel_records(n, outs, f.per_group, ending.every)
     expression, dtypes, to = ending.expression, ending.dtypes, ending.result.ref
@@ -140,8 +132,8 @@ def _emit(
         each = {**partial, "batch": padded((f.per_group * 4, 0, m * f.outputs * 4), 0)}
     args = TENSOR_CONV(
         grid=tiles_m * tiles_n * f.groups * parts, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=f.per_group, x=x.ref,
-        weights=f.lines(lo, width), line=line, w_group=f.per_group * line, x_n=strides[0], x_group=f.inputs * item,
-        channels=f.inputs * item, depth=depth, part=-(-depth // parts), table=_table(lo, axes, f, width, depth),
+        weights=f.lines(lo), line=line, w_group=f.per_group * line, x_n=strides[0], x_group=f.inputs * item,
+        channels=f.inputs * item, depth=depth, part=-(-depth // parts), table=_table(lo, axes, f, depth),
         dims=padded((f.groups, parts), 1), **_outs(outs),
         **dhw("in s p x", [a.size for a in axes], [a.stride for a in axes], [a.begin for a in axes], strides[2:]),
         records=[each] if parts > 1 else records,
@@ -151,7 +143,8 @@ def _emit(
         f.dtype.name, tile, is_deep(axes), flat or parts > 1, run, wide, expression, dtypes, products_of(lo, f.dtype)
     )
     how = f"{kernel.how}, tiles of {tile}{f', {parts} parts of the sum' if parts > 1 else ''}"
-    lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm=how), writes=[to])
+    info = replace(info, kernel=str(kernel), algorithm=how, reason=f"{info.reason}; {choice.on(lo.card)}")
+    lo.emit(kernel, args, info, writes=[to])
     if parts > 1:
         total = m * f.outputs
         sum_args = CONV_SUM(
@@ -161,7 +154,6 @@ def _emit(
         adds = ConvSum(flat, ending.expression, ending.dtypes)
         info = replace(info, kernel=str(adds), algorithm="the sum of the parts", flops=0, nbytes=0)
         lo.emit(adds, sum_args, info, writes=[ending.result.ref])
-    return True
 
 
 def _outs(outs: Sequence[int]) -> dict[str, int]:
@@ -182,11 +174,11 @@ def _pixel_records(
     ]
 
 
-def _table(lo: CudaLowering, axes: Sequence[Axis], f: Filters, width: int, depth: int) -> Ref:
+def _table(lo: CudaLowering, axes: Sequence[Axis], f: Filters, depth: int) -> Ref:
     """A row for each chunk of a line of weights: see TENSOR_CONV. Then rows that lie nowhere, to a whole step."""
     item = f.dtype.itemsize
     d, h, w = (x.reshape(-1, 1) for x in np.meshgrid(*[np.array(a.taps, np.int64) for a in axes], indexing="ij"))
-    within = np.arange(0, width * item, CHUNK)[None]
+    within = np.arange(0, f.width * item, CHUNK)[None]
     table = np.zeros((max(depth, 1) * DEPTH * item // CHUNK, 2), np.int64)
     count = d.size * within.size
     table[count:, 1] = NOWHERE

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import gcd
 from typing import Any
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.widths import sure_divisor
 from graphc.backends.cuda.lower.epilogue import Ending, Walked
 from graphc.backends.cuda.lower.sizes import NOWHERE
 from graphc.backends.cuda.product.product_block import BATCH
@@ -98,7 +98,7 @@ def has_runs(w: Walked) -> bool:
     whole = RUN * w.dtype.itemsize
     if w.strides[1] != w.dtype.itemsize or isinstance(w.ref.buffer, ExternBuffer):
         return False
-    return gcd(whole, w.ref.offset, w.strides[0], *w.strides[2:]) == whole
+    return sure_divisor(whole, w.ref.offset, w.strides[0], *w.strides[2:]) == whole
 
 
 def place_words(axes: Sequence[Axis], strides: Sequence[int]) -> dict[str, int]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cuda.codegen.widths import power_that_divides
+from graphc.backends.cuda.codegen.widths import power_that_divides, sure_divisor
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
@@ -21,7 +20,7 @@ from graphc.backends.cuda.product.tile import GROUPS, Run, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.report import StepInfo
-from graphc.sizes import example, hint_of, smallest
+from graphc.sizes import example, hint_of, need, smallest
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -35,11 +34,19 @@ FLOATS = ("float16", "bfloat16", "float32")
 
 
 def chunk_of(ref: Ref, strides: Sequence[int]) -> int:
-    """Bytes that divide every address of an operand: CHUNK or fewer, a value. Buffers begin at multiples of it, but for arrays of the
-    caller's."""
+    """Bytes that divide every address of an operand: CHUNK or fewer, a value."""
+    return power_that_divides(CHUNK, _begins(ref), ref.offset, *strides)
+
+
+def _sure_chunk(ref: Ref, strides: Sequence[int]) -> int:
+    """The same, as a number."""
+    return sure_divisor(CHUNK, _begins(ref), ref.offset, *strides)
+
+
+def _begins(ref: Ref) -> int:
+    """Buffers begin at multiples of CHUNK, but for arrays of the caller's."""
     buffer = ref.buffer
-    begins = buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
-    return power_that_divides(CHUNK, ref.offset, begins, *strides)
+    return buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
 
 
 def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
@@ -103,15 +110,15 @@ def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Resul
     """How results of rows of n are written. others: the operands of the ending, and their dtypes."""
     item, count = dtype.itemsize, 1
     if result.column == item:
-        chunk = index(chunk_of(result.ref, (result.row, *result.batch)))
-        count = index(power_that_divides(max(1, min(MOST, chunk // item)), n))
+        chunk = _sure_chunk(result.ref, (result.row, *result.batch))
+        count = sure_divisor(max(1, min(MOST, chunk // item)), n)
 
     def walk(operand: Result, name: str) -> str:
         own = np.dtype(name).itemsize
         if operand.column == 0:
             return "s"
         whole = min(CHUNK, count * own)
-        in_row = operand.column == own and chunk_of(operand.ref, (operand.row, *operand.batch)) >= whole
+        in_row = operand.column == own and _sure_chunk(operand.ref, (operand.row, *operand.batch)) >= whole
         return "r" if in_row else "e"
 
     return Run(count, "".join(walk(o, name) for o, name in others))
@@ -126,6 +133,7 @@ def emit_tensor(
     expression, operands, results, part, rows = ending.expression, ending.dtypes, m.results, m.k, 0
     info = replace(info, reason="; ".join(filter(None, [info.reason, c.on(lo.card)])))
     if c.parts > 1:
+        need(m.k >= tile.depth * c.parts)
         part, rows = -(-m.k // (tile.depth * c.parts)) * tile.depth, batch * m.m
         row, whole = FLOAT.itemsize * m.n, FLOAT.itemsize * m.n * m.m
         parts = Ref(Buffer(f"{info.output}/parts", FLOAT.itemsize * m.n * rows * c.parts))

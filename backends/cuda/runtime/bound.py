@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.lower.binding import compiled, node_with_numbers, with_numbers
-from graphc.lower.program import Extern, HostCall, Part, Slots
+from graphc.lower.program import Extern, HostCall, JumpCall, Part, Slots
 from graphc.memory_limit import require
 
 if TYPE_CHECKING:
@@ -149,4 +149,6 @@ def _filled(numbers: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarr
 
 
 def _call(run: Part, registers: Sequence[int]) -> Part:
-    return replace(run, node=node_with_numbers(run.node, registers)) if isinstance(run, HostCall) else run
+    if isinstance(run, HostCall):
+        return replace(run, node=node_with_numbers(run.node, registers))
+    return with_numbers(run, registers) if isinstance(run, JumpCall) else run
