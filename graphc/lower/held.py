@@ -15,7 +15,6 @@ from graphc.lower.placement import place_result
 from graphc.lower.program import Program
 from graphc.lower.registry import Registry, native_dtypes
 from graphc.lower.storage import Ref, Storage
-from graphc.passes.rewrite import remove_dead
 from graphc.report import StepInfo
 from graphc.types import TensorType
 
@@ -59,11 +58,10 @@ def branch_reason(rules: Registry, node: Node, target: Any = None) -> str | None
 
 
 def wanted_of(graph: Graph, results: Sequence[Storage | None]) -> tuple[Graph, list[Storage]]:
-    """What of a held graph makes the results that somebody needs, and where they are to be."""
+    """A held graph with the results that somebody needs, and where they are to be."""
     wanted = [(v, s) for v, s in zip(graph.outputs, results) if s is not None]
     outputs = tuple(v for v, _ in wanted)
-    graph = remove_dead(replace(graph, outputs=outputs, output_names=tuple(v.name for v in outputs)))
-    return graph, [s for _, s in wanted]
+    return replace(graph, outputs=outputs, output_names=tuple(v.name for v in outputs)), [s for _, s in wanted]
 
 
 def place_held(

@@ -10,9 +10,9 @@ from suite import compiled, use
 
 from graphc.backends.cuda.codegen.build import device_code
 from graphc.backends.cuda.codegen.cubin import cubin_of
-from graphc.backends.cuda.selection import ranks_block
+from graphc.backends.cuda.selection import ranks
 from graphc.backends.cuda.selection.positions_block import CountTrue, FindTrue, Take
-from graphc.backends.cuda.selection.ranks_block import TILE
+from graphc.backends.cuda.selection.ranks import TILE
 from graphc.backends.cuda.selection.suppression_block import BOXES, PARTS, ScoreKeys, Suppress, Suppressed
 from graphc.backends.cuda.selection.unique_block import (
     CountDistinct,
@@ -36,7 +36,7 @@ def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tu
 @pytest.mark.parametrize("n", [TILE - 1, TILE, TILE + 1, 3 * TILE, 5 * TILE + 7])
 def test_chunks_of_several_tiles(n: int, where: tuple[str, int], monkeypatch: pytest.MonkeyPatch):
     """Blocks of threads that go on, as they do with more than a million elements."""
-    monkeypatch.setattr(ranks_block, "CHUNKS", 2)
+    monkeypatch.setattr(ranks, "CHUNKS", 2)
     for share in (0.3, 1.0):
         check(use("NonZero", mask(n, share=share)), where)
         check(use("Compress", np.arange(n, dtype=F32), mask(n, share=share)), where)

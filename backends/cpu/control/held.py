@@ -12,6 +12,7 @@ from graphc.lower.held import lower_held, place_held, wanted_of
 from graphc.lower.placement import place_concatenations
 from graphc.lower.program import Program
 from graphc.lower.storage import Storage
+from graphc.passes.rewrite import remove_dead
 
 
 def steps_of(
@@ -20,6 +21,7 @@ def steps_of(
     """Of a held graph. given: where its inputs are (None for those that it does not read); results: where its outputs are to be,
     None for those that nobody needs."""
     graph, places = wanted_of(graph, results)
+    graph = remove_dead(graph)
     choices = choices_of(graph, lo.target, lo.policy)
     graph = laid_out(graph, lo.target, lo.policy, choices)
     groups, _ = grouped(graph, lo.target, lo.policy, choices, lambda n: True)

@@ -13,6 +13,7 @@ from graphc.lower.held import lower_held, place_held, wanted_of
 from graphc.lower.placement import place_concatenations
 from graphc.lower.program import Jump, Program
 from graphc.lower.storage import Buffer, Ref, Storage
+from graphc.passes.rewrite import remove_dead
 from graphc.report import StepInfo
 
 
@@ -22,6 +23,7 @@ def steps_of(
     """Of a held graph. given: where its inputs are (None for those that it does not read); results: where its outputs are to be,
     None for those that nobody needs."""
     graph, places = wanted_of(graph, results)
+    graph = remove_dead(graph)
     groups, _ = grouped(graph, lambda node: True)
     inner = lo.inner()
     place_held(inner, graph, groups, given, places)

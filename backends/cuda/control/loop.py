@@ -52,6 +52,8 @@ from graphc.report import StepInfo
 from graphc.sizes import is_size
 from graphc.types import TensorType
 
+FEW = 1 << 16  # bytes that one kernel copies in time, however wide its units
+
 
 @lowers("Loop", supported=partial(loop_reason, RULES))
 def lower_loop(lo: CudaLowering, group: Group) -> None:
@@ -166,22 +168,29 @@ def _info(node: Node, kernel: str, what: str = "", nbytes: int = 0) -> StepInfo:
 
 
 def _carry(lo: CudaLowering, node: Node, moves: Sequence[tuple[Part, Part]], control: Ref, what: str) -> None:
-    """Copies: those that can be made with as wide units by one kernel."""
-    by_width: dict[int, list[dict[str, Any]]] = {}
-    for source, to in moves:
-        nbytes, rows = (to.nbytes, to.rows) if to.rows > 1 or source.rows == 1 else (source.nbytes, source.rows)
-        if not rows * nbytes:
-            continue
-        item = widest([source.ref, to.ref], nbytes)
-        record = {
-            "units": rows * (nbytes // item), "per_row": nbytes // item,
-            "source": source.ref, "source_row": source.row if source.rows > 1 else nbytes, "source_step": source.step,
-            "to": to.ref, "to_row": to.row if to.rows > 1 else nbytes, "to_step": to.step,
-        }  # fmt: skip
-        by_width.setdefault(item, []).append(record)
-    for item, records in by_width.items():
+    """Copies by one kernel, or by one for each width of units where there is much to copy."""
+    sized = [(p, to, _rows(p, to)) for p, to in moves]
+    moved = [(p, to, rows, nbytes) for p, to, (rows, nbytes) in sized if rows * nbytes]
+    widths = [widest([p.ref, to.ref], nbytes) for p, to, _, nbytes in moved]
+    if sum(rows * nbytes for _, _, rows, nbytes in moved) <= FEW:
+        widths = [min(widths, default=1)] * len(widths)  # each divides the larger ones
+    for item in dict.fromkeys(widths):
+        records: list[dict[str, Any]] = [
+            {
+                "units": rows * (nbytes // item), "per_row": nbytes // item,
+                "source": p.ref, "source_row": p.row if p.rows > 1 else nbytes, "source_step": p.step,
+                "to": to.ref, "to_row": to.row if to.rows > 1 else nbytes, "to_step": to.step,
+            }
+            for (p, to, rows, nbytes), width in zip(moved, widths)
+            if width == item
+        ]  # fmt: skip
         total = sum(r["units"] for r in records)
         moves_on = any(r["source_step"] != 0 or r["to_step"] != 0 for r in records)
         args = CARRY(grid=-(-total // THREADS), total=total, control=control if moves_on else 0, records=records)
         writes = [r["to"] for r in records]
         lo.emit(Carry(item, len(records)), args, _info(node, "carry", what, 2 * total * item), writes=writes)
+
+
+def _rows(p: Part, to: Part) -> tuple[int, int]:
+    """How many are copied, of how many bytes each: one of the two may be whole."""
+    return (p.rows, p.nbytes) if p.rows > 1 else (to.rows, to.nbytes)

@@ -11,7 +11,7 @@ from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.selection.positions_block import COUNT_TRUE, FIND_TRUE, TAKE, CountTrue, FindTrue, Take
-from graphc.backends.cuda.selection.ranks_block import chunks
+from graphc.backends.cuda.selection.ranks import chunks
 from graphc.lower import index
 from graphc.lower.bounded import compressed, results
 from graphc.lower.fuse import Group

@@ -13,12 +13,12 @@ from numba.cuda.types import int32, int64
 from graphc.backends.cuda.codegen.device import load, store, word
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import THREADS
-from graphc.backends.cuda.selection.ranks_block import COUNTED, RANKED, TILE
+from graphc.backends.cuda.selection.ranks_block import COUNTED, EACH, RANKED
 from graphc.backends.cuda.verbs.bits_kernels import ALL
 
 N, CHUNK, COUNTS = COUNTED["n chunk counts"]
 (TOTAL,) = RANKED["total"]
-WARPS, EACH = THREADS // 32, TILE // THREADS
+WARPS, TILE = THREADS // 32, EACH * THREADS
 load_word, store_word = load("int64"), store("int64")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
-from graphc.backends.cuda.selection.ranks_block import chunks
+from graphc.backends.cuda.selection.ranks import chunks
 from graphc.backends.cuda.selection.unique_block import (
     COUNT_DISTINCT,
     COUNT_FIRSTS,
