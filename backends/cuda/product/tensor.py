@@ -20,6 +20,7 @@ from graphc.graph import Value
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.report import StepInfo
 from graphc.sizes import hint_of
+from graphc.types import dtype_from_name
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -121,7 +122,7 @@ def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Resul
         count = _divisor(max(1, min(MOST, chunk // item)), (n,))
 
     def walk(operand: Result, name: str) -> str:
-        own = np.dtype(name).itemsize
+        own = dtype_from_name(name).itemsize
         if operand.column == 0:
             return "s"
         whole = min(CHUNK, count * own)
