@@ -41,6 +41,7 @@ def compile(  # noqa: A001  (the field's name)
     host: bool = False,
     arch: str | None = None,
     precision: str | None = None,
+    device: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model.
@@ -59,6 +60,7 @@ def compile(  # noqa: A001  (the field's name)
     host      let nodes that target 'cuda' has no kernel for run on the CPU (other targets do so anyway)
     arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90', 'sm_90a' …
     precision with target 'cuda': of products of float32, 'float32' (the default) or 'tf32', which has 11 digits of 24
+    device    with target 'cuda': the number of the GPU, from 0 on
     progress  called with (stage, done, total) during long work
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError, InputError: each names the file, the node and the remedy.
@@ -79,6 +81,7 @@ def compile(  # noqa: A001  (the field's name)
         **({"host": host} if host else {}),
         **({} if arch is None else {"arch": arch}),
         **({} if precision is None else {"precision": precision}),
+        **({} if device is None else {"device": device}),
     )
 
 

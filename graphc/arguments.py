@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ from graphc.types import Sym, TensorType, dtype_name
 class Arguments:
     """The inputs and outputs of a model, and what may be given for them. Each check raises InputError."""
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, device_array: Callable[[Any], Any | None] | None = None) -> None:
+        """device_array: of the backend, see graphc/backend.py."""
+        self._device_array = device_array
+        self._valued = {*signature.valued}
         self.inputs: tuple[Spec, ...] = (*signature.inputs, *signature.optional)
         self.outputs: tuple[Spec, ...] = signature.outputs
         self.names = tuple(s.name for s in signature.inputs)  # of those that must be given
@@ -25,6 +28,9 @@ class Arguments:
     def checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
         spec, want = self.inputs[i], self.dtypes[i]
+        found = None if self._device_array is None else self._on_device(i, a)
+        if found is not None:
+            return found
         strings = want is not None and want.kind == "O"
         try:
             array = np.asarray(a)
@@ -48,6 +54,22 @@ class Arguments:
         if array.dtype.kind in "US":
             array = array.astype(object)
         return np.ascontiguousarray(array) if array.ndim else array
+
+    def _on_device(self, i: int, a: Any) -> Any | None:
+        """Input i where it lies on the device; of inputs whose values decide shapes, a copy in the host's memory."""
+        spec, want = self.inputs[i], self.dtypes[i]
+        try:
+            found = self._device_array(a) if self._device_array is not None else None
+        except InputError as error:
+            raise InputError(f"input '{spec.name}': {error.message}", hint=error.hint) from error
+        if found is None:
+            return None
+        if want is not None and found.dtype != want:
+            hint = f"convert it to {dtype_name(want)}"
+            raise InputError(
+                f"input '{spec.name}' is {dtype_name(found.dtype)}, the model wants {wanted(spec)}", hint=hint
+            )
+        return found.numpy() if spec.name in self._valued else found
 
     def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
         """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
@@ -94,11 +116,17 @@ class Arguments:
         unknown = [n for n in out if n not in self.output_names]
         if unknown:
             raise InputError(f"unknown output '{unknown[0]}'", hint=self.signature)
+        given: dict[str, Any] = dict(out)
         for n, a in out.items():
-            if not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
+            found = None if self._device_array is None else self._device_array(a)
+            if found is not None:
+                if not getattr(found, "writeable", True):
+                    raise InputError(f"the array for output '{n}' may not be written to")
+                given[n] = found
+            elif not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
                 hint = "make it with numpy.empty(shape, dtype)"
                 raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array", hint=hint)
-        given = dict(out)  # of results of one name, the last is the one that callers find under it
+        # of results of one name, the last is the one that callers find under it
         return [given.pop(n, None) for n in reversed(self.output_names)][::-1]
 
     def check_overlap(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]) -> None:
@@ -108,7 +136,7 @@ class Arguments:
             if buffer is None:
                 continue
             for other, a in taken:
-                if np.may_share_memory(buffer, a):  # exact: all are contiguous
+                if _overlap(buffer, a):
                     hint = "give each result memory of its own"
                     raise InputError(f"the array for output '{name}' and {other} share memory", hint=hint)
             taken.append((f"the one for output '{name}'", buffer))
@@ -143,6 +171,17 @@ class Arguments:
     @property
     def signature(self) -> str:
         return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    """Of contiguous arrays, of the host or a device."""
+    (a_first, a_end), (b_first, b_end) = _span(a), _span(b)
+    return a_first < b_end and b_first < a_end
+
+
+def _span(a: Any) -> tuple[int, int]:
+    first = a.ctypes.data if isinstance(a, np.ndarray) else a.address
+    return first, first + a.nbytes
 
 
 def wanted(spec: Spec) -> str:

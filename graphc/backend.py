@@ -60,12 +60,15 @@ class Capabilities:
     needs_static_shapes  plans graphs whose shapes are all known: others are cut where data decides (graphc/segments.py)
     many_sizes           one plan for many sizes (graphc/sizes.py): then `load_many` is called, `executable` and `draft` with
                          a Many
+    device_arrays        takes arrays in a device's memory, and gives results there: then it is a
+                         DeviceBackend
     """
 
     stores_plans: bool = False
     maps_files: bool = False
     needs_static_shapes: bool = False
     many_sizes: bool = False
+    device_arrays: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,23 @@ class Backend(Protocol):
 
     def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> Executable | None:
         """What was kept under a key for many sizes, these among them; None where nothing was."""
+        ...
+
+
+class DeviceBackend(Backend, Protocol):
+    """One with arrays and streams of a device, as its capabilities say."""
+
+    def device_array(self, a: Any) -> Any | None:
+        """What lies on the device, as executables take it (with a shape, a dtype and `numpy()`); None for what does not. Raises
+        InputError where it can't be read."""
+        ...
+
+    def to_device(self, a: np.ndarray) -> Any:
+        """A copy in the device's memory."""
+        ...
+
+    def stream(self, given: Any) -> Any:
+        """A caller's stream, as `Executable.run_on` takes it. Raises InputError for what is none."""
         ...
 
 

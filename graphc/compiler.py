@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from graphc.types import TensorType
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from graphc.backend import DeviceBackend
     from graphc.graph import Graph
 
 
@@ -206,6 +207,28 @@ class Compilation:
     def alone(self) -> str:
         """Why every plan is for one set of shapes, or ''."""
         return "" if self.backend.capabilities.many_sizes else f"target '{self.backend.target}' has a plan for each"
+
+    # --- on a device ---------------------------------------------------------------------------------------------
+    @property
+    def _device(self) -> DeviceBackend | None:
+        return cast("DeviceBackend", self.backend) if self.backend.capabilities.device_arrays else None
+
+    @property
+    def device_array(self) -> Callable[[Any], Any | None] | None:
+        """Of the backend, if it takes such arrays."""
+        return None if self._device is None else self._device.device_array
+
+    def to_device(self, a: np.ndarray) -> Any:
+        """A copy in the device's memory. Raises InputError where the target has none."""
+        if self._device is None:
+            raise InputError(f"target '{self.backend.target}' has no memory of its own", hint="give NumPy arrays")
+        return self._device.to_device(np.ascontiguousarray(a).reshape(np.shape(a)))
+
+    def stream(self, given: Any) -> Any:
+        """A caller's stream, as executables take it. Raises InputError where the target has none."""
+        if self._device is None:
+            raise InputError(f"target '{self.backend.target}' has no streams", hint="leave out stream")
+        return self._device.stream(given)
 
     # --- plans ---------------------------------------------------------------------------------------------------
     def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:

@@ -83,6 +83,10 @@ class InputError(GraphcError, ValueError):
     """Wrong arrays handed to a compiled model, or wrong options to `graphc.compile`: names, dtypes, shapes, values."""
 
 
+class DeviceError(GraphcError):
+    """A GPU, or its driver, that failed while it was at work."""
+
+
 class OutOfMemoryError(GraphcError, MemoryError):
     """A value, a plan or a result that the machine's memory does not hold."""
 

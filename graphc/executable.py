@@ -60,6 +60,11 @@ class Executable:
         those that are to be made. Raises InputError where an array of `out` does not fit its result."""
         raise NotImplementedError
 
+    def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
+        """`run`, on a stream of the caller's, where the backend has such; None: on its own."""
+        assert stream is None, "the backend has no streams"
+        return self.run(arrays, out)
+
 
 class Shared:
     """Plans for many shapes, the last used first."""

@@ -82,6 +82,19 @@ class Source(Protocol):
         ...
 
     @property
+    def device_array(self) -> Callable[[Any], Any | None] | None:
+        """Of the backend, if it takes such arrays."""
+        ...
+
+    def to_device(self, a: np.ndarray) -> Any:
+        """A copy in the device's memory. Raises InputError where the target has none."""
+        ...
+
+    def stream(self, given: Any) -> Any:
+        """A caller's stream, as executables take it. Raises InputError where the target has none."""
+        ...
+
+    @property
     def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
         """The model again, from its pickle."""
         ...
@@ -117,7 +130,7 @@ class Model:
         self._count = len(self._names)
         names = self._names  # not self: a model that refers to itself would outlive its last reference
         self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
-        self._arguments = Arguments(signature)
+        self._arguments = Arguments(signature, source.device_array)
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -163,9 +176,13 @@ class Model:
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], out: Mapping[str, np.ndarray] | None = None
+        self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None, stream: Any = None
     ) -> dict[str, np.ndarray]:
         """Results by name for inputs by name. `out`: arrays to write results into.
+
+        On a GPU, inputs and `out` may be arrays in its memory (DLPack, __cuda_array_interface__); if one is, the results that are
+        made are there, too, and the work may still be going on: whoever takes them waits for it. stream: that this work
+        is given to, a number or an object with `__cuda_stream__`; else it goes to one of the model's own.
 
         Raises InputError that names the input and says what the model wants.
         """
@@ -174,11 +191,17 @@ class Model:
             if len(feeds) != self._count:
                 raise KeyError
         except (KeyError, IndexError, TypeError):
-            return self._with_defaults(feeds).run(feeds, out)
-        if out is not None:
-            return dict(zip(self._output_names, self._run(arrays, self._arguments.buffers(out))))
+            return self._with_defaults(feeds).run(feeds, out, stream)
+        if out is not None or stream is not None:
+            buffers = None if out is None else self._arguments.buffers(out)
+            queue = None if stream is None else self._source.stream(stream)
+            return dict(zip(self._output_names, self._run(arrays, buffers, queue)))
         results = self._quick(arrays)
         return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
+
+    def to_device(self, array: np.ndarray) -> Any:
+        """A copy of an array in the GPU's memory, for `run`; `numpy()` brings it back. Raises InputError where the target is none."""
+        return self._source.to_device(array)
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -333,7 +356,9 @@ class Model:
         return (self, arrays) if other is None else other._for(given, values)
 
     # --- running ---------------------------------------------------------------------------------------------------
-    def _run(self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None) -> list[np.ndarray]:
+    def _run(
+        self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None, stream: Any = None
+    ) -> list[np.ndarray]:
         for a, dtype in zip(arrays, self._dtypes):
             if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
                 arrays = [self._arguments.checked(i, a) for i, a in enumerate(arrays)]
@@ -346,20 +371,20 @@ class Model:
         if executable is None:
             other = self._other(arrays)
             if other is not None:
-                return self._elsewhere(other, arrays, out)
+                return self._elsewhere(other, arrays, out, stream)
             executable = self._executable(arrays, key)
         if executable.quick is not None and not self._valued:
             self._quick = executable.quick
         if out is not None:
             self._arguments.check_overlap(arrays, out)
         try:
-            return executable.run(arrays, out)
+            return executable.run_on(stream, arrays, out)
         except MemoryError as error:
             _full(error)
         except classes.CantServeMany as error:
             self._alone = str(error)
             self._many.clear()
-            return self._executable(arrays, key, alone=True).run(arrays, out)
+            return self._executable(arrays, key, alone=True).run_on(stream, arrays, out)
 
     def _executable(
         self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False, many: bool = False
@@ -463,10 +488,10 @@ class Model:
                 remember(self._readings, reading, Model(self._source.read(reading), self._recipe))
             return self._readings[reading]
 
-    def _elsewhere(self, other: Model, arrays: Sequence[np.ndarray], out: Any) -> list[np.ndarray]:
+    def _elsewhere(self, other: Model, arrays: Sequence[np.ndarray], out: Any, stream: Any) -> list[np.ndarray]:
         """What the model for another reading gives."""
         try:
-            return other._run(arrays, out)
+            return other._run(arrays, out, stream)
         except TypeRuleError as error:  # dims of one name have to be equal after all
             found = contradictions(self.inputs[: self._count], arrays)
             if not found:

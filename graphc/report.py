@@ -6,11 +6,12 @@ Backends fill these records; the command line and the tests read them. Nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, UnsupportedError
 from graphc.types import Shape
 
 MANY = 16  # operators that a label does not list
@@ -30,6 +31,7 @@ class StepInfo:
     nbytes     bytes that must cross: operands, weights and results once each
     host       runs through the NumPy reference, because no kernel serves it
     inside     the steps of the program that the step runs itself, if any: label, kernel, algorithm, reason, flops
+    occupancy  of a GPU's kernel: what part of the threads that a multiprocessor can have at a time it has there
     """
 
     index: int
@@ -43,6 +45,7 @@ class StepInfo:
     nbytes: int = 0
     host: bool = False
     inside: tuple[tuple[str, str, str, str, int], ...] = ()
+    occupancy: float | None = None
 
     @property
     def label(self) -> str:
@@ -51,6 +54,21 @@ class StepInfo:
             return f"{self.nodes[0]} … {self.nodes[-1]}: {len(self.ops)} operators"
         ops = " + ".join(self.ops)
         return f"{self.nodes[0]}: {ops}" if self.nodes else ops
+
+
+def folded(steps: Sequence[StepInfo]) -> list[StepInfo]:
+    """For a list that people read: of steps in a row that do the same for the same nodes (steps through time), the first, with
+    what all of them do."""
+    out: list[StepInfo] = []
+    for _, alike in groupby(steps, lambda s: (s.nodes, s.ops, s.output, s.algorithm, s.host)):
+        first, *others = alike
+        if others and first.algorithm:
+            every = [first, *others]
+            flops, nbytes = sum(s.flops for s in every), sum(s.nbytes for s in every)
+            first = replace(first, reason=f"{first.reason}, and {len(others)} like it", flops=flops, nbytes=nbytes)
+            others = []
+        out += [first, *others]
+    return out
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,17 @@ class Roofline:
     def seconds(self, step: StepInfo) -> float:
         """The least time of a direct algorithm that finds all it reads in the smallest cache that holds it."""
         rate = next((rate for size, rate in self.rates if step.nbytes <= size), self.rates[-1][1])
-        return max(step.flops / self.flops, step.nbytes / rate)
+        return max(step.flops / self.flops_of(step), step.nbytes / rate)
+
+    def flops_of(self, step: StepInfo) -> float:
+        """Operations per second of the units that a step uses."""
+        return self.flops
+
+    def about(self, threads: int) -> str:
+        """For a person."""
+        rates = ", ".join(f"{rate / 1e9:.3g} of {format_bytes(size)}" for size, rate in self.rates)
+        plural = "s" * (threads > 1)
+        return f"this machine, {threads} thread{plural}: {self.flops / 1e9:.3g} GFLOP/s (float32), GB/s read: {rates}"
 
 
 @dataclass(frozen=True)
@@ -145,7 +173,7 @@ class Plan:
     behind the first result whose shape follows from data, where the model has not run yet. guards: what must hold of the
     inputs' sizes for the same plan to serve them; None of a plan for these shapes alone. because: of a plan for many shapes,
     guards of those that were there before, which do not hold for the shapes that it was made for; of a plan for one shape where one
-    for many was asked for, why.
+    for many was asked for, why. emulated: it runs on what stands for its machine, and its times say nothing.
     """
 
     target: str
@@ -159,14 +187,25 @@ class Plan:
     pending: tuple[Pending, ...] = ()
     guards: tuple[str, ...] | None = None
     because: tuple[str, ...] = ()
+    emulated: bool = False
+
+    def require_times(self) -> None:
+        """Raises GraphcError where its steps can't be timed."""
+        if self.emulated:
+            raise UnsupportedError(
+                f"target '{self.target}' has no profile: times of the emulator say nothing about a GPU",
+                hint="profile with target 'cuda' on a GPU, or with target 'cpu'",
+            )
+        if self.measure is None:
+            raise GraphcError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
 
     def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
         """Median seconds of each step over `rounds` runs, in the order of `steps`.
 
         Raises InputError where `feeds` do not fit, GraphcError where the target can't be profiled.
         """
-        if self.measure is None:
-            raise GraphcError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
+        self.require_times()
+        assert self.measure is not None
         return list(self.measure(feeds, rounds))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -200,8 +201,15 @@ class Segmented(Executable):
         return self.prefix.holds(arrays)
 
     def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        values = taken(suffix_inputs(self.parts, arrays, self.prefix.run(arrays), self._loops), self._valued)
-        return self._suffix(values).run(values, out)
+        return self.run_on(None, arrays, out)
+
+    def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
+        """Inputs on a device stay there; what the prefix makes of them comes to the host, where the rest is planned."""
+        results = [np.asarray(r) for r in self.prefix.run_on(stream, arrays)]
+        values: list[Any] = suffix_inputs(self.parts, [np.asarray(a) for a in arrays], results, self._loops)
+        values[: len(arrays)] = [values[i] if i in self._valued else a for i, a in enumerate(arrays)]
+        values = taken(values, self._valued)
+        return self._suffix(values).run_on(stream, values, out)
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
         """The rest of the graph for these shapes, planned when such turn up first."""

@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graphc.backend import Capabilities
-from graphc.backends.cuda.options import CudaOptions
+from graphc.backends.cuda.options import WITHOUT_GPU, CudaOptions
+from graphc.errors import InputError, UnsupportedError
 from graphc.executable import Executable, check_results
 from graphc.lower.weights import WeightStore
 from graphc.report import Pending, Plan
 
 if TYPE_CHECKING:
     from graphc.backend import Part, Progress, Stage
+    from graphc.backends.cuda.runtime.arrays import DeviceArray
+    from graphc.backends.cuda.runtime.device import Device, Stream
     from graphc.backends.cuda.stages import Draft
     from graphc.classes import Many
     from graphc.graph import Graph, Node
+    from graphc.lower.kernel import Kernel
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Roofline, StepInfo
 
-Run: TypeAlias = Callable[[Sequence[np.ndarray], "Sequence[np.ndarray | None] | None"], list[np.ndarray]]
+
+class Runs(Protocol):
+    """What runs a program."""
+
+    def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None, stream: Stream | None) -> list[Any]: ...
+
+    def measure(self, arrays: Sequence[Any], rounds: int) -> list[float]: ...
 
 
 class CudaBackend:
-    """The CUDA backend for one model: its constants. See graphc/backend.py."""
+    """The CUDA backend for one model: its constants, its memory on the device. See graphc/backend.py."""
 
-    capabilities = Capabilities(needs_static_shapes=True)
     parts: tuple[Part, ...] = ()
 
     def __init__(self, options: CudaOptions, cache: bool = True, progress: Progress | None = None) -> None:
+        """Raises UnsupportedError where programs are to run on a GPU, and there is none."""
+        from graphc.backends.cpu.checked import wanted
+        from graphc.backends.cuda.runtime.workspace import Workspaces
+
         self.options, self.cache, self.progress = options, cache, progress
         self.target = "cuda:emulate" if options.emulate else "cuda"
+        self.checked = wanted() and options.emulate
+        self.device = _device(options)
+        self.arch = options.arch if self.device is None else self.device.arch
         self._weights = WeightStore()
+        self._workspaces = None if self.device is None else Workspaces(self.device)
+        self._intake = None if self.device is None else _stream(self.device)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(needs_static_shapes=True, device_arrays=self.device is not None and not self.checked)
 
     def identity(self) -> list[Any]:
         return self.options.identity()
@@ -59,10 +83,10 @@ class CudaBackend:
         return STAGES
 
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
-        from graphc.backends.cpu.checked import wanted
         from graphc.backends.cuda.stages import Draft
 
-        return Draft(graph, self._weights, self.options, wanted())
+        options = replace(self.options, arch=self.arch)
+        return Draft(graph, self._weights, options, self.checked)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
@@ -72,7 +96,13 @@ class CudaBackend:
         return outlook(graph, RULES)
 
     def roofline(self) -> Roofline | None:
-        return None  # of the card: not known where there is none
+        from graphc.backends.cuda.runtime.gpu import Gpu
+
+        if not isinstance(self.device, Gpu):
+            return None
+        from graphc.backends.cuda.roofline import roofline
+
+        return roofline(self.device)
 
     def forget(self) -> None:
         self._weights = WeightStore()  # plans that run keep what they use
@@ -103,18 +133,90 @@ class CudaBackend:
         self._weights.end()
         return CudaExecutable(draft, passes, self.target, *self._runner(draft))
 
-    def _runner(self, d: Draft) -> tuple[Run, tuple[StepInfo, ...]]:
+    def _runner(self, d: Draft) -> tuple[Runs, tuple[StepInfo, ...]]:
         """What runs it, and its steps."""
-        from graphc.backends.cuda.runtime.ahead import AheadRun
+        from graphc.backends.cuda.codegen.cubin import cubin_of
+        from graphc.backends.cuda.figures import card_of
+        from graphc.backends.cuda.runtime.ahead import AheadRun, with_occupancy
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
-        from graphc.backends.cuda.runtime.emulated import EmulatedRun
+        from graphc.backends.cuda.runtime.gpu import Gpu
+        from graphc.backends.cuda.runtime.run import Runner
 
-        arch = self.options.arch
-        if not self.options.emulate:
-            ahead = AheadRun(d, arch, self.cache, self.progress)
-            return ahead, ahead.steps
-        steps = tuple(s.info for s in d.lowering.program.steps)
-        return CheckedRun(d, arch, self.cache) if d.checked else EmulatedRun(d, arch, self.cache), steps
+        program = d.lowering.program
+        if self._workspaces is None:
+            assert self.arch is not None
+            cubins = self._each(d.kernels, partial(cubin_of, arch=self.arch, cache=self.cache))
+            card = card_of(self.arch)
+            return AheadRun(), with_occupancy(program, cubins, {k: c.occupancy(card) for k, c in cubins.items()})
+        steps = tuple(s.info for s in program.steps)
+        if self.checked:
+            return CheckedRun(d, self._workspaces.device.arch, self.cache), steps
+        functions = self._each(d.kernels, partial(self._workspaces.device.function, cache=self.cache))
+        runner = Runner(d.assembled, [*functions.values()], d.constants, self._workspaces)
+        if self.options.emulate:
+            return runner, steps
+        assert isinstance(self.device, Gpu)
+        occupancies = {k: self.device.occupancy(f) for k, f in functions.items()}
+        return runner, with_occupancy(program, {k: f.cubin for k, f in functions.items()}, occupancies)
+
+    def _each(self, kernels: Sequence[Kernel], make: Callable[[Kernel], Any]) -> dict[Kernel, Any]:
+        """What is made of each kernel; progress is told."""
+        made = {}
+        for i, kernel in enumerate(kernels):
+            if self.progress:
+                self.progress("compiling", i, len(kernels))
+            made[kernel] = make(kernel)
+        if self.progress:
+            self.progress("compiling", len(kernels), len(kernels))
+        return made
+
+    # --- arrays and streams of callers ---------------------------------------------------------------------------
+    def device_array(self, a: Any) -> DeviceArray | None:
+        """See graphc/backend.py."""
+        from graphc.backends.cuda.runtime.arrays import given
+
+        assert self.device is not None and self._intake is not None
+        return given(a, self.device, self._intake)
+
+    def to_device(self, a: np.ndarray) -> DeviceArray:
+        from graphc.backends.cuda.runtime.arrays import Result
+
+        assert self.device is not None and self._intake is not None
+        with self.device.current():
+            made = Result(self.device, a.shape, a.dtype, self._intake)
+            self.device.copy(made.address, a.ctypes.data, a.nbytes, self._intake)
+            self._intake.wait()
+        return made
+
+    def stream(self, given: Any) -> Stream:
+        assert self.device is not None
+        found = given.__cuda_stream__() if hasattr(given, "__cuda_stream__") else given  # version, handle
+        handle = found[1] if isinstance(found, tuple) else getattr(found, "cuda_stream", found)  # of PyTorch
+        if not isinstance(handle, int) or isinstance(handle, bool):
+            raise InputError(f"stream must be a CUDA stream's number, or have __cuda_stream__, and is {given!r}")
+        return self.device.stream_of(handle)
+
+
+def _stream(device: Device) -> Stream:
+    with device.current():
+        return device.stream()
+
+
+def _device(options: CudaOptions) -> Device | None:
+    """What programs run on; None where they are only compiled."""
+    if options.emulate:
+        from graphc.backends.cuda.runtime.emulated import emulator
+
+        return emulator(options.arch)
+    if options.arch is not None:
+        return None
+    from graphc.backends.cuda.runtime.gpu import gpu
+
+    try:
+        return gpu(options.device)
+    except UnsupportedError as error:
+        hint = f"{error.hint}; {WITHOUT_GPU}" if error.hint else WITHOUT_GPU
+        raise UnsupportedError(error.message, hint=hint) from error
 
 
 class CudaExecutable(Executable):
@@ -123,19 +225,22 @@ class CudaExecutable(Executable):
     plan: Plan
 
     def __init__(
-        self, d: Draft, passes: tuple[PassInfo, ...], target: str, run: Run, infos: tuple[StepInfo, ...]
+        self, d: Draft, passes: tuple[PassInfo, ...], target: str, runs: Runs, steps: tuple[StepInfo, ...]
     ) -> None:
         self._results = [(n, v.type) for n, v in zip(d.graph.output_names, d.graph.outputs)]
-        self._run = run
+        self._runs = runs
         shapes = {v.name: v.type.shape for v in d.graph.inputs}
-        self.plan = Plan(target, 1, shapes, infos, d.memory, d.notes, passes, self._measure)
 
-    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
+        def measure(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:  # not of self, which has the plan
+            return runs.measure([np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n in shapes], rounds)
+
+        emulated = target == "cuda:emulate"
+        self.plan = Plan(target, 1, shapes, steps, d.memory, d.notes, passes, measure, emulated=emulated)
+
+    def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
+        return self.run_on(None, arrays, out)
+
+    def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         if out is not None:
             check_results(out, self._results)
-        return self._run(arrays, out)
-
-    def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-        from graphc.errors import UnsupportedError
-
-        raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
+        return self._runs.run(arrays, out, stream)

@@ -45,12 +45,12 @@ FAMILIES = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent
 @dataclass(frozen=True, eq=False)
 class Code:
     """A function as Numba compiles it for the GPU: of one int64, the address of its argument block. threads: of a block; shared:
-    bytes of dynamic shared memory; blocks: that a multiprocessor is to have registers for."""
+    bytes of dynamic shared memory; blocks: that a multiprocessor is to have registers for, 0 where that is ptxas's choice."""
 
     function: Callable[..., None]
     threads: int = THREADS
     shared: int = 0
-    blocks: int = 1
+    blocks: int = 0
 
 
 Maker = TypeVar("Maker", bound=Callable[..., Code])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.backend import Request
-from graphc.backends.cuda.codegen.arch import EMULATED, WITH_GROUPS, Arch
+from graphc.backends.cuda.codegen.arch import WITH_GROUPS, Arch
 from graphc.errors import InputError, UnsupportedError
 
 WITHOUT_GPU = (
@@ -21,22 +21,25 @@ PRECISIONS = ("float32", "tf32")
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """emulate: run kernels on the CPU; else they are only compiled. host: may nodes without a CUDA kernel run on the CPU? arch:
-    compute capability that kernels are compiled for. precision: the digits of float32 operands of products on tensor cores."""
+    """emulate: run kernels on the CPU. host: may nodes without a CUDA kernel run on the CPU? arch: compute capability that kernels
+    are compiled for ahead, and not run; None to run them on GPU number `device`. precision: the digits of float32 operands of
+    products on tensor cores."""
 
     emulate: bool
     host: bool = False
-    arch: Arch = EMULATED
+    arch: Arch | None = None
+    device: int = 0
     precision: str = PRECISIONS[0]
 
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
-        """Raises InputError for a value that an option does not take, UnsupportedError where kernels can't run."""
+        """Raises InputError for a value that an option does not take."""
         given = {name: value for name, value in request.options.items() if name not in OTHERS}
         host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
-        precision = given.pop("precision", PRECISIONS[0])
+        device, precision = given.pop("device", 0), given.pop("precision", PRECISIONS[0])
         if given:
-            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint="it has: arch, host, precision")
+            hint = "it has: arch, device, host, precision"
+            raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint=hint)
         if not isinstance(host, bool):
             raise InputError(f"host must be True or False, not {host!r}")
         if precision not in PRECISIONS:
@@ -44,13 +47,13 @@ class CudaOptions:
             raise InputError(f"precision must be 'float32' or 'tf32', not {precision!r}", hint=hint)
         if tune:
             raise UnsupportedError("target 'cuda' measures no kernels yet", hint="leave out tune")
+        if isinstance(device, bool) or not isinstance(device, int) or device < 0:
+            raise InputError(f"device must be the number of a GPU, from 0 on, not {device!r}")
         emulate = request.variant == "emulate"
-        if arch is None and not emulate:
-            raise UnsupportedError("graphc does not run on a GPU yet", hint=WITHOUT_GPU)
-        return cls(emulate, host, EMULATED if arch is None else capability(arch), precision)
+        return cls(emulate, host, None if arch is None else capability(arch), device, precision)
 
     def identity(self) -> list[Any]:
-        return ["cuda", self.emulate, self.host, list(self.arch), self.precision]
+        return ["cuda", self.emulate, self.host, list(self.arch or ()), self.precision]
 
 
 def capability(arch: object) -> Arch:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
-from graphc.backends.cuda.lower.epilogue import accepts_operand
+from graphc.backends.cuda.codegen.arch import EMULATED
+from graphc.backends.cuda.lower.channels import assign_channels_last
+from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
-from graphc.backends.cuda.lower.registry import RULES, host_reason, load_lowerings
+from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
 from graphc.backends.cuda.options import CudaOptions
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
-from graphc.lower.fuse import Group, fuse
+from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals
-from graphc.lower.program import Assembled, Form, HostStep, assemble
+from graphc.lower.program import Assembled, Form, Step, assemble
 from graphc.lower.shown import shown_groups, shown_places
+from graphc.lower.storage import Buffer, Place
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, format_bytes
 from graphc.types import MaybeNone
@@ -45,6 +48,7 @@ class Draft:
 
     assembled: Assembled | MaybeNone = None
     kernels: tuple[Kernel, ...] = ()
+    constants: tuple[int, ...] = ()  # bytes of the table's
     memory: MemoryReport | MaybeNone = None
 
     def compiled(self, node: Node) -> bool:
@@ -67,20 +71,18 @@ def fuse_nodes(d: Draft) -> None:
                 raise UnsupportedError(
                     f"no CUDA kernel computes it: {d.reasons[node]}", hint=HOST_HINT, op=node.op.name, node=node.name
                 )
-    d.groups, notes = fuse(d.graph, _has_epilogue, accepts_operand, d.compiled)
+    d.groups, notes = grouped(d.graph, d.compiled)
     d.notes = tuple(notes)
 
 
-def _has_epilogue(node: Node) -> bool:
-    rule = RULES.rule_of(node)
-    return rule is not None and rule.epilogue is not None and rule.epilogue(node)
-
-
 def place(d: Draft) -> None:
-    """Inputs and results in arrays that the caller sees, parts of concatenations in the whole."""
-    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch, d.options.precision)
+    """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
+    read them, parts of concatenations in the whole."""
+    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
     place_externals(lo, d.graph, d.groups, d.native)
-    place_concatenations(lo, [g for g in d.groups if d.compiled(g.anchor or g.nodes[0])])
+    compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
+    assign_channels_last(lo, d.groups, compiled)
+    place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
 
 
 def lower(d: Draft) -> None:
@@ -95,17 +97,30 @@ def lower(d: Draft) -> None:
 def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table of argument blocks."""
     form = Form(cost=lambda info: 0, reuse=not d.checked)
-    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, d.weights.place_of)
-    constants = dict.fromkeys(b for s in d.lowering.program.steps for b in s.buffers() if b.kind == "const")
-    d.memory = replace(memory, weights=sum(b.nbytes for b in constants))
+    nbytes: dict[Place, int] = {}
+
+    def place_of(b: Buffer) -> Place:
+        place = d.weights.place_of(b)
+        nbytes[place] = b.nbytes
+        return place
+
+    d.assembled, d.kernels, memory, _ = assemble(d.lowering.program, form, place_of)
+    d.constants = tuple(nbytes[place] for place in d.assembled.constants)
+    d.memory = replace(memory, weights=sum(d.constants))
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
+def _show_places(d: Draft) -> str:
+    last = ", ".join(sorted(v.name for v in d.lowering.channels_last))
+    return f"{shown_places(d.lowering.storage)}\nchannels innermost: {last or 'none'}"
+
+
 def _show_steps(d: Draft) -> str:
     lines = []
     for i, step in enumerate(d.lowering.program.steps):
-        kernel = "host" if isinstance(step, HostStep) else str(step.kernel)
-        grid = "" if isinstance(step, HostStep) else f"grid {step.args[0]}"
+        kernel, grid = step.info.kernel, ""
+        if isinstance(step, Step):
+            kernel, grid = str(step.kernel), f"grid {step.args[0]}"
         lines.append("  ".join(filter(None, [f"{i}:", kernel, grid, step.info.label, step.info.algorithm])))
     return "\n".join(lines)
 
@@ -120,7 +135,7 @@ def _show_table(d: Draft) -> str:
 
 STAGES = (
     Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),
-    Stage("place", place, lambda d: shown_places(d.lowering.storage), lambda d: verify.places(d.lowering.storage)),
+    Stage("place", place, _show_places, lambda d: verify.places(d.lowering.storage)),
     Stage("lower", lower, _show_steps, lambda d: verify.steps(d.lowering)),
     Stage("assemble", assemble_table, _show_table, lambda d: verify.table(d.assembled, d.memory)),
 )

@@ -127,6 +127,10 @@ class Emit:
         name = f"llvm.fpto{'s' if signed else 'u'}i.sat.{type_suffix(word)}.{type_suffix(x.type)}"
         return self.call(name, word, x)
 
+    def product(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """x * y of floats, rounded: never fused with a sum."""
+        return self.b.fmul(x, y)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         return self.intrinsic("fmuladd", a, b, c)  # fused where the target has the instruction
 
@@ -155,14 +159,18 @@ class Emit:
 
     def load(self, pointer: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
         """`lanes` consecutive elements, in their register type."""
-        dtype = np.dtype(dtype)
-        by_hand = dtype.name == "float16" and not self.converts_half
-        raw = self.load_raw(pointer, I16 if by_hand else memory_type(dtype), lanes)
-        return widened(self, raw, lanes) if by_hand else self.in_register(raw, dtype, lanes)
+        return self.widen(self.load_raw(pointer, self.kept_type(dtype), lanes), dtype, lanes)
 
-    def in_register(self, raw: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
-        """Elements as they are in memory, in their register type. Float16 for processors that convert it."""
-        b = self.b
+    def kept_type(self, dtype: np.dtype) -> ir.Type:
+        """Of an element in memory."""
+        dtype = np.dtype(dtype)
+        return I16 if dtype.name == "float16" and not self.converts_half else memory_type(dtype)
+
+    def widen(self, raw: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
+        """What memory has, in its register type."""
+        dtype, b = np.dtype(dtype), self.b
+        if dtype.name == "float16" and not self.converts_half:
+            return widened(self, raw, lanes)
         if dtype == np.bool_:
             return b.icmp_unsigned("!=", raw, self.const(0, I8, lanes))
         if dtype.name == "float16":
@@ -174,15 +182,15 @@ class Emit:
 
     def store(self, value: ir.Value, pointer: ir.Value, dtype: np.dtype, lanes: int) -> None:
         """The inverse of load; half precisions round to nearest even."""
-        dtype = np.dtype(dtype)
-        by_hand = dtype.name == "float16" and not self.converts_half
-        self.store_raw(narrowed(self, value, lanes) if by_hand else self.in_memory(value, dtype, lanes), pointer)
+        self.store_raw(self.narrow(value, dtype, lanes), pointer)
 
-    def in_memory(self, value: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
-        """The inverse of in_register."""
-        b = self.b
+    def narrow(self, value: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
+        """The inverse of widen."""
+        dtype, b = np.dtype(dtype), self.b
         if dtype == np.bool_:
             return b.zext(value, self.vector(I8, lanes))
+        if dtype.name == "float16" and not self.converts_half:
+            return narrowed(self, value, lanes)
         if dtype.name == "float16":
             return b.fptrunc(value, self.vector(F16, lanes))
         if dtype.name == "bfloat16":

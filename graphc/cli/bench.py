@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,7 @@ import numpy as np
 
 from graphc.cli.console import progress_bars, seconds
 from graphc.cli.feeds import input_files, make_feeds, plan_of
-from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.profile import chrome_trace, picture, print_profile
 
@@ -48,23 +50,29 @@ def bench(
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
         feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
-        plan_of(compiled, feeds)
+        plan = plan_of(compiled, feeds)
+    if profile or trace or drawing:
+        plan.require_times()
     ready = time.perf_counter() - start
-    times = _time_runs(compiled, feeds, rounds)
+    times = _time_runs(partial(compiled.run, feeds), rounds)
     plan = plan_of(compiled, feeds)  # now with what follows from data
-    median = float(np.median(times))
     sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-    flops = sum(step.flops for step in plan.steps)
     click.echo(f"{compiled.name} for {plan.target}, threads {plan.threads}, {sizes}: ready in {seconds(ready)}")
-    click.echo(
-        f"median {seconds(median)}, min {seconds(min(times))}, 90 % within {seconds(float(np.quantile(times, 0.9)))} "
-        f"({rounds} rounds); {flops / median / 1e9:.3g} GFLOP/s, {1 / median:.4g} runs/s"
-    )
+    if plan.emulated:
+        click.echo(f"{_described(times)}: of the emulator on this CPU, which say nothing about a GPU")
+        return
+    click.echo(_described(times, sum(step.flops for step in plan.steps)))
+    if plan.target == "cuda":
+        there = {name: compiled.to_device(array) for name, array in feeds.items()}
+        click.echo(
+            f"inputs and results in the GPU's memory: {_described(_time_runs(_waiting(compiled, there), rounds))}"
+        )
     if not (profile or trace or drawing):
         return
+    median = float(np.median(times))
     spent = plan.profile(feeds, rounds)
     if profile:
-        print_profile(plan, spent)
+        print_profile(plan, spent, open_backend(**settings).roofline())
     if trace:
         events = json.dumps(chrome_trace(plan, spent)).encode()
         write_file(trace, lambda f: f.write(events))
@@ -75,10 +83,29 @@ def bench(
         click.echo(f"wrote {drawing}")
 
 
-def _time_runs(compiled: Any, feeds: dict[str, np.ndarray], rounds: int) -> list[float]:
+def _time_runs(run: Callable[[], Any], rounds: int) -> list[float]:
     times = []
     for _ in range(WARMUP + rounds):
         start = time.perf_counter()
-        compiled.run(feeds)
+        run()
         times.append(time.perf_counter() - start)
     return times[WARMUP:]
+
+
+def _waiting(compiled: Any, feeds: dict[str, Any]) -> Callable[[], None]:
+    """A run whose results are there when it returns."""
+
+    def run() -> None:
+        for result in compiled.run(feeds).values():
+            result.wait()
+
+    return run
+
+
+def _described(times: Sequence[float], flops: int | None = None) -> str:
+    median = float(np.median(times))
+    rate = "" if flops is None else f"{flops / median / 1e9:.3g} GFLOP/s, "
+    return (
+        f"median {seconds(median)}, min {seconds(min(times))}, 90 % within {seconds(float(np.quantile(times, 0.9)))} "
+        f"({len(times)} rounds); {rate}{1 / median:.4g} runs/s"
+    )

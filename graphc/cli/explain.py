@@ -12,7 +12,7 @@ from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import InputError
 from graphc.lower.memory import ArenaPlan, Lifetime, draw
-from graphc.report import format_bytes
+from graphc.report import folded, format_bytes
 
 if TYPE_CHECKING:
     from graphc.report import Pending, Plan, StepInfo
@@ -78,7 +78,7 @@ def _steps(plan: Plan) -> None:
     kernels = len({step.kernel for step in plan.steps if not step.host})
     print_table(
         (">step", "nodes", "kernel", "algorithm", "because", ">flop"),
-        [row for step in plan.steps for row in _rows(step)],
+        [row for step in folded(plan.steps) for row in _rows(step)],
         title=f"\n{many(len(plan.steps), 'step')}, {many(kernels, 'kernel')}",
     )
 

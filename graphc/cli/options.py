@@ -113,6 +113,7 @@ compile_options = stack(
         metavar="NAME",
         help="Of float32 products with target cuda: float32, or tf32, which is faster and has 11 digits of 24.",
     ),
+    click.option("--device", type=click.IntRange(min=0), help="Number of the GPU of target cuda.  [default: 0]"),
     click.option("--no-cache", is_flag=True, help="Neither read nor write kernels on disk."),
 )
 
@@ -162,20 +163,20 @@ def open_backend(
     host: bool,
     arch: str | None,
     precision: str | None,
+    device: int | None,
 ) -> Backend:
     """The backend for the values of `compile_options`. Raises GraphcError."""
     from graphc.backend import Request
     from graphc.backends import open_backend
 
     options = {"threads": threads, "winograd": int(winograd), "tune": tune}
-    return open_backend(
-        target, Request(options=options | _of_gpu(host, arch, precision), disabled=disable, cache=not no_cache)
-    )
+    of_gpu = _of_gpu(host, arch, device, precision)
+    return open_backend(target, Request(options=options | of_gpu, disabled=disable, cache=not no_cache))
 
 
-def _of_gpu(host: bool, arch: str | None, precision: str | None) -> dict[str, Any]:
+def _of_gpu(host: bool, arch: str | None, device: int | None, precision: str | None) -> dict[str, Any]:
     """Options that only target cuda has, where they are given."""
-    given = {"host": host or None, "arch": arch, "precision": precision}
+    given = {"host": host or None, "arch": arch, "device": device, "precision": precision}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -191,6 +192,7 @@ def open_model(
     host: bool = False,
     arch: str | None = None,
     precision: str | None = None,
+    device: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
@@ -207,5 +209,5 @@ def open_model(
         winograd=int(winograd),
         tune=tune,
         progress=progress,
-        **_of_gpu(host, arch, precision),
+        **_of_gpu(host, arch, device, precision),
     )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphc.cli.console import print_table, seconds
-from graphc.report import format_bytes
 
 if TYPE_CHECKING:
     from graphc.report import Plan, Roofline, StepInfo
@@ -19,19 +18,15 @@ ROW, LABEL, BARS, NUMBERS = 16, 330, 500, 190
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99", "#99ddff", "#bbbbbb")
 
 
-def machine_limits(plan: Plan) -> Roofline | None:
-    """What the plan's threads could do at most on this machine; measured once a process."""
-    from graphc.backend import Request
-    from graphc.backends import open_backend
-
-    return open_backend(plan.target, Request(options={"threads": plan.threads})).roofline()
-
-
-def print_profile(plan: Plan, spent: Sequence[float]) -> None:
+def print_profile(plan: Plan, spent: Sequence[float], limits: Roofline | None) -> None:
     """A row for each step, with the part of its time that the machine's limits explain, where the backend knows them."""
-    total, limits = sum(spent) or 1e-12, machine_limits(plan)
+    total = sum(spent) or 1e-12
+    occupied = any(step.occupancy is not None for step in plan.steps)
     print_table(
-        (">step", "nodes", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
+        (
+            *(">step", "nodes", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
+            *([">occupancy"] if occupied else []),
+        ),
         [
             (
                 step.index,
@@ -43,6 +38,7 @@ def print_profile(plan: Plan, spent: Sequence[float]) -> None:
                 _rate(step.flops, t),
                 _rate(step.nbytes, t),
                 f"{limits.seconds(step) / t:.0%}" if limits is not None and t > 0 else "",
+                *([f"{step.occupancy:.0%}" if step.occupancy is not None else ""] if occupied else []),
             )
             for step, t in zip(plan.steps, spent)
         ],
@@ -51,10 +47,8 @@ def print_profile(plan: Plan, spent: Sequence[float]) -> None:
     if limits is None:
         return
     least = sum(limits.seconds(step) for step in plan.steps if not step.host)
-    rates = ", ".join(f"{rate / 1e9:.3g} of {format_bytes(size)}" for size, rate in limits.rates)
     click.echo(
-        f"this machine, {plan.threads} thread{'s' * (plan.threads > 1)}: {limits.flops / 1e9:.3g} GFLOP/s (float32), "
-        f"GB/s read: {rates}\n"
+        f"{limits.about(plan.threads)}\n"
         f"all steps at the roofline: {seconds(least)}; an algorithm of fewer operations (Winograd) may pass it"
     )
 
@@ -82,6 +76,7 @@ def chrome_trace(plan: Plan, spent: Sequence[float]) -> dict[str, Any]:
                     "algorithm": step.algorithm,
                     "flops": step.flops,
                     "bytes": step.nbytes,
+                    **({} if step.occupancy is None else {"occupancy": step.occupancy}),
                 },
             }
         )

@@ -21,9 +21,10 @@ def lower_elementwise(lo: Lowering, group: Group) -> None:
     """A group without an anchor."""
     out = group.output
     if out.type.layout is None:
-        storages = [row_major(lo, lo.read(v)) for v in group.operands]
+        storages = [(lo.strided if lo.any_strides else lo.read)(v) for v in group.operands]
         target = lo.write(out)
         dims, walks = _dense_walks([target, *storages], out)
+        dims, walks = [dims[i] for i in target.order], [_in_order(w, target.order) for w in walks]
         unit = 1
     else:
         unit = out.type.blocks.c
@@ -47,6 +48,10 @@ def _dense_walks(storages: Sequence[Storage], out: Value) -> tuple[list[int], li
         strides = [0 if d == 1 else st for d, st in zip(s.type.extents, s.strides)]
         walks.append(Walk(s.ref, s.type.dtype, [0] * (out.type.rank - len(strides)) + strides, "v"))
     return list(out.shape), walks
+
+
+def _in_order(w: Walk, order: Sequence[int]) -> Walk:
+    return replace(w, strides=[w.strides[i] for i in order])
 
 
 def row_major(lo: Lowering, s: Storage) -> Storage:

@@ -18,7 +18,16 @@ from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.program import Made, Program, Step, Word
 from graphc.lower.registry import Registry
-from graphc.lower.storage import Buffer, Ref, Storage, blocked_strides, dense_strides, halo_bytes, storage_bytes
+from graphc.lower.storage import (
+    Buffer,
+    Ref,
+    Storage,
+    blocked_strides,
+    channels_last_strides,
+    dense_strides,
+    halo_bytes,
+    storage_bytes,
+)
 from graphc.lower.verbs import Verbs, Walk
 from graphc.lower.weights import WeightStore
 from graphc.op import Call
@@ -33,29 +42,36 @@ class Lowering(Verbs):
     rules        what lowers each operator
     check_words  zeros behind the arguments of a step that checks positions, for its reports
     checked      for runs that look at every step
+    any_strides  kernels of elementwise groups are as fast whatever the strides
+    channels_last  values that are to have their channels innermost in memory
     """
 
     check_words = 2
+    any_strides = False
 
     def __init__(self, weights: WeightStore, rules: Registry, checked: bool = False) -> None:
         self.weights, self.rules, self.checked = weights, rules, checked
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
+        self.channels_last: set[Value] = set()
         self._cleared: set[Value] = set()
-        self._dense: dict[Value, Storage] = {}
+        self._copies: dict[tuple[Value, bool], Storage] = {}
 
     # --- values --------------------------------------------------------------------------------------------------
-    def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None) -> Storage:
+    def place(self, v: Value, ref: Ref, strides: tuple[int, ...] | None = None, channels_last: bool = False) -> Storage:
         """Say where a value lives (inputs, results, parts of a concatenation, views): `ref` is its first element. The memory
         has the halo of the value's type."""
         t = v.type
-        s = Storage(ref, t, strides or (dense_strides(t) if t.layout is None else blocked_strides(t)))
+        s = Storage(ref, t, strides or (dense_strides(t) if t.layout is None else blocked_strides(t)), channels_last)
         self.storage[v] = s
         return s
 
     def reserve(self, v: Value) -> Storage:
         """Memory of its own for a value that has no place yet."""
-        return self.place(v, Ref(Buffer(v.name, storage_bytes(v.type)), halo_bytes(v.type)[0]))
+        ref = Ref(Buffer(v.name, storage_bytes(v.type)), halo_bytes(v.type)[0])
+        if v in self.channels_last:
+            return self.place(v, ref, channels_last_strides(v.type), True)
+        return self.place(v, ref)
 
     def write(self, v: Value) -> Storage:
         """Storage for a value that the next step makes; a new arena buffer unless it has been placed already.
@@ -68,16 +84,33 @@ class Lowering(Verbs):
             self.clear_halo(s)
         return s
 
-    def read(self, v: Value) -> Storage:
-        """Where a value is, as `strided`, but for one with gaps between its rows (a state that grows) a copy without."""
+    def read(self, v: Value, channels_last: bool = False) -> Storage:
+        """Where a value is, as `strided`; a copy of one with gaps between its rows (a state that grows), or whose channels are
+        not where they should be in memory."""
         s = self.strided(v)
-        if s.type.layout is not None or s.contiguous:
+        if s.type.layout is not None or (s.packed and s.channels_last == channels_last):
             return s
-        if v not in self._dense:
-            y = self._dense[v] = Storage(Ref(Buffer(v.name, s.type.nbytes)), s.type, dense_strides(s.type))
-            info = StepInfo(0, (), ("Copy",), "copy_strided", "", "rows with gaps", v.name, 0, 2 * s.type.nbytes)
-            self.copy(s.ref, s.strides, y.ref, y.strides, s.type.extents, s.type.dtype.itemsize, info)
-        return self._dense[v]
+        if (v, channels_last) not in self._copies:
+            strides = channels_last_strides(s.type) if channels_last else dense_strides(s.type)
+            self._copies[v, channels_last] = self.copied(
+                v, Storage(Ref(Buffer(v.name, s.type.nbytes)), s.type, strides, channels_last)
+            )
+        return self._copies[v, channels_last]
+
+    def copied(self, v: Value, y: Storage) -> Storage:
+        """y, into which a value was copied."""
+        x, order = self.strided(v), y.order
+        last = "last" if y.channels_last else "first"
+        reason = "rows with gaps" if x.channels_last == y.channels_last else f"channels {last}"
+        info = StepInfo(0, (), ("Copy",), "copy_strided", "", reason, v.name, 0, 2 * x.type.nbytes)
+        xs, ys, shape = ([of[i] for i in order] for of in (x.strides, y.strides, x.type.extents))
+        self.copy(x.ref, xs, y.ref, ys, shape, x.type.dtype.itemsize, info)
+        return y
+
+    def packed(self, v: Value) -> Storage:
+        """Where a value is if it has no gaps, in whichever order; else a row-major copy."""
+        s = self.strided(v)
+        return s if s.packed else self.read(v)
 
     def strided(self, v: Value) -> Storage:
         """Where a value is, with strides that the caller has to respect. Constants are placed at first use, dense."""

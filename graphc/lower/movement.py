@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphc.graph import Value
+from graphc.graph import Node, Value
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes
-from graphc.lower.storage import Ref, Storage, dense_strides
+from graphc.lower.storage import Ref, Storage, channels_last_order, channels_last_strides, dense_strides
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
 from graphc.types import TensorType
@@ -57,16 +57,32 @@ def lower_view(lo: Lowering, group: Group) -> None:
     )
 
 
-@lowers("Transpose", supported=native_dtypes)
+def _perm(node: Node) -> tuple[int, ...]:
+    return node.attrs["perm"] or tuple(range(node.output.type.rank))[::-1]
+
+
+def _moves_channels(node: Node) -> str:
+    """To the end of an image that has them there in memory, or back."""
+    perm, last = _perm(node), channels_last_order(node.output.type.rank)
+    return "read" if perm == last else "write" if [perm[i] for i in last] == sorted(perm) else ""
+
+
+@lowers("Transpose", supported=native_dtypes, channels_last=_moves_channels)
 def lower_transpose(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.strided(node.inputs[0]), lo.write(node.output)
-    perm = node.attrs["perm"] or tuple(range(x.type.rank))[::-1]
+    x, v, perm = lo.strided(node.inputs[0]), node.output, _perm(node)
+    if v not in lo.storage and x.channels_last and x.packed and perm == x.order:
+        lo.place(v, x.ref)
+        return
+    if v not in lo.storage and v in lo.channels_last and x.contiguous:
+        lo.place(v, x.ref, channels_last_strides(v.type), True)
+        return
+    out = lo.write(v)
     xs = [x.strides[p] for p in perm]
     lo.copy(x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
-@lowers("Concat", supported=native_dtypes)
+@lowers("Concat", supported=native_dtypes, channels_last=lambda node: "any")
 def lower_concat(lo: Lowering, group: Group) -> None:
     """Parts that were written in place cost nothing; the others are copied."""
     node = group.nodes[0]
@@ -78,7 +94,7 @@ def lower_concat(lo: Lowering, group: Group) -> None:
     for v in node.operands:
         x = lo.strided(v)
         first = at // t.blocks.c * out.strides[1] if t.layout else at * out.strides[axis]
-        part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides)
+        part = Storage(out.ref + first, replace(t, shape=v.shape), out.strides, out.channels_last)
         at += v.shape[axis]
         if x.ref != part.ref:
             copy = emit_blocked_copy if t.layout else emit_elements
@@ -87,7 +103,8 @@ def lower_concat(lo: Lowering, group: Group) -> None:
 
 def emit_elements(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
     """Copy a dense value."""
-    lo.copy(x.ref, x.strides, y.ref, y.strides, y.type.extents, y.type.dtype.itemsize, info)
+    xs, ys, shape = ([of[i] for i in y.order] for of in (x.strides, y.strides, y.type.extents))
+    lo.copy(x.ref, xs, y.ref, ys, shape, y.type.dtype.itemsize, info)
 
 
 def emit_blocked_copy(lo: Lowering, x: Storage, y: Storage, info: StepInfo) -> None:
@@ -128,13 +145,17 @@ def lower_slice(lo: Lowering, group: Group) -> None:
     emit_part(lo, group, node.output, at, strides)
 
 
-@lowers("Split", supported=native_dtypes, aliases=True)
+@lowers("Split", supported=native_dtypes, aliases=True, channels_last=lambda node: "any")
 def lower_split(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.strided(node.inputs[0])
     axis, at = node.attrs["axis"] % x.type.rank, 0
     for v in node.outputs:
-        emit_part(lo, group, v, x.ref + at * x.strides[axis], x.strides)
+        first = x.ref + at * x.strides[axis]
+        if x.channels_last and v in lo.channels_last and v not in lo.storage:
+            lo.place(v, first, x.strides, True)
+        else:
+            emit_part(lo, group, v, first, x.strides)
         at += v.shape[axis]
 
 
@@ -163,7 +184,7 @@ def lower_tile(lo: Lowering, group: Group) -> None:
 
 
 # --- images and blocks ------------------------------------------------------------------------------------------------
-@lowers("DepthToSpace", "SpaceToDepth", supported=native_dtypes)
+@lowers("DepthToSpace", "SpaceToDepth", supported=native_dtypes, channels_last=lambda node: "any")
 def lower_blocks(lo: Lowering, group: Group) -> None:
     """A transposition of the dims [n, channels and block, rows, columns of blocks]."""
     node = group.nodes[0]

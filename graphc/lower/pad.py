@@ -13,7 +13,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.limits import TABLE_AXES
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes
-from graphc.lower.storage import Ref, Storage, dense_strides
+from graphc.lower.storage import Ref, Storage
 from graphc.lower.tables import table
 from graphc.ops._positions import Reads, every, padded
 from graphc.ops.movement import pad_amounts
@@ -22,13 +22,15 @@ from graphc.sizes import is_size
 
 
 def emit_tables(
-    lo: Lowering, x: Storage, out: Ref, axes: Sequence[Reads | np.ndarray | None], fill: Ref, info: StepInfo
+    lo: Lowering, x: Storage, out: Storage, axes: Sequence[Reads | np.ndarray | None], fill: Ref, info: StepInfo
 ) -> None:
-    """out[i, j, …] = x[axes[0][i], axes[1][j], …], or the fill where there is no such element. None: an axis as it is."""
+    """out[i, j, …] = x[axes[0][i], axes[1][j], …], or the fill where there is no such element. None: an axis as it is. Both
+    are packed, in one order."""
+    assert x.order == out.order, (x, out)
     item = x.type.dtype.itemsize
     # (extent, bytes per element, elements or None); neighbours that stay are one
     groups: list[tuple[int, int, Reads | np.ndarray | None]] = []
-    for d, stride, reads in zip(x.type.extents, dense_strides(x.type), axes):
+    for d, stride, reads in ((x.type.extents[i], x.strides[i], axes[i]) for i in x.order):
         if reads is None and groups and groups[-1][2] is None:
             groups[-1] = groups[-1][0] * d, stride, None
         else:
@@ -37,7 +39,7 @@ def emit_tables(
     if len(groups) > TABLE_AXES:
         raise AssertionError(f"{info.output} is padded along {len(groups)} groups of axes")
     tables = [table(lo, every(d) if reads is None else reads, stride) for d, stride, reads in groups]
-    lo.copy_by_table(x.ref, out, fill, item, tables, info)
+    lo.copy_by_table(x.ref, out.ref, fill, item, tables, info)
 
 
 def _loops(node: Node, target: Any = None) -> str | None:
@@ -46,23 +48,25 @@ def _loops(node: Node, target: Any = None) -> str | None:
     return native_dtypes(node)
 
 
-@lowers("Pad", supported=_loops)
+@lowers("Pad", supported=_loops, channels_last=lambda node: "packed")
 def lower_pad(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    out = lo.write(node.output)
+    x = lo.read(node.inputs[0], out.channels_last)
     t = x.type
     if node.output.type.elements == 0:
         return
     given = node.inputs[2] if len(node.inputs) > 2 else None
     fill = zero(lo, t.dtype) if given is None else lo.read(given).ref
     axes = [padded(d, *amounts, node.attrs["mode"]) for d, amounts in zip(t.extents, pad_amounts(node.call))]
-    emit_tables(lo, x, out.ref, axes, fill, lo.info(group, "copy_tables"))
+    emit_tables(lo, x, out, axes, fill, lo.info(group, "copy_tables"))
 
 
-@lowers("CenterCropPad", supported=_loops)
+@lowers("CenterCropPad", supported=_loops, channels_last=lambda node: "packed")
 def lower_center_crop_pad(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    out = lo.write(node.output)
+    x = lo.read(node.inputs[0], out.channels_last)
     if node.output.type.elements == 0:
         return
     axes = []
@@ -70,4 +74,4 @@ def lower_center_crop_pad(lo: Lowering, group: Group) -> None:
         first = abs(have - want) // 2  # the odd element is cropped, or added, at the end
         before = -first if want <= have else first
         axes.append(padded(have, before, want - have - before, "constant"))
-    emit_tables(lo, x, out.ref, axes, zero(lo, x.type.dtype), lo.info(group, "copy_tables"))
+    emit_tables(lo, x, out, axes, zero(lo, x.type.dtype), lo.info(group, "copy_tables"))

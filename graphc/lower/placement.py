@@ -92,7 +92,7 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
     """Let producers write straight into their part of a concatenation.
 
     Possible where the part is one piece of memory: channel blocks of a blocked value, or a dense concatenation along the
-    first dim that is not 1. Later concatenations first, so that nested ones share the outermost buffer. `without`: groups
+    first dim that is not 1; and where it has gaps if both have their channels innermost, and its kernel can do that. Later concatenations first, so that nested ones share the outermost buffer. `without`: groups
     that are left alone.
     """
     producers = {v: g for g in groups for n in g.nodes for v in n.outputs}
@@ -102,8 +102,8 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
             continue
         out = node.output
         axis = node.attrs["axis"] % out.type.rank
-        blocked = out.type.layout is not None
-        if not blocked and any(d != 1 for d in out.shape[:axis]):
+        blocked, last = out.type.layout is not None, out in lo.channels_last
+        if not blocked and not last and any(d != 1 for d in out.shape[:axis]):
             continue
         if blocked and any(v.shape[1] % out.type.blocks.c for v in node.operands[:-1]):
             continue  # a part begins inside a block
@@ -112,11 +112,20 @@ def place_concatenations(lo: Lowering, groups: Sequence[Group], without: Collect
         for v in node.operands:
             made = v in producers and not _is_view(lo, producers[v])
             if made and v not in lo.storage and v.type.layout == out.type.layout:
-                if blocked:
+                if last:
+                    if v in lo.channels_last and _writes_gaps(lo, producers[v]):
+                        lo.place(v, whole.ref + at * whole.strides[axis], whole.strides, True)
+                elif blocked:
                     lo.place(v, whole.ref + at // out.type.blocks.c * whole.strides[1], whole.strides)
-                else:
+                elif v not in lo.channels_last:
                     lo.place(v, whole.ref + at * whole.strides[axis], dense_strides(v.type))
             at += v.shape[axis]
+
+
+def _writes_gaps(lo: Lowering, group: Group) -> bool:
+    """Can its kernel write a result whose channels are innermost, with gaps behind each pixel's?"""
+    rule = None if group.anchor is None else lo.rules.rule_of(group.anchor)
+    return group.anchor is None or (rule is not None and rule.channels_last(group.anchor) == "any")
 
 
 def _is_view(lo: Lowering, group: Group) -> bool:

@@ -21,7 +21,7 @@ from graphc.lower.binder import Binding
 from graphc.lower.binding import Register, SizeProgram, with_dims, with_numbers
 from graphc.lower.checks import CHECKS, Among, Check
 from graphc.lower.memory import measured
-from graphc.lower.program import Assembled, Extern, HostCall, Slots
+from graphc.lower.program import Assembled, Extern, HostCall, JumpCall, Slots
 from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
 from graphc.model_folder import ModelFolder
 from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
@@ -225,7 +225,7 @@ def _encode(plan: CompiledPlan) -> dict[str, Any]:
         "input_externs": a.inputs,
         "output_externs": a.outputs,
         "checks": [(w.start, w.stop, *_check_document(c)) for w, c in a.checks],
-        "runs": a.runs,
+        "runs": [asdict(r) if isinstance(r, JumpCall) else r for r in a.runs],
         "report": asdict(plan.report()),
         "binding": None if a.binding is None else _encode_binding(a.binding),
         "sources": None if plan.sources is None else asdict(plan.sources),
@@ -268,6 +268,13 @@ def _typed(pair: Sequence[Any]) -> TensorType:
     return with_dims(dtype_from_name(pair[0]), _tuples(pair[1]))
 
 
+def _run(r: Any) -> tuple[int, int] | JumpCall:
+    if isinstance(r, Mapping):
+        return JumpCall(**{**r, "reports": tuple(r["reports"])})
+    first, count = r
+    return first, count
+
+
 def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Sequence[Segment]) -> CompiledPlan:
     slots = [
         Slots(np.array(at, np.intp), np.array(what, np.intp), np.array(offset, np.int64))
@@ -286,7 +293,7 @@ def _decode(c: Mapping[str, Any], kernels: Sequence[KernelName], segments: Seque
         inputs=tuple(c["input_externs"]),
         outputs=tuple(c["output_externs"]),
         checks=tuple((slice(a, b), _check(name, values)) for a, b, name, values in c["checks"]),
-        runs=tuple(map(tuple, c["runs"])),
+        runs=tuple(map(_run, c["runs"])),
         binding=None if c["binding"] is None else _decode_binding(c["binding"]),
     )
     return CompiledPlan(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,31 @@ class HostStep:
         return list(dict.fromkeys(b for b in (*self.inputs, *self.outputs) if isinstance(b, Buffer)))
 
 
+@dataclass(frozen=True, eq=False)
+class Jump:
+    """Go on behind so many further steps, or that many back.
+
+    condition: where the byte is that must be `when` (0 or 1), or None for always. times: with no condition, so often; the next time
+    the program goes on here, and counts anew. holds: of a jump backwards, buffers whose contents come from before what is
+    repeated, or outlast one turn of it.
+    """
+
+    distance: int
+    info: StepInfo
+    condition: Ref | None = None
+    when: int = 1
+    times: int = 0
+    holds: tuple[Buffer, ...] = ()
+    writes: ClassVar[tuple[Buffer, ...]] = ()
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        return () if self.condition is None else (self.condition.buffer,)
+
+    def buffers(self) -> list[Buffer]:
+        return list(dict.fromkeys((*self.reads, *self.holds)))
+
+
 @dataclass(frozen=True)
 class Made:
     """A value that is complete after so many steps, and where it lies. taken_part: a word that a thread has written if it
@@ -88,7 +113,7 @@ class Program:
     """Steps in order, with the buffers that the caller provides: one per input, and per result its buffer or constant. made:
     of checked runs."""
 
-    steps: list[Step | HostStep] = field(default_factory=list)
+    steps: list[Step | HostStep | Jump] = field(default_factory=list)
     inputs: list[ExternBuffer] = field(default_factory=list)
     outputs: list[ExternBuffer | np.ndarray] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
@@ -126,6 +151,18 @@ class HostCall:
 
 
 @dataclass(frozen=True, eq=False)
+class JumpCall:
+    """A jump. word: of the table, with the address of its condition, or None. to: the run that follows, by its number. reports: of
+    the steps that it goes back over: their first words in the table."""
+
+    word: int | None
+    when: int
+    times: int
+    to: int
+    reports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Assembled:
     """A program without addresses.
 
@@ -135,7 +172,7 @@ class Assembled:
     *_slots   the words that addresses go into, by index of kernel, constant and extern
     inputs    extern of each input; outputs: extern of each result, or the array that it is always
     checks    words of reports, and what they mean
-    runs      (first, count) of native steps, with host calls between
+    runs      (first, count) of native steps, with host calls and jumps between
     binding   what depends on sizes, of a program for many; then `arena` is that of the example
     """
 
@@ -151,7 +188,7 @@ class Assembled:
     inputs: tuple[int, ...]
     outputs: tuple[int | np.ndarray, ...]
     checks: tuple[tuple[slice, Check], ...]
-    runs: tuple[tuple[int, int] | HostCall, ...]
+    runs: tuple[tuple[int, int] | HostCall | JumpCall, ...]
     binding: Binding | None = None
 
 
@@ -171,13 +208,17 @@ class Form:
     reuse: bool = True
 
 
-def lives(steps: Sequence[Step | HostStep], outside: Collection[Buffer] = ()) -> dict[Buffer, tuple[int, int]]:
+def lives(steps: Sequence[Step | HostStep | Jump], outside: Collection[Buffer] = ()) -> dict[Buffer, tuple[int, int]]:
     """The first and the last step that names each buffer of the arena, but those from outside."""
     found: dict[Buffer, tuple[int, int]] = {}
     for i, step in enumerate(steps):
         for b in step.buffers():
             if b.kind in ("arena", "scratch") and b not in outside:
                 found[b] = found.get(b, (i, i))[0], i
+        if isinstance(step, Jump):
+            for b in step.holds:
+                if b in found:
+                    found[b] = min(found[b][0], i + 1 + step.distance), i
     return found
 
 
@@ -192,6 +233,8 @@ class _Table:
         self.words: list[int] = []
         self.blocks: list[tuple[int, int, int]] = []
         self.checks: list[tuple[slice, Check]] = []
+        self.jumps: dict[Jump, tuple[int | None, tuple[int, ...]]] = {}  # words of the condition and of reports
+        self.starts: list[int] = []  # of each step so far, how many checks were before it
         self.kernels: dict[Kernel, int] = {}
         self.constants: dict[Buffer, int] = {}
         self.slots: dict[str, list[tuple[int, int, int]]] = {
@@ -221,6 +264,15 @@ class _Table:
                 self.binder.word(len(words) - 1, a)
         if step.check is not None:
             self.checks.append((slice(len(words) - self.form.check_words, len(words)), step.check))
+
+    def add_jump(self, jump: Jump) -> None:
+        word = None
+        if jump.condition is not None:
+            word = len(self.words)
+            self.words.append(0)
+            self._address(jump.condition)
+        over = self.checks[self.starts[len(self.starts) + jump.distance] :] if jump.distance < 0 else []
+        self.jumps[jump] = word, tuple(where.start for where, _ in over)
 
     def _kernel(self, kernel: Kernel) -> int:
         return self.kernels.setdefault(kernel, len(self.kernels))
@@ -267,8 +319,11 @@ def assemble(
     indices: dict[Buffer, int] = {b: i for i, b in enumerate(externs)}
     table = _Table(form, offsets, indices, binder)
     for step in steps_of:
+        table.starts.append(len(table.checks))
         if isinstance(step, Step):
             table.add(step)
+        elif isinstance(step, Jump):
+            table.add_jump(step)
     assembled = Assembled(
         words=np.array(table.words, np.int64),
         blocks=np.array(table.blocks, np.int64).reshape(-1, 3),
@@ -282,7 +337,7 @@ def assemble(
         inputs=tuple(indices[b] for b in program.inputs),
         outputs=tuple(indices[b] if isinstance(b, Buffer) else b for b in program.outputs),
         checks=tuple(table.checks),
-        runs=tuple(_runs(program, indices)),
+        runs=tuple(_runs(program, indices, table.jumps)),
     )
     starts: Mapping[Buffer, Any] = offsets if binder is None else {b: Register(r) for b, r in binder.starts.items()}
     intervals = tuple(Interval(b.name, starts[b], b.nbytes, *steps) for b, steps in live.items())
@@ -297,18 +352,32 @@ def _chosen(word: Any) -> Any:
     return one_of(index, kernels)
 
 
-def _runs(program: Program, indices: Mapping[Buffer, int]) -> list[tuple[int, int] | HostCall]:
-    out: list[tuple[int, int] | HostCall] = []
+def _runs(
+    program: Program, indices: Mapping[Buffer, int], found: Mapping[Jump, tuple[int | None, tuple[int, ...]]]
+) -> list[tuple[int, int] | HostCall | JumpCall]:
+    out: list[tuple[int, int] | HostCall | JumpCall] = []
+    targets = {i + 1 + s.distance: -1 for i, s in enumerate(program.steps) if isinstance(s, Jump)}
+    jumps: dict[int, int] = {}  # where each one goes, by its number among the runs
     native = 0
-    for step in program.steps:
+    for i, step in enumerate(program.steps):
+        if i in targets:
+            targets[i] = len(out)
         if isinstance(step, HostStep):
             inputs = tuple(indices[b] if isinstance(b, Buffer) else b for b in step.inputs)
             out.append(HostCall(step.node, inputs, tuple(indices[b] for b in step.outputs)))
+        elif isinstance(step, Jump):
+            jumps[len(out)] = i + 1 + step.distance
+            word, reports = found[step]
+            out.append(JumpCall(word, step.when, step.times, 0, reports))
         else:
             run = out[-1] if out else None
-            if isinstance(run, tuple):
+            if isinstance(run, tuple) and i not in targets:
                 out[-1] = run[0], run[1] + 1
             else:
                 out.append((native, 1))
             native += 1
+    for number, target in jumps.items():
+        jump = out[number]
+        assert isinstance(jump, JumpCall)
+        out[number] = replace(jump, to=targets[target] if target < len(program.steps) else len(out))
     return out

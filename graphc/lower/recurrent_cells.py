@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from graphc import expr
+from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 from graphc.op import get_op
 from graphc.ops.recurrent import Activation
@@ -39,13 +40,14 @@ def _stage(
     operands: tuple[str, ...],
     equations: Callable[..., dict[str, Expr]],
     *,
+    dtype: np.dtype,
     starts: tuple[str, ...] = (),
     state: str = "h",
 ) -> Stage:
     """equations(*gates, *operands) gives the results by stream."""
     starts = starts or tuple(f"x{g}" for g in gates)
     count = len(gates) + len(operands)
-    results = equations(*(expr.arg(i, np.float32) for i in range(count)))
+    results = equations(*(expr.arg(i, dtype) for i in range(count)))
     return Stage(gates, starts, operands, tuple(results.items()), state)
 
 
@@ -63,22 +65,27 @@ def activate(f: Activation, x: Expr) -> Expr:
 
 
 def stages(
-    op: str, activations: tuple[Activation, ...], clip: float | None, attrs: Mapping[str, object], peepholes: bool
+    op: str,
+    activations: tuple[Activation, ...],
+    clip: float | None,
+    attrs: Mapping[str, object],
+    peepholes: bool,
+    dtype: np.dtype = FLOAT32.numpy,
 ) -> tuple[Stage, ...]:
-    """The stages of one step, in order; the last one makes the new states."""
+    """The stages of one step, in order; the last one makes the new states. dtype: of all numbers."""
 
     def gate(i: int) -> Scalar:
         return lambda x: activate(activations[i], x if clip is None else expr.clamp(x, -clip, clip))
 
     if op == "RNN":
-        return (_stage((0,), (), lambda x: {"h": gate(0)(x)}),)
+        return (_stage((0,), (), lambda x: {"h": gate(0)(x)}, dtype=dtype),)
     if op == "GRU":
-        return _gru(gate(0), gate(1), bool(attrs["linear_before_reset"]))
+        return _gru(gate(0), gate(1), bool(attrs["linear_before_reset"]), dtype)
     output = partial(activate, activations[2])  # the clip is for the gates
-    return (_lstm(gate(0), gate(1), output, bool(attrs["input_forget"]), peepholes),)
+    return (_lstm(gate(0), gate(1), output, bool(attrs["input_forget"]), peepholes, dtype),)
 
 
-def _gru(f: Scalar, g: Scalar, linear_before_reset: bool) -> tuple[Stage, ...]:
+def _gru(f: Scalar, g: Scalar, linear_before_reset: bool, dtype: np.dtype) -> tuple[Stage, ...]:
     """Gates z, r, candidate. The candidate's matrix multiplies r * h, unless the reset gate comes after it."""
     if linear_before_reset:
 
@@ -86,14 +93,14 @@ def _gru(f: Scalar, g: Scalar, linear_before_reset: bool) -> tuple[Stage, ...]:
             z = f(z)
             return {"h": (1 - z) * g(x + f(r) * recurrent) + z * h}
 
-        return (_stage((0, 1, 2), ("x2", "h"), whole, starts=("x0", "x1", "b2")),)
+        return (_stage((0, 1, 2), ("x2", "h"), whole, dtype=dtype, starts=("x0", "x1", "b2")),)
     return (
-        _stage((0, 1), ("h",), lambda z, r, h: {"z": f(z), "rh": f(r) * h}),
-        _stage((2,), ("z", "h"), lambda x, z, h: {"h": (1 - z) * g(x) + z * h}, state="rh"),
+        _stage((0, 1), ("h",), lambda z, r, h: {"z": f(z), "rh": f(r) * h}, dtype=dtype),
+        _stage((2,), ("z", "h"), lambda x, z, h: {"h": (1 - z) * g(x) + z * h}, dtype=dtype, state="rh"),
     )
 
 
-def _lstm(f: Scalar, g: Scalar, output: Scalar, input_forget: bool, peepholes: bool) -> Stage:
+def _lstm(f: Scalar, g: Scalar, output: Scalar, input_forget: bool, peepholes: bool, dtype: np.dtype) -> Stage:
     """Gates i, o, f, c; with input_forget f is 1 - i. Peepholes let i and f see the old cell, o the new one."""
     gates = (0, 1, 3) if input_forget else (0, 1, 2, 3)
     seen = ("pi", "po") if input_forget else ("pi", "po", "pf")
@@ -107,7 +114,7 @@ def _lstm(f: Scalar, g: Scalar, output: Scalar, input_forget: bool, peepholes: b
 
         i = f(see("pi", x[0], c))
         forget = 1 - i if input_forget else f(see("pf", x[2], c))
-        new = expr.arg(len(xs), np.float32)  # the first result
+        new = expr.arg(len(xs), dtype)  # the first result
         return {"c": forget * c + i * g(x[3]), "h": f(see("po", x[1], new)) * output(new)}
 
-    return _stage(gates, operands, equations)
+    return _stage(gates, operands, equations, dtype=dtype)

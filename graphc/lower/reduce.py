@@ -15,7 +15,7 @@ from graphc.lower.elementwise import emit_map
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, native_dtypes
-from graphc.lower.storage import Buffer, Ref
+from graphc.lower.storage import Buffer, Ref, channels_last_order
 from graphc.lower.verbs import Around, Reducer
 from graphc.op import all_ops
 from graphc.ops.reduce import reduced_axes
@@ -77,20 +77,32 @@ def reducer_of(node: Node) -> Reducer:
     )
 
 
-@lowers(*(name for name, op in all_ops().items() if op.reduction is not None), supported=native_dtypes)
+@lowers(
+    *(name for name, op in all_ops().items() if op.reduction is not None),
+    supported=native_dtypes,
+    channels_last=lambda node: "read" if keeps_order(node, reduced_axes(node.call)) else "",
+)
 def lower_reduction(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    out = lo.write(node.output)
     if node.output.type.elements == 0:
         return
-    r, axes = reducer_of(node), reduced_axes(node.call)
-    if not any(node.inputs[0].shape[a] != 1 for a in axes):  # each element by itself
+    r, axes, shape = reducer_of(node), reduced_axes(node.call), node.inputs[0].shape
+    if not any(shape[a] != 1 for a in axes):  # each element by itself
+        x = lo.read(node.inputs[0])
         total = r.map(e.arg(0, r.dtype))
         expression = e.cast(r.finish(total, e.const(1, total.dtype)), r.dtype)
         plain = replace(group, anchor=None, expression=expression, operands=(node.inputs[0],))
         item = r.dtype.itemsize
         emit_map(lo, plain, [node.output.type.elements], [[item], [item]], [out, x])
         return
-    emit_reduction_over(
-        lo, r, x.ref, node.inputs[0].shape, axes, out.ref, lo.info(group, "passes", "", f"over axes {list(axes)}")
-    )
+    x = lo.packed(node.inputs[0]) if keeps_order(node, axes) else lo.read(node.inputs[0])
+    places = [x.order.index(a) for a in axes]
+    info = lo.info(group, "passes", "", f"over axes {list(axes)}")
+    emit_reduction_over(lo, r, x.ref, [shape[a] for a in x.order], places, out.ref, info)
+
+
+def keeps_order(node: Node, axes: Sequence[int]) -> bool:
+    """Is what is left of an operand with its channels innermost in the order of a row-major result?"""
+    kept = [a for a in channels_last_order(node.inputs[0].type.rank) if a not in axes]
+    return kept == sorted(kept)

@@ -37,6 +37,9 @@ class Rule:
     prologue   (node, target, choice) -> can its first operand be an expression? Of nodes with an epilogue
     view       its result has the bytes of its first operand, in the same order
     aliases    its results may lie in the memory of its first operand; so do views
+    channels_last  (node) -> which images [N, C, *spatial] may have their channels innermost in memory: 'read', its operands;
+               'write', its result; 'packed', both, where the result has no gaps; 'any', also with gaps (as part of a
+               concatenation); '' none
     """
 
     lower: Lower
@@ -48,6 +51,7 @@ class Rule:
     prologue: Callable[[Node, Any, Any], bool] | None = None
     view: bool = False
     aliases: bool = False
+    channels_last: Callable[[Node], str] = lambda node: ""
 
 
 class Registry:

@@ -18,12 +18,11 @@ from graphc.lower.limits import TABLE_AXES
 from graphc.lower.lowering import Lowering
 from graphc.lower.pad import emit_tables
 from graphc.lower.registry import lowers, native_dtypes
-from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.lower.verbs import Blend, around
 from graphc.ops._positions import OUTSIDE, Reads
 from graphc.ops._taps import TapRule, Taps
 from graphc.ops.resize import interpolation_dtype, resize_plan, whole_number
-from graphc.types import TensorType
 
 Plan: TypeAlias = Sequence[tuple[int, Taps | TapRule]]  # axes, in order
 
@@ -37,10 +36,11 @@ def _supported(node: Node, target: Any = None) -> str | None:
     return native_dtypes(node)
 
 
-@lowers("Resize", supported=_supported)
+@lowers("Resize", supported=_supported, channels_last=lambda node: "packed")
 def lower_resize(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
-    x, out = lo.read(node.inputs[0]), lo.write(node.output)
+    out = lo.write(node.output)
+    x = lo.read(node.inputs[0], out.channels_last)
     t = node.output.type
     if t.elements == 0:
         return
@@ -48,7 +48,7 @@ def lower_resize(lo: Lowering, group: Group) -> None:
     plan = resize_plan(x.type.extents, *given, **node.attrs)
     fill = constant(lo, np.array([node.attrs["extrapolation_value"]]).astype(t.dtype)).ref
     if node.attrs["mode"] == "nearest" or not plan:
-        _nearest(lo, group, x, out.ref, plan, fill)
+        _nearest(lo, group, x, out, plan, fill)
         return
     _interpolate(lo, group, x, out.ref, plan)
     for axis, taps in plan:
@@ -56,7 +56,7 @@ def lower_resize(lo: Lowering, group: Group) -> None:
             _fill_outside(lo, group, out, axis, taps, fill)
 
 
-def _nearest(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Plan, fill: Ref) -> None:
+def _nearest(lo: Lowering, group: Group, x: Storage, out: Storage, plan: Plan, fill: Ref) -> None:
     axes: list[Reads | np.ndarray | None] = [None] * x.type.rank
     for axis, taps in plan:
         axes[axis] = taps.reads if isinstance(taps, TapRule) else np.where(taps.outside, OUTSIDE, taps.indices[:, 0])
@@ -68,10 +68,11 @@ def _interpolate(lo: Lowering, group: Group, x: Storage, out: Ref, plan: Plan) -
     node = group.nodes[0]
     result, dtype = node.output.dtype, x.type.dtype
     wide = interpolation_dtype(dtype)
-    shape, source, name = list(x.type.extents), x.ref, node.output.name
-    order = sorted(plan, key=lambda step: (step[1].count >= shape[step[0]], -step[0]))
-    for i, (axis, taps) in enumerate(order):
-        last = i == len(order) - 1
+    shape, source, name = [x.type.extents[a] for a in x.order], x.ref, node.output.name
+    plan = [(x.order.index(axis), taps) for axis, taps in plan]
+    steps = sorted(plan, key=lambda step: (step[1].count >= shape[step[0]], -step[0]))
+    for i, (axis, taps) in enumerate(steps):
+        last = i == len(steps) - 1
         before = tuple(shape)
         shape[axis] = taps.count
         to = out if last else Ref(Buffer(f"{name}/axis{axis}", math.prod(shape) * wide.itemsize))
@@ -107,10 +108,9 @@ def _blend(
 
 def _fill_outside(lo: Lowering, group: Group, out: Storage, axis: int, taps: Taps, fill: Ref) -> None:
     """Write the extrapolation value where the axis lies outside of the input."""
-    strides = dense_strides(TensorType(out.type.dtype, out.type.extents))
     edges = np.flatnonzero(np.diff(np.concatenate([[False], taps.outside, [False]]).astype(np.int8)))
     for first, end in zip(edges[::2].tolist(), edges[1::2].tolist()):
         shape = [end - first if i == axis else d for i, d in enumerate(out.type.extents)]
-        to = out.ref + first * strides[axis]
+        to = out.ref + first * out.strides[axis]
         info = lo.info(group, "copy_strided", "", "extrapolation")
-        lo.copy(fill, [0] * len(shape), to, strides, shape, out.type.dtype.itemsize, info)
+        lo.copy(fill, [0] * len(shape), to, out.strides, shape, out.type.dtype.itemsize, info)

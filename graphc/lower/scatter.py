@@ -67,4 +67,4 @@ def lower_max_unpool(lo: Lowering, group: Group) -> None:
     if inner.shape != t.extents:
         source = Storage(to, inner, dense_strides(inner))
         axes = [padded(a, 0, b - a, "constant") for a, b in zip(inner.shape, t.extents)]
-        emit_tables(lo, source, out.ref, axes, zero(lo, t.dtype), lo.info(group, "copy_tables"))
+        emit_tables(lo, source, out, axes, zero(lo, t.dtype), lo.info(group, "copy_tables"))

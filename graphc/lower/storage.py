@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -70,15 +71,29 @@ class Storage:
     Dense: one stride per logical dim (row-major unless it is a view). Blocked [N, C, *spatial]: strides of n, channel block
     and each spatial dim; the elements of a block are contiguous, rows follow each other. Each row has the halo of the type
     around it, so that the first element lies behind the left one.
+
+    channels_last: dense [N, C, *spatial] whose channels are innermost in memory.
     """
 
     ref: Ref
     type: TensorType
     strides: tuple[int, ...]
+    channels_last: bool = False
 
     @property
     def contiguous(self) -> bool:
         return self.type.layout is None and self.strides == dense_strides(self.type)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The dims of a dense value, the outermost in memory first."""
+        rank = self.type.rank
+        return channels_last_order(rank) if self.channels_last else tuple(range(rank))
+
+    @property
+    def packed(self) -> bool:
+        """Dense and without gaps, in whichever order."""
+        return self.type.layout is None and self.strides == packed_strides(self.type, self.order)
 
     @property
     def whole_rows(self) -> tuple[Ref, int]:
@@ -88,11 +103,25 @@ class Storage:
 
 
 def dense_strides(t: TensorType) -> tuple[int, ...]:
-    strides, step = [], t.dtype.itemsize
-    for d in reversed(t.extents):
-        strides.append(step)
-        step *= d
-    return tuple(reversed(strides))
+    return packed_strides(t, range(t.rank))
+
+
+def packed_strides(t: TensorType, order: Sequence[int]) -> tuple[int, ...]:
+    """Byte strides of dims that lie in this order in memory, the outermost first."""
+    strides, step, extents = [0] * t.rank, t.dtype.itemsize, t.extents
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= extents[axis]
+    return tuple(strides)
+
+
+def channels_last_order(rank: int) -> tuple[int, ...]:
+    """Of [N, C, *spatial]."""
+    return (0, *range(2, rank), 1)
+
+
+def channels_last_strides(t: TensorType) -> tuple[int, ...]:
+    return packed_strides(t, channels_last_order(t.rank))
 
 
 def blocked_strides(t: TensorType) -> tuple[int, ...]:

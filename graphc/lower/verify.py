@@ -9,7 +9,7 @@ from graphc.graph import Graph, Value
 from graphc.lower.block import Block
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
-from graphc.lower.program import Assembled, HostStep, Program
+from graphc.lower.program import Assembled, Program, Step
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport
 from graphc.verify import BrokenInvariant
@@ -69,7 +69,7 @@ def steps(lo: Lowering) -> None:
 
 def _steps(lo: Lowering) -> Iterator[str]:
     for i, step in enumerate(lo.program.steps):
-        if isinstance(step, HostStep):
+        if not isinstance(step, Step):
             continue
         for a in step.args:
             # one byte behind the end is where a loop over nothing would begin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -49,9 +50,38 @@ def test_bench_profiles_traces_and_draws(tmp_path: Path):
 
 def test_a_target_whose_limits_nobody_knows(capsys: pytest.CaptureFixture):
     """A backend may measure its steps and have no roofline."""
-    print_profile(replace(plan("Relu", "Conv"), target="reference"), [1e-6, 2e-6])
+    print_profile(plan("Relu", "Conv"), [1e-6, 2e-6], None)
     said = capsys.readouterr().out
-    assert "n1: Conv" in said and "this machine" not in said
+    assert "n1: Conv" in said and "this machine" not in said and "occupancy" not in said
+
+
+def test_occupancy_of_gpus_kernels(capsys: pytest.CaptureFixture):
+    made = plan("Relu", "Conv")
+    made = replace(made, steps=(replace(made.steps[0], occupancy=0.375), made.steps[1]))
+    print_profile(made, [1e-6, 2e-6], None)
+    said = capsys.readouterr().out
+    assert "occupancy" in said and "38%" in said
+    first, second = chrome_trace(made, [1e-6, 2e-6])["traceEvents"]
+    assert first["args"]["occupancy"] == 0.375 and "occupancy" not in second["args"]
+
+
+@pytest.mark.parametrize("option", ["--profile", "--trace=steps.json", "--picture=steps.svg"])
+def test_the_emulator_has_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str):
+    """Nothing is timed before it says so."""
+    monkeypatch.setattr(import_module("graphc.cli.bench"), "_time_runs", lambda run, rounds: pytest.fail("timed"))
+    (tmp_path / "tiny.yaml").write_text(YAML)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["bench", "tiny.yaml", "--target", "cuda:emulate", option])
+    assert result.exit_code != 0 and "say nothing about a GPU" in result.output, result.output
+    assert not (tmp_path / "steps.json").exists() and not (tmp_path / "steps.svg").exists()
+
+
+def test_times_of_the_emulator_are_called_so(tmp_path: Path):
+    model = tmp_path / "tiny.yaml"
+    model.write_text(YAML)
+    result = CliRunner().invoke(main, ["bench", str(model), "--target", "cuda:emulate", "--rounds", "2"])
+    assert result.exit_code == 0, result.output
+    assert "of the emulator" in result.output and "median" in result.output and "FLOP/s" not in result.output
 
 
 def test_trace_events_follow_each_other():

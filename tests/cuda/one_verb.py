@@ -36,4 +36,4 @@ def run(emit: Callable[..., None], inputs: Sequence[np.ndarray], outputs: Sequen
     lo.program.inputs, lo.program.outputs = buffers[: len(inputs)], buffers[len(inputs) :]
     emit(lo, *map(Ref, buffers))
     verify.steps(lo)
-    return CheckedRun(SimpleNamespace(lowering=lo, weights=weights), (9, 0))(inputs)
+    return CheckedRun(SimpleNamespace(lowering=lo, weights=weights), (9, 0)).run(inputs)

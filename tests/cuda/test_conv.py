@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from suite import check, host_reasons, randoms, use, uses_of
 
 import graphc
+from graphc.backends.cuda.conv import tensor_conv
 from graphc.backends.cuda.product import tile
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Value
@@ -75,6 +76,7 @@ def test_sizes_around_the_edges_of_tiles(checked: None, data: st.DataObject):
 @pytest.mark.parametrize("size", [64, 70, 130])
 def test_large_tiles(size: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tile, "MULTIPROCESSORS", 1)
+    monkeypatch.setattr(tensor_conv, "choose", lambda *_: tensor_conv.Choice(0))
     model = conv((1, 5, 12, 13), size, (3, 3), pads=[1] * 4)
     (step,) = model.plan().steps
     assert step.algorithm == f"tiles of {tile.MIDDLE if size == 64 else tile.TALL}"

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from nets import convnet, transformer
 
 import graphc
+from graphc.backends.cuda.conv import tensor_conv
 from graphc.backends.cuda.lower.registry import RULES, load_lowerings
 from graphc.backends.outlook import outlook
 from graphc.graph import Builder, Graph, Value
 
 TARGET = "cuda:emulate"
+SMALL = {
+    "unet": {"256, 256": "32, 32", "width: 64": "width: 8"},
+    "squeezenet": {"224, 224": "48, 48"},
+    "densenet121": {"224, 224": "32, 32"},
+}
 
 
 @pytest.fixture
@@ -90,6 +99,36 @@ def test_a_transformer_encoder():
     rng = np.random.default_rng(0)
     feeds = {"tokens": rng.integers(0, 30522, (2, 128)), "segments": rng.integers(0, 2, (2, 128))}
     compare("examples/transformer_encoder.yaml", feeds)
+
+
+@pytest.mark.parametrize("name, changes", SMALL.items())
+def test_small_networks_of_images(name: str, changes: dict[str, str], tmp_path: Path, checked: None):
+    text = Path(f"examples/{name}.yaml").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "net.yaml").write_text(text)
+    size = int(re.search(r"image: \[batch, 3, (\d+)", text)[1])
+    model = compare(str(tmp_path / "net.yaml"), {"image": random(2, 3, size, size)})
+    assert any(s.algorithm.startswith("tensor cores") for s in model.plan({"image": (2, 3, size, size)}).steps)
+
+
+def test_a_residual_block_of_float16(checked: None, monkeypatch: pytest.MonkeyPatch):
+    """All of it on tensor cores, within the rounding of each of its layers."""
+    monkeypatch.setattr(tensor_conv, "choose", lambda *_: tensor_conv.Choice(0, tensor_conv.SMALL))
+    half = np.dtype(np.float16)
+    b = Builder("residual")
+    x = b.input("x", half, (2, 32, 12, 12))
+    y = b.add("Relu", b.add("Conv", x, b.add("Cast", weights(b, 64, 32, 3, 3), to=half), pads=[1] * 4, strides=[2, 2]))
+    y = b.add("Conv", y, b.add("Cast", weights(b, 64, 64, 3, 3), to=half), pads=[1] * 4)
+    skip = b.add("Conv", x, b.add("Cast", weights(b, 64, 32, 1, 1), to=half), strides=[2, 2])
+    graph, feeds = b.build({"y": b.add("Relu", b.add("Add", y, skip))}), {"x": random(2, 32, 12, 12).astype(half)}
+    model, want = graphc.compile(graph, target=TARGET), graphc.compile(graph, target="reference").run(feeds)["y"]
+    np.testing.assert_allclose(model.run(feeds)["y"], want, rtol=0, atol=4 * 2.0**-11 * np.abs(want).max())
+    convs = [s for s in model.plan().steps if "Conv" in s.ops]
+    assert all(s.algorithm.startswith(("tensor cores", "the sum")) for s in convs)
+    orders = [s.reason.partition(", ")[2] for s in convs]
+    assert orders == ["channels last", "channels last", "channels last to channels first"]
 
 
 def test_nothing_runs_on_the_host_whatever_the_sizes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from suite import check, compiled, host_reasons, results, use, uses_of
 import graphc
 from graphc.backends.cuda.codegen.cubin import cubin_of
 from graphc.backends.cuda.recurrent import recurrent
-from graphc.backends.cuda.recurrent.recurrent import kernel_of
+from graphc.backends.cuda.recurrent.recurrent import kernel_of, steps_pay
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.ops.recurrent import bound_cell
@@ -145,11 +146,11 @@ def test_blocks_of_large_layers():
         assert (kernel.rows, kernel.shared) == (rows, shared), (name, batch, hidden)
 
 
-def _sized(name: str, batch: int, hidden: int, **attrs: Any) -> tuple[Any, Any]:
+def _sized(name: str, batch: int, hidden: int, dtype: str = "float32", **attrs: Any) -> tuple[Any, Any]:
     """A node and its cell, without any memory for the weights."""
     b = Builder("sizes")
     shapes = (3, batch, 4), (1, GATES[name] * hidden, 4), (1, GATES[name] * hidden, hidden)
-    y = b.add(name, *(b.input(f"x{i}", np.float32, s) for i, s in enumerate(shapes)), **attrs)
+    y = b.add(name, *(b.input(f"x{i}", dtype, s) for i, s in enumerate(shapes)), **attrs)
     (node,) = b.build({"y": y}).nodes
     return node, bound_cell(node.call)
 
@@ -163,6 +164,52 @@ def test_registers_are_not_spilled(arch: tuple[int, int], name: str, batch: int,
     assert kernel.rows == (8 if (name, hidden) == ("LSTM", 256) else 4)
     made = cubin_of(kernel, arch)
     assert not made.spilled and not made.stack and made.registers * kernel.threads <= 1 << 16
+
+
+# --- step by step -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize(
+    "batch, hidden, attrs",
+    [
+        (1, 130, {"seq": 4}),
+        (5, 70, {"direction": "bidirectional", "lens": (3, 1, 0, 2, 3)}),
+        (9, 33, {"layout": 1}),
+        (2, 7, {"direction": "reverse", "states": False, "lens": (1, 3)}),
+        (3, 8, {"linear_before_reset": 1, "clip": 0.5}),
+    ],
+)
+def test_step_by_step(name: str, batch: int, hidden: int, attrs: dict, monkeypatch: pytest.MonkeyPatch):
+    """A launch for each stage of each step, of the whole grid."""
+    monkeypatch.setattr(recurrent, "WEIGHTS", 0)
+    if name != "GRU":
+        attrs = {k: v for k, v in attrs.items() if k != "linear_before_reset"}
+    model = run(layer(name, batch, hidden, **attrs))
+    stages = 2 if name == "GRU" and not attrs.get("linear_before_reset") else 1
+    steps = [s for s in model.plan().steps if s.algorithm == "step by step"]
+    assert len(steps) == attrs.get("seq", 3) * stages
+
+
+def test_both_ways_give_the_same_lengths_out_of_range(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recurrent, "WEIGHTS", 0)
+    one = layer("GRU", 3, 5, lens=(1, 2, 3))
+    model = compiled(one, TARGET)
+    feeds = dict(zip([i.name for i in model.inputs], [a for i, a in enumerate(one.arrays) if i not in one.constants]))
+    lens = next(n for n, a in feeds.items() if a.dtype == np.int32)
+    with pytest.raises(InputError, match="4"):
+        model.run(feeds | {lens: np.array([1, 4, 2], np.int32)})
+
+
+def test_large_layers_go_step_by_step():
+    """Where a block would read its weights longer than a launch takes, and not too many launches follow."""
+    for name, hidden, seq, stepwise in (
+        ("LSTM", 512, 128, True),
+        ("GRU", 512, 128, True),
+        ("LSTM", 64, 128, False),
+        ("LSTM", 512, 5000, False),
+        ("GRU", 512, 2049, False),  # two stages
+    ):
+        node, c = _sized(name, 1, hidden)
+        assert steps_pay(node, replace(c, seq=seq), kernel_of(node, c).directions[0]) == stepwise, (name, hidden, seq)
 
 
 # --- operands -----------------------------------------------------------------------------------------------------------
@@ -227,9 +274,42 @@ def test_infinite_rows_stay_alone():
         np.testing.assert_array_equal(np.delete(a, 1, a.ndim - 2), np.delete(w, 1, a.ndim - 2))
 
 
-def test_other_dtypes_run_on_the_host_and_say_so():
-    one = layer("GRU", 2, 5).with_floats("float64")
-    assert "float64" in "".join(s.reason for s in graphc.compile(one.graph(), target=TARGET, host=True).plan().steps)
+# --- other dtypes -----------------------------------------------------------------------------------------------------
+DTYPES = ("float16", "bfloat16", "float64")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", GATES)
+def test_other_dtypes(name: str, dtype: str):
+    for batch, hidden, lens in ((1, 33, None), (5, 16, (2, 3, 0, 1, 3))):
+        for attrs in ({}, {"linear_before_reset": True}) if name == "GRU" else ({},):
+            for constants in (WEIGHTS, ()):
+                one = layer(name, batch, hidden, lens=lens, direction="bidirectional", constants=constants, **attrs)
+                run(one.with_floats(dtype))
+
+
+@pytest.mark.parametrize("dtype, half_a_digit", [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_only_results_are_rounded(dtype: str, half_a_digit: float):
+    """States, sums and biases of narrow floats are float32: results are those of float32 operands with the same values, rounded."""
+    for name in GATES:
+        narrow = layer(name, 3, 33, seq=40, lens=(40, 7, 30)).with_floats(dtype)
+        wide = narrow.with_floats("float32")
+        for got, want in zip(results(run(narrow), narrow), results(run(wide), wide)):
+            assert got.dtype == dtype
+            assert (abs(got.astype(np.float32) - want) <= half_a_digit * abs(want) + 1e-6).all()
+
+
+@pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "name, batch, hidden", [("LSTM", 5000, 256), ("GRU", 250, 256), ("LSTM", 5000, 5000), ("RNN", 1, 8)]
+)
+def test_registers_of_other_dtypes_are_not_spilled(
+    dtype: str, arch: tuple[int, int], name: str, batch: int, hidden: int
+):
+    kernel = kernel_of(*_sized(name, batch, hidden, dtype))
+    made = cubin_of(kernel, arch)
+    assert not made.spilled and not made.stack and made.registers * kernel.threads <= 1 << 16
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from cuda.bindings import driver
 from suite import randoms, use
 
 import graphc
 from graphc.backends.cuda.codegen import build, compiler
+from graphc.backends.cuda.runtime.driver import driver as loaded
+from graphc.backends.cuda.runtime.gpu import gpu
 from graphc.cli import main
 from graphc.errors import InputError, UnsupportedError
 from graphc.graph import Builder
@@ -28,8 +32,21 @@ def host_node() -> graphc.Graph:
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
-def test_without_a_gpu_the_error_names_what_there_is():
-    with pytest.raises(UnsupportedError, match="does not run on a GPU yet") as error:
+def no_driver(flags: int) -> None:
+    raise RuntimeError("libcuda.so.1 is not there")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"), [(no_driver, "no NVIDIA driver"), (lambda _: (driver.CUresult.CUDA_ERROR_NO_DEVICE,), "finds no GPU")]
+)  # fmt: skip
+def test_without_a_gpu_the_error_names_what_there_is(
+    found: Callable, said: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+):
+    loaded.cache_clear()
+    gpu.cache_clear()
+    request.addfinalizer(loaded.cache_clear)
+    monkeypatch.setattr(driver, "cuInit", found)
+    with pytest.raises(UnsupportedError, match=said) as error:
         graphc.compile(LENET, target="cuda")
     assert all(text in str(error.value) for text in ("arch='sm_90'", "cuda:emulate", "target='cpu'"))
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
+from graphc.backends.cuda.figures import card_of
 from graphc.backends.cuda.lower import lowering
-from graphc.backends.cuda.lower.card import H100
 from graphc.backends.cuda.options import CudaOptions
 from graphc.backends.cuda.product import costs, tensor, tile
 from graphc.backends.cuda.product.tensor_kernels import TOGETHER
@@ -23,11 +23,10 @@ from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
 FLOATS = ["float16", "bfloat16", "float32"]
+H100 = card_of((9, 0))
 SHARE = 1 / H100.multiprocessors
-# with hardly any CUDA cores
 TINY = replace(
-    H100, multiprocessors=1, half=SHARE * H100.half, tf32=SHARE * H100.tf32, float32=1e9, memory=SHARE * H100.memory,
-    cache=SHARE * H100.cache,
+    H100, multiprocessors=1, float32_per_clock=1, memory=SHARE * H100.memory, cache=SHARE * H100.cache
 )  # fmt: skip
 EVERY_TILE = [
     (dtype, number)

@@ -63,6 +63,7 @@ def test_help_shows_each_option(monkeypatch: pytest.MonkeyPatch):
         "host": True,
         "arch": "sm_90",
         "precision": "tf32",
+        "device": 1,
     }  # others know nothing of them, so they are passed on only if given
     assert graphc.compile("model.onnx") == {n: v for n, v in defaults.items() if n not in of_one_target}
     assert graphc.compile("model.onnx", **of_one_target) == defaults | of_one_target

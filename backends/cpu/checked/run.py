@@ -159,6 +159,7 @@ class _Run:
             if isinstance(step, HostStep):
                 self._host(step)
             else:
+                assert isinstance(step, Step)
                 error = self._native(step, watch) or error
             while made and made[-1].steps <= i + 1:
                 self._complete(step, made.pop())

@@ -32,24 +32,32 @@ SHARED = (
 )  # of graphc/, what generators read
 
 
+@lru_cache
+def text_of_generators(backend: str) -> bytes:
+    """A digest of a backend's own text, and of what generators share."""
+    digest = hashlib.sha256()
+    shared = [Path(graphc.__file__).parent / name for name in SHARED]
+    folders = [Path(__file__).parents[2] / name for name in (backend, "llvm")]
+    for path in [*(p for folder in folders for p in sorted(folder.rglob("*.py"))), *shared]:
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
 @lru_cache(maxsize=1)
 def code_fingerprint() -> bytes:
     """Text of everything that generates code, and the versions of what compiles it."""
-    digest = hashlib.sha256()
-    shared = [Path(graphc.__file__).parent / name for name in SHARED]
-    folders = Path(__file__).parents[1], Path(__file__).parents[2] / "llvm"
-    for path in [*(p for folder in folders for p in sorted(folder.rglob("*.py"))), *shared]:
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(text_of_generators("cpu"))
     for package in ("llvmlite", "numba"):
         digest.update(package_version(package))
     return digest.digest()
 
 
 class ObjectCache:
-    """Object files by key. `enabled=False` keeps nothing."""
+    """Object files by key. `enabled=False` keeps nothing. fingerprint: of what the code depends on beside the target and its
+    specification, where that is not `code_fingerprint`."""
 
-    def __init__(self, target: Target, enabled: bool = True) -> None:
-        self.target = target
+    def __init__(self, target: Target, enabled: bool = True, fingerprint: bytes | None = None) -> None:
+        self.target, self._fingerprint = target, fingerprint
         self.directory: Path | None = self._open() if enabled else None
         self.hits = self.misses = 0
 
@@ -74,8 +82,9 @@ class ObjectCache:
     def path(self, name: str, spec: str) -> Path:
         """Of an entry. Needs a folder."""
         assert self.directory is not None
+        made_by = code_fingerprint() if self._fingerprint is None else self._fingerprint
         key = hashlib.sha256(
-            b"\0".join([code_fingerprint(), self.target.cpu.encode(), self.target.features.encode(), spec.encode()])
+            b"\0".join([made_by, self.target.cpu.encode(), self.target.features.encode(), spec.encode()])
         ).hexdigest()[:24]
         return self.directory / f"{name[:64]}-{key}.o"
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from graphc.backends.cpu.control.branch_block import BRANCH, HEAD, Branch
-from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
+from graphc.backends.cpu.control.held import steps_of
 from graphc.backends.cpu.control.subprogram import Row, Subprogram, among, memory_of, subprogram, touched
 from graphc.backends.cpu.control.subprogram_block import TEAM as TEAM_BLOCK
 from graphc.backends.cpu.costs import ALONE, TEAM
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.lower.registry import RULES, lowers
 from graphc.backends.cpu.sizes import CONTROL_BYTES
-from graphc.backends.cpu.target import Target
-from graphc.graph import Node
 from graphc.lower.fuse import Group
+from graphc.lower.held import BRANCHES, branch_reason, dense
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 
-BRANCHES = {"then_branch": "then", "else_branch": "else"}
 
-
-def branch_reason(node: Node, target: Target) -> str | None:
-    """Why an If must be planned for the branch that it takes, or None."""
-    captures, results = types_of(node.inputs[1:]), types_of(node.outputs)
-    reasons = (
-        host_reason(node, node.attrs[key], captures, results, f"the {name} branch", target)
-        for key, name in BRANCHES.items()
-    )
-    return next((r for r in reasons if r), None)
-
-
-@lowers("If", supported=branch_reason)
+@lowers("If", supported=partial(branch_reason, RULES))
 def lower_if(lo: CpuLowering, group: Group) -> None:
     (node,) = group.nodes
     name = node.output.name

@@ -1,93 +1,30 @@
-"""What If, Loop and Scan have in common: which held graphs kernels compute, and the steps of one."""
+"""The steps of graphs that If, Loop and Scan hold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.lower.rules import choices_of
-from graphc.backends.cpu.target import Target
-from graphc.graph import Graph, Node, Value
-from graphc.lower.elementwise import row_major
-from graphc.lower.group import lower_group
-from graphc.lower.placement import place_concatenations, place_result
+from graphc.graph import Graph
+from graphc.lower.held import lower_held, place_held, wanted_of
+from graphc.lower.placement import place_concatenations
 from graphc.lower.program import Program
-from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Ref, Storage
-from graphc.passes.rewrite import remove_dead
-from graphc.report import StepInfo
-from graphc.types import TensorType
-
-Types = Sequence["TensorType | None"]
-
-
-def types_of(values: Sequence[Value | None]) -> list[TensorType | None]:
-    return [None if v is None else v.type for v in values]
-
-
-def host_reason(node: Node, graph: Graph, inputs: Types, results: Types, what: str, target: Target) -> str | None:
-    """Why a node that runs this held graph must run on the host, or None.
-
-    inputs, results: the types that the graph's must be, None for those that may be any.
-    """
-    values = [*graph.inputs, *(v for n in graph.nodes for v in n.outputs)]
-    if any(v.type is None or not v.type.is_static for v in values):
-        return f"sizes within {what} are not known"
-    for v, t in (*zip(graph.inputs, inputs), *zip(graph.outputs, results)):
-        if t is not None and v.type != t:
-            return f"'{v.name}' of {what} is {v.type}, and {t} elsewhere"
-    for inner in graph.nodes:
-        if reason := RULES.host_reason(inner, target):
-            return f"{what} has {inner.op.name} '{inner.name}': {reason}"
-    return native_dtypes(node)
+from graphc.lower.storage import Storage
 
 
 def steps_of(
     lo: CpuLowering, graph: Graph, given: Sequence[Storage | None], results: Sequence[Storage | None]
 ) -> Program:
-    """The steps that compute a held graph. given: where its inputs are (None for those that it does not read); results: where
-    its outputs are to be, None for those that nobody needs."""
-    wanted = [(v, s) for v, s in zip(graph.outputs, results) if s is not None]
-    outputs = tuple(v for v, _ in wanted)
-    graph = remove_dead(replace(graph, outputs=outputs, output_names=tuple(v.name for v in outputs)))
+    """Of a held graph. given: where its inputs are (None for those that it does not read); results: where its outputs are to be,
+    None for those that nobody needs."""
+    graph, places = wanted_of(graph, results)
     choices = choices_of(graph, lo.target, lo.policy)
     graph = laid_out(graph, lo.target, lo.policy, choices)
     groups, _ = grouped(graph, lo.target, lo.policy, choices, lambda n: True)
     inner = CpuLowering(lo.target, lo.threads, lo.weights, lo.policy, choices, lo.checked)
-    read = {v for g in groups for v in g.inputs} | set(graph.outputs)
-    for v, s in zip(graph.inputs, given):
-        if s is not None and v in read:
-            inner.place(v, row_major(inner, s).ref)  # most kernels take operands in one piece
-    made = {o: g for g in groups for n in g.nodes for o in n.outputs}
-    places = [s for _, s in wanted]
-    if lo.policy.uses("results_in_place"):
-        for v, s in zip(graph.outputs, places):
-            if s.contiguous:
-                place_result(inner, v, s.ref, made, native=True)
+    place_held(inner, graph, groups, given, places, lo.policy.uses("results_in_place"))
     if lo.policy.uses("concat_in_place"):
         place_concatenations(inner, groups)
-    for group in groups:
-        lower_group(inner, group, None)
-    for v, s in zip(graph.outputs, places):
-        _hand_on(inner, v, s)
-    inner.program.made.clear()  # the next run makes these values again
-    return inner.program
-
-
-def _hand_on(inner: CpuLowering, v: Value, to: Storage) -> None:
-    """A result that lies elsewhere: a constant, an input, a view, a value that is two results, or one in other strides."""
-    x = inner.read(v)
-    if x.ref == to.ref and x.strides == to.strides:
-        return
-    t = TensorType(v.type.dtype, v.type.extents)
-    reason = "to where it is handed on from"
-    info = StepInfo(0, (), ("Copy",), "copy_strided", "", reason, v.name, 0, 2 * t.nbytes)
-    inner.copy(x.ref, x.strides, to.ref, to.strides, t.extents, t.dtype.itemsize, info)
-
-
-def dense(lo: CpuLowering, v: Value) -> Ref:
-    """A value in contiguous memory."""
-    return row_major(lo, lo.read(v)).ref
+    return lower_held(inner, graph, groups, places)

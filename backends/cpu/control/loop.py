@@ -2,162 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from graphc.backends.cpu.control.held import dense, host_reason, steps_of, types_of
+from graphc.backends.cpu.control.held import steps_of
 from graphc.backends.cpu.control.loop_block import BODY_AT, HEAD, LOOP, MOVING, PATCH, STATE, Loop
 from graphc.backends.cpu.control.subprogram import WORD, Subprogram, among, memory_of, subprogram, touched
 from graphc.backends.cpu.control.subprogram_block import TEAM as TEAM_BLOCK
 from graphc.backends.cpu.costs import ALONE, TEAM
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.lower.registry import RULES, lowers
 from graphc.backends.cpu.sizes import CONTROL_BYTES, lines
-from graphc.backends.cpu.target import Target
-from graphc.graph import Graph, Node, Value
+from graphc.graph import Node
 from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
+from graphc.lower.held import dense
+from graphc.lower.iterations import (
+    COUNT,
+    Iterations,
+    loop_iterations,
+    loop_reason,
+    rows_iterations,
+    rows_reason,
+    scan_iterations,
+    scan_reason,
+    without,
+)
 from graphc.lower.program import Word
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.report import StepInfo
-from graphc.sizes import largest, whole
-from graphc.types import TensorType
-
-ENDLESS = np.iinfo(np.int64).max  # trips
-FLAG, COUNT = TensorType(np.dtype(bool), ()), TensorType(np.dtype(np.int64), ())
 
 
-@dataclass(eq=False)
-class Iterations:
-    """What a Loop and a Scan are: a body, and where its inputs come from and its outputs go to.
-
-    body      its inputs: the counter and the condition (of a Loop), states, elements, captures; its outputs: the condition (of a
-              Loop), states, items
-    trips     how many there are at most
-    elements  a scanned operand each, by its storage, axis, and is it read from its end?
-    items     a collected result each, alike; None for one that nobody reads
-    part      (first, done, going), of trips that are some of a Loop's: see control/loop_block.py
-    """
-
-    body: Graph
-    trips: int
-    initial: Sequence[Value]
-    results: Sequence[Value]
-    captures: Sequence[Value]
-    limit: Ref | int = 0
-    condition: Ref | int = 0
-    counted: bool = False
-    elements: Sequence[tuple[Storage, int, bool]] = ()
-    items: Sequence[tuple[Storage, int, bool] | None] = ()
-    part: tuple[Ref, Ref, Ref] | None = None
-    ends: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        flag = self.body.outputs[0]
-        self.ends = self.counted and not (flag.is_const and bool(np.all(flag.data)))
-
-
-def loop_reason(node: Node, target: Target) -> str | None:
-    """Why a Loop must run on the host, or None."""
-    body, n = node.attrs["body"], node.attrs["n_states"]
-    states, collected = types_of(node.inputs[2 : 2 + n]), types_of(node.outputs[n:])
-    limit = node.inputs[0]
-    if limit is not None and limit.dtype != np.int64:
-        return "its number of trips is not int64"
-    if any(t is None or not t.is_static for t in collected):
-        return "how much it collects follows from data"
-    items = [t.with_shape(t.shape[1:]) for t in collected if t is not None]
-    inputs = [COUNT, None, *states, *types_of(node.inputs[2 + n :])]
-    return host_reason(node, body, inputs, [None, *states, *items], "its body", target)
-
-
-@lowers("Loop", supported=loop_reason)
+@lowers("Loop", supported=partial(loop_reason, RULES))
 def lower_loop(lo: CpuLowering, group: Group) -> None:
-    (node,) = group.nodes
-    body, n = node.attrs["body"], node.attrs["n_states"]
-    limit, condition = node.inputs[:2]
-    collected = [(lo.write(v), 0, False) for v in node.outputs[n:]]
-    known = limit is not None and limit.is_const
-    trips = largest(0, whole(limit.data.reshape(-1)[0])) if known else ENDLESS
-    run = Iterations(
-        body, trips, node.inputs[2 : 2 + n], node.outputs[:n], node.inputs[2 + n :],
-        limit=0 if limit is None or known else dense(lo, limit),
-        condition=0 if condition is None or (condition.is_const and condition.data.all()) else dense(lo, condition),
-        counted=True,
-        items=_padded(collected, len(body.outputs) - 1 - n),
-    )  # fmt: skip
-    _emit(lo, node, run)
+    _emit(lo, group.nodes[0], loop_iterations(lo, group.nodes[0]))
 
 
-def rows_reason(node: Node, target: Target) -> str | None:
-    """Why a part of a Loop must run on the host, or None."""
-    body, n = node.attrs["body"], node.attrs["n_states"]
-    limit = node.inputs[1]
-    if limit is not None and limit.dtype != np.int64:
-        return "its number of trips is not int64"
-    states, rows = types_of(node.inputs[3 : 3 + n]), [v.type for v in node.outputs[2 + n :]]
-    inputs = [COUNT, None, *states, *types_of(node.inputs[3 + n :])]
-    results = [None, *states, *(t.with_shape(t.shape[1:]) for t in rows)]
-    return host_reason(node, body, inputs, results, "its body", target)
-
-
-@lowers("LoopRows", supported=rows_reason)
+@lowers("LoopRows", supported=partial(rows_reason, RULES))
 def lower_rows(lo: CpuLowering, group: Group) -> None:
-    (node,) = group.nodes
-    body, n = node.attrs["body"], node.attrs["n_states"]
-    first, limit, condition = node.inputs[:3]
-    done, going, *results = node.outputs
-    run = Iterations(
-        body, node.attrs["rows"], node.inputs[3 : 3 + n], results[:n], node.inputs[3 + n :],
-        limit=0 if limit is None else dense(lo, limit), condition=0 if condition is None else dense(lo, condition),
-        counted=True, items=[(lo.write(v), 0, False) for v in results[n:]],
-        part=(dense(lo, first), lo.write(done).ref, lo.write(going).ref),
-    )  # fmt: skip
-    _emit(lo, node, run)
+    _emit(lo, group.nodes[0], rows_iterations(lo, group.nodes[0]))
 
 
-def scan_reason(node: Node, target: Target) -> str | None:
-    """Why a Scan must run on the host, or None."""
-    body, n, m = node.attrs["body"], node.attrs["n_states"], node.attrs["num_scan_inputs"]
-    states, elements = types_of(node.inputs[:n]), node.inputs[n : n + m]
-    parts = [_without(v.type, axis) for v, axis in zip(elements, _listed(node, "scan_input_axes", m))]
-    collected = node.outputs[n:]
-    items = [_without(v.type, axis) for v, axis in zip(collected, _listed(node, "scan_output_axes", len(collected)))]
-    inputs = [*states, *parts, *types_of(node.inputs[n + m :])]
-    return host_reason(node, body, inputs, [*states, *items], "its body", target)
-
-
-@lowers("Scan", supported=scan_reason)
+@lowers("Scan", supported=partial(scan_reason, RULES))
 def lower_scan(lo: CpuLowering, group: Group) -> None:
-    (node,) = group.nodes
-    body, n, m = node.attrs["body"], node.attrs["n_states"], node.attrs["num_scan_inputs"]
-    scanned, collected = node.inputs[n : n + m], node.outputs[n:]
-    axes, back = _listed(node, "scan_input_axes", m), _listed(node, "scan_input_directions", m)
-    elements = [(lo.read(v), a % v.type.rank, bool(b)) for v, a, b in zip(scanned, axes, back)]
-    axes = _listed(node, "scan_output_axes", len(collected))
-    back = _listed(node, "scan_output_directions", len(collected))
-    items = [(lo.write(v), a % v.type.rank, bool(b)) for v, a, b in zip(collected, axes, back)]
-    s, axis, _ = elements[0]
-    run = Iterations(
-        body, s.type.extents[axis], node.inputs[:n], node.outputs[:n], node.inputs[n + m :],
-        elements=elements, items=_padded(items, len(body.outputs) - n),
-    )  # fmt: skip
-    _emit(lo, node, run)
-
-
-def _listed(node: Node, key: str, n: int) -> Sequence[int]:
-    return node.attrs[key] or [0] * n
-
-
-def _without(t: TensorType, axis: int) -> TensorType:
-    axis %= t.rank
-    return t.with_shape((*t.shape[:axis], *t.shape[axis + 1 :]))
-
-
-def _padded(items: list, count: int) -> list:
-    return items + [None] * (count - len(items))
+    _emit(lo, group.nodes[0], scan_iterations(lo, group.nodes[0]))
 
 
 def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
@@ -257,7 +146,7 @@ def _emit(lo: CpuLowering, node: Node, run: Iterations) -> None:
 
 def _one_of(place: Ref, s: Storage, axis: int) -> Storage:
     """An element along an axis, at a place."""
-    return Storage(place, _without(s.type, axis), (*s.strides[:axis], *s.strides[axis + 1 :]))
+    return Storage(place, without(s.type, axis), (*s.strides[:axis], *s.strides[axis + 1 :]))
 
 
 def _walk(s: Storage, axis: int, back: bool) -> tuple[Word, int]:
@@ -267,9 +156,8 @@ def _walk(s: Storage, axis: int, back: bool) -> tuple[Word, int]:
 
 
 def _info(node: Node, run: Iterations, steps: Subprogram) -> StepInfo:
-    certain = run.limit == run.condition == 0 and not run.ends and run.part is None
-    trips = run.trips if certain else 1
-    many = f"{trips} trips" if certain else "trips as data says"
+    trips = run.trips if run.certain else 1
+    many = f"{trips} trips" if run.certain else "trips as data says"
     return StepInfo(
         0, (node.name,), (node.op.name,), Loop.name, TEAM if steps.team else ALONE,
         f"{many}, {len(steps.steps)} steps each", node.output.name, trips * steps.flops, trips * steps.moved,

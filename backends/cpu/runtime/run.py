@@ -321,6 +321,7 @@ class Runner:
                 continue
             from graphc.interpret import run_node
 
+            assert isinstance(part, HostCall)
             values = [live[b] if isinstance(b, int) else b for b in part.inputs]
             for b, array in zip(part.outputs, run_node(context.node_of(part), values)):
                 live[b][...] = array

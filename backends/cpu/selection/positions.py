@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.selection.positions_block import (
@@ -19,15 +19,14 @@ from graphc.backends.cpu.selection.positions_block import (
     FindTrue,
     Take,
 )
-from graphc.backends.cpu.selection.results import results
 from graphc.lower import index
+from graphc.lower.bounded import compressed, results
 from graphc.lower.index import out_of_range
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
-    from graphc.graph import Node
     from graphc.lower.fuse import Group
     from graphc.report import StepInfo
 
@@ -54,13 +53,7 @@ def find(lo: CpuLowering, x: Storage, sizes: Sequence[int], found: Ref, total: R
     lo.emit(FindChunks(), args, read, writes=[found, total])
 
 
-def _supported(node: Node, target: Any) -> str | None:
-    if not node.inputs[1].is_const and len(node.outputs) == 1:  # no bounded form: graphc/bounded.py
-        return "the shape of its result follows from data"
-    return native_dtypes(node)
-
-
-@RULES.lowers("Compress", supported=_supported)
+@RULES.lowers("Compress", supported=compressed)
 def lower_compress(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     if node.inputs[1].is_const:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.cpu.lower.registry import RULES
-from graphc.backends.cpu.selection.results import results
 from graphc.backends.cpu.selection.sort_block import DIGITS_BYTES
 from graphc.backends.cpu.selection.suppression_block import (
     SUPPRESS,
@@ -18,29 +17,20 @@ from graphc.backends.cpu.selection.suppression_block import (
     Suppress,
     Suppressed,
 )
+from graphc.lower.bounded import results, suppressed
 from graphc.lower.constants import zero
-from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref
 from graphc.ops.detect import most_selected
 from graphc.types import number
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
-    from graphc.graph import Node
     from graphc.lower.fuse import Group
 
-DTYPES = ("float32", "float32", "int64", "float32", "float32")
 FLOPS = 20  # of a box: its place in the order, and a few overlaps
 
 
-def _supported(node: Node, target: Any) -> str | None:
-    for v, dtype, name in zip(node.inputs, DTYPES, node.op.inputs):
-        if v is not None and v.dtype.name != dtype:
-            return f"its '{name.rstrip('?')}' is {v.dtype.name}, not {dtype}"
-    return native_dtypes(node)
-
-
-@RULES.lowers("NonMaxSuppression", supported=_supported)
+@RULES.lowers("NonMaxSuppression", supported=suppressed)
 def lower_suppression(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     boxes, scores = lo.read(node.inputs[0]), lo.read(node.inputs[1])

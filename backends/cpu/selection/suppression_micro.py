@@ -9,6 +9,8 @@ from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.selection.masks_micro import bits_of, count_of, each_set
 from graphc.backends.cpu.selection.suppression_block import KeepBox, PassingScores
 from graphc.backends.cpu.target import Target
+from graphc.backends.llvm.boxes import BOX_NUMBERS, CORNERS, has_area, overlap
+from graphc.backends.llvm.boxes import box as box_of
 from graphc.backends.llvm.emit import F32, I32, I64, Emit, define, i64
 
 SCORES = 16  # of a cache line
@@ -73,57 +75,20 @@ def keep_box(module: ir.Module, symbol: str, target: Target, center: bool) -> No
     fn, q = define(module, symbol, [I64] * 6)
     box, chosen, array, count, iou, kept = fn.args
     b, lanes = q.b, target.vl
-    zero = q.const(0, F32, lanes)
-    own = _corners(q, q.pointer(box), center)
-    low, high = own[:2], own[2:]
-    area = b.fmul(b.fsub(high[0], low[0]), b.fsub(high[1], low[1]))
-    if not center:  # minimum and maximum may have dropped a NaN
-        nan = b.or_(b.fcmp_unordered("uno", low[0], high[0]), b.fcmp_unordered("uno", low[1], high[1]))
-        area = b.select(nan, ir.Constant(F32, float("nan")), area)
-    arrays = [q.pointer(b.add(chosen, b.mul(array, i64(k)))) for k in range(5)]
+    own = box_of(q, [q.load_raw(q.offset(q.pointer(box), 4 * i), F32, 1) for i in range(CORNERS)], center)
+    arrays = [q.pointer(b.add(chosen, b.mul(array, i64(k)))) for k in range(BOX_NUMBERS)]
     q.store_raw(i64(0), q.pointer(kept))
 
-    has_area = b.fcmp_ordered(">", area, ir.Constant(F32, 0.0))
-    with b.if_then(has_area):
-        wide = [q.splat(v, lanes) for v in own]
-        wide_area, limit = q.splat(area, lanes), q.splat(q.load_raw(q.pointer(iou), F32, 1), lanes)
+    with b.if_then(has_area(q, own)):
+        wide, limit = [q.splat(v, lanes) for v in own], q.splat(q.load_raw(q.pointer(iou), F32, 1), lanes)
         with q.loop(count, step=lanes) as i:
-            *corners, areas = (q.load_raw(q.offset(p, b.mul(i, i64(4))), F32, lanes) for p in arrays)
-            extents = []
-            for d in range(2):
-                above, below = _larger(q, wide[d], corners[d]), _smaller(q, wide[2 + d], corners[2 + d])
-                extents.append(_larger(q, b.fsub(below, above), zero))
-            common = b.fmul(*extents)
-            union = b.fsub(b.fadd(areas, wide_area), common)
-            hit = b.fcmp_ordered(">", b.fdiv(common, union), limit)
-            for positive in (common, areas, union):
-                hit = b.and_(hit, b.fcmp_ordered(">", positive, zero))
-            with q.nonzero(bits_of(q, hit, lanes)):
+            others = [q.load_raw(q.offset(p, b.mul(i, i64(4))), F32, lanes) for p in arrays]
+            with q.nonzero(bits_of(q, overlap(q, wide, others, limit, lanes), lanes)):
                 b.ret_void()
     place = b.mul(count, i64(4))
     with b.if_then(b.icmp_signed("==", b.and_(count, i64(lanes - 1)), i64(0))):  # a new vector: of no area so far
-        q.store_raw(zero, q.offset(arrays[4], place))
-    for value, p in zip((*own, area), arrays):
+        q.store_raw(q.const(0, F32, lanes), q.offset(arrays[CORNERS], place))
+    for value, p in zip(own, arrays):
         q.store_raw(value, q.offset(p, place))
     q.store_raw(i64(1), q.pointer(kept))
     b.ret_void()
-
-
-def _corners(q: Emit, box: ir.Value, center: bool) -> list[ir.Value]:
-    """Lower and higher corner of a box, given as two corners or as center and size."""
-    b = q.b
-    first, second = ([q.load_raw(q.offset(box, 4 * i), F32, 1) for i in pair] for pair in ((0, 1), (2, 3)))
-    if center:
-        halves = [b.fdiv(size, ir.Constant(F32, 2.0)) for size in second]
-        return [*map(b.fsub, first, halves), *map(b.fadd, first, halves)]
-    return [*(_smaller(q, *pair) for pair in zip(first, second)), *(_larger(q, *pair) for pair in zip(first, second))]
-
-
-def _smaller(q: Emit, x: ir.Value, y: ir.Value) -> ir.Value:
-    """y where either is NaN."""
-    return q.b.select(q.b.fcmp_ordered("<", x, y), x, y)
-
-
-def _larger(q: Emit, x: ir.Value, y: ir.Value) -> ir.Value:
-    """y where either is NaN."""
-    return q.b.select(q.b.fcmp_ordered(">", x, y), x, y)

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphc.backends.cpu.lower.registry import RULES
-from graphc.backends.cpu.selection.results import results
 from graphc.backends.cpu.selection.sort_block import DIGITS_BYTES
 from graphc.backends.cpu.selection.unique_block import UNIQUE, Unique
 from graphc.backends.cpu.verbs.ordered_block import SortKeys
-from graphc.lower.registry import native_dtypes
+from graphc.lower.bounded import distinct, results
 from graphc.lower.storage import Buffer, Ref
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
-    from graphc.graph import Node
     from graphc.lower.fuse import Group
 
 PASSES = 16  # over the elements, of a sort
 
 
-def _supported(node: Node, target: Any) -> str | None:
-    if node.attrs["axis"] is not None and node.inputs[0].type.rank > 1:
-        return "distinct rows have no kernel"
-    return native_dtypes(node)
-
-
-@RULES.lowers("Unique", supported=_supported)
+@RULES.lowers("Unique", supported=distinct)
 def lower_unique(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])

@@ -8,7 +8,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
 
 
-@lowers("ChannelShuffle", supported=native_dtypes)
+@lowers("ChannelShuffle", supported=native_dtypes, channels_last=lambda node: "any")
 def lower_shuffle(lo: CudaLowering, group: Group) -> None:
     """A transposition of the dims [n, groups, channels of a group, pixels]."""
     node = group.nodes[0]

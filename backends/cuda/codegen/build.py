@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.backends.cpu.codegen.cache import ObjectCache
-from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.codegen.cache import ObjectCache, text_of_generators
+from graphc.backends.cpu.target import Target, detect
 from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.kernel import code_of
 from graphc.executable import PLANNING
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from graphc.backends.cuda.emulator import EmulatedKernel
     from graphc.lower.kernel import Kernel
 
+ANY_MACHINE = Target("cuda", 0, 0, None, "", "")  # what compiles a cubin does not show in it
 COMPILERS = ("numba_cuda", "numba", "llvmlite")
 _emulated: dict[tuple[str, Arch, bool], EmulatedKernel] = {}
 
@@ -67,12 +67,23 @@ def _code_cache() -> ObjectCache:
     return ObjectCache(detect())
 
 
+def cubin_cache(enabled: bool) -> ObjectCache:
+    """Found again on any machine, with any compilers or none."""
+    return _cubin_cache() if enabled else ObjectCache(ANY_MACHINE, False)
+
+
+@lru_cache(maxsize=1)
+def _cubin_cache() -> ObjectCache:
+    return ObjectCache(ANY_MACHINE, fingerprint=text_of_generators("cuda"))
+
+
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """Of what makes kernels, beside what the cache's keys have anyway."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    for package in COMPILERS:
-        digest.update(package_version(package))
-    return digest.hexdigest()[:24]
+    """Of what makes emulated kernels, beside what the cache's keys have anyway."""
+    return hashlib.sha256(text_of_generators("cuda") + compilers().encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=1)
+def compilers() -> str:
+    """Which they are, of all that is installed."""
+    return hashlib.sha256(b"\0".join(map(package_version, COMPILERS))).hexdigest()[:16]

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.backends.cuda.codegen.arch import Arch
-from graphc.backends.cuda.codegen.build import code_cache, device_code, fingerprint
-from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode
-from graphc.backends.cuda.kernel import code_of
+from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
+from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
+from graphc.backends.cuda.kernel import Code, code_of
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from graphc.backends.cuda.figures import Card
     from graphc.lower.kernel import Kernel
 
 
@@ -37,26 +38,46 @@ class Cubin:
     spilled: int
     shared: int
 
+    def occupancy(self, card: Card) -> float:
+        """See there."""
+        return card.occupancy(self.threads, self.registers, self.shared + self.dynamic)
+
 
 def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
-    """Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache."""
-    kept, spec = code_cache(cache), f"cubin {arch} {fingerprint()} {kernel.spec}"
+    """From the cache, or compiled now. What other versions of the compilers have made serves where there are none.
+
+    Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache.
+    """
+    kept, spec = cubin_cache(cache), f"{arch} {kernel.spec}"
     blob = kept.get(kernel.symbol, spec)
     if blob is not None:
         head, _, code = blob.partition(b"\n")
-        return Cubin(code, **json.loads(head))
+        facts = json.loads(head)
+        if facts.pop("compilers") == compilers() or not _can_compile():
+            return Cubin(code, **facts)
     cubin, ptx = _compiled(kernel, arch)
-    facts = asdict(cubin)
+    facts = asdict(cubin) | {"compilers": compilers()}
     del facts["code"]
     kept.put(kernel.symbol, spec, json.dumps(facts).encode() + b"\n" + cubin.code, ptx, ".ptx")
     return cubin
+
+
+@lru_cache(maxsize=1)
+def _can_compile() -> bool:
+    try:
+        require_numba_cuda()
+        _libdevice()
+        _ptxas()
+    except UnsupportedError:
+        return False
+    return find_spec("cuda.bindings.nvvm") is not None
 
 
 def _compiled(kernel: Kernel, arch: Arch) -> tuple[Cubin, str]:
     """Also its PTX."""
     made, source = device_code(kernel, arch), code_of(kernel)
     name = "".join(map(str, arch))
-    ptx = _ptx(made, f"compute_{name}", source.threads, source.blocks)
+    ptx = _ptx(made, f"compute_{name}", source)
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         text.write_text(ptx)
@@ -68,8 +89,8 @@ def _compiled(kernel: Kernel, arch: Arch) -> tuple[Cubin, str]:
         return Cubin(to.read_bytes(), made.entry, source.threads, source.shared, *_resources(run.stderr)), ptx
 
 
-def _ptx(code: DeviceCode, arch: str, threads: int, blocks: int) -> str:
-    """PTX of numba-cuda's IR. threads: of a block; blocks: of a multiprocessor."""
+def _ptx(code: DeviceCode, arch: str, source: Code) -> str:
+    """PTX of numba-cuda's IR."""
     try:
         from cuda.bindings import nvvm
     except ImportError:
@@ -95,8 +116,9 @@ def _ptx(code: DeviceCode, arch: str, threads: int, blocks: int) -> str:
         text.decode().strip("\0").partition("\n)\n{")
     )  # behind the parameters of the entry, which comes first
     assert end and ".entry" in head
-    least = f".minnctapersm {blocks}\n" if blocks > 1 else ""
-    return f"{head}\n)\n.maxntid {threads}, 1, 1\n{least}{{{body}"
+    # without a number, ptxas may spill registers so that more blocks fit
+    least = f".minnctapersm {source.blocks}\n" if source.blocks else ""
+    return f"{head}\n)\n.maxntid {source.threads}, 1, 1\n{least}{{{body}"
 
 
 @lru_cache(maxsize=1)

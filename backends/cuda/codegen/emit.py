@@ -57,11 +57,11 @@ class CudaEmit(Emit):
             words = _taken_apart(b, self.load_raw(pointer, ir.IntType(bits * each), count // each))
             shifted = (b.lshr(w, ir.Constant(w.type, bits * i)) for w in words for i in range(each))
             raw = [b.bitcast(b.trunc(w, ir.IntType(bits)), element) for w in shifted]
-        return [self.in_register(x, dtype, 1) for x in raw]
+        return [self.widen(x, dtype, 1) for x in raw]
 
     def store_run(self, values: Sequence[ir.Value], pointer: ir.Value, dtype: np.dtype) -> None:
         """The inverse."""
-        b, raw = self.b, [self.in_memory(x, dtype, 1) for x in values]
+        b, raw = self.b, [self.narrow(x, dtype, 1) for x in values]
         each, bits = _of_a_word(raw[0].type, len(raw)), 8 * _nbytes(raw[0].type)
         if each > 1:
             kind = ir.IntType(bits * each)
@@ -88,6 +88,10 @@ class CudaEmit(Emit):
     def fneg(self, x: ir.Value) -> ir.Value:
         """libNVVM's LLVM is older than the instruction."""
         return self.b.fsub(ir.Constant(x.type, -0.0), x)
+
+    def product(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """As it is named: other multiplications ptxas fuses with additions."""
+        return self.call(f"llvm.nvvm.mul.rn.{'f' if x.type == F32 else 'd'}", x.type, x, y)
 
     def libm(self, name: str, *args: ir.Value) -> ir.Value:
         """From libdevice."""

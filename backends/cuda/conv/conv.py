@@ -4,12 +4,30 @@ is a group of its own."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
+
+import numpy as np
 
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
-from graphc.backends.cuda.conv.window import Axis, axes_of, dhw, five, padded, place_words, record, table_of
+from graphc.backends.cuda.conv.filters import Filters, Packed
+from graphc.backends.cuda.conv.tensor_conv import emit_tensor_conv
+from graphc.backends.cuda.conv.window import (
+    Axis,
+    axes_of,
+    channels_last,
+    dhw,
+    five,
+    has_runs,
+    is_deep,
+    padded,
+    place_words,
+    record,
+    runs_of,
+    table_of,
+    with_orders,
+)
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -19,29 +37,13 @@ from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
 from graphc.backends.cuda.product.tile import TALL, side, tile_for
 from graphc.expr import Expr
-from graphc.graph import Node
+from graphc.graph import Node, Value
 from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Ref, Storage
+from graphc.lower.storage import Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Dense weights [outputs, inputs of a group, *taps]. exact: as `Conv` has it."""
-
-    ref: Ref
-    outputs: int
-    inputs: int
-    groups: int
-    exact: bool = False
-
-    @property
-    def per_group(self) -> int:
-        """Outputs of a group."""
-        return self.outputs // self.groups
 
 
 def conv_supported(node: Node, target: object) -> str | None:
@@ -50,16 +52,19 @@ def conv_supported(node: Node, target: object) -> str | None:
     return too_large(node) or native_dtypes(node)
 
 
-@lowers("Conv", supported=conv_supported, epilogue=lambda node: True)
+@lowers("Conv", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
 def lower_conv(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, weights = lo.read(node.inputs[0]), lo.read(node.inputs[1])
+    v, w = node.inputs[:2]
     ending = conv_end(lo, group)
     if 0 in group.output.shape:
         return
-    axes, groups = axes_of(node), node.attrs["group"]
-    filters = Filters(weights.ref, weights.type.extents[0], weights.type.extents[1], groups, node.attrs["exact"])
-    emit_conv(lo, x, filters, axes, ending, lo.info(group, "conv"))
+    axes = axes_of(node)
+    weights = Packed(w.data, ("dense",), lambda: np.ascontiguousarray(w.data)) if w.is_const else lo.read(w).ref
+    taps = tuple(len(a.taps) for a in axes)
+    outputs, inputs = w.type.extents[:2]
+    filters = Filters(weights, w.dtype, outputs, inputs, node.attrs["group"], taps, node.attrs["exact"])
+    emit_conv(lo, v, filters, axes, ending, lo.info(group, "conv"))
 
 
 def conv_end(lo: CudaLowering, group: Group) -> Ending:
@@ -74,21 +79,26 @@ def conv_end(lo: CudaLowering, group: Group) -> Ending:
     return ending_of(lo, group, start, [bias])
 
 
-def emit_conv(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
-    """The step of a convolution of a dense image. The ending's strides are along [n, channel, *spatial]."""
-    k, pixels = f.inputs * prod(len(a.taps) for a in axes), prod(a.out for a in axes)
+def emit_conv(lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
+    """The steps of a convolution of an image. The ending's strides are along [n, channel, *spatial]."""
+    k, pixels, x = f.inputs * prod(f.taps), prod(a.out for a in axes), lo.strided(v)
     info = replace(info, reason=f"{f.outputs}x{k} by {pixels} pixels")
     if f.inputs == 1 and f.groups > 1:
-        _emit_depthwise(lo, x, f, axes, ending, info)
-        return
-    if all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, info):
-        return
+        _emit_depthwise(lo, x, f, axes, ending, with_orders(info, x, ending))
+    elif all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, with_orders(info, x, ending)):
+        pass
+    elif not emit_tensor_conv(lo, v, f, axes, ending, info):
+        _emit_tiles(lo, x, f, axes, ending, with_orders(info, x, ending))
+
+
+def _emit_tiles(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
+    k, pixels = f.inputs * prod(f.taps), prod(a.out for a in axes)
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
     tile = tile_for(m, pixels, f.groups * n, summed(x.type.dtype).itemsize, TALL)
     tiles_m, tiles_n = -(-m // tile.m), -(-pixels // tile.n)
     table = constant(lo, table_of(axes, f.inputs, strides, tile.k)).ref
     args = CONV(
-        grid=tiles_m * tiles_n * f.groups * n, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=pixels, k=k, left=f.ref, right=x.ref,
+        grid=tiles_m * tiles_n * f.groups * n, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=pixels, k=k, left=f.rows(lo), right=x.ref,
         **side("left", tile.m, tile.k, tile.threads, k * item, item),
         **side("right", tile.k, tile.n, tile.threads, 2 * item, item),  # neighbouring threads have neighbouring pixels
         dims=padded((f.groups, n), 1), left_batch=padded((m * k * item, 0), 0),
@@ -105,19 +115,27 @@ def _emit_pointwise(
 ) -> bool:
     """As a product of matrices, where every operand walks the pixels as one row of them."""
     per_in, per_out = f.inputs, f.per_group
-    strides = [five(x.strides), *(five(w.strides) for w in ending.every)]
-    pixels, walks = collapse([a.out for a in axes], [list(s[2:]) for s in strides])
-    if len(pixels) > 1:
-        return False
-    item, (s_n, s_c) = x.type.dtype.itemsize, x.strides[:2]
+    every: list[Storage | Walked] = [x, *ending.every]
+    strides, outs = [five(w.strides) for w in every], [a.out for a in axes]
+    dims, walks = collapse([x.type.extents[0], *outs], [[s[0], *s[2:]] for s in strides])
+    if len(dims) == 1:  # all pixels of all images
+        images, of_images = 1, [0] * len(every)
+    else:
+        images, of_images = x.type.extents[0], [s[0] for s in strides]
+        dims, walks = collapse(outs, [list(s[2:]) for s in strides])
+        if len(dims) > 1:
+            return False
+    item, s_c = x.type.dtype.itemsize, x.strides[1]
     results = tuple(
-        Result(w.ref, walk[0], w.strides[1], (w.strides[0], per_out * w.strides[1]))
-        for w, walk in zip(ending.every, walks[1:])
+        Result(w.ref, walk[0], w.strides[1], (n, per_out * w.strides[1]))
+        for w, walk, n in zip(ending.every, walks[1:], of_images[1:])
     )
     m = Matrices(
-        per_out, pixels[0], per_in, f.ref, x.ref, (per_in * item, item), (s_c, walks[0][0]), (x.type.extents[0], f.groups),
-        (0, per_out * per_in * item), (s_n, per_in * s_c), results,
+        per_out, dims[0], per_in, f.rows(lo), x.ref, (per_in * item, item), (s_c, walks[0][0]), (images, f.groups),
+        (0, per_out * per_in * item), (of_images[0], per_in * s_c), results,
     )  # fmt: skip
+    if channels_last(ending.result):  # neighbouring columns are neighbouring channels
+        m = m.turned()
     emit_product(lo, m, x.type.dtype, ending, info, f.exact)
     return True
 
@@ -125,19 +143,25 @@ def _emit_pointwise(
 def _emit_depthwise(
     lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo
 ) -> None:
-    """Each output by a thread: its channel reads one of the image."""
+    """Each output, or several neighbouring channels of a pixel, by a thread: each reads one channel of the image."""
     n, outputs = x.type.extents[0], f.outputs
-    strides, item = five(x.strides), x.type.dtype.itemsize
-    sizes = [len(a.taps) for a in axes]
+    strides = five(x.strides)
+    sizes, (weights, (w_c, w_w)) = f.taps, f.columns(lo)
     steps = [a.taps[1] - a.taps[0] if len(a.taps) > 1 else 0 for a in axes]
     begins = [a.begin - (a.taps[0] if a.taps else 0) for a in axes]
     pixels = prod(a.out for a in axes)
-    w_h, w_w = sizes[2] * item, item
+    run, wide = runs_of(ending, outputs)
+    if run > 1 and not (
+        f.per_group == 1 and isinstance(f.weights, Packed) and has_runs(Walked(x.ref, x.type.dtype, x.strides))
+    ):
+        run, wide = 1, (False,) * len(wide)
+    total = n * outputs * pixels // max(run, 1)
+    w_h = sizes[2] * w_w
     args = DEPTHWISE(
-        grid=-(-n * outputs * pixels // THREADS), total=n * outputs * pixels, channels=outputs, group=f.per_group,
-        x=x.ref, x_n=strides[0], x_c=strides[1], w=f.ref, w_c=prod(sizes) * item, w_d=sizes[1] * w_h, w_h=w_h, w_w=w_w,
+        grid=-(-total // THREADS), total=total, channels=outputs, group=f.per_group,
+        x=x.ref, x_n=strides[0], x_c=strides[1], w=weights, w_c=w_c, w_d=sizes[1] * w_h, w_h=w_h, w_w=w_w,
         pixels=pixels, **dhw("k d", sizes, steps),
         **(place_words(axes, strides) | dhw("p", begins)), records=[record(w, outputs) for w in ending.every],
     )  # fmt: skip
-    kernel = Depthwise(x.type.dtype.name, ending.expression, ending.dtypes)
+    kernel = Depthwise(x.type.dtype.name, is_deep(axes), run, wide, ending.expression, ending.dtypes)
     lo.emit(kernel, args, replace(info, kernel=str(kernel), algorithm="depthwise"), writes=[ending.result.ref])

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphc.backends.cuda.conv.conv import Filters, conv_end, conv_supported, emit_conv
-from graphc.backends.cuda.conv.window import Axis, part_of
+from graphc.backends.cuda.conv.conv import conv_end, conv_supported, emit_conv
+from graphc.backends.cuda.conv.filters import Filters, Packed
+from graphc.backends.cuda.conv.window import ALONE, Axis, part_of
 from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
@@ -37,7 +38,7 @@ class Phase:
     axis: Axis
 
 
-ALONE = Phase(0, 1, Axis(1, 1, 1, 0, (0,), (0,)))  # of an axis that an image does not have
+NO_PHASE = Phase(0, 1, ALONE)
 
 
 def phases(size: int, kernel: int, stride: int, dilation: int, pad: int, out: int) -> list[Phase]:
@@ -66,13 +67,13 @@ def phases_of(node: Node) -> list[tuple[Phase, ...]]:
     spatial, outs = numbers(node.inputs[0].shape[2:]), numbers(node.output.shape[2:])
     each = zip(spatial, numbers(g.kernel), g.strides, g.dilations, numbers(g.pads_begin), outs)
     axes = [phases(*numbers_of) for numbers_of in each]
-    return list(itertools.product(*[[ALONE]] * (3 - len(axes)), *axes))
+    return list(itertools.product(*[[NO_PHASE]] * (3 - len(axes)), *axes))
 
 
-@lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True)
+@lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
 def lower_conv_transpose(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, ending = lo.read(node.inputs[0]), conv_end(lo, group)
+    ending = conv_end(lo, group)
     if 0 in group.output.shape:
         return
     found, info = phases_of(node), lo.info(group, "conv")
@@ -84,7 +85,7 @@ def lower_conv_transpose(lo: CudaLowering, group: Group) -> None:
             part_of(ending.result, first, step),
             tuple(part_of(o, first, step) for o in ending.operands),
         )
-        emit_conv(lo, x, _filters(lo, node, axes, info), axes, part, info)
+        emit_conv(lo, node.inputs[0], _filters(lo, node, axes, info), axes, part, info)
 
 
 def _filters(lo: CudaLowering, node: Node, axes: Sequence[Axis], info: StepInfo) -> Filters:
@@ -93,8 +94,9 @@ def _filters(lo: CudaLowering, node: Node, axes: Sequence[Axis], info: StepInfo)
     per_in, per_out = v.shape[0] // groups, v.shape[1]
     kernel = (*(1,) * (5 - v.type.rank), *v.shape[2:])
     whole = TensorType(v.dtype, (groups, per_in, per_out, *kernel))
+    sizes = per_out * groups, per_in, groups, tuple(len(a.taps) for a in axes)
     if not v.is_const:
-        return Filters(_taps(lo, v, axes, whole, info), per_out * groups, per_in, groups)
+        return Filters(_taps(lo, v, axes, whole, info), v.dtype, *sizes)
 
     def make() -> np.ndarray:
         data = v.data.reshape(whole.shape)
@@ -103,7 +105,7 @@ def _filters(lo: CudaLowering, node: Node, axes: Sequence[Axis], info: StepInfo)
         return np.ascontiguousarray(data.swapaxes(1, 2))
 
     recipe = ("taps", *(a.kernel for a in axes), groups)
-    return Filters(Ref(lo.weights.pack(v.data, recipe, make)), per_out * groups, per_in, groups)
+    return Filters(Packed(v.data, recipe, make), v.dtype, *sizes)
 
 
 def _taps(lo: CudaLowering, v: Value, axes: Sequence[Axis], whole: TensorType, info: StepInfo) -> Ref:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any
 
 import numpy as np
 
-from graphc.backends.cuda.lower.epilogue import Walked
+from graphc.backends.cuda.lower.epilogue import Ending, Walked
 from graphc.backends.cuda.lower.sizes import LONGEST
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
+from graphc.lower.storage import ExternBuffer, Storage
 from graphc.ops.window import geometry
+from graphc.report import StepInfo
 from graphc.types import numbers
 
+RUN = 4  # neighbouring channels that a thread takes at once
 NOWHERE = 2 * LONGEST  # a position in a window that lies outside of every image
 
 
@@ -35,13 +39,21 @@ class Axis:
         return self.taps == (0,) and self.stride == 1 and self.begin == 0 and self.size == self.out
 
 
+ALONE = Axis(1, 1, 1, 0, (0,), (0,))  # an axis that an image does not have
+
+
 def axes_of(node: Node) -> tuple[Axis, ...]:
     """Depth, height, width; missing ones have size 1. Of an operator whose windows are those of a convolution."""
     g = geometry(node.call)
     spatial, outs = numbers(node.inputs[0].shape[2:]), numbers(node.output.shape[2:])
     each = zip(spatial, outs, numbers(g.kernel), g.strides, g.dilations, numbers(g.pads_begin))
     found = [Axis(n, o, s, p, tuple(d * i for i in range(k)), tuple(range(k))) for n, o, k, s, d, p in each]
-    return (*(Axis(1, 1, 1, 0, (0,), (0,)),) * (3 - len(found)), *found)
+    return (*(ALONE,) * (3 - len(found)), *found)
+
+
+def is_deep(axes: Sequence[Axis]) -> bool:
+    """Have images a depth?"""
+    return axes[0] != ALONE
 
 
 def dhw(names: str, *triples: Iterable[Any]) -> dict[str, Any]:
@@ -58,6 +70,36 @@ def five(strides: Sequence[int]) -> tuple[int, ...]:
     """Byte strides of [n, channel, d, h, w]; missing dims have 0."""
     n, c, *spatial = strides
     return (n, c, *(0,) * (3 - len(spatial)), *spatial)
+
+
+def channels_last(w: Walked) -> bool:
+    """Are neighbours in memory neighbouring channels of a pixel?"""
+    return w.strides[1] == w.dtype.itemsize and w.strides[-1] != w.dtype.itemsize
+
+
+def with_orders(info: StepInfo, x: Storage, ending: Ending) -> StepInfo:
+    """Tell where the image and the result have their channels in memory."""
+    ends = dict.fromkeys(
+        "channels last" if last else "channels first" for last in (x.channels_last, channels_last(ending.result))
+    )
+    return replace(info, reason=f"{info.reason}, {' to '.join(ends)}")
+
+
+def runs_of(ending: Ending, channels: int) -> tuple[int, tuple[bool, ...]]:
+    """How many neighbouring channels a thread finishes at once, 0 where neighbouring threads have neighbouring pixels; and which
+    operands have such runs of them. channels: of which there are none behind."""
+    if not channels_last(ending.result):
+        return 0, (False,) * len(ending.operands)
+    result, *others = (channels % RUN == 0 and has_runs(w) for w in ending.every)
+    return (RUN, tuple(others)) if result else (1, (False,) * len(others))
+
+
+def has_runs(w: Walked) -> bool:
+    """Do RUN channels lie side by side, at a multiple of their bytes?"""
+    whole = RUN * w.dtype.itemsize
+    if w.strides[1] != w.dtype.itemsize or isinstance(w.ref.buffer, ExternBuffer):
+        return False
+    return gcd(whole, w.ref.offset, w.strides[0], *w.strides[2:]) == whole
 
 
 def place_words(axes: Sequence[Axis], strides: Sequence[int]) -> dict[str, int]:

@@ -7,23 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.backends.cuda.codegen.arch import EMULATED, WITH_GROUPS, Arch
-from graphc.backends.cuda.lower.card import card_of
+from graphc.backends.cuda.figures import card_of
 from graphc.backends.cuda.lower.registry import RULES
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
+from graphc.graph import Value
 from graphc.lower.checks import Check
 from graphc.lower.kernel import Passes
 from graphc.lower.lowering import Lowering
-from graphc.lower.storage import Buffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage, channels_last_strides
 from graphc.lower.verbs import Along, Around, Blend, Lookup, Table, Walk
 from graphc.lower.weights import WeightStore
 from graphc.ops._positions import Reads
 from graphc.report import StepInfo
 
+PIXEL = 16  # bytes that are copied at once
+
 
 class CudaLowering(Lowering):
     """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. has_groups: can four warps multiply
     together?"""
+
+    any_strides = True
 
     def __init__(
         self,
@@ -33,12 +38,31 @@ class CudaLowering(Lowering):
         precision: str = "float32",
     ) -> None:
         super().__init__(weights, RULES, checked)
-        self.card, self.precision = card_of(arch), precision
+        self.arch, self.card, self.precision = arch, card_of(arch), precision
         self.has_groups = arch == WITH_GROUPS
+        self._pixels: dict[Value, Storage] = {}
+
+    def inner(self) -> CudaLowering:
+        """For a graph that a node holds."""
+        return CudaLowering(self.weights, self.checked, self.arch, self.precision)
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""
         return Ref(Buffer(f"{name}/scratch", nbytes, "scratch"))
+
+    def has_pixels(self, v: Value) -> bool:
+        return v in self._pixels
+
+    def pixels(self, v: Value) -> Storage:
+        """A copy of an image [N, C, *spatial] with its channels innermost, each pixel at a multiple of PIXEL bytes."""
+        if v not in self._pixels:
+            t = v.type
+            whole = t.with_shape(
+                (t.extents[0], -(-t.extents[1] * t.dtype.itemsize // PIXEL) * PIXEL // t.dtype.itemsize, *t.extents[2:])
+            )
+            to = Ref(Buffer(f"{v.name}/pixels", whole.nbytes))
+            self._pixels[v] = self.copied(v, Storage(to, t, channels_last_strides(whole), True))
+        return self._pixels[v]
 
     def copy_strided(
         self, x: Ref, xs: list[int], y: Ref, ys: list[int], dims: list[int], item: int, info: StepInfo

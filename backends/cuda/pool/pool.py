@@ -6,9 +6,9 @@ from typing import Any
 
 from graphc import expr
 from graphc.backends.cuda.conv.conv import conv_supported
-from graphc.backends.cuda.conv.window import axes_of, dhw, five, place_words, record
+from graphc.backends.cuda.conv.window import axes_of, dhw, five, has_runs, is_deep, place_words, record, runs_of
 from graphc.backends.cuda.kernel import THREADS
-from graphc.backends.cuda.lower.epilogue import ending_of, summed
+from graphc.backends.cuda.lower.epilogue import Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.pool.pool_block import POOL, Pool
@@ -22,10 +22,14 @@ from graphc.types import numbers
 OPS = {"MaxPool": "max", "AveragePool": "average", "LpPool": "power"}
 
 
-@lowers(*OPS, supported=conv_supported, epilogue=lambda node: len(node.outputs) == 1)
+def _channels_last(node: Node) -> str:
+    return "any" if len(node.outputs) == 1 else "read"
+
+
+@lowers(*OPS, supported=conv_supported, epilogue=lambda node: len(node.outputs) == 1, channels_last=_channels_last)
 def lower_pool(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
-    x, ending = lo.read(node.inputs[0]), ending_of(lo, group, _finish(node))
+    x, ending = lo.strided(node.inputs[0]), ending_of(lo, group, _finish(node))
     writes, indices = [ending.result.ref], None
     if len(node.outputs) > 1:
         s = lo.write(node.outputs[1])
@@ -35,7 +39,10 @@ def lower_pool(lo: CudaLowering, group: Group) -> None:
     if 0 in group.output.shape:
         return
     axes, strides = axes_of(node), five(x.strides)
-    total, pixels = group.output.type.elements, axes[0].out * axes[1].out * axes[2].out
+    run, wide = runs_of(ending, x.type.extents[1])
+    if run > 1 and not has_runs(Walked(x.ref, x.type.dtype, x.strides)):
+        run, wide = 1, (False,) * len(wide)
+    total, pixels = group.output.type.elements // max(run, 1), axes[0].out * axes[1].out * axes[2].out
     d, h, w = (a.size for a in axes)
     steps = (1, d, d * h) if node.attrs.get("storage_order") else (h * w, w, 1)
     dilations = [a.taps[1] if len(a.taps) > 1 else 1 for a in axes]
@@ -45,7 +52,16 @@ def lower_pool(lo: CudaLowering, group: Group) -> None:
         **dhw("k d step", [len(a.taps) for a in axes], dilations, steps), **_counted(node), power=node.attrs.get("p", 0),
         indices=indices or 0, plane=d * h * w, records=[record(o, 0) for o in ending.every],
     )  # fmt: skip
-    kernel = Pool(OPS[node.op.name], x.type.dtype.name, indices is not None, ending.expression, ending.dtypes)
+    kernel = Pool(
+        OPS[node.op.name],
+        x.type.dtype.name,
+        indices is not None,
+        is_deep(axes),
+        run,
+        wide,
+        ending.expression,
+        ending.dtypes,
+    )
     lo.emit(kernel, args, lo.info(group, str(kernel)), writes=writes)
 
 

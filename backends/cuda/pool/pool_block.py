@@ -24,12 +24,16 @@ POOL = Block(
 
 @dataclass(frozen=True, eq=False)
 class Pool(Kernel, name="pool"):
-    """op: 'max' (NaN wins), 'average', 'power' (the sum of powers). indices: are the positions of maxima wanted, too?
+    """op: 'max' (NaN wins), 'average', 'power' (the sum of powers). indices: are the positions of maxima wanted, too? run,
+    wide: as of `TensorConv`.
     expression: see `Ending`; operands: the dtypes that it reads after the result of the window."""
 
     block: ClassVar[Block] = POOL
     op: str
     dtype: str
     indices: bool
+    deep: bool
+    run: int
+    wide: tuple[bool, ...]
     expression: Expr
     operands: tuple[str, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.backends.cuda.lower.card import Card
+from graphc.backends.cuda.figures import Card
 from graphc.backends.cuda.product.tile import DEPTH, Tile, WarpTile
 
 LAUNCH = 2e-6  # seconds from the end of a kernel to the work of the next
@@ -58,7 +58,7 @@ class Choice:
 def best(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> Choice:
     """The fastest by the model; of those that wait for memory, the one with the least to do."""
     splits = [s for s in SPLITS if s == 1 or p.k >= s * LEAST]
-    fit = [t for t in tiles if t.shared(p.item) <= card.shared]
+    fit = [t for t in tiles if card.fits(t.shared(p.item))]
     return min((predicted(card, p, t, s) for t in fit for s in splits), key=lambda c: (c.seconds, c.busy))
 
 
@@ -67,7 +67,7 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     depth = steps * tile.depth
     blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n) * parts
     share = -(-blocks // card.multiprocessors)  # blocks of the busiest multiprocessor
-    at_once = min(tile.blocks, card.shared // tile.shared(p.item))
+    at_once = min(tile.blocks, card.fits(tile.shared(p.item)))
     together = min(at_once, share)
     pace = min(1.0, together * tile.threads / 32 / WARPS)
     rate = (card.groups if tile.group else card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors

@@ -65,6 +65,12 @@ class ThinProduct(Kernel, name="thin_product"):
     operands: tuple[str, ...]
 
 
+def tensor_cores(dtype: str, products: int) -> str:
+    """What they multiply, for a person."""
+    digits = {1: "TF32", 3: "3xTF32"}[products]
+    return f"tensor cores, {digits}" if dtype == "float32" else "tensor cores"
+
+
 @dataclass(frozen=True, eq=False)
 class TensorProduct(Kernel, name="tensor_product"):
     """On tensor cores: float16 and bfloat16 as they are, float32 as three products with the digits of tf32, or as one.
@@ -88,8 +94,7 @@ class TensorProduct(Kernel, name="tensor_product"):
     @property
     def how(self) -> str:
         """For a person."""
-        digits = {1: "TF32", 3: "3xTF32"}[self.products]
-        return f"tensor cores, {digits}" if self.dtype == "float32" else f"tensor cores{', wgmma' * self.tile.group}"
+        return tensor_cores(self.dtype, self.products) + ", wgmma" * self.tile.group
 
 
 @dataclass(frozen=True, eq=False)

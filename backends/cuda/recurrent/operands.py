@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from graphc import expr as e
-from graphc.backends.cuda.lower.epilogue import Ending, Walked
+from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
-from graphc.backends.cuda.recurrent.recurrent_block import ITEM, NEIGHBOURS
+from graphc.backends.cuda.recurrent.recurrent_block import NEIGHBOURS
 from graphc.graph import Node, Value
 from graphc.lower.checks import LengthOutOfRange
 from graphc.lower.fuse import Group
@@ -21,8 +21,6 @@ from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.lower.verbs import Walk
 from graphc.ops.recurrent import BoundCell
 from graphc.report import StepInfo
-
-F32 = np.dtype(np.float32)
 
 
 class Operands:
@@ -35,6 +33,8 @@ class Operands:
         given: list[Value | None] = [*rest, *[None] * 5]
         self._b, self._lens, self._h, self._c, self._p = given[:5]
         self._width = c.gates * c.hidden
+        self._dtype = self._node.output.dtype
+        self._wide = summed(self._dtype)  # of the projection
 
     @property
     def out_of_range(self) -> LengthOutOfRange:
@@ -53,32 +53,33 @@ class Operands:
     # --- the input ---------------------------------------------------------------------------------------------------
     def projection(self, stages: tuple[Stage, ...]) -> dict[str, Any]:
         """x W^T + biases of every step, direction and gate, by one product; rows in the order of those of x."""
-        c, width, directions = self._cell, self._width, len(self._cell.reverse)
-        row = directions * width * ITEM
+        c, width, directions, wide = self._cell, self._width, len(self._cell.reverse), self._wide.itemsize
+        row = directions * width * wide
         outer, inner = (c.seq, 1) if c.batch_first else (1, c.batch)  # rows from one of the batch, one step to the next
-        words = {"x_direction": width * ITEM, "x_row": outer * row, "x_time": inner * row}
+        words = {"x_direction": width * wide, "x_row": outer * row, "x_time": inner * row}
         if c.seq == 0:
             return words | {"x": 0}
         node, rows = self._node, c.seq * c.batch
         x, w = self._lo.read(self._x), self._lo.strided(self._w)
         y = Ref(Buffer(f"{node.name}/projection", rows * row))
-        results = [Result(y, ITEM, row, (width * ITEM,))]
-        total, bias = e.arg(0, F32), self._biases(stages)
+        item = self._dtype.itemsize
+        results = [Result(y, wide, row, (width * wide,))]
+        total, bias = e.arg(0, self._wide), self._biases(stages)
         if bias is not None:
-            results.append(Result(bias, ITEM, 0, (width * ITEM,)))
-            total = total + e.arg(1, F32)
-        walked = [Walked(r.ref, F32, (width * ITEM, r.row, ITEM)) for r in results]
+            results.append(Result(bias, wide, 0, (width * wide,)))
+            total = total + e.arg(1, self._wide)
+        walked = [Walked(r.ref, self._wide, (width * wide, r.row, wide)) for r in results]
         m = Matrices(
-            rows, width, c.inputs, x.ref, w.ref, (c.inputs * ITEM, ITEM), (w.strides[2], w.strides[1]),
+            rows, width, c.inputs, x.ref, w.ref, (c.inputs * item, item), (w.strides[2], w.strides[1]),
             (directions,), (0,), w.strides[:1], tuple(results),
         )  # fmt: skip
         size = f"{rows}x{c.inputs} by {c.inputs}x{directions * width}, every step at once"
         flops = 2 * rows * c.inputs * directions * width
-        nbytes = ITEM * (rows * (c.inputs + directions * width) + directions * width * c.inputs)
+        nbytes = rows * row + item * c.inputs * (rows + directions * width)
         info = StepInfo(
             0, (node.name,), (f"{node.op.name} input",), "product", "", size, node.output.name, flops, nbytes
         )
-        emit_product(self._lo, m, F32, Ending(total, walked[0], tuple(walked[1:])), info)
+        emit_product(self._lo, m, self._dtype, Ending(total, walked[0], tuple(walked[1:])), info)
         return words | {"x": y}
 
     def _biases(self, stages: tuple[Stage, ...]) -> Ref | None:
@@ -91,33 +92,38 @@ class Operands:
         assert later == set(range(apart, c.gates))  # the last ones
 
         def make() -> np.ndarray:
-            b = v.data.reshape(directions, 2, c.gates, c.hidden)
+            b = v.data.astype(self._wide).reshape(directions, 2, c.gates, c.hidden)
             whole = b[:, 0].copy()
             whole[:, :apart] += b[:, 1, :apart]
             return whole
 
         if v.is_const:
             return Ref(lo.weights.pack(v.data, ("recurrent biases", c.gates, c.hidden, apart), make))
-        given, to = lo.read(v).ref, Ref(Buffer(f"{v.name}/sum", directions * self._width * ITEM))
-        info = self._info(v, "Bias")
-        both, sums = [2 * self._width * ITEM, ITEM], apart * c.hidden
-        row = [self._width * ITEM, ITEM]
-        walks = [Walk(to, F32, row), Walk(given, F32, both), Walk(given + self._width * ITEM, F32, both)]
-        lo.map(e.arg(0, F32) + e.arg(1, F32), [directions, sums], walks, 1, v.name, info)
-        at = sums * ITEM
-        lo.copy(given + at, both, to + at, row, [directions, self._width - sums], ITEM, info)
+        item, wide, info = self._dtype.itemsize, self._wide.itemsize, self._info(v, "Bias")
+        given, to = lo.read(v).ref, Ref(Buffer(f"{v.name}/sum", directions * self._width * wide))
+        first, second = (e.cast(e.arg(i, self._dtype), self._wide) for i in range(2))
+        both, row, sums = [2 * self._width * item, item], [self._width * wide, wide], apart * c.hidden
+        walks = [
+            Walk(to, self._wide, row),
+            *(Walk(given + k * self._width * item, self._dtype, both) for k in range(2)),
+        ]
+        lo.map(first + second, [directions, sums], walks, 1, v.name, info)
+        if later:
+            walks = [Walk(to + sums * wide, self._wide, row), Walk(given + sums * item, self._dtype, both)]
+            lo.map(first, [directions, self._width - sums], walks, 1, v.name, info)
         return to
 
     # --- the recurrence ----------------------------------------------------------------------------------------------
     def recurrence(self) -> dict[str, Any]:
         """R packed: [direction][unit of the state][gate][unit], so that neighbouring threads read neighbouring weights."""
         v, c, lo, directions = self._r, self._cell, self._lo, len(self._cell.reverse)
+        item = self._dtype.itemsize
         padded = -(-c.hidden // NEIGHBOURS) * NEIGHBOURS  # the rows of a warp's units are whole sectors
         shape = directions, c.hidden, c.gates, padded
-        words = {"r_direction": c.hidden * c.gates * padded * ITEM, "pitch": padded * ITEM}
+        words = {"r_direction": c.hidden * c.gates * padded * item, "pitch": padded * item}
 
         def make() -> np.ndarray:
-            packed = np.zeros(shape, F32)
+            packed = np.zeros(shape, v.dtype)
             packed[..., : c.hidden] = v.data.reshape(directions, c.gates, c.hidden, c.hidden).transpose(0, 3, 1, 2)
             return packed
 
@@ -126,17 +132,17 @@ class Operands:
         given, to = lo.strided(v), Ref(Buffer(f"{v.name}/packed", directions * words["r_direction"]))
         by_direction, by_row, by_element = given.strides
         source = [by_direction, by_element, c.hidden * by_row, by_row]
-        row = c.gates * padded * ITEM
-        target = [c.hidden * row, row, padded * ITEM, ITEM]
+        row = c.gates * padded * item
+        target = [c.hidden * row, row, padded * item, item]
         dims = [directions, c.hidden, c.gates, c.hidden]
-        lo.copy(given.ref, source, to, target, dims, ITEM, self._info(v, "Pack"))
+        lo.copy(given.ref, source, to, target, dims, item, self._info(v, "Pack"))
         return words | {"r": to}
 
     def initial(self) -> dict[str, Any]:
         """The initial states."""
-        c = self._cell
+        c, item = self._cell, self._dtype.itemsize
         words: dict[str, Any] = {}
-        unit = c.hidden * ITEM
+        unit = c.hidden * item
         direction, row = (unit, len(c.reverse) * unit) if c.batch_first else (c.batch * unit, unit)
         for name, v in (("h", self._h), ("c", self._c)):
             words |= {name: self._whole(v), f"{name}_direction": direction, f"{name}_row": row}
@@ -144,7 +150,7 @@ class Operands:
 
     def vectors(self, stages: tuple[Stage, ...]) -> dict[str, Any]:
         """Biases that a stage adds, and peepholes."""
-        nbytes = len(self._cell.reverse) * 2 * self._width * ITEM
+        nbytes = len(self._cell.reverse) * 2 * self._width * self._dtype.itemsize
         b: Any = 0
         if any(start[0] == "b" for stage in stages for start in stage.starts):
             b = Ref(self._lo.weights.zeros(nbytes)) if self._b is None else self._whole(self._b)

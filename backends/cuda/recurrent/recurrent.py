@@ -7,29 +7,42 @@ from typing import Any
 
 import numpy as np
 
+from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS
 from graphc.backends.cuda.recurrent.operands import Operands
-from graphc.backends.cuda.recurrent.recurrent_block import ITEM, RECURRENT, SHARED_BYTES, Recurrent, slot_count
+from graphc.backends.cuda.recurrent.recurrent_block import (
+    NEIGHBOURS,
+    RECURRENT,
+    SHARED_BYTES,
+    STEP,
+    Recurrent,
+    RecurrentEnd,
+    RecurrentStep,
+    slot_count,
+)
 from graphc.graph import Node
+from graphc.lower.checks import Check
 from graphc.lower.fuse import Group
 from graphc.lower.recurrent_cells import Stage, stages
 from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.recurrent import BoundCell, bound_cell
+from graphc.report import StepInfo
 
 ROWS = (1, 2, 4, 8)  # of the batch, in a block
-MANY = 4  # with more rows, kernels of two stages or with states in scratch memory would spill registers
+MANY = 4  # with more rows, kernels of two stages, of float64 or with states in scratch memory would spill registers
 BUSY = (
     MULTIPROCESSORS // 2
 )  # blocks that read weights at once before they keep each other waiting for the level-2 cache
+WEIGHTS = 200 << 10  # bytes of one direction's, from which a block takes longer for them than launches do
+MOST_LAUNCHES = 4096  # of a layer: each has a block of its own in the table
+STEP_THREADS = 256
 NARROW, THREADS = 16, (64, 512)  # up to so many units a small block is enough
 
 
 def supported(node: Node, target: Any = None) -> str | None:
-    if node.output.dtype != np.float32:
-        return f"{node.op.name} has no {node.output.dtype.name} kernel"
     return "the input has no features" if node.inputs[0].shape[2] == 0 else native_dtypes(node)
 
 
@@ -44,22 +57,24 @@ def lower_recurrent(lo: CudaLowering, group: Group) -> None:
 
 def kernel_of(node: Node, c: BoundCell) -> Recurrent:
     """The kernel of a layer of these sizes."""
+    dtype = node.output.dtype
+    wide = summed(dtype)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
-    every = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
+    every = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes, wide) for f in c.activations)
     alike = all(repr(s) == repr(every[0]) for s in every)
-    rows, shared = _rows(c, every[0])
-    return Recurrent(every[:1] if alike else every, c.gates, rows, THREADS[c.hidden > NARROW], shared)
+    rows, shared = _rows(c, every[0], wide)
+    return Recurrent(every[:1] if alike else every, c.gates, rows, THREADS[c.hidden > NARROW], shared, dtype.name)
 
 
-def _rows(c: BoundCell, cell: tuple[Stage, ...]) -> tuple[int, bool]:
+def _rows(c: BoundCell, cell: tuple[Stage, ...], wide: np.dtype) -> tuple[int, bool]:
     """Rows of the batch in a block, and whether their states fit in shared memory.
 
     More rows in a block use each weight that it reads more often; fewer leave work for more blocks.
     """
-    nbytes = slot_count(cell) * c.hidden * ITEM
+    nbytes = slot_count(cell) * c.hidden * wide.itemsize
     enough = [n for n in ROWS if len(c.reverse) * -(-c.batch // n) <= BUSY]
     rows = min(enough, default=ROWS[-1])
-    if len(cell) > 1:
+    if len(cell) > 1 or wide == np.float64:
         rows = min(rows, MANY)
     fitting = [n for n in ROWS if n <= rows and n * nbytes <= SHARED_BYTES]
     return (fitting[-1], True) if fitting else (min(rows, MANY), False)
@@ -68,23 +83,76 @@ def _rows(c: BoundCell, cell: tuple[Stage, ...]) -> tuple[int, bool]:
 def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Storage]) -> None:
     node, operands = group.nodes[0], Operands(lo, group, c)
     kernel = kernel_of(node, c)
-    cells, directions = kernel.directions[0], len(c.reverse)
+    cells = kernel.directions[0]
+    stepwise = steps_pay(node, c, cells)
+    if stepwise:
+        kernel = replace(kernel, rows=_rows_of_step(c, cells, summed(node.output.dtype)), shared=False)
     lens = operands.lengths()
     words = operands.projection(cells) | operands.recurrence() | operands.initial() | operands.vectors(cells)
     groups = -(-c.batch // kernel.rows)
-    nbytes = 0 if kernel.shared else -(-slot_count(cells) * c.hidden * kernel.rows * ITEM // 128) * 128
-    args = RECURRENT(
-        grid=groups * directions, total=c.batch, indices=lens.ref if lens else 0,
-        wide=int(lens is not None and lens.type.dtype.itemsize == 8), groups=groups, seq=c.seq, batch=c.batch,
-        hidden=c.hidden, reverse=(*map(int, c.reverse), 0)[:2],
-        scratch=lo.scratch(node.name, nbytes * groups * directions) if nbytes else 0, scratch_bytes=nbytes,
-        **words, **_results(c, results),
-    )  # fmt: skip
-    where = "shared memory" if kernel.shared else "scratch memory"
-    info = lo.info(group, str(kernel), "", f"{kernel.rows} of {c.batch} rows a block, states in {where}")
+    holders = groups * len(c.reverse)
+    states = slot_count(cells) * c.hidden * kernel.rows * summed(node.output.dtype).itemsize
+    nbytes = 0 if kernel.shared else -(-states // 128) * 128
+    words |= {
+        "grid": holders, "total": c.batch, "indices": lens.ref if lens else 0,
+        "wide": int(lens is not None and lens.type.dtype.itemsize == 8), "groups": groups, "seq": c.seq, "batch": c.batch,
+        "hidden": c.hidden, "reverse": (*map(int, c.reverse), 0)[:2], "scratch": 0, "scratch_bytes": nbytes,
+        **_results(c, results),
+    }  # fmt: skip
+    info = lo.info(group, "")
     info = replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs))
     check = operands.out_of_range if lens else None
-    lo.emit(kernel, args, info, check=check, writes=[s.ref for s in results])
+    if stepwise:
+        words["scratch"] = Ref(Buffer(f"{node.name}/states", nbytes * holders))
+        _emit_steps(lo, kernel, c.seq, holders, words, info, check)
+        return
+    if nbytes:
+        words["scratch"] = lo.scratch(node.name, nbytes * holders)
+    where = "shared memory" if kernel.shared else "scratch memory"
+    info = replace(info, kernel=str(kernel), reason=f"{kernel.rows} of {c.batch} rows a block, states in {where}")
+    lo.emit(kernel, RECURRENT(**words), info, check=check, writes=[s.ref for s in results])
+
+
+def steps_pay(node: Node, c: BoundCell, cells: tuple[Stage, ...]) -> bool:
+    """Are launches for each step, of the whole grid, faster than blocks that walk through time and read all weights alone?"""
+    weights = c.gates * c.hidden * c.hidden * node.output.dtype.itemsize
+    return isinstance(c.seq, int) and weights >= WEIGHTS and 0 < c.seq * len(cells) <= MOST_LAUNCHES
+
+
+def _rows_of_step(c: BoundCell, cells: tuple[Stage, ...], wide: np.dtype) -> int:
+    """Rows of the batch in a block: as many as there are, if registers hold their sums."""
+    most = MANY if len(cells) > 1 or wide == np.float64 else ROWS[-1]
+    return next((n for n in ROWS if n >= c.batch or n == most), most)
+
+
+def _emit_steps(
+    lo: CudaLowering, whole: Recurrent, seq: int, holders: int, words: dict[str, Any], info: StepInfo, check: Check | None
+) -> None:  # fmt: skip
+    """The first states, a launch for each stage of each step, the last states."""
+    cells, states = whole.directions[0], words["scratch"]
+    inside = {"h": 0, "c": 0, "h_final": 0, "c_final": 0}
+    at_first, at_last = {n: words[n] for n in ("h", "c")}, {n: words[n] for n in ("h_final", "c_final")}
+    begin = RecurrentEnd(False, cells, whole.rows, THREADS[1], whole.dtype)
+    moved = replace(info, kernel=str(begin), flops=0, nbytes=0, reason="states")
+    args = RECURRENT(**words | inside | at_first | {"x": 0, "r": 0, "b": 0, "p": 0, "y": 0})
+    lo.emit(begin, args, moved, check=check, writes=[states])
+    unit_groups = -(-words["hidden"] // NEIGHBOURS)
+    count = seq * len(cells)
+    for step in range(seq):
+        for stage in range(len(cells)):
+            kernel = RecurrentStep(whole.directions, stage, whole.gates, whole.rows, STEP_THREADS, whole.dtype)
+            of_step = words | inside | {"grid": holders * unit_groups, "unit_groups": unit_groups, "step": step}
+            last = stage == len(cells) - 1
+            args = STEP(**of_step if last else of_step | {"y": 0})
+            share = replace(info, flops=info.flops // count, nbytes=info.nbytes // count)
+            share = replace(share, kernel=str(kernel), algorithm="step by step", reason=f"step {step} of {seq}")
+            lo.emit(kernel, args, share, writes=[states, *([words["y"]] if last else [])])
+    end = RecurrentEnd(True, cells, whole.rows, THREADS[1], whole.dtype)
+    finals = [r for r in at_last.values() if isinstance(r, Ref)]
+    if not finals and not isinstance(words["indices"], Ref):
+        return
+    args = RECURRENT(**words | inside | at_last | {"x": 0, "r": 0, "b": 0, "p": 0})
+    lo.emit(end, args, replace(moved, kernel=str(end)), writes=[words["y"], *finals])
 
 
 def _results(c: BoundCell, results: list[Storage]) -> dict[str, Any]:

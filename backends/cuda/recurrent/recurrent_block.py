@@ -12,9 +12,8 @@ from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 from graphc.lower.recurrent_cells import Stage
 
-ITEM = 4  # bytes of a float32
 SLICES = 4  # neighbouring threads that share the products of a unit: each takes every fourth step of the sum
-NEIGHBOURS = 8  # units of a warp: 32 bytes of each row of the weights
+NEIGHBOURS = 8  # units of a warp: 32 bytes of each row of float32 weights
 SHARED_BYTES = 48 << 10  # of a block's states: what a kernel may have without asking for more
 STATES = (
     "h",
@@ -28,17 +27,20 @@ STATES = (
 # x: the input's projection [gate][unit] of a row of the batch at a time. r: packed weights [unit of the state][gate][unit],
 # `pitch` bytes for a gate. b, p: biases [2][gate][unit] and peepholes [3][unit] of a direction. scratch: states of a block,
 # scratch_bytes each
-RECURRENT = Block(
+FIELDS = (
     "grid total indices wide groups seq batch hidden reverse*2 x x_direction x_row x_time r r_direction pitch b p "
     "h h_direction h_row c c_direction c_row y y_direction y_row y_time h_final h_final_direction h_final_row "
     "c_final c_final_direction c_final_row scratch scratch_bytes"
 )
+RECURRENT = Block(FIELDS)
+STEP = Block(f"{FIELDS} unit_groups step")  # a grid of [direction][group of rows][8 units], in step `step`
 
 
 @dataclass(frozen=True, eq=False)
 class Recurrent(Kernel, name="recurrent"):
     """directions: the stages of each direction; one entry where all are alike. gates: of the cell. rows: of the batch, in a
-    block. threads: of a block. shared: are the states in shared memory (else in scratch memory)?"""
+    block. threads: of a block. shared: are the states in shared memory (else in scratch memory)? dtype: of the operands and
+    results; the projection and the states are of what it is summed in."""
 
     block: ClassVar[Block] = RECURRENT
     directions: tuple[tuple[Stage, ...], ...]
@@ -46,6 +48,32 @@ class Recurrent(Kernel, name="recurrent"):
     rows: int
     threads: int
     shared: bool
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrentStep(Kernel, name="recurrent_step"):
+    """Stage `stage` of a step, of states in scratch memory."""
+
+    block: ClassVar[Block] = STEP
+    directions: tuple[tuple[Stage, ...], ...]
+    stage: int
+    gates: int
+    rows: int
+    threads: int
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class RecurrentEnd(Kernel, name="recurrent_end"):
+    """What comes before the first step, or behind the last one."""
+
+    block: ClassVar[Block] = RECURRENT
+    last: bool
+    stages: tuple[Stage, ...]
+    rows: int
+    threads: int
+    dtype: str = "float32"
 
 
 def slots_of(stages: tuple[Stage, ...]) -> dict[str, int]:

@@ -12,20 +12,21 @@ from collections.abc import Callable
 
 from numba import cuda
 from numba.cuda.extending import register_jitable
-from numba.cuda.types import float32, int32
+from numba.cuda.types import int32
 
-from graphc.backends.cuda.codegen.device import load, store, word
+from graphc.backends.cuda.codegen.device import load, register, store, word
 from graphc.backends.cuda.codegen.threads import thread
+from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.recurrent.cell_kernels import MOST_GATES, cell
-from graphc.backends.cuda.recurrent.recurrent_block import ITEM, NEIGHBOURS, RECURRENT, SLICES, slots_of
-from graphc.backends.cuda.recurrent.state_kernels import get, pick
+from graphc.backends.cuda.recurrent.recurrent_block import NEIGHBOURS, RECURRENT, SLICES, slots_of
+from graphc.backends.cuda.recurrent.state_kernels import accessors, pick_of
 from graphc.backends.cuda.verbs.bits_kernels import ALL
 from graphc.lower.recurrent_cells import Stage
+from graphc.types import dtype_from_name
 
 HIDDEN, REVERSE = RECURRENT["hidden reverse"]
 X, X_DIRECTION, X_ROW, X_TIME, R, R_DIRECTION, PITCH = RECURRENT["x x_direction x_row x_time r r_direction pitch"]
 Y, Y_DIRECTION, Y_ROW, Y_TIME = RECURRENT["y y_direction y_row y_time"]
-load_number, store_number = load("float32"), store("float32")
 
 
 @register_jitable
@@ -35,7 +36,7 @@ def address(a, base, direction, row, d, number):
 
 
 def stage_of(
-    directions: tuple[tuple[Stage, ...], ...], s: int, gates: int, rows: int, threads: int, shared: bool
+    directions: tuple[tuple[Stage, ...], ...], s: int, gates: int, rows: int, threads: int, shared: bool, dtype: str
 ) -> Callable[..., None]:
     """advance(a, states, lengths, step, d, row0): stage s of a step. lengths: of the thread's rows.
 
@@ -46,8 +47,13 @@ def stage_of(
     hole = next((g for g in range(count) if stage.gates[g] != first + g), count)  # behind it numbers are one larger
     assert all(stage.gates[g] == first + g + (g >= hole) for g in range(count))
     multiplied, last = slots[stage.state] if stage.state != "h" else -1, s == len(directions[0]) - 1
-    finish, sums_count, each = cell(directions, s, gates, rows), count * rows, -(-rows // SLICES)
-    totals_count, ahead = 2 * MOST_GATES, 4 if count * rows < 12 else 2 if shared else 1
+    kind = dtype_from_name(dtype)
+    wide, item = summed(kind), kind.itemsize
+    number, load_number, store_number = register(wide), load(dtype), store(dtype)
+    (get, _), pick = accessors(wide), pick_of(wide)
+    finish, sums_count, each = cell(directions, s, gates, rows, kind, wide), count * rows, -(-rows // SLICES)
+    totals_count, registers = 2 * MOST_GATES, sums_count * wide.itemsize // 4
+    ahead = 4 if registers < 12 else 2 if shared else 1
     weights_count = ahead * count
     ONE, TWO, THREE = (min(j, rows - 1) for j in range(1, SLICES))
     across = threads // SLICES  # units that the block has at a time
@@ -61,13 +67,13 @@ def stage_of(
             h = finish(a, states, x, d, unit, row, now, total0, total1, total2, total3)
             if last:
                 y = address(a, Y, Y_DIRECTION, Y_ROW, d, row0 + row) + time * word(a, Y_TIME)
-                store_number(y + unit * ITEM, h)
+                store_number(y + unit * item, h)
 
     def advance(a, states, lengths, step, d, row0):
-        sums = cuda.local.array(sums_count, float32)
-        before = cuda.local.array(rows, float32)
-        weights = cuda.local.array(weights_count, float32)
-        totals = cuda.local.array(totals_count, float32)
+        sums = cuda.local.array(sums_count, number)
+        before = cuda.local.array(rows, number)
+        weights = cuda.local.array(weights_count, number)
+        totals = cuda.local.array(totals_count, number)
         t, hidden = int32(thread()), int32(word(a, HIDDEN))
         part = int32((t >> 3) & (SLICES - 1))
         slot = int32(hidden * rows)
@@ -81,8 +87,8 @@ def stage_of(
         while unit0 < hidden:  # the same for a whole warp
             unit = int32(unit0 + (t & (NEIGHBOURS - 1)))
             for i in range(sums_count):
-                sums[i] = float32(0)
-            at = r + min(unit, hidden - 1) * ITEM
+                sums[i] = number(0)
+            at = r + min(unit, hidden - 1) * item
             k = part
             while k + (ahead - 1) * SLICES < hidden:  # many weights at once: they come from far away
                 for i in range(ahead):
@@ -94,7 +100,7 @@ def stage_of(
                         before[j] = get(states, state + (k + i * SLICES) * rows + j)
                     for g in range(count):
                         for j in range(rows):
-                            sums[g * rows + j] = float32(sums[g * rows + j] + weights[i * count + g] * before[j])
+                            sums[g * rows + j] = number(sums[g * rows + j] + weights[i * count + g] * before[j])
                 k = int32(k + ahead * SLICES)
             while k < hidden:
                 for j in range(rows):
@@ -102,15 +108,15 @@ def stage_of(
                 for g in range(count):
                     weight = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
                     for j in range(rows):
-                        sums[g * rows + j] = float32(sums[g * rows + j] + weight * before[j])
+                        sums[g * rows + j] = number(sums[g * rows + j] + weight * before[j])
                 at += r_next
                 k = int32(k + SLICES)
             for i in range(sums_count):
                 total = sums[i]
-                total = float32(total + cuda.shfl_xor_sync(ALL, total, NEIGHBOURS))
-                sums[i] = float32(total + cuda.shfl_xor_sync(ALL, total, 2 * NEIGHBOURS))
+                total = number(total + cuda.shfl_xor_sync(ALL, total, NEIGHBOURS))
+                sums[i] = number(total + cuda.shfl_xor_sync(ALL, total, 2 * NEIGHBOURS))
             for i in range(each * MOST_GATES):
-                totals[i] = float32(0)
+                totals[i] = number(0)
             for i in range(each):
                 for g in range(count):
                     s = g * rows + SLICES * i

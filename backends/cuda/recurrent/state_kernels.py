@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-from graphc.backends.cuda.codegen.device import device
+from graphc.backends.cuda.codegen.device import device, register
 from graphc.backends.cuda.codegen.emit import GLOBAL, CudaEmit
-from graphc.backends.llvm.emit import F32, PTR, i64
+from graphc.backends.llvm.emit import PTR, i64, register_type
 
 
 @intrinsic
@@ -25,9 +27,9 @@ def pointer_of(typing: Any, array: Any) -> Any:
     return types.voidptr(array), code
 
 
-def element(q: CudaEmit, states: ir.Value, at: ir.Value) -> ir.Value:
-    """Of float32, number `at`."""
-    return q.offset(states, q.b.mul(at, i64(4)))
+def element(q: CudaEmit, states: ir.Value, at: ir.Value, dtype: np.dtype) -> ir.Value:
+    """Number `at`."""
+    return q.offset(states, q.b.mul(at, i64(dtype.itemsize)))
 
 
 def _pointer_to(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
@@ -37,11 +39,21 @@ def _pointer_to(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
 
 
 pointer_to = device(_pointer_to, types.voidptr, types.int64)  # pointer_to(address)
-# get(states, at), put(states, at, value)
-get = device(lambda q, a: q.load_raw(element(q, a[0], a[1]), F32, 1), types.float32, types.voidptr, types.int64)
-put = device(
-    lambda q, a: q.store_raw(a[2], element(q, a[0], a[1])), types.void, types.voidptr, types.int64, types.float32
-)
+
+
+@cache
+def accessors(dtype: np.dtype) -> tuple[Callable[..., Any], Callable[..., None]]:
+    """get(states, at), put(states, at, value)."""
+    one, kind = register(dtype), register_type(dtype)
+
+    def emit_get(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
+        return q.load_raw(element(q, a[0], a[1], dtype), kind, 1)
+
+    def emit_put(q: CudaEmit, a: Sequence[ir.Value]) -> None:
+        q.store_raw(a[2], element(q, a[0], a[1], dtype))
+
+    get = device(emit_get, one, types.voidptr, types.int64)
+    return get, device(emit_put, types.void, types.voidptr, types.int64, one)
 
 
 def _pick(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
@@ -52,4 +64,7 @@ def _pick(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
     return found
 
 
-pick = device(_pick, types.float32, types.int32, *[types.float32] * 4)  # pick(number, value0 … value3)
+@cache
+def pick_of(dtype: np.dtype) -> Callable[..., Any]:
+    """pick(number, value0 … value3)"""
+    return device(_pick, register(dtype), types.int32, *[register(dtype)] * 4)

@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
-from graphc.backends.cuda.codegen.arch import Arch
-from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
 from graphc.errors import UnsupportedError
 from graphc.lower.program import Step
 
 if TYPE_CHECKING:
-    from graphc.backend import Progress
-    from graphc.backends.cuda.stages import Draft
+    from graphc.backends.cuda.codegen.cubin import Cubin
     from graphc.lower.kernel import Kernel
+    from graphc.lower.program import Program
     from graphc.report import StepInfo
 
 
 class AheadRun:
-    """The cubins of a program's kernels, which are kept on disk. It does not run."""
+    """What stands where a program would run."""
 
-    def __init__(self, d: Draft, arch: Arch, cache: bool, progress: Progress | None) -> None:
-        self.cubins: dict[Kernel, Cubin] = {}
-        for i, kernel in enumerate(d.kernels):
-            if progress:
-                progress("compiling", i, len(d.kernels))
-            self.cubins[kernel] = cubin_of(kernel, arch, cache)
-        if progress:
-            progress("compiling", len(d.kernels), len(d.kernels))
-        self.steps: tuple[StepInfo, ...] = tuple(
-            replace(s.info, reason=self._described(s)) if isinstance(s, Step) else s.info
-            for s in d.lowering.program.steps
-        )
-
-    def _described(self, step: Step) -> str:
-        c = self.cubins[step.kernel]
-        what = f"{c.registers} registers" + (f", {c.spilled} bytes spilled" if c.spilled else "")
-        return "; ".join(filter(None, [step.info.reason, what]))
-
-    def __call__(
-        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
-    ) -> list[np.ndarray]:
+    def run(self, arrays: Sequence[Any], out: Any = None, stream: Any = None) -> NoReturn:
         raise UnsupportedError(
-            "it is compiled for a GPU, on which graphc does not run programs yet",
-            hint="target='cuda:emulate' runs the same kernels on the CPU",
+            "it is compiled for a GPU, and not to be run here",
+            hint="without arch it runs on the GPU of this machine; target='cuda:emulate' runs the same kernels on the CPU",
         )
+
+    def measure(self, arrays: Sequence[Any], rounds: int) -> NoReturn:
+        self.run(arrays)
+
+
+def with_occupancy(
+    program: Program, cubins: Mapping[Kernel, Cubin], occupancies: Mapping[Kernel, float]
+) -> tuple[StepInfo, ...]:
+    """The steps, with what each kernel takes of a multiprocessor."""
+
+    def described(step: Step) -> StepInfo:
+        cubin, occupancy = cubins[step.kernel], occupancies[step.kernel]
+        spilled = f"{cubin.spilled} bytes spilled" if cubin.spilled else ""
+        said = ", ".join(filter(None, [f"{cubin.registers} registers", spilled, f"occupancy {occupancy:.0%}"]))
+        reason = "; ".join(filter(None, [step.info.reason, said]))
+        return replace(step.info, reason=reason, occupancy=occupancy)
+
+    return tuple(described(s) if isinstance(s, Step) else s.info for s in program.steps)

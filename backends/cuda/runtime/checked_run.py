@@ -12,8 +12,10 @@ import numpy as np
 from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
+from graphc.backends.cuda.runtime.turns import Turns
+from graphc.errors import UnsupportedError
 from graphc.interpret import run_node
-from graphc.lower.program import Step
+from graphc.lower.program import HostStep, Jump, Step
 from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ FILL = 0xFF  # NaN in every float format
 
 
 class CheckedRun:
-    """As `EmulatedRun`."""
+    """Runs the program of a draft in the emulator: arrays in order to results in order."""
 
     def __init__(self, d: Draft, arch: Arch, cache: bool = True) -> None:
         self._program = d.lowering.program
@@ -37,14 +39,21 @@ class CheckedRun:
             place = d.weights.place_of(b)  # which may own the memory
             self._constants.put(b, string_at(place.address, b.nbytes))
 
-    def __call__(
-        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
+    def run(
+        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None, stream: object = None
     ) -> list[np.ndarray]:
         memory = _Memory(self._constants.held)
         for b, array in zip(self._program.inputs, arrays):
             memory.array(b)[...] = array
-        for step in self._program.steps:
-            if not isinstance(step, Step):
+        steps, at, turns = self._program.steps, 0, Turns()
+        while at < len(steps):
+            step = steps[at]
+            at += 1
+            if isinstance(step, Jump):
+                if memory.flag(step.condition) == bool(step.when) if step.condition else turns.go_on(step):
+                    at += step.distance
+                continue
+            if isinstance(step, HostStep):
                 operands = [memory.array(i) if isinstance(i, ExternBuffer) else i for i in step.inputs]
                 for to, result in zip(step.outputs, run_node(step.node, operands)):
                     memory.array(to)[...] = result
@@ -61,6 +70,9 @@ class CheckedRun:
                 given[...] = results[k]
                 results[k] = given
         return results
+
+    def measure(self, arrays: Sequence[np.ndarray], rounds: int) -> list[float]:
+        raise UnsupportedError("runs that are watched have no profile", hint="unset GRAPHC_CHECK")
 
 
 class _Memory:
@@ -87,6 +99,10 @@ class _Memory:
 
     def word(self, a: Word) -> int:
         return self.address(a.buffer) + a.offset if isinstance(a, Ref) else int(a)  # type: ignore[arg-type]
+
+    def flag(self, r: Ref) -> bool:
+        """The byte there."""
+        return bool(self._bytes(r.buffer)[r.offset])
 
     def ranges(self, step: Step, words: np.ndarray) -> list[Range]:
         """What the step's kernel may touch."""

@@ -1,67 +1,124 @@
-"""Programs for the GPU on the CPU: the table of argument blocks in host memory, each launch in the emulator."""
+"""The emulator as a device: its memory is the host's, and each launch has happened when it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from ctypes import memmove
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.cuda.codegen.arch import Arch
+from graphc.backends.cuda.codegen.arch import EMULATED, Arch
 from graphc.backends.cuda.codegen.build import emulated
-from graphc.interpret import run_node
-from graphc.lower.program import HostCall
+from graphc.errors import UnsupportedError
 from graphc.lower.storage import aligned_empty
 
 if TYPE_CHECKING:
-    from graphc.backends.cuda.stages import Draft
+    from graphc.backends.cuda.emulator import EmulatedKernel
+    from graphc.backends.cuda.runtime.device import Launch, Stream
+    from graphc.lower.kernel import Kernel
 
-WORD = 8
+
+class EmulatedStream:
+    """Of nothing that is still to happen."""
+
+    def __init__(self, handle: int = 0) -> None:
+        self.handle = handle
+
+    def wait(self) -> None:
+        pass
+
+    def follow(self, other: Stream) -> None:
+        pass
+
+    def mark(self) -> EmulatedMark:
+        return EmulatedMark()
 
 
-class EmulatedRun:
-    """Runs the program of a draft: arrays in order to results in order."""
+class EmulatedMark:
+    def reached(self) -> bool:
+        return True
 
-    def __init__(self, d: Draft, arch: Arch, cache: bool = True) -> None:
-        self._table = d.assembled
-        self._kernels = [emulated(k, arch, cache=cache) for k in d.kernels]
+    def wait(self) -> None:
+        pass
 
-    def __call__(
-        self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None
-    ) -> list[np.ndarray]:
-        t = self._table
-        externs: list[np.ndarray] = [np.zeros(0)] * len(t.externs)
-        for i, array in zip(t.inputs, arrays):
-            externs[i] = array if array.flags.c_contiguous else array.copy()  # which keeps a scalar one
-        for i, given in zip(t.outputs, out or ()):
-            if given is not None and isinstance(i, int) and given.flags.c_contiguous:
-                externs[i] = given
-        for i, e in enumerate(t.externs):
-            if i not in t.inputs and externs[i].size == 0:
-                externs[i] = np.empty(e.shape, e.dtype)
-        arena, words = aligned_empty(t.arena), t.words.copy()
-        for slots, addresses in (
-            (t.constant_slots, [c.address for c in t.constants]),
-            (t.arena_slots, [arena.ctypes.data]),
-            (t.extern_slots, [e.ctypes.data for e in externs]),
-        ):
-            for at, what, offset in zip(*slots):
-                words[at] = addresses[what] + offset
-        for run in t.runs:
-            if isinstance(run, HostCall):
-                operands = [externs[i] if isinstance(i, int) else i for i in run.inputs]
-                for i, result in zip(run.outputs, run_node(run.node, operands)):
-                    externs[i][...] = result
-                continue
-            for kernel, first, _ in t.blocks[run[0] : sum(run)].tolist():
-                if words[first] > 0:
-                    self._kernels[kernel].launch(int(words[first]), words.ctypes.data + WORD * first)
-        for where, check in t.checks:
-            if words[where][0]:
-                raise check(int(words[where][0]) - 1, int(words[where][1]))
-        results = [externs[i] if isinstance(i, int) else i.copy() for i in t.outputs]
-        for k, given in enumerate(out or ()):
-            if given is not None and results[k] is not given:
-                given[...] = results[k]
-                results[k] = given
-        return results
+
+class EmulatedGraph:
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        self.change(launches)
+
+    def change(self, launches: Sequence[Launch]) -> None:
+        self._launches = tuple(launches)
+
+    def run(self, stream: Stream) -> None:
+        for function, grid, argument in self._launches:
+            function.launch(grid, argument)
+
+
+class EmulatedDevice:
+    """See `Device`. arch: what kernels are compiled for."""
+
+    name = "the emulator"
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
+        self._memory: dict[int, np.ndarray] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """That it has given out."""
+        return sum(a.nbytes for a in list(self._memory.values()))
+
+    def current(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def wait(self) -> None:
+        pass
+
+    def allocate(self, nbytes: int) -> int:
+        memory = aligned_empty(nbytes)
+        self._memory[memory.ctypes.data] = memory
+        return int(memory.ctypes.data)
+
+    def free(self, address: int) -> None:
+        del self._memory[address]
+
+    def allocate_result(self, nbytes: int, stream: Stream) -> int:
+        return self.allocate(nbytes)
+
+    def free_result(self, address: int, stream: Stream) -> None:
+        self.free(address)
+
+    def host_array(self, nbytes: int) -> np.ndarray:
+        return aligned_empty(nbytes)
+
+    def copy(self, to: int, source: int, nbytes: int, stream: Stream) -> None:
+        memmove(to, source, nbytes)
+
+    def stream(self) -> EmulatedStream:
+        return EmulatedStream()
+
+    def stream_of(self, handle: int) -> EmulatedStream:
+        return EmulatedStream(handle)
+
+    def function(self, kernel: Kernel, cache: bool) -> EmulatedKernel:
+        return emulated(kernel, self.arch, cache=cache)
+
+    def launch(self, launch: Launch, stream: Stream) -> None:
+        launch.function.launch(launch.grid, launch.argument)
+
+    def graph(self, launches: Sequence[Launch]) -> EmulatedGraph:
+        return EmulatedGraph(launches)
+
+    def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
+        raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
+
+
+def emulator(arch: Arch | None = None) -> EmulatedDevice:
+    """The one of this process."""
+    return _emulator(arch or EMULATED)
+
+
+_emulator = lru_cache(EmulatedDevice)

@@ -40,7 +40,7 @@ LEAST, MOST = -(1 << 63), (1 << 63) - 1  # of int64; (LEAST, MOST) is the key an
 ITEM, PLACE = 16, 8  # bytes of a run's item, and those before its place
 
 
-def _key_of(dtype: np.dtype, largest: bool, nan: int) -> Callable[[int], int]:
+def key_of(dtype: np.dtype, largest: bool, nan: int) -> Callable[[int], int]:
     """key(address): of the element there, the larger the earlier it comes. -0 equals 0. nan: the key of all NaN."""
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
@@ -50,14 +50,14 @@ def _key_of(dtype: np.dtype, largest: bool, nan: int) -> Callable[[int], int]:
                 q.b.xor(x, i64(LEAST)) if dtype == np.uint64 else expr_code.convert(q, x, dtype, np.dtype(np.int64), 1)
             )
             return key if largest else q.b.not_(key)
-        key = _float_key(q, x)
+        key = float_key(q, x)
         odd = q.b.fcmp_unordered("uno", x, x)
         return q.b.select(odd, i64(nan), key if largest else q.b.not_(key))
 
     return device(emit, int64, int64)
 
 
-def _float_key(q: CudaEmit, x: ir.Value) -> ir.Value:
+def float_key(q: CudaEmit, x: ir.Value) -> ir.Value:
     """The bits of a positive number grow with its value; those of a negative one are flipped."""
     b = q.b
     zero = ir.Constant(x.type, 0.0)
@@ -73,7 +73,7 @@ def _float_key(q: CudaEmit, x: ir.Value) -> ir.Value:
 def extreme(dtype: str, largest: bool, last: bool) -> Code:
     TOTAL, X, Y, SIZE, INNER, WIDTH = EXTREME["total x y size inner width"]
     kind = dtype_from_name(dtype)
-    item, key_of, put = kind.itemsize, _key_of(kind, largest, MOST), store("int64")
+    item, key_at, put = kind.itemsize, key_of(kind, largest, MOST), store("int64")
     nowhere = -1 if last else MOST
 
     def extreme(a):
@@ -91,7 +91,7 @@ def extreme(dtype: str, largest: bool, last: bool) -> Code:
         best, where = LEAST, nowhere
         if inside:
             for i in range(worker, size, workers):
-                key = key_of(x + i * inner * item)
+                key = key_at(x + i * inner * item)
                 if key > best or (key == best and (i > where if last else i < where)):
                     best, where = key, i
         mine = worker * width + column
@@ -199,7 +199,7 @@ def sort_tile(dtype: str, largest: bool, tile: int, last: bool) -> Code:
     X, SIZE, INNER, TILES, WIDTH, KEPT = SORT_TILE["x size inner tiles width kept"]
     TO, VALUES, PLACES = SORT_TILE["to values places"]
     kind = dtype_from_name(dtype)
-    item, key_of = kind.itemsize, _key_of(kind, largest, MOST if largest else LEAST)
+    item, key_at = kind.itemsize, key_of(kind, largest, MOST if largest else LEAST)
     put, copy = store("int64"), move(kind.itemsize)
     threads = min(tile // 2, 256)
 
@@ -215,7 +215,7 @@ def sort_tile(dtype: str, largest: bool, tile: int, last: bool) -> Code:
         for i in range(t, width, threads):
             keys[i], places[i] = LEAST, MOST
             if begin + i < size:
-                keys[i], places[i] = key_of(x + (begin + i) * inner * item), begin + i
+                keys[i], places[i] = key_at(x + (begin + i) * inner * item), begin + i
         cuda.syncthreads()
         length = 2
         while length <= width:

@@ -1,0 +1,249 @@
+"""Runs a program on a device: inputs in, launches, nodes of the host between them, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.cuda.runtime.arrays import LEGACY, DeviceArray, Given, Result
+from graphc.backends.cuda.runtime.context import Context
+from graphc.backends.cuda.runtime.device import Stream
+from graphc.backends.cuda.runtime.turns import Turns
+from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
+from graphc.errors import InputError
+from graphc.interpret import run_node
+from graphc.lower.program import Assembled, HostCall, JumpCall
+
+ALIGNED = 16  # bytes, as kernels expect of arrays: others are copied
+
+
+class Runner:
+    """Runs a program; many threads may call it at once.
+
+    functions: of the device, by the kernels' index. constants: bytes of each. Results are on the device if an input is, or the
+    array for one.
+    """
+
+    def __init__(
+        self, assembled: Assembled, functions: Sequence[Any], constants: Sequence[int], workspaces: Workspaces
+    ) -> None:
+        self.assembled, self.device, self.functions = assembled, workspaces.device, functions
+        self._workspaces, self._number = workspaces, workspaces.number()
+        with self.device.current():
+            self.constants = workspaces.constants(assembled.constants, constants)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            self._workspaces.forget(self._number)
+
+    def run(
+        self, arrays: Sequence[Any], out: Sequence[Any | None] | None = None, stream: Stream | None = None
+    ) -> list[Any]:
+        """Results in order, for inputs in order: of the host or the device, contiguous, of the bound dtypes and shapes (not
+        checked here). stream: the caller's.
+
+        Raises InputError where an operator reads or writes at a position that its data puts out of range.
+        """
+        with self.device.current():
+            workspace = self._workspaces.take(self.assembled.arena)
+            context = self._context(workspace)
+            one = Run(self, workspace, context, stream)
+            try:
+                results = one.run(arrays, out)
+            except InputError:  # of the data: the work is done, and nothing failed
+                self._workspaces.give_back(workspace)
+                raise
+            self._workspaces.give_back(workspace)
+        return results
+
+    def _context(self, workspace: Workspace) -> Context:
+        found = workspace.contexts.get(self._number)
+        if found is None:
+            found = workspace.contexts[self._number] = Context(self, workspace)
+        return found
+
+    def measure(self, arrays: Sequence[Any], rounds: int) -> list[float]:
+        """Median seconds of each step, one after the other; 0 for nodes of the host and jumps. Raises UnsupportedError."""
+        with self.device.current():
+            workspace = self._workspaces.take(self.assembled.arena)
+            context = self._context(workspace)
+            one = Run(self, workspace, context, None)
+            one.run(arrays, None)  # so that every step finds the values that it reads
+            times: list[float] = []
+            for part in self.assembled.runs:
+                if not isinstance(part, tuple):
+                    times.append(0.0)
+                    continue
+                times += [self.device.seconds(launch, one.stream, rounds) for launch in context.launches(*part)]
+            self._workspaces.give_back(workspace)
+        return times
+
+
+class Run:
+    """One run of a program."""
+
+    def __init__(self, runner: Runner, workspace: Workspace, context: Context, stream: Stream | None) -> None:
+        self._a, self._device = runner.assembled, runner.device
+        self._workspace, self._context = workspace, context
+        self.stream = stream or workspace.stream
+        self._own = stream is None
+        self._live: dict[int, np.ndarray] = {}  # externs whose content the host has
+        self._turns = Turns()
+
+    def run(self, arrays: Sequence[Any], out: Sequence[Any | None] | None) -> list[Any]:
+        workspace = self._workspace
+        given = list(out) if out is not None else [None] * len(self._a.outputs)
+        if workspace.busy:
+            self.stream.follow(workspace.stream)
+        try:
+            results = self._run(arrays, given)
+        finally:  # the caller's stream may end before this memory does
+            workspace.stream.follow(self.stream)
+        if self._own and any(isinstance(x, Given) for x in arrays):  # which callers may write to on the default stream
+            self._device.stream_of(LEGACY).follow(workspace.stream)
+        mine = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
+        # of an array that a caller gave for a result nothing says when he reads it, but on his own stream
+        ordered = not self._own or all(g is None for g in given)
+        if ordered and results and all(isinstance(r, DeviceArray) for r in results):
+            workspace.hold(mine)
+        else:
+            workspace.settle()
+        return results
+
+    def _run(self, arrays: Sequence[Any], given: Sequence[Any | None]) -> list[Any]:
+        a = self._a
+        on_device = any(isinstance(x, DeviceArray) for x in (*arrays, *given))
+        for index, array in zip(a.inputs, arrays):
+            self._take(index, array)
+        results = [self._result(index, array, on_device) for index, array in zip(a.outputs, given)]
+        for index in self._context.between:
+            self._context.staged(index, self._nbytes(index))
+        self._workspace.busy = True
+        self._context.upload(self.stream)
+        at = 0
+        while at < len(a.runs):
+            part = a.runs[at]
+            at += 1
+            if isinstance(part, HostCall):
+                self._on_the_host(part)
+            elif isinstance(part, JumpCall):
+                at = part.to if self._jumps(part) else at
+            else:
+                self._context.run(*part, self.stream)
+        self._give(results)
+        self._check()
+        return results
+
+    def _jumps(self, jump: JumpCall) -> bool:
+        if jump.word is None:
+            return self._turns.go_on(jump)
+        answer = self._context.condition(jump, self.stream)
+        if answer is None:
+            self._check()
+        return bool(answer)
+
+    def _nbytes(self, index: int) -> int:
+        e = self._a.externs[index]
+        return int(np.prod(e.shape, dtype=np.int64)) * e.dtype.itemsize
+
+    # --- in --------------------------------------------------------------------------------------------------------
+    def _take(self, index: int, array: Any) -> None:
+        if isinstance(array, DeviceArray):
+            self.stream.follow(array.stream)
+            if array.address % ALIGNED == 0 or not self._context.native[index]:
+                self._context.point(index, array.address)
+                return
+            to, _ = self._context.staged(index, array.nbytes)
+            self._device.copy(to, array.address, array.nbytes, self.stream)
+            return
+        self._live[index] = array
+        if self._context.native[index]:
+            self._workspace.settle()
+            to, host = self._context.staged(index, array.nbytes)
+            host[...] = array.reshape(-1).view(np.uint8)
+            self._device.copy(to, host.ctypes.data, array.nbytes, self.stream)
+
+    # --- out -------------------------------------------------------------------------------------------------------
+    def _result(self, index: int | np.ndarray, given: Any | None, on_device: bool) -> Any:
+        """The array of a result; kernels write to it, or to what stands for it on the device."""
+        if isinstance(index, np.ndarray):
+            return given if given is not None else self._new(index.shape, index.dtype, on_device)
+        e = self._a.externs[index]
+        made = given if given is not None else self._new(e.shape, e.dtype, on_device)
+        if isinstance(made, DeviceArray):
+            if given is not None:
+                self.stream.follow(made.stream)
+            if made.address % ALIGNED == 0:
+                self._context.point(index, made.address)
+                return made
+        if self._context.native[index]:
+            self._context.staged(index, self._nbytes(index))
+        return made
+
+    def _new(self, shape: tuple[int, ...], dtype: np.dtype, on_device: bool) -> Any:
+        if on_device and dtype.kind != "O":
+            made = Result(self._device, shape, dtype, self.stream)
+            made.stream = self._workspace.stream  # behind the run's
+            return made
+        return np.empty(shape, dtype)
+
+    def _give(self, results: Sequence[Any]) -> None:
+        waiting = []
+        for index, result in zip(self._a.outputs, results):
+            source = index if isinstance(index, np.ndarray) else self._live.get(index)
+            if isinstance(result, DeviceArray):
+                self._give_device(index, source, result)
+            elif source is not None:
+                result[...] = source
+            else:
+                assert isinstance(index, int)
+                address, host = self._context.staged(index, result.nbytes)
+                self._device.copy(host.ctypes.data, address, result.nbytes, self.stream)
+                waiting.append((result, host))
+        if waiting:
+            self.stream.wait()
+        for result, host in waiting:
+            result[...] = host.view(result.dtype).reshape(result.shape)
+
+    def _give_device(self, index: int | np.ndarray, source: np.ndarray | None, result: DeviceArray) -> None:
+        if source is not None:
+            source = np.ascontiguousarray(source)
+            self._device.copy(result.address, source.ctypes.data, result.nbytes, self.stream)
+            self.stream.wait()
+        elif result.address % ALIGNED:
+            assert isinstance(index, int)
+            address, _ = self._context.staged(index, result.nbytes)
+            self._device.copy(result.address, address, result.nbytes, self.stream)
+
+    def _check(self) -> None:
+        """Raises what a kernel has found wrong."""
+        if not self._a.checks:
+            return
+        words = self._context.reports(self.stream)
+        failed = [(where, check) for where, check in self._a.checks if words[where][0]]
+        if failed:
+            self._context.clear_reports()
+            where, check = failed[0]
+            raise check(int(words[where][0]) - 1, int(words[where][1]))
+
+    # --- between ---------------------------------------------------------------------------------------------------
+    def _on_the_host(self, call: HostCall) -> None:
+        operands = [self._fetched(i) if isinstance(i, int) else i for i in call.inputs]
+        for i, result in zip(call.outputs, run_node(call.node, operands)):
+            e = self._a.externs[i]
+            made = self._live[i] = np.empty(e.shape, e.dtype)
+            made[...] = result
+            if self._context.native[i]:
+                self._device.copy(self._context.address(i), made.ctypes.data, made.nbytes, self.stream)
+                self.stream.wait()
+
+    def _fetched(self, index: int) -> np.ndarray:
+        if index not in self._live:
+            e = self._a.externs[index]
+            made = np.empty(e.shape, e.dtype)
+            self._device.copy(made.ctypes.data, self._context.address(index), made.nbytes, self.stream)
+            self.stream.wait()
+            self._live[index] = made
+        return self._live[index]
