@@ -58,7 +58,7 @@ def compile(  # noqa: A001  (the field's name)
     tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
               kept on disk. Plans for other numbers of threads may then choose, and round, differently
     host      let nodes that target 'cuda' has no kernel for run on the CPU (other targets do so anyway)
-    arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90' …
+    arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90', 'sm_90a' …
     precision with target 'cuda': of products of float32, 'float32' (the default) or 'tf32', which has 11 digits of 24
     device    with target 'cuda': the number of the GPU, from 0 on
     progress  called with (stage, done, total) during long work

@@ -106,7 +106,7 @@ compile_options = stack(
         "--host", is_flag=True, help="Let the CPU run nodes that target cuda has no kernel for; others do so anyway."
     ),
     click.option(
-        "--arch", metavar="NAME", help="Compile kernels for this GPU ahead, with target cuda: sm_80, sm_90, …"
+        "--arch", metavar="NAME", help="Compile kernels for this GPU ahead, with target cuda: sm_80, sm_90, sm_90a, …"
     ),
     click.option(
         "--precision",

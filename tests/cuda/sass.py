@@ -41,6 +41,11 @@ def target_of(cubin: Cubin) -> str:
     return re.search(r"\.target\s+(\w+)", text_of(cubin))[1]
 
 
+def waits_of(cubin: Cubin) -> list[int]:
+    """How many groups of copies may still be on their way, of each wait for them."""
+    return [int(n, 16) for n in re.findall(r"\sDEPBAR\.LE SB0, (0x[0-9a-f]+)", text_of(cubin))]
+
+
 def of_kind(found: Counter[str], pattern: str) -> Counter[str]:
     """Those whose whole name fits."""
     return Counter({name: count for name, count in found.items() if re.fullmatch(pattern, name)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sass import instructions, of_kind, target_of
+from sass import instructions, of_kind, target_of, waits_of
 
 from graphc import expr
 from graphc.backends.cuda.codegen.cubin import cubin_of
@@ -59,7 +59,8 @@ def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile,
     lefts, rights = depth * tile.wm // 16, depth * tile.wn // 16
     assert of_kind(found, r"LDSM\.16\.M?T?M?88\.4").total() == lefts + rights * (not (across and item == 4))
 
-    # copies of 128 bits past L1; the ending as wide
+    # copies of 128 bits past L1, all but one stage ahead; the ending as wide
+    assert waits_of(cubin) == [tile.stages - 2]
     assert of_kind(found, r"LDGSTS.*") == of_kind(found, r"LDGSTS\.E\.BYPASS\.128\.ZFILL")
     copied = (tile.m + tile.n) * 32 * item // 16 // tile.threads
     assert of_kind(found, r"LDGSTS.*").total() == copied
@@ -90,6 +91,7 @@ def test_tiles_of_groups(tile: WarpTile, dtype: str, name: str):
     assert tile.blocks * (cubin.shared + cubin.dynamic + RESERVED) <= SHARED[9, 0]
     # four products of 16 steps down a stage, one of which may be on its way
     assert of_kind(found, "HG?MMA.*") == {f"HGMMA.64x{tile.n}x16.F32{name[1:]}": 4}
+    assert waits_of(cubin) == [tile.stages - 3]  # copies go where the product before the one before was
     assert (
         found["WARPGROUP.ARRIVE"] == 1 and found["WARPGROUP.DEPBAR.LE"] == 2 and of_kind(found, "FENCE.*").total() == 1
     )

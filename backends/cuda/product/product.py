@@ -22,7 +22,7 @@ from graphc.backends.cuda.product.product_block import (
     Product,
     ThinProduct,
 )
-from graphc.backends.cuda.product.tensor import aligned, choice_of, emit_tensor, operands_of
+from graphc.backends.cuda.product.tensor import aligned, choice_of, emit_tensor, on_cores, operands_of
 from graphc.backends.cuda.product.tile import FLAT, MULTIPROCESSORS, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
@@ -108,6 +108,8 @@ def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, 
         **words_of(m),
     )  # fmt: skip
     kernel = Product(dtype.name, tile, ending.expression, ending.dtypes)
+    if dtype == np.float32:
+        info = replace(info, reason="; ".join(filter(None, [info.reason, on_cores(lo, m, tile)])))
     _emit(lo, kernel, args, m, info, f"tiles of {tile}")
 
 

@@ -16,11 +16,12 @@ from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
-from graphc.backends.cuda.product.tile import GROUPS, Run, tile_for, warp_tiles
+from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
 from graphc.report import StepInfo
 from graphc.sizes import example, hint_of, need, smallest
+from graphc.types import dtype_from_name
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -71,13 +72,22 @@ def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, down: bool = False
     if dtype.name not in FLOATS:
         return None
     item = dtype.itemsize
-    sizes = (hint_of(m.m), hint_of(m.n), hint_of(m.k), prod(map(hint_of, m.batch)))
-    p = Problem(*sizes, item, products_of(lo, dtype))
+    p = problem_of(m, item, products_of(lo, dtype))
     groups = GROUPS if lo.has_groups and down and item == 2 else ()
     found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
     if item == 4 and found.seconds > GAIN * on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item)):
         return None
     return found
+
+
+def on_cores(lo: CudaLowering, m: Matrices, tile: Tile) -> str:
+    """For a person: what the model says of float32 on CUDA cores."""
+    return f"{on_cuda_cores(lo.card, problem_of(m, FLOAT.itemsize), tile) * 1e6:.1f} µs on {lo.card} by the model"
+
+
+def problem_of(m: Matrices, item: int, products: int = 1) -> Problem:
+    """Where sizes are open, those of the example."""
+    return Problem(hint_of(m.m), hint_of(m.n), hint_of(m.k), prod(map(hint_of, m.batch)), item, products)
 
 
 def products_of(lo: CudaLowering, dtype: np.dtype) -> int:
@@ -114,7 +124,7 @@ def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Resul
         count = sure_divisor(max(1, min(MOST, chunk // item)), n)
 
     def walk(operand: Result, name: str) -> str:
-        own = np.dtype(name).itemsize
+        own = dtype_from_name(name).itemsize
         if operand.column == 0:
             return "s"
         whole = min(CHUNK, count * own)
