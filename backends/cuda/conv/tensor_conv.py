@@ -30,7 +30,7 @@ from graphc.backends.cuda.product.tensor import products_of
 from graphc.backends.cuda.product.tile import DEPTH, MULTIPROCESSORS, WarpTile, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
-from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
 
@@ -92,7 +92,7 @@ def choose(f: Filters, pixels: int, k: int, copied: int, scattered: int, product
 def is_aligned(x: Storage, group_bytes: int) -> bool:
     """Do the channels of each pixel, and of each group, begin at multiples of CHUNK? group_bytes: 0 of one group."""
     item = x.type.dtype.itemsize
-    if x.strides[1] != item or (isinstance(x.ref.buffer, ExternBuffer) and item < CHUNK):
+    if x.strides[1] != item:
         return False
     strides = [s for i, (d, s) in enumerate(zip(x.type.extents, x.strides)) if d != 1 and i != 1]
     return gcd(CHUNK, x.ref.offset, group_bytes, *strides) == CHUNK

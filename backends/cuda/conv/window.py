@@ -13,7 +13,6 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked
 from graphc.backends.cuda.lower.sizes import LONGEST
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
-from graphc.lower.storage import ExternBuffer
 from graphc.ops.window import geometry
 from graphc.types import numbers
 
@@ -88,7 +87,7 @@ def runs_of(ending: Ending, channels: int) -> tuple[int, tuple[bool, ...]]:
 def has_runs(w: Walked) -> bool:
     """Do RUN channels lie side by side, at a multiple of their bytes?"""
     whole = RUN * w.dtype.itemsize
-    if w.strides[1] != w.dtype.itemsize or isinstance(w.ref.buffer, ExternBuffer):
+    if w.strides[1] != w.dtype.itemsize:
         return False
     return gcd(whole, w.ref.offset, w.strides[0], *w.strides[2:]) == whole
 

@@ -17,7 +17,7 @@ from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
 from graphc.backends.cuda.product.tile import GROUPS, Run, tile_for, warp_tiles
 from graphc.graph import Value
-from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
 from graphc.sizes import hint_of
 
@@ -33,11 +33,9 @@ FLOATS = ("float16", "bfloat16", "float32")
 
 
 def chunk_of(ref: Ref, strides: Sequence[int]) -> int:
-    """Bytes that divide every address of an operand: CHUNK or fewer. Buffers begin at multiples of it, but for arrays of the
-    caller's."""
-    buffer = ref.buffer
-    begins = buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
-    return _divisor(CHUNK, (begins, ref.offset, *strides))
+    """Bytes that divide every address of an operand: CHUNK or fewer. Buffers begin at multiples of it: arrays of the caller's, too,
+    or they are copied (runtime/run.py)."""
+    return _divisor(CHUNK, (ref.offset, *strides))
 
 
 def _divisor(most: int, numbers: Sequence[int]) -> int:
