@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.backends.cuda.options import Arch
+from graphc.backends.cuda.codegen.arch import Arch
 
 KIB, MIB = 1 << 10, 1 << 20
 REGISTERS = 1 << 16  # of a multiprocessor, of every architecture since sm_50

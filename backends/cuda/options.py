@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.backend import Request
+from graphc.backends.cuda.codegen.arch import WITH_GROUPS, Arch
 from graphc.errors import InputError, UnsupportedError
 
 WITHOUT_GPU = (
     "arch='sm_90' (--arch sm_90) compiles ahead, without one; target='cuda:emulate' runs the kernels on the CPU, slowly, to "
     "test models; target='cpu' is what is fast here"
 )
-Arch = tuple[int, int] | tuple[int, int, str]  # a compute capability; 'a': with what only that one has
-EMULATED: Arch = (9, 0)  # what emulated kernels are compiled for
-WITH_GROUPS: Arch = (9, 0, "a")  # whose groups of warps multiply by wgmma
 OLDEST, NEWEST = (8, 0), (12, 1)
 OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
 PRECISIONS = ("float32", "tf32")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.backend import Stage
+from graphc.backends.cuda.codegen.arch import EMULATED
 from graphc.backends.cuda.lower.channels import assign_channels_last
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
-from graphc.backends.cuda.options import EMULATED, CudaOptions
+from graphc.backends.cuda.options import CudaOptions
 from graphc.errors import UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify

@@ -11,7 +11,7 @@ from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.lowering import Lowering
-from graphc.lower.placement import place_concatenations, place_result
+from graphc.lower.placement import place_result
 from graphc.lower.program import Program
 from graphc.lower.registry import Registry, native_dtypes
 from graphc.lower.storage import Ref, Storage
@@ -66,17 +66,16 @@ def wanted_of(graph: Graph, results: Sequence[Storage | None]) -> tuple[Graph, l
     return graph, [s for _, s in wanted]
 
 
-def emit_held(
+def place_held(
     inner: Lowering,
     graph: Graph,
     groups: Sequence[Group],
     given: Sequence[Storage | None],
     results: Sequence[Storage],
     in_place: bool = True,
-    joined: bool = True,
-) -> Program:
-    """The steps that compute a held graph. given: where its inputs are (None for those that it does not read); results: where
-    its outputs are to be. in_place: may kernels write them there? joined: may they write parts of concatenations?"""
+) -> None:
+    """Say where the inputs of a held graph are (None for those that it does not read), and where its outputs are to be. in_place:
+    may kernels write them there?"""
     read = {v for g in groups for v in g.inputs} | set(graph.outputs)
     for v, s in zip(graph.inputs, given):
         if s is not None and v in read:
@@ -85,8 +84,10 @@ def emit_held(
     for v, s in zip(graph.outputs, results):
         if in_place and s.contiguous:
             place_result(inner, v, s.ref, made, native=True)
-    if joined:
-        place_concatenations(inner, groups)
+
+
+def lower_held(inner: Lowering, graph: Graph, groups: Sequence[Group], results: Sequence[Storage]) -> Program:
+    """The steps that compute a held graph, whose values are placed."""
     for group in groups:
         lower_group(inner, group, None)
     for v, s in zip(graph.outputs, results):

@@ -125,6 +125,10 @@ def test_positions_out_of_range_are_reported_once():
     for give in (np.asarray, on_device):
         with pytest.raises(InputError, match="9"):
             model(give(a), give(bad))
+        before = emulator().nbytes
+        with pytest.raises(InputError, match="9"):
+            model(give(a), give(bad))
+        assert emulator().nbytes - before <= 2 * (a.nbytes + bad.nbytes)  # which `give` has made: the workspace stays
         np.testing.assert_array_equal(np.asarray(model(give(a), give(good))), a[good])
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
-from graphc.backends.cuda.figures import CARDS
+from graphc.backends.cuda.figures import card_of
 from graphc.backends.cuda.lower import lowering
 from graphc.backends.cuda.options import CudaOptions
 from graphc.backends.cuda.product import costs, tensor, tile
@@ -23,11 +23,10 @@ from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
 FLOATS = ["float16", "bfloat16", "float32"]
-SHARE = 1 / CARDS[9, 0].multiprocessors
-# with hardly any CUDA cores
+H100 = card_of((9, 0))
+SHARE = 1 / H100.multiprocessors
 TINY = replace(
-    CARDS[9, 0], multiprocessors=1, half=SHARE * CARDS[9, 0].half, tf32=SHARE * CARDS[9, 0].tf32, float32=1e9, memory=SHARE * CARDS[9, 0].memory,
-    cache=SHARE * CARDS[9, 0].cache,
+    H100, multiprocessors=1, float32_per_clock=1, memory=SHARE * H100.memory, cache=SHARE * H100.cache
 )  # fmt: skip
 EVERY_TILE = [
     (dtype, number)
@@ -266,7 +265,7 @@ def test_parts_are_summed_in_one_order(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_gpu_that_is_not_full_gets_parts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lowering, "card_of", lambda arch: CARDS[9, 0])
+    monkeypatch.setattr(lowering, "card_of", lambda arch: H100)
     assert "parts" in product(64, 2048, 64, "float16")
     assert "parts" not in product(64, 128, 64, "float16")
 

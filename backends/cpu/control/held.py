@@ -8,7 +8,8 @@ from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.rules import choices_of
 from graphc.graph import Graph
-from graphc.lower.held import emit_held, wanted_of
+from graphc.lower.held import lower_held, place_held, wanted_of
+from graphc.lower.placement import place_concatenations
 from graphc.lower.program import Program
 from graphc.lower.storage import Storage
 
@@ -16,11 +17,14 @@ from graphc.lower.storage import Storage
 def steps_of(
     lo: CpuLowering, graph: Graph, given: Sequence[Storage | None], results: Sequence[Storage | None]
 ) -> Program:
-    """See `emit_held`; results: None for those that nobody needs."""
+    """Of a held graph. given: where its inputs are (None for those that it does not read); results: where its outputs are to be,
+    None for those that nobody needs."""
     graph, places = wanted_of(graph, results)
     choices = choices_of(graph, lo.target, lo.policy)
     graph = laid_out(graph, lo.target, lo.policy, choices)
     groups, _ = grouped(graph, lo.target, lo.policy, choices, lambda n: True)
     inner = CpuLowering(lo.target, lo.threads, lo.weights, lo.policy, choices, lo.checked)
-    uses = lo.policy.uses
-    return emit_held(inner, graph, groups, given, places, uses("results_in_place"), uses("concat_in_place"))
+    place_held(inner, graph, groups, given, places, lo.policy.uses("results_in_place"))
+    if lo.policy.uses("concat_in_place"):
+        place_concatenations(inner, groups)
+    return lower_held(inner, graph, groups, places)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from graphc.backends.cpu.codegen.cache import ObjectCache, text_of_generators
 from graphc.backends.cpu.target import Target, detect
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.kernel import code_of
-from graphc.backends.cuda.options import Arch
 from graphc.executable import PLANNING
 from graphc.fingerprint import package_version
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.backends.cuda.options import Arch
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.errors import UnsupportedError
 
 OLDEST_NUMBA_CUDA = (0, 30)

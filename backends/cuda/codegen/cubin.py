@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
 from graphc.backends.cuda.kernel import Code, code_of
-from graphc.backends.cuda.options import Arch
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from graphc.backends.cuda.lower.channels import assign_channels_last
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.graph import Graph, Node
-from graphc.lower.held import emit_held, wanted_of
+from graphc.lower.held import lower_held, place_held, wanted_of
+from graphc.lower.placement import place_concatenations
 from graphc.lower.program import Jump, Program
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
@@ -17,10 +19,15 @@ from graphc.report import StepInfo
 def steps_of(
     lo: CudaLowering, graph: Graph, given: Sequence[Storage | None], results: Sequence[Storage | None]
 ) -> Program:
-    """See `emit_held`; results: None for those that nobody needs."""
+    """Of a held graph. given: where its inputs are (None for those that it does not read); results: where its outputs are to be,
+    None for those that nobody needs."""
     graph, places = wanted_of(graph, results)
     groups, _ = grouped(graph, lambda node: True)
-    return emit_held(CudaLowering(lo.weights, lo.checked), graph, groups, given, places)
+    inner = lo.inner()
+    place_held(inner, graph, groups, given, places)
+    assign_channels_last(inner, groups, [True] * len(groups))
+    place_concatenations(inner, groups)
+    return lower_held(inner, graph, groups, places)
 
 
 def append(lo: CudaLowering, program: Program) -> None:

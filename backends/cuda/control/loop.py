@@ -119,7 +119,7 @@ def _emit(lo: CudaLowering, node: Node, run: Iterations) -> None:
     certain = run.certain and not is_size(run.trips)  # then the host knows how often
     if certain and run.trips <= 0:
         return
-    trip = CudaLowering(lo.weights, lo.checked)  # whose steps are repeated
+    trip = lo.inner()  # whose steps are repeated
     scanned = [(_walk(*e), _whole(to.ref, to.type)) for e, to in zip(run.elements, elements)]
     _carry(trip, node, scanned, control, "elements of scanned operands")
     append(trip, program)

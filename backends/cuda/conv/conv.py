@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
 from graphc.backends.cuda.conv.filters import Filters, Packed
@@ -24,6 +26,7 @@ from graphc.backends.cuda.conv.window import (
     record,
     runs_of,
     table_of,
+    with_orders,
 )
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
@@ -57,7 +60,7 @@ def lower_conv(lo: CudaLowering, group: Group) -> None:
     if 0 in group.output.shape:
         return
     axes = axes_of(node)
-    weights = Packed(w.data, ("dense",), lambda: w.data) if w.is_const else lo.read(w).ref
+    weights = Packed(w.data, ("dense",), lambda: np.ascontiguousarray(w.data)) if w.is_const else lo.read(w).ref
     taps = tuple(len(a.taps) for a in axes)
     outputs, inputs = w.type.extents[:2]
     filters = Filters(weights, w.dtype, outputs, inputs, node.attrs["group"], taps, node.attrs["exact"])
@@ -79,19 +82,13 @@ def conv_end(lo: CudaLowering, group: Group) -> Ending:
 def emit_conv(lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
     """The steps of a convolution of an image. The ending's strides are along [n, channel, *spatial]."""
     k, pixels, x = f.inputs * prod(f.taps), prod(a.out for a in axes), lo.strided(v)
-    orders = " to ".join("channels last" if last else "channels first" for last in _orders(x, ending))
-    info = replace(info, reason=f"{f.outputs}x{k} by {pixels} pixels, {orders}")
+    info = replace(info, reason=f"{f.outputs}x{k} by {pixels} pixels")
     if f.inputs == 1 and f.groups > 1:
-        _emit_depthwise(lo, x, f, axes, ending, info)
-        return
-    if all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, info):
-        return
-    if not emit_tensor_conv(lo, v, f, axes, ending, info):
-        _emit_tiles(lo, x, f, axes, ending, info)
-
-
-def _orders(x: Storage, ending: Ending) -> dict[bool, None]:
-    return dict.fromkeys([x.channels_last, channels_last(ending.result)])
+        _emit_depthwise(lo, x, f, axes, ending, with_orders(info, x, ending))
+    elif all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, with_orders(info, x, ending)):
+        pass
+    elif not emit_tensor_conv(lo, v, f, axes, ending, info):
+        _emit_tiles(lo, x, f, axes, ending, with_orders(info, x, ending))
 
 
 def _emit_tiles(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:

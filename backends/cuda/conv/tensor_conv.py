@@ -23,6 +23,7 @@ from graphc.backends.cuda.conv.window import (
     padded,
     record,
     runs_of,
+    with_orders,
 )
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
@@ -115,7 +116,7 @@ def emit_tensor_conv(
         return False
     if not is_aligned(x, group_bytes):
         x = lo.pixels(v)
-    return _emit(lo, x, f, axes, ending, choice.tile, choice.parts, width, info)
+    return _emit(lo, x, f, axes, ending, choice.tile, choice.parts, width, with_orders(info, x, ending))
 
 
 def _emit(

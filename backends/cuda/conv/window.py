@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
 
@@ -13,7 +13,9 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked
 from graphc.backends.cuda.lower.sizes import LONGEST
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
+from graphc.lower.storage import Storage
 from graphc.ops.window import geometry
+from graphc.report import StepInfo
 from graphc.types import numbers
 
 RUN = 4  # neighbouring channels that a thread takes at once
@@ -73,6 +75,14 @@ def five(strides: Sequence[int]) -> tuple[int, ...]:
 def channels_last(w: Walked) -> bool:
     """Are neighbours in memory neighbouring channels of a pixel?"""
     return w.strides[1] == w.dtype.itemsize and w.strides[-1] != w.dtype.itemsize
+
+
+def with_orders(info: StepInfo, x: Storage, ending: Ending) -> StepInfo:
+    """Tell where the image and the result have their channels in memory."""
+    ends = dict.fromkeys(
+        "channels last" if last else "channels first" for last in (x.channels_last, channels_last(ending.result))
+    )
+    return replace(info, reason=f"{info.reason}, {' to '.join(ends)}")
 
 
 def runs_of(ending: Ending, channels: int) -> tuple[int, tuple[bool, ...]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.arch import EMULATED, WITH_GROUPS, Arch
 from graphc.backends.cuda.figures import card_of
 from graphc.backends.cuda.lower.registry import RULES
-from graphc.backends.cuda.options import EMULATED, PRECISIONS, WITH_GROUPS, Arch
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
 from graphc.graph import Value
@@ -35,12 +35,16 @@ class CudaLowering(Lowering):
         weights: WeightStore,
         checked: bool = False,
         arch: Arch = EMULATED,
-        precision: str = PRECISIONS[0],
+        precision: str = "float32",
     ) -> None:
         super().__init__(weights, RULES, checked)
-        self.card, self.precision = card_of(arch), precision
+        self.arch, self.card, self.precision = arch, card_of(arch), precision
         self.has_groups = arch == WITH_GROUPS
         self._pixels: dict[Value, Storage] = {}
+
+    def inner(self) -> CudaLowering:
+        """For a graph that a node holds."""
+        return CudaLowering(self.weights, self.checked, self.arch, self.precision)
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""

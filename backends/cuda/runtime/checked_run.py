@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.emulator import Range
-from graphc.backends.cuda.options import Arch
 from graphc.backends.cuda.runtime.turns import Turns
 from graphc.errors import UnsupportedError
 from graphc.interpret import run_node

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from graphc.backends.cuda.options import Arch
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.lower.kernel import Kernel
 
 

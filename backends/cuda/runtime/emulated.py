@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.arch import EMULATED, Arch
 from graphc.backends.cuda.codegen.build import emulated
-from graphc.backends.cuda.options import EMULATED, Arch
 from graphc.errors import UnsupportedError
 from graphc.lower.storage import aligned_empty
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from graphc.backends.cuda.codegen.arch import WITH_GROUPS, Arch
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
-from graphc.backends.cuda.options import WITH_GROUPS, Arch
 from graphc.backends.cuda.runtime.device import Launch, Stream
 from graphc.backends.cuda.runtime.driver import call, driver, require
 from graphc.errors import DeviceError, UnsupportedError

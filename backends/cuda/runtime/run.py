@@ -12,6 +12,7 @@ from graphc.backends.cuda.runtime.context import Context
 from graphc.backends.cuda.runtime.device import Stream
 from graphc.backends.cuda.runtime.turns import Turns
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
+from graphc.errors import InputError
 from graphc.interpret import run_node
 from graphc.lower.program import Assembled, HostCall, JumpCall
 
@@ -49,7 +50,11 @@ class Runner:
             workspace = self._workspaces.take(self.assembled.arena)
             context = self._context(workspace)
             one = Run(self, workspace, context, stream)
-            results = one.run(arrays, out)
+            try:
+                results = one.run(arrays, out)
+            except InputError:  # of the data: the work is done, and nothing failed
+                self._workspaces.give_back(workspace)
+                raise
             self._workspaces.give_back(workspace)
         return results
 

@@ -14,6 +14,7 @@ from driver_double import device_calls, graph_calls, kernel_calls, library, memo
 from driver_double.abi import FUNCTIONS, Refused, driver_function, handle, i32, text, to, u64
 from driver_double.kernel_calls import CODES, MAGIC, Code
 from driver_double.state import State
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.backends.cuda.codegen.cubin import Cubin
 from graphc.backends.cuda.runtime import driver, gpu
@@ -53,7 +54,7 @@ def _forget() -> None:
     driver.driver.cache_clear()
 
 
-def cubin_of(kernel: Kernel, arch: tuple[int, int], cache: bool = True) -> Cubin:
+def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
     """In place of a compiled one: a name, by which the double knows what to run."""
     watch = _state is not None and _state.watch
     run = emulated(kernel, arch, watch, cache)

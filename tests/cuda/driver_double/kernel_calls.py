@@ -13,6 +13,7 @@ from driver_double.memory import read_words
 from driver_double.memory_calls import usable
 from driver_double.state import Handle, State
 from driver_double.stream_calls import give
+from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.emulator import EmulatedKernel, KernelFault, Range
 from graphc.backends.cuda.emulator.faults import MISALIGNED, OUT_OF_BOUNDS
 from graphc.lower.kernel import Kernel
@@ -27,7 +28,7 @@ class Code(NamedTuple):
     """What a cubin stands for. arch: of the GPU that it is compiled for."""
 
     kernel: Kernel
-    arch: tuple[int, int]
+    arch: Arch
     entry: str
     run: EmulatedKernel
 
@@ -63,7 +64,7 @@ def cuModuleLoadData(d: State, to: Any, image: int) -> None:
     code = CODES.get(ctypes.string_at(image, _length(image)))
     if code is None:
         raise Refused("INVALID_IMAGE", "this cubin is not known to the double")
-    if code.arch[:2] != d.arch:  # an "a" behind it is of the same GPUs
+    if code.arch[:2] != d.arch:
         raise Refused("NO_BINARY_FOR_GPU", f"code for {code.arch} on {d.arch}")
     to[0] = d.add(Module(d.current(), code))
 

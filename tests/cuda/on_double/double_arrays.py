@@ -127,7 +127,7 @@ def test_another_library_takes_results(gpu_double: State, kind: type[Foreign]):
 def test_who_reads_through_the_interface_on_the_default_stream(gpu_double: State):
     model, own = graphc.compile(twice(), target="cuda"), Own()
     default = own.gpu.stream_of(1)
-    got = model.run({"x": Dlpack(own.gpu, random(5, 6))})
+    got = model.run({"x": model.to_device(random(5, 6))})
 
     class Only:
         def __init__(self, r: Any) -> None:
