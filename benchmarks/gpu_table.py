@@ -31,7 +31,7 @@ def table(rows: Sequence[Row], planned: Sequence[Row]) -> str:
         else:
             lines.append(_of_case(p, row, compiled))
     wrong = [f"- {r['name']}: {'; '.join(said)}" for r in rows if (said := _troubles(r))]
-    parts += ["\n".join(lines), "\n".join(memory)]
+    parts += ["\n".join(rows) for rows in (lines, memory) if len(rows) > len((HEAD, RULE))]
     if wrong:
         parts.append("\n".join(["What did not agree, or failed:", "", *wrong]))
     return "\n\n".join(filter(None, parts)) + "\n"

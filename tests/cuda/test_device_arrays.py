@@ -164,3 +164,17 @@ def test_memory_goes_back():
     del model
     gc.collect()
     assert emulator().nbytes - held <= 3 * x.nbytes  # those that `on_device` made, which are the caller's
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_kernels_may_read_callers_arrays_in_whole_pieces(shift: int):
+    """Those that do not begin at a multiple of 16 bytes are copied first."""
+    b = Builder("product")
+    x, y = (b.input(name, np.float16, (32, 32)) for name in "xy")
+    model = graphc.compile(b.build({"z": b.add("MatMul", x, y)}), target="cuda:emulate")
+    assert model.plan().steps[0].algorithm.startswith("tensor cores")
+    x, y = randoms(32, 32, dtype="float16"), randoms(32, 32, dtype="float16", seed=1)
+    out = on_device(np.zeros((32, 32), np.float16), shift)
+    for feeds in ({"x": x, "y": y}, {"x": on_device(x, shift), "y": on_device(y, shift)}):
+        model.run(feeds, out={"z": out})
+        np.testing.assert_allclose(out.numpy(), x.astype(np.float32) @ y.astype(np.float32), rtol=2e-3, atol=2e-2)

@@ -33,7 +33,7 @@ from graphc.backends.cuda.product.tensor import products_of
 from graphc.backends.cuda.product.tile import DEPTH, WarpTile, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
-from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
 from graphc.sizes import hint_of
@@ -90,7 +90,7 @@ def choose(lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: b
 def is_aligned(x: Storage, group_bytes: int) -> bool:
     """Do the channels of each pixel, and of each group, begin at multiples of CHUNK? group_bytes: 0 of one group."""
     item = x.type.dtype.itemsize
-    if x.strides[1] != item or (isinstance(x.ref.buffer, ExternBuffer) and item < CHUNK):
+    if x.strides[1] != item:
         return False
     strides = [s for i, (d, s) in enumerate(zip(x.type.extents, x.strides)) if d != 1 and i != 1]
     return sure_divisor(CHUNK, x.ref.offset, group_bytes, *strides) == CHUNK

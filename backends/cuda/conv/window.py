@@ -13,7 +13,7 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked
 from graphc.backends.cuda.lower.sizes import NOWHERE
 from graphc.backends.cuda.product.product_block import BATCH
 from graphc.graph import Node
-from graphc.lower.storage import ExternBuffer, Storage
+from graphc.lower.storage import Storage
 from graphc.ops.window import geometry
 from graphc.report import StepInfo
 from graphc.types import numbers
@@ -96,7 +96,7 @@ def runs_of(ending: Ending, channels: int) -> tuple[int, tuple[bool, ...]]:
 def has_runs(w: Walked) -> bool:
     """Do RUN channels lie side by side, at a multiple of their bytes?"""
     whole = RUN * w.dtype.itemsize
-    if w.strides[1] != w.dtype.itemsize or isinstance(w.ref.buffer, ExternBuffer):
+    if w.strides[1] != w.dtype.itemsize:
         return False
     return sure_divisor(whole, w.ref.offset, w.strides[0], *w.strides[2:]) == whole
 

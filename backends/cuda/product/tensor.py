@@ -18,7 +18,7 @@ from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
 from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_tiles
 from graphc.graph import Value
-from graphc.lower.storage import Buffer, ExternBuffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
 from graphc.sizes import example, hint_of, need, smallest
 from graphc.types import dtype_from_name
@@ -35,19 +35,14 @@ FLOATS = ("float16", "bfloat16", "float32")
 
 
 def chunk_of(ref: Ref, strides: Sequence[int]) -> int:
-    """Bytes that divide every address of an operand: CHUNK or fewer, a value."""
-    return power_that_divides(CHUNK, _begins(ref), ref.offset, *strides)
+    """Bytes that divide every address of an operand: CHUNK or fewer, a value. Buffers begin at multiples of it: arrays of the caller's,
+    too, or they are copied (runtime/run.py)."""
+    return power_that_divides(CHUNK, ref.offset, *strides)
 
 
 def _sure_chunk(ref: Ref, strides: Sequence[int]) -> int:
     """The same, as a number."""
-    return sure_divisor(CHUNK, _begins(ref), ref.offset, *strides)
-
-
-def _begins(ref: Ref) -> int:
-    """Buffers begin at multiples of CHUNK, but for arrays of the caller's."""
-    buffer = ref.buffer
-    return buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else CHUNK
+    return sure_divisor(CHUNK, ref.offset, *strides)
 
 
 def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
