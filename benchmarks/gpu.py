@@ -139,7 +139,7 @@ def _compile_samples(name: str, arch: str) -> None:
 
 def _bound(plan: Any, case: Any, arch: str) -> dict[str, Any]:
     """What the steps' operations and bytes take by the card's data sheet, with a launch for each."""
-    from graphc.backends.cuda.figures import card_of
+    from graphc.backends.cuda.codegen.figures import card_of
     from graphc.backends.cuda.options import capability
     from graphc.backends.cuda.roofline import of_card
 

@@ -11,7 +11,7 @@ RULE = f"| --- | --- |{' ---: |' * 7}"
 EMULATOR = "the emulator"
 BOUND = (
     "*At least*: what the operations and bytes of the steps take by the data sheet of the card that is named there, on the units "
-    "that their kernels use, and 2 µs for each launch (`backends/cuda/figures.py`); *(host)*: the GPU waited for it."
+    "that their kernels use, and 2 µs for each launch (`backends/cuda/codegen/figures.py`); *(host)*: the GPU waited for it."
 )
 MEMORY_HEAD = "| | graphc | of a copy's pace | PyTorch | ratio |"
 MEMORY_RULE = f"| --- |{' ---: |' * 4}"

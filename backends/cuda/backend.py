@@ -145,7 +145,7 @@ class CudaBackend:
     def _executable(self, d: Draft, done: Lowered, passes: tuple[PassInfo, ...]) -> CudaExecutable:
         """What runs it, and its steps."""
         from graphc.backends.cuda.codegen.cubin import cubin_of
-        from graphc.backends.cuda.figures import card_of
+        from graphc.backends.cuda.codegen.figures import card_of
         from graphc.backends.cuda.runtime.ahead import AheadRun, with_occupancy
         from graphc.backends.cuda.runtime.checked_run import CheckedRun
         from graphc.backends.cuda.runtime.gpu import Gpu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphc.backends.cuda.figures import Card, card_of
+from graphc.backends.cuda.codegen.figures import Card, card_of
 from graphc.backends.cuda.runtime.device import DeviceMemory
 from graphc.backends.cuda.runtime.gpu import Gpu
 from graphc.report import Roofline, StepInfo, format_bytes

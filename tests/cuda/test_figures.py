@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphc.backends.cuda.figures import CARDS, card_of
+from graphc.backends.cuda.codegen.figures import CARDS, card_of
 from graphc.backends.cuda.options import NEWEST, OLDEST
 
 # dense TFLOP/s of data sheets: float16 with sums in float32, TF32, float32

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc
-from graphc.backends.cuda.figures import Card, card_of
+from graphc.backends.cuda.codegen.figures import Card, card_of
 from graphc.backends.cuda.product.costs import Problem, best, on_cuda_cores, predicted
 from graphc.backends.cuda.product.tile import GROUPS, LARGE, warp_tiles
 from graphc.graph import Builder

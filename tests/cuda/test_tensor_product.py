@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
-from graphc.backends.cuda.figures import card_of
+from graphc.backends.cuda.codegen.figures import card_of
 from graphc.backends.cuda.lower import lowering
 from graphc.backends.cuda.options import CudaOptions
 from graphc.backends.cuda.product import costs, tensor, tile

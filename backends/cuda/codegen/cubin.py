@@ -20,7 +20,7 @@ from graphc.backends.cuda.kernel import Code, code_of
 from graphc.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from graphc.backends.cuda.figures import Card
+    from graphc.backends.cuda.codegen.figures import Card
     from graphc.lower.kernel import Kernel
 
 

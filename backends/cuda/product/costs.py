@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.backends.cuda.figures import Card
+from graphc.backends.cuda.codegen.figures import Card
 from graphc.backends.cuda.product.tile import DEPTH, Tile, WarpTile
 
 LAUNCH = 2e-6  # seconds from the end of a kernel to the work of the next

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from driver_double import State
 
 import graphc
-from graphc.backends.cuda.figures import card_of
+from graphc.backends.cuda.codegen.figures import card_of
 from graphc.backends.cuda.product.product_block import tensor_cores
 from graphc.backends.cuda.roofline import roofline
 from graphc.backends.cuda.runtime.gpu import gpu
