@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dtypes import find
 from graphc.errors import InputError
 from graphc.signature import Signature, Spec, wrong_names
 from graphc.types import Sym, TensorType, dtype_name
@@ -171,6 +172,20 @@ class Arguments:
     @property
     def signature(self) -> str:
         return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
+
+
+def numbers(a: Any) -> np.ndarray:
+    """A contiguous array of a dtype that models have, but strings. Raises InputError for anything else."""
+    try:
+        array = np.asarray(a)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU
+        raise InputError(f"the array can't be read: {error}", hint="give a NumPy array") from None
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    found = find(array.dtype)
+    if found is None or not found.item:
+        what = f"an array of {array.dtype}" if isinstance(a, np.ndarray) else type(a).__name__
+        raise InputError(f"memory of a GPU holds numbers, not {what}", hint="give a NumPy array of numbers")
+    return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def _overlap(a: Any, b: Any) -> bool:

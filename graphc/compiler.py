@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from graphc import backends, classes
+from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import InputError
@@ -222,7 +223,7 @@ class Compilation:
         """A copy in the device's memory. Raises InputError where the target has none."""
         if self._device is None:
             raise InputError(f"target '{self.backend.target}' has no memory of its own", hint="give NumPy arrays")
-        return self._device.to_device(np.ascontiguousarray(a).reshape(np.shape(a)))
+        return self._device.to_device(numbers(a))
 
     def stream(self, given: Any) -> Any:
         """A caller's stream, as executables take it. Raises InputError where the target has none."""

@@ -219,9 +219,11 @@ class CudaBackend:
 
     def stream(self, given: Any) -> Stream:
         assert self.device is not None
-        found = given.__cuda_stream__() if hasattr(given, "__cuda_stream__") else given  # version, handle
-        handle = found[1] if isinstance(found, tuple) else getattr(found, "cuda_stream", found)  # of PyTorch
-        if not isinstance(handle, int) or isinstance(handle, bool):
+        if hasattr(given, "__cuda_stream__"):
+            _version, handle = given.__cuda_stream__()
+        else:
+            handle = getattr(given, "cuda_stream", given)  # of PyTorch
+        if not isinstance(handle, int) or isinstance(handle, bool) or not 0 <= handle < 2**64:
             raise InputError(f"stream must be a CUDA stream's number, or have __cuda_stream__, and is {given!r}")
         return self.device.stream_of(handle)
 

@@ -62,6 +62,32 @@ def test_arrays_that_the_model_brings_there():
         graphc.compile(doubled()).to_device(y)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [[1, 2], 3.5, True, np.array(7, ">i4"), np.arange(6, dtype=">f4"), np.arange(24).reshape(4, 6).T, np.zeros((0, 3))],
+    ids=repr,
+)
+def test_what_can_go_there(given: object):
+    there = graphc.compile(doubled(), target="cuda:emulate").to_device(given)
+    want = np.asarray(given)
+    assert there.dtype.isnative and there.dtype == want.dtype.newbyteorder("=") and there.shape == want.shape
+    np.testing.assert_array_equal(there.numpy(), want)
+    np.testing.assert_array_equal(graphc.compile(doubled(), target="cuda:emulate").to_device(there).numpy(), want)
+
+
+@pytest.mark.parametrize(
+    "given", [None, {}, "a", np.array(["a", None]), np.array(["a"]), np.zeros(2, "M8[s]")], ids=repr
+)
+def test_only_numbers_go_there(given: object):
+    with pytest.raises(InputError, match="holds numbers, not"):
+        graphc.compile(doubled(), target="cuda:emulate").to_device(given)
+
+
+def test_uneven_rows_do_not_go_there():
+    with pytest.raises(InputError, match="can't be read"):
+        graphc.compile(doubled(), target="cuda:emulate").to_device([[1], [1, 2]])
+
+
 def test_one_input_on_the_device_is_enough():
     model = graphc.compile(doubled(), target="cuda:emulate")
     x, y = randoms(4, 6), randoms(4, 6)
@@ -111,8 +137,9 @@ def test_what_does_not_fit_is_an_error():
         model.run({"x": randoms(4, 6), "y": on_device(randoms(6, 4))})
     with pytest.raises(InputError, match="the array for output 'sum' is"):
         model.run({"x": randoms(4, 6), "y": randoms(4, 6)}, out={"sum": on_device(randoms(6, 4))})
-    with pytest.raises(InputError, match="stream must be"):
-        model.run({"x": randoms(4, 6), "y": randoms(4, 6)}, stream="mine")
+    for stream in ("mine", -1, 2**64, 1.0, True, (0, 1)):
+        with pytest.raises(InputError, match="stream must be"):
+            model.run({"x": randoms(4, 6), "y": randoms(4, 6)}, stream=stream)
     with pytest.raises(InputError, match="target 'cpu' has no streams"):
         graphc.compile(doubled()).run({"x": randoms(4, 6), "y": randoms(4, 6)}, stream=1)
 
