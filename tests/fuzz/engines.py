@@ -12,6 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 
 import graphc
 from graphc.errors import GraphcError
+from graphc.pipeline import SHAPE_FREE, bound, fusions
 
 from .case import Case
 from .draws import BFLOAT16
@@ -19,6 +20,9 @@ from .draws import BFLOAT16
 RUNTIME = "onnxruntime"
 TARGETS = ("reference", "cpu", "cpu:avx2", "cpu:portable")
 ENGINES = (*TARGETS, RUNTIME)
+EMULATED = "cuda:emulate"  # by name only, since it is slow
+
+PASSES = {p.name for p in (*SHAPE_FREE, *bound(()), *fusions())}
 
 Results = list[dict[str, np.ndarray]]  # for each world
 
@@ -37,12 +41,15 @@ def run(engine: str, case: Case) -> Results:
 
 
 def _graphc(target: str, case: Case) -> Results:
-    how = case.options
+    how, options, disabled = case.options, dict[str, Any](), case.options.disabled
+    if target == EMULATED:
+        options = {"host": True}
+        disabled = tuple(n for n in disabled if n in PASSES)  # others are parts of the CPU's backend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model = graphc.compile(
-                case.model, target=target, threads=how.threads, disabled=how.disabled, winograd=how.winograd
+                case.model, target=target, threads=how.threads, disabled=disabled, winograd=how.winograd, **options
             )
             return [model.run(dict(feeds)) for feeds in (*case.feeds, case.feeds[0])]
         except GraphcError as error:
