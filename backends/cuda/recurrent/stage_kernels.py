@@ -35,6 +35,46 @@ def address(a, base, direction, row, d, number):
     return word(a, base) + d * word(a, direction) + number * word(a, row)
 
 
+def products_of(count: int, rows: int, hole: int, ahead: int, slices: int, dtype: str) -> Callable[..., None]:
+    """add_products(sums, states, state, at, k, hidden, step, pitch): sums[g * rows + j] += what gate g's weights make of row j of the
+    state, from its unit k on, `slices` further each time. at: the address of the first weight; step: bytes from one to the next.
+
+    `ahead` weights of each gate are read before they are used: they come from far away. hole: a gate that is left out.
+    """
+    kind = dtype_from_name(dtype)
+    wide = summed(kind)
+    number, load_number, (get, _) = register(wide), load(dtype), accessors(wide)
+    weights_count = ahead * count
+
+    def add_products(sums, states, state, at, k, hidden, step, pitch):
+        before = cuda.local.array(rows, number)
+        weights = cuda.local.array(weights_count, number)
+        while k + (ahead - 1) * slices < hidden:
+            for i in range(ahead):
+                for g in range(count):
+                    weights[i * count + g] = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
+                at += step
+            for i in range(ahead):
+                for j in range(rows):
+                    before[j] = get(states, state + (k + i * slices) * rows + j)
+                for g in range(count):
+                    for j in range(rows):
+                        sums[g * rows + j] = number(sums[g * rows + j] + weights[i * count + g] * before[j])
+            k = int32(k + ahead * slices)
+        while k < hidden:
+            for j in range(rows):
+                before[j] = get(states, state + k * rows + j)
+            for g in range(count):
+                weight = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
+                for j in range(rows):
+                    sums[g * rows + j] = number(sums[g * rows + j] + weight * before[j])
+            at += step
+            k = int32(k + slices)
+
+    made: Callable[..., None] = register_jitable(add_products)
+    return made
+
+
 def stage_of(
     directions: tuple[tuple[Stage, ...], ...], s: int, gates: int, rows: int, threads: int, shared: bool, dtype: str
 ) -> Callable[..., None]:
@@ -49,12 +89,12 @@ def stage_of(
     multiplied, last = slots[stage.state] if stage.state != "h" else -1, s == len(directions[0]) - 1
     kind = dtype_from_name(dtype)
     wide, item = summed(kind), kind.itemsize
-    number, load_number, store_number = register(wide), load(dtype), store(dtype)
-    (get, _), pick = accessors(wide), pick_of(wide)
+    number, store_number = register(wide), store(dtype)
+    pick = pick_of(wide)
     finish, sums_count, each = cell(directions, s, gates, rows, kind, wide), count * rows, -(-rows // SLICES)
     totals_count, registers = 2 * MOST_GATES, sums_count * wide.itemsize // 4
     ahead = 4 if registers < 12 else 2 if shared else 1
-    weights_count = ahead * count
+    add_products = products_of(count, rows, hole, ahead, SLICES, dtype)
     ONE, TWO, THREE = (min(j, rows - 1) for j in range(1, SLICES))
     across = threads // SLICES  # units that the block has at a time
 
@@ -71,8 +111,6 @@ def stage_of(
 
     def advance(a, states, lengths, step, d, row0):
         sums = cuda.local.array(sums_count, number)
-        before = cuda.local.array(rows, number)
-        weights = cuda.local.array(weights_count, number)
         totals = cuda.local.array(totals_count, number)
         t, hidden = int32(thread()), int32(word(a, HIDDEN))
         part = int32((t >> 3) & (SLICES - 1))
@@ -89,28 +127,7 @@ def stage_of(
             for i in range(sums_count):
                 sums[i] = number(0)
             at = r + min(unit, hidden - 1) * item
-            k = part
-            while k + (ahead - 1) * SLICES < hidden:  # many weights at once: they come from far away
-                for i in range(ahead):
-                    for g in range(count):
-                        weights[i * count + g] = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
-                    at += r_next
-                for i in range(ahead):
-                    for j in range(rows):
-                        before[j] = get(states, state + (k + i * SLICES) * rows + j)
-                    for g in range(count):
-                        for j in range(rows):
-                            sums[g * rows + j] = number(sums[g * rows + j] + weights[i * count + g] * before[j])
-                k = int32(k + ahead * SLICES)
-            while k < hidden:
-                for j in range(rows):
-                    before[j] = get(states, state + k * rows + j)
-                for g in range(count):
-                    weight = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
-                    for j in range(rows):
-                        sums[g * rows + j] = number(sums[g * rows + j] + weight * before[j])
-                at += r_next
-                k = int32(k + SLICES)
+            add_products(sums, states, state, at, part, hidden, r_next, pitch)
             for i in range(sums_count):
                 total = sums[i]
                 total = number(total + cuda.shfl_xor_sync(ALL, total, NEIGHBOURS))

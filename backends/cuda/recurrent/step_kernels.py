@@ -11,7 +11,7 @@ from __future__ import annotations
 from numba import cuda
 from numba.cuda.types import int32
 
-from graphc.backends.cuda.codegen.device import load, register, store, word
+from graphc.backends.cuda.codegen.device import register, store, word
 from graphc.backends.cuda.codegen.guarded import divide
 from graphc.backends.cuda.codegen.threads import block, thread
 from graphc.backends.cuda.kernel import Code, makes
@@ -19,8 +19,8 @@ from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.recurrent.cell_kernels import MOST_GATES, cell
 from graphc.backends.cuda.recurrent.ends_kernels import length_of
 from graphc.backends.cuda.recurrent.recurrent_block import NEIGHBOURS, SLICES, STEP, RecurrentStep, slots_of
-from graphc.backends.cuda.recurrent.stage_kernels import address
-from graphc.backends.cuda.recurrent.state_kernels import accessors, pointer_to
+from graphc.backends.cuda.recurrent.stage_kernels import address, products_of
+from graphc.backends.cuda.recurrent.state_kernels import pointer_to
 from graphc.backends.cuda.verbs.bits_kernels import ALL
 from graphc.lower.recurrent_cells import Stage
 from graphc.types import dtype_from_name
@@ -41,19 +41,17 @@ def recurrent_step(
     multiplied, last = slots[of.state] if of.state != "h" else -1, stage == len(directions[0]) - 1
     kind = dtype_from_name(dtype)
     wide, item = summed(kind), kind.itemsize
-    number, load_number, store_number = register(wide), load(dtype), store(dtype)
-    get, _ = accessors(wide)
+    number, store_number = register(wide), store(dtype)
     finish = cell(directions, stage, gates, rows, kind, wide)
     sums_count, warps = count * rows, threads // WARP
     ahead = 4 if sums_count * wide.itemsize // 4 < 8 else 2
-    weights_count, slices = ahead * count, SLICES * warps
+    slices = SLICES * warps
+    add_products = products_of(count, rows, hole, ahead, slices, dtype)
     shared_count = warps * sums_count * NEIGHBOURS
 
     def recurrent_step(a):
         parts = cuda.shared.array(shared_count, number)
         sums = cuda.local.array(sums_count, number)
-        before = cuda.local.array(rows, number)
-        weights = cuda.local.array(weights_count, number)
         totals = cuda.local.array(MOST_GATES, number)
         t, hidden, unit_groups = int32(thread()), int32(word(a, HIDDEN)), int32(word(a, UNIT_GROUPS))
         holder = divide(int32(block()), unit_groups)  # of states: a direction and a group of rows
@@ -74,28 +72,7 @@ def recurrent_step(
         r_next = slices * r_row
         for i in range(sums_count):
             sums[i] = number(0)
-        k = part
-        while k + (ahead - 1) * slices < hidden:  # many weights at once: they come from far away
-            for i in range(ahead):
-                for g in range(count):
-                    weights[i * count + g] = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
-                at += r_next
-            for i in range(ahead):
-                for j in range(rows):
-                    before[j] = get(states, state + (k + i * slices) * rows + j)
-                for g in range(count):
-                    for j in range(rows):
-                        sums[g * rows + j] = number(sums[g * rows + j] + weights[i * count + g] * before[j])
-            k = int32(k + ahead * slices)
-        while k < hidden:
-            for j in range(rows):
-                before[j] = get(states, state + k * rows + j)
-            for g in range(count):
-                weight = load_number(at + (g + (1 if g >= hole else 0)) * pitch)
-                for j in range(rows):
-                    sums[g * rows + j] = number(sums[g * rows + j] + weight * before[j])
-            at += r_next
-            k = int32(k + slices)
+        add_products(sums, states, state, at, part, hidden, r_next, pitch)
         warp, lane = int32(t >> 5), int32(t & (WARP - 1))
         for i in range(sums_count):
             total = sums[i]
