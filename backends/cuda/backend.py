@@ -181,7 +181,9 @@ class CudaBackend:
         functions = Functions(device, kernels, self.cache)
         first = {kernels[i]: i for i in of_steps if i is not None}
         self._each(list(first), lambda kernel: functions[first[kernel]])
-        runner = Runner(plan, bindings, functions, d.constants, self._workspaces)
+        written = {b for step in d.lowering.program.steps for b in step.writes}
+        changed = [i for i, b in enumerate(d.lowering.program.inputs) if b in written]
+        runner = Runner(plan, bindings, functions, d.constants, self._workspaces, changed)
         if isinstance(device, Gpu):
             loaded = {i: functions[i] for i in first.values()}
             taken_by = {i: (f.cubin, device.occupancy(f)) for i, f in loaded.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from graphc import classes
 from graphc.backends.cuda.lower.registry import RULES, load_lowerings
 from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph, Value
+from graphc.growing import Growth
+from graphc.room import Room
 from graphc.session import Session
 
 load_lowerings()
@@ -195,8 +197,21 @@ def model() -> Iterator[graphc.Model]:
     yield graphc.compile(decoder(), target=TARGET)
 
 
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare positions hold what no state does."""
+    begin = Room.__init__
+
+    def marked(room: Room, growing: Sequence[Growth], values: Sequence[np.ndarray], capacity: int) -> None:
+        begin(room, growing, values, capacity)
+        for g, a, n in zip(growing, room.arrays, room.lengths.tolist()):
+            a[(slice(None),) * g.axis + (slice(n, None),)] = np.nan
+
+    monkeypatch.setattr(Room, "__init__", marked)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
-def test_states_grow_in_place(batch: int, model: graphc.Model):
+def test_states_grow_in_place(batch: int, model: graphc.Model, marked: None):
     """As on the CPU, through several capacities."""
     rng, on_cpu = np.random.default_rng(batch), graphc.compile(decoder()).session()
     session = model.session()
@@ -208,6 +223,32 @@ def test_states_grow_in_place(batch: int, model: graphc.Model):
             np.testing.assert_array_equal(a, on_cpu.state[name])
         assert in_place(session) == (k > 0)
     assert sum(len(p.plans) for p in model._growing.values()) <= 3 * batch
+
+
+@pytest.mark.parametrize("of", ["past", "whole"])
+def test_nodes_of_the_host_read_states_that_grow(of: str, marked: None):
+    b = Builder("determinants")
+    past, new = b.input("past", F32, ("n", 3)), b.input("new", F32, ("k", 3))
+    whole = b.add("Concat", past, new, axis=0)
+    read = past if of == "past" else whole
+    spread = b.add("DFT", b.add("Unsqueeze", read, b.constant([0, 3], np.int64)))
+    det = b.add("Det", b.add("MatMul", b.add("Transpose", read, perm=(1, 0)), read))
+    graph = b.build({"det": det, "spread": spread, "whole": whole})
+    states = {"past": "whole"}
+    first = np.random.default_rng(0).uniform(-1, 1, (4, 3)).astype(F32)
+    sessions = [
+        graphc.compile(graph, target=t, **o).session(states, past=first)
+        for t, o in ((TARGET, {"host": True}), ("cpu", {}))
+    ]
+    for seed in range(4):
+        x = np.random.default_rng(seed + 1).uniform(-1, 1, (2, 3)).astype(F32)
+        got, want = (s.run({"new": x}) for s in sessions)
+        for name, a in want.items():
+            np.testing.assert_allclose(
+                got[name], a, rtol=1e-4, atol=1e-5
+            )  # sums of up to 12 products of numbers near 1
+        np.testing.assert_array_equal(sessions[0].state["past"], sessions[1].state["past"])
+    assert in_place(sessions[0])
 
 
 def in_place(session: Session) -> bool:

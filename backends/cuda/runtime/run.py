@@ -50,8 +50,11 @@ class Runner:
         functions: Functions,
         constants: Sequence[int],
         workspaces: Workspaces,
+        changed: Sequence[int] = (),
     ) -> None:
+        """changed: inputs that kernels write to, by their numbers: states that grow in place."""
         self.assembled, self.device, self.functions = plan.assembled, workspaces.device, functions
+        self.changed = frozenset(self.assembled.inputs[i] for i in changed)
         self._bindings = bindings
         self._workspaces, self._number = workspaces, workspaces.number()
         with self.device.current():
@@ -112,6 +115,7 @@ class Run:
 
     def __init__(self, runner: Runner, workspace: Workspace, context: Context, stream: Stream | None) -> None:
         self._a, self._bound, self._device = runner.assembled, context.bound, runner.device
+        self._changed: dict[int, np.ndarray | None] = dict.fromkeys(runner.changed)  # where the host has them
         self._workspace, self._context = workspace, context
         self.stream = stream or workspace.stream
         self._own = stream is None
@@ -159,6 +163,7 @@ class Run:
             else:
                 self._context.run(*part, self.stream)
         self._give(results)
+        self._give_changed()
         self._check()
         return results
 
@@ -184,7 +189,10 @@ class Run:
             to, _ = self._context.staged(index, array.nbytes)
             self._device.copy(to, array.address, array.nbytes, self.stream)
             return
-        self._live[index] = array
+        if index in self._changed:
+            self._changed[index] = array
+        else:
+            self._live[index] = array
         if self._context.native[index]:
             self._workspace.settle()
             to, host = self._context.staged(index, array.nbytes)
@@ -232,6 +240,15 @@ class Run:
             self.stream.wait()
         for result, host in waiting:
             result[...] = host.view(result.dtype).reshape(result.shape)
+
+    def _give_changed(self) -> None:
+        """To the host, what kernels have written to its arrays' copies."""
+        for index, array in self._changed.items():
+            if array is not None:
+                address, host = self._context.staged(index, array.nbytes)
+                self._device.copy(host.ctypes.data, address, array.nbytes, self.stream)
+                self.stream.wait()
+                array.reshape(-1).view(np.uint8)[...] = host
 
     def _give_device(self, index: int | np.ndarray, source: np.ndarray | None, result: DeviceArray) -> None:
         if source is not None:
