@@ -67,7 +67,7 @@ class InPlace:
                 arrays = self._with(arrays, room.arrays)
         places = [*map(out.get, self._results), None] if out else None
         *results, lengths = self._model.run_plan(executable, [*arrays, room.lengths], places)
-        self._done = room, lengths
+        self._done = room, np.asarray(lengths)  # which lie on a device where the results do
         return dict(zip(self._results, results))
 
     def settle(self) -> None:

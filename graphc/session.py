@@ -190,7 +190,11 @@ class Session:
         if not self._reused:
             return {}
         spare = self._spare
-        return {output: spare[n] if n in spare else np.empty_like(before[n]) for n, output in self._fixed}
+        out = {output: spare[n] for n, output in self._fixed if n in spare}
+        for n, output in self._fixed:  # one on a device follows from the step's inputs
+            if n not in spare and isinstance(before[n], np.ndarray):
+                out[output] = np.empty_like(before[n])
+        return out
 
     # --- states ----------------------------------------------------------------------------------------------------
     @property
@@ -200,7 +204,7 @@ class Session:
         A state whose first value follows from the first step's inputs is missing until then.
         """
         with self._alone():
-            copies = {name: a.copy() for name, a in self._values.items()}
+            copies = {name: np.array(a, order="C") for name, a in self._values.items()}
         for a in copies.values():
             a.flags.writeable = False
         return MappingProxyType(copies)
@@ -297,7 +301,9 @@ def _length(values: Mapping[str, np.ndarray], s: Carried) -> int:
 
 def _start(a: np.ndarray, axis: int, length: int) -> np.ndarray:
     """The first positions along an axis."""
-    return a if a.shape[axis] == length else np.ascontiguousarray(a[(slice(None),) * axis + (slice(length),)])
+    if a.shape[axis] == length:
+        return a
+    return np.ascontiguousarray(np.asarray(a)[(slice(None),) * axis + (slice(length),)])
 
 
 def _require_next(s: Carried, before: np.ndarray, after: np.ndarray) -> None:

@@ -78,9 +78,9 @@ def load(model: Model, signature: Signature, arguments: Arguments, path: str | o
 
 
 def _checked(s: Carried, arguments: Arguments, value: Any) -> np.ndarray:
-    """A copy of a state's value. Raises InputError where it does not fit."""
+    """A copy of a state's value, in the host's memory. Raises InputError where it does not fit."""
     a = arguments.checked(arguments.names.index(s.state.input), value)
     if not fits(a, s.type):
         hint = remedy(a, s.type)
         raise InputError(f"state '{s.name}' has shape {a.shape}, the model wants {s.type}", hint=hint)
-    return a.copy()
+    return np.array(a, order="C")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import graphc
 from graphc.backends.cuda.runtime.arrays import DeviceArray, Given
 from graphc.backends.cuda.runtime.emulated import emulator
 from graphc.errors import InputError
-from graphc.graph import Builder
+from graphc.graph import Builder, Graph
 
 
 def on_device(a: np.ndarray, shift: int = 0) -> DeviceArray:
@@ -127,6 +128,59 @@ def test_shapes_that_follow_from_data():
     )  # fmt: skip
     x = randoms(20)
     np.testing.assert_array_equal(np.asarray(model(on_device(x))), -x[x > 0])
+
+
+# --- sessions -----------------------------------------------------------------------------------------------------------
+def running_sum() -> Graph:
+    b = Builder("sum")
+    x, h = (b.input(n, np.float32, ("n", 6)) for n in "xh")
+    after = b.add("Add", x, h)
+    return b.build({"twice": b.add("Add", after, after), "after": after})
+
+
+def history() -> Graph:
+    b = Builder("history")
+    x, seen = b.input("x", np.float32, ("n", 6)), b.input("seen", np.float32, ("k", 6))
+    whole = b.add("Concat", seen, x, axis=0)
+    return b.build({"products": b.add("MatMul", x, b.add("Transpose", whole, perm=(1, 0))), "whole": whole})
+
+
+SESSIONS = {"sum": (running_sum, "h", "after"), "history": (history, "seen", "whole")}
+
+
+@pytest.mark.parametrize("n", [4, 4000], ids=["small", "reused"])
+@pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.parametrize("begun_there", [False, True])
+def test_sessions_take_arrays_of_the_device(name: str, n: int, begun_there: bool, tmp_path: Path):
+    """Steps with arrays here and there, in any order; what is done with a session between them."""
+    make, state, output = SESSIONS[name]
+    n = n if name == "sum" else 4
+    model, on_cpu = graphc.compile(make(), target="cuda:emulate"), graphc.compile(make())
+    first = randoms(n, 6, seed=9)
+    session = model.session({state: output}, **{state: model.to_device(first) if begun_there else first})
+    want = on_cpu.session({state: output}, **{state: first})
+
+    def step(seed: int, there: bool) -> None:
+        x = randoms(n, 6, seed=seed)
+        got = session(model.to_device(x) if there else x)
+        np.testing.assert_allclose(np.asarray(got), want(x), rtol=1e-5, atol=1e-4)  # sums of six products up to 9
+        np.testing.assert_allclose(session.state[state], want.state[state], rtol=1e-6)
+
+    for seed, there in enumerate([False, True, True, False, True, True]):
+        step(seed, there)
+    session, want = session.fork(), want.fork()
+    step(7, True)
+    session.save(tmp_path / "session.npz")
+    session = model.load_session(tmp_path / "session.npz")
+    step(8, True)
+    if name == "history":
+        session.truncate(5)
+        want.truncate(5)
+        step(9, True)
+    assert isinstance(repr(session), str)
+    session.reset()
+    want.reset()
+    step(10, True)
 
 
 def test_what_does_not_fit_is_an_error():
