@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from graphc.backends.cuda.conv.tensor_conv import TILES
 from graphc.backends.cuda.product.tile import WarpTile
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FEW = 24  # bytes of a thread, outside of its loops, by which ptxas gets along with 32 registers: 2048 threads live at once
 EVERY = sorted(p.stem for p in EXAMPLES.glob("*.yaml"))
 
 
@@ -25,8 +23,7 @@ def check(name: str, arch: str) -> None:
     shapes = {s.name: [d if isinstance(d, int) else 1 for d in s.shape] for s in model.inputs}
     steps = model.plan(shapes).steps
     assert steps and all("registers" in s.reason for s in steps)
-    spilled = {s.kernel: int(found[1]) for s in steps if (found := re.search(r"(\d+) bytes spilled", s.reason))}
-    assert {kernel: nbytes for kernel, nbytes in spilled.items() if nbytes > FEW} == {}
+    assert [(s.kernel, s.reason) for s in steps if "spilled" in s.reason] == []
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])

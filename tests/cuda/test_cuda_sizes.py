@@ -37,6 +37,7 @@ CHOSEN = {
 }  # kernels for the example's sizes round in another way
 # A width that is a number for good: of states, by which weights are packed; of groups of channels. Shapes that differ are refused.
 LACKS = {"RNN"}
+REFUSED = ("no float64 kernel", "follows from data", "distinct rows have no kernel")
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_every_operator(name: str):
             try:
                 found.append(served(use, shared, 2, Counter(), name not in CHOSEN, target=TARGET))
             except UnsupportedError as error:
-                assert "no float64 kernel" in str(error) or "follows from data" in str(error), use
+                assert any(text in str(error) for text in REFUSED), use
     tried = [held for held in found if held is not None]
     assert not tried or any(tried) or name in LACKS, "one plan serves one shape only"
 
@@ -78,7 +79,7 @@ def test_examples(name: str):
     model = graphc.compile(graph, target=TARGET)
     for sizes in (RUN | SLOW)[name]:
         compare(model, graph, feeds_of(graph, sizes, rng))
-    assert len(model._plans) <= 2 and 1 <= len(model._many) <= 3
+    assert len(model._plans) <= 2 and 1 <= len(model._many) <= 4
 
 
 @pytest.mark.parametrize("make, shape", [(transformer, (0, 1, 32)), (recurrent, (1, 0, 24))])

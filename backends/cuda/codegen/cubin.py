@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from graphc.lower.kernel import Kernel
 
 
+THREADS = 2048  # of a multiprocessor at a time, at most
+BLOCKS = (32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
+
+
 @dataclass(frozen=True)
 class Cubin:
     """A kernel's machine code. threads: of a block; dynamic: bytes of its dynamic shared memory. registers: of a thread; stack, spilled: bytes of a thread in local memory, and of registers that
@@ -74,23 +78,39 @@ def _can_compile() -> bool:
 
 
 def _compiled(kernel: Kernel, arch: Arch) -> tuple[Cubin, str]:
-    """Also its PTX."""
+    """Also its PTX. Where ptxas spills registers of its own accord, so that more blocks fit, it is told how many are to: the most with
+    which it spills none (findings/ptxas-spills-below-its-limit.sh)."""
     made, source = device_code(kernel, arch), code_of(kernel)
     name = "".join(map(str, arch))
-    ptx = _ptx(made, f"compute_{name}", source)
+    ptx = _ptx(made, f"compute_{name}")
+    found = _assembled(kernel, ptx, name, made.entry, source, source.blocks)
+    if found[0].spilled and not source.blocks:
+        fewer = (n for n in BLOCKS if n * source.threads <= THREADS)
+        others = (_assembled(kernel, ptx, name, made.entry, source, n) for n in fewer)
+        found = next((other for other in others if not other[0].spilled), found)
+    return found
+
+
+def _assembled(
+    kernel: Kernel, ptx: tuple[str, str], arch: str, entry: str, source: Code, blocks: int
+) -> tuple[Cubin, str]:
+    """ptx: up to the end of the entry's parameters, and from its body on. blocks: see `Code`."""
+    head, body = ptx
+    least = f".minnctapersm {blocks}\n" if blocks else ""
+    whole = f"{head}\n)\n.maxntid {source.threads}, 1, 1\n{least}{{{body}"
     with tempfile.TemporaryDirectory(prefix="graphc-cubin-") as folder:
         text, to = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
-        text.write_text(ptx)
+        text.write_text(whole)
         run = subprocess.run(
-            [_ptxas(), f"-arch=sm_{name}", "-v", str(text), "-o", str(to)], capture_output=True, text=True
+            [_ptxas(), f"-arch=sm_{arch}", "-v", str(text), "-o", str(to)], capture_output=True, text=True
         )
         if run.returncode:
             raise AssertionError(f"ptxas refuses {kernel}: {run.stderr.strip()[:2000]}")
-        return Cubin(to.read_bytes(), made.entry, source.threads, source.shared, *_resources(run.stderr)), ptx
+        return Cubin(to.read_bytes(), entry, source.threads, source.shared, *_resources(run.stderr)), whole
 
 
-def _ptx(code: DeviceCode, arch: str, source: Code) -> str:
-    """PTX of numba-cuda's IR."""
+def _ptx(code: DeviceCode, arch: str) -> tuple[str, str]:
+    """PTX of numba-cuda's IR: up to the end of the entry's parameters, and from its body on."""
     try:
         from cuda.bindings import nvvm
     except ImportError:
@@ -116,9 +136,7 @@ def _ptx(code: DeviceCode, arch: str, source: Code) -> str:
         text.decode().strip("\0").partition("\n)\n{")
     )  # behind the parameters of the entry, which comes first
     assert end and ".entry" in head
-    # without a number, ptxas may spill registers so that more blocks fit
-    least = f".minnctapersm {source.blocks}\n" if source.blocks else ""
-    return f"{head}\n)\n.maxntid {source.threads}, 1, 1\n{least}{{{body}"
+    return head, body
 
 
 @lru_cache(maxsize=1)

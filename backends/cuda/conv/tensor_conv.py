@@ -36,7 +36,7 @@ from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.lower.strides import collapse
 from graphc.report import StepInfo
-from graphc.sizes import hint_of
+from graphc.sizes import example, hint_of
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -75,7 +75,7 @@ def choose(lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: b
     """Tile and parts; None where other kernels are faster. pixels: of all results. copied: do the images have to be, to where each
     pixel begins at a multiple of CHUNK? scattered: do the result's pixels lie apart, so that other kernels write each number by
     itself?"""
-    card, item, products = lo.card, f.dtype.itemsize, products_of(lo, f.dtype)
+    f, card, item, products = example(f), lo.card, f.dtype.itemsize, products_of(lo, f.dtype)
     k, image, pixels = f.width * prod(f.taps), hint_of(images.type.nbytes), hint_of(pixels)
     found = best(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), TILES[item])
     seconds = found.seconds + (LAUNCH + 2 * image / card.memory if copied else 0)
