@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
-from graphc.backends.cuda.codegen.figures import card_of
+from graphc.backends.cuda.codegen.figures import Card, card_of
 from graphc.backends.cuda.lower import lowering
 from graphc.backends.cuda.options import CudaOptions
-from graphc.backends.cuda.product import costs, tensor, tile
+from graphc.backends.cuda.product import costs, feeding, tensor, tile
 from graphc.backends.cuda.product.tensor_kernels import TOGETHER
 from graphc.cli import main
 from graphc.errors import InputError
@@ -130,8 +131,10 @@ def test_copies_of_all_widths(k: int, n: int):
     assert product(50, k // 2, n // 2, "float32", "made").startswith("tensor")
 
 
-def test_odd_places_are_left_to_other_kernels():
-    assert product(50, 37, 64, "float16").startswith("tiles")  # rows at odd addresses
+def test_odd_places_are_copied_or_left_to_other_kernels(monkeypatch: pytest.MonkeyPatch):
+    assert product(50, 37, 64, "float16").startswith("tensor")  # rows at odd addresses
+    monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 1.0)
+    assert product(50, 37, 64, "float16").startswith("tiles")
     assert product(50, 40, 64, "float16", "given").startswith("tensor")  # those at odd addresses are copied first
     assert product(50, 37, 64, "float32", "given").startswith("tensor")
     assert product(50, 40, 64, "float64").startswith("tiles")
@@ -357,3 +360,115 @@ def test_only_what_has_groups_uses_them():
     assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
     assert "wgmma" not in product(*sizes, "float16", "made", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")
+
+
+# --- operands that are copied first ---------------------------------------------------------------------------------------
+COPIES = {"left": "rows in one piece, for tensor cores", "right": "columns in one piece, for tensor cores"}
+
+
+def fed_product(
+    m: int,
+    k: int,
+    n: int,
+    dtype: str,
+    arch: str,
+    left: bool = False,
+    right: bool = False,
+    batch: tuple[tuple[int, ...], ...] = ((), ()),
+) -> tuple[str, list[str]]:
+    """The algorithm of a product of two operands that are made, which was compared with NumPy, and which ones were copied.
+    left: do the columns of the left one lie in one piece? right: those of the right one? batch: dims of each."""
+    kind, rng = dtype_from_name(dtype), np.random.default_rng([m, k, n])
+    x, w = (rng.uniform(-1, 1, (*of, *dims)).astype(kind) for of, dims in zip(batch, ((m, k), (k, n))))
+    lies = [a.swapaxes(-1, -2) if turned else a for a, turned in ((x, left), (w, right))]
+    b = Builder("net")
+    a, c = (b.add("Neg", b.input(name, kind, v.shape)) for name, v in zip("xw", lies))
+    if left or right:
+        y = b.add("Gemm", a, c, transA=left, transB=right)
+    else:
+        y = b.add("MatMul", a, c)
+    model = graphc.compile(b.build({"y": b.add("Relu", y)}), target=TARGET, arch=arch)
+    got = model.run({name: np.ascontiguousarray(v) for name, v in zip("xw", lies)})["y"].astype(np.float64)
+    want = np.maximum(x.astype(np.float64) @ w.astype(np.float64), 0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
+    steps = model.plan().steps
+    copies = [side for side, why in COPIES.items() for s in steps if s.ops == ("Copy",) and s.reason == why]
+    step = next(s for s in steps if {"MatMul", "Gemm"} & set(s.ops))
+    names = {(): None, ("left",): "left operand", ("right",): "right operand", ("left", "right"): "both operands"}
+    said = names[tuple(copies)]
+    assert (f"; {said} copied first; " in step.reason) if said else "copied" not in step.reason
+    return step.algorithm, copies
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies take no time."""
+    monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 0.0)
+
+
+@pytest.fixture
+def fast_groups(free: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do products by wgmma."""
+
+    def best(card: Card, p: costs.Problem, tiles: Sequence[tile.WarpTile]) -> costs.Choice:
+        found = costs.predicted(card, p, tiles[0], 1)
+        return replace(found, seconds=0.0) if found.tile.group else found
+
+    monkeypatch.setattr(tensor, "best", best)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("m, k, n", [(128, 128, 256), (70, 72, 130), (33, 37, 65), (129, 200, 264), (40, 8, 48)])
+def test_right_operands_are_turned_for_groups(fast_groups: None, dtype: str, m: int, k: int, n: int):
+    """Their rows lie in one piece; where these begin at odd addresses, so do those of a left operand of odd depth."""
+    how, copies = fed_product(m, k, n, dtype, "sm_90a")
+    assert "wgmma" in how and copies == ["left", "right"][k % 2 == 0 :]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("m, k, n", [(64, 64, 64), (70, 72, 130), (65, 37, 34)])
+def test_left_operands_are_turned(free: None, dtype: str, m: int, k: int, n: int):
+    how, copies = fed_product(m, k, n, dtype, "sm_90", left=True)
+    assert how.startswith("tensor cores") and copies == ["left"]
+    how, copies = fed_product(m, k, n, dtype, "sm_90", left=True, right=True)
+    odd = k * dtype_from_name(dtype).itemsize % 4 != 0
+    assert how.startswith("tensor cores") and copies == ["left", "right"][: 1 + odd]
+
+
+def test_both_operands_are_turned_for_groups(fast_groups: None):
+    how, copies = fed_product(66, 72, 130, "float16", "sm_90a", left=True)
+    assert "wgmma" in how and copies == ["left", "right"]
+
+
+@pytest.mark.parametrize("dims", [((2, 3), (2, 3)), ((2, 1), (1, 3)), ((), (3,)), ((3,), ()), ((2, 1, 2), (3, 1))])
+def test_batches_are_copied_once_each(fast_groups: None, dims: tuple[tuple[int, ...], ...]):
+    """An operand that many products share is copied once."""
+    how, copies = fed_product(40, 40, 48, "float16", "sm_90a", batch=dims)
+    assert "wgmma" in how and copies == ["right"]
+
+
+def test_parts_of_sums_of_what_was_copied(free: None, monkeypatch: pytest.MonkeyPatch):
+    in_parts(monkeypatch, 3)
+    how, copies = fed_product(40, 264, 72, "float16", "sm_90", left=True)
+    assert how.endswith("sums in 3 parts") and copies == ["left"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_copies_that_cost_too_much_are_not_made(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 1.0)
+    assert fed_product(64, 64, 64, dtype, "sm_90", left=True) == ("tiles of 32x32x16", [])
+    how, copies = fed_product(128, 128, 256, dtype, "sm_90a")
+    assert how.startswith("tensor cores") and "wgmma" not in how and not copies
+
+
+@pytest.mark.parametrize("size, copied", [(8192, True), (4096, True), (256, False)])
+def test_large_products_are_worth_a_copy(monkeypatch: pytest.MonkeyPatch, size: int, copied: bool):
+    """On an H100 by the model; the choice of smaller ones stays as it is."""
+    monkeypatch.setenv("GRAPHC_CHECK", "")
+    monkeypatch.setattr(lowering, "card_of", lambda arch: H100)
+    b = Builder("net")
+    x, w = (b.input(name, np.float16, (size, size)) for name in "xw")
+    plan = graphc.compile(b.build({"y": b.add("MatMul", x, w)}), target=TARGET, arch="sm_90a").plan()
+    *copies, step = plan.steps
+    assert len(copies) == copied and ("wgmma" in step.algorithm) == copied
+    assert [s.kernel for s in copies] == ["copy_tiles"] * copied
