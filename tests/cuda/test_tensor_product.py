@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphc
-from graphc.backends.cuda.codegen.figures import Card, card_of
+from graphc.backends.cuda.codegen.figures import card_of
 from graphc.backends.cuda.lower import lowering
 from graphc.backends.cuda.options import CudaOptions
 from graphc.backends.cuda.product import costs, feeding, tensor, tile
@@ -20,6 +19,7 @@ from graphc.backends.cuda.product.tensor_kernels import TOGETHER
 from graphc.cli import main
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
+from graphc.report import StepInfo
 from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
@@ -317,7 +317,9 @@ def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number
     how = groups(monkeypatch, number)
     for k in (16, 64, 72, 200, 328):
         assert product(70, k, 130, dtype, arch="sm_90a") == how
-    assert product(130, 104, 264, dtype, "made", turned=True, arch="sm_90a") == how
+    for turned in (False, True):
+        assert product(130, 104, 264, dtype, "made", turned=turned, arch="sm_90a") == how
+        assert product(70, 202, 130, dtype, "made", turned=turned, arch="sm_90a") == how  # copies of 4 bytes
 
 
 @FEW
@@ -332,14 +334,16 @@ def test_sizes_around_the_edges_of_tiles_of_groups(
     monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, dtype: str, data: st.DataObject
 ):
     groups(monkeypatch, data.draw(st.sampled_from(range(len(tile.GROUPS)))))
-    product(m, k, n, dtype, arch="sm_90a")
+    product(m, k, n, dtype, data.draw(st.sampled_from(("constant", "made"))), arch="sm_90a")
 
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
     how = groups(monkeypatch, 1)
     in_parts(monkeypatch, 3)
-    assert product(40, 264, 72, dtype, arch="sm_90a") == f"{how}, sums in 3 parts"
+    for right in ("constant", "made"):
+        assert product(40, 264, 72, dtype, right, arch="sm_90a") == f"{how}, sums in 3 parts"
+        assert product(40, 264, 72, dtype, right, (2, 3), arch="sm_90a") == f"{how}, sums in 3 parts"
 
 
 def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
@@ -354,11 +358,11 @@ def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_only_what_has_groups_uses_them():
-    """sm_90a, half precision, columns of the right operand in one piece."""
+    """sm_90a, half precision."""
     sizes = 256, 256, 512
     assert "wgmma" in product(*sizes, "float16", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
-    assert "wgmma" not in product(*sizes, "float16", "made", arch="sm_90a")
+    assert "wgmma" in product(*sizes, "float16", "made", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")
 
 
@@ -406,25 +410,6 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 0.0)
 
 
-@pytest.fixture
-def fast_groups(free: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor do products by wgmma."""
-
-    def best(card: Card, p: costs.Problem, tiles: Sequence[tile.WarpTile]) -> costs.Choice:
-        found = costs.predicted(card, p, tiles[0], 1)
-        return replace(found, seconds=0.0) if found.tile.group else found
-
-    monkeypatch.setattr(tensor, "best", best)
-
-
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("m, k, n", [(128, 128, 256), (70, 72, 130), (33, 37, 65), (129, 200, 264), (40, 8, 48)])
-def test_right_operands_are_turned_for_groups(fast_groups: None, dtype: str, m: int, k: int, n: int):
-    """Their rows lie in one piece; where these begin at odd addresses, so do those of a left operand of odd depth."""
-    how, copies = fed_product(m, k, n, dtype, "sm_90a")
-    assert "wgmma" in how and copies == ["left", "right"][k % 2 == 0 :]
-
-
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("m, k, n", [(64, 64, 64), (70, 72, 130), (65, 37, 34)])
 def test_left_operands_are_turned(free: None, dtype: str, m: int, k: int, n: int):
@@ -435,16 +420,17 @@ def test_left_operands_are_turned(free: None, dtype: str, m: int, k: int, n: int
     assert how.startswith("tensor cores") and copies == ["left", "right"][: 1 + odd]
 
 
-def test_both_operands_are_turned_for_groups(fast_groups: None):
-    how, copies = fed_product(66, 72, 130, "float16", "sm_90a", left=True)
-    assert "wgmma" in how and copies == ["left", "right"]
+def test_groups_read_what_was_copied(free: None, monkeypatch: pytest.MonkeyPatch):
+    how = groups(monkeypatch, 1)
+    assert fed_product(66, 72, 130, "float16", "sm_90a", left=True) == (how, ["left"])
+    assert fed_product(66, 73, 131, "float16", "sm_90a") == (how, ["left", "right"])
 
 
 @pytest.mark.parametrize("dims", [((2, 3), (2, 3)), ((2, 1), (1, 3)), ((), (3,)), ((3,), ()), ((2, 1, 2), (3, 1))])
-def test_batches_are_copied_once_each(fast_groups: None, dims: tuple[tuple[int, ...], ...]):
-    """An operand that many products share is copied once."""
-    how, copies = fed_product(40, 40, 48, "float16", "sm_90a", batch=dims)
-    assert "wgmma" in how and copies == ["right"]
+def test_batches_are_copied_once_each(free: None, dims: tuple[tuple[int, ...], ...]):
+    """Of lines at odd addresses. An operand that many products share is copied once."""
+    how, copies = fed_product(40, 41, 51, "float16", "sm_90", batch=dims)
+    assert how.startswith("tensor cores") and copies == ["left", "right"]
 
 
 def test_parts_of_sums_of_what_was_copied(free: None, monkeypatch: pytest.MonkeyPatch):
@@ -457,18 +443,42 @@ def test_parts_of_sums_of_what_was_copied(free: None, monkeypatch: pytest.Monkey
 def test_copies_that_cost_too_much_are_not_made(monkeypatch: pytest.MonkeyPatch, dtype: str):
     monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 1.0)
     assert fed_product(64, 64, 64, dtype, "sm_90", left=True) == ("tiles of 32x32x16", [])
-    how, copies = fed_product(128, 128, 256, dtype, "sm_90a")
-    assert how.startswith("tensor cores") and "wgmma" not in how and not copies
 
 
-@pytest.mark.parametrize("size, copied", [(8192, True), (4096, True), (256, False)])
-def test_large_products_are_worth_a_copy(monkeypatch: pytest.MonkeyPatch, size: int, copied: bool):
-    """On an H100 by the model; the choice of smaller ones stays as it is."""
+def plan_of(monkeypatch: pytest.MonkeyPatch, x: Value, w: Value, b: Builder, left: bool) -> list[StepInfo]:
+    """The steps of a product of float16 on an H100."""
     monkeypatch.setenv("GRAPHC_CHECK", "")
     monkeypatch.setattr(lowering, "card_of", lambda arch: H100)
+    y = b.add("Gemm", x, w, transA=True) if left else b.add("MatMul", x, w)
+    return list(graphc.compile(b.build({"y": y}), target=TARGET, arch="sm_90a").plan().steps)
+
+
+def test_large_products_use_groups_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    b = Builder("net")
+    x, w = (b.input(name, np.float16, (8192, 8192)) for name in "xw")
+    (step,) = plan_of(monkeypatch, x, w, b, False)
+    assert step.algorithm == "tensor cores, wgmma, tiles of 128x256"
+
+
+@pytest.mark.parametrize("size, copied", [(4096, True), (1024, True), (16, False)])
+def test_large_transposed_products_are_worth_a_copy(monkeypatch: pytest.MonkeyPatch, size: int, copied: bool):
+    """By the model."""
     b = Builder("net")
     x, w = (b.input(name, np.float16, (size, size)) for name in "xw")
-    plan = graphc.compile(b.build({"y": b.add("MatMul", x, w)}), target=TARGET, arch="sm_90a").plan()
-    *copies, step = plan.steps
-    assert len(copies) == copied and ("wgmma" in step.algorithm) == copied
+    *copies, step = (s for s in plan_of(monkeypatch, x, w, b, True) if s.algorithm != "sums of parts")
     assert [s.kernel for s in copies] == ["copy_tiles"] * copied
+    assert ("wgmma" in step.algorithm) == copied and ("left operand copied first" in step.reason) == copied
+
+
+def test_constants_are_packed_not_copied(monkeypatch: pytest.MonkeyPatch):
+    """On either side, transposed or with lines at odd addresses."""
+    for left in (False, True):
+        b, rng = Builder("net"), np.random.default_rng(0)
+        w, x = rng.uniform(-1, 1, (65, 70)).astype(np.float16), rng.uniform(-1, 1, (65, 48)).astype(np.float16)
+        constant = b.constant(w if left else np.ascontiguousarray(w.T))
+        y = b.add("Gemm", constant, b.add("Neg", b.input("x", np.float16, x.shape)), transA=left)
+        model = graphc.compile(b.build({"y": y}), target=TARGET, arch="sm_90")
+        got = model.run({"x": x})["y"].astype(np.float64)
+        np.testing.assert_allclose(got, -w.T.astype(np.float64) @ x, rtol=0, atol=0.05)
+        _, step = model.plan().steps
+        assert step.algorithm.startswith("tensor cores") and "copied" not in step.reason

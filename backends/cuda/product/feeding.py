@@ -1,7 +1,7 @@
 """How the operands of a product come to tensor cores: as they lie, or copied first.
 
-They read the left operand along rows, the right one along columns or rows, in pieces of CHUNK bytes or a few. wgmma reads columns
-only. What lies otherwise is copied, where the model of costs says that it pays.
+They read the left operand along rows, the right one along columns or rows, in pieces of CHUNK bytes or a few. What lies otherwise
+is copied, where the model of costs says that it pays.
 """
 
 from __future__ import annotations
@@ -36,20 +36,12 @@ class Feeding:
 
 
 def feeding_of(lo: CudaLowering, m: Matrices, dtype: np.dtype) -> Feeding | None:
-    """The fastest way by the model; None where the product is none for tensor cores."""
+    """None where the product is none for tensor cores."""
     item = dtype.itemsize
-    across = _across(m, item)
-    left_fits = m.of_left[1] == item and left_chunk(m) >= LEAST
-    right_fits = item in m.of_right and right_chunk(m, across) >= LEAST
-    rights = (False, True) if right_fits and across and lo.has_groups and item == 2 else (not right_fits,)
-    found = []
-    for right in rights:
-        before = seconds_of(lo, m, item, not left_fits, right)
-        only = None if left_fits and right_fits else before  # tensor cores need the copies
-        choice = choice_of(lo, m, dtype, right or not across, only)
-        if choice is not None:
-            found.append((before + choice.seconds, Feeding(not left_fits, right, choice)))
-    return min(found, key=lambda way: way[0])[1] if found else None
+    left = m.of_left[1] != item or left_chunk(m) < LEAST
+    right = item not in m.of_right or right_chunk(m, item) < LEAST
+    choice = choice_of(lo, m, dtype, seconds_of(lo, m, item, left, right))
+    return Feeding(left, right, choice) if choice else None
 
 
 def seconds_of(lo: CudaLowering, m: Matrices, item: int, left: bool, right: bool) -> float:
@@ -62,7 +54,7 @@ def seconds_of(lo: CudaLowering, m: Matrices, item: int, left: bool, right: bool
 def fed(lo: CudaLowering, m: Matrices, item: int, f: Feeding, info: StepInfo) -> tuple[Matrices, Operands, StepInfo]:
     """The operands where tensor cores read them, after the steps that copy."""
     across, done = _across(m, item) and not f.right, []
-    of_left, of_right = CHUNK if f.left else left_chunk(m), CHUNK if f.right else right_chunk(m, across)
+    of_left, of_right = CHUNK if f.left else left_chunk(m), CHUNK if f.right else right_chunk(m, item)
     if f.left:
         ref, line, batch = _copy(lo, m, m.left, m.m, m.of_left, m.left_batch, item, "left", f"rows in {PIECE}", info)
         m = replace(m, left=ref, of_left=(line, item), left_batch=batch)
@@ -82,8 +74,8 @@ def left_chunk(m: Matrices) -> int:
     return chunk_of(m.left, (m.of_left[0], *m.left_batch))
 
 
-def right_chunk(m: Matrices, across: bool) -> int:
-    return chunk_of(m.right, (m.of_right[0 if across else 1], *m.right_batch))
+def right_chunk(m: Matrices, item: int) -> int:
+    return chunk_of(m.right, (m.of_right[0 if _across(m, item) else 1], *m.right_batch))
 
 
 def _across(m: Matrices, item: int) -> bool:

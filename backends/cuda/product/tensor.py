@@ -60,21 +60,19 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
     return replace(s, ref=ref, strides=(item, whole) if columns else (whole, item))
 
 
-def choice_of(
-    lo: CudaLowering, m: Matrices, dtype: np.dtype, down: bool = False, before: float | None = None
-) -> Choice | None:
+def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0.0) -> Choice | None:
     """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
     slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product.
-    down: do the columns of the right operand lie in one piece? before: seconds of the copies without which it is none for them."""
+    before: seconds of copies without which it is none for them."""
     if dtype.name not in FLOATS:
         return None
     item = dtype.itemsize
     p = problem_of(m, item, products_of(lo, dtype))
-    groups = GROUPS if lo.has_groups and down and item == 2 else ()
+    groups = GROUPS if lo.has_groups and item == 2 else ()
     found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
-    if item == 4 or before is not None:
+    if item == 4 or before:
         others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
-        if found.seconds + (before or 0) > GAIN * others:
+        if found.seconds + before > GAIN * others:
             return None
     return found
 
