@@ -9,9 +9,11 @@ from one_verb import INFO, run
 from sass import instructions, of_kind
 from suite import OPS, axes, check, host_reasons, randoms, use, uses_of
 
+import graphc
 from graphc.backends.cuda.codegen.cubin import cubin_of
 from graphc.backends.cuda.verbs.copy import SECTOR
 from graphc.backends.cuda.verbs.copy_block import CopyTiles, side_of
+from graphc.graph import Builder
 from graphc.lower.constants import constant
 from graphc.lower.verbs import Table
 from graphc.ops._positions import EDGES, OUTSIDE, Positions, Reads
@@ -221,3 +223,15 @@ def test_machine_code_of_tiles(item: int, arch: tuple[int, int]):
         found, rf"STS{of_64}"
     )
     assert of_kind(found, r"(LD|ST)\.E.*") == {}
+
+
+def test_one_plan_turns_many_sizes():
+    """Widths of words on both sides follow from sizes."""
+    b = Builder("net")
+    y = b.add("Transpose", b.input("x", np.float16, ("n", "m")), perm=(1, 0))
+    model = graphc.compile(b.build({"y": y}), target=TARGET)
+    for m, n in ((64, 64), (66, 96), (65, 70), (131, 67), (200, 18)):
+        x = randoms(n, m, dtype="float16")
+        np.testing.assert_array_equal(model.run({"x": x})["y"], x.T)
+    assert len(model._many) == 1
+    assert {s.kernel for s in model.plan({"x": (64, 64)}).steps if "Transpose" in s.ops} == {"copy_tiles"}

@@ -58,7 +58,7 @@ def _together(m: re.Match[str]) -> Body:
 def _wgmma(m: re.Match[str]) -> Body:
     sums = int(m[1]) // 2
     named = [int(n) for n in re.findall(r"\$(\d+)", m[0])]
-    if named != [2 * sums + 2, *range(sums), 2 * sums, 2 * sums + 1]:
+    if named != [2 * sums + 2, *range(sums), 2 * sums, 2 * sums + 1] or (m[2] == "tf32" and m[3] == "1"):
         raise UnsupportedError(f"the emulator does not know these operands of wgmma: {m[0]}")
     return collective(operations.wgmma(m[2], int(m[1]), m[3] == "1"))
 
