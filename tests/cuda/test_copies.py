@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 from one_verb import INFO, run
+from sass import instructions, of_kind
 from suite import OPS, axes, check, host_reasons, randoms, use, uses_of
 
+import graphc
+from graphc.backends.cuda.codegen.cubin import cubin_of
+from graphc.backends.cuda.verbs.copy import SECTOR
+from graphc.backends.cuda.verbs.copy_block import CopyTiles, side_of
+from graphc.graph import Builder
 from graphc.lower.constants import constant
 from graphc.lower.verbs import Table
 from graphc.ops._positions import EDGES, OUTSIDE, Positions, Reads
@@ -130,3 +136,102 @@ def test_positions(edge: str, size: int):
 
 def test_operators_of_many_axes():
     check(use("Transpose", randoms(*[2] * 10), perm=(9, 7, 5, 3, 1, 8, 6, 4, 2, 0)), TARGET)
+
+
+def turn(shape, perm, item: int, x_line: int = 0, y_line: int = 0, first: int = 0) -> str:
+    """The kernel that copied x, an array of that shape with its dims in another order, as the compared result says. x_line, y_line:
+    elements more than fit between neighbours of the last but one dim; first: elements before each."""
+    dtype, rng = np.dtype(ITEMS[item]), np.random.default_rng([*shape, item])
+    wide = [*shape[:-1], shape[-1] + x_line]
+    turned = [shape[i] for i in perm]
+    tall = [*turned[:-1], turned[-1] + y_line]
+    x = rng.integers(0, 100, first + int(np.prod(wide))).astype(dtype)
+    y = np.zeros(first + int(np.prod(tall)), dtype)
+    x_strides = [int(np.prod(wide[i + 1 :])) * item for i in range(len(wide))]
+    y_strides = [int(np.prod(tall[i + 1 :])) * item for i in range(len(tall))]
+    xs, kernels = [x_strides[i] for i in perm], []
+
+    def emit(lo, a, b):
+        lo.copy(a + first * item, xs, b + first * item, y_strides, turned, item, INFO)
+        kernels.extend(s.kernel for s in lo.program.steps)
+
+    (got,) = run(emit, [x], [y])
+    want = np.full(y.nbytes, 0xFF, np.uint8).view(dtype)
+    as_strided(want[first:], turned, y_strides)[...] = as_strided(x[first:], turned, xs)
+    np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8))
+    (kernel,) = kernels
+    return str(kernel)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_transpositions_in_tiles(item: int):
+    """Sizes around the edges of tiles; lines that begin anywhere, on either side."""
+    side, least = side_of(item), SECTOR // item
+    word = max(4, item)
+    for t, s in ((side, side), (side + 1, 2 * side - 1), (least, side + 4), (2 * side + 4, least + 1), (3 * side, 64)):
+        reads, writes = (word if n * item % word == 0 else item if n % 2 else 2 * item for n in (s, t))
+        assert turn((t, s), (1, 0), item) == f"copy_tiles_{item}_{reads}_{writes}_0"
+    assert turn((side, side), (1, 0), item, x_line=1) == f"copy_tiles_{item}_{item}_{word}_0"
+    assert turn((side, side), (1, 0), item, y_line=1) == f"copy_tiles_{item}_{word}_{item}_0"
+    assert turn((side + 3, side + 5), (1, 0), item, 3, 5, first=1) == f"copy_tiles_{item}_{item}_{item}_0"
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_loops_around_tiles(item: int):
+    least = SECTOR // item
+    n = least + 4
+    assert turn((3, n, 5, n + 4), (0, 3, 2, 1), item).endswith("_2")
+    assert turn((2, n, 3, 2, n), (4, 2, 0, 3, 1), item).endswith("_3")  # as transpositions of all dims
+    assert turn((3, n, 4 * n), (0, 2, 1), item).endswith("_1")  # images: channels last
+    assert turn((2, 3, 2, 2, 2, 2, n, n), (5, 7, 3, 4, 0, 2, 1, 6), item).startswith("copy_tiles_")
+
+
+def test_short_sides_are_copied_as_they_are():
+    assert turn((7, 500), (1, 0), 4).startswith("copy_strided_") and turn((500, 7), (1, 0), 4).startswith(
+        "copy_strided_"
+    )
+    assert turn((8, 500), (1, 0), 4).startswith("copy_tiles_") and turn((500, 8), (1, 0), 4).startswith("copy_tiles_")
+
+
+def test_pairs_that_move_together_are_turned():
+    """As one item of the bytes that both have."""
+    assert turn((40, 36, 2), (1, 0, 2), 4) == "copy_tiles_8_8_8_0"
+    assert turn((40, 36, 2), (1, 0, 2), 2) == "copy_tiles_4_4_4_0"
+    assert turn((40, 36, 3), (1, 0, 2), 1).startswith("copy_strided_")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "bool"])
+def test_transposed_operators(dtype: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CHECK", "memory")
+    x = randoms(2, 37, 50, dtype=dtype)
+    (step,) = check(use("Transpose", x, perm=(0, 2, 1)), TARGET).plan().steps
+    assert step.kernel == "copy_tiles" and step.algorithm.startswith("tiles of ")
+
+
+@pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("item", ITEMS)
+def test_machine_code_of_tiles(item: int, arch: tuple[int, int]):
+    """All registers; words on both sides, and in shared memory; nothing looks for its address space."""
+    word = max(4, item)
+    cubin = cubin_of(CopyTiles(item, word, word, 1), arch)
+    found, of_64 = instructions(cubin), r"\.64" * (word == 8)
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert cubin.registers <= 64  # 1024 threads to a multiprocessor
+    assert of_kind(found, r"STG\..*") == of_kind(found, rf"STG\.E{of_64}") != {}
+    assert of_kind(found, r"LDG\..*") == of_kind(found, r"LDG\.E(\.64(\.CONSTANT)?)?")
+    assert of_kind(found, r"LDS.*") == of_kind(found, rf"LDS{of_64}") and of_kind(found, r"STS.*") == of_kind(
+        found, rf"STS{of_64}"
+    )
+    assert of_kind(found, r"(LD|ST)\.E.*") == {}
+
+
+def test_one_plan_turns_many_sizes():
+    """Widths of words on both sides follow from sizes."""
+    b = Builder("net")
+    y = b.add("Transpose", b.input("x", np.float16, ("n", "m")), perm=(1, 0))
+    model = graphc.compile(b.build({"y": y}), target=TARGET)
+    for m, n in ((64, 64), (66, 96), (65, 70), (131, 67), (200, 18)):
+        x = randoms(n, m, dtype="float16")
+        np.testing.assert_array_equal(model.run({"x": x})["y"], x.T)
+    assert len(model._many) == 1
+    assert {s.kernel for s in model.plan({"x": (64, 64)}).steps if "Transpose" in s.ops} == {"copy_tiles"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sass import instructions, of_kind, target_of, waits_of
+from sass import instructions, of_kind, target_of, text_of, waits_of
 
 from graphc import expr
 from graphc.backends.cuda.codegen.cubin import cubin_of
@@ -83,14 +83,16 @@ def test_narrow_runs_store_what_they_are():
 
 @pytest.mark.parametrize("dtype, name", [("float16", ""), ("bfloat16", r"\.BF16")])
 @pytest.mark.parametrize("tile", GROUPS, ids=str)
-def test_tiles_of_groups(tile: WarpTile, dtype: str, name: str):
-    cubin = cubin_of(kernel(dtype, 1, tile), (9, 0, "a"))
+@pytest.mark.parametrize("across", [False, True])
+def test_tiles_of_groups(across: bool, tile: WarpTile, dtype: str, name: str):
+    cubin = cubin_of(kernel(dtype, 1, tile, across), (9, 0, "a"))
     found = instructions(cubin)
     assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
     assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
     assert tile.blocks * (cubin.shared + cubin.dynamic + RESERVED) <= SHARED[9, 0]
     # four products of 16 steps down a stage, one of which may be on its way
     assert of_kind(found, "HG?MMA.*") == {f"HGMMA.64x{tile.n}x16.F32{name[1:]}": 4}
+    assert text_of(cubin).count(".tnspB") == 4 * across
     assert waits_of(cubin) == [tile.stages - 3]  # copies go where the product before the one before was
     assert (
         found["WARPGROUP.ARRIVE"] == 1 and found["WARPGROUP.DEPBAR.LE"] == 2 and of_kind(found, "FENCE.*").total() == 1

@@ -14,11 +14,12 @@ import graphc
 from graphc.backends.cuda.codegen.figures import card_of
 from graphc.backends.cuda.lower import lowering
 from graphc.backends.cuda.options import CudaOptions
-from graphc.backends.cuda.product import costs, tensor, tile
+from graphc.backends.cuda.product import costs, feeding, tensor, tile
 from graphc.backends.cuda.product.tensor_kernels import TOGETHER
 from graphc.cli import main
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
+from graphc.report import StepInfo
 from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
@@ -130,8 +131,10 @@ def test_copies_of_all_widths(k: int, n: int):
     assert product(50, k // 2, n // 2, "float32", "made").startswith("tensor")
 
 
-def test_odd_places_are_left_to_other_kernels():
-    assert product(50, 37, 64, "float16").startswith("tiles")  # rows at odd addresses
+def test_odd_places_are_copied_or_left_to_other_kernels(monkeypatch: pytest.MonkeyPatch):
+    assert product(50, 37, 64, "float16").startswith("tensor")  # rows at odd addresses
+    monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 1.0)
+    assert product(50, 37, 64, "float16").startswith("tiles")
     assert product(50, 40, 64, "float16", "given").startswith("tensor")  # those at odd addresses are copied first
     assert product(50, 37, 64, "float32", "given").startswith("tensor")
     assert product(50, 40, 64, "float64").startswith("tiles")
@@ -314,7 +317,9 @@ def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number
     how = groups(monkeypatch, number)
     for k in (16, 64, 72, 200, 328):
         assert product(70, k, 130, dtype, arch="sm_90a") == how
-    assert product(130, 104, 264, dtype, "made", turned=True, arch="sm_90a") == how
+    for turned in (False, True):
+        assert product(130, 104, 264, dtype, "made", turned=turned, arch="sm_90a") == how
+        assert product(70, 202, 130, dtype, "made", turned=turned, arch="sm_90a") == how  # copies of 4 bytes
 
 
 @FEW
@@ -329,14 +334,16 @@ def test_sizes_around_the_edges_of_tiles_of_groups(
     monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, dtype: str, data: st.DataObject
 ):
     groups(monkeypatch, data.draw(st.sampled_from(range(len(tile.GROUPS)))))
-    product(m, k, n, dtype, arch="sm_90a")
+    product(m, k, n, dtype, data.draw(st.sampled_from(("constant", "made"))), arch="sm_90a")
 
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
     how = groups(monkeypatch, 1)
     in_parts(monkeypatch, 3)
-    assert product(40, 264, 72, dtype, arch="sm_90a") == f"{how}, sums in 3 parts"
+    for right in ("constant", "made"):
+        assert product(40, 264, 72, dtype, right, arch="sm_90a") == f"{how}, sums in 3 parts"
+        assert product(40, 264, 72, dtype, right, (2, 3), arch="sm_90a") == f"{how}, sums in 3 parts"
 
 
 def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
@@ -351,9 +358,127 @@ def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_only_what_has_groups_uses_them():
-    """sm_90a, half precision, columns of the right operand in one piece."""
+    """sm_90a, half precision."""
     sizes = 256, 256, 512
     assert "wgmma" in product(*sizes, "float16", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
-    assert "wgmma" not in product(*sizes, "float16", "made", arch="sm_90a")
+    assert "wgmma" in product(*sizes, "float16", "made", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")
+
+
+# --- operands that are copied first ---------------------------------------------------------------------------------------
+COPIES = {"left": "rows in one piece, for tensor cores", "right": "columns in one piece, for tensor cores"}
+
+
+def fed_product(
+    m: int,
+    k: int,
+    n: int,
+    dtype: str,
+    arch: str,
+    left: bool = False,
+    right: bool = False,
+    batch: tuple[tuple[int, ...], ...] = ((), ()),
+) -> tuple[str, list[str]]:
+    """The algorithm of a product of two operands that are made, which was compared with NumPy, and which ones were copied.
+    left: do the columns of the left one lie in one piece? right: those of the right one? batch: dims of each."""
+    kind, rng = dtype_from_name(dtype), np.random.default_rng([m, k, n])
+    x, w = (rng.uniform(-1, 1, (*of, *dims)).astype(kind) for of, dims in zip(batch, ((m, k), (k, n))))
+    lies = [a.swapaxes(-1, -2) if turned else a for a, turned in ((x, left), (w, right))]
+    b = Builder("net")
+    a, c = (b.add("Neg", b.input(name, kind, v.shape)) for name, v in zip("xw", lies))
+    if left or right:
+        y = b.add("Gemm", a, c, transA=left, transB=right)
+    else:
+        y = b.add("MatMul", a, c)
+    model = graphc.compile(b.build({"y": b.add("Relu", y)}), target=TARGET, arch=arch)
+    got = model.run({name: np.ascontiguousarray(v) for name, v in zip("xw", lies)})["y"].astype(np.float64)
+    want = np.maximum(x.astype(np.float64) @ w.astype(np.float64), 0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
+    steps = model.plan().steps
+    copies = [side for side, why in COPIES.items() for s in steps if s.ops == ("Copy",) and s.reason == why]
+    step = next(s for s in steps if {"MatMul", "Gemm"} & set(s.ops))
+    names = {(): None, ("left",): "left operand", ("right",): "right operand", ("left", "right"): "both operands"}
+    said = names[tuple(copies)]
+    assert (f"; {said} copied first; " in step.reason) if said else "copied" not in step.reason
+    return step.algorithm, copies
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies take no time."""
+    monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 0.0)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("m, k, n", [(64, 64, 64), (70, 72, 130), (65, 37, 34)])
+def test_left_operands_are_turned(free: None, dtype: str, m: int, k: int, n: int):
+    how, copies = fed_product(m, k, n, dtype, "sm_90", left=True)
+    assert how.startswith("tensor cores") and copies == ["left"]
+    how, copies = fed_product(m, k, n, dtype, "sm_90", left=True, right=True)
+    odd = k * dtype_from_name(dtype).itemsize % 4 != 0
+    assert how.startswith("tensor cores") and copies == ["left", "right"][: 1 + odd]
+
+
+def test_groups_read_what_was_copied(free: None, monkeypatch: pytest.MonkeyPatch):
+    how = groups(monkeypatch, 1)
+    assert fed_product(66, 72, 130, "float16", "sm_90a", left=True) == (how, ["left"])
+    assert fed_product(66, 73, 131, "float16", "sm_90a") == (how, ["left", "right"])
+
+
+@pytest.mark.parametrize("dims", [((2, 3), (2, 3)), ((2, 1), (1, 3)), ((), (3,)), ((3,), ()), ((2, 1, 2), (3, 1))])
+def test_batches_are_copied_once_each(free: None, dims: tuple[tuple[int, ...], ...]):
+    """Of lines at odd addresses. An operand that many products share is copied once."""
+    how, copies = fed_product(40, 41, 51, "float16", "sm_90", batch=dims)
+    assert how.startswith("tensor cores") and copies == ["left", "right"]
+
+
+def test_parts_of_sums_of_what_was_copied(free: None, monkeypatch: pytest.MonkeyPatch):
+    in_parts(monkeypatch, 3)
+    how, copies = fed_product(40, 264, 72, "float16", "sm_90", left=True)
+    assert how.endswith("sums in 3 parts") and copies == ["left"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_copies_that_cost_too_much_are_not_made(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 1.0)
+    assert fed_product(64, 64, 64, dtype, "sm_90", left=True) == ("tiles of 32x32x16", [])
+
+
+def plan_of(monkeypatch: pytest.MonkeyPatch, x: Value, w: Value, b: Builder, left: bool) -> list[StepInfo]:
+    """The steps of a product of float16 on an H100."""
+    monkeypatch.setenv("GRAPHC_CHECK", "")
+    monkeypatch.setattr(lowering, "card_of", lambda arch: H100)
+    y = b.add("Gemm", x, w, transA=True) if left else b.add("MatMul", x, w)
+    return list(graphc.compile(b.build({"y": y}), target=TARGET, arch="sm_90a").plan().steps)
+
+
+def test_large_products_use_groups_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    b = Builder("net")
+    x, w = (b.input(name, np.float16, (8192, 8192)) for name in "xw")
+    (step,) = plan_of(monkeypatch, x, w, b, False)
+    assert step.algorithm == "tensor cores, wgmma, tiles of 128x256"
+
+
+@pytest.mark.parametrize("size, copied", [(4096, True), (1024, True), (16, False)])
+def test_large_transposed_products_are_worth_a_copy(monkeypatch: pytest.MonkeyPatch, size: int, copied: bool):
+    """By the model."""
+    b = Builder("net")
+    x, w = (b.input(name, np.float16, (size, size)) for name in "xw")
+    *copies, step = (s for s in plan_of(monkeypatch, x, w, b, True) if s.algorithm != "sums of parts")
+    assert [s.kernel for s in copies] == ["copy_tiles"] * copied
+    assert ("wgmma" in step.algorithm) == copied and ("left operand copied first" in step.reason) == copied
+
+
+def test_constants_are_packed_not_copied(monkeypatch: pytest.MonkeyPatch):
+    """On either side, transposed or with lines at odd addresses."""
+    for left in (False, True):
+        b, rng = Builder("net"), np.random.default_rng(0)
+        w, x = rng.uniform(-1, 1, (65, 70)).astype(np.float16), rng.uniform(-1, 1, (65, 48)).astype(np.float16)
+        constant = b.constant(w if left else np.ascontiguousarray(w.T))
+        y = b.add("Gemm", constant, b.add("Neg", b.input("x", np.float16, x.shape)), transA=left)
+        model = graphc.compile(b.build({"y": y}), target=TARGET, arch="sm_90")
+        got = model.run({"x": x})["y"].astype(np.float64)
+        np.testing.assert_allclose(got, -w.T.astype(np.float64) @ x, rtol=0, atol=0.05)
+        _, step = model.plan().steps
+        assert step.algorithm.startswith("tensor cores") and "copied" not in step.reason

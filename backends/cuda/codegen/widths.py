@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from math import gcd
 from typing import Any
 
-from graphc.lower.storage import Buffer, ExternBuffer, Ref
+from graphc.lower.storage import Ref
 from graphc.sizes import choose, is_size, smallest
 
 WIDEST = 8  # bytes of one load or store here
 
 
-def widest(refs: Sequence[Ref], *nbytes: int) -> int:
-    """1, 2, 4 or 8 bytes that divide the addresses of all refs plus any multiples of `nbytes`; a value."""
-    return power_that_divides(WIDEST, *nbytes, *(r.offset for r in refs), *(_alignment(r.buffer) for r in refs))
-
-
-def _alignment(buffer: Buffer) -> int:
-    """Buffers begin at multiples of ALIGNMENT, but for arrays of the caller's."""
-    return buffer.dtype.itemsize if isinstance(buffer, ExternBuffer) else WIDEST
+def widest(refs: Sequence[Ref], *nbytes: int, most: int = WIDEST) -> int:
+    """1, 2, 4 or 8 bytes that divide the addresses of all refs plus any multiples of `nbytes`; a value. most: 4 or 8.
+    Buffers begin at multiples of these, as arrays of the caller's do, or they are copied (runtime/run.py)."""
+    return power_that_divides(most, *nbytes, *(r.offset for r in refs))
 
 
 def power_that_divides(most: int, *numbers: Any) -> Any:

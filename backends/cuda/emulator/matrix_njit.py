@@ -99,8 +99,8 @@ def swizzled(address):
 
 
 @njit(error_model="numpy")
-def wgmma(fiber, block, first, slots, kind, columns, line):
-    """One warp's 16 rows of wgmma m64nNk(32 bytes), with both operands in shared memory. Slots: N / 2 accumulators, the
+def wgmma(fiber, block, first, slots, kind, columns, across, line):
+    """One warp's 16 rows of wgmma m64nNk(32 bytes), with both operands in shared memory; across: rows of B are its lines. Slots: N / 2 accumulators, the
     descriptors of A and B, whether to add to the accumulators. It is done at once: that it is asynchronous does not show."""
     sums = columns >> 1
     of_a, of_b = load(slot(slots, 0, sums)), load(slot(slots, 0, sums + 2))
@@ -111,6 +111,7 @@ def wgmma(fiber, block, first, slots, kind, columns, line):
     a_step, b_step = (of_a >> 32 & 0x3FFF) << 4, (of_b >> 32 & 0x3FFF) << 4  # between groups of 8 rows
     a = shared + ((of_a & 0x3FFF) << 4) + 2 * (load(fiber + F_WARP) & 3) * a_step
     b = shared + ((of_b & 0x3FFF) << 4)
+    beside = (of_b >> 16 & 0x3FFF) << 4  # across: between groups of 64 columns
     for row in range(16):
         for half in range(2):
             at = swizzled(a + (row >> 3) * a_step + (row & 7) * 128 + half * 16)
@@ -119,17 +120,25 @@ def wgmma(fiber, block, first, slots, kind, columns, line):
             store(scratch + row * 32 + half * 16, load(at))
             store(scratch + row * 32 + half * 16 + 8, load(at + 8))
     for j in range(columns >> 3):
-        for n in range(8):
-            for half in range(2):
-                at = swizzled(b + j * b_step + n * 128 + half * 16)
+        if across:
+            for k in range(16):
+                at = swizzled(b + (j >> 3) * beside + (k >> 3) * b_step + (k & 7) * 128 + (j & 7) * 16)
                 if load(block + B_CHECK) != 0:
-                    check(first + n * F_SIZE, at, 16, 16, READ, line)
-                if kind == TF32:
-                    for e in range(4):
-                        store_u32(scratch + B_AT + 4 * (8 * (half * 4 + e) + n), load_u32(at + 4 * e))
-                else:
-                    for e in range(8):
-                        store_u16(scratch + B_AT + 2 * (8 * (half * 8 + e) + n), load_u16(at + 2 * e))
+                    check(first + k * F_SIZE, at, 16, 16, READ, line)
+                store(scratch + B_AT + 16 * k, load(at))
+                store(scratch + B_AT + 16 * k + 8, load(at + 8))
+        else:
+            for n in range(8):
+                for half in range(2):
+                    at = swizzled(b + j * b_step + n * 128 + half * 16)
+                    if load(block + B_CHECK) != 0:
+                        check(first + n * F_SIZE, at, 16, 16, READ, line)
+                    if kind == TF32:
+                        for e in range(4):
+                            store_u32(scratch + B_AT + 4 * (8 * (half * 4 + e) + n), load_u32(at + 4 * e))
+                    else:
+                        for e in range(8):
+                            store_u16(scratch + B_AT + 2 * (8 * (half * 8 + e) + n), load_u16(at + 2 * e))
         for lane in range(WARP):
             for r in range(4):
                 before = load_u32(slot(slots, lane, j * 4 + r)) if adds != 0 else 0

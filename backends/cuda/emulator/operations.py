@@ -18,5 +18,5 @@ def mma(kind: str) -> int:
     return MMA | KINDS[kind] << 8
 
 
-def wgmma(kind: str, columns: int) -> int:
-    return WGMMA | (KINDS[kind] | columns << 4) << 8
+def wgmma(kind: str, columns: int, across: bool) -> int:
+    return WGMMA | (KINDS[kind] | across << 3 | columns << 4) << 8

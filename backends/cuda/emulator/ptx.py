@@ -58,9 +58,9 @@ def _together(m: re.Match[str]) -> Body:
 def _wgmma(m: re.Match[str]) -> Body:
     sums = int(m[1]) // 2
     named = [int(n) for n in re.findall(r"\$(\d+)", m[0])]
-    if named != [2 * sums + 2, *range(sums), 2 * sums, 2 * sums + 1]:
+    if named != [2 * sums + 2, *range(sums), 2 * sums, 2 * sums + 1] or (m[2] == "tf32" and m[3] == "1"):
         raise UnsupportedError(f"the emulator does not know these operands of wgmma: {m[0]}")
-    return collective(operations.wgmma(m[2], int(m[1])))
+    return collective(operations.wgmma(m[2], int(m[1]), m[3] == "1"))
 
 
 def _copy_async(m: re.Match[str]) -> Body:
@@ -220,7 +220,7 @@ _TABLE: list[tuple[re.Pattern[str], Maker]] = [
         for pattern, make in (
             (
                 r"\{ \.reg \.pred p; setp\.ne\.b32 p, \$\d+, 0; wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k\d+\.f32\."
-                rf"(f16|bf16|tf32)\.\2 {GROUP}, \$\d+, \$\d+, p, 1, 1(?:, 0, 0)?; \}}",
+                rf"(f16|bf16|tf32)\.\2 {GROUP}, \$\d+, \$\d+, p, 1, 1(?:, 0, ([01]))?; \}}",
                 _wgmma,
             ),
             (

@@ -93,7 +93,7 @@ def collective(fiber, program, mask, line):
         elif operation == MATCH:
             match(slots, mask)
         elif operation == WGMMA:
-            wgmma(fiber, block, first, slots, parameter & 15, parameter >> 4, line)
+            wgmma(fiber, block, first, slots, parameter & 7, parameter >> 4, parameter & 8 != 0, line)
     store(block + W_RUN + warp, load(block + W_RUN + warp) | mask)
     store(block + B_RUNNABLE, load(block + B_RUNNABLE) | 1 << load(fiber + F_WARP))
 

@@ -87,6 +87,11 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     return Choice(tile, parts, seconds, busy, waves)
 
 
+def copied(card: Card, nbytes: int) -> float:
+    """Seconds of a copy of so many bytes."""
+    return LAUNCH + START + 2 * nbytes / card.memory
+
+
 def on_cuda_cores(card: Card, p: Problem, tile: Tile) -> float:
     """Seconds that a kernel of CUDA cores takes for float32."""
     blocks = p.batch * -(-p.m // tile.m) * -(-p.n // tile.n)

@@ -13,6 +13,7 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summe
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.lower.sizes import require_near, too_large
+from graphc.backends.cuda.product.feeding import fed, feeding_of
 from graphc.backends.cuda.product.matrices import Matrices, matrices_of, words_of
 from graphc.backends.cuda.product.product_block import (
     BATCH,
@@ -22,7 +23,7 @@ from graphc.backends.cuda.product.product_block import (
     Product,
     ThinProduct,
 )
-from graphc.backends.cuda.product.tensor import aligned, choice_of, emit_tensor, on_cores, operands_of
+from graphc.backends.cuda.product.tensor import aligned, choice_of, emit_tensor, on_cores
 from graphc.backends.cuda.product.tile import FLAT, MULTIPROCESSORS, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
@@ -49,10 +50,14 @@ def lower_product(lo: CudaLowering, group: Group) -> None:
     if 0 in group.output.shape:
         return
     m = matrices_of(node, a, b, ending.every)
-    weights, dtype = node.inputs[1], node.inputs[0].dtype
+    (left, right), dtype = node.inputs[:2], node.inputs[0].dtype
     few = min(hint_of(m.m), hint_of(m.n)) <= FEW
-    if weights.is_const and weights.type.rank == 2 and not few and choice_of(lo, m, dtype):
-        m = matrices_of(node, a, aligned(lo, weights, b, not node.attrs.get("transB")), ending.every)
+    if not few and any(v.is_const and v.type.rank == 2 for v in (left, right)) and choice_of(lo, m, dtype):
+        if left.is_const and left.type.rank == 2:
+            a = aligned(lo, left, a, bool(node.attrs.get("transA")))
+        if right.is_const and right.type.rank == 2:
+            b = aligned(lo, right, b, not node.attrs.get("transB"))
+        m = matrices_of(node, a, b, ending.every)
     info = lo.info(group, "product", "", f"{m.m}x{m.k} by {m.k}x{m.n}")
     emit_product(lo, m, dtype, ending, info)
 
@@ -92,8 +97,9 @@ def emit_product(
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
-    elif not exact and (o := operands_of(m, dtype.itemsize)) and (choice := choice_of(lo, m, dtype, not o.across)):
-        emit_tensor(lo, m, dtype, ending, o, choice, info)
+    elif not exact and (feeding := feeding_of(lo, m, dtype)):
+        m, operands, info = fed(lo, m, dtype.itemsize, feeding, info)
+        emit_tensor(lo, m, dtype, ending, operands, feeding.choice, info)
     else:
         _emit_tiles(lo, m, dtype, ending, info)
 

@@ -20,7 +20,7 @@ from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
-from graphc.sizes import example, hint_of, need, smallest
+from graphc.sizes import example, hint_of, need
 from graphc.types import dtype_from_name
 
 if TYPE_CHECKING:
@@ -60,18 +60,20 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
     return replace(s, ref=ref, strides=(item, whole) if columns else (whole, item))
 
 
-def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, down: bool = False) -> Choice | None:
+def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0.0) -> Choice | None:
     """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
     slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product.
-    down: do the columns of the right operand lie in one piece?"""
+    before: seconds of copies without which it is none for them."""
     if dtype.name not in FLOATS:
         return None
     item = dtype.itemsize
     p = problem_of(m, item, products_of(lo, dtype))
-    groups = GROUPS if lo.has_groups and down and item == 2 else ()
+    groups = GROUPS if lo.has_groups and item == 2 else ()
     found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
-    if item == 4 and found.seconds > GAIN * on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item)):
-        return None
+    if item == 4 or before:
+        others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
+        if found.seconds + before > GAIN * others:
+            return None
     return found
 
 
@@ -98,17 +100,6 @@ class Operands:
     right_chunk: int
     across: bool
     lines: tuple[int, int]
-
-
-def operands_of(m: Matrices, item: int) -> Operands | None:
-    """None where tensor cores can't be fed: where the left operand's rows do not lie in one piece, or pieces begin at odd
-    addresses."""
-    if m.of_left[1] != item or item not in m.of_right:
-        return None
-    across = m.of_right[1] == item
-    lines = m.of_left[0], m.of_right[0 if across else 1]
-    left, right = chunk_of(m.left, (lines[0], *m.left_batch)), chunk_of(m.right, (lines[1], *m.right_batch))
-    return Operands(left, right, across, lines) if smallest(left, right) >= LEAST else None
 
 
 def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Result, str]]) -> Run:

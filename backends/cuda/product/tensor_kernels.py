@@ -57,6 +57,7 @@ def tensor_product(
     AHEAD = STAGES - 2 if GROUP else STAGES - 1  # stages: of a group, the one before is still being read
     ROW = DEPTH * item  # bytes of a line of the left tile
     LINE = BN * item if across else ROW  # of the right one
+    PIECE = 128 if GROUP else LINE  # of a line: pieces of all lines, one after the other
     LEFT_BYTES, RIGHT_BYTES = BM * ROW, BN * ROW
     STAGE = LEFT_BYTES + RIGHT_BYTES
     L_PARTS, R_PARTS = ROW // left_chunk, LINE // right_chunk  # of a line
@@ -69,8 +70,10 @@ def tensor_product(
     copy_left, copy_right = copy_ahead(left_chunk), copy_ahead(right_chunk)
     wait, alignment = wait_until(AHEAD - 1), 1024 if GROUP else 128
     LEFT_WARPS, LEFT_STEP = (4, 64 * ROW) if GROUP else (PER_ROW, WM * ROW)  # that share rows, bytes of these
-    shift, right_shift = order(ROW, False, item), order(LINE, across, item)
-    multiply = group_product(BN, dtype) if GROUP else warp_product(ROWS, COLUMNS, LINE, across, dtype, products)
+    shift, right_shift = order(ROW, False, item), order(PIECE, across, item)
+    multiply = (
+        group_product(BN, DEPTH, across, dtype) if GROUP else warp_product(ROWS, COLUMNS, LINE, across, dtype, products)
+    )
     done = group_done(SUMS)
     write, read = spread(ROWS, COLUMNS), row_of(WN, RUN)
     finish = finish_run(TENSOR, expression, operands, run)
@@ -97,6 +100,9 @@ def tensor_product(
         l_bytes = int32(k * item - l_part)  # from there to the row's end
         r_line, r_part = int32(t // R_PARTS), int32(t % R_PARTS * right_chunk)
         right = right_start(a, b0, b1, b2, b3) + r_line * right_line + r_part
+        r_to, r_in = int32(LEFT_BYTES), r_part
+        if PIECE < LINE:
+            r_to, r_in = int32(LEFT_BYTES + r_part // PIECE * (DEPTH * PIECE)), int32(r_part % PIECE)
         r_step = R_LINES * right_line
         if across:
             right += first * right_line + column0 * item
@@ -128,8 +134,8 @@ def tensor_product(
                 given = int32(min(max(r_bytes, 0), right_chunk))
                 for i in range(R_PASSES):
                     line = int32(r_line + i * R_LINES)
-                    at = int32(to + LEFT_BYTES + line * LINE + ((r_part & -CHUNK) ^ right_shift(line)))
-                    at = int32(at + (r_part & (CHUNK - 1)))
+                    at = int32(to + r_to + line * PIECE + ((r_in & -CHUNK) ^ right_shift(line)))
+                    at = int32(at + (r_in & (CHUNK - 1)))
                     copy_right(at, right + i * r_step, given if r_first + i * R_LINES < r_end else 0)
                 if across:
                     right += DEPTH * right_line

@@ -146,20 +146,25 @@ def _digits(b: ir.IRBuilder, groups: Groups) -> tuple[Groups, Groups, Groups]:
 
 # --- groups of warps --------------------------------------------------------------------------------------------------
 _GROUP_KINDS = {"float16": "f16", "bfloat16": "bf16"}
-_LINES = (
-    1 << 62 | (1024 >> 4) << 32 | 1 << 16
-)  # lines of 128 bytes in the order of `order`, 1024 bytes between eights of them
+LINE = 128  # bytes: lines of both tiles, in the order of `order`
+_EIGHTS = 8 * LINE  # bytes from eight lines to the next
+_LINES = 1 << 62 | (_EIGHTS >> 4) << 32  # of a descriptor
 
 
-def group_product(columns: int, dtype: str) -> Callable[..., None]:
-    """As `warp_product`, of four warps: sums of each are its 16 rows of 64, and all columns. Both tiles have lines of 128 bytes down
-    the sum, and begin at multiples of 1024. It goes on while the warp does, but the one before is done."""
+def group_product(columns: int, depth: int, across: bool, dtype: str) -> Callable[..., None]:
+    """As `warp_product`, of four warps: sums of each are its 16 rows of 64, and all columns. Tiles begin at multiples of 1024, and
+    have lines of 128 bytes down the sum, `depth` steps; the right one, across, has so many lines of 64 columns each, then those of
+    the next 64. It goes on while the warp does, but the one before is done."""
     count = columns // 2
     names = ", ".join(f"${i}" for i in range(count))
     kind = _GROUP_KINDS[dtype]
     text = f"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, ${2 * count}, ${2 * count + 1}, p"
-    text = f"{{ .reg .pred p; setp.ne.b32 p, ${2 * count + 2}, 0; {text}, 1, 1, 0, 0; }}"
+    text = f"{{ .reg .pred p; setp.ne.b32 p, ${2 * count + 2}, 0; {text}, 1, 1, 0, {int(across)}; }}"
     constraints = ",".join(["=f"] * count + [str(i) for i in range(count)] + ["l", "l", "r", "~{memory}"])
+    beside = (
+        depth * LINE if across else 16
+    )  # bytes to the columns beside those of a line; of other tiles it means nothing
+    further = STEP // 2 * LINE if across else STEP  # bytes to the next step of the right tile
 
     @intrinsic
     def multiply(typing: Any, sums: Any, left: Any, right: Any, column: Any, lane: Any) -> Any:
@@ -167,14 +172,15 @@ def group_product(columns: int, dtype: str) -> Callable[..., None]:
             kept = _elements(context, b, signature.args[0], args[0], count)
             totals = [b.load(p) for p in kept]
 
-            def lines(address: ir.Value) -> ir.Value:
-                return b.or_(b.zext(b.and_(b.lshr(address, I32(4)), I32(0x3FFF)), I64), I64(_LINES))
+            def lines(address: ir.Value, beside: int) -> ir.Value:
+                place = b.zext(b.and_(b.lshr(address, I32(4)), I32(0x3FFF)), I64)
+                return b.or_(place, I64(_LINES | (beside >> 4) << 16))
 
-            left, right = map(lines, args[1:3])
+            left, right = lines(args[1], 16), lines(args[2], beside)
             assembly(b, [], "wgmma.fence.sync.aligned;", "~{memory}", [])
-            for step in range(128 // STEP):
-                further = I64(step * STEP >> 4)
-                given = [*totals, b.add(left, further), b.add(right, further), I32(1)]
+            for step in range(LINE // STEP):
+                of_left, of_right = b.add(left, I64(step * STEP >> 4)), b.add(right, I64(step * further >> 4))
+                given = [*totals, of_left, of_right, I32(1)]
                 totals = assembly(b, [F32] * count, text, constraints, given)
             assembly(b, [], "wgmma.commit_group.sync.aligned;", "~{memory}", [])
             _wait_for_groups(b, 1, kept, totals)

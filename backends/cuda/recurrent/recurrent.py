@@ -30,7 +30,7 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.recurrent import BoundCell, bound_cell
 from graphc.report import StepInfo
-from graphc.sizes import choose, example, hint_of
+from graphc.sizes import choose, example, hint_of, is_size
 
 ROWS = (1, 2, 4, 8)  # of the batch, in a block
 MANY = 4  # with more rows, kernels of two stages, of float64 or with states in scratch memory would spill registers
@@ -122,7 +122,7 @@ def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Stor
 def steps_pay(node: Node, c: BoundCell, cells: tuple[Stage, ...]) -> bool:
     """Are launches for each step, of the whole grid, faster than blocks that walk through time and read all weights alone?"""
     weights = c.gates * c.hidden * c.hidden * node.output.dtype.itemsize
-    return isinstance(c.seq, int) and weights >= WEIGHTS and 0 < c.seq * len(cells) <= MOST_LAUNCHES
+    return not is_size(c.seq) and weights >= WEIGHTS and 0 < c.seq * len(cells) <= MOST_LAUNCHES
 
 
 def _rows_of_step(c: BoundCell, cells: tuple[Stage, ...], wide: np.dtype) -> int:
