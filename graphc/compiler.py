@@ -27,6 +27,7 @@ from graphc.model import Model
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
 from graphc.report import PassInfo, Pending
+from graphc.room import HOST, Memory
 from graphc.signature import Signature, Spec
 from graphc.state import caches, declared, require_fitting
 from graphc.types import TensorType
@@ -224,6 +225,11 @@ class Compilation:
         if self._device is None:
             raise InputError(f"target '{self.backend.target}' has no memory of its own", hint="give NumPy arrays")
         return self._device.to_device(numbers(a))
+
+    @property
+    def state_memory(self) -> Memory:
+        """Where sessions of the model have their states."""
+        return HOST if self._device is None else self._device.state_memory
 
     def stream(self, given: Any) -> Any:
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
