@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
+from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
@@ -19,11 +20,11 @@ from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, Net
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_weights import Weights
-from graphc.graph import Builder, Value
+from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
 
 MAX_NESTING = 100  # of lists of steps
-EXPAND = {"branch": branch, "repeat": repeat, "loop": loop}
+EXPAND = {"branch": branch, "repeat": repeat, "loop": loop, "scan": scan, "while": while_, "when": when}
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -46,7 +47,8 @@ class Expander:
         self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
         self.problems = problems
         self.rows: list[LayerRow] = []
-        self.layers: list[tuple[LayerBuilder, range]] = []  # each with the numbers of its nodes
+        self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
+        self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
         self.dtypes = Dtypes()
@@ -60,6 +62,7 @@ class Expander:
         names = Names()
         for name, value in inputs.items():
             names.define(name, value, item, again=False)
+        self.inputs = inputs
         self.trace = [(name, v) for name, v in inputs.items() if not isinstance(v, Lost)]
         current = tuple(inputs.values()) if len(inputs) == 1 else ()
         frame = Frame(Env(self.globals), names, "net", "net")
@@ -83,7 +86,7 @@ class Expander:
 
     def _step(self, entry: Item, index: int, current: Values, frame: Frame, namer: Namer) -> Values:
         """What a step gives. A step that has a problem gives a lost value, under all the names that it would give."""
-        with self._attempt(entry, frame):
+        with self.attempt(entry, frame):
             self.tick(entry)
             if isinstance(entry.value, str):
                 entry = frame.env.resolve(entry)
@@ -93,17 +96,18 @@ class Expander:
             operands = self.operands(step, current, frame)
             features = dims(step, operands)
             result = self._apply(step, operands, replace(frame, env=frame.env.with_special(**features)), index, namer)
-            with self._attempt(entry, frame):
+            with self.attempt(entry, frame):
                 self.save(step, result, frame)
             return result
         lost = Lost(frame.path, None)
         for item in names_given(entry):
-            if isinstance(item.value, str) and item.value not in frame.names:
-                frame.names.define(item.value, lost, item, again=False)
+            if isinstance(item.value, str) and item.value != "last" and (frame.looped or item.value not in frame.names):
+                with suppress(GraphcError):
+                    frame.names.define(item.value, lost, item, again=frame.looped)
         return (lost,)
 
     @contextmanager
-    def _attempt(self, entry: Item, frame: Frame) -> Iterator[None]:
+    def attempt(self, entry: Item, frame: Frame) -> Iterator[None]:
         """Goes on behind the block after a problem in it, which is reported."""
         try:
             yield
@@ -117,7 +121,7 @@ class Expander:
         except Poisoned:
             pass
 
-    def _each(self, items: Collection[T], read: Callable[[T], R], frame: Frame) -> list[R]:
+    def each(self, items: Collection[T], read: Callable[[T], R], frame: Frame) -> list[R]:
         """What is read of each, after all their problems are reported. Raises Poisoned where there are any."""
         found: list[R] = []
         for item in items:
@@ -157,13 +161,13 @@ class Expander:
         found: list[Value] = []
         for item in listed(step.operands):
             found.append(Lost("", None))
-            with self._attempt(item, frame):
+            with self.attempt(item, frame):
                 found[-1] = read_operand(item, current, frame.names)
         return tuple(found)
 
     def _inputs(self, op: Op, item: Item, current: Values, frame: Frame) -> tuple[Value | None, ...]:
         """What an operator's `inputs` say: names, nothing (null), and literals, which become constants."""
-        given = self._each(listed(item), lambda i: read_input(i, current, frame.names), frame)
+        given = self.each(listed(item), lambda i: read_input(i, current, frame.names), frame)
         require(given)
         dtypes = self.dtypes.literals(op, given)
         return tuple(
@@ -197,7 +201,7 @@ class Expander:
         if step.share is not None:
             inner = replace(inner, weights=step.share.word("share"))
         if callee is None:
-            spec = read_structure(step)
+            spec = {} if step.callee == "when" else read_structure(step)
             return EXPAND[step.callee](
                 self, step, spec, operands, inner, namer if inner.path == frame.path else Namer()
             )
@@ -235,7 +239,7 @@ class Expander:
 
     def row(self, cell: LayerBuilder, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
-        self.layers.append((cell, range(cell.start, len(self.builder.nodes))))
+        self.layers.append((cell, tuple(self.builder.nodes[cell.start :])))
         self.trace.append((cell.name, result[0]))
 
     def _layer(
@@ -246,7 +250,7 @@ class Expander:
         def read(k: str) -> Any:
             return convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")
 
-        values = dict(zip(given, self._each(given, read, frame)))
+        values = dict(zip(given, self.each(given, read, frame)))
         self._require(callee, operands)
         if callee.operands == 0:
             operands = ()
@@ -261,12 +265,12 @@ class Expander:
         given = dict(check_keys(args, (*op.attrs, "inputs"), f"operator '{op.name}'")) if args.value is not None else {}
         inputs = given.pop("inputs", None)
         attrs: dict[str, Any] | None = None
-        with self._attempt(args, frame):
+        with self.attempt(args, frame):
 
             def read(k: str) -> Any:
                 return read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)
 
-            attrs = dict(zip(given, self._each(given, read, frame)))
+            attrs = dict(zip(given, self.each(given, read, frame)))
         taken: Sequence[Value | None] = operands
         if inputs is not None:
             taken = self._inputs(op, frame.env.resolve(inputs), operands, frame)
@@ -285,7 +289,7 @@ class Expander:
 
     def _block(self, block: BlockDefinition, step: NetStep, args: Item, operands: Values, frame: Frame) -> Values:
         given = self.catalog.arguments(block, args)
-        resolved = self._each(given, lambda k: frame.env.resolve(given[k]), frame)
+        resolved = self.each(given, lambda k: frame.env.resolve(given[k]), frame)
         values = {**self.globals, **dict(zip(given, resolved))}
         for name, default in block.args.items():
             if name not in given and default is not None:
