@@ -16,7 +16,7 @@ import numpy as np
 from graphc.dtypes import is_float, is_integer
 from graphc.frontends.yaml_args import convert, to_dim
 from graphc.frontends.yaml_expr import same_dim
-from graphc.frontends.yaml_frame import Frame, require
+from graphc.frontends.yaml_frame import Frame, is_lost, require
 from graphc.frontends.yaml_literals import DTYPES, Literal, read_literal
 from graphc.frontends.yaml_names import Namer, Names, dotted
 from graphc.frontends.yaml_operators import Values, listed, read_input, read_operand
@@ -117,12 +117,12 @@ class _Turn:
         """What the last of the steps gives; the first one reads `start`."""
         return self.x.steps(self.args["of"], start, self.inside, Namer())
 
-    def results(self, last: Values, axis: int) -> tuple[dict[str, Value], dict[str, Value]]:
+    def results(self, last: Values, axis: int | None) -> tuple[dict[str, Value], dict[str, Value]]:
         """The next states, and what is collected by its name outside. Raises Poisoned after all problems are reported."""
         collect = self.args.get("collect", self.step.item.of({}))
-        items = _collected(self.frame.env.resolve(collect), self.firsts)
+        items = _collected(self.frame.env.resolve(collect))
         reads = {name: partial(self._next, name) for name in self.firsts}
-        reads |= {name: partial(self._item, item, last, axis) for name, item in items.items()}
+        reads |= {name: partial(self._item, name, *where, last, axis) for name, where in items.items()}
         found = dict(zip(reads, self.x.each(tuple(reads), lambda name: reads[name](), self.frame)))
         return {name: found[name] for name in self.firsts}, {name: found[name] for name in items}
 
@@ -137,10 +137,15 @@ class _Turn:
             raise place.error(message, _way_out(first, value))
         return value
 
-    def _item(self, item: Item, last: Values, axis: int) -> Value:
+    def _item(self, name: str, place: Item, item: Item, last: Values, axis: int | None) -> Value:
+        if name in self.firsts:
+            hint = f"collect it under another: collect: {{all: {item.value}}}"
+            raise place.error(f"'{name}' is a state: its last value goes by that name", hint)
+        if name == "last":
+            raise place.error("'last' always means what the step before gave", "name it: collect: {y: last}")
         value = read_operand(item, last, self.names)
         require((value,))
-        if value.type is not None:
+        if value.type is not None and axis is not None:
             rank = len(value.shape)
             if not -rank - 1 <= axis <= rank:
                 hint = f"give an axis from {-rank - 1} to {rank}, or collect something else"
@@ -180,24 +185,16 @@ def _begin(
     return _Turn(x, step, args, frame, firsts, held, names)
 
 
-def _collected(item: Item, states: Mapping[str, Value]) -> dict[str, Item]:
-    """`{all: h}`, `[y, z]` or `y`: names outside, of what inside."""
+def _collected(item: Item) -> dict[str, tuple[Item, Item]]:
+    """`{all: h}`, `[y, z]` or `y`: by the name outside its place, and what inside."""
     if isinstance(item.value, dict):
-        entries = dict(item.value)
-        places = {name: item.at_key(name) for name in entries}
-    else:
-        places = entries = {}
-        for i in listed(item):
-            name = i.word("what is collected")
-            if name in entries:
-                raise i.error(f"'{name}' is collected twice", f"name them: collect: {{{name}: {name}, again: {name}}}")
-            entries[name] = i
-    for name, place in places.items():
-        if name in states:
-            hint = f"collect it under another: collect: {{all: {entries[name].value}}}"
-            raise place.error(f"'{name}' is a state: its last value goes by that name", hint)
-        if name == "last":
-            raise place.error("'last' always means what the step before gave", "name it: collect: {y: last}")
+        return {name: (item.at_key(name), value) for name, value in item.value.items()}
+    entries: dict[str, tuple[Item, Item]] = {}
+    for i in listed(item):
+        name = i.word("what is collected")
+        if name in entries:
+            raise i.error(f"'{name}' is collected twice", f"name them: collect: {{{name}: {name}, again: {name}}}")
+        entries[name] = i, i
     return entries
 
 
@@ -217,9 +214,9 @@ def scan(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values,
     for name, item in entries:
         value: Value = Lost("", None)
         with x.attempt(item, frame):
-            value = read_operand(item, operands, frame.names)
-            require((value,))
-            value = _fitting(value, item, axis, dict(zip((i.value for _, i in entries), scanned)))
+            found = read_operand(item, operands, frame.names)
+            require((found,))
+            value = _fitting(found, item, axis, dict(zip((i.value for _, i in entries), scanned)))
         scanned.append(value)
         lost = isinstance(value, Lost)
         elements.append(value if lost else held.given(name or value.name, _without(value, axis)))
@@ -230,7 +227,7 @@ def scan(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values,
             turn.names.define(name, elements[-1], place, again=False)
     with _inside(x, held):
         last = turn.run(tuple(elements[:1]))
-    nexts, items = turn.results(last, axis)
+    nexts, items = turn.results(last, None if is_lost(scanned) else axis)
     require(scanned)
     n, m = len(nexts), len(scanned)
     names = [dotted(cell.name, name) for name in (*nexts, *items)]
@@ -516,9 +513,8 @@ def _differ(a: TensorType | None, b: TensorType | None) -> bool:
 def _way_out(first: Value, after: Value) -> str:
     """What to do about a state whose type changes."""
     if first.dtype != after.dtype:
-        if first.is_const and is_integer(first.dtype) and is_float(after.dtype):
-            return "its first value is a whole number: write 0.0 for a float"
-        return f"cast one of them: {{Cast: {{to: {dtype_name(first.dtype)}}}}}"
+        written = "0 is a whole number, 0.0 a float; or " if is_integer(first.dtype) and is_float(after.dtype) else ""
+        return f"{written}cast what the step gives: {{Cast: {{to: {dtype_name(first.dtype)}}}}}"
     if first.is_const and not first.shape:
         return f"give its first value that shape: {{shape: [{', '.join(map(str, after.shape))}], value: {first.data}}}"
     return "every step must give what it was given"

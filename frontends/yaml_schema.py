@@ -24,6 +24,7 @@ TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
 NAMES = {"anyOf": [TEXT, {"type": "array"}]}
 COUNT = {"type": ["integer", "string"]}
+COUNTED = {"anyOf": [{"required": ["n"]}, {"required": ["with"]}]}
 
 
 def schema() -> dict[str, Any]:
@@ -80,8 +81,8 @@ def _step() -> dict[str, Any]:
     repeat = loop | {"first": {"type": "object"}, "last": {"type": "object"}, "join": join}
     structures = {
         "branch": {"type": "object", "required": ["join", "paths"], "properties": branch | common},
-        "repeat": {"type": "object", "required": ["of"], "properties": repeat | common},
-        "loop": {"type": "object", "required": ["of"], "properties": loop | common},
+        "repeat": {"type": "object", "required": ["of"], **COUNTED, "properties": repeat | common},
+        "loop": {"type": "object", "required": ["of"], **COUNTED, "properties": loop | common},
         "scan": {"type": "object", "required": ["over", "of"], "properties": scan | common},
         "while": {
             "type": "object",

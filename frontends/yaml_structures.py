@@ -89,18 +89,17 @@ def _lists(x: Expander, args: Mapping[str, Item], frame: Frame) -> dict[str, Seq
     def read(name: str) -> list[Item]:
         place = args["with"].at_key(name)
         if name in SPECIAL or not name.isidentifier():
-            raise place.error(f"'{name}' can't be the name of a value", f"not {', '.join(SPECIAL)}")
+            raise place.error(f"'{name}' can't be a name here", f"letters, digits and _; not {', '.join(SPECIAL)}")
         if name in frame.env.variables:
             raise place.error(f"'{name}' is a param or argument already", "choose another name")
         return frame.env.resolve(entries[name]).listing(f"'{name}' of with")
 
-    lists = dict(zip(entries, x.each(tuple(entries), read, frame)))
+    lists: dict[str, Sequence[Item]] = dict(zip(entries, x.each(tuple(entries), read, frame)))
     n = _count(args, frame, lists)
 
     def fits(name: str) -> None:
         if len(lists[name]) != n:
-            message = f"'{name}' has {len(lists[name])} values for {n} iterations"
-            raise entries[name].error(message, "give it one for each")
+            raise entries[name].error(f"'{name}' has {len(lists[name])} of {n} values", "give one for each iteration")
 
     x.each(tuple(entries), fits, frame)
     return lists
