@@ -5,92 +5,31 @@ Each becomes an ONNX operator that holds a graph. What its steps read from outsi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.dtypes import is_float, is_integer
-from graphc.frontends.yaml_args import convert, to_dim
-from graphc.frontends.yaml_expr import same_dim
+from graphc.frontends.yaml_args import convert
 from graphc.frontends.yaml_frame import Frame, is_lost, require
-from graphc.frontends.yaml_literals import DTYPES, Literal, read_literal
+from graphc.frontends.yaml_held import Held, inside
 from graphc.frontends.yaml_names import Namer, Names, dotted
-from graphc.frontends.yaml_operators import Values, listed, read_input, read_operand
+from graphc.frontends.yaml_operators import Values, listed, read_operand
 from graphc.frontends.yaml_problems import Lost
 from graphc.frontends.yaml_registry import LayerBuilder
+from graphc.frontends.yaml_states import differ, first_values, way_out
 from graphc.frontends.yaml_step import NetStep
-from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
-from graphc.graph import Builder, Graph, Value
-from graphc.types import Dim, Sym, TensorType, dtype_name
+from graphc.frontends.yaml_syntax import Item
+from graphc.graph import Value
+from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.frontends.yaml_net import Expander
 
 MAX_TRIPS = 1 << 31
 COUNT, FLAG = TensorType(np.dtype(np.int64), ()), TensorType(np.dtype(bool), ())
-
-
-class Held(Builder):
-    """Builds the graph that an operator holds."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.captures: dict[Value, Value] = {}  # a value outside -> the input that stands for it
-        self._own: set[Value] = set()
-        self._names: set[str] = set()
-
-    def formal(self, name: str, type_: TensorType | None) -> Value:
-        """A new input. Whoever binds the graph tells its inputs apart by their names."""
-        unique, n = name, 1
-        while unique in self._names:
-            unique, n = f"{name}_{n}", n + 1
-        self._names.add(unique)
-        value = Value(unique, type_)
-        self._own.add(value)
-        return value
-
-    def given(self, name: str, type_: TensorType | None) -> Value:
-        self.inputs.append(self.formal(name, type_))
-        return self.inputs[-1]
-
-    def add(self, op: Any, *inputs: Value | None, **how: Any) -> Any:
-        made = super().add(op, *(None if v is None else self.inner(v) for v in inputs), **how)
-        self._own.update((made,) if isinstance(made, Value) else made)
-        return made
-
-    def inner(self, v: Value) -> Value:
-        """The value as nodes within can read it: constants, weights among them, need no input."""
-        if v in self._own or v.is_const:
-            return v
-        if v not in self.captures:
-            self.captures[v] = self.formal(v.name, v.type)
-        return self.captures[v]
-
-    def seen(self, outputs: Iterable[Value]) -> tuple[Value, ...]:
-        """What it captures, for these results, in the order of its last inputs."""
-        for v in outputs:
-            self.inner(v)
-        return tuple(self.captures)
-
-    def graph(self, outputs: Mapping[str, Value], captured: Sequence[Value] | None = None) -> Graph:
-        """captured: what the operator captures, where it holds several graphs."""
-        inputs = [self.inner(v) for v in (self.seen(outputs.values()) if captured is None else captured)]
-        graph = self.build({name: self.inner(v) for name, v in outputs.items()})
-        return replace(graph, inputs=(*graph.inputs, *inputs))
-
-
-@contextmanager
-def _inside(x: Expander, held: Held) -> Iterator[None]:
-    """Steps are built into the held graph."""
-    outer, x.builder = x.builder, held
-    try:
-        yield
-    finally:
-        x.builder = outer
 
 
 @dataclass(frozen=True)
@@ -132,9 +71,9 @@ class _Turn:
         if place.source() == self._place(name).source():
             raise place.error(f"no step gives the next '{name}'", f"name what it becomes: as: {name}")
         require((value, first))
-        if _differ(value.type, first.type):
+        if differ(value.type, first.type):
             message = f"state '{name}' is {first.type} at first and {value.type} after a step"
-            raise place.error(message, _way_out(first, value))
+            raise place.error(message, way_out(first, value))
         return value
 
     def _item(self, name: str, place: Item, item: Item, last: Values, axis: int | None) -> Value:
@@ -205,7 +144,7 @@ def scan(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values,
     if not args.get("collect", step.item.of(None)).value and not _states(args):
         raise step.place.error("scan gives nothing: it has neither states nor `collect`", "for example: collect: [y]")
     cell = x.cell(step, frame)
-    firsts = _first_values(x, step, args, operands, frame)
+    firsts = first_values(x, step, _states(args), operands, frame)
     held = Held(f"{cell.name}/body")
     turn = _begin(x, step, args, frame, firsts, held)
     scanned: list[Value] = []
@@ -225,7 +164,7 @@ def scan(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values,
             if name in firsts:
                 raise place.error(f"'{name}' is both a state and an element", "name the element: over: {element: NAME}")
             turn.names.define(name, elements[-1], place, again=False)
-    with _inside(x, held):
+    with inside(x, held):
         last = turn.run(tuple(elements[:1]))
     nexts, items = turn.results(last, None if is_lost(scanned) else axis)
     require(scanned)
@@ -284,7 +223,7 @@ def while_(
     if not _states(args):
         raise args["states"].error("while needs a state: nothing else changes its condition", "states: {x: x0}")
     cell = x.cell(step, frame)
-    firsts = _first_values(x, step, args, operands, frame)
+    firsts = first_values(x, step, _states(args), operands, frame)
     held = Held(f"{cell.name}/body")
     held.given("count", COUNT), held.given("holds", FLAG)
     turn = _begin(x, step, args, frame, firsts, held)
@@ -297,7 +236,7 @@ def while_(
         where = replace(frame.at("first", weights), names=before, looped=True)
         starts = _condition(x, args["condition"], tuple(firsts.values())[:1], where, firsts)
     states = tuple(turn.names.values[name][0] for name in firsts)
-    with _inside(x, held):
+    with inside(x, held):
         last = turn.run(states[:1])
         nexts, items = turn.results(last, axis)
         require((starts,))
@@ -338,7 +277,7 @@ def when(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values,
     ways: dict[str, tuple[Held, Names, Values]] = {}
     for key, item in (("then", step.then), ("else", step.otherwise)):
         held, names = Held(f"{cell.name}/{key}"), Names(frame.names, held="when")
-        with _inside(x, held):
+        with inside(x, held):
             result = operands if item is None else x.steps(item, operands, replace(frame.at(key), names=names), Namer())
         ways[key] = held, names, result
     (_, then, _), (_, otherwise, _) = ways.values()
@@ -356,13 +295,13 @@ def when(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values,
     def agree(name: str) -> None:
         a, b, place = results[name]
         require((a, b))
-        if _differ(a.type, b.type):
+        if differ(a.type, b.type):
             raise place.error(f"'{name}' is {a.type} by `then` and {b.type} by `else`", "it must be of one type")
 
     x.each(tuple(results), agree, frame)
     require((holds, *lasts[0], *lasts[1]))
     outputs: list[tuple[str, Value, Value]] = [(name, a, b) for name, (a, b, _) in results.items()]
-    same = all(lasts) and not _differ(lasts[0][0].type, lasts[1][0].type)
+    same = all(lasts) and not differ(lasts[0][0].type, lasts[1][0].type)
     if same:
         outputs.insert(0, ("", lasts[0][0], lasts[1][0]))
     elif not outputs:
@@ -427,94 +366,3 @@ def _condition(x: Expander, item: Item, current: Values, frame: Frame, states: C
             f"the condition must be one boolean, bool[], not {found[0].type if found else 'nothing'}", hint
         )
     return found[0]
-
-
-def _first_values(
-    x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame
-) -> dict[str, Value]:
-    """Of each state; a lost value where it has a problem."""
-    firsts: dict[str, Value] = {}
-    for name, item in _states(args).items():
-        firsts[name] = Lost(name, None)
-        with x.attempt(item, frame):
-            firsts[name] = _first_value(x, x.cell(step, frame.at(f"{name}.first")), item, operands, frame)
-    return firsts
-
-
-def _first_value(x: Expander, cell: LayerBuilder, item: Item, current: Values, frame: Frame) -> Value:
-    """A name, a number or numbers, or `{like: x}` and `{shape: [batch, 8]}`, with a `value` that is 0 unless it is given."""
-    item = frame.env.resolve(item)
-    if isinstance(item.value, dict):
-        return _filled(x, cell, item, current, frame)
-    read = read_input(item, current, frame.names)
-    if read is None:
-        raise item.error("a state needs a first value", "a name, a number, {like: NAME} or {shape: [batch, 8]}")
-    if isinstance(read, Literal):
-        return x.builder.constant(read.array(read.alone()), name=cell.name)
-    require((read,))
-    return read
-
-
-def _filled(x: Expander, cell: LayerBuilder, item: Item, current: Values, frame: Frame) -> Value:
-    spec = check_keys(item, ("like", "shape", "value", "dtype"), "a first value")
-    if ("like" in spec) == ("shape" in spec):
-        raise item.error("a first value takes either 'like' or 'shape'", "{like: NAME} or {shape: [batch, 8]}")
-    number = read_literal(spec["value"]) if "value" in spec else None
-    if number is not None and number.shape:
-        raise spec["value"].error("value must be one number", "a list by itself gives an element each: h: [0.0, 1.0]")
-    like = read_operand(spec["like"], current, frame.names) if "like" in spec else None
-    if like is not None:
-        require((like,))
-        dims, sizes = like.shape, cell.add("Shape", like)
-    else:
-        dims = tuple(to_dim(d, "a dim of a state") for d in spec["shape"].listing("shape"))
-        sizes = _sizes(x, cell, dims, spec["shape"])
-    if "dtype" in spec:
-        name = spec["dtype"].word("dtype")
-        if name not in DTYPES:
-            raise spec["dtype"].error(f"unknown dtype '{name}'", did_you_mean(name, DTYPES))
-        dtype = np.dtype(name)
-    else:
-        dtype = like.dtype if like is not None else number.alone() if number is not None else np.dtype(np.float32)
-    value = np.zeros((), dtype) if number is None else number.array(dtype)
-    types = [TensorType(dtype, dims)]
-    filled: Value = cell.add("ConstantOfShape", sizes, value=value.reshape(1), types=types)
-    return filled
-
-
-def _sizes(x: Expander, cell: LayerBuilder, dims: Sequence[Dim], item: Item) -> Value:
-    """A shape as a value of the graph: its names are sizes of the model's inputs."""
-    if all(isinstance(d, int) for d in dims):
-        return cell.const(dims)
-    known: dict[str, tuple[Value, int]] = {}
-    for v in x.inputs.values():
-        for k, d in enumerate(v.type.shape if v.type is not None else ()):
-            if isinstance(d, Sym):
-                known.setdefault(str(d), (v, k))
-    parts: list[Value] = []
-    for d, place in zip(dims, item.value):
-        if isinstance(d, int):
-            parts.append(cell.const([d]))
-        elif str(d) in known:
-            v, k = known[str(d)]
-            parts.append(cell.add("Shape", v, start=k, end=k + 1))
-        else:
-            raise place.error(f"no input has a size '{d}'", did_you_mean(str(d), known, "sizes of inputs"))
-    return parts[0] if len(parts) == 1 else cell.add("Concat", *parts, axis=0)
-
-
-def _differ(a: TensorType | None, b: TensorType | None) -> bool:
-    """Are they two types, as far as they are known?"""
-    if a is None or b is None:
-        return False
-    return a.dtype != b.dtype or a.rank != b.rank or not all(map(same_dim, a.shape, b.shape))
-
-
-def _way_out(first: Value, after: Value) -> str:
-    """What to do about a state whose type changes."""
-    if first.dtype != after.dtype:
-        written = "0 is a whole number, 0.0 a float; or " if is_integer(first.dtype) and is_float(after.dtype) else ""
-        return f"{written}cast what the step gives: {{Cast: {{to: {dtype_name(first.dtype)}}}}}"
-    if first.is_const and not first.shape:
-        return f"give its first value that shape: {{shape: [{', '.join(map(str, after.shape))}], value: {first.data}}}"
-    return "every step must give what it was given"
