@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
+from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
@@ -83,7 +84,7 @@ class Expander:
 
     def _step(self, entry: Item, index: int, current: Values, frame: Frame, namer: Namer) -> Values:
         """What a step gives. A step that has a problem gives a lost value, under all the names that it would give."""
-        with self._attempt(entry, frame):
+        with self.attempt(entry, frame):
             self.tick(entry)
             if isinstance(entry.value, str):
                 entry = frame.env.resolve(entry)
@@ -93,7 +94,7 @@ class Expander:
             operands = self.operands(step, current, frame)
             features = dims(step, operands)
             result = self._apply(step, operands, replace(frame, env=frame.env.with_special(**features)), index, namer)
-            with self._attempt(entry, frame):
+            with self.attempt(entry, frame):
                 self.save(step, result, frame)
             return result
         lost = Lost(frame.path, None)
@@ -103,7 +104,7 @@ class Expander:
         return (lost,)
 
     @contextmanager
-    def _attempt(self, entry: Item, frame: Frame) -> Iterator[None]:
+    def attempt(self, entry: Item, frame: Frame) -> Iterator[None]:
         """Goes on behind the block after a problem in it, which is reported."""
         try:
             yield
@@ -157,7 +158,7 @@ class Expander:
         found: list[Value] = []
         for item in listed(step.operands):
             found.append(Lost("", None))
-            with self._attempt(item, frame):
+            with self.attempt(item, frame):
                 found[-1] = read_operand(item, current, frame.names)
         return tuple(found)
 
@@ -196,6 +197,8 @@ class Expander:
         )
         if step.share is not None:
             inner = replace(inner, weights=step.share.word("share"))
+        if step.callee == "let":
+            return let(self, step, operands, inner)
         if callee is None:
             spec = read_structure(step)
             return EXPAND[step.callee](
@@ -228,10 +231,11 @@ class Expander:
             raise Poisoned
         require(operands)
 
-    def cell(self, step: NetStep, frame: Frame) -> LayerBuilder:
-        source = step.place.source(frame.calls)
+    def cell(self, step: NetStep | Item, frame: Frame) -> LayerBuilder:
+        place = step if isinstance(step, Item) else step.place
         names = (frame.path, frame.weights)
-        return LayerBuilder(self.builder, self.weights, self.params, *names, step.place, source, frame.residual)
+        source = place.source(frame.calls)
+        return LayerBuilder(self.builder, self.weights, self.params, *names, place, source, frame.residual)
 
     def row(self, cell: LayerBuilder, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
@@ -261,7 +265,7 @@ class Expander:
         given = dict(check_keys(args, (*op.attrs, "inputs"), f"operator '{op.name}'")) if args.value is not None else {}
         inputs = given.pop("inputs", None)
         attrs: dict[str, Any] | None = None
-        with self._attempt(args, frame):
+        with self.attempt(args, frame):
 
             def read(k: str) -> Any:
                 return read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)

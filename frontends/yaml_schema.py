@@ -77,6 +77,7 @@ def _step() -> dict[str, Any]:
         "repeat": {"type": "object", "required": ["n", "of"], "properties": repeat | common},
         "loop": {"type": "object", "required": ["n", "of"], "properties": {"n": COUNT, "of": STEPS} | common},
         "if": {"type": ["string", "boolean"]},
+        "let": {"type": ["string", "object"], "additionalProperties": {"type": ["string", "number", "boolean"]}},
         "then": STEPS,
         "else": STEPS,
     }

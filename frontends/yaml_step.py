@@ -20,6 +20,7 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
     "repeat": ("n", "of", "first", "last", "join", "axis"),
     "loop": ("n", "of"),
     "if": (),
+    "let": (),
 }
 REQUIRED = {"branch": ("join", "paths"), "repeat": ("n", "of"), "loop": ("n", "of")}
 EXAMPLES = {
