@@ -18,10 +18,11 @@ from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, n
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
-from graphc.frontends.yaml_syntax import Item, check_keys
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Value
 from graphc.op import Deferred, Op
+from graphc.source_files import Folder
 
 MAX_NESTING = 100  # of lists of steps
 EXPAND = {"branch": branch, "repeat": repeat, "loop": loop}
@@ -42,10 +43,16 @@ class Expander:
     """Expands steps into a builder's graph. `rows` and `params` tell what was built."""
 
     def __init__(
-        self, builder: Builder, weights: Weights, catalog: Catalog, params: Mapping[str, Item], problems: Problems
+        self,
+        builder: Builder,
+        weights: Weights,
+        catalog: Catalog,
+        params: Mapping[str, Item],
+        problems: Problems,
+        folder: Folder | None = None,
     ) -> None:
         self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
-        self.problems = problems
+        self.problems, self.folder = problems, folder
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, range]] = []  # each with the numbers of its nodes
         self.params: dict[str, Param] = {}
@@ -215,6 +222,9 @@ class Expander:
     def call(
         self, callee: BlockDefinition | LayerDefinition | Op, step: NetStep, args: Item, operands: Values, frame: Frame
     ) -> Values:
+        if step.weights is not None and not isinstance(callee, LayerDefinition):
+            what = "block" if isinstance(callee, BlockDefinition) else "operator"
+            raise step.weights.error(f"the {what} '{callee.name}' has no weights of its own", "give them to its layers")
         if isinstance(callee, BlockDefinition):
             return self._block(callee, step, args, operands, frame)
         cell = self.cell(step, frame)
@@ -235,7 +245,15 @@ class Expander:
         place = step if isinstance(step, Item) else step.place
         names = (frame.path, frame.weights)
         source = place.source(frame.calls)
-        return LayerBuilder(self.builder, self.weights, self.params, *names, place, source, frame.residual)
+        given = {} if isinstance(step, Item) else self._given(step, frame)
+        where = place, source, frame.residual, given, self.folder
+        return LayerBuilder(self.builder, self.weights, self.params, *names, *where)
+
+    def _given(self, step: NetStep, frame: Frame) -> Mapping[str, Item]:
+        """Weights that the step gives itself."""
+        if step.weights is None:
+            return {}
+        return frame.env.resolve(step.weights).mapping("the weights of a layer")
 
     def row(self, cell: LayerBuilder, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
@@ -256,6 +274,10 @@ class Expander:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
         result = callee(cell, operands, values)
+        wrong = [k for k in cell.given if k not in cell.asked]
+        if wrong and step.weights is not None:
+            hint = did_you_mean(wrong[0], set(cell.asked), "it has")
+            raise step.weights.at_key(wrong[0]).error(f"'{callee.name}' has no weight '{wrong[0]}'", hint)
         return (result,) if isinstance(result, Value) else tuple(result)
 
     def _operator(

@@ -67,7 +67,7 @@ def schema() -> dict[str, Any]:
 
 
 def _step() -> dict[str, Any]:
-    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT}
+    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT, "weights": {"type": "object"}}
     join = {"enum": [*get_args(Join)]}
     path = {"anyOf": [{"type": "object", "required": ["project"]}, STEPS]}
     branch = {"join": join, "axis": COUNT, "paths": {"type": "object", "additionalProperties": path}}
