@@ -30,7 +30,8 @@ def _identity(rng: np.random.Generator, shape: Shape, args: dict[str, float]) ->
     """Of a matrix; of a convolution's weights, at the centre of the kernel: each channel to itself."""
     made = np.zeros(shape, np.float32)
     for i in range(min(shape[:2])):
-        made[(i, i, *((k - 1) // 2 for k in shape[2:]))] = 1
+        centre = tuple((k - 1) // 2 for k in shape[2:])
+        made[(i, i) + centre] = 1
     return made
 
 

@@ -29,7 +29,7 @@ UNARY = {
     "exp": "Exp", "floor": "Floor", "log": "Log", "relu": "Relu", "round": "Round", "sigmoid": "Sigmoid", "sign": "Sign",
     "sin": "Sin", "sinh": "Sinh", "softplus": "Softplus", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh",
 }  # fmt: skip
-CASTS = {"float": np.dtype(np.float32), "int": np.dtype(np.int64)}
+CASTS: dict[str, np.dtype] = {"float": np.dtype(np.float32), "int": np.dtype(np.int64)}
 OTHERS = {"min": None, "max": None, "clip": 3, "where": 3}  # with how many arguments
 FUNCTIONS = sorted([*UNARY, *CASTS, *OTHERS])
 CONSTANTS = {"pi": math.pi}  # where no value has the name

@@ -246,8 +246,9 @@ class Expander:
         names = (frame.path, frame.weights)
         source = place.source(frame.calls)
         given = {} if isinstance(step, Item) else self._given(step, frame)
-        where = place, source, frame.residual, given, self.folder
-        return LayerBuilder(self.builder, self.weights, self.params, *names, *where)
+        return LayerBuilder(
+            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, self.folder
+        )
 
     def _given(self, step: NetStep, frame: Frame) -> Mapping[str, Item]:
         """Weights that the step gives itself."""
