@@ -97,6 +97,8 @@ class _Linter:
                     self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
 
     def _structure(self, step: NetStep) -> None:
+        if step.callee == "let":
+            return None
         if step.callee == "when":
             self._condition(step.args)
             for way in (step.then, step.otherwise):

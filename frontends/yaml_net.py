@@ -11,6 +11,7 @@ from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
+from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
@@ -18,10 +19,11 @@ from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, n
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
-from graphc.frontends.yaml_syntax import Item, check_keys
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
+from graphc.source_files import Folder
 
 MAX_NESTING = 100  # of lists of steps
 EXPAND = {"branch": branch, "repeat": repeat, "loop": loop, "scan": scan, "while": while_, "when": when}
@@ -42,10 +44,16 @@ class Expander:
     """Expands steps into a builder's graph. `rows` and `params` tell what was built."""
 
     def __init__(
-        self, builder: Builder, weights: Weights, catalog: Catalog, params: Mapping[str, Item], problems: Problems
+        self,
+        builder: Builder,
+        weights: Weights,
+        catalog: Catalog,
+        params: Mapping[str, Item],
+        problems: Problems,
+        folder: Folder | None = None,
     ) -> None:
         self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
-        self.problems = problems
+        self.problems, self.folder = problems, folder
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
         self.inputs: Mapping[str, Value] = {}
@@ -200,6 +208,8 @@ class Expander:
         )
         if step.share is not None:
             inner = replace(inner, weights=step.share.word("share"))
+        if step.callee == "let":
+            return let(self, step, operands, inner)
         if callee is None:
             spec = {} if step.callee == "when" else read_structure(step)
             return EXPAND[step.callee](
@@ -216,6 +226,9 @@ class Expander:
     def call(
         self, callee: BlockDefinition | LayerDefinition | Op, step: NetStep, args: Item, operands: Values, frame: Frame
     ) -> Values:
+        if step.weights is not None and not isinstance(callee, LayerDefinition):
+            what = "block" if isinstance(callee, BlockDefinition) else "operator"
+            raise step.weights.error(f"the {what} '{callee.name}' has no weights of its own", "give them to its layers")
         if isinstance(callee, BlockDefinition):
             return self._block(callee, step, args, operands, frame)
         cell = self.cell(step, frame)
@@ -232,10 +245,20 @@ class Expander:
             raise Poisoned
         require(operands)
 
-    def cell(self, step: NetStep, frame: Frame) -> LayerBuilder:
-        source = step.place.source(frame.calls)
+    def cell(self, step: NetStep | Item, frame: Frame) -> LayerBuilder:
+        place = step if isinstance(step, Item) else step.place
         names = (frame.path, frame.weights)
-        return LayerBuilder(self.builder, self.weights, self.params, *names, step.place, source, frame.residual)
+        source = place.source(frame.calls)
+        given = {} if isinstance(step, Item) else self._given(step, frame)
+        return LayerBuilder(
+            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, self.folder
+        )
+
+    def _given(self, step: NetStep, frame: Frame) -> Mapping[str, Item]:
+        """Weights that the step gives itself."""
+        if step.weights is None:
+            return {}
+        return frame.env.resolve(step.weights).mapping("the weights of a layer")
 
     def row(self, cell: LayerBuilder, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
@@ -256,6 +279,10 @@ class Expander:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
         result = callee(cell, operands, values)
+        wrong = [k for k in cell.given if k not in cell.asked]
+        if wrong and step.weights is not None:
+            hint = did_you_mean(wrong[0], set(cell.asked), "it has")
+            raise step.weights.at_key(wrong[0]).error(f"'{callee.name}' has no weight '{wrong[0]}'", hint)
         return (result,) if isinstance(result, Value) else tuple(result)
 
     def _operator(

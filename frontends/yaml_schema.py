@@ -68,7 +68,7 @@ def schema() -> dict[str, Any]:
 
 
 def _step() -> dict[str, Any]:
-    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT}
+    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT, "weights": {"type": "object"}}
     join = {"enum": [*get_args(Join)]}
     path = {"anyOf": [{"type": "object", "required": ["project"]}, STEPS]}
     branch = {"join": join, "axis": COUNT, "paths": {"type": "object", "additionalProperties": path}}
@@ -91,6 +91,7 @@ def _step() -> dict[str, Any]:
         },
         "if": {"type": ["string", "boolean"]},
         "when": {"anyOf": [TEXT, STEPS]},
+        "let": {"type": ["string", "object"], "additionalProperties": {"type": ["string", "number", "boolean"]}},
         "then": STEPS,
         "else": STEPS,
     }

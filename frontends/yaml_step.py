@@ -14,7 +14,7 @@ from graphc.frontends.yaml_registry import LayerDefinition, layers
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
-COMMON = ("as", "from", "share", "name")
+COMMON = ("as", "from", "share", "name", "weights")
 STRUCTURES: dict[str, tuple[str, ...]] = {
     "branch": ("join", "axis", "paths"),
     "repeat": ("n", "of", "with", "first", "last", "join", "axis"),
@@ -23,6 +23,7 @@ STRUCTURES: dict[str, tuple[str, ...]] = {
     "scan": ("over", "axis", "reverse", "states", "of", "collect"),
     "while": ("states", "condition", "at_most", "of", "collect", "axis"),
     "when": (),
+    "let": (),
 }
 REQUIRED = {
     "branch": ("join", "paths"),
@@ -52,6 +53,7 @@ class NetStep:
     operands: Item | None = None  # from:
     share: Item | None = None
     name: Item | None = None
+    weights: Item | None = None
     then: Item | None = None
     otherwise: Item | None = None
 
@@ -86,7 +88,7 @@ def read_step(item: Item) -> NetStep:
             args = item.value[name]
             return _step(item, name, args, beside, then=item.value["then"], otherwise=item.value.get("else"))
     if len(names) != 1:
-        hint = "begin each step with its own '-'; beside the name only as, from, share and name can stand"
+        hint = "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
         raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", hint)
     args = item.value[names[0]]
     if isinstance(args.value, dict):
@@ -99,9 +101,8 @@ def read_step(item: Item) -> NetStep:
 
 
 def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more: Item | None) -> NetStep:
-    return NetStep(
-        item, callee, args, common.get("as"), common.get("from"), common.get("share"), common.get("name"), **more
-    )
+    words = (common.get(k) for k in COMMON)
+    return NetStep(item, callee, args, *words, **more)
 
 
 def read_structure(step: NetStep) -> dict[str, Item]:
