@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -313,6 +314,28 @@ def test_while_a_condition_holds():
     compiled_without_host(graph, FEEDS)
 
 
+def test_conditions_and_states_by_let():
+    net = """\
+  - while:
+      states: {r: {like: v, value: 1.0}, error: .inf}
+      condition: error > 1.0e-3 and not f
+      at_most: 50
+      of:
+        - let: {better: 0.5*(r + abs(v)/r)}
+        - let: abs(better - r)
+        - max: {axis: 0, as: error}
+        - let: {r: better}
+"""
+    check(net, {"r": _newton()[0]}, {**FEEDS, "f": np.array(False)})
+    check(net, {"r": np.ones(3)})
+    for k in (2, 3):
+        feeds = {**FEEDS, "k": np.array(k)}
+        net = "  - {when: k > 2, from: x, then: [{let: last + 1.0}], else: [{let: last*2}], as: r}\n"
+        check(net, {"r": X + 1 if k > 2 else X * 2}, feeds)
+    with pytest.raises(GraphcError, match=r"line 5, column 12: no value is named 'q' here"):
+        load("  - {when: q > 2, from: x, then: [relu]}\n")
+
+
 def test_at_most():
     r, n, _ = _newton(2)
     assert n == 2
@@ -559,6 +582,61 @@ blocks:
         "5: unknown layer 'nope'", "5: while needs 'condition', 'at_most'", "6: unknown layer 'nope'", "6: 'relu' has no 'alpha'",
         "6: scan needs 'of'", "7: unknown variable '$b': known here: a, c, channels, features, i",
     ]  # fmt: skip
+
+
+ALL = """\
+  - sum: {from: y, axis: 0, as: s}
+  - scan:
+      over: {a: x, b: y}
+      axis: 1
+      reverse: true
+      states: {h: {shape: [n, 3], value: 0.5}, g: s, q: 0}
+      of:
+        - when: f
+          from: a
+          then: [{dense: {out: 3, as: e}}, {relu: {}}]
+          else: [{neg: {as: e}}]
+        - let: {g: g + 1.0, q: q + $c, h: h + e}
+      collect: {all: h, r: last}
+  - while:
+      states: {s: s, t: 0.0, again: true}
+      condition: again
+      at_most: 5
+      of: [{loop: {with: {w: [1.0, 2.0]}, of: [{let: {s: s*$w}}]}}, {let: {t: t + 1.0, again: t < 3.0}}]
+outputs: [all, r, h, g, q, s, t]
+"""
+_WORDS = ["", "-1", "relu", "$c", "$zz", "[", "{", "0", "n", "null", "1.5", "x", "as", "last", "scan", "h", "when", "true", "of"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_mutilated_net_has_problems_with_places(data):
+    """Lose or swap words: every problem is ours, has a place, and is told once; without problems it can be written as ONNX."""
+    words = re.split(r"(\W)", HEAD + ALL)
+    start = len(re.split(r"(\W)", HEAD))
+    for _ in range(data.draw(st.integers(0, 3))):
+        words[data.draw(st.integers(start, len(words) - 1))] = data.draw(st.sampled_from(_WORDS))
+    try:
+        graph = loads_yaml("".join(words), file="m.yaml")
+        verify(graph)
+        to_onnx(graph)
+    except GraphcError as error:
+        found = getattr(error, "problems", [error])
+        assert all(p.source.file == "m.yaml" and p.source.place for p in found)
+        assert len({(p.source.place, p.message) for p in found}) == len(found)
+
+
+def test_all_together():
+    found = results(load(ALL), FEEDS)
+    assert found["q"] == 20 and found["t"] == 3
+    np.testing.assert_allclose(found["s"], Y.sum(0) * 8, rtol=1e-5)
+    np.testing.assert_allclose(found["g"], Y.sum(0) + 5, rtol=1e-5)
+    w = weights(load(ALL))
+    after = X @ w["net.1.0.then.0.dense.weight"].T + w["net.1.0.then.0.dense.bias"]
+    sums = 0.5 + np.cumsum(after[:, ::-1], 1)[:, ::-1]
+    for name in ("all", "r"):
+        np.testing.assert_allclose(found[name], sums, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["h"], sums[:, 0], rtol=1e-4, atol=1e-5)
 
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
