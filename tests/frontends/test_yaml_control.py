@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -15,7 +16,8 @@ import graphc
 from graphc.backends.reference import run
 from graphc.errors import GraphcError
 from graphc.frontends.onnx_export import to_onnx
-from graphc.frontends.yaml_load import loads_yaml
+from graphc.frontends.yaml_load import check as check_file
+from graphc.frontends.yaml_load import load_yaml, loads_yaml
 from graphc.graph import Graph
 from graphc.types import Sym
 from graphc.verify import verify
@@ -51,7 +53,9 @@ def results(graph: Graph, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return found
 
 
-def check(net: str, wanted: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray] = FEEDS, **params: object) -> Graph:
+def check(
+    net: str, wanted: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray] = FEEDS, **params: object
+) -> Graph:
     outputs = f"outputs: [{', '.join(wanted)}]"
     graph = load(net + outputs, **params)
     found = results(graph, feeds)
@@ -203,14 +207,18 @@ def test_whole_numbers_and_booleans_are_states_too():
         - Cast: {inputs: [t], to: float64, as: last_row}
       collect: {count: n}
 """
-    check(net, {"n": np.array(2), "big": np.array(True), "last_row": Y[-1].astype(np.float64), "count": np.array([1, 2])})
+    check(
+        net, {"n": np.array(2), "big": np.array(True), "last_row": Y[-1].astype(np.float64), "count": np.array([1, 2])}
+    )
 
 
 def test_a_state_goes_on_with_the_name_of_its_first_value():
     step = "  - scan: {over: {t: y}, axis: 0, states: {s: s}, of: [{sum: {from: t, axis: 0}}, {add: {from: [s, last], as: s}}]}\n"
     net = "  - sum: {from: v, axis: 0, as: s}\n" + step
     check(net, {"s": V.sum() + Y.sum()})
-    looped = "  - sum: {from: v, axis: 0, as: s}\n  - loop:\n      n: 3\n      of:\n      " + step.replace("\n", "") + "\n"
+    looped = (
+        "  - sum: {from: v, axis: 0, as: s}\n  - loop:\n      n: 3\n      of:\n      " + step.replace("\n", "") + "\n"
+    )
     check(looped, {"s": V.sum() + 3 * Y.sum()})
 
 
@@ -274,7 +282,10 @@ def test_repeats_and_loops_inside_carry_states_on():
 def test_collected_lists_and_last():
     net = "  - scan: {over: {t: x}, of: [{exp: {as: a}}, {neg: {from: t, as: b}}], collect: [a, b]}\n"
     check(net, {"a": np.exp(X), "b": -X})
-    check("  - scan: {over: {t: x}, of: [{exp: {}}, neg], collect: {b: last, again: last}}\n", {"b": -np.exp(X), "again": -np.exp(X)})
+    check(
+        "  - scan: {over: {t: x}, of: [{exp: {}}, neg], collect: {b: last, again: last}}\n",
+        {"b": -np.exp(X), "again": -np.exp(X)},
+    )
 
 
 # --- while ------------------------------------------------------------------------------------------------------------
@@ -383,6 +394,23 @@ outputs: [h]
     np.testing.assert_allclose(results(graph, FEEDS)["h"], h, rtol=1e-4, atol=1e-5)
 
 
+def test_whiles_in_whiles():
+    """1 + 2 + 3, one by one; and states that change places."""
+    net = """\
+  - while:
+      states: {n: 0, a: 0.0}
+      condition: n < 4
+      at_most: 9
+      of:
+        - while: {states: {m: 0, b: a}, condition: m < n, at_most: 9, of: [{let: {m: m + 1, b: b + 1.0}}]}
+        - let: {n: n + 1, a: b}
+"""
+    graph = check(net, {"n": np.array(4), "a": np.array(6.0)})
+    compiled_without_host(graph, FEEDS)
+    net = "  - scan: {over: {t: y}, states: {s: v, q: {like: v}}, of: [{let: {w: s}}, {let: {s: q}}, {let: {q: w}}]}\n"
+    check(net, {"s": np.zeros(3), "q": V})
+
+
 # --- when -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("flag", [True, False])
 def test_one_of_two_ways(flag: bool):
@@ -449,6 +477,41 @@ def test_values_of_each_iteration():
     blocks = "blocks: {b: {args: {out: required}, body: [{dense: $out}]}}\nnet:\n"
     graph = load("  - repeat: {with: {size: [7, 6]}, from: y, of: b, out: $size}\n", HEAD.replace("net:\n", blocks))
     assert [n.output.shape[1] for n in graph.nodes] == [7, 6]
+
+
+# --- types that are known later, and weights from a file ---------------------------------------------------------------
+UNKNOWN = "  - {Shape: {inputs: [x], as: shape}}\n  - Reshape: {inputs: [x, shape], as: u}\n"
+
+
+def test_states_of_unknown_types():
+    net = (
+        UNKNOWN
+        + "  - scan: {over: {t: y}, states: {s: u}, of: [{Add: {inputs: [s, 1.0], as: s}}], collect: {all: s}}\n"
+    )
+    steps = np.arange(1, 6, dtype=np.float32)[:, None]
+    check(net, {"s": X + 5, "all": X[:, None] + steps[..., None]})
+    check(
+        UNKNOWN + "  - {when: f, then: [{relu: {from: u}}], else: [{tanh: {from: x}}], as: r}\n",
+        {"r": np.maximum(X, 0)},
+    )
+    with pytest.raises(
+        GraphcError, match=r"line 7, column 22: the type of 'net.1.Reshape' is known only when the model runs"
+    ):
+        load(UNKNOWN + "  - scan: {over: {t: u}, of: [{neg: {as: m}}], collect: m}\n")
+
+
+def test_weights_from_a_file(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    shapes = {"net.0.0.dense.weight": (4, 3), "net.0.0.dense.bias": (4,), "net.0.recurrent.weight": (4, 4)}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    np.savez(tmp_path / "w.npz", **arrays)
+    path = tmp_path / "m.yaml"
+    path.write_text(ELMAN + "weights: {file: w.npz}\n")
+    found = weights(load_yaml(path))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    np.savez(tmp_path / "w.npz", **{**arrays, "net.0.0.dense.bias": np.zeros(3, np.float32)})
+    assert [p.message for p in check_file(path)] == ["weight 'net.0.0.dense.bias' has shape [3] in w.npz, not [4]"]
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
@@ -605,7 +668,7 @@ ALL = """\
       of: [{loop: {with: {w: [1.0, 2.0]}, of: [{let: {s: s*$w}}]}}, {let: {t: t + 1.0, again: t < 3.0}}]
 outputs: [all, r, h, g, q, s, t]
 """
-_WORDS = ["", "-1", "relu", "$c", "$zz", "[", "{", "0", "n", "null", "1.5", "x", "as", "last", "scan", "h", "when", "true", "of"]
+_WORDS = ["", *"-1 relu $c $zz [ { 0 n null 1.5 x as last scan h when true of".split()]
 
 
 @settings(max_examples=150, deadline=None)
