@@ -74,10 +74,10 @@ def place_of(error: GraphcError) -> list[int]:
 
 
 def names_given(item: Item) -> Iterator[Item]:
-    """What the steps below an item are named by `as`, states, and what is collected."""
+    """Names that the steps below an item give: by `as` and `let`, to states, and to what is collected."""
     if isinstance(item.value, dict):
         for key, value in item.value.items():
-            if key in ("states", "collect") and isinstance(value.value, dict):
+            if key in ("let", "states", "collect") and isinstance(value.value, dict):
                 yield from map(value.at_key, value.value)
             elif key in ("as", "collect"):
                 yield from listed(value)

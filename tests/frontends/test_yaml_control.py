@@ -609,6 +609,7 @@ def said(net: str, head: str = HEAD) -> list[str]:
         ("  - {when: f, then: [{relu: {from: x, as: y}}], else: [{tanh: {from: x, as: y}}]}", ["5: the name 'y' is taken"]),
         ("  - {when: f, then: [{dense: {from: k, out: 3, as: a}}], else: [{relu: {from: x, as: a}}, {conv: {from: v, out: 3}}]}\n  - relu: {from: a}",
          ["5: needs an input of rank 2 or 3, not int64[]", "5: needs an input of rank 3 or 4 or 5, not float32[3]"]),
+        ("  - {when: q, from: x, then: [{let: {a: last}}], else: [{let: {a: -last}}]}\n  - relu: {from: a}", ["5: no value is named 'q' here"]),
         # with
         ("  - loop: {n: 3, with: {a: [1, 2]}, of: [{scale: {by: $a, from: x}}]}", ["5: 'a' has 2 of 3 values"]),
         ("  - loop: {with: {a: [1, 2], b: [1]}, of: [{scale: {by: $a*$b, from: x}}]}", ["5: 'b' has 1 of 2 values"]),
@@ -668,7 +669,9 @@ ALL = """\
       of: [{loop: {with: {w: [1.0, 2.0]}, of: [{let: {s: s*$w}}]}}, {let: {t: t + 1.0, again: t < 3.0}}]
 outputs: [all, r, h, g, q, s, t]
 """
-_WORDS = ["", *"-1 relu $c $zz [ { 0 n null 1.5 x as last scan h when true of".split()]
+_WORDS = [
+    "", "-1", "relu", "$c", "$zz", "[", "{", "0", "n", "null", "1.5", "x", "as", "last", "scan", "h", "when", "true", "of"
+]  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None)
