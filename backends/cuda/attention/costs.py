@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.backends.cuda.attention.attention_block import EXTRA, KeyTile
-from graphc.backends.cuda.codegen.figures import Card
+from graphc.backends.cuda.codegen.figures import PARTS, Card
 from graphc.backends.cuda.product.costs import BANKS, FLOAT, LATENCY, LAUNCH, START, WARPS
 
 POWERS = 16  # that a multiprocessor computes in a cycle, since sm_80
 OTHERS = 10 / 128  # cycles of other instructions for each score: its maximum, its power's sum and rounding
+BARE = 0.5  # of their time, that is not behind products of other warps: an estimate
 ITEM = 2
 
 
@@ -53,10 +54,10 @@ def predicted(card: Card, p: Problem, tile: KeyTile, splits: int) -> Choice:
     pace = min(1.0, together * tile.threads / 32 / WARPS)
     scores, warps = tile.rows * tile.keys, tile.down * tile.across
     read = tile.down * tile.keys * width + (0 if tile.kept else tile.across * tile.rows * p.size)
+    products = max(2 * scores * width / (card.half / card.multiprocessors * pace), ITEM * read / (BANKS * card.clock))
+    powers = scores * (1 / POWERS + OTHERS) / (card.clock * min(1.0, together * warps / PARTS))
     step = max(
-        2 * scores * width / (card.half / card.multiprocessors * pace),
-        scores * (1 / POWERS + OTHERS) / (card.clock * min(1.0, together * warps / 4)),
-        ITEM * read / (BANKS * card.clock),
+        products + powers * BARE,
         ITEM * tile.keys * width / (card.cache / card.multiprocessors),
         LATENCY / ((tile.stages - 1) * together),
     )

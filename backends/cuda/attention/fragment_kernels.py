@@ -25,7 +25,7 @@ from graphc.types import dtype_from_name
 
 ITEM = 2  # bytes of an element
 STEP = 16  # elements that one instruction multiplies
-GROUP = 8  # of columns of values, in fragments that are read together
+GROUP = 16  # of columns of values, in fragments that are read together: with fewer, ptxas needs more registers
 _PACK = {"float16": "cvt.rn.f16x2.f32 $0, $1, $2;", "bfloat16": "cvt.rn.bf16x2.f32 $0, $1, $2;"}
 
 # power_of_two(x): 0 for -inf, NaN for NaN

@@ -41,7 +41,7 @@ TILES = {
         KeyTile(16, 64, 1, 4, 2, 2),
         KeyTile(64, 64, 4, 1, 2, 2),
         KeyTile(128, 64, 4, 1, 2, 2, kept=False),
-        KeyTile(128, 64, 8, 1, 2, 1),
+        KeyTile(64, 64, 4, 1, 2, 2),
     ),
     256: (KeyTile(16, 32, 1, 2, 2, 2, kept=False), *[KeyTile(64, 32, 4, 1, 2, 2, kept=False)] * 3),
 }
