@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from many_sizes import for_many
 from sass import instructions, of_kind, waits_of
 from suite import OPS, as_inputs, host_reasons, uses_of
 from suite import check as check_use
 
 import graphc
+from graphc import classes
 from graphc.backends.cuda.attention import attention, tensor_attention
 from graphc.backends.cuda.attention.attention_block import KeyTile, TensorAttention
 from graphc.backends.cuda.attention.costs import Problem, best
@@ -366,6 +368,26 @@ def test_the_model_of_costs():
         assert chosen(512, 4096, 4096, size) == many and chosen(512, 4096, 4096, size, True) == masked
         assert chosen(8, 8, 4096, size) == chosen(4, 64, 64, size) == few
         assert chosen(512, 64, 1024, size) == middle
+
+
+def test_one_plan_for_many_sizes(monkeypatch: pytest.MonkeyPatch):
+    """Batches, queries and keys from few to some tiles."""
+    monkeypatch.delenv("GRAPHC_CHECK")  # in checked runs every plan is for its sizes alone
+    monkeypatch.setattr(classes, "STRICT", True)
+    half, b = np.dtype("float16"), Builder("net")
+    q = b.input("q", half, ("batch", 2, "queries", 16))
+    k, v = (b.input(n, half, ("batch", 2, "keys", 16)) for n in "kv")
+    mask = b.input("mask", half, ("queries", "keys"))
+    attrs = {"heads": 2, "kv_heads": 2, "scale": 0.25, "before": 100, "at_end": True, "zeros": True}
+    model, many = graphc.compile(b.build({"y": b.add("FusedAttention", q, k, v, mask, **attrs)}), target=TARGET), None
+    for batch, queries, keys in ((2, 20, 33), (4, 3, 5), (3, 70, 64), (5, 40, 200), (2, 9, 131)):
+        shapes = {**shapes_of(queries, keys, batch=batch), "mask": (queries, keys)}
+        arrays = [*numbers(shapes, hidden=0.2).values()]
+        many = many or for_many(model, arrays)
+        assert many.holds(arrays), many.refusal(arrays)
+        (want,) = run_graph(graph_of(shapes, F64, **attrs), [a.astype(F64) for a in arrays])
+        got = many.run(arrays)[0].astype(F64)
+        np.testing.assert_allclose(got, want, rtol=0, atol=(2 + FLOATS) * HALF["float16"] * 2)
 
 
 # --- machine code -----------------------------------------------------------------------------------------------------

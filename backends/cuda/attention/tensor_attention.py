@@ -56,9 +56,9 @@ def emit_on_tensor_cores(lo: CudaLowering, u: Use, splits_of: Callable[[Any, Any
     tiles = -(-u.rows // tile.rows)
     splits = splits_of(u.kv_batch * tiles, -(-u.keys // tile.keys))
     split = splits != 1
-    chunks = [chunk_of(o.ref, o.strides) for o in u.operands]
+    q_chunk, k_chunk, v_chunk = (chunk_of(o.ref, o.strides) for o in u.operands)
     kernel = TensorAttention(
-        u.dtype.name, tile, in_shared(u.size), in_shared(u.v_size), *chunks, _run(u, split), bool(split),
+        u.dtype.name, tile, in_shared(u.size), in_shared(u.v_size), q_chunk, k_chunk, v_chunk, _run(u, split), bool(split),
         mask, bool(attrs.softcap),
     )  # fmt: skip
     scale = max(abs(attrs.scale), LEAST_SCALE)
