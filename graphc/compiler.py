@@ -96,7 +96,7 @@ def _params(params: Any) -> tuple[tuple[str, Any], ...]:
 def _check_disabled(backend: Backend, names: Collection[str]) -> None:
     from graphc import pipeline
 
-    passes = [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators())]
+    passes = [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators(), backend.compiles)]
     pipeline.check_names(names, passes, [p.name for p in backend.parts])
 
 
@@ -326,7 +326,9 @@ class Compilation:
 
         passes = list(self._infos)
         bound = bind(unbound, types, values)
-        bound = _run_passes(bound, pipeline.bound(self.backend.kernel_operators()), self.request.disabled, passes)
+        bound = _run_passes(
+            bound, pipeline.bound(self.backend.kernel_operators(), self.backend.compiles), self.request.disabled, passes
+        )
         require_memory(bound)
         if many is not None and many.growing:
             if not is_static(bound):

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
 
 from graphc import passes as folder
 from graphc.errors import GraphcError
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
@@ -67,9 +68,10 @@ def fusions() -> tuple[Rewrite, ...]:
     return tuple(getattr(import_module(f"{folder.__name__}.{name}"), name) for name in names)
 
 
-def bound(kernels: Collection[str]) -> tuple[Pass, ...]:
-    """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified."""
-    wanted = (p for p in fusions() if p.makes in kernels)
+def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda node: False) -> tuple[Pass, ...]:
+    """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
+    `Backend.compiles`, of what fusions may make only for some."""
+    wanted = (replace(p, accepts=compiles) for p in fusions() if p.makes in kernels)
     passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
     return (*passes, HeldGraphs(passes))
 

@@ -59,7 +59,7 @@ def shown_after(
     names = [s.name for s in stages]
     pipeline.check_names(disabled, _passes(backend), [p.name for p in backend.parts])
     pipeline.check_names([bare], _passes(backend), names, kind="stages")
-    bound = pipeline.bound(backend.kernel_operators())
+    bound = pipeline.bound(backend.kernel_operators(), backend.compiles)
     if bare not in (p.name for p in bound) and bare != name:
         why = "is a stage of the target" if bare in names else "runs before shapes are known, and no more after that"
         raise GraphcError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
@@ -80,7 +80,7 @@ def shown_after(
 def _passes(backend: Backend) -> tuple[Pass, ...]:
     from graphc import pipeline
 
-    return (*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators()))
+    return (*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators(), backend.compiles))
 
 
 def _opened(target: str) -> Backend:

@@ -11,6 +11,7 @@ from graphc.errors import InputError
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.attention import Window, emit_seen
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
+from graphc.ops.precision import widen
 from graphc.types import Dim, TensorType, prod
 
 # axes of q, k, v and the result; heads and sequence lie between, in the order that `head_axes` tells
@@ -64,7 +65,7 @@ def _infer(call: Call) -> list[TensorType]:
         raise call.fail(
             f"head_axes {call.attrs.head_axes} and first_heads {call.attrs.first_heads} are not four and three axes"
         )
-    dtype = require_dtype(call, 0, ("float32", "float64"))
+    dtype = require_dtype(call, 0, ("float16", "bfloat16", "float32", "float64"))
     require_same_dtype(call, 0, 1, 2, *([3] if call.has(3) else []))
     s = heads_of(call)
     if call.has(3):
@@ -107,6 +108,7 @@ def _reference(
         x = x if axis == 1 else x.swapaxes(1, 2)
         return x[:, first : first + count]
 
+    dtype, (q, k, v, mask) = q.dtype, map(widen, (q, k, v, mask))
     q, k, v = (
         part(x, n, axis, first)
         for x, n, axis, first in zip((q, k, v), (heads, kv_heads, kv_heads), head_axes, first_heads)
@@ -129,7 +131,7 @@ def _reference(
     hidden = np.isneginf(scores).all(-1, keepdims=True) & zeros
     powers = np.exp(scores - np.where(hidden, 0, scores.max(-1, keepdims=True, initial=-np.inf))).astype(q.dtype)
     y = np.matmul(powers / np.where(hidden, 1, powers.sum(-1, keepdims=True)), v)
-    return np.ascontiguousarray(y if head_axes[3] == 1 else y.swapaxes(1, 2))
+    return np.ascontiguousarray(y if head_axes[3] == 1 else y.swapaxes(1, 2), dtype)
 
 
 def _expand(b, call: Call):
@@ -221,6 +223,6 @@ register(
         },
         expand=_expand,
         macs=_macs,
-        samples=Samples(("float32",), low=-2.0, high=2.0, cases=_cases()),
+        samples=Samples(("float32", "float16", "bfloat16"), low=-2.0, high=2.0, cases=_cases()),
     )
 )

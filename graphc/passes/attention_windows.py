@@ -6,7 +6,13 @@ import numpy as np
 
 from graphc.ops.attention import Window
 
-HIDDEN = -1e30  # a number from here down, added to a score or in its place, leaves nothing of the score
+HIDDEN = -1e30
+HIDDEN_HALF = -6e4  # of float16, whose lowest number is -65504
+
+
+def hidden_from(dtype: np.dtype) -> float:
+    """A number from there down, added to a score or in its place, leaves nothing of the score."""
+    return HIDDEN_HALF if dtype == np.float16 else HIDDEN
 
 
 def window_of_mask(mask: np.ndarray, queries: int, keys: int) -> Window | None:
@@ -16,7 +22,7 @@ def window_of_mask(mask: np.ndarray, queries: int, keys: int) -> Window | None:
         return None
     rows = mask.reshape(queries, keys)
     seen = rows == 0
-    if not (seen | (rows <= HIDDEN)).all() or not seen.any(1).all():
+    if not (seen | (rows <= hidden_from(mask.dtype))).all() or not seen.any(1).all():
         return None
     numbers = np.arange(queries)
     first, end = seen.argmax(1) - numbers, keys - seen[:, ::-1].argmax(1) - numbers  # from the query's own number on

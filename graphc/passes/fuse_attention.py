@@ -14,14 +14,17 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dtypes import is_narrow
 from graphc.graph import Node, Value
 from graphc.ops.attention import Window
 from graphc.ops.movement import slice_axes, slice_bounds
-from graphc.passes.attention_windows import HIDDEN, window_of_mask
+from graphc.passes.attention_windows import hidden_from, window_of_mask
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 
 BY_SEQUENCE = [0, 2, 1, 3]  # [batch, sequence, heads, size] to [batch, heads, sequence, size] and back
+
+OTHERS = "it is not in float32 or half precision throughout, or has dims that are not known"
 
 fuse_attention = Rewrite("fuse_attention", makes="FusedAttention")
 
@@ -50,7 +53,9 @@ class _Operand:
 @fuse_attention.on("MatMul")
 def softmax_between_products(node: Node, sweep: Sweep) -> Value | Skip | None:
     weights, v = node.inputs
-    softmax = sweep.producer(weights, "Softmax")
+    softmax, narrow = sweep.producer(weights, "Softmax"), None
+    if softmax is None:
+        softmax, narrow = _wider_softmax(weights, sweep)
     if softmax is None:
         return None
     rank = len(weights.shape)
@@ -60,10 +65,23 @@ def softmax_between_products(node: Node, sweep: Sweep) -> Value | Skip | None:
         return Skip("the softmax is along another axis")
     if not sweep.sole(weights):
         return Skip(f"'{weights.name}' is a result or read by others")
-    scores = _scores(softmax.inputs[0], sweep)
+    scores = _scores(softmax.inputs[0] if narrow is None else narrow, sweep)
     if not isinstance(scores, _Scores):
         return scores
     return _fused(node, scores, v, sweep)
+
+
+def _wider_softmax(weights: Value, sweep: Sweep) -> tuple[Node, Value] | tuple[None, None]:
+    """A softmax in float32 of scores in half precision, whose result is narrowed again, and these scores."""
+    narrowed = sweep.producer(weights, "Cast")
+    softmax = None if narrowed is None else sweep.producer(narrowed.inputs[0], "Softmax")
+    widened = None if softmax is None else sweep.producer(softmax.inputs[0], "Cast")
+    if narrowed is None or softmax is None or widened is None:
+        return None, None
+    between, scores = (narrowed.inputs[0], softmax.inputs[0]), widened.inputs[0]
+    if scores.dtype != weights.dtype or not is_narrow(scores.dtype) or any(v.dtype != np.float32 for v in between):
+        return None, None
+    return (softmax, scores) if all(map(sweep.sole, between)) else (None, None)
 
 
 def _scores(v: Value, sweep: Sweep) -> _Scores | Skip | None:
@@ -108,8 +126,9 @@ def _masked(v: Value, sweep: Sweep) -> tuple[Value, Value] | Skip | None:
     else:
         condition, a, b = node.inputs
         x, hidden, seen = (b, a, False) if a.is_const else (a, b, True)
-        if not hidden.is_const or hidden.data.size != 1 or not hidden.data.reshape(-1)[0] <= HIDDEN:
-            return Skip(f"'{hidden.name}', what hidden scores are replaced by, is not a number of {HIDDEN:g} or less")
+        lowest = hidden_from(hidden.dtype)
+        if not hidden.is_const or hidden.data.size != 1 or not hidden.data.reshape(-1)[0] <= lowest:
+            return Skip(f"'{hidden.name}', what hidden scores are replaced by, is not a number of {lowest:g} or less")
         nothing = sweep.constant(np.zeros_like(hidden.data))
         shown, other = (nothing, hidden) if seen else (hidden, nothing)
         if condition.is_const:
@@ -141,8 +160,8 @@ def _unscaled(v: Value, sweep: Sweep) -> tuple[Value, float]:
 def _fused(node: Node, scores: _Scores, v: Value, sweep: Sweep) -> Value | Skip:
     q, q_scale = _unscaled(scores.q, sweep)
     kt, k_scale = _unscaled(scores.k_transposed, sweep)
-    if any(x.dtype != np.float32 or not x.type.is_static for x in (q, kt, v)):
-        return Skip("it is not in float32, or has dims that are not known")
+    if not _is_of_floats(q, kt, v) or not all(x.type.is_static for x in (q, kt, v)):
+        return Skip(OTHERS)
     if not q.shape[:-2] == kt.shape[:-2] == v.shape[:-2]:
         return Skip(f"queries {q.shape}, keys {kt.shape} and values {v.shape} differ in batch or heads")
     if 0 in node.output.shape or 0 in kt.shape:
@@ -160,7 +179,12 @@ def _fused(node: Node, scores: _Scores, v: Value, sweep: Sweep) -> Value | Skip:
     scale = scores.scale * q_scale * k_scale
     seen = {"before": window.before, "after": window.after, "offset": window.offset}
     y = _emit(sweep, operands, mask, heads=heads, kv_heads=kv_heads, scale=scale, softcap=scores.softcap, **seen)
-    return sweep.reshaped(y, node.output.shape)
+    return y if isinstance(y, Skip) else sweep.reshaped(y, node.output.shape)
+
+
+def _is_of_floats(*values: Value) -> bool:
+    """Is it all in one of the dtypes that there may be kernels for?"""
+    return {v.dtype.name for v in values} in ({"float32"}, {"float16"}, {"bfloat16"})
 
 
 def _windowed(masks: Sequence[Value], queries: int, keys: int) -> tuple[Window, list[Value]]:
@@ -179,13 +203,18 @@ def _emit(
     lengths: Value | None = None,
     axis: int = 1,
     **attrs: Any,
-) -> Value:
-    """axis: of the result's heads."""
+) -> Value | Skip:
+    """axis: of the result's heads. Half precision is fused where the backend has a kernel that takes it as it is: without, scores
+    would be rounded as in the graph, and copied."""
     inputs = [*(o.value for o in operands), mask, lengths]
     while inputs[-1] is None:
         inputs.pop()
     axes, first = [*(o.axis for o in operands), axis], [o.first for o in operands]
-    return sweep.add("FusedAttention", *inputs, head_axes=axes, first_heads=first, **attrs)
+    y = sweep.add("FusedAttention", *inputs, head_axes=axes, first_heads=first, **attrs)
+    made = sweep.producer(y)
+    if y.dtype != np.float32 and made is not None and not sweep.accepts(made):
+        return Skip(f"the target has no kernel for it in {y.dtype}")
+    return y
 
 
 # --- where heads lie --------------------------------------------------------------------------------------------------
@@ -317,7 +346,9 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
     window = Window.of(call.attrs, past)
     mask = node.inputs[3] if call.has(3) else None
     if mask is not None and mask.dtype.kind == "b":
-        mask = sweep.add("Where", mask, *(sweep.constant(n, np.float32) for n in (0, -np.inf)))
+        mask = sweep.add("Where", mask, *(sweep.constant(n, q.dtype) for n in (0, -np.inf)))
+    elif mask is not None and mask.dtype != q.dtype:
+        mask = sweep.add("Cast", mask, to=q.dtype)
     y = _emit(
         sweep,
         operands,
@@ -335,6 +366,8 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
         at_end=call.has(4) or call.has(6),
         offset=queries - k.shape[-2] if call.has(4) else 0,
     )
+    if isinstance(y, Skip):
+        return y
     results[0] = sweep.reshaped(y, node.output.shape)
     return tuple(results)
 
@@ -356,9 +389,12 @@ def _extra(node: Node, sweep: Sweep) -> str:
     precision = call.attrs.softmax_precision
     if precision is not None and precision != np.float32:  # numpy takes None for float64
         return "it has a softmax of another precision"
-    operands = [v for v in node.inputs[:6] if v is not None and v.dtype.kind != "b"]
-    if any(v.dtype != np.float32 for v in operands) or not all(v.type.is_static for v in (*node.operands, node.output)):
-        return "it is not in float32, or has dims that are not known"
+    operands = [v for v in (*node.inputs[:3], *node.inputs[4:6]) if v is not None]
+    mask = node.inputs[3] if call.has(3) else None
+    if not _is_of_floats(*operands) or not all(v.type.is_static for v in (*node.operands, node.output)):
+        return OTHERS
+    if mask is not None and mask.dtype.kind != "b" and operands[0].dtype == np.float32 != mask.dtype:
+        return f"its mask is in {mask.dtype}"
     if any(0 in v.shape for v in (*node.inputs[:3], node.output)):
         return "it is empty"
     keys = node.inputs[1].shape[-2] + (call.shape(4)[2] if call.has(4) else 0)

@@ -38,11 +38,16 @@ class Skip:
     reason: str
 
 
-class Sweep(Rewriter):
-    """A Rewriter that can look back: who makes a new value, and who reads it."""
+def _accepts_none(node: Node) -> bool:
+    return False
 
-    def __init__(self, graph: Graph) -> None:
+
+class Sweep(Rewriter):
+    """A Rewriter that can look back: who makes a new value, and who reads it. accepts: see `Rewrite`."""
+
+    def __init__(self, graph: Graph, accepts: Callable[[Node], bool] = _accepts_none) -> None:
         super().__init__(graph)
+        self.accepts = accepts
         self._makers: dict[Value, Node] = {}
         self._indexed = 0
         self._reads = Counter(v for n in graph.nodes for v in n.operands)
@@ -110,6 +115,7 @@ class Rewrite:
     """A pass made of rules. What the rewrites leave unread is removed at once, so that it does not count as a reader.
 
     makes: of a fusion (graphc/passes/fuse_*.py), the operator that others become. It runs for backends with a kernel for that.
+    accepts: does the backend compile a node as it was made? For uses that not every kernel of the operator has.
 
     >>> drop = Rewrite("drop_identity")
     >>> @drop.on("Identity")
@@ -120,6 +126,7 @@ class Rewrite:
     name: str
     rules: dict[str, list[Rule]] = field(default_factory=dict, repr=False)
     makes: str = ""
+    accepts: Callable[[Node], bool] = _accepts_none
 
     def on(self, *ops: str) -> Callable[[Rule], Rule]:
         """Decorator: the rule begins at these operators ('*' for all). Rules are tried in the order written."""
@@ -132,7 +139,7 @@ class Rewrite:
         return register
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
-        sweep, changed = Sweep(graph), False
+        sweep, changed = Sweep(graph, self.accepts), False
         for node in graph.nodes:
             sweep.prefix, sweep.source = f"{node.name or node.outputs[0].name}/", node.source
             start = sweep.copy(node)

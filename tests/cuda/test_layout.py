@@ -159,7 +159,9 @@ def steps_of(name: str, batch: int) -> Sequence[Step | HostStep]:
     backend = open_backend("cuda", Request(options={"arch": "sm_90"}))
     graph = pipeline.run(frontends.load(EXAMPLES / f"{name}.yaml"), pipeline.SHAPE_FREE)
     types = {v.name: v.type.with_shape([d if isinstance(d, int) else batch for d in v.shape]) for v in graph.inputs}
-    draft = backend.draft(pipeline.run(bind(graph, types), pipeline.bound(backend.kernel_operators())))
+    draft = backend.draft(
+        pipeline.run(bind(graph, types), pipeline.bound(backend.kernel_operators(), backend.compiles))
+    )
     for stage in backend.stages():
         stage.run(draft)
         stage.verify(draft)

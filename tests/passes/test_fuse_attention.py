@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from passcheck import F32, build, ints, refused, rewritten, weights
@@ -11,6 +13,7 @@ import graphc
 from graphc.graph import Builder, Graph, Node, Value
 from graphc.interpret import interpret
 from graphc.passes.fuse_attention import fuse_attention
+from graphc.types import dtype_from_name
 
 BATCH, HEADS, LENGTH, SIZE = 2, 3, 7, 4
 BY_SEQUENCE = (0, 2, 1, 3)
@@ -283,6 +286,39 @@ def test_another_dtype():
         return attention(b, q, k, v)
 
     assert "not in float32" in refused(fuse_attention, build(make))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("operator", [False, True])
+def test_half_precision_where_the_backend_has_a_kernel(dtype, operator):
+    kind = dtype_from_name(dtype)
+
+    def make(b):
+        q, k, v = (b.input(n, kind, (BATCH, HEADS, LENGTH, SIZE)) for n in "qkv")
+        return b.add("Attention", q, k, v) if operator else attention(b, q, k, v)
+
+    graph = build(make)
+    assert f"no kernel for it in {dtype}" in refused(fuse_attention, graph)
+    asked = []
+    made = replace(fuse_attention, accepts=lambda node: not asked.append(node))(graph)
+    (node,) = (n for n in made.nodes if n.op.name == "FusedAttention")
+    assert [n.op.name for n in asked] == ["FusedAttention"] and node.output.dtype == kind
+
+
+def test_hidden_scores_of_float16():
+    """Its lowest number hides, one of a thousand does not."""
+
+    def make(hidden):
+        def of(b):
+            q, k, v = (b.input(n, np.float16, (BATCH, HEADS, LENGTH, SIZE)) for n in "qkv")
+            mask = np.where(np.tri(LENGTH, dtype=bool), 0, hidden).astype(np.float16)
+            return attention(b, q, k, v, lambda b, s: b.add("Add", s, b.constant(mask)))
+
+        return replace(fuse_attention, accepts=lambda node: True)(build(of))
+
+    causal, masked = (next(n for n in make(h).nodes if n.op.name == "FusedAttention") for h in (-65504, -1000))
+    assert (causal.attrs["after"], len(causal.inputs)) == (0, 3)
+    assert (masked.attrs["after"], len(masked.inputs)) == (-1, 4)
 
 
 @pytest.mark.parametrize("between", ["Relu", "Mul"])

@@ -22,6 +22,7 @@ from graphc.backends.cuda.attention.attention_block import (
     Attention,
     AttentionSums,
 )
+from graphc.backends.cuda.attention.fragment_kernels import power_of_two
 from graphc.backends.cuda.codegen.device import device, load, store, word
 from graphc.backends.cuda.codegen.emit import CudaEmit
 from graphc.backends.cuda.codegen.guarded import divide, divide_wide, load_where
@@ -31,6 +32,7 @@ from graphc.backends.cuda.kernel import THREADS as PLAIN_THREADS
 from graphc.backends.cuda.kernel import Code, makes
 from graphc.backends.llvm import vmath
 from graphc.backends.llvm.emit import F32
+from graphc.types import dtype_from_name
 
 ALL = 0xFFFFFFFF  # lanes of a warp
 WARP = 32
@@ -305,10 +307,12 @@ def attention(depth: int, columns: int, rows: int, keys: int) -> Code:
 
 
 @makes(AttentionSums)
-def attention_sums() -> Code:
+def attention_sums(dtype: str) -> Code:
     """A number of the result by each thread: sums of the splits, relative to the largest score of all."""
     TO, FROM, COUNT, SHARED, OF_GROUP, ROWS = ATTENTION_SUMS["y parts splits kv_heads group queries"]
     NO_NAN, TO_AT, TOTAL, SIZE_OF_ROW = ATTENTION_SUMS["zeros y_strides total v_size"]
+    ITEM, finish = dtype_from_name(dtype).itemsize, store(dtype)
+    power = power_of if dtype == "float32" else power_of_two
 
     def attention_sums(a):
         i = thread_number(PLAIN_THREADS)
@@ -327,7 +331,7 @@ def attention_sums() -> Code:
             result, total = float32(0), float32(0)
             for s in range(splits):
                 part = first + s * record
-                factor = power_of(float32(fetch(part + 4 * v_size) - base))
+                factor = power(float32(fetch(part + 4 * v_size) - base))
                 total = float32(total + fetch(part + 4 * v_size + 4) * factor)
                 result = float32(result + fetch(part + 4 * column) * factor)
             none = (total == float32(0)) & (word(a, NO_NAN) != 0)
@@ -336,6 +340,6 @@ def attention_sums() -> Code:
             query = row - head * queries
             batch = divide_wide(head, heads)
             at = word(a, TO) + batch * word(a, TO_AT) + (head - batch * heads) * word(a, TO_AT + 1)
-            put(at + query * word(a, TO_AT + 2) + 4 * column, float32(result * factor))
+            finish(at + query * word(a, TO_AT + 2) + ITEM * column, float32(result * factor))
 
     return Code(attention_sums, PLAIN_THREADS)

@@ -20,6 +20,7 @@ from graphc.backends.cuda.codegen.ptx import SHARED, assembly, ldmatrix, mma, ro
 from graphc.backends.cuda.product.tile import DEPTH
 from graphc.backends.llvm.emit import F32, I32, I64
 
+CHUNK = 16  # bytes
 STEP = 32  # bytes of a row that one instruction multiplies
 FLOAT = 4  # bytes of a sum
 TF32 = 0xFFFFE000  # the bits of a float32 that tf32 has
@@ -28,10 +29,18 @@ HALF = 0x1000  # of the last of them
 Groups = list[list[ir.Value]]
 
 
+def line_of(nbytes: int) -> int:
+    """Bytes from one line of so many to the next: lines whose chunks are in another order are 64 bytes or a multiple of 128; others
+    are an odd number of chunks."""
+    return nbytes if nbytes == 64 or nbytes % 128 == 0 else nbytes + CHUNK
+
+
 def _swizzle(b: ir.IRBuilder, line: ir.Value, nbytes: int, across: bool, item: int) -> ir.Value:
-    """What the chunks' byte offsets in a line are xored with. nbytes: of a line."""
+    """What the chunks' byte offsets in a line are xored with. nbytes: from a line to the next."""
     if across and item == 4:  # a warp reads words, of 4 lines
         return b.shl(b.and_(line, I32(3)), I32(5))
+    if nbytes % (2 * CHUNK):
+        return I32(0)
     if nbytes == 64:
         return b.shl(b.and_(b.lshr(line, I32(1)), I32(3)), I32(4))
     return b.shl(b.and_(line, I32(7)), I32(4))
@@ -41,6 +50,45 @@ def order(nbytes: int, across: bool, item: int) -> Callable[[int], int]:
     """order(...)(line): what byte offsets of chunks in that line of a tile are xored with. nbytes: of a line; across: of a right
     operand whose rows are lines."""
     return device(lambda q, a: _swizzle(q.b, a[0], nbytes, across, item), types.int32, types.int32)
+
+
+def _chunk(
+    b: ir.IRBuilder, tile: ir.Value, line: ir.Value, byte: ir.Value, nbytes: int, across: bool, item: int
+) -> ir.Value:
+    """Where a byte of a line of a tile lies."""
+    return b.add(b.add(tile, b.mul(line, I32(nbytes))), b.xor(byte, _swizzle(b, line, nbytes, across, item)))
+
+
+def left_fragments(
+    b: ir.IRBuilder, tile: ir.Value, lane: ir.Value, step: int, count: int, nbytes: int, item: int
+) -> Groups:
+    """Of a left operand whose lines, `nbytes` apart, are rows: STEP bytes down the sum of 16 rows each, from number `step` on."""
+    byte = b.add(b.shl(b.lshr(lane, I32(4)), I32(4)), I32(STEP * step))
+    first = _chunk(b, tile, b.and_(lane, I32(15)), byte, nbytes, False, item)
+    return [ldmatrix(b, b.add(first, I32(16 * i * nbytes))) for i in range(count)]
+
+
+def right_fragments(
+    b: ir.IRBuilder, tile: ir.Value, column: ir.Value, lane: ir.Value, step: int, count: int, nbytes: int, item: int,
+    across: bool,
+) -> Groups:  # fmt: skip
+    """Of a right operand the same: of 8 columns each from `column` on, an even number. Its lines are columns; across: rows."""
+    if not across:
+        at = b.add(b.and_(lane, I32(7)), b.shl(b.lshr(lane, I32(4)), I32(3)))
+        byte = b.add(b.shl(b.and_(b.lshr(lane, I32(3)), I32(1)), I32(4)), I32(STEP * step))
+        first = _chunk(b, tile, b.add(column, at), byte, nbytes, False, item)
+        fours = [ldmatrix(b, b.add(first, I32(16 * j * nbytes))) for j in range(count // 2)]
+        return [half for four in fours for half in (four[:2], four[2:])]
+    if item == 4:
+        lines = [b.add(b.and_(lane, I32(3)), I32(8 * step + 4 * h)) for h in range(2)]
+        bytes_ = [b.mul(b.add(b.add(column, I32(8 * j)), b.lshr(lane, I32(2))), I32(item)) for j in range(count)]
+        return [[shared_word(b, _chunk(b, tile, line, byte, nbytes, True, item)) for line in lines] for byte in bytes_]
+    at, found = b.add(b.and_(lane, I32(15)), I32(16 * step)), []
+    for j in range(count // 2):
+        place = b.add(b.add(column, I32(16 * j)), b.shl(b.lshr(lane, I32(4)), I32(3)))
+        four = ldmatrix(b, _chunk(b, tile, at, b.mul(place, I32(item)), nbytes, True, item), transposed=True)
+        found += [four[:2], four[2:]]
+    return found
 
 
 def warp_product(
@@ -55,47 +103,15 @@ def warp_product(
     @intrinsic
     def multiply(typing: Any, sums: Any, left: Any, right: Any, column: Any, lane: Any) -> Any:
         def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
-            kept = _elements(context, b, signature.args[0], args[0], rows * columns * 4)
+            kept = elements(context, b, signature.args[0], args[0], rows * columns * 4)
             totals = [b.load(p) for p in kept]
             left, right, column, lane = args[1:]
-
-            def chunk(base: ir.Value, at: ir.Value, byte: ir.Value, nbytes: int, turned: bool) -> ir.Value:
-                order = _swizzle(b, at, nbytes, turned, item)
-                return b.add(b.add(base, b.mul(at, I32(nbytes))), b.xor(byte, order))
-
-            def lefts(step: int) -> Groups:
-                at = b.and_(lane, I32(15))
-                byte = b.add(b.shl(b.lshr(lane, I32(4)), I32(4)), I32(STEP * step))
-                first = chunk(left, at, byte, row_bytes, False)
-                return [ldmatrix(b, b.add(first, I32(16 * i * row_bytes))) for i in range(rows)]
-
-            def rights_down(step: int) -> Groups:
-                at = b.add(b.and_(lane, I32(7)), b.shl(b.lshr(lane, I32(4)), I32(3)))
-                byte = b.add(b.shl(b.and_(b.lshr(lane, I32(3)), I32(1)), I32(4)), I32(STEP * step))
-                first = chunk(right, b.add(column, at), byte, row_bytes, False)
-                pairs = [ldmatrix(b, b.add(first, I32(16 * j * row_bytes))) for j in range(columns // 2)]
-                return [half for four in pairs for half in (four[:2], four[2:])]
-
-            def rights_across(step: int) -> Groups:
-                at = b.add(b.and_(lane, I32(15)), I32(16 * step))
-                found = []
-                for j in range(columns // 2):
-                    place = b.add(b.add(column, I32(16 * j)), b.shl(b.lshr(lane, I32(4)), I32(3)))
-                    four = ldmatrix(b, chunk(right, at, b.mul(place, I32(item)), line, True), transposed=True)
-                    found += [four[:2], four[2:]]
-                return found
-
-            def rights_of_words(step: int) -> Groups:
-                at = [b.add(b.and_(lane, I32(3)), I32(8 * step + 4 * h)) for h in range(2)]
-                places = [b.add(b.add(column, I32(8 * j)), b.lshr(lane, I32(2))) for j in range(columns)]
-                return [
-                    [shared_word(b, chunk(right, k, b.mul(place, I32(item)), line, True)) for k in at]
-                    for place in places
-                ]
-
-            rights = rights_down if not across else rights_of_words if item == 4 else rights_across
             for step in range(row_bytes // STEP):
-                for of_left, of_right in _terms(b, lefts(step), rights(step), item, products):
+                lefts = left_fragments(b, left, lane, step, rows, row_bytes, item)
+                rights = right_fragments(
+                    b, right, column, lane, step, columns, line if across else row_bytes, item, across
+                )
+                for of_left, of_right in _terms(b, lefts, rights, item, products):
                     for i in range(rows):
                         for j in range(columns):
                             at = (i * columns + j) * 4
@@ -110,7 +126,7 @@ def warp_product(
     return made
 
 
-def _elements(context: Any, b: ir.IRBuilder, kind: Any, array: ir.Value, count: int) -> list[ir.Value]:
+def elements(context: Any, b: ir.IRBuilder, kind: Any, array: ir.Value, count: int) -> list[ir.Value]:
     """Pointers to the first elements of an array."""
     data = context.make_array(kind)(context, b, value=array).data
     return [b.gep(data, [I32(i)]) for i in range(count)]
@@ -169,7 +185,7 @@ def group_product(columns: int, depth: int, across: bool, dtype: str) -> Callabl
     @intrinsic
     def multiply(typing: Any, sums: Any, left: Any, right: Any, column: Any, lane: Any) -> Any:
         def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
-            kept = _elements(context, b, signature.args[0], args[0], count)
+            kept = elements(context, b, signature.args[0], args[0], count)
             totals = [b.load(p) for p in kept]
 
             def lines(address: ir.Value, beside: int) -> ir.Value:
@@ -198,7 +214,7 @@ def group_done(count: int) -> Callable[..., None]:
     @intrinsic
     def done(typing: Any, sums: Any) -> Any:
         def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
-            kept = _elements(context, b, signature.args[0], args[0], count)
+            kept = elements(context, b, signature.args[0], args[0], count)
             _wait_for_groups(b, 0, kept, [b.load(p) for p in kept])
             return context.get_dummy_value()
 
@@ -222,13 +238,15 @@ def _row_chunk(b: ir.IRBuilder, base: ir.Value, row: ir.Value, byte: ir.Value, w
     return b.add(b.add(base, b.mul(row, I32(FLOAT * width))), b.xor(byte, b.shl(b.and_(row, I32(3)), I32(5))))
 
 
-def spread(rows: int, columns: int) -> Callable[..., None]:
-    """spread(sums, at, lane): the warp's sums, as `warp_product` has them, as rows in shared memory."""
+def spread(rows: int, columns: int, width: int = 0) -> Callable[..., None]:
+    """spread(sums, at, lane): the warp's sums, as `warp_product` has them, as rows in shared memory. width: floats from a row to the
+    next, a multiple of 32; 0: as many as there are columns."""
+    width = width or 8 * columns
 
     @intrinsic
     def spread(typing: Any, sums: Any, at: Any, lane: Any) -> Any:
         def code(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> ir.Value:
-            kept = _elements(context, b, signature.args[0], args[0], rows * columns * 4)
+            kept = elements(context, b, signature.args[0], args[0], rows * columns * 4)
             _, at, lane = args
             row, byte = b.lshr(lane, I32(2)), b.shl(b.and_(lane, I32(3)), I32(3))
             kind = ir.VectorType(F32, 2)
@@ -236,7 +254,7 @@ def spread(rows: int, columns: int) -> Callable[..., None]:
                 for j in range(columns):
                     for half in range(2):
                         own, first = b.add(row, I32(16 * i + 8 * half)), (i * columns + j) * 4 + 2 * half
-                        to = _row_chunk(b, at, own, b.add(byte, I32(8 * j * FLOAT)), 8 * columns)
+                        to = _row_chunk(b, at, own, b.add(byte, I32(8 * j * FLOAT)), width)
                         pair = ir.Constant(kind, ir.Undefined)
                         for e in range(2):
                             pair = b.insert_element(pair, b.load(kept[first + e]), I32(e))
