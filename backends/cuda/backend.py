@@ -92,7 +92,8 @@ class CudaBackend:
         from graphc.backends.cuda.stages import Draft
 
         options = replace(self.options, arch=self.arch)
-        return Draft(graph, self._weights, options, self.checked, many)
+        multiprocessors = getattr(self.device, "multiprocessors", None)
+        return Draft(graph, self._weights, options, self.checked, many, multiprocessors)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings
