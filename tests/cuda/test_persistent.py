@@ -149,7 +149,7 @@ def test_one_plan_for_many_lengths(monkeypatch: pytest.MonkeyPatch):
     for shape in ((9, 3, 6), (3, 3, 6), (40, 2, 6), (9, 4, 6)):
         given = rng.standard_normal(shape).astype(np.float32)
         np.testing.assert_allclose(model(given), want(given), rtol=0, atol=1e-6)
-    assert model.plan_count == 1
+    assert len(model._many) == 1 and len(model._plans) == 1
 
 
 # --- which of the ways ------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def form(name: str, batch: int, hidden: int, seq: int = 128, dtype: str = "float
         ("LSTM", 1, 1024, forms.GRID),
         ("LSTM", 1, 16, forms.BLOCKS),  # a block has its weights at hand
         ("LSTM", 1, 2048, forms.STEPS),  # no registers for 64 MB
-        ("LSTM", 5000, 64, forms.BLOCKS),
+        ("LSTM", 1000, 64, forms.BLOCKS),
     ],
 )
 def test_forms(name: str, batch: int, hidden: int, kind: str):
@@ -199,7 +199,7 @@ def test_layouts_fit(arch: tuple[int, int]):
         p = _problem(node, c, kernel_of(node, c))
         for layout in forms.layouts(p, card, card.multiprocessors):
             held = sum(p.gates) * layout.span * layout.vector
-            assert held <= 128 and held * layout.threads <= REGISTERS // 2 and layout.threads <= 512
+            assert (held + 100) * layout.threads <= REGISTERS and layout.threads <= 512
             assert layout.rows <= layout.lanes and layout.pitch >= hidden and card.fits(layout.shared)
             groups = -(-batch // layout.rows)
             assert groups * forms.parts_of(layout, hidden) <= card.multiprocessors
@@ -242,7 +242,7 @@ def test_machine_code(arch: tuple[int, int], name: str, batch: int, hidden: int,
     made = cubin_of(Persistent(whole.directions, whole.gates, x.rows, x.lanes, x.warps, x.span, x.vector, dtype), arch)
     found = instructions(made)
     assert (made.spilled, made.stack, of_kind(found, "(LDL|STL).*")) == (0, 0, {})
-    assert -(-made.registers // 8) * 8 * made.threads <= REGISTERS
+    assert card.occupancy(made.threads, made.registers, made.dynamic) > 0
     wide = 2 if dtype == "float64" else 1
     vectors = sum(p.gates) * x.span
     weights = found["LDG.E.64" if "16" in dtype else "LDG.E.128"]

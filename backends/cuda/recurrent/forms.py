@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.cuda.codegen.figures import REGISTERS, RESERVED, Card
+from graphc.backends.cuda.codegen.figures import PARTS, REGISTERS, RESERVED, Card
 from graphc.backends.cuda.product.costs import CUDA_CORES, LAUNCH
 from graphc.backends.cuda.recurrent.persistent_block import CHUNK, VECTOR, WARP, Layout
 from graphc.lower.recurrent_cells import Stage
@@ -21,8 +21,9 @@ from graphc.sizes import for_speed
 
 GRID, STEPS, BLOCKS = "grid", "steps", "blocks"
 LANES, WARPS = (32, 16, 8), (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
-HELD = REGISTERS // 2  # registers of a multiprocessor that hold weights
-MOST_HELD = 128  # of a thread: 255 less sums, words on their way, states and addresses
+MOST_REGISTERS = 255  # of a thread
+SPARE = 104  # registers that do not hold weights: sums, words on their way, states, addresses
+SPARE_OF_TWO = 112  # where a step has two stages
 MOST_LAUNCHES = 4096  # of a layer step by step: each has a block of its own in the table
 
 # Cycles. L2's latency: Luo et al. (see figures.py), about the same on A100; the others are estimates
@@ -34,7 +35,6 @@ EQUATIONS = 250  # of a stage: a barrier, reads of shared memory, shuffles one a
 ACTIVATION = 150  # of which a cell has one for each gate and one more, one after the other
 PORT = 64  # bytes in a cycle from L2 to a multiprocessor
 BANKS = 128  # bytes of shared memory in a cycle
-SCHEDULERS = 4  # of a multiprocessor, a warp's instruction in a cycle each
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def layouts(p: Problem, card: Card, multiprocessors: int) -> Iterator[Layout]:
         span = -(-p.hidden // (lanes * vector))
         held = sum(p.gates) * span * vector * p.wide // 4
         for warps in WARPS:
-            if held > MOST_HELD or held * WARP * warps > HELD:
+            if held > registers_of(warps) - (SPARE if len(p.gates) == 1 else SPARE_OF_TWO):
                 continue
             groups = multiprocessors // (p.directions * -(-p.hidden // (WARP * warps // lanes)))
             if groups == 0:
@@ -108,6 +108,11 @@ def layouts(p: Problem, card: Card, multiprocessors: int) -> Iterator[Layout]:
             layout = Layout(rows, lanes, warps, span, p.wide)
             if rows <= lanes and layout.shared + RESERVED <= card.shared:
                 yield layout
+
+
+def registers_of(warps: int) -> int:
+    """That a thread of a block of so many warps may have: each part of a multiprocessor gives them to its own."""
+    return min(MOST_REGISTERS, REGISTERS // PARTS // (WARP * -(-warps // PARTS)) // 8 * 8)
 
 
 def groups_of(layout: Layout, p: Problem, multiprocessors: int) -> int:
@@ -132,7 +137,7 @@ def _grid(p: Problem, card: Card, layout: Layout) -> Form:
 def _stage(p: Problem, layout: Layout, gates: int) -> float:
     """Cycles of a block, for one stage of a step, but for L2's pace."""
     chunk, deep = min(layout.rows, CHUNK), layout.span * layout.vector
-    chunks, turns = layout.rows // chunk, -(-layout.warps // SCHEDULERS)
+    chunks, turns = layout.rows // chunk, -(-layout.warps // PARTS)
     multiplied = turns * chunks * chunk * gates * deep * (p.wide // 4)
     loaded = layout.warps * chunks * chunk * layout.span * layout.lanes * VECTOR / BANKS
     levels = chunk - 1 + (layout.lanes // chunk).bit_length() - 1
