@@ -20,6 +20,8 @@ from graphc.backends.cuda.recurrent.persistent_block import Layout, Persistent
 from graphc.backends.cuda.recurrent.recurrent import _problem, kernel_of
 from graphc.errors import InputError
 from graphc.graph import Builder
+from graphc.ops.recurrent import bound_cell
+from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
 LENS = (3, 0, 2, 1, 3, 3, 1, 2)
@@ -85,6 +87,63 @@ def test_dtypes(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch):
         for attrs in ({}, {"linear_before_reset": True}) if name == "GRU" else ({},):
             one = layer(name, batch, hidden, lens=lens, constants=constants, direction="bidirectional", **attrs)
             as_grid(run(one.with_floats(dtype)))
+
+
+TENSOR = [  # units left over, rows left over, a last step of 8 or 24, several groups, a warp and many
+    ("float16", 16, 32, Layout(16, 8, 1, 1, 4, True)),
+    ("bfloat16", 3, 8, Layout(16, 8, 3, 1, 4, True)),
+    ("bfloat16", 20, 40, Layout(16, 8, 2, 2, 4, True)),
+    ("float16", 17, 88, Layout(16, 8, 8, 3, 4, True)),
+]
+
+
+@pytest.mark.parametrize("name, attrs", [("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("RNN", {})])
+@pytest.mark.parametrize("dtype, batch, hidden, layout", TENSOR, ids=str)
+def test_tensor_cores(
+    name: str, attrs: dict, dtype: str, batch: int, hidden: int, layout: Layout, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recurrent, "form_of", lambda *_: forms.Form(forms.GRID, 0.0, 0.0, layout))
+    lens = [int(n) for n in np.random.default_rng(0).integers(0, 4, batch)]
+    one = layer(name, batch, hidden, lens=lens, inputs=2, direction="bidirectional", **attrs)
+    model = run(one.with_floats(dtype))
+    assert [s.algorithm for s in model.plan().steps].count("persistent, tensor cores") == 1
+
+
+@pytest.mark.parametrize("dtype, half_a_digit", [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_states_on_tensor_cores_have_more_digits_than_results(
+    dtype: str, half_a_digit: float, monkeypatch: pytest.MonkeyPatch
+):
+    """Two numbers of half precision each: results are those of float32 operands with the same values, rounded."""
+    for name in GATES:
+        narrow = layer(name, 3, 32, seq=40, lens=(40, 7, 30)).with_floats(dtype)
+        wide = narrow.with_floats("float32")
+        with monkeypatch.context() as m:
+            form = forms.Form(forms.GRID, 0.0, 0.0, Layout(16, 8, 2, 1, 4, True))
+            m.setattr(recurrent, "form_of", lambda *_, form=form: form)
+            got = results(run(narrow), narrow)
+        for a, want in zip(got, results(run(wide), wide)):
+            assert a.dtype == dtype
+            assert (abs(a.astype(np.float32) - want) <= half_a_digit * abs(want) + 1e-6).all()
+
+
+def test_which_layers_have_tensor_cores():
+    """Half precision, constants whose rows are vectors, states in the range of the dtype."""
+    for given in ({"dtype": "float16"}, {"dtype": "bfloat16", "activations": ["Relu"]}):
+        assert problem("RNN", **given).tensor
+    for given in ({"dtype": "float32"}, {"hidden": 60}, {"constant": False}, {"activations": ["Relu"]}):
+        assert not problem("RNN", **({"dtype": "float16"} | given)).tensor
+
+
+def problem(
+    name: str, hidden: int = 64, dtype: str = "float32", constant: bool = True, batch: int = 1, **attrs: Any
+) -> forms.Problem:
+    b, width = Builder("sizes"), GATES[name] * hidden
+    x, w = b.input("x", dtype, (3, batch, 4)), b.input("w", dtype, (1, width, 4))
+    shape = 1, width, hidden
+    r = b.constant(np.zeros(shape, dtype_from_name(dtype))) if constant else b.input("r", dtype, shape)
+    (node,) = b.build({"y": b.add(name, x, w, r, **attrs)}).nodes
+    c = bound_cell(node.call)
+    return _problem(node, c, kernel_of(node, c))
 
 
 @pytest.mark.parametrize("seq, batch", [(0, 3), (1, 1), (2, 2)])
@@ -239,7 +298,9 @@ def test_machine_code(arch: tuple[int, int], name: str, batch: int, hidden: int,
         return
     x = best.layout
     assert x is not None
-    made = cubin_of(Persistent(whole.directions, whole.gates, x.rows, x.lanes, x.warps, x.span, x.vector, dtype), arch)
+    made = cubin_of(
+        Persistent(whole.directions, whole.gates, x.rows, x.lanes, x.warps, x.span, x.vector, x.tensor, dtype), arch
+    )
     found = instructions(made)
     assert (made.spilled, made.stack, of_kind(found, "(LDL|STL).*")) == (0, 0, {})
     assert card.occupancy(made.threads, made.registers, made.dynamic) > 0

@@ -92,3 +92,45 @@ def keep(pairs: int, stride: int) -> Callable[..., None]:
             q.store_raw(both, q.offset(first, I64(4 * PAIR * stride * k)))
 
     return device(emit, types.void, types.voidptr, types.voidptr, types.int32)
+
+
+# --- numbers as two of half precision -----------------------------------------------------------------------------------
+@cache
+def publish_halves(dtype: np.dtype) -> Callable[[int, Any, int], None]:
+    """publish_halves(address, value, tag): a float32 as the nearest number of a dtype of 16 bits, and below it what that lacks."""
+
+    def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
+        b, (address, value, tag) = q.b, a
+
+        def bits(x: ir.Value) -> ir.Value:
+            return b.zext(b.bitcast(x, ir.IntType(16)), I32)
+
+        upper = q.narrow(value, dtype, 1)
+        rest = b.fsub(value, q.widen(upper, dtype, 1))
+        rest = b.select(b.fcmp_unordered("uno", rest, rest), ir.Constant(F32, 0.0), rest)  # of what is not finite
+        data = b.or_(bits(upper), b.shl(bits(q.narrow(rest, dtype, 1)), I32(16)))
+        word = b.or_(b.zext(data, I64), b.shl(b.zext(tag, I64), _TAG))
+        assembly(b, [], _WRITE, "l,l,~{memory}", [address, word])
+
+    return device(emit, types.void, types.int64, types.float32, types.int32)
+
+
+@cache
+def keep_halves(pairs: int, stride: int, pitch: int, line: int, plane: int) -> Callable[..., None]:
+    """keep_halves(got, to, pair): as `keep`, of rows of `pitch` numbers: upper halves to lines of `line` bytes, lower ones `plane` bytes
+    behind them."""
+
+    def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
+        b, (got, to, pair) = q.b, a
+        for k in range(pairs):
+            first, second = (q.load_raw(q.offset(got, I64(4 * (PAIR * k + i))), I32, 1) for i in range(PAIR))
+            number = b.mul(b.add(pair, I32(k * stride)), I32(PAIR))
+            row = b.udiv(number, I32(pitch))
+            column = b.sub(number, b.mul(row, I32(pitch)))
+            place = q.offset(to, b.zext(b.add(b.mul(row, I32(line)), b.mul(column, I32(2))), I64))
+            low, high = I32(0xFFFF), I32(16)
+            upper = b.or_(b.and_(first, low), b.shl(second, high))
+            q.store_raw(upper, place)
+            q.store_raw(b.or_(b.lshr(first, high), b.and_(second, b.not_(low))), q.offset(place, I64(plane)))
+
+    return device(emit, types.void, types.voidptr, types.voidptr, types.int32)

@@ -14,7 +14,17 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.figures import PARTS, REGISTERS, RESERVED, Card
 from graphc.backends.cuda.product.costs import CUDA_CORES, LAUNCH
-from graphc.backends.cuda.recurrent.persistent_block import CHUNK, VECTOR, WARP, Layout
+from graphc.backends.cuda.recurrent.persistent_block import (
+    CHUNK,
+    TENSOR_DEPTH,
+    TENSOR_LANES,
+    TENSOR_ROWS,
+    VECTOR,
+    WARP,
+    WORDS,
+    Layout,
+    tiles_of,
+)
 from graphc.lower.recurrent_cells import Stage
 from graphc.ops.recurrent import BoundCell
 from graphc.sizes import for_speed
@@ -33,6 +43,7 @@ EXCHANGE = (
 )  # a number is written to L2, and who waits for it reads it there: 1 and 1.5 times the way, and some
 EQUATIONS = 250  # of a stage: a barrier, reads of shared memory, shuffles one after the other
 ACTIVATION = 150  # of which a cell has one for each gate and one more, one after the other
+PRODUCT = 33  # of an instruction of tensor cores whose sums the next one adds to
 PORT = 64  # bytes in a cycle from L2 to a multiprocessor
 BANKS = 128  # bytes of shared memory in a cycle
 
@@ -54,7 +65,7 @@ class Form:
 @dataclass(frozen=True)
 class Problem:
     """steps, batch, hidden, directions: of the layer; gates: of each stage of a step; item, wide: bytes of a weight, and of a number
-    of the state; rows: of the batch, in a block of the other two forms."""
+    of the state; rows: of the batch, in a block of the other two forms. tensor: may tensor cores multiply?"""
 
     steps: int
     batch: int
@@ -64,6 +75,7 @@ class Problem:
     item: int
     wide: int
     rows: tuple[int, int]
+    tensor: bool = False
 
     @property
     def weights(self) -> int:
@@ -72,10 +84,11 @@ class Problem:
 
 
 def problem_of(
-    c: BoundCell, cell: tuple[Stage, ...], dtype: np.dtype, wide: np.dtype, rows: tuple[int, int]
+    c: BoundCell, cell: tuple[Stage, ...], dtype: np.dtype, wide: np.dtype, rows: tuple[int, int],
+    tensor: bool,
 ) -> Problem:
     gates = tuple(len(stage.gates) for stage in cell)
-    return Problem(c.seq, c.batch, c.hidden, len(c.reverse), gates, dtype.itemsize, wide.itemsize, rows)
+    return Problem(c.seq, c.batch, c.hidden, len(c.reverse), gates, dtype.itemsize, wide.itemsize, rows, tensor)
 
 
 @for_speed
@@ -94,6 +107,8 @@ def forms_of(p: Problem, card: Card, multiprocessors: int, steps: bool) -> Itera
 # --- a grid -----------------------------------------------------------------------------------------------------------
 def layouts(p: Problem, card: Card, multiprocessors: int) -> Iterator[Layout]:
     """Those that fit: a block to a multiprocessor."""
+    if p.tensor:
+        yield from _tensor_layouts(p, card, multiprocessors)
     vector = VECTOR // p.wide
     for lanes in LANES:
         span = -(-p.hidden // (lanes * vector))
@@ -108,6 +123,17 @@ def layouts(p: Problem, card: Card, multiprocessors: int) -> Iterator[Layout]:
             layout = Layout(rows, lanes, warps, span, p.wide)
             if rows <= lanes and layout.shared + RESERVED <= card.shared:
                 yield layout
+
+
+def _tensor_layouts(p: Problem, card: Card, multiprocessors: int) -> Iterator[Layout]:
+    span = -(-p.hidden // TENSOR_DEPTH)
+    held = sum(map(tiles_of, p.gates)) * span * WORDS
+    for warps in WARPS:
+        layout = Layout(TENSOR_ROWS, TENSOR_LANES, warps, span, p.wide, True)
+        blocks = p.directions * parts_of(layout, p.hidden) * -(-p.batch // layout.rows)
+        fits = held <= registers_of(warps) - SPARE_OF_TWO and layout.shared + RESERVED <= card.shared
+        if fits and blocks <= multiprocessors:
+            yield layout
 
 
 def registers_of(warps: int) -> int:
@@ -126,7 +152,9 @@ def parts_of(layout: Layout, hidden: int) -> int:
 
 
 def _grid(p: Problem, card: Card, layout: Layout) -> Form:
-    cycles = sum(_stage(p, layout, gates) for gates in p.gates)
+    work = _tensor_work if layout.tensor else _work
+    cycles = sum(EXCHANGE + layout.each * _equations(gates) + work(p, card, layout, gates) for gates in p.gates)
+    cycles += len(p.gates) * layout.rows * p.hidden * 2 * p.wide / PORT
     blocks = parts_of(layout, p.hidden) * p.directions * -(-p.batch // layout.rows)
     read = len(p.gates) * blocks * layout.rows * p.hidden * 2 * p.wide  # with tags
     of_step = cycles / card.clock + read / card.cache
@@ -134,17 +162,23 @@ def _grid(p: Problem, card: Card, layout: Layout) -> Form:
     return Form(GRID, 2 * LAUNCH + first + p.steps * of_step, of_step, layout)
 
 
-def _stage(p: Problem, layout: Layout, gates: int) -> float:
-    """Cycles of a block, for one stage of a step, but for L2's pace."""
+def _work(p: Problem, card: Card, layout: Layout, gates: int) -> float:
+    """Cycles in which a block multiplies, for one stage of a step."""
     chunk, deep = min(layout.rows, CHUNK), layout.span * layout.vector
     chunks, turns = layout.rows // chunk, -(-layout.warps // PARTS)
     multiplied = turns * chunks * chunk * gates * deep * (p.wide // 4)
     loaded = layout.warps * chunks * chunk * layout.span * layout.lanes * VECTOR / BANKS
     levels = chunk - 1 + (layout.lanes // chunk).bit_length() - 1
     gathered = turns * chunks * gates * levels * 4 * (p.wide // 4)
-    return (
-        EXCHANGE + _equations(gates) + max(multiplied, loaded) + gathered + layout.rows * p.hidden * 2 * p.wide / PORT
-    )
+    return max(multiplied, loaded) + gathered
+
+
+def _tensor_work(p: Problem, card: Card, layout: Layout, gates: int) -> float:
+    """The same of tensor cores: two products of 16 steps each, of the upper and the lower digits of the state."""
+    products, turns = 4 * layout.span * tiles_of(gates), -(-layout.warps // PARTS)
+    pace = 2 * TENSOR_ROWS * 8 * 16 * PARTS / (card.half_per_clock * card.mma)
+    loaded = layout.warps * layout.span * 4 * WARP * VECTOR / BANKS
+    return max(turns * products * pace, 2 * layout.span * PRODUCT, loaded)
 
 
 def _equations(gates: int) -> int:

@@ -22,6 +22,12 @@ WARP = 32
 VECTOR = 16  # bytes of a state that a lane reads at once
 CHUNK = 4  # rows that are multiplied at once
 IN_FLIGHT = 8, 4  # pairs of words that a thread reads at once; where 512 threads share the registers
+TENSOR_ROWS, TENSOR_LANES, TENSOR_DEPTH = (
+    16,
+    8,
+    32,
+)  # rows of an instruction; threads of a unit; numbers of a row at once
+WORDS, GATES = 4, 2  # of 16 bytes; gates of a unit in an instruction's eight columns
 FIRST_TAG = 1  # of the states before the first step
 
 # teams: one for each direction and group of rows; parts: blocks of a team; team_bytes: of a team's part of the scratch memory. r: weights as ONNX has them,
@@ -32,13 +38,15 @@ PERSISTENT = Block(f"{FIELDS} teams parts team_bytes")
 @dataclass(frozen=True)
 class Layout:
     """How a team shares a layer. rows: of the batch. lanes: threads that share a unit's sums, each with every lanes-th vector of its
-    weights, `span` of them. warps: of a block. item: bytes of a number of the state."""
+    weights, `span` of them. warps: of a block. item: bytes of a number of the state. tensor: do tensor cores multiply? Then a warp
+    has four units, each thread one of them and two rows, and `span` steps of 32 of the sum."""
 
     rows: int
     lanes: int
     warps: int
     span: int
     item: int = 4
+    tensor: bool = False
 
     @property
     def threads(self) -> int:
@@ -71,9 +79,29 @@ class Layout:
         return -(-self.rows * self.pitch // once) * once
 
     @property
+    def each(self) -> int:
+        """Rows whose states a thread has."""
+        return TENSOR_ROWS // TENSOR_LANES if self.tensor else 1
+
+    @property
+    def line(self) -> int:
+        """Bytes of a row of a plane, for tensor cores: so that eight threads, which read two rows, meet in no bank."""
+        return 2 * self.pitch + 64 * (self.span % 2 == 0)
+
+    @property
+    def plane(self) -> int:
+        """Bytes of the upper digits of all rows of a state, behind which the lower ones follow."""
+        return -(-self.tile // self.pitch) * self.line
+
+    @property
+    def half(self) -> int:
+        """Bytes of a state in shared memory."""
+        return 2 * self.plane if self.tensor else self.tile * self.item
+
+    @property
     def shared(self) -> int:
         """Bytes of shared memory: the state that is multiplied, and the one that comes after it."""
-        return 2 * self.tile * self.item
+        return 2 * self.half
 
     @property
     def slot(self) -> int:
@@ -93,6 +121,7 @@ class Persistent(Kernel, name="recurrent_persistent"):
     warps: int
     span: int
     width: int
+    tensor: bool = False
     dtype: str = "float32"
 
 
@@ -106,11 +135,17 @@ class PersistentBegin(Kernel, name="recurrent_persistent_begin"):
     lanes: int
     warps: int
     span: int
+    tensor: bool = False
     dtype: str = "float32"
 
 
-def layout_of(rows: int, lanes: int, warps: int, span: int, wide: np.dtype) -> Layout:
-    return Layout(rows, lanes, warps, span, wide.itemsize)
+def layout_of(rows: int, lanes: int, warps: int, span: int, tensor: bool, wide: np.dtype) -> Layout:
+    return Layout(rows, lanes, warps, span, wide.itemsize, tensor)
+
+
+def tiles_of(gates: int) -> int:
+    """Instructions of tensor cores across the gates of a stage."""
+    return -(-gates // GATES)
 
 
 def exchanged(stages: tuple[Stage, ...]) -> int:

@@ -41,6 +41,8 @@ BUSY = (
     MULTIPROCESSORS // 2
 )  # blocks that read weights at once before they keep each other waiting for the level-2 cache
 STEP_THREADS = 256
+PERSISTENT_NAMES = "persistent", "persistent, tensor cores"
+BOUNDED = {"Sigmoid", "Tanh", "HardSigmoid", "Softsign"}  # activations between -1 and 1
 NARROW, THREADS = 16, (64, 512)  # up to so many units a small block is enough
 
 
@@ -129,7 +131,14 @@ def _problem(node: Node, c: BoundCell, kernel: Recurrent) -> Problem:
     cells, dtype = kernel.directions[0], node.output.dtype
     wide = summed(dtype)
     rows = hint_of(kernel.rows), _rows_of_step(c, cells, wide)
-    return problem_of(c, cells, dtype, wide, rows)
+    whole = c.hidden * dtype.itemsize % 16 == 0 and node.inputs[2].is_const  # rows of weights are vectors
+    tensor = dtype.itemsize == 2 and whole and _bounded(c, dtype)
+    return problem_of(c, cells, dtype, wide, rows, tensor)
+
+
+def _bounded(c: BoundCell, dtype: np.dtype) -> bool:
+    """Are all states within the dtype's range?"""
+    return dtype.name == "bfloat16" or {f.name for of in c.activations for f in of} <= BOUNDED
 
 
 def _emit_grid(
@@ -156,14 +165,18 @@ def _emit_grid(
         "team_bytes": slots * layout.slot,
     }  # fmt: skip
     shape = layout.rows, layout.lanes, layout.warps, layout.span
-    begin = PersistentBegin(slots, *shape, whole.dtype)
+    begin = PersistentBegin(slots, *shape, layout.tensor, whole.dtype)
     nothing = dict.fromkeys(("x", "r", "b", "p", "c", "y", "h_final", "c_final"), 0)
     grid = -(-teams * slots * layout.tile // THREADS_OF_BEGIN)
     moved = replace(info, kernel=str(begin), flops=0, nbytes=0, reason="states")
     lo.emit(begin, PERSISTENT(**words | nothing | {"grid": grid}), moved, check=check, writes=[scratch])
-    kernel = Persistent(whole.directions, whole.gates, *shape, layout.vector if aligned else 1, whole.dtype)
+    kernel = Persistent(
+        whole.directions, whole.gates, *shape, layout.vector if aligned else 1, layout.tensor, whole.dtype
+    )
     blocks = f"{teams * parts} blocks at once, each {layout.units} units and {layout.rows} of {p.batch} rows"
-    info = replace(info, kernel=str(kernel), algorithm="persistent", reason=f"{blocks}; {form.on(lo.card)}")
+    info = replace(
+        info, kernel=str(kernel), algorithm=PERSISTENT_NAMES[layout.tensor], reason=f"{blocks}; {form.on(lo.card)}"
+    )
     writes = [scratch, *(words[n] for n in ("y", "h_final", "c_final") if isinstance(words[n], Ref))]
     lo.emit(kernel, PERSISTENT(**words | {"grid": teams * parts}), info, writes=writes)
 
