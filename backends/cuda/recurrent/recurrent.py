@@ -131,8 +131,8 @@ def _problem(node: Node, c: BoundCell, kernel: Recurrent) -> Problem:
     cells, dtype = kernel.directions[0], node.output.dtype
     wide = summed(dtype)
     rows = hint_of(kernel.rows), _rows_of_step(c, cells, wide)
-    whole = c.hidden * dtype.itemsize % 16 == 0 and node.inputs[2].is_const  # rows of weights are vectors
-    tensor = dtype.itemsize == 2 and whole and _bounded(c, dtype)
+    constant = dtype.itemsize == 2 and node.inputs[2].is_const
+    tensor = constant and c.hidden * dtype.itemsize % 16 == 0 and _bounded(c, dtype)  # rows of weights are vectors
     return problem_of(c, cells, dtype, wide, rows, tensor)
 
 
@@ -157,6 +157,8 @@ def _emit_grid(
     most = groups_of(layout, p, lo.multiprocessors)
     if is_size(p.batch):
         need(p.batch <= most * layout.rows)
+    if is_size(p.hidden):
+        need(p.hidden == hint_of(p.hidden))
     groups, parts, slots = -(-p.batch // layout.rows), parts_of(layout, p.hidden), exchanged(cells)
     teams = p.directions * groups
     scratch = Ref(Buffer(f"{info.nodes[0]}/states", teams * slots * layout.slot))
