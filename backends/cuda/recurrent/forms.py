@@ -84,7 +84,11 @@ class Problem:
 
 
 def problem_of(
-    c: BoundCell, cell: tuple[Stage, ...], dtype: np.dtype, wide: np.dtype, rows: tuple[int, int],
+    c: BoundCell,
+    cell: tuple[Stage, ...],
+    dtype: np.dtype,
+    wide: np.dtype,
+    rows: tuple[int, int],
     tensor: bool,
 ) -> Problem:
     gates = tuple(len(stage.gates) for stage in cell)
@@ -154,6 +158,7 @@ def parts_of(layout: Layout, hidden: int) -> int:
 def _grid(p: Problem, card: Card, layout: Layout) -> Form:
     work = _tensor_work if layout.tensor else _work
     cycles = sum(EXCHANGE + layout.each * _equations(gates) + work(p, card, layout, gates) for gates in p.gates)
+    cycles += len(p.gates) * layout.probes * LATENCY
     cycles += len(p.gates) * layout.rows * p.hidden * 2 * p.wide / PORT
     blocks = parts_of(layout, p.hidden) * p.directions * -(-p.batch // layout.rows)
     read = len(p.gates) * blocks * layout.rows * p.hidden * 2 * p.wide  # with tags

@@ -28,6 +28,7 @@ TENSOR_ROWS, TENSOR_LANES, TENSOR_DEPTH = (
     32,
 )  # rows of an instruction; threads of a unit; numbers of a row at once
 WORDS, GATES = 4, 2  # of 16 bytes; gates of a unit in an instruction's eight columns
+PROBED = 2  # pairs that a thread reads again until they are there
 FIRST_TAG = 1  # of the states before the first step
 
 # teams: one for each direction and group of rows; parts: blocks of a team; team_bytes: of a team's part of the scratch memory. r: weights as ONNX has them,
@@ -71,6 +72,11 @@ class Layout:
     def ahead(self) -> int:
         """Pairs of words that a thread waits for at once."""
         return min(IN_FLIGHT[self.threads > 256], -(-self.rows * self.pitch * self.item // (8 * self.threads)))
+
+    @property
+    def probes(self) -> bool:
+        """Does a thread wait for one pair before it reads the others?"""
+        return self.ahead > PROBED
 
     @property
     def tile(self) -> int:

@@ -125,7 +125,8 @@ def recurrent_persistent(
     threads, units, ahead, half_bytes = layout.threads, layout.units, layout.ahead, layout.half
     pitch, slot_bytes, item_words, pair_bytes = layout.pitch, layout.slot, words_of(wide), PAIR * WORD
     pairs, got_count = layout.tile * item_words // PAIR, PAIR * ahead
-    taken = take(ahead, threads, pitch * item_words, rows * pitch * item_words)
+    lines = threads, pitch * item_words, rows * pitch * item_words
+    taken, one_taken, probes = take(ahead, *lines), take(1, *lines), layout.probes
 
     # weights of the first stage's gates, then of the second's
     if tensor:
@@ -162,6 +163,9 @@ def recurrent_persistent(
     def wait(got, to, source, t, used, tag):
         """A whole state of the team into shared memory, as soon as it is there."""
         pair = t
+        if probes:  # where all that is read again and again would keep L2 from those who write
+            while one_taken(got, source + int64(pair) * pair_bytes, pair, used, tag) == 0:
+                pause()
         while pair < pairs:
             while taken(got, source + int64(pair) * pair_bytes, pair, used, tag) == 0:
                 pause()
