@@ -151,10 +151,10 @@ def _product(n: int, precision: str) -> Case:
     return Case("products", f"product {n}", precision, partial(product, n, n, n), {"a": (n, n), "b": (n, n)})
 
 
-def _recurrent(op: str, steps: int, batch: int, hidden: int) -> Case:
+def _recurrent(op: str, steps: int, batch: int, hidden: int, precision: str = "float32") -> Case:
     shapes = {"x": (steps, batch, hidden)}
     name = f"{op}, {steps} steps, hidden {hidden}, batch {batch}"
-    return Case("recurrent", name, "float32", partial(recurrent, op, steps, batch, hidden), shapes)
+    return Case("recurrent", name, precision, partial(recurrent, op, steps, batch, hidden), shapes)
 
 
 def _of_memory(elements: int, m: int, n: int, side: int) -> Iterator[Case]:
@@ -177,7 +177,8 @@ def whole() -> list[Case]:
         _product(8192, "float16"),
         *_encoder(12, 768, 12, 128, ["float16"]),
         *_network(name, file, 64, image, ["float16"]),
-        *(_recurrent(op, 128, batch, 512) for op in ("LSTM", "GRU") for batch in (1, 16)),
+        *(_recurrent(op, 128, batch, 512) for op in ("LSTM", "GRU") for batch in (1, 16, 64)),
+        *(_recurrent(op, 128, batch, 512, "float16") for op in ("LSTM", "GRU") for batch in (1, 64)),
         *_of_memory(1 << 26, 1 << 16, 1024, 1 << 13),
         *(_product(n, p) for n, p in ((8192, "tf32"), (4096, "float32"), (1024, "float16"))),
         *(case for title, file in others for batch in (1, 64) for case in _network(title, file, batch, image)),

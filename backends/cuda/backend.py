@@ -94,9 +94,10 @@ class CudaBackend:
         from graphc.backends.cuda.stages import Draft
 
         options = replace(self.options, arch=self.arch)
+        multiprocessors = getattr(self.device, "multiprocessors", None)
         grows = many is not None and bool(many.growing)
         graph, lengths = without_lengths(graph) if grows else (graph, ())
-        return Draft(graph, self._weights, options, self.checked, many, lengths)
+        return Draft(graph, self._weights, options, self.checked, many, lengths, multiprocessors)
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings

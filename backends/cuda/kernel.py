@@ -45,12 +45,14 @@ FAMILIES = tuple(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent
 @dataclass(frozen=True, eq=False)
 class Code:
     """A function as Numba compiles it for the GPU: of one int64, the address of its argument block. threads: of a block; shared:
-    bytes of dynamic shared memory; blocks: that a multiprocessor is to have registers for, 0 where that is ptxas's choice."""
+    bytes of dynamic shared memory; blocks: that a multiprocessor is to have registers for, 0 where that is ptxas's choice;
+    together: its blocks wait for each other, so that all of a grid must run at once."""
 
     function: Callable[..., None]
     threads: int = THREADS
     shared: int = 0
     blocks: int = 0
+    together: bool = False
 
 
 Maker = TypeVar("Maker", bound=Callable[..., Code])

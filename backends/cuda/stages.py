@@ -36,7 +36,8 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 @dataclass(eq=False)
 class Draft:
     """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
-    own. many: of a graph for many sizes. lengths: of its states that grow, after a run."""
+    own. many: of a graph for many sizes. lengths: of its states that grow, after a run. multiprocessors: of the GPU, where it is
+    known."""
 
     graph: Graph
     weights: WeightStore
@@ -44,6 +45,7 @@ class Draft:
     checked: bool = False
     many: Many | None = None
     lengths: tuple[Any, ...] = ()
+    multiprocessors: int | None = None
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -85,7 +87,8 @@ def fuse_nodes(d: Draft) -> None:
 def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
     read them, parts of concatenations in the whole."""
-    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
+    arch = d.options.arch or EMULATED
+    lo = d.lowering = CudaLowering(d.weights, d.checked, arch, d.options.precision, d.multiprocessors)
     if d.many is not None:
         require_growing(d.graph, d.many, d.compiled)
     place_externals(lo, d.graph, d.groups, d.native, many=d.many)

@@ -27,14 +27,21 @@ class ArrayKernel:
         shared: int = 0,
         check: bool = False,
         arch: tuple = (9, 0),
+        together: bool = False,
     ) -> None:
         code = nvvm_ir(function, types.void(*params), arch, lines=check)
-        self.emulated = EmulatedKernel(code.modules, code.entry, threads, shared, function.__name__, check)
+        self.emulated = EmulatedKernel(code.modules, code.entry, threads, shared, function.__name__, check, together)
         self._params = params
+        self._more: list[Range] = []
+
+    def memory(self, array: np.ndarray) -> None:
+        """It may touch this array, whose address is a number among its arguments."""
+        first = array.ctypes.data
+        self._more.append(Range(first, first + array.nbytes, array.itemsize, "memory"))
 
     def __call__(self, blocks: int, *args: Any) -> None:
         words: list[int] = []
-        memory = []
+        memory = list(self._more)
         for kind, arg in zip(self._params, args):
             if isinstance(arg, np.ndarray):  # Numba's array: two objects that own it, size, item, data, shape, strides
                 words += [0, 0, arg.size, arg.itemsize, arg.ctypes.data, *arg.shape, *arg.strides]

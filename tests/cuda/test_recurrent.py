@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ from suite import check, compiled, host_reasons, results, use, uses_of
 
 import graphc
 from graphc.backends.cuda.codegen.cubin import cubin_of
-from graphc.backends.cuda.recurrent import recurrent
-from graphc.backends.cuda.recurrent.recurrent import kernel_of, steps_pay
+from graphc.backends.cuda.codegen.figures import Card
+from graphc.backends.cuda.recurrent import forms, recurrent
+from graphc.backends.cuda.recurrent.recurrent import kernel_of
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.ops.recurrent import bound_cell
+from graphc.sizes import for_speed
 
 TARGET = "cuda:emulate"
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -72,6 +73,16 @@ def run(one: Use) -> graphc.Model:
     return model
 
 
+def only(kind: str, monkeypatch: pytest.MonkeyPatch, multiprocessors: int | None = None) -> None:
+    """Layers run in this way (recurrent/forms.py). multiprocessors: that there are."""
+
+    def form_of(p: forms.Problem, card: Card, has: int, steps: bool) -> forms.Form:
+        found = (f for f in forms.forms_of(p, card, multiprocessors or has, steps) if f.kind == kind)
+        return min(found, key=lambda f: f.seconds)
+
+    monkeypatch.setattr(recurrent, "form_of", for_speed(form_of))
+
+
 def reason(model: graphc.Model) -> str:
     """Of the step through time."""
     return model.plan().steps[-1].reason
@@ -79,6 +90,7 @@ def reason(model: graphc.Model) -> str:
 
 @pytest.mark.parametrize("name", GATES)
 def test_every_case(name: str):
+    """Whatever the model of costs says is the fastest; the same by each way is below, and in test_persistent.py."""
     for one in uses_of(name):
         run(one)
 
@@ -119,12 +131,14 @@ def test_lstm_peepholes_and_clip(peepholes: bool, clip: float | None):
 def test_rows_of_a_block(
     name: str, batch: int, hidden: int, busy: int, rows: int, attrs: dict, monkeypatch: pytest.MonkeyPatch
 ):
+    only(forms.BLOCKS, monkeypatch)
     monkeypatch.setattr(recurrent, "BUSY", busy)
     model = run(layer(name, batch, hidden, **attrs))
     assert reason(model) == f"{rows} of {batch} rows a block, states in shared memory"
 
 
 def test_states_that_do_not_fit_in_shared_memory(monkeypatch: pytest.MonkeyPatch):
+    only(forms.BLOCKS, monkeypatch)
     monkeypatch.setattr(recurrent, "SHARED_BYTES", 100)
     monkeypatch.setattr(recurrent, "BUSY", 4)
     model = run(layer("GRU", 6, 33, lens=(2, 3, 0, 1, 3, 2), direction="bidirectional"))
@@ -180,7 +194,7 @@ def test_registers_are_not_spilled(arch: tuple[int, int], name: str, batch: int,
 )
 def test_step_by_step(name: str, batch: int, hidden: int, attrs: dict, monkeypatch: pytest.MonkeyPatch):
     """A launch for each stage of each step, of the whole grid."""
-    monkeypatch.setattr(recurrent, "WEIGHTS", 0)
+    only(forms.STEPS, monkeypatch)
     if name != "GRU":
         attrs = {k: v for k, v in attrs.items() if k != "linear_before_reset"}
     model = run(layer(name, batch, hidden, **attrs))
@@ -190,26 +204,13 @@ def test_step_by_step(name: str, batch: int, hidden: int, attrs: dict, monkeypat
 
 
 def test_both_ways_give_the_same_lengths_out_of_range(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recurrent, "WEIGHTS", 0)
+    only(forms.STEPS, monkeypatch)
     one = layer("GRU", 3, 5, lens=(1, 2, 3))
     model = compiled(one, TARGET)
     feeds = dict(zip([i.name for i in model.inputs], [a for i, a in enumerate(one.arrays) if i not in one.constants]))
     lens = next(n for n, a in feeds.items() if a.dtype == np.int32)
     with pytest.raises(InputError, match="4"):
         model.run(feeds | {lens: np.array([1, 4, 2], np.int32)})
-
-
-def test_large_layers_go_step_by_step():
-    """Where a block would read its weights longer than a launch takes, and not too many launches follow."""
-    for name, hidden, seq, stepwise in (
-        ("LSTM", 512, 128, True),
-        ("GRU", 512, 128, True),
-        ("LSTM", 64, 128, False),
-        ("LSTM", 512, 5000, False),
-        ("GRU", 512, 2049, False),  # two stages
-    ):
-        node, c = _sized(name, 1, hidden)
-        assert steps_pay(node, replace(c, seq=seq), kernel_of(node, c).directions[0]) == stepwise, (name, hidden, seq)
 
 
 # --- operands -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphc.backends.cpu.codegen.cache import ObjectCache, text_of_generators
 from graphc.backends.cpu.target import Target, detect
@@ -52,8 +52,9 @@ def _emulated_anew(kernel: Kernel, arch: Arch, check: bool, cache: bool) -> Emul
         head, _, code = blob.partition(b"\n")
         return EmulatedKernel.from_code(code, **json.loads(head), name=str(kernel))
     made, source = device_code(kernel, arch, check), code_of(kernel)
-    compiled = EmulatedKernel(made.modules, made.entry, source.threads, source.shared, str(kernel), check)
-    head = json.dumps({"threads": source.threads, "shared": source.shared}).encode()
+    launch: dict[str, Any] = {"threads": source.threads, "shared": source.shared, "together": source.together}
+    compiled = EmulatedKernel(made.modules, made.entry, name=str(kernel), check=check, **launch)
+    head = json.dumps(launch).encode()
     kept.put(kernel.symbol, spec, head + b"\n" + compiled.code, "\n".join(made.modules), ".ll")
     return compiled
 

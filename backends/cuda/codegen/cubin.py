@@ -31,7 +31,7 @@ BLOCKS = (32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 @dataclass(frozen=True)
 class Cubin:
     """A kernel's machine code. threads: of a block; dynamic: bytes of its dynamic shared memory. registers: of a thread; stack, spilled: bytes of a thread in local memory, and of registers that
-    are kept there; shared: bytes of a block's static shared memory."""
+    are kept there; shared: bytes of a block's static shared memory. together: see `Code`."""
 
     code: bytes
     entry: str
@@ -41,6 +41,7 @@ class Cubin:
     stack: int
     spilled: int
     shared: int
+    together: bool = False
 
     def occupancy(self, card: Card) -> float:
         """See there."""
@@ -106,7 +107,8 @@ def _assembled(
         )
         if run.returncode:
             raise AssertionError(f"ptxas refuses {kernel}: {run.stderr.strip()[:2000]}")
-        return Cubin(to.read_bytes(), entry, source.threads, source.shared, *_resources(run.stderr)), whole
+        taken = _resources(run.stderr)
+        return Cubin(to.read_bytes(), entry, source.threads, source.shared, *taken, together=source.together), whole
 
 
 def _ptx(code: DeviceCode, arch: str) -> tuple[str, str]:

@@ -86,6 +86,8 @@ def _statement(text: str) -> Callable[[], None]:
 
 # seen_by_groups(): wgmma sees what this thread's copies wrote
 seen_by_groups = _statement("fence.proxy.async.shared::cta;")
+# pause(): in each turn of a loop that waits for another block. No instruction; in the emulator the others run
+pause = _statement("// waits for another block")
 commit = _statement("cp.async.commit_group;")  # the copies since the last one are a group
 
 

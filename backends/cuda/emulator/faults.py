@@ -24,7 +24,9 @@ from typing import NamedTuple
     READ_ONLY,
     DIVIDED_BY_ZERO,
     TRAP,
-) = range(1, 19)
+    ALONE,
+    NOBODY,
+) = range(1, 21)
 
 REASONS = {
     DEADLOCK: "deadlock: some threads wait at a barrier or a warp operation that the others never reach",
@@ -45,6 +47,8 @@ REASONS = {
     READ_ONLY: "writes memory that it may only read",
     DIVIDED_BY_ZERO: "an integer divided by zero",
     TRAP: "trap",
+    ALONE: "waits for another block, and the blocks of this kernel need not run at once",
+    NOBODY: "deadlock: every block waits for another one, for what none of them writes",
 }
 WITH_ADDRESS = {
     OUT_OF_BOUNDS,

@@ -6,7 +6,7 @@ from numba import njit
 
 from graphc.backends.cpu.codegen.intrinsics import load_i64 as load
 from graphc.backends.cpu.codegen.intrinsics import store_i64 as store
-from graphc.backends.cuda.emulator.faults import DEADLOCK, ENDED, OTHER_BARRIER, STACK_OVERFLOW
+from graphc.backends.cuda.emulator.faults import ALONE, DEADLOCK, ENDED, OTHER_BARRIER, STACK_OVERFLOW
 from graphc.backends.cuda.emulator.machine_njit import lowest, switch
 from graphc.backends.cuda.emulator.records import (
     B_ALL,
@@ -17,6 +17,7 @@ from graphc.backends.cuda.emulator.records import (
     B_CHECK,
     B_COUNT,
     B_EPOCH,
+    B_EVENTS,
     B_FAULT,
     B_FAULT_ADDRESS,
     B_FAULT_LINE,
@@ -31,6 +32,7 @@ from graphc.backends.cuda.emulator.records import (
     B_RUNNABLE,
     B_STAMP,
     B_THREADS,
+    B_TOGETHER,
     CANARY,
     F_BLOCK,
     F_LANE,
@@ -48,15 +50,21 @@ from graphc.backends.cuda.emulator.records import (
 
 
 @njit(error_model="numpy")
-def fail(fiber, code, line, address, other):
-    """Write a fault down and leave the block. Its other fibers are simply abandoned; does not return."""
+def note(fiber, code, line, address, other):
+    """Write a fault down."""
     block = load(fiber + F_BLOCK)
     store(block + B_FAULT, code)
     store(block + B_FAULT_THREAD, load(fiber + F_THREAD))
     store(block + B_FAULT_LINE, line)
     store(block + B_FAULT_ADDRESS, address)
     store(block + B_FAULT_OTHER, other)
-    switch(fiber + F_SP, load(block + B_MAIN))
+
+
+@njit(error_model="numpy")
+def fail(fiber, code, line, address, other):
+    """Write a fault down and leave the block. Its other fibers are simply abandoned; does not return."""
+    note(fiber, code, line, address, other)
+    switch(fiber + F_SP, load(load(fiber + F_BLOCK) + B_MAIN))
 
 
 @njit(error_model="numpy")
@@ -94,6 +102,39 @@ def reschedule(fiber):
 
 
 @njit(error_model="numpy")
+def first_runnable(block):
+    """The first fiber of the block that can run, of those that have one."""
+    warp = lowest(load(block + B_RUNNABLE))
+    return load(block + B_FIBERS) + (warp * WARP + lowest(load(block + W_RUN + WORD * warp))) * F_SIZE
+
+
+@njit(error_model="numpy")
+def pause(fiber, line):
+    """The thread waits for what another block writes: first the threads behind it run, then other blocks."""
+    look_at_stack(fiber)
+    block = load(fiber + F_BLOCK)
+    store(fiber + F_LINE, line)
+    if load(block + B_TOGETHER) == 0:
+        fail(fiber, ALONE, line, 0, 0)
+    warp = load(fiber + F_WARP)
+    lanes = load(block + W_RUN + WORD * warp) & ~((2 << load(fiber + F_LANE)) - 1)
+    if lanes == 0:
+        warps = load(block + B_RUNNABLE) & ~((2 << warp) - 1)
+        if warps == 0:
+            switch(fiber + F_SP, load(block + B_MAIN))
+            return
+        warp = lowest(warps)
+        lanes = load(block + W_RUN + WORD * warp)
+    switch(fiber + F_SP, load(load(block + B_FIBERS) + (warp * WARP + lowest(lanes)) * F_SIZE + F_SP))
+
+
+@njit(error_model="numpy")
+def happened(block):
+    """Something that other blocks may wait for."""
+    store(block + B_EVENTS, load(block + B_EVENTS) + 1)
+
+
+@njit(error_model="numpy")
 def sleep(fiber, block):
     """The fiber can't run until somebody makes it runnable."""
     warp = load(fiber + F_WARP)
@@ -122,6 +163,7 @@ def release(block):
     store(block + B_ARRIVED, 0)
     store(block + B_EPOCH, load(block + B_EPOCH) + 1)
     set_stamp(block)
+    happened(block)
     store(block + B_LAST_COUNT, load(block + B_COUNT))
     store(block + B_LAST_ALL, load(block + B_ALL))
     store(block + B_LAST_ANY, load(block + B_ANY))
@@ -163,6 +205,7 @@ def leave(fiber):
     look_at_stack(fiber)
     live = load(block + B_LIVE) - 1
     store(block + B_LIVE, live)
+    happened(block)
     store(block + W_ALIVE + WORD * warp, load(block + W_ALIVE + WORD * warp) & ~(1 << load(fiber + F_LANE)))
     sleep(fiber, block)
     if live == 0:

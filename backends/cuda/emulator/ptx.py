@@ -23,8 +23,8 @@ from graphc.backends.cuda.emulator.helpers import (
     of_block,
 )
 from graphc.backends.cuda.emulator.ir_text import size_of, split, suffix_of
-from graphc.backends.cuda.emulator.operations import READ, WRITE
-from graphc.backends.cuda.emulator.records import B_DYNAMIC, F_WARP, W_ALIVE
+from graphc.backends.cuda.emulator.operations import ATOMIC, READ, VOLATILE, WRITE
+from graphc.backends.cuda.emulator.records import B_DYNAMIC, B_EVENTS, F_BLOCK, F_WARP, W_ALIVE
 from graphc.backends.cuda.emulator.special_registers import special_register
 from graphc.errors import UnsupportedError
 
@@ -77,7 +77,7 @@ def _copy_wait(pending: str) -> Body:
 
 
 _MEMORY = re.compile(
-    r"(ld|st)(?:\.volatile|\.weak|\.relaxed\.\w+)?(?:\.(global|shared|shared::cta))?(?:\.(?:nc|ca|cg|cs|lu|cv|wb|wt))?"
+    r"(ld|st)(?:\.weak|\.(volatile|(?:relaxed|acquire|release)\.\w+))?(?:\.(?:global|shared|shared::cta))?(?:\.(?:nc|ca|cg|cs|lu|cv|wb|wt))?"
     r"(?:\.L1::\w+)?(?:\.L2::\w+)?(?:\.v([24]))?\.([busf])(8|16|32|64) (.*);"
 )
 
@@ -89,8 +89,15 @@ def _address(use: Use, number: int) -> list[str]:
     return [f"%at = add i64 %a{number}, 0" if kind == "i64" else f"%at = zext {kind} %a{number} to i64"]
 
 
+# what other blocks may wait for has happened
+_EVENT = [f"%bp = getelementptr i8, ptr %emu.fiber, i64 {F_BLOCK}", "%block = load ptr, ptr %bp"]
+_EVENT += [f"%ep = getelementptr i8, ptr %block, i64 {B_EVENTS}", "%ev = load i64, ptr %ep"]
+_EVENT += ["%more = add i64 %ev, 1", "store i64 %more, ptr %ep"]
+
+
 def _memory(m: re.Match[str]) -> Body:
-    """Loads and stores of one element or of a vector."""
+    """Loads and stores of one element or of a vector; such as other threads may wait for are like atomic operations."""
+    read, written = (VOLATILE, ATOMIC) if m[2] else (READ, WRITE)
     count, family, bits = int(m[3] or 1), m[4], int(m[5])
     element = {"f32": "float", "f64": "double"}.get(family + str(bits), f"i{bits}")
     group = r"\{(?:\$\d+(?:, )?)+\}" if m[3] else r"\$\d+"
@@ -100,7 +107,7 @@ def _memory(m: re.Match[str]) -> Body:
     nbytes = count * bits // 8
 
     def load(use: Use) -> list[str]:
-        found = [*_address(use, 0), *access("%at", nbytes, nbytes, READ, use)]
+        found = [*_address(use, 0), *access("%at", nbytes, nbytes, read, use)]
         kinds = split(use.returns[1:-1]) if count > 1 else [use.returns]
         whole = "undef"
         for i, kind in enumerate(kinds):
@@ -114,11 +121,11 @@ def _memory(m: re.Match[str]) -> Body:
         return [f for f in found if f] + [f"ret {use.returns} {whole if count > 1 else '%v0'}"]
 
     def store(use: Use) -> list[str]:
-        found = [*_address(use, 0), *access("%at", nbytes, nbytes, WRITE, use)]
+        found = [*_address(use, 0), *access("%at", nbytes, nbytes, written, use)]
         for i, kind in enumerate(use.args[1:]):
             found += [f"%n{i} = add i64 %at, {i * bits // 8}", f"%p{i} = inttoptr i64 %n{i} to ptr"]
             found += [*_as(kind, f"%a{i + 1}", element, f"%v{i}", False), f"store {element} %v{i}, ptr %p{i}, align 1"]
-        return [*found, NOTHING_ELSE]
+        return [*found, *(_EVENT if m[2] else []), NOTHING_ELSE]
 
     return load if m[1] == "ld" else store
 
@@ -249,6 +256,10 @@ _TABLE: list[tuple[re.Pattern[str], Maker]] = [
             (r"bar\.sync 0;|barrier\.sync\.aligned 0;|barrier\.sync 0;", lambda m: barrier()),
             (r"activemask\.b32 \$0;", lambda m: of_block(W_ALIVE, F_WARP)),
             (r"griddepcontrol\.(?:wait|launch_dependents);", lambda m: NOTHING),
+            (
+                r"// waits for another block",
+                lambda m: lines("call void @emu.pause(ptr %emu.fiber, i64 %line)\nret void"),
+            ),
             (r"trap;", lambda m: fault(TRAP)),
             (r"", lambda m: lambda use: [f"ret {use.returns} %a0"] if use.args else [NOTHING_ELSE]),  # pins a register
         )

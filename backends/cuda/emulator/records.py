@@ -15,6 +15,7 @@ MOST_SHARED = 227 << 10  # bytes of shared memory that a block of sm_90 may have
 SERVICES = {
     "barrier": 3,
     "leave": 0,
+    "pause": 1,
     "collective": 3,
     "copy_async": 5,
     "copy_commit": 0,
@@ -41,7 +42,7 @@ assert F_QUEUE + QUEUE * COPY <= F_SIZE
 # --- the record of a worker ----------------------------------------------------------------------------------------------
 # What a launch sets, in this order: see LAUNCH
 # shared_bytes: static and dynamic; shadow, grain: the checker's cells of shared memory, log2 of the bytes of one; ranges:
-# records of global memory
+# records of global memory; together: do all blocks of the grid run at once?
 (
     B_ENTRY,
     B_ARGUMENT,
@@ -55,9 +56,10 @@ assert F_QUEUE + QUEUE * COPY <= F_SIZE
     B_SHADOW,
     B_RANGES,
     B_RANGE_COUNT,
+    B_TOGETHER,
     B_FAULT,
-) = range(0, 13 * WORD, WORD)
-LAUNCH = 13  # words
+) = range(0, 14 * WORD, WORD)
+LAUNCH = 14  # words
 
 # of a fault (faults.py)
 (B_FAULT_THREAD, B_FAULT_LINE, B_FAULT_ADDRESS, B_FAULT_OTHER) = range(16 * WORD, 20 * WORD, WORD)
@@ -71,6 +73,9 @@ LAUNCH = 13  # words
 
 # a block-wide vote: what the barrier gathers, and the result of the last one
 (B_COUNT, B_ALL, B_ANY, B_LAST_COUNT, B_LAST_ALL, B_LAST_ANY) = range(32 * WORD, 38 * WORD, WORD)
+
+# of a block among others that run at once: what it did that others may wait for
+B_EVENTS = 38 * WORD
 
 # a word for each warp, a bit for each lane: can run, has not ended, waits at a warp operation, exists; and a count: the
 # __syncwarps that it has passed

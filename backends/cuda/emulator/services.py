@@ -19,8 +19,7 @@ from graphc.backends.cpu.target import detect
 from graphc.backends.cuda.emulator.host import host, require_host
 from graphc.backends.cuda.emulator.records import SERVICES
 
-TABLE = "graphc_emulator_services"  # what the object code exports: addresses of the services, then of run_blocks
-RUN_BLOCKS = "run_blocks"
+TABLE = "graphc_emulator_services"  # what the object code exports: addresses of the services, then of run_blocks, run_together
 _memory = CodeMemory()
 _lock = threading.Lock()
 _loading = threading.Lock()
@@ -28,10 +27,12 @@ _linked: dict[bytes, int] = {}  # addresses by digests of object code
 
 
 class Services(NamedTuple):
-    """addresses: of what kernels call, in the order of SERVICES; run_blocks(record of a worker, first, end, step)."""
+    """addresses: of what kernels call, in the order of SERVICES; run_blocks(record of a worker, first, end, step); run_together(array
+    of records, their number)."""
 
     addresses: tuple[int, ...]
     run_blocks: Callable[[int, int, int, int], None]
+    run_together: Callable[[int, int], None]
 
 
 def link(symbol: str, code: bytes) -> int:
@@ -57,10 +58,11 @@ def _services() -> Services:
     if code is None:
         code, source = compile_services()
         cache.put("emulator", fingerprint(), code, source, ".ll")
-    count = len(SERVICES) + 1
-    *addresses, run = (ctypes.c_int64 * count).from_address(link(TABLE, code))
+    count = len(SERVICES) + 2
+    *addresses, run, together = (ctypes.c_int64 * count).from_address(link(TABLE, code))
     word = ctypes.c_int64
-    return Services(tuple(addresses), ctypes.CFUNCTYPE(None, word, word, word, word)(run))
+    of_blocks = ctypes.CFUNCTYPE(None, word, word, word, word)(run), ctypes.CFUNCTYPE(None, word, word)(together)
+    return Services(tuple(addresses), *of_blocks)
 
 
 @lru_cache(maxsize=1)

@@ -43,14 +43,15 @@ _STATUS = [w // WORD for w in (B_FAULT, B_FAULT_THREAD, B_BLOCK, B_FAULT_LINE, B
 
 
 class Worker:
-    """record: its address, as the runtime wants it; shared: the address of its shared memory."""
+    """record: its address, as the runtime wants it; shared: the address of its shared memory. threads: of its blocks, at most."""
 
-    def __init__(self, services: Sequence[int]) -> None:
+    def __init__(self, services: Sequence[int], threads: int = MOST_THREADS) -> None:
+        self._threads = threads
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._window = mmap.mmap(-1, 2 * WINDOW, flags=flags | MAP_32BIT)
         self.shared = _aligned(_address(self._window), WINDOW)
         self._words = np.zeros(B_SIZE // WORD, np.int64)
-        self._fibers = np.zeros((MOST_THREADS * F_SIZE + LINE) // WORD, np.int64)
+        self._fibers = np.zeros((threads * F_SIZE + LINE) // WORD, np.int64)
         self._scratch = np.zeros((SCRATCH + LINE) // WORD, np.int64)
         self._stacks: mmap.mmap | None = None
         self.record: int = self._words.ctypes.data
@@ -62,8 +63,8 @@ class Worker:
 
     def _number(self, offset: int, services: Sequence[int]) -> None:
         """What never changes in the records of fibers, which begin `offset` bytes into their memory."""
-        words = self._fibers[offset // WORD :][: MOST_THREADS * F_SIZE // WORD].reshape(MOST_THREADS, -1)
-        threads = np.arange(MOST_THREADS)
+        words = self._fibers[offset // WORD :][: self._threads * F_SIZE // WORD].reshape(self._threads, -1)
+        threads = np.arange(self._threads)
         words[:, F_BLOCK // WORD] = self.record
         words[:, F_THREAD // WORD] = threads
         words[:, F_WARP // WORD] = threads // WARP

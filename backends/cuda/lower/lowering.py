@@ -25,8 +25,8 @@ PIXEL = 16  # bytes that are copied at once
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. has_groups: can four warps multiply
-    together?"""
+    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. multiprocessors: that the GPU surely has. has_groups: can
+    four warps multiply together?"""
 
     any_strides = True
 
@@ -36,15 +36,17 @@ class CudaLowering(Lowering):
         checked: bool = False,
         arch: Arch = EMULATED,
         precision: str = "float32",
+        multiprocessors: int | None = None,
     ) -> None:
         super().__init__(weights, RULES, checked)
         self.arch, self.card, self.precision = arch, card_of(arch), precision
+        self.multiprocessors = min(self.card.multiprocessors, multiprocessors or self.card.multiprocessors)
         self.has_groups = arch == WITH_GROUPS
         self._pixels: dict[Value, Storage] = {}
 
     def inner(self) -> CudaLowering:
         """For a graph that a node holds."""
-        return CudaLowering(self.weights, self.checked, self.arch, self.precision)
+        return CudaLowering(self.weights, self.checked, self.arch, self.precision, self.multiprocessors)
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""

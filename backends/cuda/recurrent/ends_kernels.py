@@ -46,6 +46,17 @@ def length_of(a, row):
     return int32(length)
 
 
+@register_jitable
+def report_lengths(a, to, row0, end):
+    """Of these rows, those that are out of range; to: where the block has its report."""
+    if word(a, INDICES) != 0:
+        seq = word(a, SEQ)
+        for row in range(row0, end):
+            given = position_at(a, int64(row))
+            if given < 0 or given > seq:
+                report(a, to, int64(row))
+
+
 class Ends(NamedTuple):
     """begin(a, states, d, row0): initial states, and zeros; reports lengths out of range. finish(a, states, d, row0): final states;
     zeros behind the end of a sequence. By one block for the rows that it holds."""
@@ -63,12 +74,9 @@ def ends_of(stages: tuple[Stage, ...], rows: int, threads: int, dtype: str) -> E
     get, put = accessors(wide)
 
     def begin(a, states, d, row0):
-        t, seq, batch, hidden = int32(thread()), int32(word(a, SEQ)), int32(word(a, BATCH)), int32(word(a, HIDDEN))
-        if t == 0 and d == 0 and word(a, INDICES) != 0:
-            for row in range(row0, min(row0 + rows, batch)):
-                given = position_at(a, int64(row))
-                if given < 0 or given > seq:
-                    report(a, a + REPORT, int64(row))
+        t, batch, hidden = int32(thread()), int32(word(a, BATCH)), int32(word(a, HIDDEN))
+        if t == 0 and d == 0:
+            report_lengths(a, a + REPORT, row0, min(row0 + rows, batch))
         slot = int32(hidden * rows)
         i = t
         while i < slot:

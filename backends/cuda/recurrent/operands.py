@@ -11,6 +11,7 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
+from graphc.backends.cuda.recurrent.persistent_block import VECTOR
 from graphc.backends.cuda.recurrent.recurrent_block import NEIGHBOURS
 from graphc.graph import Node, Value
 from graphc.lower.checks import LengthOutOfRange
@@ -137,6 +138,14 @@ class Operands:
         dims = [directions, c.hidden, c.gates, c.hidden]
         lo.copy(given.ref, source, to, target, dims, item, self._info(v, "Pack"))
         return words | {"r": to}
+
+    def weights(self) -> tuple[dict[str, Any], bool]:
+        """R as ONNX has it, [direction][gate][unit][unit of the state]. Are all its rows multiples of 16 bytes of float32?"""
+        c, item = self._cell, self._dtype.itemsize
+        r, row = self._lo.read(self._r).ref, c.hidden * item
+        vector = VECTOR // self._wide.itemsize
+        aligned = c.hidden % vector == 0 and r.offset % (vector * item) == 0
+        return {"r": r, "r_direction": c.gates * c.hidden * row, "pitch": row}, aligned
 
     def initial(self) -> dict[str, Any]:
         """The initial states."""

@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM: one matrix product projects the whole input, then one step runs every direction through time."""
+"""RNN, GRU and LSTM: one matrix product projects the whole input, then every direction runs through time (forms.py)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from graphc.backends.cuda.kernel import THREADS as THREADS_OF_BEGIN
 from graphc.backends.cuda.lower.epilogue import summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.product.tile import MULTIPROCESSORS
+from graphc.backends.cuda.recurrent.forms import STEPS, Form, Problem, form_of, groups_of, parts_of, problem_of
 from graphc.backends.cuda.recurrent.operands import Operands
+from graphc.backends.cuda.recurrent.persistent_block import PERSISTENT, Persistent, PersistentBegin, exchanged
 from graphc.backends.cuda.recurrent.recurrent_block import (
     NEIGHBOURS,
     RECURRENT,
@@ -30,16 +33,16 @@ from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.ops.recurrent import BoundCell, bound_cell
 from graphc.report import StepInfo
-from graphc.sizes import choose, example, hint_of, is_size
+from graphc.sizes import choose, example, hint_of, is_size, need
 
 ROWS = (1, 2, 4, 8)  # of the batch, in a block
 MANY = 4  # with more rows, kernels of two stages, of float64 or with states in scratch memory would spill registers
 BUSY = (
     MULTIPROCESSORS // 2
 )  # blocks that read weights at once before they keep each other waiting for the level-2 cache
-WEIGHTS = 200 << 10  # bytes of one direction's, from which a block takes longer for them than launches do
-MOST_LAUNCHES = 4096  # of a layer: each has a block of its own in the table
 STEP_THREADS = 256
+PERSISTENT_NAMES = "persistent", "persistent, tensor cores"
+BOUNDED = {"Sigmoid", "Tanh", "HardSigmoid", "Softsign"}  # activations between -1 and 1
 NARROW, THREADS = 16, (64, 512)  # up to so many units a small block is enough
 
 
@@ -88,25 +91,30 @@ def _enough(batch: int, directions: int) -> int:
 def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Storage]) -> None:
     node, operands = group.nodes[0], Operands(lo, group, c)
     kernel = kernel_of(node, c)
-    cells = kernel.directions[0]
-    stepwise = steps_pay(node, c, cells)
-    if stepwise:
-        kernel = replace(kernel, rows=_rows_of_step(c, cells, summed(node.output.dtype)), shared=False)
+    cells, wide = kernel.directions[0], summed(node.output.dtype)
+    problem = _problem(node, c, kernel)
+    form = form_of(problem, lo.card, lo.multiprocessors, not is_size(c.seq))
     lens = operands.lengths()
-    words = operands.projection(cells) | operands.recurrence() | operands.initial() | operands.vectors(cells)
-    groups = -(-c.batch // kernel.rows)
-    holders = groups * len(c.reverse)
-    states = slot_count(cells) * c.hidden * kernel.rows * summed(node.output.dtype).itemsize
-    nbytes = 0 if kernel.shared else -(-states // 128) * 128
+    words = operands.projection(cells) | operands.initial() | operands.vectors(cells) | _results(c, results)
     words |= {
-        "grid": holders, "total": c.batch, "indices": lens.ref if lens else 0,
-        "wide": int(lens is not None and lens.type.dtype.itemsize == 8), "groups": groups, "seq": c.seq, "batch": c.batch,
-        "hidden": c.hidden, "reverse": (*map(int, c.reverse), 0)[:2], "scratch": 0, "scratch_bytes": nbytes,
-        **_results(c, results),
+        "total": c.batch, "indices": lens.ref if lens else 0, "wide": int(lens is not None and lens.type.dtype.itemsize == 8),
+        "seq": c.seq, "batch": c.batch, "hidden": c.hidden, "reverse": (*map(int, c.reverse), 0)[:2],
     }  # fmt: skip
     info = lo.info(group, "")
     info = replace(info, flops=info.flops * c.hidden // (c.hidden + c.inputs))
     check = operands.out_of_range if lens else None
+    if form.layout is not None:
+        given, aligned = operands.weights()
+        _emit_grid(lo, kernel, form, problem, aligned, words | given, info, check)
+        return
+    stepwise = form.kind == STEPS
+    if stepwise:
+        kernel = replace(kernel, rows=_rows_of_step(c, cells, wide), shared=False)
+    groups = -(-c.batch // kernel.rows)
+    holders = groups * len(c.reverse)
+    states = slot_count(cells) * c.hidden * kernel.rows * wide.itemsize
+    nbytes = 0 if kernel.shared else -(-states // 128) * 128
+    words |= operands.recurrence() | {"grid": holders, "groups": groups, "scratch": 0, "scratch_bytes": nbytes}
     if stepwise:
         words["scratch"] = Ref(Buffer(f"{node.name}/states", nbytes * holders))
         _emit_steps(lo, kernel, c.seq, holders, words, info, check)
@@ -119,10 +127,60 @@ def _emit_layer(lo: CudaLowering, group: Group, c: BoundCell, results: list[Stor
     lo.emit(kernel, RECURRENT(**words), info, check=check, writes=[s.ref for s in results])
 
 
-def steps_pay(node: Node, c: BoundCell, cells: tuple[Stage, ...]) -> bool:
-    """Are launches for each step, of the whole grid, faster than blocks that walk through time and read all weights alone?"""
-    weights = c.gates * c.hidden * c.hidden * node.output.dtype.itemsize
-    return not is_size(c.seq) and weights >= WEIGHTS and 0 < c.seq * len(cells) <= MOST_LAUNCHES
+def _problem(node: Node, c: BoundCell, kernel: Recurrent) -> Problem:
+    cells, dtype = kernel.directions[0], node.output.dtype
+    wide = summed(dtype)
+    rows = hint_of(kernel.rows), _rows_of_step(c, cells, wide)
+    constant = dtype.itemsize == 2 and node.inputs[2].is_const
+    tensor = constant and c.hidden * dtype.itemsize % 16 == 0 and _bounded(c, dtype)  # rows of weights are vectors
+    return problem_of(c, cells, dtype, wide, rows, tensor)
+
+
+def _bounded(c: BoundCell, dtype: np.dtype) -> bool:
+    """Are all states within the dtype's range?"""
+    return dtype.name == "bfloat16" or {f.name for of in c.activations for f in of} <= BOUNDED
+
+
+def _emit_grid(
+    lo: CudaLowering,
+    whole: Recurrent,
+    form: Form,
+    p: Problem,
+    aligned: bool,
+    words: dict[str, Any],
+    info: StepInfo,
+    check: Check | None,
+) -> None:
+    """The first states, then all steps."""
+    layout, cells = form.layout, whole.directions[0]
+    assert layout is not None
+    most = groups_of(layout, p, lo.multiprocessors)
+    if is_size(p.batch):
+        need(p.batch <= most * layout.rows)
+    if is_size(p.hidden):
+        need(p.hidden == hint_of(p.hidden))
+    groups, parts, slots = -(-p.batch // layout.rows), parts_of(layout, p.hidden), exchanged(cells)
+    teams = p.directions * groups
+    scratch = Ref(Buffer(f"{info.nodes[0]}/states", teams * slots * layout.slot))
+    words |= {
+        "groups": groups, "teams": teams, "parts": parts, "scratch": scratch, "scratch_bytes": 0,
+        "team_bytes": slots * layout.slot,
+    }  # fmt: skip
+    shape = layout.rows, layout.lanes, layout.warps, layout.span
+    begin = PersistentBegin(slots, *shape, layout.tensor, whole.dtype)
+    nothing = dict.fromkeys(("x", "r", "b", "p", "c", "y", "h_final", "c_final"), 0)
+    grid = -(-teams * slots * layout.tile // THREADS_OF_BEGIN)
+    moved = replace(info, kernel=str(begin), flops=0, nbytes=0, reason="states")
+    lo.emit(begin, PERSISTENT(**words | nothing | {"grid": grid}), moved, check=check, writes=[scratch])
+    kernel = Persistent(
+        whole.directions, whole.gates, *shape, layout.vector if aligned else 1, layout.tensor, whole.dtype
+    )
+    blocks = f"{teams * parts} blocks at once, each {layout.units} units and {layout.rows} of {p.batch} rows"
+    info = replace(
+        info, kernel=str(kernel), algorithm=PERSISTENT_NAMES[layout.tensor], reason=f"{blocks}; {form.on(lo.card)}"
+    )
+    writes = [scratch, *(words[n] for n in ("y", "h_final", "c_final") if isinstance(words[n], Ref))]
+    lo.emit(kernel, PERSISTENT(**words | {"grid": teams * parts}), info, writes=writes)
 
 
 def _rows_of_step(c: BoundCell, cells: tuple[Stage, ...], wide: np.dtype) -> int:

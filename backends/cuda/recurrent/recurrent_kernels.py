@@ -2,7 +2,7 @@
 
 A block reads all weights of its direction in each step, from the level-2 cache, and multiplies them with the states of all its
 rows. Rows are independent of each other, so no block waits for another one. Layers with many weights and few rows keep few
-multiprocessors busy so: they go step by step (step_kernels.py).
+multiprocessors busy so: they go in other ways (forms.py).
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ def _pointer_to(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
 
 pointer_to = device(_pointer_to, types.voidptr, types.int64)  # pointer_to(address)
 
+# moved(pointer, bytes)
+moved = device(lambda q, a: q.offset(a[0], a[1]), types.voidptr, types.voidptr, types.int64)
+
 
 @cache
 def accessors(dtype: np.dtype) -> tuple[Callable[..., Any], Callable[..., None]]:

@@ -27,6 +27,7 @@ class Function(NamedTuple):
     handle: Any
     cubin: Cubin
     module: Any
+    kernel: Kernel
 
 
 class GpuStream:
@@ -88,8 +89,11 @@ class GpuGraph:
         self._nodes: list[Any] = []
         for launch in launches:
             before = self._nodes[-1:]
+            gpu.require_together(launch)
             with _parameters(launch._replace(grid=max(launch.grid, 1))) as node:
                 self._nodes.append(call("cuGraphAddKernelNode", self._graph, before, len(before), node))
+            if launch.function.cubin.together:
+                call("cuGraphKernelNodeSetAttribute", self._nodes[-1], *_cooperative())
         self._runnable = call("cuGraphInstantiate", self._graph, 0)
         for node, launch in zip(self._nodes, launches):
             if launch.grid == 0:
@@ -102,6 +106,7 @@ class GpuGraph:
             if (old.grid == 0) != (new.grid == 0):
                 call("cuGraphNodeSetEnabled", self._runnable, node, int(new.grid > 0))
             if new.grid:
+                self._gpu.require_together(new)
                 with _parameters(new) as changed:
                     call("cuGraphExecKernelNodeSetParams", self._runnable, node, changed)
         self._launches = tuple(launches)
@@ -215,16 +220,31 @@ class Gpu:
                 call("cuFuncSetAttribute", handle, dynamic, cubin.dynamic)
         except DeviceError as error:
             raise DeviceError(f"{self.name} can't load the kernel {kernel}: {error}") from error
-        return Function(handle, cubin, module)
+        return Function(handle, cubin, module, kernel)
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         function, grid, argument = launch
         if grid:
             c: Cubin = function.cubin
             held = _pointers(argument)
-            call(
-                "cuLaunchKernel", function.handle, grid, 1, 1, c.threads, 1, 1, c.dynamic, stream.handle, held[1].ctypes.data, 0
-            )  # fmt: skip
+            given = function.handle, grid, 1, 1, c.threads, 1, 1, c.dynamic, stream.handle, held[1].ctypes.data
+            if c.together:
+                self.require_together(launch)
+                call("cuLaunchCooperativeKernel", *given)
+            else:
+                call("cuLaunchKernel", *given, 0)
+
+    def require_together(self, launch: Launch) -> None:
+        """Raises DeviceError where blocks that wait for each other would not all run at once."""
+        function, grid, _ = launch
+        if not function.cubin.together:
+            return
+        fit = self.blocks_at_once(function) * self.multiprocessors
+        if grid > fit:
+            raise DeviceError(
+                f"{self.name} runs {fit} blocks of the kernel {function.kernel} at once, and {grid} wait for each other",
+                hint="it has fewer free multiprocessors than it says, or its code is of another GPU: compile on this one",
+            )
 
     def graph(self, launches: Sequence[Launch]) -> GpuGraph:
         return GpuGraph(self, launches)
@@ -291,6 +311,14 @@ def _pointers(argument: int) -> tuple[np.ndarray, np.ndarray]:
     """A kernel's parameter, and the array of pointers to its parameters."""
     value = np.array([argument], np.int64)
     return value, np.array([value.ctypes.data], np.uintp)
+
+
+def _cooperative() -> tuple[Any, Any]:
+    """The attribute of a node whose blocks wait for each other, and its value."""
+    bindings = driver()
+    value = bindings.CUkernelNodeAttrValue()
+    value.cooperative = 1
+    return bindings.CUkernelNodeAttrID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE, value
 
 
 @contextmanager

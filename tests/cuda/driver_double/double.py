@@ -61,7 +61,7 @@ def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
     body = f"{arch} {watch} {kernel.spec}".encode()
     code = MAGIC + (len(MAGIC) + 8 + len(body)).to_bytes(8, "little") + body
     CODES[code] = Code(kernel, arch, kernel.symbol, run)
-    return Cubin(code, kernel.symbol, run.threads, run.shared, 32, 0, 0, run._shared_bytes - run.shared)
+    return Cubin(code, kernel.symbol, run.threads, run.shared, 32, 0, 0, run._shared_bytes - run.shared, run.together)
 
 
 def _load() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver_double.abi import KernelNodeParams, Refused, driver_function, handle, size, to, u32, u64
-from driver_double.kernel_calls import LaunchOf, from_node, run, touched
+from driver_double.abi import KernelNodeParams, Refused, driver_function, handle, i32, size, to, u32, u64
+from driver_double.kernel_calls import LaunchOf, from_node, run, together, touched
 from driver_double.state import Handle, State
 from driver_double.stream_calls import give
 from driver_double.work import Work
+
+COOPERATIVE = 2  # CU_LAUNCH_ATTRIBUTE_COOPERATIVE
 
 
 @dataclass(eq=False)
@@ -48,6 +50,13 @@ def cuGraphAddKernelNode(d: State, to: Any, graph: int, before: Any, count: int,
     g.nodes[to[0]] = node
 
 
+@driver_function(11000, handle, i32, to(i32))
+def cuGraphKernelNodeSetAttribute(d: State, node: int, attribute: int, value: Any) -> None:
+    n = d.get(Node, node)
+    assert attribute == COOPERATIVE, f"attribute {attribute} of a node"
+    n.launch = together(d, n.launch) if value[0] else n.launch._replace(together=False)
+
+
 @driver_function(11040, to(handle), handle, u64)
 def cuGraphInstantiateWithFlags(d: State, to: Any, graph: int, flags: int) -> None:
     if flags:
@@ -66,7 +75,8 @@ def _of(d: State, graph: int, node: int) -> tuple[GraphExec, Node]:
 @driver_function(12000, handle, handle, to(KernelNodeParams))
 def cuGraphExecKernelNodeSetParams(d: State, graph: int, node: int, parameters: Any) -> None:
     g, n = _of(d, graph, node)
-    g.launches[n] = from_node(d, parameters)
+    launch = from_node(d, parameters)
+    g.launches[n] = together(d, launch) if g.launches[n].together else launch
 
 
 @driver_function(11060, handle, handle, u32)

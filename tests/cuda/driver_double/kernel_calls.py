@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from driver_double.abi import KernelNodeParams, Refused, driver_function, handle, i32, size, text, to, u32, u64
-from driver_double.device_calls import shared_limit
+from driver_double.device_calls import MULTIPROCESSORS, shared_limit
 from driver_double.memory import read_words
 from driver_double.memory_calls import usable
 from driver_double.state import Handle, State
@@ -52,11 +52,12 @@ class Function(Handle):
 
 
 class LaunchOf(NamedTuple):
-    """As the driver keeps it: the value of the kernel's parameter is read."""
+    """As the driver keeps it: the value of the kernel's parameter is read. together: all its blocks run at once."""
 
     function: Function
     grid: int
     argument: int
+    together: bool = False
 
 
 @driver_function(2000, to(handle), u64)
@@ -107,9 +108,12 @@ def cuFuncSetAttribute(d: State, function: int, attribute: int, value: int) -> N
 
 @driver_function(6050, to(i32), handle, i32, size)
 def cuOccupancyMaxActiveBlocksPerMultiprocessor(d: State, count: Any, function: int, threads: int, shared: int) -> None:
-    f = d.get(Function, function)
+    count[0] = blocks_at_once(d, d.get(Function, function), threads, shared)
+
+
+def blocks_at_once(d: State, f: Function, threads: int, shared: int) -> int:
     by_shared = (shared_limit(d.arch) + 1024) // (f.static + shared + 1024)
-    count[0] = min(32, 2048 // threads, by_shared)
+    return min(32, 2048 // threads, by_shared)
 
 
 @driver_function(4000, handle, *[u32] * 7, handle, to(u64), u64)
@@ -129,6 +133,33 @@ def cuLaunchKernel(
 ) -> None:
     launch = checked(d, function, (gx, gy, gz), (bx, by, bz), shared, at, more)
     give(d, stream, f"a launch of {launch.function.code.kernel}", lambda: run(d, launch), touched([launch]))
+
+
+@driver_function(9000, handle, *[u32] * 7, handle, to(u64))
+def cuLaunchCooperativeKernel(
+    d: State,
+    function: int,
+    gx: int,
+    gy: int,
+    gz: int,
+    bx: int,
+    by: int,
+    bz: int,
+    shared: int,
+    stream: int,
+    at: Any,
+) -> None:
+    launch = together(d, checked(d, function, (gx, gy, gz), (bx, by, bz), shared, at, 0))
+    give(d, stream, f"a launch of {launch.function.code.kernel}", lambda: run(d, launch), touched([launch]))
+
+
+def together(d: State, launch: LaunchOf) -> LaunchOf:
+    """A launch all of whose blocks run at once. Refused where they don't fit."""
+    kernel = launch.function.code.run
+    fit = MULTIPROCESSORS * blocks_at_once(d, launch.function, kernel.threads, kernel.shared)
+    if launch.grid > fit:
+        raise Refused("COOPERATIVE_LAUNCH_TOO_LARGE", f"{launch.grid} blocks, and {fit} fit")
+    return launch._replace(together=True)
 
 
 def checked(d: State, function: int, grid: Any, block: Any, shared: int, parameters: Any, extra: int) -> LaunchOf:
@@ -164,7 +195,8 @@ def touched(launches: Iterable[LaunchOf]) -> list[tuple[int, int]]:
 
 
 def run(d: State, launch: LaunchOf) -> None:
-    f, grid, argument = launch
+    f, grid, argument, together = launch
+    assert together == f.code.run.together, f"{f.code.kernel}: do its blocks wait for each other?"
     if d.launches_fail:
         d.lose(d.launches_fail.pop(0))
         return

@@ -20,15 +20,16 @@ AFFINE = Block("grid count y x by")
 
 @dataclass(frozen=True, eq=False)
 class Affine(Kernel, name="affine_of_tests"):
-    """shared: bytes of dynamic shared memory, which it has and does not use."""
+    """shared: bytes of dynamic shared memory, which it has and does not use. together: are its blocks to run at once?"""
 
     block: ClassVar[Block] = AFFINE
     threads: int = 32
     shared: int = 0
+    together: bool = False
 
 
 @makes(Affine)
-def affine(threads: int, shared: int) -> Code:
+def affine(threads: int, shared: int, together: bool) -> Code:
     COUNT, Y, X, BY = AFFINE["count y x by"]
     fetch, put = load("int64"), store("int64")
 
@@ -37,7 +38,7 @@ def affine(threads: int, shared: int) -> Code:
         if i < word(a, COUNT):
             put(word(a, Y) + 8 * i, fetch(word(a, X) + 8 * i) * word(a, BY) + 1)
 
-    return Code(affine, threads, shared)
+    return Code(affine, threads, shared, together=together)
 
 
 class OnGpu:

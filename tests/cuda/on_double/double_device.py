@@ -248,6 +248,69 @@ def test_code_that_ptxas_made(late: State, monkeypatch: pytest.MonkeyPatch):
     assert cubin_of(Affine(), (9, 0)).code != made.code
 
 
+# --- blocks that wait for each other ----------------------------------------------------------------------------------
+TOGETHER = Affine(32, 100 << 10, together=True)  # two blocks to a multiprocessor, of which there are four
+
+
+def test_blocks_that_run_at_once(gpu_double: State):
+    g = gpu(0)
+    with g.current():
+        a = OnGpu(g, g.stream(), SOME, TOGETHER)
+        once, none = a.launch(3), a.launch(5, count=0)
+        g.launch(once, a.stream)
+        graph = g.graph([none, once, OnGpu.launch(a, 2)])
+        graph.run(a.stream)
+        graph.change([once, none, a.launch(2, count=40)])
+        graph.run(a.stream)
+        want = (((SOME * 3 + 1) * 3 + 1) * 2 + 1) * 3 + 1
+        want[:40] = want[:40] * 2 + 1
+        np.testing.assert_array_equal(a.values(), want)
+        a.free()
+    calls = gpu_double.calls
+    assert calls["cuLaunchKernel"] == 0 and calls["cuLaunchCooperativeKernel"] == 1
+    assert calls["cuGraphKernelNodeSetAttribute"] == 3
+
+
+def test_more_blocks_than_run_at_once(late: State):
+    """An error before they wait for ever, or the driver refuses them."""
+    g = gpu(0)
+    with g.current():
+        many = np.arange(9 * 32, dtype=np.int64)
+        a = OnGpu(g, g.stream(), many, TOGETHER)
+        large, fits = a.launch(3), a.launch(3, count=8 * 32)
+        said = "double 0 runs 8 blocks of the kernel affine_of_tests_32.* at once, and 9 wait for each other"
+        with pytest.raises(DeviceError, match=said):
+            g.launch(large, a.stream)
+        with pytest.raises(DeviceError, match=said):
+            g.graph([large])
+        graph = g.graph([fits])
+        with pytest.raises(DeviceError, match=said):
+            graph.change([large])
+        np.testing.assert_array_equal(a.values(), many)
+        g.launch(fits, a.stream)
+        graph.run(a.stream)
+        many[: 8 * 32] = (many[: 8 * 32] * 3 + 1) * 3 + 1
+        np.testing.assert_array_equal(a.values(), many)
+        a.free()
+        del graph
+
+
+def test_the_driver_refuses_what_does_not_fit(late: State, monkeypatch: pytest.MonkeyPatch):
+    """The double, as the driver does."""
+    monkeypatch.setattr(gpu_module.Gpu, "require_together", lambda *_: None)
+    g = gpu(0)
+    with g.current():
+        a = OnGpu(g, g.stream(), np.arange(9 * 32, dtype=np.int64), TOGETHER)
+        large = a.launch(3)
+        with pytest.raises(DeviceError, match="COOPERATIVE_LAUNCH_TOO_LARGE"):
+            g.launch(large, a.stream)
+        with pytest.raises(DeviceError, match="COOPERATIVE_LAUNCH_TOO_LARGE"):
+            g.graph([large])
+        late.expect("COOPERATIVE_LAUNCH_TOO_LARGE")
+        a.stream.wait()
+        a.free()
+
+
 def test_times(gpu_double: State):
     g = gpu(0)
     with g.current():

@@ -83,6 +83,21 @@ def test_recurrent_layers(gpu_double: State):
         agree(model, other, {"x": random(length, n, 24, seed=seed)})
 
 
+@pytest.mark.parametrize("name, gates", [("LSTM", 4), ("GRU", 3)])
+def test_a_layer_as_one_grid(gpu_double: State, name: str, gates: int):
+    """All of whose blocks run at once: no more than there are multiprocessors. Again and again, of other lengths."""
+    b, hidden = Builder("persistent"), 128
+    shapes = (1, gates * hidden, 5), (1, gates * hidden, hidden)
+    w, r = (b.constant(random(*s, seed=i) / 8) for i, s in enumerate(shapes))
+    graph = b.build({"y": b.add(name, b.input("x", np.float32, ("steps", 1, 5)), w, r, outputs=2)[0]})
+    model, other = graphc.compile(graph, target="cuda"), graphc.compile(graph, target="reference")
+    for steps in (12, 12, 3, 20, 12):
+        agree(model, other, {"x": random(steps, 1, 5, seed=steps)})
+    (step,) = (s for s in model.plan({"x": (12, 1, 5)}).steps if s.algorithm == "persistent")
+    assert step.reason.startswith("4 blocks at once"), step.reason
+    assert gpu_double.calls["cuGraphKernelNodeSetAttribute"] and not gpu_double.calls["cuLaunchKernel"]
+
+
 def test_nodes_of_the_host(gpu_double: State):
     model, other = graphc.compile(with_host_nodes(), target="cuda", host=True), graphc.compile(with_host_nodes())
     for seed, n in enumerate((4, 4, 1, 0, 4)):
