@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from graphc.backend import Stage
 from graphc.backends.cuda.codegen.arch import EMULATED
 from graphc.backends.cuda.lower.channels import assign_channels_last
+from graphc.backends.cuda.lower.choices import Choices
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
@@ -35,13 +36,14 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 @dataclass(eq=False)
 class Draft:
     """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
-    own. many: of a graph for many sizes."""
+    own. many: of a graph for many sizes. choices: see there."""
 
     graph: Graph
     weights: WeightStore
     options: CudaOptions
     checked: bool = False
     many: Many | None = None
+    choices: Choices = field(default_factory=Choices)
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -83,7 +85,7 @@ def fuse_nodes(d: Draft) -> None:
 def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
     read them, parts of concatenations in the whole."""
-    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision)
+    lo = d.lowering = CudaLowering(d.weights, d.checked, d.options.arch or EMULATED, d.options.precision, d.choices)
     if d.many is not None:
         require_growing(d.graph, d.many, d.compiled)
     place_externals(lo, d.graph, d.groups, d.native, many=d.many)

@@ -41,7 +41,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def force(monkeypatch: pytest.MonkeyPatch, tile: Any, parts: int = 1) -> None:
-    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(tile, parts, 0, 0, 0))
+    monkeypatch.setattr(tensor_conv, "choices_of", lambda *_: [Choice(tile, parts, 0, 0, 0)])
 
 
 @dataclass(frozen=True)

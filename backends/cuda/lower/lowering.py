@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from graphc.backends.cuda.codegen.arch import EMULATED, WITH_GROUPS, Arch
 from graphc.backends.cuda.codegen.figures import card_of
+from graphc.backends.cuda.lower.choices import Choices
 from graphc.backends.cuda.lower.registry import RULES
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
@@ -15,6 +17,7 @@ from graphc.graph import Value
 from graphc.lower.checks import Check
 from graphc.lower.kernel import Passes
 from graphc.lower.lowering import Lowering
+from graphc.lower.program import Step
 from graphc.lower.storage import Buffer, Ref, Storage, channels_last_strides
 from graphc.lower.verbs import Along, Around, Blend, Lookup, Table, Walk
 from graphc.lower.weights import WeightStore
@@ -25,7 +28,7 @@ PIXEL = 16  # bytes that are copied at once
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. has_groups: can four warps multiply
+    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`; choices: see there. has_groups: can four warps multiply
     together?"""
 
     any_strides = True
@@ -36,15 +39,28 @@ class CudaLowering(Lowering):
         checked: bool = False,
         arch: Arch = EMULATED,
         precision: str = "float32",
+        choices: Choices | None = None,
     ) -> None:
         super().__init__(weights, RULES, checked)
         self.arch, self.card, self.precision = arch, card_of(arch), precision
         self.has_groups = arch == WITH_GROUPS
+        self.choices = choices or Choices()
         self._pixels: dict[Value, Storage] = {}
 
     def inner(self) -> CudaLowering:
         """For a graph that a node holds."""
-        return CudaLowering(self.weights, self.checked, self.arch, self.precision)
+        return CudaLowering(self.weights, self.checked, self.arch, self.precision, self.choices)
+
+    @contextmanager
+    def aside(self) -> Iterator[list[Step]]:
+        """Of the steps until the end, none is one of the program's: the list has them then."""
+        made: list[Step] = []
+        steps, copies, pixels = self.program.steps, dict(self._copies), dict(self._pixels)
+        before = len(steps)
+        yield made
+        made += [s for s in steps[before:] if isinstance(s, Step)]
+        del steps[before:]
+        self._copies, self._pixels = copies, pixels
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""

@@ -21,6 +21,7 @@ CUDA_CORES = 0.7  # of what the data sheet says: the rest are other instructions
 LEAST = 4 * DEPTH  # steps of a part of a sum
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 FLOAT = 4  # bytes
+FAR = 2.0  # times slower by the model: what is not measured
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,38 @@ class Choice:
     busy: float
     waves: float
 
+    @property
+    def name(self) -> str:
+        """Tells it from other choices for the same problem."""
+        t = self.tile
+        return f"{'wgmma ' * t.group}{t} by {t.wm}x{t.wn}, {t.stages} stages, {self.parts} parts"
+
     def on(self, card: Card) -> str:
         """For a person."""
         return f"{self.seconds * 1e6:.1f} µs on {card} by the model, {self.waves:.2g} waves"
 
 
 def best(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> Choice:
-    """The fastest by the model; of those that wait for memory, the one with the least to do."""
+    """The fastest by the model."""
+    return ranked(card, p, tiles)[0]
+
+
+def ranked(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> list[Choice]:
+    """The fastest first; of those that wait for memory, the one with the least to do."""
     splits = [s for s in SPLITS if s == 1 or p.k >= s * LEAST]
     fit = [t for t in tiles if card.fits(t.shared(p.item))]
-    return min((predicted(card, p, t, s) for t in fit for s in splits), key=lambda c: (c.seconds, c.busy))
+    return sorted((predicted(card, p, t, s) for t in fit for s in splits), key=lambda c: (c.seconds, c.busy))
+
+
+def beside(found: Sequence[Choice], others: bool, first: bool) -> list[Choice | None]:
+    """What is worth a measurement: the model's choice, then the best of each other tile, then the rest, but what the model has much
+    slower. None: other kernels, where there are `others`, or, `first`, they are the model's choice."""
+    each = {c.tile: c for c in reversed(found)}.values()
+    near = [c for c in found if c.seconds <= FAR * found[0].seconds]
+    turns: list[Choice | None] = sorted(near, key=lambda c: c not in each)
+    if others or first:
+        turns.insert(0 if first else 1, None)
+    return turns
 
 
 def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:

@@ -13,7 +13,7 @@ from graphc import expr
 from graphc.backends.cuda.codegen.widths import power_that_divides, sure_divisor
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending
-from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
+from graphc.backends.cuda.product.costs import Choice, Problem, beside, on_cuda_cores, ranked
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
 from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_tiles
@@ -60,21 +60,20 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
     return replace(s, ref=ref, strides=(item, whole) if columns else (whole, item))
 
 
-def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0.0) -> Choice | None:
-    """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
-    slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product.
-    before: seconds of copies without which it is none for them."""
+def choices_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0.0) -> list[Choice | None]:
+    """Tiles of a product on tensor cores, and None, the one of CUDA cores; the model's choice first. float32 is none for tensor
+    cores where the model has it hardly slower on CUDA cores, which round less. Where sizes are open, those of the example
+    decide: any tile computes any product. before: seconds of copies without which it is none for them."""
     if dtype.name not in FLOATS:
-        return None
+        return [None]
     item = dtype.itemsize
     p = problem_of(m, item, products_of(lo, dtype))
     groups = GROUPS if lo.has_groups and item == 2 else ()
-    found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
-    if item == 4 or before:
-        others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
-        if found.seconds + before > GAIN * others:
-            return None
-    return found
+    found = ranked(lo.card, p, (*groups, *warp_tiles(item, p.products)))
+    if item < 4 and not before:
+        return beside(found, False, False)
+    others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
+    return beside(found, True, found[0].seconds + before > GAIN * others)
 
 
 def on_cores(lo: CudaLowering, m: Matrices, tile: Tile) -> str:
@@ -90,6 +89,11 @@ def problem_of(m: Matrices, item: int, products: int = 1) -> Problem:
 def products_of(lo: CudaLowering, dtype: np.dtype) -> int:
     """See `TensorProduct`."""
     return 3 if dtype.itemsize == 4 and lo.precision == "float32" else 1
+
+
+def told(info: StepInfo, said: str) -> StepInfo:
+    """With one more reason."""
+    return replace(info, reason="; ".join(filter(None, [info.reason, said])))
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,13 @@ def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Resul
 
 
 def emit_tensor(
-    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, info: StepInfo
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, said: str, info: StepInfo
 ) -> None:
-    """The step of a product; of one in parts, their sums, and a step that adds them up and has the ending."""
+    """The step of a product; of one in parts, their sums, and a step that adds them up and has the ending. said: of the choice."""
     tile, batch, others = c.tile, prod(m.batch), [*zip(m.results[1:], ending.dtypes)]
     run = run_of(m.n, m.results[0], ending.expression.dtype, others)
     expression, operands, results, part, rows = ending.expression, ending.dtypes, m.results, m.k, 0
-    info = replace(info, reason="; ".join(filter(None, [info.reason, c.on(lo.card)])))
+    info = told(info, said or c.on(lo.card))
     if c.parts > 1:
         if is_size(m.k):  # parts that have nothing to do are right, too, but slow
             need(m.k >= tile.depth * c.parts)
