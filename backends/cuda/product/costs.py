@@ -54,8 +54,7 @@ class Choice:
     @property
     def name(self) -> str:
         """Tells it from other choices for the same problem."""
-        t = self.tile
-        return f"{'wgmma ' * t.group}{t} by {t.wm}x{t.wn}, {t.stages} stages, {self.parts} parts"
+        return f"{self.tile!r}, {self.parts} parts"
 
     def on(self, card: Card) -> str:
         """For a person."""
