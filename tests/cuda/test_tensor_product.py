@@ -89,7 +89,7 @@ def product(
     want = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + row.astype(np.float64), 0)
     np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
     step, *sums = (s for s in model.plan().steps if {"MatMul", "Gemm"} & set(s.ops))
-    assert [s.algorithm for s in sums] == ["sums of parts"] * ("parts" in step.algorithm)
+    assert [s.algorithm for s in sums] == ["sums of parts"] * ("parts" in step.algorithm or "dealt" in step.algorithm)
     return step.algorithm
 
 
@@ -482,3 +482,73 @@ def test_constants_are_packed_not_copied(monkeypatch: pytest.MonkeyPatch):
         np.testing.assert_allclose(got, -w.T.astype(np.float64) @ x, rtol=0, atol=0.05)
         _, step = model.plan().steps
         assert step.algorithm.startswith("tensor cores") and "copied" not in step.reason
+
+
+# --- steps dealt to blocks --------------------------------------------------------------------------------------------
+def deal(monkeypatch: pytest.MonkeyPatch, found: tile.WarpTile, blocks: int) -> None:
+    """The steps of all tiles to so many blocks."""
+    choice = costs.Choice(found, 1, 0, 0, 0, blocks)
+    monkeypatch.setattr(tensor, "ranked", lambda *_, **named: [choice])
+
+
+SMALL_TILES = {"float16": tile.WARPS_HALF[2], "bfloat16": tile.WARPS_HALF[3], "float32": tile.WARPS_FLOAT[1]}
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5, 7])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dealt_steps(monkeypatch: pytest.MonkeyPatch, dtype: str, blocks: int):
+    """6 tiles of 4 steps, of which the last is not whole: tiles of one block, of two and of more; blocks with several pieces, whole
+    tiles before them."""
+    found = SMALL_TILES[dtype]
+    deal(monkeypatch, found, blocks)
+    for right in ("constant", "made"):
+        how = product(2 * found.m + 3, 120, found.n + 10, dtype, right)
+        assert how.endswith(f"tiles of {found} dealt to {blocks} blocks"), how
+    product(found.m - 5, 120, 2 * found.n, dtype, "made", turned=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dealt_steps_of_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    deal(monkeypatch, SMALL_TILES[dtype], 5)
+    assert "dealt" in product(40, 136, 56, dtype, "made", batch=(2, 3))
+
+
+@FEW
+@given(st.sampled_from(EDGES), st.integers(1, 12), st.sampled_from(EDGES), st.integers(1, 9))
+def test_dealt_steps_around_the_edges(monkeypatch: pytest.MonkeyPatch, m: int, steps: int, n: int, blocks: int):
+    """As many steps as blocks, fewer, more."""
+    deal(monkeypatch, tile.WARPS_HALF[2], blocks)
+    product(m, 32 * steps - 8, n, "float16", "made")
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_groups_are_dealt_steps(monkeypatch: pytest.MonkeyPatch, across: bool):
+    deal(monkeypatch, tile.GROUPS[1], 3)
+    assert "wgmma" in product(130, 264, 130, "float16", "made", turned=not across, arch="sm_90a")
+
+
+def test_dealt_steps_are_summed_in_one_order(monkeypatch: pytest.MonkeyPatch):
+    deal(monkeypatch, tile.WARPS_FLOAT[1], 5)
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((100, 512), (512, 48)))
+    b = Builder("net")
+    model = graphc.compile(b.build([b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))]), target=TARGET)
+    first, *others = (model.run({"x": x}) for _ in range(3))
+    assert all((a == b).all() for o in others for a, b in zip(first.values(), o.values()))
+    np.testing.assert_allclose(*first.values(), x.astype(np.float64) @ w, rtol=0, atol=1e-4)
+
+
+def test_one_plan_deals_the_steps_of_many_sizes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CHECK", "")
+    deal(monkeypatch, tile.WARPS_HALF[2], 5)
+    b, rng = Builder("net"), np.random.default_rng(0)
+    w = rng.uniform(-1, 1, (160, 72)).astype(np.float16)
+    model = graphc.compile(
+        b.build([b.add("MatMul", b.input("x", np.float16, ("n", 160)), b.constant(w))]), target=TARGET
+    )
+    for n in (100, 64, 300, 1000, 70):
+        x = rng.uniform(-1, 1, (n, 160)).astype(np.float16)
+        (y,) = model.run({"x": x}).values()
+        np.testing.assert_allclose(y, x.astype(np.float64) @ w.astype(np.float64), rtol=0, atol=0.05)
+    plan = model.plan({"x": (100, 160)}, many=True)
+    assert plan.guards is not None and "dealt to 5 blocks" in plan.steps[0].algorithm

@@ -7,10 +7,11 @@ reads of L2, or copies that are on their way while it multiplies. The whole is n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.backends.cuda.codegen.figures import Card
 from graphc.backends.cuda.product.tile import DEPTH, Tile, WarpTile
+from graphc.sizes import largest
 
 LAUNCH = 2e-6  # seconds from the end of a kernel to the work of the next
 START = 1e-6  # of a wave: the first copies, and the ending
@@ -21,6 +22,7 @@ CUDA_CORES = 0.7  # of what the data sheet says: the rest are other instructions
 LEAST = 4 * DEPTH  # steps of a part of a sum
 SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 FLOAT = 4  # bytes
+GAIN = 0.05  # of the time, that steps are dealt to blocks for
 FAR = 2.0  # times slower by the model: what is not measured
 
 
@@ -42,19 +44,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Choice:
-    """parts: of each sum, in blocks of their own. busy: seconds of the busiest multiprocessor. waves: how often the blocks fill
-    the GPU."""
+    """parts: of each sum, in blocks of their own. busy: seconds of the busiest multiprocessor. waves: how often the tiles fill
+    the GPU. blocks: to which the steps of tiles are dealt evenly (Stream-K), 0 where each has a tile or a part of one."""
 
     tile: WarpTile
     parts: int
     seconds: float
     busy: float
     waves: float
+    blocks: int = 0
 
     @property
     def name(self) -> str:
         """Tells it from other choices for the same problem."""
-        return f"{self.tile!r}, {self.parts} parts"
+        return f"{self.tile!r}, {self.parts} parts, {self.blocks} blocks"
 
     def on(self, card: Card) -> str:
         """For a person."""
@@ -66,11 +69,15 @@ def best(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> Choice:
     return ranked(card, p, tiles)[0]
 
 
-def ranked(card: Card, p: Problem, tiles: Sequence[WarpTile]) -> list[Choice]:
-    """The fastest first; of those that wait for memory, the one with the least to do."""
+def ranked(card: Card, p: Problem, tiles: Sequence[WarpTile], dealing: bool = False) -> list[Choice]:
+    """The fastest first; of those that wait for memory, the one with the least to do. dealing: may steps be dealt to blocks? They
+    are where that is faster by more than GAIN."""
     splits = [s for s in SPLITS if s == 1 or p.k >= s * LEAST]
     fit = [t for t in tiles if card.fits(t.shared(p.item))]
-    return sorted((predicted(card, p, t, s) for t in fit for s in splits), key=lambda c: (c.seconds, c.busy))
+    found = [predicted(card, p, t, s) for t in fit for s in splits]
+    if dealing:
+        found += [c for t in fit for c in dealt(card, p, t)]
+    return sorted(found, key=lambda c: (c.seconds * (1 + GAIN) if c.blocks else c.seconds, c.busy))
 
 
 def beside(found: Sequence[Choice], others: bool, first: bool) -> list[Choice | None]:
@@ -107,6 +114,31 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     if parts > 1:  # written, and read again
         seconds += LAUNCH + 2 * parts * p.batch * p.m * p.n * FLOAT / card.cache
     return Choice(tile, parts, seconds, busy, waves)
+
+
+def dealt(card: Card, p: Problem, tile: WarpTile) -> list[Choice]:
+    """Stream-K (Osama et al., 2023): the steps of what is left when whole tiles fill the GPU, and of as many tiles more, are dealt
+    evenly to as many blocks as fit at once; a second kernel adds the parts of tiles that blocks share."""
+    steps, tiles, found = -(-p.k // tile.depth), p.batch * -(-p.m // tile.m) * -(-p.n // tile.n), []
+    for together in range(1, min(tile.blocks, card.fits(tile.shared(p.item))) + 1):
+        blocks = card.multiprocessors * together
+        whole = whole_tiles(tiles, blocks)
+        each = -(-(tiles - whole) * steps // blocks)
+        cuts = sum(b * each < (tiles - whole) * steps and b * each % steps != 0 for b in range(1, blocks))
+        if not cuts or each * tile.depth < LEAST:
+            continue
+        full = replace(p, m=tile.m * blocks, n=tile.n, k=tile.depth, batch=1)
+        step = (predicted(card, full, tile, 1).busy - START) / together  # of a block, beside others
+        busy = (whole // blocks * steps + each) * together * step + (-(-tiles // blocks) + 1) * START
+        parts = 2 * cuts * tile.m * tile.n * FLOAT  # written, and read again
+        seconds = LAUNCH + max(busy, p.nbytes / card.memory) + LAUNCH + 2 * parts / card.cache
+        found.append(Choice(tile, 1, seconds, busy, tiles / blocks, blocks))
+    return found
+
+
+def whole_tiles(tiles: int, blocks: int) -> int:
+    """That are not dealt: all but the last ones, which are as many as there are blocks, or up to twice as many."""
+    return largest(tiles // blocks - 1, 0) * blocks
 
 
 def copied(card: Card, nbytes: int) -> float:

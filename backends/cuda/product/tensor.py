@@ -13,9 +13,10 @@ from graphc import expr
 from graphc.backends.cuda.codegen.widths import power_that_divides, sure_divisor
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending
-from graphc.backends.cuda.product.costs import Choice, Problem, beside, on_cuda_cores, ranked
+from graphc.backends.cuda.product.costs import LEAST as DEEP
+from graphc.backends.cuda.product.costs import Choice, Problem, beside, on_cuda_cores, ranked, whole_tiles
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
-from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
+from graphc.backends.cuda.product.product_block import PARTS, TENSOR, TILE_SUMS, PartSums, TensorProduct, TileSums
 from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, Ref, Storage
@@ -69,7 +70,7 @@ def choices_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0
     item = dtype.itemsize
     p = problem_of(m, item, products_of(lo, dtype))
     groups = GROUPS if lo.has_groups and item == 2 else ()
-    found = ranked(lo.card, p, (*groups, *warp_tiles(item, p.products)))
+    found = ranked(lo.card, p, (*groups, *warp_tiles(item, p.products)), dealing=True)
     if item < 4 and not before:
         return beside(found, False, False)
     others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
@@ -142,8 +143,12 @@ def emit_tensor(
         expression, operands, results = expr.arg(0, FLOAT), (), (Result(parts, FLOAT.itemsize, row, steps),)
         own, run = run, run_of(m.n, results[0], FLOAT, [])
     tiles_m, tiles_n = -(-m.m // tile.m), -(-m.n // tile.n)
+    if c.blocks:
+        _emit_dealt(lo, m, dtype, ending, o, c, run, info)
+        return
     args = TENSOR(
         grid=tiles_m * tiles_n * c.parts * batch, tiles_m=tiles_m, tiles_n=tiles_n, parts=c.parts, part=part, part_rows=rows,
+        whole=0, dealt=0, each=0, source=0,
         left_line=o.lines[0], right_line=o.lines[1], **words_of(replace(m, results=results)),
     )  # fmt: skip
     kernel = TensorProduct(
@@ -161,3 +166,35 @@ def emit_tensor(
         together = PartSums(ending.expression, ending.dtypes, own)
         info = replace(info, kernel=str(example(together)), algorithm="sums of parts", reason="", flops=0)
         lo.emit(together, args, info, parts.buffer.nbytes, writes=[m.results[0].ref])
+
+
+def _emit_dealt(
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, run: Run, info: StepInfo
+) -> None:
+    """The step of a product whose tiles' steps are dealt to blocks, and the one that adds up what these share."""
+    tile, batch, words = c.tile, prod(m.batch), words_of(m)
+    tiles_m, tiles_n, steps = -(-m.m // tile.m), -(-m.n // tile.n), -(-m.k // tile.depth)
+    if is_size(m.k):
+        need(m.k >= DEEP)
+    tiles = tiles_m * tiles_n * batch
+    whole = whole_tiles(tiles, c.blocks)
+    left = (tiles - whole) * steps
+    shares = {"whole": whole, "dealt": left, "each": -(-left // c.blocks), "tiles_m": tiles_m, "tiles_n": tiles_n}
+    parts = Ref(Buffer(f"{info.output}/parts", 2 * c.blocks * tile.m * tile.n * FLOAT.itemsize))
+    args = TENSOR(
+        grid=c.blocks, parts=1, part=m.k, part_rows=0, source=parts, left_line=o.lines[0], right_line=o.lines[1], **shares, **words
+    )  # fmt: skip
+    kernel = TensorProduct(
+        dtype.name, tile, o.left_chunk, o.right_chunk, o.across, ending.expression, ending.dtypes, run, products_of(lo, dtype), True
+    )  # fmt: skip
+    how = f"{kernel.how}, tiles of {tile} dealt to {c.blocks} blocks"
+    to = m.results[0].ref
+    lo.emit(kernel, args, replace(info, kernel=str(example(kernel)), algorithm=how), writes=[to, parts])
+    runs, places = tile.m * tile.n // run.count, c.blocks - 1
+    args = TILE_SUMS(
+        grid=-(-places * runs // THREADS), places=places, runs=runs, tile_m=tile.m, tile_n=tile.n, steps=steps, source=parts, **shares,
+        **{name: words[name] for name in ("m", "n", "dims", "records")},
+    )  # fmt: skip
+    together = TileSums(ending.expression, ending.dtypes, run)
+    info = replace(info, kernel=str(example(together)), algorithm="sums of parts", reason="", flops=0)
+    lo.emit(together, args, info, parts.buffer.nbytes, writes=[to])
