@@ -144,6 +144,18 @@ def test_copies_of_operands_are_counted(table: Table):
     assert any("copy" in k.name for k in table.measured)
 
 
+def test_steps_may_be_dealt_to_blocks(table: Table):
+    b = Builder("net")
+    x, w = b.input("x", np.float16, (512, 4096)), b.input("w", np.float16, (4096, 4096))
+    graph = b.build([b.add("MatMul", x, w)])
+    for dealt in (False, True):
+        table.seconds = lambda kernel, dealt=dealt: {dealt: 1e-5, None: 1e-9}.get(getattr(kernel, "dealt", None), 2e-5)
+        table.measured.clear()
+        step, *_ = steps_of(compiled(graph, arch="sm_80", cache=False))
+        assert ("dealt to" in step.algorithm) == dealt and "measured" in step.reason
+        assert {k.dealt for k in table.measured if k.name == "tensor_product"} == {True, False}  # type: ignore[attr-defined]
+
+
 def convolution(dtype: str = "float16", channels: int = 64) -> Graph:
     b, kind = Builder("net"), dtype_from_name(dtype)
     x = b.input("x", kind, (1, channels, 14, 14))

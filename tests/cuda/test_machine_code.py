@@ -68,6 +68,20 @@ def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile,
     assert of_kind(found, GENERIC) == {}
 
 
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("dtype, products, tile", EVERY_TILE, ids=str)
+def test_tiles_whose_steps_are_dealt(dtype: str, products: int, tile: WarpTile, across: bool):
+    """The same pipeline in a loop, and parts that leave as they are."""
+    cubin = cubin_of(replace(kernel(dtype, products, tile, across), dealt=True), (9, 0))
+    found, item = instructions(cubin), dtype_from_name(dtype).itemsize
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    depth = 2 if item == 2 else 4
+    assert of_kind(found, "HMMA.*").total() == depth * products * (tile.wm // 16) * (tile.wn // 8)
+    assert waits_of(cubin) == [tile.stages - 2]
+    assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.128") and of_kind(found, GENERIC) == {}
+
+
 @pytest.mark.parametrize("chunk, name", [(8, r"LDGSTS\.E\.64\.ZFILL"), (4, r"LDGSTS\.E\.ZFILL")])
 def test_narrow_copies_are_asynchronous_too(chunk: int, name: str):
     found = instructions(cubin_of(kernel("float16", 1, SMALL, chunk=chunk), (9, 0)))
@@ -100,6 +114,17 @@ def test_tiles_of_groups(across: bool, tile: WarpTile, dtype: str, name: str):
     assert of_kind(found, r"LDGSTS.*") == {"LDGSTS.E.BYPASS.128.ZFILL": (tile.m + tile.n) * 8 // tile.threads}
     assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.128") and of_kind(found, r"LDG\.E\.128.*")
     assert of_kind(found, GENERIC) == {}
+
+
+@pytest.mark.parametrize("tile", GROUPS, ids=str)
+@pytest.mark.parametrize("across", [False, True])
+def test_groups_whose_steps_are_dealt(across: bool, tile: WarpTile):
+    cubin = cubin_of(replace(kernel("float16", 1, tile, across), dealt=True), (9, 0, "a"))
+    found = instructions(cubin)
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    assert of_kind(found, "HG?MMA.*") == {f"HGMMA.64x{tile.n}x16.F32": 4}
+    assert waits_of(cubin) == [tile.stages - 3] and of_kind(found, GENERIC) == {}
 
 
 def test_sm_90_has_nothing_of_sm_90a():

@@ -16,6 +16,7 @@ from graphc.backends.cuda.lower import choices
 from graphc.cli import main
 from graphc.graph import Builder, Graph
 
+ROOT = Path(__file__).parents[3]
 YAML = """\
 graphc: 1
 inputs: {x: {shape: [batch, 64]}}
@@ -66,3 +67,16 @@ def test_on_the_command_line(late: State, tmp_path: Path):
         shown = CliRunner().invoke(main, [command, *options, "--tune"])
         assert shown.exit_code == 0 and "measured 100" in shown.output, shown.output
     assert "by the model" in CliRunner().invoke(main, ["explain", *options]).output
+
+
+def test_the_benchmark_tunes(late: State, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from gpu_table import table
+    from gpu_worker import Worker
+
+    late.takes = lambda kernel: 5e-3 if kernel.startswith(("conv_", "product_")) else 1e-3
+    name = "LeNet-5, batch 2, float32"
+    found = Worker("cuda", ROOT, True).answer({"kind": "tuned", "name": name, "seconds": 0.001})
+    assert found["tuned"]["seconds"] > 0 and found["changed"] > 0 and found["difference"] < 1e-5
+    said = table([{"kind": "tuned", "name": name, **found}], [])
+    assert f"{name}, tiles measured (`tune`): " in said and "of the model's choices" in said
