@@ -89,6 +89,8 @@ class _Linter:
                     self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
 
     def _structure(self, step: NetStep) -> None:
+        if step.callee == "let":
+            return None
         spec = read_structure(step)
         if step.callee == "branch":
             for path in spec["paths"].mapping("paths").values():

@@ -67,7 +67,7 @@ def schema() -> dict[str, Any]:
 
 
 def _step() -> dict[str, Any]:
-    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT}
+    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT, "weights": {"type": "object"}}
     join = {"enum": [*get_args(Join)]}
     path = {"anyOf": [{"type": "object", "required": ["project"]}, STEPS]}
     branch = {"join": join, "axis": COUNT, "paths": {"type": "object", "additionalProperties": path}}
@@ -77,6 +77,7 @@ def _step() -> dict[str, Any]:
         "repeat": {"type": "object", "required": ["n", "of"], "properties": repeat | common},
         "loop": {"type": "object", "required": ["n", "of"], "properties": {"n": COUNT, "of": STEPS} | common},
         "if": {"type": ["string", "boolean"]},
+        "let": {"type": ["string", "object"], "additionalProperties": {"type": ["string", "number", "boolean"]}},
         "then": STEPS,
         "else": STEPS,
     }

@@ -14,12 +14,13 @@ from graphc.frontends.yaml_registry import LayerDefinition, layers
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
-COMMON = ("as", "from", "share", "name")
+COMMON = ("as", "from", "share", "name", "weights")
 STRUCTURES: dict[str, tuple[str, ...]] = {
     "branch": ("join", "axis", "paths"),
     "repeat": ("n", "of", "first", "last", "join", "axis"),
     "loop": ("n", "of"),
     "if": (),
+    "let": (),
 }
 REQUIRED = {"branch": ("join", "paths"), "repeat": ("n", "of"), "loop": ("n", "of")}
 EXAMPLES = {
@@ -41,6 +42,7 @@ class NetStep:
     operands: Item | None = None  # from:
     share: Item | None = None
     name: Item | None = None
+    weights: Item | None = None
     then: Item | None = None
     otherwise: Item | None = None
 
@@ -72,7 +74,7 @@ def read_step(item: Item) -> NetStep:
         args = item.value["if"]
         return _step(item, "if", args, beside, then=item.value["then"], otherwise=item.value.get("else"))
     if len(names) != 1:
-        hint = "begin each step with its own '-'; beside the name only as, from, share and name can stand"
+        hint = "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
         raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", hint)
     args = item.value[names[0]]
     if isinstance(args.value, dict):
@@ -85,9 +87,8 @@ def read_step(item: Item) -> NetStep:
 
 
 def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more: Item | None) -> NetStep:
-    return NetStep(
-        item, callee, args, common.get("as"), common.get("from"), common.get("share"), common.get("name"), **more
-    )
+    words = (common.get(k) for k in COMMON)
+    return NetStep(item, callee, args, *words, **more)
 
 
 def read_structure(step: NetStep) -> dict[str, Item]:

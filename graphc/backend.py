@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from graphc.graph import Graph, Node
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Roofline
+    from graphc.room import Memory
 
 Progress = Callable[[str, int, int], None]
 
@@ -163,6 +164,11 @@ class DeviceBackend(Backend, Protocol):
 
     def to_device(self, a: np.ndarray) -> Any:
         """A copy in the device's memory."""
+        ...
+
+    @property
+    def state_memory(self) -> Memory:
+        """Of sessions. That an input lies there does not bring results to the device."""
         ...
 
     def stream(self, given: Any) -> Any:

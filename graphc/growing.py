@@ -94,6 +94,13 @@ def with_lengths(graph: Graph, many: Many) -> Graph:
     )
 
 
+def without_lengths(graph: Graph) -> tuple[Graph, tuple[Any, ...]]:
+    """The graph that `with_lengths` gave without the lengths as a result, and they: sizes, which need no kernel."""
+    *others, lengths = graph.outputs
+    assert lengths.data is not None
+    return replace(graph, outputs=tuple(others), output_names=graph.output_names[:-1]), tuple(lengths.data.tolist())
+
+
 def results_of(graph: Graph, grown: Sequence[Growth]) -> list[tuple[str, Any]]:
     """Names and values of the results that a run hands out: all but the states that grew."""
     kept = {g.output for g in grown}

@@ -67,7 +67,7 @@ class InPlace:
                 arrays = self._with(arrays, room.arrays)
         places = [*map(out.get, self._results), None] if out else None
         *results, lengths = self._model.run_plan(executable, [*arrays, room.lengths], places)
-        self._done = room, np.asarray(lengths)  # which lie on a device where the results do
+        self._done = room, lengths
         return dict(zip(self._results, results))
 
     def settle(self) -> None:
@@ -81,7 +81,9 @@ class InPlace:
         if room is None:
             values = [states[i] for i in self._inputs]
             lengths = [a.shape[g.axis] for g, a in zip(self.growing, values)]
-            return None if min(lengths) < LEAST else Room(self.growing, values, capacity_for(max(lengths)))
+            if min(lengths) < LEAST:
+                return None
+            return Room(self._model.state_memory, self.growing, values, capacity_for(max(lengths)))
         if room.least < LEAST:
             return None
         return room if room.mine else room.with_capacity(room.capacity)

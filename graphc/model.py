@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from graphc.graph import Graph
     from graphc.growing import Growth
+    from graphc.room import Memory
     from graphc.session import Session
     from graphc.state import State
 
@@ -88,6 +89,11 @@ class Source(Protocol):
 
     def to_device(self, a: np.ndarray) -> Any:
         """A copy in the device's memory. Raises InputError where the target has none."""
+        ...
+
+    @property
+    def state_memory(self) -> Memory:
+        """Where sessions have their states."""
         ...
 
     def stream(self, given: Any) -> Any:
@@ -243,6 +249,11 @@ class Model:
             if growing not in self._growing:
                 self._growing[growing] = GrowingPlans(self._source, self._valued, growing)
             return self._growing[growing]
+
+    @property
+    def state_memory(self) -> Memory:
+        """Where sessions have large states."""
+        return self._source.state_memory
 
     @property
     def required(self) -> tuple[str, ...]:

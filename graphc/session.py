@@ -191,9 +191,9 @@ class Session:
             return {}
         spare = self._spare
         out = {output: spare[n] for n, output in self._fixed if n in spare}
-        for n, output in self._fixed:  # one on a device follows from the step's inputs
-            if n not in spare and isinstance(before[n], np.ndarray):
-                out[output] = np.empty_like(before[n])
+        for n, output in self._fixed:
+            if n not in spare:
+                out[output] = self._model.state_memory.empty(before[n].shape, before[n].dtype)
         return out
 
     # --- states ----------------------------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ def write(path: str | os.PathLike[str], states: Sequence[State], values: Values)
         "states": [[s.name, s.input, s.output] for s in states],
         "dtypes": {key: dtype_name(a.dtype) for key, a in found.items()},
     }
-    plain: dict[str, Any] = {key: _plain(a) for key, a in found.items()} | {"session": np.array(json.dumps(header))}
+    plain: dict[str, Any] = {key: _plain(np.asarray(a)) for key, a in found.items()} | {
+        "session": np.array(json.dumps(header))
+    }
     temporary = f"{os.fspath(path)}.{os.getpid()}.part"
     try:
         with open(temporary, "wb") as file:

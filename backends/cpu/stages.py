@@ -60,6 +60,7 @@ class Draft:
     progress: Progress | None = None
     checked: bool = False
     many: Many | None = None
+    lengths: tuple[()] = ()
 
     choices: dict[str, Choice] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from graphc.backends.cuda.options import WITHOUT_GPU, CudaOptions
 from graphc.backends.cuda.runtime.bound import Bindings
 from graphc.errors import InputError, UnsupportedError
 from graphc.executable import Executable, check_results
+from graphc.growing import without_lengths
 from graphc.lower.plans import CompiledPlan, KernelName, Report
 from graphc.lower.weights import WeightStore
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from graphc.backends.cuda.lower.choices import Choices
     from graphc.backends.cuda.runtime.arrays import DeviceArray
     from graphc.backends.cuda.runtime.device import Device, Stream
+    from graphc.backends.cuda.runtime.states import StateMemory
     from graphc.backends.cuda.stages import Draft
     from graphc.classes import Many
     from graphc.graph import Graph, Node
@@ -97,7 +99,9 @@ class CudaBackend:
         choices = (
             self._tuned(Draft(graph, WeightStore(), options, choices=Choices(trials=[]))) if options.tune else Choices()
         )
-        return Draft(graph, self._weights, options, self.checked, many, choices)
+        grows = many is not None and bool(many.growing)
+        graph, lengths = without_lengths(graph) if grows else (graph, ())
+        return Draft(graph, self._weights, options, self.checked, many, lengths, choices)
 
     def _tuned(self, draft: Draft) -> Choices:
         """draft: as `measured` takes it. What is compiled ahead is not measured: the candidates' kernels are made."""
@@ -180,6 +184,7 @@ class CudaBackend:
             tuple(KernelName(k.name, k.spec, k.symbol) for k in kernels),
             lambda: report,
             None if d.many is None else d.many.sources,
+            done.lengths,
         )
         bindings = Bindings(plan)
         called = iter(done.assembled.blocks[:, 0].tolist())  # of the example, where sizes choose
@@ -235,6 +240,13 @@ class CudaBackend:
             self.device.copy(made.address, a.ctypes.data, a.nbytes, self._intake)
             self._intake.wait()
         return made
+
+    @property
+    def state_memory(self) -> StateMemory:
+        from graphc.backends.cuda.runtime.states import StateMemory
+
+        assert self.device is not None and self._intake is not None
+        return StateMemory(self.device, self._intake)
 
     def stream(self, given: Any) -> Stream:
         assert self.device is not None
@@ -296,8 +308,12 @@ class CudaExecutable(Executable):
 
     def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         if out is not None:
+            out = out[: len(self._plan.results)]
             check_results(out, self._bindings.of(arrays).results)
-        return self._runs.run(arrays, out, stream)
+        results = self._runs.run(arrays, out, stream)
+        if self._plan.lengths:
+            results.append(np.array(self._bindings.of(arrays).lengths, np.int64))
+        return results
 
     @property
     def plan(self) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from graphc.backend import Stage
 from graphc.backends.cuda.codegen.arch import EMULATED
@@ -36,13 +37,14 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 @dataclass(eq=False)
 class Draft:
     """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
-    own. many: of a graph for many sizes. choices: see there."""
+    own. many: of a graph for many sizes. lengths: of its states that grow, after a run. choices: see there."""
 
     graph: Graph
     weights: WeightStore
     options: CudaOptions
     checked: bool = False
     many: Many | None = None
+    lengths: tuple[Any, ...] = ()
     choices: Choices = field(default_factory=Choices)
 
     reasons: dict[Node, str | None] = field(default_factory=dict)

@@ -31,9 +31,10 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
     host.
     """
     from graphc import frontends
+    from graphc.reading import Reading
 
     try:
-        graph = frontends.load(model)
+        graph = frontends.load(model, Reading(params=tuple(settings["params"].items())))
     except GraphcError as error:
         problems = getattr(error, "problems", [error])
         for problem in problems:

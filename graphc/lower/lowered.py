@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from graphc.growing import results_of
 from graphc.lower.program import Assembled, HostCall
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A bound graph as a table of kernel calls: everything but code and addresses."""
+    """A bound graph as a table of kernel calls: everything but code and addresses. lengths: see `Drafted`."""
 
     assembled: Assembled
     kernels: tuple[Kernel, ...]
@@ -32,15 +32,19 @@ class Lowered:
     notes: tuple[FusionNote, ...]
     inputs: tuple[tuple[str, TensorType], ...]
     results: tuple[tuple[str, TensorType], ...]
+    lengths: tuple[Any, ...] = ()
 
 
 class Drafted(Protocol):
-    """A backend's draft behind its last stage. many, binder: of a graph for many sizes."""
+    """A backend's draft behind its last stage. many, binder: of a graph for many sizes. lengths: of states that grow in place,
+    after a run, where the host is to compute them."""
 
     @property
     def graph(self) -> Graph: ...
     @property
     def many(self) -> Many | None: ...
+    @property
+    def lengths(self) -> tuple[Any, ...]: ...
     @property
     def lowering(self) -> Lowering: ...
     @property
@@ -63,14 +67,14 @@ def lowered(stages: Sequence[Stage], d: Drafted) -> Lowered:
     results = tuple((n, v.type) for n, v in results_of(d.graph, grown))
     inputs = tuple((v.name, v.type) for v in d.graph.inputs)
     steps = tuple(s.info for s in d.lowering.program.steps)
-    done = Lowered(d.assembled, d.kernels, steps, d.memory, d.notes, inputs, results)
+    done = Lowered(d.assembled, d.kernels, steps, d.memory, d.notes, inputs, results, d.lengths)
     return done if d.binder is None else _bindable(done, d.binder)
 
 
 def _bindable(done: Lowered, binder: Binder) -> Lowered:
     """With registers in the place of sizes."""
     in_registers, a = binder.writer.with_registers, done.assembled
-    inputs, results = in_registers(done.inputs), in_registers(done.results)
+    inputs, results, lengths = (in_registers(x) for x in (done.inputs, done.results, done.lengths))
     externs = tuple(e._replace(shape=in_registers(e.shape)) for e in a.externs)
     runs = tuple(
         replace(r, node=binder.writer.node_with_registers(r.node)) if isinstance(r, HostCall) else in_registers(r)
@@ -80,4 +84,4 @@ def _bindable(done: Lowered, binder: Binder) -> Lowered:
     checks = tuple((words, in_registers(check)) for words, check in a.checks)
     steps, memory = in_registers(done.steps), in_registers(done.memory)
     a = replace(a, externs=externs, checks=checks, runs=runs, binding=binder.binding())
-    return replace(done, assembled=a, steps=steps, memory=memory, inputs=inputs, results=results)
+    return replace(done, assembled=a, steps=steps, memory=memory, inputs=inputs, results=results, lengths=lengths)

@@ -50,7 +50,8 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class CompiledPlan:
-    """A bound graph, compiled. kernels: the assembled program's by index, then those that run it."""
+    """A bound graph, compiled. kernels: the assembled program's by index, then those that run it. lengths: of states that grow in
+    place, after a run, where the backend does not compute them as a result."""
 
     target: str
     threads: int
@@ -60,6 +61,7 @@ class CompiledPlan:
     kernels: tuple[KernelName, ...]
     report: Callable[[], Report]
     sources: Sources | None = None
+    lengths: tuple[Any, ...] = ()
 
     @property
     def guards(self) -> tuple[str, ...] | None:

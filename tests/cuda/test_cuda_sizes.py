@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,9 @@ from zoo import feeds_of, network
 import graphc
 from graphc import classes
 from graphc.backends.cuda.lower.registry import RULES, load_lowerings
+from graphc.backends.cuda.runtime.states import StateMemory
 from graphc.errors import UnsupportedError
 from graphc.graph import Builder, Graph, Value
-from graphc.growing import Growth
-from graphc.room import Room
 from graphc.session import Session
 
 load_lowerings()
@@ -201,14 +200,14 @@ def model() -> Iterator[graphc.Model]:
 @pytest.fixture
 def marked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare positions hold what no state does."""
-    begin = Room.__init__
+    empty = StateMemory.empty
 
-    def marked(room: Room, growing: Sequence[Growth], values: Sequence[np.ndarray], capacity: int) -> None:
-        begin(room, growing, values, capacity)
-        for g, a, n in zip(growing, room.arrays, room.lengths.tolist()):
-            a[(slice(None),) * g.axis + (slice(n, None),)] = np.nan
+    def marked(memory: StateMemory, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        made = empty(memory, shape, dtype)
+        memory.write(made, 0, np.full(shape, np.nan, dtype))
+        return made
 
-    monkeypatch.setattr(Room, "__init__", marked)
+    monkeypatch.setattr(StateMemory, "empty", marked)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -32,6 +32,7 @@ class Bound:
     nbytes     of the arena
     shapes     of the arrays of the caller
     results    names and types
+    lengths    of states that grow in place, after the run
     runs       (first, count) of launches, with host calls between
     checks     words of reports, and what they mean
     """
@@ -44,6 +45,7 @@ class Bound:
     nbytes: int
     shapes: tuple[Extern, ...]
     results: tuple[tuple[str, TensorType], ...]
+    lengths: tuple[int, ...]
     runs: tuple[Part, ...]
     checks: tuple[tuple[slice, Check], ...]
 
@@ -98,7 +100,7 @@ class Bindings:
         a = self._plan.assembled
         launches = np.column_stack([a.blocks[:, :2], a.words[a.blocks[:, 1]]])
         slots = a.constant_slots, a.arena_slots, a.extern_slots
-        return Bound(a.words, *slots, launches, a.arena, a.externs, self._plan.results, a.runs, a.checks)
+        return Bound(a.words, *slots, launches, a.arena, a.externs, self._plan.results, (), a.runs, a.checks)
 
     def _with(self, registers: Sequence[int]) -> Bound:
         a, b = self._plan.assembled, self._plan.assembled.binding
@@ -122,6 +124,7 @@ class Bindings:
             registers[b.arena],
             tuple(e._replace(shape=with_numbers(e.shape, registers)) for e in a.externs),
             with_numbers(self._plan.results, registers),
+            with_numbers(self._plan.lengths, registers),
             tuple(_call(run, registers) for run in a.runs),
             tuple((where, with_numbers(check, registers)) for where, check in a.checks),
         )

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.backends.cuda.runtime.arrays import LEGACY, DeviceArray, Given, Result
 from graphc.backends.cuda.runtime.context import Context
 from graphc.backends.cuda.runtime.device import Device, Stream
+from graphc.backends.cuda.runtime.states import StateArray
 from graphc.backends.cuda.runtime.turns import Turns
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
 from graphc.errors import InputError
@@ -41,7 +42,7 @@ class Functions:
 class Runner:
     """Runs a program; many threads may call it at once.
 
-    constants: bytes of each. Results are on the device if an input is, or the array for one.
+    constants: bytes of each. Results are on the device if an input is, or the array for one; states of a session don't count.
     """
 
     def __init__(
@@ -160,16 +161,24 @@ class Run:
             self._device.stream_of(LEGACY).follow(workspace.stream)
         mine = [x for x in (*arrays, *given) if isinstance(x, DeviceArray)]
         # of an array that a caller gave for a result nothing says when he reads it, but on his own stream
-        ordered = not self._own or all(g is None for g in given)
-        if ordered and results and all(isinstance(r, DeviceArray) for r in results):
+        ordered = not self._own or all(g is None or isinstance(g, StateArray) for g in given)
+        states = self._states(arrays, given)
+        if ordered and (results or states) and all(isinstance(r, DeviceArray) for r in results):
             workspace.hold(mine)
         else:
             workspace.settle()
+        for state in states:
+            state.stream = workspace.stream
         return results
+
+    def _states(self, arrays: Sequence[Any], given: Sequence[Any | None]) -> list[StateArray]:
+        """Those that kernels have written to."""
+        changed = [x for i, x in zip(self._a.inputs, arrays) if i in self._changed]
+        return [x for x in (*changed, *given) if isinstance(x, StateArray)]
 
     def _run(self, arrays: Sequence[Any], given: Sequence[Any | None]) -> list[Any]:
         a = self._a
-        on_device = any(isinstance(x, DeviceArray) for x in (*arrays, *given))
+        on_device = any(isinstance(x, DeviceArray) and not isinstance(x, StateArray) for x in (*arrays, *given))
         for index, array in zip(a.inputs, arrays):
             self._take(index, array)
         results = [self._result(index, array, on_device) for index, array in zip(a.outputs, given)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -353,6 +354,44 @@ def test_sessions(gpu_double: State):
         np.testing.assert_allclose(got, want, atol=1e-5)
     for name in states:
         np.testing.assert_allclose(sessions[0].state[name], sessions[1].state[name], atol=1e-5)
+
+
+def test_states_stay_on_the_gpu(gpu_double: State):
+    """A cache that grows, and a large state whose two arrays change places: sessions of one model in two threads, forks, inputs of
+    the host and of the GPU."""
+    b = Builder("step")
+    x, h = b.input("x", np.float32, (1, 1, 20_000)), b.input("h", np.float32, (1, 1, 20_000))
+    seen = b.input("seen", np.float32, (1, "n", 20_000))
+    after = b.add("Sub", x, h)
+    whole = b.add("Concat", seen, after, axis=1)
+    graph = b.build({"y": b.add("ReduceSum", whole, b.constant([1], np.int64)), "h2": after, "seen2": whole})
+    models = [graphc.compile(graph, target=t, states={"h": "h2", "seen": "seen2"}) for t in ("cuda", "cpu")]
+    first = {"h": np.zeros((1, 1, 20_000), np.float32), "seen": np.zeros((1, 0, 20_000), np.float32)}
+    wrong, workspaces = [], models[0]._source.backend._workspaces
+
+    def steps(base: int) -> None:
+        pair, results, elsewhere = [m.session(**first) for m in models], [], []
+        for k in range(12):
+            given = random(1, 1, 20_000, seed=base + k)
+            there = given
+            if 3 < k < 11:
+                there = models[0].to_device(given)
+                with gpu(0).current():
+                    elsewhere.append(
+                        workspaces.take(1)
+                    )  # so that the step is given to another stream than the one before
+            results.append((pair[0](there), pair[1](given)))  # of which those on the GPU may still be under way
+            if k == 6:  # who goes on from here, and the one that stays behind, are read at the end
+                old, pair = pair, [s.fork() for s in pair]
+        if not all(np.allclose(np.asarray(got), want, rtol=1e-5, atol=1e-5) for got, want in results):
+            wrong.append(base)
+        for s in (old, pair):
+            if not all(np.allclose(a, s[1].state[n], rtol=1e-5, atol=1e-5) for n, a in s[0].state.items()):
+                wrong.append((base, s))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(steps, (0, 100, 200)))
+    assert not wrong
 
 
 def test_a_pickled_model(gpu_double: State):
