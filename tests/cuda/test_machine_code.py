@@ -9,6 +9,8 @@ from sass import instructions, of_kind, target_of, text_of, waits_of
 
 from graphc import expr
 from graphc.backends.cuda.codegen.cubin import cubin_of
+from graphc.backends.cuda.conv.conv_block import TensorConv
+from graphc.backends.cuda.conv.tensor_conv import GROUP_TILES
 from graphc.backends.cuda.product.product_block import TensorProduct
 from graphc.backends.cuda.product.tile import GROUPS, WARPS_FLOAT, WARPS_HALF, WARPS_TF32, Run, WarpTile
 from graphc.types import dtype_from_name
@@ -99,6 +101,33 @@ def test_tiles_of_groups(across: bool, tile: WarpTile, dtype: str, name: str):
     )
     assert of_kind(found, r"LDGSTS.*") == {"LDGSTS.E.BYPASS.128.ZFILL": (tile.m + tile.n) * 8 // tile.threads}
     assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.128") and of_kind(found, r"LDG\.E\.128.*")
+    assert of_kind(found, GENERIC) == {}
+
+
+def convolution(dtype: str, tile: WarpTile, deep: bool, flat: bool, run: int) -> TensorConv:
+    """relu(sum + residual). run: see `TensorConv`."""
+    kind, sums = dtype_from_name(dtype), dtype_from_name("float32")
+    total = expr.cast(expr.maximum(expr.arg(0, sums) + expr.cast(expr.arg(1, kind), sums), 0.0), kind)
+    return TensorConv(dtype, tile, deep, flat, run, (run > 0,), total, (dtype,))
+
+
+@pytest.mark.parametrize("deep, flat, run", [(False, True, 4), (True, False, 4), (False, False, 0)])
+@pytest.mark.parametrize("dtype, tile", [*(("float16", t) for t in GROUP_TILES), ("bfloat16", GROUP_TILES[0])], ids=str)
+def test_convolutions_of_groups(dtype: str, tile: WarpTile, deep: bool, flat: bool, run: int):
+    """Windows come by copies of 128 bits, or zeros, to where wgmma reads them."""
+    cubin = cubin_of(convolution(dtype, tile, deep, flat, run), (9, 0, "a"))
+    found = instructions(cubin)
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert tile.blocks * tile.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    assert tile.blocks * (cubin.shared + cubin.dynamic + RESERVED) <= SHARED[9, 0]
+    assert of_kind(found, "HG?MMA.*") == {f"HGMMA.64x{tile.n}x16.F32{'.BF16' * (dtype == 'bfloat16')}": 4}
+    assert waits_of(cubin) == [tile.stages - 3]
+    assert (
+        found["WARPGROUP.ARRIVE"] == 1 and found["WARPGROUP.DEPBAR.LE"] == 2 and of_kind(found, "FENCE.*").total() == 1
+    )
+    assert of_kind(found, r"LDGSTS.*") == of_kind(found, r"LDGSTS\.E\.BYPASS\.128(\.ZFILL)?")
+    assert of_kind(found, r"LDGSTS.*").total() == (tile.m + tile.n) * 8 // tile.threads
+    assert of_kind(found, r"STG\..*") == of_kind(found, r"STG\.E\.64" if run else r"STG\.E\.U16") != {}
     assert of_kind(found, GENERIC) == {}
 
 

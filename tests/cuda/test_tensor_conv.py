@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import graphc
 from graphc.backends.cuda.conv import tensor_conv
 from graphc.backends.cuda.product.costs import Choice
+from graphc.backends.cuda.product.tile import WarpTile
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Value
 from graphc.report import StepInfo
@@ -22,7 +23,9 @@ from graphc.types import dtype_from_name
 
 TARGET = "cuda:emulate"
 FLOATS = ["float16", "bfloat16", "float32"]
-TILES = [(d, t) for d in FLOATS for t in tensor_conv.TILES[dtype_from_name(d).itemsize]]
+HALVES = FLOATS[:2]
+GROUPS = [(d, t) for d in HALVES for t in tensor_conv.GROUP_TILES]
+TILES = [(d, t) for d in FLOATS for t in tensor_conv.TILES[dtype_from_name(d).itemsize]] + GROUPS
 SMALL, THIN = tensor_conv.TILES[4][1], tensor_conv.TILES[4][-1]
 ROUNDED = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 FEW = settings(
@@ -40,8 +43,10 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
 
 
-def force(monkeypatch: pytest.MonkeyPatch, tile: Any, parts: int = 1) -> None:
+def force(monkeypatch: pytest.MonkeyPatch, tile: WarpTile, parts: int = 1) -> str:
+    """The one choice that there is now. Gives an architecture that has it."""
     monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(tile, parts, 0, 0, 0))
+    return "sm_90a" if tile.group else "sm_90"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Case:
     made: bool = False
     transposed: bool = False
     attrs: dict[str, Any] = field(default_factory=dict)
+    arch: str = "sm_90"
 
     def build(self, dtype: Any, w: np.ndarray, bias: np.ndarray) -> graphc.Graph:
         b, kind = Builder("net"), np.dtype(dtype)
@@ -80,7 +86,7 @@ class Case:
         feeds = {v.name: rng.uniform(-1, 1, v.shape).astype(kind) for v in graph.inputs}
         if self.made:
             feeds["w"] = w
-        model = graphc.compile(graph, target=TARGET)
+        model = graphc.compile(graph, target=TARGET, arch=self.arch)
         got = model.run(feeds)["y"].astype(np.float64)
 
         def exact(weights: np.ndarray) -> np.ndarray:
@@ -109,11 +115,12 @@ def test_sizes_around_the_edges_of_tiles(monkeypatch: pytest.MonkeyPatch, data: 
     dtype, tile = data.draw(st.sampled_from(TILES))
     size = data.draw(st.sampled_from([(3, 11), (7, 9), (8, 8), (5, 13), (2, 65), (1, 31)]))
     kernel = data.draw(st.sampled_from([(3, 3), (1, 4), (2, 1)]))
-    force(monkeypatch, tile, data.draw(st.sampled_from([1, 1, 2, 3])))
-    inputs, outputs, batch = (data.draw(st.sampled_from(of)) for of in (EDGES, [*EDGES, 128, 130], [1, 2, 3]))
+    arch = force(monkeypatch, tile, data.draw(st.sampled_from([1, 1, 2, 3])))
+    most = [*EDGES, 128, 130, 255, 257][: None if tile.n > 128 else -2]
+    inputs, outputs, batch = (data.draw(st.sampled_from(of)) for of in (EDGES, most, [1, 2, 3]))
     pads = [data.draw(st.integers(k - 1, k)) for k in kernel] * 2
     last = data.draw(st.booleans())
-    assert tensor(Case(dtype, batch, inputs, outputs, size, kernel, last=last, attrs={"pads": pads}).check())
+    assert tensor(Case(dtype, batch, inputs, outputs, size, kernel, last=last, attrs={"pads": pads}, arch=arch).check())
 
 
 @FEW
@@ -129,13 +136,14 @@ def test_geometries(monkeypatch: pytest.MonkeyPatch, data: st.DataObject, transp
     def draw(low: int, high: int, count: int = rank) -> tuple[int, ...]:
         return tuple(data.draw(st.integers(low, high)) for _ in range(count))
 
-    force(monkeypatch, data.draw(st.sampled_from([SMALL, THIN])), data.draw(st.sampled_from([1, 2])))
+    tiles = [SMALL, THIN] if dtype == "float32" else [SMALL, THIN, *tensor_conv.GROUP_TILES[-2:]]
+    arch = force(monkeypatch, data.draw(st.sampled_from(tiles)), data.draw(st.sampled_from([1, 2])))
     attrs = {"strides": draw(1, 3), "dilations": draw(1, 2), "pads": draw(0, 2, 2 * rank)}
     inputs = data.draw(st.integers(1, 9)) if group == 1 else 8
     last, made = data.draw(st.booleans()), data.draw(st.booleans())
     one = Case(
         dtype, data.draw(st.integers(1, 2)), inputs, group * data.draw(st.integers(1, 6)), draw(3, 7), draw(1, 4), group,
-        last, made, transposed, attrs,
+        last, made, transposed, attrs, arch,
     )  # fmt: skip
     try:
         steps = one.check()
@@ -148,21 +156,22 @@ def test_geometries(monkeypatch: pytest.MonkeyPatch, data: st.DataObject, transp
 @pytest.mark.parametrize("dtype, tile", TILES)
 def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, tile: Any, parts: int):
     """Depths of one step, of fewer and of more than there are stages; parts of the sum that have fewer steps, or none."""
-    force(monkeypatch, tile, parts)
+    arch = force(monkeypatch, tile, parts)
     for inputs in (2, 8, 16, 40):
-        assert tensor(Case(dtype, 1, inputs, 24, (9, 15), (3, 3), attrs={"pads": [1] * 4}).check())
+        steps = Case(dtype, 1, inputs, 24, (9, 15), (3, 3), attrs={"pads": [1] * 4}, arch=arch).check()
+        assert tensor(steps) and ("wgmma" in steps[0].algorithm) == tile.group
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_infinities_reach_their_windows_alone(monkeypatch: pytest.MonkeyPatch, dtype: str):
+@pytest.mark.parametrize("dtype, tile", [*((d, SMALL) for d in FLOATS), GROUPS[0], GROUPS[-1]])
+def test_infinities_reach_their_windows_alone(monkeypatch: pytest.MonkeyPatch, dtype: str, tile: WarpTile):
     """Neither padding nor the zeros that fill up chunks of channels read them, nor other groups and images."""
-    force(monkeypatch, SMALL)
+    arch = force(monkeypatch, tile)
     kind = dtype_from_name(dtype)
     x, w = np.ones((3, 16, 6, 6), kind), np.ones((8, 8, 3, 3), kind)
     x[1, 1, 0, 0], x[2, 9, 5, 5] = np.inf, np.nan
     b = Builder("net")
     y = b.add("Conv", b.input("x", kind, x.shape), b.constant(w), pads=[1] * 4, group=2)
-    y = graphc.compile(b.build({"y": y}), target=TARGET).run({"x": x})["y"].astype(np.float64)
+    y = graphc.compile(b.build({"y": y}), target=TARGET, arch=arch).run({"x": x})["y"].astype(np.float64)
     odd = np.zeros(y.shape, bool)
     odd[1, :4, :2, :2] = odd[2, 4:, 4:, 4:] = True
     assert np.isposinf(y[1, :4, :2, :2]).all() and np.isnan(y[2, 4:, 4:, 4:]).all() and np.isfinite(y[~odd]).all()
@@ -185,3 +194,20 @@ def test_float32_keeps_its_digits(monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_allclose(
         y, 72 * (1 + 2.0**-20) * (1 - 2.0**-18), rtol=2.0**-19
     )  # the sum rounds; without the second digits of w it would be 2**-18
+
+
+def kernels_of(arch: str, dtype: str) -> list[StepInfo]:
+    """Of a convolution of 64 channels, of 64 images."""
+    b, kind = Builder("net"), dtype_from_name(dtype)
+    x, w = b.add("Abs", b.input("x", kind, (64, 64, 56, 56))), b.constant(np.ones((64, 64, 3, 3), kind))
+    model = graphc.compile(b.build({"y": b.add("Conv", x, w, pads=[1] * 4)}), target=TARGET, arch=arch)
+    return [s for s in model.plan().steps if s.ops == ("Conv",)]
+
+
+def test_only_what_has_groups_uses_them(monkeypatch: pytest.MonkeyPatch):
+    """sm_90a, half precision, where the model says that they are faster."""
+    monkeypatch.setenv("GRAPHC_CHECK", "")
+    (step,) = kernels_of("sm_90a", "float16")
+    assert step.algorithm.startswith("tensor cores, wgmma, tiles of ") and "µs on H100 by the model" in step.reason
+    (step,) = kernels_of("sm_90", "float16")
+    assert step.algorithm.startswith("tensor cores, tiles of ")

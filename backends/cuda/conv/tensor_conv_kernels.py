@@ -8,14 +8,14 @@ from numba.cuda.types import float32, int32, int64, uint8, uint32
 
 from graphc.backends.cuda.codegen.device import load, word
 from graphc.backends.cuda.codegen.guarded import divide, divide_wide
-from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, shared_address, wait_until
+from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, seen_by_groups, shared_address, wait_until
 from graphc.backends.cuda.codegen.threads import thread, thread_number
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.runs_kernels import finish_run, put, take
 from graphc.backends.cuda.kernel import THREADS, Code, makes
-from graphc.backends.cuda.product.tile import DEPTH, WarpTile
+from graphc.backends.cuda.product.tile import WarpTile
 from graphc.backends.cuda.product.tile_kernels import FAR, finish, place_of_block
-from graphc.backends.cuda.product.warp_kernels import order, warp_product
+from graphc.backends.cuda.product.warp_kernels import group_done, group_product, order, warp_product
 from graphc.expr import Expr
 
 
@@ -37,7 +37,9 @@ def tensor_conv(
     TABLE, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W = TENSOR_CONV["table in_d in_h in_w out_d out_h out_w"]
     S_D, S_H, S_W, P_D, P_H, P_W, X_D, X_H, X_W = TENSOR_CONV["s_d s_h s_w p_d p_h p_w x_d x_h x_w"]
     BM, BN, WM, WN, STAGES, BLOCK = tile.m, tile.n, tile.wm, tile.wn, tile.stages, tile.threads
-    ROW = DEPTH * item  # bytes of a line of either tile
+    GROUP = tile.group
+    AHEAD = STAGES - 2 if GROUP else STAGES - 1  # stages: of a group, the one before is still being read
+    ROW = tile.depth * item  # bytes of a line of either tile
     LEFT_BYTES = BM * ROW
     STAGE = LEFT_BYTES + BN * ROW
     PARTS = ROW // CHUNK  # of a line
@@ -51,8 +53,15 @@ def tensor_conv(
     )  # floats of a line of sums: in one piece each, and their neighbours in other banks
     ACROSS = BN // EACH
     ENDS = BM * ACROSS // BLOCK
-    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), order(ROW, False, item)
-    multiply = warp_product(ROWS, COLUMNS, ROW, False, dtype, products)
+    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(AHEAD - 1), order(ROW, False, item)
+    alignment = 1024 if GROUP else 128
+    LEFT_WARPS, LEFT_STEP = (4, 64 * ROW) if GROUP else (PER_ROW, WM * ROW)  # that share rows, bytes of these
+    multiply = (
+        group_product(BN, tile.depth, False, dtype)
+        if GROUP
+        else warp_product(ROWS, COLUMNS, ROW, False, dtype, products)
+    )
+    done = group_done(SUMS)
     store, pixel_place, get = (
         finish_run(TENSOR_CONV, float32, expression, operands, EACH, wide),
         pixel_place_in(flat),
@@ -60,7 +69,7 @@ def tensor_conv(
     )
 
     def tensor_conv(a):
-        memory = shared_address(cuda.shared.array(0, uint8, alignment=128))
+        memory = shared_address(cuda.shared.array(0, uint8, alignment=alignment))
         sums = cuda.local.array(SUMS, float32)
         first = cuda.local.array(LEFTS, int64)  # of the windows of this thread's pixels: address, place
         first_d = cuda.local.array(LEFTS, int32)
@@ -107,12 +116,14 @@ def tensor_conv(
             sums[i] = float32(0)
         to, of = memory, memory
         end = int32(memory + STAGES * STAGE)
-        step = int32(1 - STAGES)
+        step = int32(-AHEAD)
         while step < steps:
             if step >= 0:
                 wait()
+                if GROUP:
+                    seen_by_groups()
                 cuda.syncthreads()
-            if step + STAGES - 1 < steps:
+            if step + AHEAD < steps:
                 inner, outer = word(table, 0), word(table, 1)
                 within = int32(inner)
                 d, h, w = int32(inner >> 32), int32(outer >> 32), int32(outer)
@@ -141,14 +152,15 @@ def tensor_conv(
                     to = memory
             commit()
             if step >= 0:
-                multiply(
-                    sums, int32(of + warp // PER_ROW * WM * ROW), int32(of + LEFT_BYTES), warp % PER_ROW * WN, lane
-                )
+                at = int32(of + warp // LEFT_WARPS * LEFT_STEP)
+                multiply(sums, at, int32(of + LEFT_BYTES), warp % PER_ROW * WN, lane)
                 of = int32(of + STAGE)
                 if of == end:
                     of = memory
             step = int32(step + 1)
 
+        if GROUP:
+            done(sums)
         cuda.syncthreads()  # before sums lie where operands did
         at = int32(warp // PER_ROW * WM + (lane >> 2))
         to = int32(memory + 4 * (at * PITCH + warp % PER_ROW * WN + (lane & 3) * 2))

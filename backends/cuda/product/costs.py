@@ -71,7 +71,11 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     together = min(at_once, share)
     pace = min(1.0, together * tile.threads / 32 / WARPS)
     rate = (card.groups if tile.group else card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors
-    read = tile.m + tile.n if tile.group else (tile.m // tile.wm) * (tile.n // tile.wn) * (tile.wm + tile.wn)
+    read = (
+        tile.m + tile.m // 64 * tile.n
+        if tile.group
+        else (tile.m // tile.wm) * (tile.n // tile.wn) * (tile.wm + tile.wn)
+    )
     block = max(
         2 * tile.m * tile.n * depth / (rate * pace),
         read * depth * p.item / (BANKS * card.clock),

@@ -35,12 +35,14 @@ MIDDLE = Tile(64, 64, 16, 8, 4)
 LARGE = Tile(128, 128, 8, 8, 8)  # of elements of four bytes: those of eight would fill the registers
 TALL = Tile(128, 64, 8, 8, 4)  # where threads keep more than sums: the places of a convolution's pixels
 
+DEPTH = 32  # steps of the sum in a stage of warps
+
 
 @dataclass(frozen=True)
 class WarpTile:
-    """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, DEPTH
+    """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, `depth`
     steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once.
-    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then."""
+    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then, and lines of a stage 128 bytes."""
 
     m: int
     n: int
@@ -49,11 +51,7 @@ class WarpTile:
     stages: int
     blocks: int = 1
     group: bool = False
-
-    @property
-    def depth(self) -> int:
-        """Steps of the sum in a stage: of a group as many as its rows of 128 bytes have, which are of half precision."""
-        return 2 * DEPTH if self.group else DEPTH
+    depth: int = DEPTH
 
     @property
     def threads(self) -> int:
@@ -79,7 +77,6 @@ class Run:
         return f"{self.count}{self.walks}"
 
 
-DEPTH = 32
 # for elements of two bytes; of four, by one product of tf32, and by three, whose digits need the registers of wider tiles
 WARPS_HALF = (
     WarpTile(128, 256, 64, 64, 4),
@@ -90,7 +87,13 @@ WARPS_HALF = (
 WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
 WARPS_TF32 = (WarpTile(128, 256, 64, 64, 3), *WARPS_FLOAT)
 # of half precision, where GPUs have wgmma
-GROUPS = (WarpTile(128, 256, 16, 256, 4, group=True), WarpTile(128, 128, 16, 128, 4, group=True))
+GROUPS = (
+    WarpTile(128, 256, 16, 256, 4, 1, True, 64),
+    WarpTile(128, 128, 16, 128, 4, 1, True, 64),
+    WarpTile(256, 128, 16, 128, 4, 1, True, 64),
+    WarpTile(256, 64, 16, 64, 4, 1, True, 64),
+    WarpTile(64, 64, 16, 64, 4, 3, True, 64),
+)
 
 
 def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
