@@ -30,7 +30,7 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.lower.sizes import NOWHERE, require_near
 from graphc.backends.cuda.product.costs import LAUNCH, Choice, Problem, best, on_cuda_cores
 from graphc.backends.cuda.product.tensor import products_of
-from graphc.backends.cuda.product.tile import GROUPS, WarpTile, tile_for
+from graphc.backends.cuda.product.tile import WarpTile, group_tiles, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, Ref, Storage
@@ -57,7 +57,7 @@ TILES = {
         WarpTile(128, 16, 32, 16, 3, 3),
     ),
 }
-GROUP_TILES = (*GROUPS, WarpTile(128, 32, 16, 32, 4, 2, True, 64))  # of half precision, where GPUs have wgmma
+NARROW = WarpTile(128, 32, 16, 32, 4, 2, True, 64)  # of half precision, where GPUs have wgmma
 SECTOR = 32  # bytes of memory that a write of fewer takes the time of
 
 
@@ -72,14 +72,20 @@ class Windows(Problem):
         return self.image + self.item * self.batch * (self.k + self.m) * self.n
 
 
+def tiles_of(item: int, products: int, groups: bool) -> tuple[WarpTile, ...]:
+    """What there is for elements of so many bytes. products: see `TensorProduct`; groups: are there groups of warps?"""
+    narrow = {(2, 1): (NARROW,), (4, 1): (replace(NARROW, depth=32),), (4, 3): ()}[item, products]
+    return (*group_tiles(item, products), *narrow, *TILES[item]) if groups else TILES[item]
+
+
 def choose(lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: bool, scattered: bool) -> Choice | None:
     """Tile and parts; None where other kernels are faster. pixels: of all results. copied: do the images have to be, to where each
     pixel begins at a multiple of CHUNK? scattered: do the result's pixels lie apart, so that other kernels write each number by
     itself?"""
     f, card, item, products = example(f), lo.card, f.dtype.itemsize, products_of(lo, f.dtype)
     k, image, pixels = f.width * prod(f.taps), hint_of(images.type.nbytes), hint_of(pixels)
-    groups = GROUP_TILES if lo.has_groups and item == 2 else ()
-    found = best(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), (*groups, *TILES[item]))
+    tiles = tiles_of(item, products, lo.has_groups)
+    found = best(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), tiles)
     seconds = found.seconds + (LAUNCH + 2 * image / card.memory if copied else 0)
     tile = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
     plain = Windows(f.per_group, pixels, f.inputs * prod(f.taps), f.groups, item, 1, image)

@@ -15,7 +15,7 @@ from graphc.backends.cuda.conv.runs_kernels import finish_run, put, take
 from graphc.backends.cuda.kernel import THREADS, Code, makes
 from graphc.backends.cuda.product.tile import WarpTile
 from graphc.backends.cuda.product.tile_kernels import FAR, finish, place_of_block
-from graphc.backends.cuda.product.warp_kernels import group_done, group_product, order, warp_product
+from graphc.backends.cuda.product.warp_kernels import group_digits, group_done, group_product, order, warp_product
 from graphc.expr import Expr
 
 
@@ -41,10 +41,14 @@ def tensor_conv(
     AHEAD = STAGES - 2 if GROUP else STAGES - 1  # stages: of a group, the one before is still being read
     ROW = tile.depth * item  # bytes of a line of either tile
     LEFT_BYTES = BM * ROW
-    STAGE = LEFT_BYTES + BN * ROW
+    RAW = LEFT_BYTES + BN * ROW
+    STAGE = RAW * tile.digits
+    DIGITS = GROUP and item == 4  # are they made in shared memory?
     PARTS = ROW // CHUNK  # of a line
     LINES = BLOCK // PARTS  # that all threads copy at once
     LEFTS, RIGHTS = BM // LINES, max(1, BN // LINES)
+    EVERY = LINES * ROW
+    assert LINES % 8 == 0  # lines so far apart have their chunks in one order
     ROWS, COLUMNS, PER_ROW = WM // 16, WN // 8, BN // WN
     SUMS = ROWS * COLUMNS * 4
     EACH = max(run, 1)
@@ -57,11 +61,11 @@ def tensor_conv(
     alignment = 1024 if GROUP else 128
     LEFT_WARPS, LEFT_STEP = (4, 64 * ROW) if GROUP else (PER_ROW, WM * ROW)  # that share rows, bytes of these
     multiply = (
-        group_product(BN, tile.depth, False, dtype)
+        group_product(BN, tile.depth, False, dtype, STAGE - RAW)
         if GROUP
         else warp_product(ROWS, COLUMNS, ROW, False, dtype, products)
     )
-    done = group_done(SUMS)
+    done, digits = group_done(SUMS), group_digits(RAW // EVERY, EVERY, STAGE - RAW)
     store, pixel_place, get = (
         finish_run(TENSOR_CONV, float32, expression, operands, EACH, wide),
         pixel_place_in(flat),
@@ -86,6 +90,7 @@ def tensor_conv(
 
         # what this thread copies: a chunk of every LINES-th line of either tile
         line, chunk = int32(t // PARTS), int32(t % PARTS)
+        own = int32(line * ROW + ((chunk * CHUNK) ^ shift(line)))  # of a stage, the next EVERY bytes further
         for i in range(LEFTS):
             pixel = int32(row0 + line + i * LINES)
             up = divide(pixel, out_w)
@@ -117,32 +122,33 @@ def tensor_conv(
         to, of = memory, memory
         end = int32(memory + STAGES * STAGE)
         step = int32(-AHEAD)
-        while step < steps:
+        while True:  # at least once, or ptxas has sums that no wgmma wrote, and makes each of them wait
             if step >= 0:
                 wait()
+                if DIGITS:
+                    digits(int32(of + own))
                 if GROUP:
                     seen_by_groups()
                 cuda.syncthreads()
             if step + AHEAD < steps:
+                x_h, x_w = word(a, X_H), word(a, X_W)  # again, for want of registers
                 inner, outer = word(table, 0), word(table, 1)
                 within = int32(inner)
                 d, h, w = int32(inner >> 32), int32(outer >> 32), int32(outer)
                 there = within + h * x_h + w * x_w
                 if deep:
-                    there += d * x_d
+                    there += d * word(a, X_D)
                 given = int32(min(channels - within, CHUNK))
                 for i in range(LEFTS):
-                    at = int32(line + i * LINES)
                     inside = (uint32(first_w[i] + w) < in_w) & (uint32(first_h[i] + h) < in_h)
                     if deep:
                         inside &= uint32(first_d[i] + d) < in_d
-                    to_chunk = int32(to + at * ROW + ((chunk * CHUNK) ^ shift(at)))
-                    copy_in(to_chunk, first[i] + there, given if inside else 0)
+                    copy_in(int32(to + own + i * EVERY), first[i] + there, given if inside else 0)
                 given = CHUNK if right_bytes > 0 else 0
                 for i in range(RIGHTS):
                     at = int32(line + i * LINES)
                     if RIGHTS * LINES == BN or at < BN:
-                        to_chunk = int32(to + LEFT_BYTES + at * ROW + ((chunk * CHUNK) ^ shift(at)))
+                        to_chunk = int32(to + LEFT_BYTES + own + i * EVERY)
                         copy_in(to_chunk, right + i * right_step, given if column0 + at < n else 0)
                 table += PARTS * 16
                 right += ROW
@@ -158,6 +164,8 @@ def tensor_conv(
                 if of == end:
                     of = memory
             step = int32(step + 1)
+            if step >= steps:
+                break
 
         if GROUP:
             done(sums)
@@ -181,7 +189,7 @@ def tensor_conv(
             w, h, d, image = pixel_place(pixel, out_w, out_h, out_d)
             store(a, (pixel < m) & (c < n), w, h, d, c, group, image, part, 0, totals)
 
-    return Code(tensor_conv, BLOCK, max(STAGES * STAGE, 4 * BM * PITCH))
+    return Code(tensor_conv, BLOCK, max(STAGES * STAGE, 4 * BM * PITCH), tile.blocks if GROUP else 0)
 
 
 def pixel_place_in(flat: bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphc.sizes import for_speed
@@ -42,7 +42,8 @@ DEPTH = 32  # steps of the sum in a stage of warps
 class WarpTile:
     """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, `depth`
     steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once.
-    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then, and lines of a stage 128 bytes."""
+    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then, and lines of a stage 128 bytes.
+    digits: tiles of each operand in a stage: 2 of groups that multiply the digits of float32, the first and what is left."""
 
     m: int
     n: int
@@ -52,6 +53,7 @@ class WarpTile:
     blocks: int = 1
     group: bool = False
     depth: int = DEPTH
+    digits: int = 1
 
     @property
     def threads(self) -> int:
@@ -59,7 +61,7 @@ class WarpTile:
 
     def shared(self, item: int) -> int:
         """Bytes of shared memory: the tiles of operands, of elements of `item` bytes, and in their place the sums."""
-        return max(self.stages * (self.m + self.n) * self.depth * item, self.m * self.n * 4)
+        return max(self.stages * self.digits * (self.m + self.n) * self.depth * item, self.m * self.n * 4)
 
     def __str__(self) -> str:
         return f"{self.m}x{self.n}"
@@ -86,7 +88,7 @@ WARPS_HALF = (
 )
 WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
 WARPS_TF32 = (WarpTile(128, 256, 64, 64, 3), *WARPS_FLOAT)
-# of half precision, where GPUs have wgmma
+# where GPUs have wgmma: of half precision, of one product of tf32, and of three
 GROUPS = (
     WarpTile(128, 256, 16, 256, 4, 1, True, 64),
     WarpTile(128, 128, 16, 128, 4, 1, True, 64),
@@ -94,11 +96,18 @@ GROUPS = (
     WarpTile(256, 64, 16, 64, 4, 1, True, 64),
     WarpTile(64, 64, 16, 64, 4, 3, True, 64),
 )
+GROUPS_TF32 = tuple(replace(t, depth=32) for t in GROUPS)
+GROUPS_FLOAT = (WarpTile(128, 128, 16, 128, 3, 1, True, 32, 2),)
 
 
 def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
     """What there is for elements of so many bytes. products: see `TensorProduct`."""
     return WARPS_HALF if item == 2 else WARPS_FLOAT if products == 3 else WARPS_TF32
+
+
+def group_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
+    """The same, of groups of warps."""
+    return GROUPS if item == 2 else GROUPS_FLOAT if products == 3 else GROUPS_TF32
 
 
 @for_speed
