@@ -178,11 +178,11 @@ HALF = 2.0**-11  # what rounding to tf32 changes at most, as a part of the numbe
 FLOAT = 2.0**-23  # the same of a sum in float32 that tensor cores cut
 
 
-def error_of(precision: str, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, str]:
+def error_of(precision: str, x: np.ndarray, w: np.ndarray, arch: str = "sm_90") -> tuple[np.ndarray, str]:
     """Of x @ w: errors as parts of what the terms' sizes sum to, and the algorithm."""
     b = Builder("net")
     graph = b.build({"y": b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))})
-    model = graphc.compile(graph, target=TARGET, precision=precision)
+    model = graphc.compile(graph, target=TARGET, precision=precision, arch=arch)
     error = model.run({"x": x})["y"] - x.astype(np.float64) @ w.astype(np.float64)
     return np.abs(error) / (np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)), model.plan().steps[
         0
@@ -302,22 +302,27 @@ def test_endings_in_runs(monkeypatch: pytest.MonkeyPatch, dtype: str, n: int, co
 
 # --- groups of warps --------------------------------------------------------------------------------------------------
 HALVES = ["float16", "bfloat16"]
+# beside each, those of the other dtype would do the same
+OF_GROUPS = [*zip(HALVES * 3, range(len(tile.GROUPS))), ("float16", 1), ("float32", 0)]
 
 
-def groups(monkeypatch: pytest.MonkeyPatch, number: int) -> str:
+def groups(monkeypatch: pytest.MonkeyPatch, number: int, dtype: str = "float16") -> str:
     """The one tile that there is now. Gives how steps say so."""
-    monkeypatch.setattr(tensor, "GROUPS", ())
-    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: tile.GROUPS[number : number + 1])
-    return f"tensor cores, wgmma, tiles of {tile.GROUPS[number]}"
+    found = (tile.GROUPS_FLOAT if dtype == "float32" else tile.GROUPS)[number : number + 1]
+    monkeypatch.setattr(tensor, "groups_of", lambda lo, m, item: found)
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: ())
+    return f"tensor cores{', 3xTF32' * (dtype == 'float32')}, wgmma, tiles of {found[0]}"
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("number", range(len(tile.GROUPS)))
+@pytest.mark.parametrize("dtype, number", OF_GROUPS)
 def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int):
     """Depths of one step, of fewer and of more than there are stages."""
-    how = groups(monkeypatch, number)
+    how = groups(monkeypatch, number, dtype)
     for k in (16, 64, 72, 200, 328):
         assert product(70, k, 130, dtype, arch="sm_90a") == how
+    if dtype == "float32":  # which lies down the sum, at multiples of 16 bytes
+        assert product(130, 104, 264, dtype, "made", turned=True, arch="sm_90a") == how
+        return
     for turned in (False, True):
         assert product(130, 104, 264, dtype, "made", turned=turned, arch="sm_90a") == how
         assert product(70, 202, 130, dtype, "made", turned=turned, arch="sm_90a") == how  # copies of 4 bytes
@@ -328,14 +333,16 @@ def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number
     st.sampled_from(EDGES),
     st.sampled_from(EDGES),
     st.sampled_from([*EDGES, 255, 256, 258]),
-    st.sampled_from(HALVES),
+    st.sampled_from(OF_GROUPS),
     st.data(),
 )
 def test_sizes_around_the_edges_of_tiles_of_groups(
-    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, dtype: str, data: st.DataObject
+    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, which: tuple[str, int], data: st.DataObject
 ):
-    groups(monkeypatch, data.draw(st.sampled_from(range(len(tile.GROUPS)))))
-    product(m, k, n, dtype, data.draw(st.sampled_from(("constant", "made"))), arch="sm_90a")
+    dtype, number = which
+    groups(monkeypatch, number, dtype)
+    turned, right = dtype == "float32", data.draw(st.sampled_from(("constant", "made")))
+    product(m, -(-k // 4) * 4 if turned else k, n, dtype, right, turned=turned, arch="sm_90a")
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -345,6 +352,21 @@ def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype:
     for right in ("constant", "made"):
         assert product(40, 264, 72, dtype, right, arch="sm_90a") == f"{how}, sums in 3 parts"
         assert product(40, 264, 72, dtype, right, (2, 3), arch="sm_90a") == f"{how}, sums in 3 parts"
+
+
+@pytest.mark.parametrize("k", [32, 100])
+def test_groups_have_the_digits_of_other_tiles(monkeypatch: pytest.MonkeyPatch, k: int):
+    """As `test_tf32_rounds_operands_and_sums_in_float32`."""
+    rng = np.random.default_rng(k)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((70, k), (k, 66)))
+    monkeypatch.setattr(tensor, "groups_of", lambda lo, m, item: tile.GROUPS_TF32[-1:])
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: ())
+    one, how = error_of("tf32", x, w, "sm_90a")
+    assert how.startswith("tensor cores, TF32, wgmma") and one.max() <= 2 * HALF + HALF**2 + k * FLOAT
+    groups(monkeypatch, 0, "float32")
+    three, how = error_of("float32", x, w, "sm_90a")
+    assert how.startswith("tensor cores, 3xTF32, wgmma") and three.max() <= 2 * (2 * HALF) ** 2 + k * FLOAT
+    assert one.max() > 20 * three.max()
 
 
 def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
@@ -359,12 +381,16 @@ def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_only_what_has_groups_uses_them():
-    """sm_90a, half precision."""
+    """sm_90a; float32 lies down the sum, in pieces of 16 bytes."""
     sizes = 256, 256, 512
     assert "wgmma" in product(*sizes, "float16", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
     assert "wgmma" in product(*sizes, "float16", "made", arch="sm_90a")
-    assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")
+    assert "wgmma" in product(*sizes, "float32", arch="sm_90a")
+    assert "wgmma" in product(*sizes, "float32", "made", turned=True, arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float32", "made", arch="sm_90a")
+    assert "wgmma" not in product(256, 258, 512, "float32", "made", turned=True, arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float32", arch="sm_90")
 
 
 # --- operands that are copied first ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.lower.sizes import NOWHERE, require_near
 from graphc.backends.cuda.product.costs import FAR, LAUNCH, Choice, Problem, beside, on_cuda_cores, ranked
 from graphc.backends.cuda.product.tensor import products_of
-from graphc.backends.cuda.product.tile import DEPTH, WarpTile, tile_for
+from graphc.backends.cuda.product.tile import WarpTile, group_tiles, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, Ref, Storage
@@ -58,6 +58,7 @@ TILES = {
         WarpTile(128, 16, 32, 16, 3, 3),
     ),
 }
+NARROW = WarpTile(128, 32, 16, 32, 4, 2, True, 64)  # of half precision, where GPUs have wgmma
 SECTOR = 32  # bytes of memory that a write of fewer takes the time of
 
 
@@ -72,6 +73,12 @@ class Windows(Problem):
         return self.image + self.item * self.batch * (self.k + self.m) * self.n
 
 
+def tiles_of(item: int, products: int, groups: bool) -> tuple[WarpTile, ...]:
+    """What there is for elements of so many bytes. products: see `TensorProduct`; groups: are there groups of warps?"""
+    narrow = {(2, 1): (NARROW,), (4, 1): (replace(NARROW, depth=32),), (4, 3): ()}[item, products]
+    return (*group_tiles(item, products), *narrow, *TILES[item]) if groups else TILES[item]
+
+
 def choices_of(
     lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: bool, scattered: bool
 ) -> list[Choice | None]:
@@ -80,7 +87,8 @@ def choices_of(
     write each number by itself?"""
     f, card, item, products = example(f), lo.card, f.dtype.itemsize, products_of(lo, f.dtype)
     k, image, pixels = f.width * prod(f.taps), hint_of(images.type.nbytes), hint_of(pixels)
-    found = ranked(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), TILES[item])
+    tiles = tiles_of(item, products, lo.has_groups)
+    found = ranked(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), tiles)
     seconds = found[0].seconds + (LAUNCH + 2 * image / card.memory if copied else 0)
     tile = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
     plain = Windows(f.per_group, pixels, f.inputs * prod(f.taps), f.groups, item, 1, image)
@@ -143,7 +151,7 @@ def _emit(
 ) -> None:
     item, strides, n, tile, parts = f.dtype.itemsize, five(x.strides), x.type.extents[0], choice.tile, choice.parts
     k, outs = f.width * prod(f.taps), [a.out for a in axes]
-    m, line, depth = n * prod(outs), k * item, -(-k // DEPTH)
+    m, line, depth = n * prod(outs), k * item, -(-k // tile.depth)
     tiles_m, tiles_n = -(-m // tile.m), -(-f.per_group // tile.n)
     flat, records = _pixel_records(n, outs, f.per_group, ending.every)
     expression, dtypes, to = ending.expression, ending.dtypes, ending.result.ref
@@ -155,7 +163,7 @@ def _emit(
     args = TENSOR_CONV(
         grid=tiles_m * tiles_n * f.groups * parts, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=f.per_group, x=x.ref,
         weights=f.lines(lo), line=line, w_group=f.per_group * line, x_n=strides[0], x_group=f.inputs * item,
-        channels=f.inputs * item, depth=depth, part=-(-depth // parts), table=_table(lo, axes, f, depth),
+        channels=f.inputs * item, depth=depth, part=-(-depth // parts), table=_table(lo, axes, f, depth * tile.depth),
         dims=padded((f.groups, parts), 1), **_outs(outs),
         **dhw("in s p x", [a.size for a in axes], [a.stride for a in axes], [a.begin for a in axes], strides[2:]),
         records=[each] if parts > 1 else records,
@@ -197,11 +205,11 @@ def _pixel_records(
 
 
 def _table(lo: CudaLowering, axes: Sequence[Axis], f: Filters, depth: int) -> Ref:
-    """A row for each chunk of a line of weights: see TENSOR_CONV. Then rows that lie nowhere, to a whole step."""
+    """A row for each chunk of a line of weights: see TENSOR_CONV. Then rows that lie nowhere, to `depth` elements."""
     item = f.dtype.itemsize
     d, h, w = (x.reshape(-1, 1) for x in np.meshgrid(*[np.array(a.taps, np.int64) for a in axes], indexing="ij"))
     within = np.arange(0, f.width * item, CHUNK)[None]
-    table = np.zeros((max(depth, 1) * DEPTH * item // CHUNK, 2), np.int64)
+    table = np.zeros((max(depth * item // CHUNK, 1), 2), np.int64)
     count = d.size * within.size
     table[count:, 1] = NOWHERE
     table[:count, 0] = ((d << 32) + within).reshape(-1)

@@ -99,8 +99,8 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     at_once = min(tile.blocks, card.fits(tile.shared(p.item)))
     together = min(at_once, share)
     pace = min(1.0, together * tile.threads / 32 / WARPS)
-    rate = (card.groups if tile.group else card.half if p.item == 2 else card.tf32 / p.products) / card.multiprocessors
-    read = tile.m + tile.n if tile.group else (tile.m // tile.wm) * (tile.n // tile.wn) * (tile.wm + tile.wn)
+    rate = card.rate(p.item, tile.group) / p.products / card.multiprocessors
+    read = _read(tile, p)
     block = max(
         2 * tile.m * tile.n * depth / (rate * pace),
         read * depth * p.item / (BANKS * card.clock),
@@ -114,6 +114,14 @@ def predicted(card: Card, p: Problem, tile: WarpTile, parts: int) -> Choice:
     if parts > 1:  # written, and read again
         seconds += LAUNCH + 2 * parts * p.batch * p.m * p.n * FLOAT / card.cache
     return Choice(tile, parts, seconds, busy, waves)
+
+
+def _read(tile: WarpTile, p: Problem) -> int:
+    """Elements of shared memory that a step of the sum reads, and those it writes that digits are made of."""
+    if not tile.group:
+        return (tile.m // tile.wm) * (tile.n // tile.wn) * (tile.wm + tile.wn)
+    made = (1 + tile.digits) * (tile.m + tile.n) if p.item == 4 else 0
+    return p.products * (tile.m + tile.m // 64 * tile.n) + made
 
 
 def dealt(card: Card, p: Problem, tile: WarpTile) -> list[Choice]:

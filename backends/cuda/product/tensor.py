@@ -17,7 +17,7 @@ from graphc.backends.cuda.product.costs import LEAST as DEEP
 from graphc.backends.cuda.product.costs import Choice, Problem, beside, on_cuda_cores, ranked, whole_tiles
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
 from graphc.backends.cuda.product.product_block import PARTS, TENSOR, TILE_SUMS, PartSums, TensorProduct, TileSums
-from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_tiles
+from graphc.backends.cuda.product.tile import Run, Tile, WarpTile, group_tiles, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
@@ -69,12 +69,22 @@ def choices_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0
         return [None]
     item = dtype.itemsize
     p = problem_of(m, item, products_of(lo, dtype))
-    groups = GROUPS if lo.has_groups and item == 2 else ()
+    groups = groups_of(lo, m, item)
     found = ranked(lo.card, p, (*groups, *warp_tiles(item, p.products)), dealing=True)
     if item < 4 and not before:
         return beside(found, False, False)
     others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
     return beside(found, True, found[0].seconds + before > GAIN * others)
+
+
+def groups_of(lo: CudaLowering, m: Matrices, item: int) -> tuple[WarpTile, ...]:
+    """Tiles of groups of warps. They read float32 down the sum alone, and make digits of it by CHUNK bytes."""
+    lies = m.of_left[1] == m.of_right[0] == item and (
+        _sure_chunk(m.left, (m.of_left[0], *m.left_batch))
+        == _sure_chunk(m.right, (m.of_right[1], *m.right_batch))
+        == CHUNK
+    )
+    return group_tiles(item, products_of(lo, FLOAT)) if lo.has_groups and (item == 2 or lies) else ()
 
 
 def on_cores(lo: CudaLowering, m: Matrices, tile: Tile) -> str:

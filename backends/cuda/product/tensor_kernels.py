@@ -14,7 +14,15 @@ from graphc.backends.cuda.product.product_block import TENSOR, TILE_SUMS, Tensor
 from graphc.backends.cuda.product.run_kernels import add_runs, finish_run, read_run, write_run
 from graphc.backends.cuda.product.tile import Run, WarpTile
 from graphc.backends.cuda.product.tile_kernels import batch_indices, start, taken
-from graphc.backends.cuda.product.warp_kernels import group_done, group_product, order, row_of, spread, warp_product
+from graphc.backends.cuda.product.warp_kernels import (
+    group_digits,
+    group_done,
+    group_product,
+    order,
+    row_of,
+    spread,
+    warp_product,
+)
 from graphc.expr import Expr
 
 CHUNK = 16  # bytes of a row of a matrix that ldmatrix reads
@@ -61,7 +69,10 @@ def tensor_product(
     LINE = BN * item if across else ROW  # of the right one
     PIECE = 128 if GROUP else LINE  # of a line: pieces of all lines, one after the other
     LEFT_BYTES, RIGHT_BYTES = BM * ROW, BN * ROW
-    STAGE = LEFT_BYTES + RIGHT_BYTES
+    RAW = LEFT_BYTES + RIGHT_BYTES
+    STAGE = RAW * tile.digits
+    DIGITS = GROUP and item == 4  # are they made in shared memory?
+    assert not DIGITS or (left_chunk == right_chunk == CHUNK and not across)
     L_PARTS, R_PARTS = ROW // left_chunk, LINE // right_chunk  # of a line
     L_LINES, R_LINES = THREADS // L_PARTS, THREADS // R_PARTS  # that all threads copy at once
     L_PASSES, R_PASSES = BM // L_LINES, (DEPTH if across else BN) // R_LINES
@@ -74,9 +85,11 @@ def tensor_product(
     LEFT_WARPS, LEFT_STEP = (4, 64 * ROW) if GROUP else (PER_ROW, WM * ROW)  # that share rows, bytes of these
     shift, right_shift = order(ROW, False, item), order(PIECE, across, item)
     multiply = (
-        group_product(BN, DEPTH, across, dtype) if GROUP else warp_product(ROWS, COLUMNS, LINE, across, dtype, products)
+        group_product(BN, DEPTH, across, dtype, STAGE - RAW)
+        if GROUP
+        else warp_product(ROWS, COLUMNS, LINE, across, dtype, products)
     )
-    done = group_done(SUMS)
+    done, digits = group_done(SUMS), group_digits(RAW // (THREADS * CHUNK), THREADS * CHUNK, STAGE - RAW)
     write, read = spread(ROWS, COLUMNS), row_of(WN, RUN)
     finish, keep = finish_run(TENSOR, expression, operands, run), write_run(RUN)
     left_start, right_start = start(TENSOR, "left"), start(TENSOR, "right")
@@ -95,6 +108,9 @@ def tensor_product(
         # what this thread copies: a part of every L_LINES-th line
         l_line, l_part = int32(t // L_PARTS), int32(t % L_PARTS * left_chunk)
         left = left_start(a, b0, b1, b2, b3) + (row0 + l_line) * left_line + first * item + l_part
+        own = int32(
+            l_line * ROW + (l_part ^ shift(l_line))
+        )  # in a stage, of whole chunks; the next are THREADS chunks further
         l_step = L_LINES * left_line
         l_bytes = int32(k * item - l_part)  # from there to the row's end
         r_line, r_part = int32(t // R_PARTS), int32(t % R_PARTS * right_chunk)
@@ -116,9 +132,11 @@ def tensor_product(
         to, of = memory, memory
         end = int32(memory + STAGES * STAGE)
         step = int32(-AHEAD)
-        while step < steps:
+        while True:  # at least once, or ptxas has sums that no wgmma wrote, and makes each of them wait
             if step >= 0:
                 wait()
+                if DIGITS:
+                    digits(int32(of + own))
                 if GROUP:
                     seen_by_groups()
                 cuda.syncthreads()
@@ -153,6 +171,8 @@ def tensor_product(
                 if of == end:
                     of = memory
             step = int32(step + 1)
+            if step >= steps:
+                break
 
         if GROUP:
             done(sums)
