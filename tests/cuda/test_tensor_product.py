@@ -548,10 +548,13 @@ def test_dealt_steps_around_the_edges(monkeypatch: pytest.MonkeyPatch, m: int, s
     product(m, 32 * steps - 8, n, "float16", "made")
 
 
-@pytest.mark.parametrize("across", [True, False])
-def test_groups_are_dealt_steps(monkeypatch: pytest.MonkeyPatch, across: bool):
-    deal(monkeypatch, tile.GROUPS[1], 3)
-    assert "wgmma" in product(130, 264, 130, "float16", "made", turned=not across, arch="sm_90a")
+@pytest.mark.parametrize(
+    "dtype, group, across",
+    [("float16", tile.GROUPS[1], True), ("float16", tile.GROUPS[1], False), ("float32", tile.GROUPS_FLOAT[0], False)],
+)
+def test_groups_are_dealt_steps(monkeypatch: pytest.MonkeyPatch, dtype: str, group: tile.WarpTile, across: bool):
+    deal(monkeypatch, group, 3)
+    assert "wgmma" in product(130, 264, 130, dtype, "made", turned=not across, arch="sm_90a")
 
 
 def test_dealt_steps_are_summed_in_one_order(monkeypatch: pytest.MonkeyPatch):
