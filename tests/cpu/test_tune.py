@@ -283,7 +283,8 @@ def test_layers_without_a_choice_are_not_measured(measurements: list[str]) -> No
     assert measurements == []
 
 
-def test_command_line(tmp_path: Path, measurements: list[str]) -> None:
+def test_command_line(tmp_path: Path, measurements: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path / "cache"))  # which has no plan of an earlier session
     path = tmp_path / "net.onnx"
     path.write_bytes(to_onnx(layer()).SerializeToString())
 
