@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphc.backend import Backend, Request
 
 GROUP = "graphc.backends"
-SHARED = ("llvm", "outlook")  # modules here that are no backends
+SHARED = ("llvm", "outlook", "tuned")  # modules here that are no backends
 
 
 class BackendModule(Protocol):

@@ -40,7 +40,15 @@ MARK = "answer "  # gpu_worker's
 NO_COMPILERS = ("numba", "llvmlite", "numba_cuda")
 LAUNCH = 2e-6  # seconds from the end of a kernel to the work of the next: of the bounds
 # the longest a task may take, and what must be left for it to begin, in seconds
-LIMITS = {"device": (90, 0), "operator": (40, 5), "example": (60, 10), "time": (60, 10), "compiled": (150, 60)}
+LIMITS = {
+    "device": (90, 0),
+    "operator": (40, 5),
+    "example": (60, 10),
+    "time": (60, 10),
+    "compiled": (150, 60),
+    "tuned": (60, 20),
+}
+AHEAD = ("time", "operator", "example", "tuned")  # tasks whose kernels are prepared
 SANITIZED = ("lenet5", "transformer_encoder")
 
 
@@ -78,7 +86,7 @@ def prepare(folder: Path, arch: str, tiny: bool, jobs: int, only: Sequence[str] 
 
 
 def _each(jobs: int, arch: str, tiny: bool, only: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    work = [(kind, name) for kind, name, _ in tasks(tiny, only) if kind in ("time", "operator", "example")]
+    work = [(kind, name) for kind, name, _ in tasks(tiny, only) if kind in AHEAD]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_prepared, kind, name, arch, tiny): (kind, name) for kind, name in work}
         for done in as_completed(futures):
@@ -114,6 +122,9 @@ def _compiled_ahead(kind: str, name: str, arch: str, tiny: bool) -> dict[str, An
     }  # fmt: skip
     if case.lacks:
         return {"planned": planned, "note": case.lacks}
+    if kind == "tuned":  # all that can be chosen
+        graphc.compile(case.source(), target="cuda", arch=arch, shapes=case.shapes, tune=True, **case.options)
+        return {}
     model = graphc.compile(case.source(), target="cuda", arch=arch, shapes=case.shapes, **case.options)
     return {"planned": planned | _bound(model.plan(case.shapes), case, arch)}
 
@@ -209,7 +220,7 @@ def check(folder: Path) -> int:
         _unpack(folder, Path(scratch))
         for kind, name, _ in tasks(manifest["tiny"], manifest["only"]):
             try:
-                if kind in ("time", "operator", "example"):
+                if kind in AHEAD:
                     _found_again(kind, name, manifest)
             except Exception as error:  # noqa: BLE001  (each is counted)
                 failed += 1
@@ -228,12 +239,12 @@ def _found_again(kind: str, name: str, manifest: dict[str, Any]) -> None:
     if kind == "example":
         graph, feeds = gpu_checks.of_example(name)
         graphc.compile(graph, shapes=gpu_checks.shapes_of(feeds), **options)
-    elif kind == "time":
+    elif kind in ("time", "tuned"):
         from gpu_cases import cases
 
         case = next(c for c in cases(manifest["tiny"]) if c.key == name)
         if not case.lacks:
-            graphc.compile(case.source(), shapes=case.shapes, **options, **case.options)
+            graphc.compile(case.source(), shapes=case.shapes, tune=kind == "tuned", **options, **case.options)
     else:
         for use in gpu_checks.samples(name):
             try:
@@ -261,6 +272,7 @@ def tasks(tiny: bool, only: Sequence[str]) -> list[tuple[str, str, float]]:
         *(("operator", n, 0) for n in names),
         *(("time", c.key, seconds) for c in timed[first:]),
         *(("example", e, 0) for e in [*SMALL[1:], *others]),
+        *(("tuned", c.key, seconds) for c in timed if c.tuned),
         *(("compiled", c.key, seconds) for c in timed if c.compiled),
     ]
     return [t for t in every if not only or t[0] == "device" or any(text in f"{t[0]} {t[1]}" for text in only)]

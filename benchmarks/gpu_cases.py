@@ -24,7 +24,7 @@ TOLERANCE = {"float32": 1e-4, "tf32": 2e-2, "float16": 5e-2}
 @dataclass(frozen=True)
 class Case:
     """A graph in float32 (`graph`) that is timed in a precision. images: PyTorch has it channels last. compiled: also against
-    torch.compile, which takes a minute. memory: its time is that of memory, and it says how much of a copy's pace it has."""
+    torch.compile, which takes a minute. tuned: also with tiles that were measured. memory: its time is that of memory, and it says how much of a copy's pace it has."""
 
     group: str
     name: str
@@ -34,6 +34,7 @@ class Case:
     images: bool = False
     compiled: bool = False
     memory: bool = False
+    tuned: bool = False
 
     @property
     def key(self) -> str:
@@ -136,7 +137,8 @@ NETWORKS = {
 def _network(title: str, name: str, batch: int, image: tuple[int, ...], compiled: Sequence[str] = ()) -> Iterator[Case]:
     for p in PRECISIONS:
         yield Case(
-            "networks", f"{title}, batch {batch}", p, partial(example, name), {"image": (batch, *image)}, True, p in compiled
+            "networks", f"{title}, batch {batch}", p, partial(example, name), {"image": (batch, *image)}, True, p in compiled,
+            tuned=p == "float16" and bool(compiled),
         )  # fmt: skip
 
 

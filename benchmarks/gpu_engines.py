@@ -34,8 +34,10 @@ class Engine(Protocol):
 class Ours:
     """graphc: inputs and results are arrays of the device."""
 
-    def __init__(self, case: Case, target: str, feeds: Mapping[str, np.ndarray], stream: int) -> None:
-        self.model = graphc.compile(case.source(), target=target, shapes=case.shapes, **case.options)
+    def __init__(
+        self, case: Case, target: str, feeds: Mapping[str, np.ndarray], stream: int, tune: bool = False
+    ) -> None:
+        self.model = graphc.compile(case.source(), target=target, shapes=case.shapes, tune=tune, **case.options)
         self._feeds = {name: self.model.to_device(a) for name, a in feeds.items()}
         first = self.model.run(self._feeds)
         self._out = {name: self.model.to_device(np.zeros(a.shape, a.dtype)) for name, a in first.items()}

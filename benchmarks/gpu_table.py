@@ -32,6 +32,7 @@ def table(rows: Sequence[Row], planned: Sequence[Row]) -> str:
             lines.append(_of_case(p, row, compiled))
     wrong = [f"- {r['name']}: {'; '.join(said)}" for r in rows if (said := _troubles(r))]
     parts += ["\n".join(rows) for rows in (lines, memory) if len(rows) > len((HEAD, RULE))]
+    parts += [_of_tuned(r) for r in rows if r["kind"] == "tuned" and "tuned" in r]
     if wrong:
         parts.append("\n".join(["What did not agree, or failed:", "", *wrong]))
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -83,6 +84,14 @@ def _of_case(p: Row, row: Row, compiled: Row) -> str:
         f"{row['difference']:.0e}" if "difference" in row else "",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def _of_tuned(r: Row) -> str:
+    """A line of its own: beside what the model chooses, in turn."""
+    return (
+        f"{r['name']}, tiles measured (`tune`): {_ms(r['tuned'])}, {_ratio(r['tuned'], r['graphc'])} of the model's "
+        f"choices ({r['changed']} steps changed, in {r['tuning']:.0f} s)."
+    )
 
 
 def _of_memory(p: Row, row: Row, device: Row) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import gc
 import json
 import sys
+import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,25 @@ class Worker:
     def _compiled(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """Beside torch.compile."""
         return self._timed(task, compiled=True)
+
+    def _tuned(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        """graphc alone, with tiles that are measured now; how long that took, and how many steps it changed."""
+        from gpu_engines import Ours, difference, interleaved
+
+        case = self.cases[task["name"]]
+        feeds, start = case.feeds(), time.perf_counter()
+        tuned = Ours(case, self.target, feeds, self.place.stream, tune=True)
+        tuning = time.perf_counter() - start
+        engines = {"tuned": tuned, "graphc": Ours(case, self.target, feeds, self.place.stream)}
+        for engine in engines.values():
+            engine.run()
+        self.place.wait()
+        results = [engine.results() for engine in engines.values()]
+        times = interleaved(self.place, engines, task["seconds"], 1 if self.small else ROUNDS)
+        found = {name: {"seconds": t.seconds, "host": t.host, "spread": t.spread} for name, t in times.items()}
+        steps = [[s.algorithm for s in e.model.plan(case.shapes).steps if s.algorithm] for e in engines.values()]
+        changed = sum((Counter(steps[0]) - Counter(steps[1])).values())
+        return {**found, "tuning": tuning, "changed": changed, "difference": difference(*results)}
 
     def _timed(self, task: Mapping[str, Any], compiled: bool) -> dict[str, Any]:
         """Results compared, then both in turn. Without PyTorch graphc alone."""

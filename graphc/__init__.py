@@ -57,8 +57,8 @@ def compile(  # noqa: A001  (the field's name)
     cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out, and of parts of the backend: 'strassen', 'fusion' … (see docs/how-it-works.md)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
-    tune      choose algorithms by measuring them on this machine, instead of by a model of their cost; what was measured is
-              kept on disk. Plans for other numbers of threads may then choose, and round, differently
+    tune      choose algorithms by measuring them on this machine, or its GPU, instead of by a model of their cost; what was
+              measured is kept on disk. Plans for other numbers of threads may then choose, and round, differently
     host      let nodes that target 'cuda' has no kernel for run on the CPU (other targets do so anyway)
     arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90', 'sm_90a' …
     precision with target 'cuda': of products of float32, 'float32' (the default) or 'tf32', which has 11 digits of 24

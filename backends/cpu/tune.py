@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +24,7 @@ from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.stages import STAGES, Draft
 from graphc.backends.cpu.target import Target, machine
-from graphc.documents import digest_of, own_folder, own_root, read_document, write_document
+from graphc.backends.tuned import Times, Tuned
 from graphc.graph import Graph, Node, Value
 from graphc.lower.lowered import lowered
 from graphc.lower.weights import WeightStore
@@ -36,9 +34,6 @@ COLD_BYTES = 48 << 20  # read between runs: more than the caches in which the we
 ROUNDS = 12
 LAYER_SECONDS = 1.0  # of measuring one layer, after which no further round begins
 TOTAL_SECONDS = 60.0  # of a plan, compiling kernels and packing weights included, after which no further layer begins
-LIFE = 90 * 86400.0  # seconds that a document stays
-
-Times = dict[str, float]
 
 
 def measured(
@@ -50,7 +45,8 @@ def measured(
     """
     found: dict[str, Times] = {}
     open_layers: dict[str, tuple[float, Node, list[Algorithm]]] = {}
-    folder = _folder() if cache else None
+    facts = [machine(), str(target), target.cpu, target.features, str(threads), code_fingerprint().hex()]
+    kept = Tuned(facts, cache)
     for node in graph.nodes:
         if node.op.name != "Conv" or host_reason(node, target) or form(node, target) != "blocked":
             continue
@@ -61,7 +57,7 @@ def measured(
         if len(open_to_it) < 2 or key in found or key in open_layers:
             continue
         names = [c.algorithm for c in open_to_it]
-        known = _read(folder, key, target, threads)
+        known = kept.read(key)
         if all(name in known for name in names):
             found[key] = known
         else:
@@ -76,7 +72,7 @@ def measured(
             break
         _, node, names = open_layers[key]
         found[key] = measure(node, target, threads, names, cache, evict)
-        _write(folder, key, target, threads, found[key])
+        kept.write(key, found[key])
     if progress and order:
         progress("tuning", len(order), len(order))
     return found
@@ -140,44 +136,3 @@ def alone(node: Node) -> Graph:
 def evictor(nbytes: int = COLD_BYTES) -> Callable[[], object]:
     """Reads so much memory that the caches hold nothing else."""
     return np.ones(nbytes // 8, np.int64).max  # not zeros: untouched, they are all one page
-
-
-# --- on disk ----------------------------------------------------------------------------------------------------------
-def _folder() -> Path | None:
-    """None where it can't be had: then nothing is kept."""
-    try:
-        return own_folder(own_root() / "tuned")
-    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
-        return None
-
-
-def _path(folder: Path, key: str, target: Target, threads: int) -> Path:
-    facts = [machine(), str(target), target.cpu, target.features, str(threads), code_fingerprint().hex(), key]
-    return folder / f"{digest_of(chr(0).join(facts))}.json"
-
-
-def _read(folder: Path | None, key: str, target: Target, threads: int) -> Times:
-    """{} where there is nothing, or nothing that makes sense."""
-    try:
-        document = read_document(_path(folder, key, target, threads)) if folder is not None else None
-    except ValueError:  # no JSON
-        return {}
-    times = document.get("seconds") if isinstance(document, dict) and document.get("layer") == key else None
-    return times if isinstance(times, dict) and all(map(_is_time, times.values())) else {}
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, float) and 0 < value < math.inf
-
-
-def _write(folder: Path | None, key: str, target: Target, threads: int, times: Mapping[str, float]) -> None:
-    """What can't be written is measured again; what is old is deleted."""
-    if folder is None:
-        return
-    try:
-        write_document(_path(folder, key, target, threads), {"layer": key, "seconds": dict(times)})
-        for old in folder.iterdir():
-            if old.stat().st_mtime < time.time() - LIFE:
-                old.unlink(missing_ok=True)
-    except OSError:
-        return

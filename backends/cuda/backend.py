@@ -20,6 +20,7 @@ from graphc.lower.weights import WeightStore
 
 if TYPE_CHECKING:
     from graphc.backend import Part, Progress, Stage
+    from graphc.backends.cuda.lower.choices import Choices
     from graphc.backends.cuda.runtime.arrays import DeviceArray
     from graphc.backends.cuda.runtime.device import Device, Stream
     from graphc.backends.cuda.runtime.states import StateMemory
@@ -63,7 +64,7 @@ class CudaBackend:
     def capabilities(self) -> Capabilities:
         return Capabilities(
             needs_static_shapes=True,
-            many_sizes=not self.checked,
+            many_sizes=not self.checked and not self.options.tune,  # a plan is tuned for its shapes alone
             device_arrays=self.device is not None and not self.checked,
         )
 
@@ -91,13 +92,30 @@ class CudaBackend:
         return STAGES
 
     def draft(self, graph: Graph, many: Many | None = None) -> Draft:
+        from graphc.backends.cuda.lower.choices import Choices
         from graphc.backends.cuda.stages import Draft
 
         options = replace(self.options, arch=self.arch)
         multiprocessors = getattr(self.device, "multiprocessors", None)
+        choices = Choices()
+        if options.tune:
+            trial = Draft(graph, WeightStore(), options, multiprocessors=multiprocessors, choices=Choices(trials=[]))
+            choices = self._tuned(trial)
         grows = many is not None and bool(many.growing)
         graph, lengths = without_lengths(graph) if grows else (graph, ())
-        return Draft(graph, self._weights, options, self.checked, many, lengths, multiprocessors)
+        return Draft(graph, self._weights, options, self.checked, many, lengths, multiprocessors, choices)
+
+    def _tuned(self, draft: Draft) -> Choices:
+        """draft: as `measured` takes it. What is compiled ahead is not measured: the candidates' kernels are made."""
+        from graphc.backends.cuda.codegen.cubin import cubin_of
+        from graphc.backends.cuda.lower.choices import Choices
+        from graphc.backends.cuda.tune import compile_candidates, measured
+
+        if self.device is not None:
+            return measured(draft, self.device, self.cache, self.progress)
+        assert self.arch is not None
+        compile_candidates(draft, partial(cubin_of, arch=self.arch, cache=self.cache), self.progress)
+        return Choices()
 
     def outlook(self, graph: Graph) -> tuple[Pending, ...]:
         from graphc.backends.cuda.lower.registry import RULES, load_lowerings

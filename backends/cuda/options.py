@@ -23,13 +23,14 @@ PRECISIONS = ("float32", "tf32")
 class CudaOptions:
     """emulate: run kernels on the CPU. host: may nodes without a CUDA kernel run on the CPU? arch: compute capability that kernels
     are compiled for ahead, and not run; None to run them on GPU number `device`. precision: the digits of float32 operands of
-    products on tensor cores."""
+    products on tensor cores. tune: choose tiles by measuring them; with arch, kernels of all that could be chosen are compiled."""
 
     emulate: bool
     host: bool = False
     arch: Arch | None = None
     device: int = 0
     precision: str = PRECISIONS[0]
+    tune: bool = False
 
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
@@ -38,22 +39,27 @@ class CudaOptions:
         host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
         device, precision = given.pop("device", 0), given.pop("precision", PRECISIONS[0])
         if given:
-            hint = "it has: arch, device, host, precision"
+            hint = "it has: arch, device, host, precision, tune"
             raise InputError(f"target 'cuda' has no option '{next(iter(given))}'", hint=hint)
         if not isinstance(host, bool):
             raise InputError(f"host must be True or False, not {host!r}")
         if precision not in PRECISIONS:
             hint = "tf32 multiplies float32 with 11 digits of its 24, float32 with all of them"
             raise InputError(f"precision must be 'float32' or 'tf32', not {precision!r}", hint=hint)
-        if tune:
-            raise UnsupportedError("target 'cuda' measures no kernels yet", hint="leave out tune")
+        if not isinstance(tune, bool):
+            raise InputError(f"tune must be True or False, not {tune!r}")
+        if tune and request.variant == "emulate":
+            raise UnsupportedError(
+                "target 'cuda:emulate' can't be tuned: times of the emulator say nothing about a GPU",
+                hint="leave out tune, or tune with target 'cuda' on a GPU",
+            )
         if isinstance(device, bool) or not isinstance(device, int) or device < 0:
             raise InputError(f"device must be the number of a GPU, from 0 on, not {device!r}")
         emulate = request.variant == "emulate"
-        return cls(emulate, host, None if arch is None else capability(arch), device, precision)
+        return cls(emulate, host, None if arch is None else capability(arch), device, precision, tune)
 
     def identity(self) -> list[Any]:
-        return ["cuda", self.emulate, self.host, list(self.arch or ()), self.precision]
+        return ["cuda", self.emulate, self.host, list(self.arch or ()), self.precision, self.tune]
 
 
 def capability(arch: object) -> Arch:

@@ -24,14 +24,13 @@ class GpuRoofline(Roofline):
         """Of the units that its kernel uses, as its algorithm names them (product/product_block.py)."""
         if "tensor cores" not in step.algorithm:
             return self.flops
-        if "TF32" in step.algorithm:
-            return self.card.tf32 / (3 if "3xTF32" in step.algorithm else 1)
-        return self.card.groups if "wgmma" in step.algorithm else self.card.half
+        item, products = (4, 3 if "3xTF32" in step.algorithm else 1) if "TF32" in step.algorithm else (2, 1)
+        return self.card.rate(item, "wgmma" in step.algorithm) / products
 
     def about(self, threads: int) -> str:
         c = self.card
         tensor = f"{c.half / 1e12:.3g} (float16), {c.tf32 / 1e12:.3g} (TF32) by mma.sync"
-        tensor += f", {c.groups / 1e12:.3g} by wgmma" * (c.mma < 1)
+        tensor += f", {c.rate(2, True) / 1e12:.3g} and {c.rate(4, True) / 1e12:.3g} by wgmma" * (c.mma < 1)
         rates = ", ".join(f"{rate / 1e12:.3g} of {format_bytes(size)}" for size, rate in self.rates)
         return (
             f"{c.name}, {c.multiprocessors} multiprocessors at {c.clock / 1e9:.3g} GHz: TFLOP/s {self.flops / 1e12:.3g} "

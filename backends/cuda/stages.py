@@ -8,6 +8,7 @@ from typing import Any
 from graphc.backend import Stage
 from graphc.backends.cuda.codegen.arch import EMULATED
 from graphc.backends.cuda.lower.channels import assign_channels_last
+from graphc.backends.cuda.lower.choices import Choices
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
@@ -37,7 +38,7 @@ HOST_HINT = "host=True (--host) lets the CPU run such nodes; target='cpu' has ke
 class Draft:
     """A bound graph on its way to a program. checked: for runs whose kernels are watched, with every buffer a memory of its
     own. many: of a graph for many sizes. lengths: of its states that grow, after a run. multiprocessors: of the GPU, where it is
-    known."""
+    known. choices: see there."""
 
     graph: Graph
     weights: WeightStore
@@ -46,6 +47,7 @@ class Draft:
     many: Many | None = None
     lengths: tuple[Any, ...] = ()
     multiprocessors: int | None = None
+    choices: Choices = field(default_factory=Choices)
 
     reasons: dict[Node, str | None] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ def place(d: Draft) -> None:
     """Inputs and results in arrays that the caller sees, images with their channels innermost in memory where convolutions
     read them, parts of concatenations in the whole."""
     arch = d.options.arch or EMULATED
-    lo = d.lowering = CudaLowering(d.weights, d.checked, arch, d.options.precision, d.multiprocessors)
+    lo = d.lowering = CudaLowering(d.weights, d.checked, arch, d.options.precision, d.multiprocessors, d.choices)
     if d.many is not None:
         require_growing(d.graph, d.many, d.compiled)
     place_externals(lo, d.graph, d.groups, d.native, many=d.many)

@@ -27,7 +27,8 @@ MAX_WARNINGS = 50
 def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None, **settings: Any) -> None:
     """List every problem of MODEL at once.
 
-    Where there is none: what nothing uses (warnings), how many steps it becomes, and which operators run on the host.
+    Where there is none: what nothing uses (warnings), how many steps it becomes, what was measured, and which operators run on the
+    host.
     """
     from graphc import frontends
     from graphc.reading import Reading
@@ -57,6 +58,11 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
     results = [f"{name} {t or 'of a shape that follows from data'}" for name, t in types.items()]
     click.echo(f"results: {', '.join(results)}")
     hosted = hosted_nodes(plan)
+    measured = [
+        f"  {s.label}: {s.algorithm}; {s.reason}" for s in plan.steps if settings["tune"] and "measured" in s.reason
+    ]
+    if measured:
+        _list(["chosen by measuring:", *measured])
     if hosted:
         _list(["on the host, in NumPy:", *(f"  {line}" for line in hosted)])
     if plan.pending:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import graphc
+from graphc.backends import tuned
 from graphc.backends.cpu import costs, tune
 from graphc.backends.cpu.conv.algorithms import ERROR_LIMIT, candidates, choose, error_bound
 from graphc.backends.cpu.conv.window import Window
@@ -184,7 +185,7 @@ def test_tune_is_a_truth_value(value) -> None:
 @pytest.fixture
 def measurements(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Layers that were measured, with an empty cache of measurements; each time is a made-up one."""
-    monkeypatch.setattr(tune, "own_root", lambda: tmp_path)
+    monkeypatch.setattr(tuned, "own_root", lambda: tmp_path)
     seen = []
 
     def measure(node, target, threads, names, cache=True, evict=None) -> dict[str, float]:
@@ -264,7 +265,7 @@ def test_time_is_bounded(measurements: list[str], monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_real_measurement(threads: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tune, "own_root", lambda: tmp_path)
+    monkeypatch.setattr(tuned, "own_root", lambda: tmp_path)
     monkeypatch.setattr(tune, "ROUNDS", 2)
     graph, stages = layer(32, 32, 14), []
     model = graphc.compile(graph, tune=True, threads=threads, progress=lambda *report: stages.append(report))
@@ -282,7 +283,8 @@ def test_layers_without_a_choice_are_not_measured(measurements: list[str]) -> No
     assert measurements == []
 
 
-def test_command_line(tmp_path: Path, measurements: list[str]) -> None:
+def test_command_line(tmp_path: Path, measurements: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path / "cache"))  # which has no plan of an earlier session
     path = tmp_path / "net.onnx"
     path.write_bytes(to_onnx(layer()).SerializeToString())
 

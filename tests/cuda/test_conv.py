@@ -76,7 +76,7 @@ def test_sizes_around_the_edges_of_tiles(checked: None, data: st.DataObject):
 @pytest.mark.parametrize("size", [64, 70, 130])
 def test_large_tiles(size: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tile, "MULTIPROCESSORS", 1)
-    monkeypatch.setattr(tensor_conv, "choose", lambda *_: None)
+    monkeypatch.setattr(tensor_conv, "choices_of", lambda *_: [None])
     model = conv((1, 5, 12, 13), size, (3, 3), pads=[1] * 4)
     (step,) = model.plan().steps
     assert step.algorithm == f"tiles of {tile.MIDDLE if size == 64 else tile.TALL}"

@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races, accesses out of bounds and reads of what nobody wrote are errors; every convolution that can is on tensor cores."""
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
-    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(tensor_conv.TILES[4][1], 1, 0, 0, 0))
+    monkeypatch.setattr(tensor_conv, "choices_of", lambda *_: [Choice(tensor_conv.TILES[4][1], 1, 0, 0, 0)])
 
 
 def weights(b: Builder, *shape: int) -> Value:

@@ -116,7 +116,7 @@ def test_small_networks_of_images(name: str, changes: dict[str, str], tmp_path: 
 
 def test_a_residual_block_of_float16(checked: None, monkeypatch: pytest.MonkeyPatch):
     """All of it on tensor cores, within the rounding of each of its layers."""
-    monkeypatch.setattr(tensor_conv, "choose", lambda *_: Choice(tensor_conv.TILES[2][2], 1, 0, 0, 0))
+    monkeypatch.setattr(tensor_conv, "choices_of", lambda *_: [Choice(tensor_conv.TILES[2][2], 1, 0, 0, 0)])
     half = np.dtype(np.float16)
     b = Builder("residual")
     x = b.input("x", half, (2, 32, 12, 12))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import graphc
 from graphc.backends.cuda.codegen.figures import Card, card_of
-from graphc.backends.cuda.product.costs import Problem, best, on_cuda_cores, predicted
+from graphc.backends.cuda.product.costs import GAIN, Problem, best, dealt, on_cuda_cores, predicted, ranked, whole_tiles
 from graphc.backends.cuda.product.tile import GROUPS, LARGE, warp_tiles
 from graphc.graph import Builder
 
@@ -62,6 +62,38 @@ def test_groups_are_chosen_for_what_is_large():
     p = Problem(4096, 4096, 4096, 1, 2)
     without, found = best(H100, p, warp_tiles(2, 1)), best(H100, p, (*GROUPS, *warp_tiles(2, 1)))
     assert found.tile.group and found.seconds < without.seconds
+
+
+@CALMLY
+@given(st.sampled_from((A100, L40S, H100)), SIZES, SIZES, SIZES, st.integers(1, 9), st.sampled_from(KINDS))
+def test_steps_are_dealt_where_that_is_faster(card: Card, m: int, n: int, k: int, batch: int, kind: tuple[int, int]):
+    p, tiles = Problem(m, n, k, batch, *kind), warp_tiles(*kind)
+    found, others = ranked(card, p, tiles, dealing=True), best(card, p, tiles)
+    assert found[0] == others or found[0].seconds < others.seconds / (1 + GAIN)
+    rate = card.half if p.item == 2 else card.tf32 / p.products
+    for c in (c for c in found if c.blocks):
+        assert c.seconds >= 2 * batch * m * n * k / rate and c.seconds >= p.nbytes / card.memory
+        assert c.blocks % card.multiprocessors == 0 and c.blocks <= card.multiprocessors * c.tile.blocks
+        count = batch * -(-m // c.tile.m) * -(-n // c.tile.n)
+        whole = whole_tiles(count, c.blocks)
+        assert whole % c.blocks == 0 and count - 2 * c.blocks < whole <= count
+
+
+def test_which_steps_are_dealt():
+    """Where tiles are one to three waves, and deep; not where they fill the GPU, are too few for it, or are shallow."""
+    tiles = (*GROUPS, *warp_tiles(2, 1))
+    for m, n, k in ((12608, 768, 3072), (512, 11008, 4096), (3000, 3000, 3000)):
+        found, others = (
+            ranked(H100, Problem(m, n, k, 1, 2), tiles, dealing=True)[0],
+            best(H100, Problem(m, n, k, 1, 2), tiles),
+        )
+        assert found.blocks == H100.multiprocessors and found.seconds < 0.9 * others.seconds
+    resnet = [(3136, 64, 256), (784, 512, 128), (196, 1024, 256), (49, 2048, 512), (64, 1000, 2048)]
+    cubes = [(n, n, n) for n in (1024, 2048, 4096, 8192)]
+    for m, n, k in ((1024, 1152, 512), (128, 768, 768), (128, 3072, 768), *resnet, *cubes):
+        assert not ranked(H100, Problem(m, n, k, 1, 2), tiles, dealing=True)[0].blocks, (m, n, k)
+    full = Problem(128 * 12, 256 * 11, 4096, 1, 2)  # as many tiles as there are multiprocessors
+    assert dealt(H100, full, tiles[0]) == []
 
 
 def test_float32_is_faster_on_tensor_cores_only_where_there_is_enough_of_it():

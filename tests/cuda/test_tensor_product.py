@@ -49,6 +49,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Races, copies that nobody waits for, and accesses out of bounds are errors. Small products fill the GPU."""
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
     monkeypatch.setattr(lowering, "card_of", lambda arch: TINY)
+    monkeypatch.setattr(costs, "GAIN", float("inf"))  # steps are dealt where a test says so
 
 
 def only(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int) -> str:
@@ -89,7 +90,7 @@ def product(
     want = np.maximum(x.astype(np.float64) @ w.astype(np.float64) + row.astype(np.float64), 0)
     np.testing.assert_allclose(got, want, rtol=0, atol=DIGITS[dtype] * np.abs(want).max(initial=1))
     step, *sums = (s for s in model.plan().steps if {"MatMul", "Gemm"} & set(s.ops))
-    assert [s.algorithm for s in sums] == ["sums of parts"] * ("parts" in step.algorithm)
+    assert [s.algorithm for s in sums] == ["sums of parts"] * ("parts" in step.algorithm or "dealt" in step.algorithm)
     return step.algorithm
 
 
@@ -177,11 +178,11 @@ HALF = 2.0**-11  # what rounding to tf32 changes at most, as a part of the numbe
 FLOAT = 2.0**-23  # the same of a sum in float32 that tensor cores cut
 
 
-def error_of(precision: str, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, str]:
+def error_of(precision: str, x: np.ndarray, w: np.ndarray, arch: str = "sm_90") -> tuple[np.ndarray, str]:
     """Of x @ w: errors as parts of what the terms' sizes sum to, and the algorithm."""
     b = Builder("net")
     graph = b.build({"y": b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))})
-    model = graphc.compile(graph, target=TARGET, precision=precision)
+    model = graphc.compile(graph, target=TARGET, precision=precision, arch=arch)
     error = model.run({"x": x})["y"] - x.astype(np.float64) @ w.astype(np.float64)
     return np.abs(error) / (np.abs(x).astype(np.float64) @ np.abs(w).astype(np.float64)), model.plan().steps[
         0
@@ -301,22 +302,27 @@ def test_endings_in_runs(monkeypatch: pytest.MonkeyPatch, dtype: str, n: int, co
 
 # --- groups of warps --------------------------------------------------------------------------------------------------
 HALVES = ["float16", "bfloat16"]
+# beside each, those of the other dtype would do the same
+OF_GROUPS = [*zip(HALVES * 3, range(len(tile.GROUPS))), ("float16", 1), ("float32", 0)]
 
 
-def groups(monkeypatch: pytest.MonkeyPatch, number: int) -> str:
+def groups(monkeypatch: pytest.MonkeyPatch, number: int, dtype: str = "float16") -> str:
     """The one tile that there is now. Gives how steps say so."""
-    monkeypatch.setattr(tensor, "GROUPS", ())
-    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: tile.GROUPS[number : number + 1])
-    return f"tensor cores, wgmma, tiles of {tile.GROUPS[number]}"
+    found = (tile.GROUPS_FLOAT if dtype == "float32" else tile.GROUPS)[number : number + 1]
+    monkeypatch.setattr(tensor, "groups_of", lambda lo, m, item: found)
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: ())
+    return f"tensor cores{', 3xTF32' * (dtype == 'float32')}, wgmma, tiles of {found[0]}"
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("number", range(len(tile.GROUPS)))
+@pytest.mark.parametrize("dtype, number", OF_GROUPS)
 def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int):
     """Depths of one step, of fewer and of more than there are stages."""
-    how = groups(monkeypatch, number)
+    how = groups(monkeypatch, number, dtype)
     for k in (16, 64, 72, 200, 328):
         assert product(70, k, 130, dtype, arch="sm_90a") == how
+    if dtype == "float32":  # which lies down the sum, at multiples of 16 bytes
+        assert product(130, 104, 264, dtype, "made", turned=True, arch="sm_90a") == how
+        return
     for turned in (False, True):
         assert product(130, 104, 264, dtype, "made", turned=turned, arch="sm_90a") == how
         assert product(70, 202, 130, dtype, "made", turned=turned, arch="sm_90a") == how  # copies of 4 bytes
@@ -327,14 +333,16 @@ def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number
     st.sampled_from(EDGES),
     st.sampled_from(EDGES),
     st.sampled_from([*EDGES, 255, 256, 258]),
-    st.sampled_from(HALVES),
+    st.sampled_from(OF_GROUPS),
     st.data(),
 )
 def test_sizes_around_the_edges_of_tiles_of_groups(
-    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, dtype: str, data: st.DataObject
+    monkeypatch: pytest.MonkeyPatch, m: int, k: int, n: int, which: tuple[str, int], data: st.DataObject
 ):
-    groups(monkeypatch, data.draw(st.sampled_from(range(len(tile.GROUPS)))))
-    product(m, k, n, dtype, data.draw(st.sampled_from(("constant", "made"))), arch="sm_90a")
+    dtype, number = which
+    groups(monkeypatch, number, dtype)
+    turned, right = dtype == "float32", data.draw(st.sampled_from(("constant", "made")))
+    product(m, -(-k // 4) * 4 if turned else k, n, dtype, right, turned=turned, arch="sm_90a")
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -344,6 +352,21 @@ def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype:
     for right in ("constant", "made"):
         assert product(40, 264, 72, dtype, right, arch="sm_90a") == f"{how}, sums in 3 parts"
         assert product(40, 264, 72, dtype, right, (2, 3), arch="sm_90a") == f"{how}, sums in 3 parts"
+
+
+@pytest.mark.parametrize("k", [32, 100])
+def test_groups_have_the_digits_of_other_tiles(monkeypatch: pytest.MonkeyPatch, k: int):
+    """As `test_tf32_rounds_operands_and_sums_in_float32`."""
+    rng = np.random.default_rng(k)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((70, k), (k, 66)))
+    monkeypatch.setattr(tensor, "groups_of", lambda lo, m, item: tile.GROUPS_TF32[-1:])
+    monkeypatch.setattr(tensor, "warp_tiles", lambda item, products: ())
+    one, how = error_of("tf32", x, w, "sm_90a")
+    assert how.startswith("tensor cores, TF32, wgmma") and one.max() <= 2 * HALF + HALF**2 + k * FLOAT
+    groups(monkeypatch, 0, "float32")
+    three, how = error_of("float32", x, w, "sm_90a")
+    assert how.startswith("tensor cores, 3xTF32, wgmma") and three.max() <= 2 * (2 * HALF) ** 2 + k * FLOAT
+    assert one.max() > 20 * three.max()
 
 
 def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
@@ -358,12 +381,16 @@ def test_infinities_in_groups(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_only_what_has_groups_uses_them():
-    """sm_90a, half precision."""
+    """sm_90a; float32 lies down the sum, in pieces of 16 bytes."""
     sizes = 256, 256, 512
     assert "wgmma" in product(*sizes, "float16", arch="sm_90a")
     assert "wgmma" not in product(*sizes, "float16", arch="sm_90")
     assert "wgmma" in product(*sizes, "float16", "made", arch="sm_90a")
-    assert "wgmma" not in product(*sizes, "float32", arch="sm_90a")
+    assert "wgmma" in product(*sizes, "float32", arch="sm_90a")
+    assert "wgmma" in product(*sizes, "float32", "made", turned=True, arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float32", "made", arch="sm_90a")
+    assert "wgmma" not in product(256, 258, 512, "float32", "made", turned=True, arch="sm_90a")
+    assert "wgmma" not in product(*sizes, "float32", arch="sm_90")
 
 
 # --- operands that are copied first ---------------------------------------------------------------------------------------
@@ -482,3 +509,76 @@ def test_constants_are_packed_not_copied(monkeypatch: pytest.MonkeyPatch):
         np.testing.assert_allclose(got, -w.T.astype(np.float64) @ x, rtol=0, atol=0.05)
         _, step = model.plan().steps
         assert step.algorithm.startswith("tensor cores") and "copied" not in step.reason
+
+
+# --- steps dealt to blocks --------------------------------------------------------------------------------------------
+def deal(monkeypatch: pytest.MonkeyPatch, found: tile.WarpTile, blocks: int) -> None:
+    """The steps of all tiles to so many blocks."""
+    choice = costs.Choice(found, 1, 0, 0, 0, blocks)
+    monkeypatch.setattr(tensor, "ranked", lambda *_, **named: [choice])
+
+
+SMALL_TILES = {"float16": tile.WARPS_HALF[2], "bfloat16": tile.WARPS_HALF[3], "float32": tile.WARPS_FLOAT[1]}
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5, 7])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dealt_steps(monkeypatch: pytest.MonkeyPatch, dtype: str, blocks: int):
+    """6 tiles of 4 steps, of which the last is not whole: tiles of one block, of two and of more; blocks with several pieces, whole
+    tiles before them."""
+    found = SMALL_TILES[dtype]
+    deal(monkeypatch, found, blocks)
+    for right in ("constant", "made"):
+        how = product(2 * found.m + 3, 120, found.n + 10, dtype, right)
+        assert how.endswith(f"tiles of {found} dealt to {blocks} blocks"), how
+    product(found.m - 5, 120, 2 * found.n, dtype, "made", turned=True)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_dealt_steps_of_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    deal(monkeypatch, SMALL_TILES[dtype], 5)
+    assert "dealt" in product(40, 136, 56, dtype, "made", batch=(2, 3))
+
+
+@FEW
+@given(st.sampled_from(EDGES), st.integers(1, 12), st.sampled_from(EDGES), st.integers(1, 9))
+def test_dealt_steps_around_the_edges(monkeypatch: pytest.MonkeyPatch, m: int, steps: int, n: int, blocks: int):
+    """As many steps as blocks, fewer, more."""
+    deal(monkeypatch, tile.WARPS_HALF[2], blocks)
+    product(m, 32 * steps - 8, n, "float16", "made")
+
+
+@pytest.mark.parametrize(
+    "dtype, group, across",
+    [("float16", tile.GROUPS[1], True), ("float16", tile.GROUPS[1], False), ("float32", tile.GROUPS_FLOAT[0], False)],
+)
+def test_groups_are_dealt_steps(monkeypatch: pytest.MonkeyPatch, dtype: str, group: tile.WarpTile, across: bool):
+    deal(monkeypatch, group, 3)
+    assert "wgmma" in product(130, 264, 130, dtype, "made", turned=not across, arch="sm_90a")
+
+
+def test_dealt_steps_are_summed_in_one_order(monkeypatch: pytest.MonkeyPatch):
+    deal(monkeypatch, tile.WARPS_FLOAT[1], 5)
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((100, 512), (512, 48)))
+    b = Builder("net")
+    model = graphc.compile(b.build([b.add("MatMul", b.input("x", np.float32, x.shape), b.constant(w))]), target=TARGET)
+    first, *others = (model.run({"x": x}) for _ in range(3))
+    assert all((a == b).all() for o in others for a, b in zip(first.values(), o.values()))
+    np.testing.assert_allclose(*first.values(), x.astype(np.float64) @ w, rtol=0, atol=1e-4)
+
+
+def test_one_plan_deals_the_steps_of_many_sizes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CHECK", "")
+    deal(monkeypatch, tile.WARPS_HALF[2], 5)
+    b, rng = Builder("net"), np.random.default_rng(0)
+    w = rng.uniform(-1, 1, (160, 72)).astype(np.float16)
+    model = graphc.compile(
+        b.build([b.add("MatMul", b.input("x", np.float16, ("n", 160)), b.constant(w))]), target=TARGET
+    )
+    for n in (100, 64, 300, 1000, 70):
+        x = rng.uniform(-1, 1, (n, 160)).astype(np.float16)
+        (y,) = model.run({"x": x}).values()
+        np.testing.assert_allclose(y, x.astype(np.float64) @ w.astype(np.float64), rtol=0, atol=0.05)
+    plan = model.plan({"x": (100, 160)}, many=True)
+    assert plan.guards is not None and "dealt to 5 blocks" in plan.steps[0].algorithm

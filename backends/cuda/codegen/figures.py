@@ -50,20 +50,19 @@ class Card:
         """Of all multiprocessors in a second."""
         return self.multiprocessors * self.clock
 
-    @property
-    def half(self) -> float:
-        """Operations per second of float16 and bfloat16 by mma.sync."""
-        return self.cycles * self.half_per_clock * self.mma
+    def rate(self, item: int, group: bool) -> float:
+        """Operations per second of tensor cores: of elements of two bytes, or of TF32; by wgmma, where that is, or by mma.sync."""
+        return self.cycles * (self.half_per_clock if item == 2 else self.tf32_per_clock) * (1.0 if group else self.mma)
 
     @property
-    def groups(self) -> float:
-        """The same by wgmma, where that is."""
-        return self.cycles * self.half_per_clock
+    def half(self) -> float:
+        """Of float16 and bfloat16 by mma.sync."""
+        return self.rate(2, False)
 
     @property
     def tf32(self) -> float:
-        """Operations per second of TF32 by mma.sync."""
-        return self.cycles * self.tf32_per_clock * self.mma
+        """Of TF32 by mma.sync."""
+        return self.rate(4, False)
 
     @property
     def float32(self) -> float:

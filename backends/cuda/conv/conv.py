@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -13,7 +14,7 @@ from graphc import expr
 from graphc.backends.cuda.conv.conv_block import CONV, DEPTHWISE, Conv, Depthwise
 from graphc.backends.cuda.conv.filters import Filters, Packed
 from graphc.backends.cuda.conv.taps import tap_table
-from graphc.backends.cuda.conv.tensor_conv import emit_tensor_conv
+from graphc.backends.cuda.conv.tensor_conv import candidates_of, site_of
 from graphc.backends.cuda.conv.window import (
     Axis,
     axes_of,
@@ -29,12 +30,14 @@ from graphc.backends.cuda.conv.window import (
     with_orders,
 )
 from graphc.backends.cuda.kernel import THREADS
+from graphc.backends.cuda.lower.choices import Candidate
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.lower.sizes import require_near, too_large
 from graphc.backends.cuda.product.matrices import Matrices, Result
 from graphc.backends.cuda.product.product import emit_product
+from graphc.backends.cuda.product.tensor import told
 from graphc.backends.cuda.product.tile import TALL, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node, Value
@@ -86,11 +89,16 @@ def emit_conv(lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], endi
         _emit_depthwise(lo, x, f, axes, ending, with_orders(info, x, ending))
     elif all(a.is_plain for a in axes) and _emit_pointwise(lo, x, f, axes, ending, with_orders(info, x, ending)):
         pass
-    elif not emit_tensor_conv(lo, v, f, axes, ending, info):
-        _emit_tiles(lo, x, f, axes, ending, with_orders(info, x, ending))
+    else:
+        tiles = Candidate("CUDA cores", partial(_emit_tiles, lo, x, f, axes, ending, with_orders(info, x, ending)))
+        candidates = candidates_of(lo, v, f, axes, ending, info, tiles)
+        lo.choices.take(lo, partial(site_of, lo, v, f, axes, ending), candidates)
 
 
-def _emit_tiles(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo) -> None:
+def _emit_tiles(
+    lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo, said: str
+) -> None:
+    """said: of the choice."""
     k, pixels = f.inputs * prod(f.taps), prod(a.out for a in axes)
     n, m, item, strides = x.type.extents[0], f.per_group, x.type.dtype.itemsize, five(x.strides)
     require_near(n * f.outputs * pixels)
@@ -105,7 +113,7 @@ def _emit_tiles(lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], 
         table=tap_table(lo, axes, f.inputs, strides, tile.k), **place_words(axes, strides), records=[record(w, m) for w in ending.every],
     )  # fmt: skip
     kernel = Conv(x.type.dtype.name, tile, ending.expression, ending.dtypes)
-    info = replace(info, kernel=str(kernel), algorithm=f"tiles of {tile}")
+    info = replace(told(info, said), kernel=str(kernel), algorithm=f"tiles of {tile}")
     lo.emit(kernel, args, info, writes=[ending.result.ref])
 
 

@@ -56,7 +56,7 @@ class Depthwise(Kernel, name="depthwise"):
 
 # Convolutions on tensor cores: [pixels, steps of the sum] times [steps, outputs of a group]. m: pixels of all images; n: outputs
 # of a group; line: bytes of an output's weights, taps outside, channels inside; x_group: bytes from one group's channels to the
-# next one's; channels: their bytes; depth: steps of DEPTH elements, `part` of them for each part of the sum.
+# next one's; channels: their bytes; depth: steps of a tile's depth, `part` of them for each part of the sum.
 # table: words for each chunk of a line: its place in a window, along d (upper half of the first) and h, w (halves of the second),
 # and in the pixel (lower half of the first). dims, and batch dims of the records: groups, images, parts of the sum
 TENSOR_CONV = Block(
@@ -89,7 +89,7 @@ class TensorConv(Kernel, name="tensor_conv"):
     @property
     def how(self) -> str:
         """For a person."""
-        return tensor_cores(self.dtype, self.products)
+        return tensor_cores(self.dtype, self.products) + ", wgmma" * self.tile.group
 
 
 @dataclass(frozen=True, eq=False)

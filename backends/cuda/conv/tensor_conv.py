@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc import expr
-from graphc.backends.cuda.codegen.widths import sure_divisor
+from graphc.backends.cuda.codegen.widths import power_that_divides, sure_divisor
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.filters import Filters
 from graphc.backends.cuda.conv.window import (
@@ -26,11 +26,12 @@ from graphc.backends.cuda.conv.window import (
     with_orders,
 )
 from graphc.backends.cuda.kernel import THREADS
+from graphc.backends.cuda.lower.choices import Candidate
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, summed
 from graphc.backends.cuda.lower.sizes import NOWHERE, require_near
-from graphc.backends.cuda.product.costs import LAUNCH, Choice, Problem, best, on_cuda_cores
+from graphc.backends.cuda.product.costs import FAR, LAUNCH, Choice, Problem, beside, on_cuda_cores, ranked
 from graphc.backends.cuda.product.tensor import products_of
-from graphc.backends.cuda.product.tile import DEPTH, WarpTile, tile_for
+from graphc.backends.cuda.product.tile import WarpTile, group_tiles, tile_for
 from graphc.graph import Value
 from graphc.lower.constants import constant
 from graphc.lower.storage import Buffer, Ref, Storage
@@ -57,6 +58,7 @@ TILES = {
         WarpTile(128, 16, 32, 16, 3, 3),
     ),
 }
+NARROW = WarpTile(128, 32, 16, 32, 4, 2, True, 64)  # of half precision, where GPUs have wgmma
 SECTOR = 32  # bytes of memory that a write of fewer takes the time of
 
 
@@ -71,20 +73,29 @@ class Windows(Problem):
         return self.image + self.item * self.batch * (self.k + self.m) * self.n
 
 
-def choose(lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: bool, scattered: bool) -> Choice | None:
-    """Tile and parts; None where other kernels are faster. pixels: of all results. copied: do the images have to be, to where each
-    pixel begins at a multiple of CHUNK? scattered: do the result's pixels lie apart, so that other kernels write each number by
-    itself?"""
+def tiles_of(item: int, products: int, groups: bool) -> tuple[WarpTile, ...]:
+    """What there is for elements of so many bytes. products: see `TensorProduct`; groups: are there groups of warps?"""
+    narrow = {(2, 1): (NARROW,), (4, 1): (replace(NARROW, depth=32),), (4, 3): ()}[item, products]
+    return (*group_tiles(item, products), *narrow, *TILES[item]) if groups else TILES[item]
+
+
+def choices_of(
+    lo: CudaLowering, f: Filters, images: Storage, pixels: int, copied: bool, scattered: bool
+) -> list[Choice | None]:
+    """Tiles and parts, and None for other kernels; the model's choice first. pixels: of all results. copied: do the images have to
+    be, to where each pixel begins at a multiple of CHUNK? scattered: do the result's pixels lie apart, so that other kernels
+    write each number by itself?"""
     f, card, item, products = example(f), lo.card, f.dtype.itemsize, products_of(lo, f.dtype)
     k, image, pixels = f.width * prod(f.taps), hint_of(images.type.nbytes), hint_of(pixels)
-    found = best(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), TILES[item])
-    seconds = found.seconds + (LAUNCH + 2 * image / card.memory if copied else 0)
+    tiles = tiles_of(item, products, lo.has_groups)
+    found = ranked(card, Windows(pixels, f.per_group, k, f.groups, item, products, image), tiles)
+    seconds = found[0].seconds + (LAUNCH + 2 * image / card.memory if copied else 0)
     tile = tile_for(f.per_group, pixels, f.groups, summed(f.dtype).itemsize)
     plain = Windows(f.per_group, pixels, f.inputs * prod(f.taps), f.groups, item, 1, image)
     others = on_cuda_cores(card, plain, tile)
     if scattered:
         others += SECTOR * pixels * f.outputs / card.cache
-    return found if seconds < others else None
+    return beside(found, others < FAR * seconds, seconds >= others)
 
 
 def is_aligned(x: Storage, group_bytes: int) -> bool:
@@ -96,32 +107,51 @@ def is_aligned(x: Storage, group_bytes: int) -> bool:
     return sure_divisor(CHUNK, x.ref.offset, group_bytes, *strides) == CHUNK
 
 
-def emit_tensor_conv(
-    lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo
-) -> bool:
-    """The steps of a convolution on tensor cores; False where others are faster, or have to do it."""
+def candidates_of(
+    lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], ending: Ending, info: StepInfo, others: Candidate
+) -> list[Candidate]:
+    """Of the steps of a convolution, the model's choice first. others: what there is beside tensor cores."""
     item, x = f.dtype.itemsize, lo.strided(v)
     group_bytes = f.inputs * item if f.groups > 1 else 0
     if f.dtype.name not in ("float16", "bfloat16", "float32") or f.exact or group_bytes % CHUNK:
-        return False
+        return [others]
     there = is_aligned(x, group_bytes) or lo.has_pixels(v)
     pixels = x.type.extents[0] * prod(a.out for a in axes)
-    choice = choose(lo, f, x, pixels, not there, channels_last(ending.result))
-    if choice is None:
-        return False
-    if not is_aligned(x, group_bytes):
-        x = lo.pixels(v)
-    require_near(pixels * f.outputs)
-    _emit(lo, x, f, axes, ending, choice, with_orders(info, x, ending))
-    return True
+
+    def candidate(choice: Choice) -> Candidate:
+        def emit(said: str) -> None:
+            image = x if is_aligned(x, group_bytes) else lo.pixels(v)
+            require_near(pixels * f.outputs)
+            _emit(lo, image, f, axes, ending, choice, said, with_orders(info, image, ending))
+
+        return Candidate(choice.name, emit)
+
+    found = choices_of(lo, f, x, pixels, not there, channels_last(ending.result))
+    return [others if c is None else candidate(c) for c in found]
+
+
+def site_of(lo: CudaLowering, v: Value, f: Filters, axes: Sequence[Axis], ending: Ending) -> str:
+    """Sizes, strides, and of addresses what they have to do with the width of copies."""
+    x = lo.strided(v)
+    images = x.type.extents, x.strides, power_that_divides(CHUNK, x.ref.offset), lo.has_pixels(v)
+    filters = products_of(lo, f.dtype), f.outputs, f.inputs, f.groups, f.taps, isinstance(f.weights, Ref)
+    places = [(power_that_divides(CHUNK, w.ref.offset), w.strides) for w in ending.every]
+    return f"conv {f.dtype} {images} {filters} {axes} {ending.expression} {ending.dtypes} {places}"
 
 
 def _emit(
-    lo: CudaLowering, x: Storage, f: Filters, axes: Sequence[Axis], ending: Ending, choice: Choice, info: StepInfo
+    lo: CudaLowering,
+    x: Storage,
+    f: Filters,
+    axes: Sequence[Axis],
+    ending: Ending,
+    choice: Choice,
+    said: str,
+    info: StepInfo,
 ) -> None:
     item, strides, n, tile, parts = f.dtype.itemsize, five(x.strides), x.type.extents[0], choice.tile, choice.parts
     k, outs = f.width * prod(f.taps), [a.out for a in axes]
-    m, line, depth = n * prod(outs), k * item, -(-k // DEPTH)
+    m, line, depth = n * prod(outs), k * item, -(-k // tile.depth)
     tiles_m, tiles_n = -(-m // tile.m), -(-f.per_group // tile.n)
     flat, records = _pixel_records(n, outs, f.per_group, ending.every)
     expression, dtypes, to = ending.expression, ending.dtypes, ending.result.ref
@@ -133,7 +163,7 @@ def _emit(
     args = TENSOR_CONV(
         grid=tiles_m * tiles_n * f.groups * parts, tiles_m=tiles_m, tiles_n=tiles_n, m=m, n=f.per_group, x=x.ref,
         weights=f.lines(lo), line=line, w_group=f.per_group * line, x_n=strides[0], x_group=f.inputs * item,
-        channels=f.inputs * item, depth=depth, part=-(-depth // parts), table=_table(lo, axes, f, depth),
+        channels=f.inputs * item, depth=depth, part=-(-depth // parts), table=_table(lo, axes, f, depth * tile.depth),
         dims=padded((f.groups, parts), 1), **_outs(outs),
         **dhw("in s p x", [a.size for a in axes], [a.stride for a in axes], [a.begin for a in axes], strides[2:]),
         records=[each] if parts > 1 else records,
@@ -143,7 +173,7 @@ def _emit(
         f.dtype.name, tile, is_deep(axes), flat or parts > 1, run, wide, expression, dtypes, products_of(lo, f.dtype)
     )
     how = f"{kernel.how}, tiles of {tile}{f', {parts} parts of the sum' if parts > 1 else ''}"
-    info = replace(info, kernel=str(kernel), algorithm=how, reason=f"{info.reason}; {choice.on(lo.card)}")
+    info = replace(info, kernel=str(kernel), algorithm=how, reason=f"{info.reason}; {said or choice.on(lo.card)}")
     lo.emit(kernel, args, info, writes=[to])
     if parts > 1:
         total = m * f.outputs
@@ -175,11 +205,11 @@ def _pixel_records(
 
 
 def _table(lo: CudaLowering, axes: Sequence[Axis], f: Filters, depth: int) -> Ref:
-    """A row for each chunk of a line of weights: see TENSOR_CONV. Then rows that lie nowhere, to a whole step."""
+    """A row for each chunk of a line of weights: see TENSOR_CONV. Then rows that lie nowhere, to `depth` elements."""
     item = f.dtype.itemsize
     d, h, w = (x.reshape(-1, 1) for x in np.meshgrid(*[np.array(a.taps, np.int64) for a in axes], indexing="ij"))
     within = np.arange(0, f.width * item, CHUNK)[None]
-    table = np.zeros((max(depth, 1) * DEPTH * item // CHUNK, 2), np.int64)
+    table = np.zeros((max(depth * item // CHUNK, 1), 2), np.int64)
     count = d.size * within.size
     table[count:, 1] = NOWHERE
     table[:count, 0] = ((d << 32) + within).reshape(-1)

@@ -8,14 +8,14 @@ from numba.cuda.types import float32, int32, int64, uint8, uint32
 
 from graphc.backends.cuda.codegen.device import load, word
 from graphc.backends.cuda.codegen.guarded import divide, divide_wide
-from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, shared_address, wait_until
+from graphc.backends.cuda.codegen.ptx import commit, copy_ahead, seen_by_groups, shared_address, wait_until
 from graphc.backends.cuda.codegen.threads import thread, thread_number
 from graphc.backends.cuda.conv.conv_block import CHUNK, CONV_SUM, TENSOR_CONV, ConvSum, TensorConv
 from graphc.backends.cuda.conv.runs_kernels import finish_run, put, take
 from graphc.backends.cuda.kernel import THREADS, Code, makes
-from graphc.backends.cuda.product.tile import DEPTH, WarpTile
+from graphc.backends.cuda.product.tile import WarpTile
 from graphc.backends.cuda.product.tile_kernels import FAR, finish, place_of_block
-from graphc.backends.cuda.product.warp_kernels import order, warp_product
+from graphc.backends.cuda.product.warp_kernels import group_digits, group_done, group_product, order, warp_product
 from graphc.expr import Expr
 
 
@@ -37,12 +37,18 @@ def tensor_conv(
     TABLE, IN_D, IN_H, IN_W, OUT_D, OUT_H, OUT_W = TENSOR_CONV["table in_d in_h in_w out_d out_h out_w"]
     S_D, S_H, S_W, P_D, P_H, P_W, X_D, X_H, X_W = TENSOR_CONV["s_d s_h s_w p_d p_h p_w x_d x_h x_w"]
     BM, BN, WM, WN, STAGES, BLOCK = tile.m, tile.n, tile.wm, tile.wn, tile.stages, tile.threads
-    ROW = DEPTH * item  # bytes of a line of either tile
+    GROUP = tile.group
+    AHEAD = STAGES - 2 if GROUP else STAGES - 1  # stages: of a group, the one before is still being read
+    ROW = tile.depth * item  # bytes of a line of either tile
     LEFT_BYTES = BM * ROW
-    STAGE = LEFT_BYTES + BN * ROW
+    RAW = LEFT_BYTES + BN * ROW
+    STAGE = RAW * tile.digits
+    DIGITS = GROUP and item == 4  # are they made in shared memory?
     PARTS = ROW // CHUNK  # of a line
     LINES = BLOCK // PARTS  # that all threads copy at once
     LEFTS, RIGHTS = BM // LINES, max(1, BN // LINES)
+    EVERY = LINES * ROW
+    assert LINES % 8 == 0  # lines so far apart have their chunks in one order
     ROWS, COLUMNS, PER_ROW = WM // 16, WN // 8, BN // WN
     SUMS = ROWS * COLUMNS * 4
     EACH = max(run, 1)
@@ -51,8 +57,15 @@ def tensor_conv(
     )  # floats of a line of sums: in one piece each, and their neighbours in other banks
     ACROSS = BN // EACH
     ENDS = BM * ACROSS // BLOCK
-    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(STAGES - 2), order(ROW, False, item)
-    multiply = warp_product(ROWS, COLUMNS, ROW, False, dtype, products)
+    copy_in, wait, shift = copy_ahead(CHUNK), wait_until(AHEAD - 1), order(ROW, False, item)
+    alignment = 1024 if GROUP else 128
+    LEFT_WARPS, LEFT_STEP = (4, 64 * ROW) if GROUP else (PER_ROW, WM * ROW)  # that share rows, bytes of these
+    multiply = (
+        group_product(BN, tile.depth, False, dtype, STAGE - RAW)
+        if GROUP
+        else warp_product(ROWS, COLUMNS, ROW, False, dtype, products)
+    )
+    done, digits = group_done(SUMS), group_digits(RAW // EVERY, EVERY, STAGE - RAW)
     store, pixel_place, get = (
         finish_run(TENSOR_CONV, float32, expression, operands, EACH, wide),
         pixel_place_in(flat),
@@ -60,7 +73,7 @@ def tensor_conv(
     )
 
     def tensor_conv(a):
-        memory = shared_address(cuda.shared.array(0, uint8, alignment=128))
+        memory = shared_address(cuda.shared.array(0, uint8, alignment=alignment))
         sums = cuda.local.array(SUMS, float32)
         first = cuda.local.array(LEFTS, int64)  # of the windows of this thread's pixels: address, place
         first_d = cuda.local.array(LEFTS, int32)
@@ -77,6 +90,7 @@ def tensor_conv(
 
         # what this thread copies: a chunk of every LINES-th line of either tile
         line, chunk = int32(t // PARTS), int32(t % PARTS)
+        own = int32(line * ROW + ((chunk * CHUNK) ^ shift(line)))  # of a stage, the next EVERY bytes further
         for i in range(LEFTS):
             pixel = int32(row0 + line + i * LINES)
             up = divide(pixel, out_w)
@@ -107,31 +121,34 @@ def tensor_conv(
             sums[i] = float32(0)
         to, of = memory, memory
         end = int32(memory + STAGES * STAGE)
-        step = int32(1 - STAGES)
-        while step < steps:
+        step = int32(-AHEAD)
+        while True:  # at least once, or ptxas has sums that no wgmma wrote, and makes each of them wait
             if step >= 0:
                 wait()
+                if DIGITS:
+                    digits(int32(of + own))
+                if GROUP:
+                    seen_by_groups()
                 cuda.syncthreads()
-            if step + STAGES - 1 < steps:
+            if step + AHEAD < steps:
+                x_h, x_w = word(a, X_H), word(a, X_W)  # again, for want of registers
                 inner, outer = word(table, 0), word(table, 1)
                 within = int32(inner)
                 d, h, w = int32(inner >> 32), int32(outer >> 32), int32(outer)
                 there = within + h * x_h + w * x_w
                 if deep:
-                    there += d * x_d
+                    there += d * word(a, X_D)
                 given = int32(min(channels - within, CHUNK))
                 for i in range(LEFTS):
-                    at = int32(line + i * LINES)
                     inside = (uint32(first_w[i] + w) < in_w) & (uint32(first_h[i] + h) < in_h)
                     if deep:
                         inside &= uint32(first_d[i] + d) < in_d
-                    to_chunk = int32(to + at * ROW + ((chunk * CHUNK) ^ shift(at)))
-                    copy_in(to_chunk, first[i] + there, given if inside else 0)
+                    copy_in(int32(to + own + i * EVERY), first[i] + there, given if inside else 0)
                 given = CHUNK if right_bytes > 0 else 0
                 for i in range(RIGHTS):
                     at = int32(line + i * LINES)
                     if RIGHTS * LINES == BN or at < BN:
-                        to_chunk = int32(to + LEFT_BYTES + at * ROW + ((chunk * CHUNK) ^ shift(at)))
+                        to_chunk = int32(to + LEFT_BYTES + own + i * EVERY)
                         copy_in(to_chunk, right + i * right_step, given if column0 + at < n else 0)
                 table += PARTS * 16
                 right += ROW
@@ -141,14 +158,17 @@ def tensor_conv(
                     to = memory
             commit()
             if step >= 0:
-                multiply(
-                    sums, int32(of + warp // PER_ROW * WM * ROW), int32(of + LEFT_BYTES), warp % PER_ROW * WN, lane
-                )
+                at = int32(of + warp // LEFT_WARPS * LEFT_STEP)
+                multiply(sums, at, int32(of + LEFT_BYTES), warp % PER_ROW * WN, lane)
                 of = int32(of + STAGE)
                 if of == end:
                     of = memory
             step = int32(step + 1)
+            if step >= steps:
+                break
 
+        if GROUP:
+            done(sums)
         cuda.syncthreads()  # before sums lie where operands did
         at = int32(warp // PER_ROW * WM + (lane >> 2))
         to = int32(memory + 4 * (at * PITCH + warp % PER_ROW * WN + (lane & 3) * 2))
@@ -169,7 +189,7 @@ def tensor_conv(
             w, h, d, image = pixel_place(pixel, out_w, out_h, out_d)
             store(a, (pixel < m) & (c < n), w, h, d, c, group, image, part, 0, totals)
 
-    return Code(tensor_conv, BLOCK, max(STAGES * STAGE, 4 * BM * PITCH))
+    return Code(tensor_conv, BLOCK, max(STAGES * STAGE, 4 * BM * PITCH), tile.blocks if GROUP else 0)
 
 
 def pixel_place_in(flat: bool):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from graphc.backends.cuda.codegen.arch import EMULATED, WITH_GROUPS, Arch
 from graphc.backends.cuda.codegen.figures import card_of
+from graphc.backends.cuda.lower.choices import Choices
 from graphc.backends.cuda.lower.registry import RULES
 from graphc.backends.cuda.verbs import copy, index, map, numbers, ordered, passes  # noqa: A004
 from graphc.expr import Expr
@@ -15,6 +17,7 @@ from graphc.graph import Value
 from graphc.lower.checks import Check
 from graphc.lower.kernel import Passes
 from graphc.lower.lowering import Lowering
+from graphc.lower.program import Step
 from graphc.lower.storage import Buffer, Ref, Storage, channels_last_strides
 from graphc.lower.verbs import Along, Around, Blend, Lookup, Table, Walk
 from graphc.lower.weights import WeightStore
@@ -25,8 +28,8 @@ PIXEL = 16  # bytes that are copied at once
 
 
 class CudaLowering(Lowering):
-    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`. multiprocessors: that the GPU surely has. has_groups: can
-    four warps multiply together?"""
+    """See graphc/lower/verbs.py for what each verb does. arch, precision: see `CudaOptions`; choices: see there. multiprocessors:
+    that the GPU surely has. has_groups: can four warps multiply together?"""
 
     any_strides = True
 
@@ -37,16 +40,29 @@ class CudaLowering(Lowering):
         arch: Arch = EMULATED,
         precision: str = "float32",
         multiprocessors: int | None = None,
+        choices: Choices | None = None,
     ) -> None:
         super().__init__(weights, RULES, checked)
         self.arch, self.card, self.precision = arch, card_of(arch), precision
         self.multiprocessors = min(self.card.multiprocessors, multiprocessors or self.card.multiprocessors)
         self.has_groups = arch == WITH_GROUPS
+        self.choices = choices or Choices()
         self._pixels: dict[Value, Storage] = {}
 
     def inner(self) -> CudaLowering:
         """For a graph that a node holds."""
-        return CudaLowering(self.weights, self.checked, self.arch, self.precision, self.multiprocessors)
+        return CudaLowering(self.weights, self.checked, self.arch, self.precision, self.multiprocessors, self.choices)
+
+    @contextmanager
+    def aside(self) -> Iterator[list[Step]]:
+        """Of the steps until the end, none is one of the program's: the list has them then."""
+        made: list[Step] = []
+        steps, copies, pixels = self.program.steps, dict(self._copies), dict(self._pixels)
+        before = len(steps)
+        yield made
+        made += [s for s in steps[before:] if isinstance(s, Step)]
+        del steps[before:]
+        self._copies, self._pixels = copies, pixels
 
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphc.backends.cuda.product.costs import Choice, copied
 from graphc.backends.cuda.product.matrices import Matrices
-from graphc.backends.cuda.product.tensor import CHUNK, LEAST, Operands, choice_of, chunk_of
+from graphc.backends.cuda.product.tensor import CHUNK, LEAST, Operands, choices_of, chunk_of, told
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 from graphc.sizes import hint_of, is_size
@@ -35,13 +35,13 @@ class Feeding:
     choice: Choice
 
 
-def feeding_of(lo: CudaLowering, m: Matrices, dtype: np.dtype) -> Feeding | None:
-    """None where the product is none for tensor cores."""
+def feedings_of(lo: CudaLowering, m: Matrices, dtype: np.dtype) -> list[Feeding | None]:
+    """The model's choice, then others; None for that of CUDA cores."""
     item = dtype.itemsize
     left = m.of_left[1] != item or left_chunk(m) < LEAST
     right = item not in m.of_right or right_chunk(m, item) < LEAST
-    choice = choice_of(lo, m, dtype, seconds_of(lo, m, item, left, right))
-    return Feeding(left, right, choice) if choice else None
+    choices = choices_of(lo, m, dtype, seconds_of(lo, m, item, left, right))
+    return [Feeding(left, right, c) if c else None for c in choices]
 
 
 def seconds_of(lo: CudaLowering, m: Matrices, item: int, left: bool, right: bool) -> float:
@@ -66,7 +66,7 @@ def fed(lo: CudaLowering, m: Matrices, item: int, f: Feeding, info: StepInfo) ->
         done.append("right")
     if done:
         operands = "both operands" if len(done) > 1 else f"{done[0]} operand"
-        info = replace(info, reason="; ".join(filter(None, [info.reason, f"{operands} copied first"])))
+        info = told(info, f"{operands} copied first")
     return m, Operands(of_left, of_right, across, (m.of_left[0], m.of_right[0 if across else 1])), info
 
 

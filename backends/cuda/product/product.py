@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from graphc import expr
+from graphc.backends.cuda.lower.choices import Candidate
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed, walked
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
 from graphc.backends.cuda.lower.sizes import require_near, too_large
-from graphc.backends.cuda.product.feeding import fed, feeding_of
+from graphc.backends.cuda.product.feeding import Feeding, fed, feedings_of
 from graphc.backends.cuda.product.matrices import Matrices, matrices_of, words_of
 from graphc.backends.cuda.product.product_block import (
     BATCH,
@@ -23,7 +25,7 @@ from graphc.backends.cuda.product.product_block import (
     Product,
     ThinProduct,
 )
-from graphc.backends.cuda.product.tensor import aligned, choice_of, emit_tensor, on_cores
+from graphc.backends.cuda.product.tensor import aligned, choices_of, chunk_of, emit_tensor, on_cores, products_of, told
 from graphc.backends.cuda.product.tile import FLAT, MULTIPROCESSORS, side, tile_for
 from graphc.expr import Expr
 from graphc.graph import Node
@@ -52,7 +54,7 @@ def lower_product(lo: CudaLowering, group: Group) -> None:
     m = matrices_of(node, a, b, ending.every)
     (left, right), dtype = node.inputs[:2], node.inputs[0].dtype
     few = min(hint_of(m.m), hint_of(m.n)) <= FEW
-    if not few and any(v.is_const and v.type.rank == 2 for v in (left, right)) and choice_of(lo, m, dtype):
+    if not few and any(v.is_const and v.type.rank == 2 for v in (left, right)) and choices_of(lo, m, dtype)[0]:
         if left.is_const and left.type.rank == 2:
             a = aligned(lo, left, a, bool(node.attrs.get("transA")))
         if right.is_const and right.type.rank == 2:
@@ -97,14 +99,37 @@ def emit_product(
         m = m.turned()
     if m.m <= FEW:
         _emit_thin(lo, m, dtype, ending, info)
-    elif not exact and (feeding := feeding_of(lo, m, dtype)):
-        m, operands, info = fed(lo, m, dtype.itemsize, feeding, info)
-        emit_tensor(lo, m, dtype, ending, operands, feeding.choice, info)
+    elif exact:
+        _emit_tiles(lo, m, dtype, ending, info, "")
     else:
-        _emit_tiles(lo, m, dtype, ending, info)
+        each = [_candidate(lo, m, dtype, ending, info, feeding) for feeding in feedings_of(lo, m, dtype)]
+        lo.choices.take(lo, partial(_site, lo, m, dtype, ending), each)
 
 
-def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:
+def _candidate(
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo, feeding: Feeding | None
+) -> Candidate:
+    if feeding is None:
+        return Candidate("CUDA cores", partial(_emit_tiles, lo, m, dtype, ending, info))
+    choice = feeding.choice
+
+    def emit(said: str) -> None:
+        as_read, operands, why = fed(lo, m, dtype.itemsize, feeding, info)
+        emit_tensor(lo, as_read, dtype, ending, operands, choice, said, why)
+
+    return Candidate(choice.name, emit)
+
+
+def _site(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending) -> str:
+    """Sizes, strides, and of addresses what they have to do with the width of copies."""
+    batches = m.batch, m.left_batch, m.right_batch
+    places = [(chunk_of(r.ref, ()), r.column, r.row, r.batch) for r in m.results]
+    operands = chunk_of(m.left, ()), m.of_left, chunk_of(m.right, ()), m.of_right
+    return f"product {dtype} {products_of(lo, dtype)} {m.m}x{m.n}x{m.k} {batches} {operands} {ending.expression} {ending.dtypes} {places}"
+
+
+def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo, said: str) -> None:
+    """said: of the choice."""
     tile = tile_for(m.m, m.n, prod(m.batch), summed(dtype).itemsize)
     tiles_m, tiles_n = -(-m.m // tile.m), -(-m.n // tile.n)
     args = PRODUCT(
@@ -115,8 +140,8 @@ def _emit_tiles(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, 
     )  # fmt: skip
     kernel = Product(dtype.name, tile, ending.expression, ending.dtypes)
     if dtype == np.float32:
-        info = replace(info, reason="; ".join(filter(None, [info.reason, on_cores(lo, m, tile)])))
-    _emit(lo, kernel, args, m, info, f"tiles of {tile}")
+        said = said or on_cores(lo, m, tile)
+    _emit(lo, kernel, args, m, told(info, said), f"tiles of {tile}")
 
 
 def _emit_thin(lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, info: StepInfo) -> None:

@@ -34,14 +34,23 @@ THIN_THREADS = 128
 
 # line: bytes from one line of an operand's tile to the next: rows of the left one, columns or (across) rows of the right one;
 # parts: of the sum, each of `part` steps in blocks of its own, whose results lie `part_rows` rows apart
+# of blocks that steps are dealt to: they do `whole` tiles from begin to end, each the next one that nobody has; of the others there
+# are `dealt` steps of the tile's depth, `each` for a block, tile after tile. Of a tile that it does not do alone, a block writes
+# its part to `source`, as rows of float32: to place 2b + 1 where the tile begins, to place 2b else
 TENSOR = Block(
-    f"grid tiles_m tiles_n parts m n k part part_rows left right left_line right_line "
+    f"grid tiles_m tiles_n parts m n k part part_rows whole dealt each source left right left_line right_line "
     f"dims*{BATCH} left_batch*{BATCH} right_batch*{BATCH}",
     record=RECORD,
 )
 
 # source: parts of every row, `part_bytes` bytes apart, float32; runs: in all rows of the batch, and (width) in one
 PARTS = Block(f"grid runs width rows source parts part_bytes dims*{BATCH}", record=RECORD)
+
+# of the tiles that blocks share: a place for each but the first block, of `runs` runs, for the tile that its steps begin in; tile_m,
+# tile_n: rows and columns of a tile; steps: of one
+TILE_SUMS = Block(
+    f"grid places runs tile_m tile_n tiles_m tiles_n m n whole dealt each steps source dims*{BATCH}", record=RECORD
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +86,7 @@ class TensorProduct(Kernel, name="tensor_product"):
 
     left_chunk, right_chunk: bytes that are copied at once, 4, 8 or 16, which divide all that operand's addresses. across: do the
     rows of the right operand lie in one piece, or (else) its columns? Rows of the left one do.
-    run: of the ending. products: of the digits of float32, 3 or 1.
+    run: of the ending. products: of the digits of float32, 3 or 1. dealt: are the steps of tiles dealt to blocks? See `TENSOR`.
     """
 
     block: ClassVar[Block] = TENSOR
@@ -90,6 +99,7 @@ class TensorProduct(Kernel, name="tensor_product"):
     operands: tuple[str, ...]
     run: Run = Run()
     products: int = 1
+    dealt: bool = False
 
     @property
     def how(self) -> str:
@@ -102,6 +112,16 @@ class PartSums(Kernel, name="part_sums"):
     """The parts of sums, added up in order, and the ending."""
 
     block: ClassVar[Block] = PARTS
+    expression: Expr
+    operands: tuple[str, ...]
+    run: Run
+
+
+@dataclass(frozen=True, eq=False)
+class TileSums(Kernel, name="tile_sums"):
+    """The parts of tiles that several blocks have, added up in order, and the ending."""
+
+    block: ClassVar[Block] = TILE_SUMS
     expression: Expr
     operands: tuple[str, ...]
     run: Run

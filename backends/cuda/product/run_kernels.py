@@ -71,6 +71,15 @@ def read_run(count: int) -> Callable[[int], object]:
     return device(emit, types.UniTuple(types.float32, count), types.int64)
 
 
+def write_run(count: int) -> Callable[[int, object], None]:
+    """write_run(count)(address, totals): so many float32s, to a multiple of their bytes."""
+
+    def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
+        q.store_run([q.b.extract_value(a[1], i) for i in range(count)], q.pointer(a[0]), np.dtype(np.float32))
+
+    return device(emit, types.void, types.int64, types.UniTuple(types.float32, count))
+
+
 def add_runs(count: int) -> Callable[..., object]:
     """add_runs(count)(x, y): element by element."""
 

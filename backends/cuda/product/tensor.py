@@ -13,10 +13,11 @@ from graphc import expr
 from graphc.backends.cuda.codegen.widths import power_that_divides, sure_divisor
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.epilogue import Ending
-from graphc.backends.cuda.product.costs import Choice, Problem, best, on_cuda_cores
+from graphc.backends.cuda.product.costs import LEAST as DEEP
+from graphc.backends.cuda.product.costs import Choice, Problem, beside, on_cuda_cores, ranked, whole_tiles
 from graphc.backends.cuda.product.matrices import Matrices, Result, words_of
-from graphc.backends.cuda.product.product_block import PARTS, TENSOR, PartSums, TensorProduct
-from graphc.backends.cuda.product.tile import GROUPS, Run, Tile, tile_for, warp_tiles
+from graphc.backends.cuda.product.product_block import PARTS, TENSOR, TILE_SUMS, PartSums, TensorProduct, TileSums
+from graphc.backends.cuda.product.tile import Run, Tile, WarpTile, group_tiles, tile_for, warp_tiles
 from graphc.graph import Value
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
@@ -60,21 +61,30 @@ def aligned(lo: CudaLowering, v: Value, s: Storage, columns: bool) -> Storage:
     return replace(s, ref=ref, strides=(item, whole) if columns else (whole, item))
 
 
-def choice_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0.0) -> Choice | None:
-    """The tile of a product on tensor cores, or None where it is none for them: float32 is not where the model has it hardly
-    slower on CUDA cores, which round less. Where sizes are open, those of the example decide: any tile computes any product.
-    before: seconds of copies without which it is none for them."""
+def choices_of(lo: CudaLowering, m: Matrices, dtype: np.dtype, before: float = 0.0) -> list[Choice | None]:
+    """Tiles of a product on tensor cores, and None, the one of CUDA cores; the model's choice first. float32 is none for tensor
+    cores where the model has it hardly slower on CUDA cores, which round less. Where sizes are open, those of the example
+    decide: any tile computes any product. before: seconds of copies without which it is none for them."""
     if dtype.name not in FLOATS:
-        return None
+        return [None]
     item = dtype.itemsize
     p = problem_of(m, item, products_of(lo, dtype))
-    groups = GROUPS if lo.has_groups and item == 2 else ()
-    found = best(lo.card, p, (*groups, *warp_tiles(item, p.products)))
-    if item == 4 or before:
-        others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
-        if found.seconds + before > GAIN * others:
-            return None
-    return found
+    groups = groups_of(lo, m, item)
+    found = ranked(lo.card, p, (*groups, *warp_tiles(item, p.products)), dealing=True)
+    if item < 4 and not before:
+        return beside(found, False, False)
+    others = on_cuda_cores(lo.card, p, tile_for(p.m, p.n, p.batch, item))
+    return beside(found, True, found[0].seconds + before > GAIN * others)
+
+
+def groups_of(lo: CudaLowering, m: Matrices, item: int) -> tuple[WarpTile, ...]:
+    """Tiles of groups of warps. They read float32 down the sum alone, and make digits of it by CHUNK bytes."""
+    lies = m.of_left[1] == m.of_right[0] == item and (
+        _sure_chunk(m.left, (m.of_left[0], *m.left_batch))
+        == _sure_chunk(m.right, (m.of_right[1], *m.right_batch))
+        == CHUNK
+    )
+    return group_tiles(item, products_of(lo, FLOAT)) if lo.has_groups and (item == 2 or lies) else ()
 
 
 def on_cores(lo: CudaLowering, m: Matrices, tile: Tile) -> str:
@@ -90,6 +100,11 @@ def problem_of(m: Matrices, item: int, products: int = 1) -> Problem:
 def products_of(lo: CudaLowering, dtype: np.dtype) -> int:
     """See `TensorProduct`."""
     return 3 if dtype.itemsize == 4 and lo.precision == "float32" else 1
+
+
+def told(info: StepInfo, said: str) -> StepInfo:
+    """With one more reason."""
+    return replace(info, reason="; ".join(filter(None, [info.reason, said])))
 
 
 @dataclass(frozen=True)
@@ -121,13 +136,13 @@ def run_of(n: int, result: Result, dtype: np.dtype, others: Sequence[tuple[Resul
 
 
 def emit_tensor(
-    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, info: StepInfo
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, said: str, info: StepInfo
 ) -> None:
-    """The step of a product; of one in parts, their sums, and a step that adds them up and has the ending."""
+    """The step of a product; of one in parts, their sums, and a step that adds them up and has the ending. said: of the choice."""
     tile, batch, others = c.tile, prod(m.batch), [*zip(m.results[1:], ending.dtypes)]
     run = run_of(m.n, m.results[0], ending.expression.dtype, others)
     expression, operands, results, part, rows = ending.expression, ending.dtypes, m.results, m.k, 0
-    info = replace(info, reason="; ".join(filter(None, [info.reason, c.on(lo.card)])))
+    info = told(info, said or c.on(lo.card))
     if c.parts > 1:
         if is_size(m.k):  # parts that have nothing to do are right, too, but slow
             need(m.k >= tile.depth * c.parts)
@@ -138,8 +153,12 @@ def emit_tensor(
         expression, operands, results = expr.arg(0, FLOAT), (), (Result(parts, FLOAT.itemsize, row, steps),)
         own, run = run, run_of(m.n, results[0], FLOAT, [])
     tiles_m, tiles_n = -(-m.m // tile.m), -(-m.n // tile.n)
+    if c.blocks:
+        _emit_dealt(lo, m, dtype, ending, o, c, run, info)
+        return
     args = TENSOR(
         grid=tiles_m * tiles_n * c.parts * batch, tiles_m=tiles_m, tiles_n=tiles_n, parts=c.parts, part=part, part_rows=rows,
+        whole=0, dealt=0, each=0, source=0,
         left_line=o.lines[0], right_line=o.lines[1], **words_of(replace(m, results=results)),
     )  # fmt: skip
     kernel = TensorProduct(
@@ -157,3 +176,35 @@ def emit_tensor(
         together = PartSums(ending.expression, ending.dtypes, own)
         info = replace(info, kernel=str(example(together)), algorithm="sums of parts", reason="", flops=0)
         lo.emit(together, args, info, parts.buffer.nbytes, writes=[m.results[0].ref])
+
+
+def _emit_dealt(
+    lo: CudaLowering, m: Matrices, dtype: np.dtype, ending: Ending, o: Operands, c: Choice, run: Run, info: StepInfo
+) -> None:
+    """The step of a product whose tiles' steps are dealt to blocks, and the one that adds up what these share."""
+    tile, batch, words = c.tile, prod(m.batch), words_of(m)
+    tiles_m, tiles_n, steps = -(-m.m // tile.m), -(-m.n // tile.n), -(-m.k // tile.depth)
+    if is_size(m.k):
+        need(m.k >= DEEP)
+    tiles = tiles_m * tiles_n * batch
+    whole = whole_tiles(tiles, c.blocks)
+    left = (tiles - whole) * steps
+    shares = {"whole": whole, "dealt": left, "each": -(-left // c.blocks), "tiles_m": tiles_m, "tiles_n": tiles_n}
+    parts = Ref(Buffer(f"{info.output}/parts", 2 * c.blocks * tile.m * tile.n * FLOAT.itemsize))
+    args = TENSOR(
+        grid=c.blocks, parts=1, part=m.k, part_rows=0, source=parts, left_line=o.lines[0], right_line=o.lines[1], **shares, **words
+    )  # fmt: skip
+    kernel = TensorProduct(
+        dtype.name, tile, o.left_chunk, o.right_chunk, o.across, ending.expression, ending.dtypes, run, products_of(lo, dtype), True
+    )  # fmt: skip
+    how = f"{kernel.how}, tiles of {tile} dealt to {c.blocks} blocks"
+    to = m.results[0].ref
+    lo.emit(kernel, args, replace(info, kernel=str(example(kernel)), algorithm=how), writes=[to, parts])
+    runs, places = tile.m * tile.n // run.count, c.blocks - 1
+    args = TILE_SUMS(
+        grid=-(-places * runs // THREADS), places=places, runs=runs, tile_m=tile.m, tile_n=tile.n, steps=steps, source=parts, **shares,
+        **{name: words[name] for name in ("m", "n", "dims", "records")},
+    )  # fmt: skip
+    together = TileSums(ending.expression, ending.dtypes, run)
+    info = replace(info, kernel=str(example(together)), algorithm="sums of parts", reason="", flops=0)
+    lo.emit(together, args, info, parts.buffer.nbytes, writes=[to])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphc.sizes import for_speed
@@ -35,12 +35,15 @@ MIDDLE = Tile(64, 64, 16, 8, 4)
 LARGE = Tile(128, 128, 8, 8, 8)  # of elements of four bytes: those of eight would fill the registers
 TALL = Tile(128, 64, 8, 8, 4)  # where threads keep more than sums: the places of a convolution's pixels
 
+DEPTH = 32  # steps of the sum in a stage of warps
+
 
 @dataclass(frozen=True)
 class WarpTile:
-    """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, DEPTH
+    """m x n numbers of the result, of which each warp has wm x wn, and `stages` tiles of each operand in shared memory, `depth`
     steps of the sum in each: one is multiplied while the others are on their way. blocks: that a multiprocessor has at once.
-    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then."""
+    group: do four warps multiply together, by wgmma? Each has 16 rows and all columns then, and lines of a stage 128 bytes.
+    digits: tiles of each operand in a stage: 2 of groups that multiply the digits of float32, the first and what is left."""
 
     m: int
     n: int
@@ -49,11 +52,8 @@ class WarpTile:
     stages: int
     blocks: int = 1
     group: bool = False
-
-    @property
-    def depth(self) -> int:
-        """Steps of the sum in a stage: of a group as many as its rows of 128 bytes have, which are of half precision."""
-        return 2 * DEPTH if self.group else DEPTH
+    depth: int = DEPTH
+    digits: int = 1
 
     @property
     def threads(self) -> int:
@@ -61,7 +61,7 @@ class WarpTile:
 
     def shared(self, item: int) -> int:
         """Bytes of shared memory: the tiles of operands, of elements of `item` bytes, and in their place the sums."""
-        return max(self.stages * (self.m + self.n) * self.depth * item, self.m * self.n * 4)
+        return max(self.stages * self.digits * (self.m + self.n) * self.depth * item, self.m * self.n * 4)
 
     def __str__(self) -> str:
         return f"{self.m}x{self.n}"
@@ -79,7 +79,6 @@ class Run:
         return f"{self.count}{self.walks}"
 
 
-DEPTH = 32
 # for elements of two bytes; of four, by one product of tf32, and by three, whose digits need the registers of wider tiles
 WARPS_HALF = (
     WarpTile(128, 256, 64, 64, 4),
@@ -89,13 +88,26 @@ WARPS_HALF = (
 )
 WARPS_FLOAT = (WarpTile(128, 128, 64, 32, 3), WarpTile(64, 64, 32, 32, 3, 3), WarpTile(32, 128, 32, 32, 3, 2))
 WARPS_TF32 = (WarpTile(128, 256, 64, 64, 3), *WARPS_FLOAT)
-# of half precision, where GPUs have wgmma
-GROUPS = (WarpTile(128, 256, 16, 256, 4, group=True), WarpTile(128, 128, 16, 128, 4, group=True))
+# where GPUs have wgmma: of half precision, of one product of tf32, and of three
+GROUPS = (
+    WarpTile(128, 256, 16, 256, 4, 1, True, 64),
+    WarpTile(128, 128, 16, 128, 4, 1, True, 64),
+    WarpTile(256, 128, 16, 128, 4, 1, True, 64),
+    WarpTile(256, 64, 16, 64, 4, 1, True, 64),
+    WarpTile(64, 64, 16, 64, 4, 3, True, 64),
+)
+GROUPS_TF32 = tuple(replace(t, depth=32) for t in GROUPS)
+GROUPS_FLOAT = (WarpTile(128, 128, 16, 128, 3, 1, True, 32, 2),)
 
 
 def warp_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
     """What there is for elements of so many bytes. products: see `TensorProduct`."""
     return WARPS_HALF if item == 2 else WARPS_FLOAT if products == 3 else WARPS_TF32
+
+
+def group_tiles(item: int, products: int) -> tuple[WarpTile, ...]:
+    """The same, of groups of warps."""
+    return GROUPS if item == 2 else GROUPS_FLOAT if products == 3 else GROUPS_TF32
 
 
 @for_speed

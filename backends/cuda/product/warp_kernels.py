@@ -161,21 +161,24 @@ def _digits(b: ir.IRBuilder, groups: Groups) -> tuple[Groups, Groups, Groups]:
 
 
 # --- groups of warps --------------------------------------------------------------------------------------------------
-_GROUP_KINDS = {"float16": "f16", "bfloat16": "bf16"}
+_GROUP_KINDS = {"float16": "f16", "bfloat16": "bf16", "float32": "tf32"}
 LINE = 128  # bytes: lines of both tiles, in the order of `order`
 _EIGHTS = 8 * LINE  # bytes from eight lines to the next
 _LINES = 1 << 62 | (_EIGHTS >> 4) << 32  # of a descriptor
 
 
-def group_product(columns: int, depth: int, across: bool, dtype: str) -> Callable[..., None]:
+def group_product(columns: int, depth: int, across: bool, dtype: str, rest: int = 0) -> Callable[..., None]:
     """As `warp_product`, of four warps: sums of each are its 16 rows of 64, and all columns. Tiles begin at multiples of 1024, and
     have lines of 128 bytes down the sum, `depth` steps; the right one, across, has so many lines of 64 columns each, then those of
-    the next 64. It goes on while the warp does, but the one before is done."""
+    the next 64. rest: bytes from a tile of first digits of float32 to that of what is left, 0 where there is none. It goes on
+    while the warp does, but the one before is done."""
     count = columns // 2
     names = ", ".join(f"${i}" for i in range(count))
     kind = _GROUP_KINDS[dtype]
-    text = f"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{kind}.{kind} {{{names}}}, ${2 * count}, ${2 * count + 1}, p"
-    text = f"{{ .reg .pred p; setp.ne.b32 p, ${2 * count + 2}, 0; {text}, 1, 1, 0, {int(across)}; }}"
+    steps, turned = ("k8", "") if kind == "tf32" else ("k16", f", 0, {int(across)}")
+    text = f"wgmma.mma_async.sync.aligned.m64n{columns}{steps}.f32.{kind}.{kind} {{{names}}}, ${2 * count}, ${2 * count + 1}, p"
+    text = f"{{ .reg .pred p; setp.ne.b32 p, ${2 * count + 2}, 0; {text}, 1, 1{turned}; }}"
+    terms = [(rest, 0), (0, rest), (0, 0)] if rest else [(0, 0)]  # where their operands lie, the smallest first
     constraints = ",".join(["=f"] * count + [str(i) for i in range(count)] + ["l", "l", "r", "~{memory}"])
     beside = (
         depth * LINE if across else 16
@@ -195,9 +198,10 @@ def group_product(columns: int, depth: int, across: bool, dtype: str) -> Callabl
             left, right = lines(args[1], 16), lines(args[2], beside)
             assembly(b, [], "wgmma.fence.sync.aligned;", "~{memory}", [])
             for step in range(LINE // STEP):
-                of_left, of_right = b.add(left, I64(step * STEP >> 4)), b.add(right, I64(step * further >> 4))
-                given = [*totals, of_left, of_right, I32(1)]
-                totals = assembly(b, [F32] * count, text, constraints, given)
+                for of_left, of_right in terms:
+                    at_left = b.add(left, I64(step * STEP + of_left >> 4))
+                    at_right = b.add(right, I64(step * further + of_right >> 4))
+                    totals = assembly(b, [F32] * count, text, constraints, [*totals, at_left, at_right, I32(1)])
             assembly(b, [], "wgmma.commit_group.sync.aligned;", "~{memory}", [])
             _wait_for_groups(b, 1, kept, totals)
             return context.get_dummy_value()
@@ -206,6 +210,41 @@ def group_product(columns: int, depth: int, across: bool, dtype: str) -> Callabl
 
     made: Callable[..., None] = multiply
     return made
+
+
+def group_digits(count: int, step: int, rest: int) -> Callable[[int], None]:
+    """digits(address): of `count` chunks of 16 bytes of float32s, `step` bytes apart in shared memory, what `group_product` reads:
+    rounded to tf32, or the first digits, and what is left `rest` bytes behind.
+
+    What is left of an infinity or NaN is itself, and its first digits are those of 1, with its sign: so it meets each number once."""
+    kind = ir.VectorType(I32, 4)
+
+    def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
+        b = q.b
+        infinity, one, sign = ir.Constant(F32, float("inf")), 0x3F800000, 0x80000000
+
+        def split(x: ir.Value) -> tuple[ir.Value, ...]:
+            number = b.bitcast(x, F32)
+            if not rest:
+                return (rounded(b, number),)
+            first = b.and_(x, I32(TF32))
+            left = b.fsub(number, b.bitcast(first, F32))  # exact, NaN if x is not finite
+            is_finite = b.fcmp_ordered("<", q.intrinsic("fabs", number), infinity)
+            near = b.and_(b.add(b.bitcast(left, I32), I32(HALF)), I32(TF32))
+            unit = b.or_(b.and_(x, I32(sign)), I32(one))
+            return b.select(is_finite, first, unit), b.select(is_finite, near, x)
+
+        for i in range(count):
+            at = b.add(a[0], I32(i * step))
+            given = b.load(b.inttoptr(at, ir.PointerType(kind, SHARED)), align=16, typ=kind)
+            made = zip(*(split(b.extract_element(given, I32(e))) for e in range(4)))
+            for four, to in zip(made, (0, rest)):
+                vector: ir.Value = ir.Constant(kind, ir.Undefined)
+                for e, x in enumerate(four):
+                    vector = b.insert_element(vector, x, I32(e))
+                b.store(vector, b.inttoptr(b.add(at, I32(to)), ir.PointerType(kind, SHARED)), align=16)
+
+    return device(emit, types.void, types.int32)
 
 
 def group_done(count: int) -> Callable[..., None]:

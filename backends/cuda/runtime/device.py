@@ -6,7 +6,7 @@ in the emulator everything has happened when a call returns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -111,8 +111,11 @@ class Device(Protocol):
 
     def graph(self, launches: Sequence[Launch]) -> LaunchGraph: ...
 
-    def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
-        """Of one launch, the median. Raises UnsupportedError where times mean nothing."""
+    def seconds(
+        self, launches: Sequence[Launch], stream: Stream, rounds: int, before: Callable[[], None] | None = None
+    ) -> float:
+        """Of launches in order, the median. before: gives the stream what happens each time, and is not counted. Raises
+        UnsupportedError where times mean nothing."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from ctypes import memmove
 from functools import lru_cache
@@ -112,7 +112,9 @@ class EmulatedDevice:
     def graph(self, launches: Sequence[Launch]) -> EmulatedGraph:
         return EmulatedGraph(launches)
 
-    def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
+    def seconds(
+        self, launches: Sequence[Launch], stream: Stream, rounds: int, before: Callable[[], None] | None = None
+    ) -> float:
         raise UnsupportedError("times of emulated kernels say nothing about a GPU: there is no profile of them")
 
 

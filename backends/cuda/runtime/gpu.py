@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -249,10 +249,17 @@ class Gpu:
     def graph(self, launches: Sequence[Launch]) -> GpuGraph:
         return GpuGraph(self, launches)
 
-    def seconds(self, launch: Launch, stream: Stream, rounds: int) -> float:
-        if not launch.grid:
+    def seconds(
+        self, launches: Sequence[Launch], stream: Stream, rounds: int, before: Callable[[], None] | None = None
+    ) -> float:
+        if not any(launch.grid for launch in launches):
             return 0.0
-        return median(self.seconds_of(partial(self.launch, launch, stream), stream, rounds))
+
+        def work() -> None:
+            for launch in launches:
+                self.launch(launch, stream)
+
+        return median(self.seconds_of(work, stream, rounds, before))
 
     def blocks_at_once(self, function: Function) -> int:
         """Of a kernel, on one multiprocessor."""
@@ -265,11 +272,15 @@ class Gpu:
             threads = self.blocks_at_once(function) * function.cubin.threads
         return threads / self.attribute("MAX_THREADS_PER_MULTIPROCESSOR")
 
-    def seconds_of(self, work: Callable[[], None], stream: Stream, rounds: int) -> list[float]:
-        """Of what `work` gives to the stream, by its own clock, each time."""
+    def seconds_of(
+        self, work: Callable[[], None], stream: Stream, rounds: int, before: Callable[[], None] | None = None
+    ) -> list[float]:
+        """Of what `work` gives to the stream, by its own clock, each time. before: see `Device.seconds`."""
         found = []
         with _event(timed=True) as start, _event(timed=True) as end:
             for _ in range(rounds):
+                if before is not None:
+                    before()
                 call("cuEventRecord", start, stream.handle)
                 work()
                 call("cuEventRecord", end, stream.handle)

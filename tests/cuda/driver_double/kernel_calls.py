@@ -214,6 +214,7 @@ def run(d: State, launch: LaunchOf) -> None:
             usable(found, f"{kernel} is given {word:#x} as word {i}")
     ranges = [Range(a.first, a.end, 1, str(a)) for a in d.memory.live()] if f.code.run.check else []
     d.launched[str(kernel)] += 1
+    d.queue.time += d.takes(str(kernel))
     try:
         f.code.run.launch(grid, argument, ranges)
     except KernelFault as error:

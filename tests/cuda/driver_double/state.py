@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,6 +63,7 @@ class State:
         self.quiet = False  # which the test knows
         self.launches_fail: list[str] = []  # statuses of kernels that are about to run
         self.launched: Counter[str] = Counter()  # kernels
+        self.takes: Callable[[str], float] = lambda kernel: 0.0  # seconds of a kernel, beside those of any work
         self.started = False
         self._texts: dict[tuple[int, bool], Any] = {}
         self._handles: dict[int, Handle] = {}

@@ -315,7 +315,7 @@ def test_times(gpu_double: State):
     g = gpu(0)
     with g.current():
         a = OnGpu(g, g.stream(), SOME)
-        assert 0 < g.seconds(a.launch(1), a.stream, 5) < 1 and g.seconds(a.launch(1, count=0), a.stream, 5) == 0
+        assert 0 < g.seconds([a.launch(1)], a.stream, 5) < 1 and g.seconds([a.launch(1, count=0)], a.stream, 5) == 0
         a.stream.wait()
         np.testing.assert_array_equal(a.values(), SOME + 5)
         a.free()
@@ -329,7 +329,7 @@ def test_times_where_the_kernel_fails(late: State):
         launch = a.launch(1)
         late.refuse["cuLaunchKernel"] = ["LAUNCH_OUT_OF_RESOURCES"]
         with pytest.raises(DeviceError, match="LAUNCH_OUT_OF_RESOURCES"):
-            g.seconds(launch, a.stream, 5)
+            g.seconds([launch], a.stream, 5)
         a.stream.wait()
         a.free()
     late.expect("LAUNCH_OUT_OF_RESOURCES")
