@@ -23,6 +23,7 @@ def test_peaks_are_those_of_data_sheets(arch):
     card = CARDS[arch]
     found = [card.half / card.mma, card.tf32 / card.mma, card.float32]
     assert found == pytest.approx([x * 1e12 for x in SHEETS[arch]], rel=0.08)  # clocks of boost and of the sheet differ
+    assert [card.rate(2, True), card.rate(4, True)] == pytest.approx(found[:2])  # wgmma reaches them
 
 
 def test_every_architecture_that_is_compiled_for_has_a_card():

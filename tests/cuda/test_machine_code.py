@@ -12,7 +12,7 @@ from sass import instructions, of_kind, target_of, text_of, waits_of
 from graphc import expr
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
 from graphc.backends.cuda.conv.conv_block import TensorConv
-from graphc.backends.cuda.conv.tensor_conv import tiles_of
+from graphc.backends.cuda.conv.tensor_conv import WIDE, tiles_of
 from graphc.backends.cuda.product.product_block import TensorProduct
 from graphc.backends.cuda.product.tile import (
     GROUPS,
@@ -182,6 +182,16 @@ def test_groups_whose_steps_are_dealt(across: bool, dtype: str, products: int, t
     check_group(
         cubin_of(replace(kernel(dtype, products, tile, across), dealt=True), (9, 0, "a")), dtype, products, tile
     )
+
+
+@pytest.mark.parametrize("deep, flat, run", [(False, True, 4), (True, False, 4), (False, False, 0)])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_wide_convolutions_of_tf32(arch: tuple[int, int], deep: bool, flat: bool, run: int):
+    cubin = cubin_of(convolution("float32", 1, WIDE, deep, flat, run), arch)
+    found = instructions(cubin)
+    assert (cubin.spilled, cubin.stack, of_kind(found, r"(LDL|STL).*")) == (0, 0, {})
+    assert WIDE.threads * (-(-cubin.registers // 8) * 8) <= REGISTERS
+    assert of_kind(found, "HMMA.*") == {"HMMA.1688.F32.TF32": 64} and waits_of(cubin) == [WIDE.stages - 2]
 
 
 def test_sm_90_has_nothing_of_sm_90a():

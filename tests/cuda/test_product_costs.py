@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import graphc
 from graphc.backends.cuda.codegen.figures import Card, card_of
 from graphc.backends.cuda.product.costs import GAIN, Problem, best, dealt, on_cuda_cores, predicted, ranked, whole_tiles
-from graphc.backends.cuda.product.tile import GROUPS, LARGE, warp_tiles
+from graphc.backends.cuda.product.tile import GROUPS, LARGE, group_tiles, warp_tiles
 from graphc.graph import Builder
 
 A100, L40S, H100 = (card_of(arch) for arch in ((8, 0), (8, 9), (9, 0)))
@@ -58,10 +58,12 @@ def test_what_it_chooses(card: Card, kind: tuple[int, int]):
     assert choice(card, 64, 3136, 256, kind, batch=8).tile.m <= 128
 
 
-def test_groups_are_chosen_for_what_is_large():
-    p = Problem(4096, 4096, 4096, 1, 2)
-    without, found = best(H100, p, warp_tiles(2, 1)), best(H100, p, (*GROUPS, *warp_tiles(2, 1)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_are_chosen_for_what_is_large(kind: tuple[int, int]):
+    p = Problem(4096, 4096, 4096, 1, *kind)
+    without, found = (best(H100, p, (*groups, *warp_tiles(*kind))) for groups in ((), group_tiles(*kind)))
     assert found.tile.group and found.seconds < without.seconds
+    assert found.seconds >= 2 * 4096**3 / H100.rate(kind[0], True) * kind[1]
 
 
 @CALMLY

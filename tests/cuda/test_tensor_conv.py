@@ -29,7 +29,10 @@ GROUPS = [
     *(("bfloat16", t) for t in HALF[:2]),
     *(("float32", t) for t in TF32 + FLOAT),
 ]
-TILES = [(d, t) for d in FLOATS for t in tensor_conv.TILES[dtype_from_name(d).itemsize]] + GROUPS
+TILES = [(d, t) for d in FLOATS for t in tensor_conv.TILES[dtype_from_name(d).itemsize]] + [
+    ("float32", tensor_conv.WIDE),
+    *GROUPS,
+]
 SMALL, THIN = tensor_conv.TILES[4][1], tensor_conv.TILES[4][-1]
 ROUNDED = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 FEW = settings(
@@ -50,7 +53,10 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def force(monkeypatch: pytest.MonkeyPatch, tile: WarpTile, parts: int = 1) -> dict[str, str]:
     """The one choice that there is now. Gives the options of what has it."""
     monkeypatch.setattr(tensor_conv, "choices_of", lambda *_: [Choice(tile, parts, 0, 0, 0)])
-    return {"arch": "sm_90a" if tile.group else "sm_90", "precision": "tf32" if tile in TF32 else "float32"}
+    return {
+        "arch": "sm_90a" if tile.group else "sm_90",
+        "precision": "tf32" if tile in (tensor_conv.WIDE, *TF32) else "float32",
+    }
 
 
 @dataclass(frozen=True)

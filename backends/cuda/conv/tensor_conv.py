@@ -58,6 +58,7 @@ TILES = {
         WarpTile(128, 16, 32, 16, 3, 3),
     ),
 }
+WIDE = WarpTile(128, 128, 64, 32, 3)  # of one product of tf32
 NARROW = WarpTile(128, 32, 16, 32, 4, 2, True, 64)  # of half precision, where GPUs have wgmma
 SECTOR = 32  # bytes of memory that a write of fewer takes the time of
 
@@ -75,8 +76,9 @@ class Windows(Problem):
 
 def tiles_of(item: int, products: int, groups: bool) -> tuple[WarpTile, ...]:
     """What there is for elements of so many bytes. products: see `TensorProduct`; groups: are there groups of warps?"""
+    tiles = (WIDE, *TILES[item]) if item == 4 and products == 1 else TILES[item]
     narrow = {(2, 1): (NARROW,), (4, 1): (replace(NARROW, depth=32),), (4, 3): ()}[item, products]
-    return (*group_tiles(item, products), *narrow, *TILES[item]) if groups else TILES[item]
+    return (*group_tiles(item, products), *narrow, *tiles) if groups else tiles
 
 
 def choices_of(
