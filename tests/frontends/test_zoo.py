@@ -105,6 +105,24 @@ def test_fractalnet():
     assert graph.outputs[0].shape == (BATCH, 10)
 
 
+def test_faster_rcnn():
+    """Fast R-CNN and what proposes the regions: 2 scores and 4 offsets of 9 anchors. Of a small image the reference gives
+    regions that lie in it, of both images, with the probabilities of 21 classes."""
+    path = EXAMPLES / "faster_rcnn.yaml"
+    graph = load_yaml(path, {"height": 32, "width": 48})
+    count = ZOO["fast_rcnn"][0] + (9 * 512 + 1) * 512 + 513 * 9 * (2 + 4)
+    assert graph.meta["parameters"] == count and graph.meta["warnings"] == ()
+    assert f"{count:,} parameters" in path.read_text()
+    assert [v.shape[1:] for v in graph.outputs] == [(5,), (21,), (84,)]
+    assert len({v.shape[0] for v in graph.outputs}) == 1
+    regions, scores, _ = run(
+        graph, {"image": np.random.default_rng(0).random((2, 3, 32, 48), dtype=np.float32)}
+    ).values()
+    assert set(regions[:, 0]) == {0, 1} and len(regions) == len(scores)
+    assert (regions[:, 1:] >= 0).all() and (regions[:, [1, 3]] <= 48).all() and (regions[:, [2, 4]] <= 32).all()
+    np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-5)
+
+
 def test_segnet_by_hand():
     """The convolutions of VGG-16 there, those of its mirror image back, all with batch norm, and the classes."""
     stages = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]
@@ -149,7 +167,7 @@ def test_params_change_the_size(name, params, count):
 
 
 def test_every_example_is_tested():
-    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet"}
+    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "faster_rcnn"}
 
 
 @pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder", "rbf", "nin"])
