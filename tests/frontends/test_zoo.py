@@ -74,6 +74,7 @@ ZOO = {
     "gru_classifier": (2_759_169, {"positive": (BATCH, 1)}),
     "char_rnn": (4_022_850, {"logits": (BATCH, Sym("steps"), 66)}),
     "transformer_encoder": (4_385_920, {"hidden": (BATCH, 128, 128), "pooled": (BATCH, 128)}),
+    "gpt2": (124_439_808, {"logits": (BATCH, Sym("steps"), 50257)}),
     "transformer": (63_082_496, {"logits": (BATCH, Sym("written"), 37000)}),
     "autoencoder": (222_384, {"reconstruction": (BATCH, 784), "code": (BATCH, 32)}),
     "vae_encoder": (69_076, {"mean": (BATCH, 2), "log_variance": (BATCH, 2)}),
@@ -153,10 +154,19 @@ def test_gates():
     assert found["xor"].ravel().tolist() == [0, 1, 1, 0]
 
 
+def test_gpt2_reads_nothing_ahead():
+    graph = load_yaml(EXAMPLES / "gpt2.yaml", {"layers": 2, "width": 16, "heads": 2, "vocab": 50, "context": 9})
+    tokens = np.random.default_rng(0).integers(0, 50, (2, 7))
+    first, whole = (run(graph, {"tokens": t})["logits"] for t in (tokens[:, :4], tokens))
+    np.testing.assert_allclose(whole[:, :4], first, rtol=1e-4, atol=1e-5)
+    assert abs(whole[:, 4:] - whole[:, 3:4]).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "params", "count"),
     [
         ("resnet50", {"n3": 23}, 44_549_160),  # torchvision's ResNet-101
+        ("gpt2", {"layers": 24, "width": 1024, "heads": 16}, 354_823_168),
         ("resnet18", {"classes": 10}, 11_689_512 - 990 * 513),
         ("char_rnn", {"vocab": 65}, 4_022_850 - 256 - 1025),
         ("transformer_encoder", {"layers": 12, "width": 768, "heads": 12}, 109_482_240),  # BERT-base
