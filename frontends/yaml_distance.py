@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from ml_dtypes import finfo
 
 from graphc.dtypes import is_float
 from graphc.frontends.yaml_registry import LayerBuilder, layer
@@ -28,13 +29,18 @@ def normalize(c: LayerBuilder, x: Value, *, p: int = 2, axis: int = -1, eps: flo
     """x divided by its length along an axis, which is taken to be at least eps: length 1, or 0 where x is 0."""
     op = _by_p(c, p, "ReduceL1", "ReduceL2")
     length = c.add(op, x, c.const([axis]), keepdims=1)
-    return c.add("Div", x, c.add("Max", length, c.const(eps, x.dtype)))
+    return c.add("Div", x, c.add("Max", length, _at_least(c, eps, x.dtype)))
 
 
 def _by_p(c: LayerBuilder, p: int, one: str, two: str) -> str:
     if p not in (1, 2):
         raise c.fail(f"p must be 1 or 2, not {p}")
     return one if p == 1 else two
+
+
+def _at_least(c: LayerBuilder, eps: float, dtype: np.dtype) -> Value:
+    """A number that keeps a quotient finite, not smaller than the dtype can tell from 0."""
+    return c.const(max(eps, float(finfo(dtype).smallest_normal)) if is_float(dtype) and eps > 0 else eps, dtype)
 
 
 # --- distances --------------------------------------------------------------------------------------------------------
@@ -56,7 +62,9 @@ def distance(c: LayerBuilder, *xs: Value, metric: Metric = "euclidean", rows: in
         raise c.fail(f"measures [batch, features] to [rows, features], not {x.type} to {r.type}")
     if metric == "cosine":
         lengths = (c.add("ReduceL2", v, c.const([1]), keepdims=1) for v in (x, r))
-        x, r = (c.add("Div", v, c.add("Max", length, c.const(1e-8, v.dtype))) for v, length in zip((x, r), lengths))
+        x, r = (
+            c.add("Div", v, c.add("Max", length, _at_least(c, 1e-8, v.dtype))) for v, length in zip((x, r), lengths)
+        )
         alike = c.add("MatMul", x, c.add("Transpose", r, perm=(1, 0)))
         return c.add("Sub", c.const(1, x.dtype), alike)
     apart = c.add("Sub", c.add("Unsqueeze", x, c.const([1])), r)  # not |x|² - 2xr + |r|², which cancels
@@ -109,7 +117,7 @@ def zscore(c: LayerBuilder, x: Value, *, axis: Ints = -1, eps: float = 1e-12) ->
     axes = c.const([axis] if isinstance(axis, int) else list(axis))
     centred = c.add("Sub", x, c.add("ReduceMean", x, axes, keepdims=1))
     variance = c.add("ReduceMean", c.add("Mul", centred, centred), axes, keepdims=1)
-    return c.add("Div", centred, c.add("Sqrt", c.add("Add", variance, c.const(eps, x.dtype))))
+    return c.add("Div", centred, c.add("Sqrt", c.add("Add", variance, _at_least(c, eps, x.dtype))))
 
 
 @layer
@@ -119,7 +127,7 @@ def minmax(
     """From low to high along axes, of each input by itself; its range is taken to be at least eps."""
     axes = c.const([axis] if isinstance(axis, int) else list(axis))
     least, most = (c.add(op, x, axes, keepdims=1) for op in ("ReduceMin", "ReduceMax"))
-    width = c.add("Max", c.add("Sub", most, least), c.const(eps, x.dtype))
+    width = c.add("Max", c.add("Sub", most, least), _at_least(c, eps, x.dtype))
     y = c.add("Div", c.add("Sub", x, least), width)
     if high - low != 1:
         y = c.add("Mul", y, c.const(high - low, x.dtype))
@@ -144,5 +152,5 @@ def local_contrast(c: LayerBuilder, x: Value, *, k: int = 9) -> Value:
 
     centred = c.add("Sub", x, under(x))
     deviation = c.add("Sqrt", under(c.add("Mul", centred, centred)))
-    floor = c.add("Max", c.add("ReduceMean", deviation, c.const([2, 3]), keepdims=1), c.const(1e-12, x.dtype))
+    floor = c.add("Max", c.add("ReduceMean", deviation, c.const([2, 3]), keepdims=1), _at_least(c, 1e-12, x.dtype))
     return c.add("Div", centred, c.add("Max", deviation, floor))

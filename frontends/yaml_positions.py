@@ -38,9 +38,10 @@ def positions(
     shift = np.arange(features) % 2 * (math.pi / 2)  # cos a = sin(a + π/2)
     if isinstance(steps, int):
         return c.add("Add", x, c.const(np.sin(np.arange(steps)[:, None] * rate + shift), x.dtype))
-    at = c.add("Unsqueeze", c.add("Cast", places(c, x, 1), to=x.dtype), c.const([1]))
-    angle = c.add("Add", c.add("Mul", at, c.const(rate, x.dtype)), c.const(shift, x.dtype))
-    return c.add("Add", x, c.add("Sin", angle))
+    exact = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)  # float16 has no 2049
+    at = c.add("Unsqueeze", c.add("Cast", places(c, x, 1), to=exact), c.const([1]))
+    turns = c.add("Sin", c.add("Add", c.add("Mul", at, c.const(rate, exact)), c.const(shift, exact)))
+    return c.add("Add", x, turns if exact == x.dtype else c.add("Cast", turns, to=x.dtype))
 
 
 @layer

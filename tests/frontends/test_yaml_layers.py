@@ -423,6 +423,18 @@ def test_float16_and_empty_batches():
         assert len(y) == 0
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_floats(dtype: str):
+    """Nothing is divided by 0, and steps above 2048 are told apart."""
+    for net in ("[normalize]", "[{normalize: 1}]", "[zscore]", "[minmax]", "[{distance: {metric: cosine, rows: 2}}]"):
+        graph = load(f"x: {{shape: [n, 7], dtype: {dtype}}}", net)
+        (y,) = run(graph, {"x": np.zeros((2, 7), dtype)}).values()
+        assert y.dtype == dtype and np.isfinite(y).all(), net
+    x = np.zeros((1, 3000, 6), dtype)
+    (y,) = run(load(f"x: {{shape: [n, t, 6], dtype: {dtype}}}", "[positions]"), {"x": x}).values()
+    np.testing.assert_allclose(y[0], positions(3000, 6), atol=1e-3 if dtype == "float16" else 1e-9)
+
+
 def test_the_command_exports_what_onnx_runtime_runs(tmp_path):
     (tmp_path / "m.yaml").write_text(
         "graphc: 1\ninputs: {x: [n, 7]}\nnet: [{distance: {rows: 4}}, {argmin: {as: winner}}]\n"
