@@ -101,14 +101,15 @@ def test_largest_pixels_of_regions(form: dict, checked):
             assert not host_reasons(check(one, TARGET), one)
 
 
-def test_a_pixel_that_is_no_number_is_the_largest():
+def test_pixels_and_corners_that_are_no_numbers():
+    """NaN is the largest pixel; a region with a corner that is none, or far outside, has no pixels."""
     x = images(1, 1, 4, 4)
     x[0, 0, 1, 1] = np.nan
-    rois = np.array([[0, 0, 0, 3, 3], [0, 2, 2, 3, 3], [0, -9, -9, -5, -5]], F32)
-    y = compiled(use("MaxRoiPool", x, rois, pooled_shape=(1, 2)), TARGET).run({"x0": x, "x1": rois})["y0"][:, 0, 0]
-    np.testing.assert_array_equal(
-        y, [[np.nan, x[0, 0, :, 2:].max()], [x[0, 0, 2:, 2].max(), x[0, 0, 2:, 3].max()], [0, 0]]
-    )
+    rois = [[0, 0, 3, 3], [2, 2, 3, 3], [-9, -9, -5, -5], [1e30, 0, 2e30, 5], [np.nan, 0, 1, 1], [0, 0, np.inf, 3]]
+    boxes = np.array([[0, *r] for r in rois], F32)
+    y = compiled(use("MaxRoiPool", x, boxes, pooled_shape=(1, 2)), TARGET).run({"x0": x, "x1": boxes})["y0"][:, 0, 0]
+    np.testing.assert_array_equal(y[:2], [[np.nan, x[0, 0, :, 2:].max()], [x[0, 0, 2:, 2].max(), x[0, 0, 2:, 3].max()]])
+    assert not y[2:].any()
 
 
 def test_no_image_of_the_number_in_a_region(checked):
