@@ -37,7 +37,8 @@ def _load_file(source: Any, reading: Reading) -> Graph:
     if _is_yaml(source):
         from graphc.frontends.yaml_load import load_yaml
 
-        return load_yaml(source)
+        return load_yaml(source, dict(reading.params))
+    _refuse_params(reading)
     from graphc.frontends.onnx_load import load_onnx
 
     return load_onnx(source, reading)
@@ -52,9 +53,15 @@ def check(source: Any) -> list[GraphcError]:
     return []
 
 
+def _refuse_params(reading: Reading) -> None:
+    if reading.params:
+        raise InputError(f"only YAML files have params, such as '{reading.params[0][0]}'", hint="leave out params")
+
+
 def _read_graph(graph: Graph, reading: Reading) -> Graph:
     from graphc.bind import bind
 
+    _refuse_params(reading)
     if reading.given:
         names = ", ".join(sorted(reading.given))
         raise InputError(

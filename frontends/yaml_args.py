@@ -62,7 +62,7 @@ def compute(item: Item, variable: Callable[[str], Any], word: Callable[[str], An
     try:
         return evaluate(item.value, variable, word)
     except ExprError as e:
-        raise Item(None, item.file, item.line, item.column + e.at).error(str(e)) from None
+        raise Item(None, item.file, item.line, item.column + e.at).error(str(e), e.hint) from None
 
 
 def convert(item: Item, hint: Any, what: str) -> Any:

@@ -2,8 +2,11 @@
 
 or:      and ('or' and)*          sum:     product (('+' | '-') product)*
 and:     not ('and' not)*         product: unary (('*' | '/' | '//' | '%') unary)*
-not:     'not' not | compare      unary:   '-' unary | atom
-compare: sum (relation sum)?      atom:    number | $name | word | min(…) | max(…) | '(' or ')'
+not:     'not' not | compare      unary:   '-' unary | power
+compare: sum (relation sum)?      power:   atom ('^' unary)?
+                                  atom:    number | $name | word | word(or, …) | '(' or ')'
+
+What the operations mean, an algebra says: here that of numbers and dims, in yaml_let.py that of a graph's values.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 from zlib import crc32
 
 from graphc import dims
-from graphc.frontends.yaml_syntax import DIGITS
+from graphc.frontends.yaml_syntax import DIGITS, did_you_mean
 from graphc.types import Dim, Sym
 
 MAX_LENGTH = 400
@@ -24,7 +27,7 @@ MAX_DEPTH = 40
 LIMIT = 1 << 62
 
 _FLOAT = rf"(?:{DIGITS}\.?(?:{DIGITS})?|\.{DIGITS})(?:[eE][-+]?[0-9]+)?|\.(?:inf|nan)\b"
-_TOKEN = re.compile(rf"\s*(?:({_FLOAT})|(\$?[A-Za-z_][A-Za-z_0-9]*)|(//|==|!=|<=|>=|[-+*/%()<>,]))")
+_TOKEN = re.compile(rf"\s*(?:({_FLOAT})|(\$?[A-Za-z_][A-Za-z_0-9]*)|(//|\*\*|==|!=|<=|>=|[-+*/%^()<>,]))")
 _RELATIONS = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -46,9 +49,37 @@ _ARITHMETIC = {
 class ExprError(ValueError):
     """What is wrong with an expression; `at` is the offset in its text."""
 
-    def __init__(self, message: str, at: int = 0) -> None:
+    def __init__(self, message: str, at: int = 0, hint: str | None = None) -> None:
         super().__init__(message)
-        self.at = at
+        self.at, self.hint = at, hint
+
+
+class Algebra(Protocol):
+    """What an expression's parts mean. Each may raise ExprError; `at` is the offset of what is read."""
+
+    functions: Collection[str]  # names that an argument list may follow
+
+    def variable(self, name: str) -> Any:
+        """$name"""
+        ...
+
+    def word(self, name: str, at: int) -> Any: ...
+
+    def call(self, name: str, args: list[Any]) -> Any: ...
+
+    def computed(self, sign: str, a: Any, b: Any) -> Any:
+        """sign: + - * / // % ^"""
+        ...
+
+    def compared(self, relation: str, a: Any, b: Any) -> Any: ...
+
+    def joined(self, sign: str, a: Any, b: Any) -> Any:
+        """sign: and, or"""
+        ...
+
+    def negative(self, a: Any) -> Any: ...
+
+    def contrary(self, a: Any) -> Any: ...
 
 
 def evaluate(text: str, variable: Callable[[str], Any], word: Callable[[str], Any] = str) -> Any:
@@ -57,14 +88,53 @@ def evaluate(text: str, variable: Callable[[str], Any], word: Callable[[str], An
     `variable(name)` gives the value of $name (raises ExprError if there is none), `word(name)` of a bare word: itself
     for comparisons ('$act == relu'), or a dim. Raises ExprError.
     """
-    return _Parser(text, variable, word).parse()
+    return evaluate_in(Numbers(variable, word), text)
+
+
+def evaluate_in(algebra: Algebra, text: str) -> Any:
+    """What an expression is in an algebra. Raises ExprError."""
+    return _Parser(text, algebra).parse()
+
+
+class Numbers:
+    """Numbers, booleans, symbolic dims, and words that are only compared."""
+
+    functions: Collection[str] = ("min", "max")
+
+    def __init__(self, variable: Callable[[str], Any], word: Callable[[str], Any] = str) -> None:
+        self.variable, self._word = variable, word
+
+    def word(self, name: str, at: int) -> Any:
+        return self._word(name)
+
+    def call(self, name: str, args: list[Any]) -> Any:
+        return _extreme(name, args)
+
+    def computed(self, sign: str, a: Any, b: Any) -> Any:
+        return _power(a, b) if sign == "^" else _compute(sign, a, b)
+
+    def compared(self, relation: str, a: Any, b: Any) -> bool:
+        if relation not in ("==", "!="):
+            _number(a, relation)
+            _number(b, relation)
+        return bool(_RELATIONS[relation](a, b))
+
+    def joined(self, sign: str, a: Any, b: Any) -> bool:
+        a, b = _truth(a), _truth(b)
+        return a and b if sign == "and" else a or b
+
+    def negative(self, a: Any) -> Any:
+        return -a if isinstance(a, float) else _compute("-", 0, a)  # 0 - 0.0 is not -0.0
+
+    def contrary(self, a: Any) -> bool:
+        return not _truth(a)
 
 
 class _Parser:
-    def __init__(self, text: str, variable: Callable[[str], Any], word: Callable[[str], Any]) -> None:
+    def __init__(self, text: str, algebra: Algebra) -> None:
         if len(text) > MAX_LENGTH:
             raise ExprError(f"expression is longer than {MAX_LENGTH} characters")
-        self.text, self.variable, self.word = text, variable, word
+        self.text, self.algebra = text, algebra
         self.tokens: list[tuple[str, int]] = []
         at = 0
         while text[at:].strip():
@@ -101,48 +171,48 @@ class _Parser:
     def _or(self) -> Any:
         value = self._and()
         while self._take("or"):
-            other = self._and()
-            value = _truth(value) or _truth(other)
+            value = self.algebra.joined("or", value, self._and())
         return value
 
     def _and(self) -> Any:
         value = self._not()
         while self._take("and"):
-            other = self._not()
-            value = _truth(value) and _truth(other)
+            value = self.algebra.joined("and", value, self._not())
         return value
 
     def _not(self) -> Any:
         if self._take("not"):
-            return self._deeper(lambda: not _truth(self._not()))
+            return self._deeper(lambda: self.algebra.contrary(self._not()))
         return self._compare()
 
     def _compare(self) -> Any:
         a = self._sum()
         if relation := self._take(*_RELATIONS):
-            b = self._sum()
-            if relation not in ("==", "!="):
-                _number(a, relation)
-                _number(b, relation)
-            return _RELATIONS[relation](a, b)
+            return self.algebra.compared(relation, a, self._sum())
         return a
 
     def _sum(self) -> Any:
         value = self._product()
         while sign := self._take("+", "-"):
-            value = _compute(sign, value, self._product())
+            value = self.algebra.computed(sign, value, self._product())
         return value
 
     def _product(self) -> Any:
         value = self._unary()
         while sign := self._take("*", "/", "//", "%"):
-            value = _compute(sign, value, self._unary())
+            value = self.algebra.computed(sign, value, self._unary())
         return value
 
     def _unary(self) -> Any:
         if self._take("-"):
-            return self._deeper(lambda: _negative(self._unary()))
-        return self._atom()
+            return self._deeper(lambda: self.algebra.negative(self._unary()))
+        return self._power()
+
+    def _power(self) -> Any:
+        value = self._atom()
+        if self._take("^", "**"):
+            value = self.algebra.computed("^", value, self._deeper(self._unary))
+        return value
 
     def _deeper(self, rule: Callable[[], Any]) -> Any:
         self.depth += 1
@@ -161,24 +231,29 @@ class _Parser:
             return value
         if not token or not (token[0].isalnum() or token[0] in "$_."):
             raise self._unexpected()
+        at = self.tokens[self.i][1]
         self.i += 1
         if token[0] == "$":
-            return self.variable(token[1:])
+            return self.algebra.variable(token[1:])
         if token[0].isdigit() or token[0] == ".":
             return _literal(token)
         if token in ("true", "false"):
             return token == "true"
-        if token in ("min", "max") and self._take("("):
-            values = [self._deeper(self._sum)]
+        if token in self.algebra.functions and self._take("("):
+            values = [self._deeper(self._or)]
             while self._take(","):
-                values.append(self._deeper(self._sum))
+                values.append(self._deeper(self._or))
             if not self._take(")"):
                 raise self._unexpected()
-            return _extreme(token, values)
+            return self.algebra.call(token, values)
         if token in ("and", "or", "not"):
             self.i -= 1
             raise self._unexpected()
-        return self.word(token)
+        if self.token == "(":
+            known = self.algebra.functions
+            hint = did_you_mean(token, known) or f"functions: {', '.join(sorted(known))}"
+            raise ExprError(f"no function is named '{token}'", at, hint)
+        return self.algebra.word(token, at)
 
 
 def _truth(value: Any) -> bool:
@@ -213,8 +288,22 @@ def _extreme(name: str, values: list[Any]) -> int | float:
     return float(value) if any(isinstance(v, float) for v in values) else value
 
 
-def _negative(value: Any) -> Any:
-    return -value if isinstance(value, float) else _compute("-", 0, value)  # 0 - 0.0 is not -0.0
+def _power(a: Any, b: Any) -> int | float:
+    """Whole where both are, and b is not below 0."""
+    _number(a, "^")
+    _number(b, "^")
+    if a == 0 and b < 0:
+        raise ExprError("division by zero")
+    if a < 0 and b != int(b):
+        raise ExprError(f"{a} ^ {b} is no real number")
+    if isinstance(a, int) and isinstance(b, int) and b >= 0:
+        if abs(a) > 1 and b * math.log2(abs(a)) > math.log2(LIMIT):
+            raise ExprError("the number is too large")
+        return int(a**b)
+    try:
+        return float(a) ** float(b)
+    except OverflowError:
+        raise ExprError("the number is too large") from None
 
 
 def _compute(sign: str, a: Any, b: Any) -> Any:

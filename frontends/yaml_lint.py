@@ -14,7 +14,7 @@ from graphc.frontends.yaml_registry import LayerDefinition
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
 from graphc.frontends.yaml_synonyms import operator_for
 from graphc.frontends.yaml_syntax import Item, check_keys
-from graphc.frontends.yaml_unused import VARIABLE, variables
+from graphc.frontends.yaml_unused import VARIABLE, variables, with_names
 from graphc.op import Op
 
 
@@ -47,10 +47,18 @@ class _Linter:
 
     def variables(self, item: Item, known: Collection[str]) -> None:
         """Every $name below the item is known."""
-        for text in variables(item):
-            for name in VARIABLE.findall(text.value):
+        if isinstance(item.value, dict):
+            known = [*known, *(name for _, names in with_names(item) for name in names)]
+            for key, value in item.value.items():
+                self.variables(item.at_key(key), known)
+                self.variables(value, known)
+        elif isinstance(item.value, list):
+            for value in item.value:
+                self.variables(value, known)
+        elif isinstance(item.value, str):
+            for name in VARIABLE.findall(item.value):
                 if name not in known:
-                    self.problems.add(text.error(unknown_variable(name, known)), final=True)
+                    self.problems.add(item.error(unknown_variable(name, known)), final=True)
 
     def steps(self, item: Item) -> None:
         for entry in item.value if isinstance(item.value, list) else [item]:
@@ -92,7 +100,19 @@ class _Linter:
                     self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
 
     def _structure(self, step: NetStep) -> None:
+        if step.callee == "let":
+            return None
+        if step.callee == "when":
+            self._condition(step.args)
+            for way in (step.then, step.otherwise):
+                if way is not None:
+                    self.steps(way)
+            return None
         spec = read_structure(step)
+        if step.callee in ("scan", "while"):
+            if "condition" in spec:
+                self._condition(spec["condition"])
+            return self.steps(spec["of"])
         if step.callee == "branch":
             for path in spec["paths"].mapping("paths").values():
                 if not (isinstance(path.value, dict) and "project" in path.value):
@@ -112,6 +132,10 @@ class _Linter:
             inner.callee, of if inner.item is of and isinstance(of.value, str) else inner.place
         )
         return self._arguments(callee, merged(callee, inner.args, beside, changes, step))
+
+    def _condition(self, item: Item) -> None:
+        if isinstance(item.value, (list, dict)):
+            self.steps(item)
 
 
 def _varies(item: Item) -> bool:

@@ -79,7 +79,7 @@ def _load(
         weights = open_weights(spec.get("weights"), folder)
     if "net" not in spec or "inputs" not in spec:
         problems.stop()
-    expander = Expander(builder, weights, catalog, params, problems)
+    expander = Expander(builder, weights, catalog, params, problems, folder)
     last, names = expander.net(spec["net"], inputs)
     outputs = _outputs(spec.get("outputs"), spec["net"], last, names, problems)
     for problem in weights.problems(complete=not problems):

@@ -11,11 +11,15 @@ def dotted(path: str, suffix: str) -> str:
 
 
 class Names:
-    """The values that `from` can name in one body; an iteration of a repeat sees those outside it too."""
+    """The values that `from` can name in one body; an iteration of a repeat sees those outside it too.
 
-    def __init__(self, outer: Names | None = None) -> None:
-        self.outer = outer
+    held: what is inside is run by a `scan`, `while` or `when`, and can't change what names mean outside.
+    """
+
+    def __init__(self, outer: Names | None = None, held: str = "") -> None:
+        self.outer, self.held = outer, held
         self.values: dict[str, tuple[Value, Item]] = {}
+        self.inside: dict[str, str] = {}  # names that are known inside a structure only, with what to do
 
     def define(self, name: str, value: Value, item: Item, again: bool) -> None:
         """Give a value a name. Raises LoadError when it is taken (and `again` is false) or reserved."""
@@ -23,9 +27,13 @@ class Names:
             raise item.error("'last' always means what the step before gave", "choose another name")
         scope = self
         if again:  # inside a loop: give the name anew where it was first given
-            while name not in scope.values and scope.outer is not None:
+            while name not in scope.values and scope.outer is not None and not scope.held:
                 scope = scope.outer
-            scope = scope if name in scope.values else self
+            outside = scope.outer is not None and name not in scope.values and name in scope.outer
+            if outside and scope.held in ("scan", "while"):
+                hint = "make it a state, under `states`, or choose another name"
+                raise item.error(f"'{name}' is a value outside, which a step of a {scope.held} can't change", hint)
+            scope = scope if outside or name in scope.values else self
         elif name in self.values:
             raise item.error(f"the name '{name}' is taken", f"by line {self.values[name][1].line}")
         scope.values[name] = (value, item)
@@ -36,13 +44,16 @@ class Names:
     def find(self, name: str, item: Item) -> Value:
         """The value of that name. Raises LoadError with close names."""
         known: list[str] = []
+        hint: str | None = None
         scope: Names | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name][0]
+            hint = hint or scope.inside.get(name)
             known.extend(scope.values)
             scope = scope.outer
-        raise item.error(f"no value is named '{name}' here", did_you_mean(name, ["last", *known], "named so far"))
+        hint = hint or did_you_mean(name, ["last", *known], "named so far")
+        raise item.error(f"no value is named '{name}' here", hint)
 
 
 class Namer:

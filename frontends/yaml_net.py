@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
+from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
+from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
@@ -17,13 +19,14 @@ from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, n
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
-from graphc.frontends.yaml_syntax import Item, check_keys
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
-from graphc.graph import Builder, Value
+from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
+from graphc.source_files import Folder
 
 MAX_NESTING = 100  # of lists of steps
-EXPAND = {"branch": branch, "repeat": repeat, "loop": loop}
+EXPAND = {"branch": branch, "repeat": repeat, "loop": loop, "scan": scan, "while": while_, "when": when}
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -41,12 +44,19 @@ class Expander:
     """Expands steps into a builder's graph. `rows` and `params` tell what was built."""
 
     def __init__(
-        self, builder: Builder, weights: Weights, catalog: Catalog, params: Mapping[str, Item], problems: Problems
+        self,
+        builder: Builder,
+        weights: Weights,
+        catalog: Catalog,
+        params: Mapping[str, Item],
+        problems: Problems,
+        folder: Folder | None = None,
     ) -> None:
         self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
-        self.problems = problems
+        self.problems, self.folder = problems, folder
         self.rows: list[LayerRow] = []
-        self.layers: list[tuple[LayerBuilder, range]] = []  # each with the numbers of its nodes
+        self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
+        self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
         self.dtypes = Dtypes()
@@ -60,6 +70,7 @@ class Expander:
         names = Names()
         for name, value in inputs.items():
             names.define(name, value, item, again=False)
+        self.inputs = inputs
         self.trace = [(name, v) for name, v in inputs.items() if not isinstance(v, Lost)]
         current = tuple(inputs.values()) if len(inputs) == 1 else ()
         frame = Frame(Env(self.globals), names, "net", "net")
@@ -83,7 +94,7 @@ class Expander:
 
     def _step(self, entry: Item, index: int, current: Values, frame: Frame, namer: Namer) -> Values:
         """What a step gives. A step that has a problem gives a lost value, under all the names that it would give."""
-        with self._attempt(entry, frame):
+        with self.attempt(entry, frame):
             self.tick(entry)
             if isinstance(entry.value, str):
                 entry = frame.env.resolve(entry)
@@ -93,17 +104,18 @@ class Expander:
             operands = self.operands(step, current, frame)
             features = dims(step, operands)
             result = self._apply(step, operands, replace(frame, env=frame.env.with_special(**features)), index, namer)
-            with self._attempt(entry, frame):
+            with self.attempt(entry, frame):
                 self.save(step, result, frame)
             return result
         lost = Lost(frame.path, None)
         for item in names_given(entry):
-            if isinstance(item.value, str) and item.value not in frame.names:
-                frame.names.define(item.value, lost, item, again=False)
+            if isinstance(item.value, str) and item.value != "last" and (frame.looped or item.value not in frame.names):
+                with suppress(GraphcError):
+                    frame.names.define(item.value, lost, item, again=frame.looped)
         return (lost,)
 
     @contextmanager
-    def _attempt(self, entry: Item, frame: Frame) -> Iterator[None]:
+    def attempt(self, entry: Item, frame: Frame) -> Iterator[None]:
         """Goes on behind the block after a problem in it, which is reported."""
         try:
             yield
@@ -117,7 +129,7 @@ class Expander:
         except Poisoned:
             pass
 
-    def _each(self, items: Collection[T], read: Callable[[T], R], frame: Frame) -> list[R]:
+    def each(self, items: Collection[T], read: Callable[[T], R], frame: Frame) -> list[R]:
         """What is read of each, after all their problems are reported. Raises Poisoned where there are any."""
         found: list[R] = []
         for item in items:
@@ -157,13 +169,13 @@ class Expander:
         found: list[Value] = []
         for item in listed(step.operands):
             found.append(Lost("", None))
-            with self._attempt(item, frame):
+            with self.attempt(item, frame):
                 found[-1] = read_operand(item, current, frame.names)
         return tuple(found)
 
     def _inputs(self, op: Op, item: Item, current: Values, frame: Frame) -> tuple[Value | None, ...]:
         """What an operator's `inputs` say: names, nothing (null), and literals, which become constants."""
-        given = self._each(listed(item), lambda i: read_input(i, current, frame.names), frame)
+        given = self.each(listed(item), lambda i: read_input(i, current, frame.names), frame)
         require(given)
         dtypes = self.dtypes.literals(op, given)
         return tuple(
@@ -196,8 +208,10 @@ class Expander:
         )
         if step.share is not None:
             inner = replace(inner, weights=step.share.word("share"))
+        if step.callee == "let":
+            return let(self, step, operands, inner)
         if callee is None:
-            spec = read_structure(step)
+            spec = {} if step.callee == "when" else read_structure(step)
             return EXPAND[step.callee](
                 self, step, spec, operands, inner, namer if inner.path == frame.path else Namer()
             )
@@ -212,6 +226,9 @@ class Expander:
     def call(
         self, callee: BlockDefinition | LayerDefinition | Op, step: NetStep, args: Item, operands: Values, frame: Frame
     ) -> Values:
+        if step.weights is not None and not isinstance(callee, LayerDefinition):
+            what = "block" if isinstance(callee, BlockDefinition) else "operator"
+            raise step.weights.error(f"the {what} '{callee.name}' has no weights of its own", "give them to its layers")
         if isinstance(callee, BlockDefinition):
             return self._block(callee, step, args, operands, frame)
         cell = self.cell(step, frame)
@@ -228,14 +245,24 @@ class Expander:
             raise Poisoned
         require(operands)
 
-    def cell(self, step: NetStep, frame: Frame) -> LayerBuilder:
-        source = step.place.source(frame.calls)
+    def cell(self, step: NetStep | Item, frame: Frame) -> LayerBuilder:
+        place = step if isinstance(step, Item) else step.place
         names = (frame.path, frame.weights)
-        return LayerBuilder(self.builder, self.weights, self.params, *names, step.place, source, frame.residual)
+        source = place.source(frame.calls)
+        given = {} if isinstance(step, Item) else self._given(step, frame)
+        return LayerBuilder(
+            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, self.folder
+        )
+
+    def _given(self, step: NetStep, frame: Frame) -> Mapping[str, Item]:
+        """Weights that the step gives itself."""
+        if step.weights is None:
+            return {}
+        return frame.env.resolve(step.weights).mapping("the weights of a layer")
 
     def row(self, cell: LayerBuilder, result: Values) -> None:
         self.rows.append(LayerRow(cell.name, cell.item.line, result[0].name, cell.new_parameters))
-        self.layers.append((cell, range(cell.start, len(self.builder.nodes))))
+        self.layers.append((cell, tuple(self.builder.nodes[cell.start :])))
         self.trace.append((cell.name, result[0]))
 
     def _layer(
@@ -246,12 +273,16 @@ class Expander:
         def read(k: str) -> Any:
             return convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")
 
-        values = dict(zip(given, self._each(given, read, frame)))
+        values = dict(zip(given, self.each(given, read, frame)))
         self._require(callee, operands)
         if callee.operands == 0:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
         result = callee(cell, operands, values)
+        wrong = [k for k in cell.given if k not in cell.asked]
+        if wrong and step.weights is not None:
+            hint = did_you_mean(wrong[0], set(cell.asked), "it has")
+            raise step.weights.at_key(wrong[0]).error(f"'{callee.name}' has no weight '{wrong[0]}'", hint)
         return (result,) if isinstance(result, Value) else tuple(result)
 
     def _operator(
@@ -261,12 +292,12 @@ class Expander:
         given = dict(check_keys(args, (*op.attrs, "inputs"), f"operator '{op.name}'")) if args.value is not None else {}
         inputs = given.pop("inputs", None)
         attrs: dict[str, Any] | None = None
-        with self._attempt(args, frame):
+        with self.attempt(args, frame):
 
             def read(k: str) -> Any:
                 return read_attribute(frame.env.resolve(given[k]), op.attrs[k], k)
 
-            attrs = dict(zip(given, self._each(given, read, frame)))
+            attrs = dict(zip(given, self.each(given, read, frame)))
         taken: Sequence[Value | None] = operands
         if inputs is not None:
             taken = self._inputs(op, frame.env.resolve(inputs), operands, frame)
@@ -285,7 +316,7 @@ class Expander:
 
     def _block(self, block: BlockDefinition, step: NetStep, args: Item, operands: Values, frame: Frame) -> Values:
         given = self.catalog.arguments(block, args)
-        resolved = self._each(given, lambda k: frame.env.resolve(given[k]), frame)
+        resolved = self.each(given, lambda k: frame.env.resolve(given[k]), frame)
         values = {**self.globals, **dict(zip(given, resolved))}
         for name, default in block.args.items():
             if name not in given and default is not None:

@@ -56,6 +56,6 @@ def read_attribute(item: Item, spec: Attr, name: str) -> Any:
         literal = read_literal(item)
         return literal.array(literal.alone())
     if spec.type == "graph":
-        raise item.error(f"{what} is a subgraph, which the language can't write", "use `if` and `loop`")
+        raise item.error(f"{what} is a subgraph, which the language can't write", "use `when`, `while` and `scan`")
     value = convert(item, hints.get(spec.type, spec.type), what)
     return (value,) if spec.type == "ints" and isinstance(value, int) else value

@@ -74,10 +74,12 @@ def place_of(error: GraphcError) -> list[int]:
 
 
 def names_given(item: Item) -> Iterator[Item]:
-    """What the steps below an item are named by `as`."""
+    """Names that the steps below an item give: by `as` and `let`, to states, and to what is collected."""
     if isinstance(item.value, dict):
         for key, value in item.value.items():
-            if key == "as":
+            if key in ("let", "states", "collect") and isinstance(value.value, dict):
+                yield from map(value.at_key, value.value)
+            elif key in ("as", "collect"):
                 yield from listed(value)
             else:
                 yield from names_given(value)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from keyword import iskeyword
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -16,10 +17,12 @@ import numpy as np
 from graphc.dtypes import is_float
 from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_args import is_number
+from graphc.frontends.yaml_given import given_weight
 from graphc.frontends.yaml_literals import as_array
 from graphc.frontends.yaml_syntax import Item
 from graphc.frontends.yaml_weights import MAX_ELEMENTS, Weights
 from graphc.graph import Builder, Value
+from graphc.source_files import Folder
 from graphc.types import Dim, dtype_name
 
 
@@ -44,10 +47,14 @@ class LayerBuilder:
         item: Item,
         source: Location,
         residual: bool = False,
+        given: Mapping[str, Item] = MappingProxyType({}),
+        folder: Folder | None = None,
     ) -> None:
+        """given: weights as the step gives them. folder: of the model's file."""
         self.builder, self.weights, self.params = builder, weights, params
         self.name, self.weights_name, self.item, self.source = name, weights_name, item, source
-        self.residual = residual
+        self.residual, self.given, self.folder = residual, given, folder
+        self.asked: list[str] = []  # the names of its weights
         self.start = len(builder.nodes)
         self.count = 0
         self.new_parameters = 0
@@ -61,6 +68,7 @@ class LayerBuilder:
     def weight(self, name: str, shape: tuple[int, ...], dtype: Any, init: str, trainable: bool = True) -> Value:
         """The weight `name` of this layer, a constant. The same full name twice gives the same value."""
         full = f"{self.weights_name}.{name}"
+        self.asked.append(name)
         if not is_float(np.dtype(dtype)):
             hint = "cast the input first: {Cast: {to: float32}}"
             raise self.fail(f"has weights, which are floats, but the input is {dtype_name(dtype)}", hint)
@@ -73,7 +81,11 @@ class LayerBuilder:
             return known.value
         if math.prod(shape) > MAX_ELEMENTS or min(shape, default=1) < 1:
             raise self.fail(f"weight '{full}' would have shape {list(shape)}", "check the sizes of the layer")
-        data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
+        if name in self.given:
+            seed = getattr(self.weights, "seed", 0)
+            data = given_weight(self.given[name], full, shape, np.dtype(dtype), seed, self.folder)
+        else:
+            data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
         value = self.builder.constant(data, name=full)
         self.params[full] = Param(value, trainable)
         if trainable:

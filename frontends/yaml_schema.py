@@ -24,6 +24,7 @@ TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
 NAMES = {"anyOf": [TEXT, {"type": "array"}]}
 COUNT = {"type": ["integer", "string"]}
+COUNTED = {"anyOf": [{"required": ["n"]}, {"required": ["with"]}]}
 
 
 def schema() -> dict[str, Any]:
@@ -67,16 +68,30 @@ def schema() -> dict[str, Any]:
 
 
 def _step() -> dict[str, Any]:
-    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT}
+    common = {"as": NAMES, "from": NAMES, "share": TEXT, "name": TEXT, "weights": {"type": "object"}}
     join = {"enum": [*get_args(Join)]}
     path = {"anyOf": [{"type": "object", "required": ["project"]}, STEPS]}
     branch = {"join": join, "axis": COUNT, "paths": {"type": "object", "additionalProperties": path}}
-    repeat = {"n": COUNT, "of": STEPS, "first": {"type": "object"}, "last": {"type": "object"}, "join": join}
+    loop = {"n": COUNT, "of": STEPS, "with": {"type": "object"}}
+    states, named = {"type": "object"}, {"type": ["string", "array", "object"]}
+    scan = {"over": named, "axis": COUNT, "reverse": {"type": ["boolean", "string"]}, "states": states}
+    scan |= {"of": STEPS, "collect": named}
+    while_ = {"states": states, "condition": {"anyOf": [TEXT, STEPS]}, "at_most": COUNT, "of": STEPS}
+    while_ |= {"collect": named, "axis": COUNT}
+    repeat = loop | {"first": {"type": "object"}, "last": {"type": "object"}, "join": join}
     structures = {
         "branch": {"type": "object", "required": ["join", "paths"], "properties": branch | common},
-        "repeat": {"type": "object", "required": ["n", "of"], "properties": repeat | common},
-        "loop": {"type": "object", "required": ["n", "of"], "properties": {"n": COUNT, "of": STEPS} | common},
+        "repeat": {"type": "object", "required": ["of"], **COUNTED, "properties": repeat | common},
+        "loop": {"type": "object", "required": ["of"], **COUNTED, "properties": loop | common},
+        "scan": {"type": "object", "required": ["over", "of"], "properties": scan | common},
+        "while": {
+            "type": "object",
+            "required": ["states", "condition", "at_most", "of"],
+            "properties": while_ | common,
+        },
         "if": {"type": ["string", "boolean"]},
+        "when": {"anyOf": [TEXT, STEPS]},
+        "let": {"type": ["string", "object"], "additionalProperties": {"type": ["string", "number", "boolean"]}},
         "then": STEPS,
         "else": STEPS,
     }

@@ -95,7 +95,7 @@ def where(c: LayerBuilder, *xs: Value, other: Number | None = None) -> Value:
 
 
 @layer
-def step(c: LayerBuilder, x: Value, *, at: Number = 0) -> Value:
+def heaviside(c: LayerBuilder, x: Value, *, at: Number = 0) -> Value:
     """Heaviside's step: 1 where x ≥ at, else 0, in the type of x (McCulloch, Pitts 1943; Rosenblatt's perceptron)."""
     return c.add("Cast", c.add("GreaterOrEqual", x, c.const(at, x.dtype)), to=x.dtype)
 

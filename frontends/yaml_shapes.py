@@ -7,10 +7,15 @@ from typing import Any, Literal
 import numpy as np
 
 from graphc.frontends.yaml_args import Number
+from graphc.frontends.yaml_given import given_array
 from graphc.frontends.yaml_registry import LayerBuilder, layer
+from graphc.frontends.yaml_weights import INITS as DRAWN
 from graphc.graph import Value
 
 Ints = int | tuple[int, ...]
+Init = Literal[
+    "small", "he", "lecun", "around_one", "embedding", "zeros", "ones", "identity", "uniform", "normal", "xavier"
+]
 
 
 @layer
@@ -109,11 +114,24 @@ for _name, _op in (("mean", "ReduceMean"), ("sum", "ReduceSum"), ("max", "Reduce
 def param(
     c: LayerBuilder,
     *,
-    shape: tuple[int, ...],
-    init: Literal["he", "lecun", "small", "around_one", "embedding"] = "small",
+    shape: tuple[int, ...] | None = None,
+    init: Init = "small",
+    value: Any = None,
 ) -> Value:
-    """A learned tensor by itself (a position embedding, a scale); its weight is named `value`."""
-    return c.weight("value", shape, np.float32, init)
+    """A learned tensor by itself (a position embedding, a scale); its weight is named `value`.
+
+    value: written out, from a file or drawn (see `weights`); a list or a file says the shape, too.
+    """
+    if value is None and init not in DRAWN:
+        value = c.item.of(init)
+    if value is not None:
+        c.given = {**c.given, "value": value}
+    if shape is None:
+        array = None if value is None else given_array(value, c.folder)
+        if array is None:
+            raise c.fail("'param' needs a 'shape', or a 'value' that has one")
+        shape = array.shape
+    return c.weight("value", shape, np.float32, init if init in DRAWN else "small")
 
 
 def _list(value: Ints) -> list[int]:

@@ -16,18 +16,30 @@ from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
-COMMON = ("as", "from", "share", "name")
+COMMON = ("as", "from", "share", "name", "weights")
 STRUCTURES: dict[str, tuple[str, ...]] = {
     "branch": ("join", "axis", "paths"),
-    "repeat": ("n", "of", "first", "last", "join", "axis"),
-    "loop": ("n", "of"),
+    "repeat": ("n", "of", "with", "first", "last", "join", "axis"),
+    "loop": ("n", "of", "with"),
     "if": (),
+    "scan": ("over", "axis", "reverse", "states", "of", "collect"),
+    "while": ("states", "condition", "at_most", "of", "collect", "axis"),
+    "when": (),
+    "let": (),
 }
-REQUIRED = {"branch": ("join", "paths"), "repeat": ("n", "of"), "loop": ("n", "of")}
+REQUIRED = {
+    "branch": ("join", "paths"),
+    "repeat": ("n", "of"),
+    "loop": ("n", "of"),
+    "scan": ("over", "of"),
+    "while": ("states", "condition", "at_most", "of"),
+}
 EXAMPLES = {
     "branch": "branch: {join: add, paths: {main: [...], skip: identity}}",
     "repeat": "repeat: {n: 3, of: ...}",
     "loop": "loop: {n: 3, of: ...}",
+    "scan": "scan: {over: x, states: {h: h0}, of: [...], collect: {y: h}}",
+    "while": "while: {states: {x: x0}, condition: NAME, at_most: 100, of: [...]}",
 }
 Join = Literal["add", "mul", "mean", "max", "concat"]
 
@@ -43,6 +55,7 @@ class NetStep:
     operands: Item | None = None  # from:
     share: Item | None = None
     name: Item | None = None
+    weights: Item | None = None
     then: Item | None = None
     otherwise: Item | None = None
 
@@ -55,7 +68,7 @@ class NetStep:
 def read_step(item: Item) -> NetStep:
     """A step: `relu`, `{conv: {out: 64}}`, `{dense: 10, as: logits}`, `{if: …, then: […], else: […]}`, or a list.
 
-    as, from, share and name may stand beside the callee or among its arguments. Raises LoadError.
+    `when` is written as `if`. as, from, share and name may stand beside the callee or among its arguments. Raises LoadError.
     """
     if isinstance(item.value, str) and item.value:
         return NetStep(item, item.value, item.of(None))
@@ -67,14 +80,17 @@ def read_step(item: Item) -> NetStep:
         )
     beside = {k: v for k, v in item.value.items() if k in COMMON}
     names = [k for k in item.value if k not in COMMON]
-    if "if" in names:
-        check_keys(item, (*COMMON, "if", "then", "else"), "if")
-        if "then" not in names:
-            raise item.error("if needs `then`", "for example: - if: $s > 1\n    then: [{maxpool: $s}]")
-        args = item.value["if"]
-        return _step(item, "if", args, beside, then=item.value["then"], otherwise=item.value.get("else"))
+    for name, condition in (("if", "$s > 1"), ("when", "NAME")):
+        if name in names:
+            check_keys(item, (*COMMON, name, "then", "else"), name)
+            if "then" not in names:
+                raise item.error(
+                    f"{name} needs `then`", f"for example: - {name}: {condition}\n    then: [{{maxpool: 2}}]"
+                )
+            args = item.value[name]
+            return _step(item, name, args, beside, then=item.value["then"], otherwise=item.value.get("else"))
     if len(names) != 1:
-        hint = "begin each step with its own '-'; beside the name only as, from, share and name can stand"
+        hint = "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
         raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", hint)
     args = item.value[names[0]]
     if isinstance(args.value, dict):
@@ -87,19 +103,18 @@ def read_step(item: Item) -> NetStep:
 
 
 def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more: Item | None) -> NetStep:
-    return NetStep(
-        item, callee, args, common.get("as"), common.get("from"), common.get("share"), common.get("name"), **more
-    )
+    words = (common.get(k) for k in COMMON)
+    return NetStep(item, callee, args, *words, **more)
 
 
 def read_structure(step: NetStep) -> dict[str, Item]:
-    """The arguments of a branch, repeat or loop. Raises LoadError where one is missing or unknown."""
+    """The arguments of a branch, repeat, loop, scan or while. Raises LoadError where one is missing or unknown."""
     args, name = step.args.mapping(f"'{step.callee}'"), str(step.callee)
     if name != "repeat":  # which also takes arguments of what it repeats
         check_keys(step.args, STRUCTURES[name], name)
-    for key in REQUIRED[name]:
-        if key not in args:
-            raise step.place.error(f"{name} needs '{key}'", EXAMPLES[name])
+    missing = [key for key in REQUIRED[name] if key not in args and not (key == "n" and "with" in args)]
+    if missing:
+        raise step.place.error(f"{name} needs {', '.join(repr(key) for key in missing)}", EXAMPLES[name])
     return args
 
 

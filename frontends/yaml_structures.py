@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from graphc.frontends.yaml_args import convert
+from graphc.frontends.yaml_args import SPECIAL, Env, convert
 from graphc.frontends.yaml_frame import Frame, check_count, dims, is_lost, require
 from graphc.frontends.yaml_join import join, project
 from graphc.frontends.yaml_names import Namer, Names
@@ -68,23 +68,60 @@ def _one(values: Values, item: Item) -> Value:
     return values[0]
 
 
-def _count(args: Mapping[str, Item], frame: Frame) -> int:
+def _count(args: Mapping[str, Item], frame: Frame, lists: Mapping[str, Sequence[Item]]) -> int:
+    """How often: as `n` says, or as many values as a name has in each iteration."""
+    if "n" not in args:
+        return max(map(len, lists.values()))
     n = convert(frame.env.resolve(args["n"]), int, "n")
     if not 0 <= n <= MAX_STEPS:
         raise args["n"].error(f"n must be from 0 to {MAX_STEPS}, not {n}")
     return n
 
 
+def _lists(x: Expander, args: Mapping[str, Item], frame: Frame) -> dict[str, Sequence[Item]]:
+    """`with`: names with a value for each iteration."""
+    if "with" not in args:
+        return {}
+    entries = args["with"].mapping("with")
+    if not entries:
+        raise args["with"].error("with names nothing", "for example: with: {lr: [0.1, 0.05]}")
+
+    def read(name: str) -> list[Item]:
+        place = args["with"].at_key(name)
+        if name in SPECIAL or not name.isidentifier():
+            raise place.error(f"'{name}' can't be a name here", f"letters, digits and _; not {', '.join(SPECIAL)}")
+        if name in frame.env.variables:
+            raise place.error(f"'{name}' is a param or argument already", "choose another name")
+        return frame.env.resolve(entries[name]).listing(f"'{name}' of with")
+
+    lists: dict[str, Sequence[Item]] = dict(zip(entries, x.each(tuple(entries), read, frame)))
+    n = _count(args, frame, lists)
+
+    def fits(name: str) -> None:
+        if len(lists[name]) != n:
+            raise entries[name].error(f"'{name}' has {len(lists[name])} of {n} values", "give one for each iteration")
+
+    x.each(tuple(entries), fits, frame)
+    return lists
+
+
+def _at(frame: Frame, i: int, lists: Mapping[str, Sequence[Item]]) -> Env:
+    """What `$name` stands for in iteration i."""
+    variables = {**frame.env.variables, **{name: values[i] for name, values in lists.items()}}
+    return Env(variables, frame.env.special).with_special(i=partial(int, i))
+
+
 def repeat(
     x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer
 ) -> Values:
     """n times the same, each with weights of its own."""
-    n = _count(args, frame)
+    lists = _lists(x, args, frame)
+    n = _count(args, frame, lists)
     how = convert(frame.env.resolve(args["join"]), Join, "join") if "join" in args else None
     axis = convert(frame.env.resolve(args["axis"]), int, "axis") if "axis" in args else 1
     for i in range(n if not is_lost(operands) else min(n, 1)):  # once for problems that do not follow from others
         turn = frame.at(str(i))
-        turn = replace(turn, env=frame.env.with_special(i=partial(int, i)), names=Names(frame.names))
+        turn = replace(turn, env=_at(frame, i, lists), names=Names(frame.names))
         changes = [args[k] for k, now in (("first", i == 0), ("last", i == n - 1)) if now and k in args]
         result = _turn(x, step, args, changes, operands, turn)
         if how is not None:
@@ -124,9 +161,9 @@ def _turn(
 
 def loop(x: Expander, step: NetStep, args: Mapping[str, Item], operands: Values, frame: Frame, namer: Namer) -> Values:
     """n times the same steps with the same weights; names given inside carry over to the next time."""
-    for i in range(_count(args, frame)):
-        env = frame.env.with_special(i=partial(int, i))
-        turn = replace(frame.at(str(i), weights=frame.weights), env=env, looped=True)
+    lists = _lists(x, args, frame)
+    for i in range(_count(args, frame, lists)):
+        turn = replace(frame.at(str(i), weights=frame.weights), env=_at(frame, i, lists), looped=True)
         operands = x.steps(args["of"], operands, turn, Namer())
     return operands
 

@@ -41,7 +41,7 @@ LAYERS: Mapping[str, str] = {
     # activations
     "rectifier": "relu", "rectifiedlinear": "relu", "lrelu": "leaky_relu", "leakyrectify": "leaky_relu",
     "hardsigmoid": "hsigmoid", "hardswish": "hswish", "logistic": "sigmoid", "logsigmoid": "[sigmoid, log]",
-    "clamp": "clip", "heaviside": "step", "binarystep": "step", "unitstep": "step", "threshold": "step",
+    "clamp": "clip", "step": "heaviside", "binarystep": "heaviside", "unitstep": "heaviside", "threshold": "heaviside",
     "signum": "sign", "parametricrelu": "prelu", "softargmax": "softmax", "swiglu": "glu", "pow": "Pow: {inputs: [last, 2.0]}",
     # shapes
     "view": "reshape", "permute": "transpose", "swapaxes": "transpose", "expanddims": "unsqueeze",

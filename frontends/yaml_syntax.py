@@ -97,7 +97,10 @@ class Item:
     def word(self, what: str) -> str:
         """The value as text. Raises LoadError if it is something else."""
         if not isinstance(self.value, str) or not self.value:
-            raise self.error(f"{what} must be a name, not {self.kind}" + (f" ({self.value})" if self.value else ""))
+            raise self.error(
+                f"{what} must be a name, not {self.kind}"
+                + (f" ({self.value})" if isinstance(self.value, (int, float)) else "")
+            )
         return self.value
 
 

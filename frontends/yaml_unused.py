@@ -18,12 +18,12 @@ def unused(
     spec: Mapping[str, Item],
     params: Mapping[str, Item],
     catalog: Catalog,
-    layers: Sequence[tuple[LayerBuilder, range]],
+    layers: Sequence[tuple[LayerBuilder, Sequence[Node]]],
     graph: Graph,
 ) -> list[GraphcError]:
     """Params, blocks and inputs that nothing uses, and layers that lead to no output, in the order of the file.
 
-    layers: each with the numbers of its nodes in the graph.
+    layers: each with its nodes, also those in graphs that nodes hold.
     """
     params_used = set(_params_used(spec, catalog))
     blocks_used = _blocks_used(spec["net"], params.values(), catalog)
@@ -32,17 +32,19 @@ def unused(
         for name in params
         if name not in params_used
     ]
+    found += _with_unused(spec["net"])
+    for block in catalog.blocks.values():
+        found += _with_unused(block.body)
     found += [
         spec["blocks"].at_key(name).error(f"nothing uses the block '{name}'")
         for name in catalog.blocks
         if name not in blocks_used
     ]
-    live = _live(graph)
-    read = {v for node in live for v in node.operands} | set(graph.outputs)
+    live, read = _live(graph, graph.outputs)
     for v in graph.inputs:
         if v not in read:
             found.append(spec["inputs"].at_key(v.name).error(f"no output depends on the input '{v.name}'"))
-    found += _dead_layers(layers, graph, live)
+    found += _dead_layers(layers, live)
     return found
 
 
@@ -74,6 +76,31 @@ def _names(item: Item | None) -> Iterator[str]:
         yield from VARIABLE.findall(text.value)
 
 
+def _with_unused(item: Item) -> Iterator[GraphcError]:
+    """Names that a repeat or loop has for each iteration, and that nothing in it reads."""
+    if isinstance(item.value, dict):
+        for args, names in with_names(item):
+            used = {n for key, value in args.items() if key != "with" for n in _names(value)}
+            for name in names:
+                if name not in used:
+                    yield args["with"].at_key(name).error(f"nothing uses '{name}'", f"write ${name} where it is meant")
+        for value in item.value.values():
+            yield from _with_unused(value)
+    elif isinstance(item.value, list):
+        for value in item.value:
+            yield from _with_unused(value)
+
+
+def with_names(item: Item) -> Iterator[tuple[dict[str, Item], tuple[str, ...]]]:
+    """The arguments of a repeat or loop that a step is, and the names that they give to values of each iteration."""
+    for key in ("repeat", "loop"):
+        args = item.value.get(key) if isinstance(item.value, dict) else None
+        if args is not None and isinstance(args.value, dict):
+            names = args.value["with"].value if "with" in args.value else None
+            if isinstance(names, dict):
+                yield args.value, tuple(names)
+
+
 def _blocks_used(net: Item, params: Iterable[Item], catalog: Catalog) -> set[str]:
     """Blocks whose names stand in the net, in params, or in blocks that are used. A name may come from anywhere."""
     used: set[str] = set()
@@ -99,25 +126,54 @@ def _words(item: Item) -> Iterator[str]:
         yield item.value
 
 
-def _live(graph: Graph) -> set[Node]:
-    """The nodes that an output depends on."""
-    needed: set[Value] = set(graph.outputs)
+def _live(graph: Graph, results: Iterable[Value]) -> tuple[set[Node], set[Value]]:
+    """The nodes that these results depend on, in held graphs too, and the values that they read."""
+    needed: set[Value] = set(results)
     live: set[Node] = set()
     for node in reversed(graph.nodes):
         if any(v in needed for v in node.outputs):
             live.add(node)
-            needed.update(node.operands)
-    return live
+            needed.update(_needs(node, needed, live))
+    return live, needed
 
 
-def _dead_layers(
-    layers: Sequence[tuple[LayerBuilder, range]], graph: Graph, live: Collection[Node]
-) -> list[GraphcError]:
+def _needs(node: Node, needed: Collection[Value], live: set[Node]) -> list[Value]:
+    """Operands that its needed outputs depend on. What is live in the graphs that it holds is added."""
+    wanted = {i for i, v in enumerate(node.outputs) if v in needed}
+    if node.op.name == "If":
+        reads = {0}
+        for key in ("then_branch", "else_branch"):
+            within = node.attrs[key]
+            reads |= {1 + i for i in _reads(within, [within.outputs[k] for k in wanted], live)}
+    elif node.op.name in ("Loop", "Scan"):
+        body, n = node.attrs["body"], node.attrs["n_states"]
+        first = 2 if node.op.name == "Loop" else 0  # of the states, among the operands
+        condition = list(body.outputs[:1]) if first else []
+        while True:  # a state that something needs has a next value
+            within = _reads(body, [*condition, *(body.outputs[len(condition) + k] for k in wanted)], live)
+            more = {k for k in range(n) if first + k in within} - wanted
+            if not more:
+                break
+            wanted |= more
+        always = {0, 1} if first else {n + k for k in range(node.attrs["num_scan_inputs"])}  # how often it runs
+        reads = within | always | {first + k for k in wanted if k < n}
+    else:
+        return list(node.operands)
+    return [v for i, v in enumerate(node.inputs) if v is not None and i in reads]
+
+
+def _reads(held: Graph, results: Sequence[Value], live: set[Node]) -> set[int]:
+    """Which inputs of a held graph the results depend on."""
+    nodes, values = _live(held, results)
+    live |= nodes
+    return {i for i, v in enumerate(held.inputs) if v in values}
+
+
+def _dead_layers(layers: Sequence[tuple[LayerBuilder, Sequence[Node]]], live: Collection[Node]) -> list[GraphcError]:
     """One warning for each place in the file, however many layers are made from it."""
-    read = {v for node in graph.nodes for v in node.operands}
+    read = {v for _, nodes in layers for node in nodes for v in (*node.operands, *_results_within(node))}
     dead: dict[Location, list[tuple[LayerBuilder, bool]]] = {}
-    for cell, numbers in layers:
-        nodes = [graph.nodes[i] for i in numbers]
+    for cell, nodes in layers:
         if nodes and not any(node in live for node in nodes):
             dead.setdefault(cell.source, []).append((cell, any(v in read for v in nodes[-1].outputs)))
     found = []
@@ -128,3 +184,10 @@ def _dead_layers(
         hint = None if goes_on else "name it by `as`, and read it by `from` or list it under `outputs`"
         found.append(GraphcError(f"{what} of layer '{name}'{more}", hint=hint, source=source))
     return found
+
+
+def _results_within(node: Node) -> Iterator[Value]:
+    """The results of the graphs that it holds."""
+    for held in node.attrs.values():
+        if isinstance(held, Graph):
+            yield from held.outputs

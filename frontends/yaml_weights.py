@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,6 +95,12 @@ class Weights(Protocol):
         """Everything that was wrong. complete: all weights of the model have been asked for."""
 
 
+def generator(seed: int, name: str) -> np.random.Generator:
+    """For the weight of that name."""
+    key = hashlib.blake2s(f"{seed}:{name}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
+
+
 class SeededWeights:
     """Random weights: each is a function of (seed, name, shape), so that a new layer leaves the others alone."""
 
@@ -107,9 +113,7 @@ class SeededWeights:
             return np.broadcast_to(np.zeros((), dtype), shape)
         if self.total > MAX_ELEMENTS:
             raise where.error(f"the net has more than {MAX_ELEMENTS} random weights", "check the sizes of its layers")
-        key = hashlib.blake2s(f"{self.seed}:{name}".encode(), digest_size=16).digest()
-        rng = np.random.Generator(np.random.SFC64(int.from_bytes(key, "little")))
-        return INITS[init](rng, shape).astype(dtype, copy=False)
+        return INITS[init](generator(self.seed, name), shape).astype(dtype, copy=False)
 
     def problems(self, complete: bool) -> list[GraphcError]:
         return []
@@ -185,6 +189,11 @@ def open_weights(item: Item | None, folder: Folder | None) -> Weights:
             raise spec["seed"].error(f"seed must be a whole number, not {seed!r}")
         return SeededWeights(seed)
     where = spec["file"]
+    return FileWeights(open_store(path_of(where, folder, (".safetensors", ".npz")), where), where)
+
+
+def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str]) -> Path:
+    """A file in the model's folder. Raises LoadError."""
     name = where.word("file")
     if folder is None:
         raise where.error("weights from a file need a model that is a file", "load it by its path")
@@ -195,15 +204,18 @@ def open_weights(item: Item | None, folder: Folder | None) -> Weights:
         )
     if not path.is_file():
         raise where.error(f"'{name}' does not exist in {folder.path}")
-    readers: dict[str, Callable[[Path], _Store]] = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
-    suffix = Path(name).suffix
-    if suffix not in readers:
-        raise where.error(
-            f"'{name}' is neither .safetensors nor .npz", "convert it: nothing that needs unpickling is read"
-        )
+    if Path(name).suffix not in suffixes:
+        known = f"neither {' nor '.join(suffixes)}" if len(suffixes) == 2 else f"none of {', '.join(suffixes)}"
+        raise where.error(f"'{name}' is {known}", "convert it: nothing that needs unpickling is read")
     source_files.note(path)
+    return path
+
+
+def open_store(path: Path, where: Item) -> _Store:
+    """Arrays by name. Raises LoadError."""
+    readers: dict[str, Callable[[Path], _Store]] = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
     try:
-        return FileWeights(readers[suffix](path), where)
+        return readers[path.suffix](path)
     except LoadError as e:
         raise where.error(e.message, e.hint) from None
 

@@ -25,9 +25,35 @@ def bind(graph: Graph, types: Mapping[str, TensorType | None], values: Mapping[s
     for old, new in zip(graph.inputs, rw.inputs):
         fixed = (values or {}).get(old.name)
         rw.map[old] = new if fixed is None else constant(old.name, fixed)
+    sizes = _sizes(graph.inputs, rw.inputs)
     for node in graph.nodes:
-        rw.copy(node)
+        copied = rw.copy(node)
+        outputs = tuple(_sized(v, sizes) for v in copied.outputs) if sizes else copied.outputs
+        if any(a is not b for a, b in zip(outputs, copied.outputs)):
+            rw.nodes[-1] = replace(copied, outputs=outputs)
+            rw.map.update(zip(node.outputs, outputs))
     return rw.finish()
+
+
+def _sizes(before: Sequence[Value], after: Sequence[Value]) -> dict[str, Dim]:
+    """The symbols of inputs that are one number now. Types that a front end gave, and that inference does not, hold them."""
+    found: dict[str, set[Dim]] = {}
+    for old, new in zip(before, after):
+        if new is not old and old.type is not None and new.type is not None:
+            for d, n in zip(old.type.shape, new.type.shape):
+                if isinstance(d, Sym) and d == Sym(str(d)):
+                    found.setdefault(str(d), set()).add(n)
+    return {name: n for name, dims in found.items() if len(dims) == 1 for n in dims if isinstance(n, int)}
+
+
+def _sized(v: Value, sizes: Mapping[str, Dim]) -> Value:
+    if v.type is None or v.type.is_static:
+        return v
+    try:
+        type_ = v.type.with_shape([substitute(d, sizes) for d in v.type.shape])
+    except (ValueError, ZeroDivisionError):  # of a node that never runs, or fails when it does
+        return v
+    return v if type_ == v.type else replace(v, type=type_)
 
 
 def _retyped(v: Value, types: Mapping[str, TensorType | None]) -> Value:

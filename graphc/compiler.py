@@ -45,6 +45,7 @@ def compile(  # noqa: A001  (the field's name)
     target: str = "cpu",
     shapes: Mapping[str, Sequence[int]] | None = None,
     states: Mapping[str, str] | None = None,
+    params: Mapping[str, Any] | None = None,
     cache: bool = True,
     disabled: Collection[str] = (),
     progress: Progress | None = None,
@@ -65,12 +66,13 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
         )
+    reading = AS_IT_IS if not params else Reading(params=_params(params))
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
         _check_disabled(backend, disabled)
     origin = origin_of(source, copy=cache and backend.capabilities.stores_plans)
-    compilation = Compilation(origin, target, request, backend, states=states or {})
+    compilation = Compilation(origin, target, request, backend, reading, states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
     ready = all(s.is_static for s in signature.inputs) or shapes
@@ -79,6 +81,16 @@ def compile(  # noqa: A001  (the field's name)
         if not shapes:
             compilation.forget()
     return model
+
+
+def _params(params: Any) -> tuple[tuple[str, Any], ...]:
+    if not isinstance(params, Mapping):
+        raise InputError(f"params must map names to values, not {params!r}", hint="params={'classes': 10}")
+    plain = {name: v.item() if isinstance(v, np.generic) else v for name, v in params.items()}
+    for name, value in plain.items():
+        if not isinstance(name, str) or not isinstance(value, (bool, int, float, str)):
+            raise InputError(f"param '{name}' must be a number, text or a boolean, not {value!r}")
+    return tuple(sorted(plain.items()))
 
 
 def _check_disabled(backend: Backend, names: Collection[str]) -> None:
@@ -128,7 +140,8 @@ class Compilation:
         if store is None or source is None:
             return None
         disabled = sorted(self.request.disabled)
-        reading = [sorted(self.reading.given), [(n, str(t)) for n, t in self.reading.types]]
+        params = [(n, repr(v)) for n, v in self.reading.params]
+        reading = [sorted(self.reading.given), [(n, str(t)) for n, t in self.reading.types], params]
         asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = store.entry(key)
@@ -179,7 +192,7 @@ class Compilation:
     def _sign(self) -> Signature:
         whole = all(v.type is not None for v in self.loaded.inputs)  # else it is read again before it is planned
         graph = self.graph if whole else self.loaded
-        if self.reading == AS_IT_IS:
+        if self.reading.declared:
             require_fitting(graph)
         dtypes, loose = graph.meta.get("dtypes", {}), graph.meta.get("format") == "onnx"
         return Signature(

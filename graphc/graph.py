@@ -264,15 +264,16 @@ class Builder:
         name: str = "",
         outputs: Sequence[str] | int = 1,
         source: Location | None = None,
+        types: Sequence[TensorType | None] | None = None,
         **attrs: Any,
     ) -> Any:
-        """Append a node; returns its output Value, or a tuple of them when `outputs` is not 1."""
+        """Append a node; returns its output Value, or a tuple of them when `outputs` is not 1. types: see `make_node`."""
         name = name or self._fresh(op if isinstance(op, str) else op.name)
         if isinstance(outputs, int):
             names = [name if outputs == 1 else f"{name}.{i}" for i in range(outputs)]
         else:
             names = list(outputs)
-        node = make_node(op, inputs, attrs, name=name, outputs=names, source=source or self.source)
+        node = make_node(op, inputs, attrs, name=name, outputs=names, source=source or self.source, types=types)
         self.nodes.append(node)
         return node.outputs[0] if len(names) == 1 else node.outputs
 

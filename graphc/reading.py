@@ -17,10 +17,17 @@ class Reading:
 
     given: inputs with a default whose values the caller gives; the others are constants
     types: of inputs, in the place of those that the file declares, or does not
+    params: of a description that has such, by name
     """
 
     given: frozenset[str] = frozenset()
     types: tuple[tuple[str, TensorType], ...] = ()
+    params: tuple[tuple[str, bool | int | float | str], ...] = ()
+
+    @property
+    def declared(self) -> bool:
+        """Are all inputs as the file declares them?"""
+        return not self.given and not self.types
 
     def also(self, given: frozenset[str] = frozenset(), types: Mapping[str, TensorType] | None = None) -> Reading:
         return replace(self, given=self.given | given, types=tuple({**dict(self.types), **(types or {})}.items()))

@@ -30,9 +30,10 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
     Where there is none: what nothing uses (warnings), how many steps it becomes, and which operators run on the host.
     """
     from graphc import frontends
+    from graphc.reading import Reading
 
     try:
-        graph = frontends.load(model)
+        graph = frontends.load(model, Reading(params=tuple(settings["params"].items())))
     except GraphcError as error:
         problems = getattr(error, "problems", [error])
         for problem in problems:

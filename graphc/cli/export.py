@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,14 +23,15 @@ MAX_BYTES = 2**31 - 2**20  # of a protobuf message, less what is not weights
 @click.command()
 @model_argument
 @click.argument("out", type=OutputFile(".onnx"))
-def export(model: str, out: Path) -> None:
+def export(model: str, params: dict[str, Any], out: Path) -> None:
     """Write MODEL as the ONNX file OUT."""
     from graphc import frontends, source_files
     from graphc.frontends.onnx_export import to_onnx
+    from graphc.reading import Reading
 
     refuse_inputs([out], [model])
     with source_files.Files(mapped=False).reading() as read:
-        graph = frontends.load(model)
+        graph = frontends.load(model, Reading(params=tuple(params.items())))
         open_graph, defaults = _with_optional_inputs(model, graph)
     refuse_inputs([out], read.paths)
     size = sum(v.data.nbytes for v in graph.constants())

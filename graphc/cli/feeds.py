@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
 from graphc.dims import UNKNOWN
 from graphc.errors import InputError
-from graphc.reading import AS_IT_IS, open_type
+from graphc.reading import Reading, open_type
 from graphc.signature import Spec
 
 if TYPE_CHECKING:
@@ -30,14 +31,17 @@ _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 Input = Union[Spec, "Value"]
 
 
-def load_graph(model: Any, shapes: Mapping[str, Sequence[int]]) -> Graph:
+def load_graph(
+    model: Any, shapes: Mapping[str, Sequence[int]], params: Mapping[str, Any] = MappingProxyType({})
+) -> Graph:
     """The graph of a model file. Inputs whose rank it does not give have that of their shape in `shapes`.
 
     Raises InputError where they have none, and what loading raises.
     """
     from graphc import frontends
 
-    graph = frontends.load(model)
+    reading = Reading(params=tuple(params.items()))
+    graph = frontends.load(model, reading)
     types = {}
     for spec in _specs(graph.inputs, graph.meta.get("dtypes", {})):
         if spec.type is None:
@@ -45,7 +49,7 @@ def load_graph(model: Any, shapes: Mapping[str, Sequence[int]]) -> Graph:
             if shape is None or spec.dtype is None:
                 raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
             types[spec.name] = open_type(spec.name, np.broadcast_to(np.zeros((), spec.dtype), tuple(shape)))
-    return frontends.load(model, AS_IT_IS.also(types=types)) if types else graph
+    return frontends.load(model, reading.also(types=types)) if types else graph
 
 
 def _specs(inputs: Sequence[Input], dtypes: Mapping[str, np.dtype] | None = None) -> list[Spec]:

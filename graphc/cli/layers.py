@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.bind import bind
 from graphc.graph import Graph, Node, Value
+from graphc.ops.control import bound_graphs, trips
 from graphc.types import number
 
 
@@ -49,6 +50,9 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
 def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
     """Elements of the weights that this node is the first to read: learned, measured."""
     sizes = [0, 0]
+    for held in (g for g in node.attrs.values() if isinstance(g, Graph)):
+        for inner in held.nodes:
+            sizes = [a + b for a, b in zip(sizes, _weights(inner, counted))]
     for i, v in enumerate(node.inputs):
         if v is not None and v not in counted and _is_weight(node, i):
             counted.add(v)
@@ -65,9 +69,23 @@ def _is_weight(node: Node, i: int) -> bool:
 
 
 def multiply_adds(node: Node) -> int | None:
-    """Multiply-accumulates of a node with bound shapes; 0 where it has none, None where shapes are open."""
+    """Multiply-accumulates of a node with bound shapes; 0 where it has none, None where shapes are open, and where data decides
+    how often graphs that it holds run."""
+    if node.op.holds_graphs:
+        return _held_multiply_adds(node)
     if node.op.macs is None:
         return 0
     if not all(v.type is not None and v.type.is_static for v in (*node.operands, *node.outputs)):
         return None
     return number(node.op.macs(node.call))
+
+
+def _held_multiply_adds(node: Node) -> int | None:
+    held = {key: g for key, g in node.attrs.items() if isinstance(g, Graph)} | bound_graphs(node)
+    counts = [[multiply_adds(inner) for inner in g.nodes] for g in held.values()]
+    each = {None if None in macs else sum(n for n in macs if n is not None) for macs in counts}
+    macs = each.pop()
+    if each or not macs or node.op.name == "If":
+        return None if each else macs
+    times = trips(node)
+    return None if times is None else times * macs

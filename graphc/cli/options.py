@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,7 +75,49 @@ class Tolerance(click.FloatRange):
         return number
 
 
-model_argument = click.argument("model", type=click.Path(exists=True, dir_okay=False))
+class ParamOf(click.ParamType):
+    """`classes=10` -> ('classes', 10): a number, true or false, or text."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            self.fail(f"'{value}' sets no param; write its name and its value: classes=10", param, ctx)
+        return name, _plain(text)
+
+
+def _plain(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _by_name(ctx: click.Context, param: click.Parameter, params: tuple) -> dict[str, Any]:
+    for name, _ in params:
+        if [n for n, _ in params].count(name) > 1:
+            raise click.BadParameter(f"'{name}' is given twice", ctx, param)
+    return dict(params)
+
+
+model_argument = stack(
+    click.argument("model", type=click.Path(exists=True, dir_okay=False)),
+    click.option(
+        "--param",
+        "params",
+        type=ParamOf(),
+        multiple=True,
+        callback=_by_name,
+        help="A value for one of the params of a YAML file; may be repeated.",
+    ),
+)
 
 compile_options = stack(
     click.option(
@@ -164,6 +206,7 @@ def open_backend(
     arch: str | None,
     precision: str | None,
     device: int | None,
+    **of_model: Any,
 ) -> Backend:
     """The backend for the values of `compile_options`. Raises GraphcError."""
     from graphc.backend import Request
@@ -193,6 +236,7 @@ def open_model(
     arch: str | None = None,
     precision: str | None = None,
     device: int | None = None,
+    params: Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
@@ -203,6 +247,7 @@ def open_model(
     return graphc.compile(
         source,
         target=target,
+        params=params or None,
         threads=threads,
         cache=not no_cache,
         disabled=disable,

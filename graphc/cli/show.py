@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from graphc.cli.console import count, many, print_table
@@ -14,12 +16,12 @@ from graphc.errors import InputError
 @click.command()
 @model_argument
 @shape_options
-def show(model: str, shapes: tuple, batch: int | None) -> None:
+def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
     """Print the layer table of MODEL.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
     """
-    graph = load_graph(model, dict(shapes))
+    graph = load_graph(model, dict(shapes), params)
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:

@@ -353,6 +353,18 @@ def bound_graphs(node: Node) -> dict[str, Graph]:
         return {}
 
 
+def trips(node: Node) -> int | None:
+    """How often a Loop or Scan runs its body; None where data decides, and where sizes are open."""
+    call = node.call
+    if node.op.name == "Loop":
+        length = _trip_count(call, call.attrs.body)
+    else:
+        scanned, m = call.attrs.n_states, call.attrs.num_scan_inputs
+        axis = call.axis_of(_listed(call.attrs.scan_input_axes, m)[0], call.rank(scanned))
+        length = call.type(scanned).shape[axis]
+    return length if isinstance(length, int) else None
+
+
 def _bound_branches(call: Call) -> dict[str, Graph]:
     return {key: _bound(call.attrs[key], call.inputs[1:]) for key in ("then_branch", "else_branch")}
 

@@ -23,6 +23,7 @@ from graphc.cli.passes import pass_names, removable
 from graphc.cli.run import save_arrays, top_classes
 from graphc.dims import UNKNOWN
 from graphc.errors import InputError
+from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo
 from graphc.types import Sym, TensorType
@@ -436,6 +437,27 @@ def test_layers_count_shared_weights_once():
     assert [r.sources for r in rows] == [("x",), ("0",)]
     assert [r.macs for r in rows] == [48, 48]
     assert rows[0].outputs == (str(TensorType("float32", (Sym("batch"), 4))),)
+
+
+def test_layers_count_what_scans_loops_and_ways_hold():
+    text = """\
+graphc: 1
+inputs: {x: [batch, steps, 3], f: {shape: [], dtype: bool}}
+net:
+  - scan:
+      over: {now: x}
+      states: {h: {shape: [batch, 4]}}
+      of: [{dense: {out: 4, from: now, as: a}}, {dense: {out: 4, from: h, bias: false}}, {add: {from: [a, last], as: h}}]
+  - {when: f, from: h, then: [{dense: 5}], else: [{dense: {out: 5, bias: false}}]}
+  - while: {states: {n: 0, g: h}, condition: f, at_most: 9, of: [{dense: {out: 4, from: g, as: g}}, {Add: {inputs: [n, 1], as: n}}]}
+"""
+    graph = loads_yaml(text)
+    rows = {r.name: r for r in layers(graph, {"x": (2, 7, 3), "f": ()})}
+    assert (rows["net.0"].parameters, rows["net.0"].macs) == (16 + 16, 7 * 2 * (3 * 4 + 4 * 4))
+    assert (rows["net.1"].parameters, rows["net.1"].macs) == (25 + 20, 2 * 4 * 5)
+    assert (rows["net.2"].parameters, rows["net.2"].macs) == (20, None), "data decides how often it runs"
+    assert sum(r.parameters for r in rows.values()) == graph.meta["parameters"] == 97
+    assert layers(graph)[3].macs is None
 
 
 def test_layers_count_the_products_of_attention():

@@ -214,7 +214,7 @@ CASES: dict[str, tuple] = {
     "less_equal": (FEATURES, [X], "[{less_equal: 0}]", lambda x, w: x <= 0),
     "where": (FEATURES, [X], "[{greater: {to: 0, as: c}}, {neg: {from: x, as: y}}, {where: {from: [c, x, y]}}]", lambda x, w: abs(x)),
     "where other": (FEATURES, [X], "[{greater: {to: 0, as: c}}, {where: {from: [c, x], other: -1e9}}]", lambda x, w: np.where(x > 0, x, np.float32(-1e9))),
-    "step": (FEATURES, [X], "[{step: 0.25}]", lambda x, w: np.float32(x >= 0.25)),
+    "heaviside": (FEATURES, [X], "[{heaviside: 0.25}]", lambda x, w: np.float32(x >= 0.25)),
     "sign": (FEATURES, [X], "[sign]", lambda x, w: np.sign(x)),
     "cumsum": (FEATURES, [X], "[cumsum]", lambda x, w: np.cumsum(x, 1)),
     "cumsum from the end": (FEATURES, [X], "[{cumsum: {axis: 0, exclusive: true, reverse: true}}]", lambda x, w: np.cumsum(x[::-1], 0)[::-1] - x),
@@ -411,7 +411,7 @@ def test_float16_and_empty_batches():
         "[normalize]",
         "[zscore]",
         "[minmax]",
-        "[step]",
+        "[heaviside]",
         "[{where: {from: [b, x], other: 1}}]",
     ):
         graph = load(

@@ -73,6 +73,7 @@ ZOO = {
     "lstm_classifier": (4_810_857, {"positive": (BATCH, 1)}),
     "gru_classifier": (2_759_169, {"positive": (BATCH, 1)}),
     "char_rnn": (4_022_850, {"logits": (BATCH, Sym("steps"), 66)}),
+    "elman": (7_514, {"next": (BATCH, Sym("steps"), 26), "context": (BATCH, 64)}),
     "transformer_encoder": (4_385_920, {"hidden": (BATCH, 128, 128), "pooled": (BATCH, 128)}),
     "gpt2": (124_439_808, {"logits": (BATCH, Sym("steps"), 50257)}),
     "transformer": (63_082_496, {"logits": (BATCH, Sym("written"), 37000)}),
@@ -177,7 +178,7 @@ def test_params_change_the_size(name, params, count):
 
 
 def test_every_example_is_tested():
-    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "faster_rcnn"}
+    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "faster_rcnn", "som_training", "art1"}
 
 
 @pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder", "rbf", "nin"])
@@ -189,6 +190,66 @@ def test_the_reference_runs_small_ones(name):
         assert array.shape == (2, *value.shape[1:])
         assert np.isfinite(array).all()
         assert array.std() > 0
+
+
+def test_elman_reads_letters():
+    graph = load_yaml(EXAMPLES / "elman.yaml", {"hidden": 5})
+    held = next(n.attrs["body"] for n in graph.nodes if n.op.name == "Scan")
+    w = {v.name: v.data for v in (*graph.constants(), *held.constants())}
+    letters = np.eye(26, dtype=np.float32)[np.random.default_rng(0).integers(26, size=(2, 7))]
+    context, logits = np.zeros((2, 5)), []
+    for t in range(7):
+        seen = letters[:, t] @ w["net.0.input.weight"].T + w["net.0.input.bias"]
+        context = 1 / (1 + np.exp(-seen - context @ w["net.0.recurrent.weight"].T))
+        logits.append(context @ w["net.1.dense.weight"].T + w["net.1.dense.bias"])
+    found = run(graph, {"letters": letters})
+    expected = np.exp(np.stack(logits, 1))
+    np.testing.assert_allclose(found["next"], expected / expected.sum(-1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(found["context"], context, rtol=1e-4)
+
+
+def test_a_map_organises_itself():
+    """A line of units finds its order on a line of samples; each step as in NumPy."""
+    graph = load_yaml(EXAMPLES / "som_training.yaml", {"features": 1})
+    assert graph.meta["parameters"] == 0 and graph.meta["warnings"] == ()
+    rng = np.random.default_rng(1)
+    steps = 400
+    feeds = {
+        "samples": rng.random((steps, 1)),
+        "units": rng.random((8, 1)),
+        "grid": np.stack([np.arange(8), np.zeros(8)], 1),
+        "rates": np.linspace(0.5, 0.05, steps),
+        "radii": np.linspace(3, 0.5, steps),
+    }
+    feeds = {name: a.astype(np.float32) for name, a in feeds.items()}
+    units, winners = feeds["units"].astype(np.float64), []
+    for sample, rate, radius in zip(feeds["samples"], feeds["rates"], feeds["radii"]):
+        best = np.linalg.norm(sample - units, axis=1).argmin()
+        apart = np.linalg.norm(feeds["grid"] - feeds["grid"][best], axis=1)
+        units += rate * np.exp(-(apart**2) / (2 * radius**2))[:, None] * (sample - units)
+        winners.append(best)
+    found = run(graph, feeds)
+    np.testing.assert_array_equal(found["winners"], winners)
+    np.testing.assert_allclose(found["units"], units, rtol=1e-3, atol=1e-4)
+    assert abs(np.sign(np.diff(units[:, 0])).sum()) == 7, "the units lie in order"
+
+
+def test_resonance():
+    """The category is the one that a plain search over NumPy arrays ends with; all are reset where none matches."""
+    vigilance, choice = 0.75, 0.5
+    graph = load_yaml(EXAMPLES / "art1.yaml", {"vigilance": vigilance, "choice": choice})
+    assert graph.meta["parameters"] == 0 and graph.meta["warnings"] == ()
+    rng = np.random.default_rng(2)
+    seen = set()
+    for _ in range(40):
+        pattern, prototypes = rng.random(12) > 0.4, rng.random((5, 12)) > 0.4
+        common = (prototypes & pattern).sum(1)
+        order = sorted(range(5), key=lambda j: (-np.float32(common[j] / (choice + prototypes[j].sum())), j))
+        match = [k for k, j in enumerate(order) if common[j] >= vigilance * pattern.sum()]
+        seen.add(match[0] if match else None)
+        feeds = {"pattern": pattern.astype(np.float32), "prototypes": prototypes.astype(np.float32)}
+        assert run(graph, feeds)["category"] == (order[match[0]] if match else -1)
+    assert {None, 0, 1} <= seen, "searches of several lengths"
 
 
 def test_digits_are_read():

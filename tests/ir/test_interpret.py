@@ -185,6 +185,19 @@ def test_a_bound_loop_has_numbers_inside():
     assert [v.shape for v in bound.outputs] == [(5,), (2, 5)]
 
 
+def test_binding_replaces_symbols_of_types_that_were_given():
+    b = Builder()
+    x, y = b.input("x", "float32", (Sym("n"), Sym("m"))), b.input("y", "float32", (Sym("m"),))
+    sizes = b.add("Concat", b.add("Shape", x, start=0, end=1), b.constant(np.array([3])), axis=0)
+    types = [TensorType(F32, (Sym("n") + 1 - 1, 3, Sym("m")))]
+    zeros = b.add("ConstantOfShape", b.add("Concat", sizes, b.add("Shape", y), axis=0), types=types)
+    graph = b.build({"y": b.add("Relu", zeros)})
+    bound = bind(graph, {"x": TensorType(F32, (5, 2))})
+    assert bound.outputs[0].shape == (5, 3, 2)
+    two = bind(graph, {"x": TensorType(F32, (5, 2)), "y": TensorType(F32, (4,))})
+    assert two.outputs[0].shape == (5, 3, Sym("m")), "one symbol for two sizes says nothing"
+
+
 # --- Scan -------------------------------------------------------------------------------------------------------------
 def scan_graph(x_shape=(3, 2), **attrs) -> Graph:
     """Running sums of the rows of x."""
