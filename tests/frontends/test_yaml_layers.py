@@ -435,6 +435,13 @@ def test_other_floats(dtype: str):
     np.testing.assert_allclose(y[0], positions(3000, 6), atol=1e-3 if dtype == "float16" else 1e-9)
 
 
+def test_weights_that_a_step_gives():
+    graph = load("x: [n, 2]", "[{distance: {rows: 2, metric: squared, weights: {weight: [[0, 0], [3, 4]]}}}]")
+    np.testing.assert_array_equal(run(graph, {"x": np.zeros((1, 2), np.float32)})["output"], [[0, 25]])
+    graph = load("x: [n, 2]", "[{maxout: {out: 1, k: 3, weights: {weight: [[1, 0], [0, 1], [1, 1]], bias: zeros}}}]")
+    np.testing.assert_array_equal(run(graph, {"x": np.array([[2, -1]], np.float32)})["output"], [[2]])
+
+
 def test_the_command_exports_what_onnx_runtime_runs(tmp_path):
     (tmp_path / "m.yaml").write_text(
         "graphc: 1\ninputs: {x: [n, 7]}\nnet: [{distance: {rows: 4}}, {argmin: {as: winner}}]\n"

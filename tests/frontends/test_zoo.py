@@ -25,7 +25,7 @@ ZOO = {
     "alexnet": (61_100_840, IMAGENET),
     "perceptron": (401, {"response": (BATCH, 1), "excitation": (BATCH, 1)}),
     "mcculloch_pitts": (0, {"both": (BATCH,), "either": (BATCH,), "a_without_b": (BATCH,)}),
-    "xor": (0, {"xor": (BATCH, 1), "hidden": (BATCH, 2)}),
+    "xor": (9, {"xor": (BATCH, 1), "hidden": (BATCH, 2)}),
     "rbf": (50 * 64 + 50 + 51 * 10, {"scores": (BATCH, 10)}),
     "zfnet": (62_357_608, IMAGENET),
     "nin": (966_986, {"logits": (BATCH, 10)}),
