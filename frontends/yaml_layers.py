@@ -35,17 +35,17 @@ def conv(
     channels = c.fixed(x, 1, "the number of channels")
     if groups < 1 or channels % groups or out % groups:
         raise c.fail(f"groups {groups} does not divide {channels} input and {out} output channels")
-    kernel, dilations = _window(c, "k", k, space), _window(c, "dilation", dilation, space)
+    kernel, dilations = window(c, "k", k, space), window(c, "dilation", dilation, space)
     w = c.weight("weight", (out, channels // groups, *kernel), x.dtype, "he")
     b = [c.weight("bias", (out,), x.dtype, "small")] if bias else []
-    attrs = _pads(c, pad, kernel, dilations)
+    attrs = pads(c, pad, kernel, dilations)
     return c.add(
         "Conv",
         x,
         w,
         *b,
         kernel_shape=kernel,
-        strides=_window(c, "s", s, space),
+        strides=window(c, "s", s, space),
         dilations=dilations,
         group=groups,
         **attrs,
@@ -89,8 +89,8 @@ def conv_transpose(
     channels = c.fixed(x, 1, "the number of channels")
     if groups < 1 or channels % groups or out % groups:
         raise c.fail(f"groups {groups} does not divide {channels} input and {out} output channels")
-    kernel, strides = _window(c, "k", k, space), _window(c, "s", s, space)
-    dilations, extra = _window(c, "dilation", dilation, space), _window(c, "output_pad", output_pad, space, least=0)
+    kernel, strides = window(c, "k", k, space), window(c, "s", s, space)
+    dilations, extra = window(c, "dilation", dilation, space), window(c, "output_pad", output_pad, space, least=0)
     if pad in ("same", "same_upper"):
         total = [(n - 1) * d + 1 + e - t for n, d, e, t in zip(kernel, dilations, extra, strides)]
         if min(total) < 0:
@@ -100,7 +100,7 @@ def conv_transpose(
             )
         attrs: dict[str, Any] = {"pads": [t // 2 for t in total] + [t - t // 2 for t in total]}
     else:
-        attrs = _pads(c, pad, kernel, dilations)
+        attrs = pads(c, pad, kernel, dilations)
     w = c.weight("weight", (channels, out // groups, *kernel), x.dtype, "he_transposed")
     b = [c.weight("bias", (out,), x.dtype, "small")] if bias else []
     return c.add(
@@ -117,7 +117,8 @@ def conv_transpose(
     )
 
 
-def _window(c: LayerBuilder, name: str, value: Ints, space: int, least: int = 1) -> tuple[int, ...]:
+def window(c: LayerBuilder, name: str, value: Ints, space: int, least: int = 1) -> tuple[int, ...]:
+    """One number for each spatial axis."""
     values = (value,) * space if isinstance(value, int) else tuple(value)
     if len(values) != space:
         raise c.fail(
@@ -128,7 +129,7 @@ def _window(c: LayerBuilder, name: str, value: Ints, space: int, least: int = 1)
     return values
 
 
-def _pads(c: LayerBuilder, pad: Padding, kernel: Sequence[int], dilations: Sequence[int]) -> dict:
+def pads(c: LayerBuilder, pad: Padding, kernel: Sequence[int], dilations: Sequence[int]) -> dict:
     """The ONNX attributes of a padding."""
     space = len(kernel)
     if pad == "same_upper":
@@ -156,13 +157,16 @@ def maxpool(
     pad: Padding = "valid",
     dilation: Ints = 1,
     ceil: bool = False,
-) -> Value:
-    """Maximum over windows; s is k where it is not given. ceil: round the output's size up."""
+    indices: bool = False,
+) -> Value | tuple[Value, Value]:
+    """Maximum over windows; s is k where it is not given. ceil: round the output's size up. indices: also where in all of
+    the input each stood, for `unpool`; `as: [pooled, places]`."""
     space = c.rank(x, 3, 4, 5) - 2
-    kernel, dilations = _window(c, "k", k, space), _window(c, "dilation", dilation, space)
-    strides = kernel if s is None else _window(c, "s", s, space)
-    attrs = _pads(c, pad, kernel, dilations)
-    return c.add("MaxPool", x, kernel_shape=kernel, strides=strides, dilations=dilations, ceil_mode=int(ceil), **attrs)
+    kernel, dilations = window(c, "k", k, space), window(c, "dilation", dilation, space)
+    strides = kernel if s is None else window(c, "s", s, space)
+    attrs = pads(c, pad, kernel, dilations)
+    attrs |= {"kernel_shape": kernel, "strides": strides, "dilations": dilations, "ceil_mode": int(ceil)}
+    return c.add("MaxPool", x, outputs=2 if indices else 1, **attrs)
 
 
 @layer
@@ -178,9 +182,9 @@ def avgpool(
 ) -> Value:
     """Mean over windows; s is k where it is not given. count_pad: padding counts as zeros in the mean."""
     space = c.rank(x, 3, 4, 5) - 2
-    kernel = _window(c, "k", k, space)
-    strides = kernel if s is None else _window(c, "s", s, space)
-    attrs = _pads(c, pad, kernel, (1,) * space)
+    kernel = window(c, "k", k, space)
+    strides = kernel if s is None else window(c, "s", s, space)
+    attrs = pads(c, pad, kernel, (1,) * space)
     return c.add(
         "AveragePool",
         x,

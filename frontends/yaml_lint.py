@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from graphc.errors import GraphcError
@@ -11,6 +12,7 @@ from graphc.frontends.yaml_operators import read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
+from graphc.frontends.yaml_synonyms import operator_for
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_unused import VARIABLE, variables, with_names
 from graphc.op import Op
@@ -84,6 +86,7 @@ class _Linter:
                 args if args.value is not None else args.of({}),
                 (*callee.attrs, "inputs"),
                 f"operator '{callee.name}'",
+                partial(operator_for, callee.name),
             )
             for key, item in (args.value if isinstance(args.value, dict) else {}).items():
                 if key in callee.attrs and not _varies(item):

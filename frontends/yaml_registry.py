@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -113,6 +113,12 @@ class LayerBuilder:
             )
         return dim
 
+    def operands(self, xs: Sequence[Value], *counts: int, hint: str) -> None:
+        """How many values there are, of a layer that takes one of several numbers of them. Raises LoadError."""
+        if len(xs) not in counts:
+            wanted = " or ".join(map(str, counts))
+            raise self.fail(f"takes {wanted} value{'s' * (counts != (1,))}, not {len(xs)}", hint)
+
     def rank(self, x: Value, *ranks: int, hint: str | None = None) -> int:
         """The rank of x, which must be one of `ranks`. Raises LoadError."""
         rank = len(x.shape)
@@ -168,9 +174,24 @@ def layer(build: Callable | None = None, *, name: str = "") -> Callable:
     return build
 
 
+# each registers its layers
+_MODULES = (
+    "layers",
+    "pointwise",
+    "shapes",
+    "sequence",
+    "select",
+    "distance",
+    "spatial",
+    "detection",
+    "positions",
+    "gated",
+)
+
+
 @lru_cache(maxsize=1)
 def _load() -> None:
-    for name in ("layers", "pointwise", "shapes", "sequence"):  # each registers its layers
+    for name in _MODULES:
         import_module(f"graphc.frontends.yaml_{name}")
 
 

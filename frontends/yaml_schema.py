@@ -119,7 +119,7 @@ def _argument(hint: Any, default: Any) -> dict[str, Any]:
     if choices:
         out["examples"] = choices
     if default is not inspect.Parameter.empty and default is not None:
-        out["default"] = default
+        out["default"] = list(default) if isinstance(default, tuple) else default
     return out
 
 

@@ -31,10 +31,12 @@ def lstm(
     bidirectional: bool = False,
     return_: Returned = "all",
     biases: int = 2,
+    peepholes: bool = False,
 ) -> Value:
     """Long short-term memory. return: all = [batch, steps, directions*hidden], last = the final state [batch, …].
-    biases: 2 as in ONNX and PyTorch, 1 as in Keras, 0. Gates in ONNX's order: input, output, forget, cell."""
-    return _recurrent(c, x, "LSTM", 4, hidden, layers, bidirectional, return_, biases)
+    biases: 2 as in ONNX and PyTorch, 1 as in Keras, 0. Gates in ONNX's order: input, output, forget, cell.
+    peepholes: gates see the cell, too (Gers, Schmidhuber 2000); l<i>.p [directions, 3*hidden], input, output, forget."""
+    return _recurrent(c, x, "LSTM", 4, hidden, layers, bidirectional, return_, biases, peepholes)
 
 
 @layer
@@ -83,6 +85,7 @@ def _recurrent(
     bidirectional: bool,
     returned: Returned,
     biases: int,
+    peepholes: bool = False,
     **attrs: Any,
 ) -> Value:
     """Weights of layer i: l<i>.w [directions, gates*hidden, features], l<i>.r [directions, gates*hidden, hidden],
@@ -97,7 +100,9 @@ def _recurrent(
     for i in range(layers):
         w = c.weight(f"l{i}.w", (n, gates * hidden, c.fixed(y, 2, "the number of features")), x.dtype, "recurrent")
         r = c.weight(f"l{i}.r", (n, gates * hidden, hidden), x.dtype, "recurrent")
-        b = _bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype)
+        b: list[Value | None] = [*_bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype)]
+        if peepholes:  # the last of LSTM's operands, behind lengths and states
+            b = [*(b or [None]), None, None, None, c.weight(f"l{i}.p", (n, 3 * hidden), x.dtype, "small")]
         y, state = c.add(
             op, y, w, r, *b, outputs=3 if op == "LSTM" else 2, hidden_size=hidden, direction=direction, **attrs
         )[:2]
@@ -122,29 +127,48 @@ def _bias(c: LayerBuilder, name: str, n: int, size: int, biases: int, dtype: np.
 
 
 @layer
-def attention(c: LayerBuilder, x: Value, *, heads: int, bias: bool = True) -> Value:
-    """Multi-head self-attention, softmax(QKᵀ/√d)V (Vaswani et al. 2017, arXiv:1706.03762).
+def attention(c: LayerBuilder, *xs: Value, heads: int, bias: bool = True, causal: bool = False) -> Value:
+    """Multi-head attention, softmax(QKᵀ/√d)V (Vaswani et al. 2017, arXiv:1706.03762).
 
-    Weights: in.weight [3*features, features] (queries, keys, values), out.weight [features, features], and biases."""
-    c.rank(x, 3, hint="attention reads [batch, steps, features]")
+    Of the steps to each other, or of x to another sequence: `from: [x, memory]`. causal: no step sees those behind it.
+    Weights: in.weight [3*features, features] (queries, keys, values), out.weight [features, features], and biases; with a memory
+    query.weight [features, features] and memory.weight [2*features, features of the memory] (keys, values) for in."""
+    c.operands(xs, 1, 2, hint="give one sequence, or two: from: [x, memory]")
+    for v in xs:
+        c.rank(v, 3, hint="attention reads [batch, steps, features]")
+    x = xs[0]
     features = c.fixed(x, 2, "the number of features")
     if heads < 1 or features % heads:
         raise c.fail(f"{heads} heads do not divide {features} features")
+    if len(xs) == 1:
+        qkv = _linear(c, "in", x, 3 * features, bias)
+        q, k, v = c.add("Split", qkv, outputs=3, axis=2, num_outputs=3)
+    else:
+        q = _linear(c, "query", x, features, bias)
+        k, v = c.add("Split", _linear(c, "memory", xs[1], 2 * features, bias), outputs=2, axis=2, num_outputs=2)
+    if causal:
+        mixed = c.add("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads, is_causal=1)
+    else:
+        mixed = _mixed(c, q, k, v, heads, features)
+    return _linear(c, "out", mixed, features, bias)
+
+
+def _linear(c: LayerBuilder, name: str, x: Value, out: int, bias: bool) -> Value:
+    """x times the weight `name`.weight, and its bias."""
+    w = c.weight(f"{name}.weight", (out, c.fixed(x, 2, "the number of features")), x.dtype, "lecun")
+    y = c.add("MatMul", x, c.add("Transpose", w, perm=(1, 0)))
+    return c.add("Add", y, c.weight(f"{name}.bias", (out,), x.dtype, "small")) if bias else y
+
+
+def _mixed(c: LayerBuilder, q: Value, k: Value, v: Value, heads: int, features: int) -> Value:
+    """softmax(QKᵀ/√d)V of each head."""
     size = features // heads
-    w = c.weight("in.weight", (3 * features, features), x.dtype, "lecun")
-    qkv = c.add("MatMul", x, c.add("Transpose", w, perm=(1, 0)))
-    if bias:
-        qkv = c.add("Add", qkv, c.weight("in.bias", (3 * features,), x.dtype, "small"))
-    parts = c.add("Split", qkv, outputs=3, axis=2, num_outputs=3)
     shape = c.const([0, 0, heads, size])
     # queries and values [batch, heads, steps, size], keys [batch, heads, size, steps]
-    q, k, v = (c.add("Transpose", c.add("Reshape", p, shape), perm=m) for p, m in zip(parts, _PERMS))
-    scores = c.add("MatMul", c.add("Mul", q, c.const(1 / math.sqrt(size), x.dtype)), k)
+    q, k, v = (c.add("Transpose", c.add("Reshape", p, shape), perm=m) for p, m in zip((q, k, v), _PERMS))
+    scores = c.add("MatMul", c.add("Mul", q, c.const(1 / math.sqrt(size), q.dtype)), k)
     mixed = c.add("MatMul", c.add("Softmax", scores, axis=-1), v)
-    y = c.add("Reshape", c.add("Transpose", mixed, perm=(0, 2, 1, 3)), c.const([0, 0, features]))
-    w = c.weight("out.weight", (features, features), x.dtype, "lecun")
-    y = c.add("MatMul", y, c.add("Transpose", w, perm=(1, 0)))
-    return c.add("Add", y, c.weight("out.bias", (features,), x.dtype, "small")) if bias else y
+    return c.add("Reshape", c.add("Transpose", mixed, perm=(0, 2, 1, 3)), c.const([0, 0, features]))
 
 
 _PERMS = ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3))

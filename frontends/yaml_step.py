@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Literal
 
 from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition, layers
+from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
@@ -200,8 +202,8 @@ class Catalog:
             raise Poisoned
         if target is None:
             known = [*self.blocks, *layers()]
-            raise place.error(f"defaults for an unknown layer '{name}'", did_you_mean(name, known))
-        return check_keys(item, target.args, f"defaults of '{name}'")
+            raise _unknown(place, f"defaults for an unknown layer '{name}'", name, did_you_mean(name, known))
+        return check_keys(item, target.args, f"defaults of '{name}'", _explained(target))
 
     def callee(self, name: str, place: Item) -> BlockDefinition | LayerDefinition | Op:
         """The block, layer or operator of that name. Raises LoadError with what was probably meant, Poisoned for a block
@@ -212,7 +214,7 @@ class Catalog:
         if found is None:
             known = [*self.blocks, *layers(), *all_ops(), *STRUCTURES]
             hint = did_you_mean(name, known) or "docs/yaml.md lists the layers; a block is defined under `blocks:`"
-            raise place.error(f"unknown layer '{name}'", hint)
+            raise _unknown(place, f"unknown layer '{name}'", name, hint)
         return found
 
     def arguments(self, callee: BlockDefinition | LayerDefinition, args: Item) -> dict[str, Item]:
@@ -224,7 +226,7 @@ class Catalog:
         elif isinstance(args.value, dict):
             given = args.value
             try:
-                check_keys(args, callee.args, what)
+                check_keys(args, callee.args, what, _explained(callee))
             except GraphcError as e:
                 errors += getattr(e, "problems", [e])
         elif callee.main is None:
@@ -233,7 +235,12 @@ class Catalog:
             given = {callee.main: args}
         given = {**self.defaults.get(callee.name, {}), **given}
         misspelt = [k for k in given if k not in callee.args]
-        missing = [k for k in callee.required if k not in given and not get_close_matches(k, misspelt, 1)]
+        elsewhere = renamed(callee, given) if isinstance(callee, LayerDefinition) else ()
+        missing = [
+            k
+            for k in callee.required
+            if k not in given and k not in elsewhere and not get_close_matches(k, misspelt, 1)
+        ]
         if missing:
             rest = [k for k in callee.args if k not in callee.required]
             also = f" (it also takes {', '.join(rest)})" if rest else ""
@@ -241,6 +248,15 @@ class Catalog:
         if errors:
             raise errors[0] if len(errors) == 1 else CheckError(errors)
         return given
+
+
+def _unknown(place: Item, message: str, name: str, hint: str | None) -> GraphcError:
+    here = layer_for(name)
+    return place.error(message, hint) if here is None else place.error(f"{message}: here it is `{here}`")
+
+
+def _explained(callee: BlockDefinition | LayerDefinition) -> Callable[[str], str | None]:
+    return partial(argument_for, callee) if isinstance(callee, LayerDefinition) else lambda key: None
 
 
 def merged(

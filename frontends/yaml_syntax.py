@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from graphc.errors import CheckError, LoadError, Location
+from graphc.errors import CheckError, GraphcError, LoadError, Location
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -113,10 +113,21 @@ def did_you_mean(name: str, known: Any, what: str = "known") -> str | None:
     return f"{what}: {', '.join(known) or 'none'}" if len(known) <= 24 else None
 
 
-def check_keys(item: Item, known: Any, what: str) -> dict[str, Item]:
-    """The item's dict, whose keys must all be known. Raises LoadError with what was probably meant, or one for each."""
-    unknown = [key for key in item.mapping(what) if key not in known]
-    errors = [item.at_key(key).error(f"{what} has no '{key}'", did_you_mean(key, known)) for key in unknown]
+def check_keys(
+    item: Item, known: Any, what: str, explain: Callable[[str], str | None] = lambda key: None
+) -> dict[str, Item]:
+    """The item's dict, whose keys must all be known. Raises LoadError with what was probably meant, or one for each.
+    explain: what to say of a key that is not known, if there is something to say."""
+    errors: list[GraphcError] = []
+    for key in item.mapping(what):
+        if key in known:
+            continue
+        said = explain(key)
+        errors.append(
+            item.at_key(key).error(said)
+            if said is not None
+            else item.at_key(key).error(f"{what} has no '{key}'", did_you_mean(key, known))
+        )
     if errors:
         raise errors[0] if len(errors) == 1 else CheckError(errors)
     return item.value

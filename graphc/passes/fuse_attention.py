@@ -340,7 +340,8 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
         if present is not None:
             results[1 + i : 2 + i] = [present for _ in results[1 + i : 2 + i]]
         operands.append(operand)
-    heads, kv_heads = (o.value.shape[o.axis] for o in operands[:2])
+    # not those of the operands: what q, k and v are parts of has the heads of all
+    heads, kv_heads = (call.attrs.q_num_heads, call.attrs.kv_num_heads) if flat else (q.shape[1], k.shape[1])
     queries, keys = (o.value.shape[3 - o.axis] for o in operands[:2])
     past = call.shape(4)[2] if call.has(4) else 0
     window = Window.of(call.attrs, past)

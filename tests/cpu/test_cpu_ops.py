@@ -14,7 +14,7 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det", "MaxRoiPool",
+    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det",
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
@@ -32,6 +32,7 @@ SOMETIMES_HOST = {
     ),
     "LSTM": ("LSTM has no float64 kernel",),
     "MatMul": ("it sums over nothing",),
+    "MaxRoiPool": ("MaxRoiPool has no float64 kernel",),
     "QuantizeLinear": ("QuantizeLinear has no CPU kernel",),  # blocks of scales
     "RNN": ("RNN has no float64 kernel",),
     "RoiAlign": ("mode 'max' has no kernel", "RoiAlign has no float64 kernel"),

@@ -1,4 +1,4 @@
-"""RoiAlign and GridSample: kernels against references."""
+"""RoiAlign, MaxRoiPool and GridSample: kernels against references."""
 
 from __future__ import annotations
 
@@ -72,6 +72,43 @@ def test_a_region_far_outside_or_huge_takes_no_time():
     one = use("RoiAlign", images(1, 2, 8, 8), rois, np.zeros(4, np.int64), output_height=2, output_width=2)
     y = compiled(one).run(dict(zip(("x0", "x1", "x2"), one.inputs)))["y0"]
     assert np.abs(y[0]).max() < 1e-6 and not y[1:].any()
+
+
+# --- MaxRoiPool -------------------------------------------------------------------------------------------------------
+def of_images(count: int, side: float, images: int) -> np.ndarray:
+    """The same regions, each behind the number of its image."""
+    return np.concatenate([(np.arange(count) % images)[:, None].astype(F32), regions(count, side)], 1)
+
+
+@pytest.mark.parametrize("form", [{"pooled_shape": (3, 2)}, {"pooled_shape": (7, 7), "spatial_scale": 0.9}], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 8, 9), (1, 2, 33, 17), (2, 70, 16, 15)], ids=str)
+def test_largest_pixels_of_regions(form, shape, where):
+    for count in (0, 1, 23):
+        one = use("MaxRoiPool", images(*shape), of_images(count, shape[3], shape[0]), **form)
+        assert not host_reasons(check(one, *where), one)
+
+
+def test_pixels_and_corners_that_are_no_numbers():
+    """NaN is the largest pixel; a region with a corner that is none, or far outside, has no pixels."""
+    x = images(1, 1, 4, 4)
+    x[0, 0, 1, 1] = np.nan
+    rois = [[0, 0, 3, 3], [2, 2, 3, 3], [-9, -9, -5, -5], [1e30, 0, 2e30, 5], [np.nan, 0, 1, 1], [0, 0, np.inf, 3]]
+    boxes = np.array([[0, *r] for r in rois], F32)
+    y = compiled(use("MaxRoiPool", x, boxes, pooled_shape=(1, 2))).run({"x0": x, "x1": boxes})["y0"][:, 0, 0]
+    np.testing.assert_array_equal(y[:2], [[np.nan, x[0, 0, :, 2:].max()], [x[0, 0, 2:, 2].max(), x[0, 0, 2:, 3].max()]])
+    assert not y[2:].any()
+
+
+def test_no_image_of_the_number_in_a_region():
+    x, rois = images(2, 3, 8, 8), of_images(3, 8, 2)
+    model = compiled(use("MaxRoiPool", x, rois, pooled_shape=(2, 2)), threads=2)
+    for numbers in ([0, 2, 1], [0, 1, -1]):
+        rois[:, 0] = numbers
+        with pytest.raises(InputError, match="batch index") as caught:
+            model.run({"x0": x, "x1": rois})
+        with pytest.raises(InputError) as wanted:
+            use("MaxRoiPool", x, rois, pooled_shape=(2, 2)).run()
+        assert caught.value.message == wanted.value.message
 
 
 # --- GridSample -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""RoiAlign, GridSample and ChannelShuffle on CUDA kernels against their references, mostly in checked runs."""
+"""RoiAlign, MaxRoiPool, GridSample and ChannelShuffle on CUDA kernels against their references, mostly in checked runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from suite import check, compiled, host_reasons, use, uses_of
 import graphc
 from graphc.backends.cuda.codegen.cubin import cubin_of
 from graphc.backends.cuda.sampling.grid_block import TAPS, Grid
-from graphc.backends.cuda.sampling.regions_block import Regions
+from graphc.backends.cuda.sampling.regions_block import RegionMaxima, Regions
 from graphc.errors import InputError
 from graphc.lower.kernel import Kernel
 
@@ -29,14 +29,14 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHC_CHECK", "memory")
 
 
-@pytest.mark.parametrize("name", ["RoiAlign", "GridSample", "ChannelShuffle"])
+@pytest.mark.parametrize("name", ["RoiAlign", "MaxRoiPool", "GridSample", "ChannelShuffle"])
 def test_every_case(name: str):
     for one in uses_of(name):
         assert not host_reasons(check(one, TARGET), one), one
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["RoiAlign", "GridSample"])
+@pytest.mark.parametrize("name", ["RoiAlign", "MaxRoiPool", "GridSample"])
 def test_every_dtype(name: str, dtype: str):
     for one in uses_of(name, [dtype])[::7]:
         assert not host_reasons(check(one, TARGET), one), one
@@ -85,6 +85,44 @@ def test_a_region_far_outside_or_huge_takes_no_time(mode: str):
     one = use("RoiAlign", images(1, 2, 8, 8), rois, np.zeros(4, np.int64), output_height=2, output_width=2, mode=mode)
     y = compiled(one, TARGET).run(dict(zip(("x0", "x1", "x2"), one.inputs)))["y0"]
     assert not y[1:].any() and (mode == "max" or np.abs(y[0]).max() < 1e-6)
+
+
+# --- MaxRoiPool -------------------------------------------------------------------------------------------------------
+def of_images(count: int, side: float, images: int) -> np.ndarray:
+    """The same regions, each behind the number of its image."""
+    return np.concatenate([(np.arange(count) % images)[:, None].astype(F32), regions(count, side)], 1)
+
+
+@pytest.mark.parametrize("form", [{"pooled_shape": (3, 2)}, {"pooled_shape": (7, 7), "spatial_scale": 0.5}], ids=str)
+def test_largest_pixels_of_regions(form: dict, checked):
+    for shape in ((1, 1, 1, 1), (2, 3, 8, 9), (1, 2, 33, 17)):
+        for count in (0, 1, 13):
+            one = use("MaxRoiPool", images(*shape), of_images(count, shape[3], shape[0]), **form)
+            assert not host_reasons(check(one, TARGET), one)
+
+
+def test_pixels_and_corners_that_are_no_numbers():
+    """NaN is the largest pixel; a region with a corner that is none, or far outside, has no pixels."""
+    x = images(1, 1, 4, 4)
+    x[0, 0, 1, 1] = np.nan
+    rois = [[0, 0, 3, 3], [2, 2, 3, 3], [-9, -9, -5, -5], [1e30, 0, 2e30, 5], [np.nan, 0, 1, 1], [0, 0, np.inf, 3]]
+    boxes = np.array([[0, *r] for r in rois], F32)
+    y = compiled(use("MaxRoiPool", x, boxes, pooled_shape=(1, 2)), TARGET).run({"x0": x, "x1": boxes})["y0"][:, 0, 0]
+    np.testing.assert_array_equal(y[:2], [[np.nan, x[0, 0, :, 2:].max()], [x[0, 0, 2:, 2].max(), x[0, 0, 2:, 3].max()]])
+    assert not y[2:].any()
+
+
+def test_no_image_of_the_number_in_a_region(checked):
+    x, rois = images(2, 3, 8, 8), of_images(3, 8, 2)
+    one = use("MaxRoiPool", x, rois, pooled_shape=(2, 2))
+    model = compiled(one, TARGET)
+    for numbers in ([0, 2, 1], [0, 1, -1], [7, 5, 3]):
+        rois[:, 0] = numbers
+        with pytest.raises(InputError, match="batch index") as caught:
+            model.run({"x0": x, "x1": rois})
+        with pytest.raises(InputError) as wanted:
+            use("MaxRoiPool", x, rois, pooled_shape=(2, 2)).run()
+        assert caught.value.message == wanted.value.message
 
 
 # --- GridSample -------------------------------------------------------------------------------------------------------
@@ -170,7 +208,11 @@ def test_channels_are_shuffled_by_one_step():
     assert [s.kernel for s in model.plan().steps] == ["copy_strided"]
 
 
-KERNELS = [*(Grid("float32", "float32", 2, mode) for mode in TAPS), Regions("float32", "float32", False)]
+KERNELS = [
+    *(Grid("float32", "float32", 2, mode) for mode in TAPS),
+    Regions("float32", "float32", False),
+    RegionMaxima("float32"),
+]
 
 
 @pytest.mark.parametrize("arch, kernels", [((9, 0), KERNELS), ((8, 0), KERNELS[1:2])], ids=["9.0", "8.0"])

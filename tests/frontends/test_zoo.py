@@ -15,25 +15,59 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BATCH = Sym("batch")
 IMAGENET = {"logits": (BATCH, 1000)}
 
+VOC = {"logits": (BATCH, 21, 500, 500)}
+FCN = 138_357_544 - 4097 * 1000 + 4097 * 21  # VGG-16 with scores of 21 classes
+
 # file: (trainable parameters as published, types of the results)
 ZOO = {
     "lenet5": (61_706, {"logits": (BATCH, 10)}),
     "mlp": (335_114, {"logits": (BATCH, 10)}),
     "alexnet": (61_100_840, IMAGENET),
+    "perceptron": (401, {"response": (BATCH, 1), "excitation": (BATCH, 1)}),
+    "mcculloch_pitts": (0, {"both": (BATCH,), "either": (BATCH,), "a_without_b": (BATCH,)}),
+    "xor": (9, {"xor": (BATCH, 1), "hidden": (BATCH, 2)}),
+    "rbf": (50 * 64 + 50 + 51 * 10, {"scores": (BATCH, 10)}),
+    "zfnet": (62_357_608, IMAGENET),
+    "nin": (966_986, {"logits": (BATCH, 10)}),
+    "vgg11": (132_863_336, IMAGENET),
+    "vgg13": (133_047_848, IMAGENET),
     "vgg16": (138_357_544, IMAGENET),
+    "vgg19": (143_667_240, IMAGENET),
     "googlenet": (6_624_904, IMAGENET),
     "resnet18": (11_689_512, IMAGENET),
+    "resnet34": (21_797_672, IMAGENET),
     "resnet50": (25_557_032, IMAGENET),
+    "resnet101": (44_549_160, IMAGENET),
+    "resnet152": (60_192_808, IMAGENET),
+    "wide_resnet": (36_479_194, {"logits": (BATCH, 10)}),
     "resnext50": (25_028_904, IMAGENET),
     "se_resnet50": (28_088_024, IMAGENET),
     "densenet121": (7_978_856, IMAGENET),
+    "densenet169": (14_149_480, IMAGENET),
+    "inception_v3": (23_834_568, IMAGENET),
+    "xception": (22_855_952, IMAGENET),
     "squeezenet": (1_235_496, IMAGENET),
+    "squeezenet1_0": (1_248_424, IMAGENET),
+    "shufflenet_v2": (2_278_604, IMAGENET),
+    "convnext_t": (28_589_128, IMAGENET),
     "mobilenet_v1": (4_231_976, IMAGENET),
     "mobilenet_v2": (3_504_872, IMAGENET),
     "mobilenet_v3": (5_483_032, IMAGENET),
     "efficientnet_b0": (5_288_548, IMAGENET),
     "vit_b16": (86_567_656, IMAGENET),
     "unet": (31_037_698, {"logits": (BATCH, 2, 256, 256)}),
+    "segnet": (29_449_932, {"logits": (BATCH, 12, 352, 480)}),
+    "fcn32s": (FCN + 21 * 21 * 64**2, VOC),
+    "fcn16s": (FCN + 513 * 21 + 21 * 21 * (4**2 + 32**2), VOC),
+    "fcn8s": (FCN + (513 + 257) * 21 + 21 * 21 * (4**2 + 4**2 + 16**2), VOC),
+    "espcn": (
+        25 * 64 + 64 + (9 * 64 + 1) * 32 + (9 * 32 + 1) * 9,
+        {"larger": (BATCH, 1, 3 * Sym("height"), 3 * Sym("width"))},
+    ),
+    "fast_rcnn": (
+        138_357_544 - 4097 * 1000 + 4097 * 21 * 5,
+        {"scores": (Sym("count"), 21), "offsets": (Sym("count"), 84)},
+    ),
     "yolo_v3_tiny": (8_852_366, {"coarse": (BATCH, 255, 13, 13), "fine": (BATCH, 255, 26, 26)}),
     "ssd300": (35_641_826, {"scores": (BATCH, 8732, 91), "boxes": (BATCH, 8732, 4)}),
     "lstm_classifier": (4_810_857, {"positive": (BATCH, 1)}),
@@ -41,6 +75,8 @@ ZOO = {
     "char_rnn": (4_022_850, {"logits": (BATCH, Sym("steps"), 66)}),
     "elman": (7_514, {"next": (BATCH, Sym("steps"), 26), "context": (BATCH, 64)}),
     "transformer_encoder": (4_385_920, {"hidden": (BATCH, 128, 128), "pooled": (BATCH, 128)}),
+    "gpt2": (124_439_808, {"logits": (BATCH, Sym("steps"), 50257)}),
+    "transformer": (63_082_496, {"logits": (BATCH, Sym("written"), 37000)}),
     "autoencoder": (222_384, {"reconstruction": (BATCH, 784), "code": (BATCH, 32)}),
     "vae_encoder": (69_076, {"mean": (BATCH, 2), "log_variance": (BATCH, 2)}),
     "vae_decoder": (65_089, {"image": (BATCH, 1, 28, 28)}),
@@ -71,10 +107,67 @@ def test_fractalnet():
     assert graph.outputs[0].shape == (BATCH, 10)
 
 
+def test_faster_rcnn():
+    """Fast R-CNN and what proposes the regions: 2 scores and 4 offsets of 9 anchors. Of a small image the reference gives
+    regions that lie in it, of both images, with the probabilities of 21 classes."""
+    path = EXAMPLES / "faster_rcnn.yaml"
+    graph = load_yaml(path, {"height": 32, "width": 48})
+    count = ZOO["fast_rcnn"][0] + (9 * 512 + 1) * 512 + 513 * 9 * (2 + 4)
+    assert graph.meta["parameters"] == count and graph.meta["warnings"] == ()
+    assert f"{count:,} parameters" in path.read_text()
+    assert [v.shape[1:] for v in graph.outputs] == [(5,), (21,), (84,)]
+    assert len({v.shape[0] for v in graph.outputs}) == 1
+    regions, scores, _ = run(
+        graph, {"image": np.random.default_rng(0).random((2, 3, 32, 48), dtype=np.float32)}
+    ).values()
+    assert set(regions[:, 0]) == {0, 1} and len(regions) == len(scores)
+    assert (regions[:, 1:] >= 0).all() and (regions[:, [1, 3]] <= 48).all() and (regions[:, [2, 4]] <= 32).all()
+    np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-5)
+
+
+def test_segnet_by_hand():
+    """The convolutions of VGG-16 there, those of its mirror image back, all with batch norm, and the classes."""
+    stages = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]
+    widths = [3, *(c for n, c in stages for _ in range(n))]
+    there = list(zip(widths, widths[1:]))
+    back = [(b, a) for a, b in there[1:]]
+    assert ZOO["segnet"][0] == sum(9 * a * b + 3 * b for a, b in there + back) + 9 * 64 * 12 + 12
+
+
+def test_transformer_by_hand():
+    """65 million in the paper, whose number of subwords is not exact; no more is shared than the embeddings."""
+    f = 512
+    attention, think, norm = 4 * f * f + 4 * f, 8 * f * f + 5 * f, 2 * f
+    encoder, decoder = attention + think + 2 * norm, 2 * attention + think + 3 * norm
+    assert ZOO["transformer"][0] == 37000 * f + 6 * (encoder + decoder)
+
+
+def test_gates():
+    """Neurons with fixed weights, for all cases."""
+    a, b = np.array([0, 0, 1, 1], np.float32), np.array([0, 1, 0, 1], np.float32)
+    found = run(load_yaml(EXAMPLES / "mcculloch_pitts.yaml"), {"a": a, "b": b})
+    assert {k: v.tolist() for k, v in found.items()} == {
+        "both": [0, 0, 0, 1],
+        "either": [0, 1, 1, 1],
+        "a_without_b": [0, 0, 1, 0],
+    }
+    found = run(load_yaml(EXAMPLES / "xor.yaml"), {"bits": np.stack([a, b], 1)})
+    assert found["xor"].ravel().tolist() == [0, 1, 1, 0]
+
+
+def test_gpt2_reads_nothing_ahead():
+    graph = load_yaml(EXAMPLES / "gpt2.yaml", {"layers": 2, "width": 16, "heads": 2, "vocab": 50, "context": 9})
+    tokens = np.random.default_rng(0).integers(0, 50, (2, 7))
+    first, whole = (run(graph, {"tokens": t})["logits"] for t in (tokens[:, :4], tokens))
+    np.testing.assert_allclose(whole[:, :4], first, rtol=1e-4, atol=1e-5)
+    assert abs(whole[:, 4:] - whole[:, 3:4]).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "params", "count"),
     [
         ("resnet50", {"n3": 23}, 44_549_160),  # torchvision's ResNet-101
+        ("gpt2", {"layers": 24, "width": 1024, "heads": 16}, 354_823_168),
         ("resnet18", {"classes": 10}, 11_689_512 - 990 * 513),
         ("char_rnn", {"vocab": 65}, 4_022_850 - 256 - 1025),
         ("transformer_encoder", {"layers": 12, "width": 768, "heads": 12}, 109_482_240),  # BERT-base
@@ -85,10 +178,10 @@ def test_params_change_the_size(name, params, count):
 
 
 def test_every_example_is_tested():
-    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "som_training", "art1"}
+    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "faster_rcnn", "som_training", "art1"}
 
 
-@pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder"])
+@pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder", "rbf", "nin"])
 def test_the_reference_runs_small_ones(name):
     graph = load_yaml(EXAMPLES / f"{name}.yaml")
     rng = np.random.default_rng(0)

@@ -394,6 +394,20 @@ def test_onnx_attention_with_more(graph, reason):
     assert reason in refused(fuse_attention, graph)
 
 
+@pytest.mark.parametrize("kv_heads", [1, HEADS])
+def test_onnx_attention_of_one_projection(kv_heads):
+    """Queries, keys and values as parts of one value, which has the heads of all three."""
+
+    def make(b):
+        sizes = [HEADS * SIZE, kv_heads * SIZE, kv_heads * SIZE]
+        q, k, v = b.add("Split", b.input("x", F32, (BATCH, LENGTH, sum(sizes))), ints(b, *sizes), axis=2, outputs=3)
+        return b.add("Attention", q, k, v, is_causal=True, q_num_heads=HEADS, kv_num_heads=kv_heads)
+
+    node = fused(build(make))
+    assert (node.attrs["heads"], node.attrs["kv_heads"]) == (HEADS, kv_heads)
+    assert node.attrs["first_heads"] == (0, HEADS, HEADS + kv_heads)
+
+
 def test_onnx_attention_gives_its_keys_and_values():
     graph = onnx_attention(flat=True, outputs=3)
     assert operators(graph).count("FusedAttention") == 1 and "Concat" not in operators(graph)

@@ -1,4 +1,4 @@
-"""RoiAlign."""
+"""RoiAlign and MaxRoiPool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.cpu.lower.registry import RULES
-from graphc.backends.cpu.sampling.regions_block import PLANE, REGIONS, RegionPlane, Regions
+from graphc.backends.cpu.sampling.regions_block import PLANE, REGION_MAXIMA, REGIONS, RegionMaxima, RegionPlane, Regions
 from graphc.backends.cpu.sizes import FLOAT_BYTES, lines
 from graphc.lower.index import out_of_range, positions
 
@@ -22,11 +22,11 @@ TAPS = 8  # multiply-adds of a bin, roughly
 
 
 def _supported(node: Node, target: Any) -> str | None:
-    if node.attrs["mode"] != "avg":
+    if node.attrs.get("mode", "avg") != "avg":
         return f"mode '{node.attrs['mode']}' has no kernel"
     for v in node.inputs[:2]:
         if v.dtype != np.float32:
-            return f"RoiAlign has no {v.dtype} kernel"
+            return f"{node.op.name} has no {v.dtype} kernel"
     return None
 
 
@@ -55,3 +55,19 @@ def lower_roi_align(lo: CpuLowering, group: Group) -> None:
     check = out_of_range(node, [count], [images], [0], "batch index", negative=False)
     info = replace(lo.info(group, "regions"), flops=2 * TAPS * out.type.elements)
     lo.emit(Regions(), args, info, check=check, writes=[out.ref])
+
+
+@RULES.lowers("MaxRoiPool", supported=_supported)
+def lower_max_roi_pool(lo: CpuLowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, boxes, out = lo.read(node.inputs[0]), lo.read(node.inputs[1]), lo.write(node.output)
+    (images, channels, h, w), (count, _, out_h, out_w) = x.type.extents, out.type.extents
+    if out.type.elements == 0:
+        return
+    ends, stride = lo.scratch(f"{node.output.name}/ends", lines(16 * (out_h + out_w)))
+    args = REGION_MAXIMA(
+        x=x.ref, regions=boxes.ref, y=out.ref, images=images, channels=channels, h=h, w=w, count=count, out_h=out_h,
+        out_w=out_w, scale=int(np.float32(node.attrs["spatial_scale"]).view(np.uint32)), ends=ends, stride=stride,
+    )  # fmt: skip
+    check = out_of_range(node, [count], [images], [0], "batch index", negative=False)
+    lo.emit(RegionMaxima(), args, lo.info(group, "region_maxima"), check=check, writes=[out.ref])

@@ -20,11 +20,21 @@ REGIONS = Block(
 # columns; first, end: columns that any bin needs; line: memory for a row of the image and a vector
 PLANE = Block("rows row_ends columns column_ends line out_h out_w h w first end")
 
+# the same; regions [count, 5], the number of the image first. ends: of each thread, the first pixel of each row and column of
+# bins and the one behind the last
+REGION_MAXIMA = Block("x regions y images channels h w count out_h out_w scale ends stride")
+
 
 class Regions(Kernel, name="regions"):
     """Averages over the bins of regions."""
 
     block: ClassVar[Block] = REGIONS
+
+
+class RegionMaxima(Kernel, name="region_maxima"):
+    """Largest pixels of the bins of regions."""
+
+    block: ClassVar[Block] = REGION_MAXIMA
 
 
 class RegionPlane(Kernel, name="region_plane"):

@@ -1,4 +1,4 @@
-"""Averages over the bins of regions of images (RoiAlign).
+"""Averages over the bins of regions of images (RoiAlign), and largest pixels of them (MaxRoiPool).
 
 Samples lie on a grid, and each is a weighted sum of the four pixels around it. So the average over a bin is a sum over the
 image's rows and columns with weights of each, which all channels share; they are computed once per region.
@@ -22,8 +22,8 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.sampling.regions_block import CHANNELS, PLANE, REGIONS, Regions
-from graphc.backends.cpu.sampling.whole_njit import is_finite, rounded_up
+from graphc.backends.cpu.sampling.regions_block import CHANNELS, PLANE, REGION_MAXIMA, REGIONS, RegionMaxima, Regions
+from graphc.backends.cpu.sampling.whole_njit import is_finite, rounded_down, rounded_up
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, load_integer
 
@@ -143,3 +143,80 @@ def regions(target):
             first, end = piece(a, work, nth, end)
 
     return regions, STEP
+
+
+@njit(error_model="numpy")
+def _corner(at, scale):
+    """A whole number, halves away from zero; of what is huge, one that is far outside, too."""
+    x = min(max(load_f32(at) * scale, -(2.0**60)), 2.0**60)
+    return rounded_down(x + 0.5) if x >= 0 else -rounded_down(0.5 - x)
+
+
+@njit(error_model="numpy")
+def _bins(ends, low, high, bins, size):
+    """The first pixel of each bin between two corners, both in the region, and the one behind the last."""
+    step = max(high - low + 1, 1.0) / bins
+    for i in range(bins):
+        ends[2 * i] = _within(rounded_down(i * step) + low, size)
+        ends[2 * i + 1] = _within(rounded_up((i + 1) * step) + low, size)
+
+
+@driver(RegionMaxima)
+def region_maxima(target):
+    """Y[region, channel, i, j] = the largest pixel of bin (i, j), NaN where there is one, 0 where there is none."""
+    X, BOXES, Y, IMAGES, CHANNEL_COUNT, H, W = REGION_MAXIMA["x regions y images channels h w"]
+    COUNT, OUT_H, OUT_W, SCALE, ENDS, STRIDE = REGION_MAXIMA["count out_h out_w scale ends stride"]
+    REPORTS, ROI = REGION_MAXIMA.size, (1 + BOX) * FLOAT_BYTES
+
+    @njit(error_model="numpy")
+    def largest(x, width, top, bottom, left, right):
+        if top >= bottom or left >= right:
+            return np.float32(0)
+        found = load_f32(x + FLOAT_BYTES * (top * width + left))
+        for i in range(top, bottom):
+            row = x + FLOAT_BYTES * i * width
+            for j in range(left, right):
+                value = load_f32(row + FLOAT_BYTES * j)
+                if value > found or value != value:  # one that is no number stays
+                    found = value
+        return found
+
+    def region_maxima(a, tid, nth):
+        rows = as_block(a[ENDS] + tid * a[STRIDE])
+        columns = as_block(a[ENDS] + tid * a[STRIDE] + 2 * INT64_BYTES * a[OUT_H])
+        channels, h, w, out_h, out_w = a[CHANNEL_COUNT], a[H], a[W], a[OUT_H], a[OUT_W]
+        scale = np.float64(load_f32(block_address(a) + INT64_BYTES * SCALE))
+        parts = (channels + CHANNELS - 1) // CHANNELS
+        work = a[COUNT] * parts
+        first, end = piece(a, work, nth, 0)
+        while first < end:
+            for k in range(first, end):
+                region = k // parts
+                low = (k - region * parts) * CHANNELS
+                high = min(low + CHANNELS, channels)
+                box = a[BOXES] + region * ROI
+                image, y = load_f32(box), a[Y] + region * channels * out_h * out_w * FLOAT_BYTES
+                inside, sizes = image > -1 and image < a[IMAGES], np.float32(0)
+                for corner in range(1, 1 + BOX):
+                    sizes += load_f32(box + FLOAT_BYTES * corner) * np.float32(0)
+                if not inside:
+                    report = block_address(a) + INT64_BYTES * (REPORTS + 2 * tid)
+                    if load_i64(report) == 0:
+                        store_i64(report, region + 1)
+                        store_i64(report + INT64_BYTES, np.int64(image))
+                if not (inside and is_finite(sizes)):
+                    fill_bytes(y + low * out_h * out_w * FLOAT_BYTES, (high - low) * out_h * out_w * FLOAT_BYTES, 0)
+                    continue
+                x1, y1 = _corner(box + FLOAT_BYTES, scale), _corner(box + 2 * FLOAT_BYTES, scale)
+                x2, y2 = _corner(box + 3 * FLOAT_BYTES, scale), _corner(box + 4 * FLOAT_BYTES, scale)
+                _bins(rows, y1, y2, out_h, h)
+                _bins(columns, x1, x2, out_w, w)
+                for c in range(low, high):
+                    plane = a[X] + (np.int64(image) * channels + c) * h * w * FLOAT_BYTES
+                    for i in range(out_h):
+                        for j in range(out_w):
+                            value = largest(plane, w, rows[2 * i], rows[2 * i + 1], columns[2 * j], columns[2 * j + 1])
+                            store_f32(y + FLOAT_BYTES * ((c * out_h + i) * out_w + j), value)
+            first, end = piece(a, work, nth, end)
+
+    return region_maxima, STEP

@@ -1,4 +1,4 @@
-"""Averages, or largest numbers, of samples in the bins of regions of images: a bin of a channel per thread."""
+"""Averages, or largest numbers, of samples or of pixels in the bins of regions of images: a bin of a channel per thread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from graphc.lower.kernel import Kernel
 # region, int64s if `wide`, else int32s. scale: the bits of a float64. half: are pixels' centers at halves? ratio:
 # samples of a bin along an axis, 0: one per pixel. image, plane, row: byte strides of x
 REGIONS = Block("grid total indices wide x boxes y images channels h w out_h out_w scale half ratio image plane row")
+# the same; regions [count, 5], the number of the image first
+REGION_MAXIMA = Block("grid total x regions y images channels h w out_h out_w scale image plane row")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,3 +24,11 @@ class Regions(Kernel, name="regions"):
     dtype: str
     box: str
     largest: bool
+
+
+@dataclass(frozen=True, eq=False)
+class RegionMaxima(Kernel, name="region_maxima"):
+    """dtype: of the images and the regions."""
+
+    block: ClassVar[Block] = REGION_MAXIMA
+    dtype: str

@@ -1,4 +1,4 @@
-"""Bins of regions of images (RoiAlign): samples on a grid, each between four pixels."""
+"""Bins of regions of images: samples on a grid, each between four pixels (RoiAlign), or whole pixels (MaxRoiPool)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from graphc.backends.cuda.codegen.guarded import divide_wide
 from graphc.backends.cuda.codegen.threads import thread_number
 from graphc.backends.cuda.kernel import THREADS, Code, makes
 from graphc.backends.cuda.lower.epilogue import summed
-from graphc.backends.cuda.sampling.regions_block import REGIONS, Regions
-from graphc.backends.cuda.sampling.whole_kernels import is_finite, rounded_up
+from graphc.backends.cuda.sampling.regions_block import REGION_MAXIMA, REGIONS, RegionMaxima, Regions
+from graphc.backends.cuda.sampling.whole_kernels import is_finite, rounded_down, rounded_up
 from graphc.backends.cuda.verbs.index_block import POSITIONS
-from graphc.backends.cuda.verbs.index_kernels import position_at, report
+from graphc.backends.cuda.verbs.index_kernels import position_at, report, reporter
 from graphc.types import dtype_from_name
 
 MOST_SAMPLES = 2.0**31  # of a bin along an axis
@@ -129,3 +129,71 @@ def regions(dtype: str, box: str, largest: bool) -> Code:
             put(word(a, Y) + number * item, element(result))
 
     return Code(regions)
+
+
+@register_jitable
+def _whole(x):
+    """Rounded, halves away from zero."""
+    return rounded_down(x + 0.5) if x >= 0 else -rounded_down(0.5 - x)
+
+
+@makes(RegionMaxima)
+def region_maxima(dtype: str) -> Code:
+    TOTAL, X, REGIONS, Y, IMAGES, CHANNELS, H, W = REGION_MAXIMA["total x regions y images channels h w"]
+    OUT_H, OUT_W, SCALE, IMAGE, PLANE, ROW = REGION_MAXIMA["out_h out_w scale image plane row"]
+    REPORT, ROI = 8 * REGION_MAXIMA.size, 1 + BOX
+    kind, element = register(summed(dtype_from_name(dtype))), register(dtype)
+    item, get, put = dtype_from_name(dtype).itemsize, load(dtype), store(dtype)
+
+    @register_jitable
+    def number_at(a, region, column):
+        return float64(kind(get(word(a, REGIONS) + (region * ROI + column) * item)))
+
+    @register_jitable
+    def image_at(a, region):
+        return int64(number_at(a, region, 0))
+
+    wrong = reporter(image_at)
+
+    @register_jitable
+    def corner(a, region, column):
+        return _whole(number_at(a, region, 1 + column) * read_scale(a + 8 * SCALE))
+
+    def region_maxima(a):
+        number = thread_number(THREADS)
+        if number < word(a, TOTAL):
+            out_h, out_w, h, w = word(a, OUT_H), word(a, OUT_W), word(a, H), word(a, W)
+            rest = divide_wide(number, out_w)
+            j = number - rest * out_w
+            plane = divide_wide(rest, out_h)
+            i = rest - plane * out_h
+            region = divide_wide(plane, word(a, CHANNELS))
+            channel = plane - region * word(a, CHANNELS)
+            image = number_at(a, region, 0)
+            result = kind(0)
+            if not (image > -1.0 and image < word(a, IMAGES)):
+                if channel == 0 and i == 0 and j == 0:
+                    wrong(a, a + REPORT, region)
+            else:
+                x1, y1, x2, y2 = corner(a, region, 0), corner(a, region, 1), corner(a, region, 2), corner(a, region, 3)
+                if is_finite(x2 - x1) and is_finite(y2 - y1):
+                    step_y, step_x = max(y2 - y1 + 1.0, 1.0) / out_h, max(x2 - x1 + 1.0, 1.0) / out_w
+                    top, bottom = (
+                        _within(rounded_down(i * step_y) + y1, h),
+                        _within(rounded_up((i + 1) * step_y) + y1, h),
+                    )
+                    left, right = (
+                        _within(rounded_down(j * step_x) + x1, w),
+                        _within(rounded_up((j + 1) * step_x) + x1, w),
+                    )
+                    start = word(a, X) + int64(image) * word(a, IMAGE) + channel * word(a, PLANE)
+                    if top < bottom and left < right:
+                        result = kind(get(start + top * word(a, ROW) + left * item))
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            value = kind(get(start + y * word(a, ROW) + x * item))
+                            if value > result or value != value:  # one that is no number stays
+                                result = value
+            put(word(a, Y) + number * item, element(result))
+
+    return Code(region_maxima)

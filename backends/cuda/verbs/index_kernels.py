@@ -6,6 +6,8 @@ place is that offset plus, for each axis that it is looked up in, the position t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from numba.cuda import types
 from numba.cuda.extending import register_jitable
 
@@ -54,28 +56,36 @@ def position_at(a, number):
     return types.int64(load_narrow(word(a, INDICES) + 4 * number))
 
 
-@register_jitable
-def report(a, words, number):
-    """Position `number` is out of range. What stays in the two words is of the first that is: 1 + its number, its value.
+def reporter(value_at: Callable) -> Callable:
+    """What reports a position, whose value is `value_at(a, number)`."""
 
-    Whoever makes the number smaller writes the value of the number that it then finds, until it finds the same again: of all
-    these writes the last one is of the smallest number.
-    """
-    new = number + 1
-    old = atomic_read(words)
-    while old == 0 or new < old:
-        found = exchange_if(words, old, new)
-        if found != old:
-            old = found
-            continue
-        while True:
-            fence()
-            exchange(words + 8, position_at(a, new - 1))
-            fence()
-            old = atomic_read(words)
-            if old == new:
-                break
-            new = old
+    @register_jitable
+    def report(a, words, number):
+        """Position `number` is out of range. What stays in the two words is of the first that is: 1 + its number, its value.
+
+        Whoever makes the number smaller writes the value of the number that it then finds, until it finds the same again: of
+        all these writes the last one is of the smallest number.
+        """
+        new = number + 1
+        old = atomic_read(words)
+        while old == 0 or new < old:
+            found = exchange_if(words, old, new)
+            if found != old:
+                old = found
+                continue
+            while True:
+                fence()
+                exchange(words + 8, value_at(a, new - 1))
+                fence()
+                old = atomic_read(words)
+                if old == new:
+                    break
+                new = old
+
+    return report
+
+
+report = reporter(position_at)
 
 
 @register_jitable

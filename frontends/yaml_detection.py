@@ -1,0 +1,186 @@
+"""The layers of detectors: anchors, boxes from offsets, suppression, pools over regions.
+
+A box is x1, y1, x2, y2 (form: corners) or x, y, width, height of its centre (form: centers).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from graphc.frontends.yaml_layers import Ints, window
+from graphc.frontends.yaml_registry import LayerBuilder, layer
+from graphc.graph import Value
+
+Form = Literal["corners", "centers"]
+
+
+@layer
+def anchors(
+    c: LayerBuilder,
+    x: Value,
+    *,
+    sizes: tuple[float, ...],
+    ratios: tuple[float, ...] = (1.0,),
+    extra: tuple[float, ...] = (),
+    stride: int | None = None,
+    offset: float = 0.5,
+    form: Form = "corners",
+) -> Value:
+    """Boxes around every place of a feature map, a constant [places·anchors, 4]; row by row, at each place for every ratio
+    (height/width) every size (the root of the area), then squares of the sizes in `extra`.
+
+    stride: pixels between places, and sizes are pixels (Faster R-CNN, arXiv:1506.01497); without it both are parts of the
+    image (SSD, arXiv:1512.02325). offset: where in a place its centre lies."""
+    c.rank(x, 4)
+    height, width = (c.fixed(x, a, "the size of the map") for a in (2, 3))
+    if min((*sizes, *ratios, *extra), default=0) <= 0:
+        raise c.fail("sizes and ratios must be above 0")
+    root = np.sqrt(np.array(ratios))[:, None]
+    wide = np.concatenate([(np.array(sizes) / root).reshape(-1), extra])
+    high = np.concatenate([(np.array(sizes) * root).reshape(-1), extra])
+    unit = (1 / height, 1 / width) if stride is None else (stride, stride)
+    rows, columns = ((np.arange(n) + offset) * u for n, u in zip((height, width), unit))
+    y, x_ = np.meshgrid(rows, columns, indexing="ij")
+    boxes = np.empty((height, width, len(wide), 4))
+    boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3] = x_[..., None], y[..., None], wide, high
+    if form == "corners":
+        half = boxes[..., 2:] / 2
+        boxes = np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], -1)
+    return c.const(boxes.reshape(-1, 4), x.dtype)
+
+
+@layer
+def decode_boxes(
+    c: LayerBuilder,
+    offsets: Value,
+    boxes: Value,
+    *,
+    form: Form = "corners",
+    to: Form = "corners",
+    variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0),
+    limit: float | None = None,
+) -> Value:
+    """Boxes [batch, n, 4] from a network's offsets and anchors [n, 4] (Girshick et al. 2013, arXiv:1311.2524, C): centre
+    x + dx·width, size width·exp(dw).
+
+    form: of the anchors; to: of the result. variances: factors of the offsets (SSD's 0.1, 0.1, 0.2, 0.2). limit: the largest dw
+    and dh (torchvision's is log(1000/16), 4.135)."""
+    for v, what in ((offsets, "offsets"), (boxes, "anchors")):
+        c.rank(v, 2, 3, hint=f"the {what} are [n, 4] or [batch, n, 4]")
+        if v.shape[-1] != 4:
+            raise c.fail(f"the {what} must be four numbers for each box, not {v.type}")
+    if len(variances) != 4 or min(variances) <= 0:
+        raise c.fail(f"variances must be four numbers above 0, not {list(variances)}")
+    at, size = c.add("Split", boxes, outputs=2, axis=-1, num_outputs=2)
+    if form == "corners":
+        size = c.add("Sub", size, at)
+        at = c.add("Add", at, c.add("Mul", size, c.const(0.5, size.dtype)))
+    if set(variances) != {1.0}:
+        offsets = c.add("Mul", offsets, c.const(np.array(variances), offsets.dtype))
+    moved, grown = c.add("Split", offsets, outputs=2, axis=-1, num_outputs=2)
+    if limit is not None:
+        grown = c.add("Min", grown, c.const(limit, grown.dtype))
+    at = c.add("Add", at, c.add("Mul", moved, size))
+    size = c.add("Mul", c.add("Exp", grown), size)
+    if to == "centers":
+        return c.add("Concat", at, size, axis=-1)
+    half = c.add("Mul", size, c.const(0.5, size.dtype))
+    return c.add("Concat", c.add("Sub", at, half), c.add("Add", at, half), axis=-1)
+
+
+@layer
+def nms(
+    c: LayerBuilder,
+    boxes: Value,
+    scores: Value,
+    *,
+    keep: int = 100,
+    iou: float = 0.5,
+    score: float | None = None,
+    form: Form = "corners",
+) -> tuple[Value, Value, Value]:
+    """Suppress boxes that overlap better ones: `from: [boxes, scores]`, [batch, n, 4] and [batch, classes, n].
+
+    Gives what is left, best first in each class of each image: image, class and box number [left, 3], the boxes [left, 4] and
+    their scores [left]; how many are left is known when the model runs. keep: in one class of one image; iou: overlap from which
+    a box is suppressed; score: boxes must have more."""
+    c.rank(boxes, 3, hint="boxes are [batch, n, 4]")
+    c.rank(scores, 3, hint="scores are [batch, classes, n]")
+    if boxes.shape[2] != 4 or boxes.shape[1] != scores.shape[2]:
+        hint = "put the boxes last: {transpose: [0, 2, 1]}" if boxes.shape[1] == scores.shape[1] else None
+        raise c.fail(
+            f"takes boxes [batch, n, 4] and scores [batch, classes, n], not {boxes.type} and {scores.type}", hint
+        )
+    if keep < 1 or not 0 <= iou <= 1:
+        raise c.fail(f"keep must be at least 1 and iou from 0 to 1, not {keep} and {iou}")
+    limits = [c.const([keep]), c.const([iou], "float32")]
+    if score is not None:
+        limits.append(c.const([score], "float32"))
+    left = c.add("NonMaxSuppression", boxes, scores, *limits, center_point_box=int(form == "centers"))
+    places = c.add("Gather", left, c.const([0, 2]), axis=1)
+    return left, c.add("GatherND", boxes, places), c.add("GatherND", scores, left)
+
+
+# --- pools over regions -----------------------------------------------------------------------------------------------
+@layer
+def roi_align(
+    c: LayerBuilder,
+    x: Value,
+    *regions: Value,
+    size: Ints,
+    scale: float = 1.0,
+    samples: int = 0,
+    mode: Literal["avg", "max"] = "avg",
+    aligned: bool = True,
+) -> Value:
+    """Regions of feature maps, each sampled to one size (He et al. 2017, arXiv:1703.06870): [regions, channels, …size].
+
+    `from: [x, regions]`, corners behind the number of the image [n, 5]; or `from: [x, boxes, images]`, [n, 4] and int64 [n].
+    scale: of the map to the image of the boxes; samples: in each bin and direction (0: by its size); aligned: half pixels."""
+    c.operands((x, *regions), 2, 3, hint="name them: from: [x, regions]")
+    boxes, images = _regions(c, x, regions)
+    if images is None:
+        first, boxes = c.add("Split", boxes, c.const([1, 4]), outputs=2, axis=1)
+        images = c.add("Cast", c.add("Squeeze", first, c.const([1])), to=np.dtype(np.int64))
+    height, width = window(c, "size", size, 2)
+    return c.add(
+        "RoiAlign",
+        x,
+        boxes,
+        images,
+        output_height=height,
+        output_width=width,
+        sampling_ratio=samples,
+        spatial_scale=scale,
+        mode=mode,
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
+    )
+
+
+@layer
+def roi_pool(c: LayerBuilder, x: Value, *regions: Value, size: Ints, scale: float = 1.0) -> Value:
+    """The maximum of every bin of regions (Girshick 2015, Fast R-CNN, arXiv:1504.08083): [regions, channels, …size].
+
+    `from: [x, regions]`, corners behind the number of the image [n, 5]; or `from: [x, boxes, images]`, [n, 4] and int64 [n].
+    scale: of the map to the image of the boxes."""
+    c.operands((x, *regions), 2, 3, hint="name them: from: [x, regions]")
+    boxes, images = _regions(c, x, regions)
+    if images is not None:
+        numbers = c.add("Cast", c.add("Unsqueeze", images, c.const([1])), to=boxes.dtype)
+        boxes = c.add("Concat", numbers, boxes, axis=1)
+    return c.add("MaxRoiPool", x, boxes, pooled_shape=window(c, "size", size, 2), spatial_scale=scale)
+
+
+def _regions(c: LayerBuilder, x: Value, regions: tuple[Value, ...]) -> tuple[Value, Value | None]:
+    """Boxes [n, 4] and the images of theirs, or both in one [n, 5]."""
+    c.rank(x, 4, hint="the first is [batch, channels, height, width]")
+    columns = 5 if len(regions) == 1 else 4
+    boxes, images = regions[0], regions[1] if len(regions) > 1 else None
+    if len(boxes.shape) != 2 or boxes.shape[1] != columns:
+        hint = "give the numbers of their images too: from: [x, boxes, images]" if columns == 5 else None
+        raise c.fail(f"takes regions [n, {columns}], not {boxes.type}", hint)
+    if images is not None and (images.dtype != np.int64 or len(images.shape) != 1):
+        raise c.fail(f"takes the numbers of the images as int64[n], not {images.type}")
+    return boxes, images
