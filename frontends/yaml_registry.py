@@ -170,7 +170,7 @@ def layer(build: Callable | None = None, *, name: str = "") -> Callable:
 
 @lru_cache(maxsize=1)
 def _load() -> None:
-    for name in ("layers", "pointwise", "shapes", "sequence"):  # each registers its layers
+    for name in ("layers", "pointwise", "shapes", "sequence", "random"):  # each registers its layers
         import_module(f"graphc.frontends.yaml_{name}")
 
 
