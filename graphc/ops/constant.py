@@ -123,6 +123,7 @@ source(
         Case((Tensor((2, 2)),), {"k": 5, "dtype": "float64"}),
     ],
     {"dtype": Attr("dtype", None), "k": Attr(int, 0)},
+    types_of=(0,),
 )
 
 
@@ -141,4 +142,5 @@ source(
     lambda x: np.arange(x.size).reshape(x.shape),
     [Case((Tensor((2, 3, 4)),)), Case((Tensor(()),)), Case((Tensor((0, 5)),)), Case((Tensor((7,)),))],
     expand=_numbered,
+    types_of=(0,),
 )
