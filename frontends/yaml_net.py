@@ -271,11 +271,11 @@ class Expander:
             return read_argument(frame.env.resolve(given[k]), callee.args[k][0], what, operands, frame.names)
 
         values = dict(zip(given, self._each(given, read, frame)))
-        require(values.values())
         self._require(callee, operands)
         if callee.operands == 0:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
+        require(values.values())
         result = callee(cell, operands, values)
         wrong = [k for k in cell.given if k not in cell.asked]
         if wrong and step.weights is not None:
