@@ -129,9 +129,10 @@ source(
 
 # --- Positions: an operator of the compiler's own ---------------------------------------------------------------------
 def _numbered(b: Builder, call: Call) -> Value:
-    x, t = call.inputs[0], call.type(0)
-    size = b.constant(t.elements, np.int64) if t.is_static else b.add("Size", x)
-    shape = b.constant(t.shape, np.int64) if t.is_static else b.add("Shape", x)
+    x = call.inputs[0]
+    known = x.type is not None and x.type.is_static
+    size = b.constant(x.type.elements, np.int64) if known else b.add("Size", x)
+    shape = b.constant(x.shape, np.int64) if known else b.add("Shape", x)
     return b.add("Reshape", b.add("Range", b.constant(0), size, b.constant(1)), shape, allowzero=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from controls import loop
 
 import graphc
 from graphc import expr as e
@@ -79,6 +80,27 @@ def test_onnx_runtime_gives_the_same_bits():
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (got,) = session.run(["bits"], fed)
     np.testing.assert_array_equal(got, run(graph(), fed)["bits"])
+
+
+def test_draws_of_a_loop():
+    """In a held graph, where the draw counts: the same in the reference, on every backend, and written as ONNX."""
+    import onnxruntime
+
+    b = Builder("loop")
+    x, seed, trips = b.input("x", np.float32, ("n", 3)), b.input("seed", np.int64, ()), b.input("trips", np.int64, ())
+
+    def make(inner, turn, going, like, seed):
+        return inner.add("Identity", going), inner.add("RandomBits", inner.add("Positions", like), turn, seed)
+
+    (all_,) = loop(b, trips, None, [], [x, seed], make, 1)
+    g = b.build({"bits": all_})
+    fed = {"x": np.zeros((5, 3), np.float32), "seed": np.array(8), "trips": np.array(4)}
+    want = random_bits(np.arange(15).reshape(1, 5, 3), np.arange(4).reshape(4, 1, 1), np.array(8))
+    np.testing.assert_array_equal(run(g, fed)["bits"], want)
+    for target in ("cpu", "cuda:emulate"):
+        np.testing.assert_array_equal(graphc.compile(g, target=target).run(fed)["bits"], want, err_msg=target)
+    session = onnxruntime.InferenceSession(to_onnx(g).SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(["bits"], fed)[0], want)
 
 
 # --- statistics, of fixed streams: every figure is a number of standard deviations ------------------------------------
