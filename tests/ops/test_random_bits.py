@@ -64,6 +64,16 @@ def test_the_same_bits_everywhere():
         np.testing.assert_array_equal(model.run(fed)["bits"], want, err_msg=f"{target}, {threads} threads")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_that_share_a_large_array(threads: int):
+    b = Builder("large")
+    x = b.input("x", np.float32, ("n", 1000))
+    g = b.build({"bits": b.add("RandomBits", b.add("Positions", x), b.constant(3), b.constant(9))})
+    got = graphc.compile(g, threads=threads).run({"x": np.zeros((500, 1000), np.float32)})["bits"]
+    want = random_bits(np.arange(500_000), np.array(3), np.array(9))
+    np.testing.assert_array_equal(got.ravel(), want)
+
+
 def test_onnx_runtime_gives_the_same_bits():
     import onnxruntime
 
