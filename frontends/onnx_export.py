@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, SupportsInt, cast
 
 import numpy as np
@@ -47,13 +48,15 @@ def _newest() -> int:
 
 
 def _expand_foreign(graph: Graph) -> Graph:
-    """Replace composite operators that ONNX does not have by what they stand for."""
-    if all(_in_onnx(n) or n.op.expand is None for n in graph.nodes):
+    """Replace composite operators that ONNX does not have by what they stand for, also in held graphs."""
+    if all(_in_onnx(n) or n.op.expand is None for n in _all_nodes(graph)):
         return graph
     rw = Rewriter(graph)
     for node in graph.nodes:
         if _in_onnx(node) or node.op.expand is None:
-            rw.copy(node)
+            new = rw.copy(node)
+            held = {k: _expand_foreign(g) for k, g in node.attrs.items() if isinstance(g, Graph)}
+            rw.nodes[-1] = replace(new, attrs={**new.attrs, **held}) if held else new
             continue
         rw.prefix, rw.source = f"{node.name}/", node.source
         inner = Builder(node.name, node.source, f"{node.name}/")
@@ -193,6 +196,7 @@ class _Writer:
         assert schema is not None, "the opset was chosen so that it has the operator"
         proto = NodeProto(op_type=node.op.name, name=node.name)
         proto.input.extend("" if v is None else self._name(v) for v in _inputs(node))
+        proto.input.extend([""] * (schema.min_input - len(proto.input)))  # a Loop without a condition and states
         for key, value in node.attrs.items():
             if key in schema.attributes and not self._left_out(node, key, value, schema):
                 kind = cast("SupportsInt", schema.attributes[key].type)  # an enum, which onnx's type hints leave out

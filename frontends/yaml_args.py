@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from graphc.errors import LoadError
 from graphc.frontends.yaml_expr import ExprError, evaluate
 from graphc.frontends.yaml_syntax import Item, did_you_mean
+from graphc.graph import Value
 from graphc.types import Sym
 
 Number = int | float  # whole numbers and floats are told apart
@@ -68,7 +69,7 @@ def compute(item: Item, variable: Callable[[str], Any], word: Callable[[str], An
 def convert(item: Item, hint: Any, what: str) -> Any:
     """A resolved item as a value of the type `hint`. Raises LoadError that says what `what` must be.
 
-    Hints: int, float, bool, str, Literal[…], tuple[T, ...], Item (as it is), and unions of these. Text where a number
+    Hints: int, float, bool, str, Literal[…], tuple[T, ...], Item (as it is), Value (whose names `read_argument` reads), and unions of these. Text where a number
     is wanted is an expression. Where a whole number is wanted, 2.0 is one; for a Number it stays a float.
     """
     if hint is Item or hint is Any:
@@ -144,6 +145,7 @@ def describe(hint: Any) -> str:
         str: "text",
         type(None): "null",
         Item: "a value",
+        Value: "the name of a value",
     }
     parts: list[str] = []
     for option in (o for o in options(hint) if o is not int or float not in options(hint)):

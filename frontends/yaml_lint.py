@@ -8,7 +8,7 @@ from typing import Any
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import SPECIAL, convert, unknown_variable
-from graphc.frontends.yaml_operators import read_attribute
+from graphc.frontends.yaml_operators import names_value, read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
@@ -97,7 +97,9 @@ class _Linter:
             given = args.value if isinstance(args.value, dict) else {callee.main or "": args}
             for key, item in given.items():
                 if key in callee.args and item.value is not None and not _varies(item):
-                    self.attempt(convert, item, callee.args[key][0], f"'{key}' of '{callee.name}'")
+                    hint = callee.args[key][0]
+                    if not names_value(item, hint):
+                        self.attempt(convert, item, hint, f"'{key}' of '{callee.name}'")
 
     def _structure(self, step: NetStep) -> None:
         if step.callee == "let":

@@ -14,7 +14,7 @@ from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import Namer, Names
-from graphc.frontends.yaml_operators import Values, listed, read_attribute, read_input, read_operand
+from graphc.frontends.yaml_operators import Values, listed, read_argument, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
@@ -271,13 +271,15 @@ class Expander:
         given = self.catalog.arguments(callee, args)
 
         def read(k: str) -> Any:
-            return convert(frame.env.resolve(given[k]), callee.args[k][0], f"'{k}' of '{callee.name}'")
+            what = f"'{k}' of '{callee.name}'"
+            return read_argument(frame.env.resolve(given[k]), callee.args[k][0], what, operands, frame.names)
 
         values = dict(zip(given, self.each(given, read, frame)))
         self._require(callee, operands)
         if callee.operands == 0:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
+        require(values.values())
         result = callee(cell, operands, values)
         wrong = [k for k in cell.given if k not in cell.asked]
         if wrong and step.weights is not None:

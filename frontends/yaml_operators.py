@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.frontends.yaml_args import computed, convert, is_number
+from graphc.frontends.yaml_args import computed, convert, is_number, options
 from graphc.frontends.yaml_literals import DTYPES, Literal, read_literal
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_syntax import Item, did_you_mean
@@ -41,6 +41,16 @@ def read_input(item: Item, current: Values, names: Names) -> Value | Literal | N
     if expression or is_number(item.value) or isinstance(item.value, list):
         return read_literal(item)
     return read_operand(item, current, names)
+
+
+def names_value(item: Item, hint: Any) -> bool:
+    """Is an argument with this type hint the name of a value of the graph, not a number or text?"""
+    return Value in options(hint) and isinstance(item.value, str) and not is_number(computed(item))
+
+
+def read_argument(item: Item, hint: Any, what: str, current: Values, names: Names) -> Any:
+    """An argument of a layer: a value by its name, or what `convert` makes of it. Raises LoadError."""
+    return read_operand(item, current, names) if names_value(item, hint) else convert(item, hint, what)
 
 
 def read_attribute(item: Item, spec: Attr, name: str) -> Any:

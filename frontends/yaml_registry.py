@@ -186,6 +186,7 @@ _MODULES = (
     "detection",
     "positions",
     "gated",
+    "random",
 )
 
 

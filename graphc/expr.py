@@ -223,6 +223,17 @@ def _fmod(a, b):
     return math.fmod(a, b)
 
 
+PHILOX_MULTIPLIER, PHILOX_WEYL, PHILOX_ROUNDS = 0xD256D193, 0x9E3779B9, 10
+
+
+def _philox(counter, key):
+    low, high, key = counter % 2**32, (counter >> 32) % 2**32, key % 2**32
+    for i in range(PHILOX_ROUNDS):
+        product = PHILOX_MULTIPLIER * low
+        low, high = (product >> 32) ^ ((key + i * PHILOX_WEYL) % 2**32) ^ high, product % 2**32
+    return low + (high << 32)
+
+
 def _pick(a, b, take_b: bool):
     return a + b if a != a or b != b else (b if take_b else a)
 
@@ -260,6 +271,9 @@ eq = _binary_fn("eq", lambda a, b: a == b, compare=True)
 ne = _binary_fn("ne", lambda a, b: a != b, compare=True)
 shift_left = _binary_fn("shl", lambda a, b: a << b)
 shift_right = _binary_fn("shr", lambda a, b: a >> b)
+# 64 random bits from a counter and the low 32 bits of a key, all uint64: Philox 2x32-10 (Salmon et al., Parallel random numbers:
+# as easy as 1, 2, 3, SC 2011). A primitive of its own: as a tree of others it would have thousands, since rounds share parts.
+philox = _binary_fn("philox", _philox)
 
 
 def isnan(x: Number):
@@ -320,7 +334,7 @@ _NUMBERS: dict[str, Callable] = {
     "asin": asin, "acos": acos, "atan": atan, "sinh": sinh, "cosh": cosh, "tanh": tanh, "asinh": asinh, "acosh": acosh,
     "atanh": atanh, "erf": erf, "sigmoid": sigmoid, "floor": floor, "ceil": ceil, "rint": rint, "trunc": trunc,
     "abs": absolute, "pow": pow, "min": minimum, "max": maximum, "fmod": fmod, "div": div, "eq": eq, "ne": ne,
-    "shl": shift_left, "shr": shift_right, "select": where,
+    "shl": shift_left, "shr": shift_right, "philox": philox, "select": where,
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "neg": lambda a: -a,
     "lt": lambda a, b: a < b, "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,
     "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
@@ -332,7 +346,7 @@ PRIMITIVES = frozenset(_NUMBERS) | {"cast"}
 # what has poles.
 _FINITE = frozenset((
     "arg", "const", "cast", "add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "select", "lt",
-    "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "sin", "cos", "atan", "tanh", "sigmoid", "erf",
+    "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "philox", "sin", "cos", "atan", "tanh", "sigmoid", "erf",
 ))  # fmt: skip
 
 

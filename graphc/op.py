@@ -218,6 +218,7 @@ class Op:
     laws       algebraic laws that it obeys
     bound      of operators with one dim that only data tells: Call -> what it is at most
     type_only  the results follow from the operands' types, and are computed as soon as those are known: values are not read
+    types_of   operands of which the type alone counts: those of one type stand for each other
     statistics operands that training measures and does not learn
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
@@ -245,6 +246,7 @@ class Op:
     laws: Laws = Laws()
     bound: Callable[[Call], Dim] | None = None
     type_only: bool = False
+    types_of: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
     family: Family = Family.COMPOSITE

@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from graphc.backends.llvm import vmath
 from graphc.backends.llvm.emit import F64, I1, Emit, memory_type, register_type
+from graphc.backends.llvm.philox import philox
 from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Expr
 
@@ -139,6 +140,8 @@ def _int(q: Emit, prim: str, xs: list[ir.Value], signed: bool, lanes: int) -> ir
             safe = b.select(inside, y, zero)
             shift = b.shl if prim == "shl" else b.ashr if signed else b.lshr
             return b.select(inside, shift(x, safe), zero)
+        case "philox":
+            return philox(q, x, y, lanes)
         case "pow":
             return vmath.int_pow(q, x, y, signed, element, lanes)
         case "sqrt" | "exp" | "log":

@@ -52,6 +52,18 @@ def lower_range(lo: Lowering, group: Group) -> None:
         emit_map(lo, narrowed, [t.elements], [[t.dtype.itemsize], list(numbers.strides)], [out, numbers])
 
 
+@lowers("Positions", supported=native_dtypes)
+def lower_positions(lo: Lowering, group: Group) -> None:
+    """Counted up when the model runs: an array of them in the plan would be as large as the result."""
+    out = lo.write(group.output)
+    dense = Storage(
+        out.ref if out.contiguous else Ref(Buffer("positions", out.type.nbytes)), out.type, dense_strides(out.type)
+    )
+    lo.count_up(dense.ref, 0, 1, out.type.elements, lo.info(group, "count_up"))
+    if not out.contiguous:
+        lo.copy(dense.ref, dense.strides, out.ref, out.strides, out.type.extents, 8, lo.info(group, "copy_strided"))
+
+
 @lowers("ConstantOfShape", supported=native_dtypes)
 def lower_filled(lo: Lowering, group: Group) -> None:
     """Strides of 0."""

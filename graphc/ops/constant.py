@@ -1,4 +1,4 @@
-"""Constants: given in an attribute, filled, counted (Range), ones on a diagonal."""
+"""Constants: given in an attribute, filled, counted (Range, Positions), ones on a diagonal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.dtypes import is_narrow
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.shape import ANY
 from graphc.sizes import largest, whole
@@ -122,4 +123,25 @@ source(
         Case((Tensor((2, 2)),), {"k": 5, "dtype": "float64"}),
     ],
     {"dtype": Attr("dtype", None), "k": Attr(int, 0)},
+    types_of=(0,),
+)
+
+
+# --- Positions: an operator of the compiler's own ---------------------------------------------------------------------
+def _numbered(b: Builder, call: Call) -> Value:
+    x = call.inputs[0]
+    known = x.type is not None and x.type.is_static
+    size = b.constant(x.type.elements, np.int64) if known else b.add("Size", x)
+    shape = b.constant(x.shape, np.int64) if known else b.add("Shape", x)
+    return b.add("Reshape", b.add("Range", b.constant(0), size, b.constant(1)), shape, allowzero=True)
+
+
+source(
+    "Positions",
+    "x",
+    lambda call: [call.type(0).with_dtype(np.dtype(np.int64))],
+    lambda x: np.arange(x.size).reshape(x.shape),
+    [Case((Tensor((2, 3, 4)),)), Case((Tensor(()),)), Case((Tensor((0, 5)),)), Case((Tensor((7,)),))],
+    expand=_numbered,
+    types_of=(0,),
 )

@@ -38,10 +38,13 @@ class CommonSubexpressions:
 
 def _key(node: Node) -> Hashable:
     attrs = tuple(sorted((k, _content(v)) for k, v in node.attrs.items() if v is not None))
-    return node.op.name, tuple(map(_operand, node.inputs)), attrs, len(node.outputs)
+    operands = tuple(_operand(v, i in node.op.types_of) for i, v in enumerate(node.inputs))
+    return node.op.name, operands, attrs, len(node.outputs)
 
 
-def _operand(v: Value | None) -> Hashable:
+def _operand(v: Value | None, type_alone: bool) -> Hashable:
+    if type_alone and v is not None and v.type is not None:
+        return v.type
     if v is None or not v.is_const:
         return id(v)
     return _content(v.data) if v.data.nbytes <= MAX_BYTES and v.data.dtype != object else ("array", id(v.data))

@@ -80,6 +80,10 @@ ZOO = {
     "autoencoder": (222_384, {"reconstruction": (BATCH, 784), "code": (BATCH, 32)}),
     "vae_encoder": (69_076, {"mean": (BATCH, 2), "log_variance": (BATCH, 2)}),
     "vae_decoder": (65_089, {"image": (BATCH, 1, 28, 28)}),
+    "vae": (134_165, {"image": (BATCH, 1, 28, 28), "code": (BATCH, 2), "mean": (BATCH, 2), "std": (BATCH, 2)}),
+    "rbm_gibbs": (393_284, {"visible": (BATCH, 784), "ink": (BATCH, 784), "hidden": (BATCH, 500)}),
+    "boltzmann": (0, {"state": (BATCH, 6)}),
+    "deep_belief_net": (1_665_010, {"probabilities": (BATCH, 10), "label": (BATCH, 10)}),
     "dcgan_generator": (3_576_704, {"image": (BATCH, 3, 64, 64)}),
 }
 

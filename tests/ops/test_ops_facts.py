@@ -115,3 +115,15 @@ def test_values_that_only_types_decide(name: str):
         arrays = operands(op, case)
         _, node = build(name, case, arrays)
         np.testing.assert_array_equal(run_node(node, arrays)[0], run_node(node, [np.zeros_like(a) for a in arrays])[0])
+
+
+@pytest.mark.parametrize("name", [n for n, op in all_ops().items() if op.types_of])
+def test_values_of_one_type_stand_for_each_other(name: str):
+    op = all_ops()[name]
+    for case in op.samples.cases:
+        one, other = (operands(op, case, seed=seed) for seed in (0, 1))
+        mixed = [b if i in op.types_of else a for i, (a, b) in enumerate(zip(one, other))]
+        (_, node), changed = build(name, case, one), any(a is not b and (a != b).any() for a, b in zip(one, mixed))
+        for x, y in zip(run_node(node, one), run_node(node, mixed)):
+            np.testing.assert_array_equal(x, y)
+        assert changed or not one[0].size

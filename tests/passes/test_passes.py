@@ -268,6 +268,17 @@ def test_large_constants_merge_by_identity_only():
     assert len(common_subexpressions(build(lambda b: make(b, False))).nodes) == 2
 
 
+def test_what_follows_from_types_is_made_once_for_each_type():
+    def make(b):
+        x, y, z = (b.input(name, F32, shape) for name, shape in (("x", ("n", 3)), ("y", ("n", 3)), ("z", ("m", 3))))
+        values = [x, b.add("Tanh", x), y, z]
+        return [b.add(op, v) for op in ("Positions", "EyeLike") for v in values]
+
+    after = rewritten(common_subexpressions, build(make))
+    assert [n.name.rstrip("0123456789_") for n in after.nodes] == ["Positions", "Positions", "EyeLike", "EyeLike"]
+    assert [v.name for n in after.nodes for v in n.operands] == ["x", "z", "x", "z"]
+
+
 # --- canonicalize -------------------------------------------------------------------------------------------------------
 def test_constants_go_second():
     after = rewritten(
