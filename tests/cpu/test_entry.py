@@ -119,7 +119,7 @@ def test_whatever_means_the_same_array_gives_the_same(model: Model, name: str, w
 
 @pytest.mark.parametrize(
     "wrong",
-    [None, 0, 1.5, 10**30, "text", object(), F32(3), np.float32, Ellipsis, type, random(3, 11), random(3), random(3, 12, 1),
+    [None, 0, 1.5, 10**30, "text", pytest.param(object(), id="object"), F32(3), np.float32, Ellipsis, type, random(3, 11), random(3), random(3, 12, 1),
      random(3, 12).astype(np.float64), np.zeros((3, 12), np.int32), np.array(None), np.zeros((3, 12), "M8[s]")],
     ids=repr,
 )  # fmt: skip

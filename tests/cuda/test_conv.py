@@ -37,6 +37,7 @@ def test_every_case(name: str, checked: None):
         assert not host_reasons(check(one, TARGET), one), one
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
 def test_every_dtype(name: str, dtype: str):

@@ -26,6 +26,7 @@ def check(name: str, arch: str) -> None:
     assert [(s.kernel, s.reason) for s in steps if "spilled" in s.reason] == []
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("name", ["lenet5", "resnet18"])
 def test_small_networks(name: str, arch: str):

@@ -92,6 +92,7 @@ KERNELS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_nothing_is_spilled(kernel: Kernel, arch: tuple[int, int]):

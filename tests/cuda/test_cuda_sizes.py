@@ -72,6 +72,7 @@ RUN = {"lenet5": BATCHES, "mlp": BATCHES, "lstm_classifier": SEQUENCES, "mobilen
 SLOW = {"vae_decoder": BATCHES, "gru_classifier": SEQUENCES, "squeezenet": IMAGES, "unet": WHOLE, "yolo_v3_tiny": WHOLE}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", [*RUN, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 def test_examples(name: str):
     graph, rng = network(name), np.random.default_rng(1)
