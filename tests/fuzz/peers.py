@@ -219,6 +219,7 @@ FAULTS = [
     Known("constants in float64", "those of Gelu by tanh and of HardSwish are float32 ones: 1e-9 off", _of_double(
         "Gelu", "HardSwish",
     )),
+    Known("Shrink in float32", "float64 goes through float32: 1e-7 off", _of_double("Shrink")),
     Known("positions in float32", "where it samples: 1e-6 of the size off", both(
         has("Resize", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
     )),
