@@ -308,7 +308,7 @@ def run(folder: Path, out: Path, target: str, budget: float, tiny: bool, only: S
 
 
 def _open(folder: Path) -> dict[str, Any]:
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = _manifest(folder)
     if manifest["sources"] != _sources():
         raise SystemExit(
             f"{folder} was prepared with other sources of kernels, whose code is not found: prepare it again"
@@ -414,13 +414,20 @@ def _sanitized(folder: Path, target: str, left: float) -> dict[str, Any]:
     return row | {"said": f"{'; '.join(said) or 'nothing'} ({answers} of {len(SANITIZED)} examples ran)"}
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / MANIFEST).is_file():
+        raise SystemExit(f"{folder} has no {MANIFEST}: run prepare first")
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    return found
+
+
 def publish(folder: Path, out: Path, page: Path = PAGE) -> None:
     """The table of a run into the page. Where there was none, every row says so, beside its bound."""
     from gpu_table import table
 
     rows = out / "rows.jsonl"
     found = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
-    made = table(found, json.loads((folder / MANIFEST).read_text())["planned"])
+    made = table(found, _manifest(folder)["planned"])
     text = page.read_text()
     begin, end = (re.search(rf"<!-- measured: {word}.*?-->\n?", text) for word in ("begin", "end"))
     if begin is None or end is None:

@@ -113,20 +113,28 @@ def _params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict
     params = dict(item.mapping("params")) if item is not None else {}
     for name, value in overrides.items():
         if name not in params:
-            raise root.error(f"the model has no param '{name}'", did_you_mean(name, params, "its params"))
-        if isinstance(value, np.generic):
-            value = value.item()
-        if not isinstance(value, (bool, int, float, str)):
-            raise root.error(f"param '{name}' must be a number, text or a boolean, not {value!r}")
-        old = params[name].value
-        if isinstance(old, (int, float)) != isinstance(value, (int, float)) or isinstance(old, bool) != isinstance(
-            value, bool
-        ):
-            raise root.error(f"param '{name}' must be {params[name].kind}, not {value!r}")
-        if isinstance(old, float) or (isinstance(value, float) and value.is_integer() and isinstance(old, int)):
-            value = type(old)(value)  # it stays what the file says: a float, or a whole number
-        params[name] = params[name].of(value)
+            place = root if item is None else item
+            raise place.error(f"the model has no param '{name}'", did_you_mean(name, params, "its params"))
+        params[name] = params[name].of(_override(name, params[name], value))
     return params
+
+
+def _override(name: str, item: Item, value: Any) -> bool | int | float | str:
+    """Another value for a param, of the kind that the file says. Raises LoadError."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, (bool, int, float, str)):
+        raise item.error(f"param '{name}' must be a number, text or a boolean, not {value!r}")
+    old = item.value
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(old) is not type(value) and not isinstance(old, (list, dict)):
+        hint = {bool: "write true or false", int: "write it as a float in the file if it may be any number"}
+        given = hint[type(old)] if type(old) is bool or isinstance(value, float) and type(old) is int else None
+        raise item.error(f"param '{name}' must be {item.kind}, not {value!r}", given)
+    return value
 
 
 def _inputs(item: Item, builder: Builder, params: Mapping[str, Item], problems: Problems) -> dict[str, Value]:

@@ -88,7 +88,9 @@ def _params(params: Any) -> tuple[tuple[str, Any], ...]:
         raise InputError(f"params must map names to values, not {params!r}", hint="params={'classes': 10}")
     plain = {name: v.item() if isinstance(v, np.generic) else v for name, v in params.items()}
     for name, value in plain.items():
-        if not isinstance(name, str) or not isinstance(value, (bool, int, float, str)):
+        if not isinstance(name, str):
+            raise InputError(f"params must map names to values, and {name!r} is no name", hint="params={'classes': 10}")
+        if not isinstance(value, (bool, int, float, str)):
             raise InputError(f"param '{name}' must be a number, text or a boolean, not {value!r}")
     return tuple(sorted(plain.items()))
 

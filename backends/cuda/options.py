@@ -14,7 +14,7 @@ WITHOUT_GPU = (
     "arch='sm_90' (--arch sm_90) compiles ahead, without one; target='cuda:emulate' runs the kernels on the CPU, slowly, to "
     "test models; target='cpu' is what is fast here"
 )
-OLDEST, NEWEST = (8, 0), (12, 1)
+ARCHITECTURES = (80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)  # that tensor cores of this code and CUDA 13.0 have
 OTHERS = ("threads", "winograd")  # options of the CPU, which change nothing here
 PRECISIONS = ("float32", "tf32")
 
@@ -66,9 +66,14 @@ def capability(arch: object) -> Arch:
     """'sm_90' -> (9, 0), 'sm_90a' -> (9, 0, 'a'). Raises InputError for anything else, and for what is too old or unknown."""
     if arch == "sm_90a":
         return WITH_GROUPS
-    found = re.fullmatch(r"sm_(\d+)(\d)", arch) if isinstance(arch, str) else None
-    number = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not OLDEST <= number <= NEWEST:
-        hint = "such as sm_80 (A100), sm_90, or sm_90a with wgmma (H100, H200)"
-        raise InputError(f"arch must be the name of a GPU's architecture from sm_80 on, not {arch!r}", hint=hint)
-    return number
+    found = re.fullmatch(r"sm_(\d+)", arch) if isinstance(arch, str) else None
+    if found is None or int(found[1]) not in ARCHITECTURES:
+        known = [*(f"sm_{n}" for n in ARCHITECTURES), "sm_90a"]
+        meant = re.sub(r"\D*(\d+)(a?)$", r"sm_\1\2", str(arch).lower())
+        hint = (
+            f"did you mean {meant}?"
+            if meant in known
+            else f"there are: {', '.join(known)} (A100: sm_80; H100, H200: sm_90a)"
+        )
+        raise InputError(f"arch must be the name of a GPU's architecture, not {arch!r}", hint=hint)
+    return divmod(int(found[1]), 10)

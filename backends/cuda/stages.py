@@ -14,7 +14,7 @@ from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import host_reason, load_lowerings
 from graphc.backends.cuda.options import CudaOptions
 from graphc.classes import Many
-from graphc.errors import UnsupportedError
+from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
 from graphc.lower.binder import Binder
@@ -74,14 +74,19 @@ class Draft:
 
 
 def fuse_nodes(d: Draft) -> None:
-    """Nodes that become one kernel. Raises UnsupportedError where one has no kernel and may not run on the CPU."""
+    """Nodes that become one kernel. Raises UnsupportedError where one has no kernel and may not run on the CPU, and CheckError
+    where several have none."""
     load_lowerings()
     if not d.options.host:
-        for node in d.graph.nodes:
-            if not d.compiled(node):
-                raise UnsupportedError(
-                    f"no CUDA kernel computes it: {d.reasons[node]}", hint=HOST_HINT, op=node.op.name, node=node.name
-                )
+        problems: list[GraphcError] = [
+            UnsupportedError(
+                f"no CUDA kernel computes it: {d.reasons[node]}", hint=HOST_HINT, op=node.op.name, node=node.name
+            )
+            for node in d.graph.nodes
+            if not d.compiled(node)
+        ]
+        if problems:
+            raise problems[0] if len(problems) == 1 else CheckError(problems)
     d.groups, notes = grouped(d.graph, d.compiled)
     d.notes = tuple(notes)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from graphc.cli.console import many, progress_bars, stop
 from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
-from graphc.errors import GraphcError, InputError
-from graphc.types import numbers
+from graphc.errors import CheckError, GraphcError, InputError
+from graphc.types import dtype_name, numbers
 
 if TYPE_CHECKING:
     from graphc.report import Pending, Plan
+    from graphc.types import TensorType
 
 MAX_WARNINGS = 50
 
@@ -36,10 +38,7 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
     try:
         graph = frontends.load(model, Reading(params=tuple(settings["params"].items())))
     except GraphcError as error:
-        problems = getattr(error, "problems", [error])
-        for problem in problems:
-            click.echo(f"- {problem}")
-        stop(2, f"{model}: {len(problems)} problem{'s' * (len(problems) > 1)}")
+        _stop_with(model, error)
     _warn(graph.meta.get("warnings", ()))
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
@@ -53,9 +52,11 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
             )
             _list(_later(compiled.outlook()))
             return
+        except CheckError as error:
+            _stop_with(model, error)
     click.echo(f"{model}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
-    results = [f"{name} {t or 'of a shape that follows from data'}" for name, t in types.items()]
+    results = [f"{name} {_shown(t)}" for name, t in types.items()]
     click.echo(f"results: {', '.join(results)}")
     hosted = hosted_nodes(plan)
     measured = [
@@ -70,6 +71,21 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
             f"behind them {many(len(plan.pending), 'node')}, planned when the model runs, for each shape that turns up:"
         )
         _list(_later(plan.pending))
+
+
+def _stop_with(model: str, error: GraphcError) -> NoReturn:
+    problems = getattr(error, "problems", [error])
+    for problem in problems:
+        click.echo(f"- {problem}")
+    stop(2, f"{model}: {len(problems)} problem{'s' * (len(problems) > 1)}")
+
+
+def _shown(t: TensorType | None) -> str:
+    """A result's type; dims that follow from data are '?'."""
+    if t is None:
+        return "of a shape that follows from data"
+    dims = ["?" if re.search(r"[A-Za-z_]\w*\(", str(d)) else str(d) for d in t.shape]
+    return f"{dtype_name(t.dtype)}[{', '.join(dims)}]"
 
 
 def _warn(warnings: Sequence[GraphcError]) -> None:

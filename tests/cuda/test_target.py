@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 from cuda.bindings import driver
@@ -15,10 +16,12 @@ from suite import randoms, use
 
 import graphc
 from graphc.backends.cuda.codegen import build, compiler
+from graphc.backends.cuda.options import ARCHITECTURES
 from graphc.backends.cuda.runtime.driver import driver as loaded
 from graphc.backends.cuda.runtime.gpu import gpu
 from graphc.cli import main
-from graphc.errors import InputError, UnsupportedError
+from graphc.errors import CheckError, InputError, UnsupportedError
+from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder
 
 LENET = "examples/lenet5.yaml"
@@ -120,7 +123,7 @@ def test_without_numba_cuda_the_error_names_the_remedy(monkeypatch: pytest.Monke
     try:
         with pytest.raises(UnsupportedError, match="numba-cuda, which is not installed") as error:
             graphc.compile(use("Relu", randoms(3)).graph(), target="cuda:emulate", cache=False)(randoms(3))
-        assert "graphc[cuda]" in str(error.value)
+        assert "pip install '.[cuda]'" in str(error.value)
     finally:
         compiler._numba_cuda.cache_clear()
 
@@ -166,3 +169,28 @@ def test_a_second_process_needs_no_numba(tmp_path: Path):
 
     assert run("first") == run("second")
     assert list(tmp_path.rglob("*.ll"))  # sources that a person can read lie beside the code
+
+
+@pytest.mark.parametrize("arch", [f"sm_{n}" for n in ARCHITECTURES])
+def test_every_architecture_has_a_compiler(arch: str):
+    plan = graphc.compile(use("Relu", randoms(3)).graph(), target="cuda", arch=arch).plan()
+    assert "registers" in plan.steps[0].reason
+
+
+@pytest.mark.parametrize("arch, hint", [("SM_90", "did you mean sm_90?"), ("90a", "did you mean sm_90a?"), ("sm_91", "there are: sm_80, ")])  # fmt: skip
+def test_what_was_meant_by_an_architecture(arch: str, hint: str):
+    with pytest.raises(InputError) as error:
+        graphc.compile(LENET, target="cuda", arch=arch)
+    assert hint in str(error.value)
+
+
+def test_every_node_without_a_kernel_is_named(tmp_path: Path):
+    b = Builder("two")
+    x = b.input("x", np.float32, (2, 3, 3))
+    graph = b.build([b.add("Det", x), b.add("Det", b.add("Neg", x))])
+    with pytest.raises(CheckError) as error:
+        graphc.compile(graph, target="cuda:emulate")
+    assert [p.op for p in error.value.problems] == ["Det", "Det"]
+    onnx.save(to_onnx(graph), tmp_path / "two.onnx")
+    done = CliRunner().invoke(main, ["check", str(tmp_path / "two.onnx"), "--target", "cuda", "--arch", "sm_90"])
+    assert done.exit_code == 2 and done.output.count("- ") == 2 and "2 problems" in done.output

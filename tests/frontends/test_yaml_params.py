@@ -49,7 +49,11 @@ def test_each_has_plans_of_its_own(path: Path):
         ({"clases": 5}, "no param 'clases'"),
         ({"classes": "five"}, "param 'classes' must be a whole number"),
         ({"classes": [1]}, r"param 'classes' must be a number, text or a boolean, not \[1\]"),
-        ({1: 2}, "param '1' must be"),
+        ({1: 2}, "params must map names to values, and 1 is no name"),
+        ({"classes": 2.5}, "param 'classes' must be a whole number, not 2.5"),
+        ({"wide": "no"}, "param 'wide' must be a boolean, not 'no'"),
+        ({"wide": 1}, "param 'wide' must be a boolean, not 1"),
+        ({"act": 1}, "param 'act' must be text, not 1"),
         (["classes"], "params must map names to values"),
     ],
 )
