@@ -80,7 +80,7 @@ def test_a_condition_may_be_longer_where_it_is_false(where: Where):
 
 
 # --- Unique -----------------------------------------------------------------------------------------------------------
-@pytest.mark.sample(6)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     "dtype", ["bool", "int8", "uint8", "int32", "int64", "uint64", "float16", "float32", "float64"]
 )

@@ -161,6 +161,7 @@ CONVS: Mapping[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, objec
 }  # fmt: skip
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("kind", CONVS)
 @pytest.mark.parametrize("ending", EPILOGUES)
 def test_epilogues(ending: str, kind: str, checked: None):

@@ -88,6 +88,7 @@ def reason(model: graphc.Model) -> str:
     return model.plan().steps[-1].reason
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", GATES)
 def test_every_case(name: str):
     """Whatever the model of costs says is the fastest; the same by each way is below, and in test_persistent.py."""
@@ -181,6 +182,7 @@ def test_registers_are_not_spilled(arch: tuple[int, int], name: str, batch: int,
 
 
 # --- step by step -----------------------------------------------------------------------------------------------------
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", GATES)
 @pytest.mark.parametrize(
     "batch, hidden, attrs",
@@ -279,6 +281,7 @@ def test_infinite_rows_stay_alone():
 DTYPES = ("float16", "bfloat16", "float64")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GATES)
 def test_other_dtypes(name: str, dtype: str):
@@ -300,6 +303,7 @@ def test_only_results_are_rounded(dtype: str, half_a_digit: float):
             assert (abs(got.astype(np.float32) - want) <= half_a_digit * abs(want) + 1e-6).all()
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(

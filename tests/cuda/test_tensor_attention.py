@@ -122,6 +122,7 @@ def check(
     return run(shapes, feeds, dtype, **{**given, **attrs})
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", ["FusedAttention", "Attention"])
 def test_every_case(name: str, dtype: str):
@@ -132,6 +133,7 @@ def test_every_case(name: str, dtype: str):
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "size, own", [pytest.param(*t, marks=[] if t in CHEAP else pytest.mark.slow) for t in EVERY_TILE], ids=str
 )
