@@ -78,7 +78,7 @@ def _static_form(node: Node) -> Op:
         found = op.reference(*arrays, **attrs)
         results = found if isinstance(found, tuple) else (found,)
         made: list[np.ndarray] = [np.zeros(t.extents, t.dtype) for t in _types(call)]
-        for buffer, result, t in zip(made, results, op.infer(call)):
+        for buffer, result, t in zip(made[:-1], results, op.infer(call)):  # an operator may give more than the node has
             buffer.reshape(-1)[: result.size] = result.ravel()
             for size, d in zip(result.shape, t.shape):
                 if isinstance(d, Sym):

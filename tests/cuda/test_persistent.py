@@ -91,6 +91,12 @@ def test_dtypes(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch):
             as_grid(run(one.with_floats(dtype)))
 
 
+def test_fewer_terms_than_sums_in_turn(monkeypatch: pytest.MonkeyPatch):
+    """A thread has two products of one row and one gate."""
+    monkeypatch.setattr(recurrent, "form_of", lambda *_: forms.Form(forms.GRID, 0.0, 0.0, Layout(1, 32, 2, 1, 8)))
+    as_grid(run(layer("RNN", 3, 20).with_floats("float64")))
+
+
 TENSOR = [  # units left over, rows left over, a last step of 8 or 24, several groups, a warp and many
     ("float16", 16, 32, Layout(16, 8, 1, 1, 4, True)),
     ("bfloat16", 3, 8, Layout(16, 8, 3, 1, 4, True)),

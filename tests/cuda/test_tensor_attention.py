@@ -132,6 +132,31 @@ def test_every_case(name: str, dtype: str):
         assert not host_reasons(check_use(one, TARGET), one), one
 
 
+@pytest.mark.parametrize("form", ["Where", "Add"])
+@pytest.mark.parametrize("dtype", HALF)
+def test_rows_of_which_all_is_hidden_by_the_lowest_number(dtype: str, form: str):
+    """They are means of all values, as in the graph, where it leaves nothing of the scores: neither NaN nor a softmax."""
+    kind, feeds = dtype_from_name(dtype), numbers(shapes_of(4, 70), dtype)
+    low = {"float16": -65504.0, "bfloat16": -3.3895313892515355e38}[dtype]
+    seen = np.ones((1, 1, 4, 70), bool)
+    seen[:, :, 1], seen[:, :, 2, 4:] = False, False
+    b = Builder("masked")
+    q, k, v = (b.input(n, kind, a.shape) for n, a in feeds.items())
+    there, hidden = b.input("seen", np.bool_, seen.shape), b.constant(low, kind)
+    scores = b.add("MatMul", q, b.add("Transpose", k, perm=(0, 1, 3, 2)))
+    if form == "Where":
+        scores = b.add("Where", there, scores, hidden)
+    else:
+        scores = b.add("Add", scores, b.add("Where", there, b.constant(0, kind), hidden))
+    graph = b.build({"y": b.add("MatMul", b.add("Softmax", scores, axis=-1), v)})
+    model = graphc.compile(graph, target=TARGET)
+    assert "tensor cores" in model.plan().steps[-1].algorithm and model.plan().steps[-1].ops == ("FusedAttention",)
+    got, values = model.run({**feeds, "seen": seen})["y"].astype(F64), feeds["v"].astype(F64)
+    np.testing.assert_allclose(got[:, :, 1], values.mean(2), rtol=0, atol=2 * HALF[dtype])
+    one = model.run({**feeds, "seen": np.concatenate([seen[..., :4], seen[..., 4:] & False], -1)})["y"].astype(F64)
+    np.testing.assert_array_equal(got[:, :, 2], one[:, :, 2])
+
+
 # --- tiles ------------------------------------------------------------------------------------------------------------
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(

@@ -21,10 +21,14 @@ from graphc.backends.cuda.codegen.guarded import truth
 from graphc.backends.cuda.codegen.ptx import SHARED, assembly, mma
 from graphc.backends.cuda.product.warp_kernels import elements, left_fragments, right_fragments
 from graphc.backends.llvm.emit import F32, I16, I32, memory_type
+from graphc.passes.attention_windows import hidden_from
 from graphc.types import dtype_from_name
 
 ITEM = 2  # bytes of an element
 STEP = 16  # elements that one instruction multiplies
+LOG2E = 1.4426950408889634
+# What hides, times LOG2E, could be -inf, so that a row of nothing else has no sum; in float16 it does not cover a score's digits
+HIDDEN = {"float16": 2.0**100, "bfloat16": 1.0}  # its factor
 GROUP = 16  # of columns of values, in fragments that are read together: with fewer, ptxas needs more registers
 _PACK = {"float16": "cvt.rn.f16x2.f32 $0, $1, $2;", "bfloat16": "cvt.rn.bf16x2.f32 $0, $1, $2;"}
 
@@ -174,9 +178,10 @@ def shared_store(dtype: str) -> Callable[[int, Any], None]:
 
 
 def mask_pair(dtype: str, count: int) -> Callable[[bool, bool, int, int], Any]:
-    """read(first, second, at, step): the elements at `at` and `step` bytes further, each where it is wanted, or else 0. count: 2 where
-    they are neighbours in one word, both or none."""
+    """read(first, second, at, step): the elements at `at` and `step` bytes further as powers of two, each where it is wanted, or else
+    0. count: 2 where they are neighbours in one word, both or none."""
     kind = dtype_from_name(dtype)
+    lowest, factor, usual = (ir.Constant(F32, x) for x in (hidden_from(kind), HIDDEN[dtype], np.float32(LOG2E)))
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> ir.Value:
         b = q.b
@@ -187,6 +192,7 @@ def mask_pair(dtype: str, count: int) -> Callable[[bool, bool, int, int], Any]:
             b.position_at_end(read)
             at = q.pointer(b.add(a[2], a[3]) if i else a[2])
             values = q.load_run(at, kind, count)
+            values = [b.fmul(v, b.select(b.fcmp_ordered("<=", v, lowest), factor, usual)) for v in values]
             b.branch(after)
             b.position_at_end(after)
             for j, value in enumerate(values):

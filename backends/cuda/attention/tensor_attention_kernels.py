@@ -36,7 +36,6 @@ ALL = 0xFFFFFFFF  # lanes of a warp
 FLOAT = INT = 4  # bytes
 WORD = 8
 LOWEST = float("-inf")
-LOG2E = 1.4426950408889634
 SUMS = 32  # floats: rows of sums in shared memory are a multiple long
 
 Y, PARTS, SPLITS, KV_HEADS, GROUP, QUERIES = TENSOR_ATTENTION["y parts splits kv_heads group queries"]
@@ -307,7 +306,7 @@ def tensor_attention(
                             added = read_mask(first, second, at, mask_step)
                             at += 8 * mask_step
                             for e in range(2):
-                                scores[s + e] = float32(scores[s + e] + added[e] * float32(LOG2E))
+                                scores[s + e] = float32(scores[s + e] + added[e])
                 inner = (key0 + TILE_KEYS <= high) & (key0 - last_query >= first_seen)
                 if not (inner & (key0 + TILE_KEYS - first_query <= end_seen)):
                     for i in range(LINES):

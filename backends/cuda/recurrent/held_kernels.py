@@ -57,7 +57,7 @@ def held_products(at: int, count: int, chunk: int, layout: Layout, wide: np.dtyp
     totals[g] becomes gate g's sum of row `lane % chunk`. Weights of gate g begin at `at` and g spans further."""
     vector, item, one = layout.vector, wide.itemsize, register_type(wide)
     each = layout.span * vector
-    chains = max(1, CHAINS // (count * chunk))
+    chains = min(each, max(1, CHAINS // (count * chunk)))
     pack = ir.VectorType(one, vector)
 
     def emit(q: CudaEmit, a: Sequence[ir.Value]) -> None:
