@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -238,7 +239,10 @@ class Compilation:
     def to_device(self, a: np.ndarray) -> Any:
         """A copy in the device's memory. Raises InputError where the target has none."""
         if self._device is None:
-            raise InputError(f"target '{self.backend.target}' has no memory of its own", hint="give NumPy arrays")
+            checked = " in runs that are checked" if os.environ.get("GRAPHC_CHECK") else ""
+            raise InputError(
+                f"target '{self.backend.target}' has no memory of its own{checked}", hint="give NumPy arrays"
+            )
         return self._device.to_device(numbers(a))
 
     @property
