@@ -43,6 +43,7 @@ def as_grid(model: graphc.Model) -> str:
 
 
 # --- the same results -------------------------------------------------------------------------------------------------
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("name", GATES)
 @pytest.mark.parametrize(
     "batch, hidden, attrs",
@@ -71,6 +72,7 @@ LAYOUTS = [  # one block, many, with units left over; rows in chunks, with rows 
 ]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name, attrs", [("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1})])
 @pytest.mark.parametrize("batch, hidden, layout", LAYOUTS, ids=str)
 def test_layouts(name: str, attrs: dict, batch: int, hidden: int, layout: Layout, monkeypatch: pytest.MonkeyPatch):

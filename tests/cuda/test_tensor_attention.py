@@ -171,6 +171,7 @@ def test_sizes_around_the_edges_of_tiles(monkeypatch: pytest.MonkeyPatch, size: 
         check(shapes_of(queries, own.keys + 9, 2, 1, size, size), after=0, at_end=True)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("keys", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("dtype", HALF)
 def test_splits_of_keys(dtype: str, keys: int, tile: KeyTile, splits):
@@ -184,6 +185,7 @@ def test_heads_of_whole_chunks(size: int, v_size: int):
     check(shapes_of(20, 70, size=size, v_size=v_size))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("size, v_size", [(1, 3), (17, 33), (20, 36), (18, 34)])
 def test_heads_of_other_sizes(size: int, v_size: int, splits):
     """Copies of 8 and 4 bytes ahead, and of single elements."""
@@ -229,6 +231,7 @@ def test_masks(mask: tuple[int, ...], window: dict[str, Any]):
         check({**shapes_of(9, 40, batch=3), "mask": mask}, hidden=0.4, softcap=softcap, **window)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("keys", [63, 65, 66, 130])
 def test_masks_of_odd_and_even_rows(dtype: str, keys: int, tile: KeyTile, splits):
@@ -432,6 +435,7 @@ def kernels() -> list[TensorAttention]:
     ]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("arch", [(8, 0), pytest.param((9, 0, "a"), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kernel", kernels(), ids=str)
 def test_machine_code(kernel: TensorAttention, arch: tuple[Any, ...]):

@@ -166,6 +166,7 @@ def test_geometries(monkeypatch: pytest.MonkeyPatch, data: st.DataObject, transp
     assert steps
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("parts", [1, 2, 3])
 @pytest.mark.parametrize("dtype, tile", TILES)
 def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, tile: Any, parts: int):

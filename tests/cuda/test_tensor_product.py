@@ -105,6 +105,7 @@ def test_sizes_around_the_edges_of_tiles(
     product(m, k, n, dtype, right, turned=data.draw(st.booleans()))
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("right", ["constant", "made"])
 @pytest.mark.parametrize("dtype, number", EVERY_TILE)
 def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int, right: str):
@@ -124,6 +125,7 @@ def test_every_tile_is_some_blocks(monkeypatch: pytest.MonkeyPatch, parts: int):
     assert product(270, 40, 20, "float16", batch=(2,)).startswith(how)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("k, n", [(34, 66), (36, 68), (40, 72)])
 def test_copies_of_all_widths(k: int, n: int):
     """Rows that begin at multiples of 4, 8 and 16 bytes."""
@@ -236,6 +238,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
     monkeypatch.setattr(costs, "LEAST", 1)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("right", ["constant", "made"])
 @pytest.mark.parametrize("k", [96, 100, 264, 520])
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -275,6 +278,7 @@ def test_a_gpu_that_is_not_full_gets_parts(monkeypatch: pytest.MonkeyPatch):
 
 
 # --- endings in runs --------------------------------------------------------------------------------------------------
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("n, counts", [(72, {2: 8, 4: 4}), (68, {2: 4, 4: 4}), (66, {2: 2, 4: 2}), (65, {2: 1, 4: 1})])
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -314,6 +318,7 @@ def groups(monkeypatch: pytest.MonkeyPatch, number: int, dtype: str = "float16")
     return f"tensor cores{', 3xTF32' * (dtype == 'float32')}, wgmma, tiles of {found[0]}"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype, number", OF_GROUPS)
 def test_pipelines_of_groups(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int):
     """Depths of one step, of fewer and of more than there are stages."""
