@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graphc.backends.cuda.codegen.figures import CARDS, card_of
-from graphc.backends.cuda.options import NEWEST, OLDEST
+from graphc.backends.cuda.options import ARCHITECTURES, capability
 
 # dense TFLOP/s of data sheets: float16 with sums in float32, TF32, float32
 SHEETS = {
@@ -27,11 +27,12 @@ def test_peaks_are_those_of_data_sheets(arch):
 
 
 def test_every_architecture_that_is_compiled_for_has_a_card():
-    assert str(card_of(OLDEST)) == "A100"
+    assert all(card_of(capability(f"sm_{n}")) for n in ARCHITECTURES)
+    assert str(card_of((8, 0))) == "A100"
     assert str(card_of((8, 7))) == "A40"
     assert str(card_of((9, 0))) == "H100"
     assert str(card_of((10, 3))) == "B200"
-    assert card_of(NEWEST) == CARDS[12, 0]
+    assert card_of((12, 1)) == CARDS[12, 0]
 
 
 @pytest.mark.parametrize(
