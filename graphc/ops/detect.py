@@ -224,8 +224,10 @@ def _edges(low: float, high: float, bins: int, size: int) -> list[slice]:
 
 
 def _max_roi_pool(x, rois, pooled_shape, spatial_scale):
-    batch = checked("MaxRoiPool", rois[:, 0], len(x), 0, "batch index", negative=False)
     y = np.zeros((len(rois), x.shape[1], *pooled_shape), x.dtype)  # an empty bin gives 0
+    if not y.size:
+        return y
+    batch = checked("MaxRoiPool", rois[:, 0], len(x), 0, "batch index", negative=False)
     scaled = rois[:, 1:].astype(np.float64) * spatial_scale
     whole = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled).astype(np.int64)  # halves away from zero, as C rounds
     for r, (x1, y1, x2, y2) in enumerate(whole.tolist()):

@@ -172,7 +172,7 @@ def test_a_wrong_name_lists_passes_and_parts():
 # --- what is wrong is named -------------------------------------------------------------------------------------------
 def compared(graph: Graph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *options: str) -> str:
     """What `graphc compare` says of a graph that differs."""
-    monkeypatch.setattr(compare, "load_graph", lambda path, shapes: graph)
+    monkeypatch.setattr(compare, "load_graph", lambda path, shapes, params: graph)
     path = tmp_path / "model.onnx"
     path.touch()
     result = CliRunner().invoke(main, ["compare", str(path), "--threads", "2", *options])

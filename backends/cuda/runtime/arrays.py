@@ -84,7 +84,7 @@ class Result(DeviceArray):
                 with self.device.current():
                     if self._readers - {LEGACY}:
                         self.device.wait()  # a stream of theirs may be gone, so nothing else can tell that it has read
-                    elif self._readers:
+                    elif self._readers and not getattr(self.stream, "gone", False):
                         self.stream.follow(self.device.stream_of(LEGACY))
                 self.device.free_result(self.address, self.stream)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphc.backends.cuda.codegen.arch import WITH_GROUPS, Arch
 from graphc.backends.cuda.codegen.cubin import Cubin, cubin_of
+from graphc.backends.cuda.runtime.arrays import LEGACY
 from graphc.backends.cuda.runtime.device import Launch, Stream
 from graphc.backends.cuda.runtime.driver import call, driver, require
 from graphc.errors import DeviceError, UnsupportedError
@@ -31,7 +32,10 @@ class Function(NamedTuple):
 
 
 class GpuStream:
-    """See `Stream`. own: it goes with this object."""
+    """See `Stream`. own: it goes with this object. gone: a garbage collection ends the objects of a cycle in any order, and memory
+    of results may outlive the stream."""
+
+    gone = False
 
     def __init__(self, gpu: Gpu, handle: int, own: bool) -> None:
         self.gpu, self.handle, self._own = gpu, handle, own
@@ -53,6 +57,7 @@ class GpuStream:
     def __del__(self) -> None:
         if self._own:
             with suppress(Exception), self.gpu.current():  # the process ends, and the driver has gone already
+                self.gone = True
                 call("cuStreamDestroy", self.handle)
 
 
@@ -185,7 +190,10 @@ class Gpu:
 
     def free_result(self, address: int, stream: Stream) -> None:
         with self.current():
-            call("cuMemFreeAsync", address, stream.handle)
+            gone = isinstance(stream, GpuStream) and stream.gone
+            if gone:
+                self.wait()
+            call("cuMemFreeAsync", address, LEGACY if gone else stream.handle)
 
     def host_array(self, nbytes: int) -> np.ndarray:
         return np.asarray(_PageLocked(self, nbytes))
