@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.ops._masks import hidden_from
 from graphc.ops.attention import Window
-
-HIDDEN = -1e30
-HIDDEN_HALF = -6e4  # of float16, whose lowest number is -65504
-
-
-def hidden_from(dtype: np.dtype) -> float:
-    """A number from there down, added to a score or in its place, leaves nothing of the score."""
-    return HIDDEN_HALF if dtype == np.float16 else HIDDEN
 
 
 def window_of_mask(mask: np.ndarray, queries: int, keys: int) -> Window | None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from graphc.dtypes import is_narrow
 from graphc.graph import Node, Value
+from graphc.ops._masks import hidden_from
 from graphc.ops.attention import Window
 from graphc.ops.movement import slice_axes, slice_bounds
-from graphc.passes.attention_windows import hidden_from, window_of_mask
+from graphc.passes.attention_windows import window_of_mask
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
 

@@ -21,7 +21,7 @@ from graphc.backends.cuda.codegen.guarded import truth
 from graphc.backends.cuda.codegen.ptx import SHARED, assembly, mma
 from graphc.backends.cuda.product.warp_kernels import elements, left_fragments, right_fragments
 from graphc.backends.llvm.emit import F32, I16, I32, memory_type
-from graphc.passes.attention_windows import hidden_from
+from graphc.ops._masks import hidden_from
 from graphc.types import dtype_from_name
 
 ITEM = 2  # bytes of an element
