@@ -123,9 +123,13 @@ class Elementwise:
         if not isinstance(a, Value):
             (dtype,) = self._dtypes(b) or [np.dtype(np.float32)]
             a = self.constant(a, dtype)
-        elif any(map(is_integer, self._dtypes(a))) and (isinstance(b, float) or any(map(is_float, self._dtypes(b)))):
-            raise ExprError("the power of whole numbers by a float would be cut off", hint="float(a)^b is a float")
+        elif any(map(is_integer, self._dtypes(a))) and not self._is_power_of_integers(b):
+            raise ExprError("the power of whole numbers would be cut off", hint="float(a)^b is a float")
         return self._add("Pow", a, b)
+
+    def _is_power_of_integers(self, b: Any) -> bool:
+        """Is a whole number to the power of `b` one, as far as can be told?"""
+        return not any(map(is_float, self._dtypes(b))) if isinstance(b, Value) else not isinstance(b, float) and b >= 0
 
     def compared(self, relation: str, a: Any, b: Any) -> Any:
         if not _has_value(a, b):

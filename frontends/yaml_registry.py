@@ -28,10 +28,12 @@ from graphc.types import Dim, dtype_name
 
 @dataclass(frozen=True)
 class Param:
-    """A weight in the graph: its value, and whether training would change it (running statistics are not trained)."""
+    """A weight in the graph: its value, and whether training would change it (running statistics are not trained). given: where a
+    step says what it is."""
 
     value: Value
     trainable: bool
+    given: Location | None = None
 
 
 class LayerBuilder:
@@ -73,7 +75,13 @@ class LayerBuilder:
             hint = "cast the input first: {Cast: {to: float32}}"
             raise self.fail(f"has weights, which are floats, but the input is {dtype_name(dtype)}", hint)
         known = self.params.get(full)
+        given = self.given[name].source() if name in self.given else None
         if known:
+            if given is not None and given != known.given:
+                raise self.fail(
+                    f"shared weight '{full}' is given here, and is another where first used",
+                    "give it in the first of the steps that share it",
+                )
             if known.value.shape != shape:
                 raise self.fail(
                     f"shared weight '{full}' has shape {list(known.value.shape)} where first used, {list(shape)} here"
@@ -87,7 +95,7 @@ class LayerBuilder:
         else:
             data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
         value = self.builder.constant(data, name=full)
-        self.params[full] = Param(value, trainable)
+        self.params[full] = Param(value, trainable, given)
         if trainable:
             self.new_parameters += data.size
         return value

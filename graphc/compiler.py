@@ -239,9 +239,11 @@ class Compilation:
     def to_device(self, a: np.ndarray) -> Any:
         """A copy in the device's memory. Raises InputError where the target has none."""
         if self._device is None:
-            checked = " in runs that are checked" if os.environ.get("GRAPHC_CHECK") else ""
+            checked = (
+                "; runs that GRAPHC_CHECK checks have none on any target" if os.environ.get("GRAPHC_CHECK") else ""
+            )
             raise InputError(
-                f"target '{self.backend.target}' has no memory of its own{checked}", hint="give NumPy arrays"
+                f"target '{self.backend.target}' has no memory of its own", hint=f"give NumPy arrays{checked}"
             )
         return self._device.to_device(numbers(a))
 

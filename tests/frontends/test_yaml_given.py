@@ -147,6 +147,21 @@ def test_who_has_none(step: str, message: str):
         loads_yaml(f"{HEAD}  - {step}: {{weights: {{w: 1}}}}\nblocks: {{own: {{body: [relu]}}}}")
 
 
+def test_steps_that_share_a_weight():
+    """The first says what it is, however often a loop comes by; another one's word is not lost in silence."""
+    first = "  - dense: {out: 2, share: t, weights: {weight: 1, bias: 0}}\n"
+    x = np.ones((1, 2), np.float32)
+    assert graphc.compile(loads_yaml(f"{HEAD}{first}  - dense: {{out: 2, share: t}}"))(x).tolist() == [[4, 4]]
+    loop = "  - loop: {n: 3, of: [{dense: {out: 2, weights: {weight: 1, bias: [0, 1]}}}]}"
+    assert graphc.compile(loads_yaml(HEAD + loop))(x).tolist() == [[11, 12]]
+    for weights in ("{weight: 2}", "{weight: 1}", "{bias: 0}"):
+        with pytest.raises(LoadError, match="is given here, and is another where first used") as caught:
+            loads_yaml(f"{HEAD}{first}  - dense: {{out: 2, share: t, weights: {weights}}}")
+        assert caught.value.source.place.startswith("line 5")
+    with pytest.raises(LoadError, match="is given here, and is another where first used"):
+        loads_yaml(f"{HEAD}  - dense: {{out: 2, share: t}}\n{first}")
+
+
 def test_files_that_are_wrong(tmp_path: Path):
     np.save(tmp_path / "i.npy", np.arange(6).reshape(3, 2))
     np.savez(tmp_path / "b.npz", first=np.ones((3, 2)))
