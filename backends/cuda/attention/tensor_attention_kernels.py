@@ -197,7 +197,8 @@ def tensor_attention(
         warp_row, warp_key = int32(warp // ACROSS * OWN_ROWS), int32(warp % ACROSS * OWN_KEYS)
         own_row = int32(warp_row + int32(lane >> 2))
 
-        # which rows of which heads, and which part of the keys
+        # which rows of which heads, and which part of the keys: as in attention_kernels.py, since a function that both call makes
+        # the tile of 64x64 with a mask spill
         splits, tiles, kv_heads = int32(word(a, SPLITS)), int32(word(a, TILES)), int32(word(a, KV_HEADS))
         rest = divide(number, splits)
         split = int32(number - rest * splits)
