@@ -14,7 +14,7 @@ from graphc.backends.cuda.options import CudaOptions
 from graphc.frontends.yaml_load import load_yaml
 from graphc.graph import Builder, Graph, Rewriter, Value, constant
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "zoo"
 PRECISIONS = ("float32", "tf32", "float16")
 # of the largest element, between graphc and PyTorch: float32 in another order of sums, TF32's 11 and float16's 11 digits in
 # networks of up to 120 layers

@@ -11,7 +11,7 @@ import numpy as np
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Graph
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "zoo"
 SMALL = [{"batch": 1}, {"batch": 3}, {"batch": 2}, {"batch": 7}, {"batch": 33}]
 SEQUENCES = [{"batch": b, "steps": n} for b, n in ((1, 8), (2, 9), (3, 31), (8, 5), (1, 40))]
 IMAGES = [

@@ -28,7 +28,7 @@ from graphc.graph import Builder, Graph
 from graphc.report import MemoryReport, Plan, StepInfo
 from graphc.types import Sym, TensorType
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 YAML = """\
 graphc: 1
 inputs: {x: {shape: [batch, 3, 16, 16]}}

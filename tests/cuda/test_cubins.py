@@ -14,14 +14,14 @@ from graphc.backends.cuda.conv.conv_block import TensorConv
 from graphc.backends.cuda.conv.tensor_conv import TILES
 from graphc.backends.cuda.product.tile import WarpTile
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 EVERY = sorted(p.stem for p in EXAMPLES.glob("*.yaml"))
 
 
 def check(name: str, arch: str) -> None:
     model = graphc.compile(EXAMPLES / f"{name}.yaml", target="cuda", arch=arch)
     shapes = {s.name: [d if isinstance(d, int) else 1 for d in s.shape] for s in model.inputs}
-    steps = model.plan(shapes).steps
+    steps = [s for s in model.plan(shapes).steps if s.kernel != "jump"]
     assert steps and all("registers" in s.reason for s in steps)
     assert [(s.kernel, s.reason) for s in steps if "spilled" in s.reason] == []
 

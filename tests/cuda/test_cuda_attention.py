@@ -237,7 +237,7 @@ def test_a_transformer():
     params = {"layers": 1, "width": 32, "steps": 40}
     cpu, cuda = (
         graphc.compile(
-            load_yaml(Path(__file__).parents[2] / "examples/transformer_encoder.yaml", params), target=target
+            load_yaml(Path(__file__).parents[2] / "examples/zoo/transformer_encoder.yaml", params), target=target
         )
         for target in ("cpu", TARGET)
     )

@@ -20,7 +20,7 @@ from graphc.lower.program import HostStep, Step
 from graphc.report import StepInfo
 
 TARGET = "cuda:emulate"
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def random(*shape: int) -> np.ndarray:
 
 
 def test_lenet(checked: None):
-    model = compare("examples/lenet5.yaml", {"image": random(3, 1, 28, 28)})
+    model = compare("examples/zoo/lenet5.yaml", {"image": random(3, 1, 28, 28)})
     steps = model.plan({"image": (3, 1, 28, 28)}).steps
     assert len(steps) == 7 and [s.ops[0] for s in steps[:2]] == ["Conv", "AveragePool"]  # all else is fused
 
@@ -99,12 +99,12 @@ def test_branches_pools_and_groups(checked: None):
 def test_a_transformer_encoder():
     rng = np.random.default_rng(0)
     feeds = {"tokens": rng.integers(0, 30522, (2, 128)), "segments": rng.integers(0, 2, (2, 128))}
-    compare("examples/transformer_encoder.yaml", feeds)
+    compare("examples/zoo/transformer_encoder.yaml", feeds)
 
 
 @pytest.mark.parametrize("name, changes", SMALL.items())
 def test_small_networks_of_images(name: str, changes: dict[str, str], tmp_path: Path, checked: None):
-    text = Path(f"examples/{name}.yaml").read_text()
+    text = Path(f"examples/zoo/{name}.yaml").read_text()
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
@@ -142,4 +142,4 @@ def test_nothing_runs_on_the_host_whatever_the_sizes():
 @pytest.mark.slow
 @pytest.mark.parametrize("name, shape", [("resnet18", (1, 3, 224, 224)), ("mobilenet_v2", (2, 3, 224, 224))])
 def test_of_images(name: str, shape: tuple[int, ...]):
-    compare(f"examples/{name}.yaml", {"image": random(*shape)})
+    compare(f"examples/zoo/{name}.yaml", {"image": random(*shape)})

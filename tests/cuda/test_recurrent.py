@@ -320,7 +320,7 @@ def test_registers_of_other_dtypes_are_not_spilled(
 # --- networks ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["lstm_classifier", "gru_classifier"])
 def test_classifiers(name: str, tmp_path: Path):
-    text = Path(f"examples/{name}.yaml").read_text()
+    text = Path(f"examples/zoo/{name}.yaml").read_text()
     for size, small in (("25002", "50"), ("dim: 100", "dim: 12"), ("hidden: 256", "hidden: 20"), ("768", "10")):
         text = text.replace(size, small)
     path = tmp_path / f"{name}.yaml"

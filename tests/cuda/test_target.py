@@ -24,7 +24,7 @@ from graphc.errors import CheckError, InputError, UnsupportedError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder
 
-LENET = "examples/lenet5.yaml"
+LENET = "examples/zoo/lenet5.yaml"
 
 
 def host_node() -> graphc.Graph:
@@ -157,7 +157,7 @@ if sys.argv[1] == "second":
     builtins.__import__ = refusing
 import graphc
 x = np.ones((1, 1, 28, 28), np.float32)
-print(graphc.compile("examples/lenet5.yaml", target="cuda:emulate")(x).tobytes().hex())
+print(graphc.compile("examples/zoo/lenet5.yaml", target="cuda:emulate")(x).tobytes().hex())
 """
 
 

@@ -225,7 +225,7 @@ def test_precisions_are_plans_of_their_own():
 
 
 def test_the_command_line_takes_a_precision():
-    command = ["explain", "examples/lenet5.yaml", "--batch", "64", "--target", "cuda:emulate", "--precision"]
+    command = ["explain", "examples/zoo/lenet5.yaml", "--batch", "64", "--target", "cuda:emulate", "--precision"]
     done = CliRunner().invoke(main, [*command, "tf32"])
     assert done.exit_code == 0 and "tensor cores, TF32" in done.output, done.output
     refused = CliRunner().invoke(main, [*command, "half"])

@@ -302,8 +302,8 @@ def test_weight_files_stay_in_the_folder_and_are_never_unpickled(tmp_path):
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
-_RESNET = (ROOT / "examples/resnet18.yaml").read_text()
-_LENET = (ROOT / "examples/lenet5.yaml").read_text()
+_RESNET = (ROOT / "examples/zoo/resnet18.yaml").read_text()
+_LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_misspelt_names_are_reported_together():
 
 
 def test_check(tmp_path):
-    assert check(ROOT / "examples/lenet5.yaml") == []
+    assert check(ROOT / "examples/zoo/lenet5.yaml") == []
     (tmp_path / "m.yaml").write_text(_LENET.replace("tanh", "tanhh"))
     assert len(check(tmp_path / "m.yaml")) == 4
     assert "can't be read" in str(check(tmp_path / "none.yaml")[0])

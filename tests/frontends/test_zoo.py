@@ -11,7 +11,7 @@ from graphc.backends.reference import run
 from graphc.frontends.yaml_load import load_yaml
 from graphc.types import Sym
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 BATCH = Sym("batch")
 IMAGENET = {"logits": (BATCH, 1000)}
 
@@ -260,7 +260,7 @@ def test_digits_are_read():
     """The trained network on the images that it has not seen. The same weights in ONNX give the same numbers."""
     from graphc.frontends.onnx_load import load_onnx
 
-    folder = EXAMPLES / "digits"
+    folder = EXAMPLES.parent / "digits"
     with np.load(folder / "digits.npz") as data:
         x, y = data["test_x"].astype(np.float32)[:, None], data["test_y"]
     graph = load_yaml(folder / "digits.yaml")
@@ -273,7 +273,7 @@ def test_digits_are_read():
 
 
 def test_the_data_of_digits():
-    folder = EXAMPLES / "digits"
+    folder = EXAMPLES.parent / "digits"
     with np.load(folder / "digits.npz") as data:
         train, test = data["train_x"], data["test_x"]
     assert train.shape == (1297, 8, 8) and test.shape == (500, 8, 8) and train.dtype == np.uint8

@@ -12,7 +12,7 @@ import graphc
 from graphc.backends.reference import run
 from graphc.frontends.yaml_load import load_yaml
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 SEED = np.array(5)
 
 

@@ -31,7 +31,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lenet_on_another_backend_with_the_planned_arena():
-    path = "examples/lenet5.yaml"
+    path = "examples/zoo/lenet5.yaml"
     model = graphc.compile(path, target="loops")
     x = np.random.default_rng(0).random((2, 1, 28, 28), np.float32)
     want = graphc.compile(path, target="reference")(x)

@@ -23,7 +23,7 @@ from graphc.cli import main
 from graphc.errors import CheckError, GraphcError, InputError, LoadError, TypeRuleError, UnsupportedError
 from graphc.graph import Builder
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 COMMANDS = ("run", "check", "compile", "show", "explain", "bench", "compare")
 F32 = np.float32
 

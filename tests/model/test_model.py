@@ -470,7 +470,7 @@ def test_pickled_and_copied_models_give_the_same(net: Model, duplicate):
 def test_a_model_read_from_yaml_pickles():
     from pathlib import Path
 
-    model = graphc.compile(Path(__file__).resolve().parents[2] / "examples" / "lenet5.yaml", threads=1)
+    model = graphc.compile(Path(__file__).resolve().parents[2] / "examples" / "zoo" / "lenet5.yaml", threads=1)
     x = random(1, *(d for d in model.inputs[0].shape[1:]))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model))(x), model(x))
 
@@ -584,7 +584,7 @@ def test_a_value_that_another_thread_changes_while_the_plan_waits(name: str, tar
 # --- types of results without a plan ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["unet", "yolo_v3_tiny", "char_rnn", "transformer_encoder", "dcgan_generator"])
 def test_result_types_are_those_of_binding(name: str):
-    path = Path(__file__).resolve().parents[2] / "examples" / f"{name}.yaml"
+    path = Path(__file__).resolve().parents[2] / "examples" / "zoo" / f"{name}.yaml"
     model = graphc.compile(path, target="reference", cache=False)
     sizes = {
         d: 3 + i for i, d in enumerate(dict.fromkeys(d for s in model.inputs for d in s.shape if isinstance(d, str)))

@@ -211,7 +211,7 @@ def test_a_plan_from_disk_runs_without_numba_and_llvm(tmp_path: Path):
     results = []
     for mode in ("first", "alone"):
         out = tmp_path / f"{mode}.npy"
-        call = [sys.executable, "-c", RUN, str(ROOT / "examples" / "lenet5.yaml"), str(out), mode]
+        call = [sys.executable, "-c", RUN, str(ROOT / "examples" / "zoo" / "lenet5.yaml"), str(out), mode]
         subprocess.run(call, env=environment, cwd=tmp_path, check=True)
         results.append(np.load(out))
     np.testing.assert_array_equal(*results)

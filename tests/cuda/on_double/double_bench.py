@@ -76,7 +76,7 @@ def test_another_gpu(late: State, tmp_path: Path):
 
 
 def test_occupancy_is_the_drivers(late: State):
-    plan = graphc.compile(str(ROOT / "examples/lenet5.yaml"), target="cuda").plan({"image": (1, 1, 28, 28)})
+    plan = graphc.compile(str(ROOT / "examples/zoo/lenet5.yaml"), target="cuda").plan({"image": (1, 1, 28, 28)})
     assert all(s.occupancy is not None and f"occupancy {s.occupancy:.0%}" in s.reason for s in plan.steps)
 
 

@@ -21,7 +21,7 @@ from graphc.compiler import compile as compile_on
 from graphc.errors import DeviceError, InputError, OutOfMemoryError, UnsupportedError
 from graphc.graph import Builder, Graph, Value
 
-LENET = "examples/lenet5.yaml"
+LENET = "examples/zoo/lenet5.yaml"
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:
