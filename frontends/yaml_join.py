@@ -31,7 +31,10 @@ def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) ->
         fits = [i == free or same_dim(a, b) or (free is None and 1 in (a, b)) for i, (a, b) in enumerate(pairs)]
         if len(value.shape) != rank or not all(fits):
             shapes = "\n  ".join(f"{name}: {v.type}" for name, v in paths.items())
-            hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            if rank > 2:
+                hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            else:
+                hint = f"the paths must be of one size{' but along the axis' if how == 'concat' else ''}"
             raise cell.fail(f"the paths can't be joined by {how}:\n  {shapes}", hint)
     if len(values) == 1:
         return values[0]
