@@ -21,10 +21,10 @@ def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) ->
     """The paths' values joined. Raises LoadError that shows all shapes when they do not fit."""
     values = list(paths.values())
     if not values:
-        raise cell.fail("a branch has no paths")
+        raise cell.fail("it has no paths", "for example: paths: {main: [{conv: 8}], skip: []}")
     rank = len(values[0].shape)
     if how == "concat" and not -rank <= axis < rank:
-        raise cell.fail(f"axis {axis} is out of range for {values[0].type}")
+        raise cell.fail(f"axis {axis} is out of range for {values[0].type}", f"use an axis from {-rank} to {rank - 1}")
     for value in values:
         pairs = list(zip(value.shape, values[0].shape))
         free = axis % rank if how == "concat" else None

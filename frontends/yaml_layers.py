@@ -281,4 +281,6 @@ def lrn(c: LayerBuilder, x: Value, *, size: int = 5, alpha: float = 1e-4, beta: 
 @layer
 def dropout(c: LayerBuilder, x: Value, *, p: float = 0.5) -> Value:
     """Nothing at inference; here so that a description can be complete."""
+    if not 0 <= p <= 1:
+        raise c.fail(f"p is a probability, from 0 to 1, not {p}")
     return x

@@ -176,7 +176,8 @@ class Elementwise:
         wanted = 1 if name in UNARY or name in CASTS else OTHERS[name]
         if len(args) != (wanted or max(len(args), 2)):
             count = f"{wanted} argument{'s' * (wanted != 1)}" if wanted else "two arguments or more"
-            raise ExprError(f"{name}() takes {count}, not {len(args)}")
+            along = f"along an axis it is a layer: - {name}: {{axis: …}}" if name in ("min", "max") else None
+            raise ExprError(f"{name}() takes {count}, not {len(args)}", hint=along)
         if name in self._numbers.functions and not _has_value(*args):
             return self._numbers.call(name, args)
         if name in OTHERS:

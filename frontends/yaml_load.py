@@ -202,7 +202,7 @@ def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems:
         else:
             entries = item.mapping("outputs", f"outputs: [{item.value or 'NAME'}]")
         if item is not None and not entries:
-            raise item.error("a model needs at least one output")
+            raise item.error("a model needs at least one output", "without `outputs` it gives what the last step gives")
         for name, value in entries.items():
             with problems.attempt():
                 if value.value is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from graphc.frontends.yaml_syntax import Item, did_you_mean
@@ -24,17 +24,18 @@ class Names:
     """The values that `from` can name in one body; an iteration of a repeat sees those outside it too.
 
     held: what is inside is run by a `scan`, `while` or `when`, and can't change what names mean outside.
-    later: the lines of names that steps give. block: whose body it is.
+    later: where steps give names. labels: names that steps have by `name`. block: whose body it is.
     """
 
     def __init__(
         self,
         outer: Names | None = None,
         held: str = "",
-        later: Mapping[str, int] = MappingProxyType({}),
+        later: Mapping[str, Item] = MappingProxyType({}),
+        labels: Collection[str] = (),
         block: str = "",
     ) -> None:
-        self.outer, self.held, self.later, self.block = outer, held, later, block
+        self.outer, self.held, self.later, self.labels, self.block = outer, held, later, labels, block
         self.values: dict[str, tuple[Value, Item]] = {}
         self.inside: dict[str, str] = {}  # names that are known inside a structure only, with what to do
 
@@ -69,9 +70,12 @@ class Names:
             if name in scope.values:
                 return scope.values[name][0]
             hint = hint or scope.inside.get(name)
-            if hint is None and name in scope.later and scope.later[name] >= item.line:
-                hint = f"line {scope.later[name]} gives that name, but a step reads what stands before it"
+            place = scope.later.get(name)
+            if hint is None and place is not None and (place.line, place.column) > (item.line, item.column):
+                hint = f"line {place.line} gives that name, but a step reads what stands before it"
                 hint += "; `loop` and `scan` feed results back"
+            if hint is None and name in scope.labels:
+                hint = f"`name` names a step's weights: `as: {name}` names its result"
             inner, scope = scope, scope.outer
         hint = hint or did_you_mean(name, {"last", *self.known()}, "named so far")
         if inner.block and not (hint or "").startswith("did you"):

@@ -15,7 +15,7 @@ from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import NAME_HINT, Namer, Names, is_name
 from graphc.frontends.yaml_operators import Values, listed, names_value, read_attribute, read_input, read_operand
-from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
+from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, labels, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
@@ -67,7 +67,8 @@ class Expander:
 
         What is wrong is added to the problems; its results, and what depends on them, are lost values.
         """
-        names = Names(later={i.value: i.line for i in names_given(item) if isinstance(i.value, str)})
+        later = {i.value: i for i in names_given(item) if isinstance(i.value, str)}
+        names = Names(later=later, labels=labels(item))
         for name, value in inputs.items():
             names.define(name, value, places.at_key(name), again=False)
         self.inputs = inputs
@@ -187,7 +188,8 @@ class Expander:
             return
         items = listed(step.save)
         if len(items) > len(result):
-            raise step.save.error(f"gives {len(items)} names to {len(result)} value{'s' * (len(result) != 1)}")
+            given = f"{len(result)} value{'s' * (len(result) != 1)}"
+            raise step.save.error(f"`as` gives {len(items)} names, and the step gives {given}")
         for item, value in zip(items, result):
             if not is_name(item.word("what `as` gives")):
                 raise item.error(f"'{item.value}' can't be the name of a value", NAME_HINT)

@@ -210,6 +210,7 @@ class Catalog:
         self.lost: set[str] = set()  # blocks that could not be read
         self.unsure: set[str] = set()  # layers and blocks whose defaults could not be read
         self.defaults: dict[str, dict[str, Item]] = {}
+        self.all_lost = blocks is not None and not isinstance(blocks.value, dict)
         with problems.attempt():
             for name, item in (
                 blocks.mapping("blocks", "blocks: {cbr: {body: [{conv: 64}, bn, relu]}}") if blocks else {}
@@ -250,6 +251,8 @@ class Catalog:
             raise Poisoned
         found = self.blocks.get(name) or layers().get(name) or all_ops().get(name)
         if found is None:
+            if self.all_lost and layer_for(name) is None:
+                raise Poisoned
             known = [*self.blocks, *layers(), *all_ops(), *STRUCTURES]
             hint = did_you_mean(name, known) or "docs/yaml.md lists the layers; a block is defined under `blocks:`"
             raise _unknown(place, f"unknown layer '{name}'", name, hint)
@@ -268,8 +271,8 @@ class Catalog:
             except GraphcError as e:
                 errors += getattr(e, "problems", [e])
         elif (isinstance(callee, LayerDefinition) or callee.main is None) and _are_names(args, callee.main):
-            hint = f"what it reads goes by `from`: {callee.name}: {{from: {_flow(args)}}}"
-            raise args.error(f"a value that {what} reads can't stand behind its colon", hint)
+            hint = f"name it by `from`: {callee.name}: {{from: {_flow(args)}}}"
+            raise args.error(f"what {what} reads can't stand behind its colon", hint)
         elif callee.main is None:
             raise args.error(f"{what} takes no arguments", "write its name alone")
         else:
@@ -305,8 +308,8 @@ def _unknown(place: Item, message: str, name: str, hint: str | None) -> GraphcEr
     if slipped := slip(name):
         return place.error(message, slipped)
     if called := call(name):
-        here = layer_for(called[0]) or called[0]
-        written = f"{here.split(':')[0]}: {called[1]}" if called[1] else here
+        meant = layer_for(called[0]) or called[0]
+        written = f"{meant.split(':')[0]}: {called[1]}" if called[1] else meant
         return place.error(message, f"a layer is a name with arguments, not a call: {written}")
     here = layer_for(name)
     return place.error(message, hint) if here is None else place.error(f"{message}: here it is `{here}`")
