@@ -15,7 +15,7 @@ from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_literals import read_dtype
 from graphc.frontends.yaml_names import Names
-from graphc.frontends.yaml_net import Expander
+from graphc.frontends.yaml_net import Expander, WeightRow
 from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_problems import Lost, Problems, place_of
 from graphc.frontends.yaml_step import Catalog
@@ -34,8 +34,7 @@ SECTIONS = ("graphc", "name", "doc", "params", "inputs", "defaults", "blocks", "
 def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Graph:
     """Load a model from a YAML file; `params` override those of its `params:` section.
 
-    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'parameters' (how many
-    trainable ones) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
+    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'weights' (a WeightRow for each), 'parameters' (how many trainable ones) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
     GraphcError) for one problem and CheckError for several, each with its line and column.
     """
     return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params)
@@ -88,6 +87,7 @@ def _load(
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
     meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
+    meta["weights"] = tuple(WeightRow(name, p.value.type, p.line, p.origin) for name, p in expander.params.items())
     graph = builder.build(outputs, meta)
     warnings = unused(spec, params, catalog, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})

@@ -24,6 +24,7 @@ from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
 from graphc.source_files import Folder
+from graphc.types import TensorType
 
 MAX_NESTING = 100  # of lists of steps
 EXPAND = {"branch": branch, "repeat": repeat, "loop": loop, "scan": scan, "while": while_, "when": when}
@@ -38,6 +39,15 @@ class LayerRow(NamedTuple):
     line: int
     output: str  # the name of the value that it makes
     parameters: int  # trainable ones, counted where they are first used
+
+
+class WeightRow(NamedTuple):
+    """A weight by its name: its type, the line of the step that it is of, and where it comes from, in words."""
+
+    name: str
+    type: TensorType | None
+    line: int
+    origin: str
 
 
 class Expander:

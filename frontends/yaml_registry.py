@@ -39,11 +39,13 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Param:
-    """A weight in the graph: its value, and whether training would change it (running statistics are not trained). given: where a
-    step says what it is."""
+    """A weight in the graph: its value, whether training would change it (running statistics are not trained), the line of its
+    step, and where it comes from, in words. given: where a step says what it is."""
 
     value: Value
     trainable: bool
+    line: int
+    origin: str
     given: Location | None = None
 
 
@@ -103,10 +105,12 @@ class LayerBuilder:
         if name in self.given:
             seed = getattr(self.weights, "seed", 0)
             data = given_weight(self.given[name], full, shape, np.dtype(dtype), seed, self.folder)
+            origin = f"line {self.given[name].line}"
         else:
             data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
+            origin = self.weights.source(full)
         value = self.builder.constant(data, name=full)
-        self.params[full] = Param(value, trainable, given)
+        self.params[full] = Param(value, trainable, self.item.line, origin, given)
         if trainable:
             self.new_parameters += data.size
         return value

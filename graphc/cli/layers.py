@@ -60,6 +60,16 @@ def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
+def weights_of(graph: Graph) -> list[Value]:
+    """The constants that may be learned, those of graphs that nodes hold among them, in the order in which they are read."""
+    found: dict[Value, None] = {}
+    for node in graph.nodes:
+        for held in (g for g in node.attrs.values() if isinstance(g, Graph)):
+            found.update(dict.fromkeys(weights_of(held)))
+        found.update((v, None) for i, v in enumerate(node.inputs) if v is not None and _is_weight(node, i))
+    return list(found)
+
+
 def _is_weight(node: Node, i: int) -> bool:
     """Is operand i a constant that may be learned, not a factor, a shape, an axis, an index or a mask?"""
     v = node.inputs[i]

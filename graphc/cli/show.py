@@ -8,20 +8,25 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, resolve_shapes
-from graphc.cli.layers import layers
+from graphc.cli.layers import layers, weights_of
 from graphc.cli.options import model_argument, shape_options
 from graphc.errors import InputError
+from graphc.graph import Graph
 
 
 @click.command()
 @model_argument
 @shape_options
-def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
+@click.option("--weights", is_flag=True, help="List the weights instead: names, types, and where they come from.")
+def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None, weights: bool) -> None:
     """Print the layer table of MODEL.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
     """
     graph = load_graph(model, dict(shapes), params)
+    if weights:
+        _show_weights(graph)
+        return
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:
@@ -61,3 +66,13 @@ def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -
         text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
     click.echo(text)
     click.echo(f"outputs: {', '.join(f'{n} {v.type or chr(63)}' for n, v in zip(graph.output_names, graph.outputs))}")
+
+
+def _show_weights(graph: Graph) -> None:
+    """By the names that files of weights have: of a YAML model with the lines of their steps, of others the initializers."""
+    known = graph.meta.get("weights")
+    if known is None:
+        print_table(("name", "type"), [(v.name, str(v.type)) for v in weights_of(graph)], title=graph.name)
+    else:
+        rows = [(w.name, str(w.type), f"line {w.line}", w.origin) for w in known]
+        print_table(("name", "type", "step", "from"), rows, title=graph.name)

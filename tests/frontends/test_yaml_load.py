@@ -272,7 +272,7 @@ def test_all_wrong_weights_at_once(tmp_path, kind):
     problems = [str(p) for p in check(_save(tmp_path, kind, arrays))]
     assert len(problems) == 4
     assert "'net.0.conv.bias' has shape [5]" in problems[0] and "line 3" in problems[0]
-    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1] and "'net.0.conv.wieght'?" in problems[1]
+    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1] and "'net.0.conv.wieght' [2, 3, 3, 3]?" in problems[1]
     assert "int32" in problems[2]
     assert "holds 'net.0.conv.wieght'" in problems[3]
 

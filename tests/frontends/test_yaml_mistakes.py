@@ -499,14 +499,16 @@ MISTAKES = [
      "line 4, column 10: a model needs at least one output\n"
      "  without `outputs` it gives what the last step gives"),
     (FEATURES, "net: [{dense: 3}]\n" "weights: model.pt",
-     "line 4, column 10: weights must be a mapping (key: value), not text"),
+     "line 4, column 10: weights must be a mapping (key: value), not text\n"
+     "  for example: weights: {file: model.pt}"),
     (FEATURES, "net: [{dense: 3}]\n" "weights: {file: model.pt}",
-     "line 4, column 17: weights from a file need a model that is a file\n"
-     "  load it by its path"),
+     "line 4, column 17: 'model.pt' is neither .safetensors nor .npz\n"
+     "  a pickle can run code, so none is read; in PyTorch: from safetensors.torch import save_file; save_file(torch.load(\"model.pt\", map_location=\"cpu\", weights_only=True), \"model.safetensors\")"),
     (FEATURES, "net: [{dense: 3}]\n" "weights: {seed: abc}",
      "line 4, column 17: seed must be a whole number, not 'abc'"),
     (FEATURES, "net: [{dense: 3}]\n" "weights: {}",
-     "line 4, column 10: weights takes either 'seed' or 'file'"),
+     "line 4, column 10: weights takes either 'seed' or 'file'\n"
+     "  {seed: 0} or {file: model.safetensors}"),
     (FEATURES, "net: [{dense: 3}]\n" "params: [a, b]",
      "line 4, column 9: params must be a mapping (key: value), not a list\n"
      "  for example: params: {classes: 10}"),
