@@ -237,8 +237,8 @@ class FileWeights:
 def _near(name: str, shape: tuple[int, ...] | None, others: Mapping[str, tuple[int, ...]]) -> str | None:
     """Names that are like it, of those with its shape first."""
     alike = {n for n, s in others.items() if shape is not None and s == shape}
-    for known in (alike, others):
-        if close := get_close_matches(name, known, 2, 0.6):
+    for known, least in ((alike, 0.6), (others, 0.6 if shape is None else 0.85)):
+        if close := get_close_matches(name, known, 2, least):
             shown = " or ".join(f"'{c}' {list(others[c])}" for c in close)
             return f"did you mean {shown}?"
     return f"of that shape: '{next(iter(alike))}'" if len(alike) == 1 else None
