@@ -22,13 +22,8 @@ from graphc.interpret import interpret
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOO = ROOT / "examples/zoo"
-RESNET = """\
-    net.0.{layer}.{w}: '{layer}1.{w}'
-    net.{n}.{i}.main.{j}.{layer}.{w}: layer{n - 1}.{i}.{layer}{j + 1}.{w}
-    net.{n}.{i}.skip.conv.{w}: layer{n - 1}.{i}.downsample.0.{w}
-    net.{n}.{i}.skip.bn.{w}: layer{n - 1}.{i}.downsample.1.{w}
-    net.7.dense.{w}: fc.{w}
-"""
+PAGE = (ROOT / "docs/yaml.md").read_text(encoding="utf-8")
+RESNET = PAGE.partition("  file: resnet18.safetensors\n  rename:\n")[2].partition("```")[0]  # as the page shows it
 BERT = """\
     net.0.embedding.weight: embeddings.word_embeddings.weight
     net.1.embedding.weight: embeddings.token_type_embeddings.weight
