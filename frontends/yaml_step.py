@@ -151,6 +151,7 @@ class BlockDefinition:
     inputs: tuple[str, ...]
     outputs: tuple[Item, ...]
     body: Item
+    doc: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -198,7 +199,8 @@ def read_block(name: str, item: Item) -> BlockDefinition:
         else ("input",)
     )
     outputs = tuple(spec["outputs"].listing(f"outputs of {what}", "outputs: [y]")) if "outputs" in spec else ()
-    return BlockDefinition(name, item, args, inputs, outputs, spec["body"])
+    doc = spec["doc"].word("doc") if "doc" in spec else ""
+    return BlockDefinition(name, item, args, inputs, outputs, spec["body"], doc)
 
 
 class Catalog:

@@ -27,6 +27,7 @@ from graphc.cli.console import stop
 from graphc.cli.explain import explain
 from graphc.cli.export import export
 from graphc.cli.run import run
+from graphc.cli.schema import schema
 from graphc.cli.show import show
 from graphc.errors import GraphcError
 
@@ -98,5 +99,5 @@ def main() -> None:
     """Compile neural networks (ONNX or YAML files) to machine code and run them."""
 
 
-for command in (run, compile_, check, show, explain, bench, compare, export):
+for command in (run, compile_, check, show, explain, bench, compare, export, schema):
     main.add_command(command)
