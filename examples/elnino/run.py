@@ -20,7 +20,9 @@ EL_NINO = (1982, 1983, 1997, 1998)  # the very strong ones by NOAA's Oceanic NiÃ
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threshold", type=float, default=0.35, help="0.35 by default; no error before 1980 reaches it")
+    parser.add_argument(
+        "--threshold", type=float, default=0.35, help="0.35 by default; no error before 1980 reaches it"
+    )
     parser.add_argument("--target", default="cpu", help="cpu (default), cuda:emulate or reference")
     options = parser.parse_args()
 

@@ -37,7 +37,9 @@ def main() -> None:
     weights = {}
     for step, layer in zip(STEPS, layers):  # a dense layer that slides is a convolution
         columns = layer.weight.detach()
-        weights[f"net.{step}.conv.weight"] = (columns[:, None] if step == STEPS[0] else columns[:, :, None]).contiguous()
+        weights[f"net.{step}.conv.weight"] = (
+            columns[:, None] if step == STEPS[0] else columns[:, :, None]
+        ).contiguous()
         weights[f"net.{step}.conv.bias"] = layer.bias.detach()
     save_file(weights, HERE / "elnino.safetensors")
 
