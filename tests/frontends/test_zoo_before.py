@@ -14,7 +14,8 @@ from pages import EXAMPLES, compiled, described, page
 # file: parameters
 PAGES = {
     "hog": 6, "colour_histogram": 0, "bag_of_visual_words": 1000 * 128, "svm_linear": 650, "svm_kernel": 0, "knn": 0,
-    "kmeans": 0, "pca": 0, "pca_whitening": 0, "normalisation": 0, "augmentation": 12, "filters": 8 * 9 + 25 - 9,
+    "kmeans": 0, "pca": 0, "pca_whitening": 0, "normalisation": 0, "augmentation": 12, "filters": 7 * 9 + 25,
+    "local_binary_patterns": 8 * 9 + 8, "gabor": 0, "naive_bayes": 0,
 }  # fmt: skip
 F32 = np.float32
 
@@ -109,6 +110,41 @@ def test_visual_words(rng: np.random.Generator, tmp_path: Path):
     assert histogram[2] > 0 == found["weighted"][2], "a word of every image says nothing"
 
 
+def test_local_binary_patterns(rng: np.random.Generator):
+    """Of few levels of grey, so that neighbours are as bright as each other; and of the same image in another light."""
+    images = rng.integers(0, 6, (2, 9, 12)).astype(np.float64)
+    ring = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
+    wanted = np.zeros((2, 7, 10), np.int64)
+    for bit, (y, x) in enumerate(ring):
+        wanted += (images[:, 1 + y : 8 + y, 1 + x : 11 + x] >= images[:, 1:-1, 1:-1]) << bit
+    graph = page("local_binary_patterns")
+    found = compiled(graph, image=images[:, None])
+    np.testing.assert_array_equal(found["patterns"][:, 0], wanted)
+    for k in range(2):
+        np.testing.assert_allclose(found["histogram"][k], np.bincount(wanted[k].ravel(), minlength=256) / 70, rtol=1e-5)
+    np.testing.assert_array_equal(compiled(graph, image=3 * images[:, None] + 5)["patterns"], found["patterns"])
+
+
+def test_gabor(rng: np.random.Generator):
+    """Complex kernels; and a grating is found in its direction."""
+    params = {"reach": 6, "directions": 4, "wavelength": 5.0, "deviation": 2.0}
+    graph = page("gabor", **params)
+    image = rng.random((18, 20))
+    down, right = np.mgrid[-6:7, -6:7]
+    windows = sliding_window_view(np.pad(image, 6), (13, 13))
+    found = compiled(graph, image=image[None, None])
+    for i in range(4):
+        turned = (right + 1j * down) * np.exp(-1j * np.pi * i / 4)  # its real part lies across the wave
+        bell = np.exp(-(turned.real**2 + 0.25 * turned.imag**2) / 8)
+        answer = np.einsum("hwyx,yx->hw", windows, bell * np.exp(2j * np.pi * turned.real / 5))
+        np.testing.assert_allclose(found["even"][0, i], answer.real, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["odd"][0, i], answer.imag, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["energy"][0, i], abs(answer), rtol=1e-4, atol=1e-4)
+        y, x = np.mgrid[:18, :20]
+        grating = np.cos(2 * np.pi / 5 * (x * np.cos(np.pi * i / 4) + y * np.sin(np.pi * i / 4)))
+        assert (compiled(graph, image=grating[None, None])["direction"][0, 6:-6, 6:-6] == i).all()
+
+
 # --- classifiers ------------------------------------------------------------------------------------------------------
 def test_margins(rng: np.random.Generator, tmp_path: Path):
     planes, offsets, x = rng.normal(size=(10, 64)), rng.normal(size=10), rng.normal(size=(7, 64))
@@ -145,6 +181,17 @@ def test_pairs_vote(rng: np.random.Generator, classes: int):
     np.testing.assert_array_equal(found["votes"], votes)
     np.testing.assert_array_equal(found["label"], votes.argmax(1))
     np.testing.assert_allclose(found["scores"], votes + totals / (3 * (abs(totals) + 1)), rtol=1e-5)
+
+
+def test_naive_bayes(rng: np.random.Generator):
+    means, variances, x = rng.normal(size=(3, 4)), rng.uniform(0.5, 2, (3, 4)), rng.normal(size=(7, 4))
+    priors = np.array([0.2, 0.5, 0.3])
+    density = np.exp(-((x[:, None] - means) ** 2) / (2 * variances)) / np.sqrt(2 * np.pi * variances)
+    joint = priors * density.prod(2)
+    found = compiled(page("naive_bayes"), x=x, means=means, variances=variances, priors=priors)
+    np.testing.assert_allclose(found["joint"], np.log(joint), rtol=1e-4)
+    np.testing.assert_allclose(found["probabilities"], joint / joint.sum(1, keepdims=True), rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(found["label"], joint.argmax(1))
 
 
 def test_neighbours(digits):
@@ -320,6 +367,11 @@ def test_digits_by_themselves(digits):
     feeds = {"mean": pca.mean_, "components": pca.components_, "variances": pca.explained_variance_}
     white = compiled(page("pca_whitening", epsilon=0.0), x=unseen, **feeds)["white"]
     np.testing.assert_allclose(white, pca.transform(unseen), rtol=1e-3, atol=1e-4)
+
+    bayes = pytest.importorskip("sklearn.naive_bayes").GaussianNB(var_smoothing=1e-3).fit(x, labels)
+    feeds = {"means": bayes.theta_, "variances": bayes.var_, "priors": bayes.class_prior_}
+    found = compiled(page("naive_bayes", classes=10, features=64), x=unseen, **feeds)
+    np.testing.assert_array_equal(found["label"], bayes.predict(unseen))
 
     neighbors = pytest.importorskip("sklearn.neighbors")
     near = neighbors.KNeighborsClassifier(5).fit(x, labels)
