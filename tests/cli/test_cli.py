@@ -236,9 +236,8 @@ def test_show_says_what_leads_to_each_result(tmp_path: Path):
     path.write_text(SEVERAL)
 
     def shown(*options: str) -> dict[str, list[str]]:
-        lines = invoke("show", path, *options).output.splitlines()
-        rows = [line.split() for line in lines[next(i for i, line in enumerate(lines) if "result" in line) :]]
-        return {row[0]: row[4:] for row in rows if len(row) > 1}
+        table = invoke("show", path, *options).output.rpartition(" result ")[2].splitlines()
+        return {line.split()[0]: line.rpartition("]")[2].split() for line in table if "]" in line}
 
     short, step = 8 * 4, 4 * 4
     at = shown("--shape", "x=3,5,8")
