@@ -1,7 +1,8 @@
 """Filters of image processing on a photograph: python filters.py [PICTURE] [--out filters.png] [--target TARGET].
 
-Runs zoo/filters.yaml on each colour of the picture, and draws all results side by side. Without a picture it takes the one of Grace
-Hopper that matplotlib carries (of the U.S. Navy, in the public domain). Needs matplotlib: pip install graphc[bench].
+Runs zoo/filters.yaml on each colour of the picture, and draws all results side by side. Without a picture it takes
+the one of Grace Hopper that matplotlib carries (of the U.S. Navy, in the public domain). Needs matplotlib:
+pip install graphc[bench].
 """
 
 from __future__ import annotations

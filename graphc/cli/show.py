@@ -19,8 +19,8 @@ from graphc.errors import InputError
 def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
     """Print the layer table of MODEL.
 
-    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also what leads to
-    each of them.
+    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
+    what leads to each of them.
     """
     graph = load_graph(model, dict(shapes), params)
     try:

@@ -1,4 +1,4 @@
-"""The examples of what came before networks: features, classifiers, clusters and filters, by NumPy; slow ones by scikit-learn."""
+"""The examples of what came before networks: features, classifiers, clusters, filters; by NumPy and scikit-learn."""
 
 from __future__ import annotations
 
