@@ -87,6 +87,7 @@ def _load(
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
     meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
+    meta["blocks"] = expander.blocks
     graph = builder.build(outputs, meta)
     warnings = unused(spec, params, catalog, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})
