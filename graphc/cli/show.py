@@ -1,26 +1,47 @@
-"""graphc show: the layer table of a model."""
+"""graphc show: the layer table of a model, or its picture."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from graphc.cli.console import count, many, print_table
-from graphc.cli.feeds import load_graph, resolve_shapes
+from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
 from graphc.cli.layers import layers
-from graphc.cli.options import model_argument, shape_options
+from graphc.cli.options import model_argument, open_model, shape_options
+from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 
 
 @click.command()
 @model_argument
 @shape_options
-def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
-    """Print the layer table of MODEL.
+@click.option("--graph", "out", type=OutputFile(".svg", ".png"), help="Draw the network to this file instead.")
+@click.option(
+    "--fold",
+    type=click.Choice(["auto", "all", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of a picture: auto draws once what repeats, and makes inner blocks boxes until it is readable; all makes every "
+    "block a box; none draws every operator.",
+)
+@click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
+def show(
+    model: str, params: dict[str, Any], shapes: tuple, batch: int | None, out: Path | None, fold: str, fused: bool
+) -> None:
+    """Print the layer table of MODEL, or draw it.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
     """
+    if out is None and (fused or fold != "auto"):
+        raise click.UsageError("--fold and --fused are of a picture: --graph FILE.svg")
+    if fused and fold != "auto":
+        raise click.UsageError("--fused draws kernels, and folds no blocks: leave --fold away")
+    if out is not None:
+        _draw(model, params, shapes, batch, out, fold, fused)
+        return
     graph = load_graph(model, dict(shapes), params)
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
@@ -61,3 +82,21 @@ def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -
         text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
     click.echo(text)
     click.echo(f"outputs: {', '.join(f'{n} {v.type or chr(63)}' for n, v in zip(graph.output_names, graph.outputs))}")
+
+
+def _draw(
+    model: str, params: dict[str, Any], shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool
+) -> None:
+    """shapes, batch: of the plan that says what is fused."""
+    from graphc import draw
+
+    refuse_inputs([out], [model])
+    if fused:
+        compiled = open_model(model, params=params)
+        picture = draw.picture_of_kernels(compiled.source_graph, make_plan(compiled, (), dict(shapes), batch))
+    else:
+        picture = draw.picture(load_graph(model, dict(shapes), params), fold)
+    text = draw.svg(picture)
+    data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
+    write_file(out, lambda f: f.write(data))
+    click.echo(f"wrote {out}, {len(picture.boxes)} boxes")

@@ -20,15 +20,15 @@ _HEAVY = (Kind.CONV, Kind.PRODUCT, Kind.RECURRENT, Kind.POOL)  # a folded box te
 Joins = Callable[[Part, Part], bool]
 
 
-def picture_of(root: Scope, fold: str) -> Picture:
+def picture_of(root: Scope, fold: str, most: int = MOST_BOXES) -> Picture:
     """fold: 'none' draws each part; 'auto' and 'all' stack what is applied to a value in passing and draw once what
-    repeats; 'all' makes each outermost frame a box, 'auto' inner ones until there are no more than MOST_BOXES."""
+    repeats; 'all' makes each outermost frame a box, 'auto' inner ones until there are no more than `most`."""
     folder = _Folder(root, None if fold == "none" else _in_passing, runs=fold != "none")
     frame = Frame("", folder.elements(root))
     if fold == "all":
         frame.items = [folded(item) if isinstance(item, Frame) else item for item in frame.items]
     elif fold == "auto":
-        _fold_to(frame, MOST_BOXES)
+        _fold_to(frame, most)
     return Picture(root.label, frame, list(_edges(frame, folder.late)))
 
 

@@ -111,9 +111,17 @@ def _axes(node: Node) -> list[str]:
 
 
 def _arithmetic(node: Node) -> list[str]:
-    """The number beside the other operand, where it is one."""
-    numbers = [v.data for v in node.operands if v.data is not None and v.data.size == 1]
-    return [f"{n.reshape(()).item():.4g}" if n.dtype.kind in "fiu" else "" for n in numbers] + _plain(node)
+    """The number beside the other operand, where it is one: '0.5', or '1 - x'."""
+    for i in (0, 1):
+        n = _constant(node, i)
+        if n is not None and n.size == 1 and n.dtype.kind in "fiu":
+            number = f"{n.reshape(()).item():.4g}"
+            return [f"{number} {_SIGNS[node.op.name]} x" if i == 0 and node.op.name in _SIGNS else number]
+    return _plain(node)
+
+
+_SIGNS = {"Sub": "-", "Div": "/", "Pow": "^", "Mod": "%"}
+_SIGNS |= {"Greater": ">", "GreaterOrEqual": ">=", "Less": "<", "LessOrEqual": "<="}
 
 
 def _clip(node: Node) -> list[str]:
@@ -143,10 +151,20 @@ def _plain(node: Node) -> list[str]:
     return [text for key in node.op.attrs if key not in _DULL and (text := _named(node, key))][:2]
 
 
-_DULL = frozenset(
-    "pads auto_pad epsilon momentum training_mode ceil_mode allowzero alpha beta transA transB to dtype stash_type "
-    "output_shape kernel_shape keepdims noop_with_empty_axes exact num_outputs".split()
-)
+_DULL = {
+    "pads",
+    "auto_pad",
+    "epsilon",
+    "momentum",
+    "training_mode",
+    "ceil_mode",
+    "allowzero",
+    "alpha",
+    "beta",
+    "transA",
+}
+_DULL |= {"transB", "to", "dtype", "stash_type", "output_shape", "kernel_shape", "keepdims", "noop_with_empty_axes"}
+_DULL |= {"exact", "num_outputs"}
 _DETAILS: dict[str, Callable[[Node], list[str]]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv"), _conv),
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool", "MaxUnpool"), _pool),

@@ -4,6 +4,7 @@ directed graphs"), which keeps boxes apart, frames nested, and edges around what
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.draw.measure import Size, edge_label_size, frame_title_size, size_of
@@ -66,7 +67,7 @@ def place(picture: Picture) -> Placed:
     )
 
 
-def _route(text: str, point) -> list[Point]:
+def _route(text: str, point: Callable[[str], Point]) -> list[Point]:
     """'e,x,y x,y …': the tip of the arrow, then the curve."""
     first, *others = text.split()
     return [*map(point, others), point(first.removeprefix("e,"))]
@@ -78,8 +79,8 @@ def _dot(picture: Picture, boxes: list[Box], frames: list[Frame]) -> str:
     numbers = {frame: i for i, frame in enumerate(frames)}
     lines = [
         "digraph {",
-        'graph [ranksep=0.16, nodesep=0.22, splines=true, margin=0, nslimit=20, mclimit=4, remincross=true]',
-        "node [shape=box, fixedsize=true, label=\"\"]",
+        "graph [ranksep=0.16, nodesep=0.22, splines=true, margin=0, nslimit=20, mclimit=4, remincross=true]",
+        'node [shape=box, fixedsize=true, label=""]',
         "edge [arrowsize=0.6]",
     ]
 

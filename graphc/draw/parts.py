@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from graphc.draw.kinds import Kind, kind_of, short_name
-from graphc.draw.labels import details, type_text
+from graphc.draw.labels import details
 from graphc.graph import Graph, Node, Value
 
 
@@ -187,7 +187,7 @@ class _Names:
         block = self.blocks.get(text)
         if block is not None:
             return block if own.isdigit() or own == block else f"{own}: {block}"
-        return own if text in self.layers else ""
+        return own if text in self.layers and not own.isdigit() else ""
 
     def least(self, path: tuple[str, ...]) -> int:
         """What a layer of a YAML file becomes is often two operators, and says no more in a frame."""

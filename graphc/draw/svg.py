@@ -9,13 +9,12 @@ from graphc.draw.kinds import Kind
 from graphc.draw.layout import Placed, Point, Rect
 from graphc.draw.measure import DETAIL, FRAME_TITLE, SMALL, TITLE, badge, bands
 from graphc.draw.picture import Box, Edge, Frame, Picture
-from graphc.draw.text import width
+from graphc.draw.text import FONT, width
 
 _MARGIN = 16.0
 _LEGEND = 26.0
-_FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _STYLE = f"""
-text {{ font: {DETAIL:g}px {_FONT}; text-anchor: middle; fill: #1f2a33 }}
+text {{ font: {DETAIL:g}px {FONT}; text-anchor: middle; fill: #1f2a33 }}
 .t {{ font-size: {TITLE:g}px; font-weight: bold }}
 .n {{ font-size: {TITLE:g}px; font-weight: bold; fill: #fff }}
 .d {{ fill: #48545f }}
@@ -46,7 +45,7 @@ def svg_of(picture: Picture, placed: Placed) -> str:
     body = ET.SubElement(root, "g", {"transform": f"translate({_n(left)} {_n(_MARGIN)})"})
     for frame, rect in placed.frames.items():
         _frame(body, frame, rect)
-    for edge, points in placed.edges.items():
+    for points in placed.edges.values():
         _edge(body, points)
     for frame, rect in placed.frames.items():
         _text(body, frame.title, rect.left + 9, rect.top + 15, "f")

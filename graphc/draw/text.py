@@ -20,6 +20,7 @@ _WIDE = {  # hundredths of the font's size, of DejaVu Sans: other sans-serif fon
     100: "@Wm…",
 }
 _WIDTHS = {c: width / 100 for width, characters in _WIDE.items() for c in characters}
+FONT = "Helvetica, Arial, 'DejaVu Sans', 'Liberation Sans', 'Noto Sans', sans-serif"
 _BOLD = 1.12
 MOST = 40  # characters of a line in a box
 
