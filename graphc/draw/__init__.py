@@ -21,8 +21,8 @@ __all__ = ["FOLDS", "MOST_BOXES", "picture", "picture_of_kernels", "png_of", "sv
 def picture(graph: Graph, fold: str = "auto", most: int = MOST_BOXES) -> Picture:
     """Boxes and edges of the graph. fold: 'none', an operator is a box and a block a frame; 'auto', what repeats is there
     once, and blocks are folded, inner ones first, until there are no more than `most` boxes; 'all', every block is a box.
-    Weights, and what is computed of weights alone, are there with 'none' only."""
-    return picture_of(scopes_of(graph, weights=fold == "none"), fold, most)
+    Weights, and what is computed of weights alone, are not drawn."""
+    return picture_of(scopes_of(graph), fold, most)
 
 
 def picture_of_kernels(graph: Graph, plan: Plan) -> Picture:

@@ -126,7 +126,7 @@ def _fold_to(root: Frame, most: int) -> None:
         while sum(1 for _ in root.boxes()) > most:
             groups: dict[tuple[int, str], list[tuple[Frame, Frame]]] = defaultdict(list)
             for depth, parent, frame in _leaves(root, 0):
-                groups[depth, frame.label].append((parent, frame))
+                groups[depth, frame.stem].append((parent, frame))
             groups = {key: group[keep:] for key, group in groups.items() if group[keep:]}
             if not groups:
                 break

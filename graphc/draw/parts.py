@@ -59,9 +59,9 @@ def parts_of(item: Item) -> list[Part]:
     return [item] if isinstance(item, Part) else list(item.parts())
 
 
-def scopes_of(graph: Graph, weights: bool = False) -> Scope:
-    """The whole graph as a scope. weights: nodes that compute with weights alone are parts, too."""
-    reader = _Reader(graph.meta.get("blocks"), weights)
+def scopes_of(graph: Graph) -> Scope:
+    """The whole graph as a scope. Weights, and what is computed of weights alone, are no parts."""
+    reader = _Reader(graph.meta.get("blocks"))
     root = reader.scope(graph, graph.name, {})
     inputs: list[Item] = [Part(v.name, "", Kind.PORT, v.name, (), (v,)) for v in graph.inputs]
     results: list[Item] = [
@@ -72,8 +72,8 @@ def scopes_of(graph: Graph, weights: bool = False) -> Scope:
 
 
 class _Reader:
-    def __init__(self, blocks: Mapping[str, str] | None, weights: bool) -> None:
-        self.blocks, self.weights = blocks, weights
+    def __init__(self, blocks: Mapping[str, str] | None) -> None:
+        self.blocks = blocks
         self.fixed: set[Value] = set()  # that follow from weights alone
         self.captured: dict[Value, Value] = {}  # inside -> outside
 
@@ -88,7 +88,7 @@ class _Reader:
         for node in graph.nodes:
             if self._is_fixed(node):
                 self.fixed.update(node.outputs)
-            if self.weights or not self._is_fixed(node):
+            else:
                 self._within(scopes, names.scope_of(node.name), names).items.append(self._item(node))
         return root
 
@@ -109,8 +109,7 @@ class _Reader:
     def _read(self, values: Iterable[Value | None]) -> tuple[Value, ...]:
         """Without weights, each once."""
         found = (self.outer(v) for v in values if v is not None)
-        hidden = () if self.weights else self.fixed
-        return tuple(dict.fromkeys(v for v in found if not v.is_const and v not in hidden))
+        return tuple(dict.fromkeys(v for v in found if not v.is_const and v not in self.fixed))
 
     def _item(self, node: Node) -> Item:
         if any(isinstance(g, Graph) for g in node.attrs.values()):

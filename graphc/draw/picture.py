@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Union
@@ -48,6 +49,11 @@ class Frame:
             if isinstance(item, Frame):
                 yield item
                 yield from item.frames()
+
+    @property
+    def stem(self) -> str:
+        """What the labels of frames that are alike have in common: 'layer2.' of 'layer2.1'."""
+        return re.sub(r"\d+", "", self.label)
 
     @property
     def title(self) -> str:

@@ -74,7 +74,7 @@ def _shape(element: Element) -> tuple[Any, ...]:
 def _outline(element: Element) -> tuple[Any, ...]:
     if isinstance(element, Box):
         return (element.label, len(element.rows), element.count)
-    return (element.label, element.count, *map(_outline, element.items))
+    return (element.stem, element.count, *map(_outline, element.items))
 
 
 def _once(elements: Sequence[Element], late: Late) -> Element:
