@@ -150,21 +150,20 @@ def _edges(root: Frame, late: Late) -> Iterator[Edge]:
     """One from box to box where any part of one reads what a part of the other makes; what goes from one copy of a run to
     the next has none. The first to read a value has an edge with its type."""
     around = dict(_around(root, ()))
-    maker = {v: (box, part) for box in around for part in box.covers for v in part.makes}
+    makers: dict[Value, list[tuple[Box, Part]]] = defaultdict(list)  # both ways of an If make its results
+    for box in around:
+        for part in box.covers:
+            for v in part.makes:
+                makers[v].append((box, part))
     labels: dict[tuple[Box, Box], list[str]] = {}
     told: set[Value] = set()
     for target in around:
         for part in target.covers:
             for v in part.reads:
-                if v not in maker:
-                    continue
-                source, made = maker[v]
-                if source is target or _between_copies(made, part, {*around[source]} & {*around[target]}, late):
-                    continue
-                texts = labels.setdefault((source, target), [])
-                if v not in told:
-                    told.add(v)
-                    texts.append(type_text(v))
+                found = [source for source, made in makers[v] if _shown(source, made, target, part, around, late)]
+                for source in found:
+                    labels.setdefault((source, target), []).extend([] if v in told else [type_text(v)])
+                told.update([v] if found else [])
     for (source, target), texts in labels.items():
         yield Edge(source, target, "\n".join(dict.fromkeys(text for text in texts if text)))
 
@@ -177,6 +176,7 @@ def _around(frame: Frame, frames: tuple[Frame, ...]) -> Iterator[tuple[Box, tupl
             yield from _around(item, (*frames, item))
 
 
-def _between_copies(made: Part, read: Part, common: set[Frame], late: Late) -> bool:
-    """Is it inside a run, and not in the copy that is drawn? (Copies are alike.)"""
-    return any(frame in late.get(part, ()) for part in (made, read) for frame in common)
+def _shown(source: Box, made: Part, target: Box, read: Part, around: dict[Box, tuple[Frame, ...]], late: Late) -> bool:
+    """Is it between two boxes, and not inside a run but for the copy that is drawn? (Copies are alike.)"""
+    common = {*around[source]} & {*around[target]}
+    return source is not target and not any(frame in late.get(part, ()) for part in (made, read) for frame in common)
