@@ -112,12 +112,13 @@ def folded(frame: Frame) -> Box:
     return Box([part for box in frame.boxes() for part in box.rows], covers, label, frame.count, frame.name)
 
 
-def summary(parts: Sequence[Part]) -> str:
+def summary(box: Box) -> str:
     """What a folded box holds: '3 Conv, 1 MaxPool'."""
-    counts = Counter(part.title for part in parts if part.kind in _HEAVY)
+    counts = Counter(part.title for part in box.covers if part.kind in _HEAVY)
     if not counts:
-        return f"{len(parts)} operators"
-    return ", ".join(f"{n} {title}" for title, n in counts.most_common(3)) + (", …" if len(counts) > 3 else "")
+        return f"{len(box.covers) // box.count} operators"
+    some = ", ".join(f"{n // box.count} {title}" for title, n in counts.most_common(3))
+    return f"{some}, …" if len(counts) > 3 else some
 
 
 def _fold_to(root: Frame, most: int) -> None:

@@ -34,7 +34,7 @@ class Band(NamedTuple):
 def bands(box: Box) -> Iterator[Band]:
     """The first one tells its operator and its attributes in two lines, those below it in one."""
     if box.label:
-        lines = (Line(shortened(box.label), TITLE, True), Line(summary(box.rows), DETAIL, False))
+        lines = (Line(shortened(box.label), TITLE, True), Line(summary(box), DETAIL, False))
         yield Band(Kind.BLOCK, lines, 36)
         return
     for i, part in enumerate(box.rows):

@@ -123,7 +123,7 @@ def test_blocks_of_a_file_are_frames():
 def test_folded_frames_are_boxes_that_tell_what_they_hold():
     picture = draw.picture(loads_yaml(NET), "all")
     assert outlines(picture) == ["x", "stage", "deep: stage", "Flatten", "Gemm", "output"]
-    assert [summary(box.rows) for box in picture.boxes if box.label] == ["1 Conv, 1 MaxPool"] * 2
+    assert [summary(box) for box in picture.boxes if box.label] == ["2 Conv, 1 MaxPool", "3 Conv, 1 MaxPool"]
     assert edges(picture) == {
         ("x", "stage"), ("stage", "deep: stage"), ("deep: stage", "Flatten"), ("Flatten", "Gemm"), ("Gemm", "output")
     }  # fmt: skip
