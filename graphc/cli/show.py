@@ -9,7 +9,7 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.layers import layers
+from graphc.cli.layers import layers, results
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
@@ -33,7 +33,8 @@ def show(
 ) -> None:
     """Print the layer table of MODEL, or draw it.
 
-    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
+    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
+    what leads to each of them.
     """
     if out is None and (fused or fold != "auto"):
         raise click.UsageError("--fold and --fused are of a picture: --graph FILE.svg")
@@ -62,8 +63,8 @@ def show(
                 row.op,
                 ", ".join(row.sources),
                 ", ".join(row.outputs),
-                f"{row.parameters:,}" if row.parameters else "",
-                "?" if row.macs is None else (f"{row.macs:,}" if row.macs else ""),
+                _number(row.parameters),
+                _number(row.macs),
             )
             for row in rows
         ],
@@ -81,7 +82,18 @@ def show(
         sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in (resolved or {}).items())
         text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
     click.echo(text)
-    click.echo(f"outputs: {', '.join(f'{n} {v.type or chr(63)}' for n, v in zip(graph.output_names, graph.outputs))}")
+    if len(graph.outputs) == 1:
+        click.echo(f"output: {graph.output_names[0]} {graph.outputs[0].type or '?'}")
+        return
+    print_table(
+        ("result", "type", ">layers", ">parameters", ">MACs"),
+        [(r.name, r.type, r.layers, _number(r.parameters), _number(r.macs)) for r in results(graph, rows)],
+    )
+
+
+def _number(n: int | None) -> str:
+    """Nothing for 0, '?' for what is not known."""
+    return "?" if n is None else f"{n:,}" if n else ""
 
 
 def _draw(

@@ -79,7 +79,7 @@ def _dot(picture: Picture, boxes: list[Box], frames: list[Frame]) -> str:
     numbers = {frame: i for i, frame in enumerate(frames)}
     lines = [
         "digraph {",
-        "graph [ranksep=0.16, nodesep=0.22, splines=true, margin=0, nslimit=20, mclimit=4, remincross=true]",
+        "graph [ranksep=0.16, nodesep=0.22, splines=true, margin=0, nslimit=4]",
         'node [shape=box, fixedsize=true, label=""]',
         "edge [arrowsize=0.6]",
     ]
