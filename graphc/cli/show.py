@@ -9,7 +9,7 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.layers import layers, results
+from graphc.cli.layers import bound_to, layers, results
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
@@ -99,7 +99,6 @@ def _number(n: int | None) -> str:
 def _draw(
     model: str, params: dict[str, Any], shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool
 ) -> None:
-    """shapes, batch: of the plan that says what is fused."""
     from graphc import draw
 
     refuse_inputs([out], [model])
@@ -107,7 +106,10 @@ def _draw(
         compiled = open_model(model, params=params)
         picture = draw.picture_of_kernels(compiled.source_graph, make_plan(compiled, (), dict(shapes), batch))
     else:
-        picture = draw.picture(load_graph(model, dict(shapes), params), fold)
+        graph = load_graph(model, dict(shapes), params)
+        if shapes or batch:
+            graph = bound_to(graph, resolve_shapes(graph.inputs, dict(shapes), batch))
+        picture = draw.picture(graph, fold)
     text = draw.svg(picture)
     data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
     write_file(out, lambda f: f.write(data))

@@ -32,6 +32,14 @@ def test_it_draws_instead_of_printing(tmp_path: Path):
     assert {"Conv", "5×5, 6", "Tanh", "AveragePool", "400 → 120", "batch×6×28×28"} <= set(texts(out))
 
 
+def test_sizes_of_inputs(tmp_path: Path):
+    out = tmp_path / "net.svg"
+    invoke(LENET, "--graph", out, "--batch", 7)
+    assert "7×6×28×28" in texts(out)
+    invoke(EXAMPLES / "char_rnn.yaml", "--graph", out, "--shape", "characters=2,9")
+    assert any(text.startswith("2×9×") for text in texts(out) if text)
+
+
 def test_folds(tmp_path: Path):
     out = tmp_path / "net.svg"
     invoke(LENET, "--graph", out, "--fold", "none")
