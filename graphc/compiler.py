@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc import backends, classes
+from graphc import backends, classes, zoo
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
@@ -72,7 +72,7 @@ def compile(  # noqa: A001  (the field's name)
     backend = backends.open_backend(target, request)
     if disabled:
         _check_disabled(backend, disabled)
-    origin = origin_of(source, copy=cache and backend.capabilities.stores_plans)
+    origin = origin_of(zoo.resolved(source), copy=cache and backend.capabilities.stores_plans)
     compilation = Compilation(origin, target, request, backend, reading, states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
