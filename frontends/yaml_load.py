@@ -86,7 +86,9 @@ def _load(
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
+    learned = {p.value.name: p.trainable for p in expander.params.values()}
+    rows = tuple(expander.rows)
+    meta = {"producer": "yaml", "file": root.file, "layers": rows, "parameters": count, "weights": learned}
     graph = builder.build(outputs, meta)
     warnings = unused(spec, params, catalog, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})

@@ -39,7 +39,7 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     counted: set[Value] = set()
     rows = []
     for i, (node, exact) in enumerate(zip(graph.nodes, bound.nodes)):
-        learned, measured = _weights(node, counted)
+        learned, measured = _weights(node, counted, graph.meta.get("weights"))
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
         outputs = tuple(str(v.type or "?") for v in node.outputs)
         rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
@@ -47,25 +47,26 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     return rows
 
 
-def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
-    """Elements of the weights that this node is the first to read: learned, measured."""
+def _weights(node: Node, counted: set[Value], known: Mapping[str, bool] | None) -> tuple[int, int]:
+    """Elements of the weights that this node is the first to read: learned, measured. known: all weights by name, and whether they
+    are learned, where the front end tells."""
     sizes = [0, 0]
     for held in (g for g in node.attrs.values() if isinstance(g, Graph)):
         for inner in held.nodes:
-            sizes = [a + b for a, b in zip(sizes, _weights(inner, counted))]
+            sizes = [a + b for a, b in zip(sizes, _weights(inner, counted, known))]
     for i, v in enumerate(node.inputs):
-        if v is not None and v not in counted and _is_weight(node, i):
+        if v is None or not v.is_const or v in counted:
+            continue
+        if known is None and _may_be_learned(node, i) or known is not None and v.name in known:
             counted.add(v)
-            sizes[i in node.op.statistics] += v.data.size
+            sizes[i in node.op.statistics if known is None else not known[v.name]] += v.data.size
     return sizes[0], sizes[1]
 
 
-def _is_weight(node: Node, i: int) -> bool:
-    """Is operand i a constant that may be learned, not a factor, a shape, an axis, an index or a mask?"""
+def _may_be_learned(node: Node, i: int) -> bool:
+    """Is operand i, a constant, not a factor, a shape, an axis, an index or a mask?"""
     v = node.inputs[i]
-    return (
-        v.is_const and v.data.ndim > 0 and i not in node.op.values and v.dtype != np.int64 and v.dtype.kind not in "bO"
-    )
+    return v.data.ndim > 0 and i not in node.op.values and v.dtype != np.int64 and v.dtype.kind not in "bO"
 
 
 def multiply_adds(node: Node) -> int | None:

@@ -18,7 +18,7 @@ PREFIX = "zoo:"
 PAGES = Path(__file__).with_name("pages")  # in a checkout a link to examples/zoo
 NUMBERS = Path(__file__).with_name("networks.json")  # written by docs/zoo.py
 
-_SENTENCE = re.compile(r"(?<=\.)\s+")
+_SENTENCE = re.compile(r"(?<=\.)\s+|(?<=\.\))\s+")
 _COUNT = re.compile(r"[\d,]+ parameters\b")
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})")
 

@@ -210,7 +210,7 @@ def test_show_counts_parameters_and_macs(yaml_model: Path):
     assert "16 batch-norm statistics" in text
 
 
-@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "mobilenet_v1"])
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "deep_belief_net", "art1"])
 def test_show_counts_what_the_front_end_counts(name: str):
     graph = frontends.load(str(EXAMPLES / f"{name}.yaml"))
     assert f"{graph.meta['parameters']:,} parameters" in invoke("show", EXAMPLES / f"{name}.yaml").output
