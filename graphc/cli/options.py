@@ -141,12 +141,14 @@ compile_options = stack(
         help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, cuda, "
         "cuda:emulate, reference.",
     ),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
+    click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of one inference on target cpu.  [default: all cores]"
+    ),
     click.option(
         "--disable",
         multiple=True,
         metavar="NAME",
-        help="Leave out a pass, or a part of the backend: winograd, strassen, layout, fusion, epilogues, prologues, "
+        help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
         "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
     ),
     click.option(
@@ -254,9 +256,7 @@ def open_model(
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
     import graphc
-    from graphc.cli.passes import check_names
 
-    check_names(disable, target)
     return graphc.compile(
         source,
         target=target,

@@ -53,7 +53,7 @@ def _entry(n: Network, times: dict[str, float]) -> dict[str, Any]:
 
 def _print(found: Sequence[Network], times: dict[str, float]) -> None:
     """A line for each, cut off at the edge of the terminal, under the names of the groups."""
-    rows = [("", ("network", "parameters", "MACs", "arena", "time", "what it is"))]
+    rows: list[tuple[str, tuple[str, ...]]] = [("", ("network", "parameters", "MACs", "arena", "time", "what it is"))]
     rows += [(n.group, _cells(n, times)) for n in found]
     widths = [max(len(cells[i]) for _, cells in rows) for i in range(5)]
     room, last = terminal_width(sys.stdout), ""

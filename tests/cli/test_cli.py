@@ -227,6 +227,17 @@ def test_explain_has_all_four_parts(yaml_model: Path):
         assert part in text
 
 
+def test_explain_of_the_reference_has_no_tables_without_rows(yaml_model: Path):
+    text = invoke("explain", yaml_model, "--target", "reference").output
+    assert "node by node" in text and "passes" in text
+    assert "steps" not in text and "fusion:" not in text and "arena" not in text
+
+
+def test_names_to_disable_need_no_gpu_where_kernels_are_compiled_ahead(yaml_model: Path):
+    options = ("--target", "cuda", "--arch", "sm_90", "--disable", "nope")
+    assert "no pass is named 'nope'" in invoke("check", yaml_model, *options, code=2).output
+
+
 def test_compare_agrees(yaml_model: Path):
     assert "agree within" in invoke("compare", yaml_model).output
 
@@ -331,7 +342,8 @@ def test_every_command_has_help():
     for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export"):
         assert name in text
         assert "Usage" in invoke(name, "--help").output
-    assert set(app.main.commands) == {"run", "compile", "check", "show", "explain", "bench", "compare", "export"}
+    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "zoo", "init"}
+    assert set(app.main.commands) == commands
 
 
 # --- the parts ----------------------------------------------------------------------------
