@@ -179,6 +179,8 @@ def main() -> None:
             host = f", on the host: {'; '.join(network.host)}" if network.host else ""
             print(f"{line.name}: planned in {time.perf_counter() - start:.1f} s{host}", flush=True)
             _write(list(kept.values()))
+    if missing := set(zoo.names()) - {line.name for line in lines}:
+        print(f"no line in {INDEX}: {', '.join(sorted(missing))}")
     networks = [replace(kept[line.name], group=line.group) for line in lines]
     _write(networks)
     PAGE.write_text(render(networks, lines), encoding="utf-8")
