@@ -97,14 +97,18 @@ def planned(line: Line) -> Network:
 
 
 def _shapes(line: Line, graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Of the inputs. Raises ValueError where the index gives no size of a dim that is open, and not the first."""
-    shapes = {}
-    for v in graph.inputs:
-        for d in v.type.shape[1:]:
-            if not isinstance(d, int) and str(d) not in line.sizes:
-                raise ValueError(f"{INDEX}: write '{line.name}: {{sizes: {{{d}: …}}}}': '{d}' of '{v.name}' is open")
-        shapes[v.name] = tuple(d if isinstance(d, int) else line.sizes.get(str(d), 1) for d in v.type.shape)
-    return shapes
+    """Of the inputs. Raises ValueError where the index gives no size of a dim that is open, and not the first, or one of none."""
+    dims = {v.name: v.type.shape for v in graph.inputs}
+    open_ = {str(d) for shape in dims.values() for d in shape if not isinstance(d, int)}
+    needed = {str(d) for shape in dims.values() for d in shape[1:] if not isinstance(d, int)}
+    for name in sorted(needed - line.sizes.keys()):
+        raise ValueError(f"{INDEX}: write '{line.name}: {{sizes: {{{name}: …}}}}': '{name}' is open")
+    for name in sorted(line.sizes.keys() - open_):
+        raise ValueError(f"{INDEX}: '{line.name}' has no open dim '{name}', but {', '.join(sorted(open_)) or 'none'}")
+    return {
+        name: tuple(d if isinstance(d, int) else line.sizes.get(str(d), 1) for d in shape)
+        for name, shape in dims.items()
+    }
 
 
 def fits(line: Line, network: Network | None) -> bool:

@@ -73,10 +73,13 @@ def test_it_is_planned_as_the_page_says(name: str):
     assert found.arena == pytest.approx(kept.arena, rel=0.5), f"python docs/zoo.py {name}"
 
 
-def test_a_network_whose_open_sizes_nobody_gives_is_refused():
-    line = WRITER["Line"]("elman", "", {}, "")
-    with pytest.raises(ValueError, match="elman: {sizes: {steps: …}}"):
-        WRITER["planned"](line)
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [({}, "elman: {sizes: {steps: …}}"), ({"steps": 3, "rows": 2}, "'elman' has no open dim 'rows', but batch, steps")],
+)
+def test_sizes_are_those_of_open_dims(sizes: dict[str, int], said: str):
+    with pytest.raises(ValueError, match=said):
+        WRITER["planned"](WRITER["Line"]("elman", "", sizes, ""))
 
 
 def test_a_changed_page_is_planned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
