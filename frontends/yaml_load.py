@@ -89,6 +89,7 @@ def _load(
     learned = {p.value.name: p.trainable for p in expander.params.values()}
     rows = tuple(expander.rows)
     meta = {"producer": "yaml", "file": root.file, "layers": rows, "parameters": count, "weights": learned}
+    meta["blocks"] = expander.blocks
     graph = builder.build(outputs, meta)
     warnings = unused(spec, params, catalog, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})

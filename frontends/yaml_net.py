@@ -56,6 +56,7 @@ class Expander:
         self.problems, self.folder = problems, folder
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
+        self.blocks: dict[str, str] = {}  # names of blocks by their places
         self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
@@ -325,6 +326,7 @@ class Expander:
                 values[name] = Env(values, frame.env.special).resolve(default)
         check_count(step, operands, len(block.inputs), block.name)
         self._require(block, operands)
+        self.blocks.setdefault(frame.path, block.name)
         names = Names()
         for name, value in zip(block.inputs, operands):
             names.define(name, value, block.item, again=False)

@@ -27,14 +27,17 @@ class LayerRow:
     macs: int | None
 
 
+def bound_to(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """The graph for inputs of these shapes."""
+    return bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
+
+
 def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[LayerRow]:
     """One row per node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
     """
-    bound = graph
-    if shapes is not None:
-        bound = bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
+    bound = graph if shapes is None else bound_to(graph, shapes)
     origin: dict[Value, str] = {v: v.name for v in graph.inputs}
     counted: set[Value] = set()
     rows = []
