@@ -456,12 +456,12 @@ def test_the_command_exports_what_onnx_runtime_runs(tmp_path):
 # --- errors -----------------------------------------------------------------------------------------------------------
 WHOLE = "i: {shape: [n], dtype: int64}"
 ERRORS = {
-    ("x: [n, 7]", "[{topk: 0}]"): "k must be at least 1, not 0",
+    ("x: [n, 7]", "[{topk: 0}]"): "'k' of 'topk' must be at least 1, not 0",
     ("x: [n, 7]", "[{gather: {from: [x, x]}}]"): "takes whole numbers, not float32[n, 7]\n  declare the input with dtype: int64",
     ("x: [n, 7]", "[gather]"): "takes 2 values, not 1\n  name them: from: [table, numbers], or give `index`",
     ("x: [n, 7]", "[{gather: {index: 1, from: [x, x]}}]"): "takes 1 value, not 2\n  `index` takes the place of the second one",
     ("x: [n, 7]", "[{one_hot: 3}]"): "takes whole numbers, not float32[n, 7]",
-    (WHOLE, "[{one_hot: 0}]"): "classes must be at least 1, not 0",
+    (WHOLE, "[{one_hot: 0}]"): "'classes' of 'one_hot' must be at least 1, not 0",
     ("x: [n, 7]", "[greater]"): "takes 2 values, not 1\n  name them: from: [a, b], or give a number: to",
     (WHOLE, "[{equal: 1.5}]"): "1.5 is a float beside an operand of int64",
     ("x: [n, 7]", "[{where: {from: [x, x, x]}}]"): "the condition must be true or false, not float32[n, 7]\n  compare it: {greater: 0}",
@@ -476,7 +476,7 @@ ERRORS = {
     ("x: [n, 3, 8, 8]", "[{local_contrast: 4}]"): "k must be odd, not 4",
     ("x: [n, 3, 8, 8]", "[{unpool: {from: [x, x]}}]"): "needs the indices of a maxpool, not float32[n, 3, 8, 8]\n  maxpool: {indices: true}, as: [pooled, places]",
     ("x: [n, 3, 8, 8]", "[{pixel_shuffle: 2}]"): "scale 2 squared does not divide 3 channels",
-    ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "scale must be at least 1, not 0",
+    ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "'scale' of 'pixel_unshuffle' must be at least 1, not 0",
     ("x: [n, 3, 8, 8]", "[{channel_shuffle: 2}]"): "groups 2 does not divide 3 channels",
     ("x: [n, 3, h, 8]", "[{anchors: {sizes: [1.0]}}]"): "the size of the map must be a number",
     ("x: [n, 3, 8, 8]", "[{anchors: {sizes: [1, -1]}}]"): "sizes and ratios must be above 0",
@@ -493,7 +493,7 @@ ERRORS = {
     ("x: [n]", "[causal_mask]"): "takes scores […, queries, keys], not float32[n]",
     ("x: [n, t, 6]", "[{attention: {heads: 2, from: [x, x, x]}}]"): "takes 1 or 2 values, not 3\n  give one sequence, or two: from: [x, memory]",
     ("x: [n, t, 6], m: [n, 6]", "[{attention: {heads: 2, from: [x, m]}}]"): "needs an input of rank 3, not float32[n, 6]",
-    ("x: [n, 7]", "[{maxout: {out: 3, k: 0}}]"): "k must be at least 1, not 0",
+    ("x: [n, 7]", "[{maxout: {out: 3, k: 0}}]"): "'k' of 'maxout' must be at least 1, not 0",
     ("x: [n, 8, 4, 4]", "[squeeze_excite]"): "reduction 16 leaves none of 8 channels\n  lower it, or give `hidden`",
     ("x: [n, t, 2, 4, 4]", "[{conv_lstm: 3}]"): "the number of steps must be a number, but the input is float32[n, t, 2, 4, 4]",
     ("x: [n, 2, 4, 4]", "[{conv_lstm: 3}]"): "needs an input of rank 5, not float32[n, 2, 4, 4]\n  a sequence is [batch, steps, channels, height, width]; one step: from: [x, h, c]",

@@ -272,7 +272,10 @@ def test_all_wrong_weights_at_once(tmp_path, kind):
     problems = [str(p) for p in check(_save(tmp_path, kind, arrays))]
     assert len(problems) == 4
     assert "'net.0.conv.bias' has shape [5]" in problems[0] and "line 3" in problems[0]
-    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1] and "'net.0.conv.wieght'?" in problems[1]
+    assert (
+        "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1]
+        and "'net.0.conv.wieght' [2, 3, 3, 3]?" in problems[1]
+    )
     assert "int32" in problems[2]
     assert "holds 'net.0.conv.wieght'" in problems[3]
 
@@ -337,7 +340,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (HEAD + "net: [5]", ["a step must be a name"]),
         (HEAD + "net: [{Relu: {alpha: 3}}]", ["operator 'Relu' has no 'alpha'"]),
         (HEAD + "net: [{Concat: {axis: 9, inputs: [x, x]}}]", ["Concat 'net.0.Concat'", "axis 9 is out of range"]),
-        (HEAD + "net: [{Cast: {to: flaot32}}]", ["must be a dtype", "'float32'"]),
+        (HEAD + "net: [{Cast: {to: flaot32}}]", ["unknown dtype", "'float32'"]),
         (HEAD + "net: [{if: $c, then: relu}]\nparams: {c: 3}", ["condition of if must be true or false"]),
         (HEAD + "net: [{repeat: {n: 1000000, of: relu}}]", ["n must be from 0"]),
         (HEAD + "net: [{repeat: {n: 99999, of: {repeat: {n: 99999, of: identity}}}}]", ["more than 100000 steps"]),
