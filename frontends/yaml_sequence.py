@@ -112,8 +112,8 @@ def _recurrent(
     for i in range(layers):
         w = c.weight(f"l{i}.w", (n, gates * hidden, c.fixed(y, 2, "the number of features")), x.dtype, "recurrent")
         r = c.weight(f"l{i}.r", (n, gates * hidden, hidden), x.dtype, "recurrent")
-        optional: list[Value | None] = [*(_bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype) or [None]), None]
-        optional += first or [None] * len(states)
+        b: list[Value | None] = [*_bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype)] or [None]
+        optional = [*b, None, *(first or [None] * len(states))]  # behind the lengths of sequences
         if peepholes:
             optional.append(c.weight(f"l{i}.p", (n, 3 * hidden), x.dtype, "small"))
         while optional and optional[-1] is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,23 @@ def page(name: str, given: Mapping[str, np.ndarray] | None = None, folder: Path 
     return load_yaml(folder / f"{name}.yaml", params)
 
 
+WEIGHT = re.compile(r"(weight|bias|value|running_mean|running_var|peephole|l\d+\.[wrbp])$")
+
+
 def weights(graph: Graph) -> Arrays:
     """By name, those of graphs that operators hold, too; in double precision."""
     held = (a for n in graph.nodes for a in n.attrs.values() if isinstance(a, Graph))
-    found = {v.name: np.asarray(v.data) for v in graph.constants()}
-    found = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in found.items()}
+    found = {v.name: v.data.astype(np.float64) for v in graph.constants() if WEIGHT.search(v.name)}
     for inner in held:
         found |= weights(inner)
     return found
+
+
+def lively(name: str, folder: Path, seed: int, std: float = 1.0, **params: Any) -> Graph:
+    """The page with larger weights, so that what it chooses changes from step to step."""
+    rng = np.random.default_rng(seed)
+    given = {k: rng.normal(0, std, v.shape) for k, v in weights(page(name, **params)).items()}
+    return page(name, given, folder, **params)
 
 
 def compiled(graph: Graph, rtol: float = 1e-4, atol: float = 1e-5, **feeds: Any) -> Arrays:

@@ -138,9 +138,8 @@ def conv_lstm(x: np.ndarray, w: Arrays, peep: bool = False, h=None, c=None) -> t
     p = np.split(w["peephole"], 3) if peep else [0, 0, 0]
     out = []
     for step in x:
-        i, o, f, g = np.split(
-            conv2d(step, w["w.weight"]) + w["bias"][:, None, None] + conv2d(h, w["r.weight"]), 4, axis=1
-        )
+        read = conv2d(step, w["w.weight"]) if "w.weight" in w else 0
+        i, o, f, g = np.split(read + w["bias"][:, None, None] + conv2d(h, w["r.weight"]), 4, axis=1)
         c_new = sigmoid(f + p[2] * c) * c + sigmoid(i + p[0] * c) * np.tanh(g)
         h, c = sigmoid(o + p[1] * c_new) * np.tanh(c_new), c_new
         out.append(h)
@@ -281,6 +280,7 @@ CASES: dict[str, tuple] = {
     "rnn, a step": ({"x": "[n, 6]", "h": "[n, 4]"}, [SEQUENCE[:, 0], STATE], "[{rnn: {hidden: 4, from: [x, h]}}]", lambda x, h, w: recurrent("rnn", x[:, None], w, h)[1]),
     "conv_lstm": ({"x": "[n, 3, 2, 5, 6]"}, [floats(2, 3, 2, 5, 6)], "[{conv_lstm: 4}]", lambda x, w: np.stack(conv_lstm(x.swapaxes(0, 1), w)[0], 1)),
     "conv_lstm, the last": ({"x": "[n, 3, 2, 5, 6]"}, [floats(2, 3, 2, 5, 6)], "[{conv_lstm: {hidden: 4, peepholes: true, return: last}}]", lambda x, w: conv_lstm(x.swapaxes(0, 1), w, True)[0][-1]),
+    "conv_lstm, a step that reads nothing": ({"h": "[n, 3, 5, 6]", "c": "[n, 3, 5, 6]"}, [floats(2, 3, 5, 6), floats(2, 3, 5, 6)], "[{conv_lstm: {hidden: 3, peepholes: channels, from: [h, c], as: [a, b]}}]", lambda h, c, w: [(r := conv_lstm(h[None], w, True, h, c))[0][0], r[1]], "[a, b]"),
     "conv_lstm, a step": ({"x": "[n, 2, 5, 6]", "h": "[n, 3, 5, 6]", "c": "[n, 3, 5, 6]"}, [floats(2, 2, 5, 6), floats(2, 3, 5, 6), floats(2, 3, 5, 6)], "[{conv_lstm: {hidden: 3, peepholes: true, from: [x, h, c], as: [a, b]}}]", lambda x, h, c, w: [(r := conv_lstm(x[None], w, True, h, c))[0][0], r[1]], "[a, b]"),
     "maxout": (FEATURES, [X], "[{maxout: {out: 4, k: 3}}]", lambda x, w: maxout(x, w, 4)),
     "maxout of steps": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{maxout: 4}]", lambda x, w: maxout(x, w, 4)),

@@ -28,6 +28,7 @@ PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
     "lvq": (0, {"prototypes": (6, 2), "found": (SAMPLES,)}),
     "oja": (0, {"w": (5,), "y": (SAMPLES,)}),
     "pnn": (0, {"class": (BATCH,), "probabilities": (BATCH, 3)}),
+    "neocognitron": (24 * 25 + 2 * 24 * 24 * 25 + 3 * 24, {"response": (BATCH, 24), "features": (BATCH, 24, 14, 14)}),
     "elm": (64 * 65 + 64 * 10, {"scores": (BATCH, 10), "hidden": (BATCH, 64)}),
     "cascade_correlation": (sum(range(3, 18)) + 18, {"response": (BATCH, 1), "units": (BATCH, 17)}),
 }
@@ -70,6 +71,7 @@ def test_least_squares(tmp_path: Path):
     assert abs(ones.T @ (y - found)).max() < 1e-2 < abs(ones.T @ y).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear_regression", "logistic_regression", "softmax_regression"])
 def test_as_scikit_learn(name: str, tmp_path: Path):
     """Its data, and the coefficients that it finds."""
@@ -299,3 +301,60 @@ def test_an_extreme_learning_machine_is_solved_for(tmp_path: Path):
     assert (found["scores"].argmax(1) == labels).mean() > 0.9
     want = sigmoid(test @ w["net.0.dense.weight"].T + w["net.0.dense.bias"])
     np.testing.assert_allclose(found["hidden"], want, rtol=1e-4)
+
+
+# --- cells of the visual cortex ---------------------------------------------------------------------------------------
+BELL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
+
+
+def windows(x: np.ndarray, k: int, pad: int) -> np.ndarray:
+    """[batch, planes, height, width] -> [batch, planes, places down, places across, k, k]."""
+    x = np.pad(x, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    return np.lib.stride_tricks.sliding_window_view(x, (k, k), (2, 3))
+
+
+def simple_cells(x: np.ndarray, a: np.ndarray, b: np.ndarray, r: float, pad: int) -> np.ndarray:
+    """Fukushima's u_S: what excites, over what the V-cell, a weighted root mean square of the same cells, inhibits."""
+    w = windows(x, 5, pad)
+    excited = np.einsum("bchwij,kcij->bkhw", w, abs(a))
+    v = np.sqrt(np.einsum("bchwij,ij->bhw", w**2, BELL) / x.shape[1])[:, None]
+    return r * np.maximum((1 + excited) / (1 + 2 * r / (1 + r) * abs(b) * v) - 1, 0)
+
+
+def complex_cells(s: np.ndarray, d: np.ndarray, pad: int) -> np.ndarray:
+    near = np.einsum("bchwij,ij->bchw", windows(s, len(d), pad), d)
+    x = np.maximum((1 + near) / (1 + near.mean(1, keepdims=True)) - 1, 0)
+    return x / (0.5 + x)
+
+
+def test_cells_of_the_neocognitron():
+    graph = page("neocognitron")
+    w = weights(graph)
+    x = (RNG(9).random((3, 1, 16, 16)) > 0.6).astype(np.float32)
+    x[2] = 0  # of nothing comes nothing
+    quarter = np.full((2, 2), 0.25)
+    s1 = y = simple_cells(x, w["net.0.a.value"], w["net.0.b.value"], 4.0, 1)
+    for i, pad in ((2, 1), (4, 0)):
+        y = complex_cells(y, BELL, 0 if i == 2 else 1)
+        y = simple_cells(y, w[f"net.{i}.a.value"], w[f"net.{i}.b.value"], 1.5, pad)
+    response = complex_cells(y, quarter, 0)
+    assert response.shape == (3, 24, 1, 1) and (response[:2] > 0).any() and not response[2].any()
+    found = compiled(graph, image=x)
+    np.testing.assert_allclose(found["features"], s1, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["response"], response[:, :, 0, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_trained_plane_finds_its_feature_anywhere(tmp_path: Path):
+    """Reinforced as the paper says, a plane answers to a bar of its direction, wherever that is, and not to the other's."""
+    w = {k: np.zeros_like(v) for k, v in weights(page("neocognitron")).items()}
+    bars = np.zeros((2, 5, 5))
+    bars[0, :, 2], bars[1, 2, :] = 1, 1
+    for plane, bar in enumerate(bars):
+        w["net.0.a.value"][plane, 0] = 16 * BELL * bar
+        w["net.0.b.value"][plane] = 8 * np.sqrt((BELL * bar).sum())
+    x = np.zeros((4, 1, 16, 16), np.float32)
+    x[0, 0, 3:8, 4] = x[1, 0, 8:13, 10] = x[2, 0, 4, 3:8] = x[3, 0, 10, 8:13] = 1
+    found = compiled(page("neocognitron", w, tmp_path), image=x)["features"].max((2, 3))
+    assert (found[:2, 0] > 0.5).all() and (found[2:, 1] > 0.5).all()
+    assert (found[:2, 1] < 0.1 * found[:2, 0]).all() and (found[2:, 0] < 0.1 * found[2:, 1]).all()
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
