@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from formulas import dense, sigmoid, softmax
 from pages import Arrays, compiled, described, lively, page, weights
 
 from graphc.types import Sym
@@ -65,11 +66,15 @@ PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if PAGES[n][0] > 4e7 else []) for n in PAGES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if PAGES[n][0] > 4e7 else []) for n in PAGES]
+)
 def test_parameters_and_shapes(name: str):
     count, results = PAGES[name]
     graph = described(name, count)
-    assert {n: len(v.shape) for n, v in zip(graph.output_names, graph.outputs)} == {n: len(s) for n, s in results.items()}
+    assert {n: len(v.shape) for n, v in zip(graph.output_names, graph.outputs)} == {
+        n: len(s) for n, s in results.items()
+    }
     for v, shape in zip(graph.outputs, results.values()):
         assert [d for d, want in zip(v.shape, shape) if want is not None] == [d for d in shape if d is not None]
 
@@ -80,15 +85,6 @@ def test_sutskever_counted_384_million():
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
 class Layer:
     """A recurrent layer's weights by the beginning of their names, and one step."""
 
@@ -124,10 +120,6 @@ class Layer:
             state = state if isinstance(state, tuple) else (state,)
             out.append(state[0])
         return np.stack(out, 1), *state
-
-
-def dense(w: Arrays, name: str, x: np.ndarray) -> np.ndarray:
-    return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
 
 
 def series(*shape: int, seed: int = 0) -> np.ndarray:
@@ -208,7 +200,9 @@ def causal(x: np.ndarray, w: Arrays, name: str, dilation: int = 1) -> np.ndarray
     taps = w[f"{name}.weight"]
     k = taps.shape[2]
     padded = np.pad(x, [(0, 0), (0, 0), ((k - 1) * dilation, 0)])
-    parts = (np.einsum("oc,bct->bot", taps[:, :, j], padded[:, :, j * dilation :][:, :, : x.shape[2]]) for j in range(k))
+    parts = (
+        np.einsum("oc,bct->bot", taps[:, :, j], padded[:, :, j * dilation :][:, :, : x.shape[2]]) for j in range(k)
+    )
     return sum(parts) + w[f"{name}.bias"][:, None]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from formulas import sigmoid, windows
 from pages import EXAMPLES, compiled, described, page, weights
 
 from graphc.types import Sym
@@ -16,13 +17,13 @@ from graphc.types import Sym
 BATCH, SAMPLES = Sym("batch"), Sym("samples")
 # page: parameters, shapes of the results
 PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
-    "logic_gates": (14, {k: (BATCH, 1) for k in ("and", "or", "nand", "nor", "not")}),
+    "logic_gates": (14, dict.fromkeys(("and", "or", "nand", "nor", "not"), (BATCH, 1))),
     "linear_regression": (11, {"y": (BATCH, 1)}),
     "logistic_regression": (31, {"probability": (BATCH, 1), "log_odds": (BATCH, 1)}),
     "softmax_regression": (650, {"probabilities": (BATCH, 10), "class": (BATCH,)}),
     "adaline": (0, {"w": (2,), "b": (), "error": (SAMPLES,), "response": (SAMPLES,)}),
     "perceptron_training": (0, {"w": (2,), "b": (), "mistakes": (), "epochs": ()}),
-    "som": (6_400, {k: (BATCH,) for k in ("unit", "row", "column", "error")}),
+    "som": (6_400, dict.fromkeys(("unit", "row", "column", "error"), (BATCH,))),
     "hopfield": (0, {"state": (BATCH, 64), "energy": (BATCH,), "sweeps": ()}),
     "bam": (0, {"left": (BATCH, 32), "right": (BATCH, 20)}),
     "lvq": (0, {"prototypes": (6, 2), "found": (SAMPLES,)}),
@@ -40,10 +41,6 @@ def test_parameters_and_shapes(name: str):
     count, results = PAGES[name]
     graph = described(name, count)
     assert {n: v.shape for n, v in zip(graph.output_names, graph.outputs)} == results
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
 
 
 # --- gates and regressions --------------------------------------------------------------------------------------------
@@ -187,9 +184,7 @@ def test_learning_vector_quantisation():
         best = np.linalg.norm(sample - prototypes, axis=1).argmin()
         seen.append(kinds[best])
         prototypes[best] += (1 if kinds[best] == kind else -1) * rate * (sample - prototypes[best])
-    found = compiled(
-        page("lvq"), samples=samples, classes=classes, rates=rates, prototypes=start, kinds=kinds
-    )
+    found = compiled(page("lvq"), samples=samples, classes=classes, rates=rates, prototypes=start, kinds=kinds)
     np.testing.assert_allclose(found["prototypes"], prototypes, rtol=1e-3, atol=1e-4)
     assert found["found"].tolist() == seen
     nearest = kinds[np.linalg.norm(samples[:, None] - prototypes, axis=2).argmin(1)]
@@ -305,12 +300,6 @@ def test_an_extreme_learning_machine_is_solved_for(tmp_path: Path):
 
 # --- cells of the visual cortex ---------------------------------------------------------------------------------------
 BELL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
-
-
-def windows(x: np.ndarray, k: int, pad: int) -> np.ndarray:
-    """[batch, planes, height, width] -> [batch, planes, places down, places across, k, k]."""
-    x = np.pad(x, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
-    return np.lib.stride_tricks.sliding_window_view(x, (k, k), (2, 3))
 
 
 def simple_cells(x: np.ndarray, a: np.ndarray, b: np.ndarray, r: float, pad: int) -> np.ndarray:
