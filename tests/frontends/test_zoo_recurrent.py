@@ -58,6 +58,11 @@ PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
         2 * (gates(4, 1, 40) + 4 * 40) + 41,
         {"reconstruction": (BATCH, STEPS, 1), "errors": (BATCH, STEPS), "score": (BATCH,), "anomaly": (BATCH,)},
     ),
+    "lstm_forecast": (gates(4, 1, 64) + 4 * 64 + 65, {"future": (BATCH, 24, 1), "fitted": (BATCH, STEPS, 1)}),
+    "memory_network": (
+        3 * 40 * 20 + 2 * 50 * 20 + 20 * 20 + 40 * 20,
+        {"answer": (BATCH, 40), "look": (BATCH, 50)},
+    ),
     "conv_lstm": (7_585_296, {"future": (BATCH, 10, 1, 64, 64)}),  # as published
     "pointer_net": (
         2 * gates(4, 2, 256) + 2 * 256 * 256 + 256 + 2,
@@ -316,6 +321,41 @@ def test_what_can_not_be_told_is_an_anomaly():
     np.testing.assert_allclose(found["errors"], errors, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(found["score"], errors.mean(1), rtol=1e-3)
     assert found["anomaly"].tolist() == (errors.mean(1) > 0.5).tolist() and len(set(found["anomaly"].tolist())) == 2
+
+
+def test_a_forecast_goes_on_with_what_it_told():
+    graph, x = page("lstm_forecast", features=2, hidden=5, ahead=4), series(3, 6, 2)
+    w = weights(graph)
+    cell = Layer(w, "lstm")
+    hidden, h, c = cell.run("lstm", x)
+    told = [dense(w, "told", h)]
+    for _ in range(3):
+        h, c = cell.lstm(told[-1], h, c)
+        told.append(dense(w, "told", h))
+    found = compiled(graph, series=x)
+    np.testing.assert_allclose(found["future"], np.stack(told, 1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["fitted"], dense(w, "told", hidden), rtol=1e-4, atol=1e-5)
+    longer = np.concatenate([x, found["future"][:, :1]], 1)
+    later = compiled(graph, series=longer)["future"]
+    np.testing.assert_allclose(later[:, :3], found["future"][:, 1:], rtol=1e-3, atol=1e-5)
+
+
+def test_a_memory_that_is_looked_through_several_times():
+    graph, rng = page("memory_network", vocab=9, dim=4, sentences=5, looks=2), RNG(4)
+    story, question = rng.integers(0, 9, (3, 5, 6)), rng.integers(0, 9, (3, 4))
+    w = weights(graph)
+    tables = {k: w[f"net.{k}.embedding.weight"] for k in ("key", "value", "question")}
+    keys, values = (tables[k][story].sum(2) + w[f"net.{k}_times.weight"] for k in ("key", "value"))
+    u = tables["question"][question].sum(1)
+    for _ in range(2):
+        look = softmax(np.einsum("bsd,bd->bs", keys, u))
+        u = dense(w, "net.5.on", u) + np.einsum("bs,bsd->bd", look, values)
+    found = compiled(graph, rtol=1e-3, story=story, question=question)
+    np.testing.assert_allclose(found["look"], look, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found["answer"], softmax(dense(w, "net.answer", u)), rtol=1e-3, atol=1e-6)
+    turned = np.take_along_axis(story, rng.permuted(np.tile(np.arange(6), (3, 5, 1)), axis=2), 2)
+    again = compiled(graph, rtol=1e-3, story=turned, question=question)["answer"]
+    np.testing.assert_allclose(again, found["answer"], rtol=1e-3, err_msg="a sentence is a bag of words")
 
 
 # --- what writes ------------------------------------------------------------------------------------------------------

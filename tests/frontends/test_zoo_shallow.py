@@ -23,6 +23,12 @@ PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
     "softmax_regression": (650, {"probabilities": (BATCH, 10), "class": (BATCH,)}),
     "adaline": (0, {"w": (2,), "b": (), "error": (SAMPLES,), "response": (SAMPLES,)}),
     "perceptron_training": (0, {"w": (2,), "b": (), "mistakes": (), "epochs": ()}),
+    "backpropagation": (0, {"w1": (2, 3), "b1": (3,), "w2": (3, 1), "b2": (1,), "loss": (Sym("epochs"),)}),
+    "contrastive_divergence": (
+        0,
+        {"w": (784, 100), "a": (784,), "b": (100,), "error": (Sym("batches"),), "drawn": (Sym("batches"), 20, 100)},
+    ),
+    "modern_hopfield": (0, {"state": (BATCH, 64), "updates": ()}),
     "som": (6_400, dict.fromkeys(("unit", "row", "column", "error"), (BATCH,))),
     "hopfield": (0, {"state": (BATCH, 64), "energy": (BATCH,), "sweeps": ()}),
     "bam": (0, {"left": (BATCH, 32), "right": (BATCH, 20)}),
@@ -191,6 +197,59 @@ def test_learning_vector_quantisation():
     assert (nearest == classes).mean() > 0.9
 
 
+def loss_of(w: dict[str, np.ndarray], x: np.ndarray, targets: np.ndarray) -> float:
+    y = sigmoid(sigmoid(x @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"])
+    return float(((y - targets) ** 2).sum() / 2)
+
+
+def test_backpropagation_learns_exclusive_or():
+    """The first step goes against the gradient that differences of the loss tell; in the end the truth table is right."""
+    bits, targets = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]]), np.array([[0], [1], [1], [0.0]])
+    rng = RNG(1)
+    start = {"w1": rng.normal(size=(2, 3)), "b1": np.zeros(3), "w2": rng.normal(size=(3, 1)), "b2": np.zeros(1)}
+    once = compiled(page("backpropagation"), x=bits, targets=targets, rates=[1], **start)
+    for name, value in start.items():
+        gradient = np.zeros(value.shape)
+        for at in np.ndindex(value.shape):
+            step = np.zeros(value.shape)
+            step[at] = 1e-5
+            ends = [loss_of(start | {name: value + s}, bits, targets) for s in (step, -step)]
+            gradient[at] = (ends[0] - ends[1]) / 2e-5
+        np.testing.assert_allclose(once[name], value - gradient, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(once["loss"], [loss_of(start, bits, targets)], rtol=1e-5)
+    feeds = {"x": bits, "targets": targets, "rates": np.full(600, 4.0), **start}
+    found = compiled(page("backpropagation"), rtol=1e-2, atol=1e-2, **feeds)  # small errors grow over 600 steps
+    assert found["loss"][-1] < 0.01 < 0.4 < found["loss"][0]
+    y = sigmoid(sigmoid(bits @ found["w1"] + found["b1"]) @ found["w2"] + found["b2"])
+    assert (y > 0.5).astype(int).tolist() == targets.astype(int).tolist()
+
+
+def test_contrastive_divergence():
+    """As in NumPy with the hidden units that were drawn, which were drawn as their probabilities say."""
+    rng = RNG(10)
+    prototypes = rng.random((3, 12)) > 0.5
+    flips = rng.random((60, 20, 12)) < 0.05
+    batches = (prototypes[rng.integers(0, 3, (60, 20))] ^ flips).astype(np.float32)
+    w, a, b = rng.normal(0, 0.1, (12, 4)).astype(np.float32), np.zeros(12), np.zeros(4)
+    graph = page("contrastive_divergence", visible=12, hidden=4)
+    found = compiled(graph, rtol=1e-3, atol=1e-4, batches=batches, rates=np.full(60, 0.5), w=w, a=a, b=b, seed=1)
+    expected, variance, errors = 0.0, 0.0, []
+    for v, h in zip(batches.astype(np.float64), found["drawn"]):
+        p = sigmoid(v @ w + b)
+        expected, variance = expected + p.sum(), variance + (p * (1 - p)).sum()
+        v2 = sigmoid(h @ w.T + a)
+        p2 = sigmoid(v2 @ w + b)
+        errors.append(((v - v2) ** 2).mean())
+        w, a, b = w + 0.5 / 20 * (v.T @ p - v2.T @ p2), a + 0.5 / 20 * (v - v2).sum(0), b + 0.5 / 20 * (p - p2).sum(0)
+    for name, want in {"w": w, "a": a, "b": b, "error": errors}.items():
+        np.testing.assert_allclose(found[name], want, rtol=1e-3, atol=1e-3, err_msg=name)
+    assert set(np.unique(found["drawn"])) == {0, 1}
+    assert abs(found["drawn"].sum() - expected) < 3.3 * np.sqrt(variance)
+    assert np.mean(errors[-5:]) < 0.6 * np.mean(errors[:5]), "it comes to believe the data"
+    drawn = found["drawn"].reshape(60, -1)
+    assert len(np.unique(drawn, axis=0)) == 60, "each batch has draws of its own"
+
+
 # --- memories and maps ------------------------------------------------------------------------------------------------
 def sign_or(field: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return np.where(field == 0, kept, np.sign(field))
@@ -241,6 +300,23 @@ def test_pairs_call_each_other():
     np.testing.assert_array_equal(found["right"], b)
     np.testing.assert_array_equal(found["left"][:3], lefts)
     np.testing.assert_array_equal(found["right"][:3], rights)
+
+
+def test_continuous_patterns_are_found_again():
+    rng = RNG(11)
+    patterns = rng.normal(size=(20, 16)).astype(np.float32)
+    noisy = (patterns[:3] + 0.4 * rng.normal(size=(3, 16))).astype(np.float32)
+    state, updates, change = noisy.astype(np.float64), 0, np.inf
+    while change > 1e-5:
+        p = np.exp(8 * state @ patterns.T)
+        new = p / p.sum(1, keepdims=True) @ patterns
+        change, state, updates = abs(new - state).max(), new, updates + 1
+    found = compiled(page("modern_hopfield", features=16), patterns=patterns, state=noisy)
+    np.testing.assert_allclose(found["state"], state, rtol=1e-4, atol=1e-5)
+    assert found["updates"] == updates > 1
+    np.testing.assert_allclose(found["state"], patterns[:3], atol=1e-3)
+    mean = compiled(page("modern_hopfield", features=16, beta=0.001), patterns=patterns, state=noisy)["state"]
+    np.testing.assert_allclose(mean, np.tile(patterns.mean(0), (3, 1)), atol=0.02, err_msg="warm, all are one")
 
 
 def test_places_on_a_map():
