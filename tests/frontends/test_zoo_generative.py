@@ -23,6 +23,7 @@ from formulas import (
 from pages import Arrays, compiled, described, page, weights
 
 import graphc
+from graphc.frontends.onnx_export import to_onnx
 from graphc.types import Sym
 
 BATCH = Sym("batch")
@@ -320,11 +321,16 @@ def test_a_cache_of_keys_and_values():
         graph, tokens=tokens[:, 4:], **{k.replace("present", "past"): first[k] for k in first if k != "logits"}
     )
     near(more, logits=logits[:, 4:])
-    session = graphc.compile(graph).session()
-    for t in range(7):
-        found = session(tokens[:, t : t + 1])
-        np.testing.assert_allclose(found, logits[:, t : t + 1], rtol=1e-3, atol=1e-4)
-    assert session.state["past_key_0"].shape == (2, 2, 7, 4)
+    states = {k: k.replace("past", "present") for k in empty}
+    for model in (
+        graphc.compile(graph),  # by their names
+        graphc.compile(graph, states=states),
+        graphc.compile(to_onnx(graph)),
+    ):
+        session = model.session()
+        for t in range(7):
+            np.testing.assert_allclose(session(tokens[:, t : t + 1]), logits[:, t : t + 1], rtol=1e-3, atol=1e-4)
+        assert session.state["past_key_0"].shape == (2, 2, 7, 4)
 
 
 # --- experts, graphs, sets --------------------------------------------------------------------------------------------

@@ -455,17 +455,17 @@ def test_a_caption_that_looks_at_places(tmp_path: Path):
     params = {"places": 4, "features": 5, "embed": 6, "hidden": 7, "words": 6, "longest": 30}
     graph, places = lively("caption_attention", tmp_path, 9, **params), series(3, 4, 5)
     w = weights(graph)
-    h, c = (np.tanh(dense(w, f"net.{i}.dense", places.mean(1))) for i in (2, 4))
-    keys, cell = dense(w, "net.6.dense", places), Layer(w, "net.7.13.lstm")
+    h, c = (np.tanh(dense(w, f"net.{i}.dense", places.mean(1))) for i in (1, 3))
+    keys, cell = dense(w, "net.5.dense", places), Layer(w, "net.6.13.lstm")
     writer, looks = Writer(3, 1, 2, 30), []
     while writer.goes_on:
-        scores = dense(w, "net.7.score", np.tanh(keys + dense(w, "net.7.query", h)[:, None]))[:, :, 0]
+        scores = dense(w, "net.6.score", np.tanh(keys + dense(w, "net.6.query", h)[:, None]))[:, :, 0]
         looks.append(softmax(scores))
-        z = sigmoid(dense(w, "net.7.gate", h)) * np.einsum("bp,bpf->bf", looks[-1], places)
-        previous = w["net.7.11.embedding.weight"][writer.word]
+        z = sigmoid(dense(w, "net.6.gate", h)) * np.einsum("bp,bpf->bf", looks[-1], places)
+        previous = w["net.6.11.embedding.weight"][writer.word]
         h, c = cell.lstm(np.concatenate([previous, z], 1), h, c)
-        deep = np.tanh(previous + dense(w, "net.7.state", h) + dense(w, "net.7.image", z))
-        writer.write(dense(w, "net.7.words", deep))
+        deep = np.tanh(previous + dense(w, "net.6.state", h) + dense(w, "net.6.image", z))
+        writer.write(dense(w, "net.6.words", deep))
     found = compiled(graph, places=places, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(found["caption"], writer.text())
     np.testing.assert_allclose(found["attention"], np.stack(looks, 1), rtol=1e-3, atol=1e-4)

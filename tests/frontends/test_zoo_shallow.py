@@ -342,6 +342,8 @@ def test_a_probabilistic_network():
     found = compiled(page("pnn", sigma=0.7), x=x, patterns=patterns, kinds=kinds)
     np.testing.assert_allclose(found["probabilities"], density / density.sum(1, keepdims=True), rtol=1e-4)
     assert found["class"].tolist() == density.argmax(1).tolist() == kinds.tolist()
+    none = compiled(page("pnn", classes=4), x=x, patterns=patterns, kinds=kinds)["probabilities"]
+    assert not none[:, 3].any() and np.isfinite(none).all(), "a class without patterns is never meant"
 
 
 # --- networks that are built, or solved -------------------------------------------------------------------------------
