@@ -40,7 +40,7 @@ PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
     "sparse_autoencoder": (785 * 1000 + 784, {"reconstruction": (BATCH, 784), "code": (BATCH, 1000)}),
     "style_transfer": (1_679_235, {"painted": (BATCH, 3, 256, 256)}),  # as PyTorch's example
     "gram_style_loss": (12_944_960, dict.fromkeys(("loss", "style_loss", "content_loss"), (BATCH,))),
-    "ddpm_step": (554_945, {"image": (BATCH, 1, 28, 28), "noise": (BATCH, 1, 28, 28)}),
+    "ddpm": (554_945, {"image": (BATCH, 1, 28, 28), "path": (Sym("times"), BATCH, 1, 28, 28)}),
     "realnvp": (8 * (2 * 64 + 65 * 64 + 65 * 2), {"z": (BATCH, 2), "log_density": (BATCH,)}),
     "mixture_density": (
         20 * 2 + 15 * 21,
@@ -180,47 +180,60 @@ def test_styles_are_compared():
 
 
 # --- what draws -------------------------------------------------------------------------------------------------------
-def test_a_step_of_diffusion():
-    graph = page("ddpm_step", width=8)
-    w, t = weights(graph), np.array([999, 500, 1, 0])
-    image = normal(4, 1, 28, 28)
-
+def unet(w: Arrays, image: np.ndarray, t: int) -> np.ndarray:
+    """The noise that ddpm.yaml with width 8 tells."""
     rate = 10000.0 ** (-np.arange(4) / 4)
-    code = np.concatenate([np.sin(t[:, None] * rate), np.cos(t[:, None] * rate)], 1)
-    time = dense(w, "net.0.dense_2", swish(dense(w, "net.0.dense", code)))
+    code = np.concatenate([np.sin(t * rate), np.cos(t * rate)])[None]
+    time = dense(w, "net.3.0.dense_2", swish(dense(w, "net.3.0.dense", code)))
 
-    def residual(i: int, x: np.ndarray) -> np.ndarray:
-        at = f"net.{i}"
+    def layer(name: str, x: np.ndarray, s: int = 1) -> np.ndarray:
+        return conv(w, f"net.3.1.{name}", x, 1, s)
+
+    def residual(name: str, x: np.ndarray) -> np.ndarray:
+        at = f"net.3.1.{name}"
         h = conv(w, f"{at}.conv", swish(groupnorm(w, f"{at}.groupnorm", x, 8)), 1)
         h = h + dense(w, f"{at}.time", swish(time))[:, :, None, None]
         h = conv(w, f"{at}.conv_2", swish(groupnorm(w, f"{at}.groupnorm_2", h, 8)), 1)
-        skips = [k for k in w if k.startswith(f"{at}.") and k.endswith("skip.weight")]
-        return h + (conv(w, skips[0].removesuffix(".weight"), x) if skips else x)
+        return h + (conv(w, f"{at}.skip", x) if f"{at}.skip.weight" in w else x)
 
     def larger(x: np.ndarray) -> np.ndarray:
         return x.repeat(2, 2).repeat(2, 3)
 
-    x1 = residual(2, conv(w, "net.1.conv", image, 1))
-    x3 = residual(4, conv(w, "net.3.conv", x1, 1, 2))
-    y = residual(6, conv(w, "net.5.conv", x3, 1, 2))
-    steps = groupnorm(w, "net.7.main.0.groupnorm", y, 8).reshape(4, 16, 49).swapaxes(1, 2)
-    q, k, v = np.split(dense(w, "net.7.main.3.attention.in", steps), 3, 2)
-    y = y + dense(w, "net.7.main.3.attention.out", attend(q, k, v, 1)).swapaxes(1, 2).reshape(y.shape)
-    y = conv(w, "net.10.conv", larger(residual(8, y)), 1)
-    y = conv(w, "net.14.conv", larger(residual(12, np.concatenate([y, x3], 1))), 1)
-    y = residual(16, np.concatenate([y, x1], 1))
-    noise = conv(w, "net.19.conv", swish(groupnorm(w, "net.17.groupnorm", y, 8)), 1)
-    found = compiled(graph, rtol=1e-2, atol=1e-3, image=image, t=t, seed=1)
-    near(found, rtol=1e-2, atol=1e-3, noise=noise)
+    x1 = residual("residual", layer("conv", image))
+    x3 = residual("residual_2", layer("conv_2", x1, 2))
+    y = residual("residual_3", layer("conv_3", x3, 2))
+    at = "net.3.1.attend.main"
+    steps = groupnorm(w, f"{at}.0.groupnorm", y, 8).reshape(len(y), 16, 49).swapaxes(1, 2)
+    q, k, v = np.split(dense(w, f"{at}.3.attention.in", steps), 3, 2)
+    y = y + dense(w, f"{at}.3.attention.out", attend(q, k, v, 1)).swapaxes(1, 2).reshape(y.shape)
+    y = layer("conv_4", larger(residual("residual_4", y)))
+    y = layer("conv_5", larger(residual("residual_5", np.concatenate([y, x3], 1))))
+    y = residual("residual_6", np.concatenate([y, x1], 1))
+    return layer("conv_6", swish(groupnorm(w, "net.3.1.groupnorm", y, 8)))
 
+
+def test_diffusion_step_by_step():
+    """Each image of the path, less the mean that follows from the one before, is noise of the step's variance."""
+    graph = page("ddpm", width=8)
+    w, times, image = weights(graph), np.array([999, 500, 1, 0]), normal(3, 1, 28, 28)
+    # the reference sums in another order, and each step multiplies what differs
+    found = compiled(graph, rtol=1e-2, atol=1e-2, image=image, times=times, seed=1)
+    np.testing.assert_array_equal(found["image"], found["path"][-1])
     betas = np.linspace(1e-4, 0.02, 1000)
-    beta, kept = (v[t].reshape(4, 1, 1, 1) for v in (betas, np.cumprod(1 - betas)))
-    mean = (image - beta / np.sqrt(1 - kept) * found["noise"]) / np.sqrt(1 - beta)
-    np.testing.assert_allclose(found["image"][3], mean[3], rtol=1e-3, atol=1e-3, err_msg="the last step draws nothing")
-    drawn = (found["image"] - mean)[:3] / np.sqrt(beta[:3])
-    assert abs(drawn.mean()) < 3.3 / np.sqrt(drawn.size) and abs(drawn.var() - 1) < 3.3 * np.sqrt(2 / drawn.size)
-    other = compiled(graph, rtol=1e-2, atol=1e-3, image=image, t=t, seed=2)["image"]
-    assert (other[:3] != found["image"][:3]).mean() > 0.9 and (other[3] == found["image"][3]).all()
+    kept, drawn = np.cumprod(1 - betas), []
+    for t, before, after in zip(times, [image, *found["path"]], found["path"]):
+        mean = (before - betas[t] / np.sqrt(1 - kept[t]) * unet(w, before.astype(np.float64), t)) / np.sqrt(
+            1 - betas[t]
+        )
+        if t:
+            drawn.append((after - mean) / np.sqrt(betas[t]))
+        else:
+            np.testing.assert_allclose(after, mean, rtol=1e-3, atol=1e-3, err_msg="the last step draws nothing")
+    for noise in drawn:
+        assert abs(noise.mean()) < 3.3 / np.sqrt(noise.size) and abs(noise.var() - 1) < 3.3 * np.sqrt(2 / noise.size)
+    assert abs(drawn[0] - drawn[1]).min() > 0, "each step draws anew"
+    other = graphc.compile(graph).run({"image": image, "times": times, "seed": np.array(2)})["path"]
+    assert (other != found["path"]).mean() > 0.9
 
 
 def test_a_flow_can_be_undone_and_its_density_is_that_of_a_change_of_variables():
