@@ -208,6 +208,11 @@ class Expander:
             frame.names.define(item.value, value, item, again=frame.looped)
 
     def _apply(self, step: NetStep, operands: Values, frame: Frame, index: int, namer: Namer) -> Values:
+        if step.weights is not None and (isinstance(step.callee, Item) or step.callee in STRUCTURES):
+            hint = "no value of `let` can be named weights" if step.callee == "let" else "give them to its layers"
+            raise step.weights.error(
+                f"{step.callee if isinstance(step.callee, str) else 'a list'} has no weights", hint
+            )
         if isinstance(step.callee, Item):
             return self._list(step.callee, operands, frame, namer, index)
         if step.callee == "if":
