@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -148,7 +149,7 @@ class FasterRcnn(nn.Module):
             ratio, size = (0.5, 1.0, 2.0)[anchor // 3], (128, 256, 512)[anchor % 3]  # ratio: height to width
             w, h = size / ratio**0.5, size * ratio**0.5
             x, y = (column + 0.5) * 16 + shift[0] * w, (row + 0.5) * 16 + shift[1] * h
-            w, h = w * torch.tensor(shift[2]).exp().item(), h * torch.tensor(shift[3]).exp().item()
+            w, h = w * math.exp(shift[2]), h * math.exp(shift[3])
             x1, x2 = (min(max(v, 0.0), width) for v in (x - w / 2, x + w / 2))
             y1, y2 = (min(max(v, 0.0), height) for v in (y - h / 2, y + h / 2))
             boxes.append((x1, y1, x2, y2))

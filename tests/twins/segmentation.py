@@ -113,13 +113,13 @@ class Fcn(nn.Module):
         return self.enlarge(y)[:, :, at : at + h, at : at + w]
 
 
-def fcn32s(classes: int = 21) -> nn.Module:
+def fcn32s(classes: int = 21, size: int = 500) -> nn.Module:
     return Fcn(classes, 0)
 
 
-def fcn16s(classes: int = 21) -> nn.Module:
+def fcn16s(classes: int = 21, size: int = 500) -> nn.Module:
     return Fcn(classes, 1)
 
 
-def fcn8s(classes: int = 21) -> nn.Module:
+def fcn8s(classes: int = 21, size: int = 500) -> nn.Module:
     return Fcn(classes, 2)

@@ -46,11 +46,12 @@ def mlp(**params: int) -> MlpTwin:
 
 @dataclass
 class RbfTwin:
-    """Broomhead, Lowe 1988: Gaussians of the distances to centres, each with a width of its own, and weighted sums."""
+    """Broomhead, Lowe 1988: Gaussians of the mean squared differences from centres, each with a width of its own, and weighted sums."""
 
     def __call__(self, weights: Mapping[str, np.ndarray], pixels: np.ndarray) -> Arrays:
-        centres, widths, weight, bias = weights.values()
-        return (np.exp(-widths * euclidean_distances(pixels, centres, squared=True)) @ weight.T + bias,)
+        centres, narrow, weight, bias = weights.values()
+        far = euclidean_distances(pixels, centres, squared=True) / pixels.shape[1]
+        return (np.exp(-narrow * far) @ weight.T + bias,)
 
 
 def rbf(**params: int) -> RbfTwin:

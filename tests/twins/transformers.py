@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twins.parts import Weight
@@ -13,7 +16,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, width: int, heads: int, layers: int, first: bool, eps: float, tanh: bool = False) -> None:
         super().__init__()
-        act = nn.GELU("tanh" if tanh else "none")
+        act = partial(F.gelu, approximate="tanh") if tanh else F.gelu  # PyTorch takes any nn.GELU for the exact one
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, act, eps, batch_first=True, norm_first=first)
             for _ in range(layers)
