@@ -24,6 +24,7 @@ from graphc.cli.check import check
 from graphc.cli.compare import compare
 from graphc.cli.compile import compile_
 from graphc.cli.console import stop
+from graphc.cli.excerpt import shown
 from graphc.cli.explain import explain
 from graphc.cli.export import export
 from graphc.cli.run import run
@@ -55,7 +56,7 @@ class Application(click.Group):
         try:
             return super().invoke(ctx)
         except GraphcError as error:
-            stop(2, f"graphc: error: {error}")
+            stop(2, f"graphc: error: {shown(error)}")
         except KeyboardInterrupt:
             stop(130, "graphc: interrupted")
         except MemoryError as error:

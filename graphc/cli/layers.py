@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,36 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
         origin.update({v: str(i) for v in node.outputs})
     return rows
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A result of a graph: how many layers lead to it, and what these hold and cost. `macs` is None where unknown."""
+
+    name: str
+    type: str
+    layers: int
+    parameters: int
+    macs: int | None
+
+
+def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
+    """One row per result of `graph`, whose layers are `rows`. What several results need counts in each of them."""
+    producers = graph.producers()
+    found = []
+    for name, value in zip(graph.output_names, graph.outputs):
+        needed, open_ = set(), [value]
+        while open_:
+            node = producers.get(open_.pop())
+            if node is not None and node not in needed:
+                needed.add(node)
+                open_.extend(node.operands)
+        counted: set[Value] = set()
+        parameters = sum(_weights(node, counted)[0] for node in graph.nodes if node in needed)
+        costs = [row.macs for row, node in zip(rows, graph.nodes) if node in needed]
+        macs = None if None in costs else sum(n for n in costs if n is not None)
+        found.append(ResultRow(name, str(value.type or "?"), len(needed), parameters, macs))
+    return found
 
 
 def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, resolve_shapes
-from graphc.cli.layers import layers
+from graphc.cli.layers import layers, results
 from graphc.cli.options import model_argument, shape_options
 from graphc.errors import InputError
 
@@ -19,7 +19,8 @@ from graphc.errors import InputError
 def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
     """Print the layer table of MODEL.
 
-    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
+    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
+    what leads to each of them.
     """
     graph = load_graph(model, dict(shapes), params)
     try:
@@ -41,8 +42,8 @@ def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -
                 row.op,
                 ", ".join(row.sources),
                 ", ".join(row.outputs),
-                f"{row.parameters:,}" if row.parameters else "",
-                "?" if row.macs is None else (f"{row.macs:,}" if row.macs else ""),
+                _number(row.parameters),
+                _number(row.macs),
             )
             for row in rows
         ],
@@ -60,4 +61,15 @@ def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -
         sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in (resolved or {}).items())
         text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
     click.echo(text)
-    click.echo(f"outputs: {', '.join(f'{n} {v.type or chr(63)}' for n, v in zip(graph.output_names, graph.outputs))}")
+    if len(graph.outputs) == 1:
+        click.echo(f"output: {graph.output_names[0]} {graph.outputs[0].type or '?'}")
+        return
+    print_table(
+        ("result", "type", ">layers", ">parameters", ">MACs"),
+        [(r.name, r.type, r.layers, _number(r.parameters), _number(r.macs)) for r in results(graph, rows)],
+    )
+
+
+def _number(n: int | None) -> str:
+    """Nothing for 0, '?' for what is not known."""
+    return "?" if n is None else f"{n:,}" if n else ""

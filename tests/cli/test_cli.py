@@ -216,6 +216,38 @@ def test_show_counts_what_the_front_end_counts(name: str):
     assert f"{graph.meta['parameters']:,} parameters" in invoke("show", EXAMPLES / f"{name}.yaml").output
 
 
+SEVERAL = """\
+graphc: 1
+inputs: {x: [batch, steps, 8]}
+net:
+  - dense: {out: 4, as: short}
+  - scan:
+      over: {now: short}
+      states: {h: {shape: [batch, 4]}}
+      of: [{dense: {out: 4, from: h}}, {let: {h: tanh(now + last)}}]
+  - relu: {from: short, as: positive}
+outputs: {h: h, positive: positive, x: x}
+"""
+
+
+def test_show_says_what_leads_to_each_result(tmp_path: Path):
+    """A layer that several results need counts in each; what a scan needs, as often as it steps."""
+    path = tmp_path / "several.yaml"
+    path.write_text(SEVERAL)
+
+    def shown(*options: str) -> dict[str, list[str]]:
+        table = invoke("show", path, *options).output.rpartition(" result ")[2].splitlines()
+        return {line.split()[0]: line.rpartition("]")[2].split() for line in table if "]" in line}
+
+    short, step = 8 * 4, 4 * 4
+    at = shown("--shape", "x=3,5,8")
+    weights = short + 4, step + 4  # of a dense layer, which is Transpose, MatMul and Add here
+    assert at["positive"] == ["4", str(weights[0]), str(3 * 5 * short)]
+    assert at["h"][1:] == [str(sum(weights)), str(3 * 5 * (short + step))]
+    assert at["x"] == ["0"]
+    assert shown()["positive"] == ["4", str(weights[0]), "?"]
+
+
 def test_show_reads_onnx_too(onnx_model: Path):
     text = invoke("show", onnx_model).output
     assert "dense" in text and "25 parameters" in text and "24 MACs" in text

@@ -416,8 +416,27 @@ _SNIPPETS = re.findall(r"```yaml\n(.*?)```", _PAGE, re.S)
 
 
 @pytest.mark.parametrize("text", _SNIPPETS, ids=range(len(_SNIPPETS)))
-def test_the_page_shows_models_that_load(text):
-    assert loads_yaml(text).nodes
+def test_the_page_shows_models_that_run(text):
+    graph = loads_yaml(text)
+    rng, feeds = np.random.default_rng(0), {}
+    for v in graph.inputs:
+        shape = [d if isinstance(d, int) else 2 for d in v.shape]
+        drawn = rng.random(shape) if v.dtype.kind == "f" else rng.integers(0, 2, shape)
+        feeds[v.name] = np.asarray(drawn, v.dtype)
+    results = run(graph, feeds)
+    assert list(results) == list(graph.output_names)
+    assert all(np.isfinite(r).all() for r in results.values() if r.dtype.kind == "f")
+
+
+def test_the_tutorial_counts_what_it_shows():
+    """Behind each network its number of parameters; the last is the zoo's ResNet-50."""
+    tutorial = _PAGE[_PAGE.index("## A network step by step") : _PAGE.index("## Sections")]
+    counts = re.findall(r"```yaml\n(.*?)```.*?([\d,]+) parameters", tutorial, re.S)
+    graphs = [loads_yaml(text) for text, _ in counts]
+    assert len(counts) == tutorial.count("```yaml") == 4
+    assert [f"{g.meta['parameters']:,}" for g in graphs] == [count for _, count in counts]
+    zoo = loads_yaml((ROOT / "examples/zoo/resnet50.yaml").read_text(encoding="utf-8"))
+    assert [(n.name, n.op.name) for n in graphs[-1].nodes] == [(n.name, n.op.name) for n in zoo.nodes]
 
 
 def test_the_page_tells_of_every_layer():
