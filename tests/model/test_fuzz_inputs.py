@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nets import agree
 from passcheck import feeds
+from widened import widened
 
 import graphc
 from graphc.backends.cpu.target import detect

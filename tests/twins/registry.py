@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Twin:
-    """How an example and its twin, the function of that name in tests/twins/<family>.py, are compared.
+    """How an example and its twin, the function or class of that name in tests/twins/<family>.py, are compared.
 
     params: of both. image: height and width that stand in place of the page's. sizes: of dims that are names. given: results
     that are drawn, which the twin reads behind the inputs. exact: how far the two may be apart in float64, of a result's
@@ -16,7 +16,7 @@ class Twin:
     reason tells."""
 
     family: str
-    params: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, int | float] = field(default_factory=dict)
     image: tuple[int, int] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     given: tuple[str, ...] = ()
@@ -80,4 +80,14 @@ TWINS: dict[str, Twin] = {
     "mlp": Twin("shallow"),
     "rbf": Twin("shallow"),
     "rbm_gibbs": Twin("shallow", given=("visible", "hidden")),
+    "naive_bayes": Twin("shallow"),
+    "knn": Twin("shallow"),
+    "kmeans": Twin("shallow"),
+    "pca": Twin("shallow", given=("components",), exact=1e-5, reason="the power iteration ends where 1e-6 is left"),
+    "pca_whitening": Twin("shallow", {"epsilon": 0.0}),
+    "svm_linear": Twin("shallow"),
+    "svm_kernel": Twin("shallow"),
+    **{f"conv_{n}": Twin("convolutions", sizes=ONE) for n in ("1d", "bottleneck_1x1", "depthwise", "dilated", "grouped")},
+    **{f"conv_{n}": Twin("convolutions", sizes=ONE) for n in ("im2col", "separable", "strided", "winograd")},
+    "unpooling": Twin("convolutions"),
 }
