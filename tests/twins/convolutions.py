@@ -27,14 +27,16 @@ def conv_1d(channels: int = 32, out: int = 64, k: int = 5) -> nn.Module:
 
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             image = F.conv2d(x[:, :, None], self.conv.weight[:, :, None], padding=(0, k // 2))
-            return self.conv(x), image
+            return self.conv(x), image[:, :, 0]
 
     return Both()
 
 
 def conv_bottleneck_1x1(out: int = 32, squeezed: int = 16) -> nn.Module:
-    narrow = nn.Sequential(nn.Conv2d(192, squeezed, 1), nn.ReLU(), nn.Conv2d(squeezed, out, 5, padding=2))
-    return Each(nn.Conv2d(192, out, 5, padding=2), narrow, results=(0, 1))
+    """GoogLeNet's: every convolution is rectified."""
+    direct = nn.Sequential(nn.Conv2d(192, out, 5, padding=2), nn.ReLU())
+    narrow = nn.Sequential(nn.Conv2d(192, squeezed, 1), nn.ReLU(), nn.Conv2d(squeezed, out, 5, padding=2), nn.ReLU())
+    return Each(direct, narrow, results=(0, 1))
 
 
 def conv_depthwise(channels: int = 64) -> nn.Module:
@@ -61,9 +63,7 @@ def conv_winograd() -> nn.Module:
 
 
 def conv_separable() -> nn.Module:
-    separable = nn.Sequential(
-        nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), nn.Conv2d(64, 128, 1, bias=False)
-    )
+    separable = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), nn.Conv2d(64, 128, 1, bias=False))
     return Each(nn.Conv2d(64, 128, 3, padding=1, bias=False), separable, results=(0, 1, 1))
 
 

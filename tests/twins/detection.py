@@ -54,9 +54,7 @@ class Ssd(nn.Module):
         )  # fmt: skip
 
         def extra(inside: int, hidden: int, out: int, s: int, pad: int) -> nn.Module:
-            return nn.Sequential(
-                nn.Conv2d(inside, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, out, 3, s, pad), nn.ReLU()
-            )
+            return nn.Sequential(nn.Conv2d(inside, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, out, 3, s, pad), nn.ReLU())
 
         self.extras = nn.ModuleList(
             [extra(1024, 256, 512, 2, 1), extra(512, 128, 256, 2, 1), extra(256, 128, 256, 1, 0), extra(256, 128, 256, 1, 0)]

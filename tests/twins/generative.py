@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -99,5 +98,3 @@ def espcn(scale: int = 3) -> nn.Module:
         nn.Conv2d(1, 64, 5, padding=2), nn.Tanh(), nn.Conv2d(64, 32, 3, padding=1), nn.Tanh(),
         nn.Conv2d(32, scale**2, 3, padding=1), nn.PixelShuffle(scale),
     )  # fmt: skip
-
-

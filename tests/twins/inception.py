@@ -63,9 +63,7 @@ def inception_v3(classes: int = 1000) -> nn.Module:
         )
 
     def b(inside: int) -> nn.Module:
-        return Paths(
-            cbr(inside, 384, 3, 2, 0), chain(inside, (64, 1), (96, 3), (96, 3, 2, 0)), nn.MaxPool2d(3, 2)
-        )
+        return Paths(cbr(inside, 384, 3, 2, 0), chain(inside, (64, 1), (96, 3), (96, 3, 2, 0)), nn.MaxPool2d(3, 2))
 
     def c(c7: int) -> nn.Module:
         return Paths(

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from graphc.graph import Graph
 
 Weights = dict[str, np.ndarray]
-GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN_TANH": [0], "RNN_RELU": [0]}  # of PyTorch, by their numbers in ONNX
+GATES = {
+    "LSTM": [0, 2, 3, 1],
+    "GRU": [1, 0, 2],
+    "RNN_TANH": [0],
+    "RNN_RELU": [0],
+}  # of PyTorch, by their numbers in ONNX
 
 
 def weights_of(graph: Graph) -> Weights:

@@ -57,7 +57,9 @@ TWINS: dict[str, Twin] = {
         "detection", {"height": 32, "width": 48}, sizes=ONE, exact=1e-6, reason="anchors are rounded to float32"
     ),
     "unet": Twin("segmentation", {"width": 16}, image=(64, 80)),
-    "segnet": Twin("segmentation", image=(32, 64), sizes=ONE),  # a larger one has two values that float32 can't tell apart
+    "segnet": Twin(
+        "segmentation", image=(32, 64), sizes=ONE
+    ),  # a larger one has two values that float32 can't tell apart
     **{f"fcn{n}s": Twin("segmentation", {"size": 68}, sizes=ONE) for n in (8, 16, 32)},
     "lstm_classifier": Twin("recurrent", sizes=TEXT),
     "gru_classifier": Twin("recurrent", sizes=TEXT),
@@ -67,8 +69,11 @@ TWINS: dict[str, Twin] = {
     "gpt2": Twin("transformers", {"layers": 3, "width": 96, "heads": 4, "vocab": 300, "context": 40}, sizes=TEXT),
     "transformer_encoder": Twin("transformers", {"steps": 24}),
     "transformer": Twin(
-        "transformers", {"layers": 2, "width": 96, "heads": 4, "vocab": 300}, sizes={**TEXT, "written": 5},
-        exact=1e-6, reason="the rates of the positions' waves are rounded to float32",
+        "transformers",
+        {"layers": 2, "width": 96, "heads": 4, "vocab": 300},
+        sizes={**TEXT, "written": 5},
+        exact=1e-6,
+        reason="the rates of the positions' waves are rounded to float32",
     ),  # fmt: skip
     "autoencoder": Twin("generative"),
     "vae_encoder": Twin("generative"),
@@ -87,7 +92,10 @@ TWINS: dict[str, Twin] = {
     "pca_whitening": Twin("shallow", {"epsilon": 0.0}),
     "svm_linear": Twin("shallow"),
     "svm_kernel": Twin("shallow"),
-    **{f"conv_{n}": Twin("convolutions", sizes=ONE) for n in ("1d", "bottleneck_1x1", "depthwise", "dilated", "grouped")},
+    **{
+        f"conv_{n}": Twin("convolutions", sizes=ONE)
+        for n in ("1d", "bottleneck_1x1", "depthwise", "dilated", "grouped")
+    },
     **{f"conv_{n}": Twin("convolutions", sizes=ONE) for n in ("im2col", "separable", "strided", "winograd")},
     "unpooling": Twin("convolutions"),
 }

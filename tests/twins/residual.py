@@ -36,9 +36,7 @@ def _resnet(
     for i, count in enumerate(counts):
         for j in range(count):
             planes, s = 64 << i, 2 if i and not j else 1
-            layers.append(
-                _bottleneck(inside, planes, s, groups, base, squeeze) if deep else _basic(inside, planes, s)
-            )
+            layers.append(_bottleneck(inside, planes, s, groups, base, squeeze) if deep else _basic(inside, planes, s))
             inside = planes * (4 if deep else 1)
     return pooled(nn.Sequential(*layers), nn.Linear(inside, classes))
 

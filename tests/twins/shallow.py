@@ -106,7 +106,9 @@ class knn:
         rng = np.random.default_rng(0)
         return narrow(x=rng.random((20, 64)), samples=rng.random((1000, 64)), labels=rng.integers(0, 10, 1000))
 
-    def __call__(self, weights: Mapping[str, np.ndarray], x: np.ndarray, samples: np.ndarray, labels: np.ndarray) -> Results:
+    def __call__(
+        self, weights: Mapping[str, np.ndarray], x: np.ndarray, samples: np.ndarray, labels: np.ndarray
+    ) -> Results:
         model = KNeighborsClassifier(self.k).fit(samples, labels)
         distances, neighbours = model.kneighbors(x)
         return model.predict(x), model.predict_proba(x) * self.k, neighbours, distances

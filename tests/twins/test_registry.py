@@ -16,5 +16,7 @@ def test_the_list_is_true():
     assert set(TWINS) <= {path.stem for path in EXAMPLES.glob("*.yaml")}
     for name, twin in TWINS.items():
         body = ast.parse((HERE / f"{twin.family}.py").read_text(encoding="utf-8")).body
-        assert name in {f.name for f in body if isinstance(f, (ast.FunctionDef, ast.ClassDef))}, f"{twin.family}.py has no {name}"
+        assert name in {f.name for f in body if isinstance(f, (ast.FunctionDef, ast.ClassDef))}, (
+            f"{twin.family}.py has no {name}"
+        )
         assert bool(twin.reason) == (twin.exact > Twin("").exact), f"a looser bound of {name} needs its reason"

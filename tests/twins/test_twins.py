@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from twins.registry import TWINS
 from widened import widened
 from zoo import feeds_of, page
 
@@ -19,6 +18,7 @@ import graphc
 from graphc.backends.reference import run
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Graph
+from twins.registry import TWINS
 
 torch = pytest.importorskip("torch", reason="twins are written in PyTorch: pip install '.[twins]'")
 pytest.importorskip("sklearn", reason="some twins are written in scikit-learn: pip install '.[twins]'")
