@@ -32,6 +32,43 @@ def conv_1d(channels: int = 32, out: int = 64, k: int = 5) -> nn.Module:
     return Both()
 
 
+def conv_3d(channels: int = 64, between: int = 144) -> nn.Module:
+    """C3D's, R(2+1)D's with its rectifier between the two, and of single frames."""
+
+    def conv(a: int, b: int, *k: int) -> nn.Module:
+        return nn.Conv3d(a, b, k, padding=tuple(n // 2 for n in k), bias=False)
+
+    apart = nn.Sequential(conv(channels, between, 1, 3, 3), nn.ReLU(), conv(between, channels, 3, 1, 1))
+    return Each(conv(channels, channels, 3, 3, 3), apart, conv(channels, channels, 1, 3, 3), results=(0, 1, 2))
+
+
+def conv_causal(channels: int = 32, steps: int = 1000) -> nn.Module:
+    """Zeros are put before the sequence, as many as the kernel reaches back."""
+
+    def layer(k: int, gap: int) -> list[nn.Module]:
+        return [nn.ConstantPad1d(((k - 1) * gap, 0), 0.0), nn.Conv1d(channels, channels, k, dilation=gap)]
+
+    dilated = nn.Sequential(*(m for gap in (1, 2, 4, 8) for m in (*layer(2, gap), nn.ReLU())))
+    return Each(nn.Sequential(*layer(16, 1)), dilated, results=(0, 1))
+
+
+def conv_factorized(channels: int = 64) -> nn.Module:
+    def conv(*k: int) -> nn.Module:
+        return nn.Conv2d(channels, channels, k, padding=tuple(n // 2 for n in k))
+
+    return Each(
+        conv(5, 5),
+        nn.Sequential(conv(3, 3), nn.ReLU(), conv(3, 3)),
+        nn.Sequential(conv(5, 1), nn.ReLU(), conv(1, 5)),
+        results=(0, 1, 2),
+    )
+
+
+def conv_transposed() -> nn.Module:
+    resized = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 32, 3, padding=1))
+    return Each(nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False), resized, results=(0, 0, 1))
+
+
 def conv_bottleneck_1x1(out: int = 32, squeezed: int = 16) -> nn.Module:
     """GoogLeNet's: every convolution is rectified."""
     direct = nn.Sequential(nn.Conv2d(192, out, 5, padding=2), nn.ReLU())

@@ -96,6 +96,9 @@ TWINS: dict[str, Twin] = {
         f"conv_{n}": Twin("convolutions", sizes=ONE)
         for n in ("1d", "bottleneck_1x1", "depthwise", "dilated", "grouped")
     },
-    **{f"conv_{n}": Twin("convolutions", sizes=ONE) for n in ("im2col", "separable", "strided", "winograd")},
+    **{
+        f"conv_{n}": Twin("convolutions", sizes=ONE)
+        for n in ("3d", "causal", "factorized", "transposed", "im2col", "separable", "strided", "winograd")
+    },
     "unpooling": Twin("convolutions"),
 }
