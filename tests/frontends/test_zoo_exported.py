@@ -44,7 +44,7 @@ def test_an_example_elsewhere(name: str, tmp_path: Path):
     graph = load_yaml(source, small.params)
     sizes = defaultdict(lambda: 6, {"batch": 2} | dict(small.sizes))
     feeds = feeds_of(graph, sizes, np.random.default_rng(1))
-    feeds = {key: abs(a) for key, a in feeds.items()}  # some are variances, or have logarithms
+    feeds = {key: np.asarray(abs(a)) for key, a in feeds.items()}  # some are variances, or have logarithms
     ours = graphc.compile(graph, threads=1).run(feeds)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
