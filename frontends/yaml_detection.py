@@ -101,20 +101,24 @@ def nms(
     score: float | None = None,
     form: Form = "corners",
 ) -> tuple[Value, Value, Value]:
-    """Suppress boxes that overlap better ones: `from: [boxes, scores]`, [batch, n, 4] and [batch, classes, n].
+    """Suppress boxes that overlap better ones: `from: [boxes, scores]`, [batch, n, 4] (or [n, 4], the same ones in every image)
+    and [batch, classes, n].
 
     Gives what is left, best first in each class of each image: image, class and box number [left, 3], the boxes [left, 4] and
     their scores [left]; how many are left is known when the model runs. keep: in one class of one image; iou: overlap from which
     a box is suppressed; score: boxes must have more."""
-    c.rank(boxes, 3, hint="boxes are [batch, n, 4]")
+    c.rank(boxes, 2, 3, hint="boxes are [batch, n, 4] or [n, 4]")
     c.rank(scores, 3, hint="scores are [batch, classes, n]")
-    if boxes.shape[2] != 4 or boxes.shape[1] != scores.shape[2]:
-        hint = "put the boxes last: {transpose: [0, 2, 1]}" if boxes.shape[1] == scores.shape[1] else None
+    if boxes.shape[-1] != 4 or boxes.shape[-2] != scores.shape[2]:
+        hint = "put the boxes last: {transpose: [0, 2, 1]}" if boxes.shape[-2] == scores.shape[1] else None
         raise c.fail(
             f"takes boxes [batch, n, 4] and scores [batch, classes, n], not {boxes.type} and {scores.type}", hint
         )
     if keep < 1 or not 0 <= iou <= 1:
         raise c.fail(f"keep must be at least 1 and iou from 0 to 1, not {keep} and {iou}")
+    if len(boxes.shape) == 2:
+        each = c.add("Unsqueeze", c.add("Gather", scores, c.const(0), axis=1), c.const([2]))  # [batch, n, 1]
+        boxes = c.add("Where", c.add("IsNaN", each), boxes, boxes)  # the same boxes whatever it is
     limits = [c.const([keep]), c.const([iou], "float32")]
     if score is not None:
         limits.append(c.const([score], "float32"))
@@ -137,7 +141,8 @@ def roi_align(
 ) -> Value:
     """Regions of feature maps, each sampled to one size (He et al. 2017, arXiv:1703.06870): [regions, channels, …size].
 
-    `from: [x, regions]`, corners behind the number of the image [n, 5]; or `from: [x, boxes, images]`, [n, 4] and int64 [n].
+    `from: [x, regions]`, corners behind the number of the image [n, 5], or of a single image [n, 4]; or `from: [x, boxes, images]`,
+    [n, 4] and int64 [n].
     scale: of the map to the image of the boxes; samples: in each bin and direction (0: by its size); aligned: half pixels."""
     c.operands((x, *regions), 2, 3, hint="name them: from: [x, regions]")
     boxes, images = _regions(c, x, regions)
@@ -163,7 +168,8 @@ def roi_align(
 def roi_pool(c: LayerBuilder, x: Value, *regions: Value, size: Ints, scale: float = 1.0) -> Value:
     """The maximum of every bin of regions (Girshick 2015, Fast R-CNN, arXiv:1504.08083): [regions, channels, …size].
 
-    `from: [x, regions]`, corners behind the number of the image [n, 5]; or `from: [x, boxes, images]`, [n, 4] and int64 [n].
+    `from: [x, regions]`, corners behind the number of the image [n, 5], or of a single image [n, 4]; or `from: [x, boxes, images]`,
+    [n, 4] and int64 [n].
     scale: of the map to the image of the boxes."""
     c.operands((x, *regions), 2, 3, hint="name them: from: [x, regions]")
     boxes, images = _regions(c, x, regions)
@@ -178,6 +184,8 @@ def _regions(c: LayerBuilder, x: Value, regions: tuple[Value, ...]) -> tuple[Val
     c.rank(x, 4, hint="the first is [batch, channels, height, width]")
     columns = 5 if len(regions) == 1 else 4
     boxes, images = regions[0], regions[1] if len(regions) > 1 else None
+    if columns == 5 and x.shape[0] == 1 and len(boxes.shape) == 2 and boxes.shape[1] == 4:
+        return c.add("Pad", boxes, c.const([0, 1, 0, 0])), None
     if len(boxes.shape) != 2 or boxes.shape[1] != columns:
         hint = "give the numbers of their images too: from: [x, boxes, images]" if columns == 5 else None
         raise c.fail(f"takes regions [n, {columns}], not {boxes.type}", hint)
