@@ -182,7 +182,8 @@ def test_params_change_the_size(name, params, count):
 
 
 def test_every_example_is_tested():
-    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "faster_rcnn", "som_training", "art1"}
+    tests = "".join(p.read_text() for p in Path(__file__).parent.glob("test_zoo*.py"))
+    assert not [p.stem for p in EXAMPLES.glob("*.yaml") if f'"{p.stem}"' not in tests and f"{p.stem}.yaml" not in tests]
 
 
 @pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder", "rbf", "nin"])
