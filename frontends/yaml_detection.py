@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_layers import Ints, window
 from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
@@ -95,14 +96,15 @@ def nms(
     c: LayerBuilder,
     boxes: Value,
     scores: Value,
-    *,
+    *groups: Value,
     keep: int = 100,
     iou: float = 0.5,
     score: float | None = None,
     form: Form = "corners",
 ) -> tuple[Value, Value, Value]:
     """Suppress boxes that overlap better ones: `from: [boxes, scores]`, [batch, n, 4] (or [n, 4], the same ones in every image)
-    and [batch, classes, n].
+    and [batch, classes, n]. With int64 groups [batch, n] or [n], `from: [boxes, scores, groups]`, only boxes of one group suppress
+    each other (and must be finite): with one class, and groups for what each box shows, `keep` is of all classes together.
 
     Gives what is left, best first in each class of each image: image, class and box number [left, 3], the boxes [left, 4] and
     their scores [left]; how many are left is known when the model runs. keep: in one class of one image; iou: overlap from which
@@ -122,9 +124,26 @@ def nms(
     limits = [c.const([keep]), c.const([iou], "float32")]
     if score is not None:
         limits.append(c.const([score], "float32"))
-    left = c.add("NonMaxSuppression", boxes, scores, *limits, center_point_box=int(form == "centers"))
+    apart = _apart(c, boxes, groups, form) if groups else boxes
+    left = c.add("NonMaxSuppression", apart, scores, *limits, center_point_box=int(form == "centers"))
     places = c.add("Gather", left, c.const([0, 2]), axis=1)
     return left, c.add("GatherND", boxes, places), c.add("GatherND", scores, left)
+
+
+def _apart(c: LayerBuilder, boxes: Value, groups: tuple[Value, ...], form: Form) -> Value:
+    """The boxes of each group, moved to where no other group has any."""
+    c.operands(groups, 1, hint="from: [boxes, scores, groups]")
+    (group,) = groups
+    known = len(group.shape) in (1, 2) and group.dtype == np.int64
+    if not known or not same_dim(group.shape[-1], boxes.shape[1]):
+        raise c.fail(f"takes groups as int64[batch, n] or int64[n], not {group.type}")
+    high, low = (c.add(op, boxes, keepdims=0) for op in ("ReduceMax", "ReduceMin"))
+    reach = high if form == "corners" else c.add("Add", high, high)  # a centre, and half of a width on both sides
+    span = c.add("Add", c.add("Sub", reach, low), c.const(1, boxes.dtype))
+    shift = c.add("Mul", c.add("Cast", c.add("Unsqueeze", group, c.const([-1])), to=boxes.dtype), span)
+    if form == "centers":
+        shift = c.add("Mul", shift, c.const([1, 1, 0, 0], boxes.dtype))
+    return c.add("Add", boxes, shift)
 
 
 # --- pools over regions -----------------------------------------------------------------------------------------------

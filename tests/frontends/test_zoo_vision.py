@@ -47,6 +47,8 @@ ZOO: dict[str, tuple[int, dict[str, tuple] | None]] = {
         {f"p{i}": (BATCH, 256, n, n) for i, n in ((2, 56), (3, 28), (4, 14), (5, 7), (6, 4))},
     ),
     "mask_rcnn": (44_401_393, None),
+    "retinanet": (34_014_999, None),
+    "ssd300_detect": (35_641_826, None),
 }
 LARGE: dict[str, tuple[int, dict[str, tuple] | None]] = {
     "localisation": (VGG16 + 4000 * 4097, {"scores": (BATCH, 1000), "class": (BATCH, 1), "box": (BATCH, 4)}),
@@ -66,6 +68,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "yolo_v1": {"cells": 2, "hidden": 64},
     "yolo_v3": {"size": 64},
     "fpn": {"size": 64},
+    "ssd300_detect": {"classes": 3, "sure": 0.4},
+    "retinanet": {"height": 64, "width": 96, "c": 8, "fpn": 16, "best": 50, "classes": 5},
     "mask_rcnn": {"height": 64, "width": 96, "c": 8, "fpn": 16, "hidden": 32, "best": 50, "classes": 5},
 }
 
@@ -109,14 +113,18 @@ def exposed(name: str, *values: str, params: Mapping[str, Any] | None = None, **
     return loads_yaml(text[: text.index("\noutputs:")] + f"\noutputs: [{', '.join(values)}]\n", params=params or {})
 
 
-def nms(boxes: np.ndarray, scores: np.ndarray, iou: float, least: float = -math.inf) -> list[int]:
-    """Of corners [n, 4], the numbers of those that no better one overlaps by more than `iou`, best first."""
+def nms(
+    boxes: np.ndarray, scores: np.ndarray, iou: float, least: float = -math.inf, groups: np.ndarray | None = None
+) -> list[int]:
+    """Of corners [n, 4], the numbers of those that no better one (of their group) overlaps by more than `iou`, best first."""
     area = np.prod(boxes[:, 2:] - boxes[:, :2], 1)
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         low = np.maximum(boxes[i, :2], boxes[kept, :2])
         common = np.prod(np.clip(np.minimum(boxes[i, 2:], boxes[kept, 2:]) - low, 0, None), 1)
-        if scores[i] > least and not (common / (area[i] + area[kept] - common) > iou).any():
+        over = common > iou * (area[i] + area[kept] - common)
+        rival = True if groups is None else groups[kept] == groups[i]
+        if scores[i] > least and not (over & rival).any():
             kept.append(int(i))
     return kept
 
@@ -367,18 +375,30 @@ def test_mask_rcnn(tmp_path: Path):
     for text, factor in {"net.p": 0.02, "rpn.offsets": 0.3, "net.moves": 0.3}.items():
         arrays |= {n: a * np.float32(factor) for n, a in arrays.items() if n.startswith(text)}
     np.savez(tmp_path / "w.npz", **arrays)
-    values = "boxes, labels, scores, masks, regions, apart, objectness, cuts, probabilities, corners, every, p2, p3"
+    values = "boxes, labels, scores, masks, regions, candidates, levels, objectness, cuts, probabilities, corners, every, p2, p3"
     text = path.read_text().replace("[boxes, labels, scores, masks]", f"[{values}]") + "weights: {file: w.npz}\n"
     text = text.replace("[regions, p2, p3, p4, p5]}\n  - flatten", "[regions, p2, p3, p4, p5], as: cuts}\n  - flatten")
     (tmp_path / "model.yaml").write_text(text)
     results = run(load_yaml(tmp_path / "model.yaml", params), {"image": images(1, 3, 128, 192)})
-    boxes, labels, scores, masks, regions, apart, objectness, cuts, probabilities, corners, every, *maps = (
-        results.values()
-    )
+    (
+        boxes,
+        labels,
+        scores,
+        masks,
+        regions,
+        candidates,
+        levels,
+        objectness,
+        cuts,
+        probabilities,
+        corners,
+        every,
+        *maps,
+    ) = results.values()
 
-    best = nms(apart[0], objectness[0, 0], 0.7, 0)[:50]
-    np.testing.assert_allclose(regions, apart[0, best] % 193, atol=1e-3)  # maps are 193 apart
-    assert len(set(apart[0, best, 0] // 193)) > 2 and len(best) < apart.shape[1]
+    best = nms(candidates[0], objectness[0, 0], 0.7, 0, levels[0])[:50]
+    np.testing.assert_array_equal(regions, candidates[0, best])
+    assert len(set(levels[0, best])) > 2 and len(best) < levels.size
 
     level = np.clip(4 + np.log2(np.sqrt(np.prod(regions[:, 2:] - regions[:, :2], 1)) / 224), 2, 5).astype(int)
     assert set(level) == {2, 3}
@@ -393,3 +413,70 @@ def test_mask_rcnn(tmp_path: Path):
     np.testing.assert_array_equal(boxes, [corners[i, c] for c, i in expected])
     np.testing.assert_array_equal(masks, every[np.arange(len(labels)), labels])
     assert masks.shape[1:] == (28, 28) and masks.std() > 0.01
+
+
+def priors(size: float, following: float, stride: int, ratios: list[int], places: int) -> np.ndarray:
+    """Of a map of SSD300, as torchvision has them: at each place both squares, then each ratio and its inverse; corners."""
+    shapes = [(size, size), (math.sqrt(size * following),) * 2]
+    for q in ratios:
+        shapes += [(size * math.sqrt(q), size / math.sqrt(q)), (size / math.sqrt(q), size * math.sqrt(q))]
+    boxes = []
+    for row, column in np.ndindex(places, places):
+        x, y = (column + 0.5) * stride, (row + 0.5) * stride
+        for w, h in np.minimum(shapes, 300) / 2:
+            boxes.append([x - w, y - h, x + w, y + h])
+    return np.array(boxes)
+
+
+def test_ssd_decodes():
+    """Offsets of 0 give the priors; of each class the 400 best, of all the 200 best that none of their class overlaps."""
+    text = (EXAMPLES / "ssd300_detect.yaml").read_text()
+    silent = text.replace("as: offsets}", "as: said}\n  - scale: {by: 0, as: offsets}")
+    graph = loads_yaml(silent, params={"classes": 3, "sure": 0.3})
+    r = run(graph, {"image": images(1, 3, 300, 300)})
+    maps = [(8, [2], 38), (16, [2, 3], 19), (32, [2, 3], 10), (64, [2, 3], 5), (100, [2], 3), (300, [2], 1)]
+    sizes = [21, 45, 99, 153, 207, 261, 315]
+    expected = np.concatenate([priors(a, b, *m) for a, b, m in zip(sizes, sizes[1:], maps)])
+    np.testing.assert_allclose(r["boxes"][0], expected.clip(0, 300), atol=1e-3)
+    scores = np.exp(r["scores"][0] - r["scores"][0].max(1, keepdims=True))
+    scores = (scores / scores.sum(1, keepdims=True))[:, 1:]
+    best = [(c, i) for c in range(2) for i in np.argsort(-scores[:, c], kind="stable")[:400]]
+    classes, numbers = np.array(best).T
+    of_best = scores[numbers, classes]
+    kept = nms(r["boxes"][0, numbers], of_best, 0.45, 0.3, classes)[:200]
+    assert 1 < len(kept) < 800
+    np.testing.assert_allclose(r["kept_scores"], of_best[kept], rtol=1e-4)
+    boxes = [(label - 1, *box) for label, box in zip(r["labels"], r["kept"].round(2))]
+    assert sorted(boxes) == sorted((classes[k], *r["boxes"][0, numbers[k]].round(2)) for k in kept)
+
+
+def test_retinanet():
+    """Two maps' worth of anchors and the classes of all maps, from what the towers say of a small image."""
+    params = SMALL["retinanet"] | {"best": 20, "classes": 3, "sure": 0.3}
+    text = (EXAMPLES / "retinanet.yaml").read_text()
+    text = text.replace("outputs: [boxes, scores, labels]", "outputs: [boxes, scores, labels, sure, places, all, said]")
+    text = text.replace("      - flatten\n", "      - scale: {by: 0.01, as: said}\n      - flatten\n")
+    text = text.replace("share: offsets, from: map, as: all}", "share: offsets, from: map}\n      - tanh: {as: all}")
+    for i in range(3, 8):
+        text = text.replace(f"as: [b{i}, s{i}, l{i}]", f"as: [b{i}, s{i}, l{i}, u{i}, p{i}_, a{i}, t{i}]")
+    text = (
+        text[: text.index("\noutputs: {images")]
+        + "\noutputs: [images, kept, kept_labels, kept_scores, a3, t3, b3, s3, l3, boxes, labels, scores]\n"
+    )
+    r = run(loads_yaml(text, params=params), {"image": images(1, 3, 64, 96)})
+    said = r["t3"].reshape(-1, 3)  # [8*12*9, classes]
+    best = np.argsort(-said.reshape(-1), kind="stable")[:20]
+    np.testing.assert_array_equal(r["l3"][0], best % 3)
+    np.testing.assert_allclose(r["s3"][0], sigmoid(said.reshape(-1)[best]), rtol=1e-5)
+    for number, box in zip(best // 3, r["b3"][0]):
+        place, which = divmod(number, 9)
+        ratio, size = (0.5, 1, 2)[which // 3], (32, 40, 50)[which % 3]
+        w, h = 2 * np.round(size / math.sqrt(ratio) / 2), 2 * np.round(size * math.sqrt(ratio) / 2)
+        dx, dy, dw, dh = r["a3"][0, number]
+        x, y, w, h = 8 * (place % 12) + dx * w, 8 * (place // 12) + dy * h, w * math.exp(dw), h * math.exp(dh)
+        expected = np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, [96, 64, 96, 64])
+        np.testing.assert_allclose(box, expected, rtol=1e-4, atol=1e-3)
+    kept = nms(r["boxes"][0], r["scores"][0, 0], 0.5, 0.3, r["labels"][0])
+    np.testing.assert_array_equal(r["kept"], r["boxes"][0, kept])
+    np.testing.assert_array_equal(r["kept_labels"], r["labels"][0, kept])
+    assert len(set(r["kept_labels"])) > 1 and len(kept) < r["labels"].size
