@@ -39,6 +39,18 @@ ZOO: dict[str, tuple[int, dict[str, tuple] | None]] = {
     "preact_resnet": (25_549_352, IMAGENET),
     "mobilenet_v3_small": (2_542_856, IMAGENET),
     "shufflenet_v1": (1_865_728, IMAGENET),
+    "densenet_bc": (769_162, CIFAR),
+    "resnet50_d": (25_576_264, IMAGENET),
+    "regnet_y_400mf": (4_344_144, IMAGENET),
+    "mlp_mixer": (59_880_472, IMAGENET),
+    "swin_t": (28_288_354, IMAGENET),
+    "capsnet": (
+        81 * 256 + 256 + 81 * 256 * 256 + 256 + 1152 * 10 * 8 * 16 + 161 * 512 + 513 * 1024 + 1025 * 784,
+        {"lengths": (BATCH, 10), "capsules": (BATCH, 10, 16), "image": (BATCH, 1, 28, 28)},
+    ),
+    "srcnn": (57_281, {"image": (BATCH, 1, Sym("height") - 16, Sym("width") - 16)}),
+    "edsr": (1_369_859, {"larger": (BATCH, 3, 2 * Sym("height"), 2 * Sym("width"))}),
+    "deeplab_v3": (42_004_074, {"logits": (BATCH, 21, 520, 520), "auxiliary": (BATCH, 21, 520, 520)}),
     "sliding_window": (61_706, None),
     "rcnn": (ALEXNET - 1000 * 4097 + 20 * 4097 + 80 * 9217, None),
     "yolo_v3": (61_949_149, None),
@@ -53,6 +65,8 @@ ZOO: dict[str, tuple[int, dict[str, tuple] | None]] = {
 LARGE: dict[str, tuple[int, dict[str, tuple] | None]] = {
     "localisation": (VGG16 + 4000 * 4097, {"scores": (BATCH, 1000), "class": (BATCH, 1), "box": (BATCH, 4)}),
     "yolo_v1": (271_703_550, None),
+    "vgg16_bn": (138_365_992, IMAGENET),
+    "overfeat": (145_920_872, None),
 }
 # file: params and sizes to run it at
 SMALL: dict[str, dict[str, Any]] = {
@@ -62,6 +76,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "mobilenet_v3_small": {"size": 32},
     "shufflenet_v1": {"size": 64},
     "stochastic_depth": {"n": 2},
+    "resnet50_d": {"size": 32},
+    "regnet_y_400mf": {"size": 32},
+    "densenet_bc": {"n": 2},
+    "mlp_mixer": {"size": 64, "width": 32, "tokens": 8, "wide": 16, "depth": 2},
+    "swin_t": {"size": 64, "window": 2, "c": 32, "n3": 2},
+    "edsr": {"n": 2, "c": 8},
+    "deeplab_v3": {"size": 64},
+    "vgg16_bn": {"size": 32, "hidden": 64},
+    "overfeat": {"c6": 16, "c7": 16, "classes": 5},
     "localisation": {"size": 32, "hidden": 64},
     "sliding_window": {"sure": 0.2},
     "rcnn": {"hidden": 64},
@@ -139,7 +162,7 @@ def test_kernels_compute_it(name: str):
     """On the CPU nothing of it runs through NumPy, and the results are those of the reference."""
     graph = load_yaml(EXAMPLES / f"{name}.yaml", SMALL.get(name, {}))
     rng = np.random.default_rng(0)
-    sizes = {"batch": 2, "count": 3}
+    sizes = {"batch": 2, "count": 3, "height": 231, "width": 264}
     feeds = {
         v.name: rng.random([d if isinstance(d, int) else sizes[str(d)] for d in v.shape], np.float32)
         for v in graph.inputs
@@ -222,6 +245,56 @@ def test_multiplications_of_shufflenet(groups: int, c: int, millions: int):
         if n.op.name in ("Conv", "Gemm"):
             count += math.prod(n.output.shape[2:]) * n.inputs[1].data.size
     assert 0 <= count / 1e6 - millions < 1.4
+
+
+def test_capsules_vote():
+    """Three rounds of procedure 1 of the paper, and the squash of its equation 1, with NumPy."""
+
+    def squash(s: np.ndarray) -> np.ndarray:
+        squares = (s**2).sum(-1, keepdims=True)
+        return squares / (1 + squares) * s / np.sqrt(squares)
+
+    graph = exposed("capsnet", "lengths", "capsules", "votes", "lower", "chosen", params={"classes": 4})
+    lengths, capsules, votes, lower, chosen = run(graph, {"image": images(2, 1, 28, 28)}).values()
+    u, w = lower[:, :, 0].astype(np.float64), weights_of(graph)["net.transforms.value"].reshape(1152, 8, 4, 16)
+    np.testing.assert_allclose(votes, np.einsum("bid,idje->bije", u, w), rtol=1e-3, atol=1e-5)
+    logits = np.zeros((2, 1152, 4))
+    for _ in range(3):
+        coupling = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
+        v = squash((coupling[..., None] * votes).sum(1))
+        logits += (votes * v[:, None]).sum(-1)
+    np.testing.assert_allclose(capsules, v, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(lengths, np.linalg.norm(v, axis=-1), rtol=1e-3)
+    assert (lengths < 1).all() and (np.linalg.norm(lower, axis=-1) < 1).all()
+    np.testing.assert_array_equal(chosen[:, :, 0], np.eye(4)[lengths.argmax(1)])
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_windows_of_swin(shift: int):
+    """Token by token: it sees those of its window, which is moved by `shift`, as far as they are near it in the image."""
+    side, m, heads, c = 6, 3, 2, 8
+    text = (EXAMPLES / "swin_t.yaml").read_text()
+    blocks = text[text.index("blocks:") : text.index("\nnet:")]
+    graph = loads_yaml(
+        f"graphc: 1\nparams: {{window: {m}}}\ninputs: {{x: [batch, {side * side}, {c}]}}\n{blocks}\n"
+        f"net: [{{attend: {{heads: {heads}, side: {side}, shift: {shift}, name: a}}}}]\n"
+    )
+    w = {n.removeprefix("net.a."): a for n, a in weights_of(graph).items()}
+    x = images(1, side * side, c)
+    q, k, v = (x[0] @ w["qkv.weight"].T + w["qkv.bias"]).reshape(-1, 3, heads, c // heads).transpose(1, 2, 0, 3)
+    table = w["bias.param.value"]
+    places = [divmod(t, side) for t in range(side * side)]
+    expected = np.zeros((side * side, c))
+    for t, (y, z) in enumerate(places):
+        window = [((a - shift) % side // m, (b - shift) % side // m) for a, b in places]
+        seen = [i for i, (a, b) in enumerate(places) if window[i] == window[t] and abs(a - y) < m and abs(b - z) < m]
+        for h in range(heads):
+            near = [table[(y - places[i][0] + m - 1) * (2 * m - 1) + z - places[i][1] + m - 1, h] for i in seen]
+            score = k[h, seen] @ q[h, t] / math.sqrt(c // heads) + near
+            weight = np.exp(score - score.max())
+            expected[t, h * c // heads :][: c // heads] = weight @ v[h, seen] / weight.sum()
+    expected = expected @ w["out.weight"].T + w["out.bias"]
+    np.testing.assert_allclose(run(graph, {"x": x})["output"][0], expected, rtol=1e-4, atol=1e-5)
 
 
 # --- where things are --------------------------------------------------------------------------------------------------
