@@ -9,15 +9,17 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.layers import bound_to, layers, results
+from graphc.cli.layers import bound_to, layers, results, weights_of
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
+from graphc.graph import Graph
 
 
 @click.command()
 @model_argument
 @shape_options
+@click.option("--weights", is_flag=True, help="List the weights instead: names, types, and where they come from.")
 @click.option("--graph", "out", type=OutputFile(".svg", ".png"), help="Draw the network to this file instead.")
 @click.option(
     "--fold",
@@ -29,13 +31,22 @@ from graphc.errors import InputError
 )
 @click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
 def show(
-    model: str, params: dict[str, Any], shapes: tuple, batch: int | None, out: Path | None, fold: str, fused: bool
+    model: str,
+    params: dict[str, Any],
+    shapes: tuple,
+    batch: int | None,
+    weights: bool,
+    out: Path | None,
+    fold: str,
+    fused: bool,
 ) -> None:
-    """Print the layer table of MODEL, or draw it.
+    """Print the layer table of MODEL, list its weights, or draw it.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
     what leads to each of them.
     """
+    if weights and out is not None:
+        raise click.UsageError("--weights lists, --graph draws: one of the two")
     if out is None and (fused or fold != "auto"):
         raise click.UsageError("--fold and --fused are of a picture: --graph FILE.svg")
     if fused and fold != "auto":
@@ -44,6 +55,9 @@ def show(
         _draw(model, params, shapes, batch, out, fold, fused)
         return
     graph = load_graph(model, dict(shapes), params)
+    if weights:
+        _show_weights(graph)
+        return
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:
@@ -115,3 +129,13 @@ def _draw(
     data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {len(picture.boxes)} boxes")
+
+
+def _show_weights(graph: Graph) -> None:
+    """By the names that files of weights have: of a YAML model with the lines of their steps, of others the initializers."""
+    known = graph.meta.get("weights")
+    if known is None:
+        print_table(("name", "type"), [(v.name, str(v.type)) for v in weights_of(graph)], title=graph.name)
+    else:
+        rows = [(w.name, str(w.type), f"line {w.line}", w.origin) for w in known]
+        print_table(("name", "type", "step", "from"), rows, title=graph.name)
