@@ -13,8 +13,6 @@ from graphc.graph import Value
 @layer
 def maxout(c: LayerBuilder, x: Value, *, out: int, k: int = 2, bias: bool = True) -> Value:
     """The maximum of k dense layers (Goodfellow et al. 2013, arXiv:1302.4389); weight [out·k, in]."""
-    if k < 1:
-        raise c.fail(f"k must be at least 1, not {k}")
     y = dense(c, x, out=out * k, bias=bias)
     y = c.add("Reshape", y, c.const([0] * (len(x.shape) - 1) + [out, k]))
     return c.add("ReduceMax", y, c.const([-1]), keepdims=0)

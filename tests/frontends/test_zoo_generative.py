@@ -62,7 +62,6 @@ PAGES: dict[str, tuple[int, dict[str, tuple]]] = {
     ),
     "graph_convolution": (1433 * 16 + 16 + 16 * 7 + 7, {"probabilities": (NODES, 7)}),
     "graph_attention": (92_373, {"probabilities": (NODES, 7)}),
-    "capsnet": (8_215_568, {"lengths": (BATCH, 10), "class": (BATCH,), "reconstruction": (BATCH, 784)}),
     "siamese": (38_951_745, {"alike": (BATCH, 1)}),
     "skip_gram": (2 * 10_000 * 300, {"loss": (BATCH,)}),
     "deep_sets": (4 * 64 + 2 * 65 * 64 + 65, {"y": (BATCH, 1)}),
@@ -416,33 +415,6 @@ def test_twins():
     out = [k.removesuffix(".weight") for k in w if k.endswith("dense.weight") and not k.startswith("twin")][0]
     near(found, alike=sigmoid(dense(w, out, abs(twin(left) - twin(right)))))
     np.testing.assert_array_equal(compiled(graph, left=right, right=left)["alike"], found["alike"])
-
-
-def squash(s: np.ndarray) -> np.ndarray:
-    squares = (s**2).sum(-1, keepdims=True)
-    return squares / (1 + squares) * s / np.sqrt(squares)
-
-
-def test_capsules_send_to_those_that_agree():
-    small = {"width": 4, "kinds": 2, "inner": 3, "classes": 4, "outer": 5, "turns": 3}
-    graph, image = page("capsnet", **small), 3 * normal(2, 1, 28, 28)
-    w = weights(graph)
-    a, b, *decoder = [k.removesuffix(".weight") for k in w if k.endswith(".weight")]
-    x = conv(w, b, relu(conv(w, a, image)), s=2)
-    capsules = squash(x.reshape(2, 2, 3, 36).swapaxes(2, 3).reshape(2, 72, 3))
-    told = np.einsum("nci,cij->ncj", capsules, w["net.route.value"]).reshape(2, 72, 4, 5)
-    logits = np.zeros((2, 72, 4))
-    for _ in range(3):
-        share = softmax(logits)
-        v = squash(np.einsum("nck,nckj->nkj", share, told))
-        logits = logits + np.einsum("nckj,nkj->nck", told, v)
-    assert share.std() > 0.01, "some are heard more"
-    lengths = np.linalg.norm(v, axis=2)
-    y = (v * np.eye(4)[lengths.argmax(1)][:, :, None]).reshape(2, -1)
-    y = dense(w, decoder[2], relu(dense(w, decoder[1], relu(dense(w, decoder[0], y)))))
-    found = compiled(graph, image=image)
-    near(found, lengths=lengths, reconstruction=sigmoid(y))
-    assert found["class"].tolist() == lengths.argmax(1).tolist() and (found["lengths"] < 1).all()
 
 
 def test_skip_gram():
