@@ -23,17 +23,20 @@ def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) ->
     """The paths' values joined. Raises LoadError that shows all shapes when they do not fit."""
     values = list(paths.values())
     if not values:
-        raise cell.fail("a branch has no paths")
+        raise cell.fail("it has no paths", "for example: paths: {main: [{conv: 8}], skip: []}")
     rank = len(values[0].shape)
     if how == "concat" and not -rank <= axis < rank:
-        raise cell.fail(f"axis {axis} is out of range for {values[0].type}")
+        raise cell.fail(f"axis {axis} is out of range for {values[0].type}", f"use an axis from {-rank} to {rank - 1}")
     for value in values:
         pairs = list(zip(value.shape, values[0].shape))
         free = axis % rank if how == "concat" else None
         fits = [i == free or same_dim(a, b) or (free is None and 1 in (a, b)) for i, (a, b) in enumerate(pairs)]
         if len(value.shape) != rank or not all(fits):
             shapes = "\n  ".join(f"{name}: {v.type}" for name, v in paths.items())
-            hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            if rank > 2:
+                hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            else:
+                hint = f"the paths must be of one size{' but along the axis' if how == 'concat' else ''}"
             raise cell.fail(f"the paths can't be joined by {how}:\n  {shapes}", hint)
     if len(values) == 1:
         return values[0]

@@ -61,6 +61,7 @@ IMAGE = floats(2, 8, 6, 4)
 WIDE = floats(3, 4, 5, 6)
 SEQUENCE = floats(2, 5, 6)
 MEMORY = floats(2, 3, 4)
+STATE = floats(2, 4)
 FEATURES = {"x": "[n, 7]"}
 IMAGES = {"x": "[n, 8, 6, 4]"}
 
@@ -137,9 +138,8 @@ def conv_lstm(x: np.ndarray, w: Arrays, peep: bool = False, h=None, c=None) -> t
     p = np.split(w["peephole"], 3) if peep else [0, 0, 0]
     out = []
     for step in x:
-        i, o, f, g = np.split(
-            conv2d(step, w["w.weight"]) + w["bias"][:, None, None] + conv2d(h, w["r.weight"]), 4, axis=1
-        )
+        read = conv2d(step, w["w.weight"]) if "w.weight" in w else 0
+        i, o, f, g = np.split(read + w["bias"][:, None, None] + conv2d(h, w["r.weight"]), 4, axis=1)
         c_new = sigmoid(f + p[2] * c) * c + sigmoid(i + p[0] * c) * np.tanh(g)
         h, c = sigmoid(o + p[1] * c_new) * np.tanh(c_new), c_new
         out.append(h)
@@ -158,6 +158,27 @@ def peephole_lstm(x: np.ndarray, w: Arrays, direction: int = 0) -> np.ndarray:
         h, c = sigmoid(o + po * c_new) * np.tanh(c_new), c_new
         out.append(h)
     return np.stack(out, 1)
+
+
+def recurrent(kind: str, x: np.ndarray, w: Arrays, *state: np.ndarray) -> list[np.ndarray]:
+    """Every h of [batch, steps, features], and the state behind the last step."""
+    W, R_, (B, C) = w["l0.w"][0], w["l0.r"][0], np.split(w["l0.b"][0], 2)
+    h, *c = state or [np.zeros((len(x), R_.shape[1]), np.float32)] * (2 if kind == "lstm" else 1)
+    out = []
+    for t in range(x.shape[1]):
+        a, b = x[:, t] @ W.T + B, h @ R_.T + C
+        if kind == "rnn":
+            h = np.tanh(a + b)
+        elif kind == "gru":
+            (z, r, n), (y, q, m) = np.split(a, 3, 1), np.split(b, 3, 1)
+            z, r = sigmoid(z + y), sigmoid(r + q)
+            h = (1 - z) * np.tanh(n + r * m) + z * h
+        else:
+            i, o, f, g = np.split(a + b, 4, 1)
+            c = [sigmoid(f) * c[0] + sigmoid(i) * np.tanh(g)]
+            h = sigmoid(o) * np.tanh(c[0])
+        out.append(h)
+    return [np.stack(out, 1), h, *c]
 
 
 def local_contrast(x: np.ndarray, k: int) -> np.ndarray:
@@ -250,8 +271,16 @@ CASES: dict[str, tuple] = {
     "causal cross attention": ({"x": "[n, 5, 6]", "m": "[n, 3, 4]"}, [SEQUENCE, MEMORY], "[{attention: {heads: 2, from: [x, m], causal: true}}]", lambda x, m, w: cross_attention(x, m, w, 2, True)),
     "peephole lstm": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{lstm: {hidden: 3, peepholes: true}}]", lambda x, w: peephole_lstm(x, w)),
     "peephole lstm both ways": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{lstm: {hidden: 3, peepholes: true, bidirectional: true}}]", lambda x, w: np.concatenate([peephole_lstm(x, w), peephole_lstm(x[:, ::-1], w, 1)[:, ::-1]], 2)),
+    "lstm and its states": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{lstm: {hidden: 4, return: states, as: [y, a, b]}}]", lambda x, w: recurrent("lstm", x, w), "[y, a, b]"),
+    "gru and its state": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{gru: {hidden: 4, return: states, as: [y, a]}}]", lambda x, w: recurrent("gru", x, w), "[y, a]"),
+    "lstm from a state": ({"x": "[n, t, 6]", "h": "[n, 4]", "c": "[n, 4]"}, [SEQUENCE, STATE, -STATE], "[{lstm: {hidden: 4, from: [x, h, c]}}]", lambda x, h, c, w: recurrent("lstm", x, w, h, c)[0]),
+    "gru from a state, the last": ({"x": "[n, t, 6]", "h": "[n, 4]"}, [SEQUENCE, STATE], "[{gru: {hidden: 4, return: last, from: [x, h]}}]", lambda x, h, w: recurrent("gru", x, w, h)[1]),
+    "lstm, a step": ({"x": "[n, 6]", "h": "[n, 4]", "c": "[n, 4]"}, [SEQUENCE[:, 0], STATE, -STATE], "[{lstm: {hidden: 4, from: [x, h, c], as: [a, b]}}]", lambda x, h, c, w: recurrent("lstm", x[:, None], w, h, c)[1:], "[a, b]"),
+    "gru, a step": ({"x": "[n, 6]", "h": "[n, 4]"}, [SEQUENCE[:, 0], STATE], "[{gru: {hidden: 4, from: [x, h]}}]", lambda x, h, w: recurrent("gru", x[:, None], w, h)[1]),
+    "rnn, a step": ({"x": "[n, 6]", "h": "[n, 4]"}, [SEQUENCE[:, 0], STATE], "[{rnn: {hidden: 4, from: [x, h]}}]", lambda x, h, w: recurrent("rnn", x[:, None], w, h)[1]),
     "conv_lstm": ({"x": "[n, 3, 2, 5, 6]"}, [floats(2, 3, 2, 5, 6)], "[{conv_lstm: 4}]", lambda x, w: np.stack(conv_lstm(x.swapaxes(0, 1), w)[0], 1)),
     "conv_lstm, the last": ({"x": "[n, 3, 2, 5, 6]"}, [floats(2, 3, 2, 5, 6)], "[{conv_lstm: {hidden: 4, peepholes: true, return: last}}]", lambda x, w: conv_lstm(x.swapaxes(0, 1), w, True)[0][-1]),
+    "conv_lstm, a step that reads nothing": ({"h": "[n, 3, 5, 6]", "c": "[n, 3, 5, 6]"}, [floats(2, 3, 5, 6), floats(2, 3, 5, 6)], "[{conv_lstm: {hidden: 3, peepholes: channels, from: [h, c], as: [a, b]}}]", lambda h, c, w: [(r := conv_lstm(h[None], w, True, h, c))[0][0], r[1]], "[a, b]"),
     "conv_lstm, a step": ({"x": "[n, 2, 5, 6]", "h": "[n, 3, 5, 6]", "c": "[n, 3, 5, 6]"}, [floats(2, 2, 5, 6), floats(2, 3, 5, 6), floats(2, 3, 5, 6)], "[{conv_lstm: {hidden: 3, peepholes: true, from: [x, h, c], as: [a, b]}}]", lambda x, h, c, w: [(r := conv_lstm(x[None], w, True, h, c))[0][0], r[1]], "[a, b]"),
     "maxout": (FEATURES, [X], "[{maxout: {out: 4, k: 3}}]", lambda x, w: maxout(x, w, 4)),
     "maxout of steps": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{maxout: 4}]", lambda x, w: maxout(x, w, 4)),
@@ -465,12 +494,12 @@ def test_the_command_exports_what_onnx_runtime_runs(tmp_path):
 # --- errors -----------------------------------------------------------------------------------------------------------
 WHOLE = "i: {shape: [n], dtype: int64}"
 ERRORS = {
-    ("x: [n, 7]", "[{topk: 0}]"): "k must be at least 1, not 0",
+    ("x: [n, 7]", "[{topk: 0}]"): "'k' of 'topk' must be at least 1, not 0",
     ("x: [n, 7]", "[{gather: {from: [x, x]}}]"): "takes whole numbers, not float32[n, 7]\n  declare the input with dtype: int64",
     ("x: [n, 7]", "[gather]"): "takes 2 values, not 1\n  name them: from: [table, numbers], or give `index`",
     ("x: [n, 7]", "[{gather: {index: 1, from: [x, x]}}]"): "takes 1 value, not 2\n  `index` takes the place of the second one",
     ("x: [n, 7]", "[{one_hot: 3}]"): "takes whole numbers, not float32[n, 7]",
-    (WHOLE, "[{one_hot: 0}]"): "classes must be at least 1, not 0",
+    (WHOLE, "[{one_hot: 0}]"): "'classes' of 'one_hot' must be at least 1, not 0",
     ("x: [n, 7]", "[greater]"): "takes 2 values, not 1\n  name them: from: [a, b], or give a number: to",
     (WHOLE, "[{equal: 1.5}]"): "1.5 is a float beside an operand of int64",
     ("x: [n, 7]", "[{where: {from: [x, x, x]}}]"): "the condition must be true or false, not float32[n, 7]\n  compare it: {greater: 0}",
@@ -485,7 +514,7 @@ ERRORS = {
     ("x: [n, 3, 8, 8]", "[{local_contrast: 4}]"): "k must be odd, not 4",
     ("x: [n, 3, 8, 8]", "[{unpool: {from: [x, x]}}]"): "needs the indices of a maxpool, not float32[n, 3, 8, 8]\n  maxpool: {indices: true}, as: [pooled, places]",
     ("x: [n, 3, 8, 8]", "[{pixel_shuffle: 2}]"): "scale 2 squared does not divide 3 channels",
-    ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "scale must be at least 1, not 0",
+    ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "'scale' of 'pixel_unshuffle' must be at least 1, not 0",
     ("x: [n, 3, 8, 8]", "[{channel_shuffle: 2}]"): "groups 2 does not divide 3 channels",
     ("x: [n, 3, h, 8]", "[{anchors: {sizes: [1.0]}}]"): "the size of the map must be a number",
     ("x: [n, 3, 8, 8]", "[{anchors: {sizes: [1, -1]}}]"): "sizes and ratios must be above 0",
@@ -504,8 +533,14 @@ ERRORS = {
     ("x: [n]", "[causal_mask]"): "takes scores […, queries, keys], not float32[n]",
     ("x: [n, t, 6]", "[{attention: {heads: 2, from: [x, x, x]}}]"): "takes 1 or 2 values, not 3\n  give one sequence, or two: from: [x, memory]",
     ("x: [n, t, 6], m: [n, 6]", "[{attention: {heads: 2, from: [x, m]}}]"): "needs an input of rank 3, not float32[n, 6]",
-    ("x: [n, 7]", "[{maxout: {out: 3, k: 0}}]"): "k must be at least 1, not 0",
+    ("x: [n, 7]", "[{maxout: {out: 3, k: 0}}]"): "'k' of 'maxout' must be at least 1, not 0",
     ("x: [n, 8, 4, 4]", "[squeeze_excite]"): "reduction 16 leaves none of 8 channels\n  lower it, or give `hidden`",
+    ("x: [n, t, 6], h: [n, 4]", "[{lstm: {hidden: 4, from: [x, h]}}]"): "takes 1 or 3 values, not 2\n  give the steps, or a state, too: from: [x, h, c]",
+    ("x: [n, t, 6], h: [n, 3]", "[{gru: {hidden: 4, from: [x, h]}}]"): "state h must be [batch, 4], not float32[n, 3]",
+    ("x: [n, 6], h: [n, 4]", "[{gru: {hidden: 4, return: last, from: [x, h]}}]"): "one step gives the state behind it\n  leave `return` out",
+    ("x: [n, t, 6], h: [n, 4]", "[{rnn: {hidden: 4, layers: 2, from: [x, h]}}]"): "a state is that of one layer in one direction\n  write a step for each layer",
+    ("x: [n, t, 6]", "[{lstm: {hidden: 4, bidirectional: true, return: states}}]"): "a state is that of one layer in one direction",
+    ("x: [n, 6]", "[{lstm: 4}]"): "needs an input of rank 3, not float32[n, 6]\n  a recurrent layer reads [batch, steps, features]",
     ("x: [n, t, 2, 4, 4]", "[{conv_lstm: 3}]"): "the number of steps must be a number, but the input is float32[n, t, 2, 4, 4]",
     ("x: [n, 2, 4, 4]", "[{conv_lstm: 3}]"): "needs an input of rank 5, not float32[n, 2, 4, 4]\n  a sequence is [batch, steps, channels, height, width]; one step: from: [x, h, c]",
     ("x: [n, 3, 2, 4, 4]", "[{conv_lstm: {hidden: 3, k: 2}}]"): "k must be odd, not [2, 2]\n  so that the size stays",

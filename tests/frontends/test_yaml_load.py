@@ -291,7 +291,10 @@ def test_all_wrong_weights_at_once(tmp_path, kind):
     problems = [str(p) for p in check(_save(tmp_path, kind, arrays))]
     assert len(problems) == 4
     assert "'net.0.conv.bias' has shape [5]" in problems[0] and "line 3" in problems[0]
-    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1] and "'net.0.conv.wieght'?" in problems[1]
+    assert (
+        "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1]
+        and "'net.0.conv.wieght' [2, 3, 3, 3]?" in problems[1]
+    )
     assert "int32" in problems[2]
     assert "holds 'net.0.conv.wieght'" in problems[3]
 
@@ -357,7 +360,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (HEAD + "net: [5]", ["a step must be a name"]),
         (HEAD + "net: [{Relu: {alpha: 3}}]", ["operator 'Relu' has no 'alpha'"]),
         (HEAD + "net: [{Concat: {axis: 9, inputs: [x, x]}}]", ["Concat 'net.0.Concat'", "axis 9 is out of range"]),
-        (HEAD + "net: [{Cast: {to: flaot32}}]", ["must be a dtype", "'float32'"]),
+        (HEAD + "net: [{Cast: {to: flaot32}}]", ["unknown dtype", "'float32'"]),
         (HEAD + "net: [{if: $c, then: relu}]\nparams: {c: 3}", ["condition of if must be true or false"]),
         (HEAD + "net: [{repeat: {n: 1000000, of: relu}}]", ["n must be from 0"]),
         (HEAD + "net: [{repeat: {n: 99999, of: {repeat: {n: 99999, of: identity}}}}]", ["more than 100000 steps"]),
@@ -436,8 +439,27 @@ _SNIPPETS = re.findall(r"```yaml\n(.*?)```", _PAGE, re.S)
 
 
 @pytest.mark.parametrize("text", _SNIPPETS, ids=range(len(_SNIPPETS)))
-def test_the_page_shows_models_that_load(text):
-    assert loads_yaml(text).nodes
+def test_the_page_shows_models_that_run(text):
+    graph = loads_yaml(text)
+    rng, feeds = np.random.default_rng(0), {}
+    for v in graph.inputs:
+        shape = [d if isinstance(d, int) else 2 for d in v.shape]
+        drawn = rng.random(shape) if v.dtype.kind == "f" else rng.integers(0, 2, shape)
+        feeds[v.name] = np.asarray(drawn, v.dtype)
+    results = run(graph, feeds)
+    assert list(results) == list(graph.output_names)
+    assert all(np.isfinite(r).all() for r in results.values() if r.dtype.kind == "f")
+
+
+def test_the_tutorial_counts_what_it_shows():
+    """Behind each network its number of parameters; the last is the zoo's ResNet-50."""
+    tutorial = _PAGE[_PAGE.index("## A network step by step") : _PAGE.index("## Sections")]
+    counts = re.findall(r"```yaml\n(.*?)```.*?([\d,]+) parameters", tutorial, re.S)
+    graphs = [loads_yaml(text) for text, _ in counts]
+    assert len(counts) == tutorial.count("```yaml") == 4
+    assert [f"{g.meta['parameters']:,}" for g in graphs] == [count for _, count in counts]
+    zoo = loads_yaml((ROOT / "examples/zoo/resnet50.yaml").read_text(encoding="utf-8"))
+    assert [(n.name, n.op.name) for n in graphs[-1].nodes] == [(n.name, n.op.name) for n in zoo.nodes]
 
 
 def test_the_page_tells_of_every_layer():
