@@ -230,13 +230,15 @@ def dense(c: LayerBuilder, x: Value, *, out: int, bias: bool = True) -> Value:
 
 
 @layer
-def bn(c: LayerBuilder, x: Value, *, eps: float = 1e-5) -> Value:
-    """Batch normalisation with its running statistics (axis 1)."""
+def bn(c: LayerBuilder, x: Value, *, eps: float = 1e-5, frozen: bool = False) -> Value:
+    """Batch normalisation with its running statistics (axis 1). frozen: its scale and shift are not trained either, and not
+    counted."""
     c.rank(x, 2, 3, 4, 5)
     channels = c.fixed(x, 1, "the number of channels")
     scale = "below_one" if c.residual else "around_one"  # so that a sum of many random residuals stays small
     parts = (("weight", scale), ("bias", "small"), ("running_mean", "small"), ("running_var", "around_one"))
-    w = [c.weight(n, (channels,), x.dtype, init, trainable=not n.startswith("running")) for n, init in parts]
+    learned = () if frozen else ("weight", "bias")
+    w = [c.weight(n, (channels,), x.dtype, init, trainable=n in learned) for n, init in parts]
     return c.add("BatchNormalization", x, *w, epsilon=eps)
 
 

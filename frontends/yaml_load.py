@@ -87,7 +87,10 @@ def _load(
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
     meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
-    meta["weights"] = tuple(WeightRow(name, p.value.type, p.line, p.origin) for name, p in expander.params.items())
+    meta["blocks"] = expander.blocks
+    meta["weights"] = tuple(
+        WeightRow(name, p.value.type, p.line, p.origin, p.trainable) for name, p in expander.params.items()
+    )
     graph = builder.build(outputs, meta)
     warnings = unused(spec, params, catalog, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})

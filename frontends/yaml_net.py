@@ -13,7 +13,7 @@ from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
-from graphc.frontends.yaml_names import NAME_HINT, Namer, Names, is_name
+from graphc.frontends.yaml_names import NAME_HINT, Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, names_value, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, labels, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
@@ -42,12 +42,13 @@ class LayerRow(NamedTuple):
 
 
 class WeightRow(NamedTuple):
-    """A weight by its name: its type, the line of the step that it is of, and where it comes from, in words."""
+    """A weight by its name: its type, the line of the step that it is of, where it comes from, in words, and whether it is learned."""
 
     name: str
     type: TensorType | None
     line: int
     origin: str
+    trainable: bool
 
 
 class Expander:
@@ -66,6 +67,7 @@ class Expander:
         self.problems, self.folder = problems, folder
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
+        self.blocks: dict[str, str] = {}  # names of blocks by their places
         self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
@@ -201,11 +203,16 @@ class Expander:
             given = f"{len(result)} value{'s' * (len(result) != 1)}"
             raise step.save.error(f"`as` gives {len(items)} names, and the step gives {given}")
         for item, value in zip(items, result):
-            if not is_name(item.word("what `as` gives")):
+            if not item.word("what `as` gives").isidentifier():
                 raise item.error(f"'{item.value}' can't be the name of a value", NAME_HINT)
             frame.names.define(item.value, value, item, again=frame.looped)
 
     def _apply(self, step: NetStep, operands: Values, frame: Frame, index: int, namer: Namer) -> Values:
+        if step.weights is not None and (isinstance(step.callee, Item) or step.callee in STRUCTURES):
+            hint = "no value of `let` can be named weights" if step.callee == "let" else "give them to its layers"
+            raise step.weights.error(
+                f"{step.callee if isinstance(step.callee, str) else 'a list'} has no weights", hint
+            )
         if isinstance(step.callee, Item):
             return self._list(step.callee, operands, frame, namer, index)
         if step.callee == "if":
@@ -350,6 +357,7 @@ class Expander:
                 values[name] = Env(values, frame.env.special).resolve(default)
         check_count(step, operands, len(block.inputs), block.name)
         self._require(block, operands)
+        self.blocks.setdefault(frame.path, block.name)
         names = Names(block=block.name)
         for name, value in zip(block.inputs, operands):
             names.define(name, value, block.item, again=False)

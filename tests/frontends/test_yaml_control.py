@@ -339,6 +339,8 @@ def test_conditions_and_states_by_let():
 """
     check(net, {"r": _newton()[0]}, {**FEEDS, "f": np.array(False)})
     check(net, {"r": np.ones(3)})
+    net = "  - {while: {states: {m: 0}, condition: m < 2*$c, at_most: 99, of: [{let: {m: m + 3}}]}}\n"
+    check(net, {"m": np.array(9)})
     for k in (2, 3):
         feeds = {**FEEDS, "k": np.array(k)}
         for condition in ("k > 2", "k > $c - 2"):
