@@ -12,8 +12,9 @@ import numpy as np
 
 from graphc.frontends.yaml_args import computed, convert, is_number
 from graphc.frontends.yaml_literals import read_literal
+from graphc.frontends.yaml_stores import DAMAGE, open_store, path_of
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
-from graphc.frontends.yaml_weights import DAMAGE, generator, open_store, path_of
+from graphc.frontends.yaml_weights import generator
 from graphc.source_files import Folder
 
 Shape = tuple[int, ...]

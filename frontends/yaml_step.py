@@ -12,7 +12,8 @@ from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition, layers
-from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed
+from graphc.frontends.yaml_slips import call, slip
+from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed, structure_argument
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 
@@ -82,7 +83,7 @@ def read_step(item: Item) -> NetStep:
     names = [k for k in item.value if k not in COMMON]
     for name, condition in (("if", "$s > 1"), ("when", "NAME")):
         if name in names:
-            check_keys(item, (*COMMON, name, "then", "else"), name)
+            check_keys(item, (*COMMON, name, "then", "else"), name, _otherwise)
             if "then" not in names:
                 raise item.error(
                     f"{name} needs `then`", f"for example: - {name}: {condition}\n    then: [{{maxpool: 2}}]"
@@ -90,8 +91,7 @@ def read_step(item: Item) -> NetStep:
             args = item.value[name]
             return _step(item, name, args, beside, then=item.value["then"], otherwise=item.value.get("else"))
     if len(names) != 1:
-        hint = "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
-        raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", hint)
+        raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", _apart(item, names))
     args = item.value[names[0]]
     if isinstance(args.value, dict):
         inside = {k: v for k, v in args.value.items() if k in COMMON}
@@ -102,6 +102,25 @@ def read_step(item: Item) -> NetStep:
     return _step(item, names[0], args, beside)
 
 
+def _otherwise(key: str) -> str | None:
+    if key in ("elif", "elseif", "else if"):
+        return f"there is no '{key}': write else: [{{if: …, then: […]}}]"
+    return None
+
+
+def _apart(item: Item, names: Sequence[str]) -> str:
+    """What to do with names that stand beside each other in a step."""
+    made = layers().get(names[0]) if names else None
+    if made is not None and set(names[1:]) <= made.args.keys():
+        given = {made.main: item.value[names[0]].value} if item.value[names[0]].value is not None else {}
+        given |= {k: item.value[k].value for k in names[1:]}
+        shown = ", ".join(f"{k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in given.items())
+        return f"arguments stand in braces, or deeper than the name: - {names[0]}: {{{shown}}}"
+    if made is not None and item.value[names[0]].value is None and names[1] not in layers():
+        return f"arguments stand in braces, or deeper than the name: - {names[0]}: {{{names[1]}: …}}"
+    return "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
+
+
 def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more: Item | None) -> NetStep:
     words = (common.get(k) for k in COMMON)
     return NetStep(item, callee, args, *words, **more)
@@ -109,10 +128,14 @@ def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **mor
 
 def read_structure(step: NetStep) -> dict[str, Item]:
     """The arguments of a branch, repeat, loop, scan or while. Raises LoadError where one is missing or unknown."""
-    args, name = step.args.mapping(f"'{step.callee}'"), str(step.callee)
-    if name != "repeat":  # which also takes arguments of what it repeats
-        check_keys(step.args, STRUCTURES[name], name)
+    name = str(step.callee)
+    args = step.args.mapping(f"'{name}'", EXAMPLES[name])
+    known = (*STRUCTURES[name], *(args if name == "repeat" else ()))  # which also takes arguments of what it repeats
+    check_keys(step.args, known, name, partial(structure_argument, name, STRUCTURES[name]))
     missing = [key for key in REQUIRED[name] if key not in args and not (key == "n" and "with" in args)]
+    elsewhere = {key: said for key in args if (said := structure_argument(name, missing, key))}
+    if elsewhere:
+        raise CheckError([step.args.at_key(key).error(said) for key, said in elsewhere.items()])
     if missing:
         raise step.place.error(f"{name} needs {', '.join(repr(key) for key in missing)}", EXAMPLES[name])
     return args
@@ -128,6 +151,7 @@ class BlockDefinition:
     inputs: tuple[str, ...]
     outputs: tuple[Item, ...]
     body: Item
+    doc: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -152,11 +176,16 @@ def read_block(name: str, item: Item) -> BlockDefinition:
     )
     if taken or name in COMMON:
         raise item.error(f"{what} has the name of a {taken or 'keyword'}", "choose another name")
-    spec = check_keys(item, ("doc", "args", "inputs", "body", "outputs"), what)
+    if not isinstance(item.value, dict):
+        item.mapping(what, f"{name}: {{body: [{{conv: 64}}, relu]}}")
+    known = ("doc", "args", "inputs", "body", "outputs")
+    spec = check_keys(item, known, what, partial(structure_argument, what, known))
     if "body" not in spec:
         raise item.error(f"{what} has no body")
     args: dict[str, Item | None] = {}
-    for arg, default in (spec["args"].mapping(f"args of {what}") if "args" in spec else {}).items():
+    for arg, default in (
+        spec["args"].mapping(f"args of {what}", "args: {c: required, k: 3}") if "args" in spec else {}
+    ).items():
         if arg in SPECIAL or arg in COMMON or not arg.isidentifier():
             raise (
                 spec["args"]
@@ -165,12 +194,13 @@ def read_block(name: str, item: Item) -> BlockDefinition:
             )
         args[arg] = None if default.value == "required" else default
     inputs = (
-        tuple(i.word("an input of a block") for i in spec["inputs"].listing("inputs"))
+        tuple(i.word("an input of a block") for i in spec["inputs"].listing(f"inputs of {what}", "inputs: [x, skip]"))
         if "inputs" in spec
         else ("input",)
     )
-    outputs = tuple(spec["outputs"].listing("outputs")) if "outputs" in spec else ()
-    return BlockDefinition(name, item, args, inputs, outputs, spec["body"])
+    outputs = tuple(spec["outputs"].listing(f"outputs of {what}", "outputs: [y]")) if "outputs" in spec else ()
+    doc = spec["doc"].word("doc") if "doc" in spec else ""
+    return BlockDefinition(name, item, args, inputs, outputs, spec["body"], doc)
 
 
 class Catalog:
@@ -182,14 +212,19 @@ class Catalog:
         self.lost: set[str] = set()  # blocks that could not be read
         self.unsure: set[str] = set()  # layers and blocks whose defaults could not be read
         self.defaults: dict[str, dict[str, Item]] = {}
+        self.all_lost = blocks is not None and not isinstance(blocks.value, dict)
         with problems.attempt():
-            for name, item in (blocks.mapping("blocks") if blocks else {}).items():
+            for name, item in (
+                blocks.mapping("blocks", "blocks: {cbr: {body: [{conv: 64}, bn, relu]}}") if blocks else {}
+            ).items():
                 self.lost.add(name)
                 with problems.attempt():
                     self.blocks[name] = read_block(name, item)
                     self.lost.remove(name)
         with problems.attempt():
-            for name, item in (defaults.mapping("defaults") if defaults else {}).items():
+            for name, item in (
+                defaults.mapping("defaults", "defaults: {conv: {bias: false}}") if defaults else {}
+            ).items():
                 self.unsure.add(name)
                 with problems.attempt():
                     assert defaults is not None
@@ -202,7 +237,13 @@ class Catalog:
             raise Poisoned
         if target is None:
             known = [*self.blocks, *layers()]
-            raise _unknown(place, f"defaults for an unknown layer '{name}'", name, did_you_mean(name, known))
+            hint = did_you_mean(name, known)
+            if name in all_ops():
+                hint = "operators have no defaults: give the attributes at each, or make a block"
+            elif any(name in made.args for made in layers().values()):
+                hint = f"defaults stand under the layer: defaults: {{conv: {{{name}: …}}}}"
+            raise _unknown(place, f"defaults for an unknown layer '{name}'", name, hint)
+        item.mapping(f"defaults of '{name}'", f"defaults: {{{name}: {{{target.main or 'k'}: …}}}}")
         return check_keys(item, target.args, f"defaults of '{name}'", _explained(target))
 
     def callee(self, name: str, place: Item) -> BlockDefinition | LayerDefinition | Op:
@@ -212,6 +253,8 @@ class Catalog:
             raise Poisoned
         found = self.blocks.get(name) or layers().get(name) or all_ops().get(name)
         if found is None:
+            if self.all_lost and layer_for(name) is None:
+                raise Poisoned
             known = [*self.blocks, *layers(), *all_ops(), *STRUCTURES]
             hint = did_you_mean(name, known) or "docs/yaml.md lists the layers; a block is defined under `blocks:`"
             raise _unknown(place, f"unknown layer '{name}'", name, hint)
@@ -229,6 +272,9 @@ class Catalog:
                 check_keys(args, callee.args, what, _explained(callee))
             except GraphcError as e:
                 errors += getattr(e, "problems", [e])
+        elif (isinstance(callee, LayerDefinition) or callee.main is None) and _are_names(args, callee.main):
+            hint = f"name it by `from`: {callee.name}: {{from: {_flow(args)}}}"
+            raise args.error(f"what {what} reads can't stand behind its colon", hint)
         elif callee.main is None:
             raise args.error(f"{what} takes no arguments", "write its name alone")
         else:
@@ -250,7 +296,23 @@ class Catalog:
         return given
 
 
+def _are_names(args: Item, main: str | None) -> bool:
+    """Are they names of values: a list of words, or one word where a bare value sets nothing?"""
+    items = args.value if isinstance(args.value, list) else [args] if main is None else []
+    return bool(items) and all(isinstance(i.value, str) and i.value.isidentifier() for i in items)
+
+
+def _flow(args: Item) -> str:
+    return f"[{', '.join(i.value for i in args.value)}]" if isinstance(args.value, list) else str(args.value)
+
+
 def _unknown(place: Item, message: str, name: str, hint: str | None) -> GraphcError:
+    if slipped := slip(name):
+        return place.error(message, slipped)
+    if called := call(name):
+        meant = layer_for(called[0]) or called[0]
+        written = f"{meant.split(':')[0]}: {called[1]}" if called[1] else meant
+        return place.error(message, f"a layer is a name with arguments, not a call: {written}")
     here = layer_for(name)
     return place.error(message, hint) if here is None else place.error(f"{message}: here it is `{here}`")
 

@@ -30,7 +30,7 @@ def branch(
     how = convert(frame.env.resolve(args["join"]), Join, "join")
     axis = convert(frame.env.resolve(args["axis"]), int, "axis") if "axis" in args else 1
     check_count(step, operands, 1, "branch")
-    paths = args["paths"].mapping("paths")
+    paths = args["paths"].mapping("paths", "paths: {main: [{conv: 8}], skip: []}")
     results: dict[str, Value] = {}
     for name, item in paths.items():
         if not _is_projection(item):

@@ -27,8 +27,11 @@ from graphc.cli.console import stop
 from graphc.cli.excerpt import shown
 from graphc.cli.explain import explain
 from graphc.cli.export import export
+from graphc.cli.init import init
 from graphc.cli.run import run
+from graphc.cli.schema import schema
 from graphc.cli.show import show
+from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
 EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -99,5 +102,5 @@ def main() -> None:
     """Compile neural networks (ONNX or YAML files) to machine code and run them."""
 
 
-for command in (run, compile_, check, show, explain, bench, compare, export):
+for command in (run, compile_, check, show, explain, bench, compare, export, schema, zoo, init):
     main.add_command(command)

@@ -1,28 +1,63 @@
-"""graphc show: the layer table of a model."""
+"""graphc show: the layer table of a model, or its picture."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from graphc.cli.console import count, many, print_table
-from graphc.cli.feeds import load_graph, resolve_shapes
-from graphc.cli.layers import layers, results
-from graphc.cli.options import model_argument, shape_options
+from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
+from graphc.cli.layers import bound_to, layers, results, weights_of
+from graphc.cli.options import model_argument, open_model, shape_options
+from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
+from graphc.graph import Graph
 
 
 @click.command()
 @model_argument
 @shape_options
-def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
-    """Print the layer table of MODEL.
+@click.option("--weights", is_flag=True, help="List the weights instead: names, types, and where they come from.")
+@click.option("--graph", "out", type=OutputFile(".svg", ".png"), help="Draw the network to this file instead.")
+@click.option(
+    "--fold",
+    type=click.Choice(["auto", "all", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of a picture: auto draws once what repeats, and makes inner blocks boxes until it is readable; all makes every "
+    "block a box; none draws every operator.",
+)
+@click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
+def show(
+    model: str,
+    params: dict[str, Any],
+    shapes: tuple,
+    batch: int | None,
+    weights: bool,
+    out: Path | None,
+    fold: str,
+    fused: bool,
+) -> None:
+    """Print the layer table of MODEL, list its weights, or draw it.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
     what leads to each of them.
     """
+    if weights and out is not None:
+        raise click.UsageError("--weights lists, --graph draws: one of the two")
+    if out is None and (fused or fold != "auto"):
+        raise click.UsageError("--fold and --fused are of a picture: --graph FILE.svg")
+    if fused and fold != "auto":
+        raise click.UsageError("--fused draws kernels, and folds no blocks: leave --fold away")
+    if out is not None:
+        _draw(model, params, shapes, batch, out, fold, fused)
+        return
     graph = load_graph(model, dict(shapes), params)
+    if weights:
+        _show_weights(graph)
+        return
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:
@@ -73,3 +108,33 @@ def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -
 def _number(n: int | None) -> str:
     """Nothing for 0, '?' for what is not known."""
     return "?" if n is None else f"{n:,}" if n else ""
+
+
+def _draw(
+    model: str, params: dict[str, Any], shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool
+) -> None:
+    from graphc import draw
+
+    refuse_inputs([out], [model])
+    if fused:
+        compiled = open_model(model, params=params)
+        picture = draw.picture_of_kernels(compiled.source_graph, make_plan(compiled, (), dict(shapes), batch))
+    else:
+        graph = load_graph(model, dict(shapes), params)
+        if shapes or batch:
+            graph = bound_to(graph, resolve_shapes(graph.inputs, dict(shapes), batch))
+        picture = draw.picture(graph, fold)
+    text = draw.svg(picture)
+    data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
+    write_file(out, lambda f: f.write(data))
+    click.echo(f"wrote {out}, {len(picture.boxes)} boxes")
+
+
+def _show_weights(graph: Graph) -> None:
+    """By the names that files of weights have: of a YAML model with the lines of their steps, of others the initializers."""
+    known = graph.meta.get("weights")
+    if known is None:
+        print_table(("name", "type"), [(v.name, str(v.type)) for v in weights_of(graph)], title=graph.name)
+    else:
+        rows = [(w.name, str(w.type), f"line {w.line}", w.origin) for w in known]
+        print_table(("name", "type", "step", "from"), rows, title=graph.name)

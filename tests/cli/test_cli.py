@@ -210,7 +210,7 @@ def test_show_counts_parameters_and_macs(yaml_model: Path):
     assert "16 batch-norm statistics" in text
 
 
-@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "mobilenet_v1"])
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "deep_belief_net", "art1"])
 def test_show_counts_what_the_front_end_counts(name: str):
     graph = frontends.load(str(EXAMPLES / f"{name}.yaml"))
     assert f"{graph.meta['parameters']:,} parameters" in invoke("show", EXAMPLES / f"{name}.yaml").output
@@ -257,6 +257,17 @@ def test_explain_has_all_four_parts(yaml_model: Path):
     text = invoke("explain", yaml_model).output
     for part in ("steps", "fusion:", "arena", "lower bound", "passes"):
         assert part in text
+
+
+def test_explain_of_the_reference_has_no_tables_without_rows(yaml_model: Path):
+    text = invoke("explain", yaml_model, "--target", "reference").output
+    assert "node by node" in text and "passes" in text
+    assert "steps" not in text and "fusion:" not in text and "arena" not in text
+
+
+def test_names_to_disable_need_no_gpu_where_kernels_are_compiled_ahead(yaml_model: Path):
+    options = ("--target", "cuda", "--arch", "sm_90", "--disable", "nope")
+    assert "no pass is named 'nope'" in invoke("check", yaml_model, *options, code=2).output
 
 
 def test_compare_agrees(yaml_model: Path):
@@ -360,10 +371,11 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export"):
+    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema"):
         assert name in text
         assert "Usage" in invoke(name, "--help").output
-    assert set(app.main.commands) == {"run", "compile", "check", "show", "explain", "bench", "compare", "export"}
+    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema", "zoo", "init"}
+    assert set(app.main.commands) == commands
 
 
 # --- the parts ----------------------------------------------------------------------------
