@@ -28,6 +28,12 @@ from twins.loading import give, weights_of  # noqa: E402  PyTorch is there
 pytestmark = pytest.mark.slow
 
 
+def build(name: str) -> Any:
+    how = TWINS[name]
+    with torch.device("meta"):  # weights are not drawn, as those of the example take their place
+        return getattr(importlib.import_module(f"twins.{how.family}"), name)(**how.params)
+
+
 def compute(twin: Any, graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray | None]:
     """The twin's results, in float64; None for what it does not tell."""
     arrays = [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays]
@@ -42,8 +48,7 @@ def compute(twin: Any, graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarra
 @pytest.mark.parametrize("name", TWINS)
 def test_an_example_is_its_twin(name: str):
     how = TWINS[name]
-    with torch.device("meta"):  # weights are not drawn, as those of the example take their place
-        twin = getattr(importlib.import_module(f"twins.{how.family}"), name)(**how.params)
+    twin = build(name)
     graph = loads_yaml(page(name, how.image), how.params)
     random = np.random.default_rng(0)
     feeds = twin.feeds() if hasattr(twin, "feeds") else feeds_of(graph, {"batch": 2} | dict(how.sizes), random)
@@ -63,3 +68,24 @@ def test_an_example_is_its_twin(name: str):
         scale = abs(other).max()
         assert abs(ours - other).max() <= how.exact * scale, f"{key}: {abs(ours - other).max() / scale} in float64"
         np.testing.assert_allclose(found[key], other, rtol=0, atol=1e-4 * scale, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("vit_b16", "eps: 1.0e-6", "eps: 1.0e-5"),
+        ("mobilenet_v3", "eps: 0.001", "eps: 0.0011"),
+        ("gpt2", "{gelu: tanh}", "gelu"),
+        ("transformer", "sqrt($width)", "sqrt($width + 0.01)"),
+    ],
+)
+def test_a_small_mistake_is_seen(name: str, right: str, wrong: str):
+    """The bound in float64 tells constants apart that float32's would not."""
+    how, text = TWINS[name], page(name, TWINS[name].image)
+    assert right in text
+    graph = loads_yaml(text.replace(right, wrong), how.params)
+    feeds = feeds_of(graph, {"batch": 1} | dict(how.sizes), np.random.default_rng(0))
+    wide = {n: a.astype(np.float64) if a.dtype == np.float32 else a for n, a in feeds.items()}
+    (ours,) = run(widened(graph), wide).values()
+    (theirs,) = compute(build(name), graph, list(feeds.values()))
+    assert abs(ours - theirs).max() > 10 * how.exact * abs(theirs).max()
