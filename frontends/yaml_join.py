@@ -51,13 +51,17 @@ def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) ->
 
 
 def project(
-    item: Item, x: Value, target: Value, part: Callable[[str, Callable[[LayerBuilder], Value]], Value]
+    item: Item,
+    x: Value,
+    target: Value,
+    part: Callable[[str, Callable[[LayerBuilder], Value]], Value],
+    norm: Callable[[Value], Value],
 ) -> Value | None:
     """`{project: auto | zeros | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution
     with the stride that gives it (and batch norm); for zeros, what that stride meets of x and channels of zeros behind its own
     (He et al. 2015, arXiv:1512.03385, option A); or no skip at all for never.
 
-    `part(name, build)` makes a layer. Raises LoadError where no stride fits.
+    `part(name, build)` makes a layer, `norm` batch norm. Raises LoadError where no stride fits.
     """
     spec = check_keys(item, ("project", "bn"), "a projected skip")
     mode = spec["project"].value
@@ -79,7 +83,7 @@ def project(
             )
         return part("zeros", lambda c: _padded(c, x, strides, missing))
     y = part("conv", lambda c: yaml_layers.conv(c, x, out=target.shape[1], k=1, s=strides, bias=not with_bn))
-    return part("bn", lambda c: yaml_layers.bn(c, y)) if with_bn else y
+    return norm(y) if with_bn else y
 
 
 def _padded(c: LayerBuilder, x: Value, strides: tuple[int, ...], channels: int) -> Value:

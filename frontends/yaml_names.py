@@ -8,12 +8,13 @@ from types import MappingProxyType
 from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.graph import Value
 
-NAME_HINT = "a name is of letters, digits and _, and does not begin with a digit"
+WORDS = ("true", "false", "and", "or", "not")  # of expressions
+NAME_HINT = f"a name is of letters, digits and _, does not begin with a digit, and is none of {', '.join(WORDS)}"
 
 
 def is_name(text: str) -> bool:
     """Can a value be named so, and stand in an expression?"""
-    return text.isidentifier() and text not in ("true", "false", "and", "or", "not")
+    return text.isidentifier() and text not in WORDS
 
 
 def dotted(path: str, suffix: str) -> str:

@@ -151,11 +151,10 @@ class FileWeights:
         try:
             data = self._made(recipe, shape)
         except LayoutError as e:
-            self.wrong.append(
-                (recipe.place or where).error(
-                    f"weight '{name}' wants shape {list(shape)}: {e}", self._turned(recipe, shape)
-                )
-            )
+            message = f"weight '{name}' wants shape {list(shape)}: {e}"
+            if recipe == Recipe((name,)):
+                message = f"weight {self._shown(recipe)} in {self.store.name}, not {list(shape)}"
+            self.wrong.append((recipe.place or where).error(message, self._turned(recipe, shape)))
             return np.zeros(shape, dtype)
         except DAMAGE as e:
             self.wrong.append(where.error(f"weight '{name}' can't be read from {self.store.name}: {e}"))

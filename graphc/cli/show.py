@@ -116,14 +116,15 @@ def _draw(
     from graphc import draw
 
     refuse_inputs([out], [model])
+    sizes = dict(shapes)
     if fused:
         compiled = open_model(model, params=params)
-        picture = draw.picture_of_kernels(compiled.source_graph, make_plan(compiled, (), dict(shapes), batch))
+        plan, graph = make_plan(compiled, (), sizes, batch), compiled.source_graph
     else:
-        graph = load_graph(model, dict(shapes), params)
-        if shapes or batch:
-            graph = bound_to(graph, resolve_shapes(graph.inputs, dict(shapes), batch))
-        picture = draw.picture(graph, fold)
+        graph = load_graph(model, sizes, params)
+    if sizes or batch:
+        graph = bound_to(graph, resolve_shapes(graph.inputs, sizes, batch))
+    picture = draw.picture_of_kernels(graph, plan) if fused else draw.picture(graph, fold)
     text = draw.svg(picture)
     data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
     write_file(out, lambda f: f.write(data))

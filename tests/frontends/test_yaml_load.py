@@ -83,6 +83,12 @@ def test_projected_skips():
     assert operators(graph) == ["Conv", "Conv", "BatchNormalization", "Add"]
     assert {"net.0.skip.conv.weight", "net.0.skip.bn.running_var"} <= set(weights(graph))
     assert tuple(graph.nodes[1].attrs["strides"]) == (2, 2)
+    usual = load(
+        _branch(wider, "project: auto"),
+        "graphc: 1\ninputs: {x: [n, 3, 8, 8]}\ndefaults: {bn: {eps: 0.5, frozen: true}}\n",
+    )
+    assert [n.attrs["epsilon"] for n in usual.nodes if n.op.name == "BatchNormalization"] == [0.5]
+    assert usual.meta["parameters"] == graph.meta["parameters"] - 2 * 5
     assert operators(load(_branch(wider, "project: auto, bn: false"))) == ["Conv", "Conv", "Add"]
     assert operators(load(_branch(wider, "project: never"))) == ["Conv"]
     assert operators(load(_branch(same, "project: never"))) == ["Conv", "Add"]

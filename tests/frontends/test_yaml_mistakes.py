@@ -403,7 +403,7 @@ MISTAKES = [
      "  shapes so far: x float32[batch, 8] -> net.0.relu float32[batch, 8]"),
     (FEATURES, "net: [{relu: {as: my-name}}, {let: my-name + 1}]",
      "line 3, column 19: 'my-name' can't be the name of a value\n"
-     "  a name is of letters, digits and _, and does not begin with a digit\n"
+     "  a name is of letters, digits and _, does not begin with a digit, and is none of true, false, and, or, not\n"
      "  shapes so far: x float32[batch, 8] -> net.0.relu float32[batch, 8]\n"
      "line 3, column 36: no value is named 'my' here\n"
      "  named so far: last, x\n"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
@@ -124,64 +124,98 @@ def hugging_face_bert(layers: int, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def test_bert_of_hugging_face(tmp_path: Path):
-    """Its numbers are those of the same network written in PyTorch by the names of the file."""
+    """Its numbers are those of the same network in NumPy, by the names of the file."""
     layers, width, heads, steps = 2, 16, 2, 6
-    arrays = {n: a / 4 for n, a in drawn(hugging_face_bert(layers, width)).items()}
-    arrays["embeddings.position_ids"] = np.arange(512)
-    path = model(
-        tmp_path, (ZOO / "transformer_encoder.yaml").read_text(), BERT, arrays, "  ignore: ['*.position_ids']\n"
-    )
+    w = {n: a / 4 for n, a in drawn(hugging_face_bert(layers, width)).items()}
+    more = {"embeddings.position_ids": np.arange(512)}
+    text = (ZOO / "transformer_encoder.yaml").read_text()
+    path = model(tmp_path, text, BERT, w | more, "  ignore: ['*.position_ids']\n")
     graph = load_yaml(path, {"layers": layers, "width": width, "heads": heads, "steps": steps})
     rng = np.random.default_rng(1)
     feeds = {"tokens": rng.integers(0, 30522, (2, steps)), "segments": rng.integers(0, 2, (2, steps))}
     got = interpret(graph, feeds)
-    w = {n: torch.from_numpy(np.array(a)) for n, a in arrays.items()}
-    f = torch.nn.functional
 
-    def dense(x: torch.Tensor, name: str) -> torch.Tensor:
-        return f.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
-    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
-        return f.layer_norm(x, (width,), w[f"{name}.weight"], w[f"{name}.bias"], 1e-12)
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
 
-    x = w["embeddings.word_embeddings.weight"][torch.from_numpy(feeds["tokens"])]
-    x = x + w["embeddings.token_type_embeddings.weight"][torch.from_numpy(feeds["segments"])]
+    def attention(x: np.ndarray, at: str) -> np.ndarray:
+        q, k, v = (
+            dense(x, f"{at}.{part}").reshape(2, steps, heads, -1).swapaxes(1, 2) for part in ("query", "key", "value")
+        )
+        scores = np.exp(q @ k.swapaxes(2, 3) / np.sqrt(width // heads))
+        return (scores / scores.sum(-1, keepdims=True) @ v).swapaxes(1, 2).reshape(2, steps, width)
+
+    erf = np.vectorize(math.erf)
+    x = w["embeddings.word_embeddings.weight"][feeds["tokens"]].astype(np.float64)
+    x += w["embeddings.token_type_embeddings.weight"][feeds["segments"]]
     x = norm(x + w["embeddings.position_embeddings.weight"][:steps], "embeddings.LayerNorm")
     for i in range(layers):
         at = f"encoder.layer.{i}"
-        q, k, v = (
-            dense(x, f"{at}.attention.self.{p}").view(2, steps, heads, -1).transpose(1, 2)
-            for p in ("query", "key", "value")
-        )
-        seen = f.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, steps, width)
-        x = norm(x + dense(seen, f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm")
-        inner = dense(f.gelu(dense(x, f"{at}.intermediate.dense")), f"{at}.output.dense")
-        x = norm(x + inner, f"{at}.output.LayerNorm")
-    # float32 through two layers, in other orders of summation
-    np.testing.assert_allclose(got["hidden"], x.numpy(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(got["pooled"], torch.tanh(dense(x[:, 0], "pooler.dense")).numpy(), rtol=1e-4, atol=1e-5)
+        seen = dense(attention(x, f"{at}.attention.self"), f"{at}.attention.output.dense")
+        x = norm(x + seen, f"{at}.attention.output.LayerNorm")
+        inner = dense(x, f"{at}.intermediate.dense")
+        x = norm(x + dense(inner * (1 + erf(inner / np.sqrt(2))) / 2, f"{at}.output.dense"), f"{at}.output.LayerNorm")
+    # float32 through two layers, beside float64
+    np.testing.assert_allclose(got["hidden"], x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got["pooled"], np.tanh(dense(x[:, 0], "pooler.dense")), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind, gates, both", [("LSTM", "ifgo", False), ("LSTM", "ifgo", True), ("GRU", "rzn", True)])
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_step(a: np.ndarray, b: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """torch.nn.LSTM, as its page has it: a of the input and b of the state, each the gates i, f, g, o."""
+    i, f, g, o = np.split(a + b, 4, -1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def gru_step(a: np.ndarray, b: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """torch.nn.GRU, as its page has it: r, z, n."""
+    (ar, az, an), (br, bz, bn) = np.split(a, 3, -1), np.split(b, 3, -1)
+    z = sigmoid(az + bz)
+    return (1 - z) * np.tanh(an + sigmoid(ar + br) * bn) + z * h, c
+
+
+@pytest.mark.parametrize("kind, gates, both", [("lstm", "ifgo", False), ("lstm", "ifgo", True), ("gru", "rzn", True)])
 def test_recurrent_layers_of_pytorch(tmp_path: Path, kind: str, gates: str, both: bool):
-    torch.manual_seed(0)
-    net = getattr(torch.nn, kind)(5, 7, num_layers=2, batch_first=True, bidirectional=both)
-    arrays = {f"rnn.{n}": a.detach().numpy() for n, a in net.state_dict().items()}
-    layer, back = kind.lower(), "_reverse" if both else None
+    hidden, step = 7, {"lstm": lstm_step, "gru": gru_step}[kind]
+    ends, rows = ["", "_reverse"] if both else [""], len(gates) * hidden
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i, size in enumerate((5, hidden * len(ends))):
+        for end in ends:
+            parts = {"weight_ih": (rows, size), "weight_hh": (rows, hidden), "bias_ih": (rows,), "bias_hh": (rows,)}
+            shapes |= {f"rnn.{n}_l{i}{end}": s for n, s in parts.items()}
+    w = {n: a - 0.5 for n, a in drawn(shapes).items()}
 
-    def names(*stems: str) -> str:
-        found = [f"rnn.{s}_l{{i}}{end}" for end in (["", back] if back else [""]) for s in stems]
-        return f"[{', '.join(repr(n) for n in found)}]"
+    def rule(ours: str, *stems: str) -> str:
+        names = ", ".join(f"'rnn.{s}_l{{i}}{end}'" for end in ends for s in stems)
+        return f"    net.0.{kind}.l{{i}}.{ours}: {{name: [{names}], gates: {gates}}}\n"
 
-    rename = "".join(
-        f"    net.0.{layer}.l{{i}}.{ours}: {{name: {names(*theirs)}, gates: {gates}}}\n"
-        for ours, theirs in {"w": ["weight_ih"], "r": ["weight_hh"], "b": ["bias_ih", "bias_hh"]}.items()
-    )
-    step = f"{layer}: {{hidden: 7, layers: 2, bidirectional: {str(both).lower()}}}"
-    path = model(tmp_path, f"graphc: 1\ninputs: {{x: [b, t, 5]}}\nnet: [{{{step}}}]", rename, arrays)
-    x = torch.randn(3, 4, 5)
-    got = interpret(load_yaml(path), {"x": x.numpy()})["output"]
-    np.testing.assert_allclose(got, net(x)[0].detach().numpy(), rtol=1e-5, atol=1e-6)  # float32 over four steps
+    rename = rule("w", "weight_ih") + rule("r", "weight_hh") + rule("b", "bias_ih", "bias_hh")
+    net = f"[{{{kind}: {{hidden: {hidden}, layers: 2, bidirectional: {str(both).lower()}}}}}]"
+    path = model(tmp_path, f"graphc: 1\ninputs: {{x: [b, t, 5]}}\nnet: {net}", rename, w)
+    x = np.random.default_rng(1).standard_normal((3, 4, 5)).astype(np.float32)
+    want = x.astype(np.float64)
+    for i in range(2):
+        ways = []
+        for end in ends:
+            h = c = np.zeros((3, hidden))
+            out = []
+            for now in want.swapaxes(0, 1)[:: -1 if end else 1]:
+                a = now @ w[f"rnn.weight_ih_l{i}{end}"].T + w[f"rnn.bias_ih_l{i}{end}"]
+                h, c = step(a, h @ w[f"rnn.weight_hh_l{i}{end}"].T + w[f"rnn.bias_hh_l{i}{end}"], h, c)
+                out.append(h)
+            ways.append(np.stack(out[:: -1 if end else 1], 1))
+        want = np.concatenate(ways, -1)
+    # float32 over four steps, beside float64
+    np.testing.assert_allclose(interpret(load_yaml(path), {"x": x})["output"], want, rtol=1e-5, atol=1e-6)
 
 
 def test_layouts_of_keras(tmp_path: Path):
@@ -305,8 +339,10 @@ def test_pickles_and_others_are_refused_with_the_way_to_convert_them(tmp_path: P
     assert f"'{name}' is neither .safetensors nor .npz" in str(caught.value) and hint in str(caught.value)
 
 
+@pytest.mark.slow  # PyTorch takes seconds to begin
 def test_the_hint_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What is said of a .pt file can be run as it is said."""
+    """What is said of a .pt file can be run as it is said, where there is a PyTorch."""
+    torch = pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     torch.save({"w": torch.arange(3.0)}, "m.pt")
     (tmp_path / "m.yaml").write_text(f"{NET}weights: {{file: m.pt}}\n")

@@ -19,7 +19,7 @@ from graphc.frontends.yaml_syntax import parse, read_file
 from graphc.op import all_ops
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(ROOT.glob("examples/**/*.yaml"))
+PAGES = sorted(ROOT.glob("examples/*/*.yaml"))
 MODEL = """\
 graphc: 1
 params: {classes: 10, act: relu}
@@ -138,5 +138,9 @@ def test_the_command_writes_it(tmp_path: Path):
     assert json.loads(out.read_text()) == schema(known_by(path))
     path.write_text(MODEL.replace("body: [flatten", "boddy: [flatten"))  # a block that can't be read is not known
     assert "tail" not in json.loads(run(main, ["schema", str(path)]).output)["$defs"]["step"]["anyOf"][-1]["properties"]
+    refused = run(main, ["schema", str(path), "-o", str(path)])
+    assert refused.exit_code == 2 and "suffix" in refused.output
+    (tmp_path / "m.onnx").touch()
+    assert "is no YAML model" in run(main, ["schema", str(tmp_path / "m.onnx")]).output
     path.write_text("net: [")
     assert "is not valid YAML" in run(main, ["schema", str(path)]).output

@@ -387,7 +387,7 @@ def ends(text: np.ndarray, longest: int) -> None:
 
 def test_a_sentence_becomes_another(tmp_path: Path):
     params = {"width": 6, "source_words": 9, "target_words": 5, "longest": 40}
-    graph, source = lively("seq2seq", tmp_path, 3, **params), RNG(0).integers(0, 9, (5, 4))
+    graph, source = lively("seq2seq", tmp_path, 36, **params), RNG(0).integers(0, 9, (5, 4))
     w = weights(graph)
     x, states = w["net.0.embedding.weight"][source], []
     for i in range(4):
@@ -403,7 +403,7 @@ def test_a_sentence_becomes_another(tmp_path: Path):
     text = compiled(graph, source=source)["target"]
     np.testing.assert_array_equal(text, writer.text())
     ends(text, 40)
-    few = compiled(lively("seq2seq", tmp_path, 3, **params | {"longest": 2}), source=source)["target"]
+    few = compiled(lively("seq2seq", tmp_path, 36, **params | {"longest": 2}), source=source)["target"]
     np.testing.assert_array_equal(few, text[:, :2])
 
 

@@ -160,7 +160,12 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", [*ZOO, *LARGE])
 def test_kernels_compute_it(name: str):
     """On the CPU nothing of it runs through NumPy, and the results are those of the reference."""
-    graph = load_yaml(EXAMPLES / f"{name}.yaml", SMALL.get(name, {}))
+    text = (EXAMPLES / f"{name}.yaml").read_text()
+    if (
+        name == "yolo_v3"
+    ):  # random weights are sure of everything, and the order of boxes that are as good as each other is none
+        text = text.replace("k: 1, as: map}", "k: 1}\n      - tanh: {as: map}")
+    graph = loads_yaml(text, params=SMALL.get(name, {}))
     rng = np.random.default_rng(0)
     sizes = {"batch": 2, "count": 3, "height": 231, "width": 264}
     feeds = {
