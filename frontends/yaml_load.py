@@ -8,26 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graphc.errors import CheckError, GraphcError, Location
-from graphc.frontends.yaml_args import Env, to_dim
+from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_lint import lint
-from graphc.frontends.yaml_literals import DTYPES
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander
 from graphc.frontends.yaml_operators import Values
-from graphc.frontends.yaml_problems import Lost, Problems, place_of
-from graphc.frontends.yaml_step import Catalog
-from graphc.frontends.yaml_syntax import Item, Report, check_keys, did_you_mean, parse, read_file
+from graphc.frontends.yaml_problems import Problems, in_order
+from graphc.frontends.yaml_sections import read_inputs, read_params, read_sections
+from graphc.frontends.yaml_syntax import Item, Report, parse, read_file
 from graphc.frontends.yaml_unused import unused
 from graphc.frontends.yaml_weights import SeededWeights, Weights, open_weights
 from graphc.graph import Builder, Graph, Value
 from graphc.source_files import Folder, text_of
-from graphc.types import Dim
-
-VERSION = 1
-SECTIONS = ("graphc", "name", "doc", "params", "inputs", "defaults", "blocks", "net", "outputs", "weights")
 
 
 def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Graph:
@@ -62,24 +55,27 @@ def _load(
     problems = Problems()
     try:
         root = read(problems.add)
-        spec = _sections(root, problems)
-        params = _params(spec.get("params"), overrides or {}, root)
+        spec = read_sections(root, problems)
+        for key in ("inputs", "net"):
+            if key not in spec:
+                problems.add(root.error(f"a model needs '{key}'"))
+        params = read_params(spec.get("params"), overrides or {}, root)
     except GraphcError as error:
         problems.add(error)
         problems.stop()
         raise
-    catalog = Catalog(spec.get("blocks"), spec.get("defaults"), problems)
-    lint(catalog, spec.get("net"), params, problems)
+    catalog = read_catalog(root, spec, params, folder, problems)
+    lint(catalog, [spec["net"]] if "net" in spec else [], problems)
     with problems.attempt():
         name = spec["name"].word("name") if "name" in spec else name
     builder = Builder(name, Location(root.file))
-    inputs = _inputs(spec["inputs"], builder, params, problems) if "inputs" in spec else {}
+    inputs = read_inputs(spec["inputs"], builder, params, problems) if "inputs" in spec else {}
     weights: Weights = SeededWeights(0)
     with problems.attempt():
         weights = open_weights(spec.get("weights"), folder)
     if "net" not in spec or "inputs" not in spec:
         problems.stop()
-    expander = Expander(builder, weights, catalog, params, problems, folder)
+    expander = Expander(builder, weights, catalog, problems)
     last, names = expander.net(spec["net"], inputs)
     outputs = _outputs(spec.get("outputs"), spec["net"], last, names, problems)
     for problem in weights.problems(complete=not problems):
@@ -88,79 +84,8 @@ def _load(
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
     meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
     graph = builder.build(outputs, meta)
-    warnings = unused(spec, params, catalog, expander.layers, graph)
-    return replace(graph, meta=meta | {"warnings": tuple(sorted(warnings, key=place_of))})
-
-
-def _sections(root: Item, problems: Problems) -> dict[str, Item]:
-    spec = root.mapping("a model")
-    if "graphc" not in spec:
-        raise root.error("is not a graphc model: 'graphc: 1' is missing", "begin the file with 'graphc: 1'")
-    version = spec["graphc"]
-    if version.value != VERSION or isinstance(version.value, bool):
-        raise version.error(
-            f"version {version.plain()!r} of the language is not known", f"this program reads version {VERSION}"
-        )
-    with problems.attempt():
-        check_keys(root, SECTIONS, "a model")
-    for key in ("inputs", "net"):
-        if key not in spec:
-            problems.add(root.error(f"a model needs '{key}'"))
-    return spec
-
-
-def _params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict[str, Item]:
-    params = dict(item.mapping("params")) if item is not None else {}
-    for name, value in overrides.items():
-        if name not in params:
-            place = root if item is None else item
-            raise place.error(f"the model has no param '{name}'", did_you_mean(name, params, "its params"))
-        params[name] = params[name].of(_override(name, params[name], value))
-    return params
-
-
-def _override(name: str, item: Item, value: Any) -> bool | int | float | str:
-    """Another value for a param, of the kind that the file says. Raises LoadError."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if not isinstance(value, (bool, int, float, str)):
-        raise item.error(f"param '{name}' must be a number, text or a boolean, not {value!r}")
-    old = item.value
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if type(old) is not type(value) and not isinstance(old, (list, dict)):
-        hint = {bool: "write true or false", int: "write it as a float in the file if it may be any number"}
-        given = hint[type(old)] if type(old) is bool or isinstance(value, float) and type(old) is int else None
-        raise item.error(f"param '{name}' must be {item.kind}, not {value!r}", given)
-    return value
-
-
-def _inputs(item: Item, builder: Builder, params: Mapping[str, Item], problems: Problems) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    with problems.attempt():
-        entries = item.mapping("inputs")
-        if item is not None and not entries:
-            raise item.error("a model needs at least one input")
-        for name, raw in entries.items():
-            values[name] = Lost(name, None)
-            with problems.attempt():
-                values[name] = builder.input(name, *_input(name, Env(params).resolve(raw)))
-    return values
-
-
-def _input(name: str, given: Item) -> tuple[str, list[Dim]]:
-    """The dtype and the dims."""
-    what = f"input '{name}'"
-    spec = check_keys(given, ("shape", "dtype", "doc"), what) if isinstance(given.value, dict) else {"shape": given}
-    if "shape" not in spec:
-        raise given.error(f"{what} has no shape", "for example: {shape: [batch, 3, 224, 224]}")
-    dims = [to_dim(d, f"a dim of '{name}'") for d in spec["shape"].listing(f"the shape of '{name}'")]
-    dtype = spec["dtype"].word("dtype") if "dtype" in spec else "float32"
-    if dtype not in DTYPES:
-        raise spec["dtype"].error(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
-    return dtype, dims
+    warnings = unused(catalog, expander.layers, graph)
+    return replace(graph, meta=meta | {"warnings": tuple(in_order(warnings))})
 
 
 def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems: Problems) -> dict[str, Value]:

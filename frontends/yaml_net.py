@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
+from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
 from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_let import let
@@ -17,13 +18,12 @@ from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_argument, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
-from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
+from graphc.frontends.yaml_step import STRUCTURES, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
-from graphc.source_files import Folder
 
 MAX_NESTING = 100  # of lists of steps
 EXPAND = {"branch": branch, "repeat": repeat, "loop": loop, "scan": scan, "while": while_, "when": when}
@@ -48,12 +48,9 @@ class Expander:
         builder: Builder,
         weights: Weights,
         catalog: Catalog,
-        params: Mapping[str, Item],
         problems: Problems,
-        folder: Folder | None = None,
     ) -> None:
-        self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
-        self.problems, self.folder = problems, folder
+        self.builder, self.weights, self.catalog, self.problems = builder, weights, catalog, problems
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
         self.inputs: Mapping[str, Value] = {}
@@ -73,7 +70,7 @@ class Expander:
         self.inputs = inputs
         self.trace = [(name, v) for name, v in inputs.items() if not isinstance(v, Lost)]
         current = tuple(inputs.values()) if len(inputs) == 1 else ()
-        frame = Frame(Env(self.globals), names, "net", "net")
+        frame = Frame(Env(self.catalog.main.params), names, "net", "net")
         try:
             return self.steps(item, current, frame, Namer()), names
         except TooLarge as e:
@@ -239,9 +236,9 @@ class Expander:
         self.row(cell, result)
         return result
 
-    def _require(self, callee: BlockDefinition | LayerDefinition, operands: Values) -> None:
+    def _require(self, callee: BlockDefinition | LayerDefinition, place: Item, operands: Values) -> None:
         """Raises Poisoned where operands or arguments are not known because of a problem."""
-        if callee.name in self.catalog.unsure:
+        if self.catalog.is_unsure(callee, place):
             raise Poisoned
         require(operands)
 
@@ -250,8 +247,9 @@ class Expander:
         names = (frame.path, frame.weights)
         source = place.source(frame.calls)
         given = {} if isinstance(step, Item) else self._given(step, frame)
+        folder = self.catalog.scope(place).folder
         return LayerBuilder(
-            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, self.folder
+            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, folder
         )
 
     def _given(self, step: NetStep, frame: Frame) -> Mapping[str, Item]:
@@ -275,7 +273,7 @@ class Expander:
             return read_argument(frame.env.resolve(given[k]), callee.args[k][0], what, operands, frame.names)
 
         values = dict(zip(given, self.each(given, read, frame)))
-        self._require(callee, operands)
+        self._require(callee, step.place, operands)
         if callee.operands == 0:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
@@ -319,12 +317,12 @@ class Expander:
     def _block(self, block: BlockDefinition, step: NetStep, args: Item, operands: Values, frame: Frame) -> Values:
         given = self.catalog.arguments(block, args)
         resolved = self.each(given, lambda k: frame.env.resolve(given[k]), frame)
-        values = {**self.globals, **dict(zip(given, resolved))}
+        values = {**self.catalog.scope(block.item).params, **dict(zip(given, resolved))}
         for name, default in block.args.items():
             if name not in given and default is not None:
                 values[name] = Env(values, frame.env.special).resolve(default)
         check_count(step, operands, len(block.inputs), block.name)
-        self._require(block, operands)
+        self._require(block, step.place, operands)
         names = Names()
         for name, value in zip(block.inputs, operands):
             names.define(name, value, block.item, again=False)

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from graphc.frontends.yaml_args import options
 from graphc.frontends.yaml_literals import DTYPES
-from graphc.frontends.yaml_load import SECTIONS
 from graphc.frontends.yaml_registry import LayerDefinition, layers
+from graphc.frontends.yaml_sections import SECTIONS
 from graphc.frontends.yaml_step import Join
 
 PATH = Path(__file__).with_name("graphc.schema.json")
@@ -48,6 +48,7 @@ def schema() -> dict[str, Any]:
         "graphc": {"const": 1},
         "name": TEXT,
         "doc": TEXT,
+        "include": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
         "params": {"type": "object"},
         "inputs": {"type": "object", "additionalProperties": {"anyOf": [shape, described]}},
         "defaults": {"type": "object"},
@@ -60,7 +61,8 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "graphc model",
         "type": "object",
-        "required": ["graphc", "inputs", "net"],
+        "required": ["graphc"],
+        "anyOf": [{"required": ["inputs", "net"]}, {"required": ["blocks"]}, {"required": ["include"]}],
         "additionalProperties": False,
         "properties": {name: sections[name] for name in SECTIONS},
         "$defs": {"steps": {"anyOf": [{"$ref": "#/$defs/step"}, {"type": "array", "items": STEPS}]}, "step": _step()},

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 
-from graphc import source_files
 from graphc.errors import GraphcError, LoadError
+from graphc.frontends.yaml_files import WEIGHTS, path_of
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.source_files import Folder
 
@@ -91,8 +91,9 @@ class Weights(Protocol):
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
         """The weight of that name. Problems are kept for `problems`, and zeros returned."""
 
-    def problems(self, complete: bool) -> list[GraphcError]:
-        """Everything that was wrong. complete: all weights of the model have been asked for."""
+    def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
+        """Everything that was wrong. complete: all weights of the model have been asked for, but those of other nets, whose
+        names begin the names of their weights."""
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -115,7 +116,7 @@ class SeededWeights:
             raise where.error(f"the net has more than {MAX_ELEMENTS} random weights", "check the sizes of its layers")
         return INITS[init](generator(self.seed, name), shape).astype(dtype, copy=False)
 
-    def problems(self, complete: bool) -> list[GraphcError]:
+    def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         return []
 
 
@@ -148,8 +149,8 @@ class FileWeights:
             self.wrong.append(where.error(f"weight '{name}' is {data.dtype} in {self.store.name}, not {dtype}"))
         return data.astype(dtype, copy=False)
 
-    def problems(self, complete: bool) -> list[GraphcError]:
-        extra = sorted(set(self.store.shapes) - self.used)
+    def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
+        extra = sorted(n for n in set(self.store.shapes) - self.used if n.partition(".")[0] not in others)
         out = list(self.wrong)
         for name, (shape, where) in self.missing.items():
             out.append(
@@ -189,26 +190,7 @@ def open_weights(item: Item | None, folder: Folder | None) -> Weights:
             raise spec["seed"].error(f"seed must be a whole number, not {seed!r}")
         return SeededWeights(seed)
     where = spec["file"]
-    return FileWeights(open_store(path_of(where, folder, (".safetensors", ".npz")), where), where)
-
-
-def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str]) -> Path:
-    """A file in the model's folder. Raises LoadError."""
-    name = where.word("file")
-    if folder is None:
-        raise where.error("weights from a file need a model that is a file", "load it by its path")
-    path = (folder.path / name).resolve()
-    if Path(name).is_absolute() or ".." in Path(name).parts or not folder.holds(path):
-        raise where.error(
-            f"'{name}' lies outside the model's folder", "weights are read only from the folder of the YAML file"
-        )
-    if not path.is_file():
-        raise where.error(f"'{name}' does not exist in {folder.path}")
-    if Path(name).suffix not in suffixes:
-        known = f"neither {' nor '.join(suffixes)}" if len(suffixes) == 2 else f"none of {', '.join(suffixes)}"
-        raise where.error(f"'{name}' is {known}", "convert it: nothing that needs unpickling is read")
-    source_files.note(path)
-    return path
+    return FileWeights(open_store(path_of(where, folder, (".safetensors", ".npz"), "weights", WEIGHTS), where), where)
 
 
 def open_store(path: Path, where: Item) -> _Store:

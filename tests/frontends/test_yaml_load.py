@@ -329,7 +329,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (_RESNET.replace("{project: auto}", "identity"), ["line 14", "(in basic)", "main: float32[batch, 128, 28, 28]\n", "skip: float32[batch, 64, 56, 56]"]),
         (_RESNET.replace("project: auto", "project: atuo"), ["project must be auto or never"]),
         (_RESNET.replace("s: $s, pad", "s: $s, groups: 5, pad"), ["(in cbr)", "groups 5 does not divide 3 input and 64 output"]),
-        (_RESNET.replace("basic", "conv"), ["block 'conv' has the name of a layer"]),
+        (_LENET + "blocks: {scan: {body: [relu]}}\n", ["line 20", "block 'scan' has the name of a structure"]),
         (HEAD + "net: [{relu: {as: a}}, {relu: {as: a}}]", ["the name 'a' is taken"]),
         (HEAD + "net: [{relu: 3}]", ["'relu' takes no arguments"]),
         (HEAD + "net: [{relu: {from: y}}]", ["no value is named 'y'", "x"]),
@@ -416,8 +416,15 @@ _SNIPPETS = re.findall(r"```yaml\n(.*?)```", _PAGE, re.S)
 
 
 @pytest.mark.parametrize("text", _SNIPPETS, ids=range(len(_SNIPPETS)))
-def test_the_page_shows_models_that_load(text):
-    assert loads_yaml(text).nodes
+def test_the_page_shows_models_that_load(text, tmp_path):
+    """Files that a snippet needs are snippets, too, and begin with their name."""
+    for other in _SNIPPETS:
+        if name := re.match(r"# (\S+)\n", other):
+            (tmp_path / name[1]).write_text(other)
+    (tmp_path / "snippet.yaml").write_text(text)
+    if "\ninputs:" in text or "\nnets:" in text:
+        assert load_yaml(tmp_path / "snippet.yaml").nodes
+    assert all("a model needs" in str(e) for e in check(tmp_path / "snippet.yaml"))
 
 
 def test_the_page_tells_of_every_layer():

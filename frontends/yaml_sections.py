@@ -1,0 +1,90 @@
+"""The sections of a file that are no steps: its version, params and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.frontends.yaml_args import Env, to_dim
+from graphc.frontends.yaml_literals import DTYPES
+from graphc.frontends.yaml_problems import Lost, Problems
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.graph import Builder, Value
+from graphc.types import Dim
+
+VERSION = 1
+OF_A_NET = ("inputs", "net", "outputs")
+SECTIONS = ("graphc", "name", "doc", "include", "params", "defaults", "blocks", *OF_A_NET, "weights")
+
+
+def read_sections(root: Item, problems: Problems, what: str = "a model") -> dict[str, Item]:
+    """The sections by name. Raises LoadError for what is no file of this language."""
+    spec = root.mapping(what)
+    if "graphc" not in spec:
+        raise root.error("is not a graphc model: 'graphc: 1' is missing", "begin the file with 'graphc: 1'")
+    version = spec["graphc"]
+    if version.value != VERSION or isinstance(version.value, bool):
+        raise version.error(
+            f"version {version.plain()!r} of the language is not known", f"this program reads version {VERSION}"
+        )
+    with problems.attempt():
+        check_keys(root, SECTIONS, what)
+    return spec
+
+
+def read_params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict[str, Item]:
+    """The params by name, with other values for some. Raises LoadError."""
+    params = dict(item.mapping("params")) if item is not None else {}
+    for name, value in overrides.items():
+        if name not in params:
+            place = root if item is None else item
+            raise place.error(f"the model has no param '{name}'", did_you_mean(name, params, "its params"))
+        params[name] = params[name].of(_override(name, params[name], value))
+    return params
+
+
+def _override(name: str, item: Item, value: Any) -> bool | int | float | str:
+    """Another value for a param, of the kind that the file says. Raises LoadError."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, (bool, int, float, str)):
+        raise item.error(f"param '{name}' must be a number, text or a boolean, not {value!r}")
+    old = item.value
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(old) is not type(value) and not isinstance(old, (list, dict)):
+        hint = {bool: "write true or false", int: "write it as a float in the file if it may be any number"}
+        given = hint[type(old)] if type(old) is bool or isinstance(value, float) and type(old) is int else None
+        raise item.error(f"param '{name}' must be {item.kind}, not {value!r}", given)
+    return value
+
+
+def read_inputs(item: Item, builder: Builder, params: Mapping[str, Item], problems: Problems) -> dict[str, Value]:
+    """Make the inputs of a graph; those that have a problem are lost values."""
+    values: dict[str, Value] = {}
+    with problems.attempt():
+        entries = item.mapping("inputs")
+        if item is not None and not entries:
+            raise item.error("a model needs at least one input")
+        for name, raw in entries.items():
+            values[name] = Lost(name, None)
+            with problems.attempt():
+                values[name] = builder.input(name, *input_type(name, Env(params).resolve(raw)))
+    return values
+
+
+def input_type(name: str, given: Item) -> tuple[str, list[Dim]]:
+    """The dtype and the dims of an input as the file declares it, its variables resolved. Raises LoadError."""
+    what = f"input '{name}'"
+    spec = check_keys(given, ("shape", "dtype", "doc"), what) if isinstance(given.value, dict) else {"shape": given}
+    if "shape" not in spec:
+        raise given.error(f"{what} has no shape", "for example: {shape: [batch, 3, 224, 224]}")
+    dims = [to_dim(d, f"a dim of '{name}'") for d in spec["shape"].listing(f"the shape of '{name}'")]
+    dtype = spec["dtype"].word("dtype") if "dtype" in spec else "float32"
+    if dtype not in DTYPES:
+        raise spec["dtype"].error(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
+    return dtype, dims
