@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import CheckError, GraphcError, Location
+from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander
+from graphc.frontends.yaml_nets import add_nets, chosen, read_nets
 from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_problems import Problems, in_order
 from graphc.frontends.yaml_sections import read_inputs, read_params, read_sections
@@ -23,68 +24,93 @@ from graphc.graph import Builder, Graph, Value
 from graphc.source_files import Folder, text_of
 
 
-def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None) -> Graph:
-    """Load a model from a YAML file; `params` override those of its `params:` section.
+def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None) -> Graph:
+    """Load a model from a YAML file; `params` override those of its `params:` section. net: one of its `nets`, else the first.
 
     Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'parameters' (how many
-    trainable ones) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
-    GraphcError) for one problem and CheckError for several, each with its line and column.
+    trainable ones), 'nets' (the names of all nets of the file, where it has several) and 'warnings' (GraphcErrors: what the
+    file holds and nothing uses). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each
+    with its line and column.
     """
-    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params)
+    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net)
 
 
-def loads_yaml(text: str, params: Mapping[str, Any] | None = None, file: str = "<text>") -> Graph:
-    """Load a model from text. Its weights can't come from a file. Raises as `load_yaml`."""
-    return _load(partial(parse, text, file), None, "model", params)
+def loads_yaml(
+    text: str, params: Mapping[str, Any] | None = None, file: str = "<text>", net: str | None = None
+) -> Graph:
+    """Load a model from text. Nothing in it can come from another file. Raises as `load_yaml`."""
+    return _load(partial(parse, text, file), None, "model", params, net)
 
 
-def check(path: str | Path, params: Mapping[str, Any] | None = None) -> list[GraphcError]:
-    """All problems of the file; none when it loads."""
+def net_names(path: str | Path) -> tuple[str, ...]:
+    """The names of a file's `nets`; none where it has one net, without a name, and where it can't be read."""
+    unread = Problems()
     try:
-        load_yaml(path, params)
-    except CheckError as e:
-        return e.problems
-    except GraphcError as e:
-        return [e]
-    return []
+        root = read_file(path, unread.add)
+        return tuple(net.name for net in read_nets(root, read_sections(root, unread), unread) if net.name)
+    except GraphcError:
+        return ()
+
+
+def check(path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None) -> list[GraphcError]:
+    """All problems of the file; none when it loads. net: only that one of its nets is built."""
+    problems = Problems()
+    for name in (net,) if net is not None else net_names(path) or (None,):
+        try:
+            load_yaml(path, params, name)
+        except GraphcError as e:
+            problems.add(e)
+    return problems.list()
 
 
 def _load(
-    read: Callable[[Report], Item], folder: Folder | None, name: str, overrides: Mapping[str, Any] | None
+    read: Callable[[Report], Item],
+    folder: Folder | None,
+    name: str,
+    overrides: Mapping[str, Any] | None,
+    wanted: str | None,
 ) -> Graph:
     problems = Problems()
     try:
         root = read(problems.add)
         spec = read_sections(root, problems)
-        for key in ("inputs", "net"):
-            if key not in spec:
-                problems.add(root.error(f"a model needs '{key}'"))
+        nets = read_nets(root, spec, problems)
         params = read_params(spec.get("params"), overrides or {}, root)
+        net = chosen(nets, wanted, root) if nets else None
     except GraphcError as error:
         problems.add(error)
         problems.stop()
         raise
     catalog = read_catalog(root, spec, params, folder, problems)
-    lint(catalog, [spec["net"]] if "net" in spec else [], problems)
+    add_nets(catalog.main, nets, problems)
+    lint(catalog, [n.sections["net"] for n in nets if "net" in n.sections], problems)
     with problems.attempt():
         name = spec["name"].word("name") if "name" in spec else name
-    builder = Builder(name, Location(root.file))
-    inputs = read_inputs(spec["inputs"], builder, params, problems) if "inputs" in spec else {}
     weights: Weights = SeededWeights(0)
     with problems.attempt():
         weights = open_weights(spec.get("weights"), folder)
-    if "net" not in spec or "inputs" not in spec:
+    if net is None or net.missing:
         problems.stop()
+    assert net is not None
+    builder = Builder(f"{name}.{net.name}" if net.name else name, Location(root.file))
+    inputs = read_inputs(net.sections["inputs"], builder, params, problems)
     expander = Expander(builder, weights, catalog, problems)
-    last, names = expander.net(spec["net"], inputs)
-    outputs = _outputs(spec.get("outputs"), spec["net"], last, names, problems)
-    for problem in weights.problems(complete=not problems):
+    last, found = expander.net(net.sections["net"], inputs, net.path)
+    outputs = _outputs(net.sections.get("outputs"), net.sections["net"], last, found, problems)
+    others = {n.name for n in nets} - {net.name, *expander.nets}
+    for problem in weights.problems(complete=not problems, others=others):
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    meta = {"producer": "yaml", "file": root.file, "layers": tuple(expander.rows), "parameters": count}
+    meta = {
+        "producer": "yaml",
+        "file": root.file,
+        "layers": tuple(expander.rows),
+        "parameters": count,
+        "nets": tuple(n.name for n in nets if n.name),
+    }
     graph = builder.build(outputs, meta)
-    warnings = unused(catalog, expander.layers, graph)
+    warnings = unused(catalog, nets, net, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(in_order(warnings))})
 
 

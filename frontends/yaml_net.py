@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
@@ -18,12 +20,14 @@ from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values, listed, read_argument, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
+from graphc.frontends.yaml_sections import input_type
 from graphc.frontends.yaml_step import STRUCTURES, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
+from graphc.types import TensorType
 
 MAX_NESTING = 100  # of lists of steps
 EXPAND = {"branch": branch, "repeat": repeat, "loop": loop, "scan": scan, "while": while_, "when": when}
@@ -53,14 +57,16 @@ class Expander:
         self.builder, self.weights, self.catalog, self.problems = builder, weights, catalog, problems
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
+        self.nets: set[str] = set()  # that were used as a step
         self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
         self.dtypes = Dtypes()
         self.depth = self.count = 0
 
-    def net(self, item: Item, inputs: Mapping[str, Value]) -> tuple[Values, Names]:
-        """Expand the net. Returns what the last step gives and the names that steps were given.
+    def net(self, item: Item, inputs: Mapping[str, Value], path: str = "net") -> tuple[Values, Names]:
+        """Expand a net. Returns what the last step gives and the names that steps were given. path: begins the names of nodes
+        and weights.
 
         What is wrong is added to the problems; its results, and what depends on them, are lost values.
         """
@@ -70,7 +76,7 @@ class Expander:
         self.inputs = inputs
         self.trace = [(name, v) for name, v in inputs.items() if not isinstance(v, Lost)]
         current = tuple(inputs.values()) if len(inputs) == 1 else ()
-        frame = Frame(Env(self.catalog.main.params), names, "net", "net")
+        frame = Frame(Env(self.catalog.main.params), names, path, path)
         try:
             return self.steps(item, current, frame, Namer()), names
         except TooLarge as e:
@@ -329,11 +335,36 @@ class Expander:
         inner = Frame(
             Env(values), names, frame.path, frame.weights, (*frame.calls, block.name), residual=frame.residual
         )
-        result = self.steps(block.body, operands[:1], inner, Namer(by_name=True))
+        if block.net:
+            self._begin_net(block, step, operands, frame)
+            inner = replace(inner, weights=block.name)
+        start = operands[: len(block.inputs) == 1] if block.net else operands[:1]
+        result = self.steps(block.body, start, inner, Namer(by_name=not block.net))
         return (
             tuple(names.find(o.word("an output"), o) if o.value != "last" else result[0] for o in block.outputs)
             or result
         )
+
+    def _begin_net(self, net: BlockDefinition, step: NetStep, operands: Values, frame: Frame) -> None:
+        """Raises LoadError where a net can't be a step here: it uses itself, or wants other operands."""
+        around = (frame.path.partition(".")[0], *frame.calls)
+        if net.name in around:
+            chain = " -> ".join((*around[around.index(net.name) :], net.name))
+            raise step.place.error(f"net '{net.name}' uses itself: {chain}", "nets can use others, not themselves")
+        if step.share is not None:
+            raise step.share.error("a net's weights go by its own name, wherever it is used", "leave out share")
+        self.nets.add(net.name)
+        for (name, item), value in zip(net.takes.items(), operands):
+            dtype, dims = input_type(name, Env(self.catalog.main.params).resolve(item))
+            wanted = TensorType(np.dtype(dtype), tuple(dims))
+            if value.type is not None and not _fits(value.type, wanted):
+                raise step.place.error(f"net '{net.name}' takes {wanted} as its input '{name}', not {value.type}")
+
+
+def _fits(t: TensorType, wanted: TensorType) -> bool:
+    """Could a value of one type be of the other? Sizes that are no numbers may turn out to be right."""
+    known = ((a, b) for a, b in zip(t.shape, wanted.shape) if isinstance(a, int) and isinstance(b, int))
+    return t.dtype == wanted.dtype and t.rank == wanted.rank and all(a == b for a, b in known)
 
 
 def _shortened(calls: tuple[str, ...]) -> tuple[str, ...]:

@@ -44,17 +44,27 @@ def schema() -> dict[str, Any]:
         },
     }
     file = {"type": "object", "properties": {"seed": {"type": "integer"}, "file": TEXT}, "additionalProperties": False}
+    of_a_net: dict[str, Any] = {
+        "inputs": {"type": "object", "additionalProperties": {"anyOf": [shape, described]}},
+        "net": STEPS,
+        "outputs": {"type": ["object", "array"]},
+    }
+    net = {
+        "type": "object",
+        "required": ["inputs", "net"],
+        "additionalProperties": False,
+        "properties": {"doc": TEXT, **of_a_net},
+    }
     sections = {
         "graphc": {"const": 1},
         "name": TEXT,
         "doc": TEXT,
         "include": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
         "params": {"type": "object"},
-        "inputs": {"type": "object", "additionalProperties": {"anyOf": [shape, described]}},
         "defaults": {"type": "object"},
         "blocks": {"type": "object", "additionalProperties": block},
-        "net": STEPS,
-        "outputs": {"type": ["object", "array"]},
+        **of_a_net,
+        "nets": {"type": "object", "additionalProperties": net},
         "weights": file,
     }
     return {
@@ -62,7 +72,7 @@ def schema() -> dict[str, Any]:
         "title": "graphc model",
         "type": "object",
         "required": ["graphc"],
-        "anyOf": [{"required": ["inputs", "net"]}, {"required": ["blocks"]}, {"required": ["include"]}],
+        "anyOf": [{"required": [k]} for k in ("net", "nets", "blocks", "include")],
         "additionalProperties": False,
         "properties": {name: sections[name] for name in SECTIONS},
         "$defs": {"steps": {"anyOf": [{"$ref": "#/$defs/step"}, {"type": "array", "items": STEPS}]}, "step": _step()},

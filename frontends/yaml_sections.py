@@ -16,7 +16,7 @@ from graphc.types import Dim
 
 VERSION = 1
 OF_A_NET = ("inputs", "net", "outputs")
-SECTIONS = ("graphc", "name", "doc", "include", "params", "defaults", "blocks", *OF_A_NET, "weights")
+SECTIONS = ("graphc", "name", "doc", "include", "params", "defaults", "blocks", *OF_A_NET, "nets", "weights")
 
 
 def read_sections(root: Item, problems: Problems, what: str = "a model") -> dict[str, Item]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog, Scope
+from graphc.frontends.yaml_nets import Net
 from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Graph, Node, Value
@@ -14,22 +15,29 @@ from graphc.graph import Graph, Node, Value
 VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)")
 
 
-def unused(catalog: Catalog, layers: Sequence[tuple[LayerBuilder, Sequence[Node]]], graph: Graph) -> list[GraphcError]:
+def unused(
+    catalog: Catalog,
+    nets: Sequence[Net],
+    net: Net,
+    layers: Sequence[tuple[LayerBuilder, Sequence[Node]]],
+    graph: Graph,
+) -> list[GraphcError]:
     """What the main file holds and nothing uses: params, blocks, includes and inputs, and layers that lead to no output; and its
     blocks that hide a layer.
 
-    layers: each with its nodes, also those in graphs that nodes hold.
+    nets: of the file, of which `net` has become the graph; layers: of that one, each with its nodes, also those in graphs that
+    nodes hold.
     """
     main = catalog.main
     spec, params, own = main.spec, main.params, main.own
-    params_used = set(_params_used(main))
-    blocks_used = _blocks_used([spec["net"], *params.values()], catalog)
+    params_used = set(_params_used(main, nets))
+    blocks_used = _blocks_used([*(n.sections["net"] for n in nets), *params.values()], catalog)
     found: list[GraphcError] = [
         spec["params"].at_key(name).error(f"nothing uses the param '{name}'", f"write ${name} where it is meant")
         for name in params
         if name not in params_used
     ]
-    found += _with_unused(spec["net"])
+    found += _with_unused(net.sections["net"])
     for block in own:
         found += _with_unused(block.body)
         place = spec["blocks"].at_key(block.name)
@@ -50,8 +58,9 @@ def unused(catalog: Catalog, layers: Sequence[tuple[LayerBuilder, Sequence[Node]
     live, read = _live(graph, graph.outputs)
     for v in graph.inputs:
         if v not in read:
-            found.append(spec["inputs"].at_key(v.name).error(f"no output depends on the input '{v.name}'"))
-    found += _dead_layers(layers, live)
+            found.append(net.sections["inputs"].at_key(v.name).error(f"no output depends on the input '{v.name}'"))
+    names = {n.name for n in nets}  # a net that is a step here may give more than this one needs
+    found += _dead_layers([(cell, nodes) for cell, nodes in layers if names.isdisjoint(cell.source.path)], live)
     return found
 
 
@@ -69,10 +78,10 @@ def variables(item: Item) -> Iterator[Item]:
         yield item
 
 
-def _params_used(scope: Scope) -> Iterator[str]:
+def _params_used(scope: Scope, nets: Sequence[Net]) -> Iterator[str]:
     """The names of params that are read; in a block, its arguments come first."""
-    for section in ("inputs", "defaults", "net"):
-        yield from _names(scope.spec.get(section))
+    for item in (scope.spec.get("defaults"), *(item for net in nets for item in net.sections.values())):
+        yield from _names(item)
     for block in scope.own:
         for item in (block.body, *block.args.values()):
             yield from (name for name in _names(item) if name not in block.args)

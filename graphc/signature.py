@@ -59,6 +59,7 @@ class Signature:
     states     inputs and outputs that a session carries from one step to the next
     caches     those that names and operators tell, for a session of a model that has no others
     growing    inputs that results append to
+    nets       names of all nets of the source, where it has several
     """
 
     name: str
@@ -71,6 +72,7 @@ class Signature:
     states: tuple[State, ...] = ()
     caches: tuple[State, ...] = ()
     growing: tuple[Growth, ...] = ()
+    nets: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
@@ -78,6 +80,7 @@ class Signature:
         for key in ("states", "caches"):
             rest[key] = [[s.name, s.input, s.output] for s in getattr(self, key)]
         rest["growing"] = [[g.input, g.output, g.axis] for g in self.growing]
+        rest["nets"] = list(self.nets)
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
@@ -86,7 +89,7 @@ class Signature:
         states, caches = (tuple(State(*names) for names in content[k]) for k in ("states", "caches"))
         grown = tuple(Growth(*g) for g in content["growing"])
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
-        return Signature(content["name"], inputs, outputs, *rest)
+        return Signature(content["name"], inputs, outputs, *rest, tuple(content["nets"]))
 
 
 def _to_json(spec: Spec) -> list[Any]:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
+from graphc.cli.options import say_net
 from graphc.dims import UNKNOWN
 from graphc.errors import InputError
-from graphc.reading import Reading, open_type
+from graphc.reading import AS_IT_IS, Reading, open_type
 from graphc.signature import Spec
 
 if TYPE_CHECKING:
@@ -31,17 +31,15 @@ _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 Input = Union[Spec, "Value"]
 
 
-def load_graph(
-    model: Any, shapes: Mapping[str, Sequence[int]], params: Mapping[str, Any] = MappingProxyType({})
-) -> Graph:
+def load_graph(model: Any, shapes: Mapping[str, Sequence[int]], reading: Reading = AS_IT_IS) -> Graph:
     """The graph of a model file. Inputs whose rank it does not give have that of their shape in `shapes`.
 
     Raises InputError where they have none, and what loading raises.
     """
     from graphc import frontends
 
-    reading = Reading(params=tuple(params.items()))
     graph = frontends.load(model, reading)
+    say_net(graph.meta.get("nets", ()), reading)
     types = {}
     for spec in _specs(graph.inputs, graph.meta.get("dtypes", {})):
         if spec.type is None:

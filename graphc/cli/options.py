@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from graphc.backend import Backend
     from graphc.graph import Graph
     from graphc.model import Model
+    from graphc.reading import Reading
 
 Command = Callable[..., Any]
 
@@ -107,6 +109,18 @@ def _by_name(ctx: click.Context, param: click.Parameter, params: tuple) -> dict[
     return dict(params)
 
 
+def _read_as(command: Command) -> Command:
+    """Give a command `reading`: how its options say that the model is read."""
+
+    @wraps(command)
+    def run(*, params: dict[str, Any], net: str | None, **rest: Any) -> Any:
+        from graphc.reading import Reading
+
+        return command(reading=Reading(params=tuple(params.items()), net=net), **rest)
+
+    return run
+
+
 model_argument = stack(
     click.argument("model", type=click.Path(exists=True, dir_okay=False)),
     click.option(
@@ -117,6 +131,8 @@ model_argument = stack(
         callback=_by_name,
         help="A value for one of the params of a YAML file; may be repeated.",
     ),
+    click.option("--net", metavar="NAME", help="Which of the nets of a YAML file.  [default: the first]"),
+    _read_as,
 )
 
 compile_options = stack(
@@ -236,7 +252,7 @@ def open_model(
     arch: str | None = None,
     precision: str | None = None,
     device: int | None = None,
-    params: Mapping[str, Any] | None = None,
+    reading: Reading | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
@@ -244,10 +260,11 @@ def open_model(
     from graphc.cli.passes import check_names
 
     check_names(disable, target)
-    return graphc.compile(
+    model = graphc.compile(
         source,
         target=target,
-        params=params or None,
+        params=dict(reading.params) if reading else None,
+        net=reading.net if reading else None,
         threads=threads,
         cache=not no_cache,
         disabled=disable,
@@ -256,3 +273,12 @@ def open_model(
         progress=progress,
         **_of_gpu(host, arch, device, precision),
     )
+    say_net(model.nets, reading)
+    return model
+
+
+def say_net(nets: Sequence[str], reading: Reading | None) -> None:
+    """Say which of several nets is taken, where nobody has chosen one."""
+    if len(nets) > 1 and reading is not None and reading.net is None:
+        others = ", ".join(nets[1:])
+        click.echo(f"net '{nets[0]}' is taken, the first of the file; --net NAME takes another: {others}", err=True)

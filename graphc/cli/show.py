@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,16 +12,19 @@ from graphc.cli.layers import layers
 from graphc.cli.options import model_argument, shape_options
 from graphc.errors import InputError
 
+if TYPE_CHECKING:
+    from graphc.reading import Reading
+
 
 @click.command()
 @model_argument
 @shape_options
-def show(model: str, params: dict[str, Any], shapes: tuple, batch: int | None) -> None:
+def show(model: str, reading: Reading, shapes: tuple, batch: int | None) -> None:
     """Print the layer table of MODEL.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
     """
-    graph = load_graph(model, dict(shapes), params)
+    graph = load_graph(model, dict(shapes), reading)
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_zoo_nets import NETS
 
 from graphc.backends.reference import run
 from graphc.frontends.yaml_load import load_yaml
@@ -182,7 +183,7 @@ def test_params_change_the_size(name, params, count):
 
 
 def test_every_example_is_tested():
-    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, "fractalnet", "faster_rcnn", "som_training", "art1"}
+    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, *NETS, "fractalnet", "faster_rcnn", "som_training", "art1"}
 
 
 @pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder", "rbf", "nin"])
