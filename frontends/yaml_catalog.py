@@ -25,7 +25,8 @@ from graphc.source_files import Folder
 class BlockDefinition:
     """A block of a file: arguments with defaults (None: required), names of what goes in and out, and its steps.
 
-    net: it is one of the file's `nets`, which has weights of its own name; takes: its inputs, as the file declares them.
+    net: it is one of the file's `nets`, which has weights of its own name; takes: its inputs, as the file declares them, but for
+    those that are prepared from something else.
     """
 
     name: str

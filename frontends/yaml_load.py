@@ -15,8 +15,9 @@ from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander
 from graphc.frontends.yaml_nets import add_nets, chosen, read_nets
 from graphc.frontends.yaml_operators import Values
+from graphc.frontends.yaml_preprocess import prepared_inputs
 from graphc.frontends.yaml_problems import Problems, in_order
-from graphc.frontends.yaml_sections import read_inputs, read_params, read_sections
+from graphc.frontends.yaml_sections import read_params, read_sections
 from graphc.frontends.yaml_syntax import Item, Report, parse, read_file
 from graphc.frontends.yaml_unused import unused
 from graphc.frontends.yaml_weights import SeededWeights, Weights, open_weights
@@ -24,22 +25,29 @@ from graphc.graph import Builder, Graph, Value
 from graphc.source_files import Folder, text_of
 
 
-def load_yaml(path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None) -> Graph:
+def load_yaml(
+    path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
+) -> Graph:
     """Load a model from a YAML file; `params` override those of its `params:` section. net: one of its `nets`, else the first.
+    preprocess: begin with the steps of its `preprocess`; else inputs are what these would give.
 
     Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'parameters' (how many
     trainable ones), 'nets' (the names of all nets of the file, where it has several) and 'warnings' (GraphcErrors: what the
     file holds and nothing uses). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each
     with its line and column.
     """
-    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net)
+    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess)
 
 
 def loads_yaml(
-    text: str, params: Mapping[str, Any] | None = None, file: str = "<text>", net: str | None = None
+    text: str,
+    params: Mapping[str, Any] | None = None,
+    file: str = "<text>",
+    net: str | None = None,
+    preprocess: bool = True,
 ) -> Graph:
     """Load a model from text. Nothing in it can come from another file. Raises as `load_yaml`."""
-    return _load(partial(parse, text, file), None, "model", params, net)
+    return _load(partial(parse, text, file), None, "model", params, net, preprocess)
 
 
 def net_names(path: str | Path) -> tuple[str, ...]:
@@ -69,6 +77,7 @@ def _load(
     name: str,
     overrides: Mapping[str, Any] | None,
     wanted: str | None,
+    preprocess: bool,
 ) -> Graph:
     problems = Problems()
     try:
@@ -83,7 +92,7 @@ def _load(
         raise
     catalog = read_catalog(root, spec, params, folder, problems)
     add_nets(catalog.main, nets, problems)
-    lint(catalog, [n.sections["net"] for n in nets if "net" in n.sections], problems)
+    lint(catalog, [steps for n in nets for steps in n.steps], problems)
     with problems.attempt():
         name = spec["name"].word("name") if "name" in spec else name
     weights: Weights = SeededWeights(0)
@@ -93,8 +102,8 @@ def _load(
         problems.stop()
     assert net is not None
     builder = Builder(f"{name}.{net.name}" if net.name else name, Location(root.file))
-    inputs = read_inputs(net.sections["inputs"], builder, params, problems)
     expander = Expander(builder, weights, catalog, problems)
+    inputs = prepared_inputs(net, expander, preprocess)
     last, found = expander.net(net.sections["net"], inputs, net.path)
     outputs = _outputs(net.sections.get("outputs"), net.sections["net"], last, found, problems)
     others = {n.name for n in nets} - {net.name, *expander.nets}

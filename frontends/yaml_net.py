@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
@@ -63,6 +61,13 @@ class Expander:
         self.trace: list[tuple[str, Value]] = []
         self.dtypes = Dtypes()
         self.depth = self.count = 0
+
+    def prepare(self, item: Item, name: str, value: Value, path: str) -> Value:
+        """What the steps that prepare an input give; a lost value where they have a problem."""
+        names = Names()
+        names.define(name, value, item, again=False)
+        result = self.steps(item, (value,), Frame(Env(self.catalog.main.params), names, path, path), Namer())
+        return result[0] if result else Lost(name, None)
 
     def net(self, item: Item, inputs: Mapping[str, Value], path: str = "net") -> tuple[Values, Names]:
         """Expand a net. Returns what the last step gives and the names that steps were given. path: begins the names of nodes
@@ -354,10 +359,11 @@ class Expander:
         if step.share is not None:
             raise step.share.error("a net's weights go by its own name, wherever it is used", "leave out share")
         self.nets.add(net.name)
-        for (name, item), value in zip(net.takes.items(), operands):
-            dtype, dims = input_type(name, Env(self.catalog.main.params).resolve(item))
-            wanted = TensorType(np.dtype(dtype), tuple(dims))
-            if value.type is not None and not _fits(value.type, wanted):
+        for name, value in zip(net.inputs, operands):
+            if value.type is None or name not in net.takes:
+                continue
+            wanted = input_type(name, Env(self.catalog.main.params).resolve(net.takes[name]))
+            if not _fits(value.type, wanted):
                 raise step.place.error(f"net '{net.name}' takes {wanted} as its input '{name}', not {value.type}")
 
 

@@ -27,6 +27,13 @@ class Net:
         return self.name or "net"
 
     @property
+    def steps(self) -> list[Item]:
+        """Its lists of steps."""
+        prepared = self.sections.get("preprocess")
+        entries = prepared.value.values() if prepared is not None and isinstance(prepared.value, dict) else ()
+        return [*entries, *([self.sections["net"]] if "net" in self.sections else [])]
+
+    @property
     def missing(self) -> list[GraphcError]:
         """What is said of the sections that it must have, and has not."""
         what = f"net '{self.name}'" if self.name else "a model"
@@ -37,11 +44,15 @@ class Net:
     def block(self) -> BlockDefinition:
         """The net as a step of another. Its sections are those that it must have."""
         inputs, outputs = self.sections["inputs"], self.sections.get("outputs")
-        takes = inputs.value if isinstance(inputs.value, dict) else {}
+        entries = inputs.value if isinstance(inputs.value, dict) else {}
+        prepared = self.sections["preprocess"].value if "preprocess" in self.sections else {}
+        takes = {k: v for k, v in entries.items() if not isinstance(prepared, dict) or k not in prepared}
         named = (
             [] if outputs is None else outputs.value.values() if isinstance(outputs.value, dict) else listed(outputs)
         )
-        return BlockDefinition(self.name, self.item, {}, tuple(takes), tuple(named), self.sections["net"], True, takes)
+        return BlockDefinition(
+            self.name, self.item, {}, tuple(entries), tuple(named), self.sections["net"], True, takes
+        )
 
 
 def read_nets(root: Item, spec: Mapping[str, Item], problems: Problems) -> list[Net]:

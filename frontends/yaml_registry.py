@@ -195,6 +195,7 @@ _MODULES = (
     "positions",
     "gated",
     "random",
+    "pictures",
 )
 
 

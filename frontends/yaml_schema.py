@@ -46,6 +46,7 @@ def schema() -> dict[str, Any]:
     file = {"type": "object", "properties": {"seed": {"type": "integer"}, "file": TEXT}, "additionalProperties": False}
     of_a_net: dict[str, Any] = {
         "inputs": {"type": "object", "additionalProperties": {"anyOf": [shape, described]}},
+        "preprocess": {"type": "object", "additionalProperties": STEPS},
         "net": STEPS,
         "outputs": {"type": ["object", "array"]},
     }

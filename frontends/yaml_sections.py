@@ -9,13 +9,12 @@ import numpy as np
 
 from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_literals import DTYPES
-from graphc.frontends.yaml_problems import Lost, Problems
+from graphc.frontends.yaml_problems import Problems
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
-from graphc.graph import Builder, Value
-from graphc.types import Dim
+from graphc.types import TensorType
 
 VERSION = 1
-OF_A_NET = ("inputs", "net", "outputs")
+OF_A_NET = ("inputs", "preprocess", "net", "outputs")
 SECTIONS = ("graphc", "name", "doc", "include", "params", "defaults", "blocks", *OF_A_NET, "nets", "weights")
 
 
@@ -63,22 +62,22 @@ def _override(name: str, item: Item, value: Any) -> bool | int | float | str:
     return value
 
 
-def read_inputs(item: Item, builder: Builder, params: Mapping[str, Item], problems: Problems) -> dict[str, Value]:
-    """Make the inputs of a graph; those that have a problem are lost values."""
-    values: dict[str, Value] = {}
+def read_inputs(item: Item, params: Mapping[str, Item], problems: Problems) -> dict[str, TensorType | None]:
+    """The types of the inputs; None for those that have a problem."""
+    types: dict[str, TensorType | None] = {}
     with problems.attempt():
         entries = item.mapping("inputs")
-        if item is not None and not entries:
+        if not entries:
             raise item.error("a model needs at least one input")
         for name, raw in entries.items():
-            values[name] = Lost(name, None)
+            types[name] = None
             with problems.attempt():
-                values[name] = builder.input(name, *input_type(name, Env(params).resolve(raw)))
-    return values
+                types[name] = input_type(name, Env(params).resolve(raw))
+    return types
 
 
-def input_type(name: str, given: Item) -> tuple[str, list[Dim]]:
-    """The dtype and the dims of an input as the file declares it, its variables resolved. Raises LoadError."""
+def input_type(name: str, given: Item) -> TensorType:
+    """The type of an input as the file declares it, its variables resolved. Raises LoadError."""
     what = f"input '{name}'"
     spec = check_keys(given, ("shape", "dtype", "doc"), what) if isinstance(given.value, dict) else {"shape": given}
     if "shape" not in spec:
@@ -87,4 +86,4 @@ def input_type(name: str, given: Item) -> tuple[str, list[Dim]]:
     dtype = spec["dtype"].word("dtype") if "dtype" in spec else "float32"
     if dtype not in DTYPES:
         raise spec["dtype"].error(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
-    return dtype, dims
+    return TensorType(np.dtype(dtype), tuple(dims))

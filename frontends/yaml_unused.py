@@ -31,13 +31,14 @@ def unused(
     main = catalog.main
     spec, params, own = main.spec, main.params, main.own
     params_used = set(_params_used(main, nets))
-    blocks_used = _blocks_used([*(n.sections["net"] for n in nets), *params.values()], catalog)
+    blocks_used = _blocks_used([*(steps for n in nets for steps in n.steps), *params.values()], catalog)
     found: list[GraphcError] = [
         spec["params"].at_key(name).error(f"nothing uses the param '{name}'", f"write ${name} where it is meant")
         for name in params
         if name not in params_used
     ]
-    found += _with_unused(net.sections["net"])
+    for steps in net.steps:
+        found += _with_unused(steps)
     for block in own:
         found += _with_unused(block.body)
         place = spec["blocks"].at_key(block.name)

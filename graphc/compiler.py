@@ -48,6 +48,7 @@ def compile(  # noqa: A001  (the field's name)
     states: Mapping[str, str] | None = None,
     params: Mapping[str, Any] | None = None,
     net: str | None = None,
+    preprocess: bool = True,
     cache: bool = True,
     disabled: Collection[str] = (),
     progress: Progress | None = None,
@@ -70,7 +71,7 @@ def compile(  # noqa: A001  (the field's name)
         )
     if net is not None and not isinstance(net, str):
         raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
-    reading = Reading(params=_params(params or {}), net=net)
+    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
@@ -148,7 +149,7 @@ class Compilation:
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
         types = [(n, str(t)) for n, t in self.reading.types]
-        reading = [sorted(self.reading.given), types, params, self.reading.net]
+        reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
         asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = store.entry(key)

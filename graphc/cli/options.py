@@ -113,10 +113,11 @@ def _read_as(command: Command) -> Command:
     """Give a command `reading`: how its options say that the model is read."""
 
     @wraps(command)
-    def run(*, params: dict[str, Any], net: str | None, **rest: Any) -> Any:
+    def run(*, params: dict[str, Any], net: str | None, no_preprocess: bool, **rest: Any) -> Any:
         from graphc.reading import Reading
 
-        return command(reading=Reading(params=tuple(params.items()), net=net), **rest)
+        reading = Reading(params=tuple(params.items()), net=net, preprocess=not no_preprocess)
+        return command(reading=reading, **rest)
 
     return run
 
@@ -132,6 +133,9 @@ model_argument = stack(
         help="A value for one of the params of a YAML file; may be repeated.",
     ),
     click.option("--net", metavar="NAME", help="Which of the nets of a YAML file.  [default: the first]"),
+    click.option(
+        "--no-preprocess", is_flag=True, help="Without the preprocess of a YAML file: inputs are prepared already."
+    ),
     _read_as,
 )
 
@@ -192,7 +196,7 @@ feed_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="A .npy or .npz file, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
+        help="A .npy or .npz file, a picture, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
     ),
     shape_options,
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random inputs."),
@@ -204,7 +208,7 @@ plan_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="Inputs whose values decide shapes: .npy or .npz files; may be repeated.",
+        help="Inputs whose values decide shapes: .npy or .npz files, or pictures; may be repeated.",
     ),
     shape_options,
 )
@@ -263,8 +267,7 @@ def open_model(
     model = graphc.compile(
         source,
         target=target,
-        params=dict(reading.params) if reading else None,
-        net=reading.net if reading else None,
+        **({} if reading is None else _as_arguments(reading)),
         threads=threads,
         cache=not no_cache,
         disabled=disable,
@@ -275,6 +278,10 @@ def open_model(
     )
     say_net(model.nets, reading)
     return model
+
+
+def _as_arguments(reading: Reading) -> dict[str, Any]:
+    return {"params": dict(reading.params) or None, "net": reading.net, "preprocess": reading.preprocess}
 
 
 def say_net(nets: Sequence[str], reading: Reading | None) -> None:

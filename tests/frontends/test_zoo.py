@@ -183,7 +183,14 @@ def test_params_change_the_size(name, params, count):
 
 
 def test_every_example_is_tested():
-    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {*ZOO, *NETS, "fractalnet", "faster_rcnn", "som_training", "art1"}
+    assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {
+        *ZOO,
+        *NETS,
+        "fractalnet",
+        "faster_rcnn",
+        "som_training",
+        "art1",
+    }
 
 
 @pytest.mark.parametrize("name", ["lenet5", "vae_encoder", "vae_decoder", "autoencoder", "rbf", "nin"])

@@ -65,7 +65,7 @@ def test_the_chain_is_one_net_after_the_other():
     both = run(load_yaml(EXAMPLES / "dcgan.yaml", params, net="gan"), {"noise": noise})
     np.testing.assert_allclose(both["real"], real, rtol=1e-5)
     np.testing.assert_allclose(both["image"], image, rtol=1e-5, atol=1e-6)
-    assert 0 < real.min() and real.max() < 1
+    assert real.min() > 0 and real.max() < 1
 
 
 def test_actor_and_critic_share_their_features():
@@ -75,7 +75,9 @@ def test_actor_and_critic_share_their_features():
     frames = np.random.default_rng(2).random((2, 4, 84, 84), np.float32)
     found = agent.run({"frames": frames})
     for net in ("policy", "value"):
-        np.testing.assert_allclose(run(load_yaml(path, net=net), {"frames": frames})[net], found[net], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            run(load_yaml(path, net=net), {"frames": frames})[net], found[net], rtol=1e-4, atol=1e-5
+        )
     np.testing.assert_allclose(found["policy"].sum(1), 1, rtol=1e-5)
     counts = Counter(n.op.name for n in agent.graph.nodes)
     assert counts["Conv"] == 2 and counts["Gemm"] == 3
