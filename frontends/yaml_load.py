@@ -10,6 +10,7 @@ from typing import Any
 
 from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_include import read_catalog
+from graphc.frontends.yaml_labels import read_labels
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander
@@ -32,8 +33,8 @@ def load_yaml(
     preprocess: begin with the steps of its `preprocess`; else inputs are what these would give.
 
     Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'parameters' (how many
-    trainable ones), 'nets' (the names of all nets of the file, where it has several) and 'warnings' (GraphcErrors: what the
-    file holds and nothing uses). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each
+    trainable ones), 'nets' (the names of all nets of the file, where it has several), 'labels' (names of classes, by output)
+    and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each
     with its line and column.
     """
     return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess)
@@ -106,6 +107,7 @@ def _load(
     inputs = prepared_inputs(net, expander, preprocess)
     last, found = expander.net(net.sections["net"], inputs, net.path)
     outputs = _outputs(net.sections.get("outputs"), net.sections["net"], last, found, problems)
+    labels = read_labels(net.sections.get("labels"), outputs, params, folder, problems)
     others = {n.name for n in nets} - {net.name, *expander.nets}
     for problem in weights.problems(complete=not problems, others=others):
         problems.add(problem)
@@ -117,6 +119,7 @@ def _load(
         "layers": tuple(expander.rows),
         "parameters": count,
         "nets": tuple(n.name for n in nets if n.name),
+        "labels": labels,
     }
     graph = builder.build(outputs, meta)
     warnings = unused(catalog, nets, net, expander.layers, graph)

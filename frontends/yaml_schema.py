@@ -49,6 +49,7 @@ def schema() -> dict[str, Any]:
         "preprocess": {"type": "object", "additionalProperties": STEPS},
         "net": STEPS,
         "outputs": {"type": ["object", "array"]},
+        "labels": {"type": ["object", "array", "string"]},
     }
     net = {
         "type": "object",

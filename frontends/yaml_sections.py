@@ -14,7 +14,7 @@ from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.types import TensorType
 
 VERSION = 1
-OF_A_NET = ("inputs", "preprocess", "net", "outputs")
+OF_A_NET = ("inputs", "preprocess", "net", "outputs", "labels")
 SECTIONS = ("graphc", "name", "doc", "include", "params", "defaults", "blocks", *OF_A_NET, "nets", "weights")
 
 

@@ -215,6 +215,7 @@ class Compilation:
             caches(self.loaded),
             growing(graph) if whole else (),
             graph.meta.get("nets", ()),
+            graph.meta.get("labels", {}),
         )
 
     def forget(self) -> None:

@@ -146,6 +146,11 @@ class Model:
         return self._source.signature.name
 
     @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Names of classes, by the outputs that have scores of them along their last axis."""
+        return dict(self._source.signature.labels)
+
+    @property
     def nets(self) -> tuple[str, ...]:
         """The names of all nets of the file that the model was read from, where it has several."""
         return self._source.signature.nets

@@ -186,6 +186,7 @@ def test_every_example_is_tested():
     assert {p.stem for p in EXAMPLES.glob("*.yaml")} == {
         *ZOO,
         *NETS,
+        "picture_classifier",
         "fractalnet",
         "faster_rcnn",
         "som_training",

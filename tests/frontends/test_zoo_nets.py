@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 import graphc
 from graphc.backends.reference import run
+from graphc.cli import main
 from graphc.frontends.yaml_load import load_yaml
 from graphc.types import Sym
 
@@ -49,6 +52,27 @@ def test_parameters_and_types(name: str, net: str):
 def test_the_comments_say_how_many_parameters(name: str, counts: tuple[int, ...]):
     text = (EXAMPLES / f"{name}.yaml").read_text()
     assert all(f"{count:,}" in text for count in counts)
+
+
+def test_the_classifier_of_pictures():
+    """Its blocks are those of ResNet-18."""
+    path = EXAMPLES / "picture_classifier.yaml"
+    graph = load_yaml(path)
+    assert graph.meta["parameters"] == 11_689_512 - 513 * 1000 + 513 * 10
+    assert graph.meta["warnings"] == () and f"{graph.meta['parameters']:,} parameters" in path.read_text()
+    prepared, resnet = load_yaml(path, preprocess=False), load_yaml(EXAMPLES / "resnet18.yaml", {"classes": 10})
+    assert [(n.op.name, n.output.shape) for n in prepared.nodes[:-1]] == [
+        (n.op.name, n.output.shape) for n in resnet.nodes
+    ]
+
+
+@pytest.mark.slow
+def test_a_picture_of_any_size_gets_names(tmp_path: Path):
+    path = EXAMPLES / "picture_classifier.yaml"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)).save(tmp_path / "cat.jpg")
+    done = CliRunner().invoke(main, ["run", str(path), "--input", f"image={tmp_path}/cat.jpg"], catch_exceptions=False)
+    assert done.exit_code == 0 and "probabilities[0] top 5: " in done.output, done.output
+    assert sum(name in done.output for name in load_yaml(path).meta["labels"]["probabilities"]) == 5
 
 
 def test_the_generator_is_that_of_its_own_page():
