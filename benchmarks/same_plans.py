@@ -36,7 +36,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "models", help="where model files are made")
     options = parser.parse_args()
     models = [*map(os.path.abspath, options.models)]
-    models = models or [*map(str, sorted((ROOT / "examples" / "zoo").glob("*.yaml"))), *_light(options.folder.resolve())]
+    models = models or [
+        *map(str, sorted((ROOT / "examples" / "zoo").glob("*.yaml"))),
+        *_light(options.folder.resolve()),
+    ]
     before, now = (_planned(path, models, options) for path in (options.before.resolve(), ROOT))
     differing = 0
     for model in models:

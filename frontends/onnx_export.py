@@ -25,7 +25,8 @@ _Schema = onnx.defs.OpSchema
 
 
 def to_onnx(graph: Graph, defaults: Mapping[str, np.ndarray] | None = None) -> ModelProto:
-    """The graph as an ONNX model of the lowest opset, from 21 on, that has all its operators, attributes and dtypes.
+    """The graph as an ONNX model of the lowest opset, from 21 on, that has all its operators, attributes and dtypes, with the
+    types of all values that are known, also in held graphs. A symbolic dim is the text of its expression: 'batch', '2*h'.
 
     Operators that ONNX does not have are written as their expansion. Raises CheckError with every node that has no ONNX
     form. defaults: of inputs, by name. (In a graph whose inputs with a default were not asked for, they are constants.)
@@ -64,9 +65,18 @@ def _expand_foreign(graph: Graph) -> Graph:
         inner = Builder(node.name, node.source, f"{node.name}/")
         call = type(node.call)(node.op, tuple(rw(v) for v in node.inputs), node.attrs, len(node.outputs))
         results = node.op.expand(inner, call)
-        rw.nodes += inner.nodes
-        rw.map.update(zip(node.outputs, (results,) if isinstance(results, Value) else tuple(results)))
+        results = (results,) if isinstance(results, Value) else tuple(results)
+        typed = _typed(node.outputs, results)
+        for n in inner.nodes:
+            ins, outs = (tuple(typed.get(v, v) for v in values) for values in (n.inputs, n.outputs))
+            rw.nodes.append(replace(n, inputs=ins, outputs=outs) if typed else n)
+        rw.map.update((old, typed.get(v, v)) for old, v in zip(node.outputs, results))
     return _expand_foreign(rw.finish())
+
+
+def _typed(outputs: Sequence[Value], results: Sequence[Value]) -> dict[Value, Value]:
+    """Results of an expansion that are not typed, with the type that the operator's own have."""
+    return {v: replace(v, type=o.type) for o, v in zip(outputs, results) if v.type is None and o.type is not None}
 
 
 def _in_onnx(node: Node) -> bool:
@@ -192,6 +202,9 @@ class _Writer:
             if self._name(v) != name:
                 out.node.append(NodeProto(op_type="Identity", name=name, input=[self._name(v)], output=[name]))
             out.output.append(_value_info(name, v, dtypes.get(name)))
+        known = {info.name for info in out.output}
+        inner = [v for node in graph.nodes for v in node.outputs if v.type is not None and self.names[v] not in known]
+        out.value_info.extend(_value_info(self.names[v], v) for v in inner)
 
     def _node(self, node: Node, out: GraphProto) -> None:
         schema = _schema(node, self.opset)

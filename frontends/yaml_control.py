@@ -348,8 +348,8 @@ def _states(args: Mapping[str, Item]) -> dict[str, Item]:
 
 def _condition(x: Expander, item: Item, current: Values, frame: Frame, states: Collection[str]) -> Value:
     """A boolean of the graph: a name, an expression as of `let`, or steps that give it."""
-    if isinstance(item.value, str):
-        item = frame.env.resolve(item)
+    if isinstance(item.value, str) and item.value.removeprefix("$").isidentifier():
+        item = frame.env.resolve(item)  # an expression's numbers are for `let`, which knows the names of values
     if isinstance(item.value, str) and item.value.isidentifier():
         if states and item.value not in frame.names:
             hint = "it is asked before the first step, too: make it a state, with a first value"

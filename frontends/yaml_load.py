@@ -113,11 +113,14 @@ def _load(
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
+    learned = {p.value.name: p.trainable for p in expander.params.values()}
     meta = {
         "producer": "yaml",
         "file": root.file,
         "layers": tuple(expander.rows),
         "parameters": count,
+        "weights": learned,
+        "blocks": expander.blocks,
         "nets": tuple(n.name for n in nets if n.name),
         "labels": labels,
     }

@@ -56,6 +56,7 @@ class Expander:
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
         self.nets: set[str] = set()  # that were used as a step
+        self.blocks: dict[str, str] = {}  # names of blocks by their places
         self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
         self.trace: list[tuple[str, Value]] = []
@@ -334,6 +335,7 @@ class Expander:
                 values[name] = Env(values, frame.env.special).resolve(default)
         check_count(step, operands, len(block.inputs), block.name)
         self._require(block, step.place, operands)
+        self.blocks.setdefault(frame.path, block.name)
         names = Names()
         for name, value in zip(block.inputs, operands):
             names.define(name, value, block.item, again=False)

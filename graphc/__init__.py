@@ -49,10 +49,11 @@ def compile(  # noqa: A001  (the field's name)
 ) -> Model:
     """Compile a model.
 
-    source    path of an .onnx or .yaml file, bytes of an ONNX file, an onnx ModelProto, or a Graph
+    source    path of an .onnx or .yaml file, bytes of an ONNX file, an onnx ModelProto, a Graph, or 'zoo:NAME' for one of the
+              networks that `graphc zoo` lists
     target    'cpu' (the best instruction set of this machine), 'cpu:avx512', 'cpu:avx2', 'cpu:portable', 'cuda' and
               'cuda:emulate' (docs/cuda.md), or 'reference'
-    threads   how many threads an inference uses; default: the CPUs that this process may use
+    threads   how many threads an inference uses on the CPU; default: the CPUs that this process may use
     shapes    input shapes by name to plan for at once, where the model leaves dims open
     states    {input: output} that a session carries from one step to the next (see `Model.session`), each pair of one dtype and rank
     params    values of a YAML file's `params`, by name, in the place of those that it has

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc import backends, classes
+from graphc import backends, classes, zoo
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import InputError
+from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
 from graphc.growing import CantGrow, Growth, growing, with_lengths
 from graphc.model import Model
@@ -75,8 +75,8 @@ def compile(  # noqa: A001  (the field's name)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
-        _check_disabled(backend, disabled)
-    origin = origin_of(source, copy=cache and backend.capabilities.stores_plans)
+        check_disabled(backend, disabled)
+    origin = origin_of(zoo.resolved(source), copy=cache and backend.capabilities.stores_plans)
     compilation = Compilation(origin, target, request, backend, reading, states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
@@ -100,11 +100,17 @@ def _params(params: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(plain.items()))
 
 
-def _check_disabled(backend: Backend, names: Collection[str]) -> None:
+def check_disabled(backend: Backend, names: Collection[str]) -> None:
+    """Raises GraphcError for a name that no pass has, and no part of the backend."""
     from graphc import pipeline
+    from graphc.backends.cpu.parts import PARTS
 
     passes = [*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators(), backend.compiles)]
-    pipeline.check_names(names, passes, [p.name for p in backend.parts])
+    own = [p.name for p in backend.parts]
+    for name in names:
+        if name in {p.name for p in PARTS} - {*own} and all(name != p.name for p in passes):
+            raise GraphcError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
+    pipeline.check_names(names, passes, own)
 
 
 def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:

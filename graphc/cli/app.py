@@ -24,10 +24,13 @@ from graphc.cli.check import check
 from graphc.cli.compare import compare
 from graphc.cli.compile import compile_
 from graphc.cli.console import stop
+from graphc.cli.excerpt import shown
 from graphc.cli.explain import explain
 from graphc.cli.export import export
+from graphc.cli.init import init
 from graphc.cli.run import run
 from graphc.cli.show import show
+from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
 EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -55,7 +58,7 @@ class Application(click.Group):
         try:
             return super().invoke(ctx)
         except GraphcError as error:
-            stop(2, f"graphc: error: {error}")
+            stop(2, f"graphc: error: {shown(error)}")
         except KeyboardInterrupt:
             stop(130, "graphc: interrupted")
         except MemoryError as error:
@@ -98,5 +101,5 @@ def main() -> None:
     """Compile neural networks (ONNX or YAML files) to machine code and run them."""
 
 
-for command in (run, compile_, check, show, explain, bench, compare, export):
+for command in (run, compile_, check, show, explain, bench, compare, export, zoo, init):
     main.add_command(command)

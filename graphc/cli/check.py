@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from graphc.cli.console import many, progress_bars, stop
+from graphc.cli.excerpt import shown
 from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import CheckError, GraphcError, InputError
@@ -102,7 +103,7 @@ def _tell(
 
 def _stop_with(model: str, problems: Sequence[GraphcError]) -> NoReturn:
     for problem in problems:
-        click.echo(f"- {problem}")
+        click.echo(f"- {shown(problem)}")
     stop(2, f"{model}: {len(problems)} problem{'s' * (len(problems) > 1)}")
 
 
@@ -116,7 +117,7 @@ def _shown(t: TensorType | None) -> str:
 
 def _warn(warnings: Sequence[GraphcError]) -> None:
     for warning in warnings[:MAX_WARNINGS]:
-        click.echo(f"warning: {warning}")
+        click.echo(f"warning: {shown(warning)}")
     if len(warnings) > MAX_WARNINGS:
         click.echo(f"… and {len(warnings) - MAX_WARNINGS} more warnings of this kind")
 

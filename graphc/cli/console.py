@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -30,9 +30,13 @@ def console(stderr: bool = False) -> Any:
         def on_broken_pipe(self) -> None:  # rich would end the process
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = max(shutil.get_terminal_size().columns, NARROWEST) if stream.isatty() else PIPED_WIDTH
+    width = terminal_width(sys.stderr if stderr else sys.stdout) or PIPED_WIDTH
     return Plain(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Columns that a table has there; None where nobody looks on: a file or another program."""
+    return max(shutil.get_terminal_size().columns, NARROWEST) if stream.isatty() else None
 
 
 def print_table(

@@ -51,6 +51,10 @@ def explain(
             return
     sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in plan.shapes.items())
     click.echo(f"{compiled.name} for {plan.target}, {many(plan.threads, 'thread')}, {sizes}")
+    if settings["target"] == "reference":
+        click.echo("nothing is fused or planned: NumPy computes what the passes left, node by node")
+        _passes(plan, why)
+        return
     if not all(spec.is_static for spec in compiled.inputs):
         _guards(plan, for_many)
     _steps(plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,19 +27,22 @@ class LayerRow:
     macs: int | None
 
 
+def bound_to(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """The graph for inputs of these shapes."""
+    return bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
+
+
 def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[LayerRow]:
     """One row per node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
     """
-    bound = graph
-    if shapes is not None:
-        bound = bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
+    bound = graph if shapes is None else bound_to(graph, shapes)
     origin: dict[Value, str] = {v: v.name for v in graph.inputs}
     counted: set[Value] = set()
     rows = []
     for i, (node, exact) in enumerate(zip(graph.nodes, bound.nodes)):
-        learned, measured = _weights(node, counted)
+        learned, measured = _weights(node, counted, graph.meta.get("weights"))
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
         outputs = tuple(str(v.type or "?") for v in node.outputs)
         rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
@@ -47,25 +50,56 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     return rows
 
 
-def _weights(node: Node, counted: set[Value]) -> tuple[int, int]:
-    """Elements of the weights that this node is the first to read: learned, measured."""
+@dataclass(frozen=True)
+class ResultRow:
+    """A result of a graph: how many layers lead to it, and what these hold and cost. `macs` is None where unknown."""
+
+    name: str
+    type: str
+    layers: int
+    parameters: int
+    macs: int | None
+
+
+def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
+    """One row per result of `graph`, whose layers are `rows`. What several results need counts in each of them."""
+    producers, known = graph.producers(), graph.meta.get("weights")
+    found = []
+    for name, value in zip(graph.output_names, graph.outputs):
+        needed, open_ = set(), [value]
+        while open_:
+            node = producers.get(open_.pop())
+            if node is not None and node not in needed:
+                needed.add(node)
+                open_.extend(node.operands)
+        counted: set[Value] = set()
+        parameters = sum(_weights(node, counted, known)[0] for node in graph.nodes if node in needed)
+        costs = [row.macs for row, node in zip(rows, graph.nodes) if node in needed]
+        macs = None if None in costs else sum(n for n in costs if n is not None)
+        found.append(ResultRow(name, str(value.type or "?"), len(needed), parameters, macs))
+    return found
+
+
+def _weights(node: Node, counted: set[Value], known: Mapping[str, bool] | None) -> tuple[int, int]:
+    """Elements of the weights that this node is the first to read: learned, measured. known: all weights by name, and whether they
+    are learned, where the front end tells."""
     sizes = [0, 0]
     for held in (g for g in node.attrs.values() if isinstance(g, Graph)):
         for inner in held.nodes:
-            sizes = [a + b for a, b in zip(sizes, _weights(inner, counted))]
+            sizes = [a + b for a, b in zip(sizes, _weights(inner, counted, known))]
     for i, v in enumerate(node.inputs):
-        if v is not None and v not in counted and _is_weight(node, i):
+        if v is None or not v.is_const or v in counted:
+            continue
+        if known is None and _may_be_learned(node, i) or known is not None and v.name in known:
             counted.add(v)
-            sizes[i in node.op.statistics] += v.data.size
+            sizes[i in node.op.statistics if known is None else not known[v.name]] += v.data.size
     return sizes[0], sizes[1]
 
 
-def _is_weight(node: Node, i: int) -> bool:
-    """Is operand i a constant that may be learned, not a factor, a shape, an axis, an index or a mask?"""
+def _may_be_learned(node: Node, i: int) -> bool:
+    """Is operand i, a constant, not a factor, a shape, an axis, an index or a mask?"""
     v = node.inputs[i]
-    return (
-        v.is_const and v.data.ndim > 0 and i not in node.op.values and v.dtype != np.int64 and v.dtype.kind not in "bO"
-    )
+    return v.data.ndim > 0 and i not in node.op.values and v.dtype != np.int64 and v.dtype.kind not in "bO"
 
 
 def multiply_adds(node: Node) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,18 @@ def _once(ctx: click.Context, param: click.Parameter, shapes: tuple) -> tuple:
         if [n for n, _ in shapes].count(name) > 1:
             raise click.BadParameter(f"the shape of '{name}' is given twice", ctx, param)
     return shapes
+
+
+class ModelFile(click.Path):
+    """The path of a file, or 'zoo:NAME', which becomes that of the network's page."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from graphc import zoo
+
+        return super().convert(os.fspath(zoo.resolved(value)), param, ctx)
 
 
 class TargetName(click.ParamType):
@@ -123,7 +136,7 @@ def _read_as(command: Command) -> Command:
 
 
 model_argument = stack(
-    click.argument("model", type=click.Path(exists=True, dir_okay=False)),
+    click.argument("model", type=ModelFile()),
     click.option(
         "--param",
         "params",
@@ -148,12 +161,14 @@ compile_options = stack(
         help="What to compile for: cpu (the best this machine has), cpu:avx512, cpu:avx2, cpu:portable, cuda, "
         "cuda:emulate, reference.",
     ),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference.  [default: all cores]"),
+    click.option(
+        "--threads", type=click.IntRange(min=1), help="Threads of one inference on target cpu.  [default: all cores]"
+    ),
     click.option(
         "--disable",
         multiple=True,
         metavar="NAME",
-        help="Leave out a pass, or a part of the backend: winograd, strassen, layout, fusion, epilogues, prologues, "
+        help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
         "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
     ),
     click.option(
@@ -261,9 +276,7 @@ def open_model(
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
     import graphc
-    from graphc.cli.passes import check_names
 
-    check_names(disable, target)
     model = graphc.compile(
         source,
         target=target,

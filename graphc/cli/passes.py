@@ -28,15 +28,6 @@ def stages_of_parts(target: str) -> dict[str, str]:
     return {p.name: p.stage for p in _opened(target).parts}
 
 
-def check_names(names: tuple[str, ...], target: str) -> None:
-    """Raises GraphcError for a name that no pass has, and no part that can be left out."""
-    from graphc import pipeline
-
-    if names:
-        backend = _opened(target)
-        pipeline.check_names(names, _passes(backend), [p.name for p in backend.parts])
-
-
 def shown_after(
     graph: Graph,
     name: str,
@@ -53,11 +44,12 @@ def shown_after(
     from graphc import pipeline
     from graphc.backend import after
     from graphc.bind import bind
+    from graphc.compiler import check_disabled
     from graphc.segments import is_static
 
     bare, stages = name.removeprefix("bound:"), backend.stages()
     names = [s.name for s in stages]
-    pipeline.check_names(disabled, _passes(backend), [p.name for p in backend.parts])
+    check_disabled(backend, disabled)
     pipeline.check_names([bare], _passes(backend), names, kind="stages")
     bound = pipeline.bound(backend.kernel_operators(), backend.compiles)
     if bare not in (p.name for p in bound) and bare != name:

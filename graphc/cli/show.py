@@ -1,15 +1,17 @@
-"""graphc show: the layer table of a model."""
+"""graphc show: the layer table of a model, or its picture."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from graphc.cli.console import count, many, print_table
-from graphc.cli.feeds import load_graph, resolve_shapes
-from graphc.cli.layers import layers
-from graphc.cli.options import model_argument, shape_options
+from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
+from graphc.cli.layers import bound_to, layers, results
+from graphc.cli.options import model_argument, open_model, shape_options
+from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,11 +21,31 @@ if TYPE_CHECKING:
 @click.command()
 @model_argument
 @shape_options
-def show(model: str, reading: Reading, shapes: tuple, batch: int | None) -> None:
-    """Print the layer table of MODEL.
+@click.option("--graph", "out", type=OutputFile(".svg", ".png"), help="Draw the network to this file instead.")
+@click.option(
+    "--fold",
+    type=click.Choice(["auto", "all", "none"]),
+    default="auto",
+    show_default=True,
+    help="Of a picture: auto draws once what repeats, and makes inner blocks boxes until it is readable; all makes every "
+    "block a box; none draws every operator.",
+)
+@click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
+def show(
+    model: str, reading: Reading, shapes: tuple, batch: int | None, out: Path | None, fold: str, fused: bool
+) -> None:
+    """Print the layer table of MODEL, or draw it.
 
-    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals.
+    Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
+    what leads to each of them.
     """
+    if out is None and (fused or fold != "auto"):
+        raise click.UsageError("--fold and --fused are of a picture: --graph FILE.svg")
+    if fused and fold != "auto":
+        raise click.UsageError("--fused draws kernels, and folds no blocks: leave --fold away")
+    if out is not None:
+        _draw(model, reading, shapes, batch, out, fold, fused)
+        return
     graph = load_graph(model, dict(shapes), reading)
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
@@ -44,8 +66,8 @@ def show(model: str, reading: Reading, shapes: tuple, batch: int | None) -> None
                 row.op,
                 ", ".join(row.sources),
                 ", ".join(row.outputs),
-                f"{row.parameters:,}" if row.parameters else "",
-                "?" if row.macs is None else (f"{row.macs:,}" if row.macs else ""),
+                _number(row.parameters),
+                _number(row.macs),
             )
             for row in rows
         ],
@@ -63,4 +85,33 @@ def show(model: str, reading: Reading, shapes: tuple, batch: int | None) -> None
         sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in (resolved or {}).items())
         text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
     click.echo(text)
-    click.echo(f"outputs: {', '.join(f'{n} {v.type or chr(63)}' for n, v in zip(graph.output_names, graph.outputs))}")
+    if len(graph.outputs) == 1:
+        click.echo(f"output: {graph.output_names[0]} {graph.outputs[0].type or '?'}")
+        return
+    print_table(
+        ("result", "type", ">layers", ">parameters", ">MACs"),
+        [(r.name, r.type, r.layers, _number(r.parameters), _number(r.macs)) for r in results(graph, rows)],
+    )
+
+
+def _number(n: int | None) -> str:
+    """Nothing for 0, '?' for what is not known."""
+    return "?" if n is None else f"{n:,}" if n else ""
+
+
+def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool) -> None:
+    from graphc import draw
+
+    refuse_inputs([out], [model])
+    if fused:
+        compiled = open_model(model, reading=reading)
+        picture = draw.picture_of_kernels(compiled.source_graph, make_plan(compiled, (), dict(shapes), batch))
+    else:
+        graph = load_graph(model, dict(shapes), reading)
+        if shapes or batch:
+            graph = bound_to(graph, resolve_shapes(graph.inputs, dict(shapes), batch))
+        picture = draw.picture(graph, fold)
+    text = draw.svg(picture)
+    data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
+    write_file(out, lambda f: f.write(data))
+    click.echo(f"wrote {out}, {len(picture.boxes)} boxes")

@@ -210,10 +210,42 @@ def test_show_counts_parameters_and_macs(yaml_model: Path):
     assert "16 batch-norm statistics" in text
 
 
-@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "mobilenet_v1"])
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "lstm_classifier", "deep_belief_net", "art1"])
 def test_show_counts_what_the_front_end_counts(name: str):
     graph = frontends.load(str(EXAMPLES / f"{name}.yaml"))
     assert f"{graph.meta['parameters']:,} parameters" in invoke("show", EXAMPLES / f"{name}.yaml").output
+
+
+SEVERAL = """\
+graphc: 1
+inputs: {x: [batch, steps, 8]}
+net:
+  - dense: {out: 4, as: short}
+  - scan:
+      over: {now: short}
+      states: {h: {shape: [batch, 4]}}
+      of: [{dense: {out: 4, from: h}}, {let: {h: tanh(now + last)}}]
+  - relu: {from: short, as: positive}
+outputs: {h: h, positive: positive, x: x}
+"""
+
+
+def test_show_says_what_leads_to_each_result(tmp_path: Path):
+    """A layer that several results need counts in each; what a scan needs, as often as it steps."""
+    path = tmp_path / "several.yaml"
+    path.write_text(SEVERAL)
+
+    def shown(*options: str) -> dict[str, list[str]]:
+        table = invoke("show", path, *options).output.rpartition(" result ")[2].splitlines()
+        return {line.split()[0]: line.rpartition("]")[2].split() for line in table if "]" in line}
+
+    short, step = 8 * 4, 4 * 4
+    at = shown("--shape", "x=3,5,8")
+    weights = short + 4, step + 4  # of a dense layer, which is Transpose, MatMul and Add here
+    assert at["positive"] == ["4", str(weights[0]), str(3 * 5 * short)]
+    assert at["h"][1:] == [str(sum(weights)), str(3 * 5 * (short + step))]
+    assert at["x"] == ["0"]
+    assert shown()["positive"] == ["4", str(weights[0]), "?"]
 
 
 def test_show_reads_onnx_too(onnx_model: Path):
@@ -225,6 +257,17 @@ def test_explain_has_all_four_parts(yaml_model: Path):
     text = invoke("explain", yaml_model).output
     for part in ("steps", "fusion:", "arena", "lower bound", "passes"):
         assert part in text
+
+
+def test_explain_of_the_reference_has_no_tables_without_rows(yaml_model: Path):
+    text = invoke("explain", yaml_model, "--target", "reference").output
+    assert "node by node" in text and "passes" in text
+    assert "steps" not in text and "fusion:" not in text and "arena" not in text
+
+
+def test_names_to_disable_need_no_gpu_where_kernels_are_compiled_ahead(yaml_model: Path):
+    options = ("--target", "cuda", "--arch", "sm_90", "--disable", "nope")
+    assert "no pass is named 'nope'" in invoke("check", yaml_model, *options, code=2).output
 
 
 def test_compare_agrees(yaml_model: Path):
@@ -331,7 +374,8 @@ def test_every_command_has_help():
     for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export"):
         assert name in text
         assert "Usage" in invoke(name, "--help").output
-    assert set(app.main.commands) == {"run", "compile", "check", "show", "explain", "bench", "compare", "export"}
+    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "zoo", "init"}
+    assert set(app.main.commands) == commands
 
 
 # --- the parts ----------------------------------------------------------------------------

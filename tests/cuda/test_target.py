@@ -123,7 +123,7 @@ def test_without_numba_cuda_the_error_names_the_remedy(monkeypatch: pytest.Monke
     try:
         with pytest.raises(UnsupportedError, match="numba-cuda, which is not installed") as error:
             graphc.compile(use("Relu", randoms(3)).graph(), target="cuda:emulate", cache=False)(randoms(3))
-        assert "pip install '.[cuda]'" in str(error.value)
+        assert "pip install 'graphc[cuda]'" in str(error.value)
     finally:
         compiler._numba_cuda.cache_clear()
 

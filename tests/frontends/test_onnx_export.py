@@ -13,6 +13,7 @@ from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
 from graphc.op import Attr, Const, Op, all_ops
 from graphc.types import Sym
+from tests.zoo import EXAMPLES
 
 RNG = np.random.default_rng(0)
 
@@ -134,6 +135,100 @@ def test_control_flow():
     for got in (run(frontends.load(model), feeds), dict(zip(expected, ReferenceEvaluator(model).run(None, feeds)))):
         np.testing.assert_array_equal(got["y"], 4 * feeds["x"])
         np.testing.assert_array_equal(got["all"], expected["all"])
+
+
+def graphs_of(graph):
+    yield graph
+    for node in graph.node:
+        for a in node.attribute:
+            if a.HasField("g"):
+                yield from graphs_of(a.g)
+
+
+def types_of(graph):
+    """Of values inside the graph: dtype and dims, numbers or names; None where there is no shape."""
+    types = {v.name: v.type.tensor_type for v in graph.value_info}
+    return {
+        name: (t.elem_type, [d.dim_param or d.dim_value for d in t.shape.dim] if t.HasField("shape") else None)
+        for name, t in types.items()
+    }
+
+
+def without_types(model):
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for graph in graphs_of(bare.graph):
+        del graph.value_info[:]
+    return bare
+
+
+def agree(ours, theirs):
+    """ONNX knows no more of the type, and nothing else. What it does not know it calls unk__0 …"""
+    (dtype, dims), (their_dtype, their_dims) = ours, theirs
+    if their_dims is None:
+        return dtype == their_dtype
+    same = (b in (a, 0) or str(b).startswith("unk__") for a, b in zip(dims, their_dims))
+    return (dtype, len(dims)) == (their_dtype, len(their_dims)) and all(same)
+
+
+@pytest.mark.sample(6)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "art1",
+        "transformer_encoder",
+        "som_training",
+        "elman",
+        "char_rnn",
+        "vae",
+        "squeezenet",
+        "unet",
+        "googlenet",
+        "boltzmann",
+    ],
+)
+def test_types_inside_are_what_onnx_infers(name):
+    """Also in held graphs; and no two tools would say different things of one value."""
+    graph = frontends.load(EXAMPLES / f"{name}.yaml")
+    model = to_onnx(graph)
+    onnx.checker.check_model(model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(without_types(model), strict_mode=True, data_prop=True)
+    onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    for ours, theirs in zip(graphs_of(model.graph), graphs_of(inferred.graph)):
+        known, found = types_of(ours), types_of(theirs)
+        results = {o.name for o in ours.output}
+        inside = {o for node in ours.node for o in node.output if o} - results
+        assert known.keys() <= inside and found.keys() <= inside
+        assert len(inside - known.keys()) <= len([node for node in ours.node if node.op_type == "Range"])
+        assert all(agree(known[key], found[key]) for key in known.keys() & found.keys())
+
+
+def test_sizes_that_follow_from_others_are_expressions():
+    """ONNX Runtime takes them as names, of which equal ones are of equal size."""
+    ort = pytest.importorskip("onnxruntime")
+    b = Builder("net")
+    x = b.input("x", "float32", (Sym("batch"), 1, Sym("h"), Sym("w")))
+    half = b.add("MaxPool", x, kernel_shape=(2, 2), strides=(2, 2))
+    wide = b.add("Concat", half, half, axis=3)
+    y = b.add("Relu", b.add("Neg", wide))
+    model = to_onnx(b.build({"y": y}))
+    inside = types_of(model.graph)
+    assert inside[half.name] == (1, ["batch", 1, "h//2", "w//2"])
+    assert inside[wide.name] == (1, ["batch", 1, "h//2", "2*(w//2)"])
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for shape in ((1, 1, 4, 6), (2, 1, 9, 5)):
+        feeds = {"x": RNG.normal(size=shape).astype(np.float32)}
+        np.testing.assert_array_equal(session.run(None, feeds)[0], run(b.build({"y": y}), feeds)["y"])
+
+
+def test_types_behind_an_expansion_are_known():
+    """Though they do not follow from its operators alone."""
+    lost = foreign("Lost", lambda b, call: b.add("Relu", call.inputs[0], types=[None]))
+    b = Builder()
+    x = b.input("x", "float32", ("n", 2))
+    y = b.add("Neg", b.add(lost, x, name="lost"), name="after")
+    model = to_onnx(b.build({"z": b.add("Abs", y)}))
+    assert sorted(dims for _, dims in types_of(model.graph).values()) == [["n", 2], ["n", 2]]
 
 
 def foreign(name, expand=None):

@@ -341,8 +341,9 @@ def test_conditions_and_states_by_let():
     check(net, {"r": np.ones(3)})
     for k in (2, 3):
         feeds = {**FEEDS, "k": np.array(k)}
-        net = "  - {when: k > 2, from: x, then: [{let: last + 1.0}], else: [{let: last*2}], as: r}\n"
-        check(net, {"r": X + 1 if k > 2 else X * 2}, feeds)
+        for condition in ("k > 2", "k > $c - 2"):
+            net = f"  - {{when: {condition}, from: x, then: [{{let: last + 1.0}}], else: [{{let: last*2}}], as: r}}\n"
+            check(net, {"r": X + 1 if k > 2 else X * 2}, feeds)
     with pytest.raises(GraphcError, match=r"line 5, column 12: no value is named 'q' here"):
         load("  - {when: q > 2, from: x, then: [relu]}\n")
 

@@ -416,15 +416,35 @@ _SNIPPETS = re.findall(r"```yaml\n(.*?)```", _PAGE, re.S)
 
 
 @pytest.mark.parametrize("text", _SNIPPETS, ids=range(len(_SNIPPETS)))
-def test_the_page_shows_models_that_load(text, tmp_path):
+def test_the_page_shows_models_that_run(text, tmp_path):
     """Files that a snippet needs are snippets, too, and begin with their name."""
     for other in _SNIPPETS:
         if name := re.match(r"# (\S+)\n", other):
             (tmp_path / name[1]).write_text(other)
     (tmp_path / "snippet.yaml").write_text(text)
-    if "\ninputs:" in text or "\nnets:" in text:
-        assert load_yaml(tmp_path / "snippet.yaml").nodes
-    assert all("a model needs" in str(e) for e in check(tmp_path / "snippet.yaml"))
+    if "\ninputs:" not in text and "\nnets:" not in text:
+        assert all("a model needs" in str(e) for e in check(tmp_path / "snippet.yaml"))
+        return
+    graph = load_yaml(tmp_path / "snippet.yaml")
+    rng, feeds = np.random.default_rng(0), {}
+    for v in graph.inputs:
+        shape = [d if isinstance(d, int) else 2 for d in v.shape]
+        drawn = rng.random(shape) if v.dtype.kind == "f" else rng.integers(0, 2, shape)
+        feeds[v.name] = np.asarray(drawn, v.dtype)
+    results = run(graph, feeds)
+    assert list(results) == list(graph.output_names)
+    assert all(np.isfinite(r).all() for r in results.values() if r.dtype.kind == "f")
+
+
+def test_the_tutorial_counts_what_it_shows():
+    """Behind each network its number of parameters; the last is the zoo's ResNet-50."""
+    tutorial = _PAGE[_PAGE.index("## A network step by step") : _PAGE.index("## Sections")]
+    counts = re.findall(r"```yaml\n(.*?)```.*?([\d,]+) parameters", tutorial, re.S)
+    graphs = [loads_yaml(text) for text, _ in counts]
+    assert len(counts) == tutorial.count("```yaml") == 4
+    assert [f"{g.meta['parameters']:,}" for g in graphs] == [count for _, count in counts]
+    zoo = loads_yaml((ROOT / "examples/zoo/resnet50.yaml").read_text(encoding="utf-8"))
+    assert [(n.name, n.op.name) for n in graphs[-1].nodes] == [(n.name, n.op.name) for n in zoo.nodes]
 
 
 def test_the_page_tells_of_every_layer():

@@ -41,16 +41,15 @@ def run(engine: str, case: Case) -> Results:
 
 
 def _graphc(target: str, case: Case) -> Results:
-    how, options, disabled = case.options, dict[str, Any](), case.options.disabled
+    how, disabled = case.options, case.options.disabled
+    options: dict[str, Any] = {"threads": how.threads, "winograd": how.winograd}
     if target == EMULATED:
         options = {"host": True}
         disabled = tuple(n for n in disabled if n in PASSES)  # others are parts of the CPU's backend
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model = graphc.compile(
-                case.model, target=target, threads=how.threads, disabled=disabled, winograd=how.winograd, **options
-            )
+            model = graphc.compile(case.model, target=target, disabled=disabled, **options)
             return [model.run(dict(feeds)) for feeds in (*case.feeds, case.feeds[0])]
         except GraphcError as error:
             if "bug in graphc" in str(error) or "please report" in str(error):

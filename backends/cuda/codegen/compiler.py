@@ -19,7 +19,7 @@ from graphc.backends.cuda.codegen.arch import Arch
 from graphc.errors import UnsupportedError
 
 OLDEST_NUMBA_CUDA = (0, 30)
-REMEDY = "pip install '.[cuda]' in graphc's folder"
+REMEDY = "pip install 'graphc[cuda]'"
 FIRST_NUMPY_WITHOUT = (
     2,
     5,

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphc.errors import DeviceError, OutOfMemoryError, UnsupportedError
 
-REMEDY = "pip install '.[cuda]' in graphc's folder, or cuda-bindings alone where kernels were compiled ahead"
+REMEDY = "pip install 'graphc[cuda]', or cuda-bindings alone where kernels were compiled ahead"
 OLDEST_DRIVER = 12_000  # CUDA 12.0: what cubins of the first architectures that are compiled for want
 FATAL = ("CUDA_ERROR_ILLEGAL_ADDRESS", "CUDA_ERROR_MISALIGNED_ADDRESS", "CUDA_ERROR_LAUNCH_FAILED")
 LOST = (
