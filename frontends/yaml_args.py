@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from graphc.errors import LoadError
 from graphc.frontends.yaml_expr import ExprError, evaluate
+from graphc.frontends.yaml_slips import slip
 from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.graph import Value
 from graphc.types import Sym
@@ -81,10 +83,43 @@ def convert(item: Item, hint: Any, what: str) -> Any:
         value = _as(item, option)
         if value is not None or (item.value is None and option is type(None)):
             return value
+    lists = [option for option in options(hint) if get_origin(option) is tuple]
+    for element in item.value if lists and isinstance(item.value, list) else ():
+        if _as(element, get_args(lists[0])[0]) is None:
+            raise element.error(f"{what} must be {describe(lists[0])}, not of {_shown(element)}")
     choices = [c for option in options(hint) if get_origin(option) is Literal for c in get_args(option)]
-    close = did_you_mean(item.value, choices, "choices") if choices and isinstance(item.value, str) else None
-    shown = repr(item.value) if isinstance(item.value, (str, int, float)) else item.kind
-    raise item.error(f"{what} must be {describe(hint)}, not {shown}", close)
+    hints = (
+        [_near(item.value, choices), slip(item.value), _boolean(item.value, hint), _why_not(item)]
+        if isinstance(item.value, str)
+        else []
+    )
+    raise item.error(f"{what} must be {describe(hint)}, not {_shown(item)}", next(filter(None, hints), None))
+
+
+def _shown(item: Item) -> str:
+    return repr(item.value) if isinstance(item.value, (str, int, float)) else item.kind
+
+
+def _near(text: str, choices: list[str]) -> str | None:
+    hint = did_you_mean(text, choices)
+    return hint if hint and hint.startswith("did you") else None
+
+
+def _boolean(text: str, hint: Any) -> str | None:
+    """What to write instead of YAML 1.1's other words for booleans."""
+    word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.lower())
+    return f"write {word}" if word and bool in options(hint) else None
+
+
+def _why_not(item: Item) -> str | None:
+    """What keeps a text from being computed, where it looks like an expression."""
+    if item.value.isidentifier() or not re.search(r"[-+*/%^(]", item.value):
+        return None
+    try:
+        compute(item, EMPTY.lookup)
+    except LoadError as e:
+        return f"{e.message}; {e.hint}" if e.hint else e.message
+    return None
 
 
 def options(hint: Any) -> tuple:
@@ -160,9 +195,14 @@ def describe(hint: Any) -> str:
 
 def to_dim(item: Item, what: str) -> int | Sym:
     """A dim of a shape: a number, a name, or an expression of names ('(h + 1)//2'). Raises LoadError."""
+    wrong = f"{what} must be a size or the name of one, not {_shown(item)}"
+    if item.value in (None, "None", "?", -1):
+        raise item.error(wrong, "a size that is known when the model runs has a name, any you like: batch")
+    if isinstance(item.value, str) and re.fullmatch(r"\w+(\s+\w+)+|[A-Za-z]\w*(-\w+)+", item.value):
+        raise item.error(wrong, f"the name of a size is one word: {re.sub(r'[^A-Za-z0-9]+', '_', item.value)}")
     value = compute(item, EMPTY.lookup, Sym) if isinstance(item.value, str) else item.value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, Sym) or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise item.error(f"{what} must be a size or the name of one, not {item.value!r}")
+    raise item.error(wrong)

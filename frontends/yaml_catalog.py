@@ -14,8 +14,9 @@ from graphc.errors import CheckError, GraphcError
 from graphc.frontends.yaml_args import SPECIAL
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition, layers
+from graphc.frontends.yaml_slips import call, slip
 from graphc.frontends.yaml_step import COMMON, STRUCTURES, NetStep
-from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed
+from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed, structure_argument
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 from graphc.source_files import Folder
@@ -35,6 +36,7 @@ class BlockDefinition:
     inputs: tuple[str, ...]
     outputs: tuple[Item, ...]
     body: Item
+    doc: str = ""
     net: bool = False
     takes: Mapping[str, Item] = field(default_factory=dict)
 
@@ -79,11 +81,16 @@ def read_block(name: str, item: Item) -> BlockDefinition:
     """A block: {args: {c: required, k: 3}, inputs: [x, skip], body: […], outputs: [name]}. Raises LoadError."""
     what = f"block '{name}'"
     check_name(name, what, item)
-    spec = check_keys(item, ("doc", "args", "inputs", "body", "outputs"), what)
+    if not isinstance(item.value, dict):
+        item.mapping(what, f"{name}: {{body: [{{conv: 64}}, relu]}}")
+    known = ("doc", "args", "inputs", "body", "outputs")
+    spec = check_keys(item, known, what, partial(structure_argument, what, known))
     if "body" not in spec:
         raise item.error(f"{what} has no body")
     args: dict[str, Item | None] = {}
-    for arg, default in (spec["args"].mapping(f"args of {what}") if "args" in spec else {}).items():
+    for arg, default in (
+        spec["args"].mapping(f"args of {what}", "args: {c: required, k: 3}") if "args" in spec else {}
+    ).items():
         if arg in SPECIAL or arg in COMMON or not arg.isidentifier():
             raise (
                 spec["args"]
@@ -92,12 +99,13 @@ def read_block(name: str, item: Item) -> BlockDefinition:
             )
         args[arg] = None if default.value == "required" else default
     inputs = (
-        tuple(i.word("an input of a block") for i in spec["inputs"].listing("inputs"))
+        tuple(i.word("an input of a block") for i in spec["inputs"].listing(f"inputs of {what}", "inputs: [x, skip]"))
         if "inputs" in spec
         else ("input",)
     )
-    outputs = tuple(spec["outputs"].listing("outputs")) if "outputs" in spec else ()
-    return BlockDefinition(name, item, args, inputs, outputs, spec["body"])
+    outputs = tuple(spec["outputs"].listing(f"outputs of {what}", "outputs: [y]")) if "outputs" in spec else ()
+    doc = spec["doc"].word("doc") if "doc" in spec else ""
+    return BlockDefinition(name, item, args, inputs, outputs, spec["body"], doc)
 
 
 class Scope:
@@ -109,6 +117,7 @@ class Scope:
         self.lost: set[str] = set()  # blocks that could not be read
         self.unsure: set[str] = set()  # layers and blocks whose defaults could not be read
         self.open = False  # is there an include that could not be read?
+        self.all_lost = False  # is the section of blocks none?
         self.includes: list[tuple[Item, Scope]] = []
         self.defaults: dict[str, dict[str, Item]] = {}
 
@@ -120,8 +129,11 @@ class Scope:
     def read_blocks(self, problems: Problems) -> None:
         """Take the blocks of the file. Those that it includes are there already."""
         blocks = self.spec.get("blocks")
+        self.all_lost = blocks is not None and not isinstance(blocks.value, dict)
         with problems.attempt():
-            for name, item in (blocks.mapping("blocks") if blocks else {}).items():
+            for name, item in (
+                blocks.mapping("blocks", "blocks: {cbr: {body: [{conv: 64}, bn, relu]}}") if blocks else {}
+            ).items():
                 assert blocks is not None
                 other = self.blocks.get(name)
                 if other is None:
@@ -161,7 +173,9 @@ class Scope:
         """Take the defaults of the file, for layers and for all blocks that it can name."""
         defaults = self.spec.get("defaults")
         with problems.attempt():
-            for name, item in (defaults.mapping("defaults") if defaults else {}).items():
+            for name, item in (
+                defaults.mapping("defaults", "defaults: {conv: {bias: false}}") if defaults else {}
+            ).items():
                 assert defaults is not None
                 self.unsure.add(name)
                 with problems.attempt():
@@ -173,8 +187,13 @@ class Scope:
         if name in self.lost or (target is None and self.open):
             raise Poisoned
         if target is None:
-            known = [*self.blocks, *layers()]
-            raise _unknown(place, f"defaults for an unknown layer '{name}'", name, did_you_mean(name, known))
+            hint = did_you_mean(name, [*self.blocks, *layers()])
+            if name in all_ops():
+                hint = "operators have no defaults: give the attributes at each, or make a block"
+            elif any(name in made.args for made in layers().values()):
+                hint = f"defaults stand under the layer: defaults: {{conv: {{{name}: …}}}}"
+            raise _unknown(place, f"defaults for an unknown layer '{name}'", name, hint)
+        item.mapping(f"defaults of '{name}'", f"defaults: {{{name}: {{{target.main or 'k'}: …}}}}")
         return check_keys(item, target.args, f"defaults of '{name}'", _explained(target))
 
 
@@ -203,6 +222,8 @@ class Catalog:
             return block
         found = layers().get(name) or all_ops().get(name) or (None if written else self.main.blocks.get(name))
         if found is None:
+            if scope.all_lost and layer_for(name) is None:
+                raise Poisoned
             if scope.open or not written and (self.main.open or name in self.main.lost):
                 raise Poisoned
             known = [*scope.blocks, *layers(), *all_ops(), *STRUCTURES]
@@ -232,6 +253,9 @@ class Catalog:
                 check_keys(args, callee.args, what, _explained(callee))
             except GraphcError as e:
                 errors += getattr(e, "problems", [e])
+        elif (isinstance(callee, LayerDefinition) or callee.main is None) and _are_names(args, callee.main):
+            hint = f"name it by `from`: {callee.name}: {{from: {_flow(args)}}}"
+            raise args.error(f"what {what} reads can't stand behind its colon", hint)
         elif callee.main is None:
             raise args.error(f"{what} takes no arguments", "write its name alone")
         else:
@@ -253,7 +277,23 @@ class Catalog:
         return given
 
 
+def _are_names(args: Item, main: str | None) -> bool:
+    """Are they names of values: a list of words, or one word where a bare value sets nothing?"""
+    items = args.value if isinstance(args.value, list) else [args] if main is None else []
+    return bool(items) and all(isinstance(i.value, str) and i.value.isidentifier() for i in items)
+
+
+def _flow(args: Item) -> str:
+    return f"[{', '.join(i.value for i in args.value)}]" if isinstance(args.value, list) else str(args.value)
+
+
 def _unknown(place: Item, message: str, name: str, hint: str | None) -> GraphcError:
+    if slipped := slip(name):
+        return place.error(message, slipped)
+    if called := call(name):
+        meant = layer_for(called[0]) or called[0]
+        written = f"{meant.split(':')[0]}: {called[1]}" if called[1] else meant
+        return place.error(message, f"a layer is a name with arguments, not a call: {written}")
     here = layer_for(name)
     return place.error(message, hint) if here is None else place.error(f"{message}: here it is `{here}`")
 

@@ -87,7 +87,12 @@ class _Turn:
         if value.type is not None and axis is not None:
             rank = len(value.shape)
             if not -rank - 1 <= axis <= rank:
-                hint = f"give an axis from {-rank - 1} to {rank}, or collect something else"
+                if axis > 0:
+                    hint = (
+                        f"give it axes, in a step before: unsqueeze: {[*range(axis - rank)] if axis - rank > 1 else 0}"
+                    )
+                else:
+                    hint = f"give an axis from {-rank - 1} to {rank}"
                 raise item.error(f"'{item.value}' is {value.type}: it can't be stacked along axis {axis}", hint)
         return value
 
@@ -343,7 +348,7 @@ def _arguments(x: Expander, args: Mapping[str, Item], frame: Frame, **wanted: tu
 
 
 def _states(args: Mapping[str, Item]) -> dict[str, Item]:
-    return args["states"].mapping("states") if "states" in args else {}
+    return args["states"].mapping("states", "states: {h: {shape: [batch, 8]}}") if "states" in args else {}
 
 
 def _condition(x: Expander, item: Item, current: Values, frame: Frame, states: Collection[str]) -> Value:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_layers import Ints, window
 from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
@@ -95,32 +96,54 @@ def nms(
     c: LayerBuilder,
     boxes: Value,
     scores: Value,
-    *,
+    *groups: Value,
     keep: int = 100,
     iou: float = 0.5,
     score: float | None = None,
     form: Form = "corners",
 ) -> tuple[Value, Value, Value]:
-    """Suppress boxes that overlap better ones: `from: [boxes, scores]`, [batch, n, 4] and [batch, classes, n].
+    """Suppress boxes that overlap better ones: `from: [boxes, scores]`, [batch, n, 4] (or [n, 4], the same ones in every image)
+    and [batch, classes, n]. With int64 groups [batch, n] or [n], `from: [boxes, scores, groups]`, only boxes of one group suppress
+    each other (and must be finite): with one class, and groups for what each box shows, `keep` is of all classes together.
 
     Gives what is left, best first in each class of each image: image, class and box number [left, 3], the boxes [left, 4] and
     their scores [left]; how many are left is known when the model runs. keep: in one class of one image; iou: overlap from which
     a box is suppressed; score: boxes must have more."""
-    c.rank(boxes, 3, hint="boxes are [batch, n, 4]")
+    c.rank(boxes, 2, 3, hint="boxes are [batch, n, 4] or [n, 4]")
     c.rank(scores, 3, hint="scores are [batch, classes, n]")
-    if boxes.shape[2] != 4 or boxes.shape[1] != scores.shape[2]:
-        hint = "put the boxes last: {transpose: [0, 2, 1]}" if boxes.shape[1] == scores.shape[1] else None
+    if boxes.shape[-1] != 4 or boxes.shape[-2] != scores.shape[2]:
+        hint = "put the boxes last: {transpose: [0, 2, 1]}" if boxes.shape[-2] == scores.shape[1] else None
         raise c.fail(
             f"takes boxes [batch, n, 4] and scores [batch, classes, n], not {boxes.type} and {scores.type}", hint
         )
     if keep < 1 or not 0 <= iou <= 1:
         raise c.fail(f"keep must be at least 1 and iou from 0 to 1, not {keep} and {iou}")
+    if len(boxes.shape) == 2:
+        each = c.add("Unsqueeze", c.add("Gather", scores, c.const(0), axis=1), c.const([2]))  # [batch, n, 1]
+        boxes = c.add("Where", c.add("IsNaN", each), boxes, boxes)  # the same boxes whatever it is
     limits = [c.const([keep]), c.const([iou], "float32")]
     if score is not None:
         limits.append(c.const([score], "float32"))
-    left = c.add("NonMaxSuppression", boxes, scores, *limits, center_point_box=int(form == "centers"))
+    apart = _apart(c, boxes, groups, form) if groups else boxes
+    left = c.add("NonMaxSuppression", apart, scores, *limits, center_point_box=int(form == "centers"))
     places = c.add("Gather", left, c.const([0, 2]), axis=1)
     return left, c.add("GatherND", boxes, places), c.add("GatherND", scores, left)
+
+
+def _apart(c: LayerBuilder, boxes: Value, groups: tuple[Value, ...], form: Form) -> Value:
+    """The boxes of each group, moved to where no other group has any."""
+    c.operands(groups, 1, hint="from: [boxes, scores, groups]")
+    (group,) = groups
+    known = len(group.shape) in (1, 2) and group.dtype == np.int64
+    if not known or not same_dim(group.shape[-1], boxes.shape[1]):
+        raise c.fail(f"takes groups as int64[batch, n] or int64[n], not {group.type}")
+    high, low = (c.add(op, boxes, keepdims=0) for op in ("ReduceMax", "ReduceMin"))
+    reach = high if form == "corners" else c.add("Add", high, high)  # a centre, and half of a width on both sides
+    span = c.add("Add", c.add("Sub", reach, low), c.const(1, boxes.dtype))
+    shift = c.add("Mul", c.add("Cast", c.add("Unsqueeze", group, c.const([-1])), to=boxes.dtype), span)
+    if form == "centers":
+        shift = c.add("Mul", shift, c.const([1, 1, 0, 0], boxes.dtype))
+    return c.add("Add", boxes, shift)
 
 
 # --- pools over regions -----------------------------------------------------------------------------------------------
@@ -137,7 +160,8 @@ def roi_align(
 ) -> Value:
     """Regions of feature maps, each sampled to one size (He et al. 2017, arXiv:1703.06870): [regions, channels, …size].
 
-    `from: [x, regions]`, corners behind the number of the image [n, 5]; or `from: [x, boxes, images]`, [n, 4] and int64 [n].
+    `from: [x, regions]`, corners behind the number of the image [n, 5], or of a single image [n, 4]; or `from: [x, boxes, images]`,
+    [n, 4] and int64 [n].
     scale: of the map to the image of the boxes; samples: in each bin and direction (0: by its size); aligned: half pixels."""
     c.operands((x, *regions), 2, 3, hint="name them: from: [x, regions]")
     boxes, images = _regions(c, x, regions)
@@ -163,7 +187,8 @@ def roi_align(
 def roi_pool(c: LayerBuilder, x: Value, *regions: Value, size: Ints, scale: float = 1.0) -> Value:
     """The maximum of every bin of regions (Girshick 2015, Fast R-CNN, arXiv:1504.08083): [regions, channels, …size].
 
-    `from: [x, regions]`, corners behind the number of the image [n, 5]; or `from: [x, boxes, images]`, [n, 4] and int64 [n].
+    `from: [x, regions]`, corners behind the number of the image [n, 5], or of a single image [n, 4]; or `from: [x, boxes, images]`,
+    [n, 4] and int64 [n].
     scale: of the map to the image of the boxes."""
     c.operands((x, *regions), 2, 3, hint="name them: from: [x, regions]")
     boxes, images = _regions(c, x, regions)
@@ -178,6 +203,8 @@ def _regions(c: LayerBuilder, x: Value, regions: tuple[Value, ...]) -> tuple[Val
     c.rank(x, 4, hint="the first is [batch, channels, height, width]")
     columns = 5 if len(regions) == 1 else 4
     boxes, images = regions[0], regions[1] if len(regions) > 1 else None
+    if columns == 5 and x.shape[0] == 1 and len(boxes.shape) == 2 and boxes.shape[1] == 4:
+        return c.add("Pad", boxes, c.const([0, 1, 0, 0])), None
     if len(boxes.shape) != 2 or boxes.shape[1] != columns:
         hint = "give the numbers of their images too: from: [x, boxes, images]" if columns == 5 else None
         raise c.fail(f"takes regions [n, {columns}], not {boxes.type}", hint)

@@ -36,6 +36,24 @@ _RELATIONS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_FUNCTIONS: dict[str, Callable[[Any], int | float]] = {
+    "abs": abs,
+    "ceil": math.ceil,
+    "exp": math.exp,
+    "floor": math.floor,
+    "log": math.log,
+    "round": round,
+    "sqrt": math.sqrt,
+}
+# What stands where an expression can't go on -> what to write
+_ELSEWHERE = {
+    "@": "a product of matrices is a step: matmul: {from: [a, b]}",
+    "[": "a part of a value is a step: slice, gather or split",
+    "&": "write `and`", "|": "write `or`", "!": "write `not`, or != between two values", "?": "write where(condition, a, b)",
+    "if": "write where(condition, a, b)", "is": "write ==",
+    "=": "the name goes before the colon: let: {y: x + 1}; == compares",
+    ".": "names have no dots: functions go by their own, exp(x), and values by theirs",
+}  # fmt: skip
 _ARITHMETIC = {
     "+": operator.add,
     "-": operator.sub,
@@ -58,6 +76,10 @@ class Algebra(Protocol):
     """What an expression's parts mean. Each may raise ExprError; `at` is the offset of what is read."""
 
     functions: Collection[str]  # names that an argument list may follow
+
+    def elsewhere(self, name: str) -> str | None:
+        """What to write instead of a function that there is not, if that is known."""
+        ...
 
     def variable(self, name: str) -> Any:
         """$name"""
@@ -99,7 +121,10 @@ def evaluate_in(algebra: Algebra, text: str) -> Any:
 class Numbers:
     """Numbers, booleans, symbolic dims, and words that are only compared."""
 
-    functions: Collection[str] = ("min", "max")
+    functions: Collection[str] = ("min", "max", *_FUNCTIONS)
+
+    def elsewhere(self, name: str) -> str | None:
+        return None
 
     def __init__(self, variable: Callable[[str], Any], word: Callable[[str], Any] = str) -> None:
         self.variable, self._word = variable, word
@@ -108,7 +133,15 @@ class Numbers:
         return self._word(name)
 
     def call(self, name: str, args: list[Any]) -> Any:
-        return _extreme(name, args)
+        if name in ("min", "max"):
+            return _extreme(name, args)
+        if len(args) != 1:
+            raise ExprError(f"{name}() takes 1 argument, not {len(args)}")
+        _number(args[0], name)
+        try:
+            return _FUNCTIONS[name](args[0])
+        except (ValueError, OverflowError):
+            raise ExprError(f"{name}({args[0]}) is no number") from None
 
     def computed(self, sign: str, a: Any, b: Any) -> Any:
         return _power(a, b) if sign == "^" else _compute(sign, a, b)
@@ -141,7 +174,7 @@ class _Parser:
             match = _TOKEN.match(text, at)
             if not match:
                 at += len(text[at:]) - len(text[at:].lstrip())
-                raise ExprError(f"unexpected '{text[at]}' in '{text}'", at)
+                raise ExprError(f"unexpected '{text[at]}' in '{text}'", at, _ELSEWHERE.get(text[at]))
             token = match.group(match.lastindex or 0)
             self.tokens.append((token, match.end() - len(token)))
             at = match.end()
@@ -160,7 +193,13 @@ class _Parser:
     def _unexpected(self) -> ExprError:
         if not self.token:
             return ExprError(f"'{self.text}' ends too early", len(self.text))
-        return ExprError(f"unexpected '{self.token}' in '{self.text}'", self.tokens[self.i][1])
+        at = self.tokens[self.i][1]
+        hint = _ELSEWHERE.get(self.token)
+        if hint is None and self.i and at == self.tokens[self.i - 1][1] + len(self.tokens[self.i - 1][0]):
+            number = self.tokens[self.i - 1][0]
+            if number[0].isdigit() and (self.token[0].isalpha() or self.token[0] in "$("):
+                hint = f"a product is written {number}*{self.token}"
+        return ExprError(f"unexpected '{self.token}' in '{self.text}'", at, hint)
 
     def _take(self, *wanted: str) -> str | None:
         if self.token in wanted and self.i < len(self.tokens):
@@ -251,7 +290,9 @@ class _Parser:
             raise self._unexpected()
         if self.token == "(":
             known = self.algebra.functions
-            hint = did_you_mean(token, known) or f"functions: {', '.join(sorted(known))}"
+            hint = (
+                self.algebra.elsewhere(token) or did_you_mean(token, known) or f"functions: {', '.join(sorted(known))}"
+            )
             raise ExprError(f"no function is named '{token}'", at, hint)
         return self.algebra.word(token, at)
 

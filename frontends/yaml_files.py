@@ -10,8 +10,6 @@ from graphc.errors import LoadError
 from graphc.frontends.yaml_syntax import MAX_BYTES, Item
 from graphc.source_files import Folder
 
-WEIGHTS = "convert it: nothing that needs unpickling is read"
-
 
 def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str], what: str, convert: str) -> Path:
     """The file that an item names, in the folder of the item's file. Raises LoadError.
@@ -19,6 +17,9 @@ def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str], what: s
     what: is read from it, in the plural; convert: what to do with files of other kinds.
     """
     name = where.word("file")
+    if Path(name).suffix not in suffixes:
+        known = f"neither {' nor '.join(suffixes)}" if len(suffixes) == 2 else f"none of {', '.join(suffixes)}"
+        raise where.error(f"'{name}' is {known if len(suffixes) > 1 else f'no {suffixes[0]} file'}", convert)
     if folder is None:
         raise where.error(f"{what} from a file need a model that is a file", "load it by its path")
     path = (folder.path / name).resolve()
@@ -28,9 +29,6 @@ def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str], what: s
         )
     if not path.is_file():
         raise where.error(f"'{name}' does not exist in {folder.path}")
-    if Path(name).suffix not in suffixes:
-        known = f"neither {' nor '.join(suffixes)}" if len(suffixes) == 2 else f"none of {', '.join(suffixes)}"
-        raise where.error(f"'{name}' is {known if len(suffixes) > 1 else f'no {suffixes[0]} file'}", convert)
     source_files.note(folder.path / name)
     source_files.require_same(folder.path / name)
     return path

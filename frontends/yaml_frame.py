@@ -65,10 +65,13 @@ def check_count(step: NetStep, operands: Values, wanted: int | None, name: str) 
     if wanted is None and operands:
         return
     if len(operands) != (wanted if wanted is not None else 1):
-        count = "no values" if not operands else f"{len(operands)} value{'s' * (len(operands) != 1)}"
-        hint = (
-            "name what it reads: from: NAME"
-            if wanted == 1
-            else f"name them: from: [{', '.join('abcdefgh'[: wanted or 2])}]"
+        count = ("no value", "one value", "two values", "three values")
+        found, takes = (
+            "values" if n is None else count[n] if n < len(count) else f"{n} values" for n in (len(operands), wanted)
         )
-        raise step.place.error(f"'{name}' takes {wanted if wanted is not None else 'some'}, not {count}", hint)
+        if wanted == 1:
+            hint = "nothing stands before it: name what it reads: from: NAME" if not operands else "from: NAME"
+        else:
+            hint = f"name them: from: [{', '.join('abcdefgh'[: wanted or 2])}]"
+        given = f"not {found}" if operands else "and there is none here"
+        raise step.place.error(f"'{name}' reads {takes}, {given}", hint)

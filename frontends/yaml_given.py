@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.frontends.yaml_args import computed, convert, is_number
-from graphc.frontends.yaml_files import WEIGHTS, path_of
 from graphc.frontends.yaml_literals import read_literal
+from graphc.frontends.yaml_stores import DAMAGE, open_store, path_of
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
-from graphc.frontends.yaml_weights import DAMAGE, generator, open_store
+from graphc.frontends.yaml_weights import generator
 from graphc.source_files import Folder
 
 Shape = tuple[int, ...]
@@ -106,7 +106,7 @@ def _read(item: Item, folder: Folder | None) -> np.ndarray:
     """An array of a file beside the model: .npy, or a name in an .npz or .safetensors file."""
     spec = check_keys(item, ("file", "name"), "a weight from a file")
     where = spec["file"]
-    path = path_of(where, folder, (".npy", ".npz", ".safetensors"), "weights", WEIGHTS)
+    path = path_of(where, folder, (".npy", ".npz", ".safetensors"))
     if path.suffix == ".npy":
         if "name" in spec:
             raise spec["name"].error("an .npy file holds one array, without a name")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from graphc.dtypes import is_float
 from graphc.frontends import yaml_layers
 from graphc.frontends.yaml_args import convert
@@ -21,17 +23,20 @@ def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) ->
     """The paths' values joined. Raises LoadError that shows all shapes when they do not fit."""
     values = list(paths.values())
     if not values:
-        raise cell.fail("a branch has no paths")
+        raise cell.fail("it has no paths", "for example: paths: {main: [{conv: 8}], skip: []}")
     rank = len(values[0].shape)
     if how == "concat" and not -rank <= axis < rank:
-        raise cell.fail(f"axis {axis} is out of range for {values[0].type}")
+        raise cell.fail(f"axis {axis} is out of range for {values[0].type}", f"use an axis from {-rank} to {rank - 1}")
     for value in values:
         pairs = list(zip(value.shape, values[0].shape))
         free = axis % rank if how == "concat" else None
         fits = [i == free or same_dim(a, b) or (free is None and 1 in (a, b)) for i, (a, b) in enumerate(pairs)]
         if len(value.shape) != rank or not all(fits):
             shapes = "\n  ".join(f"{name}: {v.type}" for name, v in paths.items())
-            hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            if rank > 2:
+                hint = "`skip: {project: auto}` makes a skip that fits" if how == "add" else "check strides and padding"
+            else:
+                hint = f"the paths must be of one size{' but along the axis' if how == 'concat' else ''}"
             raise cell.fail(f"the paths can't be joined by {how}:\n  {shapes}", hint)
     if len(values) == 1:
         return values[0]
@@ -46,17 +51,22 @@ def join(cell: LayerBuilder, how: str, paths: Mapping[str, Value], axis: int) ->
 
 
 def project(
-    item: Item, x: Value, target: Value, part: Callable[[str, Callable[[LayerBuilder], Value]], Value]
+    item: Item,
+    x: Value,
+    target: Value,
+    part: Callable[[str, Callable[[LayerBuilder], Value]], Value],
+    norm: Callable[[Value], Value],
 ) -> Value | None:
-    """`{project: auto | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution
-    with the stride that gives it (and batch norm), or no skip at all for never.
+    """`{project: auto | zeros | never, bn: true}`: x itself where it has the target's shape already; else a 1×1 convolution
+    with the stride that gives it (and batch norm); for zeros, what that stride meets of x and channels of zeros behind its own
+    (He et al. 2015, arXiv:1512.03385, option A); or no skip at all for never.
 
-    `part(name, build)` makes a layer. Raises LoadError where no stride fits.
+    `part(name, build)` makes a layer, `norm` batch norm. Raises LoadError where no stride fits.
     """
     spec = check_keys(item, ("project", "bn"), "a projected skip")
     mode = spec["project"].value
-    if mode not in ("auto", "never"):
-        raise spec["project"].error(f"project must be auto or never, not {mode!r}")
+    if mode not in ("auto", "zeros", "never"):
+        raise spec["project"].error(f"project must be auto, zeros or never, not {mode!r}")
     if _same(x, target):
         return x
     if mode == "never":
@@ -65,8 +75,25 @@ def project(
     if len(x.shape) != len(target.shape) or len(x.shape) < 3 or not isinstance(target.shape[1], int):
         raise item.error(f"no 1x1 convolution makes {target.type} of {x.type}")
     strides = tuple(_stride(a, b, item, x, target) for a, b in zip(x.shape[2:], target.shape[2:]))
+    if mode == "zeros":
+        missing = target.shape[1] - x.shape[1] if isinstance(x.shape[1], int) else -1
+        if missing < 0:
+            raise item.error(
+                f"no channels of zeros make {target.type} of {x.type}", "project: auto learns a projection"
+            )
+        return part("zeros", lambda c: _padded(c, x, strides, missing))
     y = part("conv", lambda c: yaml_layers.conv(c, x, out=target.shape[1], k=1, s=strides, bias=not with_bn))
-    return part("bn", lambda c: yaml_layers.bn(c, y)) if with_bn else y
+    return norm(y) if with_bn else y
+
+
+def _padded(c: LayerBuilder, x: Value, strides: tuple[int, ...], channels: int) -> Value:
+    """Every place that the strides meet, and so many more channels, of zeros."""
+    rank = len(x.shape)
+    axes = [2 + i for i, s in enumerate(strides) if s > 1]
+    if axes:
+        ends = c.const([np.iinfo(np.int64).max] * len(axes))
+        x = c.add("Slice", x, c.const([0] * len(axes)), ends, c.const(axes), c.const([s for s in strides if s > 1]))
+    return c.add("Pad", x, c.const([0] * (rank + 1) + [channels] + [0] * (rank - 2))) if channels else x
 
 
 def _same(a: Value, b: Value) -> bool:

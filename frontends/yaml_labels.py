@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from graphc.frontends.yaml_args import Env
 from graphc.frontends.yaml_files import path_of, text_of
-from graphc.frontends.yaml_problems import Problems
+from graphc.frontends.yaml_problems import Lost, Poisoned, Problems
 from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.graph import Value
 from graphc.source_files import Folder
@@ -29,11 +29,14 @@ def read_labels(
         for name, names in ({} if given is None else _by_output(given, outputs)).items():
             with problems.attempt():
                 labels[name] = _names(names, folder)
-                _check_count(len(labels[name]), name, outputs[name], names)
+                if not isinstance(outputs[name], Lost):
+                    _check_count(len(labels[name]), name, outputs[name], names)
     return labels
 
 
 def _by_output(item: Item, outputs: Mapping[str, Value]) -> dict[str, Item]:
+    if not outputs:
+        raise Poisoned
     if isinstance(item.value, dict) and not _is_file(item):
         for name in item.value:
             if name not in outputs:

@@ -218,7 +218,8 @@ def _global_pool(c: LayerBuilder, x: Value, op: str, keepdims: bool) -> Value:
 @layer
 def dense(c: LayerBuilder, x: Value, *, out: int, bias: bool = True) -> Value:
     """Fully connected layer over the last axis of [batch, features] or [batch, steps, features]."""
-    rank = c.rank(x, 2, 3, hint="put `flatten` or `global_avgpool` before it")
+    hint = "put `flatten` or `global_avgpool` before it" if len(x.shape) > 3 else "it reads [batch, features]"
+    rank = c.rank(x, 2, 3, hint=hint)
     features = c.fixed(x, -1, "the number of features")
     w = c.weight("weight", (out, features), x.dtype, "he")
     b = [c.weight("bias", (out,), x.dtype, "small")] if bias else []
@@ -229,13 +230,15 @@ def dense(c: LayerBuilder, x: Value, *, out: int, bias: bool = True) -> Value:
 
 
 @layer
-def bn(c: LayerBuilder, x: Value, *, eps: float = 1e-5) -> Value:
-    """Batch normalisation with its running statistics (axis 1)."""
+def bn(c: LayerBuilder, x: Value, *, eps: float = 1e-5, frozen: bool = False) -> Value:
+    """Batch normalisation with its running statistics (axis 1). frozen: its scale and shift are not trained either, and not
+    counted."""
     c.rank(x, 2, 3, 4, 5)
     channels = c.fixed(x, 1, "the number of channels")
     scale = "below_one" if c.residual else "around_one"  # so that a sum of many random residuals stays small
     parts = (("weight", scale), ("bias", "small"), ("running_mean", "small"), ("running_var", "around_one"))
-    w = [c.weight(n, (channels,), x.dtype, init, trainable=not n.startswith("running")) for n, init in parts]
+    learned = () if frozen else ("weight", "bias")
+    w = [c.weight(n, (channels,), x.dtype, init, trainable=n in learned) for n, init in parts]
     return c.add("BatchNormalization", x, *w, epsilon=eps)
 
 
@@ -280,4 +283,6 @@ def lrn(c: LayerBuilder, x: Value, *, size: int = 5, alpha: float = 1e-4, beta: 
 @layer
 def dropout(c: LayerBuilder, x: Value, *, p: float = 0.5) -> Value:
     """Nothing at inference; here so that a description can be complete."""
+    if not 0 <= p <= 1:
+        raise c.fail(f"p is a probability, from 0 to 1, not {p}")
     return x

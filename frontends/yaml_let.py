@@ -13,10 +13,12 @@ from graphc.frontends.yaml_args import is_number
 from graphc.frontends.yaml_expr import ExprError, Numbers, evaluate_in
 from graphc.frontends.yaml_frame import Frame, require
 from graphc.frontends.yaml_literals import Literal, read_literal
+from graphc.frontends.yaml_names import NAME_HINT, is_name
 from graphc.frontends.yaml_operators import Values, read_operand
 from graphc.frontends.yaml_problems import Lost
 from graphc.frontends.yaml_registry import LayerBuilder
 from graphc.frontends.yaml_step import NetStep
+from graphc.frontends.yaml_synonyms import layer_for
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
 from graphc.op import all_ops
@@ -34,6 +36,13 @@ OTHERS = {"min": None, "max": None, "clip": 3, "where": 3}  # with how many argu
 FUNCTIONS = sorted([*UNARY, *CASTS, *OTHERS])
 CONSTANTS = {"pi": math.pi}  # where no value has the name
 SIGNS = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", "^": "Pow"}
+FUNCTIONS_ELSEWHERE = {
+    "pow": "x^y", "power": "x^y", "square": "x^2", "rsqrt": "1/sqrt(x)", "reciprocal": "1/x", "maximum": "max(a, b)",
+    "minimum": "min(a, b)", "fabs": "abs(x)", "mod": "x % y", "ln": "log(x)", "log2": "log(x)/log(2.0)",
+    "log10": "log(x)/log(10.0)", "expm1": "exp(x) - 1", "log1p": "log(1 + x)", "clamp": "clip(x, low, high)",
+    "logistic": "sigmoid(x)", "arctan": "atan(x)", "arcsin": "asin(x)", "arccos": "acos(x)", "cast": "float(x) or int(x)",
+    "silu": "x*sigmoid(x)", "swish": "x*sigmoid(x)", "step": "float(x > 0)", "select": "where(condition, a, b)",
+}  # fmt: skip
 RELATIONS = {"==": "Equal", "<": "Less", "<=": "LessOrEqual", ">": "Greater", ">=": "GreaterOrEqual"}
 
 
@@ -49,8 +58,8 @@ def let(x: Expander, step: NetStep, operands: Values, frame: Frame) -> Values:
             value = _value(x, item, operands, frame.at(name))
         place = step.args.at_key(name)
         with x.attempt(item, frame):
-            if not name.isidentifier() or name in ("true", "false", "and", "or", "not"):
-                raise place.error(f"'{name}' can't be the name of a value", "letters, digits and _")
+            if not is_name(name):
+                raise place.error(f"'{name}' can't be the name of a value", NAME_HINT)
             frame.names.define(name, value, place, again=frame.looped)
     return (value,)
 
@@ -60,7 +69,9 @@ def _value(x: Expander, item: Item, current: Values, frame: Frame) -> Value:
     if is_number(item.value):
         literal = read_literal(item)
         return x.builder.constant(literal.array(literal.alone()), name=frame.path)
-    text = item.word("an expression")
+    if not isinstance(item.value, str) or not item.value:
+        raise item.error(f"an expression must be text, not {item.kind}", "for example: let: {y: exp(-x)}")
+    text = item.value
     cell = x.cell(item, frame)
     algebra = Elementwise(x, item, cell, current, frame)
     try:
@@ -77,6 +88,12 @@ class Elementwise:
     """Numbers and values of the graph; what is made of numbers alone is a number."""
 
     functions: Collection[str] = FUNCTIONS
+
+    def elsewhere(self, name: str) -> str | None:
+        if name in FUNCTIONS_ELSEWHERE:
+            return f"write {FUNCTIONS_ELSEWHERE[name]}"
+        here = layer_for(name)
+        return f"it is a layer, a step of its own: - {here}" if here else None
 
     def __init__(self, x: Expander, item: Item, cell: LayerBuilder, current: Values, frame: Frame) -> None:
         self._x, self._item, self._cell, self._current, self._frame = x, item, cell, current, frame
@@ -95,8 +112,14 @@ class Elementwise:
         place = Item(name, self._item.file, self._item.line, self._item.column + at)
         if name not in self._frame.names and name in CONSTANTS:
             return CONSTANTS[name]
-        if name not in self._frame.names and name in self._frame.env.variables:
-            raise ExprError(f"no value is named '{name}' here", at, f"did you mean ${name}?")
+        if name not in self._frame.names:
+            if name in self._frame.env.variables:
+                raise ExprError(f"no value is named '{name}' here", at, f"did you mean ${name}?")
+            if name in FUNCTIONS:
+                raise ExprError(f"no value is named '{name}' here", at, f"a function takes ( ): {name}(x)")
+            if odd := next((k for k in self._frame.names.known() if k.startswith(name) and not is_name(k)), None):
+                hint = f"'{odd}' can't stand in an expression; name it anew: {{identity: {{from: {odd}, as: {name}}}}}"
+                raise ExprError(f"no value is named '{name}' here", at, hint)
         value = read_operand(place, self._current, self._frame.names)
         require((value,))
         return value
@@ -153,9 +176,10 @@ class Elementwise:
         wanted = 1 if name in UNARY or name in CASTS else OTHERS[name]
         if len(args) != (wanted or max(len(args), 2)):
             count = f"{wanted} argument{'s' * (wanted != 1)}" if wanted else "two arguments or more"
-            raise ExprError(f"{name}() takes {count}, not {len(args)}")
-        if name in ("min", "max"):
-            return self._add(name.capitalize(), *args) if _has_value(*args) else self._numbers.call(name, args)
+            along = f"along an axis it is a layer: - {name}: {{axis: …}}" if name in ("min", "max") else None
+            raise ExprError(f"{name}() takes {count}, not {len(args)}", hint=along)
+        if name in self._numbers.functions and not _has_value(*args):
+            return self._numbers.call(name, args)
         if name in OTHERS:
             return self._add(name.capitalize(), *args)
         (a,) = args

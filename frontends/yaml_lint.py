@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphc.errors import GraphcError
-from graphc.frontends.yaml_args import SPECIAL, convert, unknown_variable
+from graphc.frontends.yaml_args import SPECIAL, unknown_variable
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog, merged
 from graphc.frontends.yaml_operators import names_value, read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
@@ -24,12 +24,14 @@ def lint(catalog: Catalog, nets: Iterable[Item], problems: Problems) -> None:
     linter = _Linter(catalog, problems)
     for scope in catalog.scopes.values():
         for block in scope.own:
+            linter.known = {*scope.params, *block.args}
             known = [*scope.params, *block.args, *SPECIAL]
             for default in block.args.values():
                 if default is not None:
                     linter.variables(default, known)
             linter.steps(block.body)
             linter.variables(block.body, known)
+    linter.known = set(catalog.main.params)
     for net in nets:
         linter.steps(net)
         linter.variables(net, [*catalog.main.params, *SPECIAL])
@@ -38,6 +40,7 @@ def lint(catalog: Catalog, nets: Iterable[Item], problems: Problems) -> None:
 class _Linter:
     def __init__(self, catalog: Catalog, problems: Problems) -> None:
         self.catalog, self.problems = catalog, problems
+        self.known: set[str] = set()  # params and arguments where it looks
 
     def attempt(self, check: Callable, *args: Any) -> None:
         try:
@@ -98,10 +101,18 @@ class _Linter:
         if isinstance(callee, LayerDefinition):
             given = args.value if isinstance(args.value, dict) else {callee.main or "": args}
             for key, item in given.items():
-                if key in callee.args and item.value is not None and not _varies(item):
-                    hint = callee.args[key][0]
-                    if not names_value(item, hint):
-                        self.attempt(convert, item, hint, f"'{key}' of '{callee.name}'")
+                if key not in callee.args or item.value is None or _varies(item):
+                    continue
+                if not names_value(item, callee.args[key][0]):
+                    self.attempt(self._read, callee, key, item)
+
+    def _read(self, made: LayerDefinition, key: str, item: Item) -> None:
+        try:
+            made.read(key, item)
+        except GraphcError as e:
+            if isinstance(item.value, str) and item.value in self.known:
+                e.hint = f"did you mean ${item.value}?"
+            raise
 
     def _structure(self, step: NetStep) -> None:
         if step.callee == "let":
@@ -118,7 +129,7 @@ class _Linter:
                 self._condition(spec["condition"])
             return self.steps(spec["of"])
         if step.callee == "branch":
-            for path in spec["paths"].mapping("paths").values():
+            for path in spec["paths"].mapping("paths", "paths: {main: [{conv: 8}], skip: []}").values():
                 if not (isinstance(path.value, dict) and "project" in path.value):
                     self.steps(path)
             return None

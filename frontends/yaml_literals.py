@@ -16,7 +16,7 @@ import numpy as np
 
 from graphc.dtypes import is_float, is_integer
 from graphc.frontends.yaml_args import computed
-from graphc.frontends.yaml_syntax import Item
+from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.graph import Value
 from graphc.op import Op
 from graphc.types import dtype_from_name, dtype_name
@@ -35,6 +35,10 @@ DTYPES = (
     "uint8",
     "bool",
 )
+_DTYPES_ELSEWHERE = {
+    "float": "float32", "single": "float32", "double": "float64", "half": "float16", "int": "int64", "long": "int64",
+    "integer": "int64", "short": "int16", "byte": "uint8", "char": "int8", "boolean": "bool",
+}  # fmt: skip
 _WORDS = {bool: "a boolean", int: "a whole number", float: "a float"}
 _KINDS = (bool, int, float)  # narrowest first
 _ALONE = {bool: ("bool",), int: ("int64", "float32"), float: ("float32",)}  # dtypes without other operands, best first
@@ -80,6 +84,16 @@ class Literal:
             f"{self} is {_WORDS[self.kind]}, but {wanted or 'no number'} is wanted here",
             "write true or false" if wanted == "bool" else other,
         )
+
+
+def read_dtype(item: Item, what: str = "dtype", known: Sequence[str] = DTYPES) -> np.dtype:
+    """A dtype by its name. Raises LoadError with the one that was probably meant."""
+    name = item.word(what).rsplit(".", 1)[-1]
+    if item.value not in known:
+        meant = name if name in known else _DTYPES_ELSEWHERE.get(name.lower())
+        hint = f"write {meant}" if meant else did_you_mean(name, DTYPES)
+        raise item.error(f"unknown dtype '{item.value}'", hint)
+    return dtype_from_name(name)
 
 
 def _suits(kind: type, dtype: np.dtype) -> bool:

@@ -13,11 +13,11 @@ from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_labels import read_labels
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_names import Names
-from graphc.frontends.yaml_net import Expander
+from graphc.frontends.yaml_net import Expander, WeightRow
 from graphc.frontends.yaml_nets import add_nets, chosen, read_nets
 from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_preprocess import prepared_inputs
-from graphc.frontends.yaml_problems import Problems, in_order
+from graphc.frontends.yaml_problems import Lost, Problems, in_order
 from graphc.frontends.yaml_sections import read_params, read_sections
 from graphc.frontends.yaml_syntax import Item, Report, parse, read_file
 from graphc.frontends.yaml_unused import unused
@@ -32,10 +32,10 @@ def load_yaml(
     """Load a model from a YAML file; `params` override those of its `params:` section. net: one of its `nets`, else the first.
     preprocess: begin with the steps of its `preprocess`; else inputs are what these would give.
 
-    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'parameters' (how many
-    trainable ones), 'nets' (the names of all nets of the file, where it has several), 'labels' (names of classes, by output)
-    and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another GraphcError) for one problem and CheckError for several, each
-    with its line and column.
+    Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'weights' (a WeightRow for each),
+    'parameters' (how many trainable ones), 'nets' (the names of all nets of the file, where it has several), 'labels' (names of
+    classes, by output) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
+    GraphcError) for one problem and CheckError for several, each with its line and column.
     """
     return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess)
 
@@ -82,7 +82,7 @@ def _load(
 ) -> Graph:
     problems = Problems()
     try:
-        root = read(problems.add)
+        root = read(partial(problems.add, final=True))
         spec = read_sections(root, problems)
         nets = read_nets(root, spec, problems)
         params = read_params(spec.get("params"), overrides or {}, root)
@@ -105,7 +105,9 @@ def _load(
     builder = Builder(f"{name}.{net.name}" if net.name else name, Location(root.file))
     expander = Expander(builder, weights, catalog, problems)
     inputs = prepared_inputs(net, expander, preprocess)
-    last, found = expander.net(net.sections["net"], inputs, net.path)
+    if not inputs:
+        problems.stop()
+    last, found = expander.net(net.sections["net"], inputs, net.sections["inputs"], net.path)
     outputs = _outputs(net.sections.get("outputs"), net.sections["net"], last, found, problems)
     labels = read_labels(net.sections.get("labels"), outputs, params, folder, problems)
     others = {n.name for n in nets} - {net.name, *expander.nets}
@@ -113,13 +115,13 @@ def _load(
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    learned = {p.value.name: p.trainable for p in expander.params.values()}
+    weight_rows = (WeightRow(k, p.value.type, p.line, p.origin, p.trainable) for k, p in expander.params.items())
     meta = {
         "producer": "yaml",
         "file": root.file,
         "layers": tuple(expander.rows),
         "parameters": count,
-        "weights": learned,
+        "weights": tuple(weight_rows),
         "blocks": expander.blocks,
         "nets": tuple(n.name for n in nets if n.name),
         "labels": labels,
@@ -144,11 +146,14 @@ def _outputs(item: Item | None, net: Item, last: Values, names: Names, problems:
                     )
                 entries[name] = i
         else:
-            entries = item.mapping("outputs")
+            entries = item.mapping("outputs", f"outputs: [{item.value or 'NAME'}]")
         if item is not None and not entries:
-            raise item.error("a model needs at least one output")
+            raise item.error("a model needs at least one output", "without `outputs` it gives what the last step gives")
         for name, value in entries.items():
+            out[name] = Lost(name, None)
             with problems.attempt():
+                if value.value is None:
+                    raise value.error(f"the output '{name}' names no value", f"for example: outputs: {{{name}: last}}")
                 source = value.word("an output")
                 if source == "last" and not last:
                     raise value.error("the net gives no value", "name one: outputs: {y: NAME}")

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
 from graphc.frontends.yaml_syntax import Item, did_you_mean
 from graphc.graph import Value
+
+WORDS = ("true", "false", "and", "or", "not")  # of expressions
+NAME_HINT = f"a name is of letters, digits and _, does not begin with a digit, and is none of {', '.join(WORDS)}"
+
+
+def is_name(text: str) -> bool:
+    """Can a value be named so, and stand in an expression?"""
+    return text.isidentifier() and text not in WORDS
 
 
 def dotted(path: str, suffix: str) -> str:
@@ -14,10 +25,18 @@ class Names:
     """The values that `from` can name in one body; an iteration of a repeat sees those outside it too.
 
     held: what is inside is run by a `scan`, `while` or `when`, and can't change what names mean outside.
+    later: where steps give names. labels: names that steps have by `name`. block: whose body it is.
     """
 
-    def __init__(self, outer: Names | None = None, held: str = "") -> None:
-        self.outer, self.held = outer, held
+    def __init__(
+        self,
+        outer: Names | None = None,
+        held: str = "",
+        later: Mapping[str, Item] = MappingProxyType({}),
+        labels: Collection[str] = (),
+        block: str = "",
+    ) -> None:
+        self.outer, self.held, self.later, self.labels, self.block = outer, held, later, labels, block
         self.values: dict[str, tuple[Value, Item]] = {}
         self.inside: dict[str, str] = {}  # names that are known inside a structure only, with what to do
 
@@ -35,7 +54,10 @@ class Names:
                 raise item.error(f"'{name}' is a value outside, which a step of a {scope.held} can't change", hint)
             scope = scope if outside or name in scope.values else self
         elif name in self.values:
-            raise item.error(f"the name '{name}' is taken", f"by line {self.values[name][1].line}")
+            place = self.values[name][1]
+            raise item.error(
+                f"the name '{name}' is taken", f"by line {place.line}, column {place.column}: choose another"
+            )
         scope.values[name] = (value, item)
 
     def __contains__(self, name: str) -> bool:
@@ -43,17 +65,27 @@ class Names:
 
     def find(self, name: str, item: Item) -> Value:
         """The value of that name. Raises LoadError with close names."""
-        known: list[str] = []
         hint: str | None = None
         scope: Names | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name][0]
             hint = hint or scope.inside.get(name)
-            known.extend(scope.values)
-            scope = scope.outer
-        hint = hint or did_you_mean(name, ["last", *known], "named so far")
+            place = scope.later.get(name)
+            if hint is None and place is not None and (place.line, place.column) > (item.line, item.column):
+                hint = f"line {place.line} gives that name, but a step reads what stands before it"
+                hint += "; `loop` and `scan` feed results back"
+            if hint is None and name in scope.labels:
+                hint = f"`name` names a step's weights: `as: {name}` names its result"
+            inner, scope = scope, scope.outer
+        hint = hint or did_you_mean(name, {"last", *self.known()}, "named so far")
+        if inner.block and not (hint or "").startswith("did you"):
+            hint = f"{hint}; a block sees only what goes into it: inputs: [{', '.join([*inner.values][:1])}, {name}]"
         raise item.error(f"no value is named '{name}' here", hint)
+
+    def known(self) -> list[str]:
+        """All names, inner ones first."""
+        return [*self.values, *(self.outer.known() if self.outer is not None else ())]
 
 
 class Namer:

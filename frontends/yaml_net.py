@@ -14,9 +14,9 @@ from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
-from graphc.frontends.yaml_names import Namer, Names
-from graphc.frontends.yaml_operators import Values, listed, read_argument, read_attribute, read_input, read_operand
-from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, names_given
+from graphc.frontends.yaml_names import NAME_HINT, Namer, Names, is_name
+from graphc.frontends.yaml_operators import Values, listed, names_value, read_attribute, read_input, read_operand
+from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, labels, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
 from graphc.frontends.yaml_sections import input_type
 from graphc.frontends.yaml_step import STRUCTURES, NetStep, read_step, read_structure
@@ -42,6 +42,16 @@ class LayerRow(NamedTuple):
     parameters: int  # trainable ones, counted where they are first used
 
 
+class WeightRow(NamedTuple):
+    """A weight by its name: its type, the line of the step that it is of, where it comes from, in words, and whether it is learned."""
+
+    name: str
+    type: TensorType | None
+    line: int
+    origin: str
+    trainable: bool
+
+
 class Expander:
     """Expands steps into a builder's graph. `rows` and `params` tell what was built."""
 
@@ -65,20 +75,20 @@ class Expander:
 
     def prepare(self, item: Item, name: str, value: Value, path: str) -> Value:
         """What the steps that prepare an input give; a lost value where they have a problem."""
-        names = Names()
+        names = Names(later=_later(item), labels=labels(item))
         names.define(name, value, item, again=False)
         result = self.steps(item, (value,), Frame(Env(self.catalog.main.params), names, path, path), Namer())
         return result[0] if result else Lost(name, None)
 
-    def net(self, item: Item, inputs: Mapping[str, Value], path: str = "net") -> tuple[Values, Names]:
-        """Expand a net. Returns what the last step gives and the names that steps were given. path: begins the names of nodes
-        and weights.
+    def net(self, item: Item, inputs: Mapping[str, Value], places: Item, path: str = "net") -> tuple[Values, Names]:
+        """Expand a net. Returns what the last step gives and the names that steps were given. places: of the inputs; path: begins
+        the names of nodes and weights.
 
         What is wrong is added to the problems; its results, and what depends on them, are lost values.
         """
-        names = Names()
+        names = Names(later=_later(item), labels=labels(item))
         for name, value in inputs.items():
-            names.define(name, value, item, again=False)
+            names.define(name, value, places.at_key(name), again=False)
         self.inputs = inputs
         self.trace = [(name, v) for name, v in inputs.items() if not isinstance(v, Lost)]
         current = tuple(inputs.values()) if len(inputs) == 1 else ()
@@ -168,7 +178,7 @@ class Expander:
         if error.source is not None and frame.calls and not error.source.path:
             error.source = replace(error.source, path=_shortened(frame.calls))
         shapes = " -> ".join(f"{name} {v.type or '?'}" for name, v in self.trace[-4:])
-        if shapes:
+        if shapes and "shapes so far: " not in (error.hint or ""):
             error.hint = f"{error.hint}\n  shapes so far: {shapes}" if error.hint else f"shapes so far: {shapes}"
 
     def operands(self, step: NetStep, current: Values, frame: Frame) -> Values:
@@ -196,15 +206,23 @@ class Expander:
             return
         items = listed(step.save)
         if len(items) > len(result):
-            raise step.save.error(f"gives {len(items)} names to {len(result)} value{'s' * (len(result) != 1)}")
+            given = f"{len(result)} value{'s' * (len(result) != 1)}"
+            raise step.save.error(f"`as` gives {len(items)} names, and the step gives {given}")
         for item, value in zip(items, result):
-            frame.names.define(item.word("a name"), value, item, again=frame.looped)
+            if not is_name(item.word("what `as` gives")):
+                raise item.error(f"'{item.value}' can't be the name of a value", NAME_HINT)
+            frame.names.define(item.value, value, item, again=frame.looped)
 
     def _apply(self, step: NetStep, operands: Values, frame: Frame, index: int, namer: Namer) -> Values:
+        if step.weights is not None and (isinstance(step.callee, Item) or step.callee in STRUCTURES):
+            hint = "no value of `let` can be named weights" if step.callee == "let" else "give them to its layers"
+            raise step.weights.error(
+                f"{step.callee if isinstance(step.callee, str) else 'a list'} has no weights", hint
+            )
         if isinstance(step.callee, Item):
             return self._list(step.callee, operands, frame, namer, index)
         if step.callee == "if":
-            condition = convert(frame.env.resolve(step.args), bool, "the condition of if")
+            condition = self._chosen(frame.env.resolve(step.args))
             chosen = step.then if condition else step.otherwise
             return self._list(chosen, operands, frame, namer, index) if chosen is not None else operands
         callee = None if step.callee in STRUCTURES else self.catalog.callee(step.callee, step.place)
@@ -225,6 +243,15 @@ class Expander:
                 self, step, spec, operands, inner, namer if inner.path == frame.path else Namer()
             )
         return self.call(callee, step, step.args, operands, inner)
+
+    @staticmethod
+    def _chosen(item: Item) -> bool:
+        try:
+            return convert(item, bool, "the condition of if")
+        except GraphcError as e:
+            if isinstance(item.value, str):
+                e.hint = "`if` chooses by params and arguments, $name; `when` chooses by values, when the model runs"
+            raise
 
     def _list(self, item: Item, operands: Values, frame: Frame, namer: Namer, index: int) -> Values:
         """A list in the place of a step: numbered inside a numbered list, else as if it stood there itself."""
@@ -281,8 +308,10 @@ class Expander:
         given = self.catalog.arguments(callee, args)
 
         def read(k: str) -> Any:
-            what = f"'{k}' of '{callee.name}'"
-            return read_argument(frame.env.resolve(given[k]), callee.args[k][0], what, operands, frame.names)
+            item = frame.env.resolve(given[k])
+            if names_value(item, callee.args[k][0]):
+                return read_operand(item, operands, frame.names)
+            return callee.read(k, item)
 
         values = dict(zip(given, self.each(given, read, frame)))
         self._require(callee, step.place, operands)
@@ -336,7 +365,7 @@ class Expander:
         check_count(step, operands, len(block.inputs), block.name)
         self._require(block, step.place, operands)
         self.blocks.setdefault(frame.path, block.name)
-        names = Names()
+        names = Names(block=block.name)
         for name, value in zip(block.inputs, operands):
             names.define(name, value, block.item, again=False)
         inner = Frame(
@@ -367,6 +396,11 @@ class Expander:
             wanted = input_type(name, Env(self.catalog.main.params).resolve(net.takes[name]))
             if not _fits(value.type, wanted):
                 raise step.place.error(f"net '{net.name}' takes {wanted} as its input '{name}', not {value.type}")
+
+
+def _later(item: Item) -> dict[str, Item]:
+    """The names that steps give, where they stand."""
+    return {i.value: i for i in names_given(item) if isinstance(i.value, str)}
 
 
 def _fits(t: TensorType, wanted: TensorType) -> bool:

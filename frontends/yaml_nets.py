@@ -9,7 +9,7 @@ from graphc.errors import GraphcError
 from graphc.frontends.yaml_catalog import BlockDefinition, Scope, check_name
 from graphc.frontends.yaml_operators import listed
 from graphc.frontends.yaml_problems import Problems
-from graphc.frontends.yaml_sections import OF_A_NET
+from graphc.frontends.yaml_sections import EXAMPLES, OF_A_NET
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 
 
@@ -31,14 +31,17 @@ class Net:
         """Its lists of steps."""
         prepared = self.sections.get("preprocess")
         entries = prepared.value.values() if prepared is not None and isinstance(prepared.value, dict) else ()
-        return [*entries, *([self.sections["net"]] if "net" in self.sections else [])]
+        net = self.sections.get("net")
+        return [*entries, *([] if net is None or _is_empty(net) else [net])]
 
     @property
     def missing(self) -> list[GraphcError]:
         """What is said of the sections that it must have, and has not."""
         what = f"net '{self.name}'" if self.name else "a model"
-        hint = None if self.name else "a file of blocks alone is for others to include"
-        return [self.item.error(f"{what} needs '{k}'", hint) for k in ("inputs", "net") if k not in self.sections]
+        missing = [k for k in ("inputs", "net") if k not in self.sections]
+        empty = "net" in self.sections and _is_empty(self.sections["net"])
+        found: list[GraphcError] = [self.item.error(f"{what} needs '{k}'", EXAMPLES[k]) for k in missing]
+        return [*found, *([self.sections["net"].error("the net has no steps", EXAMPLES["net"])] if empty else [])]
 
     @property
     def block(self) -> BlockDefinition:
@@ -51,8 +54,12 @@ class Net:
             [] if outputs is None else outputs.value.values() if isinstance(outputs.value, dict) else listed(outputs)
         )
         return BlockDefinition(
-            self.name, self.item, {}, tuple(entries), tuple(named), self.sections["net"], True, takes
+            self.name, self.item, {}, tuple(entries), tuple(named), self.sections["net"], net=True, takes=takes
         )
+
+
+def _is_empty(net: Item) -> bool:
+    return net.value in (None, [], {})
 
 
 def read_nets(root: Item, spec: Mapping[str, Item], problems: Problems) -> list[Net]:

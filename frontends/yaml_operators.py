@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.frontends.yaml_args import computed, convert, is_number, options
-from graphc.frontends.yaml_literals import DTYPES, Literal, read_literal
+from graphc.frontends.yaml_literals import DTYPES, Literal, read_dtype, read_literal
 from graphc.frontends.yaml_names import Names
-from graphc.frontends.yaml_syntax import Item, did_you_mean
+from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
 from graphc.op import Attr
-from graphc.types import dtype_from_name
 
 Values = tuple[Value, ...]
 
@@ -48,20 +47,12 @@ def names_value(item: Item, hint: Any) -> bool:
     return Value in options(hint) and isinstance(item.value, str) and not is_number(computed(item))
 
 
-def read_argument(item: Item, hint: Any, what: str, current: Values, names: Names) -> Any:
-    """An argument of a layer: a value by its name, or what `convert` makes of it. Raises LoadError."""
-    return read_operand(item, current, names) if names_value(item, hint) else convert(item, hint, what)
-
-
 def read_attribute(item: Item, spec: Attr, name: str) -> Any:
     """The value of an attribute as its type says. Raises LoadError."""
     what = f"attribute '{name}'"
     hints = {"ints": int | tuple[int, ...], "floats": tuple[float, ...], "strings": tuple[str, ...], bool: bool | int}
     if spec.type == "dtype":
-        if item.word(what) not in (*DTYPES, "bfloat16"):
-            hint = did_you_mean(item.value, DTYPES)
-            raise item.error(f"{what} must be a dtype like float32, not '{item.value}'", hint)
-        return dtype_from_name(item.value)
+        return read_dtype(item, what, (*DTYPES, "bfloat16"))
     if spec.type == "tensor":
         literal = read_literal(item)
         return literal.array(literal.alone())

@@ -82,6 +82,17 @@ def _place_of(error: GraphcError) -> list[int]:
     return [int(n) for n in re.findall(r"\d+", (error.source.place if error.source else None) or "")]
 
 
+def labels(item: Item) -> set[str]:
+    """The texts of every `name` below an item."""
+    if isinstance(item.value, list):
+        return {text for value in item.value for text in labels(value)}
+    if not isinstance(item.value, dict):
+        return set()
+    found = {text for value in item.value.values() for text in labels(value)}
+    own = item.value["name"].value if "name" in item.value else None
+    return found | {own} if isinstance(own, str) else found
+
+
 def names_given(item: Item) -> Iterator[Item]:
     """Names that the steps below an item give: by `as` and `let`, to states, and to what is collected."""
     if isinstance(item.value, dict):

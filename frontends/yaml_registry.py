@@ -16,7 +16,7 @@ import numpy as np
 
 from graphc.dtypes import is_float
 from graphc.errors import GraphcError, Location
-from graphc.frontends.yaml_args import is_number
+from graphc.frontends.yaml_args import convert, is_number, options
 from graphc.frontends.yaml_given import given_weight
 from graphc.frontends.yaml_literals import as_array
 from graphc.frontends.yaml_syntax import Item
@@ -25,14 +25,27 @@ from graphc.graph import Builder, Value
 from graphc.source_files import Folder
 from graphc.types import Dim, dtype_name
 
+# Arguments that are counts and sizes, in any layer where they are whole numbers.
+SIZES = frozenset(
+    ("out", "hidden", "vocab", "dim", "heads", "classes", "layers", "parts", "groups", "k", "s", "dilation", "scale")
+    + ("rows", "keep", "multiplier", "reduction", "size", "stride")
+)
+
+ADVICE = {
+    "bias": "its numbers, or how they are drawn, go into `weights: {bias: …}`",
+    "shape": "0 keeps a dim of the input, -1 takes what is left",
+}  # where an argument of that name is of another kind
+
 
 @dataclass(frozen=True)
 class Param:
-    """A weight in the graph: its value, and whether training would change it (running statistics are not trained). given: where a
-    step says what it is."""
+    """A weight in the graph: its value, whether training would change it (running statistics are not trained), the line of its
+    step, and where it comes from, in words. given: where a step says what it is."""
 
     value: Value
     trainable: bool
+    line: int
+    origin: str
     given: Location | None = None
 
 
@@ -92,10 +105,12 @@ class LayerBuilder:
         if name in self.given:
             seed = getattr(self.weights, "seed", 0)
             data = given_weight(self.given[name], full, shape, np.dtype(dtype), seed, self.folder)
+            origin = f"line {self.given[name].line}"
         else:
             data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
+            origin = self.weights.source(full)
         value = self.builder.constant(data, name=full)
-        self.params[full] = Param(value, trainable, given)
+        self.params[full] = Param(value, trainable, self.item.line, origin, given)
         if trainable:
             self.new_parameters += data.size
         return value
@@ -108,7 +123,8 @@ class LayerBuilder:
         return self.builder.constant(data, dtype, name=f"{self.name}/const_{self.count}")
 
     def fail(self, message: str, hint: str | None = None) -> GraphcError:
-        return self.item.error(message, hint)
+        """An error of this layer, to raise."""
+        return self.item.error(f"{self.item.value}: {message}", hint)
 
     def fixed(self, x: Value, axis: int, what: str) -> int:
         """A dim that must be a number when the model is loaded: weights depend on it. Raises LoadError."""
@@ -116,9 +132,10 @@ class LayerBuilder:
             raise self.fail(f"needs an input with axis {axis}, {what}, not {x.type}")
         dim: Dim = x.shape[axis]
         if not isinstance(dim, int):
-            raise self.fail(
-                f"{what} must be a number, but the input is {x.type}", f"give axis {axis} of the input a fixed size"
-            )
+            hint = f"give axis {axis} of the input a fixed size"
+            if axis == 1 and len(x.shape) == 3 and isinstance(x.shape[2], int):
+                hint += ", or bring the channels there: {transpose: {perm: [0, 2, 1]}}"
+            raise self.fail(f"{what} must be a number, but the input is {x.type}", hint)
         return dim
 
     def operands(self, xs: Sequence[Value], *counts: int, hint: str) -> None:
@@ -132,6 +149,8 @@ class LayerBuilder:
         rank = len(x.shape)
         if rank not in ranks:
             wanted = " or ".join(map(str, ranks))
+            if hint is None and min(ranks) == 3 and rank < 3:
+                hint = "it reads [batch, channels, …], images for example"
             raise self.fail(f"needs an input of rank {wanted}, not {x.type}", hint)
         return rank
 
@@ -156,6 +175,24 @@ class LayerDefinition:
     @property
     def required(self) -> tuple[str, ...]:
         return tuple(k for k, (_, default) in self.args.items() if default is inspect.Parameter.empty)
+
+    def read(self, key: str, item: Item) -> Any:
+        """The value of a resolved argument. Raises LoadError where it is of another kind, or a size below 1."""
+        hint, what = self.args[key][0], f"'{key}' of '{self.name}'"
+        try:
+            value = convert(item, hint, what)
+        except GraphcError as e:
+            e.hint = e.hint or ADVICE.get(key)
+            raise
+        if key in SIZES and int in options(hint) and float not in options(hint):
+            for n in value if isinstance(value, tuple) else (value,):
+                if isinstance(n, int) and n < 1:
+                    raise item.error(f"{what} must be at least 1, not {n}")
+        if key == "eps" and not 0 <= value < 1:
+            raise item.error(
+                f"{what} must be from 0 to 1, not {item.value}", "the number of channels follows from what comes in"
+            )
+        return value
 
 
 _LAYERS: dict[str, LayerDefinition] = {}

@@ -10,7 +10,8 @@ import numpy as np
 from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
-Returned = Literal["all", "last"]
+Returned = Literal["all", "last", "states"]
+Values = Value | tuple[Value, ...]
 
 
 @layer
@@ -24,60 +25,60 @@ def embedding(c: LayerBuilder, ids: Value, *, vocab: int, dim: int) -> Value:
 @layer
 def lstm(
     c: LayerBuilder,
-    x: Value,
-    *,
+    *xs: Value,
     hidden: int,
     layers: int = 1,
     bidirectional: bool = False,
     return_: Returned = "all",
     biases: int = 2,
     peepholes: bool = False,
-) -> Value:
-    """Long short-term memory. return: all = [batch, steps, directions*hidden], last = the final state [batch, …].
+) -> Values:
+    """Long short-term memory. return: all = [batch, steps, directions*hidden], last = the final state [batch, …],
+    states = all, and the final h and c [batch, hidden]: `as: [y, h, c]`.
+    `from: [x, h, c]` begins with that state; where x is one step, [batch, features], it gives `as: [h, c]` behind it.
     biases: 2 as in ONNX and PyTorch, 1 as in Keras, 0. Gates in ONNX's order: input, output, forget, cell.
     peepholes: gates see the cell, too (Gers, Schmidhuber 2000); l<i>.p [directions, 3*hidden], input, output, forget."""
-    return _recurrent(c, x, "LSTM", 4, hidden, layers, bidirectional, return_, biases, peepholes)
+    return _recurrent(c, xs, "LSTM", 4, hidden, layers, bidirectional, return_, biases, peepholes)
 
 
 @layer
 def gru(
     c: LayerBuilder,
-    x: Value,
-    *,
+    *xs: Value,
     hidden: int,
     layers: int = 1,
     bidirectional: bool = False,
     return_: Returned = "all",
     biases: int = 2,
     reset_after: bool = True,
-) -> Value:
+) -> Values:
     """Gated recurrent unit. reset_after: the reset gate is applied after the product with the state, as in PyTorch,
-    cuDNN and Keras. Gates in ONNX's order: update, reset, hidden."""
+    cuDNN and Keras. Gates in ONNX's order: update, reset, hidden. return: as of lstm, states = `as: [y, h]`.
+    `from: [x, h]` begins with that state; where x is one step, [batch, features], it gives the h behind it."""
     return _recurrent(
-        c, x, "GRU", 3, hidden, layers, bidirectional, return_, biases, linear_before_reset=int(reset_after)
+        c, xs, "GRU", 3, hidden, layers, bidirectional, return_, biases, linear_before_reset=int(reset_after)
     )
 
 
 @layer
 def rnn(
     c: LayerBuilder,
-    x: Value,
-    *,
+    *xs: Value,
     hidden: int,
     layers: int = 1,
     bidirectional: bool = False,
     return_: Returned = "all",
     biases: int = 2,
     act: Literal["tanh", "relu"] = "tanh",
-) -> Value:
-    """Elman's recurrent network."""
+) -> Values:
+    """Elman's recurrent network. `from: [x, h]` and return as of gru."""
     activations = [act.capitalize()] * (1 + bidirectional)
-    return _recurrent(c, x, "RNN", 1, hidden, layers, bidirectional, return_, biases, activations=activations)
+    return _recurrent(c, xs, "RNN", 1, hidden, layers, bidirectional, return_, biases, activations=activations)
 
 
 def _recurrent(
     c: LayerBuilder,
-    x: Value,
+    xs: tuple[Value, ...],
     op: str,
     gates: int,
     hidden: int,
@@ -87,36 +88,52 @@ def _recurrent(
     biases: int,
     peepholes: bool = False,
     **attrs: Any,
-) -> Value:
+) -> Values:
     """Weights of layer i: l<i>.w [directions, gates*hidden, features], l<i>.r [directions, gates*hidden, hidden],
     l<i>.b [directions, biases*gates*hidden]."""
-    c.rank(x, 3, hint="a recurrent layer reads [batch, steps, features]")
+    states = "hc" if op == "LSTM" else "h"
+    c.operands(xs, 1, 1 + len(states), hint=f"give the steps, or a state, too: from: [x, {', '.join(states)}]")
+    x, *begin = xs
+    one = c.rank(x, *((2, 3) if begin else (3,)), hint="a recurrent layer reads [batch, steps, features]") == 2
     if not 1 <= layers <= 64 or biases not in (0, 1, 2):
         raise c.fail(f"takes 1 to 64 layers and 0, 1 or 2 biases, not {layers} and {biases}")
+    if (begin or returned == "states") and (layers > 1 or bidirectional):
+        raise c.fail("a state is that of one layer in one direction", "write a step for each layer")
+    if one and returned != "all":
+        raise c.fail("one step gives the state behind it", "leave `return` out")
+    for name, v in zip(states, begin):
+        if c.rank(v, 2, hint=f"{name} is [batch, {hidden}]") and v.shape[1] != hidden:
+            raise c.fail(f"state {name} must be [batch, {hidden}], not {v.type}", f"hidden is {hidden}")
     n = 2 if bidirectional else 1
     direction = "bidirectional" if bidirectional else "forward"
-    y = c.add("Transpose", x, perm=(1, 0, 2))  # ONNX's layout: [steps, batch, features]
-    state = None
+    # ONNX's layout: [steps, batch, features]
+    y = c.add("Unsqueeze", x, c.const([0])) if one else c.add("Transpose", x, perm=(1, 0, 2))
+    first = [c.add("Unsqueeze", v, c.const([0])) for v in begin]
     for i in range(layers):
         w = c.weight(f"l{i}.w", (n, gates * hidden, c.fixed(y, 2, "the number of features")), x.dtype, "recurrent")
         r = c.weight(f"l{i}.r", (n, gates * hidden, hidden), x.dtype, "recurrent")
-        b: list[Value | None] = [*_bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype)]
-        if peepholes:  # the last of LSTM's operands, behind lengths and states
-            b = [*(b or [None]), None, None, None, c.weight(f"l{i}.p", (n, 3 * hidden), x.dtype, "small")]
-        y, state = c.add(
-            op, y, w, r, *b, outputs=3 if op == "LSTM" else 2, hidden_size=hidden, direction=direction, **attrs
-        )[:2]
+        b: list[Value | None] = [*_bias(c, f"l{i}.b", n, gates * hidden, biases, x.dtype)] or [None]
+        optional = [*b, None, *(first or [None] * len(states))]  # behind the lengths of sequences
+        if peepholes:
+            optional.append(c.weight(f"l{i}.p", (n, 3 * hidden), x.dtype, "small"))
+        while optional and optional[-1] is None:
+            optional.pop()
+        outputs = 1 + len(states)
+        y, *last = c.add(op, y, w, r, *optional, outputs=outputs, hidden_size=hidden, direction=direction, **attrs)
         if returned == "last" and i == layers - 1:
             break
         if n == 1:  # [steps, 1, batch, hidden] -> [steps, batch, hidden]
             y = c.add("Squeeze", y, c.const([1]))
         else:
             y = c.add("Reshape", c.add("Transpose", y, perm=(0, 2, 1, 3)), c.const([0, 0, n * hidden]))
+    if one or returned == "states":  # [1, batch, hidden] -> [batch, hidden]
+        final = tuple(c.add("Squeeze", v, c.const([0])) for v in last)
+        return final if one else (c.add("Transpose", y, perm=(1, 0, 2)), *final)
     if returned == "all":
         return c.add("Transpose", y, perm=(1, 0, 2))
-    if n == 1:  # [1, batch, hidden] -> [batch, hidden]
-        return c.add("Squeeze", state, c.const([0]))
-    return c.add("Reshape", c.add("Transpose", state, perm=(1, 0, 2)), c.const([0, n * hidden]))
+    if n == 1:
+        return c.add("Squeeze", last[0], c.const([0]))
+    return c.add("Reshape", c.add("Transpose", last[0], perm=(1, 0, 2)), c.const([0, n * hidden]))
 
 
 def _bias(c: LayerBuilder, name: str, n: int, size: int, biases: int, dtype: np.dtype) -> list[Value]:

@@ -129,7 +129,7 @@ def param(
     if shape is None:
         array = None if value is None else given_array(value, c.folder)
         if array is None:
-            raise c.fail("'param' needs a 'shape', or a 'value' that has one")
+            raise c.fail("it needs a 'shape', or a 'value' that has one")
         shape = array.shape
     return c.weight("value", shape, np.float32, init if init in DRAWN else "small")
 

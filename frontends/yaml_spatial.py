@@ -41,8 +41,6 @@ def pixel_unshuffle(c: LayerBuilder, x: Value, *, scale: int = 2) -> Value:
     """The inverse of pixel_shuffle: [batch, c, h·scale, w·scale] to [batch, c·scale², h, w]."""
     c.rank(x, 4)
     channels = c.fixed(x, 1, "the number of channels")
-    if scale < 1:
-        raise c.fail(f"scale must be at least 1, not {scale}")
     y = c.add("SpaceToDepth", x, blocksize=scale)  # its channels are [scale², c]
     return c.add("Gather", y, c.const(_swapped(scale * scale, channels)), axis=1)
 

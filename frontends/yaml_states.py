@@ -11,7 +11,7 @@ from graphc.dtypes import is_float, is_integer
 from graphc.frontends.yaml_args import to_dim
 from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_frame import Frame, require
-from graphc.frontends.yaml_literals import DTYPES, Literal, read_literal
+from graphc.frontends.yaml_literals import Literal, read_dtype, read_literal
 from graphc.frontends.yaml_operators import Values, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost
 from graphc.frontends.yaml_registry import LayerBuilder
@@ -41,6 +41,10 @@ def _first_value(x: Expander, cell: LayerBuilder, item: Item, current: Values, f
     item = frame.env.resolve(item)
     if isinstance(item.value, dict):
         return _filled(x, cell, item, current, frame)
+    if item.value in ("zeros", "ones") and item.value not in frame.names:
+        more = ", value: 1.0" if item.value == "ones" else ""
+        hint = f"a state of {item.value} says its shape: {{shape: [batch, 8]{more}}}"
+        raise item.error(f"no value is named '{item.value}' here", hint)
     read = read_input(item, current, frame.names)
     if read is None:
         raise item.error("a state needs a first value", "a name, a number, {like: NAME} or {shape: [batch, 8]}")
@@ -65,10 +69,7 @@ def _filled(x: Expander, cell: LayerBuilder, item: Item, current: Values, frame:
         dims = tuple(to_dim(d, "a dim of a state") for d in spec["shape"].listing("shape"))
         sizes = _sizes(x, cell, dims, spec["shape"])
     if "dtype" in spec:
-        name = spec["dtype"].word("dtype")
-        if name not in DTYPES:
-            raise spec["dtype"].error(f"unknown dtype '{name}'", did_you_mean(name, DTYPES))
-        dtype = np.dtype(name)
+        dtype = read_dtype(spec["dtype"])
     else:
         dtype = like.dtype if like is not None else number.alone() if number is not None else np.dtype(np.float32)
     value = np.zeros((), dtype) if number is None else number.array(dtype)
@@ -107,6 +108,8 @@ def differ(a: TensorType | None, b: TensorType | None) -> bool:
 
 def way_out(first: Value, after: Value) -> str:
     """What to do about a state whose type changes."""
+    if first.is_const and not first.shape and after.shape and first.data == 0 and is_float(after.dtype):
+        return f"a state of zeros says its shape: {{shape: [{', '.join(map(str, after.shape))}]}}"
     if first.dtype != after.dtype:
         written = "0 is a whole number, 0.0 a float; or " if is_integer(first.dtype) and is_float(after.dtype) else ""
         return f"{written}cast what the step gives: {{Cast: {{to: {dtype_name(first.dtype)}}}}}"

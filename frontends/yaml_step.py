@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from graphc.errors import CheckError
+from graphc.frontends.yaml_registry import layers
+from graphc.frontends.yaml_synonyms import structure_argument
 from graphc.frontends.yaml_syntax import Item, check_keys
 
 COMMON = ("as", "from", "share", "name", "weights")
@@ -74,7 +78,7 @@ def read_step(item: Item) -> NetStep:
     names = [k for k in item.value if k not in COMMON]
     for name, condition in (("if", "$s > 1"), ("when", "NAME")):
         if name in names:
-            check_keys(item, (*COMMON, name, "then", "else"), name)
+            check_keys(item, (*COMMON, name, "then", "else"), name, _otherwise)
             if "then" not in names:
                 raise item.error(
                     f"{name} needs `then`", f"for example: - {name}: {condition}\n    then: [{{maxpool: 2}}]"
@@ -82,8 +86,7 @@ def read_step(item: Item) -> NetStep:
             args = item.value[name]
             return _step(item, name, args, beside, then=item.value["then"], otherwise=item.value.get("else"))
     if len(names) != 1:
-        hint = "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
-        raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", hint)
+        raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", _apart(item, names))
     args = item.value[names[0]]
     if isinstance(args.value, dict):
         inside = {k: v for k, v in args.value.items() if k in COMMON}
@@ -94,6 +97,25 @@ def read_step(item: Item) -> NetStep:
     return _step(item, names[0], args, beside)
 
 
+def _otherwise(key: str) -> str | None:
+    if key in ("elif", "elseif", "else if"):
+        return f"there is no '{key}': write else: [{{if: …, then: […]}}]"
+    return None
+
+
+def _apart(item: Item, names: Sequence[str]) -> str:
+    """What to do with names that stand beside each other in a step."""
+    made = layers().get(names[0]) if names else None
+    if made is not None and set(names[1:]) <= made.args.keys():
+        given = {made.main: item.value[names[0]].value} if item.value[names[0]].value is not None else {}
+        given |= {k: item.value[k].value for k in names[1:]}
+        shown = ", ".join(f"{k}: {str(v).lower() if isinstance(v, bool) else v}" for k, v in given.items())
+        return f"arguments stand in braces, or deeper than the name: - {names[0]}: {{{shown}}}"
+    if made is not None and item.value[names[0]].value is None and names[1] not in layers():
+        return f"arguments stand in braces, or deeper than the name: - {names[0]}: {{{names[1]}: …}}"
+    return "begin each step with its own '-'; beside the name only as, from, share, name and weights can stand"
+
+
 def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **more: Item | None) -> NetStep:
     words = (common.get(k) for k in COMMON)
     return NetStep(item, callee, args, *words, **more)
@@ -101,10 +123,14 @@ def _step(item: Item, callee: str, args: Item, common: Mapping[str, Item], **mor
 
 def read_structure(step: NetStep) -> dict[str, Item]:
     """The arguments of a branch, repeat, loop, scan or while. Raises LoadError where one is missing or unknown."""
-    args, name = step.args.mapping(f"'{step.callee}'"), str(step.callee)
-    if name != "repeat":  # which also takes arguments of what it repeats
-        check_keys(step.args, STRUCTURES[name], name)
+    name = str(step.callee)
+    args = step.args.mapping(f"'{name}'", EXAMPLES[name])
+    known = (*STRUCTURES[name], *(args if name == "repeat" else ()))  # which also takes arguments of what it repeats
+    check_keys(step.args, known, name, partial(structure_argument, name, STRUCTURES[name]))
     missing = [key for key in REQUIRED[name] if key not in args and not (key == "n" and "with" in args)]
+    elsewhere = {key: said for key in args if (said := structure_argument(name, missing, key))}
+    if elsewhere:
+        raise CheckError([step.args.at_key(key).error(said) for key, said in elsewhere.items()])
     if missing:
         raise step.place.error(f"{name} needs {', '.join(repr(key) for key in missing)}", EXAMPLES[name])
     return args

@@ -31,7 +31,7 @@ def branch(
     how = convert(frame.env.resolve(args["join"]), Join, "join")
     axis = convert(frame.env.resolve(args["axis"]), int, "axis") if "axis" in args else 1
     check_count(step, operands, 1, "branch")
-    paths = args["paths"].mapping("paths")
+    paths = args["paths"].mapping("paths", "paths: {main: [{conv: 8}], skip: []}")
     results: dict[str, Value] = {}
     for name, item in paths.items():
         if not _is_projection(item):
@@ -43,8 +43,8 @@ def branch(
             if not results or how == "concat":
                 raise item.error("a projection needs another path whose shape it takes, and a join other than concat")
             inside = frame.at(namer.unique(name))
-            make = partial(_part, x, step, inside)
-            value = project(frame.env.resolve(item), operands[0], next(iter(results.values())), make)
+            make, norm = partial(_part, x, step, inside), partial(_norm, x, step, inside)
+            value = project(frame.env.resolve(item), operands[0], next(iter(results.values())), make, norm)
             if value is not None:
                 results[name] = value
     ordered = {name: results[name] for name in paths if name in results}
@@ -61,6 +61,11 @@ def _part(x: Expander, step: NetStep, frame: Frame, name: str, build: Callable[[
     value = build(cell)
     x.row(cell, (value,))
     return value
+
+
+def _norm(x: Expander, step: NetStep, frame: Frame, value: Value) -> Value:
+    """Batch norm with the defaults of the file."""
+    return x.call(x.catalog.callee("bn", step.place), step, step.place.of({}), (value,), frame.at("bn"))[0]
 
 
 def _one(values: Values, item: Item) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from graphc.frontends.yaml_registry import LayerDefinition, layers
 
@@ -107,7 +107,7 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "block_size": ("scale",), "blocksize": ("scale",), "interpolation": ("mode",), "dim": ("axis", "axes"),
     "axes": ("axis",), "axis": ("axes",), "dims": ("axis", "perm"), "order": ("perm",), "target_shape": ("shape",),
     "keepdim": ("keepdims",), "keep_dims": ("keepdims",), "sections": ("parts",), "num_outputs": ("parts",),
-    "chunks": ("parts",), "starts": ("start",), "ends": ("end",), "steps": ("step",), "num_classes": ("classes",),
+    "chunks": ("parts",), "starts": ("start",), "ends": ("end",), "stop": ("end",), "start_dim": ("axis",), "steps": ("step",), "num_classes": ("classes",),
     "depth": ("classes",), "n_classes": ("classes",), "than": ("to",), "value": ("to", "other", "by"), "ratio": ("reduction",),
     "r": ("reduction", "scale"), "ord": ("p",), "spatial_scale": ("scale",), "output_size": ("size",),
     "pooled_shape": ("size",), "sampling_ratio": ("samples",), "iou_threshold": ("iou",), "score_threshold": ("score",),
@@ -115,14 +115,31 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "max_len": ("rows",), "max_length": ("rows",), "number": ("rows",), "centers": ("rows",),
 }  # fmt: skip
 
+# Weights by names that they have elsewhere: how they are called here.
+WEIGHTS: Mapping[str, str] = {
+    "weight": "weight", "kernel": "weight", "w": "weight", "gamma": "weight", "bias": "bias", "b": "bias", "beta": "bias",
+    "init": "weight", "initializer": "weight", "weight_init": "weight", "kernel_initializer": "weight",
+    "bias_initializer": "bias", "running_mean": "running_mean", "running_var": "running_var", "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}  # fmt: skip
+# Arguments of structures and blocks elsewhere.
+STRUCTURE_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "times": ("n",), "count": ("n",), "number": ("n",), "num": ("n",), "repeats": ("n",), "body": ("of",), "steps": ("of", "body"),
+    "net": ("of", "body"), "layers": ("of", "body"), "block": ("of",), "layer": ("of",), "do": ("of",), "mode": ("join",),
+    "merge": ("join",), "branches": ("paths",), "parameters": ("args",), "params": ("args",), "arguments": ("args",),
+    "input": ("inputs",), "output": ("outputs", "collect"), "outputs": ("collect",), "state": ("states",),
+    "init": ("states",), "input_sequence": ("over",), "while": ("condition",), "cond": ("condition",), "max": ("at_most",),
+    "max_iterations": ("at_most",), "limit": ("at_most",),
+}  # fmt: skip
+
 _FOLLOWS = "it follows from what comes in"
 _TRAINING = "it changes nothing when a model runs"
 # Arguments elsewhere that need none here, and why.
 NEEDLESS: Mapping[str, str] = {
-    **dict.fromkeys(("in_channels", "in_features", "input_size", "input_shape", "num_features", "input_channels"), _FOLLOWS),
+    **dict.fromkeys(("in_channels", "in_features", "in", "input_size", "input_shape", "num_features", "input_channels"), _FOLLOWS),
     **dict.fromkeys(("normalized_shape", "num_channels", "embed_dim", "d_model", "num_parameters"), _FOLLOWS),
     **dict.fromkeys(("momentum", "inplace", "training", "trainable", "affine", "track_running_stats"), _TRAINING),
-    **dict.fromkeys(("kernel_initializer", "bias_initializer", "kernel_regularizer"), _TRAINING),
+    **dict.fromkeys(("kernel_regularizer", "bias_regularizer"), _TRAINING),
     "activation": "it is a step of its own behind this one",
     "batch_first": "the batch is always first",
     "data_format": "channels are always axis 1",
@@ -162,10 +179,20 @@ def _written(made: LayerDefinition) -> str:
 def argument_for(made: LayerDefinition, key: str) -> str | None:
     """What is said of an argument that a layer has elsewhere: how it is called here, or why it is not needed."""
     what = f"'{made.name}' has no argument '{key}'"
+    if key in ("input", "inputs", "bottom", "x", "operands"):
+        return f"{what}: what it reads goes by `from`"
+    if key in WEIGHTS and not (key == "kernel" and "k" in made.args):
+        return f"{what}: its weights go into `weights: {{{WEIGHTS[key]}: …}}`"
     name = next((n for n in ARGUMENTS.get(key, ()) if n in made.args), None)
     if name is not None:
         return f"{what}: it is called `{name}`"
     return f"{what}: {NEEDLESS[key]}" if key in NEEDLESS else None
+
+
+def structure_argument(what: str, known: Collection[str], key: str) -> str | None:
+    """What is said of an argument of a structure or block that goes by another name here."""
+    name = next((n for n in STRUCTURE_ARGUMENTS.get(key, ()) if n in known), None)
+    return f"{what} has no '{key}': it is called `{name}`" if name else None
 
 
 def renamed(made: LayerDefinition, keys: Mapping[str, object]) -> set[str]:

@@ -18,6 +18,7 @@ import yaml
 
 from graphc import source_files
 from graphc.errors import CheckError, GraphcError, LoadError, Location
+from graphc.frontends.yaml_slips import cut, not_yaml, opens, pieces, slip
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -83,25 +84,25 @@ class Item:
             return [v.plain() for v in self.value]
         return self.value
 
-    def mapping(self, what: str) -> dict[str, Item]:
-        """The value as a dict. Raises LoadError if it is something else."""
+    def mapping(self, what: str, example: str | None = None) -> dict[str, Item]:
+        """The value as a dict. Raises LoadError if it is something else. example: what it may look like."""
         if not isinstance(self.value, dict):
-            raise self.error(f"{what} must be a mapping (key: value), not {self.kind}")
+            hint = slip(self.value) or (example and f"for example: {example}")
+            raise self.error(f"{what} must be a mapping (key: value), not {self.kind}", hint)
         return self.value
 
-    def listing(self, what: str) -> list[Item]:
+    def listing(self, what: str, example: str | None = None) -> list[Item]:
         """The value as a list. Raises LoadError if it is something else."""
         if not isinstance(self.value, list):
-            raise self.error(f"{what} must be a list, not {self.kind}")
+            hint = slip(self.value) or (example and f"for example: {example}")
+            raise self.error(f"{what} must be a list, not {self.kind}", hint)
         return self.value
 
     def word(self, what: str) -> str:
         """The value as text. Raises LoadError if it is something else."""
         if not isinstance(self.value, str) or not self.value:
-            raise self.error(
-                f"{what} must be a name, not {self.kind}"
-                + (f" ({self.value})" if isinstance(self.value, (int, float)) else "")
-            )
+            shown = f" ({self.value})" if isinstance(self.value, (int, float)) else ""
+            raise self.error(f"{what} must be a name, not {self.kind}{shown}")
         return self.value
 
 
@@ -127,7 +128,7 @@ def check_keys(
         errors.append(
             item.at_key(key).error(said)
             if said is not None
-            else item.at_key(key).error(f"{what} has no '{key}'", did_you_mean(key, known))
+            else item.at_key(key).error(f"{what} has no '{key}'", slip(key) or did_you_mean(key, known))
         )
     if errors:
         raise errors[0] if len(errors) == 1 else CheckError(errors)
@@ -178,16 +179,17 @@ class _Reader:
         self.file, self.report, self.count = file, report, 0
         self.anchors: dict[str, Item] = {}
         self.sizes: dict[str, int] = {}
+        self.text = text
         self.events = self._events(text)
+        self.ahead: list[yaml.Event] = []  # looked at already
 
     def _events(self, text: str) -> Iterator[yaml.Event]:
         try:
             yield from yaml.parse(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as e:
-            mark = e.problem_mark or e.context_mark
+            what, hint, mark = not_yaml(e, text)
             place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
-            what = ": ".join(part for part in (e.context, e.problem) if part)
-            raise LoadError(f"is not valid YAML: {what}", source=Location(self.file, place)) from None
+            raise LoadError(f"is not valid YAML: {what}", hint=hint, source=Location(self.file, place)) from None
         except yaml.YAMLError as e:
             raise LoadError(f"is not valid YAML: {str(e).splitlines()[0]}", source=Location(self.file)) from None
 
@@ -208,7 +210,8 @@ class _Reader:
         self.count += 1
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise here.error(f"alias *{event.anchor} has no anchor before it, or holds itself")
+                message = f"alias *{event.anchor} has no anchor before it, or holds itself"
+                raise here.error(message, f"text that begins with * wants quotes: '*{event.anchor}'")
             self.count += self.sizes[event.anchor]
         if self.count > MAX_ITEMS:
             raise here.error(f"holds more than {MAX_ITEMS} items, aliases included")
@@ -223,32 +226,61 @@ class _Reader:
             if item.value in (math.inf, -math.inf) and not _INFINITY.fullmatch(event.value):
                 self.report(here.error(f"the number {event.value} is too large for a float", "write .inf for infinity"))
         elif isinstance(event, yaml.SequenceStartEvent):
-            item = here.of([self.item(e, depth + 1) for e in self._until(yaml.SequenceEndEvent)])
+            parts = self._until(yaml.SequenceEndEvent)
+            item = here.of([self._whole(e, depth + 1, bool(event.flow_style)) for e in parts])
         else:
-            item = self._mapping(here, depth)
+            item = self._mapping(here, depth, bool(event.flow_style))
         if event.anchor:
             self.anchors[event.anchor], self.sizes[event.anchor] = item, self.count - before
         return item
 
+    def _next(self) -> yaml.Event:
+        return self.ahead.pop() if self.ahead else next(self.events)
+
     def _until(self, end: type) -> Iterator[yaml.Event]:
-        while not isinstance(event := next(self.events), end):
+        while not isinstance(event := self._next(), end):
             yield event
 
-    def _mapping(self, here: Item, depth: int) -> Item:
+    def _whole(self, event: yaml.Event, depth: int, flow: bool, pairs: bool = False) -> Item:
+        """An item of a flow collection. What commas cut to pieces inside its parentheses is reported, and read as one.
+
+        pairs: the pieces are keys of a mapping, each without a value.
+        """
+        if not flow or not _is_plain(event) or not opens(event.value):
+            return self.item(event, depth)
+        last, end = event, event.end_mark.index
+        while opens(self.text[event.start_mark.index : end]):
+            piece = self._next()
+            value = self._next() if pairs and _is_plain(piece) else None
+            if not _is_plain(piece) or (value is not None and not (_is_plain(value) and value.value == "")):
+                self.ahead += [e for e in (value, piece) if e is not None]
+                return self.item(event, depth)  # what is wrong is found where it is used
+            last, end = piece, piece.end_mark.index
+        whole = " ".join(self.text[event.start_mark.index : last.end_mark.index].split())
+        item = self.item(event, depth)
+        self.report(item.error(*cut(whole)))
+        parts = pieces(whole)
+        return item.of(whole if parts is None else [item.of(_scalar(p)) for p in parts])
+
+    def _mapping(self, here: Item, depth: int, flow: bool) -> Item:
         entries: dict[str, Item] = {}
         keys: dict[str, tuple[int, int]] = {}
         for event in self._until(yaml.MappingEndEvent):
             key = self.item(event, depth + 1)
             if not isinstance(event, yaml.ScalarEvent):
                 self.report(key.error(f"a key must be a name, not {key.kind}"))
-                self.item(next(self.events), depth + 1)
+                self.item(self._next(), depth + 1)
                 continue
-            name, value = event.value, self.item(next(self.events), depth + 1)
+            name, value = event.value, self._whole(self._next(), depth + 1, flow, pairs=True)
             if name in entries:
                 self.report(key.error(f"'{name}' is given twice", f"the first is in line {keys[name][0]}"))
             else:
                 entries[name], keys[name] = value, (key.line, key.column)
         return replace(here, value=entries, keys=keys)
+
+
+def _is_plain(event: yaml.Event) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and event.style is None
 
 
 def _scalar(text: str) -> Any:

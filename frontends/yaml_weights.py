@@ -1,25 +1,25 @@
-"""Where weights come from: a seed, or a safetensors or npz file beside the model. Nothing is ever unpickled."""
+"""Where weights come from: a seed, or a safetensors or npz file beside the model."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import zipfile
-from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import permutations
+from typing import Protocol
 
 import numpy as np
-from numpy.lib import format as npy
 
-from graphc.errors import GraphcError, LoadError
-from graphc.frontends.yaml_files import WEIGHTS, path_of
+from graphc.errors import GraphcError
+from graphc.frontends.yaml_rename import LayoutError, Recipe, Renaming, read_renaming
+from graphc.frontends.yaml_stores import DAMAGE, Store, open_store, path_of
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.source_files import Folder
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
-# What reading a damaged file raises: the modules zipfile, zlib, lzma, tokenize, struct and numpy have classes of their own.
-DAMAGE = Exception
+COUNTERS = "*num_batches_tracked"  # of PyTorch's batch normalisation, which only training reads
 MAX_ELEMENTS = 1 << 30  # of one weight, and of all random ones together: a guard against typing errors
 
 
@@ -91,6 +91,9 @@ class Weights(Protocol):
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
         """The weight of that name. Problems are kept for `problems`, and zeros returned."""
 
+    def source(self, name: str) -> str:
+        """Where the weight of that name comes from, in words."""
+
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         """Everything that was wrong. complete: all weights of the model have been asked for, but those of other nets, whose
         names begin the names of their weights."""
@@ -116,137 +119,159 @@ class SeededWeights:
             raise where.error(f"the net has more than {MAX_ELEMENTS} random weights", "check the sizes of its layers")
         return INITS[init](generator(self.seed, name), shape).astype(dtype, copy=False)
 
+    def source(self, name: str) -> str:
+        return f"seed {self.seed}"
+
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         return []
 
 
 class FileWeights:
-    """Weights from a file; floating dtypes are converted to the model's."""
+    """Weights from a file; floating dtypes are converted to the model's. ignored: patterns of names that no weight needs."""
 
-    def __init__(self, store: _Store, where: Item) -> None:
-        self.store, self.where = store, where
-        self.missing: dict[str, tuple[tuple[int, ...], Item]] = {}
+    def __init__(self, store: Store, where: Item, renaming: Renaming, ignored: Sequence[str] = ()) -> None:
+        self.store, self.where, self.renaming, self.ignored = store, where, renaming, (*ignored, COUNTERS)
+        self.missing: dict[str, tuple[str, tuple[int, ...], Item, Recipe]] = {}  # by the names in the file
         self.wrong: list[GraphcError] = []
+        self.asked: dict[str, tuple[int, ...]] = {}
         self.used: set[str] = set()
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
-        if name not in self.store.shapes:
-            self.missing[name] = (shape, where)
+        self.asked[name] = shape
+        try:
+            recipe = self.renaming.recipe(name)
+        except GraphcError as e:
+            self.wrong.append(e)
             return np.zeros(shape, dtype)
-        self.used.add(name)
-        found = self.store.shapes[name]
-        if found != shape:
-            self.wrong.append(
-                where.error(f"weight '{name}' has shape {list(found)} in {self.store.name}, not {list(shape)}")
-            )
+        lost = [n for n in recipe.names if n not in self.store.shapes]
+        for n in lost:
+            self.missing[n] = (name, shape, where, recipe)
+        self.used.update(recipe.names)
+        if lost:
             return np.zeros(shape, dtype)
         try:
-            data = self.store.read(name)
+            data = self._made(recipe, shape)
+        except LayoutError as e:
+            message = f"weight '{name}' wants shape {list(shape)}: {e}"
+            if recipe == Recipe((name,)):
+                message = f"weight {self._shown(recipe)} in {self.store.name}, not {list(shape)}"
+            self.wrong.append((recipe.place or where).error(message, self._turned(recipe, shape)))
+            return np.zeros(shape, dtype)
         except DAMAGE as e:
             self.wrong.append(where.error(f"weight '{name}' can't be read from {self.store.name}: {e}"))
             return np.zeros(shape, dtype)
         if data.dtype != dtype and (data.dtype.kind in "biuc" or dtype.kind != "f"):
             self.wrong.append(where.error(f"weight '{name}' is {data.dtype} in {self.store.name}, not {dtype}"))
-        return data.astype(dtype, copy=False)
+        return np.ascontiguousarray(data, dtype)
+
+    def source(self, name: str) -> str:
+        return f"{self.store.name}: {' + '.join(self.renaming.recipe(name).names)}"
+
+    def _made(self, recipe: Recipe, shape: tuple[int, ...]) -> np.ndarray:
+        """Raises LayoutError where the shape is another, before anything is read where that can be told."""
+        found = [self.store.shapes[n] for n in recipe.names]
+        if not recipe.slice and sum(map(math.prod, found)) != math.prod(shape) or recipe.is_plain and found[0] != shape:
+            raise LayoutError(f"{self._shown(recipe)} in {self.store.name}")
+        made = recipe.make([self.store.read(n) for n in recipe.names], shape)
+        if made.shape != shape:
+            raise LayoutError(f"{self._shown(recipe)} in {self.store.name} gives {list(made.shape)}")
+        return made
+
+    def _shown(self, recipe: Recipe) -> str:
+        return ", ".join(f"'{n}' has shape {list(self.store.shapes[n])}" for n in recipe.names)
+
+    def _turned(self, recipe: Recipe, shape: tuple[int, ...]) -> str | None:
+        """What makes an array of the same elements fit."""
+        name, found = recipe.names[0], self.store.shapes[recipe.names[0]]
+        if not recipe.is_plain or math.prod(found) != math.prod(shape):
+            return None
+        if found == shape[::-1]:
+            return f"another framework's layout: {{name: {name}, transpose: true}}"
+        orders = (
+            [p for p in permutations(range(len(found))) if tuple(found[a] for a in p) == shape]
+            if len(found) < 6
+            else []
+        )
+        if len(found) == 4 and (3, 2, 0, 1) in orders:
+            orders = [(3, 2, 0, 1)]  # Keras: [h, w, in, out]
+        if orders:
+            return f"another framework's layout: {{name: {name}, transpose: {list(orders[0])}}}"
+        return f"if the elements are in the right order: {{name: {name}, reshape: true}}"
 
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
-        extra = sorted(n for n in set(self.store.shapes) - self.used if n.partition(".")[0] not in others)
+        left = {n: s for n, s in sorted(self.store.shapes.items()) if n not in self.used and not self._is_ignored(n)}
+        extra = {n: s for n, s in left.items() if n.partition(".")[0] not in others}
+        if complete and self.asked and len(self.missing) > 2 and not self.used & self.store.shapes.keys():
+            ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, extra))
+            return [self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "
+                f"and the model wants {ours} …", "say which is which by `rename`: docs/yaml.md, Weights; `graphc show --weights` lists them")]  # fmt: skip
         out = list(self.wrong)
-        for name, (shape, where) in self.missing.items():
+        for name, (ours, shape, where, recipe) in self.missing.items():
+            called = f" (weight '{ours}')" if name != ours else ""
+            hint = _near(name, shape if recipe.is_plain else None, extra)
             out.append(
-                where.error(f"weight '{name}' {list(shape)} is missing in {self.store.name}", _near(name, extra))
-            )
-        for name in extra if complete else ():
-            hint = (
-                _near(name, self.missing)
-                or "remove it from the file, or the layer that it was for is missing in the model"
-            )
-            out.append(
-                self.where.error(
-                    f"{self.store.name} holds '{name}' {list(self.store.shapes[name])}, which no layer asks for", hint
+                (recipe.place or where).error(
+                    f"weight '{name}' {list(shape)} is missing in {self.store.name}{called}", hint
                 )
+            )
+        if complete:
+            out += [
+                r.error(f"no weight is named '{r.value}'", _near(r.value, None, self.asked))
+                for r in self.renaming.unused()
+            ]
+        wanted = {n: shape for n, (_, shape, _, _) in self.missing.items()}
+        for name, shape in extra.items() if complete else ():
+            hint = _near(name, shape, wanted)
+            hint = (
+                hint
+                or "name it under `ignore`, remove it from the file, or the layer that it was for is missing in the model"
+            )
+            out.append(
+                self.where.error(f"{self.store.name} holds '{name}' {list(shape)}, which no layer asks for", hint)
             )
         return out
 
+    def _is_ignored(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.ignored)
 
-def _near(name: str, others: Any) -> str | None:
-    hint = did_you_mean(name, others)
-    return hint if hint and hint.startswith("did you") else None
+
+def _near(name: str, shape: tuple[int, ...] | None, others: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Names that are like it, of those with its shape first."""
+    alike = {n for n, s in others.items() if shape is not None and s == shape}
+    for known, least in ((alike, 0.6), (others, 0.6 if shape is None else 0.85)):
+        if close := get_close_matches(name, known, 2, least):
+            shown = " or ".join(f"'{c}' {list(others[c])}" for c in close)
+            return f"did you mean {shown}?"
+    return f"of that shape: '{next(iter(alike))}'" if len(alike) == 1 else None
 
 
 def open_weights(item: Item | None, folder: Folder | None) -> Weights:
-    """The `weights:` section: {seed: 0} (also the default) or {file: name}. Raises LoadError.
+    """The `weights:` section: {seed: 0} (also the default) or {file: name, rename: …, ignore: …}. Raises LoadError.
 
     A file must lie inside the model's folder, or where links of a download cache lead, and end in .safetensors or .npz.
     """
     if item is None:
         return SeededWeights(0)
-    spec = check_keys(item, ("seed", "file"), "weights")
-    if len(spec) != 1:
-        raise item.error("weights takes either 'seed' or 'file'")
+    item.mapping("weights", f"weights: {{file: {item.value}}}" if isinstance(item.value, str) else "weights: {seed: 0}")
+    spec = check_keys(item, ("seed", "file", "rename", "ignore"), "weights")
+    if ("seed" in spec) == ("file" in spec):
+        raise item.error("weights takes either 'seed' or 'file'", "{seed: 0} or {file: model.safetensors}")
     if "seed" in spec:
+        for key in ("rename", "ignore"):
+            if key in spec:
+                raise item.at_key(key).error(
+                    f"'{key}' is for weights of a file", "{file: model.safetensors, rename: …}"
+                )
         seed = spec["seed"].value
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise spec["seed"].error(f"seed must be a whole number, not {seed!r}")
         return SeededWeights(seed)
     where = spec["file"]
-    return FileWeights(open_store(path_of(where, folder, (".safetensors", ".npz"), "weights", WEIGHTS), where), where)
-
-
-def open_store(path: Path, where: Item) -> _Store:
-    """Arrays by name. Raises LoadError."""
-    readers: dict[str, Callable[[Path], _Store]] = {".safetensors": _SafetensorsStore, ".npz": _NpzStore}
-    try:
-        return readers[path.suffix](path)
-    except LoadError as e:
-        raise where.error(e.message, e.hint) from None
-
-
-class _Store(Protocol):
-    name: str
-    shapes: dict[str, tuple[int, ...]]
-
-    def read(self, name: str) -> np.ndarray: ...
-
-
-class _SafetensorsStore:
-    def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self.name = path.name
-        try:
-            self.file = safe_open(path, framework="numpy")
-            self.shapes = {k: tuple(self.file.get_slice(k).get_shape()) for k in self.file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as e:
-            raise LoadError(f"'{path.name}' is not a safetensors file: {e}") from None
-
-    def read(self, name: str) -> np.ndarray:
-        return self.file.get_tensor(name)
-
-
-class _NpzStore:
-    """An npz archive. A member's header is read before its data, so that its size is known to be right."""
-
-    def __init__(self, path: Path) -> None:
-        self.name, self.shapes, self.path = path.name, {}, path
-        self.members: dict[str, str] = {}
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.namelist():
-                    with archive.open(member) as stream:
-                        name = member.removesuffix(".npy")
-                        if name in self.members:
-                            raise ValueError(f"it holds '{name}' twice")
-                        self.members[name], self.shapes[name] = member, _npy_header(stream)
-        except DAMAGE as e:
-            raise LoadError(f"'{path.name}' is not an npz file: {e}") from None
-
-    def read(self, name: str) -> np.ndarray:
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.members[name]) as stream:
-            return npy.read_array(stream, allow_pickle=False)
-
-
-def _npy_header(stream: Any) -> tuple[int, ...]:
-    version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    return read(stream)[0]
+    ignored = spec["ignore"].listing("ignore", "ignore: ['head.*']") if "ignore" in spec else []
+    patterns = [i.word("a name to ignore") for i in ignored]
+    renaming = read_renaming(spec["rename"]) if "rename" in spec else Renaming()
+    store = open_store(path_of(where, folder, (".safetensors", ".npz")), where)
+    for i, pattern in zip(ignored, patterns):
+        if not any(fnmatchcase(n, pattern) for n in store.shapes):
+            raise i.error(f"{store.name} holds nothing named '{pattern}'", did_you_mean(pattern, store.shapes))
+    return FileWeights(store, where, renaming, patterns)

@@ -30,18 +30,39 @@ ZOO = {
 }  # fmt: skip
 
 
+def page(name: str, image: tuple[int | str, int | str] | None = None) -> str:
+    """An example's text. image: height and width in place of its own."""
+    text = (EXAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
+    if image is None:
+        return text
+    size = ", ".join(map(str, image))
+    text, count = re.subn(r"(inputs: \{image: \[batch, \d+, )\d+, \d+\]", rf"\g<1>{size}]", text, count=1)
+    assert count == 1, f"{name} has no images of one size"
+    return text
+
+
 def network(name: str) -> Graph:
-    text = (EXAMPLES / f"{name}.yaml").read_text()
-    if ZOO[name] is IMAGES:
-        text = re.sub(r"(inputs: \{image: \[batch, \d+), \d+, \d+\]", r"\1, height, width]", text, count=1)
-    return loads_yaml(text)
+    return loads_yaml(page(name, ("height", "width") if ZOO[name] is IMAGES else None))
 
 
 def feeds_of(graph: Graph, sizes: Mapping[str, int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random inputs; sizes: of the dims that are names."""
+    """Random inputs; sizes: of the dims that are names. Whole numbers are rows of the table that they index, else 0 or 1."""
     feeds = {}
     for v in graph.inputs:
         shape = [d if isinstance(d, int) else sizes[str(d)] for d in v.type.shape]
-        whole = v.dtype.kind == "i"
-        feeds[v.name] = rng.integers(0, 2, shape, v.dtype) if whole else rng.standard_normal(shape, np.float32)
+        if v.name == "regions":
+            images, image = sizes["batch"], next(v for v in graph.inputs if v.name == "image")
+            feeds[v.name] = _regions(shape[0], images, *image.shape[2:], rng)
+        elif v.dtype.kind == "i":
+            tables = [n.inputs[0].shape[0] for n in graph.nodes if n.op.name == "Gather" and n.inputs[1] is v]
+            feeds[v.name] = rng.integers(0, min(tables, default=2), shape, v.dtype)
+        else:
+            feeds[v.name] = rng.standard_normal(shape, np.float32)
     return feeds
+
+
+def _regions(count: int, images: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """[count, 5]: the number of an image and two corners in it, in pixels."""
+    a, b = (rng.random((count, 2)) * (width, height) for _ in range(2))
+    numbers = rng.integers(0, images, (count, 1))
+    return np.concatenate([numbers, np.minimum(a, b), np.maximum(a, b)], 1).astype(np.float32)

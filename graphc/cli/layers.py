@@ -40,9 +40,9 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     bound = graph if shapes is None else bound_to(graph, shapes)
     origin: dict[Value, str] = {v: v.name for v in graph.inputs}
     counted: set[Value] = set()
-    rows = []
+    rows, known = [], _known(graph)
     for i, (node, exact) in enumerate(zip(graph.nodes, bound.nodes)):
-        learned, measured = _weights(node, counted, graph.meta.get("weights"))
+        learned, measured = _weights(node, counted, known)
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
         outputs = tuple(str(v.type or "?") for v in node.outputs)
         rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
@@ -63,7 +63,7 @@ class ResultRow:
 
 def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
     """One row per result of `graph`, whose layers are `rows`. What several results need counts in each of them."""
-    producers, known = graph.producers(), graph.meta.get("weights")
+    producers, known = graph.producers(), _known(graph)
     found = []
     for name, value in zip(graph.output_names, graph.outputs):
         needed, open_ = set(), [value]
@@ -80,9 +80,14 @@ def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
     return found
 
 
+def _known(graph: Graph) -> dict[str, bool] | None:
+    """All weights by name, and whether they are learned, where the front end tells."""
+    weights = graph.meta.get("weights")
+    return None if weights is None else {w.name: w.trainable for w in weights}
+
+
 def _weights(node: Node, counted: set[Value], known: Mapping[str, bool] | None) -> tuple[int, int]:
-    """Elements of the weights that this node is the first to read: learned, measured. known: all weights by name, and whether they
-    are learned, where the front end tells."""
+    """Elements of the weights that this node is the first to read: learned, measured. known: see `_known`."""
     sizes = [0, 0]
     for held in (g for g in node.attrs.values() if isinstance(g, Graph)):
         for inner in held.nodes:
@@ -94,6 +99,17 @@ def _weights(node: Node, counted: set[Value], known: Mapping[str, bool] | None) 
             counted.add(v)
             sizes[i in node.op.statistics if known is None else not known[v.name]] += v.data.size
     return sizes[0], sizes[1]
+
+
+def weights_of(graph: Graph) -> list[Value]:
+    """The constants that may be learned, those of graphs that nodes hold among them, in the order in which they are read."""
+    found: dict[Value, None] = {}
+    for node in graph.nodes:
+        for held in (g for g in node.attrs.values() if isinstance(g, Graph)):
+            found.update(dict.fromkeys(weights_of(held)))
+        constants = [(i, v) for i, v in enumerate(node.inputs) if v is not None and v.is_const]
+        found.update((v, None) for i, v in constants if _may_be_learned(node, i))
+    return list(found)
 
 
 def _may_be_learned(node: Node, i: int) -> bool:

@@ -9,10 +9,11 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.layers import bound_to, layers, results
+from graphc.cli.layers import bound_to, layers, results, weights_of
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
+from graphc.graph import Graph
 
 if TYPE_CHECKING:
     from graphc.reading import Reading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_argument
 @shape_options
+@click.option("--weights", is_flag=True, help="List the weights instead: names, types, and where they come from.")
 @click.option("--graph", "out", type=OutputFile(".svg", ".png"), help="Draw the network to this file instead.")
 @click.option(
     "--fold",
@@ -32,13 +34,22 @@ if TYPE_CHECKING:
 )
 @click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
 def show(
-    model: str, reading: Reading, shapes: tuple, batch: int | None, out: Path | None, fold: str, fused: bool
+    model: str,
+    reading: Reading,
+    shapes: tuple,
+    batch: int | None,
+    weights: bool,
+    out: Path | None,
+    fold: str,
+    fused: bool,
 ) -> None:
-    """Print the layer table of MODEL, or draw it.
+    """Print the layer table of MODEL, list its weights, or draw it.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
     what leads to each of them.
     """
+    if weights and out is not None:
+        raise click.UsageError("--weights lists, --graph draws: one of the two")
     if out is None and (fused or fold != "auto"):
         raise click.UsageError("--fold and --fused are of a picture: --graph FILE.svg")
     if fused and fold != "auto":
@@ -47,6 +58,9 @@ def show(
         _draw(model, reading, shapes, batch, out, fold, fused)
         return
     graph = load_graph(model, dict(shapes), reading)
+    if weights:
+        _show_weights(graph)
+        return
     try:
         resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
     except InputError:
@@ -103,15 +117,26 @@ def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: P
     from graphc import draw
 
     refuse_inputs([out], [model])
+    sizes = dict(shapes)
     if fused:
         compiled = open_model(model, reading=reading)
-        picture = draw.picture_of_kernels(compiled.source_graph, make_plan(compiled, (), dict(shapes), batch))
+        plan, graph = make_plan(compiled, (), sizes, batch), compiled.source_graph
     else:
-        graph = load_graph(model, dict(shapes), reading)
-        if shapes or batch:
-            graph = bound_to(graph, resolve_shapes(graph.inputs, dict(shapes), batch))
-        picture = draw.picture(graph, fold)
+        graph = load_graph(model, sizes, reading)
+    if sizes or batch:
+        graph = bound_to(graph, resolve_shapes(graph.inputs, sizes, batch))
+    picture = draw.picture_of_kernels(graph, plan) if fused else draw.picture(graph, fold)
     text = draw.svg(picture)
     data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {len(picture.boxes)} boxes")
+
+
+def _show_weights(graph: Graph) -> None:
+    """By the names that files of weights have: of a YAML model with the lines of their steps, of others the initializers."""
+    known = graph.meta.get("weights")
+    if known is None:
+        print_table(("name", "type"), [(v.name, str(v.type)) for v in weights_of(graph)], title=graph.name)
+    else:
+        rows = [(w.name, str(w.type), f"line {w.line}", w.origin) for w in known]
+        print_table(("name", "type", "step", "from"), rows, title=graph.name)

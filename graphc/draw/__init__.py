@@ -1,17 +1,17 @@
 """Pictures of graphs: layered drawings, top to bottom, as SVG or PNG.
 
-parts.py reads a graph; fold.py decides what is a box and what a frame; layout.py asks Graphviz where they go; svg.py draws.
+parts.py reads a graph; fold.py decides what is a box and what a frame; layout.py asks Graphviz where they go; render.py draws.
 """
 
 from __future__ import annotations
 
+from graphc.draw.boxes import Picture
 from graphc.draw.fold import FOLDS, MOST_BOXES, picture_of, picture_of_groups
 from graphc.draw.kernels import grouped
 from graphc.draw.layout import place
 from graphc.draw.parts import scopes_of
-from graphc.draw.picture import Picture
 from graphc.draw.png import png_of
-from graphc.draw.svg import svg_of
+from graphc.draw.render import svg_of
 from graphc.graph import Graph
 from graphc.report import Plan
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from graphc.draw.boxes import Box, Edge, Element, Frame, Picture
 from graphc.draw.kinds import Kind
 from graphc.draw.labels import type_text
 from graphc.draw.parts import Part, Scope
-from graphc.draw.picture import Box, Edge, Element, Frame, Picture
 from graphc.draw.runs import Late, fold_runs
 from graphc.graph import Value
 
 MOST_BOXES = 60  # that 'auto' lets a picture have, where folding can help
 FOLDS = ("auto", "all", "none")
 _LIGHT = (Kind.ACTIVATION, Kind.ARITHMETIC, Kind.NORM)  # stand below what they are applied to
+_ENDS = {Kind.PORT, Kind.CONTROL}  # of graphs
 _HEAVY = (Kind.CONV, Kind.PRODUCT, Kind.RECURRENT, Kind.POOL)  # a folded box tells how many there are
 
 Joins = Callable[[Part, Part], bool]
@@ -34,7 +35,7 @@ def picture_of(root: Scope, fold: str, most: int = MOST_BOXES) -> Picture:
 
 def picture_of_groups(root: Scope) -> Picture:
     """Scopes as they are, with what forms a chain in one of them stacked."""
-    folder = _Folder(root, lambda above, below: Kind.PORT not in (above.kind, below.kind), runs=False)
+    folder = _Folder(root, lambda above, below: not {above.kind, below.kind} & _ENDS, runs=False)
     frame = Frame("", folder.elements(root, stack=False))
     return Picture(root.label, frame, list(_edges(frame, folder.late)))
 
@@ -42,7 +43,7 @@ def picture_of_groups(root: Scope) -> Picture:
 def _in_passing(above: Part, below: Part) -> bool:
     """Is it applied to each element of a result, or nearly so?"""
     same = len(below.makes) == 1 and type_text(above.makes[0]) == type_text(below.makes[0])
-    return same and below.kind in _LIGHT and above.kind not in (Kind.PORT, Kind.CONTROL)
+    return same and below.kind in _LIGHT and above.kind not in _ENDS
 
 
 # --- elements ---------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphc.draw.boxes import Box, Edge, Frame, Picture
 from graphc.draw.measure import Size, edge_label_size, frame_title_size, size_of
-from graphc.draw.picture import Box, Edge, Frame, Picture
 from graphc.errors import GraphcError
 
 Point = tuple[float, float]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from graphc.draw.boxes import Box, Edge, Frame
 from graphc.draw.fold import summary
 from graphc.draw.kinds import Kind
-from graphc.draw.picture import Box, Edge, Frame
 from graphc.draw.text import shortened, width
 
 Size = tuple[float, float]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from graphc.draw.boxes import Box, Element, Frame, boxes_of, covered
 from graphc.draw.parts import Part
-from graphc.draw.picture import Box, Element, Frame, boxes_of, covered
 from graphc.graph import Value
 
 Late = dict[Part, set[Element]]  # a part that is drawn by another, alike: the runs of which it is in no first copy

@@ -371,10 +371,10 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export"):
+    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema"):
         assert name in text
         assert "Usage" in invoke(name, "--help").output
-    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "zoo", "init"}
+    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema", "zoo", "init"}
     assert set(app.main.commands) == commands
 
 

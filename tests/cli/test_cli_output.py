@@ -25,6 +25,7 @@ COMMANDS = {
     "run npy": ("run", "{model}", "--output", "{out}.npy"),
     "trace": ("bench", "{model}", "--trace", "{out}.json"),
     "picture": ("bench", "{model}", "--picture", "{out}.svg"),
+    "schema": ("schema", "{model}", "-o", "{out}.json"),
 }
 
 
@@ -90,6 +91,7 @@ def test_what_can_not_be_written_is_refused_before_the_work(name: str, place: st
         (("run", "{model}", "--output", "out"), ".npz, .npy"),
         (("bench", "{model}", "--trace", "out.svg"), ".json"),
         (("bench", "{model}", "--picture", "out.png"), ".svg"),
+        (("schema", "{model}", "-o", "out.yaml"), ".json"),
     ],
 )
 @pytest.mark.usefixtures("no_work")

@@ -55,6 +55,13 @@ def test_kernels_are_frames(tmp_path: Path):
     assert any(text.endswith("direct") for text in found) and {"Conv", "Tanh", "Gemm"} <= set(found)
 
 
+def test_kernels_of_control_flow(tmp_path: Path):
+    out = tmp_path / "net.svg"
+    invoke(EXAMPLES / "art1.yaml", "--graph", out, "--fused", "--shape", "pattern=6", "--shape", "prototypes=4,6")
+    found = texts(out)
+    assert "Loop" in found and "ScatterElements" in found and "4×6" in found
+
+
 def test_png(tmp_path: Path):
     out = tmp_path / "net.png"
     invoke(LENET, "--graph", out)

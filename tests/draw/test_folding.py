@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from graphc import draw
+from graphc.draw.boxes import Box, Frame, Picture
 from graphc.draw.fold import summary
 from graphc.draw.kinds import Kind, kind_of
-from graphc.draw.picture import Box, Frame, Picture
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Builder, Graph, Node
 from graphc.op import all_ops

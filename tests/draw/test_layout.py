@@ -12,9 +12,9 @@ from itertools import combinations
 import pytest
 
 from graphc import draw
+from graphc.draw.boxes import Frame, Picture
 from graphc.draw.layout import Placed, Rect, place
 from graphc.draw.measure import bands, frame_title_size, size_of
-from graphc.draw.picture import Frame, Picture
 from graphc.draw.text import width
 from graphc.frontends.yaml_load import loads_yaml
 from tests.zoo import EXAMPLES

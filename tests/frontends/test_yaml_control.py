@@ -339,6 +339,8 @@ def test_conditions_and_states_by_let():
 """
     check(net, {"r": _newton()[0]}, {**FEEDS, "f": np.array(False)})
     check(net, {"r": np.ones(3)})
+    net = "  - {while: {states: {m: 0}, condition: m < 2*$c, at_most: 99, of: [{let: {m: m + 3}}]}}\n"
+    check(net, {"m": np.array(9)})
     for k in (2, 3):
         feeds = {**FEEDS, "k": np.array(k)}
         for condition in ("k > 2", "k > $c - 2"):
@@ -512,7 +514,9 @@ def test_weights_from_a_file(tmp_path: Path):
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
     np.savez(tmp_path / "w.npz", **{**arrays, "net.0.0.dense.bias": np.zeros(3, np.float32)})
-    assert [p.message for p in check_file(path)] == ["weight 'net.0.0.dense.bias' has shape [3] in w.npz, not [4]"]
+    assert [p.message for p in check_file(path)] == [
+        "weight 'net.0.0.dense.bias' wants shape [4]: 'net.0.0.dense.bias' has shape [3] in w.npz"
+    ]
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
@@ -583,7 +587,7 @@ def said(net: str, head: str = HEAD) -> list[str]:
          ["5: no value is named 'tt' here", "5: 'out' of 'dense' must be a whole number, not 'three'", "5: 'h' is a state: its last value goes by that name",
           "5: no value is named 'nope' here", "7: unknown layer 'nope'"]),
         ("  - scan: {over: x, states: {h: q}, of: [{add: {from: [h, x], as: h}}, {conv: {from: x, out: 3}}], collect: {all: h}}\n  - relu: {from: all}\n  - tanh: {from: h}",
-         ["5: no value is named 'q' here", "5: needs an input of rank 3 or 4 or 5, not float32[n, 3]"]),
+         ["5: no value is named 'q' here", "5: conv: needs an input of rank 3 or 4 or 5, not float32[n, 3]"]),
         # conditions
         ("  - while: {states: {n: 0}, condition: g, at_most: 3, of: [{Add: {inputs: [n, 1], as: n}}, {Less: {inputs: [n, 3], as: g}}]}",
          ["5: the condition 'g' is not known"]),
@@ -609,7 +613,7 @@ def said(net: str, head: str = HEAD) -> list[str]:
          ["6: no value is named 'a' here", "6: no value is named 'b' here"]),
         ("  - {when: f, then: [{relu: {from: x, as: y}}], else: [{tanh: {from: x, as: y}}]}", ["5: the name 'y' is taken"]),
         ("  - {when: f, then: [{dense: {from: k, out: 3, as: a}}], else: [{relu: {from: x, as: a}}, {conv: {from: v, out: 3}}]}\n  - relu: {from: a}",
-         ["5: needs an input of rank 2 or 3, not int64[]", "5: needs an input of rank 3 or 4 or 5, not float32[3]"]),
+         ["5: dense: needs an input of rank 2 or 3, not int64[]", "5: conv: needs an input of rank 3 or 4 or 5, not float32[3]"]),
         ("  - {when: q, from: x, then: [{let: {a: last}}], else: [{let: {a: -last}}]}\n  - relu: {from: a}", ["5: no value is named 'q' here"]),
         # with
         ("  - loop: {n: 3, with: {a: [1, 2]}, of: [{scale: {by: $a, from: x}}]}", ["5: 'a' has 2 of 3 values"]),
@@ -631,7 +635,7 @@ def test_hints_of_names_that_are_known_inside_only():
         load("  - scan: {over: x, of: [{relu: {as: r}}, {tanh: {as: s}}], collect: s}\n  - relu: {from: r}")
     with pytest.raises(GraphcError, match="only one way of the when of line 5 gives it: name it on both"):
         load("  - {when: f, then: [{relu: {from: x, as: a}}], else: [{tanh: {from: x}}]}\n  - relu: {from: a}")
-    with pytest.raises(GraphcError, match=r"give its first value that shape: \{shape: \[n, 3\], value: 0.0\}"):
+    with pytest.raises(GraphcError, match=r"a state of zeros says its shape: \{shape: \[n, 3\]\}"):
         load("  - scan: {over: x, states: {h: 0.0}, of: [{relu: {as: h}}]}")
 
 

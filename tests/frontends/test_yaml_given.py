@@ -147,6 +147,19 @@ def test_who_has_none(step: str, message: str):
         loads_yaml(f"{HEAD}  - {step}: {{weights: {{w: 1}}}}\nblocks: {{own: {{body: [relu]}}}}")
 
 
+@pytest.mark.parametrize(
+    "step, message",
+    [
+        ("let: {weights: last*2, y: last}", "let has no weights\n  no value of `let` can be named weights"),
+        ("repeat: {n: 2, of: relu, weights: {w: 1}}", "repeat has no weights\n  give them to its layers"),
+        ("branch: {join: add, weights: {w: 1}, paths: {a: relu}}", "branch has no weights"),
+    ],
+)
+def test_structures_have_none(step: str, message: str):
+    with pytest.raises(LoadError, match=message):
+        loads_yaml(f"{HEAD}  - {step}")
+
+
 def test_steps_that_share_a_weight():
     """The first says what it is, however often a loop comes by; another one's word is not lost in silence."""
     first = "  - dense: {out: 2, share: t, weights: {weight: 1, bias: 0}}\n"

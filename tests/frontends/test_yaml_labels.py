@@ -103,6 +103,16 @@ def test_one_problem(tmp_path: Path, text: str, message: str):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("labels", ["[a, b]", "{y: [a, b]}", "{y: [a, b], two: [c]}"])
+def test_what_follows_from_other_problems_is_not_said(labels: str):
+    """Of labels only what is wrong with them whatever the outputs are."""
+    for broken in (("neg:", "nge:"), ("y: y", "y: yy"), ("outputs: {y: y}", "outputs: 3")):
+        with pytest.raises(GraphcError) as caught:
+            loads_yaml((TEXT % labels).replace(*broken), file="m.yaml")
+        other = "two" in labels and broken[1] != "outputs: 3"
+        assert str(caught.value).count("m.yaml:") == 1 + other, str(caught.value)
+
+
 def test_run_names_the_best(tmp_path: Path):
     (tmp_path / "m.yaml").write_text(TEXT % "[zero, one, two]")
     np.save(tmp_path / "x.npy", X)

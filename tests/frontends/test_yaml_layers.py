@@ -61,6 +61,7 @@ IMAGE = floats(2, 8, 6, 4)
 WIDE = floats(3, 4, 5, 6)
 SEQUENCE = floats(2, 5, 6)
 MEMORY = floats(2, 3, 4)
+STATE = floats(2, 4)
 FEATURES = {"x": "[n, 7]"}
 IMAGES = {"x": "[n, 8, 6, 4]"}
 
@@ -137,9 +138,8 @@ def conv_lstm(x: np.ndarray, w: Arrays, peep: bool = False, h=None, c=None) -> t
     p = np.split(w["peephole"], 3) if peep else [0, 0, 0]
     out = []
     for step in x:
-        i, o, f, g = np.split(
-            conv2d(step, w["w.weight"]) + w["bias"][:, None, None] + conv2d(h, w["r.weight"]), 4, axis=1
-        )
+        read = conv2d(step, w["w.weight"]) if "w.weight" in w else 0
+        i, o, f, g = np.split(read + w["bias"][:, None, None] + conv2d(h, w["r.weight"]), 4, axis=1)
         c_new = sigmoid(f + p[2] * c) * c + sigmoid(i + p[0] * c) * np.tanh(g)
         h, c = sigmoid(o + p[1] * c_new) * np.tanh(c_new), c_new
         out.append(h)
@@ -158,6 +158,27 @@ def peephole_lstm(x: np.ndarray, w: Arrays, direction: int = 0) -> np.ndarray:
         h, c = sigmoid(o + po * c_new) * np.tanh(c_new), c_new
         out.append(h)
     return np.stack(out, 1)
+
+
+def recurrent(kind: str, x: np.ndarray, w: Arrays, *state: np.ndarray) -> list[np.ndarray]:
+    """Every h of [batch, steps, features], and the state behind the last step."""
+    W, R_, (B, C) = w["l0.w"][0], w["l0.r"][0], np.split(w["l0.b"][0], 2)
+    h, *c = state or [np.zeros((len(x), R_.shape[1]), np.float32)] * (2 if kind == "lstm" else 1)
+    out = []
+    for t in range(x.shape[1]):
+        a, b = x[:, t] @ W.T + B, h @ R_.T + C
+        if kind == "rnn":
+            h = np.tanh(a + b)
+        elif kind == "gru":
+            (z, r, n), (y, q, m) = np.split(a, 3, 1), np.split(b, 3, 1)
+            z, r = sigmoid(z + y), sigmoid(r + q)
+            h = (1 - z) * np.tanh(n + r * m) + z * h
+        else:
+            i, o, f, g = np.split(a + b, 4, 1)
+            c = [sigmoid(f) * c[0] + sigmoid(i) * np.tanh(g)]
+            h = sigmoid(o) * np.tanh(c[0])
+        out.append(h)
+    return [np.stack(out, 1), h, *c]
 
 
 def local_contrast(x: np.ndarray, k: int) -> np.ndarray:
@@ -250,8 +271,16 @@ CASES: dict[str, tuple] = {
     "causal cross attention": ({"x": "[n, 5, 6]", "m": "[n, 3, 4]"}, [SEQUENCE, MEMORY], "[{attention: {heads: 2, from: [x, m], causal: true}}]", lambda x, m, w: cross_attention(x, m, w, 2, True)),
     "peephole lstm": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{lstm: {hidden: 3, peepholes: true}}]", lambda x, w: peephole_lstm(x, w)),
     "peephole lstm both ways": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{lstm: {hidden: 3, peepholes: true, bidirectional: true}}]", lambda x, w: np.concatenate([peephole_lstm(x, w), peephole_lstm(x[:, ::-1], w, 1)[:, ::-1]], 2)),
+    "lstm and its states": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{lstm: {hidden: 4, return: states, as: [y, a, b]}}]", lambda x, w: recurrent("lstm", x, w), "[y, a, b]"),
+    "gru and its state": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{gru: {hidden: 4, return: states, as: [y, a]}}]", lambda x, w: recurrent("gru", x, w), "[y, a]"),
+    "lstm from a state": ({"x": "[n, t, 6]", "h": "[n, 4]", "c": "[n, 4]"}, [SEQUENCE, STATE, -STATE], "[{lstm: {hidden: 4, from: [x, h, c]}}]", lambda x, h, c, w: recurrent("lstm", x, w, h, c)[0]),
+    "gru from a state, the last": ({"x": "[n, t, 6]", "h": "[n, 4]"}, [SEQUENCE, STATE], "[{gru: {hidden: 4, return: last, from: [x, h]}}]", lambda x, h, w: recurrent("gru", x, w, h)[1]),
+    "lstm, a step": ({"x": "[n, 6]", "h": "[n, 4]", "c": "[n, 4]"}, [SEQUENCE[:, 0], STATE, -STATE], "[{lstm: {hidden: 4, from: [x, h, c], as: [a, b]}}]", lambda x, h, c, w: recurrent("lstm", x[:, None], w, h, c)[1:], "[a, b]"),
+    "gru, a step": ({"x": "[n, 6]", "h": "[n, 4]"}, [SEQUENCE[:, 0], STATE], "[{gru: {hidden: 4, from: [x, h]}}]", lambda x, h, w: recurrent("gru", x[:, None], w, h)[1]),
+    "rnn, a step": ({"x": "[n, 6]", "h": "[n, 4]"}, [SEQUENCE[:, 0], STATE], "[{rnn: {hidden: 4, from: [x, h]}}]", lambda x, h, w: recurrent("rnn", x[:, None], w, h)[1]),
     "conv_lstm": ({"x": "[n, 3, 2, 5, 6]"}, [floats(2, 3, 2, 5, 6)], "[{conv_lstm: 4}]", lambda x, w: np.stack(conv_lstm(x.swapaxes(0, 1), w)[0], 1)),
     "conv_lstm, the last": ({"x": "[n, 3, 2, 5, 6]"}, [floats(2, 3, 2, 5, 6)], "[{conv_lstm: {hidden: 4, peepholes: true, return: last}}]", lambda x, w: conv_lstm(x.swapaxes(0, 1), w, True)[0][-1]),
+    "conv_lstm, a step that reads nothing": ({"h": "[n, 3, 5, 6]", "c": "[n, 3, 5, 6]"}, [floats(2, 3, 5, 6), floats(2, 3, 5, 6)], "[{conv_lstm: {hidden: 3, peepholes: channels, from: [h, c], as: [a, b]}}]", lambda h, c, w: [(r := conv_lstm(h[None], w, True, h, c))[0][0], r[1]], "[a, b]"),
     "conv_lstm, a step": ({"x": "[n, 2, 5, 6]", "h": "[n, 3, 5, 6]", "c": "[n, 3, 5, 6]"}, [floats(2, 2, 5, 6), floats(2, 3, 5, 6), floats(2, 3, 5, 6)], "[{conv_lstm: {hidden: 3, peepholes: true, from: [x, h, c], as: [a, b]}}]", lambda x, h, c, w: [(r := conv_lstm(x[None], w, True, h, c))[0][0], r[1]], "[a, b]"),
     "maxout": (FEATURES, [X], "[{maxout: {out: 4, k: 3}}]", lambda x, w: maxout(x, w, 4)),
     "maxout of steps": ({"x": "[n, t, 6]"}, [SEQUENCE], "[{maxout: 4}]", lambda x, w: maxout(x, w, 4)),
@@ -289,13 +318,16 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
 
 
-def suppressed(boxes: np.ndarray, scores: np.ndarray, most: int, overlap: float, least: float) -> list[np.ndarray]:
+def suppressed(
+    boxes: np.ndarray, scores: np.ndarray, most: int, overlap: float, least: float, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
     left: list[tuple[int, int, int]] = []
     for n, label in np.ndindex(*scores.shape[:2]):
         kept: list[int] = []
         for b in sorted(range(boxes.shape[1]), key=lambda b: -scores[n, label, b]):
             good = scores[n, label, b] > least and len(kept) < most
-            if good and all(iou(boxes[n, b], boxes[n, o]) <= overlap for o in kept):
+            rivals = [o for o in kept if groups is None or groups[n, o] == groups[n, b]]
+            if good and all(iou(boxes[n, b], boxes[n, o]) <= overlap for o in rivals):
                 kept.append(b)
         left += [(n, label, b) for b in kept]
     n, label, b = np.array(left, np.int64).T
@@ -345,6 +377,8 @@ CENTRES = np.abs(floats(5, 4)) + 1
 CORNERS = np.concatenate([CENTRES[:, :2] - CENTRES[:, 2:] / 2, CENTRES[:, :2] + CENTRES[:, 2:] / 2], 1)
 DECODE = {"d": "[n, k, 4]", "a": "[k, 4]"}
 CROWD = np.concatenate([c := RNG.uniform(0, 4, (2, 12, 2)), c + RNG.uniform(1, 3, (2, 12, 2))], 2).astype(np.float32)
+CENTERS = np.concatenate([(CROWD[..., :2] + CROWD[..., 2:]) / 2, CROWD[..., 2:] - CROWD[..., :2]], 2)
+GROUPS = np.arange(24).reshape(2, 12) % 3 - 1
 SCORES = RNG.permutation(72).reshape(2, 3, 12).astype(np.float32) / 72
 ROIS = np.array([[0, 0, 9, 7], [2, 1, 5, 6.5], [-2, -4, 30, 4], [4, 4, 4, 4]], np.float32)
 OF = np.array([1, 0, 1, 1], np.int64)
@@ -361,8 +395,12 @@ CASES |= {
     "decode_boxes to centers": (DECODE, [OFFSETS, CENTRES], "[{decode_boxes: {from: [d, a], form: centers, to: centers}}]", lambda d, a, w: decoded(d, a, to="centers")),
     "nms": ({"b": "[n, k, 4]", "s": "[n, c, k]"}, [CROWD, SCORES], "[{nms: {from: [b, s], keep: 3, iou: 0.4, score: 0.2, as: [i, boxes, scores]}}]", lambda b, s, w: suppressed(b, s, 3, 0.4, 0.2), "[i, boxes, scores]"),
     "nms of anything": ({"b": "[2, 12, 4]", "s": "[2, 3, 12]"}, [CROWD, SCORES], "[{nms: {from: [b, s], as: [i]}}]", lambda b, s, w: suppressed(b, s, 100, 0.5, -1)[0]),
+    "nms of the same boxes": ({"b": "[k, 4]", "s": "[n, c, k]"}, [CROWD[1], SCORES], "[{nms: {from: [b, s], keep: 3, as: i}}]", lambda b, s, w: suppressed(np.stack([b, b]), s, 3, 0.5, -1)[0]),
+    "nms in groups": ({"b": "[n, k, 4]", "s": "[n, 1, k]", "g": "{shape: [n, k], dtype: int64}"}, [CROWD, SCORES[:, :1], GROUPS], "[{nms: {from: [b, s, g], iou: 0.2, as: [i, boxes, scores]}}]", lambda b, s, g, w: suppressed(b, s, 100, 0.2, -1, g), "[i, boxes, scores]"),
+    "nms in the same groups": ({"b": "[n, k, 4]", "s": "[n, 1, k]", "g": "{shape: [k], dtype: int64}"}, [CENTERS, SCORES[:, :1], GROUPS[0]], "[{nms: {from: [b, s, g], iou: 0.2, form: centers, as: [i]}}]", lambda b, s, g, w: suppressed(CROWD, s, 100, 0.2, -1, np.stack([g, g]))[0]),
     "roi_align": (ROI, [IMAGE, FIVE], "[{roi_align: {from: [x, r], size: 2, scale: 0.5, samples: 2}}]", lambda x, r, w: roi_aligned(x, ROIS, OF, 2, 0.5, 2)),
     "roi_align by image": (ROI_OF, [IMAGE, ROIS, OF], "[{roi_align: {from: [x, r, i], size: 3, samples: 1}}]", lambda x, r, i, w: roi_aligned(x, r, i, 3, 1, 1)),
+    "roi_align of one image": ({"x": "[1, c, h, w]", "r": "[k, 4]"}, [IMAGE[:1], ROIS], "[{roi_align: {from: [x, r], size: 2, samples: 2}}]", lambda x, r, w: roi_aligned(x, r, 0 * OF, 2, 1, 2)),
     "roi_pool": (ROI, [IMAGE, FIVE], "[{roi_pool: {from: [x, r], size: 2, scale: 0.5}}]", lambda x, r, w: roi_pooled(x, ROIS, OF, 2, 0.5)),
     "roi_pool by image": (ROI_OF, [IMAGE, ROIS, OF], "[{roi_pool: {from: [x, r, i], size: 3}}]", lambda x, r, i, w: roi_pooled(x, r, i, 3, 1)),
 }  # fmt: skip
@@ -456,12 +494,12 @@ def test_the_command_exports_what_onnx_runtime_runs(tmp_path):
 # --- errors -----------------------------------------------------------------------------------------------------------
 WHOLE = "i: {shape: [n], dtype: int64}"
 ERRORS = {
-    ("x: [n, 7]", "[{topk: 0}]"): "k must be at least 1, not 0",
+    ("x: [n, 7]", "[{topk: 0}]"): "'k' of 'topk' must be at least 1, not 0",
     ("x: [n, 7]", "[{gather: {from: [x, x]}}]"): "takes whole numbers, not float32[n, 7]\n  declare the input with dtype: int64",
     ("x: [n, 7]", "[gather]"): "takes 2 values, not 1\n  name them: from: [table, numbers], or give `index`",
     ("x: [n, 7]", "[{gather: {index: 1, from: [x, x]}}]"): "takes 1 value, not 2\n  `index` takes the place of the second one",
     ("x: [n, 7]", "[{one_hot: 3}]"): "takes whole numbers, not float32[n, 7]",
-    (WHOLE, "[{one_hot: 0}]"): "classes must be at least 1, not 0",
+    (WHOLE, "[{one_hot: 0}]"): "'classes' of 'one_hot' must be at least 1, not 0",
     ("x: [n, 7]", "[greater]"): "takes 2 values, not 1\n  name them: from: [a, b], or give a number: to",
     (WHOLE, "[{equal: 1.5}]"): "1.5 is a float beside an operand of int64",
     ("x: [n, 7]", "[{where: {from: [x, x, x]}}]"): "the condition must be true or false, not float32[n, 7]\n  compare it: {greater: 0}",
@@ -476,13 +514,15 @@ ERRORS = {
     ("x: [n, 3, 8, 8]", "[{local_contrast: 4}]"): "k must be odd, not 4",
     ("x: [n, 3, 8, 8]", "[{unpool: {from: [x, x]}}]"): "needs the indices of a maxpool, not float32[n, 3, 8, 8]\n  maxpool: {indices: true}, as: [pooled, places]",
     ("x: [n, 3, 8, 8]", "[{pixel_shuffle: 2}]"): "scale 2 squared does not divide 3 channels",
-    ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "scale must be at least 1, not 0",
+    ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "'scale' of 'pixel_unshuffle' must be at least 1, not 0",
     ("x: [n, 3, 8, 8]", "[{channel_shuffle: 2}]"): "groups 2 does not divide 3 channels",
     ("x: [n, 3, h, 8]", "[{anchors: {sizes: [1.0]}}]"): "the size of the map must be a number",
     ("x: [n, 3, 8, 8]", "[{anchors: {sizes: [1, -1]}}]"): "sizes and ratios must be above 0",
     ("d: [n, 3], a: [3, 4]", "[{decode_boxes: {from: [d, a]}}]"): "the offsets must be four numbers for each box, not float32[n, 3]",
     ("d: [n, 4], a: [n, 4]", "[{decode_boxes: {from: [d, a], variances: [1, 2]}}]"): "variances must be four numbers above 0, not [1.0, 2.0]",
     ("b: [n, 9, 4], s: [n, 9, 5]", "[{nms: {from: [b, s]}}]"): "takes boxes [batch, n, 4] and scores [batch, classes, n], not float32[n, 9, 4] and float32[n, 9, 5]\n  put the boxes last: {transpose: [0, 2, 1]}",
+    ("b: [9, 4], s: [n, 5, 8]", "[{nms: {from: [b, s]}}]"): "takes boxes [batch, n, 4] and scores [batch, classes, n], not float32[9, 4] and float32[n, 5, 8]",
+    ("b: [n, 9, 4], s: [n, 1, 9]", "[{nms: {from: [b, s, s]}}]"): "takes groups as int64[batch, n] or int64[n], not float32[n, 1, 9]",
     ("b: [n, 9, 4], s: [n, 5, 9]", "[{nms: {from: [b, s], iou: 2}}]"): "keep must be at least 1 and iou from 0 to 1, not 100 and 2.0",
     ("x: [n, 3, 8, 8], r: [k, 4]", "[{roi_align: {from: [x, r], size: 7}}]"): "takes regions [n, 5], not float32[k, 4]\n  give the numbers of their images too: from: [x, boxes, images]",
     ("x: [n, 3, 8, 8], r: [k, 4]", "[{roi_pool: {from: [x, r, r], size: 7}}]"): "takes the numbers of the images as int64[n], not float32[k, 4]",
@@ -493,8 +533,14 @@ ERRORS = {
     ("x: [n]", "[causal_mask]"): "takes scores […, queries, keys], not float32[n]",
     ("x: [n, t, 6]", "[{attention: {heads: 2, from: [x, x, x]}}]"): "takes 1 or 2 values, not 3\n  give one sequence, or two: from: [x, memory]",
     ("x: [n, t, 6], m: [n, 6]", "[{attention: {heads: 2, from: [x, m]}}]"): "needs an input of rank 3, not float32[n, 6]",
-    ("x: [n, 7]", "[{maxout: {out: 3, k: 0}}]"): "k must be at least 1, not 0",
+    ("x: [n, 7]", "[{maxout: {out: 3, k: 0}}]"): "'k' of 'maxout' must be at least 1, not 0",
     ("x: [n, 8, 4, 4]", "[squeeze_excite]"): "reduction 16 leaves none of 8 channels\n  lower it, or give `hidden`",
+    ("x: [n, t, 6], h: [n, 4]", "[{lstm: {hidden: 4, from: [x, h]}}]"): "takes 1 or 3 values, not 2\n  give the steps, or a state, too: from: [x, h, c]",
+    ("x: [n, t, 6], h: [n, 3]", "[{gru: {hidden: 4, from: [x, h]}}]"): "state h must be [batch, 4], not float32[n, 3]",
+    ("x: [n, 6], h: [n, 4]", "[{gru: {hidden: 4, return: last, from: [x, h]}}]"): "one step gives the state behind it\n  leave `return` out",
+    ("x: [n, t, 6], h: [n, 4]", "[{rnn: {hidden: 4, layers: 2, from: [x, h]}}]"): "a state is that of one layer in one direction\n  write a step for each layer",
+    ("x: [n, t, 6]", "[{lstm: {hidden: 4, bidirectional: true, return: states}}]"): "a state is that of one layer in one direction",
+    ("x: [n, 6]", "[{lstm: 4}]"): "needs an input of rank 3, not float32[n, 6]\n  a recurrent layer reads [batch, steps, features]",
     ("x: [n, t, 2, 4, 4]", "[{conv_lstm: 3}]"): "the number of steps must be a number, but the input is float32[n, t, 2, 4, 4]",
     ("x: [n, 2, 4, 4]", "[{conv_lstm: 3}]"): "needs an input of rank 5, not float32[n, 2, 4, 4]\n  a sequence is [batch, steps, channels, height, width]; one step: from: [x, h, c]",
     ("x: [n, 3, 2, 4, 4]", "[{conv_lstm: {hidden: 3, k: 2}}]"): "k must be odd, not [2, 2]\n  so that the size stays",

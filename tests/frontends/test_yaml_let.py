@@ -63,6 +63,7 @@ CASES: list[tuple[str, Any]] = [
     ("sigmoid(x) + relu(x)", 1 / (1 + np.exp(-X)) + np.maximum(X, 0)),
     ("1/(1 + exp(-x))", 1 / (1 + np.exp(-X))),
     ("min(1, 2)*x", X),
+    ("x/sqrt(4)*round(2.6)", X * 1.5),
     ("3 > 2 and t", T),
 ]
 

@@ -240,7 +240,7 @@ def test_sizes_are_whole_however_they_are_computed():
         ("[{clip: {low: -1}}]", "uint8", "-1 does not fit uint8"),
         ("[{branch: {join: mean, paths: {a: [], b: []}}}]", "int32", "a mean needs floats"),
         ("[{Add: {from: [x, 2]}}]", "float32", "numbers can be among the `inputs`"),
-        ("[{Cast: {to: O}}]", "float32", "must be a dtype"),
+        ("[{Cast: {to: O}}]", "float32", "unknown dtype"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_an_error(net: str, dtype: str, said: str):

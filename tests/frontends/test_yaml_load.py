@@ -83,11 +83,30 @@ def test_projected_skips():
     assert operators(graph) == ["Conv", "Conv", "BatchNormalization", "Add"]
     assert {"net.0.skip.conv.weight", "net.0.skip.bn.running_var"} <= set(weights(graph))
     assert tuple(graph.nodes[1].attrs["strides"]) == (2, 2)
+    usual = load(
+        _branch(wider, "project: auto"),
+        "graphc: 1\ninputs: {x: [n, 3, 8, 8]}\ndefaults: {bn: {eps: 0.5, frozen: true}}\n",
+    )
+    assert [n.attrs["epsilon"] for n in usual.nodes if n.op.name == "BatchNormalization"] == [0.5]
+    assert usual.meta["parameters"] == graph.meta["parameters"] - 2 * 5
     assert operators(load(_branch(wider, "project: auto, bn: false"))) == ["Conv", "Conv", "Add"]
     assert operators(load(_branch(wider, "project: never"))) == ["Conv"]
     assert operators(load(_branch(same, "project: never"))) == ["Conv", "Add"]
     open_size = load(_branch(wider, "project: auto"), "graphc: 1\ninputs: {x: [n, 3, h, w]}\n")
     assert operators(open_size)[-1] == "Add"
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(7, 2), (7, 1), (3, 2), (3, 1)])
+def test_skips_of_zeros(channels: int, stride: int):
+    """What the stride meets, and channels of zeros behind."""
+    main = f"{{conv: {{out: {channels}, s: {stride}, pad: same}}}}, {{scale: 0}}"
+    graph = load(_branch(main, "project: zeros"), "graphc: 1\ninputs: {x: [n, 3, 5, 6]}\n")
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)
+    found = run(graph, {"x": x})["output"]
+    assert found.shape[1] == channels
+    np.testing.assert_array_equal(found[:, :3], x[:, :, ::stride, ::stride])
+    assert not found[:, 3:].any()
+    assert graph.meta["parameters"] == channels * (3 * 9 + 1), "those of the convolution alone"
 
 
 def test_repeat():
@@ -272,7 +291,10 @@ def test_all_wrong_weights_at_once(tmp_path, kind):
     problems = [str(p) for p in check(_save(tmp_path, kind, arrays))]
     assert len(problems) == 4
     assert "'net.0.conv.bias' has shape [5]" in problems[0] and "line 3" in problems[0]
-    assert "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1] and "'net.0.conv.wieght'?" in problems[1]
+    assert (
+        "'net.0.conv.weight' [2, 3, 3, 3] is missing" in problems[1]
+        and "'net.0.conv.wieght' [2, 3, 3, 3]?" in problems[1]
+    )
     assert "int32" in problems[2]
     assert "holds 'net.0.conv.wieght'" in problems[3]
 
@@ -327,7 +349,8 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (_RESNET.replace("dense: $classes", "dense: $clases"), ["line 28, column 12", "unknown variable '$clases'", "'classes'"]),
         (_RESNET.replace("k: $k,", "k: $k/0,"), ["line 10", "(in cbr)", "division by zero"]),
         (_RESNET.replace("{project: auto}", "identity"), ["line 14", "(in basic)", "main: float32[batch, 128, 28, 28]\n", "skip: float32[batch, 64, 56, 56]"]),
-        (_RESNET.replace("project: auto", "project: atuo"), ["project must be auto or never"]),
+        ("graphc: 1\ninputs: {x: [n, 8, 4, 4]}\nnet: [{branch: {join: add, paths: {a: {conv: {out: 5, pad: same}}, b: {project: zeros}}}}]", ["no channels of zeros make float32[n, 5, 4, 4] of float32[n, 8, 4, 4]", "project: auto"]),
+        (_RESNET.replace("project: auto", "project: atuo"), ["project must be auto, zeros or never"]),
         (_RESNET.replace("s: $s, pad", "s: $s, groups: 5, pad"), ["(in cbr)", "groups 5 does not divide 3 input and 64 output"]),
         (_LENET + "blocks: {scan: {body: [relu]}}\n", ["line 20", "block 'scan' has the name of a structure"]),
         (HEAD + "net: [{relu: {as: a}}, {relu: {as: a}}]", ["the name 'a' is taken"]),
@@ -337,7 +360,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (HEAD + "net: [5]", ["a step must be a name"]),
         (HEAD + "net: [{Relu: {alpha: 3}}]", ["operator 'Relu' has no 'alpha'"]),
         (HEAD + "net: [{Concat: {axis: 9, inputs: [x, x]}}]", ["Concat 'net.0.Concat'", "axis 9 is out of range"]),
-        (HEAD + "net: [{Cast: {to: flaot32}}]", ["must be a dtype", "'float32'"]),
+        (HEAD + "net: [{Cast: {to: flaot32}}]", ["unknown dtype", "'float32'"]),
         (HEAD + "net: [{if: $c, then: relu}]\nparams: {c: 3}", ["condition of if must be true or false"]),
         (HEAD + "net: [{repeat: {n: 1000000, of: relu}}]", ["n must be from 0"]),
         (HEAD + "net: [{repeat: {n: 99999, of: {repeat: {n: 99999, of: identity}}}}]", ["more than 100000 steps"]),

@@ -203,7 +203,7 @@ def test_one_problem(text: str, message: str):
         ({"b": "{inputs: {x: [n, 4]}, net: [c]}", "c": "{inputs: {x: [n, 4]}, net: [b]}"}, "c", "net 'c' uses itself: c -> b -> c"),
         ({"b": "{inputs: {x: [n, 5]}, net: [a]}"}, "b", "net 'a' takes float32[n, 4] as its input 'x', not float32[n, 5]"),
         ({"b": "{inputs: {x: {shape: [n, 4], dtype: int64}}, net: [a]}"}, "b", "as its input 'x', not int64[n, 4]"),
-        ({"b": "{inputs: {x: [n, 4], y: [n, 4]}, net: [a]}"}, "b", "'a' takes 1, not no values"),
+        ({"b": "{inputs: {x: [n, 4], y: [n, 4]}, net: [a]}"}, "b", "'a' reads one value, and there is none here"),
         ({"b": "{inputs: {x: [n, 4]}, net: [{a: {share: w}}]}"}, "b", "a net's weights go by its own name"),
     ],
 )  # fmt: skip

@@ -120,7 +120,7 @@ def test_cast():
         ("{resize: {size: 3, shorter: 4}}", "needs either 'size' or 'shorter'"),
         ("{resize: [1, 2, 3]}", "size must be a positive number, or two"),
         ("[flatten, {resize: 3}]", "needs an input of rank 4"),
-        ("{crop: 0}", "size must be a positive number"),
+        ("{crop: 0}", "'size' of 'crop' must be at least 1, not 0"),
         ("{cast: flaot32}", "unknown dtype 'flaot32'\n  did you mean 'float32'?"),
         ("{grayscale: 2}", "channels must be 1 or 3, not 2"),
         ("[to_nchw, grayscale]", "needs 3 channels, not uint8[batch, 40, 3, 30]"),

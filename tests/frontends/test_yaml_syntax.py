@@ -89,6 +89,9 @@ _WORDS = {"c": 6, "s": 2, "act": "relu", "yes": True}
         ("$s == 2 and not $c < 3", True),
         ("$s > 2 or $yes", True),
         ("$act", "relu"),
+        ("1/sqrt($c - 2)", 0.5),
+        ("round($c*0.4) + ceil(2.1) - floor(-0.5)", 6),
+        ("log(exp(abs(-2)))", 2.0),
     ],
 )
 def test_expressions(text, value):
@@ -98,7 +101,8 @@ def test_expressions(text, value):
 @pytest.mark.parametrize(
     "text",
     ["1 +", "(1", "1)", "1 2", "$c $s", "1 // 0", "a + 1", "__import__('os')", "$c.real", "2 and 3", "$act < 3", "min(a)",
-     "9"*30 + "*" + "9"*30, "1e308*1e308*$c//1", "(" * 60 + "1" + ")" * 60, "1+" * 300 + "1", "not", "* 2", "x[0]", "$"],
+     "9"*30 + "*" + "9"*30, "1e308*1e308*$c//1", "(" * 60 + "1" + ")" * 60, "1+" * 300 + "1", "not", "* 2", "x[0]", "$",
+     "sqrt(-1)", "sqrt($act)", "log(0)", "exp(1000)", "ceil(.inf)", "sqrt(1, 2)", "tanh(1)"],
 )  # fmt: skip
 def test_wrong_expressions(text):
     with pytest.raises(ExprError):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nets import agree
 from passcheck import feeds
+from widened import widened
 
 import graphc
 from graphc.backends.cpu.target import detect
@@ -44,17 +45,7 @@ def on_every_isa(test):
 
 def in_double(graph: Graph, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The reference's results computed in float64 and rounded at the end: what the compiled graph is to approach."""
-    b = Builder("double")
-    values = {v: b.input(v.name, np.float64, v.shape) for v in graph.inputs}
-    for node in graph.nodes:
-        operands = []
-        for v in node.inputs:
-            if v is not None and v.is_const and v.dtype == F32:
-                values.setdefault(v, b.constant(v.data, np.float64))
-            operands.append(None if v is None else values.get(v, v))
-        values[node.output] = b.add(node.op, *operands, name=node.name, **node.attrs)
-    wide = b.build({n: values[v] for n, v in zip(graph.output_names, graph.outputs)})
-    results = reference(wide, {n: a.astype(np.float64) for n, a in given.items()})
+    results = reference(widened(graph), {n: a.astype(np.float64) for n, a in given.items()})
     return {n: a.astype(F32) for n, a in results.items()}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
+from graphc.draw.boxes import Box, Edge, Frame, Picture
 from graphc.draw.kinds import Kind
 from graphc.draw.layout import Placed, Point, Rect
 from graphc.draw.measure import DETAIL, FRAME_TITLE, SMALL, TITLE, badge, bands
-from graphc.draw.picture import Box, Edge, Frame, Picture
 from graphc.draw.text import FONT, width
 
 _MARGIN = 16.0
