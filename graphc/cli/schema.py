@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from graphc.cli.options import ModelFile
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 
 
 @click.command()
-@click.argument("model", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("model", required=False, type=ModelFile())
 @click.option("-o", "--output", type=OutputFile(".json"), help="Write it to this .json file.")
-def schema(model: Path | None, output: Path | None) -> None:
+def schema(model: str | None, output: Path | None) -> None:
     """Print the JSON Schema of YAML models.
 
     With a MODEL, one that knows its blocks and params, too, so that a misspelt name of a layer is told of. Editors with a YAML
@@ -22,7 +23,7 @@ def schema(model: Path | None, output: Path | None) -> None:
     from graphc.frontends import YAML_SUFFIXES
     from graphc.frontends.yaml_schema import Known, known_by, text
 
-    if model is not None and model.suffix.lower() not in YAML_SUFFIXES:
+    if model is not None and Path(model).suffix.lower() not in YAML_SUFFIXES:
         raise InputError(f"'{model}' is no YAML model: the schema is of {' and '.join(YAML_SUFFIXES)} files")
     refuse_inputs([output], [] if model is None else [model])
     written = text(Known() if model is None else known_by(model))

@@ -339,6 +339,7 @@ def test_pickles_and_others_are_refused_with_the_way_to_convert_them(tmp_path: P
     assert f"'{name}' is neither .safetensors nor .npz" in str(caught.value) and hint in str(caught.value)
 
 
+@pytest.mark.slow  # PyTorch takes seconds to begin
 def test_the_hint_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What is said of a .pt file can be run as it is said, where there is a PyTorch."""
     torch = pytest.importorskip("torch")

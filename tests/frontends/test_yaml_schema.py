@@ -19,7 +19,7 @@ from graphc.frontends.yaml_syntax import parse, read_file
 from graphc.op import all_ops
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(p for p in ROOT.glob("examples/*/*.yaml"))
+PAGES = sorted(ROOT.glob("examples/*/*.yaml"))
 MODEL = """\
 graphc: 1
 params: {classes: 10, act: relu}
