@@ -14,7 +14,7 @@ from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
-from graphc.frontends.yaml_names import NAME_HINT, Namer, Names
+from graphc.frontends.yaml_names import NAME_HINT, Namer, Names, is_name
 from graphc.frontends.yaml_operators import Values, listed, names_value, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, labels, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
@@ -209,7 +209,7 @@ class Expander:
             given = f"{len(result)} value{'s' * (len(result) != 1)}"
             raise step.save.error(f"`as` gives {len(items)} names, and the step gives {given}")
         for item, value in zip(items, result):
-            if not item.word("what `as` gives").isidentifier():
+            if not is_name(item.word("what `as` gives")):
                 raise item.error(f"'{item.value}' can't be the name of a value", NAME_HINT)
             frame.names.define(item.value, value, item, again=frame.looped)
 

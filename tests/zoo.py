@@ -52,7 +52,9 @@ def feeds_of(graph: Graph, sizes: Mapping[str, int], rng: np.random.Generator) -
         shape = [d if isinstance(d, int) else sizes[str(d)] for d in v.type.shape]
         if v.name == "regions":
             images, image = sizes["batch"], next(v for v in graph.inputs if v.name == "image")
-            feeds[v.name] = _regions(shape[0], images, *image.shape[2:], rng)
+            feeds[v.name] = _regions(shape[0], images, *image.shape[2:], rng)[:, -shape[1] :]
+        elif v.dtype == np.uint8:
+            feeds[v.name] = rng.integers(0, 256, shape, v.dtype)
         elif v.dtype.kind == "i":
             tables = [n.inputs[0].shape[0] for n in graph.nodes if n.op.name == "Gather" and n.inputs[1] is v]
             feeds[v.name] = rng.integers(0, min(tables, default=2), shape, v.dtype)
@@ -62,7 +64,7 @@ def feeds_of(graph: Graph, sizes: Mapping[str, int], rng: np.random.Generator) -
 
 
 def _regions(count: int, images: int, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """[count, 5]: the number of an image and two corners in it, in pixels."""
+    """[count, 5]: the number of an image and two corners in it, in pixels. Regions of one image have the corners alone."""
     a, b = (rng.random((count, 2)) * (width, height) for _ in range(2))
     numbers = rng.integers(0, images, (count, 1))
     return np.concatenate([numbers, np.minimum(a, b), np.maximum(a, b)], 1).astype(np.float32)

@@ -16,6 +16,36 @@ def lenet5() -> nn.Module:
     )  # fmt: skip
 
 
+def lenet5_bn() -> nn.Module:
+    """LeNet-5 with batch norm between each sum and its tanh, in place of the sum's bias."""
+
+    def conv(a: int, b: int, pad: int) -> list[nn.Module]:
+        return [nn.Conv2d(a, b, 5, padding=pad, bias=False), nn.BatchNorm2d(b), nn.Tanh(), nn.AvgPool2d(2)]
+
+    def dense(a: int, b: int) -> list[nn.Module]:
+        return [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.Tanh()]
+
+    return nn.Sequential(
+        *conv(1, 6, 2), *conv(6, 16, 0), nn.Flatten(), *dense(400, 120), *dense(120, 84), nn.Linear(84, 10)
+    )  # fmt: skip
+
+
+def alexnet_2012(classes: int = 1000) -> nn.Module:
+    """Krizhevsky et al. 2012, 3.2 to 3.5: two groups, and a norm whose squares are added, not averaged."""
+
+    def norm() -> nn.Module:
+        return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2)
+
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 11, 4), nn.ReLU(), norm(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), norm(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        *_classifier(256 * 36, classes),
+    )  # fmt: skip
+
+
 def _classifier(features: int, classes: int) -> list[nn.Module]:
     return [
         nn.Flatten(),
@@ -110,3 +140,17 @@ def vgg16(classes: int = 1000) -> nn.Module:
 
 def vgg19(classes: int = 1000) -> nn.Module:
     return _vgg(19, classes)
+
+
+def vgg16_bn(classes: int = 1000, size: int = 224, hidden: int = 4096) -> nn.Module:
+    """torchvision.models.vgg16_bn, whose convolutions have biases, too."""
+    layers: list[nn.Module] = []
+    for layer in vgg_features(16):
+        layers.append(layer)
+        if isinstance(layer, nn.Conv2d):
+            layers.append(nn.BatchNorm2d(layer.out_channels))
+    return nn.Sequential(
+        *layers, nn.Flatten(),
+        nn.Linear(512 * (size // 32) ** 2, hidden), nn.ReLU(), nn.Dropout(),
+        nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, classes),
+    )  # fmt: skip

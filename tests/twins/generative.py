@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from twins.parts import Residual
+
 
 def autoencoder() -> nn.Module:
     """Chollet's "Building autoencoders in Keras", the deep one."""
@@ -98,3 +100,27 @@ def espcn(scale: int = 3) -> nn.Module:
         nn.Conv2d(1, 64, 5, padding=2), nn.Tanh(), nn.Conv2d(64, 32, 3, padding=1), nn.Tanh(),
         nn.Conv2d(32, scale**2, 3, padding=1), nn.PixelShuffle(scale),
     )  # fmt: skip
+
+
+def srcnn() -> nn.Module:
+    """Dong et al. 2014: 9-5-5, with 64 and 32 filters, without padding."""
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 9), nn.ReLU(), nn.Conv2d(64, 32, 5), nn.ReLU(), nn.Conv2d(32, 1, 5)
+    )  # fmt: skip
+
+
+class _Scaled(nn.Module):
+    def __init__(self, c: int, by: float) -> None:
+        super().__init__()
+        self.main = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1))
+        self.by = by
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.by * self.main(x)
+
+
+def edsr(n: int = 16, c: int = 64, by: float = 1.0) -> nn.Module:
+    """EDSR-PyTorch's baseline for twice the size, without the mean of its pictures."""
+    body = nn.Sequential(*(_Scaled(c, by) for _ in range(n)), nn.Conv2d(c, c, 3, padding=1))
+    tail = (nn.Conv2d(c, 4 * c, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(c, 3, 3, padding=1))
+    return nn.Sequential(nn.Conv2d(3, c, 3, padding=1), Residual(body), *tail)

@@ -81,9 +81,11 @@ def _copy(target: Tensor, left: deque, name: str) -> None:
 def _recurrent(cells: nn.RNNBase, left: deque) -> None:
     order = GATES[cells.mode]
     for i in range(cells.num_layers):
-        w, r, b = (left.popleft()[1] for _ in range(3))
+        parts = {name.rpartition(".")[2]: array for name, array in (left.popleft() for _ in range(3))}
+        w, r, b = (parts[key] for key in "wrb")
         for d in range(2 if cells.bidirectional else 1):
-            bias_w, bias_r = np.split(b[d], 2)
+            one = len(b[d]) == len(w[d])  # one bias: that of the state is 0
+            bias_w, bias_r = (b[d], np.zeros_like(b[d])) if one else np.split(b[d], 2)
             for name, array in (("weight_ih", w[d]), ("weight_hh", r[d]), ("bias_ih", bias_w), ("bias_hh", bias_r)):
                 gates = np.split(array, len(order))
                 target = getattr(cells, f"{name}_l{i}{'_reverse' if d else ''}")

@@ -45,13 +45,31 @@ def mobilenet_v2(classes: int = 1000) -> nn.Module:
     return pooled(nn.Sequential(*layers, cbr(320, 1280)), nn.Dropout(0.2), nn.Linear(1280, classes))
 
 
-def mobilenet_v3(classes: int = 1000) -> nn.Module:
-    """torchvision.models.mobilenet_v3_large."""
+Row = tuple[int, int, int, bool, type[nn.Module], int]  # kernel, wide, out, squeeze, activation, stride
+
+
+def _mobilenet_v3(rows: list[Row], last: int, classes: int) -> nn.Module:
     cbr = partial(conv_bn, eps=0.001)
     layers: list[nn.Module] = [cbr(3, 16, 3, 2, act=nn.Hardswish)]
     inside = 16
+    for k, wide, out, se, act, s in rows:
+        main = nn.Sequential(
+            *([cbr(inside, wide, act=act)] if wide != inside else []),
+            cbr(wide, wide, k, s, groups=wide, act=act),
+            *([Squeeze(wide, divisible(wide / 4), nn.ReLU, nn.Hardsigmoid)] if se else []),
+            cbr(wide, out, act=None),
+        )
+        layers.append(Residual(main) if s == 1 and inside == out else main)
+        inside = out
+    layers.append(cbr(inside, 6 * inside, act=nn.Hardswish))
+    head = (nn.Linear(6 * inside, last), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(last, classes))
+    return pooled(nn.Sequential(*layers), *head)
+
+
+def mobilenet_v3(classes: int = 1000) -> nn.Module:
+    """torchvision.models.mobilenet_v3_large."""
     rectifier, swish = nn.ReLU, nn.Hardswish
-    for k, wide, out, se, act, s in [
+    rows: list[Row] = [
         (3, 16, 16, False, rectifier, 1),
         (3, 64, 24, False, rectifier, 2),
         (3, 72, 24, False, rectifier, 1),
@@ -67,17 +85,27 @@ def mobilenet_v3(classes: int = 1000) -> nn.Module:
         (5, 672, 160, True, swish, 2),
         (5, 960, 160, True, swish, 1),
         (5, 960, 160, True, swish, 1),
-    ]:
-        main = nn.Sequential(
-            *([cbr(inside, wide, act=act)] if wide != inside else []),
-            cbr(wide, wide, k, s, groups=wide, act=act),
-            *([Squeeze(wide, divisible(wide / 4), nn.ReLU, nn.Hardsigmoid)] if se else []),
-            cbr(wide, out, act=None),
-        )
-        layers.append(Residual(main) if s == 1 and inside == out else main)
-        inside = out
-    layers.append(cbr(160, 960, act=swish))
-    return pooled(nn.Sequential(*layers), nn.Linear(960, 1280), swish(), nn.Dropout(0.2), nn.Linear(1280, classes))
+    ]
+    return _mobilenet_v3(rows, 1280, classes)
+
+
+def mobilenet_v3_small(classes: int = 1000, size: int = 224) -> nn.Module:
+    """torchvision.models.mobilenet_v3_small."""
+    rectifier, swish = nn.ReLU, nn.Hardswish
+    rows: list[Row] = [
+        (3, 16, 16, True, rectifier, 2),
+        (3, 72, 24, False, rectifier, 2),
+        (3, 88, 24, False, rectifier, 1),
+        (5, 96, 40, True, swish, 2),
+        (5, 240, 40, True, swish, 1),
+        (5, 240, 40, True, swish, 1),
+        (5, 120, 48, True, swish, 1),
+        (5, 144, 48, True, swish, 1),
+        (5, 288, 96, True, swish, 2),
+        (5, 576, 96, True, swish, 1),
+        (5, 576, 96, True, swish, 1),
+    ]
+    return _mobilenet_v3(rows, 1024, classes)
 
 
 def efficientnet_b0(classes: int = 1000) -> nn.Module:

@@ -63,3 +63,32 @@ class _Elman(nn.Module):
 
 def elman(symbols: int = 26, hidden: int = 64) -> nn.Module:
     return _Elman(symbols, hidden)
+
+
+class _Words(nn.Module):
+    def __init__(self, vocab: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(vocab, width), nn.LSTM(width, width, layers, batch_first=True)
+        self.logits = nn.Linear(width, vocab)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.logits(self.lstm(self.embedding(words))[0])
+
+
+def lstm_stacked(vocab: int = 10000, width: int = 650, layers: int = 2) -> nn.Module:
+    """Zaremba et al. 2014, the medium network."""
+    return _Words(vocab, width, layers)
+
+
+class _Series(nn.Module):
+    def __init__(self, features: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.cells, self.dense = nn.RNN(features, hidden, batch_first=True), nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.cells(x)[1][0])
+
+
+def rnn(features: int = 28, hidden: int = 128, classes: int = 10) -> nn.Module:
+    """Many to one, with tanh."""
+    return _Series(features, hidden, classes)

@@ -101,4 +101,16 @@ TWINS: dict[str, Twin] = {
         for n in ("3d", "causal", "factorized", "transposed", "im2col", "separable", "strided", "winograd")
     },
     "unpooling": Twin("convolutions"),
+    "lenet5_bn": Twin("classic"),
+    "alexnet_2012": Twin("classic", sizes=ONE),
+    "vgg16_bn": Twin("classic", {"size": 64, "hidden": 256}),
+    "mobilenet_v3_small": Twin("mobile", {"size": 96}),
+    **{n: Twin("residual", {"size": 96}, sizes=ONE) for n in ("resnet50_d", "preact_resnet", "regnet_y_400mf")},
+    "srcnn": Twin("generative", sizes={"height": 20, "width": 24}),
+    "edsr": Twin("generative", {"n": 3, "by": 0.1}, sizes={"height": 9, "width": 12}),
+    "lstm_stacked": Twin("recurrent", {"vocab": 300, "width": 40}, sizes=TEXT),
+    "rnn": Twin("recurrent", sizes=TEXT),
+    "linear_regression": Twin("shallow"),
+    "logistic_regression": Twin("shallow"),
+    "softmax_regression": Twin("shallow"),
 }

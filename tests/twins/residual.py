@@ -71,6 +71,68 @@ def se_resnet50(classes: int = 1000) -> nn.Module:
     return _resnet([3, 4, 6, 3], classes, squeeze=16)
 
 
+def resnet50_d(classes: int = 1000, size: int = 224) -> nn.Module:
+    """timm's resnet50d: a deep stem, and means before the shortcuts' convolutions."""
+    layers: list[nn.Module] = [conv_bn(3, 32, 3, 2), conv_bn(32, 32, 3), conv_bn(32, 64, 3), nn.MaxPool2d(3, 2, 1)]
+    inside = 64
+    for i, count in enumerate((3, 4, 6, 3)):
+        planes = 64 << i
+        for j in range(count):
+            s, out = 2 if i and not j else 1, 4 * planes
+            main = nn.Sequential(conv_bn(inside, planes), conv_bn(planes, planes, 3, s), conv_bn(planes, out, act=None))
+            mean = [nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)] if s == 2 else []
+            skip = None if j else nn.Sequential(*mean, conv_bn(inside, out, act=None))
+            layers.append(Residual(main, skip, nn.ReLU()))
+            inside = out
+    return pooled(nn.Sequential(*layers), nn.Linear(inside, classes))
+
+
+class _PreActivation(nn.Module):
+    """timm's PreActBottleneck: a shortcut that has a convolution reads what is normalised already."""
+
+    def __init__(self, inside: int, width: int, s: int, first: bool) -> None:
+        super().__init__()
+        out = 4 * width
+        self.norm = nn.Sequential(nn.BatchNorm2d(inside), nn.ReLU())
+        self.main = nn.Sequential(
+            conv_bn(inside, width), conv_bn(width, width, 3, s), nn.Conv2d(width, out, 1, bias=False)
+        )
+        self.shortcut = nn.Conv2d(inside, out, 1, s, bias=False) if first else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return self.main(y) + (x if self.shortcut is None else self.shortcut(y))
+
+
+def preact_resnet(classes: int = 1000, size: int = 224) -> nn.Module:
+    """timm's resnetv2_50."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1)]
+    inside = 64
+    for i, count in enumerate((3, 4, 6, 3)):
+        for j in range(count):
+            layers.append(_PreActivation(inside, 64 << i, 2 if i and not j else 1, j == 0))
+            inside = 256 << i
+    return pooled(nn.Sequential(*layers, nn.BatchNorm2d(inside), nn.ReLU()), nn.Linear(inside, classes))
+
+
+def regnet_y_400mf(classes: int = 1000, size: int = 224) -> nn.Module:
+    """torchvision.models.regnet_y_400mf: groups of 8 channels, squeezed to a quarter of what the block reads."""
+    layers: list[nn.Module] = [conv_bn(3, 32, 3, 2)]
+    inside = 32
+    for width, count in ((48, 1), (104, 3), (208, 6), (440, 6)):
+        for i in range(count):
+            s = 1 if i else 2
+            main = nn.Sequential(
+                conv_bn(inside, width),
+                conv_bn(width, width, 3, s, groups=width // 8),
+                Squeeze(width, round(0.25 * inside)),
+                conv_bn(width, width, act=None),
+            )
+            layers.append(Residual(main, None if i else conv_bn(inside, width, 1, s, act=None), nn.ReLU()))
+            inside = width
+    return pooled(nn.Sequential(*layers), nn.Linear(inside, classes))
+
+
 class _WideBlock(nn.Module):
     """The basic block of the authors' code: where the width changes, the shortcut reads what is normalised already."""
 

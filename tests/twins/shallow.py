@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.decomposition import PCA
-from sklearn.linear_model import Perceptron
+from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -197,3 +197,30 @@ class svm_kernel:
         votes = sum(np.eye(3)[np.where(decision[:, i] > 0, *pair)] for i, pair in enumerate(pairs))
         model.decision_function_shape = "ovr"
         return decision, votes, model.decision_function(x), label
+
+
+class linear_regression:
+    """sklearn.linear_model.LinearRegression."""
+
+    def __call__(self, weights: Mapping[str, np.ndarray], x: np.ndarray) -> Results:
+        model = LinearRegression()
+        model.coef_, model.intercept_ = weights.values()
+        return (model.predict(x),)
+
+
+class logistic_regression:
+    """sklearn.linear_model.LogisticRegression of two classes: the probability of the second."""
+
+    def __call__(self, weights: Mapping[str, np.ndarray], x: np.ndarray) -> Results:
+        model = LogisticRegression()
+        (model.coef_, model.intercept_), model.classes_ = weights.values(), np.arange(2)
+        return model.predict_proba(x)[:, 1:], model.decision_function(x)[:, None]
+
+
+class softmax_regression:
+    """sklearn.linear_model.LogisticRegression of several classes."""
+
+    def __call__(self, weights: Mapping[str, np.ndarray], x: np.ndarray) -> Results:
+        model = LogisticRegression()
+        (model.coef_, model.intercept_), model.classes_ = weights.values(), np.arange(10)
+        return model.predict_proba(x), model.predict(x)
