@@ -37,31 +37,48 @@ def _load_file(source: Any, reading: Reading) -> Graph:
     if _is_yaml(source):
         from graphc.frontends.yaml_load import load_yaml
 
-        return load_yaml(source, dict(reading.params))
-    _refuse_params(reading)
+        return load_yaml(source, dict(reading.params), reading.net, reading.preprocess)
+    _require_one_way(reading)
     from graphc.frontends.onnx_load import load_onnx
 
     return load_onnx(source, reading)
 
 
-def check(source: Any) -> list[GraphcError]:
-    """Every problem of a model file; an empty list when it loads."""
+def nets(source: Any) -> tuple[str, ...]:
+    """The names of a YAML file's nets; none where it has one without a name or can't be read, and for other sources."""
     try:
-        load(source)
-    except GraphcError as error:
-        return list(getattr(error, "problems", [error]))
-    return []
+        if _is_graph(source) or not _is_yaml(source):
+            return ()
+    except GraphcError:
+        return ()
+    from graphc.frontends.yaml_load import net_names
+
+    return net_names(source)
 
 
-def _refuse_params(reading: Reading) -> None:
+def check(source: Any) -> list[GraphcError]:
+    """Every problem of a model file, of all its nets; an empty list when it loads."""
+    found: dict[str, GraphcError] = {}
+    for net in nets(source) or (None,):
+        try:
+            load(source, Reading(net=net))
+        except GraphcError as error:
+            found.update((str(e), e) for e in getattr(error, "problems", [error]))
+    return list(found.values())
+
+
+def _require_one_way(reading: Reading) -> None:
+    """Raises InputError where something is chosen that only YAML files leave open."""
     if reading.params:
         raise InputError(f"only YAML files have params, such as '{reading.params[0][0]}'", hint="leave out params")
+    if reading.net is not None:
+        raise InputError(f"only YAML files have nets, such as '{reading.net}'", hint="leave out net")
 
 
 def _read_graph(graph: Graph, reading: Reading) -> Graph:
     from graphc.bind import bind
 
-    _refuse_params(reading)
+    _require_one_way(reading)
     if reading.given:
         names = ", ".join(sorted(reading.given))
         raise InputError(

@@ -13,6 +13,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.frontends.onnx_data import enum_of, from_array
 from graphc.frontends.onnx_functions import type_proto
+from graphc.frontends.onnx_labels import write_labels
 from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
@@ -39,6 +40,7 @@ def to_onnx(graph: Graph, defaults: Mapping[str, np.ndarray] | None = None) -> M
     model.opset_import.extend(imports)
     _Writer(model, opset).graph(graph, model.graph)
     write_states(graph, model)
+    write_labels(graph, model)
     model.graph.initializer.extend(from_array(array, name) for name, array in (defaults or {}).items())
     return model
 

@@ -31,6 +31,8 @@ from graphc.frontends.onnx_functions import (
     opset_versions,
     resolve,
 )
+from graphc.frontends.onnx_labels import KEY as LABELS
+from graphc.frontends.onnx_labels import read_labels
 from graphc.frontends.onnx_problems import Problems, TooLarge
 from graphc.frontends.onnx_scope import Context, FileNode, Scope, did_you_mean, order
 from graphc.frontends.onnx_sequences import SEQUENCE_OPS, Item, SequenceUse, SequenceValue
@@ -89,7 +91,7 @@ class _Importer:
             )
         self._nodes(proto.node, scope, Context(opsets))
         outputs = self._results(proto, scope)
-        meta = {
+        meta: dict[str, Any] = {
             "format": "onnx",
             "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
             "opset": dict(opsets),
@@ -104,6 +106,8 @@ class _Importer:
         states: tuple[State, ...] = ()
         with self.problems.report(Location(self.model.file, f"metadata '{STATES}'")):
             states = read_states(self.proto, [v.name for v in builder.inputs], names)
+        with self.problems.report(Location(self.model.file, f"metadata '{LABELS}'")):
+            meta["labels"] = read_labels(self.proto, dict(zip(names, outputs)))
         return Graph(name, tuple(builder.inputs), tuple(outputs), tuple(builder.nodes), names, meta, states)
 
     def _inputs(self, proto: GraphProto, scope: Scope) -> tuple[Spec, ...]:

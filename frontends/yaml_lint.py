@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import SPECIAL, unknown_variable
+from graphc.frontends.yaml_catalog import BlockDefinition, Catalog, merged
 from graphc.frontends.yaml_operators import names_value, read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition
-from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, merged, read_step, read_structure
+from graphc.frontends.yaml_step import STRUCTURES, NetStep, read_step, read_structure
 from graphc.frontends.yaml_synonyms import operator_for
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_unused import VARIABLE, variables, with_names
 from graphc.op import Op
 
 
-def lint(catalog: Catalog, net: Item | None, params: Collection[str], problems: Problems) -> None:
-    """Problems in the net and in every block, whether it is used or not."""
+def lint(catalog: Catalog, nets: Iterable[Item], problems: Problems) -> None:
+    """Problems in lists of steps of the main file, and in every block of every file, whether it is used or not."""
     linter = _Linter(catalog, problems)
-    for block in catalog.blocks.values():
-        linter.known = {*params, *block.args}
-        known = [*params, *block.args, *SPECIAL]
-        for default in block.args.values():
-            if default is not None:
-                linter.variables(default, known)
-        linter.steps(block.body)
-        linter.variables(block.body, known)
-    linter.known = set(params)
-    if net is not None:
+    for scope in catalog.scopes.values():
+        for block in scope.own:
+            linter.known = {*scope.params, *block.args}
+            known = [*scope.params, *block.args, *SPECIAL]
+            for default in block.args.values():
+                if default is not None:
+                    linter.variables(default, known)
+            linter.steps(block.body)
+            linter.variables(block.body, known)
+    linter.known = set(catalog.main.params)
+    for net in nets:
         linter.steps(net)
-        linter.variables(net, [*params, *SPECIAL])
+        linter.variables(net, [*catalog.main.params, *SPECIAL])
 
 
 class _Linter:
@@ -79,7 +81,7 @@ class _Linter:
             return self.steps(step.otherwise) if step.otherwise is not None else None
         if step.callee in STRUCTURES:
             return self._structure(step)
-        return self._arguments(self.catalog.callee(step.callee, step.place), step.args)
+        return self._arguments(self.catalog.callee(step.callee, step.place, written=True), step.args)
 
     def _arguments(self, callee: BlockDefinition | LayerDefinition | Op, args: Item) -> None:
         """Names of arguments are known, none is missing, and those that are written out are of the right type."""
@@ -141,9 +143,8 @@ class _Linter:
             return None
         beside = {k: v for k, v in spec.items() if k not in STRUCTURES["repeat"]}
         changes = [spec[k] for k in ("first", "last") if k in spec]
-        callee = self.catalog.callee(
-            inner.callee, of if inner.item is of and isinstance(of.value, str) else inner.place
-        )
+        place = of if inner.item is of and isinstance(of.value, str) else inner.place
+        callee = self.catalog.callee(inner.callee, place, written=True)
         return self._arguments(callee, merged(callee, inner.args, beside, changes, step))
 
     def _condition(self, item: Item) -> None:

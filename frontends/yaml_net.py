@@ -9,21 +9,22 @@ from typing import Any, NamedTuple, TypeVar
 
 from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
+from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
 from graphc.frontends.yaml_control import scan, when, while_
 from graphc.frontends.yaml_frame import Frame, check_count, dims, require
 from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
-from graphc.frontends.yaml_names import NAME_HINT, Namer, Names
+from graphc.frontends.yaml_names import NAME_HINT, Namer, Names, is_name
 from graphc.frontends.yaml_operators import Values, listed, names_value, read_attribute, read_input, read_operand
 from graphc.frontends.yaml_problems import Lost, Poisoned, Problems, TooLarge, labels, names_given
 from graphc.frontends.yaml_registry import LayerBuilder, LayerDefinition, Param
-from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Catalog, NetStep, read_step, read_structure
+from graphc.frontends.yaml_sections import input_type
+from graphc.frontends.yaml_step import STRUCTURES, NetStep, read_step, read_structure
 from graphc.frontends.yaml_structures import MAX_STEPS, branch, loop, repeat
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.frontends.yaml_weights import Weights
 from graphc.graph import Builder, Node, Value
 from graphc.op import Deferred, Op
-from graphc.source_files import Folder
 from graphc.types import TensorType
 
 MAX_NESTING = 100  # of lists of steps
@@ -59,14 +60,12 @@ class Expander:
         builder: Builder,
         weights: Weights,
         catalog: Catalog,
-        params: Mapping[str, Item],
         problems: Problems,
-        folder: Folder | None = None,
     ) -> None:
-        self.builder, self.weights, self.catalog, self.globals = builder, weights, catalog, params
-        self.problems, self.folder = problems, folder
+        self.builder, self.weights, self.catalog, self.problems = builder, weights, catalog, problems
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
+        self.nets: set[str] = set()  # that were used as a step
         self.blocks: dict[str, str] = {}  # names of blocks by their places
         self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
@@ -74,19 +73,26 @@ class Expander:
         self.dtypes = Dtypes()
         self.depth = self.count = 0
 
-    def net(self, item: Item, inputs: Mapping[str, Value], places: Item) -> tuple[Values, Names]:
-        """Expand the net. Returns what the last step gives and the names that steps were given. places: of the inputs.
+    def prepare(self, item: Item, name: str, value: Value, path: str) -> Value:
+        """What the steps that prepare an input give; a lost value where they have a problem."""
+        names = Names(later=_later(item), labels=labels(item))
+        names.define(name, value, item, again=False)
+        result = self.steps(item, (value,), Frame(Env(self.catalog.main.params), names, path, path), Namer())
+        return result[0] if result else Lost(name, None)
+
+    def net(self, item: Item, inputs: Mapping[str, Value], places: Item, path: str = "net") -> tuple[Values, Names]:
+        """Expand a net. Returns what the last step gives and the names that steps were given. places: of the inputs; path: begins
+        the names of nodes and weights.
 
         What is wrong is added to the problems; its results, and what depends on them, are lost values.
         """
-        later = {i.value: i for i in names_given(item) if isinstance(i.value, str)}
-        names = Names(later=later, labels=labels(item))
+        names = Names(later=_later(item), labels=labels(item))
         for name, value in inputs.items():
             names.define(name, value, places.at_key(name), again=False)
         self.inputs = inputs
         self.trace = [(name, v) for name, v in inputs.items() if not isinstance(v, Lost)]
         current = tuple(inputs.values()) if len(inputs) == 1 else ()
-        frame = Frame(Env(self.globals), names, "net", "net")
+        frame = Frame(Env(self.catalog.main.params), names, path, path)
         try:
             return self.steps(item, current, frame, Namer()), names
         except TooLarge as e:
@@ -203,7 +209,7 @@ class Expander:
             given = f"{len(result)} value{'s' * (len(result) != 1)}"
             raise step.save.error(f"`as` gives {len(items)} names, and the step gives {given}")
         for item, value in zip(items, result):
-            if not item.word("what `as` gives").isidentifier():
+            if not is_name(item.word("what `as` gives")):
                 raise item.error(f"'{item.value}' can't be the name of a value", NAME_HINT)
             frame.names.define(item.value, value, item, again=frame.looped)
 
@@ -269,9 +275,9 @@ class Expander:
         self.row(cell, result)
         return result
 
-    def _require(self, callee: BlockDefinition | LayerDefinition, operands: Values) -> None:
+    def _require(self, callee: BlockDefinition | LayerDefinition, place: Item, operands: Values) -> None:
         """Raises Poisoned where operands or arguments are not known because of a problem."""
-        if callee.name in self.catalog.unsure:
+        if self.catalog.is_unsure(callee, place):
             raise Poisoned
         require(operands)
 
@@ -280,8 +286,9 @@ class Expander:
         names = (frame.path, frame.weights)
         source = place.source(frame.calls)
         given = {} if isinstance(step, Item) else self._given(step, frame)
+        folder = self.catalog.scope(place).folder
         return LayerBuilder(
-            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, self.folder
+            self.builder, self.weights, self.params, *names, place, source, frame.residual, given, folder
         )
 
     def _given(self, step: NetStep, frame: Frame) -> Mapping[str, Item]:
@@ -307,7 +314,7 @@ class Expander:
             return callee.read(k, item)
 
         values = dict(zip(given, self.each(given, read, frame)))
-        self._require(callee, operands)
+        self._require(callee, step.place, operands)
         if callee.operands == 0:
             operands = ()
         check_count(step, operands, callee.operands, callee.name)
@@ -351,12 +358,12 @@ class Expander:
     def _block(self, block: BlockDefinition, step: NetStep, args: Item, operands: Values, frame: Frame) -> Values:
         given = self.catalog.arguments(block, args)
         resolved = self.each(given, lambda k: frame.env.resolve(given[k]), frame)
-        values = {**self.globals, **dict(zip(given, resolved))}
+        values = {**self.catalog.scope(block.item).params, **dict(zip(given, resolved))}
         for name, default in block.args.items():
             if name not in given and default is not None:
                 values[name] = Env(values, frame.env.special).resolve(default)
         check_count(step, operands, len(block.inputs), block.name)
-        self._require(block, operands)
+        self._require(block, step.place, operands)
         self.blocks.setdefault(frame.path, block.name)
         names = Names(block=block.name)
         for name, value in zip(block.inputs, operands):
@@ -364,11 +371,42 @@ class Expander:
         inner = Frame(
             Env(values), names, frame.path, frame.weights, (*frame.calls, block.name), residual=frame.residual
         )
-        result = self.steps(block.body, operands[:1], inner, Namer(by_name=True))
+        if block.net:
+            self._begin_net(block, step, operands, frame)
+            inner = replace(inner, weights=block.name)
+        start = operands[: len(block.inputs) == 1] if block.net else operands[:1]
+        result = self.steps(block.body, start, inner, Namer(by_name=not block.net))
         return (
             tuple(names.find(o.word("an output"), o) if o.value != "last" else result[0] for o in block.outputs)
             or result
         )
+
+    def _begin_net(self, net: BlockDefinition, step: NetStep, operands: Values, frame: Frame) -> None:
+        """Raises LoadError where a net can't be a step here: it uses itself, or wants other operands."""
+        around = (frame.path.partition(".")[0], *frame.calls)
+        if net.name in around:
+            chain = " -> ".join((*around[around.index(net.name) :], net.name))
+            raise step.place.error(f"net '{net.name}' uses itself: {chain}", "nets can use others, not themselves")
+        if step.share is not None:
+            raise step.share.error("a net's weights go by its own name, wherever it is used", "leave out share")
+        self.nets.add(net.name)
+        for name, value in zip(net.inputs, operands):
+            if value.type is None or name not in net.takes:
+                continue
+            wanted = input_type(name, Env(self.catalog.main.params).resolve(net.takes[name]))
+            if not _fits(value.type, wanted):
+                raise step.place.error(f"net '{net.name}' takes {wanted} as its input '{name}', not {value.type}")
+
+
+def _later(item: Item) -> dict[str, Item]:
+    """The names that steps give, where they stand."""
+    return {i.value: i for i in names_given(item) if isinstance(i.value, str)}
+
+
+def _fits(t: TensorType, wanted: TensorType) -> bool:
+    """Could a value of one type be of the other? Sizes that are no numbers may turn out to be right."""
+    known = ((a, b) for a, b in zip(t.shape, wanted.shape) if isinstance(a, int) and isinstance(b, int))
+    return t.dtype == wanted.dtype and t.rank == wanted.rank and all(a == b for a, b in known)
 
 
 def _shortened(calls: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from graphc.errors import CheckError, GraphcError, LoadError
 from graphc.frontends.yaml_operators import listed
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
+
+Place = tuple[str | None, str] | None
 
 
 class Lost(Value):
@@ -28,8 +30,8 @@ class Problems:
     """The problems of a file, each once, however often the block is used that it is in."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str | None, str], GraphcError] = {}
-        self._settled: set[str | None] = set()
+        self._found: dict[tuple[Place, str], GraphcError] = {}
+        self._settled: set[Place] = set()
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -37,7 +39,7 @@ class Problems:
     def add(self, error: GraphcError, final: bool = False) -> None:
         """A problem, or all of a CheckError. final: nothing else is to be said of its place."""
         for e in getattr(error, "problems", [error]):
-            place = e.source.place if e.source is not None else None
+            place = (e.source.file, e.source.place) if e.source is not None and e.source.place else None
             if place not in self._settled:
                 self._found.setdefault((place, e.message), e)
             if final and place is not None:
@@ -56,8 +58,8 @@ class Problems:
             pass
 
     def list(self) -> list[GraphcError]:
-        """In the order of the file."""
-        return sorted(self._found.values(), key=place_of)
+        """File by file, each in its order."""
+        return in_order(self._found.values())
 
     def stop(self) -> None:
         """Raises what was found: a problem by itself, several as a CheckError."""
@@ -68,8 +70,15 @@ class Problems:
             raise CheckError(found)
 
 
-def place_of(error: GraphcError) -> list[int]:
-    """Line and column, to sort by."""
+def in_order(errors: Iterable[GraphcError]) -> list[GraphcError]:
+    """File by file, as they first turn up, and each in its order."""
+    found = list(errors)
+    files = [e.source.file if e.source else None for e in found]
+    return sorted(found, key=lambda e: (files.index(e.source.file if e.source else None), _place_of(e)))
+
+
+def _place_of(error: GraphcError) -> list[int]:
+    """Line and column."""
     return [int(n) for n in re.findall(r"\d+", (error.source.place if error.source else None) or "")]
 
 

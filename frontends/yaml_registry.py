@@ -232,6 +232,7 @@ _MODULES = (
     "positions",
     "gated",
     "random",
+    "pictures",
 )
 
 

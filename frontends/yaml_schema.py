@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from graphc.frontends.yaml_args import options
+from graphc.frontends.yaml_catalog import BlockDefinition
+from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_literals import DTYPES
-from graphc.frontends.yaml_load import SECTIONS
+from graphc.frontends.yaml_nets import add_nets, read_nets
 from graphc.frontends.yaml_problems import Problems
 from graphc.frontends.yaml_registry import LayerDefinition, layers
-from graphc.frontends.yaml_step import COMMON, STRUCTURES, BlockDefinition, Catalog, Join
+from graphc.frontends.yaml_sections import SECTIONS
+from graphc.frontends.yaml_step import COMMON, STRUCTURES, Join
 from graphc.frontends.yaml_syntax import read_file
 from graphc.graph import Value
 from graphc.op import Attr, Op, all_ops
+from graphc.source_files import Folder
 
 WIDTH = 118  # of a line of the file
 PATH = Path(__file__).with_name("graphc.schema.json")
@@ -63,10 +67,13 @@ class Known:
 
 def known_by(path: str | Path) -> Known:
     """What a model file defines, as far as it can be read. Raises LoadError where it is not YAML."""
-    spec = read_file(path, report=lambda problem: None).mapping("a model")
-    catalog = Catalog(spec.get("blocks"), spec.get("defaults"), Problems())
+    unread = Problems()
+    root = read_file(path, unread.add)
+    spec = root.mapping("a model")
     params = spec["params"].value if "params" in spec and isinstance(spec["params"].value, dict) else {}
-    return Known(catalog.blocks, {name: tuple(given) for name, given in catalog.defaults.items()}, tuple(params))
+    scope = read_catalog(root, spec, params, Folder.of(Path(path)), unread).main
+    add_nets(scope, read_nets(root, spec, unread), unread)
+    return Known(scope.blocks, {name: tuple(given) for name, given in scope.defaults.items()}, tuple(params))
 
 
 def schema(known: Known = Known()) -> dict[str, Any]:  # noqa: B008
@@ -90,23 +97,37 @@ def schema(known: Known = Known()) -> dict[str, Any]:  # noqa: B008
             "outputs": {"type": "array", "items": TEXT},
         },
     }
+    of_a_net: dict[str, Any] = {
+        "inputs": {"type": "object", "additionalProperties": {"anyOf": [shape, described]}},
+        "preprocess": {"type": "object", "additionalProperties": STEPS},
+        "net": STEPS,
+        "outputs": {"type": ["object", "array"]},
+        "labels": {"type": ["object", "array", "string"]},
+    }
+    net = {
+        "type": "object",
+        "required": ["inputs", "net"],
+        "additionalProperties": False,
+        "properties": {"doc": TEXT, **of_a_net},
+    }
     sections = {
         "graphc": {"const": 1},
         "name": TEXT,
         "doc": TEXT,
+        "include": {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
         "params": {"type": "object"},
-        "inputs": {"type": "object", "additionalProperties": {"anyOf": [shape, described]}},
         "defaults": _defaults(known),
         "blocks": {"type": "object", "additionalProperties": block},
-        "net": STEPS,
-        "outputs": {"type": ["object", "array"]},
+        **of_a_net,
+        "nets": {"type": "object", "additionalProperties": net},
         "weights": WEIGHTS,
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "graphc model",
         "type": "object",
-        "required": ["graphc", "inputs", "net"],
+        "required": ["graphc"],
+        "anyOf": [{"required": [k]} for k in ("net", "nets", "blocks", "include")],
         "additionalProperties": False,
         "properties": {name: sections[name] for name in SECTIONS},
         "$defs": {
@@ -182,9 +203,10 @@ def _step(known: Known) -> dict[str, Any]:
         "else": STEPS,
     }
     made = _made(known)
-    callees: dict[str, Any] = {m.name: _callee(m, known) for m in made} | {
-        op.name: _operator(op) for op in all_ops().values()
-    }
+    callees: dict[str, Any] = {op.name: _operator(op) for op in all_ops().values()}
+    for m in made:
+        form = _callee(m, known)  # in a block that hides a layer or operator, its name means that
+        callees[m.name] = {"anyOf": [form, callees[m.name]]} if m.name in callees else form
     alone = {m.name for m in made if not known.needed(m)} | all_ops().keys()
     step: dict[str, Any] = {"type": "object", "properties": structures | callees | common}
     if known.blocks is None:  # any name may be that of a block

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.lib import format as npy
 
-from graphc import source_files
 from graphc.errors import LoadError
+from graphc.frontends import yaml_files
 from graphc.frontends.yaml_syntax import Item
 from graphc.source_files import Folder
 
@@ -29,25 +29,10 @@ CONVERSIONS = dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".pkl"), _PICKLE) |
 
 
 def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str]) -> Path:
-    """A file in the model's folder. Raises LoadError."""
-    name = where.word("file")
-    if Path(name).suffix not in suffixes:
-        known = f"neither {' nor '.join(suffixes)}" if len(suffixes) == 2 else f"none of {', '.join(suffixes)}"
-        hint = "convert it: nothing that needs unpickling is read"
-        raise where.error(
-            f"'{name}' is {known}", CONVERSIONS.get(Path(name).suffix, hint).format(name=name, stem=Path(name).stem)
-        )
-    if folder is None:
-        raise where.error("weights from a file need a model that is a file", "load it by its path")
-    path = (folder.path / name).resolve()
-    if Path(name).is_absolute() or ".." in Path(name).parts or not folder.holds(path):
-        raise where.error(
-            f"'{name}' lies outside the model's folder", "weights are read only from the folder of the YAML file"
-        )
-    if not path.is_file():
-        raise where.error(f"'{name}' does not exist in {folder.path}")
-    source_files.note(path)
-    return path
+    """A file of arrays in the model's folder. Raises LoadError."""
+    name = Path(str(where.value))
+    hint = CONVERSIONS.get(name.suffix, "convert it: nothing that needs unpickling is read")
+    return yaml_files.path_of(where, folder, suffixes, "weights", hint.format(name=name, stem=name.stem))
 
 
 def open_store(path: Path, where: Item) -> Store:

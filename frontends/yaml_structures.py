@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from graphc.frontends.yaml_args import SPECIAL, Env, convert
+from graphc.frontends.yaml_catalog import BlockDefinition, merged
 from graphc.frontends.yaml_frame import Frame, check_count, dims, is_lost, require
 from graphc.frontends.yaml_join import join, project
 from graphc.frontends.yaml_names import Namer, Names
 from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_registry import LayerBuilder
-from graphc.frontends.yaml_step import STRUCTURES, BlockDefinition, Join, NetStep, merged, read_step
+from graphc.frontends.yaml_step import STRUCTURES, Join, NetStep, read_step
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
 

@@ -46,12 +46,17 @@ LAYERS: Mapping[str, str] = {
     # shapes
     "view": "reshape", "permute": "transpose", "swapaxes": "transpose", "expanddims": "unsqueeze",
     "zeropadding": "pad", "zeropad": "pad", "constantpad": "pad", "padding": "pad",
-    "reflectionpad": "pad: {by: …, mode: reflect}", "replicationpad": "pad: {by: …, mode: edge}", "crop": "slice",
-    "cropping": "slice", "chunk": "split", "upsampling": "upsample", "interpolate": "upsample", "resize": "upsample",
+    "reflectionpad": "pad: {by: …, mode: reflect}", "replicationpad": "pad: {by: …, mode: edge}", "cropping": "slice", "chunk": "split", "upsampling": "upsample", "interpolate": "upsample",
     "upsamplingnearest": "upsample", "upsamplingbilinear": "upsample: {mode: linear}", "depthtospace": "pixel_shuffle",
     "spacetodepth": "pixel_unshuffle", "subpixel": "pixel_shuffle", "shufflechannels": "channel_shuffle",
     "concatenate": "concat", "cat": "concat", "merge": "concat",
     "route": "concat",
+    # pictures
+    "centercrop": "crop", "centrecrop": "crop", "resized": "resize", "resizeimage": "resize", "resizing": "resize",
+    "togray": "grayscale", "togrey": "grayscale", "greyscale": "grayscale", "rgbtograyscale": "grayscale", "rgb2gray": "grayscale",
+    "mirror": "flip", "fliplr": "flip", "flipud": "flip: {axis: 2}", "horizontalflip": "flip", "verticalflip": "flip: {axis: 2}",
+    "decodeimage": "decode", "decodejpeg": "decode", "imagedecoder": "decode", "astype": "cast", "todtype": "cast",
+    "channelsfirst": "to_nchw", "nhwctonchw": "to_nchw", "hwctochw": "to_nchw", "totensor": "[to_nchw, {cast: float32}, {scale: 1/255}]",
     # arithmetic and choice
     "eltwiseadd": "add", "plus": "add", "subtract": "sub",
     "minus": "sub", "multiply": "mul", "times": "mul",

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from graphc import source_files
 from graphc.errors import CheckError, GraphcError, LoadError, Location
 from graphc.frontends.yaml_slips import cut, not_yaml, opens, pieces, slip
 
@@ -146,6 +147,9 @@ def read_file(path: str | Path, report: Report = raise_it) -> Item:
     """Parse a file. Raises LoadError if it can't be read, is too large, or is not YAML. report: see `parse`."""
     path = Path(path)
     try:
+        memory = source_files.held(path)
+        if memory is not None:
+            return parse(memory[: MAX_BYTES + 1], str(path), report)
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as e:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from graphc.errors import GraphcError, Location
+from graphc.frontends.yaml_catalog import BlockDefinition, Catalog, Scope
+from graphc.frontends.yaml_nets import Net
 from graphc.frontends.yaml_registry import LayerBuilder
-from graphc.frontends.yaml_step import Catalog
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Graph, Node, Value
 
@@ -15,36 +16,52 @@ VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)")
 
 
 def unused(
-    spec: Mapping[str, Item],
-    params: Mapping[str, Item],
     catalog: Catalog,
+    nets: Sequence[Net],
+    net: Net,
     layers: Sequence[tuple[LayerBuilder, Sequence[Node]]],
     graph: Graph,
 ) -> list[GraphcError]:
-    """Params, blocks and inputs that nothing uses, and layers that lead to no output, in the order of the file.
+    """What the main file holds and nothing uses: params, blocks, includes and inputs, and layers that lead to no output; and its
+    blocks that hide a layer.
 
-    layers: each with its nodes, also those in graphs that nodes hold.
+    nets: of the file, of which `net` has become the graph; layers: of that one, each with its nodes, also those in graphs that
+    nodes hold.
     """
-    params_used = set(_params_used(spec, catalog))
-    blocks_used = _blocks_used(spec["net"], params.values(), catalog)
+    main = catalog.main
+    spec, params, own = main.spec, main.params, main.own
+    params_used = set(_params_used(main, nets))
+    blocks_used = _blocks_used([*(steps for n in nets for steps in n.steps), *params.values()], catalog)
     found: list[GraphcError] = [
         spec["params"].at_key(name).error(f"nothing uses the param '{name}'", f"write ${name} where it is meant")
         for name in params
         if name not in params_used
     ]
-    found += _with_unused(spec["net"])
-    for block in catalog.blocks.values():
+    for steps in net.steps:
+        found += _with_unused(steps)
+    for block in own:
         found += _with_unused(block.body)
+        place = spec["blocks"].at_key(block.name)
+        if block not in blocks_used:
+            found.append(place.error(f"nothing uses the block '{block.name}'"))
+        if block.hides:
+            found.append(
+                place.error(
+                    f"the block '{block.name}' hides the {block.hides} of that name",
+                    "in the block itself the name still means that; another name for the block would be clearer",
+                )
+            )
     found += [
-        spec["blocks"].at_key(name).error(f"nothing uses the block '{name}'")
-        for name in catalog.blocks
-        if name not in blocks_used
+        where.error(f"nothing uses a block of '{where.value}'")
+        for where, scope in main.includes
+        if blocks_used.isdisjoint(scope.blocks.values())
     ]
     live, read = _live(graph, graph.outputs)
     for v in graph.inputs:
         if v not in read:
-            found.append(spec["inputs"].at_key(v.name).error(f"no output depends on the input '{v.name}'"))
-    found += _dead_layers(layers, live)
+            found.append(net.sections["inputs"].at_key(v.name).error(f"no output depends on the input '{v.name}'"))
+    names = {n.name for n in nets}  # a net that is a step here may give more than this one needs
+    found += _dead_layers([(cell, nodes) for cell, nodes in layers if names.isdisjoint(cell.source.path)], live)
     return found
 
 
@@ -62,11 +79,11 @@ def variables(item: Item) -> Iterator[Item]:
         yield item
 
 
-def _params_used(spec: Mapping[str, Item], catalog: Catalog) -> Iterator[str]:
+def _params_used(scope: Scope, nets: Sequence[Net]) -> Iterator[str]:
     """The names of params that are read; in a block, its arguments come first."""
-    for section in ("inputs", "defaults", "net"):
-        yield from _names(spec.get(section))
-    for block in catalog.blocks.values():
+    for item in (scope.spec.get("defaults"), *(item for net in nets for item in net.sections.values())):
+        yield from _names(item)
+    for block in scope.own:
         for item in (block.body, *block.args.values()):
             yield from (name for name in _names(item) if name not in block.args)
 
@@ -101,15 +118,15 @@ def with_names(item: Item) -> Iterator[tuple[dict[str, Item], tuple[str, ...]]]:
                 yield args.value, tuple(names)
 
 
-def _blocks_used(net: Item, params: Iterable[Item], catalog: Catalog) -> set[str]:
+def _blocks_used(waiting: list[Item], catalog: Catalog) -> set[BlockDefinition]:
     """Blocks whose names stand in the net, in params, or in blocks that are used. A name may come from anywhere."""
-    used: set[str] = set()
-    waiting = [net, *params]
+    used: set[BlockDefinition] = set()
     while waiting:
-        for name in _words(waiting.pop()):
-            if name in catalog.blocks and name not in used:
-                used.add(name)
-                block = catalog.blocks[name]
+        item = waiting.pop()
+        for name in _words(item):
+            block = catalog.scope(item).blocks.get(name)
+            if block is not None and block not in used:
+                used.add(block)
                 waiting += [block.body, *(d for d in block.args.values() if d is not None)]
     return used
 

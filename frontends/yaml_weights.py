@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import permutations
@@ -94,8 +94,9 @@ class Weights(Protocol):
     def source(self, name: str) -> str:
         """Where the weight of that name comes from, in words."""
 
-    def problems(self, complete: bool) -> list[GraphcError]:
-        """Everything that was wrong. complete: all weights of the model have been asked for."""
+    def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
+        """Everything that was wrong. complete: all weights of the model have been asked for, but those of other nets, whose
+        names begin the names of their weights."""
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -121,7 +122,7 @@ class SeededWeights:
     def source(self, name: str) -> str:
         return f"seed {self.seed}"
 
-    def problems(self, complete: bool) -> list[GraphcError]:
+    def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         return []
 
 
@@ -197,8 +198,9 @@ class FileWeights:
             return f"another framework's layout: {{name: {name}, transpose: {list(orders[0])}}}"
         return f"if the elements are in the right order: {{name: {name}, reshape: true}}"
 
-    def problems(self, complete: bool) -> list[GraphcError]:
-        extra = {n: s for n, s in sorted(self.store.shapes.items()) if n not in self.used and not self._is_ignored(n)}
+    def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
+        left = {n: s for n, s in sorted(self.store.shapes.items()) if n not in self.used and not self._is_ignored(n)}
+        extra = {n: s for n, s in left.items() if n.partition(".")[0] not in others}
         if complete and self.asked and len(self.missing) > 2 and not self.used & self.store.shapes.keys():
             ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, extra))
             return [self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "

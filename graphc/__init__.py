@@ -35,6 +35,8 @@ def compile(  # noqa: A001  (the field's name)
     shapes: Mapping[str, Sequence[int]] | None = None,
     states: Mapping[str, str] | None = None,
     params: Mapping[str, bool | int | float | str] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
     cache: bool = True,
     disabled: Collection[str] = (),
     winograd: int = 6,
@@ -55,6 +57,9 @@ def compile(  # noqa: A001  (the field's name)
     shapes    input shapes by name to plan for at once, where the model leaves dims open
     states    {input: output} that a session carries from one step to the next (see `Model.session`), each pair of one dtype and rank
     params    values of a YAML file's `params`, by name, in the place of those that it has
+    net       the name of one of a YAML file's `nets`; default: the first
+    preprocess
+              with the steps of a YAML file's `preprocess`; without, inputs are what these would give, and prepared by the caller
     cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out, and of parts of the backend: 'strassen', 'fusion' … (see docs/how-it-works.md)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none
@@ -77,6 +82,8 @@ def compile(  # noqa: A001  (the field's name)
         shapes=shapes,
         states=states,
         params=params,
+        net=net,
+        preprocess=preprocess,
         cache=cache,
         disabled=disabled,
         winograd=winograd,

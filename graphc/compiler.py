@@ -47,6 +47,8 @@ def compile(  # noqa: A001  (the field's name)
     shapes: Mapping[str, Sequence[int]] | None = None,
     states: Mapping[str, str] | None = None,
     params: Mapping[str, Any] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
     cache: bool = True,
     disabled: Collection[str] = (),
     progress: Progress | None = None,
@@ -67,7 +69,9 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
         )
-    reading = AS_IT_IS if not params else Reading(params=_params(params))
+    if net is not None and not isinstance(net, str):
+        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
+    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
@@ -150,7 +154,8 @@ class Compilation:
             return None
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
-        reading = [sorted(self.reading.given), [(n, str(t)) for n, t in self.reading.types], params]
+        types = [(n, str(t)) for n, t in self.reading.types]
+        reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
         asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = store.entry(key)
@@ -215,6 +220,8 @@ class Compilation:
             graph.states,
             caches(self.loaded),
             growing(graph) if whole else (),
+            graph.meta.get("nets", ()),
+            graph.meta.get("labels", {}),
         )
 
     def forget(self) -> None:

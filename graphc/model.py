@@ -146,8 +146,18 @@ class Model:
         return self._source.signature.name
 
     @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Names of classes, by the outputs that have scores of them along their last axis."""
+        return dict(self._source.signature.labels)
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The names of all nets of the file that the model was read from, where it has several."""
+        return self._source.signature.nets
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """The files that the model was read from: its own and those of its weights."""
+        """The files that the model was read from: its own, those that it includes, and those of its weights."""
         return self._source.files
 
     @cached_property

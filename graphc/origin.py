@@ -103,7 +103,7 @@ class FileOrigin(Origin):
         return graph
 
     def described(self, store: Store) -> Described | None:
-        if self._current() != self._stamp:
+        if self._current() != self._stamp or self._files.changed is not None:
             return None
         others = [p for p in self._files.paths if p != self.source]
         try:

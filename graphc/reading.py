@@ -18,11 +18,15 @@ class Reading:
     given: inputs with a default whose values the caller gives; the others are constants
     types: of inputs, in the place of those that the file declares, or does not
     params: of a description that has such, by name
+    net: of a description that has several, by name; else the first
+    preprocess: with the steps that a description prepares its inputs by
     """
 
     given: frozenset[str] = frozenset()
     types: tuple[tuple[str, TensorType], ...] = ()
     params: tuple[tuple[str, bool | int | float | str], ...] = ()
+    net: str | None = None
+    preprocess: bool = True
 
     @property
     def declared(self) -> bool:

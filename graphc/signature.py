@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Signature:
     states     inputs and outputs that a session carries from one step to the next
     caches     those that names and operators tell, for a session of a model that has no others
     growing    inputs that results append to
+    nets       names of all nets of the source, where it has several
+    labels     names of the classes that outputs have scores of, by output
     """
 
     name: str
@@ -71,6 +73,8 @@ class Signature:
     states: tuple[State, ...] = ()
     caches: tuple[State, ...] = ()
     growing: tuple[Growth, ...] = ()
+    nets: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
@@ -78,6 +82,8 @@ class Signature:
         for key in ("states", "caches"):
             rest[key] = [[s.name, s.input, s.output] for s in getattr(self, key)]
         rest["growing"] = [[g.input, g.output, g.axis] for g in self.growing]
+        rest["nets"] = list(self.nets)
+        rest["labels"] = {name: list(names) for name, names in self.labels.items()}
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
@@ -86,7 +92,8 @@ class Signature:
         states, caches = (tuple(State(*names) for names in content[k]) for k in ("states", "caches"))
         grown = tuple(Growth(*g) for g in content["growing"])
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
-        return Signature(content["name"], inputs, outputs, *rest)
+        labels = {name: tuple(names) for name, names in content["labels"].items()}
+        return Signature(content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels)
 
 
 def _to_json(spec: Spec) -> list[Any]:

@@ -38,7 +38,7 @@ class Files:
     def __init__(self, mapped: bool = True) -> None:
         self.mapped = mapped
         self._open: dict[Path, _Open] = {}
-        self.paths: list[Path] = []  # in the order of reading
+        self._noted: dict[Path, tuple[int, int] | None] = {}  # in the order of reading, with stamps
 
     @contextmanager
     def reading(self) -> Iterator[Files]:
@@ -49,9 +49,19 @@ class Files:
         finally:
             _ACTIVE.reset(token)
 
+    @property
+    def paths(self) -> list[Path]:
+        """Of all files, in the order of reading."""
+        return list(self._noted)
+
     def note(self, path: Path) -> None:
-        if path not in self.paths:
-            self.paths.append(path)
+        self._noted.setdefault(path, _stamp_now(path))
+
+    @property
+    def changed(self) -> Path | None:
+        """A file that was read by its name, and is another now."""
+        noted = ((path, stamp) for path, stamp in self._noted.items() if path not in self._open)
+        return next((path for path, stamp in noted if _stamp_now(path) != stamp), None)
 
     def open(self, path: Path, fd: int | None = None) -> mmap.mmap | None:
         """The mapped file; None where it is empty or can't be mapped (a pipe, some network folders). Raises OSError."""
@@ -71,8 +81,16 @@ class Files:
         """Is the file mapped, so that it can be read though it may have been deleted?"""
         return path in self._open
 
+    def stamp(self, path: Path) -> tuple[int, int]:
+        """Of a mapped file, when it was opened."""
+        return self._open[path].stamp
+
     def check(self) -> None:
-        """Raises LoadError where a mapped file has been overwritten since it was opened."""
+        """Raises LoadError where a mapped file has been overwritten since it was opened, or another file is another now."""
+        if (changed := self.changed) is not None:
+            raise LoadError(
+                f"'{changed}' has changed since it was compiled", hint="compile the model that is read from it again"
+            )
         for f in self._open.values():
             if _stamp(os.fstat(f.fd)) != f.stamp:
                 raise LoadError(
@@ -131,6 +149,14 @@ def _stamp(info: os.stat_result) -> tuple[int, int]:
     return info.st_size, info.st_mtime_ns
 
 
+def _stamp_now(path: Path) -> tuple[int, int] | None:
+    """None where there is no such file."""
+    try:
+        return _stamp(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
 def text_of(name: str) -> str:
     """The name of a file as text that can be written anywhere: bytes of it that are no UTF-8 become '?'."""
     return name.encode("utf-8", "replace").decode()
@@ -147,6 +173,15 @@ def mapped(path: Path) -> mmap.mmap | None:
     """The whole file, mapped; None where it is to be opened the usual way."""
     active = _ACTIVE.get()
     return active.open(path) if active is not None and active.mapped else None
+
+
+def require_same(path: Path) -> None:
+    """Raises LoadError where the file of that name is another than the one that has been mapped: it can't be read by its name."""
+    active = _ACTIVE.get()
+    if active is not None and active.holds(path) and _stamp_now(path) != active.stamp(path):
+        raise LoadError(
+            f"'{path}' has changed since it was compiled, and is needed again", hint="compile the model again"
+        )
 
 
 def held(path: Path) -> mmap.mmap | None:

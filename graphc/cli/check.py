@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -17,6 +18,8 @@ from graphc.errors import CheckError, GraphcError, InputError
 from graphc.types import dtype_name, numbers
 
 if TYPE_CHECKING:
+    from graphc.graph import Graph
+    from graphc.reading import Reading
     from graphc.report import Pending, Plan
     from graphc.types import TensorType
 
@@ -27,35 +30,59 @@ MAX_WARNINGS = 50
 @model_argument
 @plan_options
 @compile_options
-def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None, **settings: Any) -> None:
-    """List every problem of MODEL at once.
+def check(
+    model: str, reading: Reading, inputs: tuple[str, ...], shapes: tuple, batch: int | None, **settings: Any
+) -> None:
+    """List every problem of MODEL at once, in all of its nets.
 
     Where there is none: what nothing uses (warnings), how many steps it becomes, what was measured, and which operators run on the
     host.
     """
     from graphc import frontends
-    from graphc.reading import Reading
 
-    try:
-        graph = frontends.load(model, Reading(params=tuple(settings["params"].items())))
-    except GraphcError as error:
-        _stop_with(model, error)
-    _warn(graph.meta.get("warnings", ()))
-    with progress_bars() as progress:
-        compiled = open_model(model, **settings, progress=progress)
+    names = frontends.nets(model) if reading.net is None else ()
+    readings = [replace(reading, net=name) for name in names] or [reading]
+    graphs: list[Graph] = []
+    problems: dict[str, GraphcError] = {}
+    for one in readings:
         try:
-            plan = make_plan(compiled, inputs, dict(shapes), batch)
+            graphs.append(frontends.load(model, one))
+        except GraphcError as error:
+            problems.update((str(e), e) for e in getattr(error, "problems", [error]))
+    if problems:
+        _stop_with(model, [*problems.values()])
+    _warn([*{str(w): w for graph in graphs for w in graph.meta.get("warnings", ())}.values()])
+    for one, graph in zip(readings, graphs):
+        title = f"{model}, net {one.net}" if graph.meta.get("nets") else model
+        _tell(title, model, one, graph, inputs, dict(shapes), batch, settings)
+
+
+def _tell(
+    title: str,
+    model: str,
+    reading: Reading,
+    graph: Graph,
+    inputs: tuple[str, ...],
+    shapes: dict[str, Any],
+    batch: int | None,
+    settings: dict[str, Any],
+) -> None:
+    """What becomes of a model without problems."""
+    with progress_bars() as progress:
+        compiled = open_model(model, reading=reading, **settings, progress=progress)
+        try:
+            plan = make_plan(compiled, inputs, shapes, batch)
         except InputError as error:
             if shapes or batch or inputs:
                 raise
             click.echo(
-                f"{model}: no problems, {many(len(graph.nodes), 'node')}; what runs where depends on the inputs: {error}"
+                f"{title}: no problems, {many(len(graph.nodes), 'node')}; what runs where depends on the inputs: {error}"
             )
             _list(_later(compiled.outlook()))
             return
         except CheckError as error:
-            _stop_with(model, error)
-    click.echo(f"{model}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
+            _stop_with(title, error.problems)
+    click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
     results = [f"{name} {_shown(t)}" for name, t in types.items()]
     click.echo(f"results: {', '.join(results)}")
@@ -74,8 +101,7 @@ def check(model: str, inputs: tuple[str, ...], shapes: tuple, batch: int | None,
         _list(_later(plan.pending))
 
 
-def _stop_with(model: str, error: GraphcError) -> NoReturn:
-    problems = getattr(error, "problems", [error])
+def _stop_with(model: str, problems: Sequence[GraphcError]) -> NoReturn:
     for problem in problems:
         click.echo(f"- {shown(problem)}")
     stop(2, f"{model}: {len(problems)} problem{'s' * (len(problems) > 1)}")

@@ -45,7 +45,7 @@ def compare(
 
     Names the first node that differs, and the passes and parts of the backend without which it does not; exits with 1.
     """
-    graph = load_graph(model, dict(shapes), settings.pop("params"))
+    graph = load_graph(model, dict(shapes), settings.pop("reading"))
     feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed)
     random, values = comparable(graph)
     for node in random:

@@ -32,7 +32,7 @@ def compile_(
     Its next start finds every kernel on disk.
     """
     if stop_after is not None:
-        graph = load_graph(model, dict(shapes), settings["params"])
+        graph = load_graph(model, dict(shapes), settings["reading"])
         resolve = partial(resolve_shapes, graph.inputs, dict(shapes), batch)
         if shapes or batch:
             resolve()  # what is given must fit, whether the pass needs shapes or not

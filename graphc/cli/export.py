@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from graphc.cli.options import model_argument
+from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import GraphcError, UnsupportedError
 from graphc.report import format_bytes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphc.graph import Graph
+    from graphc.reading import Reading
 
 MAX_BYTES = 2**31 - 2**20  # of a protobuf message, less what is not weights
 
@@ -23,15 +24,15 @@ MAX_BYTES = 2**31 - 2**20  # of a protobuf message, less what is not weights
 @click.command()
 @model_argument
 @click.argument("out", type=OutputFile(".onnx"))
-def export(model: str, params: dict[str, Any], out: Path) -> None:
+def export(model: str, reading: Reading, out: Path) -> None:
     """Write MODEL as the ONNX file OUT."""
     from graphc import frontends, source_files
     from graphc.frontends.onnx_export import to_onnx
-    from graphc.reading import Reading
 
     refuse_inputs([out], [model])
     with source_files.Files(mapped=False).reading() as read:
-        graph = frontends.load(model, Reading(params=tuple(params.items())))
+        graph = frontends.load(model, reading)
+        say_net(graph.meta.get("nets", ()), reading)
         open_graph, defaults = _with_optional_inputs(model, graph)
     refuse_inputs([out], read.paths)
     size = sum(v.data.nbytes for v in graph.constants())

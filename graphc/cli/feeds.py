@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
+from graphc.cli.options import say_net
 from graphc.dims import UNKNOWN
 from graphc.errors import InputError
-from graphc.reading import Reading, open_type
+from graphc.pictures import SUFFIXES as PICTURES
+from graphc.pictures import decode
+from graphc.reading import AS_IT_IS, Reading, open_type
 from graphc.signature import Spec
 
 if TYPE_CHECKING:
@@ -31,17 +33,15 @@ _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 Input = Union[Spec, "Value"]
 
 
-def load_graph(
-    model: Any, shapes: Mapping[str, Sequence[int]], params: Mapping[str, Any] = MappingProxyType({})
-) -> Graph:
+def load_graph(model: Any, shapes: Mapping[str, Sequence[int]], reading: Reading = AS_IT_IS) -> Graph:
     """The graph of a model file. Inputs whose rank it does not give have that of their shape in `shapes`.
 
     Raises InputError where they have none, and what loading raises.
     """
     from graphc import frontends
 
-    reading = Reading(params=tuple(params.items()))
     graph = frontends.load(model, reading)
+    say_net(graph.meta.get("nets", ()), reading)
     types = {}
     for spec in _specs(graph.inputs, graph.meta.get("dtypes", {})):
         if spec.type is None:
@@ -96,7 +96,7 @@ def make_feeds(
     batch: int | None = None,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=random' …; the rest is random.
+    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=random' …; the rest is random.
 
     Random floats lie in [0, 1), random integers in [0, 10). Raises InputError where a source can't be used.
     """
@@ -167,7 +167,11 @@ def _spec(specs: Sequence[Spec], name: str) -> Spec:
             return spec
     close = get_close_matches(name, [s.name for s in specs], 1)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    raise InputError(f"the model has no input '{name}'", hint=f"{guess}inputs: {', '.join(s.name for s in specs)}")
+    raise InputError(f"the model has no input '{name}'", hint=f"{guess}{_names(specs)}")
+
+
+def _names(specs: Sequence[Spec]) -> str:
+    return f"inputs: {', '.join(s.name for s in specs)}"
 
 
 def _dtype(specs: Sequence[Spec], name: str) -> np.dtype:
@@ -211,13 +215,45 @@ def _text(shape: Sequence | None) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
+def _picture(spec: Spec, path: str) -> np.ndarray:
+    """A file as an input that takes pictures: uint8 [1, height, width, channels], [height, width, channels], or its bytes.
+
+    Raises InputError where the input is none, and where the file can't be read.
+    """
+    shape = spec.shape or ()
+    pixels = len(shape) in (3, 4) and shape[-1] in (1, 3)
+    if spec.dtype != np.uint8 or not (pixels or len(shape) == 1):
+        raise InputError(
+            f"input '{spec.name}' is {_text(spec.shape)} of {spec.dtype}, and '{path}' a picture",
+            hint="pictures are uint8 [1, height, width, 3]: a YAML file can make of them what a net wants, by `preprocess`",
+        )
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"no file '{path}'", hint="check the path of the picture") from None
+    except OSError as error:
+        raise InputError(f"can't read '{path}': {error.strerror or error}") from None
+    if len(shape) == 1:
+        return np.frombuffer(data, np.uint8)
+    try:
+        array = decode(data, "Grayscale" if shape[-1] == 1 else "RGB", upright=True)
+    except InputError as error:
+        raise InputError(f"'{path}': {error.message}", hint=error.hint) from None
+    return array if len(shape) == 3 else array[None]
+
+
 def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
+    if Path(path).suffix.lower() in PICTURES:
+        if not name and len(specs) > 1:
+            raise InputError(f"which input is '{path}'?", hint=f"write NAME={path}; {_names(specs)}")
+        spec = _spec(specs, name) if name else specs[0]
+        return {spec.name: _picture(spec, path)}
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {name: loaded}
     except FileNotFoundError:
         raise InputError(
-            f"no file '{path}'", hint=f"a source is a .npy or .npz file, or one of {', '.join(FILLS)}"
+            f"no file '{path}'", hint=f"a source is a .npy or .npz file, a picture, or one of {', '.join(FILLS)}"
         ) from None
     except OSError as error:
         raise InputError(f"can't read '{path}': {error.strerror or error}") from None
@@ -232,9 +268,7 @@ def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
     if len(arrays) == 1 and (name or len(specs) == 1):
         arrays = {name or specs[0].name: next(iter(arrays.values()))}
     elif "" in arrays:
-        raise InputError(
-            f"which input is '{path}'?", hint=f"write NAME={path}; inputs: {', '.join(s.name for s in specs)}"
-        )
+        raise InputError(f"which input is '{path}'?", hint=f"write NAME={path}; {_names(specs)}")
     elif name:
         raise InputError(f"'{path}' holds {len(arrays)} arrays ({', '.join(arrays)}): give it without '{name}='")
     return {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items() if _spec(specs, n)}

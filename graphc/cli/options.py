@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from graphc.backend import Backend
     from graphc.graph import Graph
     from graphc.model import Model
+    from graphc.reading import Reading
 
 Command = Callable[..., Any]
 
@@ -120,6 +122,19 @@ def _by_name(ctx: click.Context, param: click.Parameter, params: tuple) -> dict[
     return dict(params)
 
 
+def _read_as(command: Command) -> Command:
+    """Give a command `reading`: how its options say that the model is read."""
+
+    @wraps(command)
+    def run(*, params: dict[str, Any], net: str | None, no_preprocess: bool, **rest: Any) -> Any:
+        from graphc.reading import Reading
+
+        reading = Reading(params=tuple(params.items()), net=net, preprocess=not no_preprocess)
+        return command(reading=reading, **rest)
+
+    return run
+
+
 model_argument = stack(
     click.argument("model", type=ModelFile()),
     click.option(
@@ -130,6 +145,11 @@ model_argument = stack(
         callback=_by_name,
         help="A value for one of the params of a YAML file; may be repeated.",
     ),
+    click.option("--net", metavar="NAME", help="Which of the nets of a YAML file.  [default: the first]"),
+    click.option(
+        "--no-preprocess", is_flag=True, help="Without the preprocess of a YAML file: inputs are prepared already."
+    ),
+    _read_as,
 )
 
 compile_options = stack(
@@ -191,7 +211,7 @@ feed_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="A .npy or .npz file, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
+        help="A .npy or .npz file, a picture, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
     ),
     shape_options,
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random inputs."),
@@ -203,7 +223,7 @@ plan_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="Inputs whose values decide shapes: .npy or .npz files; may be repeated.",
+        help="Inputs whose values decide shapes: .npy or .npz files, or pictures; may be repeated.",
     ),
     shape_options,
 )
@@ -251,16 +271,16 @@ def open_model(
     arch: str | None = None,
     precision: str | None = None,
     device: int | None = None,
-    params: Mapping[str, Any] | None = None,
+    reading: Reading | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
     import graphc
 
-    return graphc.compile(
+    model = graphc.compile(
         source,
         target=target,
-        params=params or None,
+        **({} if reading is None else _as_arguments(reading)),
         threads=threads,
         cache=not no_cache,
         disabled=disable,
@@ -269,3 +289,16 @@ def open_model(
         progress=progress,
         **_of_gpu(host, arch, device, precision),
     )
+    say_net(model.nets, reading)
+    return model
+
+
+def _as_arguments(reading: Reading) -> dict[str, Any]:
+    return {"params": dict(reading.params) or None, "net": reading.net, "preprocess": reading.preprocess}
+
+
+def say_net(nets: Sequence[str], reading: Reading | None) -> None:
+    """Say which of several nets is taken, where nobody has chosen one."""
+    if len(nets) > 1 and reading is not None and reading.net is None:
+        others = ", ".join(nets[1:])
+        click.echo(f"net '{nets[0]}' is taken, the first of the file; --net NAME takes another: {others}", err=True)

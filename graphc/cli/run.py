@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,7 +62,8 @@ def run(
         ("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), [_row(*item) for item in results.items()]
     )
     for name, array in results.items():
-        for line in top_classes(array):
+        names = compiled.labels.get(name)
+        for line in top_classes(array) if names is None else best_labels(array, names):
             click.echo(f"{name}{line}")
     click.echo(f"loaded, compiled and ran in {seconds(first)}{again}")
     if output:
@@ -105,6 +106,17 @@ def top_classes(array: np.ndarray) -> list[str]:
     for i, row in enumerate(scores.reshape(scores.shape[:2])[:ROWS]):
         best = np.argsort(-row, kind="stable")[:TOP]
         lines.append(f"[{i}] top {TOP}: " + ", ".join(f"class {c} ({row[c]:.4g})" for c in best))
+    return lines
+
+
+def best_labels(array: np.ndarray, labels: Sequence[str]) -> list[str]:
+    """'[row] top 5: name (score) …', best first, of an output whose last axis has these names."""
+    rows = array.reshape(-1, len(labels))[:ROWS].astype(np.float64)
+    lines = []
+    for at, row in zip(np.ndindex(array.shape[:-1]), rows):
+        best = np.argsort(-row, kind="stable")[:TOP]
+        place = f"[{', '.join(map(str, at))}]" if at else ""
+        lines.append(f"{place} top {len(best)}: " + ", ".join(f"{labels[c]} ({row[c]:.4g})" for c in best))
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,9 @@ from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 from graphc.graph import Graph
+
+if TYPE_CHECKING:
+    from graphc.reading import Reading
 
 
 @click.command()
@@ -32,7 +35,7 @@ from graphc.graph import Graph
 @click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
 def show(
     model: str,
-    params: dict[str, Any],
+    reading: Reading,
     shapes: tuple,
     batch: int | None,
     weights: bool,
@@ -52,9 +55,9 @@ def show(
     if fused and fold != "auto":
         raise click.UsageError("--fused draws kernels, and folds no blocks: leave --fold away")
     if out is not None:
-        _draw(model, params, shapes, batch, out, fold, fused)
+        _draw(model, reading, shapes, batch, out, fold, fused)
         return
-    graph = load_graph(model, dict(shapes), params)
+    graph = load_graph(model, dict(shapes), reading)
     if weights:
         _show_weights(graph)
         return
@@ -110,18 +113,16 @@ def _number(n: int | None) -> str:
     return "?" if n is None else f"{n:,}" if n else ""
 
 
-def _draw(
-    model: str, params: dict[str, Any], shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool
-) -> None:
+def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool) -> None:
     from graphc import draw
 
     refuse_inputs([out], [model])
     sizes = dict(shapes)
     if fused:
-        compiled = open_model(model, params=params)
+        compiled = open_model(model, reading=reading)
         plan, graph = make_plan(compiled, (), sizes, batch), compiled.source_graph
     else:
-        graph = load_graph(model, sizes, params)
+        graph = load_graph(model, sizes, reading)
     if sizes or batch:
         graph = bound_to(graph, resolve_shapes(graph.inputs, sizes, batch))
     picture = draw.picture_of_kernels(graph, plan) if fused else draw.picture(graph, fold)

@@ -84,8 +84,8 @@ def resize_axes(
     if policy == "stretch":
         return [(s, r, roi[i], roi[k + i]) for i, (s, r) in enumerate(zip(sizes, ratios))]
     if not known:
-        names = ", ".join(map(str, dims))
-        return [(Sym(f"{policy}({names} to {s})"), None, roi[i], roi[k + i]) for i, s in enumerate(sizes)]
+        what = f"{', '.join(map(str, dims))} to {', '.join(map(str, sizes))}"
+        return [(Sym(f"{policy}({d} of {what})"), None, roi[i], roi[k + i]) for i, d in enumerate(dims)]
     common = _extreme([r for r in ratios if r is not None], policy == "not_larger")
     p, q = common.numerator, common.denominator
     return [((2 * p * number(d) + q) // (2 * q), common, roi[i], roi[k + i]) for i, d in enumerate(dims)]

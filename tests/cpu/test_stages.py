@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from nets import agree, convnet, recurrent, transformer
 from passcheck import feeds as feeds_of
 
 import graphc
-from graphc import frontends, pipeline
+from graphc import frontends, pipeline, zoo
 from graphc.backend import Request, after
 from graphc.backends import open_backend
 from graphc.backends.cpu.stages import STAGES, Draft
@@ -32,11 +33,15 @@ QUICK = ("lenet5", "char_rnn", "gru_classifier", "squeezenet", "mobilenet_v3", "
 TARGETS = ("cpu", "cpu:portable")
 
 
-def draft(graph: Graph, target: str = "cpu", threads: int = 2) -> Draft:
-    """Of the graph with 2 in the place of what is open, after all passes: of the part before what only a run can tell."""
+def draft(
+    graph: Graph, target: str = "cpu", threads: int = 2, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Draft:
+    """Of the graph, after all passes: of the part before what only a run can tell. shapes: of inputs; else 2 for what is open."""
     backend = open_backend(target, Request(options={"threads": threads}))
     graph = pipeline.run(graph, pipeline.SHAPE_FREE)
-    types = {v.name: v.type.with_shape([d if isinstance(d, int) else 2 for d in v.shape]) for v in graph.inputs}
+    if shapes is None:
+        shapes = {v.name: tuple(d if isinstance(d, int) else 2 for d in v.shape) for v in graph.inputs}
+    types = {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs}
     graph = pipeline.run(bind(graph, types), pipeline.bound(backend.kernel_operators()))
     return backend.draft(graph if is_static(graph) else cut(graph, backend.kernel_operators()).prefix)
 
@@ -55,9 +60,9 @@ def test_examples(name: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
-def test_all_examples(path: Path):
-    verified(draft(frontends.load(path)))
+@pytest.mark.parametrize("network", zoo.networks(), ids=lambda n: n.name)
+def test_all_examples(network: zoo.Network):
+    verified(draft(frontends.load(EXAMPLES / f"{network.name}.yaml"), shapes=network.shapes))
 
 
 @pytest.mark.parametrize("target", TARGETS)

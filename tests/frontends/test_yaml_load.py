@@ -352,7 +352,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         ("graphc: 1\ninputs: {x: [n, 8, 4, 4]}\nnet: [{branch: {join: add, paths: {a: {conv: {out: 5, pad: same}}, b: {project: zeros}}}}]", ["no channels of zeros make float32[n, 5, 4, 4] of float32[n, 8, 4, 4]", "project: auto"]),
         (_RESNET.replace("project: auto", "project: atuo"), ["project must be auto, zeros or never"]),
         (_RESNET.replace("s: $s, pad", "s: $s, groups: 5, pad"), ["(in cbr)", "groups 5 does not divide 3 input and 64 output"]),
-        (_RESNET.replace("basic", "conv"), ["block 'conv' has the name of a layer"]),
+        (_LENET + "blocks: {scan: {body: [relu]}}\n", ["line 20", "block 'scan' has the name of a structure"]),
         (HEAD + "net: [{relu: {as: a}}, {relu: {as: a}}]", ["the name 'a' is taken"]),
         (HEAD + "net: [{relu: 3}]", ["'relu' takes no arguments"]),
         (HEAD + "net: [{relu: {from: y}}]", ["no value is named 'y'", "x"]),
@@ -439,8 +439,16 @@ _SNIPPETS = re.findall(r"```yaml\n(.*?)```", _PAGE, re.S)
 
 
 @pytest.mark.parametrize("text", _SNIPPETS, ids=range(len(_SNIPPETS)))
-def test_the_page_shows_models_that_run(text):
-    graph = loads_yaml(text)
+def test_the_page_shows_models_that_run(text, tmp_path):
+    """Files that a snippet needs are snippets, too, and begin with their name."""
+    for other in _SNIPPETS:
+        if name := re.match(r"# (\S+)\n", other):
+            (tmp_path / name[1]).write_text(other)
+    (tmp_path / "snippet.yaml").write_text(text)
+    if "\ninputs:" not in text and "\nnets:" not in text:
+        assert all("a model needs" in str(e) for e in check(tmp_path / "snippet.yaml"))
+        return
+    graph = load_yaml(tmp_path / "snippet.yaml")
     rng, feeds = np.random.default_rng(0), {}
     for v in graph.inputs:
         shape = [d if isinstance(d, int) else 2 for d in v.shape]

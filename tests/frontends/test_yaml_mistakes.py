@@ -543,8 +543,8 @@ MISTAKES = [
      "line 4, column 20 (in b > b > b > … > b > b > b): blocks and branches are nested deeper than 100\n"
      "  a block that uses itself needs an `if` that ends it\n"
      "  shapes so far: x float32[batch, 8]"),
-    (FEATURES, "net: [relu]\n" "blocks: {relu: {body: [tanh]}}",
-     "line 4, column 16: block 'relu' has the name of a layer\n"
+    (FEATURES, "net: [relu]\n" "blocks: {scan: {body: [tanh]}}",
+     "line 4, column 16: block 'scan' has the name of a structure\n"
      "  choose another name"),
     (FEATURES, "net: [{b: 3}]\n" "blocks: {b: {args: {c: required}, body: [{dense: c}]}}",
      "line 4, column 50: 'out' of 'dense' must be a whole number, not 'c'\n"

@@ -129,6 +129,14 @@ def test_a_kept_aspect_ratio_rounds_halves_up():
             )
 
 
+def test_sizes_of_a_kept_aspect_ratio_are_not_equal():
+    """Height and width of any picture: two sizes, whatever they follow from."""
+    b = Builder("resize")
+    x, sizes = b.input("x", "float32", ("n", 3, "h", "w")), b.constant([8, 8])
+    y = b.add("Resize", x, None, None, sizes, axes=(2, 3), keep_aspect_ratio_policy="not_smaller")
+    assert y.shape[2] != y.shape[3]
+
+
 def test_upsample_by_a_scale_that_float32_rounds():
     x = np.arange(20, dtype="float32").reshape(1, 20)
     b = Builder("upsample")

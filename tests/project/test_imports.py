@@ -21,7 +21,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "dims sizes classes growing polynomial dtypes types state errors expr op graph bind bounded interpret verify reading signature report memory_limit source_files ops._masks ops._positions",
+    "ir": "dims sizes classes growing polynomial dtypes types state errors expr op graph bind bounded interpret verify reading signature report memory_limit source_files pictures ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
@@ -96,6 +96,7 @@ THIRD_PARTIES = {
     "onnx": ("graphc.frontends.onnx_",),
     "yaml": ("graphc.frontends.yaml_",),
     "safetensors": ("graphc.frontends.yaml_",),
+    "PIL": ("graphc.pictures",),
     "click": ("graphc.cli", "graphc.__main__"),
     "rich": ("graphc.cli",),
     "pygraphviz": ("graphc.draw.layout",),
