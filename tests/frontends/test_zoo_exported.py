@@ -19,8 +19,9 @@ from graphc.frontends.yaml_load import load_yaml, loads_yaml
 
 # Smaller than the page has it, where the whole takes long; others are as large as their twins.
 SMALL = {
+    "sliding_window": Twin("", {"sure": 0.2}),
     "overfeat": Twin("", sizes={"batch": 1, "height": 231, "width": 263}),
-    "yolo_v3": Twin("", {"size": 64, "sure": 0.3}, sizes={"batch": 1}),
+    "yolo_v3": Twin("", {"size": 64, "sure": 0.27}, sizes={"batch": 1}),
     "boltzmann": Twin("", {"sweeps": 2}),
     "rbm_gibbs": Twin("", {"visible": 30, "hidden": 20, "steps": 3}),
     "deep_belief_net": Twin("", {"top": 40, "steps": 2}),
@@ -40,13 +41,16 @@ def test_an_example_elsewhere(name: str, tmp_path: Path):
     if name in SKIPPED:
         pytest.skip(SKIPPED[name])
     small = SMALL.get(name, TWINS.get(name, Twin("")))
-    source, exported = tmp_path / f"{name}.yaml", tmp_path / f"{name}.onnx"
+    original = EXAMPLES / f"{name}.yaml"
+    source, exported = original, tmp_path / f"{name}.onnx"
     text = page(name, small.image)
     if name in CALM:
         given = weights(loads_yaml(text, small.params))
         np.savez(tmp_path / "w.npz", **{key: a * CALM[name] if a.ndim > 1 else a for key, a in given.items()})
         text += "weights: {file: w.npz}\n"
-    source.write_text(text, encoding="utf-8")
+    if text != original.read_text(encoding="utf-8"):  # else it can include its neighbours
+        source = tmp_path / f"{name}.yaml"
+        source.write_text(text, encoding="utf-8")
     params = [a for key, value in small.params.items() for a in ("--param", f"{key}={value}")]
     result = CliRunner().invoke(main, ["export", str(source), str(exported), *params])
     assert result.exit_code == 0, result.output
