@@ -26,20 +26,19 @@ SMALL = {
     "rbm_gibbs": Twin("", {"visible": 30, "hidden": 20, "steps": 3}),
     "deep_belief_net": Twin("", {"top": 40, "steps": 2}),
 }
-SKIPPED: dict[str, str] = {}  # what ONNX Runtime can't do, by example
+# ONNX Runtime loses the sizes of this Resize among its last optimisations, and runs it without them.
+PLAIN = {"picture_classifier"}
 # Factors of kernels: those that are drawn make detectors' sizes of boxes, which are powers of e, too large for float32.
 CALM = {"yolo_v3": 0.5, "mask_rcnn": 0.5}
 
 
 def test_exceptions_exist():
-    assert {*SMALL, *SKIPPED, *CALM} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
+    assert {*SMALL, *PLAIN, *CALM} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
 def test_an_example_elsewhere(name: str, tmp_path: Path):
-    if name in SKIPPED:
-        pytest.skip(SKIPPED[name])
     small = SMALL.get(name, TWINS.get(name, Twin("")))
     original = EXAMPLES / f"{name}.yaml"
     source, exported = original, tmp_path / f"{name}.onnx"
@@ -62,6 +61,8 @@ def test_an_example_elsewhere(name: str, tmp_path: Path):
     ours = graphc.compile(graph, threads=1).run(feeds)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if name in PLAIN:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     named = [f"{key}_1" if key in feeds else key for key in ours]  # in ONNX, no result has the name of an input
     assert [o.name for o in session.get_outputs()] == named
