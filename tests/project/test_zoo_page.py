@@ -51,6 +51,10 @@ def test_the_page_is_up_to_date():
     assert WRITER["PAGE"].read_text(encoding="utf-8") == page, AGAIN
 
 
+def test_the_readme_counts_them():
+    assert f"holds {len(zoo.networks())} architectures" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_a_page_tells_what_it_is(name: str):
     """A title, and the number of parameters that was counted."""
