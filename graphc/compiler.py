@@ -29,6 +29,7 @@ from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
 from graphc.report import PassInfo, Pending
 from graphc.room import HOST, Memory
+from graphc.scores import class_scores
 from graphc.signature import Signature, Spec
 from graphc.state import caches, declared, require_fitting
 from graphc.types import TensorType
@@ -222,6 +223,7 @@ class Compilation:
             growing(graph) if whole else (),
             graph.meta.get("nets", ()),
             graph.meta.get("labels", {}),
+            class_scores(self.loaded),
         )
 
     def forget(self) -> None:

@@ -151,6 +151,11 @@ class Model:
         return dict(self._source.signature.labels)
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        """The outputs that are scores of classes along axis 1: those of a softmax, and those that are named logits or so."""
+        return self._source.signature.scores
+
+    @property
     def nets(self) -> tuple[str, ...]:
         """The names of all nets of the file that the model was read from, where it has several."""
         return self._source.signature.nets

@@ -61,6 +61,7 @@ class Signature:
     growing    inputs that results append to
     nets       names of all nets of the source, where it has several
     labels     names of the classes that outputs have scores of, by output
+    scores     outputs that are scores of classes, whether these have names or not
     """
 
     name: str
@@ -75,6 +76,7 @@ class Signature:
     growing: tuple[Growth, ...] = ()
     nets: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scores: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
@@ -84,6 +86,7 @@ class Signature:
         rest["growing"] = [[g.input, g.output, g.axis] for g in self.growing]
         rest["nets"] = list(self.nets)
         rest["labels"] = {name: list(names) for name, names in self.labels.items()}
+        rest["scores"] = list(self.scores)
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
@@ -93,7 +96,7 @@ class Signature:
         grown = tuple(Growth(*g) for g in content["growing"])
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
         labels = {name: tuple(names) for name, names in content["labels"].items()}
-        return Signature(content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels)
+        return Signature(content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"]))
 
 
 def _to_json(spec: Spec) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from graphc.cli.console import print_table, progress_bars, seconds
+from graphc.cli.console import many, print_table, progress_bars, seconds
 from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
@@ -45,7 +45,11 @@ def run(
     output: Path | None,
     **settings: Any,
 ) -> None:
-    """Run MODEL once and summarize its outputs."""
+    """Run MODEL once and summarize its outputs.
+
+    The best classes are told of outputs that have `labels`, that a softmax or log_softmax gives, or that are named logits,
+    probabilities or log_probabilities.
+    """
     refuse_inputs([output], (model, *input_files(inputs)))
     start = time.perf_counter()
     with progress_bars() as progress:
@@ -62,8 +66,7 @@ def run(
         ("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), [_row(*item) for item in results.items()]
     )
     for name, array in results.items():
-        names = compiled.labels.get(name)
-        for line in top_classes(array) if names is None else best_labels(array, names):
+        for line in best_classes(array, compiled.labels.get(name), name in compiled.scores):
             click.echo(f"{name}{line}")
     click.echo(f"loaded, compiled and ran in {seconds(first)}{again}")
     if output:
@@ -95,6 +98,13 @@ def _row(name: str, array: np.ndarray) -> tuple[str, ...]:
         f"{np.nanmax(x):.6g}",
         str(bad or ""),
     )
+
+
+def best_classes(array: np.ndarray, labels: Sequence[str] | None, scores: bool) -> list[str]:
+    """What to say of the best classes of an output: lines for the first rows, and how many more there are."""
+    lines = best_labels(array, labels) if labels is not None else top_classes(array) if scores else []
+    rows = array.size // len(labels) if labels is not None else len(array) if lines else 0
+    return [*lines, f": … and {many(rows - ROWS, 'more row')}"] if rows > ROWS else lines
 
 
 def top_classes(array: np.ndarray) -> list[str]:

@@ -83,7 +83,7 @@ def test_run_reads_arrays_and_writes_results(onnx_model: Path, tmp_path: Path, t
     out = tmp_path / "out.npz"
     result = invoke("run", onnx_model, "--input", f"x={tmp_path / 'x.npy'}", "--output", out, "--target", target)
     assert "3×6" in result.output
-    assert "[0] top 5: class 5" in result.output
+    assert "top 5" not in result.output, "nothing tells that they are classes"
     want = x @ np.arange(24, dtype=np.float32).reshape(4, 6) + 1
     np.testing.assert_allclose(np.load(out)["scores"], want, rtol=1e-5)
 
@@ -442,6 +442,26 @@ def test_results_are_saved_under_any_name(tmp_path: Path):
     loaded = np.load(tmp_path / "out.npz", allow_pickle=False)
     assert set(loaded) == {"file", "a/b"}
     assert list(loaded["a/b"]) == ["x", "yy"]
+
+
+@pytest.mark.parametrize(
+    "net, output, best",
+    [
+        ("[relu]", "logits", True),
+        ("[relu]", "distances", False),
+        ("[softmax]", "y", True),
+        ("[log_softmax, {reshape: [-1, 6, 1, 1]}]", "y", True),
+        ("[{softmax: {axis: 0}}]", "y", False),
+        ("[softmax, {topk: {k: 5}}]", "y", False),
+    ],
+)
+def test_the_best_classes_are_those_of_scores(tmp_path: Path, net: str, output: str, best: bool):
+    path = tmp_path / "m.yaml"
+    path.write_text(f"graphc: 1\ninputs: {{x: [batch, 6]}}\nnet: {net}\noutputs: {{{output}: last}}\n")
+    for _ in range(2):  # the second from what is kept on disk
+        done = invoke("run", path, "--batch", 6)
+        assert (f"{output}[3] top 5: class" in done.output) is best, done.output
+        assert (f"{output}: … and 2 more rows" in done.output) is best
 
 
 def test_top_classes_only_of_scores():
