@@ -11,7 +11,7 @@ from graphc.errors import GraphcError
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
 from graphc.frontends.yaml_control import scan, when, while_
-from graphc.frontends.yaml_frame import Frame, check_count, dims, require
+from graphc.frontends.yaml_frame import Frame, check_count, dims, is_lost, require
 from graphc.frontends.yaml_let import let
 from graphc.frontends.yaml_literals import Dtypes, Literal
 from graphc.frontends.yaml_names import NAME_HINT, Namer, Names, is_name
@@ -66,6 +66,7 @@ class Expander:
         self.rows: list[LayerRow] = []
         self.layers: list[tuple[LayerBuilder, Sequence[Node]]] = []  # each with its nodes
         self.nets: set[str] = set()  # that were used as a step
+        self.results: dict[tuple[Builder, str, Values], Values] = {}  # of nets as steps, by where and of what
         self.blocks: dict[str, str] = {}  # names of blocks by their places
         self.inputs: Mapping[str, Value] = {}
         self.params: dict[str, Param] = {}
@@ -374,10 +375,27 @@ class Expander:
         if block.net:
             self._begin_net(block, step, operands, frame)
             inner = replace(inner, weights=block.name)
+            return self._once(block, operands, inner)
+        return self._body(block, operands, inner)
+
+    def _once(self, net: BlockDefinition, operands: Values, frame: Frame) -> Values:
+        """What a net gives as a step. Used again on the same values, with the same weights, it gives the same, and is not
+        expanded again, unless it draws random numbers."""
+        builder, key = self.builder, (self.builder, net.name, operands)
+        if key in self.results:
+            return self.results[key]
+        start = len(builder.nodes)
+        result = self._body(net, operands, frame)
+        if not is_lost(result) and all(node.deterministic for node in builder.nodes[start:]):
+            self.results[key] = result
+        return result
+
+    def _body(self, block: BlockDefinition, operands: Values, frame: Frame) -> Values:
+        """Its steps' results."""
         start = operands[: len(block.inputs) == 1] if block.net else operands[:1]
-        result = self.steps(block.body, start, inner, Namer(by_name=not block.net))
+        result = self.steps(block.body, start, frame, Namer(by_name=not block.net))
         return (
-            tuple(names.find(o.word("an output"), o) if o.value != "last" else result[0] for o in block.outputs)
+            tuple(frame.names.find(o.word("an output"), o) if o.value != "last" else result[0] for o in block.outputs)
             or result
         )
 

@@ -236,3 +236,58 @@ def test_what_nothing_uses():
         "nothing uses the param 'spare'",
         "no output depends on the input 'other'",
     ]
+
+
+def ops(net: str) -> list[str]:
+    return [node.op.name for node in loads_yaml(SHARED, net=net).nodes]
+
+
+SHARED = """graphc: 1
+nets:
+  both:
+    inputs: {x: [batch, 4]}
+    net:
+      - first: {from: x, as: a}
+      - second: {from: x, as: b}
+      - neg: {from: x, as: minus}
+      - {features: {from: minus, as: c}}
+    outputs: [a, b, c]
+  inside:
+    inputs: {x: [batch, 4]}
+    net:
+      - scan:
+          over: {row: x}
+          states: {h: x}
+          of: [{features: {from: h, as: h}}, {features: {from: x, as: y}}]
+          collect: [y]
+      - features: {from: x, as: z}
+    outputs: [y, z]
+  drawn:
+    inputs: {x: [batch, 4]}
+    net: [{noisy: {from: x, as: a}}, {noisy: {from: x, as: b}}, {sub: {from: [a, b]}}]
+  first: {inputs: {x: [batch, 4]}, net: [features, {dense: 2}]}
+  second: {inputs: {x: [batch, 4]}, net: [features, {dense: 1}]}
+  features: {inputs: {x: [batch, 4]}, net: [{dense: 4}, relu]}
+  noisy: {inputs: {x: [batch, 4]}, net: [{RandomNormalLike: {}}]}
+"""
+
+
+def test_a_net_of_the_same_values_is_computed_once():
+    """By the loader already, so that tables, counts and pictures have it once; of other values it is another computation."""
+    assert ops("both") == ["Gemm", "Relu", "Gemm", "Gemm", "Neg", "Gemm", "Relu"]
+    x = RNG.standard_normal((3, 4), np.float32)
+    results = run(loads_yaml(SHARED, net="both"), {"x": x})
+    for net, result in (("first", "a"), ("second", "b")):
+        (alone,) = run(loads_yaml(SHARED, net=net), {"x": x}).values()
+        np.testing.assert_array_equal(results[result], alone)
+
+
+def test_random_numbers_are_drawn_each_time():
+    assert ops("drawn") == ["RandomNormalLike", "RandomNormalLike", "Sub"]
+
+
+def test_what_a_body_computes_is_not_taken_outside_of_it():
+    graph = loads_yaml(SHARED, net="inside")
+    assert [node.op.name for node in graph.nodes][-2:] == ["Gemm", "Relu"]
+    results = run(graph, {"x": RNG.standard_normal((3, 4), np.float32)})
+    assert all((y == results["z"]).all() for y in results["y"].swapaxes(0, 1))
