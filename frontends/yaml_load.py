@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphcError, Location
+from graphc.errors import GraphcError, Location, NoNetError
 from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_labels import read_labels
 from graphc.frontends.yaml_lint import lint
 from graphc.frontends.yaml_names import Names
 from graphc.frontends.yaml_net import Expander, WeightRow
-from graphc.frontends.yaml_nets import add_nets, chosen, read_nets
+from graphc.frontends.yaml_nets import add_nets, chosen, is_shared, no_net, read_nets
 from graphc.frontends.yaml_operators import Values
 from graphc.frontends.yaml_preprocess import prepared_inputs
 from graphc.frontends.yaml_problems import Lost, Problems, in_order
@@ -62,11 +62,13 @@ def net_names(path: str | Path) -> tuple[str, ...]:
 
 
 def check(path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None) -> list[GraphcError]:
-    """All problems of the file; none when it loads. net: only that one of its nets is built."""
+    """All problems of the file; none when it loads, or holds blocks for others. net: only that one of its nets is built."""
     problems = Problems()
     for name in (net,) if net is not None else net_names(path) or (None,):
         try:
             load_yaml(path, params, name)
+        except NoNetError:
+            pass
         except GraphcError as e:
             problems.add(e)
     return problems.list()
@@ -96,6 +98,8 @@ def _load(
     lint(catalog, [steps for n in nets for steps in n.steps], problems)
     with problems.attempt():
         name = spec["name"].word("name") if "name" in spec else name
+    if is_shared(spec) and not problems:
+        problems.add(no_net(root, spec))
     weights: Weights = SeededWeights(0)
     with problems.attempt():
         weights = open_weights(spec.get("weights"), folder)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, Location, NoNetError
 from graphc.frontends.yaml_catalog import BlockDefinition, Scope, check_name
 from graphc.frontends.yaml_operators import listed
 from graphc.frontends.yaml_problems import Problems
-from graphc.frontends.yaml_sections import EXAMPLES, OF_A_NET
+from graphc.frontends.yaml_sections import EXAMPLES, OF_A_NET, SHARED
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 
 
@@ -62,8 +62,23 @@ def _is_empty(net: Item) -> bool:
     return net.value in (None, [], {})
 
 
+def is_shared(spec: Mapping[str, Item]) -> bool:
+    """Is it a file for others to include, which needs no net?"""
+    return spec.keys() <= set(SHARED) and ("blocks" in spec or "defaults" in spec)
+
+
+def no_net(root: Item, spec: Mapping[str, Item]) -> NoNetError:
+    """What is said of a file for others to include, where a model is wanted."""
+    blocks = spec["blocks"].value if "blocks" in spec else {}
+    held = f"{len(blocks)} block{'s' * (len(blocks) != 1)}" if blocks else "defaults"
+    hint = "include it in a model, a file with inputs and net: include: FILE"
+    return NoNetError(f"holds only {held}, for other files to include", hint=hint, source=Location(root.file))
+
+
 def read_nets(root: Item, spec: Mapping[str, Item], problems: Problems) -> list[Net]:
-    """In the order of the file."""
+    """In the order of the file; none of a file for others to include."""
+    if is_shared(spec):
+        return []
     if "nets" not in spec:
         only = Net("", root, {k: v for k, v in spec.items() if k in OF_A_NET})
         for problem in only.missing:

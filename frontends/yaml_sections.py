@@ -16,7 +16,8 @@ from graphc.types import TensorType
 VERSION = 1
 EXAMPLES = {"inputs": "for example: inputs: {x: [batch, 3]}", "net": "for example: net: [{dense: 10}, relu]"}
 OF_A_NET = ("inputs", "preprocess", "net", "outputs", "labels")
-SECTIONS = ("graphc", "name", "doc", "include", "params", "defaults", "blocks", *OF_A_NET, "nets", "weights")
+SHARED = ("graphc", "name", "doc", "include", "params", "defaults", "blocks")  # all that a file to include can have
+SECTIONS = (*SHARED, *OF_A_NET, "nets", "weights")
 
 
 def read_sections(root: Item, problems: Problems, what: str = "a model") -> dict[str, Item]:

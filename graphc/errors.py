@@ -71,6 +71,10 @@ class LoadError(GraphcError):
     """A model file that can't be read: truncated, not the format it claims, unknown syntax, unsafe paths."""
 
 
+class NoNetError(LoadError):
+    """A YAML file that holds blocks or defaults for other files, and no net: it is no model, and nothing is wrong with it."""
+
+
 class TypeRuleError(GraphcError):
     """Operands or attributes that an operator does not accept."""
 

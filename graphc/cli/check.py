@@ -14,7 +14,7 @@ from graphc.cli.console import many, progress_bars, stop
 from graphc.cli.excerpt import shown
 from graphc.cli.feeds import make_plan
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
-from graphc.errors import CheckError, GraphcError, InputError
+from graphc.errors import CheckError, GraphcError, InputError, NoNetError
 from graphc.types import dtype_name, numbers
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check(
     """List every problem of MODEL at once, in all of its nets.
 
     Where there is none: what nothing uses (warnings), how many steps it becomes, what was measured, and which operators run on the
-    host.
+    host. MODEL may also be a file of blocks for others to include.
     """
     from graphc import frontends
 
@@ -47,6 +47,9 @@ def check(
     for one in readings:
         try:
             graphs.append(frontends.load(model, one))
+        except NoNetError as error:
+            click.echo(f"{model}: no problems; it {error.message}")
+            return
         except GraphcError as error:
             problems.update((str(e), e) for e in getattr(error, "problems", [error]))
     if problems:

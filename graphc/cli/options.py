@@ -145,7 +145,7 @@ model_argument = stack(
         callback=_by_name,
         help="A value for one of the params of a YAML file; may be repeated.",
     ),
-    click.option("--net", metavar="NAME", help="Which of the nets of a YAML file.  [default: the first]"),
+    click.option("--net", metavar="NAME", help="Which of the nets of a YAML file.  [default: the first; check: all]"),
     click.option(
         "--no-preprocess", is_flag=True, help="Without the preprocess of a YAML file: inputs are prepared already."
     ),

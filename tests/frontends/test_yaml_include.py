@@ -249,3 +249,27 @@ def test_a_model_from_disk_still_has_the_text_of_files_that_were_replaced(tmp_pa
         assert model(X.repeat(3, 0)).tolist() == (-X.repeat(3, 0)).tolist()
     except LoadError as error:
         assert "has changed since it was compiled" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text, held", [(COMMON, "2 blocks"), ("graphc: 1\ndefaults: {dense: {bias: false}}\n", "defaults")]
+)
+def test_a_file_for_others_is_right_and_no_model(tmp_path: Path, text: str, held: str):
+    write(tmp_path, common=text)
+    path = str(tmp_path / "common.yaml")
+    done = CliRunner().invoke(main, ["check", path])
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{path}: no problems; it holds only {held}, for other files to include\n",
+    )
+    assert check(path) == graphc.frontends.check(path) == []
+    for command in ("run", "show"):
+        done = CliRunner().invoke(main, [command, path])
+        assert done.exit_code == 2 and f"{path}: holds only {held}, for other files to include" in done.output
+
+
+def test_the_blocks_of_a_file_for_others_are_checked(tmp_path: Path):
+    write(tmp_path, common=COMMON.replace("dense: 2", "dens: 2"))
+    done = CliRunner().invoke(main, ["check", str(tmp_path / "common.yaml")])
+    assert done.exit_code == 2 and "line 10, column 18" in done.output and "1 problem" in done.output
+    assert "holds only" not in done.output and "needs 'inputs'" not in done.output
