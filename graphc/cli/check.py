@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,15 +12,15 @@ import click
 from graphc.cli.console import many, progress_bars, stop
 from graphc.cli.excerpt import shown
 from graphc.cli.feeds import make_plan
+from graphc.cli.layers import short_type
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import CheckError, GraphcError, InputError, NoNetError
-from graphc.types import dtype_name, numbers
+from graphc.types import numbers
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
     from graphc.reading import Reading
     from graphc.report import Pending, Plan
-    from graphc.types import TensorType
 
 MAX_WARNINGS = 50
 
@@ -87,7 +86,7 @@ def _tell(
             _stop_with(title, error.problems)
     click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
-    results = [f"{name} {_shown(t)}" for name, t in types.items()]
+    results = [f"{name} {'of a shape that follows from data' if t is None else short_type(t)}" for name, t in types.items()]
     click.echo(f"results: {', '.join(results)}")
     hosted = hosted_nodes(plan)
     measured = [
@@ -108,14 +107,6 @@ def _stop_with(model: str, problems: Sequence[GraphcError]) -> NoReturn:
     for problem in problems:
         click.echo(f"- {shown(problem)}")
     stop(2, f"{model}: {len(problems)} problem{'s' * (len(problems) > 1)}")
-
-
-def _shown(t: TensorType | None) -> str:
-    """A result's type; dims that follow from data are '?'."""
-    if t is None:
-        return "of a shape that follows from data"
-    dims = ["?" if re.search(r"[A-Za-z_]\w*\(", str(d)) else str(d) for d in t.shape]
-    return f"{dtype_name(t.dtype)}[{', '.join(dims)}]"
 
 
 def _warn(warnings: Sequence[GraphcError]) -> None:

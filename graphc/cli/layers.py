@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.bind import bind
+from graphc.dims import UNKNOWN, Dim, substitute
 from graphc.graph import Graph, Node, Value
 from graphc.ops.control import bound_graphs, trips
-from graphc.types import number
+from graphc.types import TensorType, dtype_name, number
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,30 @@ class LayerRow:
     macs: int | None
 
 
-def bound_to(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+def short_type(t: TensorType | None) -> str:
+    """A type; dims that follow from data, or by functions that are no plain arithmetic, are '?'."""
+    if t is None:
+        return "?"
+    dims = ["?" if re.search(r"[A-Za-z_]\w*\(", str(d)) else str(d) for d in t.shape]
+    return f"{dtype_name(t.dtype)}[{', '.join(dims)}]"
+
+
+def of_one(inputs: Iterable[Value]) -> dict[str, tuple[Dim, ...]]:
+    """The shapes of inputs for a batch of one: first dims that are open are 1, all others stay open."""
+    shapes = {v.name: v.shape for v in inputs}
+    firsts = {str(shape[0]): 1 for shape in shapes.values() if shape and shape[0] != UNKNOWN}
+    return {
+        name: tuple(1 if i == 0 and d == UNKNOWN else substitute(d, firsts) for i, d in enumerate(shape))
+        for name, shape in shapes.items()
+    }
+
+
+def bound_to(graph: Graph, shapes: Mapping[str, tuple[Dim, ...]]) -> Graph:
     """The graph for inputs of these shapes."""
     return bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs})
 
 
-def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> list[LayerRow]:
+def layers(graph: Graph, shapes: Mapping[str, tuple[Dim, ...]] | None = None) -> list[LayerRow]:
     """One row per node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
@@ -44,7 +64,7 @@ def layers(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     for i, (node, exact) in enumerate(zip(graph.nodes, bound.nodes)):
         learned, measured = _weights(node, counted, known)
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
-        outputs = tuple(str(v.type or "?") for v in node.outputs)
+        outputs = tuple(short_type(v.type) for v in node.outputs)
         rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
         origin.update({v: str(i) for v in node.outputs})
     return rows
@@ -76,7 +96,7 @@ def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
         parameters = sum(_weights(node, counted, known)[0] for node in graph.nodes if node in needed)
         costs = [row.macs for row, node in zip(rows, graph.nodes) if node in needed]
         macs = None if None in costs else sum(n for n in costs if n is not None)
-        found.append(ResultRow(name, str(value.type or "?"), len(needed), parameters, macs))
+        found.append(ResultRow(name, short_type(value.type), len(needed), parameters, macs))
     return found
 
 

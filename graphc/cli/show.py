@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,14 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.layers import bound_to, layers, results, weights_of
+from graphc.cli.layers import bound_to, layers, of_one, results, short_type, weights_of
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 from graphc.graph import Graph
 
 if TYPE_CHECKING:
+    from graphc.dims import Dim
     from graphc.reading import Reading
 
 
@@ -61,13 +63,15 @@ def show(
     if weights:
         _show_weights(graph)
         return
+    sizes: Mapping[str, tuple[Dim, ...]]
+    missing = ""
     try:
-        resolved = resolve_shapes(graph.inputs, dict(shapes), batch)
-    except InputError:
+        sizes = resolve_shapes(graph.inputs, dict(shapes), batch)
+    except InputError as error:
         if shapes or batch:
             raise
-        resolved = None  # open dims beyond the batch: shapes stay symbolic, and MACs unknown
-    rows = layers(graph, resolved)
+        sizes, missing = of_one(graph.inputs), error.hint or ""
+    rows = layers(graph, sizes)
     known = [row.macs for row in rows if row.macs is not None]
     macs = sum(known) if len(known) == len(rows) else None
     parameters, statistics = sum(r.parameters for r in rows), sum(r.statistics for r in rows)
@@ -90,17 +94,16 @@ def show(
     text = f"{len(rows)} layers, {parameters:,} parameters"
     if statistics:
         text += f" (and {statistics:,} batch-norm statistics)"
-    if macs is None and resolved is not None:
-        open_ = len(rows) - len(known)
-        text += f", {sum(known):,} MACs and those of {many(open_, 'layer')} whose shapes follow from data"
-    elif macs is None:
-        text += "; MACs need shapes: --shape NAME=…"
+    given = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in sizes.items())
+    if macs is not None:
+        text += f", {macs:,} MACs ({count(macs)}) for {given}"
     else:
-        sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in (resolved or {}).items())
-        text += f", {macs:,} MACs ({count(macs)}) for {sizes}"
+        open_ = many(len(rows) - len(known), "layer")
+        text += f", {sum(known):,} MACs and those of {open_} whose shapes "
+        text += f"are open ({given}); {missing}" if missing else "follow from data"
     click.echo(text)
     if len(graph.outputs) == 1:
-        click.echo(f"output: {graph.output_names[0]} {graph.outputs[0].type or '?'}")
+        click.echo(f"output: {graph.output_names[0]} {short_type(graph.outputs[0].type)}")
         return
     print_table(
         ("result", "type", ">layers", ">parameters", ">MACs"),

@@ -529,3 +529,17 @@ def test_layers_count_the_products_of_attention():
     q, k, v = (b.input(name, "float32", (2, 4, length, 8)) for name, length in (("q", 5), ("k", 7), ("v", 7)))
     rows = layers(b.build({"y": b.add("Attention", q, k, v)}))
     assert [r.macs for r in rows] == [2 * 4 * 5 * 7 * (8 + 8)]
+
+
+def test_multiply_adds_of_layers_whose_shapes_are_known_but_for_the_batch(tmp_path: Path):
+    """Whatever the size of the picture is, it is cropped; the convolution before that reads all of it."""
+    path = tmp_path / "m.yaml"
+    net = "[{resize: {shorter: 8}}, {conv: {out: 4, k: 1}}, {crop: 6}, flatten, {dense: 5}]"
+    path.write_text(f"graphc: 1\ninputs: {{image: [batch, 3, height, width]}}\nnet: {net}\n")
+    text = invoke("show", path).output
+    assert f"{4 * 6 * 6 * 5:,} MACs and those of 1 layer whose shapes are open (image [1, 3, height, width])" in text
+    assert "--shape image=1,3,height,width" in text
+    path.write_text(path.read_text().replace("{conv: {out: 4, k: 1}}, ", ""))
+    text = invoke("show", path).output
+    assert f"{3 * 6 * 6 * 5:,} MACs (540) for image [1, 3, height, width]" in text
+    assert "not_smaller" not in text, "dims that are no plain arithmetic are shown as ?"

@@ -128,7 +128,7 @@ def test_check_goes_on_behind_a_loop(tmp_path: Path):
     path = _loop(tmp_path / "m.onnx")
     found = invoke("check", path).output
     assert "1 step" in found and "compiled: ReduceMean" in found
-    assert "trips(" in invoke("show", path).output
+    assert "float32[?" in invoke("show", path).output
     model = graphc.compile(str(path))
     pending = {n.node for n in model.plan().pending}
     model.run({"x": np.ones(3, np.float32)})
