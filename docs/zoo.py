@@ -161,8 +161,11 @@ def _dims(shape: tuple[int, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """As text that Markdown shows as it is."""
-    return re.sub(r"([|*_<>\[\]`])", r"\\\1", text)
+    """As text that Markdown shows as it is, but for `code`."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(
+        part.replace("|", r"\|") if i % 2 else re.sub(r"([|*_<>\[\]`])", r"\\\1", part) for i, part in enumerate(parts)
+    )
 
 
 def _linked(text: str) -> str:

@@ -96,7 +96,9 @@ class Signature:
         grown = tuple(Growth(*g) for g in content["growing"])
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
         labels = {name: tuple(names) for name, names in content["labels"].items()}
-        return Signature(content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"]))
+        return Signature(
+            content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"])
+        )
 
 
 def _to_json(spec: Spec) -> list[Any]:

@@ -86,7 +86,9 @@ def _tell(
             _stop_with(title, error.problems)
     click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
-    results = [f"{name} {'of a shape that follows from data' if t is None else short_type(t)}" for name, t in types.items()]
+    results = [
+        f"{name} {'of a shape that follows from data' if t is None else short_type(t)}" for name, t in types.items()
+    ]
     click.echo(f"results: {', '.join(results)}")
     hosted = hosted_nodes(plan)
     measured = [

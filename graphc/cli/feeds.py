@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_ELEMENTS = 2**57  # of an array: more are past what addresses can tell
 FILLS = ("random", "ones", "zeros")
+SEVERAL = "several pictures are one array, [batch, height, width, channels], in a .npy file: --input NAME=FILE.npy"
 _ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
 
 
@@ -75,7 +76,10 @@ def resolve_shapes(
     taken = batch is None
     specs = [s for s in specs if not s.optional or s.name in shapes]
     for spec in specs:
-        if spec.name in shapes or not spec.shape or isinstance(spec.shape[0], int):
+        if not spec.shape or isinstance(spec.shape[0], int):
+            continue
+        if spec.name in shapes:
+            taken |= shapes[spec.name][0] == batch
             continue
         first = str(spec.shape[0])
         taken |= first == _ANY or bound.setdefault(first, batch or 1) == batch
@@ -110,10 +114,14 @@ def make_feeds(
             fills.update({s.name: source for s in specs} if not name else {_spec(specs, name).name: source})
             named |= {name} - {""}
         else:
-            found = _read(specs, name, source)
+            found, pictured = _read(specs, name, source), _is_picture(source)
             for twice in found.keys() & arrays.keys():
-                raise InputError(f"input '{twice}' is given twice", hint="leave one --input away")
+                raise InputError(
+                    f"input '{twice}' is given twice", hint=SEVERAL if pictured else "leave one --input away"
+                )
             arrays.update(found)
+            if pictured and batch not in (None, 1):
+                _refuse_batch(specs, found, batch)
     known = {**{name: a.shape for name, a in arrays.items()}, **dict(shapes or {})}
     wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
     resolved = resolve_shapes(wanted, known, batch)
@@ -215,6 +223,19 @@ def _text(shape: Sequence | None) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
+def _is_picture(path: str) -> bool:
+    return Path(path).suffix.lower() in PICTURES
+
+
+def _refuse_batch(specs: Sequence[Spec], pictures: Iterable[str], batch: int | None) -> None:
+    """Raises InputError where the input of a picture would take a batch."""
+    for name in pictures:
+        if len(shape := _spec(specs, name).shape or ()) == 4 and not isinstance(shape[0], int):
+            raise InputError(
+                f"input '{name}' is a picture, a batch of one, and can't be a batch of {batch}", hint=SEVERAL
+            )
+
+
 def _picture(spec: Spec, path: str) -> np.ndarray:
     """A file as an input that takes pictures: uint8 [1, height, width, channels], [height, width, channels], or its bytes.
 
@@ -243,7 +264,7 @@ def _picture(spec: Spec, path: str) -> np.ndarray:
 
 
 def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
-    if Path(path).suffix.lower() in PICTURES:
+    if _is_picture(path):
         if not name and len(specs) > 1:
             raise InputError(f"which input is '{path}'?", hint=f"write NAME={path}; {_names(specs)}")
         spec = _spec(specs, name) if name else specs[0]

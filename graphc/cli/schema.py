@@ -31,3 +31,4 @@ def schema(model: str | None, output: Path | None) -> None:
         click.echo(written, nl=False)
     else:
         write_file(output, lambda f: f.write(written.encode()))
+        click.echo(f"wrote {output}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphc.zoo import Network
 
 ROUNDS = 5  # of which the fastest counts
+WIDEST = 160  # columns of a line that goes to a file or another program
 
 
 @click.command()
@@ -52,18 +53,18 @@ def _entry(n: Network, times: dict[str, float]) -> dict[str, Any]:
 
 
 def _print(found: Sequence[Network], times: dict[str, float]) -> None:
-    """A line for each, cut off at the edge of the terminal, under the names of the groups."""
+    """A line for each, cut off at the edge of the terminal or of WIDEST, under the names of the groups."""
     rows: list[tuple[str, tuple[str, ...]]] = [("", ("network", "parameters", "MACs", "arena", "time", "what it is"))]
     rows += [(n.group, _cells(n, times)) for n in found]
     widths = [max(len(cells[i]) for _, cells in rows) for i in range(5)]
-    room, last = terminal_width(sys.stdout), ""
+    room, last = terminal_width(sys.stdout) or WIDEST, ""
     for group, cells in rows:
         if group != last:
             click.echo(f"\n{group}")
         name, *numbers = (cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(cells, widths)))
         shown = numbers if times else numbers[:3]
         line = "  ".join((name, *shown, cells[5]))
-        click.echo(line if room is None or len(line) <= room else f"{line[: room - 1]}…")
+        click.echo(line if len(line) <= room else f"{line[: room - 1]}…")
         last = group
 
 

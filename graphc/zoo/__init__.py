@@ -160,7 +160,8 @@ def networks(words: Sequence[str] = ()) -> list[Network]:
     """Group by group in the order of textbooks, those only that have all of the words in their group, name or comment."""
     entries = json.loads(NUMBERS.read_text(encoding="utf-8"))
     found = map(Network.from_json, entries)
-    return [n for n in found if all(word.lower() in n.words for word in words)]
+    wanted = [word.lower().removeprefix(PREFIX) for word in words]
+    return [n for n in found if all(word in n.words for word in wanted)]
 
 
 def network(name: str) -> Network:

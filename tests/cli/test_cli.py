@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 import graphc
 from graphc import frontends, pipeline
@@ -543,3 +545,17 @@ def test_multiply_adds_of_layers_whose_shapes_are_known_but_for_the_batch(tmp_pa
     text = invoke("show", path).output
     assert f"{3 * 6 * 6 * 5:,} MACs (540) for image [1, 3, height, width]" in text
     assert "not_smaller" not in text, "dims that are no plain arithmetic are shown as ?"
+
+
+def test_a_picture_is_a_batch_of_one(tmp_path: Path):
+    picture = tmp_path / "p.png"
+    Image.new("RGB", (3, 2)).save(picture)
+    taking = [Builder().input("image", "uint8", ("batch", "height", "width", 3))]
+    assert make_feeds(taking, [f"image={picture}"], batch=1)["image"].shape == (1, 2, 3, 3)
+    several = r"batch of 4\n  several pictures are one array, .* --input NAME=FILE.npy"
+    with pytest.raises(InputError) as caught:
+        make_feeds(taking, [f"image={picture}"], batch=4)
+    assert re.search(several, str(caught.value))
+    with pytest.raises(InputError) as caught:
+        make_feeds(taking, [f"image={picture}"] * 2)
+    assert "'image' is given twice\n  several pictures are one array" in str(caught.value)

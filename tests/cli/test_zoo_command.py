@@ -129,3 +129,23 @@ def test_compile_takes_names_of_the_zoo():
 def test_names_are_no_paths(name: str):
     with pytest.raises(InputError, match="the zoo has no network"):
         zoo.path_of(name)
+
+
+def test_lines_that_go_to_a_file_end_somewhere():
+    lines = invoke("zoo").output.splitlines()
+    assert max(map(len, lines)) == 160
+
+
+def test_a_network_is_found_by_the_name_that_commands_take():
+    assert invoke("zoo", "zoo:lenet5").output == invoke("zoo", "lenet5").output
+
+
+def test_init_wants_a_folder(tmp_path: Path):
+    said = invoke("init", "mlp", tmp_path / "x.yaml", code=2).stderr
+    assert "x.yaml' is to be a folder" in said and not (tmp_path / "x.yaml").exists()
+
+
+def test_init_tells_of_every_file_that_is_there(tmp_path: Path):
+    invoke("init", "picture_classifier", tmp_path)
+    said = invoke("init", "picture_classifier", tmp_path, code=2).stderr
+    assert "resnet18.yaml are there already\n  --force writes over them" in said

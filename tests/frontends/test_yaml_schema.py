@@ -134,7 +134,7 @@ def test_the_command_writes_it(tmp_path: Path):
     run = CliRunner().invoke
     assert json.loads(run(main, ["schema"]).output) == schema()
     assert json.loads(run(main, ["schema", str(path)]).output) == schema(known_by(path))
-    assert run(main, ["schema", str(path), "-o", str(out)]).output == ""
+    assert run(main, ["schema", str(path), "-o", str(out)]).output == f"wrote {out}\n"
     assert json.loads(out.read_text()) == schema(known_by(path))
     path.write_text(MODEL.replace("body: [flatten", "boddy: [flatten"))  # a block that can't be read is not known
     assert "tail" not in json.loads(run(main, ["schema", str(path)]).output)["$defs"]["step"]["anyOf"][-1]["properties"]
