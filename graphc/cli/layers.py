@@ -53,16 +53,21 @@ def bound_to(graph: Graph, shapes: Mapping[str, tuple[Dim, ...]]) -> Graph:
 
 
 def layers(graph: Graph, shapes: Mapping[str, tuple[Dim, ...]] | None = None) -> list[LayerRow]:
-    """One row per node. Output shapes are those of `graph`; MACs those of the graph bound to `shapes`.
+    """One row per node, but for transposes of constants: they are part of the nodes that read them. Output shapes are those of
+    `graph`; MACs those of the graph bound to `shapes`.
 
     A constant that several nodes read counts once, where it is read first.
     """
     bound = graph if shapes is None else bound_to(graph, shapes)
     origin: dict[Value, str] = {v: v.name for v in graph.inputs}
     counted: set[Value] = set()
-    rows, known = [], _known(graph)
-    for i, (node, exact) in enumerate(zip(graph.nodes, bound.nodes)):
-        learned, measured = _weights(node, counted, known)
+    rows: list[LayerRow] = []
+    known, turned = _known(graph), _transposed(graph)
+    for node, exact in zip(graph.nodes, bound.nodes):
+        if node.output in turned:
+            continue
+        i, read = len(rows), (node, *(turned[v] for v in node.operands if v in turned))
+        learned, measured = (sum(sizes) for sizes in zip(*(_weights(n, counted, known) for n in read)))
         sources = tuple(dict.fromkeys(origin[v] for v in node.operands if v in origin))
         outputs = tuple(short_type(v.type) for v in node.outputs)
         rows.append(LayerRow(i, node.name, node.op.name, sources, outputs, learned, measured, multiply_adds(exact)))
@@ -83,7 +88,8 @@ class ResultRow:
 
 def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
     """One row per result of `graph`, whose layers are `rows`. What several results need counts in each of them."""
-    producers, known = graph.producers(), _known(graph)
+    producers, known, turned = graph.producers(), _known(graph), _transposed(graph)
+    shown = [node for node in graph.nodes if node.output not in turned]
     found = []
     for name, value in zip(graph.output_names, graph.outputs):
         needed, open_ = set(), [value]
@@ -94,10 +100,21 @@ def results(graph: Graph, rows: Sequence[LayerRow]) -> list[ResultRow]:
                 open_.extend(node.operands)
         counted: set[Value] = set()
         parameters = sum(_weights(node, counted, known)[0] for node in graph.nodes if node in needed)
-        costs = [row.macs for row, node in zip(rows, graph.nodes) if node in needed]
+        costs = [row.macs for row, node in zip(rows, shown) if node in needed]
         macs = None if None in costs else sum(n for n in costs if n is not None)
-        found.append(ResultRow(name, short_type(value.type), len(needed), parameters, macs))
+        found.append(ResultRow(name, short_type(value.type), len(costs), parameters, macs))
     return found
+
+
+def _transposed(graph: Graph) -> dict[Value, Node]:
+    """Transposes of constants, by their results, that other nodes read."""
+    read = graph.consumers()
+    return {
+        node.output: node
+        for node in graph.nodes
+        if node.op.name == "Transpose" and node.operands[0].is_const
+        if node.output in read and not graph.is_output(node.output)
+    }
 
 
 def _known(graph: Graph) -> dict[str, bool] | None:

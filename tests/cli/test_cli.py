@@ -20,7 +20,7 @@ from graphc.backends.cpu.stages import STAGES
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
-from graphc.cli.layers import layers
+from graphc.cli.layers import layers, results
 from graphc.cli.passes import pass_names, removable
 from graphc.cli.run import save_arrays, top_classes
 from graphc.dims import UNKNOWN
@@ -243,11 +243,11 @@ def test_show_says_what_leads_to_each_result(tmp_path: Path):
 
     short, step = 8 * 4, 4 * 4
     at = shown("--shape", "x=3,5,8")
-    weights = short + 4, step + 4  # of a dense layer, which is Transpose, MatMul and Add here
-    assert at["positive"] == ["4", str(weights[0]), str(3 * 5 * short)]
+    weights = short + 4, step + 4  # of a dense layer, which is MatMul and Add here
+    assert at["positive"] == ["3", str(weights[0]), str(3 * 5 * short)]
     assert at["h"][1:] == [str(sum(weights)), str(3 * 5 * (short + step))]
     assert at["x"] == ["0"]
-    assert shown()["positive"] == ["4", str(weights[0]), "?"]
+    assert shown()["positive"] == ["3", str(weights[0]), "?"]
 
 
 def test_show_reads_onnx_too(onnx_model: Path):
@@ -559,3 +559,17 @@ def test_a_picture_is_a_batch_of_one(tmp_path: Path):
     with pytest.raises(InputError) as caught:
         make_feeds(taking, [f"image={picture}"] * 2)
     assert "'image' is given twice\n  several pictures are one array" in str(caught.value)
+
+
+def test_weights_stand_in_the_row_of_the_product_that_reads_them():
+    """A dense layer on rows of rows turns its weights over first; shared ones count once."""
+    text = "graphc: 1\ninputs: {x: [batch, 5, 4]}\nnet: [{dense: 4, share: w}, relu, {dense: 4, share: w}, {dense: 3}]\n"
+    graph = loads_yaml(text)
+    assert "Transpose" in [n.op.name for n in graph.nodes]
+    rows = layers(graph, {"x": (2, 5, 4)})
+    assert [r.index for r in rows] == list(range(7)) and "Transpose" not in [r.op for r in rows]
+    products = [r for r in rows if r.op == "MatMul"]
+    assert [(r.parameters, r.macs) for r in products] == [(16, 160), (0, 160), (12, 120)]
+    assert sum(r.parameters for r in rows) == graph.meta["parameters"]
+    (result,) = results(graph, rows)
+    assert (result.layers, result.parameters, result.macs) == (7, graph.meta["parameters"], 440)
