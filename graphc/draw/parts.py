@@ -8,7 +8,7 @@ values alone tell what reads what.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -61,7 +61,8 @@ def parts_of(item: Item) -> list[Part]:
 
 def scopes_of(graph: Graph) -> Scope:
     """The whole graph as a scope. Weights, and what is computed of weights alone, are no parts."""
-    reader = _Reader(graph.meta.get("blocks"))
+    weights = graph.meta.get("weights")
+    reader = _Reader(graph.meta.get("blocks"), None if weights is None else {w.name for w in weights})
     root = reader.scope(graph, graph.name, {})
     inputs: list[Item] = [Part(v.name, "", Kind.PORT, v.name, (), (v,)) for v in graph.inputs]
     results: list[Item] = [
@@ -72,8 +73,10 @@ def scopes_of(graph: Graph) -> Scope:
 
 
 class _Reader:
-    def __init__(self, blocks: Mapping[str, str] | None) -> None:
-        self.blocks = blocks
+    """weights: their names, where the front end tells; else they are constants of floats."""
+
+    def __init__(self, blocks: Mapping[str, str] | None, weights: Collection[str] | None) -> None:
+        self.blocks, self.weights = blocks, weights
         self.fixed: set[Value] = set()  # that follow from weights alone
         self.captured: dict[Value, Value] = {}  # inside -> outside
 
@@ -114,9 +117,17 @@ class _Reader:
     def _item(self, node: Node) -> Item:
         if any(isinstance(g, Graph) for g in node.attrs.values()):
             return self._holder(node)
-        return Part(
-            short_name(node.op), details(node), kind_of(node.op), node.name, self._read(node.inputs), node.outputs
-        )
+        title = "Embedding" if self._is_embedding(node) else short_name(node.op)
+        return Part(title, details(node), kind_of(node.op), node.name, self._read(node.inputs), node.outputs)
+
+    def _is_embedding(self, node: Node) -> bool:
+        """Does it take rows of a table of weights?"""
+        if node.op.name != "Gather" or node.attrs["axis"] != 0:
+            return False
+        table = self.outer(node.operands[0])
+        if not table.is_const or len(table.shape) != 2:
+            return False
+        return table.dtype.kind == "f" if self.weights is None else table.name in self.weights
 
     def _holder(self, node: Node) -> Scope:
         """A node that holds graphs: what goes in and comes out of each is a part of its own."""

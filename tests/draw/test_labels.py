@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphc.draw.kinds import Kind
 from graphc.draw.labels import details, type_text
-from graphc.graph import Builder, Value
+from graphc.draw.parts import scopes_of
+from graphc.frontends.yaml_load import loads_yaml
+from graphc.graph import Builder, Graph, Value
 from graphc.types import Sym, TensorType
 
 
@@ -63,3 +66,19 @@ def test_types(dtype: str, shape: tuple, said: str):
 
 def test_a_type_that_is_not_known_says_nothing():
     assert type_text(Value("v", None)) == ""
+
+
+def titles(graph: Graph) -> list[str]:
+    return [part.title for part in scopes_of(graph).parts() if part.kind is not Kind.PORT]
+
+
+def test_rows_of_weights_are_an_embedding():
+    text = "graphc: 1\ninputs: {ids: {shape: [batch, 4], dtype: int64}}\nnet: [{embedding: {vocab: 9, dim: 3}}, relu]\n"
+    assert titles(loads_yaml(text)) == ["Embedding", "Relu"]
+    b = Builder("g")
+    ids = b.input("ids", "int64", (2,))
+    b.add("Gather", b.constant(constant(9, 3)), ids)
+    b.add("Gather", b.constant(constant(9, 3)), ids, axis=1)
+    b.add("Gather", b.constant(np.zeros((9, 3), np.int64)), ids)
+    b.add("Gather", b.input("x", "float32", (9, 3)), ids)
+    assert titles(b.build({"y": b.nodes[-1].output})) == ["Embedding", "Gather", "Gather", "Gather"]
