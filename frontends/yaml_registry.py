@@ -120,6 +120,10 @@ class LayerBuilder:
         self.count += 1
         if is_number(data):
             data = as_array([data], np.dtype(dtype), self.item).reshape(())
+        elif isinstance(data, np.ndarray) and is_float(data.dtype):
+            with np.errstate(over="ignore"):
+                large = np.isfinite(data) & ~np.isfinite(data.astype(dtype))
+            as_array(data[large][:1].tolist(), np.dtype(dtype), self.item)
         return self.builder.constant(data, dtype, name=f"{self.name}/const_{self.count}")
 
     def fail(self, message: str, hint: str | None = None) -> GraphcError:
