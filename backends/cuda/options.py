@@ -15,7 +15,7 @@ WITHOUT_GPU = (
     "test models; target='cpu' is what is fast here"
 )
 ARCHITECTURES = (80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)  # that tensor cores of this code and CUDA 13.0 have
-OF_THE_CPU = {"threads": None, "winograd": 6}  # options that change nothing here, with their defaults
+BOUNDS = ("threads", "winograd")  # of the CPU; kept here whatever they are: no threads of it, and no Winograd
 PRECISIONS = ("float32", "tf32")
 
 
@@ -35,12 +35,7 @@ class CudaOptions:
     @classmethod
     def parse(cls, request: Request) -> CudaOptions:
         """Raises InputError for a value that an option does not take."""
-        given = dict(request.options)
-        for name, default in OF_THE_CPU.items():
-            if (value := given.pop(name, default)) != default:
-                raise InputError(
-                    f"{name}={value} is for target 'cpu', and changes nothing on 'cuda'", hint="leave it out"
-                )
+        given = {name: value for name, value in request.options.items() if name not in BOUNDS}
         host, arch, tune = given.pop("host", False), given.pop("arch", None), given.pop("tune", False)
         device, precision = given.pop("device", 0), given.pop("precision", PRECISIONS[0])
         if given:

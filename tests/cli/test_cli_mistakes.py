@@ -121,8 +121,6 @@ def test_no_model(command: str, model: str, said: str):
         ("--target gpu", "'gpu' is not one of"),
         ("--disable nope", "no pass is named 'nope'"),
         ("--target cuda:emulate --disable winograd", "'winograd' is a part of target 'cpu' that 'cuda:emulate' lacks"),
-        ("--target cuda:emulate --threads 2", "threads=2 is for target 'cpu'"),
-        ("--target cuda:emulate --winograd 0", "winograd=0 is for target 'cpu'"),
         ("--nope", "No such option"),
         ("--stop-after bound:nope", "no pass is named 'nope'"),
         ("--stop-after=", "no pass is named ''"),

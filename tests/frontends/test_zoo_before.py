@@ -11,11 +11,13 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from pages import EXAMPLES, compiled, described, page
 
+from graphc.frontends.yaml_load import load_yaml
+
 # file: parameters
 PAGES = {
     "hog": 6, "colour_histogram": 0, "bag_of_visual_words": 1000 * 128, "svm_linear": 650, "svm_kernel": 0, "knn": 0,
     "kmeans": 0, "pca": 0, "pca_whitening": 0, "normalisation": 0, "augmentation": 12, "filters": 7 * 9 + 25,
-    "local_binary_patterns": 8 * 9 + 8, "gabor": 0, "naive_bayes": 0,
+    "hog_svm": 6 + 3781, "local_binary_patterns": 8 * 9 + 8, "gabor": 0, "naive_bayes": 0,
 }  # fmt: skip
 F32 = np.float32
 
@@ -75,6 +77,21 @@ def test_oriented_gradients(rng: np.random.Generator, sizes: dict[str, int]):
         np.testing.assert_allclose(found["cells"][k], cells, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(found["descriptor"][k], descriptor, atol=1e-6)
     assert sizes or found["descriptor"].shape == (2, 3780), "the number of Dalal and Triggs"
+
+
+def test_a_detector_prepares_its_pictures(rng: np.random.Generator):
+    """In colours, from 0 to 255; or, where the caller has done that, the histograms themselves."""
+    graph = load_yaml(EXAMPLES / "hog_svm.yaml")
+    given = {v.name: v.data for v in graph.constants() if v.name.startswith("net.")}
+    windows = rng.integers(0, 256, (3, 128, 64, 3)).astype(np.uint8)
+    grey = windows @ np.array([0.299, 0.587, 0.114]) / 255
+    descriptors = np.stack([_hog(image, 9, 8)[0] for image in grey])
+    margins = descriptors @ given["net.0.dense.weight"][0] + given["net.0.dense.bias"]
+    found = compiled(graph, window=windows)
+    np.testing.assert_allclose(found["margin"][:, 0], margins, atol=1e-4)
+    assert found["person"][:, 0].tolist() == (margins > 0).tolist()
+    bare = load_yaml(EXAMPLES / "hog_svm.yaml", preprocess=False)
+    np.testing.assert_allclose(compiled(bare, window=descriptors.astype(F32))["margin"][:, 0], margins, atol=1e-4)
 
 
 def test_colours(rng: np.random.Generator):

@@ -9,52 +9,67 @@ import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from pages import weights
 from twins.registry import TWINS, Twin
 from zoo import EXAMPLES, feeds_of, page
 
 import graphc
 from graphc.cli import main
-from graphc.frontends.yaml_load import load_yaml
+from graphc.frontends.yaml_load import load_yaml, loads_yaml
 
 # Smaller than the page has it, where the whole takes long; others are as large as their twins.
 SMALL = {
+    "sliding_window": Twin("", {"sure": 0.2}),
+    "overfeat": Twin("", sizes={"batch": 1, "height": 231, "width": 263}),
+    "yolo_v3": Twin("", {"size": 64, "sure": 0.27}, sizes={"batch": 1}),
     "boltzmann": Twin("", {"sweeps": 2}),
     "rbm_gibbs": Twin("", {"visible": 30, "hidden": 20, "steps": 3}),
     "deep_belief_net": Twin("", {"top": 40, "steps": 2}),
 }
-SKIPPED: dict[str, str] = {}  # what ONNX Runtime can't do, by example
+# ONNX Runtime loses the sizes of this Resize among its last optimisations, and runs it without them.
+PLAIN = {"picture_classifier"}
+# Factors of kernels: those that are drawn make detectors' sizes of boxes, which are powers of e, too large for float32.
+CALM = {"yolo_v3": 0.5, "mask_rcnn": 0.5}
 
 
 def test_exceptions_exist():
-    assert {*SMALL, *SKIPPED} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
+    assert {*SMALL, *PLAIN, *CALM} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
 def test_an_example_elsewhere(name: str, tmp_path: Path):
-    if name in SKIPPED:
-        pytest.skip(SKIPPED[name])
     small = SMALL.get(name, TWINS.get(name, Twin("")))
-    source, exported = tmp_path / f"{name}.yaml", tmp_path / f"{name}.onnx"
-    source.write_text(page(name, small.image), encoding="utf-8")
+    original = EXAMPLES / f"{name}.yaml"
+    source, exported = original, tmp_path / f"{name}.onnx"
+    text = page(name, small.image)
+    if name in CALM:
+        given = weights(loads_yaml(text, small.params))
+        np.savez(tmp_path / "w.npz", **{key: a * CALM[name] if a.ndim > 1 else a for key, a in given.items()})
+        text += "weights: {file: w.npz}\n"
+    if text != original.read_text(encoding="utf-8"):  # else it can include its neighbours
+        source = tmp_path / f"{name}.yaml"
+        source.write_text(text, encoding="utf-8")
     params = [a for key, value in small.params.items() for a in ("--param", f"{key}={value}")]
     result = CliRunner().invoke(main, ["export", str(source), str(exported), *params])
     assert result.exit_code == 0, result.output
 
     graph = load_yaml(source, small.params)
-    sizes = defaultdict(lambda: 6, {"batch": 2} | dict(small.sizes))
+    sizes = defaultdict(lambda: 6, {"batch": 2, "height": 64, "width": 72} | dict(small.sizes))
     feeds = feeds_of(graph, sizes, np.random.default_rng(1))
     feeds = {key: np.asarray(abs(a)) for key, a in feeds.items()}  # some are variances, or have logarithms
     ours = graphc.compile(graph, threads=1).run(feeds)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if name in PLAIN:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     named = [f"{key}_1" if key in feeds else key for key in ours]  # in ONNX, no result has the name of an input
     assert [o.name for o in session.get_outputs()] == named
     for (key, found), theirs in zip(ours.items(), session.run(None, feeds)):
-        assert found.shape == theirs.shape and found.dtype == theirs.dtype and theirs.size, key
-        if theirs.dtype.kind == "f":  # 1e-4 of the scale is what graphc promises; ONNX Runtime is closer than that
+        assert found.shape == theirs.shape and found.dtype == theirs.dtype, key
+        if theirs.dtype.kind == "f" and theirs.size:  # each of the two within 1e-4 of what float64 gives
             assert np.isfinite(theirs).all(), key
-            np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-4 * abs(theirs).max(), err_msg=key)
+            np.testing.assert_allclose(found, theirs, rtol=0, atol=2e-4 * abs(theirs).max(), err_msg=key)
         else:
             np.testing.assert_array_equal(found, theirs, key)

@@ -51,6 +51,10 @@ def test_the_page_is_up_to_date():
     assert WRITER["PAGE"].read_text(encoding="utf-8") == page, AGAIN
 
 
+def test_the_readme_counts_them():
+    assert f"holds {len(zoo.networks())} architectures" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_a_page_tells_what_it_is(name: str):
     """A title, and the number of parameters that was counted."""
@@ -90,3 +94,8 @@ def test_a_changed_page_is_planned_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert WRITER["fits"](line, zoo.Network.from_json(kept.to_json()))
     (tmp_path / "lenet5.yaml").write_text(text.replace("120", "121"), encoding="utf-8")
     assert not WRITER["fits"](line, zoo.Network.from_json(kept.to_json()))
+
+
+def test_every_network_has_a_picture():
+    pictures = {path.stem for path in (ROOT / "docs" / "zoo").glob("*.svg")}
+    assert pictures == set(zoo.names()), "run: python docs/pictures.py, then python docs/zoo.py; remove what is gone"
