@@ -99,6 +99,11 @@ class LayerBuilder:
                 raise self.fail(
                     f"shared weight '{full}' has shape {list(known.value.shape)} where first used, {list(shape)} here"
                 )
+            if known.trainable != trainable:
+                kinds = ("frozen", "trained")
+                raise self.fail(
+                    f"shared weight '{full}' is {kinds[known.trainable]} where first used, {kinds[trainable]} here"
+                )
             return known.value
         if math.prod(shape) > MAX_ELEMENTS or min(shape, default=1) < 1:
             raise self.fail(f"weight '{full}' would have shape {list(shape)}", "check the sizes of the layer")
