@@ -253,3 +253,14 @@ def test_what_nothing_uses():
         "nothing uses the param 'spare'",
         "no output depends on the input 'other'",
     ]
+
+
+def test_a_net_hides_the_layer_of_its_name():
+    text = (
+        "graphc: 1\nnets:\n  tanh: {inputs: {x: [n, 4]}, net: [tanh, relu]}\n  b: {inputs: {x: [n, 4]}, net: [tanh]}\n"
+    )
+    for net in ("tanh", "b"):
+        graph = loads_yaml(text, file="m.yaml", net=net)
+        assert [n.op.name for n in graph.nodes] == ["Tanh", "Relu"]
+        (warning,) = graph.meta["warnings"]
+        assert str(warning).startswith("m.yaml: line 3, column 3: the net 'tanh' hides the layer of that name")
