@@ -174,7 +174,7 @@ class FileWeights:
             raise LayoutError(f"{self._shown(recipe)} in {self.store.name}")
         made = recipe.make([self.store.read(n) for n in recipe.names], shape)
         if made.shape != shape:
-            raise LayoutError(f"{self._shown(recipe)} in {self.store.name} gives {list(made.shape)}")
+            raise LayoutError(f"{self._shown(recipe)} in {self.store.name}, of which {list(made.shape)} is made")
         return made
 
     def _shown(self, recipe: Recipe) -> str:
@@ -200,9 +200,11 @@ class FileWeights:
 
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         left = {n: s for n, s in sorted(self.store.shapes.items()) if n not in self.used and not self._is_ignored(n)}
-        extra = {n: s for n, s in left.items() if n.partition(".")[0] not in others}
+        extra = {
+            n: s for n, s in left.items() if n.partition(".")[0] not in others and not self.renaming.may_read(n, others)
+        }
         if complete and self.asked and len(self.missing) > 2 and not self.used & self.store.shapes.keys():
-            ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, extra))
+            ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, left))
             return [self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "
                 f"and the model wants {ours} …", "say which is which by `rename`: docs/yaml.md, Weights; `graphc show --weights` lists them")]  # fmt: skip
         out = list(self.wrong)
@@ -217,7 +219,7 @@ class FileWeights:
         if complete:
             out += [
                 r.error(f"no weight is named '{r.value}'", _near(r.value, None, self.asked))
-                for r in self.renaming.unused()
+                for r in self.renaming.unused(others)
             ]
         wanted = {n: shape for n, (_, shape, _, _) in self.missing.items()}
         for name, shape in extra.items() if complete else ():

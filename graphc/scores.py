@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.graph import Graph, Node, Value
 
-NAMES = ("logits", "probabilities", "log_probabilities")
+NAMES = ("logits", "probabilities")
 SCORING = ("Softmax", "LogSoftmax")
 KEEPING = ("Identity", "Cast", "Flatten", "Squeeze", "Reshape")  # the scores, and of one row their order
 

@@ -47,8 +47,8 @@ def run(
 ) -> None:
     """Run MODEL once and summarize its outputs.
 
-    The best classes are told of outputs that have `labels`, that a softmax or log_softmax gives, or that are named logits,
-    probabilities or log_probabilities.
+    The best classes are told of outputs that have `labels`, that a softmax or log_softmax gives, or that are named logits or
+    probabilities.
     """
     refuse_inputs([output], (model, *input_files(inputs)))
     start = time.perf_counter()

@@ -451,6 +451,7 @@ def test_results_are_saved_under_any_name(tmp_path: Path):
     [
         ("[relu]", "logits", True),
         ("[relu]", "distances", False),
+        ("[relu]", "log_probabilities", False),  # of the words of a caption, say
         ("[softmax]", "y", True),
         ("[log_softmax, {reshape: [-1, 6, 1, 1]}]", "y", True),
         ("[{softmax: {axis: 0}}]", "y", False),
@@ -563,7 +564,9 @@ def test_a_picture_is_a_batch_of_one(tmp_path: Path):
 
 def test_weights_stand_in_the_row_of_the_product_that_reads_them():
     """A dense layer on rows of rows turns its weights over first; shared ones count once."""
-    text = "graphc: 1\ninputs: {x: [batch, 5, 4]}\nnet: [{dense: 4, share: w}, relu, {dense: 4, share: w}, {dense: 3}]\n"
+    text = (
+        "graphc: 1\ninputs: {x: [batch, 5, 4]}\nnet: [{dense: 4, share: w}, relu, {dense: 4, share: w}, {dense: 3}]\n"
+    )
     graph = loads_yaml(text)
     assert "Transpose" in [n.op.name for n in graph.nodes]
     rows = layers(graph, {"x": (2, 5, 4)})
