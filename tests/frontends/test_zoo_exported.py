@@ -26,14 +26,12 @@ SMALL = {
     "rbm_gibbs": Twin("", {"visible": 30, "hidden": 20, "steps": 3}),
     "deep_belief_net": Twin("", {"top": 40, "steps": 2}),
 }
-# ONNX Runtime loses the sizes of this Resize among its last optimisations, and runs it without them.
-PLAIN = {"picture_classifier"}
 # Factors of kernels: those that are drawn make detectors' sizes of boxes, which are powers of e, too large for float32.
 CALM = {"yolo_v3": 0.5, "mask_rcnn": 0.5}
 
 
 def test_exceptions_exist():
-    assert {*SMALL, *PLAIN, *CALM} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
+    assert {*SMALL, *CALM} <= {path.stem for path in EXAMPLES.glob("*.yaml")}
 
 
 @pytest.mark.slow
@@ -61,8 +59,6 @@ def test_an_example_elsewhere(name: str, tmp_path: Path):
     ours = graphc.compile(graph, threads=1).run(feeds)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    if name in PLAIN:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     named = [f"{key}_1" if key in feeds else key for key in ours]  # in ONNX, no result has the name of an input
     assert [o.name for o in session.get_outputs()] == named
