@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from graphc.graph import Graph, Node, Value
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from graphc.graph import Graph, Node, Value
 
 NAMES = ("logits", "probabilities")
 SCORING = ("Softmax", "LogSoftmax")
