@@ -37,7 +37,7 @@ def _load_file(source: Any, reading: Reading) -> Graph:
     if _is_yaml(source):
         from graphc.frontends.yaml_load import load_yaml
 
-        return load_yaml(source, dict(reading.params), reading.net, reading.preprocess)
+        return load_yaml(source, dict(reading.params), reading.net, reading.preprocess, reading.fitting)
     _require_one_way(reading)
     from graphc.frontends.onnx_load import load_onnx
 

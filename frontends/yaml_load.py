@@ -27,17 +27,23 @@ from graphc.source_files import Folder, text_of
 
 
 def load_yaml(
-    path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
+    path: str | Path,
+    params: Mapping[str, Any] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
+    fitting: bool = True,
 ) -> Graph:
     """Load a model from a YAML file; `params` override those of its `params:` section. net: one of its `nets`, else the first.
-    preprocess: begin with the steps of its `preprocess`; else inputs are what these would give.
+    preprocess: begin with the steps of its `preprocess`; else inputs are what these would give. fitting: weights of a file must be
+    those of the model; else zeros stand for those that are not, and meta holds 'misfits', the problems, and 'unused_arrays', the
+    shapes of arrays that nothing uses, by name.
 
     Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'weights' (a WeightRow for each),
     'parameters' (how many trainable ones), 'nets' (the names of all nets of the file, where it has several), 'labels' (names of
     classes, by output) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
     GraphcError) for one problem and CheckError for several, each with its line and column.
     """
-    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess)
+    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess, fitting)
 
 
 def loads_yaml(
@@ -79,6 +85,7 @@ def _load(
     overrides: Mapping[str, Any] | None,
     wanted: str | None,
     preprocess: bool,
+    fitting: bool = True,
 ) -> Graph:
     problems = Problems()
     try:
@@ -111,11 +118,12 @@ def _load(
     outputs = _outputs(net.sections.get("outputs"), net.sections["net"], last, found, problems)
     labels = read_labels(net.sections.get("labels"), outputs, params, folder, problems)
     others = {n.name for n in nets} - {net.name, *expander.nets}
-    for problem in weights.problems(complete=not problems, others=others):
+    misfits = weights.problems(complete=not problems, others=others)
+    for problem in misfits if fitting else ():
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    weight_rows = (WeightRow(k, p.value.type, p.line, p.origin, p.trainable) for k, p in expander.params.items())
+    weight_rows = (WeightRow(k, p.value.type, p.source, p.origin, p.trainable) for k, p in expander.params.items())
     meta = {
         "producer": "yaml",
         "file": root.file,
@@ -126,6 +134,8 @@ def _load(
         "nets": tuple(n.name for n in nets if n.name),
         "labels": labels,
     }
+    if not fitting:
+        meta |= {"misfits": tuple(misfits), "unused_arrays": weights.unused(others)}
     graph = builder.build(outputs, meta)
     warnings = unused(catalog, nets, net, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(in_order(warnings))})

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
 from graphc.frontends.yaml_control import scan, when, while_
@@ -43,11 +43,11 @@ class LayerRow(NamedTuple):
 
 
 class WeightRow(NamedTuple):
-    """A weight by its name: its type, the line of the step that it is of, where it comes from, in words, and whether it is learned."""
+    """A weight by its name: its type, where the step is that it is of, where it comes from, in words, and whether it is learned."""
 
     name: str
     type: TensorType | None
-    line: int
+    source: Location
     origin: str
     trainable: bool
 

@@ -39,12 +39,12 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Param:
-    """A weight in the graph: its value, whether training would change it (running statistics are not trained), the line of its
-    step, and where it comes from, in words. given: where a step says what it is."""
+    """A weight in the graph: its value, whether training would change it (running statistics are not trained), where its step
+    is, and where it comes from, in words. given: where a step says what it is."""
 
     value: Value
     trainable: bool
-    line: int
+    source: Location
     origin: str
     given: Location | None = None
 
@@ -110,7 +110,7 @@ class LayerBuilder:
             data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
             origin = self.weights.source(full)
         value = self.builder.constant(data, name=full)
-        self.params[full] = Param(value, trainable, self.item.line, origin, given)
+        self.params[full] = Param(value, trainable, self.item.source(), origin, given)
         if trainable:
             self.new_parameters += data.size
         return value
