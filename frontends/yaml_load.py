@@ -43,7 +43,9 @@ def load_yaml(
     classes, by output) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
     GraphcError) for one problem and CheckError for several, each with its line and column.
     """
-    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess, fitting)
+    return _load(
+        partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess, fitting
+    )
 
 
 def loads_yaml(

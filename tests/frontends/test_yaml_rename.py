@@ -381,7 +381,13 @@ def test_show_lists_weights_that_do_not_fit(tmp_path: Path):
 
 
 def test_show_says_what_is_missing_and_of_another_shape(tmp_path: Path):
-    shapes = {"conv1.weight": (3, 2, 1, 1), "fc.weight": (3, 5), "fc.bias": (5,), "head": (9,), "bn.num_batches_tracked": ()}
+    shapes = {
+        "conv1.weight": (3, 2, 1, 1),
+        "fc.weight": (3, 5),
+        "fc.bias": (5,),
+        "head": (9,),
+        "bn.num_batches_tracked": (),
+    }
     shown = show_weights(model(tmp_path, NET, GOOD, drawn(shapes)))
     for part in ("missing in w.safetensors: conv1.bias", "w.safetensors: fc.weight, [3, 5]", "[9]", "3 problems"):
         assert part in shown
