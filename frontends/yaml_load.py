@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphcError, Location
+from graphc.errors import GraphcError, Location, of_readings
 from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_labels import read_labels
 from graphc.frontends.yaml_lint import lint
@@ -71,13 +71,13 @@ def net_names(path: str | Path) -> tuple[str, ...]:
 
 def check(path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None) -> list[GraphcError]:
     """All problems of the file; none when it loads. net: only that one of its nets is built."""
-    problems = Problems()
+    errors: list[GraphcError] = []
     for name in (net,) if net is not None else net_names(path) or (None,):
         try:
             load_yaml(path, params, name)
         except GraphcError as e:
-            problems.add(e)
-    return problems.list()
+            errors.append(e)
+    return in_order(of_readings(errors))
 
 
 def _load(
@@ -108,7 +108,7 @@ def _load(
     weights: Weights = SeededWeights(0)
     with problems.attempt():
         weights = open_weights(spec.get("weights"), folder)
-    if net is None or net.missing:
+    if net is None or not net.is_whole:
         problems.stop()
     assert net is not None
     builder = Builder(f"{name}.{net.name}" if net.name else name, Location(root.file))

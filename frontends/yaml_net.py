@@ -177,7 +177,7 @@ class Expander:
         """Add the path of blocks and the shapes so far."""
         if error.source is not None and frame.calls and not error.source.path:
             error.source = replace(error.source, path=_shortened(frame.calls))
-        shapes = " -> ".join(f"{name} {v.type or '?'}" for name, v in self.trace[-4:])
+        shapes = " -> ".join(f"{_short(name)} {v.type or '?'}" for name, v in self.trace[-4:])
         if shapes and "shapes so far: " not in (error.hint or ""):
             error.hint = f"{error.hint}\n  shapes so far: {shapes}" if error.hint else f"shapes so far: {shapes}"
 
@@ -407,6 +407,11 @@ def _fits(t: TensorType, wanted: TensorType) -> bool:
     """Could a value of one type be of the other? Sizes that are no numbers may turn out to be right."""
     known = ((a, b) for a, b in zip(t.shape, wanted.shape) if isinstance(a, int) and isinstance(b, int))
     return t.dtype == wanted.dtype and t.rank == wanted.rank and all(a == b for a, b in known)
+
+
+def _short(name: str) -> str:
+    """Without the middle, where it is long."""
+    return name if len(name) <= 48 else f"{name[:20]}…{name[-24:]}"
 
 
 def _shortened(calls: tuple[str, ...]) -> tuple[str, ...]:

@@ -78,7 +78,13 @@ class LayerBuilder:
         """Append a node; returns its output Value, or a tuple when `outputs` is not 1. Raises GraphcError, located."""
         self.count += 1
         name = self.name if self.count == 1 else f"{self.name}/{op}_{self.count}"
-        return self.builder.add(op, *inputs, name=name, outputs=outputs, source=self.source, **attrs)
+        try:
+            return self.builder.add(op, *inputs, name=name, outputs=outputs, source=self.source, **attrs)
+        except GraphcError as e:
+            x = inputs[0] if inputs else None
+            if "smaller than a window" in e.message and x is not None and _channels_last(x.shape):
+                e.hint = "channels are axis 1, [batch, channels, height, width]: `to_nchw` before it brings them there"
+            raise
 
     def weight(self, name: str, shape: tuple[int, ...], dtype: Any, init: str, trainable: bool = True) -> Value:
         """The weight `name` of this layer, a constant. The same full name twice gives the same value."""
@@ -153,6 +159,11 @@ class LayerBuilder:
                 hint = "it reads [batch, channels, …], images for example"
             raise self.fail(f"needs an input of rank {wanted}, not {x.type}", hint)
         return rank
+
+
+def _channels_last(shape: Sequence[Dim]) -> bool:
+    """Does it look like pictures with their one, three or four channels behind height and width?"""
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[2] != shape[3] and shape[1] not in (1, 3, 4)
 
 
 @dataclass(frozen=True)
