@@ -304,7 +304,7 @@ def _unknown(place: Item, message: str, name: str, hint: str | None) -> GraphcEr
 
 
 def _explained(callee: BlockDefinition | LayerDefinition) -> Callable[[str], str | None]:
-    return partial(argument_for if isinstance(callee, LayerDefinition) else _input_of, callee)
+    return partial(argument_for, callee) if isinstance(callee, LayerDefinition) else partial(_input_of, callee)
 
 
 def _input_of(block: BlockDefinition, key: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from graphc.dtypes import is_float
 from graphc.frontends.yaml_expr import same_dim
 from graphc.frontends.yaml_layers import Ints, window
 from graphc.frontends.yaml_registry import LayerBuilder, layer
@@ -36,12 +37,14 @@ def anchors(
     image (SSD, arXiv:1512.02325). offset: where in a place its centre lies."""
     c.rank(x, 4)
     height, width = (c.fixed(x, a, "the size of the map") for a in (2, 3))
-    if min((*sizes, *ratios, *extra), default=0) <= 0:
+    if not is_float(x.dtype):
+        raise c.fail(f"takes a map of floats, not {x.type}", "cast: float32")
+    if not all(0 < v < np.inf for v in (*sizes, *ratios, *extra)):
         raise c.fail("sizes and ratios must be above 0")
     root = np.sqrt(np.array(ratios))[:, None]
     wide = np.concatenate([(np.array(sizes) / root).reshape(-1), extra])
     high = np.concatenate([(np.array(sizes) * root).reshape(-1), extra])
-    unit = (1 / height, 1 / width) if stride is None else (stride, stride)
+    unit = (1 / max(height, 1), 1 / max(width, 1)) if stride is None else (stride, stride)
     rows, columns = ((np.arange(n) + offset) * u for n, u in zip((height, width), unit))
     y, x_ = np.meshgrid(rows, columns, indexing="ij")
     boxes = np.empty((height, width, len(wide), 4))
@@ -94,9 +97,7 @@ def decode_boxes(
 @layer
 def nms(
     c: LayerBuilder,
-    boxes: Value,
-    scores: Value,
-    *groups: Value,
+    *xs: Value,
     keep: int = 100,
     iou: float = 0.5,
     score: float | None = None,
@@ -109,6 +110,8 @@ def nms(
     Gives what is left, best first in each class of each image: image, class and box number [left, 3], the boxes [left, 4] and
     their scores [left]; how many are left is known when the model runs. keep: in one class of one image; iou: overlap from which
     a box is suppressed; score: boxes must have more."""
+    c.operands(xs, 2, 3, hint="name them: from: [boxes, scores], or [boxes, scores, groups]")
+    boxes, scores, *groups = xs
     c.rank(boxes, 2, 3, hint="boxes are [batch, n, 4] or [n, 4]")
     c.rank(scores, 3, hint="scores are [batch, classes, n]")
     if boxes.shape[-1] != 4 or boxes.shape[-2] != scores.shape[2]:
@@ -124,16 +127,14 @@ def nms(
     limits = [c.const([keep]), c.const([iou], "float32")]
     if score is not None:
         limits.append(c.const([score], "float32"))
-    apart = _apart(c, boxes, groups, form) if groups else boxes
+    apart = _apart(c, boxes, groups[0], form) if groups else boxes
     left = c.add("NonMaxSuppression", apart, scores, *limits, center_point_box=int(form == "centers"))
     places = c.add("Gather", left, c.const([0, 2]), axis=1)
     return left, c.add("GatherND", boxes, places), c.add("GatherND", scores, left)
 
 
-def _apart(c: LayerBuilder, boxes: Value, groups: tuple[Value, ...], form: Form) -> Value:
+def _apart(c: LayerBuilder, boxes: Value, group: Value, form: Form) -> Value:
     """The boxes of each group, moved to where no other group has any."""
-    c.operands(groups, 1, hint="from: [boxes, scores, groups]")
-    (group,) = groups
     known = len(group.shape) in (1, 2) and group.dtype == np.int64
     if not known or not same_dim(group.shape[-1], boxes.shape[1]):
         raise c.fail(f"takes groups as int64[batch, n] or int64[n], not {group.type}")

@@ -91,7 +91,7 @@ def gram(c: LayerBuilder, x: Value, *, mean: bool = False) -> Value:
 def standardize(c: LayerBuilder, x: Value, *, mean: Floats = 0.0, std: Floats = 1.0, axis: int = 1) -> Value:
     """(x - mean)/std with given numbers: one for all, or one for each entry along an axis (channels)."""
     shift, scale = _along(c, x, "mean", mean, axis), _along(c, x, "std", std, axis)
-    if not np.all(scale):
+    if not np.all(scale.astype(x.dtype)):
         raise c.fail("std must not be 0")
     y = c.add("Sub", x, c.const(shift, x.dtype)) if np.any(shift) else x
     return c.add("Div", y, c.const(scale, x.dtype)) if np.any(scale != 1) else y

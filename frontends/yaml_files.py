@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,18 +18,21 @@ def path_of(where: Item, folder: Folder | None, suffixes: Sequence[str], what: s
     what: is read from it, in the plural; convert: what to do with files of other kinds.
     """
     name = where.word("file")
+    shown = source_files.shown(Path(name))
     if Path(name).suffix not in suffixes:
         known = f"neither {' nor '.join(suffixes)}" if len(suffixes) == 2 else f"none of {', '.join(suffixes)}"
-        raise where.error(f"'{name}' is {known if len(suffixes) > 1 else f'no {suffixes[0]} file'}", convert)
+        raise where.error(f"'{shown}' is {known if len(suffixes) > 1 else f'no {suffixes[0]} file'}", convert)
     if folder is None:
         raise where.error(f"{what} from a file need a model that is a file", "load it by its path")
-    path = (folder.path / name).resolve()
+    if "\0" in name:
+        raise where.error("no file has a null character in its name")
+    path = Path(os.path.realpath(folder.path / name))
     if Path(name).is_absolute() or ".." in Path(name).parts or not folder.holds(path):
         raise where.error(
-            f"'{name}' lies outside the model's folder", f"{what} are read only from the folder of the YAML file"
+            f"'{shown}' lies outside the model's folder", f"{what} are read only from the folder of the YAML file"
         )
-    if not path.is_file():
-        raise where.error(f"'{name}' does not exist in {folder.path}")
+    if not os.path.isfile(path):
+        raise where.error(f"'{shown}' does not exist in {folder.path}")
     source_files.note(folder.path / name)
     source_files.require_same(folder.path / name)
     return path

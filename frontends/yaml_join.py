@@ -67,6 +67,8 @@ def project(
     mode = spec["project"].value
     if mode not in ("auto", "zeros", "never"):
         raise spec["project"].error(f"project must be auto, zeros or never, not {mode!r}")
+    if "bn" in spec and mode != "auto":
+        raise item.at_key("bn").error(f"project: {mode} has no batch norm", "leave `bn` out")
     if _same(x, target):
         return x
     if mode == "never":

@@ -55,7 +55,8 @@ def _names(item: Item, folder: Folder | None) -> tuple[str, ...]:
     if _is_file(item):
         where = item.value["file"]
         path = path_of(where, folder, (".txt",), "labels", "write one label a line, as plain text")
-        return tuple(text_of(path, where).rstrip("\n").splitlines())
+        text = text_of(path, where).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+        return tuple(text.split("\n")) if text else ()
     return tuple(map(_label, item.listing("labels")))
 
 

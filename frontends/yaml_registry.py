@@ -105,6 +105,11 @@ class LayerBuilder:
                 raise self.fail(
                     f"shared weight '{full}' has shape {list(known.value.shape)} where first used, {list(shape)} here"
                 )
+            if known.trainable != trainable:
+                kinds = ("frozen", "trained")
+                raise self.fail(
+                    f"shared weight '{full}' is {kinds[known.trainable]} where first used, {kinds[trainable]} here"
+                )
             return known.value
         if math.prod(shape) > MAX_ELEMENTS or min(shape, default=1) < 1:
             raise self.fail(f"weight '{full}' would have shape {list(shape)}", "check the sizes of the layer")
@@ -126,6 +131,10 @@ class LayerBuilder:
         self.count += 1
         if is_number(data):
             data = as_array([data], np.dtype(dtype), self.item).reshape(())
+        elif isinstance(data, np.ndarray) and is_float(data.dtype):
+            with np.errstate(over="ignore"):
+                large = np.isfinite(data) & ~np.isfinite(data.astype(dtype))
+            as_array(data[large][:1].tolist(), np.dtype(dtype), self.item)
         return self.builder.constant(data, dtype, name=f"{self.name}/const_{self.count}")
 
     def fail(self, message: str, hint: str | None = None) -> GraphcError:

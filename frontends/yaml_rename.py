@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,9 +92,19 @@ class Rule:
         found = self.regex.fullmatch(name)
         if found is None:
             return None
-        captured = {k: int(v) if v.isdigit() else v for k, v in found.groupdict().items()}
+        captured = found.groupdict()
         names = tuple(_BRACES.sub(lambda m: str(_computed(m[1], captured)), t.value) for t in self.targets)
         return Recipe(names, self.place, **self.how)
+
+    def may_name(self, nets: Collection[str]) -> bool:
+        """May it be for weights of those nets, whose names begin theirs?"""
+        first = self.pattern.partition(".")[0]
+        return first in nets or (bool(nets) and "{" in first)
+
+    def may_read(self, array: str) -> bool:
+        """May an array of that name be a part of what it makes?"""
+        templates = (_BRACES.split(t.value)[::2] for t in self.targets)  # what stands between braces
+        return any(re.fullmatch(".+".join(map(re.escape, parts)), array) for parts in templates)
 
 
 @dataclass
@@ -117,9 +127,17 @@ class Renaming:
                 return found
         return Recipe((name,))
 
-    def unused(self) -> list[Rule]:
-        """The rules that no weight came by."""
-        return [r for r in (*self.exact.values(), *self.patterns) if r.pattern not in self.used]
+    def unused(self, others: Collection[str] = ()) -> list[Rule]:
+        """The rules that no weight came by, and that none of the other nets may have use for."""
+        return [r for r in self._rules if r.pattern not in self.used and not r.may_name(others)]
+
+    def may_read(self, array: str, nets: Collection[str]) -> bool:
+        """May those nets read the array by one of the rules?"""
+        return any(r.may_name(nets) and r.may_read(array) for r in self._rules)
+
+    @property
+    def _rules(self) -> list[Rule]:
+        return [*self.exact.values(), *self.patterns]
 
 
 def read_renaming(item: Item) -> Renaming:
@@ -136,8 +154,9 @@ def read_renaming(item: Item) -> Renaming:
 
 def _rule(pattern: str, value: Item, place: Item) -> Rule:
     names = [m[1] for m in _BRACES.finditer(pattern)]
-    if wrong := next((n for n in names if not n.isidentifier()), None):
-        raise place.error(f"'{{{wrong}}}' must hold a name here", "what is computed stands on the right")
+    wrong = [n for n in names if not n.isidentifier()]
+    if wrong:
+        raise place.error(f"'{{{wrong[0]}}}' must hold a name here", "what is computed stands on the right")
     keys = ("name", "transpose", "slice", "gates", "reshape")
     spec = check_keys(value, keys, "a rename") if isinstance(value.value, dict) else {"name": value}
     if "name" not in spec:
@@ -203,8 +222,13 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _computed(text: str, captured: Mapping[str, Any]) -> Any:
+def _computed(text: str, captured: Mapping[str, str]) -> Any:
+    """What stands in braces: a name for itself, or what is computed of numbers."""
+    if text in captured:
+        return captured[text]
+    known = {k: int(v) if v.isdecimal() else v for k, v in captured.items()}
+
     def nothing(name: str) -> Any:
         raise ExprError(f"${name} has no value here")
 
-    return evaluate(text, nothing, captured.__getitem__)
+    return evaluate(text, nothing, known.__getitem__)

@@ -8,6 +8,8 @@ from graphc.frontends.yaml_layers import Ints, Padding, pads, window
 from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
 
+MAX_CHANNELS = 1 << 20  # that are put in order: a guard against typing errors
+
 
 @layer
 def unpool(
@@ -42,7 +44,7 @@ def pixel_unshuffle(c: LayerBuilder, x: Value, *, scale: int = 2) -> Value:
     c.rank(x, 4)
     channels = c.fixed(x, 1, "the number of channels")
     y = c.add("SpaceToDepth", x, blocksize=scale)  # its channels are [scale², c]
-    return c.add("Gather", y, c.const(_swapped(scale * scale, channels)), axis=1)
+    return c.add("Gather", y, c.const(_swapped(c, scale * scale, channels)), axis=1)
 
 
 @layer
@@ -51,7 +53,7 @@ def channel_shuffle(c: LayerBuilder, x: Value, *, groups: int) -> Value:
     channels = _divides(c, x, groups, f"groups {groups}")
     space = x.shape[2:]
     if any(not isinstance(d, int) for d in space):
-        return c.add("Gather", x, c.const(_swapped(groups, channels // groups)), axis=1)
+        return c.add("Gather", x, c.const(_swapped(c, groups, channels // groups)), axis=1)
     apart = c.add("Reshape", x, c.const([0, groups, channels // groups, *space]))
     swapped = c.add("Transpose", apart, perm=(0, 2, 1, *range(3, len(space) + 3)))
     return c.add("Reshape", swapped, c.const([0, channels, *space]))
@@ -66,6 +68,8 @@ def _divides(c: LayerBuilder, x: Value, parts: int, what: str) -> int:
     return channels
 
 
-def _swapped(outer: int, inner: int) -> list[int]:
-    """Where the entries of [inner, outer] stand in [outer, inner]."""
+def _swapped(c: LayerBuilder, outer: int, inner: int) -> list[int]:
+    """Where the entries of [inner, outer] stand in [outer, inner], which are channels."""
+    if outer * inner > MAX_CHANNELS:
+        raise c.fail(f"gives {outer * inner} channels", f"at most {MAX_CHANNELS}")
     return np.arange(outer * inner).reshape(outer, inner).T.reshape(-1).tolist()

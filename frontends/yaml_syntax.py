@@ -29,6 +29,7 @@ MAX_NUMBER = 400  # characters of a number: the longest float64 in full has 327
 DIGITS = "[0-9](?:_?[0-9])*"  # 1_000 is a thousand, as in YAML 1.1
 _INT = re.compile(rf"[-+]?{DIGITS}")
 _FLOAT = re.compile(rf"[-+]?(\.{DIGITS}|{DIGITS}(\.({DIGITS})?)?)([eE][-+]?[0-9]+)?")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character in UTF-16
 _INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _WORDS = {"": None, "~": None, ".nan": float("nan"), ".NaN": float("nan"), ".NAN": float("nan")} | {
     form: value
@@ -152,8 +153,9 @@ def read_file(path: str | Path, report: Report = raise_it) -> Item:
             return parse(memory[: MAX_BYTES + 1], str(path), report)
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
-    except OSError as e:
-        raise LoadError(f"can't be read: {e.strerror or e}", source=Location(str(path))) from None
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise LoadError(f"can't be read: {reason}", source=Location(str(path))) from None
     return parse(data, str(path), report)
 
 
@@ -185,13 +187,25 @@ class _Reader:
 
     def _events(self, text: str) -> Iterator[yaml.Event]:
         try:
-            yield from yaml.parse(text, Loader=yaml.SafeLoader)
+            for event in yaml.parse(text, Loader=yaml.SafeLoader):
+                if isinstance(event, yaml.ScalarEvent) and _HALF.search(event.value):
+                    self._join(event)
+                yield event
         except yaml.MarkedYAMLError as e:
             what, hint, mark = not_yaml(e, text)
             place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
             raise LoadError(f"is not valid YAML: {what}", hint=hint, source=Location(self.file, place)) from None
         except yaml.YAMLError as e:
             raise LoadError(f"is not valid YAML: {str(e).splitlines()[0]}", source=Location(self.file)) from None
+
+    def _join(self, event: yaml.ScalarEvent) -> None:
+        """Make a character of every two halves, as in JSON: "\\ud83d\\ude00"."""
+        pairs = event.value.encode("utf-16", "surrogatepass")
+        event.value = pairs.decode("utf-16", "replace")
+        if event.value.encode("utf-16") != pairs:
+            mark = event.start_mark
+            here = Item(None, self.file, mark.line + 1, mark.column + 1)
+            self.report(here.error(r"holds half of a character: \ud800 to \udfff stand for one in pairs only"))
 
     def document(self) -> Item:
         next(self.events)  # start of the stream

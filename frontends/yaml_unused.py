@@ -44,13 +44,10 @@ def unused(
         place = spec["blocks"].at_key(block.name)
         if block not in blocks_used:
             found.append(place.error(f"nothing uses the block '{block.name}'"))
-        if block.hides:
-            found.append(
-                place.error(
-                    f"the block '{block.name}' hides the {block.hides} of that name",
-                    "in the block itself the name still means that; another name for the block would be clearer",
-                )
-            )
+        found += _hiding(block, place)
+    for other in nets:
+        if other.name in main.blocks:
+            found += _hiding(main.blocks[other.name], spec["nets"].at_key(other.name))
     found += [
         where.error(f"nothing uses a block of '{where.value}'")
         for where, scope in main.includes
@@ -63,6 +60,14 @@ def unused(
     names = {n.name for n in nets}  # a net that is a step here may give more than this one needs
     found += _dead_layers([(cell, nodes) for cell, nodes in layers if names.isdisjoint(cell.source.path)], live)
     return found
+
+
+def _hiding(block: BlockDefinition, place: Item) -> list[GraphcError]:
+    """A warning of a block or net that has the name of a layer or operator."""
+    what = "net" if block.net else "block"
+    message = f"the {what} '{block.name}' hides the {block.hides} of that name"
+    hint = f"in the {what} itself the name still means that; another name for the {what} would be clearer"
+    return [place.error(message, hint)] if block.hides else []
 
 
 def variables(item: Item) -> Iterator[Item]:

@@ -186,7 +186,11 @@ class FileWeights:
 
     def unused(self, others: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
         left = (n for n in sorted(self.store.shapes) if n not in self.used and not self._is_ignored(n))
-        return {n: self.store.shapes[n] for n in left if n.partition(".")[0] not in others}
+        return {
+            n: self.store.shapes[n]
+            for n in left
+            if n.partition(".")[0] not in others and not self.renaming.may_read(n, others)
+        }
 
     def _made(self, recipe: Recipe, shape: tuple[int, ...]) -> np.ndarray:
         """Raises LayoutError where the shape is another, before anything is read where that can be told."""
@@ -195,8 +199,7 @@ class FileWeights:
             raise LayoutError(f"{self._shown(recipe)} in {self.store.name}")
         made = recipe.make([self.store.read(n) for n in recipe.names], shape)
         if made.shape != shape:
-            so = "which gives" if len(found) == 1 else "joined"
-            raise LayoutError(f"{self._shown(recipe)} in {self.store.name}, {so} {list(made.shape)}")
+            raise LayoutError(f"{self._shown(recipe)} in {self.store.name}, of which {list(made.shape)} is made")
         return made
 
     def _shown(self, recipe: Recipe) -> str:
@@ -236,8 +239,9 @@ class FileWeights:
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         extra = self.unused(others)
         if complete and self.asked and len(self.missing) > 2 and not self.used & self.store.shapes.keys():
-            ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, extra))
-            rules = self._rules_for_nothing()
+            left = self.unused()
+            ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, left))
+            rules = self._rules_for_nothing(others)
             if any(e.hint == SIDES for e in rules):
                 return rules
             return [*rules, self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "
@@ -252,7 +256,7 @@ class FileWeights:
                 )
             )
         if complete:
-            out += self._rules_for_nothing()
+            out += self._rules_for_nothing(others)
         wanted = {n: shape for n, (_, shape, _, _) in self.missing.items()}
         for name, shape in extra.items() if complete else ():
             hint = _near(name, shape, wanted)
@@ -265,10 +269,10 @@ class FileWeights:
             )
         return out
 
-    def _rules_for_nothing(self) -> list[GraphcError]:
+    def _rules_for_nothing(self, others: Collection[str]) -> list[GraphcError]:
         """What is said of the rules of `rename` that no weight came by."""
-        found = []
-        for rule in self.renaming.unused():
+        found: list[GraphcError] = []
+        for rule in self.renaming.unused(others):
             turned = any(rule.regex.fullmatch(n) for n in self.store.shapes)
             hint = SIDES if turned else _near(rule.pattern, None, self.asked)
             found.append(rule.place.error(f"no weight is named '{rule.pattern}'", hint))

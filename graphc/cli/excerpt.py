@@ -9,6 +9,7 @@ from graphc.errors import CheckError, GraphcError, Location
 WIDTH = 100  # characters of a line that are shown
 _PLACE = re.compile(r"line (\d+), column (\d+)")
 _WORD = re.compile(r"[^\s,:\[\]{}#]+")
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as in YAML
 
 
 def shown(error: GraphcError) -> str:
@@ -22,13 +23,16 @@ def shown(error: GraphcError) -> str:
 
 
 def excerpt(source: Location) -> list[str]:
-    """The line of the file, and a caret under each character of the word; nothing where the place or the file is not known."""
+    """The line of the file, and carets under the word, as wide as a terminal writes it; nothing where the place or the file is
+    not known."""
+    from rich.cells import cell_len
+
     place = _PLACE.fullmatch(source.place or "")
     if place is None or source.file is None:
         return []
     try:
-        with open(source.file, encoding="utf-8") as file:
-            lines = file.read().split("\n")
+        with open(source.file, encoding="utf-8-sig", newline="") as file:
+            lines = _BREAK.split(file.read())
     except (OSError, UnicodeDecodeError):
         return []
     number, column = int(place[1]) - 1, int(place[2]) - 1
@@ -42,4 +46,5 @@ def excerpt(source: Location) -> list[str]:
         start = column + length - WIDTH
     length = max(min(length, start + WIDTH - column), 1)
     cut = "…" if len(line) - start > WIDTH else ""
-    return [f"    {line[start : start + WIDTH]}{cut}", f"    {' ' * (column - start)}{'^' * length}"]
+    before, word = cell_len(line[start:column]), cell_len(line[column : column + length])
+    return [f"    {line[start : start + WIDTH]}{cut}", f"    {' ' * before}{'^' * max(word, 1)}"]

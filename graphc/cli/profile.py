@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphc.cli.console import print_table, seconds
+from graphc.draw.text import as_xml
 
 if TYPE_CHECKING:
     from graphc.report import Plan, Roofline, StepInfo
@@ -112,7 +113,7 @@ def picture(plan: Plan, spent: Sequence[float], title: str) -> str:
             f"<title>{escape(f'{step.label}: {step.kernel} {step.algorithm}')}</title></rect>",
             _text(LABEL + length + 4, y + 12, numbers, "fill='#555'"),
         ]
-    return "\n".join([*parts, "</svg>\n"])
+    return as_xml("\n".join([*parts, "</svg>\n"]))
 
 
 def _main(step: StepInfo) -> str:

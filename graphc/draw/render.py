@@ -9,7 +9,7 @@ from graphc.draw.boxes import Box, Edge, Frame, Picture
 from graphc.draw.kinds import Kind
 from graphc.draw.layout import Placed, Point, Rect
 from graphc.draw.measure import DETAIL, FRAME_TITLE, SMALL, TITLE, badge, bands
-from graphc.draw.text import FONT, width
+from graphc.draw.text import FONT, as_xml, width
 
 _MARGIN = 16.0
 _LEGEND = 26.0
@@ -54,7 +54,7 @@ def svg_of(picture: Picture, placed: Placed) -> str:
     for box, rect in placed.boxes.items():
         _box(body, box, rect)
     _legend(root, kinds, _MARGIN, high - _MARGIN)
-    return ET.tostring(root, encoding="unicode") + "\n"
+    return as_xml(ET.tostring(root, encoding="unicode")) + "\n"
 
 
 def _kinds(picture: Picture) -> list[Kind]:

@@ -1,6 +1,8 @@
-"""How wide text is, on any machine: pictures must not depend on the fonts of the one that draws them."""
+"""Text in pictures: how wide it is on any machine, whatever fonts that has; what a file of it may hold."""
 
 from __future__ import annotations
+
+import re
 
 _WIDE = {  # hundredths of the font's size, of DejaVu Sans: other sans-serif fonts are narrower
     30: "'IJijl",
@@ -23,6 +25,7 @@ _WIDTHS = {c: width / 100 for width, characters in _WIDE.items() for c in charac
 FONT = "Helvetica, Arial, 'DejaVu Sans', 'Liberation Sans', 'Noto Sans', sans-serif"
 _BOLD = 1.12
 MOST = 40  # characters of a line in a box
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def width(text: str, size: float, bold: bool = False) -> float:
@@ -32,3 +35,8 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 def shortened(text: str, most: int = MOST) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def as_xml(text: str) -> str:
+    """XML without the characters that none may hold, control characters for instance: names in models are any text."""
+    return _NO_XML.sub("\ufffd", text)

@@ -51,6 +51,23 @@ def test_long_lines_are_cut_so_that_the_word_is_seen(tmp_path: Path, at: int):
     assert line[first : caret.rindex("^") + 1] == "word" and len(line) <= 4 + WIDTH + 1
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "line", "caret"),
+    [
+        ("net: [{as: 漢字}, reluu]", (1, 17), "net: [{as: 漢字}, reluu]", " " * 18 + "^" * 5),
+        ("net: [漢字, relu]", (1, 7), "net: [漢字, relu]", " " * 6 + "^" * 4),
+        ("net: [e\u0301x, reluu]", (1, 12), "net: [e\u0301x, reluu]", " " * 10 + "^" * 5),
+        ("\ufeffgraphc: 2", (1, 9), "graphc: 2", " " * 8 + "^"),
+        ("doc: 'a\u2028  b\x85  c'\r\nreluu", (4, 1), "reluu", "^" * 5),
+    ],
+)
+def test_carets_stand_under_the_word(tmp_path: Path, text: str, place: tuple[int, int], line: str, caret: str):
+    """Wide characters take two columns, accents none; byte order marks are no text; lines end where YAML ends them."""
+    path = tmp_path / "m.yaml"
+    path.write_bytes(text.encode())
+    assert excerpt(Location(str(path), "line {}, column {}".format(*place))) == [f"    {line}", f"    {caret}"]
+
+
 def test_what_has_no_line_has_no_excerpt(tmp_path: Path):
     path = tmp_path / "m.yaml"
     path.write_text("a: 1\n")

@@ -103,9 +103,9 @@ def test_operators_beyond_the_palette_share_its_last_colour():
 
 
 def test_the_picture_escapes_names():
-    step = StepInfo(0, ("<&>",), ("Relu",), "relu")
+    step = StepInfo(0, ("<&\0>",), ("Relu",), "relu")
     svg = picture(Plan("cpu", 1, {}, (step,), MemoryReport(0, 0, 0, 0)), [1e-6], 'a "<model>"')
-    assert any("<&>" in (t.text or "") for t in ElementTree.fromstring(svg).iter(f"{SVG}text"))
+    assert any("<&\ufffd>" in (t.text or "") for t in ElementTree.fromstring(svg).iter(f"{SVG}text"))
 
 
 def test_a_step_is_bound_by_arithmetic_or_by_the_cache_that_holds_it():

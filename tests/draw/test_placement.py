@@ -107,6 +107,14 @@ def test_the_file_is_svg_with_every_box_once():
     assert float(root.get("width")) >= placed.size[0]
 
 
+def test_names_are_any_text():
+    """Also characters that no XML may hold."""
+    text = 'graphc: 1\ninputs: {"<&\\0\\e\\x08\\ufffe漢\\U0001f600>": [3]}\nnet: [relu]\noutputs: {"]]>\\x01": last}\n'
+    root = ET.fromstring(draw.svg(draw.picture(loads_yaml(text))))
+    found = {text.text for text in root.iter(f"{SVG}text")}
+    assert {"<&\ufffd\ufffd\ufffd\ufffd漢\U0001f600>", "]]>\ufffd"} <= found
+
+
 def test_the_same_each_time():
     """Also where sets are in another order."""
     program = "import sys; from graphc import draw, frontends; sys.stdout.write(draw.svg(draw.picture(frontends.load(sys.argv[1]))))"

@@ -169,6 +169,29 @@ def test_links_do_not_lead_out_of_the_folder(tmp_path: Path):
     assert "'a.yaml' lies outside the model's folder" in found
 
 
+@pytest.mark.parametrize(
+    ("sections", "suffix"),
+    [
+        ("include: FILE\nnet: [{dense: 2}]\n", ".yaml"),
+        ("labels: {file: FILE}\nnet: [{dense: 2}]\n", ".txt"),
+        ("weights: {file: FILE}\nnet: [{dense: 2}]\n", ".npz"),
+        ("net: [{dense: {out: 2, weights: {bias: {file: FILE}}}}]\n", ".npy"),
+    ],
+)
+def test_names_that_no_file_has(tmp_path: Path, sections: str, suffix: str):
+    """Wherever a model names a file."""
+    (tmp_path / f"loop{suffix}").symlink_to(tmp_path / f"loop{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    for name, message in (
+        (r"a\0b", "no file has a null character in its name"),
+        ("a" * 1000, "aaa…aaa"),
+        ("loop", f"'loop{suffix}' does not exist"),
+        ("folder", f"'folder{suffix}' does not exist"),
+    ):
+        (found,) = said(write(tmp_path, m=HEAD + sections.replace("FILE", f'"{name}{suffix}"')))
+        assert message in found and len(found) < 600
+
+
 def test_text_includes_nothing():
     with pytest.raises(LoadError, match="blocks from a file need a model that is a file"):
         loads_yaml(HEAD + "include: common.yaml\nnet: [relu]\n")

@@ -51,6 +51,14 @@ def test_a_list_that_is_a_param_and_several_outputs():
     assert graphc.compile(loads_yaml(PAIR.replace("labels: %s\n", ""))).labels == {}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_editors_end_them(tmp_path: Path, end: str):
+    """Empty lines at the end are none, and characters within a line end none."""
+    names = ("a", "b\x0cc", "d\u2028e\x85")
+    (tmp_path / "names.txt").write_bytes(end.join([*names, "", ""]).encode())
+    assert compiled(tmp_path / "m.yaml", TEXT % "{file: names.txt}").labels == {"y": names}
+
+
 def test_labels_of_a_file_that_changes(tmp_path: Path):
     for names in (("a", "b", "c"), ("c", "b", "a")):
         (tmp_path / "names.txt").write_text("\r\n".join(names))

@@ -435,6 +435,24 @@ def test_every_new_layer_is_here():
     assert len(own) > 35 and own <= used
 
 
+@pytest.mark.parametrize("shape", ["[2, 3, 4, 4]", "[2, 3, 4]", "[n, 4]", "[]", "[0, 0, 0, 0]"])
+def test_any_layer_takes_any_values_or_says_why_not(shape: str):
+    """However many values it is given: a GraphcError or a graph."""
+    from graphc.frontends.yaml_registry import layers
+
+    refused = 0
+    for name, made in layers().items():
+        given = "".join(f"{arg}: 2, " for arg in made.required)
+        for count in range(5):
+            try:
+                load(f"x: {shape}", f"[{{{name}: {{{given}from: [{', '.join('x' * count)}]}}}}]")
+            except GraphcError:
+                refused += 1
+    assert 2 * len(layers()) < refused < 5 * len(layers())
+    with pytest.raises(GraphcError, match=r"nms: takes 2 or 3 values, not 1\n  name them: from: \[boxes, scores\]"):
+        load(f"x: {shape}", "[nms]")
+
+
 def test_positions_end_where_the_table_does():
     """More steps than there are rows: that is said, nothing beyond is read."""
     graph = load("x: [n, t, 6]", "[{positions: {kind: learned, rows: 4}}]")
@@ -510,14 +528,19 @@ ERRORS = {
     ("x: [n, 3, h, 8]", "[{gram: {mean: true}}]"): "the size of the image must be a number, but the input is float32[n, 3, h, 8]",
     ("x: [n, 3, 8, 8]", "[{standardize: {mean: [1, 2]}}]"): "mean has 2 numbers, but axis 1 of float32[n, 3, 8, 8] has 3",
     ("x: [n, 3, 8, 8]", "[{standardize: {std: 0}}]"): "std must not be 0",
+    ("x: [n, 3, 8, 8]", "[{standardize: {mean: [0, 1.0e+300, 0]}}]"): "1e+300 is too large for float32",
+    ("x: {shape: [n, 3], dtype: float16}", "[{standardize: {std: [1, 1.0e-20, 1]}}]"): "std must not be 0",
     ("x: {shape: [n, 3], dtype: uint8}", "[{standardize: 2.0}]"): "takes floats, not uint8[n, 3]",
     ("x: [n, 3, 8, 8]", "[{local_contrast: 4}]"): "k must be odd, not 4",
     ("x: [n, 3, 8, 8]", "[{unpool: {from: [x, x]}}]"): "needs the indices of a maxpool, not float32[n, 3, 8, 8]\n  maxpool: {indices: true}, as: [pooled, places]",
     ("x: [n, 3, 8, 8]", "[{pixel_shuffle: 2}]"): "scale 2 squared does not divide 3 channels",
     ("x: [n, 3, 8, 8]", "[{pixel_unshuffle: 0}]"): "'scale' of 'pixel_unshuffle' must be at least 1, not 0",
+    ("x: [n, 3, h, w]", "[{pixel_unshuffle: 1000000}]"): "gives 3000000000000 channels",
     ("x: [n, 3, 8, 8]", "[{channel_shuffle: 2}]"): "groups 2 does not divide 3 channels",
     ("x: [n, 3, h, 8]", "[{anchors: {sizes: [1.0]}}]"): "the size of the map must be a number",
     ("x: [n, 3, 8, 8]", "[{anchors: {sizes: [1, -1]}}]"): "sizes and ratios must be above 0",
+    ("x: [n, 3, 8, 8]", "[{anchors: {sizes: [1, .nan]}}]"): "sizes and ratios must be above 0",
+    ("x: {shape: [n, 3, 8, 8], dtype: uint8}", "[{anchors: {sizes: [1]}}]"): "takes a map of floats, not uint8[n, 3, 8, 8]",
     ("d: [n, 3], a: [3, 4]", "[{decode_boxes: {from: [d, a]}}]"): "the offsets must be four numbers for each box, not float32[n, 3]",
     ("d: [n, 4], a: [n, 4]", "[{decode_boxes: {from: [d, a], variances: [1, 2]}}]"): "variances must be four numbers above 0, not [1.0, 2.0]",
     ("b: [n, 9, 4], s: [n, 9, 5]", "[{nms: {from: [b, s]}}]"): "takes boxes [batch, n, 4] and scores [batch, classes, n], not float32[n, 9, 4] and float32[n, 9, 5]\n  put the boxes last: {transpose: [0, 2, 1]}",

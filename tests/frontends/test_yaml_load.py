@@ -150,6 +150,8 @@ def test_share():
     assert graph.nodes[0].inputs[1] is graph.nodes[2].inputs[1]
     assert graph.meta["parameters"] == 84
     assert [row.parameters for row in graph.meta["layers"]] == [84, 0, 0]
+    with pytest.raises(LoadError, match="shared weight 't.weight' is frozen where first used, trained here"):
+        loads_yaml("graphc: 1\ninputs: {x: [n, 3, 8]}\nnet: [{bn: {share: t, frozen: true}}, {bn: {share: t}}]\n")
     with pytest.raises(LoadError, match="shared weight 't.weight' has shape"):
         load("net: [{conv: {out: 3}, share: t}, {conv: {out: 4}, share: t}]")
 
@@ -351,6 +353,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (_RESNET.replace("{project: auto}", "identity"), ["line 14", "(in basic)", "main: float32[batch, 128, 28, 28]\n", "skip: float32[batch, 64, 56, 56]"]),
         ("graphc: 1\ninputs: {x: [n, 8, 4, 4]}\nnet: [{branch: {join: add, paths: {a: {conv: {out: 5, pad: same}}, b: {project: zeros}}}}]", ["no channels of zeros make float32[n, 5, 4, 4] of float32[n, 8, 4, 4]", "project: auto"]),
         (_RESNET.replace("project: auto", "project: atuo"), ["project must be auto, zeros or never"]),
+        (_RESNET.replace("project: auto", "project: zeros, bn: false"), ["project: zeros has no batch norm", "leave `bn` out"]),
         (_RESNET.replace("s: $s, pad", "s: $s, groups: 5, pad"), ["(in cbr)", "groups 5 does not divide 3 input and 64 output"]),
         (_LENET + "blocks: {scan: {body: [relu]}}\n", ["line 20", "block 'scan' has the name of a structure"]),
         (HEAD + "net: [{relu: {as: a}}, {relu: {as: a}}]", ["the name 'a' is taken"]),

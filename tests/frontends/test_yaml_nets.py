@@ -98,6 +98,23 @@ def test_one_file_of_weights_serves_all(path: Path):
     assert load_yaml(path, net="discriminator").meta["parameters"] == 12
 
 
+def test_one_file_with_other_names_serves_all(path: Path):
+    """Rules for other nets, and arrays that these read by them, wait for these; what is nobody's is told of."""
+    every = {k: RNG.standard_normal(v.shape, np.float32) for k, v in weights(load_yaml(path, net="gan")).items()}
+    theirs = {k.replace("generator.", "G.").replace("discriminator.", "D/"): v for k, v in every.items()}
+    rename = "    {'generator.{n}.{w}.weight': 'G.{n}.{w}.weight', 'discriminator.{n}.dense.{w}': 'D/{n}.dense.{w}'}\n"
+    path.write_text(TEXT + "weights:\n  file: w.npz\n  rename:\n" + rename)
+    np.savez(path.parent / "w.npz", **theirs)
+    for net in ("generator", "discriminator", "gan"):
+        assert all((every[name] == data).all() for name, data in weights(load_yaml(path, net=net)).items())
+    assert check(path) == []
+    np.savez(path.parent / "w.npz", **theirs, **{"E/7.dense.weight": np.ones(3, np.float32)})
+    path.write_text(path.read_text().replace("{'gen", "{'encoder.{n}.{w}': 'E/{n}.{w}', 'gen"))
+    stray, rule = map(str, check(path))
+    assert "w.npz holds 'E/7.dense.weight' [3], which no layer asks for" in stray
+    assert "no weight is named 'encoder.{n}.{w}'" in rule
+
+
 def test_nets_with_several_inputs():
     text = """graphc: 1
 nets:
@@ -257,3 +274,14 @@ def test_what_nothing_uses():
         "nothing uses the param 'spare'",
         "no output depends on the input 'other'",
     ]
+
+
+def test_a_net_hides_the_layer_of_its_name():
+    text = (
+        "graphc: 1\nnets:\n  tanh: {inputs: {x: [n, 4]}, net: [tanh, relu]}\n  b: {inputs: {x: [n, 4]}, net: [tanh]}\n"
+    )
+    for net in ("tanh", "b"):
+        graph = loads_yaml(text, file="m.yaml", net=net)
+        assert [n.op.name for n in graph.nodes] == ["Tanh", "Relu"]
+        (warning,) = graph.meta["warnings"]
+        assert str(warning).startswith("m.yaml: line 3, column 3: the net 'tanh' hides the layer of that name")

@@ -296,6 +296,7 @@ def test_names_of_another_framework_are_one_problem(tmp_path: Path):
         "    net.9.{w}: fc.{w}\n": "no weight is named 'net.9.{w}'",
         "    net.0.conv.wieght: conv1.weight\n": "no weight is named 'net.0.conv.wieght'\n  did you mean 'net.0.conv.weight' [3, 2, 1, 1]",
         "    net.{n + 1}.{w}: a.{w}\n": "'{n + 1}' must hold a name here",
+        "    net.{}.conv.{w}: a.{w}\n": "'{}' must hold a name here",
         "    net.{n}.conv.{w}: conv{m}.{w}\n": "'{m}' does not stand in 'net.{n}.conv.{w}'",
         "    net.0.conv.{w}: conv{w + 1}\n": "'+' takes numbers, not 'weight', for the weight 'net.0.conv.weight'",
         "    net.0.conv.{w}: {nmae: a}\n": "a rename has no 'nmae'\n  did you mean 'name'?",
@@ -304,6 +305,7 @@ def test_names_of_another_framework_are_one_problem(tmp_path: Path):
         "    net.0.conv.{w}: 3\n": "the name of an array must be a name, not a whole number",
         "    net.2.dense.weight: {name: fc.weight, transpose: [0, 0]}\n": "transpose [0, 0] is no order of the axes of [5, 3]",
         "    net.2.dense.weight: {name: fc.weight, slice: [3, 9]}\n": "slice [3, 9] is not within axis 0 of [5, 3]",
+        "    net.2.dense.weight: {name: fc.weight, slice: [1, 3]}\n": "'fc.weight' has shape [5, 3] in w.safetensors, of which [2, 3] is made",
         "    net.2.dense.weight: {name: fc.weight, slice: 3}\n": "slice must be a list of whole numbers",
         "    net.2.dense.weight: {name: fc.weight, gates: ifgo}\n": "axis 0 of [5, 3] does not hold 4 gates",
         "    net.2.dense.weight: {name: fc.weight, gates: abcd}\n": "gates are four letters of an LSTM or three of a GRU",
@@ -320,6 +322,19 @@ def test_the_exact_name_goes_before_patterns_and_the_first_pattern_before_others
     rename = "    net.{n}.{l}.bias: b{n}\n    net.{n}.{l}.{w}: '{l}.{w}'\n    net.2.dense.bias: special\n"
     shapes = {"b0": (3,), "special": (5,), "conv.weight": (3, 2, 1, 1), "dense.weight": (5, 3)}
     assert said(tmp_path, rename, shapes) == []
+
+
+def test_what_stands_in_braces_is_as_it_was_written(tmp_path: Path):
+    """A number begins with the zeros that it has; only digits of numbers are computed with."""
+    net = "[{dense: {out: 2, bias: false, name: '007'}}, {dense: {out: 2, bias: false, name: ²}}]"
+    arrays = drawn({"fc007": (2, 4), "fc8": (2, 4), "fc²": (2, 2)})
+    for rename in ("    net.{n}.weight: fc{n}\n", "    net.007.weight: fc007\n    net.{n}.weight: fc{n}\n"):
+        path = model(tmp_path, f"graphc: 1\ninputs: {{x: [n, 4]}}\nnet: {net}", rename, arrays, "  ignore: [fc8]\n")
+        assert weights(load_yaml(path))["net.007.weight"].tolist() == arrays["fc007"].tolist()
+    more = net.replace(", {dense: {out: 2, bias: false, name: ²}}", "")
+    path = model(tmp_path, f"graphc: 1\ninputs: {{x: [n, 4]}}\nnet: {more}", "    net.{n}.weight: fc{n + 1}\n", arrays,
+                 "  ignore: [fc007, fc²]\n")  # fmt: skip
+    assert weights(load_yaml(path))["net.007.weight"].tolist() == arrays["fc8"].tolist()
 
 
 def test_what_is_ignored_must_be_there(tmp_path: Path):
@@ -429,7 +444,7 @@ def test_gates_that_are_forgotten(tmp_path: Path):
     (one,) = (f for f in found if "wants shape" in f)
     assert one.partition("line 8, column 5: ")[2] == (
         "weight 'net.0.lstm.l0.w' wants shape [2, 28, 5]: 'lstm.weight_ih_l0' and 'lstm.weight_ih_l0_reverse' have shapes "
-        "[28, 5] and [28, 5] in w.safetensors, joined [56, 5]\n"
+        "[28, 5] and [28, 5] in w.safetensors, of which [56, 5] is made\n"
         "  its gates are in another order in other frameworks: {name: [lstm.weight_ih_l0, lstm.weight_ih_l0_reverse], "
         "gates: ifgo} (PyTorch; Keras has ifco): docs/yaml.md, Weights"
     )

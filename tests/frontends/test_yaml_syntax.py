@@ -53,11 +53,17 @@ _LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("[" * 200 + "]" * 200, "nested deeper"),
         (_LAUGHS, "more than 100000 items"),
         ("x" * (1 << 20) + "x", "larger than 1 MB"),
+        (r'a: "\ud83d"', "half of a character"),
+        (r'"x\ude00\ud83d": 1', "half of a character"),
     ],
 )
 def test_what_is_refused(text, message):
     with pytest.raises(LoadError, match=message):
         parse(text)
+
+
+def test_pairs_of_halves_are_characters_as_in_json():
+    assert parse(r'"\ud83d\ude00\ufffd": "\ud834\udd1e!"').plain() == {"\U0001f600\ufffd": "\U0001d11e!"}
 
 
 @settings(max_examples=25, deadline=None)
