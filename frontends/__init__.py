@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import source_files
-from graphc.errors import GraphcError, InputError, LoadError, NoNetError
+from graphc.errors import GraphcError, InputError, LoadError, NoNetError, of_readings
 from graphc.reading import AS_IT_IS, Reading
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _load_file(source: Any, reading: Reading) -> Graph:
     if _is_yaml(source):
         from graphc.frontends.yaml_load import load_yaml
 
-        return load_yaml(source, dict(reading.params), reading.net, reading.preprocess)
+        return load_yaml(source, dict(reading.params), reading.net, reading.preprocess, reading.fitting)
     _require_one_way(reading)
     from graphc.frontends.onnx_load import load_onnx
 
@@ -58,15 +58,15 @@ def nets(source: Any) -> tuple[str, ...]:
 
 def check(source: Any) -> list[GraphcError]:
     """Every problem of a model file, of all its nets; an empty list when it loads, or holds blocks for others to include."""
-    found: dict[str, GraphcError] = {}
+    errors: list[GraphcError] = []
     for net in nets(source) or (None,):
         try:
             load(source, Reading(net=net))
         except NoNetError:
             pass
         except GraphcError as error:
-            found.update((str(e), e) for e in getattr(error, "problems", [error]))
-    return list(found.values())
+            errors.append(error)
+    return of_readings(errors)
 
 
 def _require_one_way(reading: Reading) -> None:

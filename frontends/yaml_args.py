@@ -57,6 +57,8 @@ EMPTY = Env({})
 
 def unknown_variable(name: str, known: Any) -> str:
     hint = did_you_mean(name, {*known}, "known here")
+    if hint and hint.startswith("did you"):
+        hint = re.sub("'(?=\\w)", "'$", hint)
     return f"unknown variable '${name}'" + (f": {hint}" if hint else "")
 
 
@@ -108,7 +110,9 @@ def _near(text: str, choices: list[str]) -> str | None:
 def _boolean(text: str, hint: Any) -> str | None:
     """What to write instead of YAML 1.1's other words for booleans."""
     word = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.lower())
-    return f"write {word}" if word and bool in options(hint) else None
+    if bool not in options(hint):
+        return None
+    return f"write {word}" if word else _near(text, ["true", "false"])
 
 
 def _why_not(item: Item) -> str | None:
@@ -196,7 +200,8 @@ def describe(hint: Any) -> str:
 def to_dim(item: Item, what: str) -> int | Sym:
     """A dim of a shape: a number, a name, or an expression of names ('(h + 1)//2'). Raises LoadError."""
     wrong = f"{what} must be a size or the name of one, not {_shown(item)}"
-    if item.value in (None, "None", "?", -1):
+    unnamed = isinstance(item.value, dict) and list(item.value) == [""]  # YAML reads `?` so
+    if unnamed or item.value in (None, "None", "?", -1):
         raise item.error(wrong, "a size that is known when the model runs has a name, any you like: batch")
     if isinstance(item.value, str) and re.fullmatch(r"\w+(\s+\w+)+|[A-Za-z]\w*(-\w+)+", item.value):
         raise item.error(wrong, f"the name of a size is one word: {re.sub(r'[^A-Za-z0-9]+', '_', item.value)}")

@@ -16,7 +16,7 @@ from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition, layers
 from graphc.frontends.yaml_slips import call, slip
 from graphc.frontends.yaml_step import COMMON, STRUCTURES, NetStep
-from graphc.frontends.yaml_synonyms import argument_for, layer_for, renamed, structure_argument
+from graphc.frontends.yaml_synonyms import absent, argument_for, layer_for, renamed, structure_argument
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.op import Op, all_ops
 from graphc.source_files import Folder
@@ -254,14 +254,17 @@ class Catalog:
             except GraphcError as e:
                 errors += getattr(e, "problems", [e])
         elif (isinstance(callee, LayerDefinition) or callee.main is None) and _are_names(args, callee.main):
-            hint = f"name it by `from`: {callee.name}: {{from: {_flow(args)}}}"
+            read = _flow(args)
+            if isinstance(callee, LayerDefinition) and callee.operands is None and not isinstance(args.value, list):
+                read = f"[last, {'NAME' if read == 'last' else read}]"
+            hint = f"name it by `from`: {callee.name}: {{from: {read}}}"
             raise args.error(f"what {what} reads can't stand behind its colon", hint)
         elif callee.main is None:
             raise args.error(f"{what} takes no arguments", "write its name alone")
         else:
             given = {callee.main: args}
         given = {**self.defaults(callee, args), **given}
-        misspelt = [k for k in given if k not in callee.args]
+        misspelt = [k.partition("=")[0].strip() for k in given if k not in callee.args]
         elsewhere = renamed(callee, given) if isinstance(callee, LayerDefinition) else ()
         missing = [
             k
@@ -294,12 +297,21 @@ def _unknown(place: Item, message: str, name: str, hint: str | None) -> GraphcEr
         meant = layer_for(called[0]) or called[0]
         written = f"{meant.split(':')[0]}: {called[1]}" if called[1] else meant
         return place.error(message, f"a layer is a name with arguments, not a call: {written}")
+    if why := absent(name):
+        return place.error(message, why)
     here = layer_for(name)
     return place.error(message, hint) if here is None else place.error(f"{message}: here it is `{here}`")
 
 
 def _explained(callee: BlockDefinition | LayerDefinition) -> Callable[[str], str | None]:
-    return partial(argument_for, callee) if isinstance(callee, LayerDefinition) else lambda key: None
+    return partial(argument_for, callee) if isinstance(callee, LayerDefinition) else partial(_input_of, callee)
+
+
+def _input_of(block: BlockDefinition, key: str) -> str | None:
+    """What is said of an input of a block that is given as an argument."""
+    if key not in block.inputs:
+        return None
+    return f"'{block.name}' has no argument '{key}': its inputs go by `from`, here [{', '.join(block.inputs)}] in that order"
 
 
 def merged(

@@ -107,7 +107,9 @@ def _along(c: LayerBuilder, x: Value, name: str, values: Floats, axis: int) -> n
     rank = len(x.shape)
     size = c.fixed(x, axis, "the number of channels")
     if len(data) != size:
-        raise c.fail(f"{name} has {len(data)} numbers, but axis {axis} of {x.type} has {size}")
+        last = rank == 4 and axis == 1 and x.shape[-1] == len(data)
+        hint = "channels are axis 1: put `to_nchw` before it" if last else None
+        raise c.fail(f"{name} has {len(data)} numbers, but axis {axis} of {x.type} has {size}", hint)
     return data.reshape([size if a == axis % rank else 1 for a in range(rank)])
 
 

@@ -51,6 +51,7 @@ _ELSEWHERE = {
     "[": "a part of a value is a step: slice, gather or split",
     "&": "write `and`", "|": "write `or`", "!": "write `not`, or != between two values", "?": "write where(condition, a, b)",
     "if": "write where(condition, a, b)", "is": "write ==",
+    "$": "write $name, without braces",
     "=": "the name goes before the colon: let: {y: x + 1}; == compares",
     ".": "names have no dots: functions go by their own, exp(x), and values by theirs",
 }  # fmt: skip

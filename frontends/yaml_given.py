@@ -52,6 +52,15 @@ INITS: dict[str, tuple[dict[str, float], Draw]] = {
     # U(-a, a), a² = 6/(fan_in + fan_out) (Glorot, Bengio 2010)
     "xavier": ({}, lambda rng, shape, args: rng.uniform(-1, 1, shape).astype(np.float32) * _glorot(shape)),
 }
+ELSEWHERE = {  # how they are called here
+    **dict.fromkeys(("glorot", "glorot_uniform", "glorotuniform", "xavier_uniform", "xavier_uniform_"), "xavier"),
+    **dict.fromkeys(("kaiming", "kaiming_normal", "kaiming_normal_", "he_normal", "henormal"), "he"),
+    **dict.fromkeys(("gaussian", "random_normal", "randomnormal", "randn"), "normal"),
+    **dict.fromkeys(("random", "random_uniform", "randomuniform", "rand"), "uniform"),
+    **dict.fromkeys(("zero", "zeros_"), "zeros"),
+    **dict.fromkeys(("one", "ones_"), "ones"),
+    **dict.fromkeys(("eye", "dirac"), "identity"),
+}
 
 
 def _glorot(shape: Shape) -> np.float32:
@@ -90,8 +99,10 @@ def _drawn(item: Item, name: str, shape: Shape, seed: int) -> np.ndarray:
     )
     word = how.word("a weight's init") if not isinstance(how.value, dict) else ""
     if word not in INITS:
-        forms = "a list, a number, {init: …} or {file: …}" if not word else None
-        raise how.error(f"no way to make weights is named '{word}'", forms or did_you_mean(word, INITS))
+        hint = "a list, a number, {init: …} or {file: …}" if not word else did_you_mean(word, INITS)
+        if word.lower() in ELSEWHERE:
+            hint = f"here it is `{ELSEWHERE[word.lower()]}`"
+        raise how.error(f"no way to make weights is named '{word}'", hint)
     defaults, draw = INITS[word]
     if given:
         check_keys(item, ("init", "seed", *defaults), f"init {word}")

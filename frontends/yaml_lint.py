@@ -13,7 +13,7 @@ from graphc.frontends.yaml_operators import names_value, read_attribute
 from graphc.frontends.yaml_problems import Poisoned, Problems
 from graphc.frontends.yaml_registry import LayerDefinition
 from graphc.frontends.yaml_step import STRUCTURES, NetStep, read_step, read_structure
-from graphc.frontends.yaml_synonyms import operator_for
+from graphc.frontends.yaml_synonyms import bare_operator, operator_for
 from graphc.frontends.yaml_syntax import Item, check_keys
 from graphc.frontends.yaml_unused import VARIABLE, variables, with_names
 from graphc.op import Op
@@ -86,6 +86,11 @@ class _Linter:
     def _arguments(self, callee: BlockDefinition | LayerDefinition | Op, args: Item) -> None:
         """Names of arguments are known, none is missing, and those that are written out are of the right type."""
         if isinstance(callee, Op):
+            if args.value is not None and not isinstance(args.value, (dict, list)):
+                hint = bare_operator(callee.name, args.value)
+                raise args.error(
+                    f"operator '{callee.name}' of ONNX has its attributes in braces, not {args.kind}", hint
+                )
             self.attempt(
                 check_keys,
                 args if args.value is not None else args.of({}),

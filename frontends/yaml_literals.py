@@ -161,7 +161,7 @@ def _require_fit(v: int | float, dtype: np.dtype, item: Item) -> None:
     name, limits = dtype_name(dtype), iinfo(dtype)
     if isinstance(v, float):
         whole = f"write {int(v)}, or " if math.isfinite(v) and v == int(v) else ""
-        hint = f"{whole}cast the operand first: {{Cast: {{to: float32, inputs: NAME}}}}"
+        hint = f"{whole}cast the operand first, by a step before this one: - cast: float32"
         raise item.error(f"{v} is a float beside an operand of {name}", hint)
     if not int(limits.min) <= v <= int(limits.max):
         raise item.error(f"{v} does not fit {name} ({limits.min} to {limits.max})", "cast the operand first")

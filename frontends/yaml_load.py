@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphcError, Location, NoNetError
+from graphc.errors import GraphcError, Location, NoNetError, of_readings
 from graphc.frontends.yaml_include import read_catalog
 from graphc.frontends.yaml_labels import read_labels
 from graphc.frontends.yaml_lint import lint
@@ -27,17 +27,25 @@ from graphc.source_files import Folder, text_of
 
 
 def load_yaml(
-    path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
+    path: str | Path,
+    params: Mapping[str, Any] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
+    fitting: bool = True,
 ) -> Graph:
     """Load a model from a YAML file; `params` override those of its `params:` section. net: one of its `nets`, else the first.
-    preprocess: begin with the steps of its `preprocess`; else inputs are what these would give.
+    preprocess: begin with the steps of its `preprocess`; else inputs are what these would give. fitting: weights of a file must be
+    those of the model; else zeros stand for those that are not, and meta holds 'misfits', the problems, and 'unused_arrays', the
+    shapes of arrays that nothing uses, by name.
 
     Graph.meta holds 'layers' (a LayerRow for each layer: name, line, output, parameters), 'weights' (a WeightRow for each),
     'parameters' (how many trainable ones), 'nets' (the names of all nets of the file, where it has several), 'labels' (names of
     classes, by output) and 'warnings' (GraphcErrors: what the file holds and nothing uses). Raises LoadError (or another
     GraphcError) for one problem and CheckError for several, each with its line and column.
     """
-    return _load(partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess)
+    return _load(
+        partial(read_file, path), Folder.of(Path(path)), text_of(Path(path).stem), params, net, preprocess, fitting
+    )
 
 
 def loads_yaml(
@@ -63,15 +71,15 @@ def net_names(path: str | Path) -> tuple[str, ...]:
 
 def check(path: str | Path, params: Mapping[str, Any] | None = None, net: str | None = None) -> list[GraphcError]:
     """All problems of the file; none when it loads, or holds blocks for others. net: only that one of its nets is built."""
-    problems = Problems()
+    errors: list[GraphcError] = []
     for name in (net,) if net is not None else net_names(path) or (None,):
         try:
             load_yaml(path, params, name)
         except NoNetError:
             pass
         except GraphcError as e:
-            problems.add(e)
-    return problems.list()
+            errors.append(e)
+    return in_order(of_readings(errors))
 
 
 def _load(
@@ -81,6 +89,7 @@ def _load(
     overrides: Mapping[str, Any] | None,
     wanted: str | None,
     preprocess: bool,
+    fitting: bool = True,
 ) -> Graph:
     problems = Problems()
     try:
@@ -103,7 +112,7 @@ def _load(
     weights: Weights = SeededWeights(0)
     with problems.attempt():
         weights = open_weights(spec.get("weights"), folder)
-    if net is None or net.missing:
+    if net is None or not net.is_whole:
         problems.stop()
     assert net is not None
     builder = Builder(f"{name}.{net.name}" if net.name else name, Location(root.file))
@@ -115,11 +124,12 @@ def _load(
     outputs = _outputs(net.sections.get("outputs"), net.sections["net"], last, found, problems)
     labels = read_labels(net.sections.get("labels"), outputs, params, folder, problems)
     others = {n.name for n in nets} - {net.name, *expander.nets}
-    for problem in weights.problems(complete=not problems, others=others):
+    misfits = weights.problems(complete=not problems, others=others)
+    for problem in misfits if fitting else ():
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    weight_rows = (WeightRow(k, p.value.type, p.line, p.origin, p.trainable) for k, p in expander.params.items())
+    weight_rows = (WeightRow(k, p.value.type, p.source, p.origin, p.trainable) for k, p in expander.params.items())
     meta = {
         "producer": "yaml",
         "file": root.file,
@@ -130,6 +140,8 @@ def _load(
         "nets": tuple(n.name for n in nets if n.name),
         "labels": labels,
     }
+    if not fitting:
+        meta |= {"misfits": tuple(misfits), "unused_arrays": weights.unused(others)}
     graph = builder.build(outputs, meta)
     warnings = unused(catalog, nets, net, expander.layers, graph)
     return replace(graph, meta=meta | {"warnings": tuple(in_order(warnings))})

@@ -78,6 +78,8 @@ class Names:
             if hint is None and name in scope.labels:
                 hint = f"`name` names a step's weights: `as: {name}` names its result"
             inner, scope = scope, scope.outer
+        if hint is None and "." in name:
+            hint = "that is the name of a step, not of what it gives: name its result by `as: NAME`"
         hint = hint or did_you_mean(name, {"last", *self.known()}, "named so far")
         if inner.block and not (hint or "").startswith("did you"):
             hint = f"{hint}; a block sees only what goes into it: inputs: [{', '.join([*inner.values][:1])}, {name}]"

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, Location
 from graphc.frontends.yaml_args import Env, convert
 from graphc.frontends.yaml_catalog import BlockDefinition, Catalog
 from graphc.frontends.yaml_control import scan, when, while_
@@ -43,11 +43,11 @@ class LayerRow(NamedTuple):
 
 
 class WeightRow(NamedTuple):
-    """A weight by its name: its type, the line of the step that it is of, where it comes from, in words, and whether it is learned."""
+    """A weight by its name: its type, where the step is that it is of, where it comes from, in words, and whether it is learned."""
 
     name: str
     type: TensorType | None
-    line: int
+    source: Location
     origin: str
     trainable: bool
 
@@ -178,7 +178,7 @@ class Expander:
         """Add the path of blocks and the shapes so far."""
         if error.source is not None and frame.calls and not error.source.path:
             error.source = replace(error.source, path=_shortened(frame.calls))
-        shapes = " -> ".join(f"{name} {v.type or '?'}" for name, v in self.trace[-4:])
+        shapes = " -> ".join(f"{_short(name)} {v.type or '?'}" for name, v in self.trace[-4:])
         if shapes and "shapes so far: " not in (error.hint or ""):
             error.hint = f"{error.hint}\n  shapes so far: {shapes}" if error.hint else f"shapes so far: {shapes}"
 
@@ -425,6 +425,11 @@ def _fits(t: TensorType, wanted: TensorType) -> bool:
     """Could a value of one type be of the other? Sizes that are no numbers may turn out to be right."""
     known = ((a, b) for a, b in zip(t.shape, wanted.shape) if isinstance(a, int) and isinstance(b, int))
     return t.dtype == wanted.dtype and t.rank == wanted.rank and all(a == b for a, b in known)
+
+
+def _short(name: str) -> str:
+    """Without the middle, where it is long."""
+    return name if len(name) <= 48 else f"{name[:20]}…{name[-24:]}"
 
 
 def _shortened(calls: tuple[str, ...]) -> tuple[str, ...]:

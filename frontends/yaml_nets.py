@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from graphc.errors import GraphcError, Location, NoNetError
+from graphc.errors import GraphcError, LoadError, Location, NoNetError
 from graphc.frontends.yaml_catalog import BlockDefinition, Scope, check_name
 from graphc.frontends.yaml_operators import listed
 from graphc.frontends.yaml_problems import Problems
-from graphc.frontends.yaml_sections import EXAMPLES, OF_A_NET, SHARED
+from graphc.frontends.yaml_sections import CALLED, EXAMPLES, OF_A_NET, SHARED, section_for
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 
 
@@ -35,12 +36,20 @@ class Net:
         return [*entries, *([] if net is None or _is_empty(net) else [net])]
 
     @property
+    def is_whole(self) -> bool:
+        """Has it all that a net must have?"""
+        return "inputs" in self.sections and "net" in self.sections and not _is_empty(self.sections["net"])
+
+    @property
     def missing(self) -> list[GraphcError]:
-        """What is said of the sections that it must have, and has not."""
+        """What is said of the sections that it must have, and has not; nothing of those that go by another name."""
         what = f"net '{self.name}'" if self.name else "a model"
+        meant = {CALLED.get(k) for k in (self.item.value if isinstance(self.item.value, dict) else ())}
         missing = [k for k in ("inputs", "net") if k not in self.sections]
         empty = "net" in self.sections and _is_empty(self.sections["net"])
-        found: list[GraphcError] = [self.item.error(f"{what} needs '{k}'", EXAMPLES[k]) for k in missing]
+        found: list[GraphcError] = [
+            self.item.error(f"{what} needs '{k}'", EXAMPLES[k]) for k in missing if k not in meant
+        ]
         return [*found, *([self.sections["net"].error("the net has no steps", EXAMPLES["net"])] if empty else [])]
 
     @property
@@ -100,7 +109,7 @@ def read_nets(root: Item, spec: Mapping[str, Item], problems: Problems) -> list[
                     raise place.error(f"'{name}' can't be the name of a net", "letters, digits and _")
                 net = Net(name, item, item.mapping(f"net '{name}'"))
                 found.append(net)
-                check_keys(item, ("doc", *OF_A_NET), f"net '{name}'")
+                check_keys(item, ("doc", *OF_A_NET), f"net '{name}'", partial(section_for, what="a net"))
                 for problem in net.missing:
                     problems.add(problem)
     return found
@@ -117,7 +126,7 @@ def add_nets(scope: Scope, nets: list[Net], problems: Problems) -> None:
                 place = scope.spec["nets"].at_key(net.name)
                 where = f"line {other.item.line} of {other.item.file}"
                 raise place.error(f"net '{net.name}' has the name of the block in {where}", "choose another name")
-            if net.missing:
+            if not net.is_whole:
                 scope.lost.add(net.name)
             else:
                 scope.add(net.block)
@@ -133,5 +142,7 @@ def chosen(nets: list[Net], name: str | None, root: Item) -> Net:
             f"the file has one net, which has no name, and no net '{name}'", "leave out the choice of a net"
         )
     if name not in names:
-        raise root.value["nets"].error(f"the file has no net '{name}'", did_you_mean(name, names, "its nets"))
+        raise LoadError(
+            f"the file has no net '{name}'", hint=did_you_mean(name, names, "its nets"), source=Location(root.file)
+        )
     return next(net for net in nets if net.name == name)

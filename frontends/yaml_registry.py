@@ -39,12 +39,12 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Param:
-    """A weight in the graph: its value, whether training would change it (running statistics are not trained), the line of its
-    step, and where it comes from, in words. given: where a step says what it is."""
+    """A weight in the graph: its value, whether training would change it (running statistics are not trained), where its step
+    is, and where it comes from, in words. given: where a step says what it is."""
 
     value: Value
     trainable: bool
-    line: int
+    source: Location
     origin: str
     given: Location | None = None
 
@@ -78,7 +78,13 @@ class LayerBuilder:
         """Append a node; returns its output Value, or a tuple when `outputs` is not 1. Raises GraphcError, located."""
         self.count += 1
         name = self.name if self.count == 1 else f"{self.name}/{op}_{self.count}"
-        return self.builder.add(op, *inputs, name=name, outputs=outputs, source=self.source, **attrs)
+        try:
+            return self.builder.add(op, *inputs, name=name, outputs=outputs, source=self.source, **attrs)
+        except GraphcError as e:
+            x = inputs[0] if inputs else None
+            if "smaller than a window" in e.message and x is not None and _channels_last(x.shape):
+                e.hint = "channels are axis 1, [batch, channels, height, width]: `to_nchw` before it brings them there"
+            raise
 
     def weight(self, name: str, shape: tuple[int, ...], dtype: Any, init: str, trainable: bool = True) -> Value:
         """The weight `name` of this layer, a constant. The same full name twice gives the same value."""
@@ -115,7 +121,7 @@ class LayerBuilder:
             data = self.weights.get(full, shape, np.dtype(dtype), init, self.item)
             origin = self.weights.source(full)
         value = self.builder.constant(data, name=full)
-        self.params[full] = Param(value, trainable, self.item.line, origin, given)
+        self.params[full] = Param(value, trainable, self.item.source(), origin, given)
         if trainable:
             self.new_parameters += data.size
         return value
@@ -162,6 +168,11 @@ class LayerBuilder:
                 hint = "it reads [batch, channels, …], images for example"
             raise self.fail(f"needs an input of rank {wanted}, not {x.type}", hint)
         return rank
+
+
+def _channels_last(shape: Sequence[Dim]) -> bool:
+    """Does it look like pictures with their one, three or four channels behind height and width?"""
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[2] != shape[3] and shape[1] not in (1, 3, 4)
 
 
 @dataclass(frozen=True)

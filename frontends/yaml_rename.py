@@ -21,6 +21,10 @@ from graphc.frontends.yaml_syntax import Item, check_keys
 
 Shape = tuple[int, ...]
 EXAMPLE = "rename: {'net.{i}.conv.{w}': 'features.{i}.{w}'}"
+GATES = {  # of layers: what PyTorch writes, and all that is usual
+    "lstm": ("ifgo", "PyTorch; Keras has ifco"),
+    "gru": ("rzn", "PyTorch; Keras has zrh"),
+}
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _OURS = {4: "iofc", 3: "zrh"}  # the gates of LSTM and GRU in ONNX's order
 _SAME = str.maketrans("gn", "ch")  # PyTorch's letters of the new content of a cell
@@ -74,7 +78,9 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
+    """An entry of `rename`."""
+
     pattern: str
     regex: re.Pattern[str]
     targets: tuple[Item, ...]
@@ -105,8 +111,8 @@ class _Rule:
 class Renaming:
     """Recipes by the names of weights; a weight that no rule names is the array of its own name."""
 
-    exact: dict[str, _Rule] = field(default_factory=dict)
-    patterns: list[_Rule] = field(default_factory=list)
+    exact: dict[str, Rule] = field(default_factory=dict)
+    patterns: list[Rule] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
     def recipe(self, name: str) -> Recipe:
@@ -121,16 +127,16 @@ class Renaming:
                 return found
         return Recipe((name,))
 
-    def unused(self, others: Collection[str] = ()) -> list[Item]:
-        """The places of the rules that no weight came by, and that none of the other nets may have use for."""
-        return [r.place for r in self._rules if r.pattern not in self.used and not r.may_name(others)]
+    def unused(self, others: Collection[str] = ()) -> list[Rule]:
+        """The rules that no weight came by, and that none of the other nets may have use for."""
+        return [r for r in self._rules if r.pattern not in self.used and not r.may_name(others)]
 
     def may_read(self, array: str, nets: Collection[str]) -> bool:
         """May those nets read the array by one of the rules?"""
         return any(r.may_name(nets) and r.may_read(array) for r in self._rules)
 
     @property
-    def _rules(self) -> list[_Rule]:
+    def _rules(self) -> list[Rule]:
         return [*self.exact.values(), *self.patterns]
 
 
@@ -146,7 +152,7 @@ def read_renaming(item: Item) -> Renaming:
     return renaming
 
 
-def _rule(pattern: str, value: Item, place: Item) -> _Rule:
+def _rule(pattern: str, value: Item, place: Item) -> Rule:
     names = [m[1] for m in _BRACES.finditer(pattern)]
     wrong = [n for n in names if not n.isidentifier()]
     if wrong:
@@ -159,13 +165,26 @@ def _rule(pattern: str, value: Item, place: Item) -> _Rule:
     if not targets:
         raise spec["name"].error("a weight is made of one array or more")
     for target in targets:
+        if isinstance(target.value, dict):
+            raise target.error("the name of an array must be a name, not a mapping", _together(targets))
         for braces in _BRACES.finditer(target.word("the name of an array")):
             for word in re.findall(r"[A-Za-z_]\w*", braces[1]):
                 if word not in names and word not in Numbers.functions:
                     raise target.error(
                         f"'{{{word}}}' does not stand in '{pattern}'", "a name in braces is taken from the left"
                     )
-    return _Rule(pattern, _regex(pattern), targets, _how(spec), place)
+    return Rule(pattern, _regex(pattern), targets, _how(spec), place)
+
+
+def _together(targets: Sequence[Item]) -> str:
+    """One mapping for arrays of which each has its own."""
+    names, beside = [], "gates: ifgo"
+    for target in targets:
+        spec = target.value if isinstance(target.value, dict) else {"name": target}
+        names.append(f"'{spec['name'].value}'" if "name" in spec else "…")
+        if more := [f"{k}: {v.plain()}" for k, v in spec.items() if k != "name"]:
+            beside = ", ".join(more).replace("True", "true")
+    return f"one mapping for all of them: {{name: [{', '.join(names)}], {beside}}}"
 
 
 def _how(spec: Mapping[str, Item]) -> dict[str, Any]:

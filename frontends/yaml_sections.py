@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from graphc.errors import LoadError, Location
 from graphc.frontends.yaml_args import Env, to_dim
 from graphc.frontends.yaml_literals import read_dtype
 from graphc.frontends.yaml_problems import Problems
-from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
+from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean, parse
 from graphc.types import TensorType
 
 VERSION = 1
@@ -18,6 +20,29 @@ EXAMPLES = {"inputs": "for example: inputs: {x: [batch, 3]}", "net": "for exampl
 OF_A_NET = ("inputs", "preprocess", "net", "outputs", "labels")
 SHARED = ("graphc", "name", "doc", "include", "params", "defaults", "blocks")  # all that a file to include can have
 SECTIONS = (*SHARED, *OF_A_NET, "nets", "weights")
+
+CALLED = {  # here, by what sections are called elsewhere
+    "layers": "net", "model": "net", "network": "net", "steps": "net", "graph": "net", "input": "inputs",
+    "output": "outputs", "parameters": "params", "args": "params", "modules": "blocks", "version": "graphc",
+    "networks": "nets", "models": "nets", "includes": "include", "import": "include", "imports": "include",
+    "preprocessing": "preprocess", "transforms": "preprocess", "classes": "labels", "names": "labels",
+}  # fmt: skip
+TRAINING = frozenset(
+    (
+        "loss",
+        "losses",
+        "criterion",
+        "optimizer",
+        "optimiser",
+        "lr",
+        "learning_rate",
+        "train",
+        "training",
+        "trainer",
+        "epochs",
+    )
+    + ("metrics", "scheduler", "batch_size", "compile", "fit", "dataset", "data", "regularizer")
+)
 
 
 def read_sections(root: Item, problems: Problems, what: str = "a model") -> dict[str, Item]:
@@ -33,17 +58,15 @@ def read_sections(root: Item, problems: Problems, what: str = "a model") -> dict
             f"version {version.plain()!r} of the language is not known", f"this program reads version {VERSION}"
         )
     with problems.attempt():
-        check_keys(root, SECTIONS, what, _section)
+        check_keys(root, SECTIONS, what, section_for)
     return spec
 
 
-def _section(key: str) -> str | None:
+def section_for(key: str, what: str = "a model") -> str | None:
     """What is said of a section that goes by another name here."""
-    names = {"layers": "net", "model": "net", "network": "net", "steps": "net", "graph": "net", "input": "inputs"}
-    names |= {"output": "outputs", "parameters": "params", "args": "params", "modules": "blocks", "version": "graphc"}
-    names |= {"networks": "nets", "models": "nets", "includes": "include", "import": "include", "imports": "include"}
-    names |= {"preprocessing": "preprocess", "transforms": "preprocess", "classes": "labels", "names": "labels"}
-    return f"a model has no '{key}': it is called `{names[key]}`" if key in names else None
+    if key in TRAINING:
+        return f"{what} has no '{key}': graphc computes what a network gives, it does not train"
+    return f"{what} has no '{key}': it is called `{CALLED[key]}`" if key in CALLED else None
 
 
 def read_params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> dict[str, Item]:
@@ -56,12 +79,32 @@ def read_params(item: Item | None, overrides: Mapping[str, Any], root: Item) -> 
     for name, value in overrides.items():
         if name not in params:
             raise item.error(f"the model has no param '{name}'", did_you_mean(name, params, "its params"))
-        params[name] = params[name].of(_override(name, params[name], value))
+        params[name] = _override(name, params[name], value)
     return params
 
 
-def _override(name: str, item: Item, value: Any) -> bool | int | float | str:
+def _override(name: str, item: Item, value: Any) -> Item:
     """Another value for a param, of the kind that the file says. Raises LoadError."""
+    if isinstance(item.value, (list, dict)) and isinstance(value, str):
+        return _collection(name, item, value)
+    return item.of(_scalar(name, item, value))
+
+
+def _collection(name: str, item: Item, text: str) -> Item:
+    """A list or mapping that is given as text."""
+    with suppress(LoadError):
+        found = parse(text, f"--param {name}")
+        if type(found.value) is type(item.value):
+            return found
+    written = "[a, b]" if isinstance(item.value, list) else "{key: value}"
+    raise LoadError(
+        f"param '{name}' is {item.kind} in the file, and {text!r} is none",
+        hint=f"write it as in YAML: --param '{name}={written}'",
+        source=Location(item.file),
+    )
+
+
+def _scalar(name: str, item: Item, value: Any) -> bool | int | float | str:
     if isinstance(value, np.generic):
         value = value.item()
     if not isinstance(value, (bool, int, float, str)):

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import yaml
 
 _NO_SPACE = re.compile(r"([\w.$\-]+):(\S.*)", re.S)
+_NO_COLON = re.compile(r"([A-Za-z_]\w*) +(-?[\d.]+|true|false)")
+_EQUALS = re.compile(r"([A-Za-z_]\w*) *=(?!=) *(\S.*)", re.S)
+_STUCK = re.compile(r"(?:- +)*([A-Za-z_][\w.]*):? *(\{[^{}]*)", re.S)
+_BRACES = re.compile(r"\$?\{+ *([A-Za-z_]\w*) *\}+")
 _TUPLE = re.compile(r"\((.*)\)", re.S)
 _CALL = re.compile(r"([A-Za-z_][\w.]*)\((.*)\)", re.S)
 
@@ -16,6 +20,12 @@ def slip(text: object) -> str | None:
     """What to write instead of a text that can't be what it stands for: `dense:10`, `-relu`, `(batch, 3)`."""
     if not isinstance(text, str):
         return None
+    if found := _BRACES.fullmatch(text):
+        return f"write ${found[1]}, without braces"
+    if found := _NO_COLON.fullmatch(text):
+        return f"a ':' must follow the name: {found[1]}: {found[2]}"
+    if found := _EQUALS.fullmatch(text):
+        return f"':' stands between a name and its value: {found[1]}: {found[2]}"
     if re.match(r"-[A-Za-z{\[]", text):
         return f"a space must follow the '-': - {text[1:]}"
     if found := _NO_SPACE.fullmatch(text):
@@ -23,6 +33,19 @@ def slip(text: object) -> str | None:
     if found := _TUPLE.fullmatch(text):
         return f"a list stands in [ ]: [{found[1].strip().rstrip(',')}]"
     return None
+
+
+def stuck(key: str, value: object) -> str | None:
+    """What to write instead of `conv {out: 16}` and `conv:{out: 16}`, whose key ends at the second colon."""
+    found = _STUCK.fullmatch(key)
+    if found is None:
+        return None
+    shown = str(value).lower() if isinstance(value, bool) else value if isinstance(value, (int, float, str)) else "…"
+    return _apart(found[1], f"{found[2]}: {shown}")
+
+
+def _apart(name: str, arguments: str) -> str:
+    return f"a ':' and a space must follow the name: {name}: {arguments}"
 
 
 def call(text: str) -> tuple[str, str] | None:
@@ -103,6 +126,10 @@ def _colon(lines: Sequence[str], mark: yaml.Mark | None, start: str) -> tuple[st
     """A ':' where none can stand: a line before without a space behind its own, two in a line, or wrong indentation."""
     message = "a ':' can't stand here"
     before = [(i, t.strip()) for i, t in enumerate(lines[: mark.line if mark is not None else 0]) if t.strip()]
+    if mark is not None and (
+        found := re.match(r"(?:- +)*([A-Za-z_][\w.]*)(?: *|:)(\{.*\})$", lines[mark.line].strip())
+    ):
+        return message, _apart(found[1], found[2])
     if ": " in start:
         return message, "text that holds ': ' wants quotes; a mapping goes on the next line or into { }"
     if before and (hint := slip(before[-1][1])):

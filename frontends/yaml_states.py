@@ -45,6 +45,9 @@ def _first_value(x: Expander, cell: LayerBuilder, item: Item, current: Values, f
         more = ", value: 1.0" if item.value == "ones" else ""
         hint = f"a state of {item.value} says its shape: {{shape: [batch, 8]{more}}}"
         raise item.error(f"no value is named '{item.value}' here", hint)
+    if isinstance(item.value, list) and any(isinstance(i.value, str) and i.value.isidentifier() for i in item.value):
+        shown = f"{{shape: [{', '.join(str(i.plain()) for i in item.value)}]}}"
+        raise item.error("a list is a first value of numbers", f"a state of zeros says its shape: {shown}")
     read = read_input(item, current, frame.names)
     if read is None:
         raise item.error("a state needs a first value", "a name, a number, {like: NAME} or {shape: [batch, 8]}")

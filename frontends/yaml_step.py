@@ -9,6 +9,7 @@ from typing import Literal
 
 from graphc.errors import CheckError
 from graphc.frontends.yaml_registry import layers
+from graphc.frontends.yaml_slips import stuck
 from graphc.frontends.yaml_synonyms import structure_argument
 from graphc.frontends.yaml_syntax import Item, check_keys
 
@@ -88,6 +89,8 @@ def read_step(item: Item) -> NetStep:
     if len(names) != 1:
         raise item.error(f"a step has one name, not {len(names)} ({', '.join(names) or 'none'})", _apart(item, names))
     args = item.value[names[0]]
+    if hint := stuck(names[0], args.value):
+        raise item.at_key(names[0]).error(f"'{names[0]}' can't be the name of a step", hint)
     if isinstance(args.value, dict):
         inside = {k: v for k, v in args.value.items() if k in COMMON}
         for k in set(inside) & set(beside):

@@ -20,7 +20,8 @@ LAYERS: Mapping[str, str] = {
     "separableconv": "[depthwise, {conv: {out: …, k: 1}}]",
     # dense
     "linear": "dense", "fc": "dense", "fullyconnected": "dense", "innerproduct": "dense", "affine": "dense",
-    "perceptron": "dense",
+    "perceptron": "dense", "feedforward": "[{dense: …}, relu, {dense: …}]", "mlp": "[{dense: …}, relu, {dense: …}]",
+    "ffn": "[{dense: …}, relu, {dense: …}]",
     # pools
     "maxpooling": "maxpool", "avgpooling": "avgpool", "averagepool": "avgpool",
     "averagepooling": "avgpool", "meanpool": "avgpool", "meanpooling": "avgpool", "globalavgpooling": "global_avgpool",
@@ -35,7 +36,7 @@ LAYERS: Mapping[str, str] = {
     "groupnormalization": "groupnorm", "gn": "groupnorm", "instancenormalization": "instancenorm",
     "rmsnormalization": "rmsnorm", "localresponsenorm": "lrn", "localresponsenormalization": "lrn",
     "localcontrastnorm": "local_contrast", "localcontrastnormalization": "local_contrast", "lcn": "local_contrast",
-    "unitnormalization": "normalize", "lpnorm": "norm", "lpnormalization": "normalize", "normalization": "standardize",
+    "unitnormalization": "normalize", "l2norm": "normalize", "l2normalize": "normalize", "l2normalization": "normalize", "lpnorm": "norm", "lpnormalization": "normalize", "normalization": "standardize",
     "normalise": "normalize", "standardise": "standardize", "minmaxscaler": "minmax", "standardscaler": "zscore",
     "rescaling": "scale",
     # activations
@@ -84,6 +85,15 @@ LAYERS: Mapping[str, str] = {
     "input": "inputs: {x: [batch, …]}, a section of the file", "activation": "relu, a step of its own",
     "dropconnect": "dropout", "alphadropout": "dropout", "featuredropout": "dropout", "spatialdropout": "dropout",
     "droppath": "dropout", "stochasticdepth": "dropout", "gaussiannoise": "identity",
+}  # fmt: skip
+
+_LOSS = "a loss is for training, and graphc computes what a network gives: leave it out"
+# Layers elsewhere that there are none of here, and why.
+ABSENT: Mapping[str, str] = {
+    **dict.fromkeys(("mse", "mseloss", "l1loss", "crossentropy", "crossentropyloss", "nll", "nllloss", "bce", "bceloss"), _LOSS),
+    **dict.fromkeys(("bcewithlogitsloss", "softmaxcrossentropy", "ctcloss", "tripletloss", "hingeloss", "kldivloss"), _LOSS),
+    **dict.fromkeys(("adam", "sgd", "rmsprop", "optimizer"), "it is for training, and graphc computes what a network gives: leave it out"),
+    "crf": "there is none: its scores are a `param`, and a recursion over the steps, as Viterbi's, is a `scan`",
 }  # fmt: skip
 
 # An argument elsewhere: what it may be called here; the layer has one of them.
@@ -140,7 +150,7 @@ NEEDLESS: Mapping[str, str] = {
     **dict.fromkeys(("normalized_shape", "num_channels", "embed_dim", "d_model", "num_parameters"), _FOLLOWS),
     **dict.fromkeys(("momentum", "inplace", "training", "trainable", "affine", "track_running_stats"), _TRAINING),
     **dict.fromkeys(("kernel_regularizer", "bias_regularizer"), _TRAINING),
-    "activation": "it is a step of its own behind this one",
+    **dict.fromkeys(("activation", "act", "act_layer", "nonlinearity"), "it is a step of its own behind this one"),
     "batch_first": "the batch is always first",
     "data_format": "channels are always axis 1",
     "padding_mode": "`pad: {mode: reflect}` is a step of its own before this one",
@@ -157,6 +167,11 @@ def layer_for(name: str) -> str | None:
     """What to write for a layer that is called so elsewhere."""
     made = _same(name)
     return LAYERS.get(squashed(name)) if made is None else _written(made)
+
+
+def absent(name: str) -> str | None:
+    """Why there is no layer here that is called so elsewhere."""
+    return ABSENT.get(squashed(name))
 
 
 def _same(name: str) -> LayerDefinition | None:
@@ -198,6 +213,12 @@ def structure_argument(what: str, known: Collection[str], key: str) -> str | Non
 def renamed(made: LayerDefinition, keys: Mapping[str, object]) -> set[str]:
     """Arguments of the layer that are given under the names that they have elsewhere."""
     return {n for key in keys if key not in made.args for n in ARGUMENTS.get(key, ()) if n in made.args}
+
+
+def bare_operator(operator: str, value: object) -> str | None:
+    """What to write where an operator of ONNX with nearly a layer's name has one value behind its colon, as the layer may have."""
+    made = _same(operator)
+    return None if made is None or made.main is None else f"the layer is `{made.name}: {value}`"
 
 
 def operator_for(operator: str, key: str) -> str | None:

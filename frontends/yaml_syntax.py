@@ -281,6 +281,8 @@ class _Reader:
         keys: dict[str, tuple[int, int]] = {}
         for event in self._until(yaml.MappingEndEvent):
             key = self.item(event, depth + 1)
+            if isinstance(key.value, dict) and len(key.value) == 1 and (name := next(iter(key.value))).isidentifier():
+                raise key.error(f"'{{{{{name}}}}}' is no value", f"write ${name}, without braces")
             if not isinstance(event, yaml.ScalarEvent):
                 self.report(key.error(f"a key must be a name, not {key.kind}"))
                 self.item(self._next(), depth + 1)

@@ -13,12 +13,13 @@ from typing import Protocol
 import numpy as np
 
 from graphc.errors import GraphcError
-from graphc.frontends.yaml_rename import LayoutError, Recipe, Renaming, read_renaming
+from graphc.frontends.yaml_rename import GATES, LayoutError, Recipe, Renaming, read_renaming
 from graphc.frontends.yaml_stores import DAMAGE, Store, open_store, path_of
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
 from graphc.source_files import Folder
 
 INITS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {}
+SIDES = "on the left stands the model's name, on the right the file's"
 COUNTERS = "*num_batches_tracked"  # of PyTorch's batch normalisation, which only training reads
 MAX_ELEMENTS = 1 << 30  # of one weight, and of all random ones together: a guard against typing errors
 
@@ -94,6 +95,9 @@ class Weights(Protocol):
     def source(self, name: str) -> str:
         """Where the weight of that name comes from, in words."""
 
+    def unused(self, others: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+        """Shapes of what a file holds and no weight needs, by name. others: see `problems`."""
+
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         """Everything that was wrong. complete: all weights of the model have been asked for, but those of other nets, whose
         names begin the names of their weights."""
@@ -122,6 +126,9 @@ class SeededWeights:
     def source(self, name: str) -> str:
         return f"seed {self.seed}"
 
+    def unused(self, others: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+        return {}
+
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
         return []
 
@@ -135,6 +142,7 @@ class FileWeights:
         self.wrong: list[GraphcError] = []
         self.asked: dict[str, tuple[int, ...]] = {}
         self.used: set[str] = set()
+        self.misshapen: set[str] = set()
 
     def get(self, name: str, shape: tuple[int, ...], dtype: np.dtype, init: str, where: Item) -> np.ndarray:
         self.asked[name] = shape
@@ -152,10 +160,11 @@ class FileWeights:
         try:
             data = self._made(recipe, shape)
         except LayoutError as e:
+            self.misshapen.add(name)
             message = f"weight '{name}' wants shape {list(shape)}: {e}"
             if recipe == Recipe((name,)):
                 message = f"weight {self._shown(recipe)} in {self.store.name}, not {list(shape)}"
-            self.wrong.append((recipe.place or where).error(message, self._turned(recipe, shape)))
+            self.wrong.append((recipe.place or where).error(message, self._turned(recipe, shape, str(where.value))))
             return np.zeros(shape, dtype)
         except DAMAGE as e:
             self.wrong.append(where.error(f"weight '{name}' can't be read from {self.store.name}: {e}"))
@@ -165,7 +174,23 @@ class FileWeights:
         return np.ascontiguousarray(data, dtype)
 
     def source(self, name: str) -> str:
-        return f"{self.store.name}: {' + '.join(self.renaming.recipe(name).names)}"
+        try:
+            recipe = self.renaming.recipe(name)
+        except GraphcError:  # which is among the problems
+            return f"no array of {self.store.name}"
+        lost = [n for n in recipe.names if n not in self.store.shapes]
+        if lost:
+            return f"missing in {self.store.name}" + (f": {', '.join(lost)}" if lost != [name] else "")
+        shown = f"{self.store.name}: {' + '.join(recipe.names)}"
+        return f"{shown}, {_listed(self._shapes(recipe))}" if name in self.misshapen else shown
+
+    def unused(self, others: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+        left = (n for n in sorted(self.store.shapes) if n not in self.used and not self._is_ignored(n))
+        return {
+            n: self.store.shapes[n]
+            for n in left
+            if n.partition(".")[0] not in others and not self.renaming.may_read(n, others)
+        }
 
     def _made(self, recipe: Recipe, shape: tuple[int, ...]) -> np.ndarray:
         """Raises LayoutError where the shape is another, before anything is read where that can be told."""
@@ -178,13 +203,26 @@ class FileWeights:
         return made
 
     def _shown(self, recipe: Recipe) -> str:
-        return ", ".join(f"'{n}' has shape {list(self.store.shapes[n])}" for n in recipe.names)
+        names = [f"'{n}'" for n in recipe.names]
+        verb = "has shape" if len(names) == 1 else "have shapes"
+        return f"{_listed(names)} {verb} {_listed(self._shapes(recipe))}"
 
-    def _turned(self, recipe: Recipe, shape: tuple[int, ...]) -> str | None:
-        """What makes an array of the same elements fit."""
+    def _shapes(self, recipe: Recipe) -> list[str]:
+        return [str(list(self.store.shapes[n])) for n in recipe.names]
+
+    def _turned(self, recipe: Recipe, shape: tuple[int, ...], layer: str) -> str | None:
+        """What makes arrays of the same elements fit, in a layer of that name."""
         name, found = recipe.names[0], self.store.shapes[recipe.names[0]]
-        if not recipe.is_plain or math.prod(found) != math.prod(shape):
+        if recipe != Recipe(recipe.names, recipe.place):
             return None
+        if sum(math.prod(self.store.shapes[n]) for n in recipe.names) != math.prod(shape):
+            return None
+        shown = name if recipe.is_plain else f"[{', '.join(recipe.names)}]"
+        if layer in GATES:
+            return f"its gates are in another order in other frameworks: {{name: {shown}, gates: {GATES[layer][0]}}} " \
+                f"({GATES[layer][1]}): docs/yaml.md, Weights"  # fmt: skip
+        if not recipe.is_plain:
+            return f"if the elements are in the right order: {{name: {shown}, reshape: true}}"
         if found == shape[::-1]:
             return f"another framework's layout: {{name: {name}, transpose: true}}"
         orders = (
@@ -199,13 +237,14 @@ class FileWeights:
         return f"if the elements are in the right order: {{name: {name}, reshape: true}}"
 
     def problems(self, complete: bool, others: Collection[str] = ()) -> list[GraphcError]:
-        left = {n: s for n, s in sorted(self.store.shapes.items()) if n not in self.used and not self._is_ignored(n)}
-        extra = {
-            n: s for n, s in left.items() if n.partition(".")[0] not in others and not self.renaming.may_read(n, others)
-        }
+        extra = self.unused(others)
         if complete and self.asked and len(self.missing) > 2 and not self.used & self.store.shapes.keys():
+            left = self.unused()
             ours, theirs = (", ".join(f"{n} {list(s)}" for n, s in [*d.items()][:2]) for d in (self.asked, left))
-            return [self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "
+            rules = self._rules_for_nothing(others)
+            if any(e.hint == SIDES for e in rules):
+                return rules
+            return [*rules, self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "
                 f"and the model wants {ours} …", "say which is which by `rename`: docs/yaml.md, Weights; `graphc show --weights` lists them")]  # fmt: skip
         out = list(self.wrong)
         for name, (ours, shape, where, recipe) in self.missing.items():
@@ -217,10 +256,7 @@ class FileWeights:
                 )
             )
         if complete:
-            out += [
-                r.error(f"no weight is named '{r.value}'", _near(r.value, None, self.asked))
-                for r in self.renaming.unused(others)
-            ]
+            out += self._rules_for_nothing(others)
         wanted = {n: shape for n, (_, shape, _, _) in self.missing.items()}
         for name, shape in extra.items() if complete else ():
             hint = _near(name, shape, wanted)
@@ -233,8 +269,22 @@ class FileWeights:
             )
         return out
 
+    def _rules_for_nothing(self, others: Collection[str]) -> list[GraphcError]:
+        """What is said of the rules of `rename` that no weight came by."""
+        found: list[GraphcError] = []
+        for rule in self.renaming.unused(others):
+            turned = any(rule.regex.fullmatch(n) for n in self.store.shapes)
+            hint = SIDES if turned else _near(rule.pattern, None, self.asked)
+            found.append(rule.place.error(f"no weight is named '{rule.pattern}'", hint))
+        return found
+
     def _is_ignored(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self.ignored)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def _near(name: str, shape: tuple[int, ...] | None, others: Mapping[str, tuple[int, ...]]) -> str | None:

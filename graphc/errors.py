@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,23 @@ class CheckError(GraphcError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CheckError, (self.problems,)
+
+
+def of_readings(readings: Iterable[GraphcError]) -> list[GraphcError]:
+    """All problems of a file that was read in several ways, of which each raised one of these. What is said of a place in a block
+    is what the first reading found there."""
+    found: dict[tuple[str | None, str | None, str], GraphcError] = {}
+    known: set[tuple[str | None, str | None]] = set()  # places in blocks
+    for error in readings:
+        inside = set()
+        for e in getattr(error, "problems", [error]):
+            at = e.source or Location()
+            if (at.file, at.place) not in known:
+                found.setdefault((at.file, at.place, e.message), e)
+            if at.path:
+                inside.add((at.file, at.place))
+        known |= inside
+    return [*found.values()]
 
 
 class GraphcWarning(UserWarning):

@@ -20,6 +20,7 @@ class Reading:
     params: of a description that has such, by name
     net: of a description that has several, by name; else the first
     preprocess: with the steps that a description prepares its inputs by
+    fitting: the weights of a file must be those of its description; else zeros stand for those that are not
     """
 
     given: frozenset[str] = frozenset()
@@ -27,6 +28,7 @@ class Reading:
     params: tuple[tuple[str, bool | int | float | str], ...] = ()
     net: str | None = None
     preprocess: bool = True
+    fitting: bool = True
 
     @property
     def declared(self) -> bool:

@@ -14,7 +14,7 @@ from graphc.cli.excerpt import shown
 from graphc.cli.feeds import make_plan
 from graphc.cli.layers import short_type
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
-from graphc.errors import CheckError, GraphcError, InputError, NoNetError
+from graphc.errors import CheckError, GraphcError, InputError, NoNetError, of_readings
 from graphc.types import numbers
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def check(
     names = frontends.nets(model) if reading.net is None else ()
     readings = [replace(reading, net=name) for name in names] or [reading]
     graphs: list[Graph] = []
-    problems: dict[str, GraphcError] = {}
+    errors: list[GraphcError] = []
     for one in readings:
         try:
             graphs.append(frontends.load(model, one))
@@ -50,9 +50,9 @@ def check(
             click.echo(f"{model}: no problems; it {error.message}")
             return
         except GraphcError as error:
-            problems.update((str(e), e) for e in getattr(error, "problems", [error]))
-    if problems:
-        _stop_with(model, [*problems.values()])
+            errors.append(error)
+    if errors:
+        _stop_with(model, of_readings(errors))
     _warn([*{str(w): w for graph in graphs for w in graph.meta.get("warnings", ())}.values()])
     for one, graph in zip(readings, graphs):
         title = f"{model}, net {one.net}" if graph.meta.get("nets") else model

@@ -64,6 +64,9 @@ class ModelFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from graphc import zoo
 
+        name = str(value).removesuffix(".yaml")
+        if name in zoo.names() and not os.path.exists(value):
+            self.fail(f"there is no file '{value}': did you mean {zoo.PREFIX}{name}?", param, ctx)
         return super().convert(os.fspath(zoo.resolved(value)), param, ctx)
 
 

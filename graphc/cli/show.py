@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
 from graphc.cli.layers import bound_to, layers, of_one, results, short_type, weights_of
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.errors import InputError
+from graphc.errors import InputError, Location
 from graphc.graph import Graph
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def show(
     if out is not None:
         _draw(model, reading, shapes, batch, out, fold, fused)
         return
-    graph = load_graph(model, dict(shapes), reading)
     if weights:
-        _show_weights(graph)
+        _show_weights(load_graph(model, dict(shapes), replace(reading, fitting=False)))
         return
+    graph = load_graph(model, dict(shapes), reading)
     sizes: Mapping[str, tuple[Dim, ...]]
     missing = ""
     try:
@@ -141,5 +142,20 @@ def _show_weights(graph: Graph) -> None:
     if known is None:
         print_table(("name", "type"), [(v.name, str(v.type)) for v in weights_of(graph)], title=graph.name)
     else:
-        rows = [(w.name, str(w.type), f"line {w.line}", w.origin) for w in known]
+        own = Path(graph.meta["file"])
+        rows = [(w.name, str(w.type), _place(w.source, own), w.origin) for w in known]
         print_table(("name", "type", "step", "from"), rows, title=graph.name)
+        if unused := graph.meta["unused_arrays"]:
+            shapes = [(name, str(list(shape))) for name, shape in unused.items()]
+            click.echo("arrays of the file that nothing uses:")
+            print_table(("name", "shape"), shapes)
+        if misfits := graph.meta["misfits"]:
+            click.echo(f"{many(len(misfits), 'problem')} with these weights: graphc check {graph.meta['file']}")
+
+
+def _place(source: Location, own: Path) -> str:
+    """Of a step; with the name of its file where that is another than the model's."""
+    line = (source.place or "").partition(",")[0]
+    if source.file is None or Path(source.file) == own:
+        return line
+    return f"{Path(source.file).name}:{line.removeprefix('line ')}"

@@ -108,6 +108,11 @@ def test_init_copies_the_files_beside(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (here / "w.npy").read_bytes() == b"weights" and (here / "xor.yaml").exists()
 
 
+@pytest.mark.parametrize("name", ["lenet5", "lenet5.yaml"])
+def test_a_page_without_its_prefix(name: str):
+    assert f"there is no file '{name}': did you mean zoo:lenet5?" in invoke("show", name, code=2).stderr
+
+
 @pytest.mark.parametrize("command", [("init", "resnet-50"), ("show", "zoo:resnet-50"), ("run", "zoo:ResNet50")])
 def test_a_name_that_is_not_there(command: tuple[str, ...]):
     assert "did you mean 'zoo:resnet50'?" in invoke(*command, code=2).stderr

@@ -621,7 +621,7 @@ def said(net: str, head: str = HEAD) -> list[str]:
         ("  - loop: {with: {i: [1], a-b: [2]}, of: [{scale: {by: $i, from: x}}]}", ["5: 'i' can't be a name here", "5: 'a-b' can't be a name here"]),
         ("  - loop: {with: {}, of: [{relu: {from: x}}]}", ["5: with names nothing"]),
         ("  - loop: {with: {a: [1.0, 2.0]}, of: [{scale: {by: $aa, from: x}}]}\n  - scale: {by: $a}",
-         ["5: unknown variable '$aa': did you mean 'a'?", "6: unknown variable '$a': known here: c, channels, features, i"]),
+         ["5: unknown variable '$aa': did you mean '$a'?", "6: unknown variable '$a': known here: c, channels, features, i"]),
     ],
 )  # fmt: skip
 def test_mistakes(net: str, wanted: list[str]):

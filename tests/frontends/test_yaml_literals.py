@@ -217,7 +217,7 @@ def test_sizes_are_whole_however_they_are_computed():
 @pytest.mark.parametrize(
     ("net", "dtype", "said"),
     [
-        (step("Mul", "x", "0.5"), "int64", "0.5 is a float beside an operand of int64\n  cast the operand first: {Cast"),
+        (step("Mul", "x", "0.5"), "int64", "0.5 is a float beside an operand of int64\n  cast the operand first, by a step before this one: - cast: float32"),
         (step("Div", "x", "2.0"), "int32", "write 2, or cast the operand first"),
         (step("Mul", "x", ".inf"), "int8", "inf is a float beside"),
         (step("Clip", "x", "null", "0.5"), "uint8", "0.5 is a float beside"),

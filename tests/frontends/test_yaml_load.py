@@ -348,7 +348,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (_LENET.replace("28, 28]", "28, -1]"), ["a dim of 'image'"]),
         (_RESNET.replace("basic, c: 64", "basic, cc: 64"), ["line 23, column 31", "'basic' has no 'cc'", "'c'"]),
         (_RESNET.replace("basic, c: 64", "basik, c: 64"), ["line 23", "unknown layer 'basik'", "'basic'"]),
-        (_RESNET.replace("dense: $classes", "dense: $clases"), ["line 28, column 12", "unknown variable '$clases'", "'classes'"]),
+        (_RESNET.replace("dense: $classes", "dense: $clases"), ["line 28, column 12", "unknown variable '$clases'", "'$classes'"]),
         (_RESNET.replace("k: $k,", "k: $k/0,"), ["line 10", "(in cbr)", "division by zero"]),
         (_RESNET.replace("{project: auto}", "identity"), ["line 14", "(in basic)", "main: float32[batch, 128, 28, 28]\n", "skip: float32[batch, 64, 56, 56]"]),
         ("graphc: 1\ninputs: {x: [n, 8, 4, 4]}\nnet: [{branch: {join: add, paths: {a: {conv: {out: 5, pad: same}}, b: {project: zeros}}}}]", ["no channels of zeros make float32[n, 5, 4, 4] of float32[n, 8, 4, 4]", "project: auto"]),

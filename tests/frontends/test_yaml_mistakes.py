@@ -108,7 +108,7 @@ MISTAKES = [
      "line 3, column 17: 'concat' has no argument 'inputs': what it reads goes by `from`"),
     (FEATURES, "net: [{add: x}]",
      "line 3, column 13: what 'add' reads can't stand behind its colon\n"
-     "  name it by `from`: add: {from: x}"),
+     "  name it by `from`: add: {from: [last, x]}"),
     (FEATURES, "net: [add]",
      "line 3, column 7: add: needs at least two operands\n"
      "  name them: from: [a, b]\n"
@@ -451,7 +451,7 @@ MISTAKES = [
      "  a layer is a name with arguments, not a call: relu"),
     (FEATURES, "net: [\"dense 10\"]",
      "line 3, column 7: unknown layer 'dense 10'\n"
-     "  did you mean 'dense'?"),
+     "  a ':' must follow the name: dense: 10"),
     (FEATURES, "net: [dense(10)]",
      "line 3, column 7: unknown layer 'dense(10)'\n"
      "  a layer is a name with arguments, not a call: dense: 10"),
@@ -631,6 +631,135 @@ MISTAKES = [
      "line 4, column 1: a model has no 'output': it is called `outputs`"),
     (FEATURES, "net: [{dense: 3}]\n" "layers: []",
      "line 4, column 1: a model has no 'layers': it is called `net`"),
+    # --- words, sections and layouts from elsewhere
+    (FEATURES, "net: [{dense: 8}, {concat: {from: [net.0.dense, last]}}]",
+     "line 3, column 36: no value is named 'net.0.dense' here\n"
+     "  that is the name of a step, not of what it gives: name its result by `as: NAME`\n"
+     "  shapes so far: x float32[batch, 8] -> net.0.dense float32[batch, 8]"),
+    (STEPS, "net: [{scan: {over: x, states: {h: [batch, 16]}, of: [{dense: {out: 16, as: h}}]}}]",
+     "line 3, column 36: a list is a first value of numbers\n"
+     "  a state of zeros says its shape: {shape: [batch, 16]}\n"
+     "  shapes so far: x float32[batch, steps, 8]"),
+    (FEATURES, "net: [{dense: {out: 8, act: relu}}]",
+     "line 3, column 24: 'dense' has no argument 'act': it is a step of its own behind this one"),
+    (IMAGE, "net: [{conv: {out: 8, act: relu}}]",
+     "line 3, column 23: 'conv' has no argument 'act': it is a step of its own behind this one"),
+    (FEATURES, "net: [relu]\n" "loss: mse",
+     "line 4, column 1: a model has no 'loss': graphc computes what a network gives, it does not train"),
+    (FEATURES, "net: [relu]\n" "optimizer: {adam: 0.1}",
+     "line 4, column 1: a model has no 'optimizer': graphc computes what a network gives, it does not train"),
+    (FEATURES, "net: [mse]",
+     "line 3, column 7: unknown layer 'mse'\n"
+     "  a loss is for training, and graphc computes what a network gives: leave it out"),
+    (FEATURES, "net: [crf]",
+     "line 3, column 7: unknown layer 'crf'\n"
+     "  there is none: its scores are a `param`, and a recursion over the steps, as Viterbi's, is a `scan`"),
+    (FEATURES, "net: [l2norm]",
+     "line 3, column 7: unknown layer 'l2norm': here it is `normalize`"),
+    (FEATURES, "net: [feed_forward: 8]",
+     "line 3, column 7: unknown layer 'feed_forward': here it is `[{dense: …}, relu, {dense: …}]`"),
+    (FEATURES, "net: [{dense: {out: 3, weights: {weight: glorot}}}]",
+     "line 3, column 42: no way to make weights is named 'glorot'\n"
+     "  here it is `xavier`\n"
+     "  shapes so far: x float32[batch, 8]"),
+    (FEATURES, "net: [{dense: {out: 3, weights: {weight: kaiming_normal}}}]",
+     "line 3, column 42: no way to make weights is named 'kaiming_normal'\n"
+     "  here it is `he`\n"
+     "  shapes so far: x float32[batch, 8]"),
+    (FEATURES, "params: {hidden: 3}\n" "net:\n" "  - dense: ${hidden}",
+     "line 5, column 12: unexpected '$' in '${hidden}'\n"
+     "  write $name, without braces\n"
+     "  shapes so far: x float32[batch, 8]"),
+    (FEATURES, "params: {hidden: 3}\n" "net:\n" "  - dense: {{hidden}}",
+     "line 5, column 13: '{{hidden}}' is no value\n"
+     "  write $hidden, without braces"),
+    (FEATURES, "params: {hidden: 3}\n" "net:\n" "  - dense: $hiden",
+     "line 5, column 12: unknown variable '$hiden': did you mean '$hidden'?"),
+    (FEATURES, "params: {hidden: 3}\n" "net: [{dense: {out: ${hidden}}}]",
+     "line 4, column 22: is not valid YAML: '{' is not expected behind '$'\n"
+     "  write $name, without braces"),
+    (FEATURES, "params: {hidden: 3}\n" "net:\n" "  - dense: '{{hidden}}'",
+     "line 5, column 12: 'out' of 'dense' must be a whole number, not '{{hidden}}'\n"
+     "  write $hidden, without braces"),
+    (FEATURES, "params: {hidden: 3}\n" "net:\n" "  - dense: {out: {{hidden}}}",
+     "line 5, column 19: '{{hidden}}' is no value\n"
+     "  write $hidden, without braces"),
+    (FEATURES, "net:\n" "  - dense 10",
+     "line 4, column 5: unknown layer 'dense 10'\n"
+     "  a ':' must follow the name: dense: 10"),
+    (IMAGE, "net:\n" "  - conv {out: 16}",
+     "line 4, column 5: 'conv {out' can't be the name of a step\n"
+     "  a ':' and a space must follow the name: conv: {out: 16}"),
+    (IMAGE, "net:\n" "  - conv:{out: 16}",
+     "line 4, column 5: 'conv:{out' can't be the name of a step\n"
+     "  a ':' and a space must follow the name: conv: {out: 16}"),
+    (IMAGE, "net:\n" "  - conv:{out: 16, k: 3}",
+     "line 4, column 21: is not valid YAML: a ':' can't stand here\n"
+     "  a ':' and a space must follow the name: conv: {out: 16, k: 3}"),
+    (IMAGE, "net:\n" "  - conv: {out=64, k=3}",
+     "line 4, column 12: 'conv' has no 'out=64'\n"
+     "  ':' stands between a name and its value: out: 64\n"
+     "line 4, column 20: 'conv' has no 'k=3'\n"
+     "  ':' stands between a name and its value: k: 3"),
+    (IMAGE, "net:\n" "  - conv: {out = 64}",
+     "line 4, column 12: 'conv' has no 'out = 64'\n"
+     "  ':' stands between a name and its value: out: 64"),
+    (STEPS, "net: [{LSTM: 16}]",
+     "line 3, column 14: operator 'LSTM' of ONNX has its attributes in braces, not a whole number\n"
+     "  the layer is `lstm: 16`"),
+    (STEPS, "net: [{LSTM: {hidden: 4}}]",
+     "line 3, column 15: operator 'LSTM' of ONNX has no 'hidden': the layer is `lstm: {hidden: …}`"),
+    (STEPS, "net: [{GRU: 16}]",
+     "line 3, column 13: operator 'GRU' of ONNX has its attributes in braces, not a whole number\n"
+     "  the layer is `gru: 16`"),
+    (IMAGE, "blocks: {up: {inputs: [input, skip], body: [{add: {from: [input, skip]}}]}}\n" "net: [{relu: {as: a}}, {up: {skip: a}}]",
+     "line 4, column 30: 'up' has no argument 'skip': its inputs go by `from`, here [input, skip] in that order"),
+    ("", "graphc: 1\n" "inputs: {image: [?, 3, 32, 32]}\n" "net: [relu]",
+     "line 2, column 18: a dim of 'image' must be a size or the name of one, not a mapping\n"
+     "  a size that is known when the model runs has a name, any you like: batch"),
+    ("", "graphc: 1\n" "inputs: {image: [None, 3, 32, 32]}\n" "net: [relu]",
+     "line 2, column 18: a dim of 'image' must be a size or the name of one, not 'None'\n"
+     "  a size that is known when the model runs has a name, any you like: batch"),
+    ("", "graphc: 1\n" "inputs: {x: {shape: [batch, 8, 8, 3], dtype: uint8}}\n" "net: [{scale: 1/255}]",
+     "line 3, column 8: 0.00392156862745098 is a float beside an operand of uint8\n"
+     "  cast the operand first, by a step before this one: - cast: float32\n"
+     "  shapes so far: x uint8[batch, 8, 8, 3]"),
+    ("", "graphc: 1\n" "inputs: {x: {shape: [batch, 8, 8, 3], dtype: uint8}}\n" "net: [to_nchw, {scale: 1/255}]",
+     "line 3, column 17: 0.00392156862745098 is a float beside an operand of uint8\n"
+     "  cast the operand first, by a step before this one: - cast: float32\n"
+     "  shapes so far: x uint8[batch, 8, 8, 3] -> net.0.to_nchw uint8[batch, 3, 8, 8]"),
+    ("", "graphc: 1\n" "inputs: {x: [batch, 8, 8, 3]}\n" "net: [{standardize: {mean: [0.1, 0.2, 0.3], std: [1, 1, 1]}}]",
+     "line 3, column 8: standardize: mean has 3 numbers, but axis 1 of float32[batch, 8, 8, 3] has 8\n"
+     "  channels are axis 1: put `to_nchw` before it\n"
+     "  shapes so far: x float32[batch, 8, 8, 3]"),
+    ("", "graphc: 1\n" "inputs: {x: [batch, 28, 28, 1]}\n" "net: [{conv: {out: 8, k: 3}}]",
+     "line 3, column 8: Conv 'net.0.conv': axis 3 of size 1 with padding 0 + 0 is smaller than a window of 3 (kernel 3, dilation 1): the output size would not be positive\n"
+     "  operand types: float32[batch, 28, 28, 1], float32[8, 28, 3, 3], float32[8]\n"
+     "  channels are axis 1, [batch, channels, height, width]: `to_nchw` before it brings them there\n"
+     "  shapes so far: x float32[batch, 28, 28, 1]"),
+    ("", "graphc: 1\n" "inputs: {x: [batch, 28, 28, 1]}\n" "net: [{maxpool: 2}]",
+     "line 3, column 8: MaxPool 'net.0.maxpool': axis 3 of size 1 with padding 0 + 0 is smaller than a window of 2 (kernel 2, dilation 1): the output size would not be positive\n"
+     "  operand types: float32[batch, 28, 28, 1]\n"
+     "  channels are axis 1, [batch, channels, height, width]: `to_nchw` before it brings them there\n"
+     "  shapes so far: x float32[batch, 28, 28, 1]"),
+    (FEATURES, "blocks: {b: {body: [{dense: 8}, b]}}\n" "net: [b]",
+     "line 3, column 20 (in b > b > b > … > b > b > b): blocks and branches are nested deeper than 100\n"
+     "  a block that uses itself needs an `if` that ends it\n"
+     "  shapes so far: net.0.b.b.b.b.b.b.b.….b.b.b.b.b.b.b.b.b.dense float32[batch, 8] -> net.0.b.b.b.b.b.b.b.….b.b.b.b.b.b.b.b.b.dense float32[batch, 8] -> net.0.b.b.b.b.b.b.b.….b.b.b.b.b.b.b.b.b.dense float32[batch, 8] -> net.0.b.b.b.b.b.b.b.….b.b.b.b.b.b.b.b.b.dense float32[batch, 8]"),
+    (FEATURES, "net: [{dense: {out: 3, bias: flase}}]",
+     "line 3, column 30: 'bias' of 'dense' must be true or false, not 'flase'\n"
+     "  did you mean 'false'?"),
+    (FEATURES, "net: [{dense: {out: 3, bias: tru}}]",
+     "line 3, column 30: 'bias' of 'dense' must be true or false, not 'tru'\n"
+     "  did you mean 'true'?"),
+    ("", "graphc: 1\n" "input: {x: [n, 2]}\n" "layers: [relu]",
+     "line 2, column 1: a model has no 'input': it is called `inputs`\n"
+     "line 3, column 1: a model has no 'layers': it is called `net`"),
+    ("", "graphc: 1\n" "input: {x: [n, 2]}\n" "net: [relu]",
+     "line 2, column 1: a model has no 'input': it is called `inputs`"),
+    ("", "graphc: 1\n" "inputs: {x: [n, 2]}\n" "layers: [relu]\n" "output: {y: last}",
+     "line 3, column 1: a model has no 'layers': it is called `net`\n"
+     "line 4, column 1: a model has no 'output': it is called `outputs`"),
     # --- YAML
     (FEATURES, "net: [relu, , tanh]",
      "line 3, column 13: is not valid YAML: nothing stands before this ','"),

@@ -98,3 +98,35 @@ def test_an_exported_file_has_them(path: Path, tmp_path: Path):
 def test_wrong_ones_on_the_command_line(path: Path, given: list[str], message: str):
     done = CliRunner().invoke(main, ["check", str(path), *(w for g in given for w in ("--param", g))])
     assert done.exit_code == 2 and message in done.output
+
+
+LISTS = """\
+graphc: 1
+params: {kinds: [cat, dog, bird], data: {shape: [n, 3]}}
+inputs: {x: $data}
+net: [relu]
+labels: $kinds
+"""
+
+
+def test_lists_and_mappings_as_text(tmp_path: Path):
+    path = tmp_path / "lists.yaml"
+    path.write_text(LISTS)
+    model = graphc.compile(path, params={"kinds": "[yes, no]", "data": "{shape: [n, 2]}"}, target="reference")
+    assert model.labels == {"output": ("yes", "no")} and model(np.zeros((1, 2), np.float32)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "param, message",
+    [
+        ("kinds=yes", "param 'kinds' is a list in the file, and 'yes' is none\n  write it as in YAML: --param 'kinds=[a, b]'"),
+        ("kinds=[a", "param 'kinds' is a list in the file, and '[a' is none"),
+        ("data=[2]", "param 'data' is a mapping in the file, and '[2]' is none"),
+        ("kinds=[a, [b], c]", "--param kinds: line 1, column 5: "),
+    ],
+)  # fmt: skip
+def test_lists_that_are_none(tmp_path: Path, param: str, message: str):
+    path = tmp_path / "lists.yaml"
+    path.write_text(LISTS)
+    result = CliRunner().invoke(main, ["show", str(path), "--param", param])
+    assert result.exit_code == 2 and message in result.output and "^" not in result.output

@@ -375,3 +375,93 @@ def test_show_lists_the_weights(tmp_path: Path):
     ):
         (row,) = (r for r in shown.splitlines() if name in r)
         assert type_ in row and f"line {line}" in row and f"w.safetensors: {origin}" in row
+
+
+def show_weights(path: Path | str) -> str:
+    shown = CliRunner().invoke(main, ["show", "--weights", str(path)])
+    assert shown.exit_code == 0, shown.output
+    return shown.output
+
+
+def test_show_lists_weights_that_do_not_fit(tmp_path: Path):
+    """The list that `rename` is written by, whatever the file holds."""
+    path = model(tmp_path, NET, "", drawn(ARRAYS))
+    ours, _, theirs = show_weights(path).partition("arrays of the file that nothing uses")
+    rows = [line.split() for line in ours.splitlines() if line.strip().startswith("net.")]
+    assert [r[0] for r in rows] == ["net.0.conv.weight", "net.0.conv.bias", "net.2.dense.weight", "net.2.dense.bias"]
+    assert all(" ".join(r[-3:]) == "missing in w.safetensors" for r in rows) and "line 4" in " ".join(rows[0])
+    for name, shape in ARRAYS.items():
+        assert any(name in line and str(list(shape)) in line for line in theirs.splitlines())
+    assert "1 problem with these weights: graphc check" in theirs
+
+
+def test_show_says_what_is_missing_and_of_another_shape(tmp_path: Path):
+    shapes = {
+        "conv1.weight": (3, 2, 1, 1),
+        "fc.weight": (3, 5),
+        "fc.bias": (5,),
+        "head": (9,),
+        "bn.num_batches_tracked": (),
+    }
+    shown = show_weights(model(tmp_path, NET, GOOD, drawn(shapes)))
+    for part in ("missing in w.safetensors: conv1.bias", "w.safetensors: fc.weight, [3, 5]", "[9]", "3 problems"):
+        assert part in shown
+    assert "num_batches" not in shown
+
+
+def test_show_names_the_file_of_a_step_that_is_included():
+    shown = show_weights(ZOO / "picture_classifier.yaml")
+    assert "resnet18.yaml:10" in shown and "line 10" not in shown
+
+
+def test_rules_that_are_turned_around(tmp_path: Path):
+    sides = "\n  on the left stands the model's name, on the right the file's"
+    turned = "    conv1.{w}: net.0.conv.{w}\n    fc.bias: net.2.dense.bias\n"
+    assert said(tmp_path, turned, ARRAYS) == [
+        f"line 11, column 5: no weight is named 'conv1.{{w}}'{sides}",
+        f"line 12, column 5: no weight is named 'fc.bias'{sides}",
+    ]
+    found = said(tmp_path, GOOD.partition("\n")[0] + "\n    fc.{w}: net.2.dense.{w}\n", ARRAYS)  # one is right
+    assert f"line 12, column 5: no weight is named 'fc.{{w}}'{sides}" in found
+
+
+def test_rules_for_nothing_are_told_where_no_weight_is_found(tmp_path: Path):
+    rule, whole = said(tmp_path, "    net.9.conv.{w}: conv1.{w}\n", ARRAYS)
+    assert "has none of the 4 weights" in rule + whole and "no weight is named 'net.9.conv.{w}'" in rule + whole
+
+
+LSTM = "graphc: 1\ninputs: {x: [b, t, 5]}\nnet: [{lstm: {hidden: 7, bidirectional: true}}]\n"
+TORCH_LSTM = {
+    f"lstm.{n}_l0{end}": shape
+    for end in ("", "_reverse")
+    for n, shape in {"weight_ih": (28, 5), "weight_hh": (28, 7), "bias_ih": (28,), "bias_hh": (28,)}.items()
+}
+
+
+def test_gates_that_are_forgotten(tmp_path: Path):
+    rename = "    net.0.lstm.l{n}.w: ['lstm.weight_ih_l{n}', 'lstm.weight_ih_l{n}_reverse']\n"
+    found = [str(p) for p in check(model(tmp_path, LSTM, rename, drawn(TORCH_LSTM)))]
+    (one,) = (f for f in found if "wants shape" in f)
+    assert one.partition("line 8, column 5: ")[2] == (
+        "weight 'net.0.lstm.l0.w' wants shape [2, 28, 5]: 'lstm.weight_ih_l0' and 'lstm.weight_ih_l0_reverse' have shapes "
+        "[28, 5] and [28, 5] in w.safetensors, of which [56, 5] is made\n"
+        "  its gates are in another order in other frameworks: {name: [lstm.weight_ih_l0, lstm.weight_ih_l0_reverse], "
+        "gates: ifgo} (PyTorch; Keras has ifco): docs/yaml.md, Weights"
+    )
+
+
+def test_a_mapping_for_each_of_several_arrays(tmp_path: Path):
+    each = "{name: 'lstm.weight_ih_l{n}', gates: ifgo}, {name: 'lstm.weight_ih_l{n}_reverse', gates: ifgo}"
+    (found,) = (str(p) for p in check(model(tmp_path, LSTM, f"    net.0.lstm.l{{n}}.w: [{each}]\n", drawn(TORCH_LSTM))))
+    assert found.endswith(
+        "the name of an array must be a name, not a mapping\n"
+        "  one mapping for all of them: {name: ['lstm.weight_ih_l{n}', 'lstm.weight_ih_l{n}_reverse'], gates: ifgo}"
+    )
+
+
+def test_the_lstm_of_the_page(tmp_path: Path):
+    """The rules that docs/yaml.md shows load what PyTorch writes for two layers of two directions."""
+    rules = PAGE.partition("  file: tagger.safetensors\n  rename:\n")[2].partition("```")[0]
+    text = LSTM.replace("hidden: 7,", "hidden: 7, layers: 2,")
+    second = {n.replace("_l0", "_l1"): (28, 14) if "weight_ih" in n else s for n, s in TORCH_LSTM.items()}
+    assert check(model(tmp_path, text, rules, drawn(TORCH_LSTM | second))) == []

@@ -10,7 +10,16 @@ from graphc.errors import GraphcError
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.frontends.yaml_registry import layers
 from graphc.frontends.yaml_step import STRUCTURES
-from graphc.frontends.yaml_synonyms import ARGUMENTS, LAYERS, NEEDLESS, argument_for, layer_for, squashed
+from graphc.frontends.yaml_synonyms import (
+    ABSENT,
+    ARGUMENTS,
+    LAYERS,
+    NEEDLESS,
+    absent,
+    argument_for,
+    layer_for,
+    squashed,
+)
 from graphc.op import all_ops
 
 HEAD = "graphc: 1\ninputs: {x: [n, 4, 8, 8]}\n"
@@ -138,7 +147,11 @@ def test_the_tables_lead_somewhere():
             takers = [m for m in layers().values() if name in m.args and key not in m.args]
             assert takers, f"no layer has '{name}' and lacks '{key}'"
             assert all(argument_for(m, key) for m in takers)
-    assert not any(key in made.args for key in NEEDLESS for made in layers().values())
+    own = {key for key in NEEDLESS if any(key in made.args for made in layers().values())}
+    assert own == {"act"}  # which rnn and squeeze_excite have, and dense and conv have not
+    for name in ABSENT:
+        assert name == squashed(name) and name not in LAYERS and absent(name), name
+        assert name not in {squashed(own) for own in layers()}
 
 
 def test_what_is_told_can_be_written():
