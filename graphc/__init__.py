@@ -58,8 +58,7 @@ def compile(  # noqa: A001  (the field's name)
     states    {input: output} that a session carries from one step to the next (see `Model.session`), each pair of one dtype and rank
     params    values of a YAML file's `params`, by name, in the place of those that it has
     net       the name of one of a YAML file's `nets`; default: the first
-    preprocess
-              with the steps of a YAML file's `preprocess`; without, inputs are what these would give, and prepared by the caller
+    preprocess with the steps of a YAML file's `preprocess`; without, inputs are what these would give, and the caller prepares them
     cache     keep machine code, packed weights and plans on disk for the next process
     disabled  names of passes to leave out, and of parts of the backend: 'strassen', 'fusion' … (see docs/how-it-works.md)
     winograd  largest output tile of Winograd convolutions, 6, 4 or 2: larger ones multiply less and round more; 0 for none

@@ -19,10 +19,13 @@ from graphc.types import Sym
 
 F32 = np.dtype("float32")
 INTERNAL = ("Reorder",)
+REFUSING = ("ImageDecoder",)  # a file of no bytes is no picture
 OPERATORS = [
     n
     for n, op in all_ops().items()
-    if not (op.holds_graphs or op.family is Family.TABLE) and n not in INTERNAL and any(c.inputs for c in cases(op))
+    if not (op.holds_graphs or op.family is Family.TABLE)
+    and n not in INTERNAL + REFUSING
+    and any(c.inputs for c in cases(op))
 ]
 
 
