@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from zoo import EXAMPLES
 
 from graphc.cli import app
-from tests.zoo import EXAMPLES
 
 LENET = EXAMPLES / "lenet5.yaml"
 

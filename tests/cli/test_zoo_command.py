@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_cli import invoke
 
 import graphc
 from graphc import zoo
 from graphc.errors import InputError
-from tests.cli.test_cli import invoke
 
 PAGES = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from zoo import EXAMPLES
 
 from graphc import draw
 from graphc.draw.boxes import Box, Frame, Picture
@@ -14,7 +15,6 @@ from graphc.draw.kinds import Kind, kind_of
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Builder, Graph, Node
 from graphc.op import all_ops
-from tests.zoo import EXAMPLES
 
 
 def outline(element: Frame | Box) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from zoo import EXAMPLES
 
 from graphc import draw
 from graphc.draw.boxes import Frame
@@ -12,7 +13,6 @@ from graphc.draw.parts import scopes_of
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Builder, Graph
 from graphc.report import StepInfo
-from tests.zoo import EXAMPLES
 
 
 def step(index: int, nodes: tuple[str, ...], output: str, algorithm: str = "") -> StepInfo:

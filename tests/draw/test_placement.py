@@ -10,6 +10,7 @@ from functools import cache
 from itertools import combinations
 
 import pytest
+from zoo import EXAMPLES
 
 from graphc import draw
 from graphc.draw.boxes import Frame, Picture
@@ -17,7 +18,6 @@ from graphc.draw.layout import Placed, Rect, place
 from graphc.draw.measure import bands, frame_title_size, size_of
 from graphc.draw.text import width
 from graphc.frontends.yaml_load import loads_yaml
-from tests.zoo import EXAMPLES
 
 NETS = ["googlenet", "art1", "densenet121", "shufflenet_v2", "som_training", "squeezenet", "xor", "unet", "transformer"]
 SVG = "{http://www.w3.org/2000/svg}"

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+from zoo import EXAMPLES
 
 from graphc import frontends
 from graphc.backends.reference import run
@@ -13,7 +14,6 @@ from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
 from graphc.op import Attr, Const, Op, all_ops
 from graphc.types import Sym
-from tests.zoo import EXAMPLES
 
 RNG = np.random.default_rng(0)
 
