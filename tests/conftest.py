@@ -10,8 +10,6 @@ from zlib import crc32
 
 import pytest
 
-from graphc.fingerprint import fingerprint
-
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +33,6 @@ def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         base = base.parent  # which the workers share
     folder = Path(given) if given else base / "kernels"
     os.environ["GRAPHC_CACHE_DIR"] = str(folder)
-    fingerprint()  # kept by the process: of the software as it is, before a test pretends that a part of it is missing
     yield folder
     if not given:
         del os.environ["GRAPHC_CACHE_DIR"]
