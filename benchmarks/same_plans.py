@@ -3,7 +3,7 @@
 
     python benchmarks/same_plans.py ../graphc-before [MODEL ...]
 
-Plans each model (by default all of examples/, and the light models of sets.py) in both, compiles nothing, and compares the
+Plans each model (by default all of examples/zoo, and the light models of sets.py) in both, compiles nothing, and compares the
 table that threads walk: kernels by specification, argument words, where addresses go, the arena. Prints a row per model; the
 exit status is 1 where one differs. Kernels of one specification are taken to be one code: see --code.
 """

@@ -38,9 +38,13 @@ def export(model: str, reading: Reading, out: Path) -> None:
     size = sum(v.data.nbytes for v in graph.constants())
     if size > MAX_BYTES:
         raise UnsupportedError(f"its weights have {format_bytes(size)}, an ONNX file holds {format_bytes(MAX_BYTES)}")
-    data = (to_onnx(graph) if open_graph is None else to_onnx(open_graph, defaults)).SerializeToString()
+    made = to_onnx(graph) if open_graph is None else to_onnx(open_graph, defaults)
+    data = made.SerializeToString()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {format_bytes(len(data))}")
+    for name, written in zip(graph.output_names, (o.name for o in made.graph.output)):
+        if name != written:
+            click.echo(f"result '{name}' is '{written}' there: in ONNX no result has the name of an input")
 
 
 def _with_optional_inputs(model: str, graph: Graph) -> tuple[Graph | None, dict[str, np.ndarray]]:

@@ -100,7 +100,8 @@ def make_feeds(
     batch: int | None = None,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=random' …; the rest is random.
+    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=random' …; the
+    rest is random.
 
     Random floats lie in [0, 1), random integers in [0, 10). Raises InputError where a source can't be used.
     """

@@ -293,6 +293,20 @@ def test_compare_names_the_first_node_that_differs(onnx_model: Path, monkeypatch
     assert "most at [0, 3]" in error
 
 
+def test_export_says_which_result_has_another_name(tmp_path: Path):
+    text = "graphc: 1\ninputs: {x: [n, 2], state: [n, 2]}\nnet: [{let: {h: x + state}}]\noutputs: {state: h, y: h}\n"
+    (tmp_path / "m.yaml").write_text(text)
+    said = invoke("export", tmp_path / "m.yaml", tmp_path / "m.onnx").output
+    (name, *_) = onnxruntime_outputs(tmp_path / "m.onnx")
+    assert name == "state_1" and f"result 'state' is '{name}' there" in said and "'y'" not in said
+
+
+def onnxruntime_outputs(path: Path) -> list[str]:
+    import onnxruntime
+
+    return [o.name for o in onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_outputs()]
+
+
 def test_export_writes_a_model_that_computes_the_same(yaml_model: Path, tmp_path: Path):
     exported = tmp_path / "tiny.onnx"
     invoke("export", yaml_model, exported)
