@@ -31,12 +31,10 @@ def test_small_networks(name: str, arch: str):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("name", EVERY)
-def test_every_example(name: str):
-    """Of an older architecture every fourth: what differs is which tensor cores there are."""
-    check(name, "sm_90")
-    if EVERY.index(name) % 4 == 0:
-        check(name, "sm_80")
+def test_every_example(name: str, arch: str):
+    check(name, arch)
 
 
 @pytest.mark.slow
