@@ -14,9 +14,9 @@ import numpy as np
 
 from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
+from graphc.objects import matches
 from graphc.signature import wrong_names
-from graphc.sizes import is_size
-from graphc.types import MaybeNone, Sym, TensorType, dtype_name
+from graphc.types import MaybeNone, Sym, TensorType
 
 
 class _Where(TypedDict):
@@ -103,13 +103,7 @@ def check_arrays(inputs: Sequence[tuple[str, TensorType | None]], arrays: Sequen
 
 
 def _fits(array: np.ndarray, want: TensorType | None) -> bool:
-    """Has the array that dtype, rank and those dims that are numbers?"""
-    if want is None:
-        return True
-    same_dtype = array.dtype == want.dtype or dtype_name(array.dtype) == dtype_name(want.dtype) == "string"
-    same_rank = array.ndim == want.rank
-    numbers = ((d, n) for d, n in zip(want.shape, array.shape) if not (isinstance(d, Sym) or is_size(d)))
-    return same_dtype and same_rank and all(d == n for d, n in numbers)
+    return want is None or matches(array, want)
 
 
 def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | MaybeNone:
