@@ -74,7 +74,7 @@ WRONG = [
     ([A.astype(np.float64)], "element 0 of input 's' is float64, the model wants float32[n, 3]"),
     ([A, A[0]], "element 1 of input 's' has shape (3,)"),
     ([A, A[:, :2]], "element 1 of input 's' has shape (2, 2)"),
-    ([A, None], "element 1 of input 's' is NoneType"),
+    ([A, None], "element 1 of input 's' is None"),
     ([[[1, 2, 3.3]]], "can't hold exactly"),
 ]
 
