@@ -211,6 +211,15 @@ def type_proto(t: Content) -> TypeProto:
     return proto
 
 
+def type_text(t: Content) -> str:
+    """As schemas list the types that an operator takes: 'seq(tensor(float))'."""
+    if isinstance(t, ObjectType):
+        key = "" if t.key is None else f"{TensorProto.DataType.Name(enum_of(t.key)).lower()}, "
+        return f"{'seq' if t.kind == 'sequence' else t.kind}({key}{type_text(t.of)})"
+    enum = TensorProto.UNDEFINED if t.dtype is None else enum_of(t.dtype)
+    return f"tensor({TensorProto.DataType.Name(enum).lower()})"
+
+
 def resolve(node: NodeProto, outer: Mapping[str, AttributeProto] | None) -> dict[str, AttributeProto]:
     """The node's attributes by name, with references to the enclosing function's attributes replaced.
 

@@ -103,6 +103,30 @@ def unbox(a: np.ndarray) -> Any:
     return inside if inside is None or isinstance(inside, (list, dict, np.ndarray)) else a  # a string is a tensor
 
 
+def boxed(value: Any) -> np.ndarray:
+    """A box of what callers give, nothing of which is checked: what it holds becomes arrays."""
+    return box(_as_arrays(unbox(value) if isinstance(value, np.ndarray) else value))
+
+
+def _as_arrays(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_as_arrays(item) for item in value]
+    if isinstance(value, dict):
+        return {key: np.asarray(item) for key, item in value.items()}
+    return value if value is None else np.asarray(value)
+
+
+def tensors_of(name: str, value: Any) -> dict[str, np.ndarray]:
+    """The tensors that an object consists of, called after it: 's[0]', 's[1]'; of a map its values."""
+    if isinstance(value, (list, tuple)):
+        parts = [tensors_of(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    elif isinstance(value, dict):
+        parts = [tensors_of(f"{name}[{key!r}]", item) for key, item in value.items()]
+    else:
+        return {} if value is None else {name: np.asarray(value)}
+    return {key: a for part in parts for key, a in part.items()}
+
+
 def given_back(value: Any) -> Any:
     """What callers get: objects of their own, which share no memory with anything. Values of maps are Python's numbers."""
     if isinstance(value, list):

@@ -15,12 +15,13 @@ from graphc.types import TensorType
 
 FLOAT = np.dtype(np.float32)
 A, B, C = (np.arange(n * 3, dtype=np.float32).reshape(n, 3) + n for n in (2, 1, 4))
-TARGETS = pytest.mark.parametrize("target", ["cpu", "reference"])
+TARGETS = pytest.mark.parametrize("target", ["cpu", "reference", pytest.param("cuda:emulate", marks=pytest.mark.slow)])
 
 
 def model(text, target="cpu", opset=21, **options):
     header = f'<ir_version: 10, opset_import: ["" : {opset}]>\n'
-    return graphc.compile(parser.parse_model(header + text), target=target, **options)
+    host = {"host": True} if target.startswith("cuda") else {}
+    return graphc.compile(parser.parse_model(header + text), target=target, **host, **options)
 
 
 def same(got, want):
