@@ -19,7 +19,7 @@ from graphc.errors import GraphcWarning, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_values import known_type
 from graphc.graph import Builder, Value
 
-NEWEST_OPSET = 28  # of the semantics written down here and in graphc/ops
+NEWEST_OPSET = 29  # of the semantics written down here and in graphc/ops
 RENAMED = frozenset({"Scatter", "Upsample"})  # operators that only older opsets have
 
 

@@ -14,7 +14,12 @@ import graphc
 from graphc.op import Const, all_ops
 
 ML, MS = "ai.onnx.ml", "com.microsoft"
-OPS = {name: op for name, op in all_ops().items() if "::" in name or name == "SimplifiedLayerNormalization"}
+TRAINING = "ai.onnx.preview.training"  # ONNX Runtime has none of it
+OPS = {
+    name: op
+    for name, op in all_ops().items()
+    if ("::" in name and not name.startswith(TRAINING) and not op.objects) or name == "SimplifiedLayerNormalization"
+}
 VERSIONS = {"TreeEnsemble": 5, "LabelEncoder": 4}  # of ai.onnx.ml; 3 for the others
 
 
