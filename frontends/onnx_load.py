@@ -56,7 +56,7 @@ from graphc.frontends.onnx_types import (
 )
 from graphc.frontends.onnx_unused import unused
 from graphc.frontends.onnx_values import KnowingBuilder
-from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
+from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize, scans_of_samples
 from graphc.graph import Graph, Value, constant
 from graphc.objects import is_object
 from graphc.op import Op, all_ops
@@ -300,16 +300,22 @@ class _Importer:
         names = [n and at.scope.prefix + n for n in at.outputs]
         use = Use(name, tensors, attrs, names, opset, builder)
         results = modernize(use) if standard else None
+        if name == "Scan" and opset < 9:
+            results = scans_of_samples(use, lambda scan: self._add(at, scan, f"{at.name}.{scan.outputs[0]}"))
         if results is None and use.op not in self.ops:
             self._inline_onnx_body(at, opset, protos, tensors)
             return
         if results is None:
-            self._subgraphs(at, use)
-            attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
-            attrs = {key: value for key, value in attrs.items() if value is not None}
-            made = builder.add(use.op, *use.inputs, name=at.name, outputs=use.outputs, source=at.source, **attrs)
-            results = made if isinstance(made, tuple) else (made,)
+            results = self._add(at, use, at.name)
         at.scope.values.update((name, v) for name, v in zip(at.outputs, results) if name)
+
+    def _add(self, at: FileNode, use: Use, name: str) -> tuple[Value, ...]:
+        """A node in its newest form."""
+        self._subgraphs(at, use)
+        attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
+        attrs = {key: value for key, value in attrs.items() if value is not None}
+        made = use.builder.add(use.op, *use.inputs, name=name, outputs=use.outputs, source=at.source, **attrs)
+        return made if isinstance(made, tuple) else (made,)
 
     def _attribute(self, op: str, key: str, value: Any) -> Any:
         """Dtypes are numbers (or names, in old files) in ONNX; UNDEFINED stands for one that is not given (None)."""
