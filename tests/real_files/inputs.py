@@ -25,11 +25,14 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "*silero_vad*.onnx": {"input": (1, 576)},
     "*silero_vad_16k_sequence.onnx": {"input": (32, 576)},
     "faster-whisper*": {"input": (32, 576)},
+    "*ch_PP-OCRv4_rec*": {"x": (1, 3, 48, 320)},
+    "*ch_PP-OCRv2_rec*": {"x": (1, 3, 32, 320)},
     "*ch_ppocr_mobile_v2.0_cls*": {"x": (1, 3, 48, 192)},
     "*cls/cls.onnx": {"x": (1, 3, 48, 192)},
     "*cls-model.onnx": {"x": (1, 3, 48, 192)},
     "*melspectrogram.onnx": {"input": (1, 16000)},
 }
+STATES = ("h", "c", "h0", "c0", "state", "hidden")  # of recurrent nets: within tanh's range
 NAMED = {"sr": 16000}  # inputs of this name have this value, whatever the file
 
 
@@ -49,7 +52,7 @@ def feeds_of(path: Path, name: str, seed: int = 0) -> dict[str, np.ndarray]:
 def _array(value: onnx.ValueInfoProto, given: Any, rows: int | None, rng: np.random.Generator) -> np.ndarray:
     tensor = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    shape = given if isinstance(given, tuple) else _shape(tensor.shape.dim)
+    shape = given if isinstance(given, tuple) else _shape(value.name, tensor.shape.dim)
     if given is not None and not isinstance(given, tuple):
         return np.full(shape, given, dtype)
     if dtype == np.bool_:
@@ -62,19 +65,34 @@ def _array(value: onnx.ValueInfoProto, given: Any, rows: int | None, rng: np.ran
 
 
 def _real(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    if name in ("h", "c", "h0", "c0", "state", "hidden"):  # the state of a recurrent net: within tanh's range
+    if name in STATES:
         return np.tanh(rng.standard_normal(shape))
     if len(shape) == 2 and shape[-1] >= 512:  # sound: small numbers around 0
         return 0.1 * rng.standard_normal(shape)
+    if len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) >= 32:
+        return np.stack([picture(*shape[2:], shape[1], rng).transpose(2, 0, 1) for _ in range(shape[0])])
+    if len(shape) == 4 and shape[3] == 3:
+        return np.stack([picture(*shape[1:], rng) for _ in range(shape[0])])
     return rng.standard_normal(shape)
 
 
-def _shape(dims: Any) -> tuple[int, ...]:
+def picture(height: int, width: int, channels: int, rng: np.random.Generator) -> np.ndarray:
+    """[height, width, channels], from about -1 to 1: a page with lines of dark signs. Detectors find nothing in noise, and what
+    they then say is the tail of a sigmoid."""
+    rows, columns = -(-height // 32), -(-width // 16)
+    signs = rng.random((rows, columns, 5, 3)) < 0.6
+    cells = np.zeros((rows, columns, 32, 16))
+    cells[:, :, 6:26, 2:14] = signs.repeat(4, 2).repeat(4, 3)
+    ink = cells.transpose(0, 2, 1, 3).reshape(rows * 32, columns * 16)[:height, :width]
+    return (1 - 2 * ink)[..., None] + 0.1 * rng.standard_normal((height, width, channels))
+
+
+def _shape(name: str, dims: Any) -> tuple[int, ...]:
     sizes: list[int] = []
     for i, dim in enumerate(dims):
         if dim.HasField("dim_value") and dim.dim_value > 0:
             sizes.append(dim.dim_value)
-        elif i == 0 and not _by_name(dim.dim_param) or "batch" in dim.dim_param.lower():
+        elif name in STATES or i == 0 and not _by_name(dim.dim_param) or "batch" in dim.dim_param.lower():
             sizes.append(1)
         elif len(dims) == 4 and not _by_name(dim.dim_param):
             line = i == 3 and sizes[2] in (48, 64)
