@@ -56,7 +56,9 @@ def _codes(v: Value | None, sweep: Sweep) -> Codes | None:
     if made is None or made.attrs["block_size"] or made.attrs["output_dtype"] not in (None, np.float32):
         return None
     x, scale, zero = (*made.inputs, None)[:3]
-    known = next((v for v in (x, zero) if v is not None and v.type is not None), None)  # x may have sizes of no known rank
+    known = next(
+        (v for v in (x, zero) if v is not None and v.type is not None), None
+    )  # x may have sizes of no known rank
     if known is None or known.dtype.name not in BYTES:
         return None
     return Codes(x, known.dtype, scale, zero, made.attrs["axis"])
