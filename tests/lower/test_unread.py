@@ -12,7 +12,9 @@ import pytest
 from strategies import Use, cases, use_of
 from suite import OPS, as_inputs, compiled, use
 
+import graphc
 from graphc.errors import GraphcError, UnsupportedError
+from graphc.graph import Builder
 from graphc.lower.registry import NEUTRAL
 from graphc.op import _REGISTRY, Attr, Op, register
 from graphc.passes.decompose import EXPANSION
@@ -121,6 +123,20 @@ def test_a_kernel_that_passes_over_something(forgotten: str, monkeypatch: pytest
     monkeypatch.setitem(NEUTRAL._own, "CumSum", replace(NEUTRAL._own["CumSum"], lower=forgetful))
     with pytest.raises(UnsupportedError, match=f"its CPU kernel takes no account of its {forgotten}"):
         compiled(SUMS).plan()
+
+
+@pytest.mark.parametrize(("rows", "depth"), [(128, 256), (2048, 96)], ids=["strassen", "packed rows"])
+def test_products_that_share_a_packed_operand_read_it(rows: int, depth: int):
+    """Queries, keys and values: the first packs the rows, the others read what it packed."""
+    b = Builder("projections")
+    x = b.input("x", np.float32, [rows, depth])
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((depth, 512), np.float32) for _ in range(3)]
+    model = graphc.compile(b.build({f"y{i}": b.add("MatMul", x, b.constant(w)) for i, w in enumerate(weights)}))
+    assert sum(s.ops == ("Pack",) for s in model.plan().steps) == 1
+    data = rng.standard_normal((rows, depth), np.float32)
+    for y, w in zip(model(data), weights):
+        np.testing.assert_allclose(y, data @ w, rtol=0, atol=1e-3)  # sums of up to 256 products of about 1
 
 
 def test_a_scalar_body_takes_every_attribute():
