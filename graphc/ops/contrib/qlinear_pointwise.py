@@ -130,7 +130,9 @@ def _emit_softmax(b: Builder, v: Value, call: Call) -> Value:
     axis = call.axis_of(call.attrs.axis, len(v.shape))
     if call.attrs.opset >= 13 or axis == len(v.shape) - 1:
         return b.add("Softmax", v, axis=axis)
-    return b.add("Reshape", b.add("Softmax", b.add("Flatten", v, axis=axis), axis=-1), b.add("Shape", v))
+    axes = b.constant(range(axis, len(v.shape)), np.int64)
+    powers = b.add("Exp", b.add("Sub", v, b.add("ReduceMax", v, axes)))
+    return b.add("Div", powers, b.add("ReduceSum", powers, axes))
 
 
 def _softmax(v: np.ndarray, axis: int, opset: int) -> np.ndarray:
