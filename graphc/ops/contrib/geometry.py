@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from graphc.dtypes import names
@@ -210,7 +212,6 @@ composed(
     [
         Case((*_XW, Const([1, 1, 1, 1])), {"strides": (2, 2)}),
         Case((*_XW, Const([0, 1, 1, 0]), Tensor((3,))), {"output_padding": (1, 1), "strides": (2, 2)}),
-        Case(_XW),
     ],
     _TRANSPOSED,
     values=(2,),
@@ -228,15 +229,17 @@ def _masked_type(call: Call) -> list[TensorType]:
 
 
 def _masked_pool(x, mask, *, kernel_shape, storage_order, **options):
-    """The maximum of each window; a row of it (along the last axis) ends before its first 0 of the mask.
+    """The maximum of each window; a row of it (along the last axis) ends before its first 0 of the mask. Without elements it
+    is the lowest number.
 
-    As ONNX Runtime has it, the first element of a plane of two axes or more is never masked; a window without elements is the
-    lowest number, and planes beyond those of the mask begin with its first again.
+    As ONNX Runtime has it, the first element of a plane of two axes or more is never masked, and the mask of plane i begins at
+    element i · size of a plane mod planes of the mask: one mask serves all.
     """
     g = windows(x.shape[2:], kernel_shape, **options)
     lowest = np.finfo(np.float32).min
-    planes = np.resize(mask.reshape(-1, *mask.shape[2:]) != 0, (x.shape[0] * x.shape[1], *x.shape[2:]))
-    planes = planes.reshape(x.shape)
+    size, count = math.prod(x.shape[2:]), mask.shape[0] * mask.shape[1]
+    starts = np.arange(x.shape[0] * x.shape[1]) * size % count
+    planes = (mask.reshape(-1)[starts[:, None] + np.arange(size)] != 0).reshape(x.shape)
     if x.ndim > 3:
         planes[(slice(None), slice(None), *[0] * (x.ndim - 2))] = True
     kept = np.logical_and.accumulate(window_view(planes, g, True), axis=-1)

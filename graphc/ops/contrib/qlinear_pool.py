@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case
+from graphc.op import Attr, Call, Case, Deferred
+from graphc.ops._geometry import window_view, windows
 from graphc.ops.contract import require_dtype
 from graphc.ops.contrib.affine_bytes import (
     emit_bytes,
@@ -29,6 +31,7 @@ from graphc.ops.pool import POOL_ATTRS
 from graphc.ops.qlinear import BYTES
 from graphc.ops.quantize import emit_quantized
 from graphc.ops.shape import axes_of
+from graphc.types import Dim
 
 _LAST = {"channels_last": Attr(bool, False)}
 _OPERANDS = "x x_scale x_zero_point? y_scale y_zero_point?"
@@ -48,7 +51,7 @@ def _check_map(call: Call) -> None:
 
 def _cases(uses: Sequence[tuple[tuple[int, ...], dict]]) -> list[Case]:
     return [
-        Case((some(k, *shape), scale(0.25), zero(k), scale(0.125, 1), zero(k, 1, first=5)), attrs)
+        Case((some(k, *shape), scale(0.25), zero(k), scale(0.125), zero(k, first=5)), attrs)
         for k in KINDS
         for shape, attrs in uses
     ]
@@ -104,7 +107,7 @@ composed(
         x, sx, zx, s, z, range(x.ndim) if axes is None else axes, keepdims
     ),
     lambda b, call: _emit_mean(b, call, _mean_axes(call), call.attrs.keepdims),
-    _cases([((2, 3, 5), {"axes": (1,)}), ((2, 3, 5), {"axes": (-1, 0), "keepdims": False}), ((4, 3), {})]),
+    _cases([((2, 3, 5), {"axes": (1,), "keepdims": True}), ((2, 3, 5), {"axes": (-1, 0), "keepdims": False})]),
     {"axes": Attr("ints", None), "keepdims": Attr(bool, True)},
     check=_check,
     dtypes=("uint8",),
@@ -119,19 +122,37 @@ def _options(attrs) -> dict:
     return {k: v for k, v in attrs.items() if k != "channels_last"}
 
 
+def _whole_windows(space: Sequence[Dim], options: dict) -> dict:
+    """With count_include_pad a window that reaches beyond the padding (ceil_mode) is divided by all of its elements, too:
+    the padding is made larger. Raises Deferred while the sizes are not known."""
+    if not (options["ceil_mode"] and options["count_include_pad"]):
+        return options
+    if not all(isinstance(d, int) for d in space):
+        raise Deferred("sizes of the feature map")
+    geometry = {k: v for k, v in options.items() if k not in ("kernel_shape", "count_include_pad")}
+    g = windows(space, options["kernel_shape"], **geometry)
+    reach = ((o - 1) * stride + e for o, stride, e in zip(g.out_spatial, g.strides, g.extent))
+    ends = (max(r - d - begin, end) for r, d, begin, end in zip(reach, space, g.pads_begin, g.pads_end))
+    return {**options, "ceil_mode": False, "auto_pad": "NOTSET", "pads": (*g.pads_begin, *ends)}
+
+
 def _expand_average(b: Builder, call: Call) -> Value:
     x, sx, zx, s, z = (*call.inputs, None)[:5]
 
     def pooled(q: Value) -> Value:
-        mean = b.add("AveragePool", emit_real(b, q, sx, zx), **_options(call.attrs))
-        return emit_bytes(b, mean, s, z, call.dtype(0))
+        options = _whole_windows(q.shape[2:], _options(call.attrs))
+        return emit_bytes(b, b.add("AveragePool", emit_real(b, q, sx, zx), **options), s, z, call.dtype(0))
 
     return emit_channels_first(b, x, call.attrs.channels_last, pooled)
 
 
-def _average(x, sx, zx, s, z=None, *, channels_last, **options):
+def _average(x, sx, zx, s, z=None, *, channels_last, kernel_shape, count_include_pad, **options):
     def pooled(q):
-        return in_bytes(applied("AveragePool", real(q, sx, zx), **options), s, z, x.dtype)
+        g = windows(q.shape[2:], kernel_shape, **options)
+        axes = tuple(range(-len(kernel_shape), 0))
+        total = window_view(real(q, sx, zx), g, 0).sum(axes)
+        inside = window_view(np.ones((1, 1, *q.shape[2:]), total.dtype), g, 0).sum(axes)
+        return in_bytes(total / (math.prod(kernel_shape) if count_include_pad else inside), s, z, x.dtype)
 
     return channels_first(x, channels_last, pooled)
 
@@ -147,6 +168,8 @@ composed(
             ((2, 3, 8, 9), {"kernel_shape": (2, 2), "strides": (2, 1)}),
             ((1, 3, 5, 7), {**_AROUND, "strides": (2, 2), "count_include_pad": True}),
             ((1, 5, 7, 4), {"kernel_shape": (2, 4), "channels_last": True}),
+            ((1, 2, 6, 7), {"kernel_shape": (3, 2), "strides": (2, 2), "ceil_mode": True, "count_include_pad": True}),
+            ((1, 2, 6, 7), {**_AROUND, "strides": (2, 3), "ceil_mode": True}),
             ((1, 3, 12), {"kernel_shape": (4,), "strides": (3,), "auto_pad": "SAME_UPPER", "count_include_pad": True}),
         ]
     ),

@@ -58,14 +58,14 @@ def _floats(call: Call) -> None:
 # --- quantization -----------------------------------------------------------------------------------------------------
 _AXIS = {"axis": Attr(int, 1)}
 for _name in ("QuantizeLinear", "DequantizeLinear"):
-    _like(_name, _AXIS)
+    _uses = [c for c in get_op(_name).samples.cases if c.attrs.keys() <= _AXIS.keys()]
+    _like(_name, _AXIS, [c for c in _uses if getattr(c.inputs[0], "dtype", None) != "int32" or _name[0] == "D"])
 
 
 # --- movement ---------------------------------------------------------------------------------------------------------
 def _flat_pads(b: Builder, call: Call) -> Sequence[Value | None]:
-    x, pads, *value = call.inputs
-    flat = pads if call.rank(1) == 1 else b.add("Reshape", pads, b.constant([-1], np.int64))
-    return x, flat, *(v and b.add("Reshape", v, b.constant([], np.int64)) for v in value)
+    x, _, *value = call.inputs
+    return x, b.constant(call.ints(1), np.int64), *(v and b.add("Reshape", v, b.constant([], np.int64)) for v in value)
 
 
 def _check_pad(call: Call) -> None:

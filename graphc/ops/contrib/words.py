@@ -85,6 +85,8 @@ def _token_type(call: Call) -> list[TensorType]:
             re.compile(pattern)
         except re.error as error:
             raise call.fail(f"pattern {pattern!r}: {error}") from None
+    if attrs.separators != ("",) and any(re.fullmatch(s, "") for s in attrs.separators):
+        raise call.fail(f"separators {list(attrs.separators)} match nothing", "use one that has a character at least")
     detail = f", {attrs.separators}, {attrs.tokenexp!r}, {attrs.mark}, {attrs.mincharnum}"
     return [x.with_shape((*x.shape, dim_of_data(call, 0, detail=detail)))]
 
