@@ -1,1 +1,1 @@
-"""Forests of decision trees."""
+"""Forests of decision trees, tables of numbers, probabilities coupled of pairs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class Forest:
     members: Mapping[int, np.ndarray]
     weights: np.ndarray
     written: np.ndarray
+
+    def output(self, i: int) -> Forest:
+        """The same trees, and one of the outputs."""
+        return replace(self, weights=self.weights[:, i : i + 1], written=self.written[:, i : i + 1])
 
     def leaves(self, x: np.ndarray) -> np.ndarray:
         """The leaf [N, trees] that each sample [N, features] reaches in each tree."""

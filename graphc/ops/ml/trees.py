@@ -119,12 +119,12 @@ def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     attrs, post = _attrs(call), call.attrs.post_transform
     labels = label_array(attrs["classlabels_strings"], attrs["classlabels_int64s"])
     forest = forest_of(attrs, "class", len(labels))
-    scores, seen = tree_scores(b, call.inputs[0], forest, "SUM")
-    base, _ = floats_or_tensor(attrs, "base_values", 0.0, 0)
-    base = base.astype(scores.dtype)
+    base = floats_or_tensor(attrs, "base_values", 0.0, 0)[0].astype(forest.weights.dtype)
     if len(labels) == 2:
-        label, scores = _expand_two_classes(b, scores, base, labels, post, attrs)
-    elif len(labels) == 1:
+        label, scores = _expand_two_classes(b, call.inputs[0], forest, base, labels, attrs)
+        return label, _as_float32(b, scores)
+    scores, seen = tree_scores(b, call.inputs[0], forest, "SUM")
+    if len(labels) == 1:
         scores = b.add("Add", scores, b.constant(base)) if base.size else scores
         label = _above(b, column_of(b, scores, 0), 0, np.array([0, 1]))
         scores = expand_transform(b, scores, post)
@@ -149,29 +149,30 @@ def _above(b: Builder, v: Value, limit: float, labels: np.ndarray) -> Value:
     return chosen(b, labels, b.add("Greater", v, b.constant(limit, v.dtype)))
 
 
-def _expand_two_classes(b, s, base, labels, post, attrs):
+def _expand_two_classes(b, x, forest, base, labels, attrs):
     """`_two_classes`."""
-    named_classes = set(attrs["class_ids"])
-    weights, _ = floats_or_tensor(attrs, "class_weights", 0.0, 0)
-    positive = not (weights < 0).any()
-    if named_classes == {0, 1} or not named_classes:
-        raw = b.add("Add", s, b.constant(base)) if base.size == 1 else s
-        second = column_of(b, s, 0) if base.size == 2 else column_of(b, raw, 1)
-        if base.size == 2:
-            second = b.add("Add", second, b.constant(base[1]))
-            raw = signed_pair(b, b.add("Unsqueeze", second, b.constant([1], np.int64)), False)
-        label = _above(b, second, 0, labels if labels.dtype == STRING else np.array([0, 1]))
-        return label, expand_transform(b, raw, post)
-    (only,) = named_classes
-    column = column_of(b, s, only)
-    column = b.add("Add", column, b.constant(base[0])) if base.size else column
-    label = _above(b, column, 0.5 if positive else 0, labels)
-    column = b.add("Unsqueeze", column, b.constant([1], np.int64))
-    if only == 1 or base.size == 2:
-        raw = b.add("Mul", column, b.constant([0, 1] if only == 1 else [1, 0], s.dtype))
-        return label, expand_transform(b, raw, post) if post == "LOGISTIC" else raw
-    scores = signed_pair(b, column, positive and post != "LOGISTIC")
-    return label, expand_transform(b, scores, post) if post == "LOGISTIC" else scores
+    post, named_classes = attrs["post_transform"], set(attrs["class_ids"])
+    positive = not (floats_or_tensor(attrs, "class_weights", 0.0, 0)[0] < 0).any()
+    if len(named_classes) == 1:
+        only = named_classes.pop()
+        column, _ = tree_scores(b, x, forest.output(only), "SUM")
+        column = b.add("Add", column, b.constant(base[0])) if base.size else column
+        label = _above(b, column_of(b, column, 0), 0.5 if positive else 0, labels)
+        if only == 1 or base.size == 2:
+            scores = b.add("Mul", column, b.constant([0, 1] if only == 1 else [1, 0], column.dtype))
+        else:
+            scores = signed_pair(b, column, positive and post != "LOGISTIC")
+        return label, expand_transform(b, scores, post if post == "LOGISTIC" else "NONE")
+    if base.size == 2:
+        column, _ = tree_scores(b, x, forest.output(0), "SUM")
+        column = b.add("Add", column, b.constant(base[1]))
+        second, scores = column_of(b, column, 0), signed_pair(b, column, False)
+    else:
+        scores, _ = tree_scores(b, x, forest, "SUM")
+        scores = b.add("Add", scores, b.constant(base)) if base.size == 1 else scores
+        second = column_of(b, scores, 1)
+    label = _above(b, second, 0, labels if labels.dtype == STRING else np.array([0, 1]))
+    return label, expand_transform(b, scores, post)
 
 
 def _stump(kind: str, **more) -> dict[str, Any]:
