@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def _numbers(node: Node, target: Target) -> str | None:
-    return "its values are no numbers" if node.inputs[2].dtype == object else None
+    x, keys, values = (v.dtype for v in node.operands)
+    if x != keys:
+        return f"{x} among keys of {keys} have no kernel"
+    return "its values are no numbers" if values == object else None
 
 
 @RULES.lowers("LookUp", supported=_numbers)

@@ -57,7 +57,6 @@ register(
         reference=lambda pairs, classes: coupled_probabilities(pairs, classes),
         attrs={"classes": Attr(int)},
         flops=lambda call: call.shape(0)[0] * (30 * call.attrs.classes**3),
-        per_sample=True,
         samples=Samples(
             ("float64",),
             low=0.0,

@@ -25,7 +25,7 @@ def _infer(call: Call) -> list[TensorType]:
     return [TensorType(call.attrs.to, (x.shape[0], call.attrs.n_targets))]
 
 
-def _scores(x, slots, nodes, trees, leaves, aggregate, n_targets, to):
+def _scores(x, slots, nodes, trees, leaves=None, *, aggregate, n_targets, to):
     start = {"SUM": 0, "MIN": np.inf, "MAX": -np.inf}[aggregate]
     join = {"SUM": np.add, "MIN": np.minimum, "MAX": np.maximum}[aggregate]
     narrow = nodes.shape[1] == NARROW.itemsize
