@@ -40,6 +40,7 @@ class Family(enum.Enum):
     SOURCE = "source"
     CONTROL = "control"
     TABLE = "table"
+    SEQUENCE = "sequence"
 
 
 class Deferred(Exception):
@@ -51,7 +52,8 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Attr:
-    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph'.
+    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph',
+    'type' (what a sequence or an optional holds).
 
     A default of None means: optional, the type rule treats its absence. bool attributes accept 0 and 1. Floats are float32, as
     in ONNX, defaults too: an operator of float64 with an alpha of 0.01 multiplies by 0.00999999977648…
@@ -222,6 +224,7 @@ class Op:
     statistics operands that training measures and does not learn
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
+    objects    it takes or gives values that are no tensors (graphc/objects.py)
     family     a heading for people; stated only where it does not follow from the fields above
     """
 
@@ -249,6 +252,7 @@ class Op:
     types_of: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
+    objects: bool = False
     family: Family = Family.COMPOSITE
 
     def __post_init__(self) -> None:
@@ -342,7 +346,7 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
                 value = np.dtype(value)
             case "tensor":
                 value = np.asarray(value)
-            case "graph":
+            case "graph" | "type":
                 pass
             case t:
                 if t is int and isinstance(value, float) and value != int(value):
