@@ -65,7 +65,7 @@ def _encoded_type(call: Call) -> list[TensorType]:
     keys, values = _table(call.attrs, "keys"), _table(call.attrs, "values")
     if keys is None or values is None or len(keys) != len(values):
         raise call.fail("its keys and values do not fit together", "give as many values as keys")
-    if dtype_name(x.dtype) != dtype_name(keys.dtype):
+    if dtype_name(x.dtype) != dtype_name(keys.dtype) and not x.dtype.kind == keys.dtype.kind == "f":
         raise call.fail(f"its keys are {dtype_name(keys.dtype)}, the operand is {dtype_name(x.dtype)}", "insert a Cast")
     return [x.with_dtype(values.dtype)]
 
@@ -87,7 +87,7 @@ def _expand_encoder(b: Builder, call: Call) -> Value | None:
         return None
     keys, values = _table(call.attrs, "keys"), _table(call.attrs, "values")
     assert keys is not None and values is not None
-    if keys.dtype not in KEYS or values.dtype == STRING:
+    if keys.dtype not in KEYS or keys.dtype != call.dtype(0) or values.dtype == STRING:
         return None
     keys, values = table(keys, values, _default(call.attrs, values))
     return b.add("LookUp", call.inputs[0], b.constant(keys), b.constant(values))
