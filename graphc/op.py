@@ -375,17 +375,27 @@ def _float32(value: Any) -> float:
         return float(np.float32(float(value)))
 
 
+def _float32s(values: Sequence[float]) -> tuple[float, ...]:
+    with np.errstate(over="ignore"):
+        return tuple(np.array(values, np.float32).astype(np.float64).tolist())
+
+
+def _all(values: Any, kind: type) -> bool:
+    """Is it a list of that type alone? Trees have lists of 100,000 numbers."""
+    return isinstance(values, (list, tuple)) and set(map(type, values)) <= {kind}
+
+
 def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
     if value is None:
         return None
     try:
         match spec.type:
             case "ints":
-                value = tuple(whole(v) for v in value)
+                value = tuple(value if _all(value, int) else (whole(v) for v in value))
             case "floats":
-                value = tuple(_float32(v) for v in value)
+                value = _float32s(value) if _all(value, float) else tuple(_float32(v) for v in value)
             case "strings":
-                value = tuple(str(v) for v in value)
+                value = tuple(value if _all(value, str) else (str(v) for v in value))
             case "dtype":
                 value = np.dtype(value)
             case "tensor":
