@@ -101,6 +101,9 @@ class Attrs(dict[str, Any]):
         if self.looked_at is not None:
             self.looked_at.update(keys)
 
+    def __reduce__(self) -> tuple[type[Attrs], tuple[dict[str, Any]]]:  # a copy is made before it has its slot
+        return Attrs, (dict(self.items()),)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
