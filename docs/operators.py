@@ -43,6 +43,12 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `ConvTranspose` with `auto_pad` SAME_UPPER or SAME_LOWER and a kernel that is smaller than the stride gives size x stride
   elements, as the standard says, the missing ones being zeros at the end, as in TensorFlow. (ONNX Runtime leaves them out; the
   reference shifts the result.)
+- `TfIdfVectorizer` multiplies the count of an n-gram by the weight of that n-gram, as the text says. (The reference and ONNX
+  Runtime take the weight of its column, which is another one where `ngram_indexes` reorders.)
+- `Scan` of opset 8 gives zeros behind the end of a sequence; `directions` turn its valid part. Its batch must have a known size.
+- The rates of `ai.onnx.preview.training` are computed in float64: 1 - 0.999^T has few digits in float32.
+- A sequence may hold tensors of different shapes, and one that is declared to hold tensors of no dims may hold any, as ONNX's own
+  examples do.
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.
