@@ -46,6 +46,8 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `TfIdfVectorizer` multiplies the count of an n-gram by the weight of that n-gram, as the text says. (The reference and ONNX
   Runtime take the weight of its column, which is another one where `ngram_indexes` reorders.)
 - `Scan` of opset 8 gives zeros behind the end of a sequence; `directions` turn its valid part. Its batch must have a known size.
+- `ai.onnx.preview.training::Gradient` of a tensor of several elements is that of their sum. It becomes nodes while the file is read,
+  of the operators that have rules in `graphc/gradient.py`, and those that stand for such; a file with others is refused.
 - The rates of `ai.onnx.preview.training` are computed in float64: 1 - 0.999^T has few digits in float32.
 - A sequence may hold tensors of different shapes, and one that is declared to hold tensors of no dims may hold any, as ONNX's own
   examples do.
