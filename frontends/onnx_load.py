@@ -18,6 +18,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from graphc.declared import contradictions
 from graphc.errors import CheckError, GraphcError, LoadError, Location, UnsupportedError
+from graphc.frontends.onnx_appending import Appending
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
@@ -313,9 +314,9 @@ class _Importer:
         tensors = [None if v is None else as_value(v, builder) for v in operands]
         names = [n and at.scope.prefix + n for n in at.outputs]
         use = Use(name, tensors, attrs, names, opset, builder)
-        results = modernize(use) if standard else None
+        results: Sequence[Item] | None = modernize(use) if standard else None
         if name == "Scan" and opset < 9:
-            results = scans_of_samples(use, lambda scan: self._add(at, scan, f"{at.name}.{scan.outputs[0]}"))
+            results = scans_of_samples(use, lambda scan: self._values(at, scan, f"{at.name}.{scan.outputs[0]}"))
         if results is None and use.op not in self.ops:
             self._inline_onnx_body(at, opset, protos, tensors)
             return
@@ -323,13 +324,18 @@ class _Importer:
             results = self._add(at, use, at.name)
         at.scope.values.update((name, v) for name, v in zip(at.outputs, results) if name)
 
-    def _add(self, at: FileNode, use: Use, name: str) -> tuple[Value, ...]:
+    def _values(self, at: FileNode, use: Use, name: str) -> list[Value]:
+        return [as_value(v, at.scope.builder) for v in self._add(at, use, name)]
+
+    def _add(self, at: FileNode, use: Use, name: str) -> Sequence[Item]:
         """A node in its newest form."""
         self._subgraphs(at, use)
+        appending = Appending(use) if use.op == "Loop" else None
         attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
         attrs = {key: value for key, value in attrs.items() if value is not None}
         made = use.builder.add(use.op, *use.inputs, name=name, outputs=use.outputs, source=at.source, **attrs)
-        return made if isinstance(made, tuple) else (made,)
+        results = made if isinstance(made, tuple) else (made,)
+        return results if appending is None else appending.results(results)
 
     def _attribute(self, op: str, key: str, value: Any) -> Any:
         """Dtypes are numbers (or names, in old files) in ONNX; UNDEFINED stands for one that is not given (None)."""
