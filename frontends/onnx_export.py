@@ -18,6 +18,7 @@ from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
 from graphc.objects import is_object
+from graphc.op import Attrs
 from graphc.types import dtype_name
 
 OLDEST_OPSET = 21  # of what is written: other runtimes know it
@@ -60,7 +61,7 @@ def _expand_foreign(graph: Graph) -> Graph:
         if _in_onnx(node) or node.op.expand is None:
             new = rw.copy(node)
             held = {k: _expand_foreign(g) for k, g in node.attrs.items() if isinstance(g, Graph)}
-            rw.nodes[-1] = replace(new, attrs={**new.attrs, **held}) if held else new
+            rw.nodes[-1] = replace(new, attrs=Attrs({**new.attrs, **held})) if held else new
             continue
         rw.prefix, rw.source = f"{node.name}/", node.source
         inner = Builder(node.name, node.source, f"{node.name}/")

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.errors import GraphcError, Location, TypeRuleError
 from graphc.objects import is_object
-from graphc.op import Call, Deferred, Op, get_op
+from graphc.op import Attrs, Call, Deferred, Op, get_op
 from graphc.sizes import array_of, is_size_array
 from graphc.state import State
 from graphc.types import Dim, MaybeNone, TensorType
@@ -59,7 +59,7 @@ class Node:
     op: Op
     inputs: tuple[Value | MaybeNone, ...]
     outputs: tuple[Value, ...]
-    attrs: Mapping[str, Any]
+    attrs: Attrs
     name: str
     source: Location | None = None
 

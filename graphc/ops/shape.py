@@ -149,7 +149,7 @@ register(
         ("x", "shape"),
         reshaped,
         _reshape,
-        {"allowzero": Attr(bool, False)},
+        {"allowzero": Attr(bool, False, settled=True)},
         values=(1,),
         samples=Samples(
             ANY,

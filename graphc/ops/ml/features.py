@@ -149,6 +149,7 @@ def _imputed(x, **attrs):
 def _expand_imputer(b: Builder, call: Call) -> Value:
     x, dtype = call.inputs[0], call.dtype(0)
     wanted, values = _to_replace(dtype, call.attrs)
+    call.attrs.ignore(*call.attrs)  # those of the other dtype
     nan = isinstance(wanted, float) and math.isnan(wanted)
     missing = b.add("IsNaN", x) if nan else b.add("Equal", x, b.constant(wanted, dtype))
     return b.add("Where", missing, b.constant(values, dtype), x)
