@@ -19,7 +19,9 @@ def _model(trees: int, depth: int, rows: int, boosted: bool) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     x = rng.random((SAMPLES, FEATURES)).astype(np.float32)
     y = x[:, :5].sum(axis=1) + rng.normal(size=SAMPLES) * 0.5 > 2.5
-    nodes: dict[str, list] = {n: [] for n in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")}
+    nodes: dict[str, list] = {
+        n: [] for n in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")
+    }
     leaves: dict[str, list] = {n: [] for n in ("treeids", "nodeids", "ids", "weights")}
 
     def grow(tree: int, some: np.ndarray, left: int) -> int:

@@ -34,8 +34,6 @@ def explained(name: str) -> str | None:
     return next((why for beginning, why in EXPLAINED.items() if name.startswith(beginning)), None)
 
 
-
-
 @dataclass(frozen=True)
 class Exported:
     """An ONNX file, what to feed, and what the model itself says of the same samples, one array per output or None."""
@@ -125,7 +123,9 @@ def mixed_pipeline() -> Exported:
     return _sklearn(model, frame, feeds, own, zipmap=False)
 
 
-TEXTS = np.array(["the cat sat on the mat", "a dog and a cat", "birds sing", "the dog barks at the cat", "mat and dog"] * 6)
+TEXTS = np.array(
+    ["the cat sat on the mat", "a dog and a cat", "birds sing", "the dog barks at the cat", "mat and dog"] * 6
+)
 
 
 def text(make: Callable[[], Any]) -> Exported:
@@ -185,7 +185,8 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
         "CalibratedClassifierCV": lambda: CalibratedClassifierCV(svm.LinearSVC(random_state=0)),
         "CalibratedClassifierCV isotonic": lambda: CalibratedClassifierCV(logistic(), method="isotonic"),
         "VotingClassifier": lambda: ensemble.VotingClassifier(
-            [("l", logistic()), ("t", tree.DecisionTreeClassifier(max_depth=4, random_state=0))], voting="soft",
+            [("l", logistic()), ("t", tree.DecisionTreeClassifier(max_depth=4, random_state=0))],
+            voting="soft",
             flatten_transform=False,
         ),
         "StackingClassifier": lambda: ensemble.StackingClassifier(
@@ -205,7 +206,8 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
         for count in (2, 3):
             for strings in (False, True):
                 what = f"{name} {count} {'strings' if strings else 'ints'}"
-                yield what, lambda m=make, c=count, s=strings, o=scores.get(name, {}): classifier(m, c, s, **o)
+                options = scores.get(name, {})
+                yield what, lambda m=make, c=count, s=strings, o=options: classifier(m, c, s, **o)
     yield "ZipMap ints", lambda: classifier(logistic, 3, False, zipmap=True)
     yield "ZipMap strings", lambda: classifier(logistic, 3, True, zipmap=True)
 
@@ -294,7 +296,10 @@ def xgboost_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
     yield (
         "XGBRanker",
         lambda: boosted(
-            "xgboost", xgboost.XGBRanker(**some), (classes(3, False) - 3) // 2, qid=np.repeat(np.arange(SAMPLES // 20), 20)
+            "xgboost",
+            xgboost.XGBRanker(**some),
+            (classes(3, False) - 3) // 2,
+            qid=np.repeat(np.arange(SAMPLES // 20), 20),
         ),
     )
     yield "XGBRFClassifier", lambda: boosted("xgboost", xgboost.XGBRFClassifier(**some), (classes(2, False) - 3) // 2)

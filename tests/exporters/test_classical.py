@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from exporters.classical import compare, every_case, explained, missing_package
 
 MISSING = missing_package()

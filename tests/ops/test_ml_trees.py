@@ -20,7 +20,9 @@ FEATURES = 5
 GRID = np.array([-math.inf, -1, -0.5, -0.0, 0, 1e-40, 0.5, 1, 2, math.inf, math.nan])
 
 
-def nodes(rng: np.random.Generator, trees: int, depth: int, modes: tuple[str, ...], splits: np.ndarray) -> dict[str, list]:
+def nodes(
+    rng: np.random.Generator, trees: int, depth: int, modes: tuple[str, ...], splits: np.ndarray
+) -> dict[str, list]:
     """Lists of random trees, nodes numbered in no order; leaves are those without children."""
     out: dict[str, list] = {k: [] for k in ("tree", "node", "feature", "value", "mode", "true", "false", "missing")}
 
@@ -59,14 +61,22 @@ def attributes(n: dict[str, list], kind: str, missing: bool, double: bool) -> di
     return attrs
 
 
-def leaves(rng: np.random.Generator, n: dict[str, list], kind: str, outputs: int, every: bool | None) -> tuple[dict[str, Any], dict]:
+def leaves(
+    rng: np.random.Generator, n: dict[str, list], kind: str, outputs: int, every: bool | None
+) -> tuple[dict[str, Any], dict]:
     """Attributes of leaves, each giving numbers to all outputs, to one that changes from tree to tree, or (None) to some; and them by node."""
     lists: dict[str, list] = {"treeids": [], "nodeids": [], "ids": [], "weights": []}
     given: dict[tuple[int, int], dict[int, float]] = {}
     for tree, node, mode in zip(n["tree"], n["node"], n["mode"]):
         if mode != "LEAF":
             continue
-        to = range(outputs) if every else [tree % outputs] if every is False else rng.permutation(outputs)[: rng.integers(1, outputs + 1)]
+        to = (
+            range(outputs)
+            if every
+            else [tree % outputs]
+            if every is False
+            else rng.permutation(outputs)[: rng.integers(1, outputs + 1)]
+        )
         row = {int(o): float(np.float32(rng.normal())) for o in to}
         given[tree, node] = row
         for o, w in row.items():
@@ -78,7 +88,9 @@ def leaves(rng: np.random.Generator, n: dict[str, list], kind: str, outputs: int
 def walked(n: dict[str, list], given: dict, x: np.ndarray, missing: bool, outputs: int, aggregate: str) -> np.ndarray:
     """The definition: from the root to a leaf, sums in float32 tree after tree."""
     at = {(t, i): row for row, (t, i) in enumerate(zip(n["tree"], n["node"]))}
-    children = {(t, c) for t, m, a, b in zip(n["tree"], n["mode"], n["true"], n["false"]) if m != "LEAF" for c in (a, b)}
+    children = {
+        (t, c) for t, m, a, b in zip(n["tree"], n["mode"], n["true"], n["false"]) if m != "LEAF" for c in (a, b)
+    }
     roots = [key for key in at if key not in children]
     out = np.zeros((len(x), outputs), np.float32)
     for sample, row in zip(x, out):
@@ -86,7 +98,9 @@ def walked(n: dict[str, list], given: dict, x: np.ndarray, missing: bool, output
         for tree, node in roots:
             while n["mode"][i := at[tree, node]] != "LEAF":
                 v, t = sample[n["feature"][i]], x.dtype.type(n["value"][i])
-                yes = {"LEQ": v <= t, "LT": v < t, "GTE": v >= t, "GT": v > t, "EQ": v == t, "NEQ": v != t}[n["mode"][i]]
+                yes = {"LEQ": v <= t, "LT": v < t, "GTE": v >= t, "GT": v > t, "EQ": v == t, "NEQ": v != t}[
+                    n["mode"][i]
+                ]
                 yes = yes or (missing and bool(n["missing"][i]) and bool(np.isnan(v)))
                 node = n["true"][i] if yes else n["false"][i]
             for o, w in given[tree, node].items():
@@ -129,9 +143,13 @@ def samples(rng: np.random.Generator, count: int, splits: np.ndarray, dtype: str
 @pytest.mark.sample(12)
 @pytest.mark.parametrize("aggregate", ["SUM", "AVERAGE", "MIN", "MAX"])
 @pytest.mark.parametrize("modes", [(m,) for m in MODES] + [MODES])
-@pytest.mark.parametrize(("trees", "outputs", "every"), [(1, 1, True), (9, 1, True), (7, 3, False), (11, 2, True), (2, 3, None)])
+@pytest.mark.parametrize(
+    ("trees", "outputs", "every"), [(1, 1, True), (9, 1, True), (7, 3, False), (11, 2, True), (2, 3, None)]
+)
 @pytest.mark.parametrize("missing", [False, True])
-def test_random_trees(aggregate: str, modes: tuple[str, ...], trees: int, outputs: int, every: bool | None, missing: bool):
+def test_random_trees(
+    aggregate: str, modes: tuple[str, ...], trees: int, outputs: int, every: bool | None, missing: bool
+):
     rng = np.random.default_rng([trees, outputs, len(modes), MODES.index(modes[0]), missing])
     splits = GRID if len(modes) > 1 else np.float32(rng.normal(size=4))
     n = nodes(rng, trees, 5, modes, splits)
@@ -179,7 +197,9 @@ def test_classifiers_are_those_of_onnx_runtime(post: str, labels: list, base: in
     got = graphc.compile(data).run({"x": x})
     assert got["y0"].tolist() == list(label)
     defined = np.ones(scores.shape, bool)
-    if base == 1 and len(labels) == 2 and ids in ("one", "some"):  # one number is written where no leaf wrote the second class
+    if (
+        base == 1 and len(labels) == 2 and ids in ("one", "some")
+    ):  # one number is written where no leaf wrote the second class
         alone = np.isin(got["y1"][:, 1], 0)
         defined[alone, 1] = False
     np.testing.assert_allclose(got["y1"][defined], scores[defined], rtol=0, atol=2e-6)
@@ -216,7 +236,13 @@ def test_results_do_not_depend_on_threads_or_on_what_else_is_in_the_batch():
     rng = np.random.default_rng(6)
     n = nodes(rng, 40, 6, ("LEQ",), rng.normal(size=30).astype(np.float32))
     tail, _ = leaves(rng, n, "target", 2, True)
-    data = node_model("TreeEnsembleRegressor", attributes(n, "target", False, False) | tail | {"n_targets": 2}, "float32", ["float32"], 3)
+    data = node_model(
+        "TreeEnsembleRegressor",
+        attributes(n, "target", False, False) | tail | {"n_targets": 2},
+        "float32",
+        ["float32"],
+        3,
+    )
     x = rng.normal(size=(1003, FEATURES)).astype(np.float32)
     one, two = (graphc.compile(data, threads=t) for t in (1, 2))
     want = one.run({"x": x})["y0"]

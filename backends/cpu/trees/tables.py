@@ -20,7 +20,7 @@ def _numbers(node: Node, target: Target) -> str | None:
     x, keys, values = (v.dtype for v in node.operands)
     if x != keys:
         return f"{x} among keys of {keys} have no kernel"
-    return "its values are no numbers" if values == object else None
+    return "its values are no numbers" if values.kind == "O" else None
 
 
 @RULES.lowers("LookUp", supported=_numbers)

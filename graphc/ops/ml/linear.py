@@ -93,8 +93,8 @@ def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     if len(labels) != 2:
         pair = np.array([type(labels[0])(), labels[0]], labels.dtype) if len(labels) else np.arange(2)
         return chosen(b, pair, high), expand_transform(b, scores, post)
-    pair = signed_pair(b, scores, post != "LOGISTIC")
-    return chosen(b, labels, high), expand_transform(b, pair, "LOGISTIC") if post == "LOGISTIC" else pair
+    both = signed_pair(b, scores, post != "LOGISTIC")
+    return chosen(b, labels, high), expand_transform(b, both, "LOGISTIC") if post == "LOGISTIC" else both
 
 
 _X = (Tensor((5, 3)),)

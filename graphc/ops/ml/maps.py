@@ -83,7 +83,7 @@ def _vectorized(x, string_vocabulary, int64_vocabulary):
 
 
 # --- CastMap ----------------------------------------------------------------------------------------------------------
-_CASTS = {"TO_FLOAT": FLOAT32, "TO_INT64": np.dtype(np.int64), "TO_STRING": STRING}
+_CASTS: dict[str, np.dtype] = {"TO_FLOAT": FLOAT32, "TO_INT64": np.dtype(np.int64), "TO_STRING": STRING}
 
 
 def _cast_type(call: Call) -> list[TensorType]:

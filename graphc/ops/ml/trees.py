@@ -179,7 +179,8 @@ def _columns(b: Builder, v: Value) -> tuple[Value, Value]:
 def _expand_two_classes(b, x, forest, base, labels, attrs):
     """`_two_classes`."""
     post, (binary, positive) = attrs["post_transform"], _binary(attrs)
-    saw, saw_second = False, False
+    saw: Value | bool
+    saw_second: Value | bool
     if binary:
         only = attrs["class_ids"][0]
         column, seen = tree_scores(b, x, forest.output(only), "SUM")
