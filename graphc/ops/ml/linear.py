@@ -85,6 +85,7 @@ def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints
 def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     attrs, post = call.attrs, call.attrs.post_transform
     labels = label_array(attrs.classlabels_strings, attrs.classlabels_ints)
+    attrs.ignore("multi_class")
     scores = _expand_product(b, call, len(attrs.intercepts))
     if len(attrs.intercepts) > 1:
         names = labels if len(labels) else np.arange(len(attrs.intercepts))
