@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from graphc.graph import Node
     from graphc.lower.fuse import Group
 
-assert (LANES, NARROW_BYTES, WIDE_BYTES) == (packed.LANES, packed.NARROW.itemsize, packed.WIDE.itemsize)
+assert (packed.LANES, packed.NARROW.itemsize, packed.WIDE.itemsize) == (LANES, NARROW_BYTES, WIDE_BYTES)
 CACHED = 16 << 10  # bytes of samples that are walked through a tree before the next one
 
 

@@ -77,7 +77,7 @@ def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints
     high = scores[:, 0] > 0
     if len(labels) != 2:
         label = np.where(high, labels[0], type(labels[0])()) if len(labels) else high.astype(np.int64)
-        return label, transform(scores, post_transform)
+        return label, transform_targets(scores, post_transform)
     two = [logistic(-scores), logistic(scores)] if post_transform == "LOGISTIC" else [1 - scores, scores]
     return np.where(high, labels[1], labels[0]), np.concatenate(two, axis=1).astype(FLOAT32)
 
@@ -93,7 +93,7 @@ def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     high = b.add("Greater", column_of(b, scores, 0), b.constant(0, FLOAT32))
     if len(labels) != 2:
         pair = np.array([type(labels[0])(), labels[0]], labels.dtype) if len(labels) else np.arange(2)
-        return chosen(b, pair, high), expand_transform(b, scores, post)
+        return chosen(b, pair, high), expand_targets(b, scores, post)
     both = signed_pair(b, scores, post != "LOGISTIC")
     return chosen(b, labels, high), expand_transform(b, both, "LOGISTIC") if post == "LOGISTIC" else both
 
