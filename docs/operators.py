@@ -33,8 +33,10 @@ The standard's text decides; where it is silent, what the exporters of such file
 
 - `ai.onnx.ml::TreeEnsemble` numbers `post_transform` as the standard does: 1 is SOFTMAX, 2 LOGISTIC (ONNX Runtime 1.32 has them
   the other way round, the reference applies neither).
-- `ai.onnx.ml` otherwise follows ONNX Runtime: labels and scores of two classes, `LabelEncoder` with a key given twice (the first
-  holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0).
+- `ai.onnx.ml` otherwise follows ONNX Runtime: labels and scores of one and two classes, `LabelEncoder` with a key given twice (the
+  first holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0), `CastMap` to sparse
+  strings ('0.f' where there is none). `Binarizer` takes NaN, which is not above its threshold (an error in ONNX Runtime). A
+  classifier of trees with one class, a string, names it always (ONNX Runtime stops).
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
