@@ -31,6 +31,7 @@ from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.passes.unchanged_states import unchanged_states
+from graphc.passes.widen import Widen, compiles_somehow
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
@@ -71,8 +72,9 @@ def fusions() -> tuple[Rewrite, ...]:
 def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda node: False) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
     `Backend.compiles`, of what fusions may make only for some."""
-    wanted = (replace(p, accepts=compiles) for p in fusions() if p.makes in kernels)
-    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
+    wanted = (replace(p, accepts=compiles_somehow(compiles)) for p in fusions() if p.makes in kernels)
+    decompose, widen = Decompose(frozenset(kernels)), Widen(compiles)
+    passes = (*BOUND, feature_maps, *wanted, decompose, *BOUND, widen, unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 
