@@ -71,10 +71,11 @@ def fusions() -> tuple[Rewrite, ...]:
 
 def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda node: False) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
-    `Backend.compiles`, of what fusions may make only for some."""
-    wanted = (replace(p, accepts=compiles_somehow(compiles)) for p in fusions() if p.makes in kernels)
-    decompose, widen = Decompose(frozenset(kernels)), Widen(compiles)
-    passes = (*BOUND, feature_maps, *wanted, decompose, *BOUND, widen, unchanged_states)
+    `Backend.compiles`, for a backend that has them for some uses only."""
+    somehow = compiles_somehow(compiles)
+    wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
+    decompose = Decompose(frozenset(kernels), compiles=somehow)
+    passes = (*BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 

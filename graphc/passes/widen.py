@@ -9,20 +9,16 @@ elementwise, so it ends the kernel before it, as an activation does. Weights are
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from graphc.dtypes import NATIVE, is_narrow
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Value, constant, make_node
+from graphc.lower.converted import FLOAT32, in_float32
 from graphc.passes.log import Log, LogEntry
 from graphc.passes.rewrite import Sweep, remove_dead
 from graphc.types import TensorType
-
-FLOAT32 = np.dtype(np.float32)
 
 Compiles = Callable[[Node], bool]
 
@@ -130,7 +126,7 @@ class _Region(Sweep):
 
     def _in_float32(self, v: Value) -> Value:
         if v.is_const:
-            return constant(f"{v.name}/float32", _converted(v.data))
+            return constant(f"{v.name}/float32", in_float32(v.data))
         if v not in self.wide:
             maker = self.producer(v, "Cast")
             of = maker.inputs[0] if maker is not None else None
@@ -147,18 +143,3 @@ class _Region(Sweep):
         narrow = self.add("Cast", made, name=old.name, to=old.dtype)
         self.wide[narrow] = made
         return narrow
-
-
-_CONVERTED: dict[int, tuple[weakref.ref[np.ndarray], weakref.ref[np.ndarray]]] = {}
-
-
-def _converted(data: np.ndarray) -> np.ndarray:
-    """In float32: the same array for the same array while both are in use, so that plans share what is packed of it."""
-    found = _CONVERTED.get(id(data))
-    before, after = (None, None) if found is None else (found[0](), found[1]())
-    if before is data and after is not None:
-        return after
-    wide = data.astype(FLOAT32)
-    wide.flags.writeable = False
-    _CONVERTED[id(data)] = weakref.ref(data, lambda _, key=id(data): _CONVERTED.pop(key, None)), weakref.ref(wide)
-    return wide
