@@ -15,7 +15,9 @@ from graphc.op import Case, Laws, Tensor, all_ops
 
 PER_SAMPLE = [n for n, op in all_ops().items() if op.per_sample]
 OF_FLOATS = [
-    n for n, op in all_ops().items() if op.elementwise and "float32" in op.samples.dtypes and n not in ("Where", "Cast")
+    n
+    for n, op in all_ops().items()
+    if op.elementwise and "float32" in op.samples.dtypes and n not in ("Where", "Cast", "RoundTo")
 ]
 LAWFUL = [(n, dtype) for n, op in all_ops().items() if op.laws != Laws() for dtype in op.samples.dtypes]
 OF_TYPES = [n for n, op in all_ops().items() if op.type_only]
