@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from suite import NARROW, OPS, check, host_reasons, uses_of
+from suite import NARROW, check, host_reasons, uses_of
 
 import graphc
 from graphc.graph import Builder, Graph, Value
@@ -140,7 +140,7 @@ def test_a_float32_value_is_rounded_once_where_the_file_casts_it():
 
 def test_in_a_loop():
     body = Builder("body")
-    i, go, state = body.input("i", "int64", ()), body.input("go", "bool", ()), body.input("state", np.float16, (3, 8))
+    _, go, state = body.input("i", "int64", ()), body.input("go", "bool", ()), body.input("state", np.float16, (3, 8))
     step = body.add("Tanh", body.add("MatMul", state, weights(body, "float16", 8, 8)))
     held = body.build({"go_on": body.add("Identity", go), "next": step})
     b = Builder("loop")
