@@ -163,6 +163,30 @@ def test_what_comes_before_a_layer_stays_narrow():
     assert [s.ops for s in steps] == [("Exp",), ("Transpose",), ("Cast",), ("MatMul", "RoundTo"), ("Cast",)]
 
 
+@pytest.mark.parametrize("target", ["cpu", "cpu:avx2", "cpu:portable"])
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("k, n", [(64, 256), (37, 300), (5, 3), (700, 129)])
+def test_one_row_reads_narrow_weights(k: int, n: int, dtype: str, target: str):
+    """Within an ulp of the exact result: a sum in float32, rounded once."""
+    kind, rng = dtype_from_name(dtype), np.random.default_rng(k)
+    w, transposed = (rng.normal(size=shape).astype(kind) for shape in ((2, k, n), (n, k)))
+    b = Builder("row")
+    x = b.input("x", kind, (1, k))
+    batch = b.add("MatMul", x, b.constant(w))
+    graph = b.build({"y": batch, "z": b.add("Gemm", x, b.constant(transposed), transB=True)})
+    row = rng.normal(size=(1, k)).astype(kind)
+    try:
+        model = graphc.compile(graph, target=target)
+    except graphc.errors.UnsupportedError as error:
+        pytest.skip(str(error))
+    got = model.run({"x": row})
+    exact = row.astype(float) @ w.astype(float), row.astype(float) @ transposed.astype(float).T
+    for a, e in zip(got.values(), exact):
+        assert np.all(np.abs(a.astype(float) - e) <= NARROW[dtype] / 2 * np.abs(e) + 1e-5 * k**0.5)
+    reasons = [s.reason for s in model.plan().steps if s.ops[0] in ("MatMul", "Gemm")]
+    assert len(reasons) == 2 and all((f"weights in {dtype}" in r) == (target != "cpu:portable") for r in reasons)
+
+
 def test_plans_share_packed_weights():
     graph, feeds = net("float16")
     model = graphc.compile(graph)

@@ -32,10 +32,11 @@ from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import FMA
+from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, Dot
 from graphc.dtypes import is_narrow
 from graphc.graph import Node, Value
 from graphc.lower.constants import channel_vector
+from graphc.lower.converted import origin
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
@@ -43,6 +44,7 @@ from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
 from graphc.sizes import hint_of, is_size, largest, smallest
+from graphc.types import dtype_name
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
@@ -101,12 +103,21 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
         return
-    panels = panels_of(lo.target, p.m, p.n, p.k)
+    panels = panels_of(lo.target, p.m, p.n, p.k, _dot_of(lo, p, node.inputs[1]))
     weights, b_batch = packed_b(lo, node.name, node.inputs[1], p, b, panels)
-    reason = f"{size}; tile {panels.mr}x{panels.nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
+    kept = f"; weights in {panels.dot.name}" if panels.dot is not FMA else ""
+    reason = f"{size}; tile {panels.mr}x{panels.nv}{kept}" + ("" if node.inputs[1].is_const else "; packed at run time")
     info = lo.info(group, "gemm", "gemm", reason)
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
+
+
+def _dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
+    """Weights that a file has in a narrow type stay in it where there is one row: it waits for their bytes."""
+    alone = not is_size(p.m) and p.m == 1
+    if not alone or not b.is_const or not lo.target.converts_half or b.dtype != np.float32:
+        return FMA
+    return DOTS.get(dtype_name(origin(b.data).dtype), FMA)
 
 
 def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
@@ -225,12 +236,13 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
 
         def make() -> np.ndarray:
             # the logical [batch, k, n] view, then tiles of nv vectors, the last one narrower
-            data = np.ascontiguousarray(v.data).view(b.type.dtype)  # of bytes: four in the place of a float
+            narrow = panels.dot.name in (FLOAT16.name, BFLOAT16.name)
+            source = origin(v.data) if narrow else v.data
+            data = np.ascontiguousarray(source).view(source.dtype if narrow else b.type.dtype)  # four bytes for a float
             item = data.itemsize
             shape = [d for d, s in zip(p.batch, p.b_batch) if s][::-1]
-            view = np.lib.stride_tricks.as_strided(
-                data, (*shape, p.k, p.n), (*[s for s in p.b_batch if s][::-1], *p.b)
-            ).reshape(count, p.k, p.n)
+            steps = (s * item // FMA.item for s in (*[s for s in p.b_batch if s][::-1], *p.b))
+            view = np.lib.stride_tricks.as_strided(data, (*shape, p.k, p.n), tuple(steps)).reshape(count, p.k, p.n)
             out = np.zeros((count, size // item), data.dtype)
             width = nv * vl
             for t in range(tiles):
@@ -240,7 +252,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
                 out[:, at : at + padded * wide].reshape(count, padded, wide)[:, : p.k, : part.shape[2]] = part
             return out
 
-        recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides))
+        recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides), *panels.dot.recipe)
         return Ref(lo.weights.pack(v.data, recipe, make)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
