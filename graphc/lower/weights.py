@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc import source_files
-from graphc.lower.converted import origin
+from graphc.converted import origin
 from graphc.lower.storage import ALIGNMENT, Buffer, Place, aligned_empty
 from graphc.sizes import hint_of, is_size, pinned
 

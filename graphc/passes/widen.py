@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from graphc.converted import FLOAT32, in_float32
 from graphc.dtypes import NATIVE, is_narrow
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Value, constant, make_node
-from graphc.lower.converted import FLOAT32, in_float32
 from graphc.passes.log import Log, LogEntry
 from graphc.passes.rewrite import Sweep, remove_dead
 from graphc.types import TensorType

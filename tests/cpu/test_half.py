@@ -9,9 +9,9 @@ import pytest
 from suite import NARROW, check, host_reasons, uses_of
 
 import graphc
+from graphc.converted import in_float32, origin
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph
-from graphc.lower.converted import in_float32, origin
 from graphc.types import dtype_from_name
 
 TARGETS = ("cpu", "cpu:portable")

@@ -1,4 +1,4 @@
-"""MatMul and Gemm: packed panels and register tiles in float32, a plain loop in other dtypes."""
+"""MatMul and Gemm: packed panels and register tiles in float32, tiles of operands as they lie in other dtypes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from graphc.backends.cpu.product.gemm_block import (
     MatmulAny,
     PackB,
     PackRows,
+    PlainTile,
     ProductTile,
 )
 from graphc.backends.cpu.product.matrices import Product, product_of
@@ -33,23 +34,27 @@ from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_stra
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, Dot
-from graphc.dtypes import is_narrow
+from graphc.converted import origin
+from graphc.dtypes import BY_NAME, is_narrow
 from graphc.graph import Node, Value
 from graphc.lower.constants import channel_vector
-from graphc.lower.converted import origin
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Buffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
 from graphc.sizes import hint_of, is_size, largest, smallest
-from graphc.types import dtype_name
+from graphc.types import TensorType, dtype_name
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 ROWS = 0.61  # of level 2 that a block of packed rows may fill: it stays there, beside a panel
+PLAIN_TILE = (
+    4,
+    4,
+)  # rows, vectors of columns of a tile whose operands are read where they lie; half as many vectors of few registers
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
 
 
@@ -281,9 +286,41 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
 
 
 def _emit_plain(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
+    dtype = group.output.dtype
+    if p.b[1] != dtype.itemsize:  # columns that are no neighbours
+        b = _transposed(lo, group, p, b)
+        p = replace(p, b=(p.n * dtype.itemsize, dtype.itemsize), b_batch=_packed_batch(p, dtype.itemsize))
+    mr, nv = PLAIN_TILE if lo.target.registers >= 32 else (PLAIN_TILE[0], PLAIN_TILE[1] // 2)
+    tiles = {
+        f"{name}{'_edge' if masked else ''}": PlainTile(dtype.name, rows, 1 if masked else nv, masked)
+        for name, rows in (("tile", mr), ("row", 1))
+        for masked in (False, True)
+    }
+    tiles["edge"] = tiles.pop("tile_edge")
     args = MATMUL_ANY(
-        a=a.ref, b=b.ref, y=y.ref, m=p.m, n=p.n, k=p.k, a_row=p.a[0], a_column=p.a[1], b_row=p.b[0], b_column=p.b[1],
-        y_row=p.y_row, dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
+        a=a.ref, b=b.ref, y=y.ref, m=p.m, n=p.n, k=p.k, a_row=p.a[0], a_column=p.a[1], b_row=p.b[0], y_row=p.y_row,
+        mr=mr, nv=nv, lanes=lo.target.lanes(BY_NAME[dtype.name]), **tiles,
+        dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
     )  # fmt: skip
-    name = group.output.dtype.name
-    lo.emit(MatmulAny(name), args, lo.info(group, f"matmul_{name}", "plain loop"), writes=[y.ref])
+    info = lo.info(group, f"matmul_{dtype.name}", "operands as they lie")
+    lo.emit(MatmulAny(dtype.name), args, info, writes=[y.ref])
+
+
+def _packed_batch(p: Product, item: int) -> tuple[int, ...]:
+    """Strides of the batch dims of b, where its matrices follow each other."""
+    strides, step = [], p.k * p.n * item
+    for d, s in zip(p.batch, p.b_batch):
+        strides.append(step if s else 0)
+        step *= d if s else 1
+    return tuple(strides)
+
+
+def _transposed(lo: CpuLowering, group: Group, p: Product, b: Storage) -> Storage:
+    """b as [batch, k, n] in a row."""
+    item = b.type.dtype.itemsize
+    kept = [(d, s) for d, s in zip(p.batch, p.b_batch) if s][::-1]
+    t = TensorType(b.type.dtype, (*(d for d, _ in kept), p.k, p.n))
+    to = Ref(Buffer(f"{group.output.name}/columns", t.nbytes))
+    info = lo.info(group, "copy_strided")
+    lo.copy(b.ref, (*(s for _, s in kept), *p.b), to, dense_strides(t), t.extents, item, info)
+    return Storage(to, t, dense_strides(t))
