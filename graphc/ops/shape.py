@@ -141,6 +141,7 @@ register(
         tolerance=0.0,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
         family=Family.MOVEMENT,
+        objects=True,
     )
 )
 register(
@@ -149,7 +150,7 @@ register(
         ("x", "shape"),
         reshaped,
         _reshape,
-        {"allowzero": Attr(bool, False)},
+        {"allowzero": Attr(bool, False, settled=True)},
         values=(1,),
         tolerance=0.0,
         samples=Samples(
