@@ -9,6 +9,8 @@ import pytest
 from suite import NARROW, check, host_reasons, uses_of
 
 import graphc
+from graphc.backends.cpu.backend import CpuBackend
+from graphc.backends.cpu.options import CpuOptions
 from graphc.converted import in_float32, origin
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph
@@ -65,6 +67,12 @@ def test_a_net_is_rounded_where_its_file_says(dtype: str, target: str):
         scale = np.abs(w.astype(float)).max()
         np.testing.assert_allclose(got.astype(float), w.astype(float), rtol=0, atol=NARROW[dtype] * scale)
     assert not [s for s in model.plan({"x": (2, 3, 12, 12)}).steps if s.host]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_before_sizes_are_known_nothing_is_said_to_run_on_the_host(dtype: str):
+    graph, _ = net(dtype)
+    assert not [p for p in CpuBackend(CpuOptions(None, 1)).outlook(graph) if p.host]
 
 
 @pytest.mark.parametrize("dtype", NARROW)
