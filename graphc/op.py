@@ -325,6 +325,12 @@ class Op:
         return self.scalar is not None
 
     @property
+    def exact(self) -> bool:
+        """Are its results of floating-point types exact? They are numbers of the operands' type then, whatever its precision: an
+        element of an operand, a whole number not above it."""
+        return self.tolerance == 0.0
+
+    @property
     def holds_graphs(self) -> bool:
         """Does it run subgraphs (If, Loop, Scan)?"""
         return any(a.type == "graph" for a in self.attrs.values())

@@ -32,6 +32,7 @@ from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.passes.unchanged_states import unchanged_states
+from graphc.passes.widen import Widen, compiles_somehow
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
@@ -72,9 +73,11 @@ def fusions() -> tuple[Rewrite, ...]:
 
 def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda node: False) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
-    `Backend.compiles`, of what fusions may make only for some."""
-    wanted = (replace(p, accepts=compiles) for p in fusions() if p.makes in kernels)
-    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
+    `Backend.compiles`, for a backend that has them for some uses only."""
+    somehow = compiles_somehow(compiles)
+    wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
+    decompose = Decompose(frozenset(kernels), compiles=somehow)
+    passes = (*BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 
