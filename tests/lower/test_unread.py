@@ -141,22 +141,6 @@ def test_attributes_that_decided_the_layout_are_read():
     np.testing.assert_allclose(graphc.compile(graph)(data), want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
-def test_an_operand_that_a_kernel_computes_itself_is_read():
-    """Elementwise nodes before a pointwise convolution, as squeeze and excitation has them."""
-    b, rng = Builder("gated"), np.random.default_rng(0)
-    x, gate = b.input("x", np.float32, [1, 32, 12, 12]), b.input("gate", np.float32, [1, 32, 1, 1])
-    first = b.add("Conv", x, b.constant(rng.standard_normal((32, 32, 3, 3), np.float32)), pads=[1, 1, 1, 1])
-    gated = b.add(
-        "Mul", first, b.add("Sigmoid", b.add("Conv", gate, b.constant(np.eye(32, dtype=np.float32)[..., None, None])))
-    )
-    graph = b.build({"y": b.add("Conv", gated, b.constant(rng.standard_normal((16, 32, 1, 1), np.float32)))})
-    feeds = {v.name: rng.standard_normal(v.shape, np.float32) for v in graph.inputs}
-    model = graphc.compile(graph)
-    assert any("Mul" in s.ops and "Conv" in s.ops for s in model.plan().steps)
-    want = interpret(graph, feeds)["y"]
-    np.testing.assert_allclose(model.run(feeds)["y"], want, rtol=0, atol=1e-5 * np.abs(want).max())
-
-
 def test_products_that_share_a_packed_operand_read_it():
     """Queries, keys and values: the first packs the rows, the others read what it packed."""
     b, rows, depth = Builder("projections"), 128, 256
