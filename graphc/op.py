@@ -40,6 +40,7 @@ class Family(enum.Enum):
     SOURCE = "source"
     CONTROL = "control"
     TABLE = "table"
+    SEQUENCE = "sequence"
 
 
 class Deferred(Exception):
@@ -51,7 +52,8 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Attr:
-    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph'.
+    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph',
+    'type' (what a sequence or an optional holds).
 
     A default of None means: optional, the type rule treats its absence. bool attributes accept 0 and 1. Floats are float32, as
     in ONNX, defaults too: an operator of float64 with an alpha of 0.01 multiplies by 0.00999999977648…
@@ -261,6 +263,7 @@ class Op:
     statistics operands that training measures and does not learn
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
+    objects    it takes or gives values that are no tensors (graphc/objects.py)
     family     a heading for people; stated only where it does not follow from the fields above
     """
 
@@ -288,6 +291,7 @@ class Op:
     types_of: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
+    objects: bool = False
     family: Family = Family.COMPOSITE
 
     def __post_init__(self) -> None:
@@ -371,22 +375,32 @@ def _float32(value: Any) -> float:
         return float(np.float32(float(value)))
 
 
+def _float32s(values: Sequence[float]) -> tuple[float, ...]:
+    with np.errstate(over="ignore"):
+        return tuple(np.array(values, np.float32).astype(np.float64).tolist())
+
+
+def _all(values: Any, kind: type) -> bool:
+    """Is it a list of that type alone? Trees have lists of 100,000 numbers."""
+    return isinstance(values, (list, tuple)) and set(map(type, values)) <= {kind}
+
+
 def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
     if value is None:
         return None
     try:
         match spec.type:
             case "ints":
-                value = tuple(whole(v) for v in value)
+                value = tuple(value if _all(value, int) else (whole(v) for v in value))
             case "floats":
-                value = tuple(_float32(v) for v in value)
+                value = _float32s(value) if _all(value, float) else tuple(_float32(v) for v in value)
             case "strings":
-                value = tuple(str(v) for v in value)
+                value = tuple(value if _all(value, str) else (str(v) for v in value))
             case "dtype":
                 value = np.dtype(value)
             case "tensor":
                 value = np.asarray(value)
-            case "graph":
+            case "graph" | "type":
                 pass
             case t:
                 if t is int and isinstance(value, float) and value != int(value):

@@ -31,7 +31,7 @@ def copy_results(lo: Lowering, graph: Graph, grown: Sequence[Growth] = ()) -> No
         if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
             identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), Attrs(), f"result {name}")
             lo.place(identity.output, Ref(buffer))
-            lower_on_host(lo, identity, "strings are Python objects")
+            lower_on_host(lo, identity, "Python objects are not mere bytes")
             continue
         emit_copy(lo, lo.strided(v), Ref(buffer), f"result {name}")
 

@@ -140,6 +140,7 @@ register(
         lambda x: x,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
         family=Family.MOVEMENT,
+        objects=True,
     )
 )
 register(
