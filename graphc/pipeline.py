@@ -72,7 +72,9 @@ def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda no
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
     `Backend.compiles`, of what fusions may make only for some."""
     wanted = (replace(p, accepts=compiles) for p in fusions() if p.makes in kernels)
-    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
+    keep = frozenset(kernels)
+    written = (fold_constants, Decompose(keep, "decompose_domains", domains=True))
+    passes = (*written, *BOUND, feature_maps, *wanted, Decompose(keep), *BOUND, unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 

@@ -17,10 +17,13 @@ class Decompose:
 
     Elementwise operators with a scalar body are kept: backends serve them by kind. An expansion may also decline: then
     the node stays, and the log says so.
+
+    domains: only operators of other domains than ONNX's, so that what follows sees what they are made of.
     """
 
     keep: frozenset[str] = frozenset()
     name: str = "decompose"
+    domains: bool = False
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
         once = Rewrite(self.name)
@@ -32,6 +35,8 @@ class Decompose:
         raise RecursionError(f"expansions do not end: {sorted({n.op.name for n in graph.nodes if self.wants(n)})}")
 
     def wants(self, node: Node) -> bool:
+        if self.domains and "::" not in node.op.name:
+            return False
         return node.op.expand is not None and node.op.scalar is None and node.op.name not in self.keep
 
     def expand(self, node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
