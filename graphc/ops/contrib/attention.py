@@ -45,9 +45,7 @@ class Sizes:
 
 def expect(call: Call, i: int, *shapes: Shape) -> None:
     """Operand i, if it is given, has one of the shapes. Raises TypeRuleError."""
-    if call.has(i) and not any(
-        len(s) == call.rank(i) and not any(map(differ, call.shape(i), s)) for s in shapes
-    ):
+    if call.has(i) and not any(len(s) == call.rank(i) and not any(map(differ, call.shape(i), s)) for s in shapes):
         want = " or ".join(map(str, shapes))
         raise call.fail(f"'{operand_name(call, i)}' has shape {call.shape(i)}", f"it must be {want}")
 
@@ -57,9 +55,13 @@ def require_added(call: Call, i: int, scores: Shape) -> None:
     if not call.has(i):
         return
     shape = call.shape(i)
-    fits = len(shape) == 4 and not any(differ(d, n) and not (axis < 2 and d == 1) for axis, (d, n) in enumerate(zip(shape, scores)))
+    fits = len(shape) == 4 and not any(
+        differ(d, n) and not (axis < 2 and d == 1) for axis, (d, n) in enumerate(zip(shape, scores))
+    )
     if not fits:
-        raise call.fail(f"'{operand_name(call, i)}' has shape {shape}", f"it must broadcast to {scores} along batch and heads")
+        raise call.fail(
+            f"'{operand_name(call, i)}' has shape {shape}", f"it must broadcast to {scores} along batch and heads"
+        )
 
 
 def split(call: Call, columns: Dim, heads: int, what: str) -> Dim:
@@ -83,7 +85,9 @@ def _sizes(call: Call) -> Sizes:
     batch, queries, hidden = query
     size = split(call, hidden, heads, "query")
     if not call.has(KEY):
-        raise call.fail("the key is missing", "give it, or queries, keys and values in one, [batch, sequence, heads, 3, size]")
+        raise call.fail(
+            "the key is missing", "give it, or queries, keys and values in one, [batch, sequence, heads, 3, size]"
+        )
     key = call.shape(KEY)
     if len(key) == 5:
         expect(call, KEY, (batch, key[1], heads, 2, size))
@@ -127,11 +131,10 @@ def macs(s: Sizes) -> Dim:
     return prod((s.batch, s.heads, s.queries, s.total, s.size + s.v_size))
 
 
-def bottom_hidden(queries: int, keys: int, past: int) -> np.ndarray:
-    """bool [queries, keys]: what a causal use hides. Without keys of before, and with fewer queries than keys, the last query sees all."""
+def hidden_ahead(queries: int, keys: int, past: int) -> np.ndarray:
+    """bool [queries, keys]: what a causal use hides. The last query sees all, also where there are fewer queries than new keys."""
     rows = np.arange(queries)[:, None]
-    hidden = np.arange(keys) > rows + past
-    return hidden & (rows < queries - 1) if not past and queries < keys else hidden
+    return (np.arange(keys) > rows + past) & (rows < queries - 1)
 
 
 def scale_of(attrs: Any, size: float) -> float:
@@ -162,7 +165,7 @@ def _reference(
     if mask is not None:
         numbers = numbers + mask_reference(mask, batch, past, queries, total, attrs["mask_filter_value"])
     if attrs["unidirectional"]:
-        numbers = numbers + np.where(bottom_hidden(queries, total, past), LOWEST, 0)
+        numbers = numbers + np.where(hidden_ahead(queries, total, past), LOWEST, 0)
     found = attend(q, k, v, scale_of(attrs, size), added=numbers)
     return tuple(a.astype(dtype) for a in (flat(found.y), k, v, found.scores))
 
@@ -195,17 +198,16 @@ def _operands(b: Builder, call: Call, s: Sizes) -> list[Value]:
     return [b.add("Add", v, x) for v, x in zip(operands, biases)]
 
 
-def emit_causal(b: Builder, s: Sizes, like) -> Value | None:
-    """`bottom_hidden` as numbers to add, [queries, keys]; None where nothing is hidden."""
-    first = not s.past and s.queries < s.total
-    if s.queries == 1 and (first or s.total == s.past + 1):
+def emit_ahead(b: Builder, s: Sizes, like) -> Value | None:
+    """`hidden_ahead` as numbers to add, [queries, keys]; None where nothing is hidden."""
+    if s.queries == 1:
         return None
     keys, rows = (b.add("Range", *(b.constant(n, np.int64) for n in (0, end, 1))) for end in (s.total, s.queries))
     rows = b.add("Unsqueeze", rows, b.constant([1], np.int64))
-    hidden = b.add("Greater", keys, b.add("Add", rows, b.constant(s.past, np.int64)))
-    if first:
-        hidden = b.add("And", hidden, b.add("Less", rows, b.constant(s.queries - 1, np.int64)))
-    return b.add("Where", hidden, b.constant(LOWEST if np.dtype(like).itemsize >= 4 else -np.inf, like), b.constant(0, like))
+    ahead = b.add("Greater", keys, b.add("Add", rows, b.constant(s.past, np.int64)))
+    hidden = b.add("And", ahead, b.add("Less", rows, b.constant(s.queries - 1, np.int64)))
+    lowest = LOWEST if np.dtype(like).itemsize >= 4 else -np.inf
+    return b.add("Where", hidden, b.constant(lowest, like), b.constant(0, like))
 
 
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
@@ -217,9 +219,8 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
         mask = emit_mask(b, call.inputs[MASK], s.batch, past, s.queries, s.total, call.attrs.mask_filter_value, dtype)
     mask = add(b, mask, call.inputs[ADDED] if call.has(ADDED) else None)
     causal = call.attrs.unidirectional
-    plain = s.past or s.queries == s.total  # as ONNX's operator has it
-    if causal and (call.n_outputs > 3 or not plain):
-        mask, causal = add(b, mask, emit_causal(b, s, dtype)), False
+    if causal and (call.n_outputs > 3 or s.queries < s.keys):  # not as ONNX's operator has it
+        mask, causal = add(b, mask, emit_ahead(b, s, dtype)), False
     pasts = [call.inputs[i] if call.has(i) else None for i in (PAST_KEY, PAST_VALUE)]
     return _several(
         b.add(

@@ -13,10 +13,9 @@ import numpy as np
 from graphc.dims import maximum
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.attention import Window, emit_seen
-from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
-from graphc.ops.contrib.attention import expect, split
+from graphc.op import Attr, Attrs, Call, Case, Const, Tensor
+from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, require_same_dtype
+from graphc.ops.contrib.attention import expect, require_added, split
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
 from graphc.ops.contrib.record import contrib
 from graphc.ops.contrib.rotary import emit_positions, emit_rotary, rotated
@@ -106,11 +105,7 @@ def _infer(call: Call) -> list[TensorType]:
         expect(call, SIN, call.shape(COS))
         if isinstance(half, int) and isinstance(s.size, int) and 2 * half > s.size:
             raise call.fail(f"tables of {half} columns are for more than heads of {s.size}")
-    if call.has(ADDED):
-        require = (s.batch, s.heads, s.queries, s.total)
-        shape = call.shape(ADDED)
-        if len(shape) != 4 or any(differ(d, n) and not (i < 2 and d == 1) for i, (d, n) in enumerate(zip(shape, require))):
-            raise call.fail(f"'attention_bias' has shape {shape}", f"it must broadcast to {require} along batch and heads")
+    require_added(call, ADDED, s.scores)
     fits = s.total <= s.cache or s.total == s.cache + s.queries if _known(s) else True
     if not fits and not call.has(QUERY_LENGTHS) and not _is_prompt(s):
         raise call.fail(
@@ -184,14 +179,17 @@ def _reference(q, k, v, past_key, past_value, lengths, total, *rest, **attrs):
             whole[i, :, n : n + queries] = new[i]
             whole[i, :, n + valid[i] :] = 0
         present.append(whole[:, :, :longest])
-    ahead = np.arange(total) - (np.arange(queries)[:, None] + before[:, None, None, None])
+    rows = np.arange(queries)[:, None] + before[:, None, None, None]
+    ahead = np.arange(total) - rows
     seen = np.arange(total) < lengths[:, None, None, None]
     if attrs["causal"]:
         seen = seen & (ahead <= 0)
-    if attrs["local_window_size"] >= 0:
-        seen = seen & (ahead > -attrs["local_window_size"])
     if sink is None and attrs["smooth_softmax"] == 1:
         sink = np.zeros(heads, q.dtype)
+    if attrs["local_window_size"] >= 0:
+        if sink is not None or attrs["qk_output"]:  # rows of padding stand at the last key
+            rows = np.minimum(rows, (lengths - 1)[:, None, None, None])
+        seen = seen & (np.arange(total) > rows - attrs["local_window_size"])
     keys, values = (x[:, :, :total] for x in present)
     scale = attrs["scale"] or size**-0.5
     found = attend(q, keys, values, scale, softcap=attrs["softcap"], added=added, seen=seen, sink=sink)
@@ -204,7 +202,9 @@ def _emit_normalized(b: Builder, x: Value, weight: Value | None, heads: int, eps
     if weight is None:
         return x
     apart = b.add("Reshape", x, b.constant([0, 0, heads, -1], np.int64))
-    return b.add("Reshape", b.add("RMSNormalization", apart, weight, axis=-1, epsilon=epsilon), b.constant([0, 0, -1], np.int64))
+    return b.add(
+        "Reshape", b.add("RMSNormalization", apart, weight, axis=-1, epsilon=epsilon), b.constant([0, 0, -1], np.int64)
+    )
 
 
 def _operands(b: Builder, call: Call, s: _Sizes) -> list[Value]:
@@ -230,7 +230,9 @@ def _emit_positions(b: Builder, call: Call, s: _Sizes, before: Value | None) -> 
     return emit_positions(b, before, s.batch, s.queries) if given is None else given
 
 
-def _emit_cache(b: Builder, s: _Sizes, past: Value | None, new: Value, before: Value | None, lengths: Value, valid) -> Value:
+def _emit_cache(
+    b: Builder, s: _Sizes, past: Value | None, new: Value, before: Value | None, lengths: Value, valid
+) -> Value:
     """The cache with the new rows behind those of before, and zeros behind them."""
     if before is None:  # a prompt, whose padding is kept
         return new if s.present == s.queries else _lengthened(b, new, s.present - s.queries)
@@ -254,7 +256,7 @@ def _lengthened(b: Builder, x: Value, room: Dim, axis: int = 2) -> Value:
 
 
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
-    s, attrs, dtype = _sizes(call), call.attrs, call.dtype(QUERY)
+    s, attrs = _sizes(call), call.attrs
     q, k, v = _operands(b, call, s)
     row = b.constant([-1], np.int64)
     lengths = b.add("Cast", b.add("Reshape", call.inputs[LENGTHS], row), to=INT64)
@@ -276,11 +278,6 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     return (y, *present, *scores)[: call.n_outputs]
 
 
-def _window(attrs, offset: Dim = 0) -> Window:
-    window = attrs.local_window_size
-    return Window(window - 1 if window > 0 else -1, 0 if attrs.causal else -1, offset)
-
-
 def _emit_attention(
     b: Builder, call: Call, s: _Sizes, q: Value, keys: list[Value], before: Value | None, lengths: Value, ragged: bool
 ) -> tuple[Value, ...]:
@@ -291,11 +288,10 @@ def _emit_attention(
     if sink is None and attrs.smooth_softmax == 1:
         sink = b.constant(np.zeros(s.heads), dtype)
     blind = attrs.local_window_size == 0
-    if sink is None and call.n_outputs < 4 and not ragged:
-        mask, count = added, None
+    if sink is None and not attrs.qk_output and not ragged:
+        mask, count, window = added, None, attrs.local_window_size
         if before is None:
-            there = b.add("Less", _keys(b, s.total), b.add("Reshape", lengths, b.constant([-1, 1, 1, 1], np.int64)))
-            hidden = b.add("Where", there, b.constant(0, dtype), b.constant(-np.inf, dtype))
+            hidden = b.add("Where", _emit_there(b, s, lengths), b.constant(0, dtype), b.constant(-np.inf, dtype))
             mask = hidden if mask is None else b.add("Add", mask, hidden)
         else:
             count = lengths
@@ -303,7 +299,6 @@ def _emit_attention(
                 mask = _lengthened(b, mask, s.present - s.total, 3)
         if blind:
             mask = b.constant([[False]])
-        window = _window(attrs)
         return (
             b.add(
                 "Attention",
@@ -318,7 +313,7 @@ def _emit_attention(
                 scale=attrs.scale or None,
                 softcap=attrs.softcap,
                 is_causal=attrs.causal,
-                left_window_size=window.before,
+                left_window_size=window - 1 if window > 0 else -1,
             ),
         )
     if before is not None and s.present != s.total:
@@ -333,17 +328,30 @@ def _emit_attention(
     return emit_flat(b, y), shown
 
 
-def _emit_seen(b: Builder, attrs, s: _Sizes, before: Value | None, lengths: Value) -> Value:
+def _emit_there(b: Builder, s: _Sizes, lengths: Value) -> Value:
+    """bool [batch, 1, 1, keys]."""
+    return b.add("Less", _keys(b, s.total), b.add("Reshape", lengths, b.constant([-1, 1, 1, 1], np.int64)))
+
+
+def _emit_seen(b: Builder, attrs: Attrs, s: _Sizes, before: Value | None, lengths: Value) -> Value:
     """bool [batch, 1, queries, keys]."""
-    one = b.constant([-1, 1, 1, 1], np.int64)
-    there = b.add("Less", _keys(b, s.total), b.add("Reshape", lengths, one))
-    offset = b.constant(0, np.int64) if before is None else b.add("Reshape", before, one)
-    within = _window(attrs).emit(b, s.queries, s.total, offset)
-    return there if within is None else b.add("And", there, within)
+    one, there = b.constant([-1, 1, 1, 1], np.int64), _emit_there(b, s, lengths)
+    if not attrs.causal:
+        return there
+    rows = b.add("Unsqueeze", _keys(b, s.queries), b.constant([1], np.int64))
+    rows = rows if before is None else b.add("Add", rows, b.add("Reshape", before, one))
+    seen = b.add("And", there, b.add("LessOrEqual", _keys(b, s.total), rows))
+    if attrs.local_window_size > 0:
+        last = b.add("Sub", b.add("Reshape", lengths, one), b.constant(1, np.int64))
+        first = b.add("Sub", b.add("Min", rows, last), b.constant(attrs.local_window_size, np.int64))
+        seen = b.add("And", seen, b.add("Greater", _keys(b, s.total), first))
+    return seen
 
 
 def _cases() -> list[Case]:
-    def case(batch, queries, cache, lengths, total, outputs=3, rotary=0, packed=False, more=None, heads=4, kv=2, **attrs):
+    def case(
+        batch, queries, cache, lengths, total, outputs=3, rotary=0, packed=False, more=None, heads=4, kv=2, **attrs
+    ):
         """more: further operands by position."""
         size = 16
         q, new = Tensor((batch, queries, heads * size)), Tensor((batch, queries, kv * size))

@@ -50,7 +50,9 @@ def emit_mask(b: Builder, mask: Value, batch: Dim, past: Value, queries: Dim, to
             seen = b.add("And", seen, b.add("GreaterOrEqual", keys, _rows(b, bounds, batch, 2 * batch)))
     else:
         if len(mask.shape) == 4:
-            rows = b.add("Slice", mask, past, b.add("Add", past, b.constant([queries], np.int64)), b.constant([2], np.int64))
+            rows = b.add(
+                "Slice", mask, past, b.add("Add", past, b.constant([queries], np.int64)), b.constant([2], np.int64)
+            )
             mask = b.add("Slice", rows, *(b.constant([n], np.int64) for n in (0, total, 3)))
         seen = b.add("Greater", mask, b.constant(0, np.int32))
         if len(mask.shape) < 4:

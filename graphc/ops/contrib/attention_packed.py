@@ -202,9 +202,7 @@ def _quantized_infer(call: Call) -> list[TensorType]:
     return _results(call, _packed_sizes(call, 5, 8), dtype)
 
 
-def _quantized_reference(
-    x, w, bias, x_scale, w_scale, mask=None, x_zero=None, w_zero=None, past=None, **attrs
-):
+def _quantized_reference(x, w, bias, x_scale, w_scale, mask=None, x_zero=None, w_zero=None, past=None, **attrs):
     dtype, (bias, x_scale, w_scale, past) = bias.dtype, map(widen, (bias, x_scale, w_scale, past))
     wide = bias.dtype
     x, w = (a.astype(wide) - (0 if z is None else z.astype(wide)) for a, z in ((x, x_zero), (w, w_zero)))

@@ -37,7 +37,9 @@ def _infer(call: Call) -> list[TensorType]:
         raise call.fail("is_packed_batching is not supported", "pad the sequences to one length")
     for i in (2, 3):
         if call.rank(i) != 2 or any(map(differ, call.shape(i), call.shape(2))):
-            raise call.fail(f"the tables have shapes {call.shape(2)} and {call.shape(3)}", "[positions, rotated / 2] both")
+            raise call.fail(
+                f"the tables have shapes {call.shape(2)} and {call.shape(3)}", "[positions, rotated / 2] both"
+            )
     length, _, size = _sizes(call)
     width = 2 * call.shape(2)[1]
     given = call.attrs.rotary_embedding_dim
@@ -49,9 +51,7 @@ def _infer(call: Call) -> list[TensorType]:
     if call.dtype(1) != INT64:
         raise call.fail(f"'position_ids' is {call.dtype(1)}", "it must be int64")
     positions = call.shape(1)
-    if positions not in ((), (1,)) and (
-        len(positions) != 2 or any(map(differ, positions, (call.shape(0)[0], length)))
-    ):
+    if positions not in ((), (1,)) and (len(positions) != 2 or any(map(differ, positions, (call.shape(0)[0], length)))):
         raise call.fail(f"'position_ids' has shape {positions}", f"one number, or [{call.shape(0)[0]}, {length}]")
     return [TensorType(dtype, call.shape(0))]
 
