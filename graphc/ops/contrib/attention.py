@@ -12,7 +12,7 @@ from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention_masks import add, emit_mask, mask_reference, require_mask
 from graphc.ops.contrib.attention_scores import attend, columns, flat, heads_of
-from graphc.ops.contrib.record import contrib
+from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, prod
 
@@ -210,13 +210,13 @@ def emit_ahead(b: Builder, s: Sizes, like) -> Value | None:
     return b.add("Where", hidden, b.constant(lowest, like), b.constant(0, like))
 
 
+@where_static
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     s, dtype = _sizes(call), call.dtype(QUERY)
     q, k, v = _operands(b, call, s)
     mask = None
     if call.has(MASK):
-        past = b.constant([s.past], np.int64)
-        mask = emit_mask(b, call.inputs[MASK], s.batch, past, s.queries, s.total, call.attrs.mask_filter_value, dtype)
+        mask = emit_mask(b, call.inputs[MASK], s.batch, s.past, s.queries, s.total, call.attrs.mask_filter_value, dtype)
     mask = add(b, mask, call.inputs[ADDED] if call.has(ADDED) else None)
     causal = call.attrs.unidirectional
     if causal and (call.n_outputs > 3 or s.queries < s.keys):  # not as ONNX's operator has it

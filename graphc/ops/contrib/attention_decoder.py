@@ -9,9 +9,10 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import Sizes, expect, macs, scale_of, split
+from graphc.ops.contrib.attention_cache import emit_within, emit_written
 from graphc.ops.contrib.attention_masks import add, emit_mask, mask_reference
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
-from graphc.ops.contrib.record import contrib
+from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
 from graphc.types import Shape, TensorType
 
@@ -123,6 +124,7 @@ def _biased(b: Builder, call: Call, s: Sizes) -> list[Value]:
     return values
 
 
+@where_static
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     s, dtype, attrs = _sizes(call), call.dtype(QUERY), call.attrs
     q, k, v = _biased(b, call, s)
@@ -132,15 +134,14 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
         pasts = call.inputs[PAST_KEY : PAST_VALUE + 1]
         if attrs.past_present_share_buffer:
             at = b.add("Cast", b.add("Reshape", call.inputs[LENGTH], b.constant([1], np.int64)), to=INT64)
-            at = b.add("Expand", at, b.constant([s.batch], np.int64))
+            at = b.add("Expand", emit_within(b, at, s.past), b.constant([s.batch], np.int64))
             lengths = b.add("Add", at, b.constant(1, np.int64))
-            keys = [b.add("TensorScatter", past, new, at, axis=2) for past, new in zip(pasts, keys)]
+            keys = [emit_written(b, past, new, at) for past, new in zip(pasts, keys)]
         else:
             keys = [b.add("Concat", past, new, axis=2) for past, new in zip(pasts, keys)]
     mask = call.inputs[MASK] if call.has(MASK) else None
     if mask is not None:
-        nothing = b.constant([0], np.int64)
-        mask = emit_mask(b, mask, s.batch, nothing, 1, s.total, attrs.mask_filter_value, dtype)
+        mask = emit_mask(b, mask, s.batch, 0, 1, s.total, attrs.mask_filter_value, dtype)
     added = call.inputs[ADDED] if call.has(ADDED) else None
     mask = add(b, *(_filled(b, x, s.total) for x in (mask, added)))
     if call.n_outputs > 3:
@@ -172,7 +173,11 @@ def _cases() -> list[Case]:
     biased = (None, None, None, Tensor((96,)))
     return [
         Case((one, one, one, None, None, buffer, buffer, length), shared, 3),
-        Case((one, one, one, flags, Tensor((1, 2, 1, 5)), buffer, buffer, length, *biased[1:]), shared, 4),
+        Case(
+            (one, one, one, flags, Tensor((1, 2, 1, 5)), buffer, buffer, length, *biased[1:]),
+            {**shared, "output_qk": True},
+            4,
+        ),
         Case((Tensor((2, 1, 96)), None, None, None, None, buffer, buffer), {"num_heads": 2, "scale": 0.2}, 3),
         Case((one, encoded, encoded, Const(np.eye(2, 6), "int32")), {"num_heads": 2}),
     ]

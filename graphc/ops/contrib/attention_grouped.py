@@ -16,8 +16,9 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Attrs, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect, require_added, split
+from graphc.ops.contrib.attention_cache import emit_range, emit_within, emit_written
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
-from graphc.ops.contrib.record import contrib
+from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.contrib.rotary import emit_positions, emit_rotary, rotated
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, prod
@@ -230,24 +231,15 @@ def _emit_positions(b: Builder, call: Call, s: _Sizes, before: Value | None) -> 
     return emit_positions(b, before, s.batch, s.queries) if given is None else given
 
 
-def _emit_cache(
-    b: Builder, s: _Sizes, past: Value | None, new: Value, before: Value | None, lengths: Value, valid
-) -> Value:
+def _emit_cache(b: Builder, s: _Sizes, past: Value | None, new: Value, before: Value | None, lengths: Value) -> Value:
     """The cache with the new rows behind those of before, and zeros behind them."""
     if before is None:  # a prompt, whose padding is kept
         return new if s.present == s.queries else _lengthened(b, new, s.present - s.queries)
-    assert past is not None
-    room = s.present - s.cache if valid is None else s.present - s.cache + s.queries
-    whole = b.add("TensorScatter", _lengthened(b, past, room) if room else past, new, before, axis=2)
-    if valid is not None:
-        whole = b.add("Slice", whole, *(b.constant([n], np.int64) for n in (0, s.present, 2)))
-    there = b.add("Less", _keys(b, s.present), b.add("Reshape", lengths, b.constant([-1, 1, 1], np.int64)))
-    there = b.add("Unsqueeze", there, b.constant([3], np.int64))
-    return b.add("Where", there, whole, b.constant(0, new.dtype))
-
-
-def _keys(b: Builder, end: Dim) -> Value:
-    return b.add("Range", *(b.constant(n, np.int64) for n in (0, end, 1)))
+    if past is None:
+        past = b.add("Expand", b.constant(0, new.dtype), b.constant([s.batch, s.kv_heads, s.present, s.size], np.int64))
+    elif s.present != s.cache:
+        past = _lengthened(b, past, s.present - s.cache)
+    return emit_written(b, past, new, before, lengths)
 
 
 def _lengthened(b: Builder, x: Value, room: Dim, axis: int = 2) -> Value:
@@ -255,24 +247,27 @@ def _lengthened(b: Builder, x: Value, room: Dim, axis: int = 2) -> Value:
     return b.add("Pad", x, b.constant(pads, np.int64), b.constant(0, x.dtype))
 
 
+@where_static
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     s, attrs = _sizes(call), call.attrs
     q, k, v = _operands(b, call, s)
     row = b.constant([-1], np.int64)
-    lengths = b.add("Cast", b.add("Reshape", call.inputs[LENGTHS], row), to=INT64)
-    lengths = b.add("Add", lengths, b.constant(1, np.int64))
+    last = b.add("Cast", b.add("Reshape", call.inputs[LENGTHS], row), to=INT64)
+    lengths = b.add("Add", emit_within(b, last, s.present), b.constant(1, np.int64))
     valid = None
     if call.has(QUERY_LENGTHS):
         valid = b.add("Cast", b.add("Reshape", call.inputs[QUERY_LENGTHS], row), to=INT64)
     before = None
     if valid is not None or not _is_prompt(s):
         before = b.add("Sub", lengths, b.constant(s.queries, np.int64) if valid is None else valid)
+        if valid is not None or s.queries > 1:
+            before = emit_within(b, before, s.present)
     if attrs.do_rotary:
         at, tables = _emit_positions(b, call, s, before), call.inputs[COS : SIN + 1]
         q, k = (emit_rotary(b, x, tables, at, n, attrs.rotary_interleaved) for x, n in ((q, s.heads), (k, s.kv_heads)))
     k, v = (emit_heads(b, x, s.kv_heads) for x in (k, v))
     pasts = [call.inputs[i] if call.has(i) else None for i in (PAST_KEY, PAST_VALUE)]
-    present = [_emit_cache(b, s, past, new, before, lengths, valid) for past, new in zip(pasts, (k, v))]
+    present = [_emit_cache(b, s, past, new, before, lengths) for past, new in zip(pasts, (k, v))]
     keys = [k, v] if before is None else present
     y, *scores = _emit_attention(b, call, s, q, keys, before, lengths, valid is not None)
     return (y, *present, *scores)[: call.n_outputs]
@@ -330,7 +325,7 @@ def _emit_attention(
 
 def _emit_there(b: Builder, s: _Sizes, lengths: Value) -> Value:
     """bool [batch, 1, 1, keys]."""
-    return b.add("Less", _keys(b, s.total), b.add("Reshape", lengths, b.constant([-1, 1, 1, 1], np.int64)))
+    return b.add("Less", emit_range(b, s.total), b.add("Reshape", lengths, b.constant([-1, 1, 1, 1], np.int64)))
 
 
 def _emit_seen(b: Builder, attrs: Attrs, s: _Sizes, before: Value | None, lengths: Value) -> Value:
@@ -338,13 +333,13 @@ def _emit_seen(b: Builder, attrs: Attrs, s: _Sizes, before: Value | None, length
     one, there = b.constant([-1, 1, 1, 1], np.int64), _emit_there(b, s, lengths)
     if not attrs.causal:
         return there
-    rows = b.add("Unsqueeze", _keys(b, s.queries), b.constant([1], np.int64))
+    rows = b.add("Unsqueeze", emit_range(b, s.queries), b.constant([1], np.int64))
     rows = rows if before is None else b.add("Add", rows, b.add("Reshape", before, one))
-    seen = b.add("And", there, b.add("LessOrEqual", _keys(b, s.total), rows))
+    seen = b.add("And", there, b.add("LessOrEqual", emit_range(b, s.total), rows))
     if attrs.local_window_size > 0:
         last = b.add("Sub", b.add("Reshape", lengths, one), b.constant(1, np.int64))
         first = b.add("Sub", b.add("Min", rows, last), b.constant(attrs.local_window_size, np.int64))
-        seen = b.add("And", seen, b.add("Greater", _keys(b, s.total), first))
+        seen = b.add("And", seen, b.add("Greater", emit_range(b, s.total), first))
     return seen
 
 
@@ -372,7 +367,7 @@ def _cases() -> list[Case]:
     return [
         case(2, 5, None, [4, 2], 5),
         case(2, 5, 12, [4, 2], 5, rotary=8),
-        case(2, 1, 12, [6, 3], 7, rotary=4, rotary_interleaved=True),
+        case(2, 1, 12, [6, 3], 7, rotary=8, rotary_interleaved=True),
         case(2, 1, 6, [[6], [3]], [7], packed=True, scale=0.3),
         case(1, 3, 6, [8], 9, rotary=8, more={POSITIONS: Const([[3, 1, 0]])}),
         case(1, 5, None, [4], 5, rotary=8, more={POSITIONS: Const([[3, 1, 0, 2, 4]])}, local_window_size=2),

@@ -38,9 +38,9 @@ def require_mask(call: Call, i: int, batch: Dim, queries: Dim, total: Dim) -> No
         )
 
 
-def emit_mask(b: Builder, mask: Value, batch: Dim, past: Value, queries: Dim, total: Dim, hidden: float, like) -> Value:
-    """The mask as numbers of dtype `like` to add to scores [batch, heads, queries, total]: 0, or `hidden`. past: int64 [1], how
-    many keys there were before."""
+def emit_mask(b: Builder, mask: Value, batch: Dim, past: Dim, queries: Dim, total: Dim, hidden: float, like) -> Value:
+    """The mask as numbers of dtype `like` to add to scores [batch, heads, queries, total]: 0, or `hidden`. past: how many
+    keys there were before."""
     if len(mask.shape) == 1:
         keys = b.add("Range", *(b.constant(n, np.int64) for n in (0, total, 1)))
         bounds = b.add("Reshape", b.add("Cast", mask, to=INT64), b.constant([-1, 1, 1, 1], np.int64))
@@ -50,10 +50,8 @@ def emit_mask(b: Builder, mask: Value, batch: Dim, past: Value, queries: Dim, to
             seen = b.add("And", seen, b.add("GreaterOrEqual", keys, _rows(b, bounds, batch, 2 * batch)))
     else:
         if len(mask.shape) == 4:
-            rows = b.add(
-                "Slice", mask, past, b.add("Add", past, b.constant([queries], np.int64)), b.constant([2], np.int64)
-            )
-            mask = b.add("Slice", rows, *(b.constant([n], np.int64) for n in (0, total, 3)))
+            bounds = ([n, k] for n, k in ((past, 0), (past + queries, total), (2, 3)))
+            mask = b.add("Slice", mask, *(b.constant(n, np.int64) for n in bounds))
         seen = b.add("Greater", mask, b.constant(0, np.int32))
         if len(mask.shape) < 4:
             seen = b.add("Unsqueeze", seen, b.constant([1, 2] if len(mask.shape) == 2 else [1], np.int64))

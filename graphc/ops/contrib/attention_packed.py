@@ -13,7 +13,7 @@ from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, requir
 from graphc.ops.contrib.attention import Sizes, expect, macs, require_added, scale_of
 from graphc.ops.contrib.attention_masks import add, emit_mask, mask_reference, require_mask
 from graphc.ops.contrib.attention_scores import attend, columns, emit_heads, flat, heads_of
-from graphc.ops.contrib.record import contrib
+from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import FLOAT32, widen
 from graphc.types import Dim, MaybeNone, Shape, TensorType
 
@@ -88,10 +88,10 @@ def _emit(
     b: Builder, call: Call, s: Sizes, projected: Value, past: Value | None, mask: Value | None, added: Value | None
 ) -> tuple[Value, ...]:
     q, k, v = columns(b, projected, *(s.heads * n for n in (s.size, s.size, s.v_size)))
-    numbers, before = None, b.constant([s.past], np.int64)
+    numbers = None
     if mask is not None:
         hidden = call.attrs.mask_filter_value
-        numbers = emit_mask(b, mask, s.batch, before, s.queries, s.total, hidden, projected.dtype)
+        numbers = emit_mask(b, mask, s.batch, s.past, s.queries, s.total, hidden, projected.dtype)
     lengths, present = None, []
     if past is not None or call.n_outputs > 1:
         new = [b.add("Unsqueeze", emit_heads(b, x, s.heads), b.constant([0], np.int64)) for x in (k, v)]
@@ -139,6 +139,7 @@ def _parts(sizes: Sequence[int] | MaybeNone, width: int) -> Sequence[int]:
     return sizes or [width // 3] * 3
 
 
+@where_static
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     s = _packed_sizes(call, 3, 4)
     projected = b.add("MatMul", *call.inputs[:2])
@@ -211,12 +212,14 @@ def _quantized_reference(x, w, bias, x_scale, w_scale, mask=None, x_zero=None, w
     return y.astype(dtype), present if present is None else present.astype(dtype)
 
 
+@where_static
 def _expand_quantized(b: Builder, call: Call) -> tuple[Value, ...]:
     """The product is one of whole numbers, scaled by both."""
     s, (x, w, bias, x_scale, w_scale) = _packed_sizes(call, 5, 8), call.inputs[:5]
     mask, x_zero, w_zero, past = (call.inputs[i] if call.has(i) else None for i in (5, 6, 7, 8))
-    product = b.add("Cast", b.add("MatMulInteger", x, w, _number(b, x_zero), _number(b, w_zero)), to=FLOAT32)
-    scales = b.add("Mul", *(b.add("Cast", _number(b, v), to=FLOAT32) for v in (x_scale, w_scale)))
+    wide = bias.dtype if bias.dtype.itemsize >= 4 else FLOAT32
+    product = b.add("Cast", b.add("MatMulInteger", x, w, _number(b, x_zero), _number(b, w_zero)), to=wide)
+    scales = b.add("Mul", *(b.add("Cast", _number(b, v), to=wide) for v in (x_scale, w_scale)))
     projected = b.add("Add", b.add("Cast", b.add("Mul", product, scales), to=bias.dtype), bias)
     return _emit(b, call, s, projected, past, mask, None)
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from graphc.graph import Builder
 from graphc.op import FLOATS, Attr, Call, Case, Op, Samples, register
 from graphc.types import TensorType
 
 DOMAIN = "com.microsoft"
+
+
+def where_static(expand: Callable[[Builder, Call], Any]) -> Callable[[Builder, Call], Any]:
+    """The expansion, for operands whose dims are all known."""
+
+    def run(b: Builder, call: Call) -> Any:
+        known = all(v is None or (v.type is not None and v.type.is_static) for v in call.inputs)
+        return expand(b, call) if known else None
+
+    return run
 
 
 def contrib(

@@ -8,9 +8,10 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
-from graphc.ops.contrib.record import contrib
+from graphc.ops.contrib.attention_cache import emit_counted
+from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
-from graphc.types import Dim, TensorType
+from graphc.types import Dim, Shape, TensorType
 
 INT64 = np.dtype(np.int64)
 
@@ -51,7 +52,8 @@ def _infer(call: Call) -> list[TensorType]:
     if call.dtype(1) != INT64:
         raise call.fail(f"'position_ids' is {call.dtype(1)}", "it must be int64")
     positions = call.shape(1)
-    if positions not in ((), (1,)) and (len(positions) != 2 or any(map(differ, positions, (call.shape(0)[0], length)))):
+    wanted: Shape = ((), (1,), (call.shape(0)[0], length))[min(len(positions), 2)]
+    if len(positions) > 2 or any(map(differ, positions, wanted)):
         raise call.fail(f"'position_ids' has shape {positions}", f"one number, or [{call.shape(0)[0]}, {length}]")
     return [TensorType(dtype, call.shape(0))]
 
@@ -89,8 +91,9 @@ def emit_positions(b: Builder, first: Value, batch: Dim, length: Dim) -> Value:
 
 
 def emit_rotary(b: Builder, x: Value, tables, positions: Value, heads: Dim, interleaved: bool) -> Value:
-    """ONNX's operator. x [batch, sequence, hidden] or by heads."""
+    """ONNX's operator. x [batch, sequence, hidden] or by heads. A position that no table has is an error."""
     cos, sin = tables
+    positions = emit_counted(b, positions, cos.shape[0])
     return b.add(
         "RotaryEmbedding",
         x,
@@ -103,6 +106,7 @@ def emit_rotary(b: Builder, x: Value, tables, positions: Value, heads: Dim, inte
     )
 
 
+@where_static
 def _expand(b: Builder, call: Call) -> Value:
     length, heads, _ = _sizes(call)
     x, positions = call.inputs[:2]
