@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from graphc.graph import Graph, Node, Value
 
 LENGTHS = "lengths of states"  # the hidden input and result
-# Operators that append to an operand: operand -> result. Their type rules say that it is along this axis.
-APPENDS: Mapping[str, tuple[tuple[int, int], ...]] = {"Attention": ((4, 1), (5, 2))}
-ATTENTION_AXIS = 2
+# Operators that append to an operand: operand, result, and the axis, as their type rules say.
+APPENDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "Attention": ((4, 1, 2), (5, 2, 2)),
+    "com.microsoft::MultiHeadAttention": ((6, 1, 2), (7, 2, 2)),
+    "com.microsoft::Attention": ((4, 1, 3),),
+    "com.microsoft::QAttention": ((8, 1, 3),),
+}
 
 
 class CantGrow(Exception):
@@ -64,9 +68,9 @@ def _appended(node: Node, result: Value) -> tuple[Value | None, int] | None:
     first = node.inputs[0] if node.inputs else None
     if node.op.name == "Concat" and first is not None and first.type is not None:
         return first, node.attrs["axis"] % first.type.rank
-    for i, k in APPENDS.get(node.op.name, ()):
+    for i, k, axis in APPENDS.get(node.op.name, ()):
         if k < len(node.outputs) and node.outputs[k] is result and i < len(node.inputs):
-            return node.inputs[i], ATTENTION_AXIS
+            return node.inputs[i], axis
     return None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphc.dims import Sym
 from graphc.errors import InputError
+from graphc.growing import APPENDS
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
@@ -88,7 +89,12 @@ PAST = (
     (r"past(?![a-z])", "new"),
 )
 # Operands that are a cache, and the results that are this cache with new rows in it
-CACHES = {"TensorScatter": ((0, 0),), "Attention": ((4, 1), (5, 2))}
+CACHES = {
+    "TensorScatter": ((0, 0),),
+    "com.microsoft::GroupQueryAttention": ((3, 1), (4, 2)),
+    "com.microsoft::DecoderMaskedMultiHeadAttention": ((5, 1), (6, 2)),
+    **{name: tuple((i, k) for i, k, _ in pairs) for name, pairs in APPENDS.items()},
+}
 
 
 def caches(graph: Graph) -> tuple[State, ...]:
