@@ -74,7 +74,10 @@ REFUSED = {  # cases, by number, that ONNX Runtime has no CPU kernel for
 }
 
 
-@pytest.mark.parametrize("name", OPS)
+NO_KERNEL = {f"{MS}::{name}" for name in ("BiasAdd", "BiasSplitGelu")}  # on the CPU in ONNX Runtime
+
+
+@pytest.mark.parametrize("name", sorted(OPS.keys() - NO_KERNEL))
 def test_every_case_agrees_with_onnx_runtime(name: str):
     op = OPS[name]
     for i, case in enumerate(cases(op)):

@@ -7,11 +7,11 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.contract import require_dtype, require_same_dtype
+from graphc.ops.contract import FLOAT_NAMES, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.attention_cache import emit_counted
 from graphc.ops.contrib.record import contrib, where_static
-from graphc.ops.precision import FLOATING, widen
+from graphc.ops.precision import widen
 from graphc.types import TensorType
 
 IDS, SEGMENTS, WORDS, POSITIONS, SEGMENT_ROWS, GAMMA, BETA, MASK, POSITION_IDS = range(9)
@@ -22,7 +22,7 @@ def _infer(call: Call) -> list[TensorType]:
     for i in (IDS, SEGMENTS, MASK, POSITION_IDS):
         if call.has(i):
             require_dtype(call, i, ("int32",))
-    dtype = require_dtype(call, WORDS, FLOATING.dtypes)
+    dtype = require_dtype(call, WORDS, FLOAT_NAMES)
     require_same_dtype(call, WORDS, POSITIONS, SEGMENT_ROWS, GAMMA, BETA)
     if call.rank(IDS) != 2 or call.rank(WORDS) != 2:
         raise call.fail(f"'input_ids' has shape {call.shape(IDS)}", "give [batch, sequence], and tables of two axes")

@@ -34,8 +34,6 @@ def _sizes(call: Call) -> tuple[Dim, Dim, Dim]:
 def _infer(call: Call) -> list[TensorType]:
     dtype = require_dtype(call, 0, FLOAT_NAMES)
     require_same_dtype(call, 0, 2, 3)
-    if call.attrs.is_packed_batching:
-        raise call.fail("is_packed_batching is not supported", "pad the sequences to one length")
     for i in (2, 3):
         if call.rank(i) != 2 or any(map(differ, call.shape(i), call.shape(2))):
             raise call.fail(
@@ -141,7 +139,7 @@ contrib(
         "interleaved": Attr(bool, False),
         "num_heads": Attr(int, 0),
         "rotary_embedding_dim": Attr(int, 0),
-        "is_packed_batching": Attr(bool, False),
+        "is_packed_batching": Attr(bool, False),  # says that sequences are longer than the tables
         "scale": Attr(float, 1.0),  # without effect, as in ONNX Runtime
     },
 )
