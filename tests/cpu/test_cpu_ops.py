@@ -18,9 +18,8 @@ HOST = frozenset({
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
-HOST |= {"com.microsoft::DynamicQuantizeLSTM", "com.microsoft::BifurcationDetector"} | {
-    n for n, op in OPS.items() if op.family is Family.TABLE
-}
+HOST |= {f"com.microsoft::{n}" for n in ("BifurcationDetector", "DynamicQuantizeLSTM", "Irfft", "Rfft")}
+HOST |= {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
     "DequantizeLinear": ("DequantizeLinear has no CPU kernel",),  # blocks of scales

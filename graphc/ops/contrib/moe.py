@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Tensor
+from graphc.op import Attr, Attrs, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import bytes_of, emit_unpacked, unpacked
@@ -303,6 +303,11 @@ def _quantized_infer(call: Call) -> list[TensorType]:
     return [y]
 
 
+def _normalizes(attrs: Mapping[str, Any], weights: Any) -> bool:
+    """Are shares divided by their sum? As in ONNX Runtime always, where they are the router's probabilities."""
+    return weights is None or attrs["normalize_routing_weights"]
+
+
 def _by_rows(numbers: np.ndarray, size: int) -> np.ndarray:
     """Zero points, or their scales, of blocks, for each column; of rows, behind them."""
     return np.repeat(numbers, size, -1) if size else numbers[..., None]
@@ -322,7 +327,8 @@ def _quantized_reference(x, router, *operands, **attrs):
         if zeros is not None:
             zero = _by_rows(unpacked(zeros, bits)[..., : scales.shape[-1]].astype(wide), size)[..., : q.shape[2]]
         layers += [(q - zero) * _by_rows(scales.astype(wide), size)[..., : q.shape[2]], bias]
-    return _mixed(x, router, *layers, attrs, operands[ROUTER_WEIGHTS - 2])
+    weights = operands[ROUTER_WEIGHTS - 2]
+    return _mixed(x, router, *layers, {**attrs, "normalize_routing_weights": _normalizes(attrs, weights)}, weights)
 
 
 @where_static
@@ -353,7 +359,9 @@ def _expand_quantized(b: Builder, call: Call) -> Value:
         if count * size != columns:
             w = b.add("Slice", w, *(b.constant([i], np.int64) for i in (0, columns, 2)))
         layers.append((w, given[bias_at]))
-    return _emit_mixed(b, given[0], given[1], layers, call.attrs, given[ROUTER_WEIGHTS])
+    weights = given[ROUTER_WEIGHTS]
+    attrs = Attrs({**call.attrs, "normalize_routing_weights": _normalizes(call.attrs, weights)})
+    return _emit_mixed(b, given[0], given[1], layers, attrs, weights)
 
 
 def _quantized_cases() -> list[Case]:
