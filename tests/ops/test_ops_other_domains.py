@@ -78,8 +78,22 @@ REFUSED = {  # cases, by number, that ONNX Runtime has no CPU kernel for
 
 NO_KERNEL = {  # on the CPU in ONNX Runtime
     f"{MS}::{name}"
-    for name in "BiasAdd BiasDropout BiasSoftmax BiasSplitGelu ComplexMul ComplexMulConj GemmFastGelu GroupNorm Irfft "
-    "IsAllFinite NhwcConv NhwcFusedConv Rfft SkipGroupNorm".split()
+    for name in [
+        "BiasAdd",
+        "BiasDropout",
+        "BiasSoftmax",
+        "BiasSplitGelu",
+        "ComplexMul",
+        "ComplexMulConj",
+        "GemmFastGelu",
+        "GroupNorm",
+        "Irfft",
+        "IsAllFinite",
+        "NhwcConv",
+        "NhwcFusedConv",
+        "Rfft",
+        "SkipGroupNorm",
+    ]
 }
 
 
