@@ -53,11 +53,11 @@ def emit_attend(
     sink: Value | None = None,
 ) -> tuple[Value, Value, Value]:
     """`attend` as nodes: y, scores, weights."""
-    dtype, group = q.dtype, q.shape[1] // k.shape[1]
-    if group > 1:
-        index = b.constant(np.repeat(np.arange(k.shape[1]), group), np.int64)
-        k, v = (b.add("Gather", x, index, axis=1) for x in (k, v))
-    scores = b.add("MatMul", b.add("Mul", q, b.constant(scale, dtype)), b.add("Transpose", k, perm=(0, 1, 3, 2)))
+    dtype, (batch, heads, queries, _) = q.dtype, q.shape
+    grouped = b.constant([batch, k.shape[1], -1, q.shape[3]], np.int64)  # rows of heads that share keys, one below the other
+    rows = b.add("Reshape", b.add("Mul", q, b.constant(scale, dtype)), grouped)
+    scores = b.add("MatMul", rows, b.add("Transpose", k, perm=(0, 1, 3, 2)))
+    scores = b.add("Reshape", scores, b.constant([batch, heads, queries, k.shape[2]], np.int64))
     if softcap:
         cap = b.constant(softcap, dtype)
         scores = b.add("Mul", b.add("Tanh", b.add("Div", scores, cap)), cap)
@@ -65,7 +65,6 @@ def emit_attend(
     lowest, last = b.constant(-np.inf, dtype), b.constant([-1], np.int64)
     shown = scores if seen is None else b.add("Where", seen, scores, lowest)
     if sink is not None:
-        batch, _, queries, _ = scores.shape
         column = b.add("Reshape", b.add("Cast", sink, to=dtype), b.constant([1, -1, 1, 1], np.int64))
         column = b.add("Expand", column, b.constant([batch, 1, queries, 1], np.int64))
         weights = b.add("Softmax", b.add("Concat", column, shown, axis=-1), axis=-1)
@@ -76,7 +75,8 @@ def emit_attend(
         if seen is not None:  # a query that sees no key has a row of -inf, whose softmax is not a number
             top = b.add("ReduceMax", shown, last, keepdims=True)
             weights = b.add("Where", b.add("Equal", top, lowest), b.constant(0, dtype), weights)
-    return b.add("MatMul", weights, v), scores, weights
+    y = b.add("MatMul", b.add("Reshape", weights, b.constant([batch, k.shape[1], -1, k.shape[2]], np.int64)), v)
+    return b.add("Reshape", y, b.constant([batch, heads, queries, v.shape[3]], np.int64)), scores, weights
 
 
 def emit_heads(b: Builder, x: Value, heads: int) -> Value:
