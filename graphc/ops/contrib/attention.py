@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +22,18 @@ QUERY, KEY, VALUE, BIAS, MASK, ADDED, PAST_KEY, PAST_VALUE = range(8)
 
 @dataclass(frozen=True)
 class Sizes:
-    batch: Dim
+    """Dims, which are ints where the operator is expanded."""
+
+    batch: Any
     heads: int
-    queries: Dim
-    keys: Dim
-    past: Dim
-    size: Dim
-    v_size: Dim
+    queries: Any
+    keys: Any
+    past: Any
+    size: Any
+    v_size: Any
 
     @property
-    def total(self) -> Dim:
+    def total(self) -> Any:
         return self.past + self.keys
 
     @property
@@ -182,7 +185,7 @@ def _unpacked(b: Builder, x: Value, count: int) -> list[Value]:
 
 def _operands(b: Builder, call: Call, s: Sizes) -> list[Value]:
     """Queries, keys and values with their bias."""
-    q, k, v = (call.inputs[i] if call.has(i) else None for i in (QUERY, KEY, VALUE))
+    q, k, v = (call.given(i) for i in (QUERY, KEY, VALUE))
     if len(q.shape) == 5:
         operands = _unpacked(b, q, 3)
     elif len(k.shape) == 5:
@@ -192,7 +195,7 @@ def _operands(b: Builder, call: Call, s: Sizes) -> list[Value]:
     if not call.has(BIAS):
         return operands
     hidden = s.heads * s.size
-    biases = columns(b, call.inputs[BIAS], hidden, hidden, s.heads * s.v_size)
+    biases: Sequence[Value] = columns(b, call.inputs[BIAS], hidden, hidden, s.heads * s.v_size)
     lead = b.constant([s.heads, 1, -1], np.int64)
     biases = [x if len(v.shape) == 3 else b.add("Reshape", x, lead) for v, x in zip(operands, biases)]
     return [b.add("Add", v, x) for v, x in zip(operands, biases)]
@@ -217,11 +220,11 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     mask = None
     if call.has(MASK):
         mask = emit_mask(b, call.inputs[MASK], s.batch, s.past, s.queries, s.total, call.attrs.mask_filter_value, dtype)
-    mask = add(b, mask, call.inputs[ADDED] if call.has(ADDED) else None)
+    mask = add(b, mask, call.given(ADDED))
     causal = call.attrs.unidirectional
     if causal and (call.n_outputs > 3 or s.queries < s.keys):  # not as ONNX's operator has it
         mask, causal = add(b, mask, emit_ahead(b, s, dtype)), False
-    pasts = [call.inputs[i] if call.has(i) else None for i in (PAST_KEY, PAST_VALUE)]
+    pasts = [call.given(i) for i in (PAST_KEY, PAST_VALUE)]
     return _several(
         b.add(
             "Attention",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from graphc.errors import InputError
@@ -139,10 +141,10 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
             keys = [emit_written(b, past, new, at) for past, new in zip(pasts, keys)]
         else:
             keys = [b.add("Concat", past, new, axis=2) for past, new in zip(pasts, keys)]
-    mask = call.inputs[MASK] if call.has(MASK) else None
+    mask = call.given(MASK)
     if mask is not None:
         mask = emit_mask(b, mask, s.batch, 0, 1, s.total, attrs.mask_filter_value, dtype)
-    added = call.inputs[ADDED] if call.has(ADDED) else None
+    added = call.given(ADDED)
     mask = add(b, *(_filled(b, x, s.total) for x in (mask, added)))
     if call.n_outputs > 3:
         there = keys
@@ -151,9 +153,10 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
             there = [b.add("Slice", x, *bounds, b.constant([2], np.int64)) for x in keys]
             mask = None if mask is None else b.add("Slice", mask, *bounds, b.constant([3], np.int64))
         queries, scale = emit_heads(b, q, s.heads), scale_of(attrs, s.size)
-        y, scores, _ = emit_attend(b, queries, *there, scale, added=mask)
+        k, v = there
+        y, scores, _ = emit_attend(b, queries, k, v, scale, added=mask)
         return emit_flat(b, y), *keys, scores
-    heads = {"q_num_heads": s.heads, "kv_num_heads": s.heads, "scale": attrs.scale or None}
+    heads: dict[str, Any] = {"q_num_heads": s.heads, "kv_num_heads": s.heads, "scale": attrs.scale or None}
     y = b.add("Attention", q, *keys, mask, None, None, lengths, **heads)
     return (y, *keys)[: call.n_outputs]
 

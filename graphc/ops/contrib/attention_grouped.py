@@ -7,6 +7,7 @@ there are after the step, `seqlens_k` + 1 tells for each of the batch; results h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,16 +32,18 @@ BEFORE_SOFTMAX, AFTER_SOFTMAX = 1, 2
 
 @dataclass(frozen=True)
 class _Sizes:
-    batch: Dim
+    """Dims, which are ints where the operator is expanded."""
+
+    batch: Any
     heads: int
     kv_heads: int
-    queries: Dim
-    size: Dim
-    cache: Dim  # positions of the past
-    total: Dim  # keys after the step, of the longest sequence
+    queries: Any
+    size: Any
+    cache: Any  # positions of the past
+    total: Any  # keys after the step, of the longest sequence
 
     @property
-    def present(self) -> Dim:
+    def present(self) -> Any:
         return maximum(self.cache, self.total)
 
     @property
@@ -213,7 +216,7 @@ def _operands(b: Builder, call: Call, s: _Sizes) -> list[Value]:
     attrs, values = call.attrs, [*call.inputs[:3]]
     if not call.has(KEY):
         values = [*columns(b, values[0], *(n * s.size for n in (s.heads, s.kv_heads, s.kv_heads)))]
-    weights = [call.inputs[i] if call.has(i) else None for i in (Q_NORM, K_NORM)]
+    weights = [call.given(i) for i in (Q_NORM, K_NORM)]
     epsilons = [attrs[name] or attrs.qk_norm_epsilon for name in ("q_norm_epsilon", "k_norm_epsilon")]
     for i, heads in enumerate((s.heads, s.kv_heads)):
         values[i] = _emit_normalized(b, values[i], weights[i], heads, epsilons[i])
@@ -221,7 +224,7 @@ def _operands(b: Builder, call: Call, s: _Sizes) -> list[Value]:
 
 
 def _emit_positions(b: Builder, call: Call, s: _Sizes, before: Value | None) -> Value:
-    given = call.inputs[POSITIONS] if call.has(POSITIONS) else None
+    given = call.given(POSITIONS)
     if before is None:  # of a prompt only the first position is used
         first = b.constant(0, np.int64)
         if given is not None:
@@ -266,7 +269,7 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
         at, tables = _emit_positions(b, call, s, before), call.inputs[COS : SIN + 1]
         q, k = (emit_rotary(b, x, tables, at, n, attrs.rotary_interleaved) for x, n in ((q, s.heads), (k, s.kv_heads)))
     k, v = (emit_heads(b, x, s.kv_heads) for x in (k, v))
-    pasts = [call.inputs[i] if call.has(i) else None for i in (PAST_KEY, PAST_VALUE)]
+    pasts = [call.given(i) for i in (PAST_KEY, PAST_VALUE)]
     present = [_emit_cache(b, s, past, new, before, lengths) for past, new in zip(pasts, (k, v))]
     keys = [k, v] if before is None else present
     y, *scores = _emit_attention(b, call, s, q, keys, before, lengths, valid is not None)
@@ -278,8 +281,8 @@ def _emit_attention(
 ) -> tuple[Value, ...]:
     """The result, and scores if they are read. keys: and values, with those of before."""
     attrs, dtype = call.attrs, q.dtype
-    added = call.inputs[ADDED] if call.has(ADDED) else None
-    sink = call.inputs[SINK] if call.has(SINK) else None
+    added = call.given(ADDED)
+    sink = call.given(SINK)
     if sink is None and attrs.smooth_softmax == 1:
         sink = b.constant(np.zeros(s.heads), dtype)
     blind = attrs.local_window_size == 0
@@ -318,7 +321,8 @@ def _emit_attention(
         seen = b.add("And", seen, b.constant(False))
     scale = attrs.scale or s.size**-0.5
     q = emit_heads(b, q, s.heads)
-    y, scores, weights = emit_attend(b, q, *keys, scale, softcap=attrs.softcap, added=added, seen=seen, sink=sink)
+    k, v = keys
+    y, scores, weights = emit_attend(b, q, k, v, scale, softcap=attrs.softcap, added=added, seen=seen, sink=sink)
     shown = weights if attrs.qk_output == AFTER_SOFTMAX else b.add("Where", seen, scores, b.constant(0, dtype))
     return emit_flat(b, y), shown
 

@@ -107,7 +107,7 @@ def _emit(
         )
         if call.attrs.unidirectional:  # the last query stands at the last key
             lengths = b.add("Expand", b.constant(s.total, np.int64), b.constant([s.batch], np.int64))
-    heads = {"q_num_heads": s.heads, "kv_num_heads": s.heads, "scale": call.attrs.scale or None}
+    heads: dict[str, Any] = {"q_num_heads": s.heads, "kv_num_heads": s.heads, "scale": call.attrs.scale or None}
     operands = (q, k, v, add(b, numbers, added), None, None, lengths)
     y = b.add("Attention", *operands, is_causal=call.attrs.unidirectional, **heads)
     return y, *present
@@ -145,7 +145,7 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     projected = b.add("MatMul", *call.inputs[:2])
     if call.has(2):
         projected = b.add("Add", projected, call.inputs[2])
-    mask, past, added = (call.inputs[i] if call.has(i) else None for i in (3, 4, 5))
+    mask, past, added = (call.given(i) for i in (3, 4, 5))
     return _emit(b, call, s, projected, past, mask, added)
 
 
@@ -162,7 +162,7 @@ _PAST = Tensor((2, 2, 2, 3, 8))
 
 
 def _flags(*shape: int) -> Const:
-    return Const((np.random.default_rng(3).random(shape) < 0.7) | np.eye(*shape[-2:], dtype=bool), "int32")
+    return Const((np.random.default_rng(3).random(shape) < 0.7) | (np.eye(shape[-2], shape[-1]) > 0), "int32")
 
 
 contrib(
@@ -216,7 +216,7 @@ def _quantized_reference(x, w, bias, x_scale, w_scale, mask=None, x_zero=None, w
 def _expand_quantized(b: Builder, call: Call) -> tuple[Value, ...]:
     """The product is one of whole numbers, scaled by both."""
     s, (x, w, bias, x_scale, w_scale) = _packed_sizes(call, 5, 8), call.inputs[:5]
-    mask, x_zero, w_zero, past = (call.inputs[i] if call.has(i) else None for i in (5, 6, 7, 8))
+    mask, x_zero, w_zero, past = (call.given(i) for i in (5, 6, 7, 8))
     wide = bias.dtype if bias.dtype.itemsize >= 4 else FLOAT32
     product = b.add("Cast", b.add("MatMulInteger", x, w, _number(b, x_zero), _number(b, w_zero)), to=wide)
     scales = b.add("Mul", *(b.add("Cast", _number(b, v), to=wide) for v in (x_scale, w_scale)))

@@ -54,7 +54,9 @@ def emit_attend(
 ) -> tuple[Value, Value, Value]:
     """`attend` as nodes: y, scores, weights."""
     dtype, (batch, heads, queries, _) = q.dtype, q.shape
-    grouped = b.constant([batch, k.shape[1], -1, q.shape[3]], np.int64)  # rows of heads that share keys, one below the other
+    grouped = b.constant(
+        [batch, k.shape[1], -1, q.shape[3]], np.int64
+    )  # rows of heads that share keys, one below the other
     rows = b.add("Reshape", b.add("Mul", q, b.constant(scale, dtype)), grouped)
     scores = b.add("MatMul", rows, b.add("Transpose", k, perm=(0, 1, 3, 2)))
     scores = b.add("Reshape", scores, b.constant([batch, heads, queries, k.shape[2]], np.int64))

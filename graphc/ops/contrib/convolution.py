@@ -83,7 +83,7 @@ def _expand_causal(b: Builder, call: Call) -> tuple[Value, ...]:
         v = b.add("Transpose", v, perm=(0, 2, 1))
         return v if len(shape) == 3 else b.add("Reshape", v, b.constant([shape[0], rows, *shape[2:]], np.int64))
 
-    past = call.inputs[3] if call.has(3) else None
+    past = call.given(3)
     if last:
         x, past = channels_first(x), None if past is None else channels_first(past)
     if past is None:
@@ -91,7 +91,7 @@ def _expand_causal(b: Builder, call: Call) -> tuple[Value, ...]:
         seen = b.add("Pad", x, pads, b.constant(0, x.dtype)) if length else x
     else:
         seen = b.add("Concat", past, x, axis=2)
-    bias = call.inputs[2] if call.has(2) else None
+    bias = call.given(2)
     y = b.add("Conv", seen, w, bias, group=w.shape[0], dilations=(attrs.dilation,))
     if attrs.activation != "none":
         y = b.add("Swish", y)

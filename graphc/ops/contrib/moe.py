@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,10 +85,10 @@ def _activated(h, other, attrs):
     return (np.minimum(h, limit) if late and limit is not None else h) * (other + attrs["activation_beta"])
 
 
-def _mixed(x, router, w1, b1, w2, b2, w3, b3, attrs, weights=None):
+def _mixed(x, router, layers, attrs, weights=None):
     dtype, shape = x.dtype, x.shape
-    x, router, w1, b1, w2, b2, w3, b3, weights = map(widen, (x, router, w1, b1, w2, b2, w3, b3, weights))
-    x, y = x.reshape(-1, shape[-1]), np.zeros((prod(shape[:-1]), shape[-1]), x.dtype)
+    x, router, w1, b1, w2, b2, w3, b3, weights = map(widen, (x, router, *layers, weights))
+    x, y = x.reshape(-1, shape[-1]), np.zeros((math.prod(shape[:-1]), shape[-1]), x.dtype)
     powers = np.exp(router - router.max(-1, keepdims=True))
     probabilities = powers / powers.sum(-1, keepdims=True)
     order = np.argsort(-router, axis=-1, kind="stable")[:, : attrs["k"]]
@@ -164,6 +165,7 @@ def _emit_mixed(b: Builder, x: Value, router: Value, layers, attrs, weights: Val
         return b.add("Add", y, b.add("Unsqueeze", b.add("Cast", bias, to=wide), b.constant([1], np.int64)))
 
     first = layer(x, 0)
+    assert first is not None
     y = layer(_emit_activated(b, first, layer(x, 2), attrs), 1)
     if few:
         y = b.add("Reshape", y, b.constant([tokens, k, hidden], np.int64))
@@ -186,12 +188,12 @@ def _infer(call: Call) -> list[TensorType]:
 
 
 def _reference(x, router, w1, b1=None, w2=None, b2=None, w3=None, b3=None, **attrs):
-    return _mixed(x, router, w1, b1, w2, b2, w3, b3, attrs)
+    return _mixed(x, router, (w1, b1, w2, b2, w3, b3), attrs)
 
 
 @where_static
 def _expand(b: Builder, call: Call) -> Value:
-    given = [call.inputs[i] if call.has(i) else None for i in range(8)]
+    given: list = [call.given(i) for i in range(8)]
     layers = [(given[2], given[3]), (given[4], given[5]), None if given[6] is None else (given[6], given[7])]
     return _emit_mixed(b, given[0], given[1], layers, call.attrs)
 
@@ -328,14 +330,14 @@ def _quantized_reference(x, router, *operands, **attrs):
             zero = _by_rows(unpacked(zeros, bits)[..., : scales.shape[-1]].astype(wide), size)[..., : q.shape[2]]
         layers += [(q - zero) * _by_rows(scales.astype(wide), size)[..., : q.shape[2]], bias]
     weights = operands[ROUTER_WEIGHTS - 2]
-    return _mixed(x, router, *layers, {**attrs, "normalize_routing_weights": _normalizes(attrs, weights)}, weights)
+    return _mixed(x, router, layers, {**attrs, "normalize_routing_weights": _normalizes(attrs, weights)}, weights)
 
 
 @where_static
 def _expand_quantized(b: Builder, call: Call) -> Value:
-    given = [call.inputs[i] if call.has(i) else None for i in range(15)]
+    given: list = [call.given(i) for i in range(15)]
     dtype = call.dtype(0) if call.dtype(0).itemsize >= 4 else FLOAT32
-    layers = []
+    layers: list[tuple | None] = []
     for n, (at, scale_at, bias_at, zero_at) in enumerate(_LAYERS):
         packed = given[at]
         if packed is None:

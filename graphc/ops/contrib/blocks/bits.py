@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from graphc.graph import Builder, Value
-from graphc.types import Dim
 
 UINT8 = np.dtype(np.uint8)
 
@@ -32,6 +33,6 @@ def emit_unpacked(b: Builder, packed: Value, bits: int, high_first: bool = False
     return b.add("Reshape", b.add("Concat", *parts, axis=-1), b.constant([*lead, bytes_ * len(parts)], np.int64))
 
 
-def bytes_of(count: Dim, bits: int) -> Dim:
+def bytes_of(count: Any, bits: int) -> Any:
     """How many bytes hold so many numbers."""
     return (count * bits + 7) // 8

@@ -12,7 +12,7 @@ from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import UINT8, bytes_of, emit_unpacked, unpacked
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import FLOAT32, INT64
-from graphc.types import Dim, Shape, TensorType
+from graphc.types import Dim, Shape, TensorType, number
 
 DATA, INDICES, SCALES, ZEROS = range(4)
 
@@ -102,7 +102,7 @@ def _expand(b: Builder, call: Call) -> Value:
     )
     if gather != quantize:
         axis = quantize + (len(indices.shape) - 1 if quantize > gather else 0)
-        block = b.constant(np.arange(shape[quantize]) // attrs.block_size, np.int64)
+        block = b.constant(np.arange(number(shape[quantize])) // attrs.block_size, np.int64)
         scale, zero = (b.add("Gather", x, block, axis=axis) if x.shape else x for x in (scale, zero))
     y = b.add("Mul", b.add("Sub", b.add("Cast", q, to=wide), zero), b.add("Cast", scale, to=wide))
     last = len(there.shape)

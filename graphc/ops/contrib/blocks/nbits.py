@@ -63,7 +63,7 @@ def _macs(call: Call) -> Dim:
 def _is_rounded(call: Call) -> bool:
     """Is the first operand rounded to 8 bits, as ONNX Runtime does at accuracy level 4? That asks for 8 bits at least, so that the
     product without rounding, which the reference is, has it too."""
-    attrs, zeros = call.attrs, call.inputs[ZEROS] if call.has(ZEROS) else None
+    attrs, zeros = call.attrs, call.given(ZEROS)
     if attrs.accuracy_level != 4 or call.has(GROUPS) or (zeros is not None and zeros.dtype != UINT8):
         return False
     constant = all(v is None or v.is_const for v in call.inputs[B : ZEROS + 1])
@@ -101,7 +101,7 @@ def _emit_weights(b: Builder, call: Call, dtype: np.dtype) -> Value:
     """[N, K] of a dtype."""
     attrs, (packed, scales) = call.attrs, call.inputs[B : SCALES + 1]
     n, count, bits = attrs.N, _blocks(attrs), attrs.bits
-    zeros, groups = (call.inputs[i] if call.has(i) else None for i in (ZEROS, GROUPS))
+    zeros, groups = (call.given(i) for i in (ZEROS, GROUPS))
 
     def by_block(x: Value) -> Value:
         return b.add("Cast", b.add("Reshape", x, b.constant([n, count, 1], np.int64)), to=dtype)
