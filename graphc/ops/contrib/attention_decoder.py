@@ -199,7 +199,7 @@ contrib(
         "mask_filter_value": Attr(float, -10000.0),
         "scale": Attr(float, 0.0),
         "past_present_share_buffer": Attr(bool, False),
-        "output_qk": Attr(bool, False),
+        "output_qk": Attr(bool, False, settled=True),
     },
     ("output", "present_key", "present_value", "qk"),
     values=(LENGTH,),

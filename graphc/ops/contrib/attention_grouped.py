@@ -261,7 +261,9 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     if call.has(QUERY_LENGTHS):
         valid = b.add("Cast", b.add("Reshape", call.inputs[QUERY_LENGTHS], row), to=INT64)
     before = None
-    if valid is not None or not _is_prompt(s):
+    if valid is None and _is_prompt(s):
+        call.ignore(PAST_KEY, PAST_VALUE)
+    else:
         before = b.add("Sub", lengths, b.constant(s.queries, np.int64) if valid is None else valid)
         if valid is not None or s.queries > 1:
             before = emit_within(b, before, s.present)
@@ -410,7 +412,7 @@ contrib(
         "k_norm_epsilon": Attr(float, 0.0),
         "k_quant_type": Attr(str, "NONE"),
         "v_quant_type": Attr(str, "NONE"),
-        "kv_cache_bit_width": Attr(int, 0),
+        "kv_cache_bit_width": Attr(int, 0, settled=True),
         "sliding_window_cache": Attr(bool, False),
     },
     ("output", "present_key", "present_value", "output_qk"),

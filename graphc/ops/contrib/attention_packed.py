@@ -180,7 +180,7 @@ contrib(
         Case((_X, _W, _B, _flags(2, 1, 9, 9), _PAST, Tensor((2, 1, 4, 7))), _TWO, 2),
         Case((_X, Tensor((6, 56)), Tensor((56,))), {**_TWO, "qkv_hidden_sizes": (16, 16, 24)}),
     ],
-    _ATTRS | {"qkv_hidden_sizes": Attr("ints", ()), "rotary_embedding_dim": Attr(int, 0)},
+    _ATTRS | {"qkv_hidden_sizes": Attr("ints", ()), "rotary_embedding_dim": Attr(int, 0, settled=True)},
     ("output", "present"),
     macs=lambda call: macs(_packed_sizes(call, 3, 4)),
 )

@@ -119,6 +119,10 @@ def _expand_irfft(b: Builder, call: Call) -> Value:
     return b.add("Gather", y, b.constant(0, np.int64), axis=last + 1)
 
 
-_FFT = {"signal_ndim": Attr(int, 1), "onesided": Attr(bool, True), "normalized": Attr(bool, False)}
+_FFT = {
+    "signal_ndim": Attr(int, 1),
+    "onesided": Attr(bool, True, settled=True),
+    "normalized": Attr(bool, False, settled=True),
+}
 contrib("Rfft", "x", _rfft_type, in_float32(_rfft), _expand_rfft, [Case((Tensor((3, 8)),)), Case((Tensor((2, 4, 6)),), {"signal_ndim": 2})], _FFT)  # fmt: skip
 contrib("Irfft", "x", _irfft_type, in_float32(_irfft), _expand_irfft, [Case((Tensor((3, 5, 2)),), {"signal_ndim": 1}), Case((Tensor((2, 4, 4, 2)),), {"signal_ndim": 2})], _FFT | {"signal_ndim": Attr(int)})  # fmt: skip

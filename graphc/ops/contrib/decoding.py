@@ -50,6 +50,7 @@ def _expand_repeat(b: Builder, call: Call) -> Value:
     batch, length = ids.shape
     count = length - n + 1  # of n-grams
     if count < 1:
+        call.ignore(0)
         return b.add("Identity", scores)
 
     def part(start, size) -> Value:

@@ -123,7 +123,7 @@ contrib(
     _reference,
     _expand,
     _cases(),
-    {"epsilon": Attr(float, 1e-12), "mask_index_type": Attr(int, 0)},
+    {"epsilon": Attr(float, 1e-12), "mask_index_type": Attr(int, 0, settled=True)},
     ("output", "mask_index", "embedding_sum"),
     dtypes=("int32",),
     tolerance=1e-4,  # as LayerNormalization

@@ -204,14 +204,14 @@ def _macs(call: Call) -> Dim:
 
 _ACTIVATION = {
     "activation_type": Attr(str, "relu", ("relu", "gelu", "silu", "identity", "relu2", *GATED)),
-    "activation_alpha": Attr(float, 1.0),
-    "activation_beta": Attr(float, 0.0),
+    "activation_alpha": Attr(float, 1.0, settled=True),
+    "activation_beta": Attr(float, 0.0, settled=True),
     "k": Attr(int, 1),
     "normalize_routing_weights": Attr(bool, False),
-    "swiglu_fusion": Attr(int, 0, (APART, INTERLEAVED, SIDE_BY_SIDE)),
-    "swiglu_limit": Attr(float, None),
-    "swiglu_limit_after_activation": Attr(bool, False),
-    "use_sparse_mixer": Attr(bool, False),
+    "swiglu_fusion": Attr(int, 0, (APART, INTERLEAVED, SIDE_BY_SIDE), settled=True),
+    "swiglu_limit": Attr(float, None, settled=True),
+    "swiglu_limit_after_activation": Attr(bool, False, settled=True),
+    "use_sparse_mixer": Attr(bool, False, settled=True),
 }
 
 
@@ -404,12 +404,12 @@ contrib(
     _quantized_cases(),
     {
         **_ACTIVATION,
-        "accuracy_level": Attr(int, 0),
+        "accuracy_level": Attr(int, 0, settled=True),
         "block_size": Attr(int, 0),
         "expert_weight_bits": Attr(int, 4),
         **{f"fc{n}_expert_weight_bits": Attr(int, 0) for n in (1, 2, 3)},
-        "quant_type": Attr(str, "int"),
-        "weights_prepacked": Attr(int, -1),
+        "quant_type": Attr(str, "int", settled=True),
+        "weights_prepacked": Attr(int, -1, settled=True),
     },
     macs=_macs,
 )

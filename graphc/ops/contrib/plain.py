@@ -52,7 +52,7 @@ contrib(
         Case((Tensor((2, 3, 4, 5)), Tensor((2, 1, 1, 5))), {"axis": 3, "is_inner_broadcast": 1}),
         Case((Tensor((2, 3, 4)), Tensor((3, 4))), {"is_inner_broadcast": 0}),
     ],
-    {"axis": Attr(int, 1), "is_inner_broadcast": Attr(bool)},
+    {"axis": Attr(int, 1), "is_inner_broadcast": Attr(bool, settled=True)},
 )
 
 
@@ -106,6 +106,7 @@ def _dropout(data, bias, residual=None, ratio=None, training=None, *, seed):
 
 @where_static
 def _expand_dropout(b: Builder, call: Call) -> tuple[Value, ...]:
+    call.ignore(3)
     y = reduce(lambda a, v: b.add("Add", a, v), [v for v in call.inputs[:3] if v is not None])
     if call.n_outputs == 1:
         return (y,)
@@ -119,7 +120,7 @@ contrib(
     _dropout,
     _expand_dropout,
     [Case((Tensor((3, 5)), Tensor((5,)), Tensor((3, 5))), {}, 2), Case((Tensor((3, 5)), Tensor((3, 5))))],
-    {"seed": Attr(int, 0)},
+    {"seed": Attr(int, 0, settled=True)},
     ("output", "mask"),
     values=(4,),
 )

@@ -90,7 +90,7 @@ contrib(
         "block_size": Attr(int),
         "quant_type": Attr(int, choices=(0, 1)),
         "transB": Attr(bool, True),
-        "training_mode": Attr(bool, False),
+        "training_mode": Attr(bool, False, settled=True),
     },
     macs=lambda call: prod((*call.shape(0), call.attrs.N)),
 )

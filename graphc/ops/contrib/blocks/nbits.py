@@ -115,6 +115,7 @@ def _emit_weights(b: Builder, call: Call, dtype: np.dtype) -> Value:
         rows = emit_unpacked(b, b.add("Reshape", zeros, b.constant([n, -1], np.int64)), bits)
         zero = by_block(b.add("Slice", rows, *(b.constant([i], np.int64) for i in (0, count, 1))))
     if groups is not None:
+        call.ignore(ZEROS)
         index = b.add("Slice", groups, *(b.constant([i], np.int64) for i in (0, attrs.K, 0)))
         scale, zero = (_of_groups(b, x, index, (n, count)) for x in (scale, zero))
         q = b.add("Reshape", q, b.constant([n, -1], np.int64))
@@ -211,8 +212,8 @@ contrib(
         "N": Attr(int),
         "bits": Attr(int, 4, (2, 4, 8)),
         "block_size": Attr(int),
-        "accuracy_level": Attr(int, 0),
-        "weight_prepacked": Attr(int, 0),
+        "accuracy_level": Attr(int, 0, settled=True),
+        "weight_prepacked": Attr(int, 0, settled=True),
     },
     macs=_macs,
     dtypes=("float32",),
