@@ -273,7 +273,7 @@ contrib(
     _cases(),
     {
         "num_heads": Attr(int),
-        "mask_filter_value": Attr(float, -10000.0),
+        "mask_filter_value": Attr(float, -10000.0, settled=True),
         "scale": Attr(float, 0.0),
         "unidirectional": Attr(bool, False),
     },

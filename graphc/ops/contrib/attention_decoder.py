@@ -132,6 +132,8 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     q, k, v = _biased(b, call, s)
     k, v = (emit_heads(b, x, s.heads) for x in (k, v))
     lengths, keys = None, [k, v]
+    if not attrs.past_present_share_buffer or not call.has(PAST_KEY):
+        call.ignore(LENGTH)
     if call.has(PAST_KEY):
         pasts = call.inputs[PAST_KEY : PAST_VALUE + 1]
         if attrs.past_present_share_buffer:
@@ -196,9 +198,9 @@ contrib(
     _cases(),
     {
         "num_heads": Attr(int),
-        "mask_filter_value": Attr(float, -10000.0),
+        "mask_filter_value": Attr(float, -10000.0, settled=True),
         "scale": Attr(float, 0.0),
-        "past_present_share_buffer": Attr(bool, False),
+        "past_present_share_buffer": Attr(bool, False, settled=True),
         "output_qk": Attr(bool, False, settled=True),
     },
     ("output", "present_key", "present_value", "qk"),

@@ -267,7 +267,9 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
         before = b.add("Sub", lengths, b.constant(s.queries, np.int64) if valid is None else valid)
         if valid is not None or s.queries > 1:
             before = emit_within(b, before, s.present)
-    if attrs.do_rotary:
+    if not attrs.do_rotary:
+        call.ignore(COS, SIN, POSITIONS)
+    else:
         at, tables = _emit_positions(b, call, s, before), call.inputs[COS : SIN + 1]
         q, k = (emit_rotary(b, x, tables, at, n, attrs.rotary_interleaved) for x, n in ((q, s.heads), (k, s.kv_heads)))
     k, v = (emit_heads(b, x, s.kv_heads) for x in (k, v))
@@ -400,14 +402,14 @@ contrib(
         "num_heads": Attr(int),
         "kv_num_heads": Attr(int),
         "causal": Attr(bool, True),
-        "local_window_size": Attr(int, -1),
-        "smooth_softmax": Attr(int, -1),
+        "local_window_size": Attr(int, -1, settled=True),
+        "smooth_softmax": Attr(int, -1, settled=True),
         "qk_output": Attr(int, 0, (0, BEFORE_SOFTMAX, AFTER_SOFTMAX)),
         "scale": Attr(float, 0.0),
         "softcap": Attr(float, 0.0),
         "do_rotary": Attr(bool, False),
-        "rotary_interleaved": Attr(bool, False),
-        "qk_norm_epsilon": Attr(float, 1e-6),
+        "rotary_interleaved": Attr(bool, False, settled=True),
+        "qk_norm_epsilon": Attr(float, 1e-6, settled=True),
         "q_norm_epsilon": Attr(float, 0.0),
         "k_norm_epsilon": Attr(float, 0.0),
         "k_quant_type": Attr(str, "NONE"),

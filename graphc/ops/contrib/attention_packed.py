@@ -152,7 +152,7 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
 _ATTRS: dict[str, Any] = {
     "num_heads": Attr(int),
     "unidirectional": Attr(bool, False),
-    "mask_filter_value": Attr(float, -10000.0),
+    "mask_filter_value": Attr(float, -10000.0, settled=True),
     "scale": Attr(float, 0.0),
     "do_rotary": Attr(bool, False),
     "past_present_share_buffer": Attr(bool, False),

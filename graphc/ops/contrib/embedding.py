@@ -69,7 +69,8 @@ def _reference(
     total = _rows(words, ids) + _rows(
         positions, np.arange(ids.shape[1])[None] if position_ids is None else position_ids
     )
-    if segments is not None:
+    if segment_rows is not None:
+        segments = np.zeros_like(ids) if segments is None else segments
         total = total + _rows(segment_rows, segments)
     mean = total.mean(-1, keepdims=True)
     deviation = np.sqrt(((total - mean) ** 2).mean(-1, keepdims=True) + total.dtype.type(epsilon))
@@ -94,8 +95,12 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     total = b.add("Add", total, at)
     if call.has(SEGMENTS):
         total = b.add("Add", total, rows(SEGMENT_ROWS, call.inputs[SEGMENTS]))
+    elif call.has(SEGMENT_ROWS):  # all of them are the first segment
+        first = b.add("Slice", call.inputs[SEGMENT_ROWS], *(b.constant([n], np.int64) for n in (0, 1, 0)))
+        total = b.add("Add", total, first)
     y = b.add("LayerNormalization", total, *call.inputs[GAMMA : BETA + 1], axis=-1, epsilon=call.attrs.epsilon)
     if call.n_outputs == 1:
+        call.ignore(MASK)
         return (y,)
     if call.has(MASK):
         ones = b.add("Cast", b.add("Equal", call.inputs[MASK], b.constant(1, INT32)), to=INT32)

@@ -138,7 +138,7 @@ contrib(
     {
         "interleaved": Attr(bool, False),
         "num_heads": Attr(int, 0),
-        "rotary_embedding_dim": Attr(int, 0),
+        "rotary_embedding_dim": Attr(int, 0, settled=True),
         "is_packed_batching": Attr(bool, False, settled=True),  # says that sequences are longer than the tables
         "scale": Attr(float, 1.0, settled=True),  # without effect, as in ONNX Runtime
     },

@@ -142,7 +142,7 @@ contrib(
     _expand,
     _cases(),
     {
-        "bits": Attr(int, 4, (2, 4, 8)),
+        "bits": Attr(int, 4, (2, 4, 8), settled=True),
         "block_size": Attr(int, 128),
         "quantize_axis": Attr(int, 1),
         "gather_axis": Attr(int, 0),
