@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
+from graphc.ops.block_product import fits, packed_scales, packed_weights
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import UINT8, bytes_of, emit_unpacked, unpacked
@@ -152,6 +153,23 @@ def emit_rounded(b: Builder, a: Value, size: int) -> Value:
     return flat if padded == k else b.add("Slice", flat, *(b.constant([i], np.int64) for i in (0, k, -1)))
 
 
+def _packed(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weights and scales of BlockProduct; None where they are not constants, or it has no such."""
+    attrs, bits = call.attrs, max(call.attrs.bits, 4)
+    constant = all(v is None or v.is_const for v in call.inputs[B : ZEROS + 1])
+    if not constant or call.has(GROUPS) or not fits(attrs.K, attrs.N, bits):
+        return None
+    packed, scales = (call.inputs[i].data for i in (B, SCALES))
+    n, count = attrs.N, _blocks(attrs)
+    q = unpacked(packed.reshape(n, count, -1), attrs.bits).reshape(n, -1)[:, : attrs.K]
+    zeros = call.inputs[ZEROS].data if call.has(ZEROS) else np.array(2 ** (attrs.bits - 1))
+    if zeros.dtype == UINT8:
+        zeros = unpacked(zeros.reshape(n, -1), attrs.bits)[:, :count]
+    zeros = np.broadcast_to(zeros.reshape(n, -1) if zeros.size > 1 else zeros, (n, count))
+    scales = scales.reshape(n, count).astype(np.float32)
+    return packed_weights(q, bits), packed_scales(scales, zeros.astype(np.float32))
+
+
 @where_static
 def _expand(b: Builder, call: Call) -> Value:
     a, attrs = call.inputs[A], call.attrs
@@ -159,7 +177,12 @@ def _expand(b: Builder, call: Call) -> Value:
     x = b.add("Cast", a, to=wide)
     if _is_rounded(call):
         x = emit_rounded(b, x, min(attrs.block_size, LARGEST))
-    y = b.add("MatMul", x, b.add("Transpose", _emit_weights(b, call, wide), perm=(1, 0)))
+    packed = _packed(call) if wide == FLOAT32 else None
+    if packed is not None:
+        operands = (b.constant(v) for v in packed)
+        y = b.add("BlockProduct", x, *operands, bits=max(attrs.bits, 4), block_size=attrs.block_size)
+    else:
+        y = b.add("MatMul", x, b.add("Transpose", _emit_weights(b, call, wide), perm=(1, 0)))
     if call.has(BIAS):
         y = b.add("Add", y, b.add("Cast", call.inputs[BIAS], to=wide))
     return b.add("Cast", y, to=a.dtype)

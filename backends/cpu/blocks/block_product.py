@@ -1,0 +1,47 @@
+"""BlockProduct."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphc.backends.cpu.blocks.block_product_block import BLOCK_PRODUCT, BlockColumns, BlockProduct
+from graphc.backends.cpu.blocks.block_product_micro import ITEM
+from graphc.backends.cpu.lower.lowering import CpuLowering
+from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.target import Target
+from graphc.graph import Node
+from graphc.lower.elementwise import row_major
+from graphc.lower.fuse import Group
+from graphc.ops.block_product import COLUMNS
+
+WIDE = 32  # vector registers from which a tile has four groups of columns
+
+
+def _floats(node: Node, target: Target) -> str | None:
+    return None if node.output.dtype == np.float32 else f"there is no {node.output.dtype} kernel of weights in blocks"
+
+
+@lowers("BlockProduct", supported=_floats)
+def lower_block_product(lo: CpuLowering, group: Group) -> None:
+    node = group.nodes[0]
+    a, w, s = (row_major(lo, lo.read(v)) for v in node.inputs)
+    y = lo.write(node.output)
+    if 0 in node.output.shape:
+        return
+    bits, size = node.attrs["bits"], node.attrs["block_size"]
+    (groups, steps, _), k = w.type.extents, a.type.shape[-1]
+    blocks, of_block = s.type.extents[1], size * bits // 8
+    together = next(n for n in (4, 2, 1) if groups % n == 0)
+    many = together if lo.target.registers >= WIDE else 1
+    whole = steps // of_block
+    w_group, s_group = steps * COLUMNS, blocks * 2 * COLUMNS * ITEM
+    words = BLOCK_PRODUCT(
+        a=a.ref, w=w.ref, s=s.ref, y=y.ref, m=math.prod(node.output.shape[:-1]), tiles=groups // together,
+        many=BlockColumns(4, together, bits, of_block), one=BlockColumns(1, together, bits, of_block), whole=whole,
+        tail=steps - whole * of_block, a_row=k * ITEM, y_row=groups * COLUMNS * ITEM, groups=w_group,
+        scale_groups=s_group, tile_weights=together * w_group, tile_scales=together * s_group,
+        tile_y=together * COLUMNS * ITEM,
+    )  # fmt: skip
+    lo.emit(BlockProduct(), words, lo.info(group, "block_product", "", f"{bits} bits, {many} groups"), writes=[y.ref])
