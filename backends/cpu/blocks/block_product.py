@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from graphc.backends.cpu.blocks.block_product_block import BLOCK_PRODUCT, BlockColumns, BlockProduct
+from graphc.backends.cpu.blocks.block_product_block import BLOCK_PRODUCT, ROWS, BlockColumns, BlockProduct
 from graphc.backends.cpu.blocks.block_product_micro import ITEM
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
@@ -14,9 +14,8 @@ from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
+from graphc.lower.storage import Buffer, Ref
 from graphc.ops.block_product import COLUMNS
-
-WIDE = 32  # vector registers from which a tile has four groups of columns
 
 
 def _floats(node: Node, target: Target) -> str | None:
@@ -34,14 +33,24 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
     (groups, steps, _), k = w.type.extents, a.type.shape[-1]
     blocks, of_block = s.type.extents[1], size * bits // 8
     together = next(n for n in (4, 2, 1) if groups % n == 0)
-    many = together if lo.target.registers >= WIDE else 1
     whole = steps // of_block
     w_group, s_group = steps * COLUMNS, blocks * 2 * COLUMNS * ITEM
+    m = math.prod(node.output.shape[:-1])
+    packed, a_tile = a.ref, ROWS * k * ITEM
+    if m >= ROWS:
+        packed = Ref(Buffer("rows", m // ROWS * a_tile))
+        shape, strides = (m // ROWS, k, ROWS), (a_tile, ITEM, k * ITEM)
+        lo.copy(a.ref, strides, packed, (a_tile, ROWS * ITEM, ITEM), shape, ITEM, lo.info(group, "copy_strided"))
     words = BLOCK_PRODUCT(
-        a=a.ref, w=w.ref, s=s.ref, y=y.ref, m=math.prod(node.output.shape[:-1]), tiles=groups // together,
-        many=BlockColumns(4, together, bits, of_block), one=BlockColumns(1, together, bits, of_block), whole=whole,
+        a=a.ref, packed=packed, a_tile=a_tile, w=w.ref, s=s.ref, y=y.ref, m=m, tiles=groups // together,
+        many=BlockColumns(ROWS, together, bits, of_block), one=BlockColumns(1, together, bits, of_block), whole=whole,
         tail=steps - whole * of_block, a_row=k * ITEM, y_row=groups * COLUMNS * ITEM, groups=w_group,
         scale_groups=s_group, tile_weights=together * w_group, tile_scales=together * s_group,
         tile_y=together * COLUMNS * ITEM,
     )  # fmt: skip
-    lo.emit(BlockProduct(), words, lo.info(group, "block_product", "", f"{bits} bits, {many} groups"), writes=[y.ref])
+    lo.emit(
+        BlockProduct(),
+        words,
+        lo.info(group, "block_product", "", f"{bits} bits, {together} groups of columns"),
+        writes=[y.ref],
+    )

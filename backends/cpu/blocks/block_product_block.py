@@ -8,10 +8,10 @@ from typing import ClassVar
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
-# m rows. tiles: of columns. kernels: `block_columns` for ROWS rows, and for one. whole: blocks of the full length; tail: steps of
+# m rows; packed: those of whole tiles of ROWS, [tile][k][row], a_tile bytes each. tiles: of columns. kernels: `block_columns` for ROWS rows, and for one. whole: blocks of the full length; tail: steps of
 # a shorter last one. groups, scale_groups: from the weights and scales of 16 columns to the next.
 BLOCK_PRODUCT = Block(
-    "a w s y m tiles many one whole tail a_row y_row groups scale_groups tile_weights tile_scales tile_y"
+    "a packed a_tile w s y m tiles many one whole tail a_row y_row groups scale_groups tile_weights tile_scales tile_y"
 )
 ROWS = 4
 

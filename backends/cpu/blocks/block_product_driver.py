@@ -7,7 +7,8 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, block_address, call5
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 
-A, W, S, Y, M, TILES, MANY, ONE = BLOCK_PRODUCT["a w s y m tiles many one"]
+A, PACKED, A_TILE, W, S, Y, M = BLOCK_PRODUCT["a packed a_tile w s y m"]
+TILES, MANY, ONE = BLOCK_PRODUCT["tiles many one"]
 A_ROW, Y_ROW, TILE_W, TILE_S, TILE_Y = BLOCK_PRODUCT["a_row y_row tile_weights tile_scales tile_y"]
 
 
@@ -23,7 +24,7 @@ def block_product(target):
                 w, s, y = a[W] + tile * a[TILE_W], a[S] + tile * a[TILE_S], a[Y] + tile * a[TILE_Y]
                 row = 0
                 while row + ROWS <= m:
-                    call5(a[MANY], block, a[A] + row * a[A_ROW], w, s, y + row * a[Y_ROW])
+                    call5(a[MANY], block, a[PACKED] + row // ROWS * a[A_TILE], w, s, y + row * a[Y_ROW])
                     row += ROWS
                 while row < m:
                     call5(a[ONE], block, a[A] + row * a[A_ROW], w, s, y + row * a[Y_ROW])

@@ -11,14 +11,17 @@ from graphc.backends.llvm.emit import F32, I8, I32, I64, PTR, define, i64
 from graphc.ops.block_product import COLUMNS
 
 ITEM = 4
-WHOLE, TAIL, A_ROW, Y_ROW, GROUPS, SCALE_GROUPS = BLOCK_PRODUCT["whole tail a_row y_row groups scale_groups"]
+WHOLE, TAIL, Y_ROW, GROUPS, SCALE_GROUPS = BLOCK_PRODUCT["whole tail y_row groups scale_groups"]
 
 
 @micro(BlockColumns)
 def block_columns(
     module: ir.Module, symbol: str, target: Target, rows: int, groups: int, bits: int, steps: int
 ) -> None:
-    """void(block, a, w, s, y): y[rows][groups · 16] = sum over blocks of (sum of a q) · scale - (sum of a) · shift."""
+    """void(block, a, w, s, y): y[rows][groups · 16] = sum over blocks of (sum of a q) · scale - (sum of a) · shift.
+
+    a: [k][rows].
+    """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64])
     block, *addresses = fn.args
     a, w, s, y = (q.pointer(p) for p in addresses)
@@ -26,9 +29,7 @@ def block_columns(
     parts = COLUMNS // vl
     per_step = 8 // bits  # rows of weights
     chains = per_step if rows == 1 else 1  # sums that do not wait for each other
-    whole, tail, a_row, y_row, w_group, s_group = (
-        q.slot(block, i) for i in (WHOLE, TAIL, A_ROW, Y_ROW, GROUPS, SCALE_GROUPS)
-    )
+    whole, tail, y_row, w_group, s_group = (q.slot(block, i) for i in (WHOLE, TAIL, Y_ROW, GROUPS, SCALE_GROUPS))
     zero, nothing = q.const(0.0, F32, 1), q.const(0.0, F32, vl)
     vectors = [(g, p) for g in range(groups) for p in range(parts)]
     sums = [[[q.variable(nothing.type) for _ in range(chains)] for _ in vectors] for _ in range(rows)]
@@ -41,11 +42,8 @@ def block_columns(
         """Number `first + at` of the steps."""
         number = b.add(first, at)
         here = q.offset(w, b.mul(number, i64(COLUMNS)))
-        row_at = q.offset(a, b.mul(number, i64(ITEM * per_step)))
-        x = [
-            [q.load_raw(q.offset(q.offset(row_at, b.mul(a_row, i64(r))), ITEM * i), F32, 1) for i in range(per_step)]
-            for r in range(rows)
-        ]
+        x_at = q.offset(a, b.mul(number, i64(ITEM * per_step * rows)))
+        x = [[q.load_raw(q.offset(x_at, ITEM * (i * rows + r)), F32, 1) for i in range(per_step)] for r in range(rows)]
         for r in range(rows):
             new = x[r][0] if per_step == 1 else b.fadd(*x[r])
             b.store(b.fadd(b.load(plain[r]), new), plain[r])
