@@ -8,26 +8,20 @@ what they are after the step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.sizes import array_of, hint_of
+from graphc.state import APPENDS
 
 if TYPE_CHECKING:
     from graphc.classes import Many
     from graphc.graph import Graph, Node, Value
 
 LENGTHS = "lengths of states"  # the hidden input and result
-# Operators that append to an operand: operand, result, and the axis, as their type rules say.
-APPENDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
-    "Attention": ((4, 1, 2), (5, 2, 2)),
-    "com.microsoft::MultiHeadAttention": ((6, 1, 2), (7, 2, 2)),
-    "com.microsoft::Attention": ((4, 1, 3),),
-    "com.microsoft::QAttention": ((8, 1, 3),),
-}
 
 
 class CantGrow(Exception):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from graphc.dims import Sym
 from graphc.errors import InputError
-from graphc.growing import APPENDS
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
@@ -88,6 +87,13 @@ PAST = (
     (r"past(?![a-z])", "present"),
     (r"past(?![a-z])", "new"),
 )
+# Operators that append to an operand: operand, result, and the axis, as their type rules say.
+APPENDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "Attention": ((4, 1, 2), (5, 2, 2)),
+    "com.microsoft::MultiHeadAttention": ((6, 1, 2), (7, 2, 2)),
+    "com.microsoft::Attention": ((4, 1, 3),),
+    "com.microsoft::QAttention": ((8, 1, 3),),
+}
 # Operands that are a cache, and the results that are this cache with new rows in it
 CACHES = {
     "TensorScatter": ((0, 0),),

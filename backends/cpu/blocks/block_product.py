@@ -6,8 +6,14 @@ import math
 
 import numpy as np
 
-from graphc.backends.cpu.blocks.block_product_block import BLOCK_PRODUCT, ROWS, BlockColumns, BlockProduct
-from graphc.backends.cpu.blocks.block_product_micro import ITEM
+from graphc.backends.cpu.blocks.block_product_block import (
+    BLOCK_PRODUCT,
+    COLUMNS,
+    ITEM,
+    ROWS,
+    BlockColumns,
+    BlockProduct,
+)
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.target import Target
@@ -15,7 +21,6 @@ from graphc.graph import Node
 from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref
-from graphc.ops.block_product import COLUMNS
 
 
 def _floats(node: Node, target: Target) -> str | None:
@@ -30,12 +35,13 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
     if 0 in node.output.shape:
         return
     bits, size = node.attrs["bits"], node.attrs["block_size"]
-    (groups, steps, _), k = w.type.extents, a.type.shape[-1]
+    (groups, steps, columns), k = w.type.extents, a.type.extents[-1]
+    assert columns == COLUMNS
     blocks, of_block = s.type.extents[1], size * bits // 8
     together = next(n for n in (4, 2, 1) if groups % n == 0)
     whole = steps // of_block
     w_group, s_group = steps * COLUMNS, blocks * 2 * COLUMNS * ITEM
-    m = math.prod(node.output.shape[:-1])
+    m = math.prod(node.output.type.extents[:-1])
     packed, a_tile = a.ref, ROWS * k * ITEM
     if m >= ROWS:
         packed = Ref(Buffer("rows", m // ROWS * a_tile))

@@ -14,6 +14,8 @@ BLOCK_PRODUCT = Block(
     "a packed a_tile w s y m tiles many one whole tail a_row y_row groups scale_groups tile_weights tile_scales tile_y"
 )
 ROWS = 4
+COLUMNS = 16  # whose weights lie side by side, as graphc/ops/block_product.py packs them
+ITEM = 4
 
 
 class BlockProduct(Kernel, name="block_product"):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.blocks.block_product_block import BLOCK_PRODUCT, BlockColumns
+from graphc.backends.cpu.blocks.block_product_block import BLOCK_PRODUCT, COLUMNS, ITEM, BlockColumns
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.llvm.emit import F32, I8, I32, I64, PTR, define, i64
-from graphc.ops.block_product import COLUMNS
 
-ITEM = 4
 WHOLE, TAIL, Y_ROW, GROUPS, SCALE_GROUPS = BLOCK_PRODUCT["whole tail y_row groups scale_groups"]
 
 
