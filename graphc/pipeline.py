@@ -15,6 +15,7 @@ from graphc import passes as folder
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
+from graphc.passes.block_weights import block_weights
 from graphc.passes.byte_products import byte_products
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
@@ -45,6 +46,7 @@ SHAPE_FREE: tuple[Pass, ...] = (
     merge_reshapes,
     fold_batch_norm,
     merge_pads,
+    block_weights,
     common_subexpressions,
 )
 

@@ -23,6 +23,9 @@ from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref
 
 
+OTHERS = 8  # registers for what is multiplied
+
+
 def _floats(node: Node, target: Target) -> str | None:
     return None if node.output.dtype == np.float32 else f"there is no {node.output.dtype} kernel of weights in blocks"
 
@@ -38,7 +41,9 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
     (groups, steps, columns), k = w.type.extents, a.type.extents[-1]
     assert columns == COLUMNS
     blocks, of_block = s.type.extents[1], size * bits // 8
-    together = next(n for n in (4, 2, 1) if groups % n == 0)
+    sums = ROWS * max(1, COLUMNS // lo.target.vl)  # vectors of a group
+    most = max(1, (lo.target.registers - OTHERS) // sums)
+    together = next(n for n in (4, 2, 1) if groups % n == 0 and n <= most)
     whole = steps // of_block
     w_group, s_group = steps * COLUMNS, blocks * 2 * COLUMNS * ITEM
     m = math.prod(node.output.type.extents[:-1])

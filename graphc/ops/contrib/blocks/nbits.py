@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def _of_groups(b: Builder, x: Value, index: Value, shape) -> Value:
 
 def emit_rounded(b: Builder, a: Value, size: int) -> Value:
     """a with each block of the last axis rounded to whole steps of its largest magnitude / 127."""
-    *lead, k = a.shape
+    lead, k = [0] * (len(a.shape) - 1), a.shape[-1]
     padded = k + -k % size
     if padded != k:
         pads = [0] * (2 * len(a.shape) - 1) + [padded - k]
@@ -170,22 +170,41 @@ def _packed(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
     return packed_weights(q, bits), packed_scales(scales, zeros.astype(np.float32))
 
 
-@where_static
-def _expand(b: Builder, call: Call) -> Value:
+def emit_in_blocks(b: Builder, call: Call) -> Value | None:
+    """The product with weights that stay in blocks, for any dims of the first operand; None where it has none such."""
+    a = call.inputs[A]
+    packed = _packed(call) if a.type is not None and a.dtype != np.float64 else None
+    if packed is None:
+        return None
+    operands, bits = (b.constant(v) for v in packed), max(call.attrs.bits, 4)
+    return _emit_around(
+        b, call, lambda x: b.add("BlockProduct", x, *operands, bits=bits, block_size=call.attrs.block_size)
+    )
+
+
+def _emit_around(b: Builder, call: Call, product: Callable[[Value], Value]) -> Value:
+    """What comes before and behind the product."""
     a, attrs = call.inputs[A], call.attrs
-    wide = FLOAT32 if a.dtype.itemsize < 4 else a.dtype
-    x = b.add("Cast", a, to=wide)
+    x = b.add("Cast", a, to=_wide(a.dtype))
     if _is_rounded(call):
         x = emit_rounded(b, x, min(attrs.block_size, LARGEST))
-    packed = _packed(call) if wide == FLOAT32 else None
-    if packed is not None:
-        operands = (b.constant(v) for v in packed)
-        y = b.add("BlockProduct", x, *operands, bits=max(attrs.bits, 4), block_size=attrs.block_size)
-    else:
-        y = b.add("MatMul", x, b.add("Transpose", _emit_weights(b, call, wide), perm=(1, 0)))
+    y = product(x)
     if call.has(BIAS):
-        y = b.add("Add", y, b.add("Cast", call.inputs[BIAS], to=wide))
+        y = b.add("Add", y, b.add("Cast", call.inputs[BIAS], to=y.dtype))
     return b.add("Cast", y, to=a.dtype)
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    return FLOAT32 if dtype.itemsize < 4 else dtype
+
+
+@where_static
+def _expand(b: Builder, call: Call) -> Value:
+    found = emit_in_blocks(b, call)
+    if found is not None:
+        return found
+    weights = _emit_weights(b, call, _wide(call.dtype(A)))
+    return _emit_around(b, call, lambda x: b.add("MatMul", x, b.add("Transpose", weights, perm=(1, 0))))
 
 
 def _cases() -> list[Case]:
