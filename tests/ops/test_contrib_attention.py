@@ -74,6 +74,7 @@ def test_steps_of_a_cache_that_grows_or_has_room_are_one_pass_over_the_whole(roo
     np.testing.assert_allclose(np.concatenate(rows), whole.swapaxes(0, 1).reshape(9, 32), atol=2e-6)
     np.testing.assert_array_equal(past[0][0, :, :9], heads(k[0], 2))
     assert not past[0][0, :, 9:].any()
+    assert 1 <= len(m.classes) <= 3  # plans for all lengths: of one query, of more, and of a prompt
 
 
 def test_a_cache_says_which_length_it_has_no_room_for():

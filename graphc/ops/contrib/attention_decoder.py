@@ -61,7 +61,7 @@ def _infer(call: Call) -> list[TensorType]:
     expect(call, PAST_VALUE, (s.batch, s.heads, s.past, s.v_size))
     expect(call, BIAS, (s.heads * (2 * s.size + s.v_size),))
     if call.has(LENGTH):
-        require_dtype(call, LENGTH, ("int32",))
+        require_dtype(call, LENGTH, ("int32", "int64"))  # a size is int64
         expect(call, LENGTH, (), (1,))
     for i, lead in ((MASK, (s.batch,)), (ADDED, (s.batch, s.heads, 1))):
         if call.has(i):

@@ -92,7 +92,7 @@ def _infer(call: Call) -> list[TensorType]:
     _refuse(call)
     for i in (LENGTHS, TOTAL, QUERY_LENGTHS):
         if call.has(i):
-            require_dtype(call, i, ("int32",))
+            require_dtype(call, i, ("int32", "int64") if i == TOTAL else ("int32",))  # a size is int64
     expect(call, TOTAL, (), (1,))
     s = _sizes(call)
     for i in (PAST_KEY, PAST_VALUE):
