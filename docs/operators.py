@@ -37,6 +37,15 @@ The standard's text decides; where it is silent, what the exporters of such file
   first holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0), `CastMap` to sparse
   strings ('0.f' where there is none). `Binarizer` takes NaN, which is not above its threshold (an error in ONNX Runtime). A
   classifier of trees with one class, a string, names it always (ONNX Runtime stops).
+- `com.microsoft` otherwise follows ONNX Runtime on the CPU, and gives what it refuses where the meaning is plain (packed queries,
+  keys and values, norms of queries and keys, masks of four axes, gated experts of any layout). Of attention: masks are added to
+  scores, so that a row in which all is hidden is not; the last query of a causal `MultiHeadAttention` sees every key;
+  `GroupQueryAttention` leaves zeros in a cache behind the last key, counts positions of a prompt from the first of
+  `position_ids`, and gives zeros for rows of padding whose window holds no key.
+- `com.microsoft::MatMulNBits` at `accuracy_level` 4 rounds its operand to 8 bits in blocks of 256 at most, where weights, scales
+  and zero points are constants, as ONNX Runtime does; its reference does not. `QMoE` of 8 bits in blocks rounds nothing.
+  With `g_idx`, packed zero points do not count.
+- `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the

@@ -128,6 +128,10 @@ class Call:
         """Is operand i given? (Trailing and '' optional operands are not.)"""
         return i < len(self.inputs) and self.inputs[i] is not None
 
+    def given(self, i: int) -> Value | MaybeNone:
+        """Operand i, or None."""
+        return self.inputs[i] if i < len(self.inputs) else None
+
     def type(self, i: int) -> TensorType:
         """Type of operand i. Raises Deferred while it is unknown."""
         v = self.inputs[i]

@@ -18,6 +18,7 @@ HOST = frozenset({
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
+HOST |= {f"com.microsoft::{n}" for n in ("BifurcationDetector", "Irfft", "Rfft")}
 HOST |= {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {

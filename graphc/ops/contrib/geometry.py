@@ -241,7 +241,8 @@ def _masked_pool(x, mask, *, kernel_shape, storage_order, **options):
     starts = np.arange(x.shape[0] * x.shape[1]) * size % count
     planes = (mask.reshape(-1)[starts[:, None] + np.arange(size)] != 0).reshape(x.shape)
     if x.ndim > 3:
-        planes[(slice(None), slice(None), *[0] * (x.ndim - 2))] = True
+        first = (slice(None), slice(None), *[0] * (x.ndim - 2))
+        planes[first] = True
     kept = np.logical_and.accumulate(window_view(planes, g, True), axis=-1)
     return np.where(kept, window_view(x, g, lowest), lowest).max(tuple(range(-len(g.kernel), 0))).astype(x.dtype)
 
