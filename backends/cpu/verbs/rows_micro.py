@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.kernel import micro
@@ -13,6 +12,7 @@ from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
 from graphc.expr import Expr
+from graphc.types import dtype_from_name
 
 
 @micro(MapRow)
@@ -28,7 +28,7 @@ def map_row(
     n, table = fn.args
     out = q.pointer(q.slot(table, 0))
     rows = [q.pointer(q.slot(table, 1 + i)) for i in range(len(kinds))]
-    types = [np.dtype(t) for t in dtypes]
+    types = [dtype_from_name(t) for t in dtypes]
     single = {i: q.load(rows[i], types[i], 1) for i, k in enumerate(kinds) if k == "s"}
     repeated = {i: q.load(rows[i], types[i], target.vl) for i, k in enumerate(kinds) if k == "c"}
 
