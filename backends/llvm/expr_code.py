@@ -213,6 +213,9 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         if z == F64:
             return b.fpext(x, out)
         return round_half(q, _to_odd(q, x, lanes), to, lanes) if is_narrow(to) else b.fptrunc(x, out)
+    if source_float and a == F32 and z.width <= I32.width:
+        word = _low_word(q, x, lanes)
+        return word if z == I32 else b.trunc(word, out)
     if source_float:
         whole = q.whole(x, lanes)
         if to == np.uint64:
@@ -227,6 +230,25 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
     if a.width > z.width:
         return b.trunc(x, out)
     return b.sext(x, out) if is_signed(source) else b.zext(x, out)
+
+
+def _low_word(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
+    """The low 32 bits of `Emit.whole` of a float32. From 2^31 on they are the mantissa, moved; from 2^63 on those of the bound."""
+    b, word = q.b, q.vector(I32, lanes)
+
+    def c(value: int) -> ir.Constant:
+        return q.const(value, I32, lanes)
+
+    bits = b.bitcast(x, word)
+    magnitude, negative = b.and_(bits, c(2**31 - 1)), b.icmp_signed("<", bits, c(0))
+    shift = b.sub(b.lshr(magnitude, c(23)), c(127 + 23))
+    mantissa = b.or_(b.and_(magnitude, c(2**23 - 1)), c(2**23))
+    moved = b.select(b.icmp_unsigned("<", shift, c(32)), b.shl(mantissa, shift), c(0))
+    inside = b.select(negative, b.sub(c(0), moved), moved)
+    nothing = b.or_(negative, b.icmp_unsigned(">", magnitude, c(255 << 23)))
+    bound = b.select(nothing, c(0), c(-1))
+    large = b.select(b.icmp_unsigned("<", magnitude, c((127 + 63) << 23)), inside, bound)
+    return b.select(b.icmp_unsigned("<", magnitude, c((127 + 31) << 23)), b.fptosi(x, word), large)
 
 
 def _to_odd(q: Emit, x: ir.Value, lanes: int) -> ir.Value:

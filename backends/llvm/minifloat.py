@@ -89,7 +89,7 @@ def decoded(q: Emit, code: ir.Value, name: str, lanes: int) -> ir.Value:
         value = b.select(b.icmp_unsigned(">", magnitude, c(f.largest)), special, value)
     value = b.or_(value, b.shl(b.and_(bits, c(f.sign)), c(32 - f.bits)))
     if f.one_zero:
-        value = b.select(b.icmp_unsigned("==", bits, c(f.nan)), c(NAN), value)
+        value = b.select(b.icmp_unsigned("==", bits, c(f.nan)), c(SIGN | NAN), value)
     return b.bitcast(value, number)
 
 

@@ -28,17 +28,26 @@ def cast_array(x: np.ndarray, to: np.dtype, saturate: bool = True, round_mode: s
         return _parse(x, to)
     if to.kind in _STRING:
         return _print(x)
+    if x.dtype == to:
+        return x.copy()
+    x = _plain(x)
     with np.errstate(all="ignore"):
         if to.name == E8M0:
             return _to_e8m0(x.astype(np.float64), saturate, round_mode).view(to)
         if is_float(x.dtype) and is_integer(to):
-            return truncated(widen(x), to)
+            return truncated(x, to)
         if x.dtype == np.float64 and is_narrow(to):
             x = _to_odd(x)
         if saturates(to, saturate):
             x, largest = x.astype(np.float32), largest_of(to)
             x = np.clip(x, -largest, largest)
         return x.astype(to)
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """The same numbers in a dtype of NumPy, which ml_dtypes converts to all of its own."""
+    found = find(x.dtype)
+    return x.astype(np.int8) if found is not None and is_integer(x.dtype) and found.bits < 8 else widen(x)
 
 
 def _to_odd(x: np.ndarray) -> np.ndarray:
