@@ -127,6 +127,13 @@ def is_signed(dtype: np.dtype) -> bool:
     return found is not None and found.family == "int"
 
 
+def int_range(dtype: np.dtype) -> tuple[int, int]:
+    """Smallest and largest number of an integer dtype, those of 2 and 4 bits included."""
+    element = BY_NAME[dtype.name]
+    bits = element.bits
+    return (0, 2**bits - 1) if element.family == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
 def is_narrow(dtype: np.dtype) -> bool:
     """Is it a floating-point type narrower than float32?"""
     found = find(dtype)

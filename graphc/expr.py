@@ -351,11 +351,13 @@ _NUMBERS: dict[str, Callable] = {
 }  # fmt: skip
 PRIMITIVES = frozenset(_NUMBERS) | {"cast", "bitcast"}
 
-# what leaves each number as it is, or takes one of two
-_CHOICES = frozenset(("arg", "const", "cast", "bitcast", "select", "lt", "le", "gt", "ge", "eq", "ne"))
+# what needs no rounding: it leaves a number as it is, but for the sign, or takes one of two
+_CHOICES = frozenset((
+    "arg", "const", "cast", "bitcast", "select", "lt", "le", "gt", "ge", "eq", "ne", "min", "max", "abs", "neg"
+))  # fmt: skip
 
 
-def computed(e: Expr) -> set[np.dtype]:
+def rounded(e: Expr) -> set[np.dtype]:
     """The dtypes of numbers that the tree computes, rather than reads, converts, compares or chooses."""
     found, seen, stack = set(), {id(e)}, [e]
     while stack:

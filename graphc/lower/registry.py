@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from graphc.dtypes import MOVED, NATIVE, STORED
-from graphc.expr import computed
+from graphc.expr import rounded
 from graphc.graph import Node
 from graphc.lower.fuse import MOST_OPERANDS, scalar_of
 
@@ -119,6 +119,11 @@ def native_dtypes(node: Node, target: Any = None) -> str | None:
     return _dtypes_in(NATIVE, node)
 
 
+def stored_dtypes(node: Node, target: Any = None) -> str | None:
+    """None if every operand and result has a dtype that kernels load and store."""
+    return _dtypes_in(NATIVE | STORED, node)
+
+
 def moved_dtypes(node: Node, target: Any = None) -> str | None:
     """None if every operand and result has a dtype that kernels move."""
     return _dtypes_in(MOVED, node)
@@ -134,6 +139,6 @@ def _dtypes_in(known: Collection[str], node: Node) -> str | None:
 def _elementwise_dtypes(node: Node) -> str | None:
     """Of small types, kernels compute what needs no rounding: so it does not matter what is fused."""
     reason = native_dtypes(node)
-    if reason is None or _dtypes_in(NATIVE | STORED, node):
+    if reason is None or stored_dtypes(node):
         return reason
-    return reason if any(d.name in STORED for d in computed(scalar_of(node))) else None
+    return reason if any(d.name in STORED for d in rounded(scalar_of(node))) else None

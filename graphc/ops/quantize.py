@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.dtypes import BY_NAME, SUB_BYTE, is_float, is_narrow, names
+from graphc.dtypes import SUB_BYTE, int_range, is_float, is_narrow, names
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
@@ -19,13 +19,6 @@ QUANTIZED = (
 )
 SCALES = (*FLOAT_NAMES, "int32", "float8_e8m0fnu")
 UINT8 = np.dtype(np.uint8)
-
-
-def int_range(dtype: np.dtype) -> tuple[int, int]:
-    """Smallest and largest number of an integer dtype, those of 2 and 4 bits included."""
-    element = BY_NAME[dtype.name]
-    bits = element.bits
-    return (0, 2**bits - 1) if element.family == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def to_quantized(q: np.ndarray, zero: np.ndarray | None, target: np.dtype, saturate: bool = True) -> np.ndarray:
