@@ -42,6 +42,11 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `ConvTranspose` with `auto_pad` SAME_UPPER or SAME_LOWER and a kernel that is smaller than the stride gives size x stride
   elements, as the standard says, the missing ones being zeros at the end, as in TensorFlow. (ONNX Runtime leaves them out; the
   reference shifts the result.)
+- `Cast` of floats to integers cuts off, those of 2 and 4 bits too, and numbers out of range lose their high bits (ONNX Runtime
+  rounds to 2 and 4 bits, halves away from zero). Floats of 4 and 6 bits hold the largest number for what is larger, infinity
+  too, and zero for NaN. To `float8e8m0` the sign of a number is dropped; with `saturate`, infinity becomes the largest number and
+  what is too small the smallest, as the standard's table says (the reference makes NaN of infinity). float64 is rounded once to a
+  narrower type, where ml_dtypes and ONNX Runtime round to float32 between. A type cast to itself stays as it is.
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.

@@ -370,6 +370,14 @@ def rounded(e: Expr) -> set[np.dtype]:
     return found
 
 
+# Of finite numbers these make finite ones, but for overflow. Not among them: quotients, exponentials and their inverses, powers,
+# what has poles.
+_FINITE = frozenset((
+    "arg", "const", "cast", "add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "select", "lt",
+    "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "philox", "sin", "cos", "atan", "tanh", "sigmoid", "erf",
+))  # fmt: skip
+
+
 def is_finite(e: Expr) -> bool:
     """Does the tree make finite numbers of finite ones, whatever they are? (False where that does not follow from its
     primitives.)"""

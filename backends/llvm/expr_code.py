@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.llvm import vmath
-from graphc.backends.llvm.emit import F32, F64, I1, I32, I64, Emit, memory_type, register_type
+from graphc.backends.llvm.emit import F32, F64, I32, I64, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
 from graphc.dtypes import is_float, is_narrow, is_signed
 from graphc.expr import Expr

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from llvmlite import ir
 
-from graphc.types import dtype_from_name
+from graphc.dtypes import BY_NAME
 
 if TYPE_CHECKING:
     from graphc.backends.llvm.emit import Emit
@@ -58,7 +58,7 @@ def format_of(name: str) -> Format:
     """Of a type, by what ml_dtypes makes of numbers."""
     import ml_dtypes
 
-    dtype = dtype_from_name(name)
+    dtype = BY_NAME[name].numpy
     info = ml_dtypes.finfo(dtype)
     numbers = np.array([info.max, np.inf, np.nan, -0.0], np.float32)
     largest, overflow, nan, zero = numbers.astype(dtype).view(np.uint8).tolist()

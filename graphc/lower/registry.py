@@ -141,4 +141,5 @@ def _elementwise_dtypes(node: Node) -> str | None:
     reason = native_dtypes(node)
     if reason is None or stored_dtypes(node):
         return reason
-    return reason if any(d.name in STORED for d in rounded(scalar_of(node))) else None
+    small = sorted(d.name for d in rounded(scalar_of(node)) if d.name in STORED)
+    return f"kernels only convert, compare and choose {small[0]}: insert Casts" if small else None

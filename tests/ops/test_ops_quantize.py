@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from targets import require
 
 import graphc
+from graphc.dtypes import int_range
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder
 from graphc.op import Case, Const, Tensor, get_op
-from graphc.ops.quantize import int_range
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 LINEAR = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")

@@ -11,8 +11,8 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
+from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
-from graphc.types import dtype_from_name
 
 
 @micro(MapRow)
@@ -28,7 +28,7 @@ def map_row(
     n, table = fn.args
     out = q.pointer(q.slot(table, 0))
     rows = [q.pointer(q.slot(table, 1 + i)) for i in range(len(kinds))]
-    types = [dtype_from_name(t) for t in dtypes]
+    types = [BY_NAME[t].numpy for t in dtypes]
     single = {i: q.load(rows[i], types[i], 1) for i, k in enumerate(kinds) if k == "s"}
     repeated = {i: q.load(rows[i], types[i], target.vl) for i, k in enumerate(kinds) if k == "c"}
 
