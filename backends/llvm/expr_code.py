@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.llvm import vmath
-from graphc.backends.llvm.emit import F32, F64, I32, I64, Emit, memory_type, register_type
+from graphc.backends.llvm.emit import F32, F64, I32, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
 from graphc.dtypes import is_float, is_narrow, is_signed
 from graphc.expr import Expr
@@ -213,15 +213,8 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         if z == F64:
             return b.fpext(x, out)
         return round_half(q, _to_odd(q, x, lanes), to, lanes) if is_narrow(to) else b.fptrunc(x, out)
-    if source_float and a == F32 and z.width <= I32.width:
-        word = _low_word(q, x, lanes)
-        return word if z == I32 else b.trunc(word, out)
     if source_float:
-        whole = q.whole(x, lanes)
-        if to == np.uint64:
-            large = q.whole(x, lanes, signed=False)
-            return b.select(b.fcmp_ordered(">=", x, q.const(2.0**63, a, lanes)), large, whole)
-        return whole if z == I64 else b.trunc(whole, out)
+        return _whole(q, x, a, to, lanes)
     if to_float:
         value = b.sitofp(x, out) if is_signed(source) else b.uitofp(x, out)
         return round_half(q, value, to, lanes)
@@ -230,25 +223,6 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
     if a.width > z.width:
         return b.trunc(x, out)
     return b.sext(x, out) if is_signed(source) else b.zext(x, out)
-
-
-def _low_word(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
-    """The low 32 bits of `Emit.whole` of a float32. From 2^31 on they are the mantissa, moved; from 2^63 on those of the bound."""
-    b, word = q.b, q.vector(I32, lanes)
-
-    def c(value: int) -> ir.Constant:
-        return q.const(value, I32, lanes)
-
-    bits = b.bitcast(x, word)
-    magnitude, negative = b.and_(bits, c(2**31 - 1)), b.icmp_signed("<", bits, c(0))
-    shift = b.sub(b.lshr(magnitude, c(23)), c(127 + 23))
-    mantissa = b.or_(b.and_(magnitude, c(2**23 - 1)), c(2**23))
-    moved = b.select(b.icmp_unsigned("<", shift, c(32)), b.shl(mantissa, shift), c(0))
-    inside = b.select(negative, b.sub(c(0), moved), moved)
-    nothing = b.or_(negative, b.icmp_unsigned(">", magnitude, c(255 << 23)))
-    bound = b.select(nothing, c(0), c(-1))
-    large = b.select(b.icmp_unsigned("<", magnitude, c((127 + 63) << 23)), inside, bound)
-    return b.select(b.icmp_unsigned("<", magnitude, c((127 + 31) << 23)), b.fptosi(x, word), large)
 
 
 def _to_odd(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
@@ -260,6 +234,35 @@ def _to_odd(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
     inexact = b.zext(b.fcmp_ordered("!=", wide, x), word)
     beyond = b.zext(b.fcmp_ordered(">", q.intrinsic("fabs", wide), q.intrinsic("fabs", x)), word)
     return b.bitcast(b.or_(b.sub(bits, beyond), inexact), q.vector(F32, lanes))
+
+
+def _whole(q: Emit, x: ir.Value, kind: ir.Type, to: np.dtype, lanes: int) -> ir.Value:
+    """Floats of a kind as integers, as `convert` says. A vector of numbers that are all int32s, as most are, needs no int64."""
+    if lanes == 1:
+        return _wide(q, x, kind, to, lanes)
+    b, out = q.b, q.vector(register_type(to), lanes)
+    small = b.fcmp_ordered("<", q.intrinsic("fabs", x), q.const(2.0**31, kind, lanes))
+    every = b.icmp_unsigned("==", b.bitcast(small, ir.IntType(lanes)), ir.Constant(ir.IntType(lanes), -1))
+    with b.if_else(every, likely=True) as (then, otherwise):
+        with then:
+            words = b.fptosi(x, q.vector(I32, lanes))
+            quick = b.sext(words, out) if to.itemsize > 4 else b.trunc(words, out) if to.itemsize < 4 else words
+            of_quick = b.block
+        with otherwise:
+            slow, of_slow = _wide(q, x, kind, to, lanes), b.block
+    result = b.phi(out)
+    result.add_incoming(quick, of_quick)
+    result.add_incoming(slow, of_slow)
+    return result
+
+
+def _wide(q: Emit, x: ir.Value, kind: ir.Type, to: np.dtype, lanes: int) -> ir.Value:
+    """By way of int64."""
+    whole = q.whole(x, lanes)
+    if to == np.uint64:
+        large = q.whole(x, lanes, signed=False)
+        return q.b.select(q.b.fcmp_ordered(">=", x, q.const(2.0**63, kind, lanes)), large, whole)
+    return whole if to.itemsize == 8 else q.b.trunc(whole, q.vector(register_type(to), lanes))
 
 
 def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:

@@ -185,6 +185,7 @@ register(
         lambda x, like, saturate, round_mode: cast_array(x, like.dtype, saturate, round_mode),
         _CONVERSION,
         expand=lambda b, call: b.add("Cast", call.inputs[0], to=call.dtype(1), **call.attrs),
+        types_of=(1,),
         tolerance=ROUNDED,
         samples=Samples(
             ("float32", "float64", "int32"),
@@ -212,7 +213,7 @@ register(
         ("x",),
         _infer_bitcast,
         lambda x, to: np.ascontiguousarray(x).view(to).reshape(x.shape),
-        {"to": Attr("dtype")},
+        {"to": Attr("dtype", settled=True)},
         tolerance=0.0,
         samples=Samples(
             ("float32",),
