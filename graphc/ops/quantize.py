@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.dtypes import SUB_BYTE, int_range, is_float, is_narrow, names
+from graphc.dtypes import SUB_BYTE, int_range, is_float, is_narrow, is_signed, names
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
@@ -40,7 +40,7 @@ def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
     if is_float(target):
         return b.add("Cast", q, to=target, saturate=saturate)
     low, high = (b.constant(limit, q.dtype) for limit in int_range(target))
-    if BY_NAME[target.name].family == "uint":  # a Cast of NaN is 0, the lowest
+    if not is_signed(target):  # a Cast of NaN is 0, the lowest
         return b.add("Cast", b.add("Clip", q, low, high), to=target)
     return b.add("Cast", b.add("Min", b.add("Where", b.add("Greater", q, low), q, low), high), to=target)
 
