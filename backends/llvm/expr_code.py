@@ -27,6 +27,14 @@ def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Val
     return go(e)
 
 
+def emit_to_store(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Value], lanes: int) -> ir.Value:
+    """As `emit`, for `Emit.store`, which rounds what is converted last."""
+    if e.prim != "cast":
+        return emit(q, e, operands, lanes)
+    (part,) = e.args
+    return _converted(q, _rounded(q, part, emit(q, part, operands, lanes), lanes), part.dtype, e.dtype, lanes)
+
+
 def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.Value], lanes: int) -> ir.Value:
     if e.prim == "arg":
         return fetch(e.index)
@@ -197,6 +205,11 @@ def _bool(q: Emit, prim: str, xs: list[ir.Value]) -> ir.Value:
 def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) -> ir.Value:
     """Cast between register types. Floats to integers truncate; out of range wraps through int64, NaN gives 0. Floats to narrower
     ones round once."""
+    return round_half(q, _converted(q, x, source, to, lanes), to, lanes)
+
+
+def _converted(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) -> ir.Value:
+    """In the register type of a narrow float, which is left to round."""
     b = q.b
     source, to = np.dtype(source), np.dtype(to)
     a, z = register_type(source), register_type(to)
@@ -209,15 +222,14 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         return b.fcmp_unordered("!=", x, zero) if source_float else b.icmp_unsigned("!=", x, zero)
     if source_float and to_float:
         if a == z:
-            return round_half(q, x, to, lanes)
+            return x
         if z == F64:
             return b.fpext(x, out)
-        return round_half(q, _to_odd(q, x, lanes), to, lanes) if is_narrow(to) else b.fptrunc(x, out)
+        return _to_odd(q, x, lanes) if is_narrow(to) else b.fptrunc(x, out)
     if source_float:
         return _whole(q, x, a, to, lanes)
     if to_float:
-        value = b.sitofp(x, out) if is_signed(source) else b.uitofp(x, out)
-        return round_half(q, value, to, lanes)
+        return b.sitofp(x, out) if is_signed(source) else b.uitofp(x, out)
     if a.width == z.width:
         return x
     if a.width > z.width:

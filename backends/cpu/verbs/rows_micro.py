@@ -41,7 +41,7 @@ def map_row(
             at = q.offset(rows[i], q.b.mul(index, i64(types[i].itemsize)))
             return q.load(at, types[i], lanes)
 
-        value = expr_code.emit(q, expression, operand, lanes)
+        value = expr_code.emit_to_store(q, expression, operand, lanes)
         q.store(value, q.offset(out, q.b.mul(index, i64(expression.dtype.itemsize))), expression.dtype, lanes)
 
     each_vector(q, n, target.vl, step)
