@@ -40,9 +40,9 @@ def all_attributes_read(node: Node, by: str) -> Iterator[None]:
 def require_operands_read(node: Node, read: Collection[Value], by: str) -> None:
     """Raises UnsupportedError if code made of a node reads an operand that is no constant nowhere. read: what it reads.
 
-    Where there is nothing to compute, nothing is read; of some operands only the type counts.
+    Where there is nothing to compute, nothing is read; of some operands only the type counts; a graph may not need what it is given.
     """
-    if any(v.type is None or v.type.size == 0 for v in (*node.operands, *node.outputs)):
+    if node.op.holds_graphs or any(v.type is None or v.type.size == 0 for v in (*node.operands, *node.outputs)):
         return
     for i, v in enumerate(node.inputs):
         if (
