@@ -134,7 +134,8 @@ def _scalar(x, to, saturate, round_mode):
         return _to_power(e.cast(x, np.float64), to, saturate, round_mode)
     if saturates(to, saturate):
         largest = largest_of(to)
-        x = e.clamp(x if x.dtype == np.float64 else e.cast(x, np.float32), -largest, largest)
+        wide = x if isinstance(x, e.Expr) and x.dtype == np.float64 else e.cast(x, np.float32)
+        x = e.clamp(wide, -largest, largest)
     return e.cast(x, to)
 
 
