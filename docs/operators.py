@@ -62,6 +62,11 @@ The standard's text decides; where it is silent, what the exporters of such file
 - The rates of `ai.onnx.preview.training` are computed in float64: 1 - 0.999^T has few digits in float32.
 - A sequence may hold tensors of different shapes, and one that is declared to hold tensors of no dims may hold any, as ONNX's own
   examples do.
+- `Cast` of floats to integers cuts off, those of 2 and 4 bits too, and numbers out of range lose their high bits (ONNX Runtime
+  rounds to 2 and 4 bits, halves away from zero). Floats of 4 and 6 bits hold the largest number for what is larger, infinity
+  too, and zero for NaN. To `float8e8m0` the sign of a number is dropped; with `saturate`, infinity becomes the largest number and
+  what is too small the smallest, as the standard's table says (the reference makes NaN of infinity). float64 is rounded once to a
+  narrower type, where ml_dtypes and ONNX Runtime round to float32 between. A type cast to itself stays as it is.
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.
