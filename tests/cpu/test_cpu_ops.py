@@ -18,7 +18,10 @@ HOST = frozenset({
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
-HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
+HOST |= {f"com.microsoft::{n}" for n in (
+    "DynamicQuantizeLSTM", "DynamicTimeWarping", "Inverse", "MaxpoolWithMask", "MurmurHash3", "Tokenizer", "Unique",
+)}  # fmt: skip
+HOST |= {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
     "DequantizeLinear": ("DequantizeLinear has no CPU kernel",),  # blocks of scales
@@ -39,6 +42,7 @@ SOMETIMES_HOST = {
     "RNN": ("RNN has no float64 kernel",),
     "RoiAlign": ("mode 'max' has no kernel", "RoiAlign has no float64 kernel"),
     "Unique": ("distinct rows have no kernel",),
+    "com.microsoft::GridSample": ("mode 'cubic' has no kernel",),
     "com.microsoft::FusedGemm": ("Gemm has no float64 kernel",),
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone

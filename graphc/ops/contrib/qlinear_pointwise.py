@@ -39,10 +39,11 @@ def _check_pair(call: Call) -> None:
 def _pair(name: str, op: str, function: Callable) -> None:
     def expand(b: Builder, call: Call) -> Value:
         x, sx, zx, y, sy, zy, s, z = (*call.inputs, None)[:8]
-        return emit_bytes(b, b.add(op, emit_real(b, x, sx, zx), emit_real(b, y, sy, zy)), s, z, call.dtype(0))
+        v = b.add(op, emit_real(b, x, sx, zx), emit_real(b, y, sy, zy))
+        return emit_bytes(b, v, s, z, call.dtype(0), shifted=True)
 
     def reference(x, sx, zx, y, sy, zy, s, z=None):
-        return in_bytes(function(real(x, sx, zx), real(y, sy, zy)), s, z, x.dtype)
+        return in_bytes(function(real(x, sx, zx), real(y, sy, zy)), s, z, x.dtype, shifted=True)
 
     def case(kind: str, a: tuple[int, ...], b: tuple[int, ...]) -> Case:
         operands = (some(kind, *a), scale(0.25), zero(kind), some(kind, *b), scale(0.125), zero(kind, first=9))
@@ -234,4 +235,3 @@ composed(
     dtypes=("uint8",),
     tolerance=0.0,
 )
-

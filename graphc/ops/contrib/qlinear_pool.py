@@ -58,9 +58,9 @@ def _cases(uses: Sequence[tuple[tuple[int, ...], dict]]) -> list[Case]:
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
-def _emit_mean(b: Builder, call: Call, axes: Sequence[int], keepdims: bool) -> Value:
-    """rint(Σ (q - zero) · (x_scale / (y_scale · n))) + y_zero; the sum is exact."""
-    x, sx, zx, s, z = (*call.inputs, None)[:5]
+def _emit_mean(b: Builder, call: Call, x: Value, axes: Sequence[int], keepdims: bool) -> Value:
+    """rint(Σ (q - zero) · (x_scale / (y_scale · n))) + y_zero of x, operand 0 in any order of axes; the sum is exact."""
+    _, sx, zx, s, z = (*call.inputs, None)[:5]
     at = b.constant(axes, np.int64)
     total = b.add("ReduceSum", emit_centred(b, x, scalar(b, zx), np.int32), at, keepdims=keepdims)
     kind = wide(b, sx)
@@ -86,7 +86,7 @@ composed(
     "QLinearGlobalAveragePool",
     _OPERANDS,
     lambda x, sx, zx, s, z=None, *, channels_last: _mean(x, sx, zx, s, z, _space(x.ndim, channels_last), True),
-    lambda b, call: _emit_mean(b, call, _space(call.rank(0), call.attrs.channels_last), True),
+    lambda b, call: _emit_mean(b, call, call.inputs[0], _space(call.rank(0), call.attrs.channels_last), True),
     _cases([((2, 3, 5, 7), {}), ((2, 3, 5, 7), {"channels_last": True}), ((1, 4, 9), {}), ((1, 2, 3, 2, 5), {})]),
     _LAST,
     check=_check_map,
@@ -106,7 +106,7 @@ composed(
     lambda x, sx, zx, s, z=None, *, axes, keepdims: _mean(
         x, sx, zx, s, z, range(x.ndim) if axes is None else axes, keepdims
     ),
-    lambda b, call: _emit_mean(b, call, _mean_axes(call), call.attrs.keepdims),
+    lambda b, call: _emit_mean(b, call, call.inputs[0], _mean_axes(call), call.attrs.keepdims),
     _cases([((2, 3, 5), {"axes": (1,), "keepdims": True}), ((2, 3, 5), {"axes": (-1, 0), "keepdims": False})]),
     {"axes": Attr("ints", None), "keepdims": Attr(bool, True)},
     check=_check,
@@ -120,6 +120,15 @@ _WINDOW = {k: v for k, v in POOL_ATTRS.items() if k != "dilations"}
 
 def _options(attrs) -> dict:
     return {k: v for k, v in attrs.items() if k != "channels_last"}
+
+
+def _is_global(space: Sequence[Dim], attrs) -> bool:
+    """Is one window, of all of a plane, all there is? Then it is a mean as QLinearGlobalAveragePool takes it."""
+    if attrs["kernel_shape"] != tuple(space):
+        return False
+    if attrs["auto_pad"].startswith("SAME"):
+        return all(s >= k for s, k in zip(attrs["strides"] or (1,) * len(space), attrs["kernel_shape"]))
+    return attrs["auto_pad"] == "VALID" or not any(attrs["pads"] or ())
 
 
 def _whole_windows(space: Sequence[Dim], options: dict) -> dict:
@@ -140,19 +149,24 @@ def _expand_average(b: Builder, call: Call) -> Value:
     x, sx, zx, s, z = (*call.inputs, None)[:5]
 
     def pooled(q: Value) -> Value:
+        if _is_global(q.shape[2:], call.attrs):
+            return _emit_mean(b, call, q, range(2, len(q.shape)), True)
         options = _whole_windows(q.shape[2:], _options(call.attrs))
-        return emit_bytes(b, b.add("AveragePool", emit_real(b, q, sx, zx), **options), s, z, call.dtype(0))
+        mean = b.add("AveragePool", emit_real(b, q, sx, zx), **options)
+        return emit_bytes(b, mean, s, z, call.dtype(0), shifted=True)
 
     return emit_channels_first(b, x, call.attrs.channels_last, pooled)
 
 
 def _average(x, sx, zx, s, z=None, *, channels_last, kernel_shape, count_include_pad, **options):
     def pooled(q):
+        if _is_global(q.shape[2:], {"kernel_shape": kernel_shape, **options}):
+            return _mean(q, sx, zx, s, z, range(2, q.ndim), True)
         g = windows(q.shape[2:], kernel_shape, **options)
         axes = tuple(range(-len(kernel_shape), 0))
         total = window_view(real(q, sx, zx), g, 0).sum(axes)
         inside = window_view(np.ones((1, 1, *q.shape[2:]), total.dtype), g, 0).sum(axes)
-        return in_bytes(total / (math.prod(kernel_shape) if count_include_pad else inside), s, z, x.dtype)
+        return in_bytes(total / (math.prod(kernel_shape) if count_include_pad else inside), s, z, x.dtype, shifted=True)
 
     return channels_first(x, channels_last, pooled)
 
@@ -170,6 +184,7 @@ composed(
             ((1, 5, 7, 4), {"kernel_shape": (2, 4), "channels_last": True}),
             ((1, 2, 6, 7), {"kernel_shape": (3, 2), "strides": (2, 2), "ceil_mode": True, "count_include_pad": True}),
             ((1, 2, 6, 7), {**_AROUND, "strides": (2, 3), "ceil_mode": True}),
+            ((1, 9, 4, 2), {"kernel_shape": (4, 2)}),
             ((1, 3, 12), {"kernel_shape": (4,), "strides": (3,), "auto_pad": "SAME_UPPER", "count_include_pad": True}),
         ]
     ),
