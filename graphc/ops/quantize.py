@@ -101,6 +101,7 @@ def _emit_aligned(b, call: Call, i: int):
         return None
     s, rank = call.inputs[i], call.rank(0)
     if call.rank(i) == 0 or (call.shape(i) == (1,) and rank > 0) or rank == 1:
+        call.attrs.ignore("axis")
         return s
     axis = call.axis_of(call.attrs.axis, rank) if rank else None
     return b.add("Reshape", s, b.constant([-1 if k == axis else 1 for k in range(rank)], np.int64))

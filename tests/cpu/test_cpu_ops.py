@@ -44,6 +44,9 @@ SOMETIMES_HOST = {
     "Unique": ("distinct rows have no kernel",),
     "com.microsoft::GridSample": ("mode 'cubic' has no kernel",),
     "com.microsoft::FusedGemm": ("Gemm has no float64 kernel",),
+} | {
+    f"ai.onnx.ml::{name}": ("dtype object has no machine code", f"ai.onnx.ml::{name} has no CPU kernel")  # strings
+    for name in ("LabelEncoder", "LinearClassifier", "OneHotEncoder", "SVMClassifier", "TreeEnsembleClassifier")
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone
 

@@ -22,6 +22,7 @@ PASSES = 16  # over the elements, of a sort
 @RULES.lowers("Unique", supported=distinct)
 def lower_unique(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
+    node.attrs.ignore("axis")  # of rows that are numbers
     x = lo.read(node.inputs[0])
     *given, total = results(lo, node)
     name, n, dtype = node.output.name, x.type.elements, x.type.dtype
