@@ -52,7 +52,7 @@ def scalar(b: Builder, v: Value | None) -> Value | None:
     return v if v is None or not v.shape else b.add("Reshape", v, b.constant([], np.int64))
 
 
-def wide(b: Builder, scale: Value) -> np.dtype:
+def wide(scale: Value) -> np.dtype:
     """float32, or the dtype of wider scales (tests ask for the truth in float64)."""
     return np.promote_types(FLOAT32, scale.dtype)
 
@@ -64,8 +64,8 @@ def emit_centred(b: Builder, x: Value, zero: Value | None, dtype) -> Value:
 
 def emit_real(b: Builder, x: Value, scale: Value, zero: Value | None) -> Value:
     """What bytes with one scale stand for."""
-    scale, zero = scalar(b, scale), scalar(b, zero)
-    return b.add("Mul", emit_centred(b, x, zero, wide(b, scale)), scale)
+    centred = emit_centred(b, x, scalar(b, zero), wide(scale))
+    return b.add("Mul", centred, b.add("Cast", scalar(b, scale), to=wide(scale)))
 
 
 def emit_bytes(b: Builder, v: Value, scale: Value, zero: Value | None, dtype, *, shifted: bool = False) -> Value:

@@ -11,7 +11,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, get_op, register
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, window_view, windows
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
-from graphc.ops.contrib.record import DOMAIN, applied, composed
+from graphc.ops.contrib.record import DOMAIN, applied, composed, operands
 from graphc.ops.index import checked
 from graphc.ops.movement import INF, same_dim
 from graphc.ops.pool import pool_shape
@@ -91,7 +91,7 @@ def _expand_crop(b: Builder, call: Call) -> Value:
     return b.add("Transpose", y, perm=[0, 3, 1, 2])
 
 
-def _crop_positions(start: float, end: float, size: int, count: int) -> np.ndarray:
+def _crop_positions(start: np.floating, end: np.floating, size: int, count: int) -> np.ndarray:
     if count == 1:
         return np.array([(start + end) * start.dtype.type(0.5) * (size - 1)])
     step = (end - start) * (size - 1) / (count - 1)
@@ -194,7 +194,7 @@ def _with_pads(attrs, pads) -> dict:
 
 
 def _expand_transposed(b: Builder, call: Call) -> Value:
-    x, w, _, bias = (*call.inputs, None, None)[:4]
+    x, w, _, bias = operands(call, 4)
     pads = call.ints(2) if call.has(2) else None
     return b.add("ConvTranspose", x, w, bias, **_with_pads(call.attrs, pads))
 
@@ -237,7 +237,8 @@ def _masked_pool(x, mask, *, kernel_shape, storage_order, **options):
     starts = np.arange(x.shape[0] * x.shape[1]) * size % count
     planes = (mask.reshape(-1)[starts[:, None] + np.arange(size)] != 0).reshape(x.shape)
     if x.ndim > 3:
-        planes[(slice(None), slice(None), *[0] * (x.ndim - 2))] = True
+        first = (slice(None), slice(None), *[0] * (x.ndim - 2))
+        planes[first] = True
     kept = np.logical_and.accumulate(window_view(planes, g, True), axis=-1)
     return np.where(kept, window_view(x, g, lowest), lowest).max(tuple(range(-len(g.kernel), 0))).astype(x.dtype)
 

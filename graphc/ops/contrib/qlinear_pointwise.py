@@ -22,7 +22,7 @@ from graphc.ops.contrib.affine_bytes import (
     some,
     zero,
 )
-from graphc.ops.contrib.record import composed
+from graphc.ops.contrib.record import composed, operands
 from graphc.ops.quantize import emit_quantized
 
 KINDS = ("uint8", "int8")
@@ -40,7 +40,7 @@ def _check_pair(call: Call) -> None:
 
 def _pair(name: str, op: str, function: Callable) -> None:
     def expand(b: Builder, call: Call) -> Value:
-        x, sx, zx, y, sy, zy, s, z = (*call.inputs, None)[:8]
+        x, sx, zx, y, sy, zy, s, z = operands(call, 8)
         v = b.add(op, emit_real(b, x, sx, zx), emit_real(b, y, sy, zy))
         return emit_bytes(b, v, s, z, call.dtype(0), shifted=True)
 
@@ -83,7 +83,7 @@ def _single(
     y_scale: float,
 ) -> None:
     def expand(b: Builder, call: Call) -> Value:
-        x, sx, zx, s, z = (*call.inputs, None)[:5]
+        x, sx, zx, s, z = operands(call, 5)
         return emit_bytes(b, emit(b, emit_real(b, x, sx, zx), call), s, z, call.dtype(0))
 
     def reference(x, sx, zx, s, z=None, **given):
@@ -142,7 +142,7 @@ def _softmax(v: np.ndarray, axis: int, opset: int) -> np.ndarray:
 
 def _expand_softmax(b: Builder, call: Call) -> Value:
     """As ONNX Runtime has it, 1 / y_scale is a whole number, rounded down: 254 for a scale of 1/255."""
-    x, sx, zx, s, z = (*call.inputs, None)[:5]
+    x, sx, zx, s, z = operands(call, 5)
     p, zero = _emit_softmax(b, emit_real(b, x, sx, zx), call), scalar(b, z)
     steps = b.add("Floor", b.add("Div", b.constant(1, p.dtype), scalar(b, s)))
     return emit_quantized(b, b.add("Mul", p, steps), zero, call.dtype(0))

@@ -27,7 +27,7 @@ from graphc.ops.contrib.affine_bytes import (
     zero,
 )
 from graphc.ops.contrib.channels_last import channels_first, emit_channels_first, require_space
-from graphc.ops.contrib.record import applied, composed
+from graphc.ops.contrib.record import applied, composed, operands
 from graphc.ops.pool import POOL_ATTRS, counts
 from graphc.ops.qlinear import BYTES
 from graphc.ops.quantize import emit_quantized
@@ -63,10 +63,10 @@ def _cases(uses: Sequence[tuple[tuple[int, ...], dict]]) -> list[Case]:
 # --- means ------------------------------------------------------------------------------------------------------------
 def _emit_mean(b: Builder, call: Call, x: Value, axes: Sequence[int], keepdims: bool) -> Value:
     """rint(Σ (q - zero) · (x_scale / (y_scale · n))) + y_zero of x, operand 0 in any order of axes; the sum is exact."""
-    _, sx, zx, s, z = (*call.inputs, None)[:5]
+    _, sx, zx, s, z = operands(call, 5)
     at = b.constant(axes, np.int64)
     total = b.add("ReduceSum", emit_centred(b, x, scalar(b, zx), np.int32), at, keepdims=keepdims)
-    kind = wide(b, sx)
+    kind = wide(sx)
     count = b.add("ReduceProd", b.add("Gather", b.add("Shape", x), at), keepdims=False)
     whole = b.add("Mul", scalar(b, s), b.add("Cast", count, to=kind))
     factor = b.add("Div", scalar(b, sx), whole)
@@ -166,7 +166,7 @@ def _emit_average(b: Builder, q: Value, sx: Value, zx: Value | None, options: di
 
 
 def _expand_average(b: Builder, call: Call) -> Value:
-    x, sx, zx, s, z = (*call.inputs, None)[:5]
+    x, sx, zx, s, z = operands(call, 5)
 
     def pooled(q: Value) -> Value:
         if _is_global(q.shape[2:], call.attrs):

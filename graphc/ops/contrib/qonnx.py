@@ -114,7 +114,7 @@ def _number(value: float) -> Const:
 
 
 _X = Tensor((2, 3, 4, 5))
-_EACH = Const(np.float32([0.5, 0.25, 0.125]).reshape(3, 1, 1).tolist(), "float32")
+_EACH = Const([[[0.5]], [[0.25]], [[0.125]]], "float32")
 
 
 def _quant_case(bits: float, scale=None, zero: float = 0.0, rounding_mode: str = "ROUND", **attrs) -> Case:

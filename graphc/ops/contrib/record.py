@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,11 @@ def _types_of(expand: Expand, check: Check) -> Callable[[Call], list[TensorType 
         return [v.type for v in (results if isinstance(results, tuple) else (results,))]
 
     return infer
+
+
+def operands(call: Call, count: int) -> tuple[Any, ...]:
+    """`count` operands, None for those that are left out at the end."""
+    return (*call.inputs, *[None] * count)[:count]
 
 
 def applied(op: str, *arrays: np.ndarray | None, **attrs) -> np.ndarray:

@@ -111,7 +111,7 @@ _like(
 
 # --- the others -------------------------------------------------------------------------------------------------------
 _MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
-_GRID = get_op("GridSample").attrs
+_GRID = dict(get_op("GridSample").attrs)
 _like(
     "GridSample",
     _GRID | {"mode": Attr(str, "bilinear", tuple(_MODES))},
