@@ -196,6 +196,26 @@ def test_modes_of_rounding(domain: str, mode: str):
     np.testing.assert_array_equal(compiled(x), ROUNDED[mode])
 
 
+@pytest.mark.parametrize(
+    ("op", "attrs"),
+    [
+        ("Affine", {"alpha": 0.5, "beta": 2.0}),
+        ("Scale", {"scale": 0.5}),
+        ("ScaledTanh", {"alpha": 0.5, "beta": 2.0}),
+        ("ParametricSoftplus", {"alpha": 0.5, "beta": 2.0}),
+        ("ImageScaler", {"bias": [1.0, 2.0, 3.0], "scale": 0.5}),
+        ("Crop", {"border": [1, 2, 3, 1]}),
+        ("Crop", {"border": [1, 2, 3, 1], "scale": [2, 3]}),
+    ],
+)
+def test_experimental_operators_of_early_opsets(op: str, attrs: dict):
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 7)).astype(np.float32)
+    made = onnx.load_from_string(model(op, named(x), attrs, ["float32"]))
+    del made.opset_import[:]
+    made.opset_import.append(helper.make_opsetid("", 9))
+    assert_same(made.SerializeToString(), named(x), 1e-6)
+
+
 def test_weights_in_blocks_of_a_machine_are_refused_with_advice():
     inputs = named(np.zeros((1, 16, 4, 4), np.float32), np.zeros((16, 16, 1, 1), np.float32))
     with pytest.raises(graphc.GraphcError, match="(?s)'Conv' of domain 'com.microsoft.nchwc'.*ORT_ENABLE_EXTENDED"):

@@ -14,7 +14,11 @@ import graphc
 from graphc.op import Const, all_ops
 
 ML, MS = "ai.onnx.ml", "com.microsoft"
-OPS = {name: op for name, op in all_ops().items() if "::" in name or name == "SimplifiedLayerNormalization"}
+OPS = {
+    name: op
+    for name, op in all_ops().items()
+    if name.startswith((f"{ML}::", f"{MS}::")) or name == "SimplifiedLayerNormalization"
+}
 WITHOUT_KERNEL = {  # in ONNX Runtime, for all of their operands or some; the references are held against formulas elsewhere
     f"{MS}::{name}"
     for name in ("MatMulInteger16", "MatMulIntegerToFloat", "MulInteger", "QLinearReduceMean", "ReduceSumInteger")
