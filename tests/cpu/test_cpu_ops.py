@@ -18,7 +18,9 @@ HOST = frozenset({
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
     "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
 })  # fmt: skip
-HOST |= {f"com.microsoft::{n}" for n in ("BifurcationDetector", "Irfft", "Rfft")}
+HOST |= {f"com.microsoft::{n}" for n in (
+    "BifurcationDetector", "DynamicTimeWarping", "Inverse", "Irfft", "MaxpoolWithMask", "MurmurHash3", "Rfft", "Tokenizer", "Unique",
+)}  # fmt: skip
 HOST |= {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
@@ -38,6 +40,7 @@ SOMETIMES_HOST = {
     "RoiAlign": ("mode 'max' has no kernel", "RoiAlign has no float64 kernel"),
     "Unique": ("distinct rows have no kernel",),
     "com.microsoft::DynamicQuantizeLSTM": ("com.microsoft::DynamicQuantizeLSTM has no CPU kernel",),  # a clip
+    "com.microsoft::GridSample": ("mode 'cubic' has no kernel",),
 } | {
     f"ai.onnx.ml::{name}": ("dtype object has no machine code", f"ai.onnx.ml::{name} has no CPU kernel")  # strings
     for name in ("LabelEncoder", "LinearClassifier", "OneHotEncoder", "SVMClassifier", "TreeEnsembleClassifier")
