@@ -91,11 +91,20 @@ def aligned(s: np.ndarray, shape: Shape, axis: int, block: int) -> np.ndarray:
     return s.reshape([-1 if k == axis % len(shape) or len(shape) == 1 else 1 for k in range(len(shape))])
 
 
+def _is_open(call: Call) -> bool:
+    """Are there blocks along an axis of unknown size?"""
+    return bool(call.attrs.block_size) and not isinstance(call.shape(0)[call.attrs.axis], int)
+
+
 def _emit_aligned(b, call: Call, i: int):
-    """Operand i (scale or zero point; None if absent) reshaped to broadcast against x."""
+    """Operand i (scale or zero point; None if absent) reshaped to broadcast against x, or with an entry of its own for each
+    element where it is given by block."""
     if not call.has(i):
         return None
     s, rank = call.inputs[i], call.rank(0)
+    if block := call.attrs.block_size:
+        axis = call.axis_of(call.attrs.axis, rank)
+        return b.add("Gather", s, b.constant(np.arange(call.shape(0)[axis]) // block, np.int64), axis=axis)
     if call.rank(i) == 0 or (call.shape(i) == (1,) and rank > 0) or rank == 1:
         return s
     axis = call.axis_of(call.attrs.axis, rank) if rank else None
@@ -137,8 +146,8 @@ def _quantize_reference(x, scale, zero=None, *, axis, block_size, output_dtype, 
 
 
 def _quantize_expand(b, call: Call):
-    """Div, Round, Add, Clip and Cast; None for scales by block."""
-    if call.attrs.block_size:
+    """Div, Round, Add, Clip and Cast; None for scales by block of an axis of unknown size."""
+    if _is_open(call):
         return None
     dtype = _division_dtype(call.dtype(0), call.dtype(1), call.attrs.precision)
     x, scale = (b.add("Cast", v, to=dtype) for v in (call.inputs[0], _emit_aligned(b, call, 1)))
@@ -224,8 +233,8 @@ def _dequantize_reference(x, scale, zero=None, *, axis, block_size, output_dtype
 
 
 def _dequantize_expand(b, call: Call):
-    """Cast, Sub and Mul; None for scales by block."""
-    if call.attrs.block_size:
+    """Cast, Sub and Mul; None for scales by block of an axis of unknown size."""
+    if _is_open(call):
         return None
     result = call.attrs.output_dtype or call.dtype(1)
     wide = np.dtype(np.float64 if call.dtype(1) == np.float64 else np.float32)

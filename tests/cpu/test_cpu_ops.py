@@ -14,15 +14,13 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det",
+    "Bernoulli", "DFT", "DeformConv", "Det",
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
-    "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
+    "STFT", "StringConcat", "StringNormalizer", "StringSplit",
 })  # fmt: skip
 HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
-    "DequantizeLinear": ("DequantizeLinear has no CPU kernel",),  # blocks of scales
-    "Einsum": ("Einsum has no CPU kernel",),  # a diagonal
     "ImageDecoder": ("the shape of its result follows from data",),
     "FusedAttention": ("attention has no float16 kernel", "attention has no bfloat16 kernel"),
     "GRU": ("GRU has no float64 kernel",),
@@ -35,7 +33,6 @@ SOMETIMES_HOST = {
     "LSTM": ("LSTM has no float64 kernel",),
     "MatMul": ("it sums over nothing",),
     "MaxRoiPool": ("MaxRoiPool has no float64 kernel",),
-    "QuantizeLinear": ("QuantizeLinear has no CPU kernel",),  # blocks of scales
     "RNN": ("RNN has no float64 kernel",),
     "RoiAlign": ("mode 'max' has no kernel", "RoiAlign has no float64 kernel"),
     "Unique": ("distinct rows have no kernel",),
