@@ -14,9 +14,9 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "Bernoulli", "DFT", "DeformConv", "Det",
+    "Bernoulli", "DeformConv", "Det",
     "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
-    "STFT", "StringConcat", "StringNormalizer", "StringSplit",
+    "StringConcat", "StringNormalizer", "StringSplit",
 })  # fmt: skip
 HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
