@@ -68,7 +68,9 @@ def lower_tensor_scatter(lo: Lowering, group: Group) -> None:
     if t.elements == 0:
         return
     if update.type.elements == 0:
-        lo.copy(cache.ref, cache.strides, out.ref, out.strides, t.extents, t.dtype.itemsize, lo.info(group, "copy_strided"))
+        lo.copy(
+            cache.ref, cache.strides, out.ref, out.strides, t.extents, t.dtype.itemsize, lo.info(group, "copy_strided")
+        )
         return
     given = node.call.has(2)
     start = positions(lo, group, node.inputs[2]) if given else constant(lo, np.zeros(1, np.int64))

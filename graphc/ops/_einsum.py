@@ -127,7 +127,7 @@ class _Plan:
     def _diagonals(self, i: int) -> int:
         """Register i with each label once: of n x n elements side by side, every (n + 1)-th lies on the diagonal."""
         for label, count in Counter(self.labels[i]).items():
-            for left in range(count, 1, -1):
+            for _ in range(count - 1):
                 labels, n = self.labels[i], self.sizes[label]
                 if not isinstance(n, int):
                     raise _NotLowerable

@@ -115,7 +115,9 @@ def _convolved(b: Builder, x: Value, batch: int, form: str, t: Transform, to: st
     y = _rotated(b, y, chirp[:wanted] * t.scale)
     if to == PLANES:
         return y
-    return _permuted(b, y, (batch, 2, wanted), (0, 2, 1)) if to == PAIRS else _reshaped(b, _part(b, y, 0), batch, wanted)
+    return (
+        _permuted(b, y, (batch, 2, wanted), (0, 2, 1)) if to == PAIRS else _reshaped(b, _part(b, y, 0), batch, wanted)
+    )
 
 
 def _product(b: Builder, x: Value, rows: int, form: str, matrix: np.ndarray, to: str) -> Value:

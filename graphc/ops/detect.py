@@ -405,7 +405,9 @@ def _affine_expand(b: Builder, call: Call) -> Value | None:
         return None
     wide = np.dtype(np.float64 if theta.dtype == np.float64 else np.float32)
     positions = _untransformed(size, call.attrs.align_corners).reshape(-1, len(size) + 1)
-    grid = b.add("MatMul", b.constant(positions, wide), b.add("Transpose", b.add("Cast", theta, to=wide), perm=(0, 2, 1)))
+    grid = b.add(
+        "MatMul", b.constant(positions, wide), b.add("Transpose", b.add("Cast", theta, to=wide), perm=(0, 2, 1))
+    )
     shape = b.constant([0, *size, len(size)], np.int64)
     return b.add("Cast", b.add("Reshape", grid, shape), to=theta.dtype)
 

@@ -14,8 +14,7 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "Bernoulli", "DeformConv", "Det",
-    "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
+    "DeformConv", "Det", "RegexFullMatch",
     "StringConcat", "StringNormalizer", "StringSplit",
 })  # fmt: skip
 HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}

@@ -65,7 +65,11 @@ def test_there_and_back():
 @given(st.integers(2, 5000))
 def test_largest_prime(n: int):
     p = largest_prime(n)
-    assert n % p == 0 and all(p % d for d in range(2, p)) and all(n % q for q in range(p + 1, n + 1) if largest_prime(q) == q)
+    assert (
+        n % p == 0
+        and all(p % d for d in range(2, p))
+        and all(n % q for q in range(p + 1, n + 1) if largest_prime(q) == q)
+    )
 
 
 def test_smooth_lengths():

@@ -192,7 +192,9 @@ def test_expansion_agrees_with_reference(name: str):
             actual = expand(use)
             expanded += actual is not None
             for a, want in zip(actual or (), use.run()):
-                assert_close(a, want, FLOAT64_TOLERANCE, f"expansion and reference of {use}")
+                assert a.dtype == want.dtype and a.shape == want.shape
+                if op.deterministic is not False:  # else see test_ops_random.py
+                    assert_close(a, want, FLOAT64_TOLERANCE, f"expansion and reference of {use}")
     assert expanded, f"the expansion of {op.name} declines every case of its domain"
 
 

@@ -62,7 +62,7 @@ def _images(group: Group) -> Iterator[Value]:
     if group.anchor is None or group.anchor.op.name == "Concat":
         yield from (v for v in group.inputs if v.shape == group.output.shape or group.anchor is not None)
         return
-    yield group.anchor.inputs[0]
+    yield from group.anchor.inputs[:1]
     yield from (v for v in group.operands if v.shape == group.output.shape)
 
 
