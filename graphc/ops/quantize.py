@@ -103,8 +103,8 @@ def _emit_aligned(b, call: Call, i: int):
         return None
     s, rank = call.inputs[i], call.rank(0)
     if block := call.attrs.block_size:
-        axis = call.axis_of(call.attrs.axis, rank)
-        return b.add("Gather", s, b.constant(np.arange(call.shape(0)[axis]) // block, np.int64), axis=axis)
+        along = call.axis_of(call.attrs.axis, rank)
+        return b.add("Gather", s, b.constant(np.arange(call.shape(0)[along]) // block, np.int64), axis=along)
     if call.rank(i) == 0 or (call.shape(i) == (1,) and rank > 0) or rank == 1:
         return s
     axis = call.axis_of(call.attrs.axis, rank) if rank else None

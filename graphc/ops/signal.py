@@ -12,7 +12,7 @@ from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tens
 from graphc.ops._fourier import PAIRS, REAL, Transform, transform
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
-from graphc.types import Dim, TensorType, may_be, prod
+from graphc.types import Dim, TensorType, may_be, number, prod
 
 _FLOAT32 = Attr("dtype", np.dtype(np.float32))
 
@@ -79,7 +79,7 @@ def _dft_expand(b: Builder, call: Call) -> Value | None:
     if not t.is_static or 0 in t.shape:
         return None
     axis = call.axis_of(_scalar(call, 2) if call.has(2) else -2, t.rank)
-    n = int(_dft_length(call, axis))
+    n = int(number(_dft_length(call, axis)))
     aside = [*(i for i in range(t.rank - 1) if i != axis), axis, t.rank - 1]
     x = b.add("Cast", x, to=t.dtype if t.dtype == np.float64 else np.float32)
     x = x if aside == sorted(aside) else b.add("Transpose", x, perm=aside)

@@ -17,11 +17,23 @@ PADDINGS = {"zeros": ZEROS, "border": BORDER, "reflection": REFLECTION}
 # taps [4, POINTS]; zero: a float32
 GRID = Block("x grid y n channels h w points linear align padding micro offsets weights zero stride")
 
+# The same of images of any rank and grids [n, points, rank], both of float32 or float64. Of each thread, `scratch`: for each axis
+# indices, int64, and weights, float64, of `taps` pixels, then offsets and weights of taps**rank. A record per axis
+GRID_TAPS = Block(
+    "x grid y n channels points rank taps combinations align padding item grid_item scratch stride", record="size"
+)
+
 
 class Grid(Kernel, name="grid"):
     """Pixels of images at positions from data."""
 
     block: ClassVar[Block] = GRID
+
+
+class GridTaps(Kernel, name="grid_taps"):
+    """The same, of any number of axes and pixels along each."""
+
+    block: ClassVar[Block] = GRID_TAPS
 
 
 @dataclass(frozen=True, eq=False)

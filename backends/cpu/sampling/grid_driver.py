@@ -17,54 +17,11 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.sampling.grid_block import BORDER, GRID, POINTS, REFLECTION, Grid
-from graphc.backends.cpu.sampling.whole_njit import is_finite, nearest, rounded_down
+from graphc.backends.cpu.sampling.grid_block import GRID, POINTS, Grid
+from graphc.backends.cpu.sampling.grid_njit import ONE, nearest_position, pixel, position
+from graphc.backends.cpu.sampling.whole_njit import is_finite, rounded_down
 from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES
-
-ONE, HALF = np.float32(1), np.float32(0.5)
-FAR = 2.0**40  # pixels: positions beyond are like this one
-NOT_READ = -(2**32)  # a sum with it is negative
-
-
-@njit(error_model="numpy")
-def _reflected(p, low, high):
-    """A position mirrored at both borders until it is within."""
-    span = high - low
-    if span <= 0:
-        return 0.0
-    offset = abs(p - low)
-    turns = rounded_down(offset / span)
-    rest = offset - turns * span
-    return high - rest if turns & 1 else low + rest
-
-
-@njit(error_model="numpy")
-def _position(g, size, linear, align, padding):
-    """A position of the grid, from -1 to 1, in pixels."""
-    if linear:
-        wide = np.float64(g) + 1
-        p = wide / 2 * (size - 1) if align else (wide * size - 1) / 2
-        p = max(min(p, FAR), -FAR)
-    else:  # rounded as float32 are: which pixel is nearest hangs on that
-        from_low = g + ONE
-        p32 = from_low * HALF * np.float32(size - 1) if align else (from_low * np.float32(size) - ONE) * HALF
-        p = np.float64(nearest(max(min(np.float64(p32), FAR), -FAR)))
-    if padding == BORDER:
-        return max(min(p, size - 1.0), 0.0)
-    low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
-    return _reflected(p, low, high) if padding == REFLECTION and (p < low or p > high) else p
-
-
-@njit(error_model="numpy")
-def _pixel(index, size, align, padding):
-    """The pixel that stands for one at `index`, NOT_READ where none does."""
-    if 0 <= index < size:
-        return index
-    if padding != REFLECTION:
-        return NOT_READ
-    low, high = (0.0, size - 1.0) if align else (-0.5, size - 0.5)
-    return max(min(np.int64(_reflected(np.float64(index), low, high)), size - 1), 0)
 
 
 @driver(Grid, computes=True)
@@ -80,17 +37,18 @@ def grid(target):
     def place(a, gx, gy, i, offsets, weights):
         """The taps of point i."""
         h, w, linear, align, padding = a[H], a[W], a[LINEAR], a[ALIGN], a[PADDING]
-        x, y = _position(gx, w, linear, align, padding), _position(gy, h, linear, align, padding)
         if not linear:
-            row, column = _pixel(np.int64(y), h, align, padding), _pixel(np.int64(x), w, align, padding)
+            x, y = nearest_position(gx, w, align, padding), nearest_position(gy, h, align, padding)
+            row, column = pixel(np.int64(y), h, align, padding), pixel(np.int64(x), w, align, padding)
             offsets[i] = (row * w + column) * FLOAT_BYTES
             store_f32(weights + i * FLOAT_BYTES, np.float32(1))
             return
+        x, y = position(gx, w, align, padding), position(gy, h, align, padding)
         left, top = rounded_down(x), rounded_down(y)
         right_part, lower_part = x - left, y - top
         left_part, upper_part = 1 - right_part, 1 - lower_part
-        row, next_row = _pixel(top, h, align, padding) * w, _pixel(top + 1, h, align, padding) * w
-        column, next_column = _pixel(left, w, align, padding), _pixel(left + 1, w, align, padding)
+        row, next_row = pixel(top, h, align, padding) * w, pixel(top + 1, h, align, padding) * w
+        column, next_column = pixel(left, w, align, padding), pixel(left + 1, w, align, padding)
         offsets[i] = (row + column) * FLOAT_BYTES
         offsets[POINTS + i] = (row + next_column) * FLOAT_BYTES
         offsets[2 * POINTS + i] = (next_row + column) * FLOAT_BYTES
