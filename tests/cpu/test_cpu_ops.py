@@ -14,7 +14,7 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "DeformConv", "Det", "RegexFullMatch",
+    "RegexFullMatch",
     "StringConcat", "StringNormalizer", "StringSplit",
 })  # fmt: skip
 HOST |= {"com.microsoft::DynamicQuantizeLSTM"} | {n for n, op in OPS.items() if op.family is Family.TABLE}
