@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.graph import Builder, Value
 from graphc.op import FLOATS, Attr, Call, Case, Const, Tensor
 from graphc.ops.movement import move
 from graphc.types import Dim, TensorType
@@ -74,7 +73,8 @@ move(
 )
 
 
-def _fold_geometry(rank: int, dilations, pads, strides) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+def fold_geometry(rank: int, dilations, pads, strides) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Dilations, pads and strides of Col2Im, with the defaults of those that are not given."""
     return dilations or (1,) * rank, pads or (0,) * (2 * rank), strides or (1,) * rank
 
 
@@ -84,7 +84,7 @@ def _folded(call: Call) -> list[TensorType]:
         raise call.fail("takes numbers, not strings")
     if x.rank != 3 or len(image) != len(block):
         raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size per axis")
-    dilations, pads, strides = _fold_geometry(len(image), call.attrs.dilations, call.attrs.pads, call.attrs.strides)
+    dilations, pads, strides = fold_geometry(len(image), call.attrs.dilations, call.attrs.pads, call.attrs.strides)
     if not len(dilations) == len(strides) == len(pads) // 2 == len(image):
         raise call.fail(f"dilations, strides and pads must fit {len(image)} axes")
     counts = [
@@ -98,7 +98,7 @@ def _folded(call: Call) -> list[TensorType]:
 
 def _col2im(x, image, block, dilations, pads, strides):
     image, block = [int(d) for d in image], [int(d) for d in block]
-    dilations, pads, strides = _fold_geometry(len(image), dilations, pads, strides)
+    dilations, pads, strides = fold_geometry(len(image), dilations, pads, strides)
     n, c = x.shape[0], x.shape[1] // math.prod(block)
     padded = [d + pads[i] + pads[len(image) + i] for i, d in enumerate(image)]
     counts = [(d - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1 for i, d in enumerate(padded)]
@@ -110,51 +110,6 @@ def _col2im(x, image, block, dilations, pads, strides):
         out[place] += columns[column]
     inner = (slice(None), slice(None), *(slice(pads[i], pads[i] + d) for i, d in enumerate(image)))
     return out[inner]
-
-
-def _col2im_expand(b: Builder, call: Call) -> Value | None:
-    """For each pixel, the columns' elements that fall on it, and their sum; None where sizes are open."""
-    x, image, block = call.inputs[0], call.ints(1), call.ints(2)
-    if not call.type(0).is_static or not all(isinstance(d, int) for d in (*image, *block)):
-        return None
-    n, rows, count = call.type(0).extents
-    taps = math.prod(block)
-    if 0 in (*image, n * rows * count):
-        return None
-    elements = _folded_elements(image, block, *_fold_geometry(len(image), *_fold_attrs(call)))
-    columns = b.add("Reshape", x, b.constant([n, rows // taps, taps * count], np.int64))
-    if (elements == taps * count).any():
-        columns = b.add("Pad", columns, b.constant([0, 0, 0, 0, 0, 1], np.int64))  # a zero, for where none falls
-    found = b.add("Gather", columns, b.constant(elements, np.int64), axis=2)
-    total = b.add("ReduceSum", found, b.constant([2], np.int64), keepdims=False)
-    return b.add("Reshape", total, b.constant([n, rows // taps, *image], np.int64))
-
-
-def _fold_attrs(call: Call) -> tuple[Sequence[int] | None, ...]:
-    return call.attrs.dilations, call.attrs.pads, call.attrs.strides
-
-
-def _folded_elements(image, block, dilations, pads, strides) -> np.ndarray:
-    """[most, pixels]: which of the elements [*block, *counts] fall on each pixel, and their number where there are no more."""
-    counts = [
-        (d + pads[i] + pads[len(image) + i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1
-        for i, d in enumerate(image)
-    ]
-    places = np.zeros((*block, *counts), np.int64)
-    inside = np.ones(places.shape, bool)
-    grid = np.indices(places.shape, sparse=True)
-    for i, d in enumerate(image):
-        at = grid[i] * dilations[i] + grid[len(image) + i] * strides[i] - pads[i]
-        inside &= (at >= 0) & (at < d)
-        places = places * d + at
-    elements, places = np.flatnonzero(inside), places[inside]
-    order = np.argsort(places, kind="stable")
-    elements, places = elements[order], places[order]
-    on = np.bincount(places, minlength=math.prod(image))
-    rank = np.arange(len(places)) - np.repeat(np.cumsum(on) - on, on)
-    found = np.full((max(on.max(), 1), len(on)), inside.size)
-    found[rank, places] = elements
-    return found
 
 
 move(
@@ -170,7 +125,6 @@ move(
         Case((Tensor((1, 10, 12)), Const([3, 4, 5]), Const([1, 1, 5])), {"strides": (1, 1, 1)}),
     ],
     {"dilations": Attr("ints", None), "pads": Attr("ints", None), "strides": Attr("ints", None)},
-    expand=_col2im_expand,
     values=(1, 2),
     dtypes=FLOATS,
     tolerance=1e-6,

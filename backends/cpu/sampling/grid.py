@@ -50,11 +50,7 @@ def lower_grid_sample(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
     if node.output.type.elements == 0 or node.inputs[1].type.elements == 0:
         lo.write(node.output)
-    elif (
-        node.attrs["mode"] == "cubic"
-        or node.inputs[0].type.rank != 4
-        or {v.dtype.name for v in node.operands} != {"float32"}
-    ):
+    elif node.attrs["mode"] == "cubic" or node.inputs[0].type.rank != 4 or node.inputs[0].dtype.name != "float32":
         _lower_taps(lo, group)
     else:
         _lower_images(lo, group)
@@ -72,6 +68,7 @@ def _lower_images(lo: CpuLowering, group: Group) -> None:
         align=node.attrs["align_corners"], padding=PADDINGS[node.attrs["padding_mode"]],
         micro=GridPoints(TAPS if linear else 1), offsets=scratch, weights=scratch + offsets,
         zero=scratch + (offsets + weights), stride=stride,
+        item=positions.type.dtype.itemsize,
     )  # fmt: skip
     info = replace(lo.info(group, "grid"), flops=2 * TAPS * (out.type.elements + n * points * TAPS))
     lo.emit(Grid(), args, info, check=_check(node), writes=[out.ref])

@@ -10,7 +10,6 @@ from graphc.backends.cpu.codegen.intrinsics import (
     as_block,
     block_address,
     call6,
-    load_f32,
     load_i64,
     store_f32,
     store_i64,
@@ -18,18 +17,18 @@ from graphc.backends.cpu.codegen.intrinsics import (
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sampling.grid_block import GRID, POINTS, Grid
-from graphc.backends.cpu.sampling.grid_njit import ONE, nearest_position, pixel, position
+from graphc.backends.cpu.sampling.grid_njit import nearest, pixel, position
 from graphc.backends.cpu.sampling.whole_njit import is_finite, rounded_down
 from graphc.backends.cpu.sizes import FLOAT_BYTES
-from graphc.backends.cpu.verbs.items_njit import INT64_BYTES
+from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, load_float
 
 
 @driver(Grid, computes=True)
 def grid(target):
     """Y = X at the positions of the grid; one that is not finite is reported."""
     X, POSITIONS, Y, N, CHANNELS, H, W, COUNT = GRID["x grid y n channels h w points"]
-    LINEAR, ALIGN, PADDING, MICRO, OFFSETS, WEIGHTS, ZERO, STRIDE = GRID[
-        "linear align padding micro offsets weights zero stride"
+    LINEAR, ALIGN, PADDING, MICRO, OFFSETS, WEIGHTS, ZERO, STRIDE, ITEM = GRID[
+        "linear align padding micro offsets weights zero stride item"
     ]
     REPORTS = GRID.size
 
@@ -38,7 +37,7 @@ def grid(target):
         """The taps of point i."""
         h, w, linear, align, padding = a[H], a[W], a[LINEAR], a[ALIGN], a[PADDING]
         if not linear:
-            x, y = nearest_position(gx, w, align, padding), nearest_position(gy, h, align, padding)
+            x, y = nearest(gx, w, a[ITEM], align, padding), nearest(gy, h, a[ITEM], align, padding)
             row, column = pixel(np.int64(y), h, align, padding), pixel(np.int64(x), w, align, padding)
             offsets[i] = (row * w + column) * FLOAT_BYTES
             store_f32(weights + i * FLOAT_BYTES, np.float32(1))
@@ -63,7 +62,7 @@ def grid(target):
         mine = tid * a[STRIDE]
         offsets, weights, zero = as_block(a[OFFSETS] + mine), a[WEIGHTS] + mine, a[ZERO] + mine
         store_f32(zero, np.float32(0))
-        points, channels = a[COUNT], a[CHANNELS]
+        points, channels, item = a[COUNT], a[CHANNELS], a[ITEM]
         x_plane, y_plane = a[H] * a[W] * FLOAT_BYTES, points * FLOAT_BYTES
         chunks = (points + POINTS - 1) // POINTS
         work = a[N] * chunks
@@ -75,13 +74,13 @@ def grid(target):
                 count = min(points - start, POINTS)
                 for i in range(count):
                     number = image * points + start + i
-                    at = a[POSITIONS] + 2 * FLOAT_BYTES * number
-                    gx, gy = load_f32(at), load_f32(at + FLOAT_BYTES)
+                    at = a[POSITIONS] + 2 * item * number
+                    gx, gy = load_float(at, item), load_float(at + item, item)
                     if not (is_finite(gx) and is_finite(gy)):
                         report = block_address(a) + INT64_BYTES * (REPORTS + 2 * tid)
                         if load_i64(report) == 0:
                             store_i64(report, number + 1)
-                        gx = gy = ONE
+                        gx = gy = 1.0
                     place(a, gx, gy, i, offsets, weights)
                 x, y = a[X] + image * channels * x_plane, a[Y] + image * channels * y_plane + start * FLOAT_BYTES
                 for c in range(channels):

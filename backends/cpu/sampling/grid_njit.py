@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from graphc.backends.cpu.sampling.grid_block import BORDER, REFLECTION
-from graphc.backends.cpu.sampling.whole_njit import nearest, rounded_down
+from graphc.backends.cpu.sampling.whole_njit import nearest as nearest_whole
+from graphc.backends.cpu.sampling.whole_njit import rounded_down
 
 ONE, HALF = np.float32(1), np.float32(0.5)
 FAR = 2.0**40  # pixels: positions beyond are like this one
@@ -43,18 +44,16 @@ def position(g, size, align, padding):
 
 
 @njit(error_model="numpy")
-def nearest_position(g, size, align, padding):
-    """The nearest pixel's, of a grid of float32: rounded as these are, since which pixel is nearest hangs on that."""
-    from_low = g + ONE
-    p32 = from_low * HALF * np.float32(size - 1) if align else (from_low * np.float32(size) - ONE) * HALF
-    return _padded(np.float64(nearest(max(min(np.float64(p32), FAR), -FAR))), size, align, padding)
-
-
-@njit(error_model="numpy")
-def nearest_position_64(g, size, align, padding):
-    """The same of a grid of float64."""
-    p = (g + 1) / 2 * (size - 1) if align else ((g + 1) * size - 1) / 2
-    return _padded(np.float64(nearest(max(min(p, FAR), -FAR))), size, align, padding)
+def nearest(g, size, item, align, padding):
+    """The nearest pixel of a position of `item` bytes: rounded as numbers of so many are, since which one is nearest hangs on
+    that."""
+    if item == 8:
+        p = (g + 1) / 2 * (size - 1) if align else ((g + 1) * size - 1) / 2
+    else:
+        from_low = np.float32(g) + ONE
+        p32 = from_low * HALF * np.float32(size - 1) if align else (from_low * np.float32(size) - ONE) * HALF
+        p = np.float64(p32)
+    return _padded(np.float64(nearest_whole(max(min(p, FAR), -FAR))), size, align, padding)
 
 
 @njit(error_model="numpy")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, block_address, load_f32, load_i64, store_i64
+from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, block_address, load_i64, store_i64
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sampling.grid_block import BORDER, GRID_TAPS, POINTS, ZEROS, GridTaps
-from graphc.backends.cpu.sampling.grid_njit import cubic_weight, nearest_position, nearest_position_64, pixel, position
+from graphc.backends.cpu.sampling.grid_njit import cubic_weight, nearest, pixel, position
 from graphc.backends.cpu.sampling.whole_njit import is_finite, rounded_down
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, load_f64, load_float, store_f64, store_float
 
@@ -21,11 +21,7 @@ def _place(at, item, size, taps, align, padding, indices, weights):
     if not is_finite(g):
         return False
     if taps == 1:
-        p = (
-            nearest_position_64(g, size, align, padding)
-            if item == 8
-            else nearest_position(load_f32(at), size, align, padding)
-        )
+        p = nearest(g, size, item, align, padding)
         indices[0] = pixel(np.int64(p), size, align, padding)
         store_f64(weights, 1.0)
         return True

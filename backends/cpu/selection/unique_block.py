@@ -12,7 +12,7 @@ from graphc.lower.kernel import Kernel
 # the sort: keys, places, spare_keys, spare_places, n int64 each, and digits
 UNIQUE = Block("x item n values first inverse counts total micro ordered keys places spare_keys spare_places digits")
 
-# The same of x[outer, n, inner] along n: values[outer, total, inner], of equal rows the first. keys: int64 [outer, inner, n];
+# The same of x[outer, n, inner] along n: values[outer, total, inner], of equal rows the first. keys: int64 [n, outer * inner];
 # places, spare_places: n int64 each
 UNIQUE_ROWS = Block(
     "x item outer n inner values first inverse counts total micro ordered keys places spare_places at number held"

@@ -75,10 +75,12 @@ def unique(target):
 
 
 @njit(error_model="numpy")
-def _compared(keys, columns, n, i, j):
-    """Is row i before row j (negative), equal (0), or behind it? keys: of [columns, n]."""
+def _compared(keys, columns, i, j):
+    """Is row i before row j (negative), equal (0), or behind it? keys: of [n, columns]."""
+    i *= columns
+    j *= columns
     for c in range(columns):
-        left, right = keys[c * n + i], keys[c * n + j]
+        left, right = keys[i + c], keys[j + c]
         if left != right:
             return -1 if left < right else 1
     return 0
@@ -93,7 +95,7 @@ def _merge_sort(keys, columns, n, places, spare):
             i, middle = start, min(start + width, n)
             j, end = middle, min(start + 2 * width, n)
             for to in range(start, end):
-                if j >= end or (i < middle and _compared(keys, columns, n, now[i], now[j]) <= 0):
+                if j >= end or (i < middle and _compared(keys, columns, now[i], now[j]) <= 0):
                     other[to] = now[i]
                     i += 1
                 else:
@@ -119,13 +121,15 @@ def unique_rows(target):
         columns, keys, places = outer * inner, as_block(a[KEYS]), as_block(a[PLACES])
         for c in range(columns):
             o = c // inner
-            call4(a[MICRO], n, x + (o * n * inner + c - o * inner) * item, inner * item, a[KEYS] + INT64_BYTES * c * n)
+            call4(a[MICRO], n, x + (o * n * inner + c - o * inner) * item, inner * item, a[PLACES])
+            for i in range(n):
+                keys[i * columns + c] = places[i]
         for i in range(n):
             places[i] = i
         order = as_block(a[SPARE]) if _merge_sort(keys, columns, n, a[PLACES], a[SPARE]) else places
         groups = 0
         for i in range(n):
-            if i == 0 or _compared(keys, columns, n, order[i - 1], order[i]) != 0:
+            if i == 0 or _compared(keys, columns, order[i - 1], order[i]) != 0:
                 first[groups], counts[groups] = order[i], 0
                 groups += 1
             inverse[order[i]] = groups - 1
