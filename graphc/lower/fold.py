@@ -49,7 +49,9 @@ def lower_col2im(lo: Lowering, group: Group) -> None:
     lo.copy(zero(lo, t.dtype), [0], y.ref, [item], [t.elements], item, lo.info(group, "copy_strided"))
     added = e.arg(0, t.dtype) + e.arg(1, t.dtype)
     for taps in product(*map(range, block)):
-        start = [taps[i] * dilations[i] - pads[i] for i in axes]  # the first block's pixel, and which blocks' are inside
+        start = [
+            taps[i] * dilations[i] - pads[i] for i in axes
+        ]  # the first block's pixel, and which blocks' are inside
         low = [max(-(start[i] // strides[i]), 0) for i in axes]
         high = [min((image[i] - 1 - start[i]) // strides[i] + 1, counts[i]) for i in axes]
         extents = [b - a for a, b in zip(low, high)]

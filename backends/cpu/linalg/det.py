@@ -26,7 +26,5 @@ def lower_det(lo: CpuLowering, group: Group) -> None:
     if count == 0:
         return
     scratch, stride = lo.scratch(f"{node.output.name}/matrix", 8 * n * n)
-    args = DETERMINANTS(
-        x=x.ref, y=y.ref, count=count, n=n, item=x.type.dtype.itemsize, scratch=scratch, stride=stride
-    )
+    args = DETERMINANTS(x=x.ref, y=y.ref, count=count, n=n, item=x.type.dtype.itemsize, scratch=scratch, stride=stride)
     lo.emit(Determinants(), args, lo.info(group, "determinants"), writes=[y.ref])

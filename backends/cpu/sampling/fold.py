@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphc import expr as e
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.sampling.fold_block import FOLD, Fold
+from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.lower import fold
 from graphc.lower.registry import native_dtypes
 
@@ -28,5 +30,18 @@ def lower_col2im(lo: CpuLowering, group: Group) -> None:
         return
     records = [dict(zip(FIELDS, axis)) for axis in zip(*fold.geometry(node))]
     planes, rank, item = t.extents[0] * t.extents[1], len(records), t.dtype.itemsize
-    args = FOLD(x=x.ref, y=y.ref, planes=planes, rank=rank, item=item, records=records)
+    added = e.arg(0, t.dtype) + e.arg(1, t.dtype)
+    micro = MapRow(expression=added, kinds="vv", dtypes=(t.dtype.name,) * 2)
+    operands, apart = lo.scratch(f"{node.output.name}/operands", 8 * 3)
+    args = FOLD(
+        x=x.ref,
+        y=y.ref,
+        planes=planes,
+        rank=rank,
+        item=item,
+        micro=micro,
+        operands=operands,
+        apart=apart,
+        records=records,
+    )
     lo.emit(Fold(), args, lo.info(group, "fold"), writes=[y.ref])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.codegen.intrinsics import STEP, fill_bytes, load_f32, store_f32
+from graphc.backends.cpu.codegen.intrinsics import STEP, as_block, call2, fill_bytes, load_f32, store_f32
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.sampling.fold_block import FOLD, Fold
@@ -18,9 +18,6 @@ def _add_row(y, x, n, stride, item):
         for i in range(n):
             at = y + 8 * i * stride
             store_f64(at, load_f64(at) + load_f64(x + 8 * i))
-    elif stride == 1:
-        for i in range(n):
-            store_f32(y + 4 * i, load_f32(y + 4 * i) + load_f32(x + 4 * i))
     else:
         for i in range(n):
             at = y + 4 * i * stride
@@ -30,7 +27,7 @@ def _add_row(y, x, n, stride, item):
 @driver(Fold, computes=True)
 def fold(target):
     """Y = zeros, to which X is added. Threads share the planes."""
-    X, Y, PLANES, RANK, ITEM = FOLD["x y planes rank item"]
+    X, Y, PLANES, RANK, ITEM, MICRO, OPERANDS, APART = FOLD["x y planes rank item micro operands apart"]
     IMAGE, BLOCK, COUNT, DILATION, PAD, STRIDE = FOLD.in_record("image block count dilation pad stride")
     FIRST, WORDS = FOLD.size, FOLD.record_size
 
@@ -50,7 +47,8 @@ def fold(target):
         return at
 
     def fold(a, tid, nth):
-        last, item = a[RANK] - 1, a[ITEM]
+        last, item, table = a[RANK] - 1, a[ITEM], a[OPERANDS] + tid * a[APART]
+        operands = as_block(table)
         r = FIRST + WORDS * last
         width, block, count, stride = a[r + IMAGE], a[r + BLOCK], a[r + COUNT], a[r + STRIDE]
         plane, taps, rows = width, block, 1
@@ -71,7 +69,12 @@ def fold(target):
                         to = row_of(a, tap // block, row, last)
                         if to >= 0 and low < high:
                             at = y + (to * width + start + low * stride) * item
-                            _add_row(at, x + low * item, high - low, stride, item)
+                            if stride > 1:
+                                _add_row(at, x + low * item, high - low, stride, item)
+                            else:
+                                operands[0] = operands[1] = at
+                                operands[2] = x + low * item
+                                call2(a[MICRO], high - low, table)
                         x += count * item
             first, end = piece(a, a[PLANES], nth, end)
 
