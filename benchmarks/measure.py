@@ -22,6 +22,7 @@ import numpy as np
 WORKER = Path(__file__).resolve().parent / "worker.py"
 PAUSE = 0.05  # seconds between two engines, for the threads of the one before to go to sleep
 WRONG = 1e-2  # difference from ONNX Runtime, of the scale, that no rounding explains
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}  # modules are compiled once, as those of an installed package are
 BUSY = 0.1  # CPUs that other processes may use during a round
 
 
@@ -77,7 +78,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
-                env={**os.environ, **(variables or {})},
+                env={**os.environ, **COMPILED, **(variables or {})},
             )
         self._answer()
         self.start = time.perf_counter() - begin
@@ -100,7 +101,7 @@ class Child:
         for line in self._process.stdout:
             if line.startswith('{"memory"'):  # engines print things of their own
                 answer = json.loads(line)
-                self.memory = answer["memory"]
+                self.memory, self.processor = answer["memory"], answer["processor"]
                 return answer
         self._process.wait()
         said = self._errors.read_text().strip().splitlines()

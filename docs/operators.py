@@ -21,6 +21,7 @@ MEANING = {
     Family.RECURRENT: "a cell along a sequence",
     Family.SOURCE: "values from attributes, shapes or a seed",
     Family.CONTROL: "branches and loops over subgraphs",
+    Family.SEQUENCE: "values that are no tensors",
     Family.TABLE: "a table in the attributes decides: trees, encoders of labels",
 }
 

@@ -12,11 +12,13 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoPro
 
 from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.frontends.onnx_data import enum_of, from_array
-from graphc.frontends.onnx_functions import type_proto
+from graphc.frontends.onnx_functions import type_proto, type_text
 from graphc.frontends.onnx_labels import write_labels
 from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
+from graphc.objects import is_object
+from graphc.op import Attrs
 from graphc.types import dtype_name
 
 OLDEST_OPSET = 21  # of what is written: other runtimes know it
@@ -59,7 +61,7 @@ def _expand_foreign(graph: Graph) -> Graph:
         if _in_onnx(node) or node.op.expand is None:
             new = rw.copy(node)
             held = {k: _expand_foreign(g) for k, g in node.attrs.items() if isinstance(g, Graph)}
-            rw.nodes[-1] = replace(new, attrs={**new.attrs, **held}) if held else new
+            rw.nodes[-1] = replace(new, attrs=Attrs({**new.attrs, **held})) if held else new
             continue
         rw.prefix, rw.source = f"{node.name}/", node.source
         inner = Builder(node.name, node.source, f"{node.name}/")
@@ -130,9 +132,9 @@ def _misfit(node: Node, opset: int) -> str | None:
         if v.type.layout is not None:
             return f"operand {i} has the layout {v.type.layout}"
         formal = schema.inputs[min(i, len(schema.inputs) - 1)]
-        name = onnx.TensorProto.DataType.Name(enum_of(v.type.dtype)).lower()
-        if f"tensor({name})" not in formal.types:
-            return f"opset {opset} does not take {dtype_name(v.type.dtype)} for '{formal.name}'"
+        if type_text(v.type) not in formal.types:
+            what = v.type if is_object(v.type) else dtype_name(v.type.dtype)
+            return f"opset {opset} does not take {what} for '{formal.name}'"
     return None
 
 
@@ -253,6 +255,8 @@ class _Writer:
             a.floats.extend(value)
         elif a.type == _A.STRINGS:
             a.strings.extend(s.encode() for s in value)
+        elif a.type == _A.TYPE_PROTO:
+            a.tp.CopyFrom(type_proto(value))
         else:
             kind_name = _A.AttributeType.Name(a.type)
             raise UnsupportedError(f"attribute '{key}' of type {kind_name}", op=node.op.name, node=node.name)

@@ -14,6 +14,7 @@ from graphc.dims import UNKNOWN
 from graphc.errors import LoadError, UnsupportedError
 from graphc.frontends.onnx_data import enum_of, to_array, to_dense
 from graphc.frontends.onnx_values import UnknownTypeError
+from graphc.objects import Content, Loose, ObjectType
 from graphc.source_files import Folder
 from graphc.types import Sym, TensorType
 
@@ -185,9 +186,20 @@ def onnx_body(
     return FunctionCall(FunctionProto.FromString(body), defaults | dict(attrs)) if body else None
 
 
-def type_proto(t: TensorType) -> TypeProto:
-    """An ONNX tensor type; symbolic dims become dim_param, unknown ones nothing."""
+def type_proto(t: Content) -> TypeProto:
+    """An ONNX type; symbolic dims of tensors become dim_param, unknown ones nothing."""
     proto = TypeProto()
+    if isinstance(t, ObjectType):
+        if t.key is not None:
+            proto.map_type.key_type = enum_of(t.key)
+            proto.map_type.value_type.CopyFrom(type_proto(t.of))
+        else:
+            holder = proto.sequence_type if t.kind == "sequence" else proto.optional_type
+            holder.elem_type.CopyFrom(type_proto(t.of))
+        return proto
+    if isinstance(t, Loose):
+        proto.tensor_type.elem_type = 0 if t.dtype is None else enum_of(t.dtype)
+        return proto
     proto.tensor_type.elem_type = enum_of(t.dtype)
     proto.tensor_type.shape.SetInParent()
     for d in t.shape:
@@ -197,6 +209,15 @@ def type_proto(t: TensorType) -> TypeProto:
         elif d != UNKNOWN:
             dim.dim_param = str(d)
     return proto
+
+
+def type_text(t: Content) -> str:
+    """As schemas list the types that an operator takes: 'seq(tensor(float))'."""
+    if isinstance(t, ObjectType):
+        key = "" if t.key is None else f"{TensorProto.DataType.Name(enum_of(t.key)).lower()}, "
+        return f"{'seq' if t.kind == 'sequence' else t.kind}({key}{type_text(t.of)})"
+    enum = TensorProto.UNDEFINED if t.dtype is None else enum_of(t.dtype)
+    return f"tensor({TensorProto.DataType.Name(enum).lower()})"
 
 
 def resolve(node: NodeProto, outer: Mapping[str, AttributeProto] | None) -> dict[str, AttributeProto]:
@@ -234,6 +255,8 @@ def attribute_value(a: AttributeProto, folder: Folder | None) -> Any:
         return to_array(a.t, folder)
     if kind == _A.SPARSE_TENSOR:
         return to_dense(a.sparse_tensor, folder)
+    if kind == _A.TYPE_PROTO:
+        return a.tp
     if kind in _PLAIN:
         value = getattr(a, _PLAIN[kind])
         return list(value) if kind in (_A.INTS, _A.FLOATS) else value

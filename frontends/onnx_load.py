@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
 from graphc.errors import CheckError, LoadError, Location, UnsupportedError
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
@@ -35,14 +35,30 @@ from graphc.frontends.onnx_labels import KEY as LABELS
 from graphc.frontends.onnx_labels import read_labels
 from graphc.frontends.onnx_problems import Problems, TooLarge
 from graphc.frontends.onnx_scope import Context, FileNode, Scope, did_you_mean, order
-from graphc.frontends.onnx_sequences import SEQUENCE_OPS, Item, SequenceUse, SequenceValue
+from graphc.frontends.onnx_sequences import (
+    SEQUENCE_OPS,
+    Item,
+    Listed,
+    SequenceUse,
+    SequenceValue,
+    as_value,
+    told_in_tensors,
+)
 from graphc.frontends.onnx_states import KEY as STATES
 from graphc.frontends.onnx_states import read_states
-from graphc.frontends.onnx_types import constant_value, declared_dtype, declared_type, element_of, tensor_type
+from graphc.frontends.onnx_types import (
+    constant_value,
+    content_type,
+    declared_dtype,
+    declared_type,
+    element_of,
+    tensor_type,
+)
 from graphc.frontends.onnx_unused import unused
 from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.graph import Graph, Value, constant
+from graphc.objects import is_object
 from graphc.op import Op, all_ops
 from graphc.reading import AS_IT_IS, Reading
 from graphc.signature import Spec
@@ -51,6 +67,7 @@ from graphc.state import State
 from graphc.types import TensorType
 
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
+_MOST_COPIES = 64  # of the body of a SequenceMap
 _MAX_CALLS = 100  # of functions within functions
 
 
@@ -168,9 +185,19 @@ class _Importer:
                 )
 
     def _results(self, proto: GraphProto, scope: Scope) -> list[Value]:
+        """Values of a graph: those that are told in tensors while it is read become such, too."""
         out = []
-        for info in proto.output:
+        for info, item in zip(proto.output, self._items(proto, scope)):
             v = self.problems.poison(scope.prefix + info.name)
+            with self.problems.report(Location(self.model.file, f"output '{info.name}'")):
+                v = as_value(item, scope.builder)
+            out.append(v)
+        return out
+
+    def _items(self, proto: GraphProto, scope: Scope) -> list[Item]:
+        out: list[Item] = []
+        for info in proto.output:
+            v: Item = self.problems.poison(scope.prefix + info.name)
             with self.problems.report(Location(self.model.file, f"output '{info.name}'")):
                 try:
                     found = scope.find(info.name)
@@ -179,8 +206,6 @@ class _Importer:
                 if found is None:
                     hint = did_you_mean(info.name, scope)
                     raise LoadError(f"output '{info.name}' is produced by no node", hint=hint)
-                if isinstance(found, SequenceValue):
-                    raise UnsupportedError(f"'{info.name}' is of type sequence; graphc works on tensors")
                 v = found
             out.append(v)
         return out
@@ -261,22 +286,22 @@ class _Importer:
             operands.pop()
         builder = at.scope.builder
         builder.prefix, builder.source = f"{at.name}/", at.source
-        tensors = [v for v in operands if not isinstance(v, SequenceValue)]
-        sequences = len(tensors) < len(operands)
         if name in SEQUENCE_OPS:
-            result = SEQUENCE_OPS[name](SequenceUse(list(operands), attrs, builder))
-            at.scope.values[proto.output[0]] = result
-            return
-        if sequences and name == "Identity":
+            told = told_in_tensors(name, SequenceUse(list(operands), attrs, builder))
+            if told is not None:
+                at.scope.values[proto.output[0]] = told
+                return
+        if name == "Identity" and operands and isinstance(operands[0], SequenceValue):
             at.scope.values[proto.output[0]] = operands[0]
             return
-        if sequences:
-            raise UnsupportedError("it takes a sequence", hint="graphc works on tensors: export it without sequences")
+        if name == "SequenceMap" and self._map_items(at, protos, operands):
+            return
+        tensors = [None if v is None else as_value(v, builder) for v in operands]
         names = [n and at.scope.prefix + n for n in at.outputs]
         use = Use(name, tensors, attrs, names, opset, builder)
         results = modernize(use) if standard else None
         if results is None and use.op not in self.ops:
-            self._inline_onnx_body(at, opset, protos, operands)
+            self._inline_onnx_body(at, opset, protos, tensors)
             return
         if results is None:
             self._subgraphs(at, use)
@@ -289,6 +314,8 @@ class _Importer:
     def _attribute(self, op: str, key: str, value: Any) -> Any:
         """Dtypes are numbers (or names, in old files) in ONNX; UNDEFINED stands for one that is not given (None)."""
         spec = self.ops[op].attrs.get(key)
+        if isinstance(value, TypeProto):
+            return content_type(value, f"{op}.{key}")
         if spec is None or spec.type != "dtype" or isinstance(value, np.dtype):
             return value
         number = dtype_enum(value) if isinstance(value, str) else value
@@ -362,7 +389,28 @@ class _Importer:
         inner = Scope(at.scope.builder, outer=at.scope, prefix=f"{at.name}/")
         self._initializers(branch, inner, {})
         self._nodes(branch.node, inner, self._inside(at, "branch"))
-        at.scope.values.update((name, v) for name, v in zip(at.outputs, self._results(branch, inner)) if name)
+        at.scope.values.update((name, v) for name, v in zip(at.outputs, self._items(branch, inner)) if name)
+
+    def _map_items(self, at: FileNode, attrs: Mapping[str, AttributeProto], operands: Sequence[Item | None]) -> bool:
+        """Convert the body of a SequenceMap once for each element, where their number is known and not large."""
+        count = operands[0].count if operands and isinstance(operands[0], Listed) else None
+        if count is None or count > _MOST_COPIES or "body" not in attrs:
+            return False
+        sequences = [v for v in operands if isinstance(v, SequenceValue) or (v is not None and is_object(v.type))]
+        if not all(isinstance(v, Listed) and v.count == count for v in sequences):
+            return False
+        body, results = attrs["body"].g, []
+        for k in range(count):
+            inner = Scope(at.scope.builder, outer=at.scope, prefix=f"{at.name}/{k}/")
+            given = [v.values[k] if isinstance(v, Listed) else v for v in operands]
+            inner.values.update((info.name, v) for info, v in zip(body.input, given))
+            self._initializers(body, inner, {})
+            self._nodes(body.node, inner, self._inside(at, f"element {k}"))
+            results.append(self._results(body, inner))
+        if not count:
+            return False
+        at.scope.values.update((name, Listed(parts)) for name, parts in zip(at.outputs, zip(*results)) if name)
+        return True
 
     @staticmethod
     def _inside(at: FileNode, key: str) -> Context:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from onnx import AttributeProto, NodeProto
 
-from graphc.errors import GraphcError, LoadError, Location, UnsupportedError
+from graphc.errors import GraphcError, LoadError, Location
 from graphc.frontends.onnx_sequences import Item, SequenceValue
 from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.graph import Value
@@ -34,10 +34,11 @@ class Scope:
             raise KeyError(name)
         v = self.outer.find(name)
         if v is not None and self.builder is not self.outer.builder:
+            theirs = self.outer.builder
             if isinstance(v, SequenceValue):
-                raise UnsupportedError(f"the sequence '{name}' in a subgraph", hint="export it without sequences")
-            if not v.is_const:
-                v = self._capture(v, self.outer.builder)
+                v = v.mapped(lambda held: held if held.is_const else self._capture(held, theirs))
+            elif not v.is_const:
+                v = self._capture(v, theirs)
         self.values[name] = v
         return v
 

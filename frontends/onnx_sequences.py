@@ -1,7 +1,8 @@
-"""Sequences and optionals, as far as a graph of tensors can say them.
+"""Sequences and optionals, as far as a graph of tensors can say them: then all of it is compiled.
 
 Exporters use them for split, chunk, stack and unbind. A sequence is a list of values that is known when reading, or the parts of
-one tensor, whose number and sizes may be known at run time only.
+one tensor, whose number and sizes may be known at run time only. What can't be said so becomes values of the graph
+(graphc/ops/sequences.py).
 """
 
 from __future__ import annotations
@@ -11,38 +12,50 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 import numpy as np
+from onnx import TensorProto
 
-from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.frontends.onnx_values import KnowingBuilder, known_type
+from graphc.errors import TypeRuleError
+from graphc.frontends.onnx_data import dtype_of
+from graphc.frontends.onnx_values import KnowingBuilder
 from graphc.graph import Value
+from graphc.objects import is_object
 from graphc.types import number
 
 _MAX_PARTS = 10_000  # of one split: each is a value of the graph
 
 
+class AtRunTime(Exception):
+    """Tensors can't say it."""
+
+
 class SequenceValue:
-    """A sequence while a graph is read. Methods add nodes to a builder."""
+    """A sequence, or an optional, while a graph is read. Methods add nodes to a builder, and raise AtRunTime."""
 
     type = None
     is_const = False
 
     def items(self) -> tuple[Value, ...]:
         """Its elements, where their number is known."""
-        raise UnsupportedError(
-            "a sequence whose length depends on the inputs is changed",
-            hint="export with fixed sizes, or a Loop's output",
-        )
+        raise AtRunTime
 
     def length(self, b: KnowingBuilder) -> Value:
         """Number of elements, int64[]."""
-        raise NotImplementedError
+        raise AtRunTime
 
     def at(self, b: KnowingBuilder, position: Value) -> Value:
         """The element at a position, int[], that is known at run time; negative ones count from the end."""
-        raise NotImplementedError
+        raise AtRunTime
 
     def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
         """The elements concatenated along an axis, or stacked along a new one."""
+        raise AtRunTime
+
+    def value(self, b: KnowingBuilder) -> Value:
+        """It as a value of the graph."""
+        raise NotImplementedError
+
+    def mapped(self, f: Callable[[Value], Value]) -> SequenceValue:
+        """The same of other values, as a subgraph that captures them has them."""
         raise NotImplementedError
 
 
@@ -51,9 +64,20 @@ Item = Union[Value, SequenceValue]
 
 @dataclass(frozen=True, eq=False)
 class Listed(SequenceValue):
-    """A list of values."""
+    """A list of values. dtype: that of their elements, where there are none."""
 
     values: tuple[Value, ...]
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+    def value(self, b: KnowingBuilder) -> Value:
+        return b.add("SequenceConstruct", *self.values) if self.values else b.add("SequenceEmpty", dtype=self.dtype)
+
+    def mapped(self, f: Callable[[Value], Value]) -> Listed:
+        return Listed(tuple(map(f, self.values)), self.dtype)
 
     def items(self) -> tuple[Value, ...]:
         return self.values
@@ -62,14 +86,8 @@ class Listed(SequenceValue):
         return b.constant(len(self.values), np.int64)
 
     def at(self, b: KnowingBuilder, position: Value) -> Value:
-        for v in self.values:
-            known_type(v)
-        if not self.values or any(v.type != self.values[0].type for v in self.values):
-            types = ", ".join(sorted({str(v.type) for v in self.values})) or "none"
-            raise UnsupportedError(
-                f"a position that depends on the inputs, in a sequence of elements of different types: {types}",
-                hint="export with a fixed position, or with elements of one shape",
-            )
+        if not self.values or any(v.type is None or v.type != self.values[0].type for v in self.values):
+            raise AtRunTime
         return b.add("Gather", self.joined(b, 0, True), position, axis=0)
 
     def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
@@ -88,6 +106,12 @@ class Slices(SequenceValue):
     x: Value
     axis: int
     keepdims: bool
+
+    def value(self, b: KnowingBuilder) -> Value:
+        return b.add("SplitToSequence", self.x, axis=self.axis, keepdims=self.keepdims)
+
+    def mapped(self, f: Callable[[Value], Value]) -> Slices:
+        return Slices(f(self.x), self.axis, self.keepdims)
 
     def length(self, b: KnowingBuilder) -> Value:
         return _size(b, self.x, self.axis)
@@ -128,6 +152,12 @@ class Parts(SequenceValue):
     axis: int
     split: Value
 
+    def value(self, b: KnowingBuilder) -> Value:
+        return b.add("SplitToSequence", self.x, self.split, axis=self.axis)
+
+    def mapped(self, f: Callable[[Value], Value]) -> Parts:
+        return Parts(f(self.x), self.axis, f(self.split))
+
     def length(self, b: KnowingBuilder) -> Value:
         return _size(b, self._numbers(b), 0)
 
@@ -162,10 +192,28 @@ class Parts(SequenceValue):
 
     def joined(self, b: KnowingBuilder, axis: int, new_axis: bool) -> Value:
         if new_axis or _axis(axis, self.x.type.rank) != self.axis:
-            raise UnsupportedError("parts whose sizes depend on the inputs are joined along another axis")
+            raise AtRunTime
         wrong = b.add("Cast", b.add("Not", self._fit(b)), to=np.int64)
         fine = b.add("Gather", b.constant([True]), wrong, name=_SIZES)  # refuses position 1
         return b.add("Where", fine, self.x, b.constant(np.zeros((), self.x.type.dtype)))
+
+
+@dataclass(frozen=True, eq=False)
+class Given(SequenceValue):
+    """An optional that holds something."""
+
+    item: Item
+
+    def value(self, b: KnowingBuilder) -> Value:
+        return b.add("Optional", as_value(self.item, b))
+
+    def mapped(self, f: Callable[[Value], Value]) -> Given:
+        return Given(self.item.mapped(f) if isinstance(self.item, SequenceValue) else f(self.item))
+
+
+def as_value(item: Item, b: KnowingBuilder) -> Value:
+    """A value of the graph."""
+    return item.value(b) if isinstance(item, SequenceValue) else item
 
 
 def _ints(b: KnowingBuilder, *values: int) -> Value:
@@ -195,13 +243,13 @@ class SequenceUse:
     def sequence(self, i: int = 0) -> SequenceValue:
         found = self.operands[i] if i < len(self.operands) else None
         if not isinstance(found, SequenceValue):
-            raise TypeRuleError(f"operand {i} must be a sequence")
+            raise AtRunTime
         return found
 
     def tensor(self, i: int) -> Value:
         found = self.operands[i] if i < len(self.operands) else None
-        if not isinstance(found, Value):
-            raise TypeRuleError(f"operand {i} must be a tensor")
+        if not isinstance(found, Value) or is_object(found.type):
+            raise AtRunTime
         return found
 
     def has(self, i: int) -> bool:
@@ -212,13 +260,10 @@ class SequenceUse:
         return self.builder.constant_of(self.tensor(i))
 
     def known(self, i: int) -> np.ndarray:
-        """A constant operand. Raises UnsupportedError where it is computed from the inputs."""
+        """A constant operand."""
         data = self.constant(i)
         if data is None:
-            raise UnsupportedError(
-                "a sequence is changed at a position that depends on the inputs",
-                hint="export with fixed sizes, or a Loop's output",
-            )
+            raise AtRunTime
         return data
 
     def position(self, i: int, length: int) -> int:
@@ -227,6 +272,10 @@ class SequenceUse:
         if not -length <= at < length:
             raise TypeRuleError(f"position {at} in a sequence of {length}")
         return at % length
+
+
+def _empty(use: SequenceUse) -> Item:
+    return Listed((), dtype_of(use.attrs.get("dtype", TensorProto.FLOAT)))
 
 
 def _insert(use: SequenceUse) -> Item:
@@ -255,16 +304,16 @@ def _at(use: SequenceUse) -> Item:
 
 def _split(use: SequenceUse) -> Item:
     x, b = use.tensor(0), use.builder
-    axis = _axis(use.attrs.get("axis", 0), known_type(x).rank)
+    if x.type is None or (use.has(1) and use.tensor(1).type is None):
+        raise AtRunTime
+    axis = _axis(use.attrs.get("axis", 0), x.type.rank)
     keepdims = use.has(1) or bool(use.attrs.get("keepdims", 1))
     split = use.constant(1) if use.has(1) else np.array(1, np.int64)
     size = x.type.shape[axis]
     if split is None or (split.ndim == 0 and not isinstance(size, int)):
         if not use.has(1):
             return Slices(x, axis, keepdims)
-        given = use.tensor(1)
-        known_type(given)
-        return Parts(x, axis, b.add("Cast", given, to=np.int64))
+        return Parts(x, axis, b.add("Cast", use.tensor(1), to=np.int64))
     if split.ndim:
         sizes = split.astype(np.int64)
     else:
@@ -281,15 +330,24 @@ def _split(use: SequenceUse) -> Item:
     return Listed(parts)
 
 
-def _whole(use: SequenceUse) -> Item:
+def _first(use: SequenceUse) -> Item:
     found = use.operands[0] if use.operands else None
-    if found is None:
-        raise UnsupportedError("an empty optional", hint="export the branch that is used")
+    if found is None or (isinstance(found, Value) and (found.type is None or is_object(found.type))):
+        raise AtRunTime
     return found
 
 
+def _got(use: SequenceUse) -> Item:
+    found = _first(use)
+    return found.item if isinstance(found, Given) else found
+
+
+def _has(use: SequenceUse) -> Item:
+    return use.builder.constant(use.has(0) and _first(use) is not None, np.bool_)
+
+
 SEQUENCE_OPS: dict[str, Callable[[SequenceUse], Item]] = {
-    "SequenceEmpty": lambda use: Listed(()),
+    "SequenceEmpty": _empty,
     "SequenceConstruct": lambda use: Listed(tuple(use.tensor(i) for i in range(len(use.operands)))),
     "SequenceInsert": _insert,
     "SequenceErase": _erase,
@@ -299,7 +357,18 @@ SEQUENCE_OPS: dict[str, Callable[[SequenceUse], Item]] = {
         use.builder, use.attrs.get("axis", 0), bool(use.attrs.get("new_axis", 0))
     ),
     "SplitToSequence": _split,
-    "Optional": _whole,
-    "OptionalGetElement": _whole,
-    "OptionalHasElement": lambda use: use.builder.constant(use.has(0), np.bool_),
+    "Optional": lambda use: Given(_first(use)),
+    "OptionalGetElement": _got,
+    "OptionalHasElement": _has,
 }
+
+
+def told_in_tensors(name: str, use: SequenceUse) -> Item | None:
+    """The result of a node, None where it has to be a value of the graph.
+
+    What was added to the graph before that was found out is dead code.
+    """
+    try:
+        return SEQUENCE_OPS[name](use)
+    except AtRunTime:
+        return None

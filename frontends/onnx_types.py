@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import TypeProto, ValueInfoProto
+from onnx import TensorProto, TypeProto, ValueInfoProto
 
 from graphc.errors import TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_data import DTYPES, dtype_of
+from graphc.objects import Content, Loose, ObjectType, mapping, optional, sequence
 from graphc.reading import dim_name
 from graphc.types import Sym, TensorType
 
@@ -24,14 +25,37 @@ def element_of(t: TensorType | None, axis: int) -> TensorType | None:
 
 
 def declared_type(info: ValueInfoProto) -> TensorType | None:
-    """The declared type; None where it has no shape. Raises UnsupportedError for other than tensors."""
+    """The declared type; None of a tensor without a shape. Raises UnsupportedError for sparse and opaque ones."""
     kind = info.type.WhichOneof("value")
     if kind is None:
         return None
-    if kind != "tensor_type":
-        what = kind.removesuffix("_type").replace("_", " ")
-        raise UnsupportedError(f"'{info.name}' is of type {what}; graphc works on tensors")
-    return tensor_type(info.type, info.name)
+    if kind == "tensor_type":
+        return tensor_type(info.type, info.name)
+    found = content_type(info.type, info.name)
+    assert isinstance(found, ObjectType)
+    return found
+
+
+def content_type(proto: TypeProto, name: str) -> Content:
+    """What a sequence or an optional of that type holds. Raises UnsupportedError for sparse tensors and opaque types."""
+    kind = proto.WhichOneof("value")
+    if kind is None:
+        return Loose()
+    if kind == "tensor_type":
+        elem_type = proto.tensor_type.elem_type
+        dtype = None if elem_type == TensorProto.UNDEFINED else dtype_of(elem_type)
+        return Loose(dtype) if dtype is None else tensor_type(proto, name) or Loose(dtype)
+    if kind == "sequence_type":
+        of = content_type(proto.sequence_type.elem_type, name)
+        if isinstance(of, TensorType) and not isinstance(of, ObjectType) and not of.rank:
+            of = Loose(of.dtype)  # ONNX's own models declare elements of no dims where they mean any
+        return sequence(of)
+    if kind == "optional_type":
+        return optional(content_type(proto.optional_type.elem_type, name))
+    if kind == "map_type":
+        return mapping(dtype_of(proto.map_type.key_type), content_type(proto.map_type.value_type, name))
+    what = kind.removesuffix("_type").replace("_", " ")
+    raise UnsupportedError(f"'{name}' is of type {what}", hint="graphc has tensors, sequences, optionals and maps")
 
 
 def declared_dtype(info: ValueInfoProto) -> np.dtype | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.dtypes import find
 from graphc.errors import InputError
+from graphc.objects import Content, ObjectType, box, unbox
 from graphc.signature import Signature, Spec, wrong_names
 from graphc.types import Sym, TensorType, dtype_name
 
@@ -32,29 +33,38 @@ class Arguments:
         found = None if self._device_array is None else self._on_device(i, a)
         if found is not None:
             return found
-        strings = want is not None and want.kind == "O"
-        try:
-            array = np.asarray(a)
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU
-            raise InputError(
-                f"input '{spec.name}' can't be made an array: {error}", hint="give a NumPy array"
-            ) from None
-        if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
-            array = self._exactly(i, a, array)
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        if array.dtype == object and want is not None and not strings:
-            given = "an array of objects" if isinstance(a, np.ndarray) else type(a).__name__
-            hint = self.how_to_run if isinstance(a, Mapping) else "give a NumPy array of numbers"
-            raise InputError(f"input '{spec.name}' is {given}, the model wants {wanted(spec)}", hint=hint)
-        if want is not None and array.dtype != want and not (strings and array.dtype.kind in "OUS"):
-            hint = f"convert it: x.astype('{'str' if strings else dtype_name(want)}')"
-            raise InputError(
-                f"input '{spec.name}' is {dtype_name(array.dtype)}, the model wants {wanted(spec)}", hint=hint
-            )
-        if array.dtype.kind in "US":
-            array = array.astype(object)
-        return np.ascontiguousarray(array) if array.ndim else array
+        if spec.content is not None:
+            return box(self._object(f"input '{spec.name}'", spec.content, unbox(a) if isinstance(a, np.ndarray) else a))
+        hint = self.how_to_run if isinstance(a, Mapping) else "give a NumPy array of numbers"
+        return tensor(f"input '{spec.name}'", a, want, f"the model wants {wanted(spec)}", hint)
+
+    def _object(self, what: str, want: ObjectType, given: Any) -> Any:
+        """What a box is to hold: lists, dicts and None as they are, what they hold as arrays."""
+        if want.kind == "optional":
+            return None if given is None else self._content(what, want.of, given)
+        if want.kind == "map":
+            if not isinstance(given, Mapping):
+                raise InputError(f"{what} is {_kind_of(given)}, the model wants {want}", hint="give a dict")
+            key = int if want.key == np.int64 else str
+            for k in given:
+                if not isinstance(k, (int, np.integer) if key is int else str):
+                    hint = f"its keys are {'whole numbers' if key is int else 'texts'}"
+                    raise InputError(f"{what} has the key {k!r}, the model wants {want}", hint=hint)
+            return {key(k): self._content(f"what {what} has of {k!r}", want.of, v) for k, v in given.items()}
+        if not isinstance(given, (list, tuple)):
+            raise InputError(f"{what} is {_kind_of(given)}, the model wants {want}", hint="give a list of arrays")
+        return [self._content(f"element {i} of {what}", want.of, item) for i, item in enumerate(given)]
+
+    def _content(self, what: str, want: Content, given: Any) -> Any:
+        if isinstance(want, ObjectType):
+            return self._object(what, want, given)
+        if given is None:
+            raise InputError(f"{what} is None, the model wants {want}", hint="give a NumPy array")
+        found = None if self._device_array is None else self._device_array(given)
+        array = tensor(what, given if found is None else found.numpy(), want.dtype, f"the model wants {want}")
+        if isinstance(want, TensorType) and not fits(array, want):
+            raise InputError(f"{what} has shape {array.shape}, the model wants {want}", hint=remedy(array, want))
+        return array
 
     def _on_device(self, i: int, a: Any) -> Any | None:
         """Input i where it lies on the device; of inputs whose values decide shapes, a copy in the host's memory."""
@@ -71,28 +81,6 @@ class Arguments:
                 f"input '{spec.name}' is {dtype_name(found.dtype)}, the model wants {wanted(spec)}", hint=hint
             )
         return found.numpy() if spec.name in self._valued else found
-
-    def _exactly(self, i: int, a: Any, given: np.ndarray) -> np.ndarray:
-        """Numbers of a list, which has no dtype, in the input's, where that can hold each of them."""
-        want = self.dtypes[i]
-        assert want is not None
-        if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
-            return given
-        numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
-        try:
-            with np.errstate(all="ignore"):
-                array = numbers.astype(want)
-            same = (array.astype(object) == numbers) | (numbers != numbers)  # NaN stays NaN
-        except (OverflowError, ValueError):
-            array, same = given, np.zeros(numbers.shape, bool)
-        if not same.all():
-            wrong = numbers[~same].reshape(-1)
-            limits = f"holds {wrong[0]!r}" if len(wrong) < numbers.size or numbers.size == 1 else "holds numbers"
-            raise InputError(
-                f"input '{self.names[i]}' {limits}, which {dtype_name(want)} can't hold exactly",
-                hint=f"round it: numpy.asarray(…, '{dtype_name(want)}')",
-            )
-        return array
 
     def zeros(self, spec: Spec, shape: Any) -> np.ndarray:
         """An array of an input's dtype and this shape, which takes no memory. Raises InputError where it can't be the shape."""
@@ -114,6 +102,9 @@ class Arguments:
 
     def buffers(self, out: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
         """The array of each output, None where the caller gives none."""
+        for spec in self.outputs:
+            if spec.content is not None and spec.name in out:
+                raise InputError(f"output '{spec.name}' is a {spec.content}, which no array takes", hint="leave it out")
         unknown = [n for n in out if n not in self.output_names]
         if unknown:
             raise InputError(f"unknown output '{unknown[0]}'", hint=self.signature)
@@ -150,6 +141,14 @@ class Arguments:
                 raise InputError(f"input '{name}' is given twice, by position and by name", hint=self.signature)
         return {**feeds, **kwargs}
 
+    def completed(self, feeds: Any) -> Any:
+        """The inputs with None for each optional that is not given."""
+        if not isinstance(feeds, Mapping):
+            return feeds
+        absent = [s.name for s in self.inputs if s.content is not None and s.content.kind == "optional"]
+        added = {name: None for name in absent if name not in feeds}
+        return {**added, **feeds} if added else feeds
+
     @property
     def how_to_run(self) -> str:
         """How `run` is called."""
@@ -172,6 +171,58 @@ class Arguments:
     @property
     def signature(self) -> str:
         return f"inputs: {'; '.join(map(str, self.inputs))} -> outputs: {'; '.join(map(str, self.outputs))}"
+
+
+def tensor(
+    what: str, a: Any, want: np.dtype | None, wish: str, hint: str = "give a NumPy array of numbers"
+) -> np.ndarray:
+    """A contiguous array of the dtype `want`. Conversions that could lose anything are refused by InputError, which says that
+    `what` is wrong, and what is wished for."""
+    strings = want is not None and want.kind == "O"
+    try:
+        array = np.asarray(a)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU
+        raise InputError(f"{what} can't be made an array: {error}", hint="give a NumPy array") from None
+    if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
+        assert want is not None
+        array = _exactly(what, a, array, want)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype == object and want is not None and not strings:
+        raise InputError(f"{what} is {_kind_of(a)}, {wish}", hint=hint)
+    if want is not None and array.dtype != want and not (strings and array.dtype.kind in "OUS"):
+        how = f"convert it: x.astype('{'str' if strings else dtype_name(want)}')"
+        raise InputError(f"{what} is {dtype_name(array.dtype)}, {wish}", hint=how)
+    if array.dtype.kind in "US":
+        array = array.astype(object)
+    return np.ascontiguousarray(array) if array.ndim else array
+
+
+def _kind_of(a: Any) -> str:
+    if not isinstance(a, np.ndarray):
+        return type(a).__name__
+    return "an array of objects" if a.dtype == object else f"an array of {dtype_name(a.dtype)}"
+
+
+def _exactly(what: str, a: Any, given: np.ndarray, want: np.dtype) -> np.ndarray:
+    """Numbers of a list, which has no dtype, in the one that is wanted, where that can hold each of them."""
+    if want.kind == "O" or (want.kind == "b") != (given.dtype.kind == "b"):
+        return given
+    numbers = np.asarray(a, object)  # compared as Python compares them, without rounding
+    try:
+        with np.errstate(all="ignore"):
+            array = numbers.astype(want)
+        same = (array.astype(object) == numbers) | (numbers != numbers)  # NaN stays NaN
+    except (OverflowError, ValueError):
+        array, same = given, np.zeros(numbers.shape, bool)
+    if not same.all():
+        wrong = numbers[~same].reshape(-1)
+        limits = f"holds {wrong[0]!r}" if len(wrong) < numbers.size or numbers.size == 1 else "holds numbers"
+        raise InputError(
+            f"{what} {limits}, which {dtype_name(want)} can't hold exactly",
+            hint=f"round it: numpy.asarray(…, '{dtype_name(want)}')",
+        )
+    return array
 
 
 def numbers(a: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from graphc.dims import Dim, Sym, substitute, symbols
 from graphc.errors import InputError
 from graphc.graph import Graph, Rewriter, Value, constant
+from graphc.objects import is_object
 from graphc.types import TensorType
 
 
@@ -57,7 +58,9 @@ def _sized(v: Value, sizes: Mapping[str, Dim]) -> Value:
 
 
 def _retyped(v: Value, types: Mapping[str, TensorType | None]) -> Value:
-    return replace(v, type=types[v.name]) if v.name in types and types[v.name] != v.type else v
+    new = types.get(v.name, v.type)
+    keeps = is_object(v.type) and not is_object(new)  # of an array of one object, as callers tell it
+    return v if keeps or new == v.type else replace(v, type=new)
 
 
 def result_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> dict[str, TensorType | None]:

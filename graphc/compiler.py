@@ -25,6 +25,7 @@ from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
 from graphc.growing import CantGrow, Growth, growing, with_lengths
 from graphc.model import Model
+from graphc.objects import is_object
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
 from graphc.report import PassInfo, Pending
@@ -425,7 +426,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
     while stack:
         v = stack.pop()
-        if v in needed or v.is_const or (v.type is not None and v.type.rank > 1):
+        if v in needed or v.is_const or (v.type is not None and (v.type.rank > 1 or is_object(v.type))):
             continue
         needed.add(v)
         node = producers.get(v)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import GraphcError, Location, TypeRuleError
-from graphc.op import Call, Deferred, Op, get_op
+from graphc.objects import is_object
+from graphc.op import Attrs, Call, Deferred, Op, get_op
 from graphc.sizes import array_of, is_size_array
 from graphc.state import State
 from graphc.types import Dim, MaybeNone, TensorType
@@ -58,7 +59,7 @@ class Node:
     op: Op
     inputs: tuple[Value | MaybeNone, ...]
     outputs: tuple[Value, ...]
-    attrs: Mapping[str, Any]
+    attrs: Attrs
     name: str
     source: Location | None = None
 
@@ -127,6 +128,9 @@ def make_node(
         for i in range(op.min_inputs):
             if inputs[i] is None and not op.inputs[i].endswith("?"):
                 raise TypeRuleError(f"operand '{op.inputs[i]}' is missing")
+        for v in () if op.objects or op.holds_graphs else inputs:
+            if v is not None and is_object(v.type):
+                raise TypeRuleError(f"takes tensors, and '{v.name}' is of type {v.type}")
         if types is None:
             try:
                 types = list(op.infer(Call(op, inputs, complete, len(outputs))))

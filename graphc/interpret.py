@@ -14,9 +14,9 @@ import numpy as np
 
 from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
+from graphc.objects import ObjectType, boxed, is_object, matches, unbox
 from graphc.signature import wrong_names
-from graphc.sizes import is_size
-from graphc.types import MaybeNone, Sym, TensorType, dtype_name
+from graphc.types import MaybeNone, Sym, TensorType
 
 
 class _Where(TypedDict):
@@ -26,7 +26,7 @@ class _Where(TypedDict):
 
 
 def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = True) -> dict[str, np.ndarray]:
-    """The graph's results by output name, for inputs given by name.
+    """The graph's results by output name, for inputs given by name. Sequences, optionals and maps are Python's objects.
 
     `strict` checks dtypes and shapes of the inputs and of every result against the inferred types; turn it off to run
     the same graph in a wider precision. Raises InputError for wrong names, dtypes or shapes, and GraphcError naming the
@@ -36,10 +36,10 @@ def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = T
     missing, extra = [n for n in names if n not in feeds], [n for n in feeds if n not in names]
     if missing or extra:
         raise InputError(wrong_names(missing, extra), hint=f"inputs of {graph.name}: {', '.join(names)}")
-    arrays = [np.asarray(feeds[n]) for n in names]
+    arrays = [boxed(feeds[v.name]) if is_object(v.type) else np.asarray(feeds[v.name]) for v in graph.inputs]
     if strict:
         check_arrays([(v.name, v.type) for v in graph.inputs], arrays)
-    return dict(zip(graph.output_names, run_graph(graph, arrays, strict=strict)))
+    return dict(zip(graph.output_names, map(unbox, run_graph(graph, arrays, strict=strict))))
 
 
 def run_graph(graph: Graph, arrays: Sequence[np.ndarray], *, strict: bool = True) -> list[np.ndarray]:
@@ -93,8 +93,9 @@ def check_arrays(inputs: Sequence[tuple[str, TensorType | None]], arrays: Sequen
     for (name, want), array in zip(inputs, arrays):
         if want is None:
             continue
-        actual = TensorType(array.dtype, array.shape)
+        actual: object = TensorType(array.dtype, array.shape)
         if not _fits(array, want):
+            actual = f"no {want.kind} of that type" if isinstance(want, ObjectType) else actual
             raise InputError(f"input '{name}' is {actual}, the model wants {want}")
         for dim, size in zip(want.shape, array.shape):
             if isinstance(dim, Sym) and bound.setdefault(dim, size) != size:
@@ -103,13 +104,7 @@ def check_arrays(inputs: Sequence[tuple[str, TensorType | None]], arrays: Sequen
 
 
 def _fits(array: np.ndarray, want: TensorType | None) -> bool:
-    """Has the array that dtype, rank and those dims that are numbers?"""
-    if want is None:
-        return True
-    same_dtype = array.dtype == want.dtype or dtype_name(array.dtype) == dtype_name(want.dtype) == "string"
-    same_rank = array.ndim == want.rank
-    numbers = ((d, n) for d, n in zip(want.shape, array.shape) if not (isinstance(d, Sym) or is_size(d)))
-    return same_dtype and same_rank and all(d == n for d, n in numbers)
+    return want is None or matches(array, want)
 
 
 def _lookup(env: Mapping[Value, np.ndarray], v: Value | None) -> np.ndarray | MaybeNone:

@@ -17,6 +17,7 @@ from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.executable import PLANNING, Executable, Quick, Shared, remember, taken, value_key
 from graphc.growing_plans import GrowingPlans
+from graphc.objects import given_back, unbox
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
@@ -138,6 +139,7 @@ class Model:
         self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
         self._arguments = Arguments(signature, source.device_array)
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
+        self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
 
@@ -212,6 +214,9 @@ class Model:
             if len(feeds) != self._count:
                 raise KeyError
         except (KeyError, IndexError, TypeError):
+            completed = self._arguments.completed(feeds)
+            if completed is not feeds:
+                return self.run(completed, out, stream)
             return self._with_defaults(feeds).run(feeds, out, stream)
         if out is not None or stream is not None:
             buffers = None if out is None else self._arguments.buffers(out)
@@ -368,7 +373,8 @@ class Model:
         self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})
     ) -> tuple[Model, list[np.ndarray]]:
         """The model that has the plans for input shapes, and arrays of these. Raises InputError where they do not fit."""
-        given, arrays = {**shapes, **{n: np.shape(a) for n, a in values.items()}}, []
+        objects = {s.name for s in self.inputs if s.content is not None}
+        given, arrays = {**shapes, **{n: () if n in objects else np.shape(a) for n, a in values.items()}}, []
         unknown = [n for n in given if n not in {s.name for s in self.inputs}]
         if unknown:
             raise InputError(f"a shape is given for '{unknown[0]}', which is no input", hint=self._arguments.signature)
@@ -385,6 +391,15 @@ class Model:
     def _run(
         self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None, stream: Any = None
     ) -> list[np.ndarray]:
+        if not self._objects:
+            return self._run_arrays(arrays, out, stream)
+        arrays = [self._arguments.checked(i, a) for i, a in enumerate(arrays)]  # boxed
+        results = self._run_arrays(arrays, out, stream)
+        return [a if s.content is None else given_back(unbox(a)) for s, a in zip(self.outputs, results)]
+
+    def _run_arrays(
+        self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None, stream: Any
+    ) -> list[np.ndarray]:
         for a, dtype in zip(arrays, self._dtypes):
             if type(a) is not np.ndarray or a.dtype is not dtype or not a.flags.c_contiguous:
                 arrays = [self._arguments.checked(i, a) for i, a in enumerate(arrays)]
@@ -399,7 +414,7 @@ class Model:
             if other is not None:
                 return self._elsewhere(other, arrays, out, stream)
             executable = self._executable(arrays, key)
-        if executable.quick is not None and not self._valued:
+        if executable.quick is not None and not self._valued and not self._objects:
             self._quick = executable.quick
         if out is not None:
             self._arguments.check_overlap(arrays, out)
@@ -517,7 +532,7 @@ class Model:
     def _elsewhere(self, other: Model, arrays: Sequence[np.ndarray], out: Any, stream: Any) -> list[np.ndarray]:
         """What the model for another reading gives."""
         try:
-            return other._run(arrays, out, stream)
+            return other._run_arrays(arrays, out, stream)
         except TypeRuleError as error:  # dims of one name have to be equal after all
             found = contradictions(self.inputs[: self._count], arrays)
             if not found:

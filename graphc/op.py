@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Family(enum.Enum):
     SOURCE = "source"
     CONTROL = "control"
     TABLE = "table"
+    SEQUENCE = "sequence"
 
 
 class Deferred(Exception):
@@ -51,20 +52,54 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Attr:
-    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph'.
+    """Type and default of an attribute. Types: int, float, str, bool, 'ints', 'floats', 'strings', 'tensor', 'dtype', 'graph',
+    'type' (what a sequence or an optional holds).
 
     A default of None means: optional, the type rule treats its absence. bool attributes accept 0 and 1. Floats are float32, as
     in ONNX, defaults too: an operator of float64 with an alpha of 0.01 multiplies by 0.00999999977648…
+
+    settled: what it says is in the types of operands and results, or in the choice of an algorithm, by the time that code is made
+    of a use, which need not read it (graphc/unread.py).
     """
 
     type: Any
     default: Any = REQUIRED
     choices: tuple[Any, ...] = ()
+    settled: bool = False
 
 
 class Attrs(dict[str, Any]):
     """Attributes of one use of an operator: a dict whose entries read as fields too, `attrs.axis`. One that is named as a method
-    of a dict ('values') is read as an entry only."""
+    of a dict ('values') is read as an entry only.
+
+    looked_at: the names that were asked for, while somebody watches (graphc/unread.py)."""
+
+    __slots__ = ("looked_at",)
+
+    def __init__(self, *args: Any, **entries: Any) -> None:
+        super().__init__(*args, **entries)
+        self.looked_at: set[str] | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        if self.looked_at is not None:
+            self.looked_at.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.ignore(key)
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:  # being there, it has `**attrs` ask for each entry
+        return super().__iter__()
+
+    def items(self) -> Any:  # as dict says it
+        self.ignore(*self)
+        return super().items()
+
+    def ignore(self, *keys: str) -> None:
+        """Say that these have no meaning beside the others, where code that would read them is not reached."""
+        if self.looked_at is not None:
+            self.looked_at.update(keys)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -77,8 +112,14 @@ class Call:
     """What a type rule, an expansion or a cost sees of one use of an operator."""
 
     def __init__(self, op: Op, inputs: Sequence[Value | None], attrs: Mapping[str, Any], n_outputs: int) -> None:
-        self.op, self.attrs, self.n_outputs = op, Attrs(attrs), n_outputs
+        self.op, self.n_outputs = op, n_outputs
+        self.ignored: set[int] = set()
+        self.attrs = attrs if isinstance(attrs, Attrs) else Attrs(attrs)
         self.inputs: tuple[Value | MaybeNone, ...] = tuple(inputs)
+
+    def ignore(self, *operands: int) -> None:
+        """Say in an expansion that these operands have no meaning beside the others (graphc/unread.py)."""
+        self.ignored.update(operands)
 
     def has(self, i: int) -> bool:
         """Is operand i given? (Trailing and '' optional operands are not.)"""
@@ -222,6 +263,7 @@ class Op:
     statistics operands that training measures and does not learn
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
+    objects    it takes or gives values that are no tensors (graphc/objects.py)
     family     a heading for people; stated only where it does not follow from the fields above
     """
 
@@ -249,9 +291,16 @@ class Op:
     types_of: tuple[int, ...] = ()
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
+    objects: bool = False
     family: Family = Family.COMPOSITE
 
     def __post_init__(self) -> None:
+        if self.scalar is not None:
+            unread = [k for k, a in self.attrs.items() if k not in self.scalar_attrs and not a.settled]
+            if unread:
+                raise ValueError(
+                    f"{self.name}: 'scalar' does not take {', '.join(unread)}: add to 'scalar_attrs', or say that they are 'settled'"
+                )
         macs = self.macs
         if self.flops is None and macs is not None:
             object.__setattr__(self, "flops", lambda call: prod((2, macs(call))))
@@ -286,9 +335,18 @@ class Op:
         required = [i for i, n in enumerate(self.inputs) if not n.endswith("?") and not n.startswith("*")]
         return (required[-1] + 1) if required else 0
 
-    def complete_attrs(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Those of the attributes that have one."""
+        return {
+            key: _coerce(self.name, key, spec, spec.default)
+            for key, spec in self.attrs.items()
+            if spec.default is not REQUIRED
+        }
+
+    def complete_attrs(self, given: Mapping[str, Any]) -> Attrs:
         """`given` checked and with the defaults added. Raises TypeRuleError on unknown, missing or mistyped ones."""
-        out = {}
+        out = Attrs()
         for key, value in given.items():
             spec = self.attrs.get(key)
             if spec is None:
@@ -298,11 +356,11 @@ class Op:
                 known = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(self.attrs) or 'none'}"
                 raise TypeRuleError(f"unknown attribute '{key}'", hint=known, op=self.name)
             out[key] = _coerce(self.name, key, spec, value)
-        for key, spec in self.attrs.items():
+        for key in self.attrs:
             if key not in out:
-                if spec.default is REQUIRED:
+                if key not in self.defaults:
                     raise TypeRuleError(f"attribute '{key}' is missing", op=self.name)
-                out[key] = _coerce(self.name, key, spec, spec.default)
+                out[key] = self.defaults[key]
         return out
 
     def __repr__(self) -> str:
@@ -317,22 +375,32 @@ def _float32(value: Any) -> float:
         return float(np.float32(float(value)))
 
 
+def _float32s(values: Sequence[float]) -> tuple[float, ...]:
+    with np.errstate(over="ignore"):
+        return tuple(np.array(values, np.float32).astype(np.float64).tolist())
+
+
+def _all(values: Any, kind: type) -> bool:
+    """Is it a list of that type alone? Trees have lists of 100,000 numbers."""
+    return isinstance(values, (list, tuple)) and set(map(type, values)) <= {kind}
+
+
 def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
     if value is None:
         return None
     try:
         match spec.type:
             case "ints":
-                value = tuple(whole(v) for v in value)
+                value = tuple(value if _all(value, int) else (whole(v) for v in value))
             case "floats":
-                value = tuple(_float32(v) for v in value)
+                value = _float32s(value) if _all(value, float) else tuple(_float32(v) for v in value)
             case "strings":
-                value = tuple(str(v) for v in value)
+                value = tuple(value if _all(value, str) else (str(v) for v in value))
             case "dtype":
                 value = np.dtype(value)
             case "tensor":
                 value = np.asarray(value)
-            case "graph":
+            case "graph" | "type":
                 pass
             case t:
                 if t is int and isinstance(value, float) and value != int(value):

@@ -15,6 +15,7 @@ from graphc import passes as folder
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
+from graphc.passes.byte_products import byte_products
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
@@ -36,6 +37,7 @@ from graphc.verify import verify as verify_graph
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
+    byte_products,
     fold_constants,
     inline_branches,
     canonicalize,

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from graphc import objects
 from graphc.growing import Growth
+from graphc.objects import ObjectType
 from graphc.state import State
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
@@ -18,23 +20,28 @@ class Spec:
     """An input or output: shape entries are ints or names of symbolic dims; None while unknown.
 
     optional: an input that has a default, the value that the model's file gives it.
+    content: of one that is no tensor: its type. dtype and shape are those of one object then.
     """
 
     name: str
     dtype: np.dtype | None
     shape: tuple[int | str, ...] | None
     optional: bool = False
+    content: ObjectType | None = None
 
     @classmethod
     def of(cls, name: str, t: TensorType | None, dtype: np.dtype | None = None, optional: bool = False) -> Spec:
         """dtype: where there is no type, since the rank is not known."""
         if t is None:
             return cls(name, dtype, None, optional)
-        return cls(name, t.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in t.shape), optional)
+        content = t if isinstance(t, ObjectType) else None
+        return cls(name, t.dtype, tuple(str(d) if isinstance(d, Sym) else d for d in t.shape), optional, content)
 
     @property
     def type(self) -> TensorType | None:
         """None while the rank is not known."""
+        if self.content is not None:
+            return self.content
         return None if self.dtype is None or self.shape is None else TensorType(self.dtype, self.shape)
 
     @property
@@ -44,6 +51,8 @@ class Spec:
     def __str__(self) -> str:
         if self.dtype is None:
             return f"{self.name}: ?"
+        if self.content is not None:
+            return f"{self.name}: {self.content}"
         dims = "..." if self.shape is None else ", ".join(map(str, self.shape))
         return f"{self.name}: {dtype_name(self.dtype)}[{dims}]{' (optional)' if self.optional else ''}"
 
@@ -103,12 +112,15 @@ class Signature:
 
 def _to_json(spec: Spec) -> list[Any]:
     dtype = None if spec.dtype is None else spec.dtype.name
-    return [spec.name, dtype, None if spec.shape is None else list(spec.shape), spec.optional]
+    content = None if spec.content is None else objects.to_json(spec.content)
+    return [spec.name, dtype, None if spec.shape is None else list(spec.shape), spec.optional, content]
 
 
 def _from_json(content: Sequence[Any]) -> Spec:
-    name, dtype, shape, optional = content
-    return Spec(name, dtype and dtype_from_name(dtype), None if shape is None else tuple(shape), optional)
+    name, dtype, shape, optional, held = content
+    of = None if held is None else objects.from_json(held)
+    assert of is None or isinstance(of, ObjectType)
+    return Spec(name, dtype and dtype_from_name(dtype), None if shape is None else tuple(shape), optional, of)
 
 
 def wrong_names(missing: Sequence[str], unknown: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.llvm import vmath
-from graphc.backends.llvm.emit import F64, I1, Emit, memory_type, register_type
+from graphc.backends.llvm.emit import F64, I1, I32, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
 from graphc.dtypes import is_float, is_narrow
 from graphc.expr import Expr
@@ -208,11 +208,7 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         wide = b.fpext(x, out) if z == F64 else b.fptrunc(x, out)
         return round_half(q, wide, to, lanes)
     if source_float:
-        whole = q.whole(x, lanes)
-        if to == np.uint64:
-            large = q.whole(x, lanes, signed=False)
-            return b.select(b.fcmp_ordered(">=", x, q.const(2.0**63, a, lanes)), large, whole)
-        return whole if to.itemsize == 8 else b.trunc(whole, out)
+        return _whole(q, x, a, to, lanes)
     if to_float:
         unsigned = source.kind in "ub"
         value = b.uitofp(x, out) if unsigned else b.sitofp(x, out)
@@ -222,6 +218,35 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
     if a.width > z.width:
         return b.trunc(x, out)
     return b.zext(x, out) if source.kind in "ub" or a == I1 else b.sext(x, out)
+
+
+def _whole(q: Emit, x: ir.Value, kind: ir.Type, to: np.dtype, lanes: int) -> ir.Value:
+    """Floats of a kind as integers, as `convert` says. A vector of numbers that are all int32s, as most are, needs no int64."""
+    if lanes == 1:
+        return _wide(q, x, kind, to, lanes)
+    b, out = q.b, q.vector(register_type(to), lanes)
+    small = b.fcmp_ordered("<", q.intrinsic("fabs", x), q.const(2.0**31, kind, lanes))
+    every = b.icmp_unsigned("==", b.bitcast(small, ir.IntType(lanes)), ir.Constant(ir.IntType(lanes), -1))
+    with b.if_else(every, likely=True) as (then, otherwise):
+        with then:
+            words = b.fptosi(x, q.vector(I32, lanes))
+            quick = b.sext(words, out) if to.itemsize > 4 else b.trunc(words, out) if to.itemsize < 4 else words
+            of_quick = b.block
+        with otherwise:
+            slow, of_slow = _wide(q, x, kind, to, lanes), b.block
+    result = b.phi(out)
+    result.add_incoming(quick, of_quick)
+    result.add_incoming(slow, of_slow)
+    return result
+
+
+def _wide(q: Emit, x: ir.Value, kind: ir.Type, to: np.dtype, lanes: int) -> ir.Value:
+    """By way of int64."""
+    whole = q.whole(x, lanes)
+    if to == np.uint64:
+        large = q.whole(x, lanes, signed=False)
+        return q.b.select(q.b.fcmp_ordered(">=", x, q.const(2.0**63, kind, lanes)), large, whole)
+    return whole if to.itemsize == 8 else q.b.trunc(whole, q.vector(register_type(to), lanes))
 
 
 def round_half(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:

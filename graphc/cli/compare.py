@@ -15,6 +15,7 @@ from graphc.cli.feeds import load_graph, make_feeds
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.passes import removable, stages_of_parts
 from graphc.graph import Graph, Node, Value
+from graphc.objects import tensors_of
 
 if TYPE_CHECKING:
     from graphc.model import Model
@@ -79,8 +80,8 @@ class Difference:
     name: str
     node: Node
     value: Value
-    actual: np.ndarray
-    expected: np.ndarray
+    actual: Any
+    expected: Any
 
     @property
     def error(self) -> float:
@@ -190,11 +191,16 @@ def remedy(graph: Graph, expected: Mapping[Value, np.ndarray], trial: Trial, tar
     return "".join(f"\n  it agrees with --disable {n} ({kind})" for n, kind in zip(names, kinds))
 
 
-def error_of(actual: np.ndarray, expected: np.ndarray) -> float:
+def error_of(actual: Any, expected: Any) -> float:
     """Largest difference over the largest magnitude of `expected`; inf where dtype, shape, NaNs or infinities differ.
 
-    Integers, booleans and strings are equal (0) or not (inf).
+    Integers, booleans and strings are equal (0) or not (inf). Of sequences and maps it is the largest of what they hold.
     """
+    if not isinstance(expected, np.ndarray):
+        parts, wanted = (tensors_of("", value) for value in (actual, expected))
+        if type(actual) is not type(expected) or parts.keys() != wanted.keys():
+            return float("inf")
+        return max((error_of(parts[key], a) for key, a in wanted.items()), default=0.0)
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return float("inf")
     if expected.dtype.kind not in "fcV":
@@ -220,6 +226,8 @@ def describe(difference: Difference) -> str:
     operands = ", ".join(str(v.type or "?") if v is not None else "-" for v in node.inputs)
     text = f"first difference: {node.op.name} '{node.name}'{where}, result '{difference.value.name}'\n"
     text += f"  operands: {operands}\n"
+    if not isinstance(expected, np.ndarray):
+        return f"{text}  error {difference.error:.2e} of the scale of what it holds"
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return f"{text}  it is {actual.dtype}{list(actual.shape)}, the reference {expected.dtype}{list(expected.shape)}"
     if expected.dtype.kind in "OUSb":

@@ -15,10 +15,12 @@ import numpy as np
 from graphc.cli.options import say_net
 from graphc.dims import UNKNOWN
 from graphc.errors import InputError
+from graphc.objects import Content, ObjectType
 from graphc.pictures import SUFFIXES as PICTURES
 from graphc.pictures import decode
 from graphc.reading import AS_IT_IS, Reading, open_type
 from graphc.signature import Spec
+from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
@@ -99,14 +101,14 @@ def make_feeds(
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
     seed: int = 0,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=random' …; the
     rest is random.
 
     Random floats lie in [0, 1), random integers in [0, 10). Raises InputError where a source can't be used.
     """
     specs = _specs(inputs)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     fills: dict[str, str] = {}
     named: set[str] = set()  # with a default, and to be filled all the same
     for text in sources:
@@ -123,12 +125,39 @@ def make_feeds(
             arrays.update(found)
             if pictured and batch not in (None, 1):
                 _refuse_batch(specs, found, batch)
-    known = {**{name: a.shape for name, a in arrays.items()}, **dict(shapes or {})}
+    known = {
+        **{name: np.shape(a) for name, a in arrays.items() if _spec(specs, name).content is None},
+        **dict(shapes or {}),
+    }
     wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
     resolved = resolve_shapes(wanted, known, batch)
     rng = np.random.default_rng(seed)
-    made = {n: _fill(fills.get(n, "random"), _dtype(specs, n), shape, rng) for n, shape in resolved.items()}
+    made = {n: _made(_spec(specs, n), fills.get(n, "random"), shape, batch or 1, rng) for n, shape in resolved.items()}
     return {**made, **arrays}
+
+
+def _made(spec: Spec, kind: str, shape: tuple[int, ...], size: int, rng: np.random.Generator) -> Any:
+    if spec.content is not None:
+        return _made_object(spec, spec.content, kind, size, rng)
+    if spec.dtype is None:
+        raise InputError(
+            f"the file gives input '{spec.name}' no dtype", hint=f"give an array: --input {spec.name}=FILE.npy"
+        )
+    return _fill(kind, spec.dtype, shape, rng)
+
+
+def _made_object(spec: Spec, want: Content, kind: str, size: int, rng: np.random.Generator) -> Any:
+    """Two elements for a sequence, something for an optional, two entries for a map. size: of open dims."""
+    if isinstance(want, ObjectType):
+        one, other = (_made_object(spec, want.of, kind, size, rng) for _ in range(2))
+        if want.kind == "map":
+            keys = (0, 1) if want.key == np.int64 else ("text 0", "text 1")
+            return dict(zip(keys, (one, other)))
+        return [one, other] if want.kind == "sequence" else one
+    if want.dtype is None or not isinstance(want, TensorType):
+        hint = f"give its arrays: --input {spec.name}=FILE.npz"
+        raise InputError(f"the file gives what input '{spec.name}' holds no shape: {spec.content}", hint=hint)
+    return _fill(kind, want.dtype, tuple(d if isinstance(d, int) else size for d in want.shape), rng)
 
 
 def make_plan(
@@ -181,13 +210,6 @@ def _spec(specs: Sequence[Spec], name: str) -> Spec:
 
 def _names(specs: Sequence[Spec]) -> str:
     return f"inputs: {', '.join(s.name for s in specs)}"
-
-
-def _dtype(specs: Sequence[Spec], name: str) -> np.dtype:
-    dtype = _spec(specs, name).dtype
-    if dtype is None:
-        raise InputError(f"the file gives input '{name}' no dtype", hint=f"give an array: --input {name}=FILE.npy")
-    return dtype
 
 
 def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
@@ -264,7 +286,7 @@ def _picture(spec: Spec, path: str) -> np.ndarray:
     return array if len(shape) == 3 else array[None]
 
 
-def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
+def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, Any]:
     if _is_picture(path):
         if not name and len(specs) > 1:
             raise InputError(f"which input is '{path}'?", hint=f"write NAME={path}; {_names(specs)}")
@@ -287,6 +309,9 @@ def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
         raise InputError(
             f"'{path}' holds {'what is no array' if arrays else 'no arrays'}", hint="write it with numpy.savez"
         )
+    taken = _spec(specs, name) if name else specs[0] if len(specs) == 1 else None
+    if taken is not None and taken.content is not None and taken.name not in arrays:
+        return {taken.name: _object(taken, list(arrays.values()), path)}
     if len(arrays) == 1 and (name or len(specs) == 1):
         arrays = {name or specs[0].name: next(iter(arrays.values()))}
     elif "" in arrays:
@@ -294,6 +319,18 @@ def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, np.ndarray]:
     elif name:
         raise InputError(f"'{path}' holds {len(arrays)} arrays ({', '.join(arrays)}): give it without '{name}='")
     return {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items() if _spec(specs, n)}
+
+
+def _object(spec: Spec, arrays: list[np.ndarray], path: str) -> Any:
+    """The arrays of a file as a sequence; the one of an optional tensor."""
+    of = spec.content
+    if of is not None and of.kind == "optional":
+        of = of.of if isinstance(of.of, ObjectType) else None
+    if of is None and len(arrays) == 1:
+        return arrays[0]
+    if of is None or of.kind != "sequence" or isinstance(of.of, ObjectType):
+        raise InputError(f"'{path}' holds {len(arrays)} arrays, and input '{spec.name}' is {spec.content}")
+    return arrays
 
 
 def _fill(kind: str, dtype: np.dtype, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

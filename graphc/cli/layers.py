@@ -11,6 +11,7 @@ import numpy as np
 from graphc.bind import bind
 from graphc.dims import UNKNOWN, Dim, substitute
 from graphc.graph import Graph, Node, Value
+from graphc.objects import is_object
 from graphc.ops.control import bound_graphs, trips
 from graphc.types import TensorType, dtype_name, number
 
@@ -33,6 +34,8 @@ def short_type(t: TensorType | None) -> str:
     """A type; dims that follow from data, or by functions that are no plain arithmetic, are '?'."""
     if t is None:
         return "?"
+    if is_object(t):
+        return str(t)
     dims = ["?" if re.search(r"[A-Za-z_]\w*\(", str(d)) else str(d) for d in t.shape]
     return f"{dtype_name(t.dtype)}[{', '.join(dims)}]"
 

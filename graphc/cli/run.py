@@ -17,6 +17,7 @@ from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
+from graphc.objects import tensors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,18 +61,25 @@ def run(
         results = compiled.run(feeds)
     first = time.perf_counter() - start
     again = "" if settings["target"] == "reference" else _again(compiled, feeds)
-    for name, array in feeds.items():
+    for name, array in _arrays(feeds).items():
         click.echo(f"input {name}: {array.dtype}{list(array.shape)}")
-    print_table(
-        ("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), [_row(*item) for item in results.items()]
-    )
-    for name, array in results.items():
+    arrays = _arrays(results)
+    print_table(("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), [_row(*item) for item in arrays.items()])
+    for name, value in results.items():
+        if not isinstance(value, np.ndarray) and not tensors_of(name, value):
+            click.echo(f"{name} is {'no value' if value is None else 'empty'}")
+    for name, array in arrays.items():
         for line in best_classes(array, compiled.labels.get(name), name in compiled.scores):
             click.echo(f"{name}{line}")
     click.echo(f"loaded, compiled and ran in {seconds(first)}{again}")
     if output:
-        write_file(output, partial(save_arrays, results, single=output.suffix.lower() == ".npy"))
+        write_file(output, partial(save_arrays, arrays, single=output.suffix.lower() == ".npy"))
         click.echo(f"wrote {output}")
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays by name; those of a sequence or a map under names of their own."""
+    return {key: a for name, value in values.items() for key, a in tensors_of(name, value).items()}
 
 
 def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> str:
@@ -132,10 +140,13 @@ def best_labels(array: np.ndarray, labels: Sequence[str]) -> list[str]:
 
 def _check_count(output: Path | None, compiled: Model) -> None:
     """Raises InputError where several results would go into a .npy file."""
-    if output is not None and output.suffix.lower() == ".npy" and len(compiled.outputs) > 1:
+    objects = [spec for spec in compiled.outputs if spec.content is not None]
+    if output is not None and output.suffix.lower() == ".npy" and (len(compiled.outputs) > 1 or objects):
         names = ", ".join(spec.name for spec in compiled.outputs)
         raise InputError(
-            f"'{output}' holds one array, and there are {len(compiled.outputs)} results: {names}",
+            f"'{output}' holds one array, and there are {len(compiled.outputs)} results: {names}"
+            if not objects
+            else f"'{output}' holds one array, and '{objects[0].name}' is a {objects[0].content}",
             hint="write them to a .npz file",
         )
 

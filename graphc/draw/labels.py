@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.draw.text import shortened
 from graphc.graph import Graph, Node, Value
+from graphc.objects import is_object
 from graphc.op import REQUIRED
 from graphc.types import dtype_name
 
@@ -19,6 +20,8 @@ def type_text(value: Value) -> str:
     """'batch×64×56×56'; the dtype before it where it is not float32, '' where the type is not known."""
     if value.type is None:
         return ""
+    if is_object(value.type):
+        return shortened(str(value.type))
     dtype = "" if value.dtype == np.float32 else dtype_name(value.dtype)
     return shortened(f"{dtype} {_times(value.shape) or ('' if dtype else 'scalar')}".strip())
 

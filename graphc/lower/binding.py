@@ -16,6 +16,7 @@ import numpy as np
 from graphc.dims import Dim, Sym
 from graphc.lower.codes import CONTRARY, Code
 from graphc.lower.guards import summed_up
+from graphc.op import Attrs
 from graphc.sizes import Definition, Size, Trace, holds_sizes
 from graphc.types import TensorType
 
@@ -301,7 +302,7 @@ def node_with_numbers(node: Node, registers: Sequence[int]) -> Node:
 
 def _with_facts(node: Node, change: Callable[[Any], Any]) -> Node:
     outputs = tuple(replace(v, type=change(v.type)) for v in node.outputs)
-    return replace(node, inputs=(), outputs=outputs, attrs={k: change(a) for k, a in node.attrs.items()})
+    return replace(node, inputs=(), outputs=outputs, attrs=Attrs({k: change(a) for k, a in node.attrs.items()}))
 
 
 def _refers(value: Any) -> bool:

@@ -14,7 +14,7 @@ from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
 from graphc.lower.program import HostStep
 from graphc.lower.storage import ExternBuffer, Ref, Storage, dense_strides
-from graphc.op import get_op
+from graphc.op import Attrs, get_op
 from graphc.report import StepInfo
 from graphc.sizes import is_size_array
 from graphc.source_files import owned
@@ -29,9 +29,9 @@ def copy_results(lo: Lowering, graph: Graph, grown: Sequence[Growth] = ()) -> No
         if isinstance(buffer, np.ndarray) or lo.strided(v).ref.buffer is buffer:
             continue
         if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
-            identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), {}, f"result {name}")
+            identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), Attrs(), f"result {name}")
             lo.place(identity.output, Ref(buffer))
-            lower_on_host(lo, identity, "strings are Python objects")
+            lower_on_host(lo, identity, "Python objects are not mere bytes")
             continue
         emit_copy(lo, lo.strided(v), Ref(buffer), f"result {name}")
 

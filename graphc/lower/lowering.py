@@ -6,7 +6,7 @@ registry.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +55,7 @@ class Lowering(Verbs):
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.channels_last: set[Value] = set()
+        self.packed_from: dict[Buffer, Buffer] = {}  # of what steps packed for several others: what they packed it from
         self._cleared: set[Value] = set()
         self._copies: dict[tuple[Value, bool], Storage] = {}
 
@@ -107,6 +108,11 @@ class Lowering(Verbs):
         xs, ys, shape = ([of[i] for i in order] for of in (x.strides, y.strides, x.type.extents))
         self.copy(x.ref, xs, y.ref, ys, shape, x.type.dtype.itemsize, info)
         return y
+
+    def lies_in(self, v: Value, buffers: Container[Buffer]) -> bool:
+        """Is the value, or a copy that was made of it, in one of these?"""
+        places = [self.storage.get(v), *(self._copies.get((v, last)) for last in (False, True))]
+        return any(s is not None and s.ref.buffer in buffers for s in places)
 
     def packed(self, v: Value) -> Storage:
         """Where a value is if it has no gaps, in whichever order; else a row-major copy."""

@@ -28,6 +28,7 @@ def _expand_batch(b: Builder, call: Call) -> Value | tuple[Value, ...]:
     ex = Expansion(b, call)
     if call.attrs.training_mode:
         return _expand_batch_training(ex)
+    call.attrs.ignore("momentum")
     scale, shift, mean, variance = map(ex.wide, call.inputs[1:])
     factor = b.add("Mul", scale, ex.inverse_root(variance))
     offset = b.add("Sub", shift, b.add("Mul", mean, factor))
@@ -41,6 +42,7 @@ def _expand_batch_training(ex: Expansion) -> Value | tuple[Value, ...]:
     y = b.add("Mul", centered, ex.inverse_root(variance))
     y = ex.cast(ex.scale_shift(y, ex.column(scale), ex.column(shift)), call.dtype(0))
     if call.n_outputs == 1:
+        call.attrs.ignore("momentum")
         return y
     new = [ex.reshape(v, (-1,)) for v in (mean, variance)]
     kept, taken = ex.number(call.attrs.momentum), ex.number(1 - call.attrs.momentum)

@@ -113,8 +113,8 @@ register(
         lambda call: [call.type(0).with_dtype(call.attrs.to)],
         lambda x, to, saturate, round_mode: cast_array(x, to, saturate, round_mode),
         {"to": Attr("dtype"), **_CONVERSION},
-        scalar=lambda x, to: e.cast(x, to),
-        scalar_attrs=("to",),
+        scalar=lambda x, to, saturate, round_mode: e.cast(x, to),  # of types that neither saturate nor are rounded so
+        scalar_attrs=("to", "saturate", "round_mode"),
         tolerance=ROUNDED,
         samples=Samples(
             ("float32", "float64", "int8", "int32", "int64", "bool"),
@@ -139,6 +139,7 @@ register(
         lambda x, like, saturate, round_mode: cast_array(x, like.dtype, saturate, round_mode),
         _CONVERSION,
         expand=lambda b, call: b.add("Cast", call.inputs[0], to=call.dtype(1), **call.attrs),
+        types_of=(1,),
         tolerance=ROUNDED,
         samples=Samples(
             ("float32", "float64", "int32"),
@@ -166,7 +167,7 @@ register(
         ("x",),
         _infer_bitcast,
         lambda x, to: np.ascontiguousarray(x).view(to).reshape(x.shape),
-        {"to": Attr("dtype")},
+        {"to": Attr("dtype", settled=True)},
         tolerance=0.0,
         samples=Samples(
             ("float32",),

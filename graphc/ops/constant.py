@@ -122,7 +122,7 @@ source(
         Case((Tensor((4, 3)),), {"k": -1, "dtype": "int32"}),
         Case((Tensor((2, 2)),), {"k": 5, "dtype": "float64"}),
     ],
-    {"dtype": Attr("dtype", None), "k": Attr(int, 0)},
+    {"dtype": Attr("dtype", None, settled=True), "k": Attr(int, 0)},
     types_of=(0,),
 )
 

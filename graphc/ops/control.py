@@ -15,6 +15,7 @@ from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_graph
+from graphc.objects import common, is_object
 from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.sizes import whole
 from graphc.types import Dim, Sym, TensorType
@@ -49,6 +50,13 @@ def _type_or_none(v: Value | None) -> TensorType | None:
 
 def join(call: Call, a: TensorType | None, b: TensorType | None, name: str) -> TensorType | None:
     """A type that both a and b are of: dims that differ become one named after the value. None where ranks differ."""
+    if is_object(a) or is_object(b):
+        if a is None or b is None:
+            return None
+        found = common(a, b)
+        if not isinstance(found, TensorType):
+            raise call.fail(f"'{name}' is {a} on one way and {b} on another")
+        return found
     if a is None or b is None or a.rank != b.rank:
         return None
     if a.dtype != b.dtype:
@@ -213,7 +221,10 @@ def _stacked(body: Graph, first: int, collected: list[list[np.ndarray]], axes: S
 def _nothing_collected(op: str, arrays: Sequence[np.ndarray | None], **attrs) -> list[np.ndarray]:
     """What a Loop or Scan collects that does not iterate. A dim that no iteration decided is 0, as in ONNX Runtime."""
     n_outputs = len(attrs["body"].outputs) - (op == "Loop")
-    operands = [None if a is None else constant("", a) for a in arrays]
+    formal = (v.type for v in attrs["body"].inputs)
+    operands = [
+        None if a is None else Value("", t) if is_object(t) else constant("", a) for a, t in zip(arrays, formal)
+    ]
     types = get_op(op).infer(Call(get_op(op), operands, attrs, n_outputs))[attrs["n_states"] :]
     if None in types:
         raise GraphcError("nothing was iterated over, and the type of what it collects is not known")

@@ -180,8 +180,8 @@ register(
         {
             "coordinate_transformation_mode": Attr(str, "half_pixel", ("half_pixel", "output_half_pixel")),
             "mode": Attr(str, "avg", ("avg", "max")),
-            "output_height": Attr(int, 1),
-            "output_width": Attr(int, 1),
+            "output_height": Attr(int, 1, settled=True),
+            "output_width": Attr(int, 1, settled=True),
             "sampling_ratio": Attr(int, 0),
             "spatial_scale": Attr(float, 1.0),
         },
@@ -247,7 +247,7 @@ register(
         ("x", "rois"),
         _roi_pool_type,
         _max_roi_pool,
-        {"pooled_shape": Attr("ints"), "spatial_scale": Attr(float, 1.0)},
+        {"pooled_shape": Attr("ints", settled=True), "spatial_scale": Attr(float, 1.0)},
         tolerance=0.0,
         samples=Samples(
             FLOATS,

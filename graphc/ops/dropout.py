@@ -55,6 +55,8 @@ def _expand(b: Builder, call: Call) -> Value | tuple[Value, Value]:
     ratio. A mode that is known at run time only makes the ratio 0."""
     x, training = call.inputs[0], _training(call)
     if training is False:
+        call.ignore(1)
+        call.attrs.ignore("seed")
         y = b.add("Identity", x)
         return (y, _ones(b, x)) if call.n_outputs > 1 else y
     wide = x.dtype if x.dtype == np.float64 else FLOAT32

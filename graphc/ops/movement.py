@@ -183,7 +183,7 @@ move(
         Case((Tensor((2, 6)), Const([2, 0, 4])), {"axis": -1}, 3),
         Case((Tensor((1, 48, 2, 2)), Const([16, 32])), {"axis": 1}, 2),
     ],
-    {"axis": Attr(int, 0), "num_outputs": Attr(int, None)},
+    {"axis": Attr(int, 0), "num_outputs": Attr(int, None, settled=True)},
     outputs=("*ys",),
     values=(1,),
 )
@@ -416,6 +416,6 @@ move(
         Case((Tensor((5, 8, 3)), Const([4, 9, 3]))),
         Case((Tensor((5, 8, 3)), Const([10, 7])), {"axes": (-1, 0)}),
     ],
-    {"axes": Attr("ints", None)},
+    {"axes": Attr("ints", None, settled=True)},
     values=(1,),
 )

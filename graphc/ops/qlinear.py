@@ -19,7 +19,7 @@ BYTES = names("int", "uint", bits=(8,))
 SCALES = FLOAT_NAMES
 
 
-def _check_zero_point(call: Call, i: int, of: int) -> None:
+def check_zero_point(call: Call, i: int, of: int) -> None:
     if call.has(i) and call.dtype(i) != call.dtype(of):
         of_name, name = call.op.inputs[of], operand_name(call, i)
         raise call.fail(f"'{of_name}' is {call.dtype(of)}, its zero point '{name}' is {call.dtype(i)}", "insert a Cast")
@@ -35,7 +35,7 @@ def _emit_centred(b, x, zero, dtype):
     return x if zero is None else b.add("Sub", x, b.add("Cast", zero, to=dtype))
 
 
-def _check_matmul_parameter(call: Call, i: int, of: int, axis: int) -> None:
+def check_matmul_parameter(call: Call, i: int, of: int, axis: int) -> None:
     """Raises TypeRuleError unless a scale or zero point is a number, or has one for each index of an axis of its matrix."""
     if not call.has(i):
         return
@@ -73,17 +73,17 @@ def _emit_rows(b, s):
 def _matmul_integer_infer(call: Call) -> list[TensorType]:
     for i, zero, axis in ((0, 2, -2), (1, 3, -1)):
         require_dtype(call, i, BYTES)
-        _check_zero_point(call, zero, i)
-        _check_matmul_parameter(call, zero, i, axis)
+        check_zero_point(call, zero, i)
+        check_matmul_parameter(call, zero, i, axis)
     return [TensorType(INT32, matmul_shape(call, call.shape(0), call.shape(1)))]
 
 
 def _matmul_integer_expand(b, call: Call):
     a, w, a_zero, w_zero = (*call.inputs, None, None)[:4]
-    return _emit_product(b, a, w, _emit_rows(b, a_zero), w_zero)
+    return emit_product(b, a, w, _emit_rows(b, a_zero), w_zero)
 
 
-def _emit_product(b, a, w, a_zero, w_zero):
+def emit_product(b, a, w, a_zero, w_zero):
     """The int32 product; sizes that are not known yet, and matrices of nothing, are left to a plain one."""
     if all(isinstance(d, int) and d > 0 for d in (*a.type.shape[-1:], *w.type.shape)):
         return emit_integer_product(b, a, w, a_zero, w_zero)
@@ -127,9 +127,9 @@ register(
 def _qlinear_matmul_infer(call: Call) -> list[TensorType]:
     for i, zero, axis in ((0, 2, -2), (3, 5, -1)):
         require_dtype(call, i, (*BYTES, *FLOAT8))
-        _check_zero_point(call, zero, i)
+        check_zero_point(call, zero, i)
         for parameter in (i + 1, zero):
-            _check_matmul_parameter(call, parameter, i, axis)
+            check_matmul_parameter(call, parameter, i, axis)
     for i in (1, 4, 6):
         require_dtype(call, i, SCALES)
     return [TensorType(require_dtype(call, 7, (*BYTES, *FLOAT8)), matmul_shape(call, call.shape(0), call.shape(3)))]
@@ -149,7 +149,7 @@ def _qlinear_matmul_expand(b, call: Call):
     if any(is_float(call.dtype(i)) for i in (0, 3, 7)):
         return None
     factor = _emit_factor(b, _emit_rows(b, a_scale), w_scale, y_scale)
-    total = b.add("Cast", _emit_product(b, a, w, _emit_rows(b, a_zero), w_zero), to=factor.dtype)
+    total = b.add("Cast", emit_product(b, a, w, _emit_rows(b, a_zero), w_zero), to=factor.dtype)
     return emit_quantized(b, b.add("Mul", total, factor), y_zero, call.dtype(7))
 
 
@@ -228,7 +228,7 @@ def _emit_conv(b, call: Call, x, x_zero, w, w_zero):
 def _conv_integer_infer(call: Call) -> list[TensorType]:
     for i, zero in ((0, 2), (1, 3)):
         require_dtype(call, i, BYTES)
-        _check_zero_point(call, zero, i)
+        check_zero_point(call, zero, i)
     _check_channels(call, 3, call.shape(1)[0])
     return [TensorType(INT32, conv_shape(call))]
 
@@ -282,7 +282,7 @@ register(
 def _qlinear_conv_infer(call: Call) -> list[TensorType]:
     for i, zero in ((0, 2), (3, 5)):
         require_dtype(call, i, BYTES)
-        _check_zero_point(call, zero, i)
+        check_zero_point(call, zero, i)
     for i in (1, 4, 6):
         require_dtype(call, i, SCALES)
     for i in (4, 5):

@@ -29,12 +29,13 @@ def int_range(dtype: np.dtype) -> tuple[int, int]:
 
 
 def to_quantized(q: np.ndarray, zero: np.ndarray | None, target: np.dtype, saturate: bool = True) -> np.ndarray:
-    """saturate(round(q) + zero) for an integer target, halves to the even; q + zero converted for a float one."""
+    """saturate(round(q) + zero) for an integer target, halves to the even, NaN to the lowest; q + zero converted for a float one."""
     offset = 0 if zero is None else zero.astype(np.float32)
     if is_float(target):
         return cast_array(q + offset, target, saturate)
     wide = np.rint(q).astype(np.promote_types(np.float32, q.dtype) if q.dtype.kind == "f" else np.float32)
-    return np.clip(wide + offset, *int_range(target)).astype(np.int32).astype(target)
+    low, high = int_range(target)
+    return np.nan_to_num(np.clip(wide + offset, low, high), nan=low).astype(np.int32).astype(target)
 
 
 def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
@@ -43,9 +44,12 @@ def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
         q = b.add("Round", q)
     if zero is not None:
         q = b.add("Add", q, b.add("Cast", zero, to=q.dtype))
-    if not is_float(target):
-        q = b.add("Clip", q, *(b.constant(limit, q.dtype) for limit in int_range(target)))
-    return b.add("Cast", q, to=target, saturate=saturate)
+    if is_float(target):
+        return b.add("Cast", q, to=target, saturate=saturate)
+    low, high = (b.constant(limit, q.dtype) for limit in int_range(target))
+    if BY_NAME[target.name].family == "uint":  # a Cast of NaN is 0, the lowest
+        return b.add("Cast", b.add("Clip", q, low, high), to=target)
+    return b.add("Cast", b.add("Min", b.add("Where", b.add("Greater", q, low), q, low), high), to=target)
 
 
 # --- granularity: one scale, one per index of an axis, or one per block along an axis --------------------------------
@@ -106,6 +110,7 @@ def _emit_aligned(b, call: Call, i: int):
         along = call.axis_of(call.attrs.axis, rank)
         return b.add("Gather", s, b.constant(np.arange(call.shape(0)[along]) // block, np.int64), axis=along)
     if call.rank(i) == 0 or (call.shape(i) == (1,) and rank > 0) or rank == 1:
+        call.attrs.ignore("axis")
         return s
     axis = call.axis_of(call.attrs.axis, rank) if rank else None
     return b.add("Reshape", s, b.constant([-1 if k == axis else 1 for k in range(rank)], np.int64))

@@ -325,7 +325,7 @@ def _recurrent(name: str, reference: Callable, attrs: dict, variants: list[dict]
             _narrow_results(reference),
             {
                 "direction": Attr(str, "forward", ("forward", "reverse", "bidirectional")),
-                "hidden_size": Attr(int, None),
+                "hidden_size": Attr(int, None, settled=True),
                 "activations": Attr("strings", None),
                 "activation_alpha": Attr("floats", None),
                 "activation_beta": Attr("floats", None),

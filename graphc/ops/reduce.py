@@ -15,7 +15,7 @@ from graphc.ops.elementwise import EXACT, kind_of, require
 from graphc.ops.precision import ANY, BOOL, FLOATING, INT64, NUMERIC, DtypeSet, in_float32
 from graphc.types import TensorType
 
-_ATTRS = {"keepdims": Attr(bool, True), "noop_with_empty_axes": Attr(bool, False)}
+_ATTRS = {"keepdims": Attr(bool, True, settled=True), "noop_with_empty_axes": Attr(bool, False)}
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
@@ -28,7 +28,8 @@ def reduced_axes(call: Call) -> tuple[int, ...]:
     axes = [call.axis_of(a, rank) for a in call.ints(1)] if call.has(1) else []
     if len(set(axes)) < len(axes):
         raise call.fail(f"axes {call.ints(1)} name an axis twice")
-    return tuple(sorted(axes)) if axes or call.attrs.noop_with_empty_axes else tuple(range(rank))
+    none_means_none = call.attrs.noop_with_empty_axes
+    return tuple(sorted(axes)) if axes or none_means_none else tuple(range(rank))
 
 
 def reduced_shape(shape: tuple, axes: tuple[int, ...], keepdims: bool) -> tuple:
@@ -253,7 +254,7 @@ def _arg(name: str, position: Callable) -> Op:
             ("x",),
             _infer_arg,
             _arg_reference(position),
-            {"axis": Attr(int, 0), "keepdims": Attr(bool, True), "select_last_index": Attr(bool, False)},
+            {"axis": Attr(int, 0), "keepdims": Attr(bool, True, settled=True), "select_last_index": Attr(bool, False)},
             tolerance=EXACT,
             samples=Samples(
                 ("float32", "float64", "int32", "int64", "int8", "uint8"),

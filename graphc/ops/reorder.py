@@ -19,7 +19,7 @@ REORDER = register(
         ("x",),
         _reorder_type,
         reference=lambda x, c, left, right: x,
-        attrs={"c": Attr(int, 0), "left": Attr(int, 0), "right": Attr(int, 0)},
+        attrs={name: Attr(int, 0, settled=True) for name in ("c", "left", "right")},
         per_sample=True,
         samples=Samples(("float32",), cases=(Case((Tensor((2, 5, 3, 4)),)),)),
         tolerance=0.0,

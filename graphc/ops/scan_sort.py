@@ -88,7 +88,11 @@ register_index(
         Case((Const([[3, 1, 1, 2, 1]], "int64"), Const([4])), {"largest": False}, 2),
         Case((Tensor((2, 3)), Const([0])), n_outputs=2),
     ],
-    {"axis": Attr(int, -1), "largest": Attr(bool, True), "sorted": Attr(bool, True)},
+    {
+        "axis": Attr(int, -1),
+        "largest": Attr(bool, True),
+        "sorted": Attr(bool, True, settled=True),
+    },  # else in any order: sorted, too
     outputs=("values", "indices"),
     values=(1,),
     dtypes=NUMBERS,

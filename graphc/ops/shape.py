@@ -140,6 +140,7 @@ register(
         lambda x: x,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
         family=Family.MOVEMENT,
+        objects=True,
     )
 )
 register(
@@ -148,7 +149,7 @@ register(
         ("x", "shape"),
         reshaped,
         _reshape,
-        {"allowzero": Attr(bool, False)},
+        {"allowzero": Attr(bool, False, settled=True)},
         values=(1,),
         samples=Samples(
             ANY,

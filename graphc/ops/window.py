@@ -160,7 +160,10 @@ register(
         ("x", "w", "b?"),
         _conv_infer,
         in_float32(lambda x, w, b=None, *, exact=False, **attrs: conv(x, w, b, **attrs)),
-        {**CONV_ATTRS, "exact": Attr(bool, False)},  # graphc's own: only algorithms that multiply and add the elements
+        {
+            **CONV_ATTRS,
+            "exact": Attr(bool, False, settled=True),
+        },  # graphc's own: only algorithms that multiply and add the elements
         macs=conv_macs,
         per_sample=True,
         samples=Samples(cases=conv_cases()),

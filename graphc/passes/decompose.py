@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from graphc.graph import Graph, Node, Value
 from graphc.passes.log import Log
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
+from graphc.unread import all_attributes_read, require_operands_read
 
 MAX_DEPTH = 16  # expansions of expansions
+EXPANSION = "its expansion into other operators"
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,17 @@ class Decompose:
         if not self.wants(node):
             return None
         assert node.op.expand is not None
-        start = len(sweep.nodes)
-        values = node.op.expand(sweep, node.call)
+        start, call = len(sweep.nodes), node.call
+        with all_attributes_read(node, EXPANSION):
+            values = node.op.expand(sweep, call)
+            if values is None:
+                node.attrs.ignore(*node.op.attrs)
         if values is None:
             return Skip("its expansion does not cover this use")
         values = (values,) if isinstance(values, Value) else tuple(values)
+        ignored = {v for i, v in enumerate(node.inputs) if i in call.ignored}
+        read = {v for n in sweep.nodes[start:] for v in n.operands}
+        require_operands_read(node, {*values, *read, *ignored}, EXPANSION)
         return _named(sweep, start, values, [v.name for v in node.outputs])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from graphc.graph import Node, Value, constant
 from graphc.interpret import run_node
+from graphc.objects import is_object
 from graphc.passes import fold_sizes
 from graphc.passes.fold_float_sizes import DIGITS, whole_numbers, whole_only
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
@@ -65,7 +66,7 @@ def of_constants(node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
         return None
     if not node.deterministic:
         return Skip("its result is random")
-    if node.op.holds_graphs:
+    if node.op.holds_graphs or any(is_object(v.type) for v in node.outputs):
         return None
     if fold_sizes.holds(node):
         return fold_sizes.folded(node)

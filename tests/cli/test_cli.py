@@ -590,3 +590,28 @@ def test_weights_stand_in_the_row_of_the_product_that_reads_them():
     assert sum(r.parameters for r in rows) == graph.meta["parameters"]
     (result,) = results(graph, rows)
     assert (result.layers, result.parameters, result.macs) == (7, graph.meta["parameters"], 440)
+
+
+def test_sequences_and_optionals(tmp_path: Path):
+    """Every command takes a model of values that are no tensors; a sequence is a .npz file."""
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (seq(float[n, 3]) s, float[k, 3] x, optional(float[2]) o) => (seq(float[a, 3]) t, float[c, 3] all, optional(float[2]) p) {
+      t = SequenceInsert(s, x)
+      all = ConcatFromSequence<axis = 0>(t)
+      p = Identity(o)
+    }"""
+    path, exported = tmp_path / "m.onnx", tmp_path / "n.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    assert "t sequence(float32[?, 3])" in invoke("check", path).output
+    assert "sequence(float32[?, 3])" in invoke("show", path).output
+    assert "SequenceInsert" in invoke("explain", path).output
+    assert "and so does the whole model" in invoke("compare", path).output
+    np.savez(tmp_path / "s.npz", *[np.full((i, 3), i, np.float32) for i in (1, 2)])
+    np.save(tmp_path / "o.npy", np.float32([7, 8]))
+    invoke("export", path, exported)
+    sources = ("--input", f"s={tmp_path / 's.npz'}", "--input", f"o={tmp_path / 'o.npy'}")
+    output = invoke("run", exported, *sources, "--output", tmp_path / "y.npz").output
+    assert "input s[1]: float32[2, 3]" in output and "t[2]" in output
+    results = np.load(tmp_path / "y.npz")
+    assert results["all"][:3].tolist() == [[1] * 3, [2] * 3, [2] * 3] and results["p"].tolist() == [7, 8]
+    assert "'t' is a sequence" in invoke("run", path, "--output", tmp_path / "y.npy", code=2).output

@@ -58,6 +58,16 @@ def test_negative_floats_wrap_in_unsigned_integers(dtype: str, target: str):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("number", [0.5, 2.0**31 - 128, -(2.0**31), 2.0**31, -3e9, 2.0**63, np.nan])
+def test_one_number_among_small_ones(number: float, target: str):
+    """Vectors of numbers that int32 holds are cast another way than those with another among them."""
+    x = np.linspace(-300, 300, 200, dtype=np.float32)
+    x[77] = number
+    for name in ("int8", "uint8", "int16", "int32", "uint32", "int64"):
+        np.testing.assert_array_equal(cast(x, name, target), truncated(x, np.dtype(name)))
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_large_floats_fit_uint64(target: str):
     x = np.array([2.0**63, 2.0**64 - 4096, 2.0**63 - 2048, 1e18, -(2.0**62)])
     want = np.array([2**63, 2**64 - 4096, 2**63 - 2048, 10**18, 2**64 - 2**62], np.uint64)

@@ -29,6 +29,9 @@ SOMETIMES_HOST = {
     "MaxRoiPool": ("MaxRoiPool has no float64 kernel",),
     "RNN": ("RNN has no float64 kernel",),
     "com.microsoft::FusedGemm": ("Gemm has no float64 kernel",),
+} | {
+    f"ai.onnx.ml::{name}": ("dtype object has no machine code", f"ai.onnx.ml::{name} has no CPU kernel")  # strings
+    for name in ("LabelEncoder", "LinearClassifier", "OneHotEncoder", "SVMClassifier", "TreeEnsembleClassifier")
 }
 INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone
 

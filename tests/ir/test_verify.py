@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphc.graph import Builder, Graph, Node, Value, constant
-from graphc.op import Attr, Op, get_op
+from graphc.op import Attr, Attrs, Op, get_op
 from graphc.types import Blocked, TensorType
 from graphc.verify import BrokenInvariant, verify
 
@@ -54,7 +54,7 @@ def test_order():
 
 def test_names():
     g = small()
-    double = Node(get_op("Relu"), g.inputs, (Value("relu", g.inputs[0].type),), {}, "other")
+    double = Node(get_op("Relu"), g.inputs, (Value("relu", g.inputs[0].type),), Attrs(), "other")
     broken(replace(g, nodes=(*g.nodes, double)), "two values are named 'relu'")
     broken(with_node(g, 0, name="relu"), "two nodes are named 'relu'")
     verify(replace(g, outputs=g.outputs * 2, output_names=("y", "y")))  # one value twice
@@ -87,7 +87,7 @@ def test_types():
     )
     broken(with_node(g, 1, outputs=(Value("relu", None),)), r"'relu' of type None")
     x = Value("x", TensorType(F32, (2, 4)))
-    other = Node(get_op("Add"), (x, g.nodes[0].output), (Value("sum", g.nodes[2].output.type),), {}, "sum")
+    other = Node(get_op("Add"), (x, g.nodes[0].output), (Value("sum", g.nodes[2].output.type),), Attrs(), "sum")
     broken(
         replace(g, inputs=(*g.inputs, x), nodes=(g.nodes[0], other), outputs=other.outputs),
         "'sum' is not valid: .*broadcast",
@@ -95,7 +95,7 @@ def test_types():
 
 
 def test_types_that_wait_for_binding_pass():
-    relu = Node(get_op("Relu"), (Value("x", None),), (Value("y", None),), {}, "relu")
+    relu = Node(get_op("Relu"), (Value("x", None),), (Value("y", None),), Attrs(), "relu")
     verify(Graph("g", relu.inputs, relu.outputs, (relu,), ("y",)))
 
 
@@ -104,7 +104,7 @@ def test_a_layout_is_not_the_type_rules_business():
     blocked = replace(relu, type=replace(relu.type, layout=Blocked(16)))
     b = Builder()
     x = b.input("x", F32, (2, 3))
-    node = Node(get_op("Relu"), (x,), (blocked,), {}, "relu")
+    node = Node(get_op("Relu"), (x,), (blocked,), Attrs(), "relu")
     verify(Graph("g", (x,), (blocked,), (node,), ("y",)))
 
 
@@ -112,7 +112,7 @@ def test_constants():
     b = Builder()
     x = b.input("x", F32, (3,))
     wrong = Value("w", TensorType(F32, (4,)), constant("w", np.zeros(3, F32)).data)
-    node = Node(get_op("Add"), (x, wrong), (Value("y", TensorType(F32, (3,))),), {}, "sum")
+    node = Node(get_op("Add"), (x, wrong), (Value("y", TensorType(F32, (3,))),), Attrs(), "sum")
     broken(
         Graph("g", (x,), node.outputs, (node,), ("y",)), r"constant 'w' holds float32\[3\] but has type float32\[4\]"
     )

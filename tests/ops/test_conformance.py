@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,12 @@ from graphc.errors import GraphcError, GraphcWarning
 LIST = Path(__file__).with_name("conformance_pass.txt")
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 RANDOM = "bernoulli"  # the expected values are one draw of a random operator
+_PROTOS = {
+    "tensor_type": onnx.TensorProto,
+    "sequence_type": onnx.SequenceProto,
+    "optional_type": onnx.OptionalProto,
+    "map_type": onnx.MapProto,
+}
 Case = tuple[str, onnx.ModelProto, list, float, float]
 
 
@@ -46,11 +52,11 @@ def cases() -> Iterator[Case]:
 
 
 def _read_set(model: onnx.ModelProto, folder: Path) -> tuple[list, list]:
-    def read(prefix: str, count: int) -> list[onnx.TensorProto]:
-        files = [folder / f"{prefix}_{i}.pb" for i in range(count)]
-        return [onnx.TensorProto.FromString(f.read_bytes()) for f in files if f.exists()]
+    def read(prefix: str, infos: Sequence[onnx.ValueInfoProto]) -> list:
+        files = [(folder / f"{prefix}_{i}.pb", info.type.WhichOneof("value")) for i, info in enumerate(infos)]
+        return [_PROTOS[kind].FromString(f.read_bytes()) for f, kind in files if f.exists()]
 
-    return read("input", len(model.graph.input)), read("output", len(model.graph.output))
+    return read("input", model.graph.input), read("output", model.graph.output)
 
 
 def failure(case: Case) -> str | None:
@@ -59,21 +65,34 @@ def failure(case: Case) -> str | None:
     try:
         graph = frontends.load(model)
         for inputs, expected in sets:
-            given = zip((i.name for i in model.graph.input), map(_array, inputs))
-            feeds = {name: np.asarray(a) for name, a in given if a is not None}
-            results = run(graph, {v.name: feeds[v.name] for v in graph.inputs if v.name in feeds})
-            for want, name in zip(map(_array, expected), graph.output_names):
-                _compare(np.asarray(want), results[name], rtol, atol)
+            feeds = dict(zip((i.name for i in model.graph.input), map(_object, inputs)))
+            results = run(graph, {v.name: feeds[v.name] for v in graph.inputs})
+            for want, name in zip(map(_object, expected), graph.output_names):
+                _compare(want, results[name], rtol, atol)
     except (GraphcError, AssertionError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {str(error).strip()}"
     return None
 
 
-def _array(x: Any) -> Any:
-    return numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else x
+def _object(x: Any) -> Any:
+    """What a case gives or expects: an array, a list for a sequence, None for an empty optional."""
+    readers = {
+        onnx.TensorProto: numpy_helper.to_array,
+        onnx.SequenceProto: numpy_helper.to_list,
+        onnx.OptionalProto: numpy_helper.to_optional,
+        onnx.MapProto: numpy_helper.to_dict,
+    }
+    return readers[type(x)](x) if type(x) in readers else x
 
 
-def _compare(want: np.ndarray, got: np.ndarray, rtol: float, atol: float) -> None:
+def _compare(want: Any, got: Any, rtol: float, atol: float) -> None:
+    if want is None or isinstance(want, (list, tuple)):
+        assert (got is None) == (want is None) and isinstance(got, (list, type(None))), f"{type(got)}, not {type(want)}"
+        assert want is None or len(got) == len(want), f"{len(got)} elements, not {len(want)}"
+        for a, b in zip(want or (), got or ()):
+            _compare(a, b, rtol, atol)
+        return
+    want = np.asarray(want)
     assert got.shape == want.shape, f"shape {got.shape}, not {want.shape}"
     if want.dtype.kind in "OUS":
         assert got.astype(str).tolist() == want.astype(str).tolist()

@@ -15,6 +15,10 @@ from graphc.op import Const, all_ops
 
 ML, MS = "ai.onnx.ml", "com.microsoft"
 OPS = {name: op for name, op in all_ops().items() if "::" in name or name == "SimplifiedLayerNormalization"}
+WITHOUT_KERNEL = {  # in ONNX Runtime, for all of their operands or some; the references are held against formulas elsewhere
+    f"{MS}::{name}"
+    for name in ("MatMulInteger16", "MatMulIntegerToFloat", "MulInteger", "QLinearReduceMean", "ReduceSumInteger")
+}
 VERSIONS = {"TreeEnsemble": 5, "LabelEncoder": 4}  # of ai.onnx.ml; 3 for the others
 
 
@@ -80,7 +84,10 @@ def test_every_case_agrees_with_onnx_runtime(name: str):
         results = [v.dtype for v in use.graph().outputs]
         data = model(name, arrays, dict(case.attrs), results, consts, version)
         feeds = {k: v for k, v in arrays.items() if v is not None and k not in consts}
-        assert_same(data, feeds, 1e-5)
+        try:
+            assert_same(data, feeds, max(1e-5, op.tolerance))
+        except ort.capi.onnxruntime_pybind11_state.NotImplemented:
+            assert name in WITHOUT_KERNEL
 
 
 # --- trees ------------------------------------------------------------------------------------------------------------

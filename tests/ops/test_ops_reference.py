@@ -51,7 +51,7 @@ def assert_close(actual: np.ndarray, want: np.ndarray, tolerance: float, what: s
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", names(lambda op: not op.holds_graphs))
+@pytest.mark.parametrize("name", names(lambda op: not (op.holds_graphs or op.objects)))
 def test_an_operator_has_inputs_to_test_it_on(name: str):
     op = OPS[name]
     assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Samples(cases=…) in its record"
@@ -188,13 +188,16 @@ def test_expansion_agrees_with_reference(name: str):
     expanded = 0
     for case in cases(op):
         for seed in range(3):
-            use = use_of(op, case, op.samples.dtypes[0], seed).with_floats("float64")
+            use = use_of(op, case, op.samples.dtypes[0], seed)
+            single = name.startswith("ai.onnx.ml::")  # which compute in float32, whatever they are given
+            use = use if single else use.with_floats("float64")
             actual = expand(use)
             expanded += actual is not None
             for a, want in zip(actual or (), use.run()):
                 assert a.dtype == want.dtype and a.shape == want.shape
                 if op.deterministic is not False:  # else see test_ops_random.py
-                    assert_close(a, want, FLOAT64_TOLERANCE, f"expansion and reference of {use}")
+                    tolerance = op.tolerance if single else FLOAT64_TOLERANCE
+                    assert_close(a, want, tolerance, f"expansion and reference of {use}")
     assert expanded, f"the expansion of {op.name} declines every case of its domain"
 
 

@@ -185,6 +185,7 @@ def lower_concat(lo: CpuLowering, group: Group) -> None:
     if all(v.shape[1] % lo.target.vl == 0 for v in node.operands[:-1]):
         movement.lower_concat(lo, group)
         return
+    node.attrs.ignore("axis")  # that of channels, else they would not be in blocks
     operands = list(dict.fromkeys(node.operands))
     channels = [(operands.index(v), i) for v in node.operands for i in range(v.shape[1])]
     map_channels(lo, group, node.output, operands, channels)

@@ -57,6 +57,8 @@ def _width(most: int, limit: int) -> int:
 @lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported, form=form)
 def lower_pool(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
+    if len(node.outputs) == 1:
+        node.attrs.ignore("storage_order")  # of the indices
     if not is_blocked(node.inputs[0]):
         emit_pool(lo, group)
         return

@@ -197,6 +197,7 @@ def _left_factors(lo: CpuLowering, h: Halves, images: int, a: Rows, info: StepIn
     if key not in lo.packed_rows:
         nbytes = images * h.blocks * count * operand
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/factors", nbytes))
+        lo.packed_from[to.buffer] = a.ref.buffer
         reason = "sums of a product's left operand"
         moved = images * h.m * h.steps * 2 * vector + nbytes
         pack = StepInfo(0, info.nodes[:1], ("Pack",), "strassen_factors", "", reason, info.output, 0, moved)

@@ -134,8 +134,8 @@ def _activated(
 
 # --- FusedGemm --------------------------------------------------------------------------------------------------------
 def _gemm_params(attrs) -> list[float | None]:
-    second = attrs["activation_gamma"] if attrs["activation"] == "Selu" else attrs["activation_beta"]
-    return [attrs["activation_alpha"], second]
+    alpha, beta, gamma = (attrs[f"activation_{name}"] for name in ("alpha", "beta", "gamma"))
+    return [alpha, gamma if attrs["activation"] == "Selu" else beta]
 
 
 def _gemm_attrs(attrs) -> dict:

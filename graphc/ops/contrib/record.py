@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from graphc.op import FLOATS, Attr, Call, Case, Op, Samples, register
-from graphc.types import TensorType
+import numpy as np
+
+from graphc.errors import TypeRuleError
+from graphc.graph import Builder, Value
+from graphc.op import FLOATS, Attr, Call, Case, Op, Samples, get_op, register
+from graphc.types import MaybeNone, TensorType
 
 DOMAIN = "com.microsoft"
+Expand = Callable[[Builder, Call], "Value | tuple[Value, ...]"]
+Check = Callable[[Call], None]
 
 
 def contrib(
     name: str,
     inputs: str,
-    infer: Callable[[Call], Sequence[TensorType]],
+    infer: Callable[[Call], Sequence[TensorType | MaybeNone]],
     reference: Callable,
     expand: Callable,
     cases: Sequence[Case],
@@ -36,3 +42,41 @@ def contrib(
         **more,
     )
     return register(record)
+
+
+def composed(
+    name: str,
+    inputs: str,
+    reference: Callable,
+    expand: Expand,
+    cases: Sequence[Case],
+    attrs: Mapping[str, Attr] | None = None,
+    *,
+    check: Check = lambda call: None,
+    **more,
+) -> Op:
+    """`contrib` of an operator that always expands: its results have the types of the expansion's.
+
+    `check` raises TypeRuleError where operands or attributes are none of the operator's, before it is expanded.
+    """
+    return contrib(name, inputs, _types_of(expand, check), reference, expand, cases, attrs, **more)
+
+
+def _types_of(expand: Expand, check: Check) -> Callable[[Call], list[TensorType | MaybeNone]]:
+    def infer(call: Call) -> list[TensorType | MaybeNone]:
+        check(call)
+        try:
+            results = expand(Builder("types"), call)
+        except TypeRuleError as error:
+            inside = f"{error.op}: " if error.op not in (None, call.op.name) else ""
+            raise call.fail(inside + error.message.partition("\n")[0], error.hint) from None
+        return [v.type for v in (results if isinstance(results, tuple) else (results,))]
+
+    return infer
+
+
+def applied(op: str, *arrays: np.ndarray | None, **attrs) -> np.ndarray:
+    """The first result of another operator's reference, with its other attributes at their defaults."""
+    record = get_op(op)
+    y = record.reference(*arrays, **record.complete_attrs(attrs))
+    return y[0] if isinstance(y, tuple) else y

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.ml.record import NUMBERS, ml, require_numbers, rows
+from graphc.ops.ml.record import NUMBERS, as_rows, ml, require_numbers, rows
 from graphc.ops.precision import FLOAT32
 from graphc.types import Dim, TensorType, dtype_name
 
@@ -149,6 +149,7 @@ def _imputed(x, **attrs):
 def _expand_imputer(b: Builder, call: Call) -> Value:
     x, dtype = call.inputs[0], call.dtype(0)
     wanted, values = _to_replace(dtype, call.attrs)
+    call.attrs.ignore(*call.attrs)  # those of the other dtype
     nan = isinstance(wanted, float) and math.isnan(wanted)
     missing = b.add("IsNaN", x) if nan else b.add("Equal", x, b.constant(wanted, dtype))
     return b.add("Where", missing, b.constant(values, dtype), x)
@@ -195,6 +196,22 @@ def _extracted(x, at):
     return x[..., at].reshape(1, -1) if x.ndim == 1 else x[..., at]
 
 
+def _expand_extractor(b: Builder, call: Call) -> Value | None:
+    """A Gather, whose negative positions count from the end: they are known not to be any, or made ones beyond it."""
+    x, at = call.inputs
+    if x.dtype == object or not isinstance(call.shape(0)[-1], int):
+        return None
+    at = b.add("Reshape", at, b.constant([-1], "int64"))
+    if call.inputs[1].data is None:
+        at = at if at.dtype == np.int64 else b.add("Cast", at, to=np.dtype(np.int64))
+        beyond = b.add("Sub", at, b.constant(call.shape(0)[-1], "int64"))
+        at = b.add("Where", b.add("Less", at, b.constant(0, "int64")), beyond, at)
+    elif (np.asarray(call.const(1)) < 0).any():
+        return None
+    y = b.add("Gather", x, at, axis=-1)
+    return b.add("Unsqueeze", y, b.constant([0], "int64")) if call.rank(0) == 1 else y
+
+
 ml(
     "ArrayFeatureExtractor",
     "x at",
@@ -207,6 +224,7 @@ ml(
         Case((Tensor((2, 3, 4)), Const([[3, 0]]))),
     ],
     dtypes=NUMBERS,
+    expand=_expand_extractor,
     tolerance=0.0,
 )
 
@@ -233,6 +251,21 @@ def _vectorized(*arrays, inputdimensions):
     return np.concatenate(parts, axis=1)
 
 
+def _expand_vectorizer(b: Builder, call: Call) -> Value | None:
+    parts = []
+    for x, size in zip(call.inputs, _sizes(call)):
+        x = as_rows(b, x, FLOAT32)
+        width = x.shape[1]
+        if not isinstance(width, int):
+            return None
+        if width < size:
+            x = b.add("Pad", x, b.constant([0, 0, 0, size - width], "int64"), b.constant(0, FLOAT32))
+        elif width > size:
+            x = b.add("Slice", x, *(b.constant([v], "int64") for v in (0, size, 1)))
+        parts.append(x)
+    return b.add("Concat", *parts, axis=1)
+
+
 ml(
     "FeatureVectorizer",
     "*xs",
@@ -245,4 +278,5 @@ ml(
     ],
     dtypes=NUMBERS,
     tolerance=0.0,
+    expand=_expand_vectorizer,
 )

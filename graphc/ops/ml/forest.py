@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from graphc.errors import TypeRuleError
 
-LEAF = "LEAF"
-_COMPARE = {
-    "BRANCH_LEQ": np.less_equal,
-    "BRANCH_LT": np.less,
-    "BRANCH_GTE": np.greater_equal,
-    "BRANCH_GT": np.greater,
-    "BRANCH_EQ": np.equal,
-    "BRANCH_NEQ": np.not_equal,
-}
-CODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
+LEQ, LT, GTE, GT, EQ, NEQ, MEMBER, LEAF = range(8)  # as TreeEnsemble-5 numbers the comparisons
+_COMPARE = (np.less_equal, np.less, np.greater_equal, np.greater, np.equal, np.not_equal)
+_CODES = {f"BRANCH_{n}": i for i, n in enumerate(("LEQ", "LT", "GTE", "GT", "EQ", "NEQ"))} | {"LEAF": LEAF}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +20,7 @@ class Forest:
     """All nodes of all trees in one table; a child is a row of it.
 
     feature, split, yes, no, missing_yes: [nodes]. modes: the comparison of each node, LEAF for leaves. members: the sets of
-    BRANCH_MEMBER nodes. weights, written: [nodes, outputs], what a leaf adds, and whether it names that output.
+    MEMBER nodes. weights, written: [nodes, outputs], what a leaf adds, and whether it names that output.
     """
 
     roots: np.ndarray
@@ -40,6 +33,10 @@ class Forest:
     members: Mapping[int, np.ndarray]
     weights: np.ndarray
     written: np.ndarray
+
+    def output(self, i: int) -> Forest:
+        """The same trees, and one of the outputs."""
+        return replace(self, weights=self.weights[:, i : i + 1], written=self.written[:, i : i + 1])
 
     def leaves(self, x: np.ndarray) -> np.ndarray:
         """The leaf [N, trees] that each sample [N, features] reaches in each tree."""
@@ -54,12 +51,12 @@ class Forest:
         return at
 
     def _true(self, node: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Does the sample go to the branch `yes`? A comparison with NaN is false, but for BRANCH_NEQ."""
+        """Does the sample go to the branch `yes`? A comparison with NaN is false, but for NEQ."""
         out = np.zeros(len(node), bool)
         modes = self.modes[node]
         for mode in np.unique(modes):
             some = modes == mode
-            if mode == "BRANCH_MEMBER":
+            if mode == MEMBER:
                 out[some] = [v in self.members[n] for n, v in zip(node[some], values[some])]
             else:
                 out[some] = _COMPARE[mode](values[some], self.split[node[some]])
@@ -100,42 +97,67 @@ def forest_of(attrs: Mapping[str, Any], kind: str, outputs: int) -> Forest:
     """kind: 'class' or 'target', the prefix of the leaves' attributes. Raises TypeRuleError where the lists do not fit."""
     trees, ids = np.array(attrs["nodes_treeids"], np.int64), np.array(attrs["nodes_nodeids"], np.int64)
     count = len(ids)
-    row = {key: i for i, key in enumerate(zip(trees.tolist(), ids.tolist()))}
     split, double = floats_or_tensor(attrs, "nodes_values", 0.0, count)
     weights, double_weights = floats_or_tensor(attrs, f"{kind}_weights", 0.0, 0)
-    modes = np.array([str(m) for m in attrs["nodes_modes"]], object)
     sizes = {len(attrs[f"nodes_{n}"]) for n in ("treeids", "featureids", "modes", "truenodeids", "falsenodeids")}
-    leaf_ids = [attrs[f"{kind}_{n}"] for n in ("treeids", "nodeids", "ids")]
-    if sizes | {len(split)} != {count} or {len(a) for a in leaf_ids} != {len(weights)} or len(row) != count:
+    leaf_ids = [np.array(attrs[f"{kind}_{n}"], np.int64) for n in ("treeids", "nodeids", "ids")]
+    if sizes | {len(split)} != {count} or {len(a) for a in leaf_ids} != {len(weights)}:
         raise TypeRuleError("the lists of its trees do not fit together", hint="export the model again")
-    unknown = sorted(set(modes) - {*_COMPARE, LEAF})
+    unknown = sorted(set(attrs["nodes_modes"]) - {*_CODES})
     if unknown:
-        raise TypeRuleError(f"unknown mode of a node: {unknown[0]}", hint=f"one of: {', '.join((*_COMPARE, LEAF))}")
-    try:
-        inner = modes != LEAF
-        yes, no = (
-            np.array(
-                [row[t, c] if i else 0 for t, c, i in zip(trees.tolist(), attrs[f"nodes_{n}nodeids"], inner)], np.int64
-            )
-            for n in ("true", "false")
-        )
-        leaves = [row[t, n] for t, n in zip(*leaf_ids[:2])]
-    except KeyError as error:
-        raise TypeRuleError(f"tree and node {error.args[0]} do not exist", hint="export the model again") from None
+        raise TypeRuleError(f"unknown mode of a node: {unknown[0]}", hint=f"one of: {', '.join(_CODES)}")
+    modes = np.fromiter(map(_CODES.__getitem__, attrs["nodes_modes"]), np.uint8, count)
+    find, inner = _Rows(trees, ids), modes != LEAF
+    yes, no = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for child, name in ((yes, "true"), (no, "false")):
+        child[inner] = find(trees[inner], np.array(attrs[f"nodes_{name}nodeids"], np.int64)[inner])
+    leaves, output = find(*leaf_ids[:2]), leaf_ids[2]
+    bad = output[(output < 0) | (output >= outputs)]
+    if bad.size:
+        raise TypeRuleError(f"a leaf names {kind} {bad[0]} of {outputs}", hint="export the model again")
     dtype = np.float64 if double or double_weights else np.float32
     table, written = np.zeros((count, outputs), dtype), np.zeros((count, outputs), bool)
-    for leaf, output, w in zip(leaves, leaf_ids[2], weights):
-        if not 0 <= output < outputs:
-            raise TypeRuleError(f"a leaf names {kind} {output} of {outputs}", hint="export the model again")
-        table[leaf, output] += w
-        written[leaf, output] = True
+    np.add.at(table, (leaves, output), weights.astype(dtype))
+    written[leaves, output] = True
     roots = _roots(trees, np.concatenate([yes[inner], no[inner]]))
     _require_no_cycle(roots, yes, no, inner)
     missing = np.array(attrs["nodes_missing_value_tracks_true"] or [0] * count, bool)
-    feature = np.array(attrs["nodes_featureids"], np.int64)
+    if len(missing) != count:
+        raise TypeRuleError("the lists of its trees do not fit together", hint="export the model again")
+    feature = np.where(inner, np.array(attrs["nodes_featureids"], np.int64), 0)
+    if feature.min(initial=0) < 0:
+        raise TypeRuleError(f"a node names feature {feature.min()}", hint="export the model again")
     return Forest(
         roots, feature, split.astype(dtype if double else np.float32), modes, yes, no, missing, {}, table, written
     )
+
+
+class _Rows:
+    """Finds the row of the node table where a tree's node is."""
+
+    def __init__(self, trees: np.ndarray, ids: np.ndarray) -> None:
+        """Raises TypeRuleError where a node stands twice."""
+        self.order = np.lexsort((ids, trees))
+        self.trees, self.tree = np.unique(trees, return_inverse=True)
+        self.low, self.width = ids.min(initial=0), int(ids.max(initial=0)) - int(ids.min(initial=0)) + 1
+        self.keys = (self.tree * self.width + ids - self.low)[self.order]
+        if (np.diff(self.keys) == 0).any():
+            raise TypeRuleError("the lists of its trees do not fit together", hint="export the model again")
+
+    def __call__(self, trees: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """The row of each (tree, node). Raises TypeRuleError where there is none."""
+        tree = np.searchsorted(self.trees, trees).clip(max=max(len(self.trees) - 1, 0))
+        keys = tree * self.width + ids - self.low
+        at = np.searchsorted(self.keys, keys).clip(max=max(len(self.keys) - 1, 0))
+        if not len(self.keys) and len(trees):
+            wrong = np.ones(len(trees), bool)
+        else:
+            in_range = (ids >= self.low) & (ids < self.low + self.width)
+            wrong = ~in_range | (self.trees[tree] != trees) | (self.keys[at] != keys)
+        if wrong.any():
+            pair = (int(trees[wrong][0]), int(ids[wrong][0]))
+            raise TypeRuleError(f"tree and node {pair} do not exist", hint="export the model again")
+        return self.order[at]
 
 
 def _roots(trees: np.ndarray, children: np.ndarray) -> np.ndarray:
@@ -172,7 +194,7 @@ def forest_of_tables(attrs: Mapping[str, Any]) -> Forest:
         np.array(attrs[f"nodes_{n}"], np.int64)
         for n in ("truenodeids", "trueleafs", "falsenodeids", "falseleafs", "featureids")
     ]
-    if {len(codes), *map(len, ids)} != {inner} or len(targets) != leaves or (codes.size and codes.max() >= len(CODES)):
+    if {len(codes), *map(len, ids)} != {inner} or len(targets) != leaves or (codes.size and codes.max() > MEMBER):
         raise TypeRuleError("the tables of its trees do not fit together", hint="export the model again")
     children = [np.where(leaf != 0, node + inner, node) for node, leaf in (ids[:2], ids[2:4])]
     roots = np.array(attrs["tree_roots"], np.int64)
@@ -183,7 +205,7 @@ def forest_of_tables(attrs: Mapping[str, Any]) -> Forest:
         raise TypeRuleError(
             f"a leaf names a target that is none of {attrs['n_targets']}", hint="export the model again"
         )
-    modes = np.array([*(CODES[c] for c in codes), *[LEAF] * leaves], object)
+    modes = np.concatenate([codes, np.full(leaves, LEAF)]).astype(np.uint8)
     yes, no = (np.concatenate([c, np.zeros(leaves, np.int64)]) for c in children)
     weights, written = (
         np.zeros((inner + leaves, attrs["n_targets"]), leaf_weights.dtype),
@@ -198,7 +220,7 @@ def forest_of_tables(attrs: Mapping[str, Any]) -> Forest:
     tracks = attrs["nodes_missing_value_tracks_true"]
     missing[:inner] = np.array(tracks or [0] * inner, bool)
     pad = np.zeros(leaves, np.int64)
-    members = _member_sets(np.flatnonzero(modes == "BRANCH_MEMBER"), attrs["membership_values"])
+    members = _member_sets(np.flatnonzero(modes == MEMBER), attrs["membership_values"])
     return Forest(
         roots,
         np.concatenate([ids[4], pad]),

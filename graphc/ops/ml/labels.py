@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InputError
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const
+from graphc.ops.ml.lookup import KEYS, table
 from graphc.ops.ml.record import STRING, labels_of, ml
 from graphc.types import TensorType, dtype_name
 
@@ -63,7 +65,7 @@ def _encoded_type(call: Call) -> list[TensorType]:
     keys, values = _table(call.attrs, "keys"), _table(call.attrs, "values")
     if keys is None or values is None or len(keys) != len(values):
         raise call.fail("its keys and values do not fit together", "give as many values as keys")
-    if dtype_name(x.dtype) != dtype_name(keys.dtype):
+    if dtype_name(x.dtype) != dtype_name(keys.dtype) and not x.dtype.kind == keys.dtype.kind == "f":
         raise call.fail(f"its keys are {dtype_name(keys.dtype)}, the operand is {dtype_name(x.dtype)}", "insert a Cast")
     return [x.with_dtype(values.dtype)]
 
@@ -77,6 +79,18 @@ def _encoded(x, **attrs):
     keys, values = _table(attrs, "keys"), _table(attrs, "values")
     assert keys is not None and values is not None
     return _lookup(x, keys.tolist(), values.tolist(), _default(attrs, values), values.dtype)
+
+
+def _expand_encoder(b: Builder, call: Call) -> Value | None:
+    """Numbers to numbers."""
+    if call.attrs.classes_strings:
+        return None
+    keys, values = _table(call.attrs, "keys"), _table(call.attrs, "values")
+    assert keys is not None and values is not None
+    if keys.dtype not in KEYS or keys.dtype != call.dtype(0) or values.dtype == STRING:
+        return None
+    keys, values = table(keys, values, _default(call.attrs, values))
+    return b.add("LookUp", call.inputs[0], b.constant(keys), b.constant(values))
 
 
 ml(
@@ -108,6 +122,7 @@ ml(
         Case((Const(["a", "q"], "object"),), {"classes_strings": ("z", "a")}),
     ],
     tolerance=0.0,
+    expand=_expand_encoder,
 )
 
 
@@ -161,13 +176,26 @@ def _one_hot(x, cats_strings, cats_int64s, zeros):
     column = {c: i for i, c in enumerate(categories)}
     out = np.zeros((*x.shape, len(categories)), np.float32)
     for at in np.ndindex(x.shape):
-        v = x[at] if x.dtype == STRING else int(x[at])
+        v = x[at] if x.dtype == STRING or not np.isfinite(x[at]) else int(x[at])
         if v in column:
             place = (*at, column[v])
             out[place] = 1
         elif not zeros:
             raise InputError(f"{v!r} at {list(at)} is none of the categories", op="OneHotEncoder")
     return out
+
+
+def _expand_one_hot(b: Builder, call: Call) -> Value | None:
+    """Of numbers; unknown ones are zeros."""
+    x, categories = call.inputs[0], call.attrs.cats_int64s
+    if not categories or not call.attrs.zeros:
+        return None
+    x = x if x.dtype == np.int64 else b.add("Cast", x, to=np.dtype(np.int64))
+    last = {c: i for i, c in enumerate(categories)}
+    equal = b.add("Equal", b.add("Unsqueeze", x, b.constant([-1], np.int64)), b.constant(categories, np.int64))
+    if len(last) < len(categories):
+        equal = b.add("And", equal, b.constant([last[c] == i for i, c in enumerate(categories)], bool))
+    return b.add("Cast", equal, to=np.dtype(np.float32))
 
 
 ml(
@@ -179,7 +207,9 @@ ml(
     [
         Case((Const([[1], [2], [9]]),), {"cats_int64s": (1, 2)}),
         Case((Const([1.7, 2.2], "float32"),), {"cats_int64s": (1, 2)}),
+        Case((Const([1, 3], "float32"),), {"cats_int64s": (1, 3, 1)}),
         Case((Const(["a", "q"], "object"),), {"cats_strings": ("a", "b")}),
     ],
     tolerance=0.0,
+    expand=_expand_one_hot,
 )

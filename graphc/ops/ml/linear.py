@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Tensor
-from graphc.ops.ml.record import NUMBERS, label_array, labels_of, ml, require_features, rows
-from graphc.ops.ml.transform import POST_TRANSFORM, TRANSFORMS, logistic, transform, transform_targets
+from graphc.ops.ml.record import (
+    NUMBERS,
+    as_rows,
+    chosen,
+    column_of,
+    label_array,
+    labels_of,
+    ml,
+    named,
+    require_features,
+    rows,
+)
+from graphc.ops.ml.transform import (
+    POST_TRANSFORM,
+    TRANSFORMS,
+    expand_targets,
+    expand_transform,
+    logistic,
+    signed_pair,
+    transform,
+    transform_targets,
+)
 from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType
 
@@ -24,6 +45,13 @@ def _product(x: np.ndarray, coefficients, intercepts, outputs: int) -> np.ndarra
     """x·wᵀ + b in float32, [N, outputs]."""
     w = np.array(coefficients, FLOAT32).reshape(outputs, -1)
     return np.atleast_2d(x).astype(FLOAT32) @ w.T + np.array(intercepts or [0] * outputs, FLOAT32)
+
+
+def _expand_product(b: Builder, call: Call, outputs: int) -> Value:
+    """`_product`."""
+    w = np.array(call.attrs.coefficients, FLOAT32).reshape(outputs, -1)
+    y = b.add("MatMul", as_rows(b, call.inputs[0], FLOAT32), b.constant(w.T.copy()))
+    return b.add("Add", y, b.constant(call.attrs.intercepts, FLOAT32)) if call.attrs.intercepts else y
 
 
 # --- LinearClassifier -------------------------------------------------------------------------------------------------
@@ -52,6 +80,21 @@ def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints
         return label, transform(scores, post_transform)
     two = [logistic(-scores), logistic(scores)] if post_transform == "LOGISTIC" else [1 - scores, scores]
     return np.where(high, labels[1], labels[0]), np.concatenate(two, axis=1).astype(FLOAT32)
+
+
+def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
+    attrs, post = call.attrs, call.attrs.post_transform
+    labels = label_array(attrs.classlabels_strings, attrs.classlabels_ints)
+    scores = _expand_product(b, call, len(attrs.intercepts))
+    if len(attrs.intercepts) > 1:
+        names = labels if len(labels) else np.arange(len(attrs.intercepts))
+        return named(b, names, b.add("ArgMax", scores, axis=1, keepdims=0)), expand_transform(b, scores, post)
+    high = b.add("Greater", column_of(b, scores, 0), b.constant(0, FLOAT32))
+    if len(labels) != 2:
+        pair = np.array([type(labels[0])(), labels[0]], labels.dtype) if len(labels) else np.arange(2)
+        return chosen(b, pair, high), expand_transform(b, scores, post)
+    pair = signed_pair(b, scores, post != "LOGISTIC")
+    return chosen(b, labels, high), expand_transform(b, pair, "LOGISTIC") if post == "LOGISTIC" else pair
 
 
 _X = (Tensor((5, 3)),)
@@ -90,6 +133,7 @@ ml(
     ],
     ("label", "scores"),
     NUMBERS,
+    expand=_expand_classifier,
 )
 
 
@@ -120,4 +164,5 @@ ml(
         Case((Tensor((3,)),), {"coefficients": _ROW * 2, "targets": 2, "post_transform": "SOFTMAX"}),
     ],
     dtypes=NUMBERS,
+    expand=lambda b, call: expand_targets(b, _expand_product(b, call, call.attrs.targets), call.attrs.post_transform),
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from graphc.dtypes import names
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Family, Op, Samples, register
 from graphc.types import Dim, TensorType, dtype_name
 
@@ -77,3 +79,31 @@ def labels_of(call: Call, strings: str, ints: str) -> np.ndarray:
 def label_array(strings: Sequence[str], ints: Sequence[int]) -> np.ndarray:
     """The labels of whichever is given."""
     return np.array(list(strings), STRING) if strings else np.array(list(ints), np.int64)
+
+
+# --- parts of expansions ----------------------------------------------------------------------------------------------
+def as_rows(b: Builder, v: Value, dtype: DTypeLike) -> Value:
+    """Samples [N, F] in that dtype; [F] is one sample."""
+    v = v if v.dtype == dtype else b.add("Cast", v, to=np.dtype(dtype))
+    return v if v.type.rank == 2 else b.add("Unsqueeze", v, b.constant([0], np.int64))
+
+
+def column_of(b: Builder, v: Value, i: int) -> Value:
+    """Column i of [N, C], as [N]."""
+    if v.shape[1] == 1:
+        return b.add("Squeeze", v, b.constant([1], np.int64))
+    return b.add("Gather", v, b.constant(i, np.int64), axis=1)
+
+
+def named(b: Builder, labels: np.ndarray, at: Value) -> Value:
+    """The labels at positions [N]. Strings are looked up on the host, behind all that is computed."""
+    if labels.dtype == np.int64 and np.array_equal(labels, np.arange(len(labels))):
+        return at
+    return b.add("Gather", b.constant(labels), at, axis=0)
+
+
+def chosen(b: Builder, labels: np.ndarray, condition: Value) -> Value:
+    """labels[1] where the condition [N] holds, else labels[0]."""
+    if labels.dtype == STRING:
+        return named(b, labels, b.add("Cast", condition, to=np.dtype(np.int64)))
+    return b.add("Where", condition, *(b.constant(n, np.int64) for n in labels[::-1]))

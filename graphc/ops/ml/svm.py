@@ -6,9 +6,11 @@ from itertools import combinations
 
 import numpy as np
 
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Tensor
-from graphc.ops.ml.record import NUMBERS, label_array, labels_of, ml, require_features, rows
-from graphc.ops.ml.transform import POST_TRANSFORM, logistic, transform
+from graphc.ops.ml.coupling import coupled_probabilities
+from graphc.ops.ml.record import NUMBERS, as_rows, chosen, column_of, label_array, labels_of, ml, named, require_features, rows
+from graphc.ops.ml.transform import POST_TRANSFORM, expand_transform, logistic, signed_pair, transform
 from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType
 
@@ -32,6 +34,20 @@ def _kernel(x: np.ndarray, v: np.ndarray, kind: str, params) -> np.ndarray:
     if kind == "POLY":
         return (gamma * products + offset) ** degree
     return np.tanh(gamma * products + offset) if kind == "SIGMOID" else products
+
+
+def _expand_kernel(b: Builder, x: Value, v: np.ndarray, kind: str, params) -> Value:
+    """`_kernel`. Distances are sums of squared differences: those of sums of squares would cancel."""
+    gamma, offset, degree = (b.constant(p, FLOAT32) for p in (*params, 0.0, 0.0, 0.0)[:3])
+    if kind == "RBF":
+        difference = b.add("Sub", b.add("Unsqueeze", x, b.constant([1], np.int64)), b.constant(v))
+        squares = b.add("ReduceSumSquare", difference, b.constant([2], np.int64), keepdims=0)
+        return b.add("Exp", b.add("Mul", squares, b.add("Neg", gamma)))
+    products = b.add("MatMul", x, b.constant(v.T.copy()))
+    if kind == "LINEAR":
+        return products
+    affine = b.add("Add", b.add("Mul", products, gamma), offset)
+    return b.add("Pow", affine, degree) if kind == "POLY" else b.add("Tanh", affine)
 
 
 def _vectors(call: Call, count: int, features) -> None:
@@ -65,6 +81,18 @@ def _regress(x, kernel_type, kernel_params, support_vectors, coefficients, rho, 
     return np.where(s > 0, 1, -1).astype(FLOAT32) if one_class else s.astype(FLOAT32)
 
 
+def _expand_regressor(b: Builder, call: Call) -> Value:
+    attrs, x = call.attrs, as_rows(b, call.inputs[0], FLOAT32)
+    if attrs.n_supports:
+        v = np.array(attrs.support_vectors, FLOAT32).reshape(attrs.n_supports, -1)
+        x = _expand_kernel(b, x, v, attrs.kernel_type, attrs.kernel_params)
+    s = b.add("MatMul", x, b.constant(np.array(attrs.coefficients, FLOAT32)[:, None]))
+    s = b.add("Add", s, b.constant(attrs.rho[0], FLOAT32))
+    if not attrs.one_class:
+        return s
+    return b.add("Where", b.add("Greater", s, b.constant(0, FLOAT32)), *(b.constant(n, FLOAT32) for n in (1, -1)))
+
+
 _X = (Tensor((5, 3)),)
 _V = (0.5, -1.0, 2.0, 1.5, 0.25, -0.5)
 ml(
@@ -91,6 +119,7 @@ ml(
     ]
     + [Case(_X, {"coefficients": (1.0, 2.0, 3.0), "rho": (0.5,), "kernel_params": (0.0, 0.0, 0.0)})],
     dtypes=NUMBERS,
+    expand=_expand_regressor,
     tolerance=1e-4,  # a polynomial kernel cubes the rounding of a product
 )
 
@@ -160,31 +189,52 @@ def _decisions(kernel: np.ndarray, coefficients: np.ndarray, sizes, rho) -> np.n
 
 
 def _probabilities(d: np.ndarray, k: int, a, b) -> np.ndarray:
-    """Class probabilities [N, K] from those of pairs (Wu, Lin and Weng 2004, algorithm 2, as in libsvm)."""
-    tiny = 1e-7
-    pairwise = np.zeros((len(d), k, k))
-    for n, (i, j) in enumerate(combinations(range(k), 2)):
-        p = np.clip(1 / (1 + np.exp(a[n] * d[:, n].astype(float) + b[n])), tiny, 1 - tiny)
-        pairwise[:, i, j], pairwise[:, j, i] = p, 1 - p
-    return np.array([_coupled(r, k) for r in pairwise]).reshape(len(d), k)
+    """Class probabilities [N, K] from those of pairs."""
+    return coupled_probabilities(1 / (1 + np.exp(d.astype(float) * np.array(a) + np.array(b))), k)
 
 
-def _coupled(r: np.ndarray, k: int) -> np.ndarray:
-    q = -r * r.T
-    np.fill_diagonal(q, (r.T**2).sum(axis=1))
-    p = np.full(k, 1 / k)
-    for _ in range(100):
-        qp = q @ p
-        total = p @ qp
-        if np.abs(qp - total).max() < 0.005 / k:
-            break
-        for t in range(k):
-            step = (total - qp[t]) / q[t, t]
-            p[t] += step
-            total = (total + step * (step * q[t, t] + 2 * qp[t])) / (1 + step) ** 2
-            qp = (qp + step * q[t]) / (1 + step)
-            p /= 1 + step
-    return p
+def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
+    attrs, x, post = call.attrs, as_rows(b, call.inputs[0], FLOAT32), call.attrs.post_transform
+    labels = label_array(attrs.classlabels_strings, attrs.classlabels_ints)
+    k, sizes = len(labels), attrs.vectors_per_class
+    if not sizes:
+        w = np.array(attrs.coefficients, FLOAT32).reshape(k, -1)
+        scores = b.add("Add", b.add("MatMul", x, b.constant(w.T.copy())), b.constant(attrs.rho[0], FLOAT32))
+        return named(b, labels, b.add("ArgMax", scores, axis=1, keepdims=0)), expand_transform(b, scores, post)
+    v = np.array(attrs.support_vectors, FLOAT32).reshape(sum(sizes), -1)
+    kernel = _expand_kernel(b, x, v, attrs.kernel_type, attrs.kernel_params)
+    w, votes, base = _pair_matrices(np.array(attrs.coefficients, FLOAT32).reshape(k - 1, -1), sizes)
+    d = b.add("Add", b.add("MatMul", kernel, b.constant(w)), b.constant(attrs.rho, FLOAT32))
+    positive = b.add("Greater", d, b.constant(0, FLOAT32))
+    if k == 2:
+        label = chosen(b, labels[::-1], column_of(b, positive, 0))
+    else:
+        given = b.add("MatMul", b.add("Cast", positive, to=FLOAT32), b.constant(votes))
+        label = named(b, labels, b.add("ArgMax", b.add("Add", given, b.constant(base)), axis=1, keepdims=0))
+    if attrs.prob_a:
+        wide = b.add("Cast", d, to=np.dtype(np.float64))
+        sums = b.add("Add", b.add("Mul", wide, b.constant(attrs.prob_a, float)), b.constant(attrs.prob_b, float))
+        pairs = b.add("Sigmoid", b.add("Neg", sums))
+        scores = b.add("Cast", b.add("CoupledProbabilities", pairs, classes=k), to=FLOAT32)
+        return label, expand_transform(b, scores, post)
+    if k > 2:
+        return label, expand_transform(b, d, post)
+    pair = signed_pair(b, d, post.startswith("SOFTMAX"))
+    return label, expand_transform(b, pair, "LOGISTIC") if post == "LOGISTIC" else pair
+
+
+def _pair_matrices(coefficients: np.ndarray, sizes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[vectors, pairs] that decisions are products with; what a decision above 0 changes in the votes, [pairs, classes]; and the
+    votes where none is."""
+    ends, pairs = np.cumsum(sizes), list(combinations(range(len(sizes)), 2))
+    of = [slice(e - n, e) for e, n in zip(ends, sizes)]
+    w = np.zeros((ends[-1], len(pairs)), FLOAT32)
+    votes, base = np.zeros((len(pairs), len(sizes)), FLOAT32), np.zeros(len(sizes), FLOAT32)
+    for p, (i, j) in enumerate(pairs):
+        w[of[i], p], w[of[j], p] = coefficients[j - 1, of[i]], coefficients[i, of[j]]
+        votes[p, i], votes[p, j] = 1, -1
+        base[j] += 1
+    return w, votes, base
 
 
 def _machine(kind: str, **more) -> dict:
@@ -231,4 +281,5 @@ ml(
     ],
     ("label", "scores"),
     NUMBERS,
+    expand=_expand_classifier,
 )

@@ -6,10 +6,31 @@ from typing import Any
 
 import numpy as np
 
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Tensor
-from graphc.ops.ml.forest import LEAF, compared, floats_or_tensor, forest_of, forest_of_tables
-from graphc.ops.ml.record import NUMBERS, label_array, labels_of, ml, require_features, rows
-from graphc.ops.ml.transform import POST_TRANSFORM, TRANSFORMS, transform, transform_targets
+from graphc.ops.ml.forest import compared, floats_or_tensor, forest_of, forest_of_tables
+from graphc.ops.ml.record import (
+    NUMBERS,
+    STRING,
+    chosen,
+    column_of,
+    label_array,
+    labels_of,
+    ml,
+    named,
+    require_features,
+    rows,
+)
+from graphc.ops.ml.transform import (
+    POST_TRANSFORM,
+    TRANSFORMS,
+    expand_targets,
+    expand_transform,
+    signed_pair,
+    transform,
+    transform_targets,
+)
+from graphc.ops.ml.walk import tree_scores
 from graphc.types import TensorType
 
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
@@ -94,6 +115,66 @@ def _two_classes(s, base, forest, labels, post, attrs):
     return label, np.stack([one - column if positive else -column, column], axis=1)
 
 
+def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
+    attrs, post = _attrs(call), call.attrs.post_transform
+    labels = label_array(attrs["classlabels_strings"], attrs["classlabels_int64s"])
+    forest = forest_of(attrs, "class", len(labels))
+    base = floats_or_tensor(attrs, "base_values", 0.0, 0)[0].astype(forest.weights.dtype)
+    if len(labels) == 2:
+        label, scores = _expand_two_classes(b, call.inputs[0], forest, base, labels, attrs)
+        return label, _as_float32(b, scores)
+    scores, seen = tree_scores(b, call.inputs[0], forest, "SUM")
+    if len(labels) == 1:
+        scores = b.add("Add", scores, b.constant(base)) if base.size else scores
+        label = _above(b, column_of(b, scores, 0), 0, np.array([0, 1]))
+        scores = expand_transform(b, scores, post)
+    else:
+        compete = scores
+        if base.size == len(labels):
+            compete = scores = b.add("Add", scores, b.constant(base))
+        elif isinstance(seen, Value) or not seen.all():
+            mask = seen if isinstance(seen, Value) else b.constant(seen)
+            compete = b.add("Where", mask, scores, b.constant(-np.inf, scores.dtype))
+        label = named(b, labels, b.add("ArgMax", compete, axis=1, keepdims=0))
+        scores = expand_transform(b, scores, post)
+    return label, _as_float32(b, scores)
+
+
+def _as_float32(b: Builder, v: Value) -> Value:
+    return v if v.dtype == np.float32 else b.add("Cast", v, to=np.dtype(np.float32))
+
+
+def _above(b: Builder, v: Value, limit: float, labels: np.ndarray) -> Value:
+    """labels[1] where numbers [N] are above the limit."""
+    return chosen(b, labels, b.add("Greater", v, b.constant(limit, v.dtype)))
+
+
+def _expand_two_classes(b, x, forest, base, labels, attrs):
+    """`_two_classes`."""
+    post, named_classes = attrs["post_transform"], set(attrs["class_ids"])
+    positive = not (floats_or_tensor(attrs, "class_weights", 0.0, 0)[0] < 0).any()
+    if len(named_classes) == 1:
+        only = named_classes.pop()
+        column, _ = tree_scores(b, x, forest.output(only), "SUM")
+        column = b.add("Add", column, b.constant(base[0])) if base.size else column
+        label = _above(b, column_of(b, column, 0), 0.5 if positive else 0, labels)
+        if only == 1 or base.size == 2:
+            scores = b.add("Mul", column, b.constant([0, 1] if only == 1 else [1, 0], column.dtype))
+        else:
+            scores = signed_pair(b, column, positive and post != "LOGISTIC")
+        return label, expand_transform(b, scores, post if post == "LOGISTIC" else "NONE")
+    if base.size == 2:
+        column, _ = tree_scores(b, x, forest.output(0), "SUM")
+        column = b.add("Add", column, b.constant(base[1]))
+        second, scores = column_of(b, column, 0), signed_pair(b, column, False)
+    else:
+        scores, _ = tree_scores(b, x, forest, "SUM")
+        scores = b.add("Add", scores, b.constant(base)) if base.size == 1 else scores
+        second = column_of(b, scores, 1)
+    label = _above(b, second, 0, labels if labels.dtype == STRING else np.array([0, 1]))
+    return label, expand_transform(b, scores, post)
+
+
 def _stump(kind: str, **more) -> dict[str, Any]:
     """Two trees of one decision each: x0 <= 0.1, x1 <= -0.2."""
     return {
@@ -101,7 +182,7 @@ def _stump(kind: str, **more) -> dict[str, Any]:
         "nodes_nodeids": [0, 1, 2] * 2,
         "nodes_featureids": [0, 0, 0, 1, 0, 0],
         "nodes_values": [0.1, 0, 0, -0.2, 0, 0],
-        "nodes_modes": ["BRANCH_LEQ", LEAF, LEAF, "BRANCH_GT", LEAF, LEAF],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_GT", "LEAF", "LEAF"],
         "nodes_truenodeids": [1, 0, 0] * 2,
         "nodes_falsenodeids": [2, 0, 0] * 2,
         f"{kind}_treeids": [0, 0, 1, 1],
@@ -156,6 +237,7 @@ ml(
     ],
     ("label", "scores"),
     NUMBERS,
+    expand=_expand_classifier,
 )
 
 
@@ -174,6 +256,21 @@ def _regress(x, n_targets, aggregate_function, post_transform, **attrs):
     if base.size:  # a target that no leaf wrote stays 0
         scores = np.where(seen, scores + base.astype(scores.dtype), scores)
     return transform_targets(scores, post_transform).astype(np.float32)
+
+
+def _expand_regressor(b: Builder, call: Call) -> Value:
+    attrs = _attrs(call)
+    forest = forest_of(attrs, "target", attrs["n_targets"])
+    scores, seen = tree_scores(b, call.inputs[0], forest, attrs["aggregate_function"])
+    base, _ = floats_or_tensor(attrs, "base_values", 0.0, 0)
+    if base.size:
+        on_top = b.constant(base.astype(scores.dtype))
+        if isinstance(seen, Value):
+            on_top = b.add("Where", seen, on_top, b.constant(0, scores.dtype))
+        elif not seen.all():
+            on_top = b.constant(np.where(seen, base, 0).astype(scores.dtype))
+        scores = b.add("Add", scores, on_top)
+    return _as_float32(b, expand_targets(b, scores, attrs["post_transform"]))
 
 
 ml(
@@ -218,6 +315,7 @@ ml(
         )
     ],
     dtypes=NUMBERS,
+    expand=_expand_regressor,
 )
 
 
@@ -233,6 +331,13 @@ def _ensemble(x, **attrs):
     forest = forest_of_tables(attrs)
     scores, _ = forest.sums(compared(x, forest.split.dtype), _AGGREGATES[attrs["aggregate_function"]])
     return transform_targets(scores, _TRANSFORMS_5[attrs["post_transform"]]).astype(x.dtype)
+
+
+def _expand_ensemble(b: Builder, call: Call) -> Value:
+    attrs = _attrs(call)
+    scores, _ = tree_scores(b, call.inputs[0], forest_of_tables(attrs), _AGGREGATES[attrs["aggregate_function"]])
+    scores = expand_targets(b, scores, _TRANSFORMS_5[attrs["post_transform"]])
+    return scores if scores.dtype == call.dtype(0) else b.add("Cast", scores, to=call.dtype(0))
 
 
 def _tree_5(**more) -> dict[str, Any]:
@@ -277,4 +382,5 @@ ml(
         "post_transform": Attr(int, 0, (0, 1, 2, 3, 4)),
     },
     [Case(_X, _tree_5(aggregate_function=a, post_transform=p)) for a in range(4) for p in (0, 2)],
+    expand=_expand_ensemble,
 )

@@ -1,0 +1,1 @@
+"""Forests of decision trees, tables of numbers, probabilities coupled of pairs."""

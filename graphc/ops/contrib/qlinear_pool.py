@@ -1,0 +1,205 @@
+"""Pools and means of bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphc.graph import Builder, Value
+from graphc.op import Attr, Call, Case, Deferred
+from graphc.ops._geometry import window_view, windows
+from graphc.ops.contract import require_dtype
+from graphc.ops.contrib.affine_bytes import (
+    emit_bytes,
+    emit_centred,
+    emit_real,
+    in_bytes,
+    real,
+    require_bytes,
+    require_one,
+    scalar,
+    scale,
+    some,
+    wide,
+    zero,
+)
+from graphc.ops.contrib.channels_last import channels_first, emit_channels_first, require_space
+from graphc.ops.contrib.record import applied, composed
+from graphc.ops.pool import POOL_ATTRS
+from graphc.ops.qlinear import BYTES
+from graphc.ops.quantize import emit_quantized
+from graphc.ops.shape import axes_of
+from graphc.types import Dim
+
+_LAST = {"channels_last": Attr(bool, False)}
+_OPERANDS = "x x_scale x_zero_point? y_scale y_zero_point?"
+KINDS = ("uint8", "int8")
+
+
+def _check(call: Call) -> None:
+    require_bytes(call, 0, 2)
+    require_bytes(call, 0, 4)
+    require_one(call, 1, 2, 3, 4)
+
+
+def _check_map(call: Call) -> None:
+    _check(call)
+    require_space(call)
+
+
+def _cases(uses: Sequence[tuple[tuple[int, ...], dict]]) -> list[Case]:
+    return [
+        Case((some(k, *shape), scale(0.25), zero(k), scale(0.125), zero(k, first=5)), attrs)
+        for k in KINDS
+        for shape, attrs in uses
+    ]
+
+
+# --- means ------------------------------------------------------------------------------------------------------------
+def _emit_mean(b: Builder, call: Call, axes: Sequence[int], keepdims: bool) -> Value:
+    """rint(Σ (q - zero) · (x_scale / (y_scale · n))) + y_zero; the sum is exact."""
+    x, sx, zx, s, z = (*call.inputs, None)[:5]
+    at = b.constant(axes, np.int64)
+    total = b.add("ReduceSum", emit_centred(b, x, scalar(b, zx), np.int32), at, keepdims=keepdims)
+    kind = wide(b, sx)
+    count = b.add("ReduceProd", b.add("Gather", b.add("Shape", x), at), keepdims=False)
+    whole = b.add("Mul", scalar(b, s), b.add("Cast", count, to=kind))
+    factor = b.add("Div", scalar(b, sx), whole)
+    return emit_quantized(b, b.add("Mul", b.add("Cast", total, to=kind), factor), scalar(b, z), call.dtype(0))
+
+
+def _mean(x, sx, zx, s, z, axes, keepdims):
+    axes = tuple(axes)
+    centred = x.astype(np.int64) - (0 if zx is None else int(zx.reshape(())))
+    n = np.prod([x.shape[a] for a in axes])
+    total = centred.sum(axes, keepdims=keepdims).astype(np.promote_types(np.float32, sx.dtype))
+    return in_bytes(total * (sx.reshape(()) / (s.reshape(()) * total.dtype.type(n))), np.ones(1, s.dtype), z, x.dtype)
+
+
+def _space(rank: int, last: bool) -> list[int]:
+    return list(range(1, rank - 1) if last else range(2, rank))
+
+
+composed(
+    "QLinearGlobalAveragePool",
+    _OPERANDS,
+    lambda x, sx, zx, s, z=None, *, channels_last: _mean(x, sx, zx, s, z, _space(x.ndim, channels_last), True),
+    lambda b, call: _emit_mean(b, call, _space(call.rank(0), call.attrs.channels_last), True),
+    _cases([((2, 3, 5, 7), {}), ((2, 3, 5, 7), {"channels_last": True}), ((1, 4, 9), {}), ((1, 2, 3, 2, 5), {})]),
+    _LAST,
+    check=_check_map,
+    dtypes=("uint8",),
+    tolerance=0.0,
+)
+
+
+def _mean_axes(call: Call) -> list[int]:
+    rank = call.rank(0)
+    return list(range(rank)) if call.attrs.axes is None else axes_of(call, list(call.attrs.axes), rank)
+
+
+composed(
+    "QLinearReduceMean",
+    "x x_scale x_zero_point? y_scale y_zero_point?",
+    lambda x, sx, zx, s, z=None, *, axes, keepdims: _mean(
+        x, sx, zx, s, z, range(x.ndim) if axes is None else axes, keepdims
+    ),
+    lambda b, call: _emit_mean(b, call, _mean_axes(call), call.attrs.keepdims),
+    _cases([((2, 3, 5), {"axes": (1,), "keepdims": True}), ((2, 3, 5), {"axes": (-1, 0), "keepdims": False})]),
+    {"axes": Attr("ints", None), "keepdims": Attr(bool, True)},
+    check=_check,
+    dtypes=("uint8",),
+    tolerance=0.0,
+)
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+_WINDOW = {k: v for k, v in POOL_ATTRS.items() if k != "dilations"}
+
+
+def _options(attrs) -> dict:
+    return {k: v for k, v in attrs.items() if k != "channels_last"}
+
+
+def _whole_windows(space: Sequence[Dim], options: dict) -> dict:
+    """With count_include_pad a window that reaches beyond the padding (ceil_mode) is divided by all of its elements, too:
+    the padding is made larger. Raises Deferred while the sizes are not known."""
+    if not (options["ceil_mode"] and options["count_include_pad"]):
+        return options
+    if not all(isinstance(d, int) for d in space):
+        raise Deferred("sizes of the feature map")
+    geometry = {k: v for k, v in options.items() if k not in ("kernel_shape", "count_include_pad")}
+    g = windows(space, options["kernel_shape"], **geometry)
+    reach = ((o - 1) * stride + e for o, stride, e in zip(g.out_spatial, g.strides, g.extent))
+    ends = (max(r - d - begin, end) for r, d, begin, end in zip(reach, space, g.pads_begin, g.pads_end))
+    return {**options, "ceil_mode": False, "auto_pad": "NOTSET", "pads": (*g.pads_begin, *ends)}
+
+
+def _expand_average(b: Builder, call: Call) -> Value:
+    x, sx, zx, s, z = (*call.inputs, None)[:5]
+
+    def pooled(q: Value) -> Value:
+        options = _whole_windows(q.shape[2:], _options(call.attrs))
+        return emit_bytes(b, b.add("AveragePool", emit_real(b, q, sx, zx), **options), s, z, call.dtype(0))
+
+    return emit_channels_first(b, x, call.attrs.channels_last, pooled)
+
+
+def _average(x, sx, zx, s, z=None, *, channels_last, kernel_shape, count_include_pad, **options):
+    def pooled(q):
+        g = windows(q.shape[2:], kernel_shape, **options)
+        axes = tuple(range(-len(kernel_shape), 0))
+        total = window_view(real(q, sx, zx), g, 0).sum(axes)
+        inside = window_view(np.ones((1, 1, *q.shape[2:]), total.dtype), g, 0).sum(axes)
+        return in_bytes(total / (math.prod(kernel_shape) if count_include_pad else inside), s, z, x.dtype)
+
+    return channels_first(x, channels_last, pooled)
+
+
+_AROUND = {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1)}
+composed(
+    "QLinearAveragePool",
+    _OPERANDS,
+    _average,
+    _expand_average,
+    _cases(
+        [
+            ((2, 3, 8, 9), {"kernel_shape": (2, 2), "strides": (2, 1)}),
+            ((1, 3, 5, 7), {**_AROUND, "strides": (2, 2), "count_include_pad": True}),
+            ((1, 5, 7, 4), {"kernel_shape": (2, 4), "channels_last": True}),
+            ((1, 2, 6, 7), {"kernel_shape": (3, 2), "strides": (2, 2), "ceil_mode": True, "count_include_pad": True}),
+            ((1, 2, 6, 7), {**_AROUND, "strides": (2, 3), "ceil_mode": True}),
+            ((1, 3, 12), {"kernel_shape": (4,), "strides": (3,), "auto_pad": "SAME_UPPER", "count_include_pad": True}),
+        ]
+    ),
+    {**_WINDOW, **_LAST, "count_include_pad": Attr(bool, False)},
+    check=_check_map,
+    dtypes=("uint8",),
+    tolerance=0.0,
+)
+
+
+def _check_nhwc(call: Call) -> None:
+    require_dtype(call, 0, BYTES)
+    require_space(call)
+
+
+composed(
+    "NhwcMaxPool",
+    "x",
+    lambda x, **attrs: channels_first(x, True, lambda q: applied("MaxPool", q, **attrs)),
+    lambda b, call: emit_channels_first(b, call.inputs[0], True, lambda q: b.add("MaxPool", q, **call.attrs)),
+    [
+        Case((some(k, *shape),), attrs)
+        for k in KINDS
+        for shape, attrs in (
+            ((1, 5, 6, 3), {**_AROUND, "strides": (2, 2)}),
+            ((2, 9, 4), {"kernel_shape": (3,), "dilations": (2,), "ceil_mode": True, "strides": (2,)}),
+        )
+    ],
+    POOL_ATTRS,
+    check=_check_nhwc,
+    dtypes=("uint8",),
+    tolerance=0.0,
+)
