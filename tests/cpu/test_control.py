@@ -98,7 +98,8 @@ def test_what_no_kernel_serves_runs_as_before_and_says_why():
     x, n = b.input("x", *VECTOR), b.input("n", *SCALAR)
 
     def make(i: Builder, turn: Value, going: Value, s: Value) -> list[Value]:
-        return [going, i.add("Det", i.add("Mul", i.add("Reshape", s, i.constant([8, 1, 1], I64)), i.constant(2, F32)))]
+        matrices = i.add("Reshape", i.add("Mul", s, i.constant(2, F32)), i.constant([8, 1, 1], I64))
+        return [going, i.add("Cast", i.add("Det", i.add("Cast", matrices, to="float16")), to=F32)]
 
     (y,) = loop(b, n, None, [x], [], make, 1)
     graph = b.build({"y": y})
