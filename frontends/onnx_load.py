@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
-from graphc.errors import CheckError, LoadError, Location, UnsupportedError
+from graphc.declared import contradictions
+from graphc.errors import CheckError, GraphcError, LoadError, Location, UnsupportedError
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
@@ -112,7 +114,8 @@ class _Importer:
             "format": "onnx",
             "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
             "opset": dict(opsets),
-            "warnings": tuple(unused(proto, self.model.file)),
+            "warnings": (*unused(proto, self.model.file), *self._mistaken(proto, outputs)),
+            "declared": _declared(proto),
             "optional": optional,
             "dtypes": {
                 i.name: dtype for i in (*proto.input, *proto.output) if (dtype := declared_dtype(i)) is not None
@@ -183,6 +186,12 @@ class _Importer:
                 scope.values[sparse.values.name] = constant(
                     scope.prefix + sparse.values.name, to_dense(sparse, self.model.folder)
                 )
+
+    def _mistaken(self, proto: GraphProto, outputs: Sequence[Value]) -> list[GraphcError]:
+        """Outputs that can't have the types that the file declares."""
+        results = {o.name: v.type for o, v in zip(proto.output, outputs)}
+        source = Location(self.model.file) if self.model.file else None
+        return [GraphcError(text, source=source) for text in contradictions(_declared(proto), results)]
 
     def _results(self, proto: GraphProto, scope: Scope) -> list[Value]:
         """Values of a graph: those that are told in tensors while it is read become such, too."""
@@ -474,6 +483,17 @@ class _Importer:
             scope.builder.inputs.append(formal_input)
         self._nodes(proto.node, scope, self._inside(at, key))
         return scope, self._results(proto, scope)
+
+
+def _declared(proto: GraphProto) -> dict[str, TensorType]:
+    """Types that the file declares for its results."""
+    found = {}
+    for info in proto.output:
+        with suppress(GraphcError):  # of a dtype that is none, say: the operators tell
+            t = declared_type(info)
+            if t is not None:
+                found[info.name] = t
+    return found
 
 
 def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:

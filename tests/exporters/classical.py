@@ -116,7 +116,9 @@ def mixed_pipeline() -> Exported:
     return _sklearn(model, frame, feeds, own, zipmap=False)
 
 
-TEXTS = np.array(["the cat sat on the mat", "a dog and a cat", "birds sing", "the dog barks at the cat", "mat and dog"] * 6)
+TEXTS = np.array(
+    ["the cat sat on the mat", "a dog and a cat", "birds sing", "the dog barks at the cat", "mat and dog"] * 6
+)
 
 
 def text(make: Callable[[], Any]) -> Exported:
@@ -284,7 +286,10 @@ def xgboost_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
     yield (
         "XGBRanker",
         lambda: boosted(
-            "xgboost", xgboost.XGBRanker(**some), (classes(3, False) - 3) // 2, qid=np.repeat(np.arange(SAMPLES // 20), 20)
+            "xgboost",
+            xgboost.XGBRanker(**some),
+            (classes(3, False) - 3) // 2,
+            qid=np.repeat(np.arange(SAMPLES // 20), 20),
         ),
     )
     yield "XGBRFClassifier", lambda: boosted("xgboost", xgboost.XGBRFClassifier(**some), (classes(2, False) - 3) // 2)

@@ -40,7 +40,8 @@ def require_one_or_each(call: Call, i: int, size) -> None:
         return
     if call.rank(i) != 1 or differ(call.shape(i)[0], size):
         raise call.fail(
-            f"'{operand_name(call, i)}' has shape {call.shape(i)}", f"give one number, or one for each of {size} columns"
+            f"'{operand_name(call, i)}' has shape {call.shape(i)}",
+            f"give one number, or one for each of {size} columns",
         )
 
 

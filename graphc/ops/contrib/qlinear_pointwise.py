@@ -234,4 +234,3 @@ composed(
     dtypes=("uint8",),
     tolerance=0.0,
 )
-

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.dtypes import names
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Call, Case, Const, Tensor, get_op
+from graphc.op import Attr, Call, Case, Tensor, get_op
 from graphc.ops.contract import require_dtype
 from graphc.ops.contrib.affine_bytes import (
     emit_centred,
@@ -21,7 +21,7 @@ from graphc.ops.contrib.affine_bytes import (
     zero,
 )
 from graphc.ops.contrib.channels_last import channels_first, emit_channels_first, require_space
-from graphc.ops.contrib.record import applied, composed
+from graphc.ops.contrib.record import composed
 from graphc.ops.precision import FLOAT32
 from graphc.ops.qlinear import BYTES, check_matmul_parameter, check_zero_point, emit_product
 from graphc.ops.quantize import emit_quantized, to_quantized

@@ -144,4 +144,3 @@ _like(
     arrays=lambda start, limit, delta=None: (start, limit, np.ones((), start.dtype) if delta is None else delta),
     dtypes=("int64",),
 )
-

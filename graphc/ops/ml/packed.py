@@ -125,7 +125,9 @@ def packed(forest: Forest, weights: np.ndarray, column: np.ndarray | None) -> Pa
     row = np.cumsum(leaf) - 1
     leaves = np.ascontiguousarray(weights[np.flatnonzero(leaf)]) if column is None else None
     columns = np.zeros(len(forest.roots), np.int64) if column is None else column
-    narrow = forest.split.dtype == weights.dtype == np.float32 and len(pairs) * LANES < _MOST and not np.isnan(weights).any()
+    narrow = (
+        forest.split.dtype == weights.dtype == np.float32 and len(pairs) * LANES < _MOST and not np.isnan(weights).any()
+    )
     order = _one_parent(forest.roots, d, leaf, 2 * len(leaf) + _SPARE) if narrow else None
     if order is not None:
         node, child, tree_of, depth = order
@@ -136,7 +138,9 @@ def packed(forest: Forest, weights: np.ndarray, column: np.ndarray | None) -> Pa
             nodes["split"], nodes["slot"], nodes["step"] = d.split[node], slot[node] * LANES, step
             at = np.flatnonzero(leaf[node])
             reached = node[at]
-            nodes["split"][at] = row[reached].astype(np.int32).view(np.float32) if leaves is not None else weights[reached]
+            nodes["split"][at] = (
+                row[reached].astype(np.int32).view(np.float32) if leaves is not None else weights[reached]
+            )
             return Packed(pairs, nodes, np.stack([starts, depth, columns], axis=1).reshape(-1, 3), leaves)
     wide = np.zeros(len(leaf), WIDE)
     wide["split"], wide["slot"] = d.split, slot * LANES

@@ -9,7 +9,18 @@ import numpy as np
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.ml.coupling import coupled_probabilities
-from graphc.ops.ml.record import NUMBERS, as_rows, chosen, column_of, label_array, labels_of, ml, named, require_features, rows
+from graphc.ops.ml.record import (
+    NUMBERS,
+    as_rows,
+    chosen,
+    column_of,
+    label_array,
+    labels_of,
+    ml,
+    named,
+    require_features,
+    rows,
+)
 from graphc.ops.ml.transform import POST_TRANSFORM, expand_transform, logistic, signed_pair, transform
 from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType

@@ -139,7 +139,15 @@ def tree_scores(b: Builder, x: Value, forest: Forest, aggregate: str) -> tuple[V
     leaves = [] if table.leaves is None else [b.constant(table.leaves)]
     count = outputs if static else 2 * outputs
     scores = b.add(
-        "TreeScores", x, constants[0], b.constant(nodes), constants[1], *leaves, aggregate=join, n_targets=count, to=dtype
+        "TreeScores",
+        x,
+        constants[0],
+        b.constant(nodes),
+        constants[1],
+        *leaves,
+        aggregate=join,
+        n_targets=count,
+        to=dtype,
     )
     seen: Value | np.ndarray = always
     if not static:
