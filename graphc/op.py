@@ -101,6 +101,9 @@ class Attrs(dict[str, Any]):
         if self.looked_at is not None:
             self.looked_at.update(keys)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Attrs, (dict(self),)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
