@@ -9,6 +9,7 @@ from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.selection.sort_block import DIGITS_BYTES
 from graphc.backends.cpu.selection.unique_block import UNIQUE, UNIQUE_ROWS, Unique, UniqueRows
 from graphc.backends.cpu.verbs.ordered_block import SortKeys
+from graphc.dtypes import is_float
 from graphc.lower.bounded import results
 from graphc.lower.registry import native_dtypes
 from graphc.lower.storage import Buffer, Ref
@@ -63,7 +64,7 @@ def _lower_rows(lo: CpuLowering, group: Group) -> None:
     keys = memory("keys", outer * n * inner)
     of_sort = {what: memory(what, n) for what in ("places", "spare_places", "at", "number", "held")}
     args = UNIQUE_ROWS(
-        x=x.ref, item=dtype.itemsize, outer=outer, n=n, inner=inner, values=values, first=first, inverse=inverse,
+        x=x.ref, item=dtype.itemsize, floats=is_float(dtype), outer=outer, n=n, inner=inner, values=values, first=first, inverse=inverse,
         counts=counts, total=total, micro=SortKeys(True, dtype.name), ordered=node.attrs["sorted"], keys=keys, **of_sort,
     )  # fmt: skip
     info = replace(lo.info(group, "unique_rows"), nbytes=PASSES * 8 * n)

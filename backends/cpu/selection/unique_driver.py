@@ -10,6 +10,8 @@ from graphc.backends.cpu.selection.sort_njit import radix_sort
 from graphc.backends.cpu.selection.unique_block import UNIQUE, UNIQUE_ROWS, Unique, UniqueRows
 from graphc.backends.cpu.verbs.items_njit import INT64_BYTES, copy_block, copy_element
 
+NAN = 2**63 - 1  # as a key of `sort_keys`
+
 
 @njit(error_model="numpy")
 def _cut(keys, places, n, first, inverse, counts):
@@ -87,6 +89,14 @@ def _compared(keys, columns, i, j):
 
 
 @njit(error_model="numpy")
+def _has_nan(keys, columns, i):
+    for c in range(i * columns, (i + 1) * columns):
+        if keys[c] == NAN:
+            return True
+    return False
+
+
+@njit(error_model="numpy")
 def _merge_sort(keys, columns, n, places, spare):
     """Sort n places by their rows, stable. Are they in the spare memory then?"""
     now, other, width, swapped = as_block(places), as_block(spare), 1, False
@@ -109,7 +119,7 @@ def _merge_sort(keys, columns, n, places, spare):
 @driver(UniqueRows)
 def unique_rows(target):
     """VALUES, FIRST, INVERSE, COUNTS and their TOTAL of rows, which are compared from their first element on."""
-    X, ITEM, OUTER, N, INNER, VALUES = UNIQUE_ROWS["x item outer n inner values"]
+    X, ITEM, FLOATS, OUTER, N, INNER, VALUES = UNIQUE_ROWS["x item floats outer n inner values"]
     FIRST, INVERSE, COUNTS, TOTAL, MICRO, ORDERED = UNIQUE_ROWS["first inverse counts total micro ordered"]
     KEYS, PLACES, SPARE, AT, NUMBER, HELD = UNIQUE_ROWS["keys places spare_places at number held"]
 
@@ -129,7 +139,8 @@ def unique_rows(target):
         order = as_block(a[SPARE]) if _merge_sort(keys, columns, n, a[PLACES], a[SPARE]) else places
         groups = 0
         for i in range(n):
-            if i == 0 or _compared(keys, columns, order[i - 1], order[i]) != 0:
+            differs = i == 0 or _compared(keys, columns, order[i - 1], order[i]) != 0
+            if differs or (a[FLOATS] and _has_nan(keys, columns, order[i])):  # NaN is equal to nothing
                 first[groups], counts[groups] = order[i], 0
                 groups += 1
             inverse[order[i]] = groups - 1
