@@ -92,6 +92,8 @@ Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 - `TopK` and `Unique` hold NaN for larger than infinity. To `Unique` all NaN are one number, but rows that hold one differ, as in
   NumPy.
 - `LRN` has NaN in the channels only whose window holds one. `Relu` and `Sign` keep NaN.
+- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
+  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 - Taps of `GridSample` outside the image are zeros, not products with a pixel: an infinity beside them stays one.
 - `Attention` gives zeros for a query whose keys a mask hides, NaN where the scores themselves are -inf.
 - Which sign a sum, an extreme or a norm of zeros has is left open, but for `Max`, `Min` (the last) and the first of `CumSum`.
