@@ -398,3 +398,9 @@ def test_tensors_are_wanted():
     for op in ("Relu", "Shape", "StringConcat"):
         with pytest.raises(GraphcError, match="takes tensors"):
             b.add(op, s, s) if op == "StringConcat" else b.add(op, s)
+
+
+def test_states_of_sessions_are_tensors():
+    text = "g (seq(float[3]) s, float[3] x) => (seq(float[3]) t) { t = SequenceInsert(s, x) }"
+    with pytest.raises(InputError, match=r"states are tensors, not sequence\(float32\[3\]\)"):
+        model(text, states={"s": "t"})
