@@ -117,6 +117,7 @@ register(
         ("y", "indices"),
         flops=_pool_flops,
         per_sample=True,
+        tolerance=0.0,
         samples=Samples(
             (*FLOATS, "int8", "uint8"),
             cases=pool_cases() + pool_cases(n_outputs=2) + pool_cases(({"storage_order": 1},), n_outputs=2)[:4],
@@ -318,6 +319,7 @@ register(
         _maxunpool_infer,
         _maxunpool_reference,
         {"kernel_shape": Attr("ints"), "strides": Attr("ints", None), "pads": Attr("ints", None)},
+        tolerance=0.0,
         samples=Samples(cases=_maxunpool_cases()),
         values=(2,),
         family=Family.INDEX,

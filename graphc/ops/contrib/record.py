@@ -17,6 +17,16 @@ Expand = Callable[[Builder, Call], "Value | tuple[Value, ...]"]
 Check = Callable[[Call], None]
 
 
+def where_static(expand: Callable[[Builder, Call], Any]) -> Callable[[Builder, Call], Any]:
+    """The expansion, for operands whose dims are all known."""
+
+    def run(b: Builder, call: Call) -> Any:
+        known = all(v is None or (v.type is not None and v.type.is_static) for v in call.inputs)
+        return expand(b, call) if known else None
+
+    return run
+
+
 def contrib(
     name: str,
     inputs: str,
