@@ -57,6 +57,7 @@ The standard's text decides; where it is silent, what the exporters of such file
   plane, as ONNX Runtime does. `Tokenizer` finds the longest match at a place, and refuses separators that match nothing.
   `CDist` takes one matrix product, so that a distance of a row to itself need not be 0. `Inverse` of a singular matrix holds infinities
   and NaN.
+- `com.microsoft::FusedMatMul` with `transA` and a vector for B multiplies the transposed A. (ONNX Runtime 1.32 does not transpose it.)
 - `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
   it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
   file does not tell.
