@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from graphc.dtypes import NATIVE
+from graphc.dtypes import MOVED
 from graphc.graph import Node, Value
 from graphc.op import Call, Op
 from graphc.types import MaybeNone, Sym, TensorType
@@ -54,7 +54,7 @@ def bounded(node: Node) -> Bounded | None:
     """The bounded form of a node whose operands' types are known; None where it has none, or holds what is no plain number."""
     op = node.op
     values = (*node.operands, *node.outputs)
-    if op.bound is None or any(v.type is None or v.dtype.name not in NATIVE for v in values):
+    if op.bound is None or any(v.type is None or v.dtype.name not in MOVED for v in values):
         return None
     if all(v.type.is_static for v in node.outputs):
         return None

@@ -17,7 +17,7 @@ from graphc.lower.elementwise import emit_map
 from graphc.lower.fuse import Group
 from graphc.lower.limits import INDEX_DIMS
 from graphc.lower.lowering import Lowering
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import lowers, moved_dtypes, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.lower.strides import collapse
 from graphc.lower.verbs import Lookup
@@ -54,7 +54,7 @@ def limits(node: Node, target: Any = None) -> str | None:
     """At most INDEX_DIMS loops."""
     if max(v.type.rank for v in node.operands) > INDEX_DIMS:
         return f"operands of rank above {INDEX_DIMS}"
-    return native_dtypes(node)
+    return native_dtypes(node) if node.attrs.get("reduction", "none") != "none" else moved_dtypes(node)
 
 
 def element_limits(node: Node, target: Any = None) -> str | None:
@@ -96,7 +96,7 @@ def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], a
     _emit_gather(lo, group, x, lookup, block, [axis])
 
 
-@lowers("Gather", supported=native_dtypes)
+@lowers("Gather", supported=moved_dtypes)
 def lower_gather(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])
@@ -130,7 +130,7 @@ def lower_gather_nd(lo: Lowering, group: Group) -> None:
 def _known_condition(node: Node, target: Any = None) -> str | None:
     if not node.inputs[1].is_const:
         return "the shape of its result follows from data"
-    return native_dtypes(node)
+    return moved_dtypes(node)
 
 
 @lowers("Compress", supported=_known_condition)
@@ -144,7 +144,7 @@ def lower_compress(lo: Lowering, group: Group) -> None:
     gather_along(lo, group, x, shape, axis % len(shape), index)
 
 
-@lowers("ReverseSequence", supported=native_dtypes)
+@lowers("ReverseSequence", supported=moved_dtypes)
 def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, lengths, out = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1]), lo.write(node.output)

@@ -66,13 +66,13 @@ def _decisions(forest: Forest) -> _Decisions:
     if not (no_number | (~ordered & (modes != LEAF))).any():
         return _Decisions(*columns)
     rare = _Rare(*(c.tolist() for c in columns))
-    for i in np.flatnonzero(no_number):  # no number decides here, only whether it is one
+    for i in np.flatnonzero(no_number).tolist():  # no number decides here, only whether it is one
         always = modes[i] == GTE and not np.isnan(forest.split[i])
         rare.is_number(i, yes[i] if always else no[i], yes[i] if forest.missing_yes[i] else no[i])
-    for i in np.flatnonzero((modes == EQ) | (modes == NEQ)):
+    for i in np.flatnonzero((modes == EQ) | (modes == NEQ)).tolist():
         one, other = (yes[i], no[i]) if modes[i] == EQ else (no[i], yes[i])
         rare.equal(i, forest.split[i], one, other, bool(forest.missing_yes[i]) and modes[i] == EQ)
-    for i in np.flatnonzero(modes == MEMBER):
+    for i in np.flatnonzero(modes == MEMBER).tolist():
         members, missing = forest.members[i], bool(forest.missing_yes[i])
         if not len(members):
             rare.is_number(i, no[i], yes[i] if missing else no[i])

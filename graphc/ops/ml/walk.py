@@ -120,7 +120,7 @@ def tree_scores(b: Builder, x: Value, forest: Forest, aggregate: str) -> tuple[V
         every, some = np.logical_and.reduceat(written, starts), np.logical_or.reduceat(written, starts)
     else:
         every = some = np.zeros((0, outputs), bool)
-    always = every.any(axis=0)
+    always: np.ndarray = np.asarray(every.any(axis=0))
     static = bool((always | ~some.any(axis=0)).all())
     if static and (some.sum(axis=1) <= 1).all():
         columns, given = some.argmax(axis=1), np.zeros(len(weights), dtype)
