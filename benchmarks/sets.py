@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from forests import forest
 from models import Network, example, in_float16, light, written
 
 
@@ -73,6 +74,12 @@ def _recurrent() -> Iterator[Case]:
                 yield Case(written(f"{cell}{form}", text, batch), 0.8)
 
 
+def _forests() -> Iterator[Case]:
+    for rows, target in ((1, 0.6), (1000, 0.7)):
+        yield Case(forest("random_forest", 100, 10, rows), target)
+        yield Case(forest("booster", 500, 4, rows, boosted=True), target)
+
+
 SETS = {
     "light": Set(tuple(Case(light(n), LIGHT_TARGETS.get(n, 0.95)) for n in LIGHT), 0.75),
     "mobile": Set(tuple(Case(example(n), 0.95) for n in MOBILE), 0.85),
@@ -92,6 +99,7 @@ SETS = {
         ),
         peers=("onnxruntime",),
     ),
+    "forests": Set(tuple(_forests()), peers=("onnxruntime",)),
     "batch": Set(tuple(Case(example(n, batch), 0.85) for n in ("resnet50", "mobilenet_v2") for batch in (8, 32))),
     "half": Set(
         tuple(

@@ -21,6 +21,7 @@ from graphc import backends, classes, zoo
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
+from graphc.declared import unproved
 from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
 from graphc.growing import CantGrow, Growth, growing, with_lengths
@@ -210,6 +211,7 @@ class Compilation:
         graph = self.graph if whole else self.loaded
         if self.reading.declared:
             require_fitting(graph)
+        results = {n: v.type for n, v in zip(graph.output_names, graph.outputs)}
         dtypes, loose = graph.meta.get("dtypes", {}), graph.meta.get("format") == "onnx"
         return Signature(
             graph.name,
@@ -225,6 +227,7 @@ class Compilation:
             graph.meta.get("nets", ()),
             graph.meta.get("labels", {}),
             class_scores(self.loaded),
+            tuple(Spec.of(n, t) for n, t in unproved(graph.meta.get("declared", {}), results).items()) if whole else (),
         )
 
     def forget(self) -> None:
@@ -370,10 +373,13 @@ class Compilation:
         parts = cut(bound, self.backend.kernel_operators(), compiled)
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix, compiled)}
 
-        def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
-            return self._compile_suffix(parts.suffix, arrays, valued, many)
+        def plan(g: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
+            return self._compile_suffix(g, arrays, valued, many if g is parts.suffix else None)
 
-        return Segmented(parts, wanted, make, suffix, self.backend.outlook, compiled, many is None)
+        def values_of(g: Graph) -> set[str]:
+            return {*shape_like_inputs(g), *conditions(g, compiled)}
+
+        return Segmented(parts, wanted, make, plan, self.backend.outlook, compiled, many is None, values_of)
 
     def _compile_suffix(
         self, suffix: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], begun: Many | None

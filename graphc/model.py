@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc import classes
 from graphc.arguments import Arguments, fits, remedy
+from graphc.declared import contradiction, sizes_of
 from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.executable import PLANNING, Executable, Quick, Shared, remember, taken, value_key
 from graphc.growing_plans import GrowingPlans
@@ -139,6 +140,7 @@ class Model:
         self._in_order = itemgetter(*names) if len(names) > 1 else lambda feeds: [feeds[n] for n in names]
         self._arguments = Arguments(signature, source.device_array)
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
+        self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -414,18 +416,29 @@ class Model:
             if other is not None:
                 return self._elsewhere(other, arrays, out, stream)
             executable = self._executable(arrays, key)
-        if executable.quick is not None and not self._valued and not self._objects:
+        if executable.quick is not None and not self._valued and not self._objects and not self._declared:
             self._quick = executable.quick
         if out is not None:
             self._arguments.check_overlap(arrays, out)
         try:
-            return executable.run_on(stream, arrays, out)
+            results = executable.run_on(stream, arrays, out)
+            return self._as_declared(arrays, results) if self._declared else results
         except MemoryError as error:
             _full(error)
         except classes.CantServeMany as error:
             self._alone = str(error)
             self._many.clear()
             return self._executable(arrays, key, alone=True).run_on(stream, arrays, out)
+
+    def _as_declared(self, arrays: Sequence[Any], results: list[np.ndarray]) -> list[np.ndarray]:
+        """The results; warns once of each output that is not what the file declares."""
+        sizes = sizes_of(self.inputs, [a.shape for a in arrays])
+        for name, a in zip(self._output_names, results):
+            want = self._declared.get(name)
+            if want is not None and (wrong := contradiction(name, want, TensorType(a.dtype, a.shape), sizes)):
+                self._declared = {n: t for n, t in self._declared.items() if n != name}
+                warnings.warn(GraphcWarning(wrong), stacklevel=2)
+        return results
 
     def _executable(
         self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False, many: bool = False

@@ -15,6 +15,7 @@ from graphc import passes as folder
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
+from graphc.passes.block_weights import block_weights
 from graphc.passes.byte_products import byte_products
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
@@ -46,6 +47,7 @@ SHAPE_FREE: tuple[Pass, ...] = (
     merge_reshapes,
     fold_batch_norm,
     merge_pads,
+    block_weights,
     common_subexpressions,
 )
 
@@ -74,10 +76,11 @@ def fusions() -> tuple[Rewrite, ...]:
 def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda node: False) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
     `Backend.compiles`, for a backend that has them for some uses only."""
-    somehow = compiles_somehow(compiles)
+    somehow, keep = compiles_somehow(compiles), frozenset(kernels)
     wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
-    decompose = Decompose(frozenset(kernels), compiles=somehow)
-    passes = (*BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
+    written: tuple[Pass, ...] = (fold_constants, Decompose(keep, "decompose_domains", somehow, domains=True))
+    decompose = Decompose(keep, compiles=somehow)
+    passes = (*written, *BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 

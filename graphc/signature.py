@@ -27,7 +27,7 @@ class Spec:
     dtype: np.dtype | None
     shape: tuple[int | str, ...] | None
     optional: bool = False
-    content: ObjectType | None = None
+    content: ObjectType | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, t: TensorType | None, dtype: np.dtype | None = None, optional: bool = False) -> Spec:
@@ -57,6 +57,9 @@ class Spec:
         return f"{self.name}: {dtype_name(self.dtype)}[{dims}]{' (optional)' if self.optional else ''}"
 
 
+_SPECS = ("inputs", "outputs", "optional", "declared")  # fields of a signature
+
+
 @dataclass(frozen=True)
 class Signature:
     """What calling a model needs to know.
@@ -71,6 +74,7 @@ class Signature:
     nets       names of all nets of the source, where it has several
     labels     names of the classes that outputs have scores of, by output
     scores     outputs that are scores of classes, whether these have names or not
+    declared   outputs as the file declares them, where that does not follow from the operators
     """
 
     name: str
@@ -86,9 +90,10 @@ class Signature:
     nets: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scores: tuple[str, ...] = ()
+    declared: tuple[Spec, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        specs = {key: [_to_json(s) for s in getattr(self, key)] for key in ("inputs", "outputs", "optional")}
+        specs = {key: [_to_json(s) for s in getattr(self, key)] for key in _SPECS}
         rest: dict[str, Any] = {"valued": list(self.valued), "operators": self.operators, "loose": self.loose}
         for key in ("states", "caches"):
             rest[key] = [[s.name, s.input, s.output] for s in getattr(self, key)]
@@ -100,13 +105,13 @@ class Signature:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Signature:
-        inputs, outputs, optional = (tuple(map(_from_json, content[k])) for k in ("inputs", "outputs", "optional"))
+        inputs, outputs, optional, promised = (tuple(map(_from_json, content[k])) for k in _SPECS)
         states, caches = (tuple(State(*names) for names in content[k]) for k in ("states", "caches"))
         grown = tuple(Growth(*g) for g in content["growing"])
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
         labels = {name: tuple(names) for name, names in content["labels"].items()}
         return Signature(
-            content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"])
+            content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"]), promised
         )
 
 

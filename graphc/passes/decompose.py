@@ -21,11 +21,14 @@ class Decompose:
 
     Elementwise operators with a scalar body are kept: backends serve them by kind. An expansion may also decline: then
     the node stays, and the log says so.
+
+    domains: only operators of other domains than ONNX's, so that what follows sees what they are made of.
     """
 
     keep: frozenset[str] = frozenset()
     name: str = "decompose"
     compiles: Callable[[Node], bool] = lambda node: False
+    domains: bool = False
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
         once = Rewrite(self.name)
@@ -37,7 +40,7 @@ class Decompose:
         raise RecursionError(f"expansions do not end: {sorted({n.op.name for n in graph.nodes if self.wants(n)})}")
 
     def wants(self, node: Node) -> bool:
-        if node.op.expand is None or node.op.scalar is not None:
+        if node.op.expand is None or node.op.scalar is not None or (self.domains and "::" not in node.op.name):
             return False
         return node.op.name not in self.keep or self._better_in_parts(node)
 

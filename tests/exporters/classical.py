@@ -21,11 +21,17 @@ import graphc
 SAMPLES, FEATURES = 240, 6
 PACKAGES = ("skl2onnx", "onnxmltools", "onnxruntime", "sklearn")
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-# Where the file says something else than the model: the difference is the exporter's or ONNX Runtime's, and graphc has it too.
-EXPORTERS_OWN = {
-    "Normalizer max": "divides by the largest element with its sign, not by the largest magnitude",
-    "GaussianProcessClassifier": "its integral is approximated in float32",
+# By the beginning of a name, where the file says something else than the model; graphc says what ONNX Runtime does.
+EXPLAINED = {
+    "Normalizer max": "the file divides by the largest element with its sign, the model by the largest magnitude",
+    "CalibratedClassifierCV isotonic": "the file takes the nearest of the steps that the model interpolates between",
+    "CatBoostClassifier 2 ints": "leaves name both classes: such labels are 0 and 1 in ONNX Runtime, whatever the file calls them",
 }
+
+
+def explained(name: str) -> str | None:
+    """Why a file says something else than the model."""
+    return next((why for beginning, why in EXPLAINED.items() if name.startswith(beginning)), None)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ def classifier(make: Callable[[], Any], count: int, strings: bool, zipmap: bool 
     model = make().fit(x, y)
     test = rng(5).normal(size=(50, FEATURES)).astype(np.float32)
     scores = model.predict_proba(test) if hasattr(model, "predict_proba") else None
-    options = {"zipmap": zipmap, **options}
+    if "raw_scores" not in options or options.pop("zipped", True):
+        options = {"zipmap": zipmap, **options}
     return _sklearn(model, x, {"x": test}, [model.predict(test), scores], **options)
 
 
@@ -178,7 +185,9 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
         "CalibratedClassifierCV": lambda: CalibratedClassifierCV(svm.LinearSVC(random_state=0)),
         "CalibratedClassifierCV isotonic": lambda: CalibratedClassifierCV(logistic(), method="isotonic"),
         "VotingClassifier": lambda: ensemble.VotingClassifier(
-            [("l", logistic()), ("t", tree.DecisionTreeClassifier(max_depth=4, random_state=0))], voting="soft"
+            [("l", logistic()), ("t", tree.DecisionTreeClassifier(max_depth=4, random_state=0))],
+            voting="soft",
+            flatten_transform=False,
         ),
         "StackingClassifier": lambda: ensemble.StackingClassifier(
             [("l", logistic()), ("t", tree.DecisionTreeClassifier(max_depth=4, random_state=0))]
@@ -186,7 +195,7 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
         "Pipeline": lambda: make_pipeline(preprocessing.StandardScaler(), decomposition.PCA(3), logistic()),
     }
     scores = {
-        "LinearSVC": {"raw_scores": True},
+        "LinearSVC": {"raw_scores": True, "zipped": False},
         "SVC": {"raw_scores": True},
         "SVC linear": {"raw_scores": True},
         "NuSVC": {"raw_scores": True},
@@ -197,7 +206,8 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
         for count in (2, 3):
             for strings in (False, True):
                 what = f"{name} {count} {'strings' if strings else 'ints'}"
-                yield what, lambda m=make, c=count, s=strings, o=scores.get(name, {}): classifier(m, c, s, **o)
+                options = scores.get(name, {})
+                yield what, lambda m=make, c=count, s=strings, o=options: classifier(m, c, s, **o)
     yield "ZipMap ints", lambda: classifier(logistic, 3, False, zipmap=True)
     yield "ZipMap strings", lambda: classifier(logistic, 3, True, zipmap=True)
 
@@ -216,7 +226,7 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
         "Lasso": lambda: linear_model.Lasso(0.01),
         "SGDRegressor": lambda: linear_model.SGDRegressor(random_state=0),
         "MLPRegressor": lambda: neural_network.MLPRegressor((16,), max_iter=60, random_state=0),
-        "KNeighborsRegressor": lambda: neighbors.KNeighborsRegressor(weights="distance"),
+        "KNeighborsRegressor": lambda: neighbors.KNeighborsRegressor(),
         "GaussianProcessRegressor": lambda: gaussian_process.GaussianProcessRegressor(
             gaussian_process.kernels.RBF() + gaussian_process.kernels.WhiteKernel(0.5)
         ),
@@ -230,7 +240,7 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
     for name, make in predictors.items():
         yield name, lambda m=make: estimator(m, "predict")
     for name, make in {
-        "IsolationForest": lambda: ensemble.IsolationForest(20, random_state=0),
+        "IsolationForest": lambda: ensemble.IsolationForest(n_estimators=20, random_state=0),
         "OneClassSVM": lambda: svm.OneClassSVM(nu=0.2),
         "KMeans": lambda: cluster.KMeans(4, n_init=1, random_state=0),
     }.items():
@@ -336,6 +346,11 @@ def catboost_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
     yield "CatBoostRegressor", lambda: catboost_model(lambda m: m.CatBoostRegressor(**some), target())
 
 
+def missing_package() -> str | None:
+    """One without which there are no cases."""
+    return next((p for p in PACKAGES if not importlib.util.find_spec(p)), None)
+
+
 def every_case() -> dict[str, Callable[[], Exported]]:
     """By name; those of packages that are not installed are left out."""
     out = dict(sklearn_cases())
@@ -361,9 +376,10 @@ class Row:
 
     def __str__(self) -> str:
         if self.skipped:
-            return f"{self.name:38} not exported: {self.skipped}"
+            return f"{self.name:38} no file to compare: {self.skipped}"
         own = f"{self.model:9.1e} {self.labels_model:3}"
-        return f"{self.name:38} {self.runtime:9.1e} {self.labels_runtime:3}   {own}   {', '.join(self.host)}"
+        notes = "; ".join(filter(None, [", ".join(self.host), explained(self.name)]))
+        return f"{self.name:38} {self.runtime:9.1e} {self.labels_runtime:3}   {own}   {notes}"
 
 
 def _table(value: Any) -> np.ndarray:
@@ -394,11 +410,14 @@ def compare(name: str, make: Callable[[], Exported]) -> Row:
             case = make()
         except Exception as error:  # exporters fail in many ways
             return Row(name, skipped=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:90]}")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(case.data, options)
+        except Exception as error:  # it has classes of its own
+            return Row(name, skipped=f"ONNX Runtime: {str(error).strip()[:90]}")
         model = graphc.compile(case.data)
         got = model.run(case.feeds)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(case.data, options)
     names = [o.name for o in session.get_outputs()]
     runtime = [difference(got[n], w) for n, w in zip(names, session.run(None, case.feeds))]
     own = [difference(got[n], w) for n, w in zip(names, case.own) if w is not None]
@@ -418,7 +437,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="the beginnings of names")
     names = parser.parse_args().names
-    print(f"{'model':38} {'against ONNX Runtime':14}  {'the model itself':12}   on the host")
+    print(f"{'model':38} {'against ONNX Runtime':14}  {'the model itself':12}   on the host; notes")
     for name, make in every_case().items():
         if not names or any(name.startswith(n) for n in names):
             print(compare(name, make), flush=True)

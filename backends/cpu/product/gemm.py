@@ -216,7 +216,6 @@ def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: Step
     if key not in lo.packed_rows:
         nbytes = math.prod(p.batch) * -(-p.m // panels.mr) * panels.mr * panels.padded * panels.dot.item
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/rows", nbytes))
-        lo.packed_from[to.buffer] = a.buffer
         reason = "rows of a product, once for all its columns"
         step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
         args = PACK_ROWS(

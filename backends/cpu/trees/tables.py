@@ -1,4 +1,4 @@
-"""LookUp and CoupledProbabilities."""
+"""LookUp, CoupledProbabilities and SquaredDistances."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from graphc.backends.cpu.lower.registry import RULES
 from graphc.backends.cpu.sizes import lines
+from graphc.backends.cpu.trees.distances_block import DISTANCES, DistanceRow, Distances
 from graphc.backends.cpu.trees.tables_block import COUPLE, LOOK_UP, Couple, LookUp
 from graphc.lower.elementwise import row_major
+from graphc.ops.ml.coupling import NEAR, ROUNDS, TINY
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -20,7 +22,7 @@ def _numbers(node: Node, target: Target) -> str | None:
     x, keys, values = (v.dtype for v in node.operands)
     if x != keys:
         return f"{x} among keys of {keys} have no kernel"
-    return "its values are no numbers" if values == object else None
+    return "its values are no numbers" if values.kind == "O" else None
 
 
 @RULES.lowers("LookUp", supported=_numbers)
@@ -42,4 +44,20 @@ def lower_couple(lo: CpuLowering, group: Group) -> None:
     y = lo.write(node.output).ref
     memory, stride = lo.scratch(f"{node.output.name}/matrices", lines(8 * k * (2 * k + 1)))
     words = COUPLE(pairs=pairs.ref, y=y, n=pairs.type.extents[0], classes=k, memory=memory, stride=stride)
-    lo.emit(Couple(), words, lo.info(group, "couple"), writes=[y])
+    lo.emit(Couple(TINY, NEAR, ROUNDS), words, lo.info(group, "couple"), writes=[y])
+
+
+def _float32(node: Node, target: Target) -> str | None:
+    return None if node.operands[0].dtype == "float32" else f"SquaredDistances has no {node.operands[0].dtype} kernel"
+
+
+@RULES.lowers("SquaredDistances", supported=_float32)
+def lower_distances(lo: CpuLowering, group: Group) -> None:
+    node = group.nodes[0]
+    x, vectors = (row_major(lo, lo.read(v)) for v in node.inputs)
+    y = lo.write(node.output).ref
+    (n, features), count = x.type.extents, vectors.type.extents[1]
+    words = DISTANCES(
+        x=x.ref, vectors=vectors.ref, y=y, n=n, features=features, count=count, micro=DistanceRow()
+    )  # fmt: skip
+    lo.emit(Distances(), words, lo.info(group, "distances"), writes=[y])

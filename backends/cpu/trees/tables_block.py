@@ -22,5 +22,11 @@ class LookUp(Kernel, name="look_up"):
     block: ClassVar[Block] = LOOK_UP
 
 
+@dataclass(frozen=True, eq=False)
 class Couple(Kernel, name="couple"):
+    """tiny, near, rounds: graphc/ops/ml/coupling.py."""
+
+    tiny: float
+    near: float
+    rounds: int
     block: ClassVar[Block] = COUPLE

@@ -8,7 +8,6 @@ from graphc.backends.cpu.codegen.intrinsics import STEP, copy_bytes, load_f32, l
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.trees.tables_block import COUPLE, LOOK_UP, Couple, LookUp
-from graphc.ops.ml.coupling import NEAR, ROUNDS, TINY
 
 X, Y, N, KEYS, SIZE, VALUES, ITEM = LOOK_UP["x y n keys size values item"]
 PAIRS, P, SAMPLES, CLASSES, MEMORY, STRIDE = COUPLE["pairs y n classes memory stride"]
@@ -47,11 +46,11 @@ def _at(matrix, k, i, j):
 
 
 @njit(error_model="numpy")
-def _couple(pairs, p, k, r, q, qp):
+def _couple(pairs, p, k, r, q, qp, tiny, near, rounds):
     """ops/ml/coupling.py, of a sample; r, q: [k, k], qp: [k]."""
     for i in range(k):
         for j in range(i + 1, k):
-            v = min(max(_load_f64(pairs), TINY), 1 - TINY)
+            v = min(max(_load_f64(pairs), tiny), 1 - tiny)
             _store_f64(_at(r, k, i, j), v)
             _store_f64(_at(r, k, j, i), 1 - v)
             pairs += 8
@@ -64,7 +63,7 @@ def _couple(pairs, p, k, r, q, qp):
                 _store_f64(_at(q, k, i, j), -v * _load_f64(_at(r, k, i, j)))
         _store_f64(_at(q, k, i, i), own)
         _store_f64(p + 8 * i, 1 / k)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         total, off = 0.0, 0.0
         for i in range(k):
             v = 0.0
@@ -74,7 +73,7 @@ def _couple(pairs, p, k, r, q, qp):
             total += v * _load_f64(p + 8 * i)
         for i in range(k):
             off = max(off, abs(_load_f64(qp + 8 * i) - total))
-        if off < NEAR / k:
+        if off < near / k:
             break
         for i in range(k):
             own = _load_f64(_at(q, k, i, i))
@@ -88,7 +87,7 @@ def _couple(pairs, p, k, r, q, qp):
 
 
 @driver(Couple, computes=True)
-def couple(target):
+def couple(target, tiny, near, rounds):
     """Threads share the samples."""
 
     def couple(a, tid, nth):
@@ -98,7 +97,7 @@ def couple(target):
         while first < end:
             for i in range(first, end):
                 pairs = a[PAIRS] + i * 8 * (k * (k - 1) // 2)
-                _couple(pairs, a[P] + i * 8 * k, k, r, r + 8 * k * k, r + 16 * k * k)
+                _couple(pairs, a[P] + i * 8 * k, k, r, r + 8 * k * k, r + 16 * k * k, tiny, near, rounds)
             first, end = piece(a, n, nth, end)
 
     return couple, STEP

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cpu.lower.registry import RULES
-from graphc.backends.cpu.trees.trees_block import TREES, Trees
+from graphc.backends.cpu.trees.trees_block import LANES, NARROW_BYTES, TREES, WIDE_BYTES, Trees
 from graphc.lower.elementwise import row_major
-from graphc.ops.ml.packed import LANES, NARROW, WIDE
+from graphc.ops.ml import packed
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from graphc.graph import Node
     from graphc.lower.fuse import Group
 
+assert (packed.LANES, packed.NARROW.itemsize, packed.WIDE.itemsize) == (LANES, NARROW_BYTES, WIDE_BYTES)
 CACHED = 16 << 10  # bytes of samples that are walked through a tree before the next one
 
 
 def _supported(node: Node, target: Target) -> str | None:
     x, nodes = node.inputs[0].type, node.inputs[2].type
-    if nodes.shape[1] != (WIDE if x.dtype == np.float64 else NARROW).itemsize:
+    if nodes.shape[1] != (WIDE_BYTES if x.dtype == np.float64 else NARROW_BYTES):
         return f"{x.dtype} and nodes of {nodes.shape[1]} bytes have no kernel"
     return None if node.attrs["to"] in (np.float32, np.float64) else "gives neither float32 nor float64"
 

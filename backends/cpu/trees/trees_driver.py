@@ -21,15 +21,13 @@ from graphc.backends.cpu.codegen.intrinsics import (
 )
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
-from graphc.backends.cpu.trees.trees_block import TREES, Trees
-from graphc.ops.ml.packed import LANES, NARROW, WIDE
+from graphc.backends.cpu.trees.trees_block import LANES, NARROW_BYTES, TREES, WIDE_BYTES, Trees
 
 X, Y, N, FEATURES, SLOTS, USED, NODES = TREES["x y n features slots used nodes"]
 TREE_ROWS, COUNT, LEAVES, OUTPUTS, ROWS, STRIDE, TILE = TREES["trees count leaves outputs rows stride tile"]
 
 TREE_BYTES, LOOK = 24, 3  # levels less one between looks whether all are at leaves
 _load_f64, _store_f64 = typed_memory(types.float64)
-NARROW_BYTES, WIDE_BYTES = NARROW.itemsize, WIDE.itemsize
 INFINITY = math.inf
 
 

@@ -17,7 +17,12 @@ TINY, NEAR, ROUNDS = 1e-7, 0.005, 100  # pairs are cut off at `TINY`; it ends wh
 
 def _infer(call: Call) -> list[TensorType]:
     x, k = call.type(0), call.attrs.classes
-    if dtype_name(x.dtype) != "float64" or x.rank != 2 or isinstance(x.shape[1], int) and x.shape[1] != k * (k - 1) // 2:
+    if (
+        dtype_name(x.dtype) != "float64"
+        or x.rank != 2
+        or isinstance(x.shape[1], int)
+        and x.shape[1] != k * (k - 1) // 2
+    ):
         raise call.fail(f"takes pairs of {k} classes in float64[N, {k * (k - 1) // 2}], not {x}")
     return [TensorType(x.dtype, (x.shape[0], k))]
 

@@ -148,6 +148,7 @@ def _imputed(x, **attrs):
 
 def _expand_imputer(b: Builder, call: Call) -> Value:
     x, dtype = call.inputs[0], call.dtype(0)
+    call.attrs.ignore("imputed_value_int64s", "replaced_value_int64", "imputed_value_floats", "replaced_value_float")
     wanted, values = _to_replace(dtype, call.attrs)
     call.attrs.ignore(*call.attrs)  # those of the other dtype
     nan = isinstance(wanted, float) and math.isnan(wanted)

@@ -89,6 +89,7 @@ def _expand_encoder(b: Builder, call: Call) -> Value | None:
     assert keys is not None and values is not None
     if keys.dtype not in KEYS or keys.dtype != call.dtype(0) or values.dtype == STRING:
         return None
+    call.attrs.ignore(*call.op.attrs)  # of several tables and defaults one counts
     keys, values = table(keys, values, _default(call.attrs, values))
     return b.add("LookUp", call.inputs[0], b.constant(keys), b.constant(values))
 

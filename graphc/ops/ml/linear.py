@@ -77,7 +77,7 @@ def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints
     high = scores[:, 0] > 0
     if len(labels) != 2:
         label = np.where(high, labels[0], type(labels[0])()) if len(labels) else high.astype(np.int64)
-        return label, transform(scores, post_transform)
+        return label, transform_targets(scores, post_transform)
     two = [logistic(-scores), logistic(scores)] if post_transform == "LOGISTIC" else [1 - scores, scores]
     return np.where(high, labels[1], labels[0]), np.concatenate(two, axis=1).astype(FLOAT32)
 
@@ -85,6 +85,7 @@ def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints
 def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     attrs, post = call.attrs, call.attrs.post_transform
     labels = label_array(attrs.classlabels_strings, attrs.classlabels_ints)
+    attrs.ignore("multi_class")
     scores = _expand_product(b, call, len(attrs.intercepts))
     if len(attrs.intercepts) > 1:
         names = labels if len(labels) else np.arange(len(attrs.intercepts))
@@ -92,9 +93,9 @@ def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     high = b.add("Greater", column_of(b, scores, 0), b.constant(0, FLOAT32))
     if len(labels) != 2:
         pair = np.array([type(labels[0])(), labels[0]], labels.dtype) if len(labels) else np.arange(2)
-        return chosen(b, pair, high), expand_transform(b, scores, post)
-    pair = signed_pair(b, scores, post != "LOGISTIC")
-    return chosen(b, labels, high), expand_transform(b, pair, "LOGISTIC") if post == "LOGISTIC" else pair
+        return chosen(b, pair, high), expand_targets(b, scores, post)
+    both = signed_pair(b, scores, post != "LOGISTIC")
+    return chosen(b, labels, high), expand_transform(b, both, "LOGISTIC") if post == "LOGISTIC" else both
 
 
 _X = (Tensor((5, 3)),)

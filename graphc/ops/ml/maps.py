@@ -73,8 +73,10 @@ def _vectorized_type(call: Call) -> list[TensorType]:
 def _vectorized(x, string_vocabulary, int64_vocabulary):
     """The value of each word, in one row; 0 (or '') where the map has none."""
     given = x[()]
+    if not given:
+        raise InputError("the map is empty, which leaves open what it maps to", op="DictVectorizer")
     values = [given.get(word) for word in string_vocabulary or int64_vocabulary]
-    dtype = next((np.asarray(v).dtype for v in given.values()), FLOAT32)
+    dtype = np.asarray(next(iter(given.values()))).dtype
     dtype = STRING if dtype.kind in "OUS" else dtype
     empty = "" if dtype == STRING else 0
     out = np.empty((1, len(values)), dtype)
@@ -83,7 +85,7 @@ def _vectorized(x, string_vocabulary, int64_vocabulary):
 
 
 # --- CastMap ----------------------------------------------------------------------------------------------------------
-_CASTS = {"TO_FLOAT": FLOAT32, "TO_INT64": np.dtype(np.int64), "TO_STRING": STRING}
+_CASTS: dict[str, np.dtype] = {"TO_FLOAT": FLOAT32, "TO_INT64": np.dtype(np.int64), "TO_STRING": STRING}
 
 
 def _cast_type(call: Call) -> list[TensorType]:

@@ -66,13 +66,13 @@ def _decisions(forest: Forest) -> _Decisions:
     if not (no_number | (~ordered & (modes != LEAF))).any():
         return _Decisions(*columns)
     rare = _Rare(*(c.tolist() for c in columns))
-    for i in np.flatnonzero(no_number):  # no number decides here, only whether it is one
+    for i in np.flatnonzero(no_number).tolist():  # no number decides here, only whether it is one
         always = modes[i] == GTE and not np.isnan(forest.split[i])
         rare.is_number(i, yes[i] if always else no[i], yes[i] if forest.missing_yes[i] else no[i])
-    for i in np.flatnonzero((modes == EQ) | (modes == NEQ)):
+    for i in np.flatnonzero((modes == EQ) | (modes == NEQ)).tolist():
         one, other = (yes[i], no[i]) if modes[i] == EQ else (no[i], yes[i])
         rare.equal(i, forest.split[i], one, other, bool(forest.missing_yes[i]) and modes[i] == EQ)
-    for i in np.flatnonzero(modes == MEMBER):
+    for i in np.flatnonzero(modes == MEMBER).tolist():
         members, missing = forest.members[i], bool(forest.missing_yes[i])
         if not len(members):
             rare.is_number(i, no[i], yes[i] if missing else no[i])
@@ -125,7 +125,9 @@ def packed(forest: Forest, weights: np.ndarray, column: np.ndarray | None) -> Pa
     row = np.cumsum(leaf) - 1
     leaves = np.ascontiguousarray(weights[np.flatnonzero(leaf)]) if column is None else None
     columns = np.zeros(len(forest.roots), np.int64) if column is None else column
-    narrow = forest.split.dtype == weights.dtype == np.float32 and len(pairs) * LANES < _MOST and not np.isnan(weights).any()
+    narrow = (
+        forest.split.dtype == weights.dtype == np.float32 and len(pairs) * LANES < _MOST and not np.isnan(weights).any()
+    )
     order = _one_parent(forest.roots, d, leaf, 2 * len(leaf) + _SPARE) if narrow else None
     if order is not None:
         node, child, tree_of, depth = order
@@ -136,7 +138,9 @@ def packed(forest: Forest, weights: np.ndarray, column: np.ndarray | None) -> Pa
             nodes["split"], nodes["slot"], nodes["step"] = d.split[node], slot[node] * LANES, step
             at = np.flatnonzero(leaf[node])
             reached = node[at]
-            nodes["split"][at] = row[reached].astype(np.int32).view(np.float32) if leaves is not None else weights[reached]
+            nodes["split"][at] = (
+                row[reached].astype(np.int32).view(np.float32) if leaves is not None else weights[reached]
+            )
             return Packed(pairs, nodes, np.stack([starts, depth, columns], axis=1).reshape(-1, 3), leaves)
     wide = np.zeros(len(leaf), WIDE)
     wide["split"], wide["slot"] = d.split, slot * LANES

@@ -9,7 +9,18 @@ import numpy as np
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.ml.coupling import coupled_probabilities
-from graphc.ops.ml.record import NUMBERS, as_rows, chosen, column_of, label_array, labels_of, ml, named, require_features, rows
+from graphc.ops.ml.record import (
+    NUMBERS,
+    as_rows,
+    chosen,
+    column_of,
+    label_array,
+    labels_of,
+    ml,
+    named,
+    require_features,
+    rows,
+)
 from graphc.ops.ml.transform import POST_TRANSFORM, expand_transform, logistic, signed_pair, transform
 from graphc.ops.precision import FLOAT32
 from graphc.types import TensorType
@@ -40,8 +51,7 @@ def _expand_kernel(b: Builder, x: Value, v: np.ndarray, kind: str, params) -> Va
     """`_kernel`. Distances are sums of squared differences: those of sums of squares would cancel."""
     gamma, offset, degree = (b.constant(p, FLOAT32) for p in (*params, 0.0, 0.0, 0.0)[:3])
     if kind == "RBF":
-        difference = b.add("Sub", b.add("Unsqueeze", x, b.constant([1], np.int64)), b.constant(v))
-        squares = b.add("ReduceSumSquare", difference, b.constant([2], np.int64), keepdims=0)
+        squares = b.add("SquaredDistances", x, b.constant(v.T.copy()))
         return b.add("Exp", b.add("Mul", squares, b.add("Neg", gamma)))
     products = b.add("MatMul", x, b.constant(v.T.copy()))
     if kind == "LINEAR":
@@ -83,7 +93,10 @@ def _regress(x, kernel_type, kernel_params, support_vectors, coefficients, rho, 
 
 def _expand_regressor(b: Builder, call: Call) -> Value:
     attrs, x = call.attrs, as_rows(b, call.inputs[0], FLOAT32)
-    if attrs.n_supports:
+    attrs.ignore("post_transform")
+    if not attrs.n_supports:
+        attrs.ignore("kernel_type", "kernel_params", "support_vectors")
+    else:
         v = np.array(attrs.support_vectors, FLOAT32).reshape(attrs.n_supports, -1)
         x = _expand_kernel(b, x, v, attrs.kernel_type, attrs.kernel_params)
     s = b.add("MatMul", x, b.constant(np.array(attrs.coefficients, FLOAT32)[:, None]))
@@ -197,7 +210,8 @@ def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     attrs, x, post = call.attrs, as_rows(b, call.inputs[0], FLOAT32), call.attrs.post_transform
     labels = label_array(attrs.classlabels_strings, attrs.classlabels_ints)
     k, sizes = len(labels), attrs.vectors_per_class
-    if not sizes:
+    if not sizes:  # rows of a matrix: nothing else matters
+        attrs.ignore("kernel_type", "kernel_params", "support_vectors", "prob_a", "prob_b")
         w = np.array(attrs.coefficients, FLOAT32).reshape(k, -1)
         scores = b.add("Add", b.add("MatMul", x, b.constant(w.T.copy())), b.constant(attrs.rho[0], FLOAT32))
         return named(b, labels, b.add("ArgMax", scores, axis=1, keepdims=0)), expand_transform(b, scores, post)

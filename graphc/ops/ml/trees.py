@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,9 @@ def _classify(x, classlabels_strings, classlabels_int64s, post_transform, **attr
     base, _ = floats_or_tensor(attrs, "base_values", 0.0, 0)
     if len(labels) == 1:
         s = scores + (base if base.size else 0)
-        return np.where(s[:, 0] > 0, 1, 0).astype(np.int64), transform(s, post_transform).astype(np.float32)
+        return _one_label(s[:, 0] > 0, labels), transform_targets(s, post_transform).astype(np.float32)
     if len(labels) == 2:
-        label, scores = _two_classes(scores, base, forest, labels, post_transform, attrs)
+        label, scores = _two_classes(scores, seen, base, labels, post_transform, attrs)
         return label, scores.astype(np.float32)
     if base.size == scores.shape[1]:
         scores, seen = scores + base.astype(scores.dtype), np.ones(scores.shape, bool)
@@ -86,33 +87,47 @@ def _classify(x, classlabels_strings, classlabels_int64s, post_transform, **attr
     return labels[chosen], transform(scores, post_transform).astype(np.float32)
 
 
-def _two_classes(s, base, forest, labels, post, attrs):
-    """Two labels: what ONNX Runtime does, which depends on the classes that the leaves name.
+def _one_label(high: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 or 0, whatever the only class is called; a string is its name."""
+    return np.full(len(high), labels[0], object) if labels.dtype == STRING else np.where(high, 1, 0).astype(np.int64)
 
-    Leaves of one class give one score, whose threshold is 1/2 where all weights are probabilities (none is negative), else 0.
-    """
-    named = set(attrs["class_ids"])
+
+def _binary(attrs: dict[str, Any]) -> tuple[bool, bool]:
+    """Of two classes: do leaves name one of them alone, and are all weights probabilities (none is negative)?"""
     weights, _ = floats_or_tensor(attrs, "class_weights", 0.0, 0)
-    positive = not (weights < 0).any()
+    return len(set(attrs["class_ids"])) == 1, not (weights < 0).any()
+
+
+def _two_classes(s, seen, base, labels, post, attrs):
+    """Two labels: what ONNX Runtime does, which depends on the classes that the reached leaves wrote (`seen`), sample by sample.
+
+    Where that is the first one alone, its score is that of the second class, too: its threshold is 1/2 where all weights are
+    probabilities, else 0. One base value is the first class's. Of two, the second replaces the second class's score.
+    """
+    binary, positive = _binary(attrs)
     one, zero = s.dtype.type(1), s.dtype.type(0)
-    if named == {0, 1} or not named:
-        raw = s + (base.astype(s.dtype) if base.size == 1 else 0)
-        if base.size == 2:
-            second = s[:, :1] + base[1].astype(s.dtype)
-            raw = np.concatenate([-second, second], axis=1)
-        high = raw[:, 1] > 0
-        label = np.where(high, labels[1], labels[0]) if labels.dtype == object else high.astype(np.int64)
-        return label, transform(raw, post)
-    (only,) = named
-    column = s[:, only] + (base[0].astype(s.dtype) if base.size else zero)
-    label = np.where(column > (0.5 if positive else 0), labels[1], labels[0])
-    if only == 1 or base.size == 2:
-        pair = (np.zeros_like(column), column) if only == 1 else (column, np.zeros_like(column))
-        raw = np.stack(pair, axis=1)
-        return label, transform(raw, post) if post == "LOGISTIC" else raw
-    if post == "LOGISTIC":
-        return label, transform(np.stack([-column, column], axis=1), post)
-    return label, np.stack([one - column if positive else -column, column], axis=1)
+    (first, second), (saw, saw_second) = s.T, seen.T
+    base = base.astype(s.dtype)
+    if base.size == 2:
+        given = np.where(saw_second, first + base[1], zero)
+        first = np.where(saw, np.where(saw_second, -given, first + base[0]), zero)
+        scores, decides = transform(np.stack([first, given], axis=1), post), np.where(saw_second, given, first)
+    else:
+        first = first + np.where(saw, base[0], zero) if base.size else first
+        pair = [one - first if binary and positive and post != "LOGISTIC" else -first, first]
+        if post == "PROBIT":
+            pair = [transform(first, post), np.zeros_like(first)]
+        elif base.size and not binary:
+            pair = [first, np.zeros_like(first)]
+        elif post == "LOGISTIC":
+            pair = [transform(v, post) for v in pair]
+        both = transform(np.stack([first, second], axis=1), post)
+        scores = np.where(saw_second[:, None], both, np.stack(pair, axis=1))
+        decides = np.where(saw_second, second, first)
+    high = decides > (0.5 if binary and positive else 0)
+    if not binary and labels.dtype != STRING:
+        return high.astype(np.int64), scores
+    return np.where(high, labels[1], labels[0]), scores
 
 
 def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
@@ -126,8 +141,9 @@ def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:
     scores, seen = tree_scores(b, call.inputs[0], forest, "SUM")
     if len(labels) == 1:
         scores = b.add("Add", scores, b.constant(base)) if base.size else scores
-        label = _above(b, column_of(b, scores, 0), 0, np.array([0, 1]))
-        scores = expand_transform(b, scores, post)
+        names = np.repeat(labels, 2) if labels.dtype == STRING else np.array([0, 1])
+        label = _above(b, column_of(b, scores, 0), 0, names)
+        scores = expand_targets(b, scores, post)
     else:
         compete = scores
         if base.size == len(labels):
@@ -149,30 +165,62 @@ def _above(b: Builder, v: Value, limit: float, labels: np.ndarray) -> Value:
     return chosen(b, labels, b.add("Greater", v, b.constant(limit, v.dtype)))
 
 
+def _pick(b: Builder, flag: Value | bool, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
+    """One of the two where that is known, else both and a Where."""
+    if isinstance(flag, bool):
+        return yes() if flag else no()
+    return b.add("Where", flag, yes(), no())
+
+
+def _columns(b: Builder, v: Value) -> tuple[Value, Value]:
+    return b.add("Split", v, b.constant([1, 1], np.int64), axis=1, outputs=2)
+
+
 def _expand_two_classes(b, x, forest, base, labels, attrs):
     """`_two_classes`."""
-    post, named_classes = attrs["post_transform"], set(attrs["class_ids"])
-    positive = not (floats_or_tensor(attrs, "class_weights", 0.0, 0)[0] < 0).any()
-    if len(named_classes) == 1:
-        only = named_classes.pop()
-        column, _ = tree_scores(b, x, forest.output(only), "SUM")
-        column = b.add("Add", column, b.constant(base[0])) if base.size else column
-        label = _above(b, column_of(b, column, 0), 0.5 if positive else 0, labels)
-        if only == 1 or base.size == 2:
-            scores = b.add("Mul", column, b.constant([0, 1] if only == 1 else [1, 0], column.dtype))
-        else:
-            scores = signed_pair(b, column, positive and post != "LOGISTIC")
-        return label, expand_transform(b, scores, post if post == "LOGISTIC" else "NONE")
-    if base.size == 2:
-        column, _ = tree_scores(b, x, forest.output(0), "SUM")
-        column = b.add("Add", column, b.constant(base[1]))
-        second, scores = column_of(b, column, 0), signed_pair(b, column, False)
+    post, (binary, positive) = attrs["post_transform"], _binary(attrs)
+    saw: Value | bool
+    saw_second: Value | bool
+    if binary:
+        only = attrs["class_ids"][0]
+        column, seen = tree_scores(b, x, forest.output(only), "SUM")
+        flag = seen if isinstance(seen, Value) else bool(seen[0])
+        nothing = b.add("Mul", column, b.constant(0, column.dtype))
+        first, second = (nothing, column) if only else (column, nothing)
+        saw, saw_second = (False, flag) if only else (flag, False)
     else:
-        scores, _ = tree_scores(b, x, forest, "SUM")
-        scores = b.add("Add", scores, b.constant(base)) if base.size == 1 else scores
-        second = column_of(b, scores, 1)
-    label = _above(b, second, 0, labels if labels.dtype == STRING else np.array([0, 1]))
-    return label, expand_transform(b, scores, post)
+        scores, seen = tree_scores(b, x, forest, "SUM")
+        first, second = _columns(b, scores)
+        nothing = b.add("Mul", first, b.constant(0, first.dtype))
+        saw, saw_second = _columns(b, seen) if isinstance(seen, Value) else map(bool, seen)
+
+    def together(*pair: Value) -> Value:
+        return b.add("Concat", *pair, axis=1)
+
+    def on_top(v: Value, i: int) -> Value:
+        return b.add("Add", v, b.constant(base[i]))
+
+    if base.size == 2:
+        given = _pick(b, saw_second, lambda: on_top(first, 1), lambda: nothing)
+        there = _pick(b, saw_second, lambda: b.add("Neg", given), lambda: on_top(first, 0))
+        there = _pick(b, saw, lambda: there, lambda: nothing)
+        scores = expand_transform(b, together(there, given), post)
+        decides = _pick(b, saw_second, lambda: given, lambda: there)
+    else:
+        first = _pick(b, saw, lambda: on_top(first, 0), lambda: first) if base.size else first
+
+        def alone() -> Value:
+            if post == "PROBIT":
+                return together(expand_transform(b, first, post), nothing)
+            if base.size and not binary:
+                return together(first, nothing)
+            pair = signed_pair(b, first, binary and positive and post != "LOGISTIC")
+            return expand_transform(b, pair, post if post == "LOGISTIC" else "NONE")
+
+        scores = _pick(b, saw_second, lambda: expand_transform(b, together(first, second), post), alone)
+        decides = _pick(b, saw_second, lambda: second, lambda: first)
+    names = labels if binary or labels.dtype == STRING else np.array([0, 1])
+    return _above(b, column_of(b, decides, 0), 0.5 if binary and positive else 0, names), scores
 
 
 def _stump(kind: str, **more) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def tree_scores(b: Builder, x: Value, forest: Forest, aggregate: str) -> tuple[V
         every, some = np.logical_and.reduceat(written, starts), np.logical_or.reduceat(written, starts)
     else:
         every = some = np.zeros((0, outputs), bool)
-    always = every.any(axis=0)
+    always: np.ndarray = np.asarray(every.any(axis=0))
     static = bool((always | ~some.any(axis=0)).all())
     if static and (some.sum(axis=1) <= 1).all():
         columns, given = some.argmax(axis=1), np.zeros(len(weights), dtype)
@@ -139,7 +139,15 @@ def tree_scores(b: Builder, x: Value, forest: Forest, aggregate: str) -> tuple[V
     leaves = [] if table.leaves is None else [b.constant(table.leaves)]
     count = outputs if static else 2 * outputs
     scores = b.add(
-        "TreeScores", x, constants[0], b.constant(nodes), constants[1], *leaves, aggregate=join, n_targets=count, to=dtype
+        "TreeScores",
+        x,
+        constants[0],
+        b.constant(nodes),
+        constants[1],
+        *leaves,
+        aggregate=join,
+        n_targets=count,
+        to=dtype,
     )
     seen: Value | np.ndarray = always
     if not static:
