@@ -9,6 +9,7 @@ from graphc.bounded import bounded
 from graphc.graph import Graph, Node, Value
 from graphc.lower.registry import Registry
 from graphc.op import Deferred
+from graphc.passes.widen import widened
 from graphc.report import Pending
 from graphc.segments import branches
 from graphc.types import MaybeNone, Sym
@@ -41,7 +42,9 @@ class _Outlook:
         return node.op.name in self.rules.operators()
 
     def _host_reason(self, node: Node) -> str | None:
-        return self.rules.host_reason(node, self.target, pending=True)
+        reason = self.rules.host_reason(node, self.target, pending=True)
+        wide = None if reason is None else widened(node)
+        return reason if wide is None or self.rules.host_reason(wide, self.target, pending=True) else None
 
     def _where(self, node: Node, planned: set[Value]) -> tuple[bool, str]:
         """(on the host?, why)."""

@@ -121,29 +121,31 @@ def random_feeds(path: Path, seed: int = 1) -> dict[str, np.ndarray]:
     return feeds
 
 
-def in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every float32 turned into float64."""
+def in_dtype(model: onnx.ModelProto, dtype: np.dtype | type) -> onnx.ModelProto:
+    """The model with every float32 turned into another floating-point type."""
+    to = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+    def convert(tensor: onnx.TensorProto) -> None:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name))
+
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        tensor = value.type.tensor_type
-        tensor.elem_type = _wider(tensor.elem_type)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = to
     for tensor in model.graph.initializer:
-        _widen(tensor)
+        convert(tensor)
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
-                _widen(attribute.t)
-            elif node.op_type == "Cast" and attribute.name == "to":
-                attribute.i = _wider(attribute.i)
+                convert(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
+                attribute.i = to
     return model
 
 
-def _wider(elem_type: int) -> int:
-    return onnx.TensorProto.DOUBLE if elem_type == onnx.TensorProto.FLOAT else elem_type
-
-
-def _widen(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type == onnx.TensorProto.FLOAT:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+def in_float16(network: Network) -> Network:
+    """Weights, inputs, results and all between in float16."""
+    return Network(f"{network.name}_float16", lambda: in_dtype(network.make(), np.float16))
 
 
 def reference(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -151,4 +153,4 @@ def reference(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     import graphc
 
     wide = {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in feeds.items()}
-    return list(graphc.compile(in_float64(onnx.load(path)), target="reference").run(wide).values())
+    return list(graphc.compile(in_dtype(onnx.load(path), np.float64), target="reference").run(wide).values())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forests import forest
-from models import Network, example, light, written
+from models import Network, example, in_float16, light, written
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,15 @@ SETS = {
     ),
     "forests": Set(tuple(_forests()), peers=("onnxruntime",)),
     "batch": Set(tuple(Case(example(n, batch), 0.85) for n in ("resnet50", "mobilenet_v2") for batch in (8, 32))),
+    "half": Set(
+        tuple(
+            Case(in_float16(network), 0.8)
+            for network in (
+                example("resnet50"),
+                example("mobilenet_v2"),
+                example("transformer_encoder", layers=12, width=768, heads=12, steps=128),
+            )
+        ),
+        peers=("onnxruntime",),
+    ),
 }

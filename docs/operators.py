@@ -37,14 +37,48 @@ The standard's text decides; where it is silent, what the exporters of such file
   first holds), `Normalizer` with `MAX` (the largest element with its sign), targets that no leaf wrote (0), `CastMap` to sparse
   strings ('0.f' where there is none). `Binarizer` takes NaN, which is not above its threshold (an error in ONNX Runtime). A
   classifier of trees with one class, a string, names it always (ONNX Runtime stops).
+- `com.microsoft` otherwise follows ONNX Runtime on the CPU, and gives what it refuses where the meaning is plain (packed queries,
+  keys and values, norms of queries and keys, masks of four axes, gated experts of any layout). Of attention: masks are added to
+  scores, so that a row in which all is hidden is not; the last query of a causal `MultiHeadAttention` sees every key;
+  `GroupQueryAttention` leaves zeros in a cache behind the last key, counts positions of a prompt from the first of
+  `position_ids`, and gives zeros for rows of padding whose window holds no key.
+- `com.microsoft::MatMulNBits` at `accuracy_level` 4 rounds its operand to 8 bits in blocks of 256 at most, where weights, scales
+  and zero points are constants, as ONNX Runtime does; its reference does not. `QMoE` of 8 bits in blocks rounds nothing.
+  With `g_idx`, packed zero points do not count.
+- `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
+- `QuantizeLinear` of NaN is the lowest number of the type, as in ONNX Runtime and (for signed types) the reference.
+- Quantised operators of `com.microsoft` equal ONNX Runtime's in every element. `QLinearAdd`, `QLinearMul` and
+  `QLinearAveragePool` add the zero point before they round, the others after it. `QLinearAveragePool` with `count_include_pad`
+  divides by the whole kernel also where `ceil_mode` lets a window reach beyond the padding. `QLinearSoftmax` multiplies by 1 / y_scale rounded
+  down: 254 for a scale of 1/255. Zero points that the schema calls optional are 0 where they are left out.
+- `com.microsoft::MaxpoolWithMask` ends a row of a window at its first masked element and never masks the first element of a
+  plane, as ONNX Runtime does. `Tokenizer` finds the longest match at a place, and refuses separators that match nothing.
+  `CDist` takes one matrix product, so that a distance of a row to itself need not be 0. `Inverse` of a singular matrix holds infinities
+  and NaN.
+- `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
+  it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
+  file does not tell.
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)
 - `ConvTranspose` with `auto_pad` SAME_UPPER or SAME_LOWER and a kernel that is smaller than the stride gives size x stride
   elements, as the standard says, the missing ones being zeros at the end, as in TensorFlow. (ONNX Runtime leaves them out; the
   reference shifts the result.)
+- `TfIdfVectorizer` multiplies the count of an n-gram by the weight of that n-gram, as the text says. (The reference and ONNX
+  Runtime take the weight of its column, which is another one where `ngram_indexes` reorders.)
+- `Scan` of opset 8 gives zeros behind the end of a sequence; `directions` turn its valid part. Its batch must have a known size.
+- `ai.onnx.preview.training::Gradient` of a tensor of several elements is that of their sum. It becomes nodes while the file is read,
+  of the operators that have rules in `graphc/gradient.py`, and those that stand for such; a file with others is refused.
+- The rates of `ai.onnx.preview.training` are computed in float64: 1 - 0.999^T has few digits in float32.
+- A sequence may hold tensors of different shapes, and one that is declared to hold tensors of no dims may hold any, as ONNX's own
+  examples do.
+- `Cast` of floats to integers cuts off, those of 2 and 4 bits too, and numbers out of range lose their high bits (ONNX Runtime
+  rounds to 2 and 4 bits, halves away from zero). Floats of 4 and 6 bits hold the largest number for what is larger, infinity
+  too, and zero for NaN. To `float8e8m0` the sign of a number is dropped; with `saturate`, infinity becomes the largest number and
+  what is too small the smallest, as the standard's table says (the reference makes NaN of infinity). float64 is rounded once to a
+  narrower type, where ml_dtypes and ONNX Runtime round to float32 between. A type cast to itself stays as it is.
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.
@@ -58,6 +92,8 @@ Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 - `TopK` and `Unique` hold NaN for larger than infinity. To `Unique` all NaN are one number, but rows that hold one differ, as in
   NumPy.
 - `LRN` has NaN in the channels only whose window holds one. `Relu` and `Sign` keep NaN.
+- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
+  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 - Taps of `GridSample` outside the image are zeros, not products with a pixel: an infinity beside them stays one.
 - `Attention` gives zeros for a query whose keys a mask hides, NaN where the scores themselves are -inf.
 - Which sign a sum, an extreme or a norm of zeros has is left open, but for `Max`, `Min` (the last) and the first of `CumSum`.

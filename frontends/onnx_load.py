@@ -18,6 +18,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from graphc.declared import contradictions
 from graphc.errors import CheckError, GraphcError, LoadError, Location, UnsupportedError
+from graphc.frontends.onnx_appending import Appending
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
@@ -58,7 +59,8 @@ from graphc.frontends.onnx_types import (
 )
 from graphc.frontends.onnx_unused import unused
 from graphc.frontends.onnx_values import KnowingBuilder
-from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
+from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize, scans_of_samples
+from graphc.gradient import gradients, substituted
 from graphc.graph import Graph, Value, constant
 from graphc.objects import is_object
 from graphc.op import Op, all_ops
@@ -68,6 +70,7 @@ from graphc.source_files import text_of
 from graphc.state import State
 from graphc.types import TensorType
 
+GRADIENT = "ai.onnx.preview.training::Gradient"
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
 _MOST_COPIES = 64  # of the body of a SequenceMap
 _MAX_CALLS = 100  # of functions within functions
@@ -264,7 +267,7 @@ class _Importer:
         """Report an unknown operator though its operands are not known."""
         proto = at.proto
         standard, name = proto.domain in DEFAULT_DOMAINS, operator_name(proto)
-        if name in self.ops or name in RENAMED or name in SEQUENCE_OPS:
+        if name in self.ops or name in RENAMED or name in SEQUENCE_OPS or name == GRADIENT:
             return
         attrs = resolve(proto, at.context.attrs)
         opset = at.context.opsets.get("" if standard else proto.domain, NEWEST_OPSET)
@@ -278,6 +281,9 @@ class _Importer:
             self._inline(at, call, operands)
             return
         name, standard = operator_name(proto), proto.domain in DEFAULT_DOMAINS
+        if name == GRADIENT:
+            self._gradient(at, {key: attribute_value(a, self.model.folder) for key, a in protos.items()}, operands)
+            return
         if not standard and name not in self.ops:
             self._inline_onnx_body(at, at.context.opsets.get(proto.domain, 1), protos, operands)
             return
@@ -308,17 +314,28 @@ class _Importer:
         tensors = [None if v is None else as_value(v, builder) for v in operands]
         names = [n and at.scope.prefix + n for n in at.outputs]
         use = Use(name, tensors, attrs, names, opset, builder)
-        results = modernize(use) if standard else None
+        results: Sequence[Item] | None = modernize(use) if standard else None
+        if name == "Scan" and opset < 9:
+            results = scans_of_samples(use, lambda scan: self._values(at, scan, f"{at.name}.{scan.outputs[0]}"))
         if results is None and use.op not in self.ops:
             self._inline_onnx_body(at, opset, protos, tensors)
             return
         if results is None:
-            self._subgraphs(at, use)
-            attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
-            attrs = {key: value for key, value in attrs.items() if value is not None}
-            made = builder.add(use.op, *use.inputs, name=at.name, outputs=use.outputs, source=at.source, **attrs)
-            results = made if isinstance(made, tuple) else (made,)
+            results = self._add(at, use, at.name)
         at.scope.values.update((name, v) for name, v in zip(at.outputs, results) if name)
+
+    def _values(self, at: FileNode, use: Use, name: str) -> list[Value]:
+        return [as_value(v, at.scope.builder) for v in self._add(at, use, name)]
+
+    def _add(self, at: FileNode, use: Use, name: str) -> Sequence[Item]:
+        """A node in its newest form."""
+        self._subgraphs(at, use)
+        appending = Appending(use) if use.op == "Loop" else None
+        attrs = {key: self._attribute(use.op, key, value) for key, value in use.attrs.items()}
+        attrs = {key: value for key, value in attrs.items() if value is not None}
+        made = use.builder.add(use.op, *use.inputs, name=name, outputs=use.outputs, source=at.source, **attrs)
+        results = made if isinstance(made, tuple) else (made,)
+        return results if appending is None else appending.results(results)
 
     def _attribute(self, op: str, key: str, value: Any) -> Any:
         """Dtypes are numbers (or names, in old files) in ONNX; UNDEFINED stands for one that is not given (None)."""
@@ -399,6 +416,23 @@ class _Importer:
         self._initializers(branch, inner, {})
         self._nodes(branch.node, inner, self._inside(at, "branch"))
         at.scope.values.update((name, v) for name, v in zip(at.outputs, self._items(branch, inner)) if name)
+
+    def _gradient(self, at: FileNode, attrs: Mapping[str, Any], operands: Sequence[Item | None]) -> None:
+        """Derivatives of the tensor that the attribute y names, by those that xs names, at the values of the operands."""
+        scope = at.scope
+        names = [*attrs.get("xs", ()), *attrs.get("zs", ())]
+        try:
+            found = [scope.find(n) for n in (attrs.get("y", ""), *names)]
+        except KeyError as error:
+            raise LoadError(f"no tensor is named {error} before it", hint=did_you_mean(error.args[0], scope)) from None
+        tensors = [v for v in (*found, *operands) if isinstance(v, Value)]
+        if len(operands) != len(names) or len(tensors) != 1 + 2 * len(names):
+            raise LoadError(f"y, and {len(names)} tensors in xs and zs, do not fit {len(operands)} operands")
+        b, at_operands = scope.builder, tensors[1 + len(names) :]
+        b.prefix, b.source = f"{at.name}/", at.source
+        nodes, y = substituted(b, list(b.nodes), tensors[0], dict(zip(tensors[1:], at_operands)))
+        derivatives = gradients(b, nodes, y, at_operands[: len(attrs.get("xs", ()))])
+        scope.values.update((name, v) for name, v in zip(at.outputs, derivatives) if name)
 
     def _map_items(self, at: FileNode, attrs: Mapping[str, AttributeProto], operands: Sequence[Item | None]) -> bool:
         """Convert the body of a SequenceMap once for each element, where their number is known and not large."""
@@ -496,8 +530,16 @@ def _declared(proto: GraphProto) -> dict[str, TensorType]:
     return found
 
 
+_HINTS = {  # of domains whose operators have no meaning apart from the machine that wrote them
+    "com.microsoft.nchwc": "ONNX Runtime saved this model with weights in blocks as wide as the registers of that machine, which "
+    "the file does not tell: save it with graph_optimization_level ORT_ENABLE_EXTENDED, or use the model before"
+}
+
+
 def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
     domain = f" of domain '{proto.domain}'" if proto.domain not in DEFAULT_DOMAINS else ""
+    if proto.domain in _HINTS:
+        return UnsupportedError(f"operator '{proto.op_type}'{domain} is not supported", hint=_HINTS[proto.domain])
     close = get_close_matches(operator_name(proto), known, 2, 0.8)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return UnsupportedError(

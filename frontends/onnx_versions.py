@@ -19,7 +19,7 @@ from graphc.errors import GraphcWarning, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_values import known_type
 from graphc.graph import Builder, Value
 
-NEWEST_OPSET = 28  # of the semantics written down here and in graphc/ops
+NEWEST_OPSET = 29  # of the semantics written down here and in graphc/ops
 RENAMED = frozenset({"Scatter", "Upsample"})  # operators that only older opsets have
 
 
@@ -360,6 +360,39 @@ def _empty_operands(use: Use) -> None:
 
 
 # --- control flow -----------------------------------------------------------------------------------------------------
-@below(9, "Scan")
-def _batched_scan(use: Use) -> None:
-    raise UnsupportedError("Scan of opset 8 (with a batch axis)", hint="export with opset 9 or newer")
+def scans_of_samples(use: Use, scan: Callable[[Use], Sequence[Value]]) -> Sequence[Value]:
+    """Scan of opset 8, which has a batch axis and the lengths of the sequences: a Scan for each sample. scan: adds one.
+
+    Results are zero behind the end of their sequence. Raises UnsupportedError for a batch whose size is not known.
+    """
+    count = use.attrs.get("num_scan_inputs", 0)
+    lengths, *operands = use.inputs
+    batch = known_type(use.required(len(use.inputs) - 1)).shape[0]
+    if not isinstance(batch, int) or batch < 1:
+        raise UnsupportedError(
+            f"Scan of opset 8 of a batch of {batch} samples", hint="export with opset 9 or newer, or a fixed batch"
+        )
+    attrs = {
+        "body": use.pop("body"),
+        "num_scan_inputs": count,
+        "scan_input_directions": use.attrs.get("directions", []),
+    }
+    n_states, zero, samples = len(operands) - count, use.constant([0]), []
+    for i in range(batch):
+        place = use.constant(i)
+        own: list[Value | None] = [use.add("Gather", v, place, axis=0) for v in operands]
+        length = None if lengths is None else use.add("Reshape", use.add("Gather", lengths, place), use.constant([1]))
+        if length is not None:
+            own[n_states:] = [use.add("Slice", v, zero, length, zero) for v in own[n_states:]]
+        names = [name and f"{name}.{i}" for name in use.outputs]
+        results = list(scan(Use("Scan", own, dict(attrs), names, 9, use.builder)))
+        if length is not None:
+            missing = use.add("Sub", use.add("Shape", operands[-1], start=1, end=2), length)
+            for k, v in enumerate(results[n_states:], n_states):
+                shape = use.add("Concat", missing, use.add("Shape", v, start=1), axis=0)
+                zeros = use.add("CastLike", use.add("ConstantOfShape", shape), v)
+                results[k] = use.add("Concat", v, zeros, axis=0)
+        samples.append([use.add("Unsqueeze", v, zero) for v in results])
+    return [
+        use.builder.add("Concat", *parts, axis=0, outputs=[name]) for name, parts in zip(use.outputs, zip(*samples))
+    ]

@@ -103,6 +103,10 @@ def names(*families: Family, bits: Container[int] = range(1, 129)) -> tuple[str,
 
 # what kernels compute with: float16 and bfloat16 in float32
 NATIVE = frozenset((*names("float", bits=range(16, 65)), *names("int", "uint", "bool", bits=WHOLE_BYTES)))
+# what they load and store besides, to convert, compare and choose: floats as float32, integers as such of 2 and 4 bits
+STORED = frozenset((*names("float", bits=range(1, 9)), *names("int", "uint", bits=SUB_BYTE)))
+# what they move
+MOVED = NATIVE | STORED | frozenset(names("complex"))
 
 
 def is_float(dtype: np.dtype) -> bool:
@@ -115,6 +119,19 @@ def is_integer(dtype: np.dtype) -> bool:
     """Is it an integer type, the 2- and 4-bit ones included?"""
     found = find(dtype)
     return found is not None and found.family in ("int", "uint")
+
+
+def is_signed(dtype: np.dtype) -> bool:
+    """Is it an integer type with negative numbers?"""
+    found = find(dtype)
+    return found is not None and found.family == "int"
+
+
+def int_range(dtype: np.dtype) -> tuple[int, int]:
+    """Smallest and largest number of an integer dtype, those of 2 and 4 bits included."""
+    element = BY_NAME[dtype.name]
+    bits = element.bits
+    return (0, 2**bits - 1) if element.family == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def is_narrow(dtype: np.dtype) -> bool:

@@ -15,6 +15,8 @@ from typing import Union
 
 import numpy as np
 
+from graphc.dtypes import is_integer
+
 BOOL = np.dtype(bool)
 
 
@@ -117,7 +119,7 @@ def arg(index: int, dtype) -> Expr:
 
 def const(value, dtype) -> Expr:
     dtype = np.dtype(dtype)
-    value = bool(value) if dtype == BOOL else int(value) if dtype.kind in "iu" else float(value)
+    value = bool(value) if dtype == BOOL else int(value) if is_integer(dtype) else float(value)
     return Expr("const", (), dtype, value)
 
 
@@ -299,6 +301,11 @@ def cast(x: Number, dtype):
         return np.asarray(x).astype(dtype).item()
 
 
+def bitcast(x: Expr, dtype) -> Expr:
+    """The number of another dtype of as many bytes that has the same bits."""
+    return Expr("bitcast", (x,), np.dtype(dtype))
+
+
 def clamp(x: Number, lo: Number, hi: Number):
     return minimum(maximum(x, lo), hi)
 
@@ -326,6 +333,8 @@ def evaluate(e: Expr, values: list):
     if e.prim == "const":
         return e.value
     xs = [evaluate(a, values) for a in e.args]
+    if e.prim == "bitcast":
+        return np.array(xs[0]).astype(e.args[0].dtype).view(e.dtype).item()
     return cast(xs[0], e.dtype) if e.prim == "cast" else _NUMBERS[e.prim](*xs)
 
 
@@ -340,7 +349,26 @@ _NUMBERS: dict[str, Callable] = {
     "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
     "not": lambda a: (not a) if isinstance(a, bool) else ~a,
 }  # fmt: skip
-PRIMITIVES = frozenset(_NUMBERS) | {"cast"}
+PRIMITIVES = frozenset(_NUMBERS) | {"cast", "bitcast"}
+
+# what needs no rounding: it leaves a number as it is, but for the sign, or takes one of two
+_CHOICES = frozenset((
+    "arg", "const", "cast", "bitcast", "select", "lt", "le", "gt", "ge", "eq", "ne", "min", "max", "abs", "neg"
+))  # fmt: skip
+
+
+def rounded(e: Expr) -> set[np.dtype]:
+    """The dtypes of numbers that the tree computes, rather than reads, converts, compares or chooses."""
+    found, seen, stack = set(), {id(e)}, [e]
+    while stack:
+        part = stack.pop()
+        if part.prim not in _CHOICES:
+            found.add(part.dtype)
+        fresh = {id(a): a for a in part.args if id(a) not in seen}
+        seen |= fresh.keys()
+        stack += fresh.values()
+    return found
+
 
 # Of finite numbers these make finite ones, but for overflow. Not among them: quotients, exponentials and their inverses, powers,
 # what has poles.

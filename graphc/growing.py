@@ -8,22 +8,20 @@ what they are after the step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.sizes import array_of, hint_of
+from graphc.state import APPENDS
 
 if TYPE_CHECKING:
     from graphc.classes import Many
     from graphc.graph import Graph, Node, Value
 
 LENGTHS = "lengths of states"  # the hidden input and result
-# Operators that append to an operand: operand -> result. Their type rules say that it is along this axis.
-APPENDS: Mapping[str, tuple[tuple[int, int], ...]] = {"Attention": ((4, 1), (5, 2))}
-ATTENTION_AXIS = 2
 
 
 class CantGrow(Exception):
@@ -64,9 +62,9 @@ def _appended(node: Node, result: Value) -> tuple[Value | None, int] | None:
     first = node.inputs[0] if node.inputs else None
     if node.op.name == "Concat" and first is not None and first.type is not None:
         return first, node.attrs["axis"] % first.type.rank
-    for i, k in APPENDS.get(node.op.name, ()):
+    for i, k, axis in APPENDS.get(node.op.name, ()):
         if k < len(node.outputs) and node.outputs[k] is result and i < len(node.inputs):
-            return node.inputs[i], ATTENTION_AXIS
+            return node.inputs[i], axis
     return None
 
 

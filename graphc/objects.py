@@ -108,6 +108,11 @@ def boxed(value: Any) -> np.ndarray:
     return box(_as_arrays(unbox(value) if isinstance(value, np.ndarray) else value))
 
 
+def as_input(value: Any, t: TensorType) -> np.ndarray:
+    """What plans take: a contiguous array, or a box."""
+    return boxed(value) if is_object(t) else np.ascontiguousarray(value).reshape(np.shape(value))
+
+
 def _as_arrays(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_as_arrays(item) for item in value]

@@ -101,6 +101,9 @@ class Attrs(dict[str, Any]):
         if self.looked_at is not None:
             self.looked_at.update(keys)
 
+    def __reduce__(self) -> tuple[type[Attrs], tuple[dict[str, Any]]]:  # a copy is made before it has its slot
+        return Attrs, (dict(self.items()),)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]
@@ -124,6 +127,10 @@ class Call:
     def has(self, i: int) -> bool:
         """Is operand i given? (Trailing and '' optional operands are not.)"""
         return i < len(self.inputs) and self.inputs[i] is not None
+
+    def given(self, i: int) -> Value | MaybeNone:
+        """Operand i, or None."""
+        return self.inputs[i] if i < len(self.inputs) else None
 
     def type(self, i: int) -> TensorType:
         """Type of operand i. Raises Deferred while it is unknown."""
@@ -320,6 +327,12 @@ class Op:
     def elementwise(self) -> bool:
         """Is each element of the result `scalar` of the (broadcast) operands' elements at its place?"""
         return self.scalar is not None
+
+    @property
+    def exact(self) -> bool:
+        """Are its results of floating-point types exact? They are numbers of the operands' type then, whatever its precision: an
+        element of an operand, a whole number not above it."""
+        return self.tolerance == 0.0
 
     @property
     def holds_graphs(self) -> bool:

@@ -15,6 +15,7 @@ from graphc import passes as folder
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
+from graphc.passes.block_weights import block_weights
 from graphc.passes.byte_products import byte_products
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
@@ -32,6 +33,7 @@ from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.passes.unchanged_states import unchanged_states
+from graphc.passes.widen import Widen, compiles_somehow
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
@@ -45,6 +47,7 @@ SHAPE_FREE: tuple[Pass, ...] = (
     merge_reshapes,
     fold_batch_norm,
     merge_pads,
+    block_weights,
     common_subexpressions,
 )
 
@@ -72,9 +75,12 @@ def fusions() -> tuple[Rewrite, ...]:
 
 def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda node: False) -> tuple[Pass, ...]:
     """BOUND for a backend that has kernels for these operators: composites that it lacks are expanded and simplified. compiles: as
-    `Backend.compiles`, of what fusions may make only for some."""
-    wanted = (replace(p, accepts=compiles) for p in fusions() if p.makes in kernels)
-    passes = (*BOUND, feature_maps, *wanted, Decompose(frozenset(kernels)), *BOUND, unchanged_states)
+    `Backend.compiles`, for a backend that has them for some uses only."""
+    somehow, keep = compiles_somehow(compiles), frozenset(kernels)
+    wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
+    written: tuple[Pass, ...] = (fold_constants, Decompose(keep, "decompose_domains", somehow, domains=True))
+    decompose = Decompose(keep, compiles=somehow)
+    passes = (*written, *BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
     return (*passes, HeldGraphs(passes))
 
 

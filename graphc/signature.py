@@ -27,7 +27,7 @@ class Spec:
     dtype: np.dtype | None
     shape: tuple[int | str, ...] | None
     optional: bool = False
-    content: ObjectType | None = None
+    content: ObjectType | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, t: TensorType | None, dtype: np.dtype | None = None, optional: bool = False) -> Spec:

@@ -87,8 +87,20 @@ PAST = (
     (r"past(?![a-z])", "present"),
     (r"past(?![a-z])", "new"),
 )
+# Operators that append to an operand: operand, result, and the axis, as their type rules say.
+APPENDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
+    "Attention": ((4, 1, 2), (5, 2, 2)),
+    "com.microsoft::MultiHeadAttention": ((6, 1, 2), (7, 2, 2)),
+    "com.microsoft::Attention": ((4, 1, 3),),
+    "com.microsoft::QAttention": ((8, 1, 3),),
+}
 # Operands that are a cache, and the results that are this cache with new rows in it
-CACHES = {"TensorScatter": ((0, 0),), "Attention": ((4, 1), (5, 2))}
+CACHES = {
+    "TensorScatter": ((0, 0),),
+    "com.microsoft::GroupQueryAttention": ((3, 1), (4, 2)),
+    "com.microsoft::DecoderMaskedMultiHeadAttention": ((5, 1), (6, 2)),
+    **{name: tuple((i, k) for i, k, _ in pairs) for name, pairs in APPENDS.items()},
+}
 
 
 def caches(graph: Graph) -> tuple[State, ...]:

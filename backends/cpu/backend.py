@@ -23,6 +23,7 @@ from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable
 from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
+from graphc.objects import as_input
 
 if TYPE_CHECKING:
     from graphc.backend import Progress, Stage
@@ -277,6 +278,6 @@ class CpuExecutable(Executable):
         missing = [n for n, _ in inputs if n not in feeds]
         if missing:
             raise InputError(f"inputs are missing: {', '.join(missing)}")
-        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n, _ in inputs]
+        arrays = [as_input(feeds[n], t) for n, t in inputs]
         check_arrays(inputs, arrays)
         return self.program.measure(arrays, rounds)

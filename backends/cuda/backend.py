@@ -17,6 +17,7 @@ from graphc.executable import Executable, check_results
 from graphc.growing import without_lengths
 from graphc.lower.plans import CompiledPlan, KernelName, Report
 from graphc.lower.weights import WeightStore
+from graphc.objects import as_input
 
 if TYPE_CHECKING:
     from graphc.backend import Part, Progress, Stage
@@ -334,7 +335,7 @@ class CudaExecutable(Executable):
         return replace(plan.described(self._measure, self.because), emulated=self._emulated)
 
     def _measure(self, feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-        arrays = [np.ascontiguousarray(feeds[n]).reshape(np.shape(feeds[n])) for n, _ in self._plan.inputs]
+        arrays = [as_input(feeds[n], t) for n, t in self._plan.inputs]
         return self._runs.measure(arrays, rounds)
 
 

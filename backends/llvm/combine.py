@@ -8,7 +8,7 @@ from llvmlite import ir
 from graphc import expr
 from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import Emit
-from graphc.dtypes import is_float
+from graphc.dtypes import int_range, is_float, is_integer
 from graphc.expr import Expr
 
 
@@ -21,8 +21,8 @@ def identity_of(combine: str, dtype: np.dtype) -> int | float | bool:
             return not low
         if is_float(dtype):
             return float("-inf") if low else float("inf")
-        return int(np.iinfo(dtype).min if low else np.iinfo(dtype).max)
-    if combine == "and" and dtype.kind in "iu":
+        return int_range(dtype)[0 if low else 1]
+    if combine == "and" and is_integer(dtype):
         return -1
     return {"add": 0, "or": 0, "mul": 1, "and": 1}[combine]
 

@@ -12,13 +12,14 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.llvm.half import narrowed, widened
-from graphc.dtypes import BY_NAME, NATIVE, names
+from graphc.backends.llvm.minifloat import decoded, encoded
+from graphc.dtypes import BY_NAME, MOVED, STORED, is_float, is_integer, names
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 PTR = I8.as_pointer()
 _WIDE = {"float32": F32, "float64": F64}
-FLOATS = {name: _WIDE[BY_NAME[name].accumulates_in] for name in names("float") if name in NATIVE}  # in registers
+FLOATS = {name: _WIDE[BY_NAME[name].accumulates_in] for name in names("float") if name in MOVED}  # in registers
 
 
 def i64(value: int) -> ir.Constant:
@@ -26,21 +27,21 @@ def i64(value: int) -> ir.Constant:
 
 
 def register_type(dtype: np.dtype) -> ir.Type:
-    """Element type in registers: half precisions are computed in float32, bool is one bit."""
+    """Element type in registers: narrow floats are computed in float32, bool is one bit, small integers have their bits."""
     dtype = np.dtype(dtype)
     if dtype == np.bool_:
         return I1
-    if dtype.kind in "iu":
-        return ir.IntType(8 * dtype.itemsize)
+    if is_integer(dtype):
+        return ir.IntType(BY_NAME[dtype.name].bits)
     if dtype.name in FLOATS:
         return FLOATS[dtype.name]
     raise TypeError(f"no machine type for {dtype}")
 
 
 def memory_type(dtype: np.dtype) -> ir.Type:
-    """Element type in memory: bool is a byte, bfloat16 the upper half of a float32."""
+    """Element type in memory: bool is a byte, what has 8 bits and less its code, bfloat16 the upper half of a float32."""
     dtype = np.dtype(dtype)
-    if dtype == np.bool_:
+    if dtype == np.bool_ or dtype.name in STORED:
         return I8
     return {"float16": F16, "bfloat16": I16}.get(dtype.name) or register_type(dtype)
 
@@ -173,6 +174,9 @@ class Emit:
             return widened(self, raw, lanes)
         if dtype == np.bool_:
             return b.icmp_unsigned("!=", raw, self.const(0, I8, lanes))
+        if dtype.name in STORED:
+            small = self.vector(register_type(dtype), lanes)
+            return decoded(self, raw, dtype.name, lanes) if is_float(dtype) else b.trunc(raw, small)
         if dtype.name == "float16":
             return b.fpext(raw, self.vector(F32, lanes))
         if dtype.name == "bfloat16":
@@ -181,7 +185,7 @@ class Emit:
         return raw
 
     def store(self, value: ir.Value, pointer: ir.Value, dtype: np.dtype, lanes: int) -> None:
-        """The inverse of load; half precisions round to nearest even."""
+        """The inverse of load; narrow floats round to nearest even."""
         self.store_raw(self.narrow(value, dtype, lanes), pointer)
 
     def narrow(self, value: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
@@ -189,6 +193,8 @@ class Emit:
         dtype, b = np.dtype(dtype), self.b
         if dtype == np.bool_:
             return b.zext(value, self.vector(I8, lanes))
+        if dtype.name in STORED:
+            return encoded(self, value, dtype.name, lanes) if is_float(dtype) else b.zext(value, self.vector(I8, lanes))
         if dtype.name == "float16" and not self.converts_half:
             return narrowed(self, value, lanes)
         if dtype.name == "float16":

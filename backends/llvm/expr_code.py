@@ -8,9 +8,9 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.llvm import vmath
-from graphc.backends.llvm.emit import F64, I1, I32, Emit, memory_type, register_type
+from graphc.backends.llvm.emit import F32, F64, I32, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
-from graphc.dtypes import is_float, is_narrow
+from graphc.dtypes import is_float, is_narrow, is_signed
 from graphc.expr import Expr
 
 
@@ -27,6 +27,14 @@ def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Val
     return go(e)
 
 
+def emit_to_store(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Value], lanes: int) -> ir.Value:
+    """As `emit`, for `Emit.store`, which rounds what is converted last."""
+    if e.prim != "cast":
+        return emit(q, e, operands, lanes)
+    (part,) = e.args
+    return _converted(q, _rounded(q, part, emit(q, part, operands, lanes), lanes), part.dtype, e.dtype, lanes)
+
+
 def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.Value], lanes: int) -> ir.Value:
     if e.prim == "arg":
         return fetch(e.index)
@@ -36,20 +44,24 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
         xs = [_rounded(q, a, x, lanes) for a, x in zip(e.args, xs)]
     if e.prim == "cast":
         return convert(q, xs[0], e.args[0].dtype, e.dtype, lanes)
+    if e.prim == "bitcast":
+        raw = q.narrow(xs[0], e.args[0].dtype, lanes)
+        return q.widen(q.b.bitcast(raw, q.vector(q.kept_type(e.dtype), lanes)), e.dtype, lanes)
     if e.prim == "select":
         return q.b.select(*xs)
     kind = e.args[0].dtype
     if is_float(kind):
         return _float(q, e.prim, xs, lanes)
-    return _bool(q, e.prim, xs) if kind == np.bool_ else _int(q, e.prim, xs, kind.kind == "i", lanes)
+    return _bool(q, e.prim, xs) if kind == np.bool_ else _int(q, e.prim, xs, is_signed(kind), lanes)
 
 
 # Narrow floats are computed in float32. That they keep more digits on the way is no fault, but where a function has steps:
-_STEPS = {"cast", "floor", "ceil", "rint", "trunc", "fmod", "lt", "le", "gt", "ge", "eq", "ne"}
+_STEPS = {"cast", "bitcast", "floor", "ceil", "rint", "trunc", "fmod", "lt", "le", "gt", "ge", "eq", "ne"}
 _EXACT = {
     "arg",
     "const",
     "cast",
+    "bitcast",
     "neg",
     "abs",
     "min",
@@ -71,7 +83,7 @@ def _is_exact(e: Expr) -> bool:
     """Is the result a number of its dtype without being rounded?"""
     if e.prim == "select":
         return all(map(_is_exact, e.args[1:]))
-    return e.prim in _EXACT and (e.prim == "cast" or all(map(_is_exact, e.args)))
+    return e.prim in _EXACT and (e.prim in ("cast", "bitcast") or all(map(_is_exact, e.args)))
 
 
 _ORDERED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "=="}
@@ -191,7 +203,13 @@ def _bool(q: Emit, prim: str, xs: list[ir.Value]) -> ir.Value:
 
 
 def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) -> ir.Value:
-    """Cast between register types. Floats to integers truncate; out of range wraps through int64, NaN gives 0."""
+    """Cast between register types. Floats to integers truncate; out of range wraps through int64, NaN gives 0. Floats to narrower
+    ones round once."""
+    return round_half(q, _converted(q, x, source, to, lanes), to, lanes)
+
+
+def _converted(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) -> ir.Value:
+    """In the register type of a narrow float, which is left to round."""
     b = q.b
     source, to = np.dtype(source), np.dtype(to)
     a, z = register_type(source), register_type(to)
@@ -204,20 +222,30 @@ def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) ->
         return b.fcmp_unordered("!=", x, zero) if source_float else b.icmp_unsigned("!=", x, zero)
     if source_float and to_float:
         if a == z:
-            return round_half(q, x, to, lanes)
-        wide = b.fpext(x, out) if z == F64 else b.fptrunc(x, out)
-        return round_half(q, wide, to, lanes)
+            return x
+        if z == F64:
+            return b.fpext(x, out)
+        return _to_odd(q, x, lanes) if is_narrow(to) else b.fptrunc(x, out)
     if source_float:
         return _whole(q, x, a, to, lanes)
     if to_float:
-        unsigned = source.kind in "ub"
-        value = b.uitofp(x, out) if unsigned else b.sitofp(x, out)
-        return round_half(q, value, to, lanes)
+        return b.sitofp(x, out) if is_signed(source) else b.uitofp(x, out)
     if a.width == z.width:
         return x
     if a.width > z.width:
         return b.trunc(x, out)
-    return b.zext(x, out) if source.kind in "ub" or a == I1 else b.sext(x, out)
+    return b.sext(x, out) if is_signed(source) else b.zext(x, out)
+
+
+def _to_odd(q: Emit, x: ir.Value, lanes: int) -> ir.Value:
+    """A float64 as float32; where that is not exact, of the two neighbours the one with an odd last place. So rounding it again
+    is rounding once (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, IEEE Transactions on Computers 2008)."""
+    b, word = q.b, q.vector(I32, lanes)
+    near = b.fptrunc(x, q.vector(F32, lanes))
+    wide, bits = b.fpext(near, x.type), b.bitcast(near, word)
+    inexact = b.zext(b.fcmp_ordered("!=", wide, x), word)
+    beyond = b.zext(b.fcmp_ordered(">", q.intrinsic("fabs", wide), q.intrinsic("fabs", x)), word)
+    return b.bitcast(b.or_(b.sub(bits, beyond), inexact), q.vector(F32, lanes))
 
 
 def _whole(q: Emit, x: ir.Value, kind: ir.Type, to: np.dtype, lanes: int) -> ir.Value:

@@ -16,6 +16,7 @@ from graphc.cli.feeds import input_files, make_feeds, plan_of
 from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.profile import chrome_trace, picture, print_profile
+from graphc.objects import tensors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,13 +57,15 @@ def bench(
     ready = time.perf_counter() - start
     times = _time_runs(partial(compiled.run, feeds), rounds)
     plan = plan_of(compiled, feeds)  # now with what follows from data
-    sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+    sizes = ", ".join(
+        f"{name} {list(array.shape)}" for key, value in feeds.items() for name, array in tensors_of(key, value).items()
+    )
     click.echo(f"{compiled.name} for {plan.target}, threads {plan.threads}, {sizes}: ready in {seconds(ready)}")
     if plan.emulated:
         click.echo(f"{_described(times)}: of the emulator on this CPU, which say nothing about a GPU")
         return
     click.echo(_described(times, sum(step.flops for step in plan.steps)))
-    if plan.target == "cuda":
+    if plan.target == "cuda" and not any(s.content for s in (*compiled.inputs, *compiled.outputs)):
         there = {name: compiled.to_device(array) for name, array in feeds.items()}
         click.echo(
             f"inputs and results in the GPU's memory: {_described(_time_runs(_waiting(compiled, there), rounds))}"

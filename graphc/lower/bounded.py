@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graphc.lower.constants import zero
-from graphc.lower.registry import native_dtypes
+from graphc.lower.registry import moved_dtypes, native_dtypes
 from graphc.lower.storage import Ref
 from graphc.report import StepInfo
 
@@ -32,7 +32,7 @@ def compressed(node: Node, target: Any = None) -> str | None:
     """Compress."""
     if not node.inputs[1].is_const and len(node.outputs) == 1:  # no bounded form: graphc/bounded.py
         return "the shape of its result follows from data"
-    return native_dtypes(node)
+    return moved_dtypes(node)
 
 
 def distinct(node: Node, target: Any = None) -> str | None:

@@ -23,7 +23,8 @@ def constant(lo: Lowering, data: np.ndarray) -> Storage:
 
 
 def zero(lo: Lowering, dtype: np.dtype) -> Ref:
-    return constant(lo, np.zeros(1, dtype)).ref
+    """Of powers of two, which have none, NaN."""
+    return constant(lo, np.zeros(1).astype(dtype)).ref
 
 
 def channel_vector(lo: Lowering, data: np.ndarray | None, channels: int, c: int) -> Buffer:

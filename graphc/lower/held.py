@@ -13,7 +13,7 @@ from graphc.lower.group import lower_group
 from graphc.lower.lowering import Lowering
 from graphc.lower.placement import place_result
 from graphc.lower.program import Program
-from graphc.lower.registry import Registry, native_dtypes
+from graphc.lower.registry import Registry, moved_dtypes
 from graphc.lower.storage import Ref, Storage
 from graphc.report import StepInfo
 from graphc.types import TensorType
@@ -41,7 +41,7 @@ def host_reason(
     for inner in graph.nodes:
         if reason := rules.host_reason(inner, target):
             return f"{what} has {inner.op.name} '{inner.name}': {reason}"
-    return native_dtypes(node)
+    return moved_dtypes(node)
 
 
 BRANCHES = {"then_branch": "then", "else_branch": "else"}

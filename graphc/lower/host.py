@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.dtypes import NATIVE
 from graphc.graph import Graph, Node, Value
 from graphc.growing import Growth, results_of
 from graphc.lower.lowering import Lowering
@@ -28,7 +27,7 @@ def copy_results(lo: Lowering, graph: Graph, grown: Sequence[Growth] = ()) -> No
     for (name, v), buffer in zip(results_of(graph, grown), lo.program.outputs):
         if isinstance(buffer, np.ndarray) or lo.strided(v).ref.buffer is buffer:
             continue
-        if v.dtype.name not in NATIVE and v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
+        if v.dtype.kind in "OUS":  # references to Python objects are not mere bytes
             identity = Node(get_op("Identity"), (v,), (Value(name, v.type),), Attrs(), f"result {name}")
             lo.place(identity.output, Ref(buffer))
             lower_on_host(lo, identity, "Python objects are not mere bytes")

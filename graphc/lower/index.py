@@ -17,8 +17,9 @@ from graphc.lower.elementwise import emit_map
 from graphc.lower.fuse import Group
 from graphc.lower.limits import INDEX_DIMS
 from graphc.lower.lowering import Lowering
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import lowers, moved_dtypes, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
+from graphc.lower.strides import collapse
 from graphc.lower.verbs import Lookup
 from graphc.types import TensorType
 
@@ -53,7 +54,24 @@ def limits(node: Node, target: Any = None) -> str | None:
     """At most INDEX_DIMS loops."""
     if max(v.type.rank for v in node.operands) > INDEX_DIMS:
         return f"operands of rank above {INDEX_DIMS}"
+    return native_dtypes(node) if node.attrs.get("reduction", "none") != "none" else moved_dtypes(node)
+
+
+def element_limits(node: Node, target: Any = None) -> str | None:
+    """The same of a position for each element, where loops that walk data and positions as one are one."""
+    data, index = (v.type for v in node.operands[:2])
+    if index.rank > INDEX_DIMS and data.is_static and index.is_static:
+        loops, _ = collapse(list(index.extents), [list(dense_strides(index)), own_strides(node)])
+        if len(loops) > INDEX_DIMS:
+            return f"positions over {len(loops)} loops, of {INDEX_DIMS} at most"
     return native_dtypes(node)
+
+
+def own_strides(node: Node) -> list[int]:
+    """Of a position for each element: bytes that the place itself advances along each axis."""
+    t = node.inputs[0].type
+    axis = node.attrs["axis"] % t.rank
+    return [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -78,21 +96,20 @@ def gather_along(lo: Lowering, group: Group, x: Storage, shape: Sequence[int], a
     _emit_gather(lo, group, x, lookup, block, [axis])
 
 
-@lowers("Gather", supported=native_dtypes)
+@lowers("Gather", supported=moved_dtypes)
 def lower_gather(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.read(node.inputs[0])
     gather_along(lo, group, x, x.type.extents, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
 
 
-@lowers("GatherElements", supported=limits)
+@lowers("GatherElements", supported=element_limits)
 def lower_gather_elements(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     t, axis = x.type, node.attrs["axis"] % x.type.rank
-    own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
     axes = [(t.extents[axis], dense_strides(t)[axis])]
-    lookup = Lookup(index, index.type.extents, index.strides, own, axes)
+    lookup = Lookup(index, index.type.extents, index.strides, own_strides(node), axes)
     _emit_gather(lo, group, x, lookup, t.dtype.itemsize, [axis])
 
 
@@ -113,7 +130,7 @@ def lower_gather_nd(lo: Lowering, group: Group) -> None:
 def _known_condition(node: Node, target: Any = None) -> str | None:
     if not node.inputs[1].is_const:
         return "the shape of its result follows from data"
-    return native_dtypes(node)
+    return moved_dtypes(node)
 
 
 @lowers("Compress", supported=_known_condition)
@@ -127,7 +144,7 @@ def lower_compress(lo: Lowering, group: Group) -> None:
     gather_along(lo, group, x, shape, axis % len(shape), index)
 
 
-@lowers("ReverseSequence", supported=native_dtypes)
+@lowers("ReverseSequence", supported=moved_dtypes)
 def lower_reverse_sequence(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, lengths, out = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1]), lo.write(node.output)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from graphc.graph import Node, Value
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import lowers, moved_dtypes
 from graphc.lower.storage import Ref, Storage, channels_last_order, channels_last_strides, dense_strides
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.report import StepInfo
@@ -31,7 +31,7 @@ def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     "Squeeze",
     "Unsqueeze",
     "BitCast",
-    supported=native_dtypes,
+    supported=moved_dtypes,
     view=True,
     aliases=True,
 )
@@ -67,7 +67,7 @@ def _moves_channels(node: Node) -> str:
     return "read" if perm == last else "write" if [perm[i] for i in last] == sorted(perm) else ""
 
 
-@lowers("Transpose", supported=native_dtypes, channels_last=_moves_channels)
+@lowers("Transpose", supported=moved_dtypes, channels_last=_moves_channels)
 def lower_transpose(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, v, perm = lo.strided(node.inputs[0]), node.output, _perm(node)
@@ -82,7 +82,7 @@ def lower_transpose(lo: Lowering, group: Group) -> None:
     lo.copy(x.ref, xs, out.ref, out.strides, node.output.shape, x.type.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
-@lowers("Concat", supported=native_dtypes, channels_last=lambda node: "any")
+@lowers("Concat", supported=moved_dtypes, channels_last=lambda node: "any")
 def lower_concat(lo: Lowering, group: Group) -> None:
     """Parts that were written in place cost nothing; the others are copied."""
     node = group.nodes[0]
@@ -133,7 +133,7 @@ def emit_part(lo: Lowering, group: Group, v: Value, x: Ref, strides: Sequence[in
     lo.copy(x, strides, out.ref, out.strides, t.extents, t.dtype.itemsize, lo.info(group, "copy_strided"))
 
 
-@lowers("Slice", supported=native_dtypes, aliases=True)
+@lowers("Slice", supported=moved_dtypes, aliases=True)
 def lower_slice(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.strided(node.inputs[0])
@@ -145,7 +145,7 @@ def lower_slice(lo: Lowering, group: Group) -> None:
     emit_part(lo, group, node.output, at, strides)
 
 
-@lowers("Split", supported=native_dtypes, aliases=True, channels_last=lambda node: "any")
+@lowers("Split", supported=moved_dtypes, aliases=True, channels_last=lambda node: "any")
 def lower_split(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x = lo.strided(node.inputs[0])
@@ -160,7 +160,7 @@ def lower_split(lo: Lowering, group: Group) -> None:
 
 
 # --- repetition -------------------------------------------------------------------------------------------------------
-@lowers("Expand", supported=native_dtypes)
+@lowers("Expand", supported=moved_dtypes)
 def lower_expand(lo: Lowering, group: Group) -> None:
     """Strides of 0 along what is repeated."""
     node = group.nodes[0]
@@ -170,7 +170,7 @@ def lower_expand(lo: Lowering, group: Group) -> None:
     emit_part(lo, group, node.output, x.ref, strides)
 
 
-@lowers("Tile", supported=native_dtypes)
+@lowers("Tile", supported=moved_dtypes)
 def lower_tile(lo: Lowering, group: Group) -> None:
     """Each axis as [repeats, size]."""
     node = group.nodes[0]
@@ -184,7 +184,7 @@ def lower_tile(lo: Lowering, group: Group) -> None:
 
 
 # --- images and blocks ------------------------------------------------------------------------------------------------
-@lowers("DepthToSpace", "SpaceToDepth", supported=native_dtypes, channels_last=lambda node: "any")
+@lowers("DepthToSpace", "SpaceToDepth", supported=moved_dtypes, channels_last=lambda node: "any")
 def lower_blocks(lo: Lowering, group: Group) -> None:
     """A transposition of the dims [n, channels and block, rows, columns of blocks]."""
     node = group.nodes[0]

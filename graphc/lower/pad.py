@@ -10,9 +10,9 @@ import numpy as np
 from graphc.graph import Node
 from graphc.lower.constants import zero
 from graphc.lower.fuse import Group
-from graphc.lower.limits import TABLE_AXES
+from graphc.lower.limits import TABLE_AXES, WIDEST
 from graphc.lower.lowering import Lowering
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import lowers, moved_dtypes
 from graphc.lower.storage import Ref, Storage
 from graphc.lower.tables import table
 from graphc.ops._positions import Reads, every, padded
@@ -45,7 +45,9 @@ def emit_tables(
 def _loops(node: Node, target: Any = None) -> str | None:
     if node.output.type.rank > TABLE_AXES:
         return f"rank above {TABLE_AXES}"
-    return native_dtypes(node)
+    if node.output.dtype.itemsize > WIDEST:
+        return f"{node.output.dtype.name} is wider than {WIDEST} bytes"
+    return moved_dtypes(node)
 
 
 @lowers("Pad", supported=_loops, channels_last=lambda node: "packed")

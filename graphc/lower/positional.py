@@ -8,19 +8,20 @@ from dataclasses import replace
 import numpy as np
 
 from graphc import expr as e
+from graphc.dtypes import is_float
 from graphc.lower.constants import constant
 from graphc.lower.elementwise import emit_map
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_part
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import lowers, stored_dtypes
 from graphc.lower.sources import counted
 from graphc.lower.storage import dense_strides
 from graphc.lower.strides import collapse
 from graphc.sizes import has_sizes, is_size
 
 
-@lowers("Trilu", supported=native_dtypes)
+@lowers("Trilu", supported=stored_dtypes)
 def lower_triangle(lo: Lowering, group: Group) -> None:
     """Elementwise: x where its column is not left (not right) of the diagonal in its row."""
     node = group.nodes[0]
@@ -42,7 +43,7 @@ def lower_triangle(lo: Lowering, group: Group) -> None:
     emit_map(lo, plain, dims, walks, [out, x, column, diagonal])
 
 
-@lowers("EyeLike", supported=native_dtypes)
+@lowers("EyeLike", supported=stored_dtypes)
 def lower_eye(lo: Lowering, group: Group) -> None:
     """A constant; where a size stands for many, a comparison of each column with the one of its row's diagonal."""
     node = group.nodes[0]
@@ -58,7 +59,7 @@ def lower_eye(lo: Lowering, group: Group) -> None:
     emit_part(lo, group, node.output, eye.ref, dense_strides(t))
 
 
-@lowers("OneHot", supported=native_dtypes)
+@lowers("OneHot", supported=stored_dtypes)
 def lower_one_hot(lo: Lowering, group: Group) -> None:
     """An elementwise comparison of each position with the numbers below the depth."""
     node = group.nodes[0]
@@ -67,7 +68,7 @@ def lower_one_hot(lo: Lowering, group: Group) -> None:
     if t.elements == 0:
         return
     axis = node.attrs["axis"] % t.rank
-    depth, wide = t.extents[axis], np.dtype(np.float64 if node.inputs[0].dtype.kind in "fV" else np.int64)
+    depth, wide = t.extents[axis], np.dtype(np.float64 if is_float(node.inputs[0].dtype) else np.int64)
     if is_size(depth):
         numbers, size = counted(lo, 0, depth), counted(lo, depth, 1)
     else:

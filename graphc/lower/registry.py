@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from graphc.dtypes import NATIVE
+from graphc.dtypes import MOVED, NATIVE, STORED
+from graphc.expr import rounded
 from graphc.graph import Node
-from graphc.lower.fuse import MOST_OPERANDS
+from graphc.lower.fuse import MOST_OPERANDS, scalar_of
 
 if TYPE_CHECKING:
     from graphc.lower.fuse import Group
@@ -86,7 +87,7 @@ class Registry:
         if node.op.elementwise:
             if len(node.inputs) > MOST_OPERANDS:
                 return f"more than {MOST_OPERANDS} operands"
-            return native_dtypes(node)
+            return _elementwise_dtypes(node)
         rule = self.rule_of(node)
         if rule is None:
             return f"{node.op.name} has no {self.name} kernel"
@@ -115,7 +116,30 @@ def load(package: str) -> None:
 
 def native_dtypes(node: Node, target: Any = None) -> str | None:
     """None if every operand and result has a dtype that kernels compute with."""
+    return _dtypes_in(NATIVE, node)
+
+
+def stored_dtypes(node: Node, target: Any = None) -> str | None:
+    """None if every operand and result has a dtype that kernels load and store."""
+    return _dtypes_in(NATIVE | STORED, node)
+
+
+def moved_dtypes(node: Node, target: Any = None) -> str | None:
+    """None if every operand and result has a dtype that kernels move."""
+    return _dtypes_in(MOVED, node)
+
+
+def _dtypes_in(known: Collection[str], node: Node) -> str | None:
     for v in (*node.operands, *node.outputs):
-        if v.dtype.name not in NATIVE:
+        if v.dtype.name not in known:
             return f"dtype {v.dtype.name} has no machine code"
     return None
+
+
+def _elementwise_dtypes(node: Node) -> str | None:
+    """Of small types, kernels compute what needs no rounding: so it does not matter what is fused."""
+    reason = native_dtypes(node)
+    if reason is None or stored_dtypes(node):
+        return reason
+    small = sorted(d.name for d in rounded(scalar_of(node)) if d.name in STORED)
+    return f"kernels only convert, compare and choose {small[0]}: insert Casts" if small else None

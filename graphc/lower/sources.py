@@ -13,7 +13,7 @@ from graphc.lower.elementwise import emit_map
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_part
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import lowers, moved_dtypes, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.ops.constant import range_length
 from graphc.report import StepInfo
@@ -64,7 +64,7 @@ def lower_positions(lo: Lowering, group: Group) -> None:
         lo.copy(dense.ref, dense.strides, out.ref, out.strides, out.type.extents, 8, lo.info(group, "copy_strided"))
 
 
-@lowers("ConstantOfShape", supported=native_dtypes)
+@lowers("ConstantOfShape", supported=moved_dtypes)
 def lower_filled(lo: Lowering, group: Group) -> None:
     """Strides of 0."""
     node = group.nodes[0]

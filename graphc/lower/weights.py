@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc import source_files
+from graphc.converted import origin
 from graphc.lower.storage import ALIGNMENT, Buffer, Place, aligned_empty
 from graphc.sizes import hint_of, is_size, pinned
 
@@ -208,7 +209,8 @@ class WeightStore:
         """The buffer of make(), an array derived from `source` alone as `recipe` says. Raises SegmentWriteError."""
         sources = source if isinstance(source, tuple) else (source,)
         recipe = pinned(recipe)
-        key = (*(id(a) for a in sources), recipe)
+        origins = tuple(map(origin, sources))
+        key = (*((id(o), a.dtype.str) for o, a in zip(origins, sources)), recipe)
         if key in self._packed:
             return self._packed[key][0]
         writer = self._draft.writer
@@ -222,9 +224,9 @@ class WeightStore:
         else:
             data = make()
             nbytes, place = data.nbytes, self._place(data, content)
-        source_files.release(sources)
+        source_files.release(origins)
         buffer = Buffer(name, nbytes, "const", place)
-        self._packed[key] = buffer, sources  # sources stay alive: ids stay unique
+        self._packed[key] = buffer, origins  # they stay alive: ids stay unique
         self._draft.made[key] = buffer
         self.nbytes += nbytes
         return buffer

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dtypes import is_narrow
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
@@ -287,11 +288,21 @@ def _emit_padded(b, s: _Sizes, mask, value):
     return b.add("Pad", mask, b.constant(pads, np.int64), b.constant(value, mask.dtype))
 
 
+def _widened(b, call: Call):
+    """The same in float32, rounded once at its end. Kernels of half precision compute so, too."""
+    wide = [v if v is None or v.dtype != call.dtype(0) else b.add("Cast", v, to=np.float32) for v in call.inputs]
+    results = b.add("Attention", *wide, outputs=call.n_outputs, **call.attrs)
+    results = results if isinstance(results, tuple) else (results,)
+    return tuple(b.add("Cast", v, to=call.dtype(0)) for v in results)
+
+
 def _attention_expand(b, call: Call):
     """MatMul, Softmax, MatMul, and what the attributes add; None for symbolic sizes or a value of another dtype."""
     s, dtype = _sizes(call), call.dtype(0)
     if call.dtype(2) != dtype or not is_static((s.q_heads, s.kv_heads, s.q_len, s.kv_len, s.past, s.head, s.v_head)):
         return None
+    if is_narrow(dtype):
+        return _widened(b, call)
     q = _emit_heads(b, call, 0, call.attrs.q_num_heads)
     k, v = (_emit_heads(b, call, i, call.attrs.kv_num_heads) for i in (1, 2))
     if call.has(4):

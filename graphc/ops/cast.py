@@ -7,35 +7,61 @@ import math
 import numpy as np
 
 from graphc import expr as e
-from graphc.dtypes import is_float, is_integer
+from graphc.dtypes import find, is_float, is_integer, is_narrow
 from graphc.op import Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops.elementwise import ROUNDED
 from graphc.ops.precision import widen
 from graphc.types import dtype_name
 
 _STRING = "OUS"
+E8M0 = "float8_e8m0fnu"  # powers of two
 
 
 def cast_array(x: np.ndarray, to: np.dtype, saturate: bool = True, round_mode: str = "up") -> np.ndarray:
     """x converted by the rules of ONNX Cast.
 
-    Floats to ints truncate (see `truncated`), ints to narrower ints drop high bits, anything but zero is true. Floats out of
-    range become infinite, or with `saturate` the largest number of an 8-bit float. Raises ValueError for text that is not a
-    number.
+    Floats to ints truncate (see `truncated`), ints to narrower ints drop high bits, anything but zero is true. Floats round
+    once, to nearest even. Those out of range become infinite, NaN where a type has no infinity, and the largest number in those
+    of 4 and 6 bits, or with `saturate` of 8. Raises ValueError for text that is not a number.
     """
     if x.dtype.kind in _STRING:
         return _parse(x, to)
     if to.kind in _STRING:
         return _print(x)
+    if x.dtype == to:
+        return x.copy()
+    x = _plain(x)
     with np.errstate(all="ignore"):
-        if to.name == "float8_e8m0fnu":
+        if to.name == E8M0:
             return _to_e8m0(x.astype(np.float64), saturate, round_mode).view(to)
-        if to.name.startswith("float8") and saturate:
-            x, largest = x.astype(np.float32), _largest(to)
+        if is_float(x.dtype) and is_integer(to):
+            return truncated(x, to)
+        if x.dtype == np.float64 and is_narrow(to):
+            x = _to_odd(x)
+        if saturates(to, saturate):
+            x, largest = x.astype(np.float32), largest_of(to)
             x = np.clip(x, -largest, largest)
-        if is_float(x.dtype) and to.kind in "iu":
-            return truncated(widen(x), to)
         return x.astype(to)
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """The same numbers in a dtype of NumPy, which ml_dtypes converts to all of its own."""
+    found = find(x.dtype)
+    return x.astype(np.int8) if found is not None and is_integer(x.dtype) and found.bits < 8 else widen(x)
+
+
+def _to_odd(x: np.ndarray) -> np.ndarray:
+    """float64 as float32: what is not exact is cut off, and the last place set. Rounded again, that is rounded once."""
+    near = x.astype(np.float32)
+    cut = np.where(np.abs(near) > np.abs(x), np.nextafter(near, np.float32(0)), near)
+    inexact = (near != x) & ~np.isnan(x)
+    return (cut.view(np.uint32) | inexact).view(np.float32)
+
+
+def saturates(to: np.dtype, saturate: bool) -> bool:
+    """Does Cast's attribute make numbers out of range the largest of a type? Of one of 8 bits with a sign."""
+    found = find(to)
+    return saturate and found is not None and found.family == "float" and found.bits == 8 and to.name != E8M0
 
 
 def truncated(x: np.ndarray, to: np.dtype) -> np.ndarray:
@@ -86,8 +112,8 @@ def _print(x: np.ndarray) -> np.ndarray:
     return out
 
 
-def _largest(dtype: np.dtype) -> float:
-    """Largest finite number of an 8-bit type."""
+def largest_of(dtype: np.dtype) -> float:
+    """Largest finite number of a float of 8 bits or less."""
     numbers = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float32)
     return float(numbers[np.isfinite(numbers)].max())
 
@@ -103,6 +129,27 @@ def _to_e8m0(x: np.ndarray, saturate: bool, round_mode: str) -> np.ndarray:
     return np.where(np.isnan(x), 255, out).astype(np.uint8)
 
 
+def _scalar(x, to, saturate, round_mode):
+    if to.name == E8M0:
+        return _to_power(e.cast(x, np.float64), to, saturate, round_mode)
+    if saturates(to, saturate):
+        largest = largest_of(to)
+        wide = x if isinstance(x, e.Expr) and x.dtype == np.float64 else e.cast(x, np.float32)
+        x = e.clamp(wide, -largest, largest)
+    return e.cast(x, to)
+
+
+def _to_power(x, to, saturate, round_mode):
+    """`_to_e8m0` of a float64, from its bits."""
+    bits = e.bitcast(x, np.int64)
+    above = bits & (2**52 - 1)
+    up = {"up": above + (2**52 - 1), "down": above, "nearest": above + 2**51}[round_mode]
+    biased = e.shift_right(bits & (2**63 - 1) & ~(2**52 - 1), 52) + e.shift_right(up, 52) - (1023 - 127)
+    inside = e.clamp(biased, 0, 254)
+    code = inside if saturate else e.where(e.eq(biased, inside), biased, 255)
+    return e.bitcast(e.cast(e.where(e.isnan(x), 255, code), np.uint8), to)
+
+
 _CONVERSION = {"saturate": Attr(bool, True), "round_mode": Attr(str, "up", choices=("up", "down", "nearest"))}
 _TARGETS = ("bool", "int8", "int32", "int64", "float32", "float64")
 
@@ -113,7 +160,7 @@ register(
         lambda call: [call.type(0).with_dtype(call.attrs.to)],
         lambda x, to, saturate, round_mode: cast_array(x, to, saturate, round_mode),
         {"to": Attr("dtype"), **_CONVERSION},
-        scalar=lambda x, to, saturate, round_mode: e.cast(x, to),  # of types that neither saturate nor are rounded so
+        scalar=_scalar,
         scalar_attrs=("to", "saturate", "round_mode"),
         tolerance=ROUNDED,
         samples=Samples(

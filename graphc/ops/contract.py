@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.dtypes import names
+from graphc.dtypes import is_narrow, names
 from graphc.op import FLOATS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops._einsum import einsum_plan, einsum_shape
 from graphc.ops.precision import in_float32
@@ -97,12 +97,21 @@ def _matmul_cases() -> tuple[Case, ...]:
     return tuple(Case((Tensor(a), Tensor(b))) for a, b in shapes)
 
 
+def _matmul_expand(b, call: Call):
+    """Sums over nothing are zeros."""
+    if call.shape(0)[-1] != 0:
+        return None
+    shape = matmul_shape(call, call.shape(0), call.shape(1))
+    return b.add("Expand", b.constant(0, call.dtype(0)), b.constant(shape, np.int64))
+
+
 register(
     Op(
         "MatMul",
         ("a", "b"),
         _matmul_infer,
         in_float32(lambda a, b: np.matmul(a, b)),
+        expand=_matmul_expand,
         macs=matmul_macs,
         samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_matmul_cases()),
         family=Family.CONTRACTION,
@@ -151,6 +160,20 @@ def _gemm_reference(a, b, c=None, *, alpha, beta, transA, transB):
     return y if c is None or beta == 0 else y + c * scalar(beta)  # BLAS reads no c then: NaN in it stays there
 
 
+def _gemm_expand(b, call: Call):
+    """A product, scaled, and a sum."""
+
+    def times(v, factor: float):
+        return v if factor == 1 else b.add("Mul", v, b.constant(np.asarray(factor).astype(v.dtype)))
+
+    left, right, c = (*call.inputs, None)[:3]
+    left, right = (
+        b.add("Transpose", v, perm=(1, 0)) if call.attrs[k] else v for v, k in ((left, "transA"), (right, "transB"))
+    )
+    y = times(b.add("MatMul", left, right), call.attrs.alpha)
+    return y if c is None or call.attrs.beta == 0 else b.add("Add", y, times(c, call.attrs.beta))
+
+
 def _gemm_cases() -> tuple[Case, ...]:
     def case(m, n, k, c=None, **attrs):
         a = Tensor((k, m) if attrs.get("transA") else (m, k))
@@ -176,6 +199,7 @@ register(
         _gemm_infer,
         in_float32(_gemm_reference),
         {"alpha": Attr(float, 1.0), "beta": Attr(float, 1.0), "transA": Attr(bool, False), "transB": Attr(bool, False)},
+        expand=_gemm_expand,
         macs=lambda call: prod(_gemm_sizes(call)),
         samples=Samples((*FLOATS, "int32", "int64", "uint32", "uint64"), cases=_gemm_cases()),
         family=Family.CONTRACTION,
@@ -194,11 +218,12 @@ def _einsum_infer(call: Call) -> list[TensorType]:
 
 
 def _einsum_expand(b, call: Call):
-    """Transpositions, sums, MatMul and Mul; None where `einsum_plan` gives none or MatMul lacks the dtype."""
+    """Transpositions, slices, sums, MatMul and Mul; None where `einsum_plan` gives none or MatMul lacks the dtype."""
     steps = einsum_plan(call.attrs.equation, [v.shape for v in call.inputs])
     if steps is None or call.dtype(0).name not in MATMUL_NAMES:
         return None
-    values = list(call.inputs)
+    narrow = is_narrow(call.dtype(0)) and sum(step.op in ("MatMul", "Mul", "ReduceSum") for step in steps) > 1
+    values = [b.add("Cast", v, to=np.float32) if narrow else v for v in call.inputs]  # rounded once, at the end
     for step in steps:
         operands = [values[i] for i in step.operands]
         match step.op:
@@ -206,10 +231,15 @@ def _einsum_expand(b, call: Call):
                 values.append(b.add("Transpose", *operands, perm=step.param))
             case "ReduceSum":
                 values.append(b.add("ReduceSum", *operands, b.constant(step.param, np.int64), keepdims=False))
+            case "Slice":
+                end, stride = step.param
+                values.append(b.add("Slice", *operands, *(b.constant([k], np.int64) for k in (0, end, -1, stride))))
             case "Reshape" | "Squeeze" | "Unsqueeze":
                 values.append(b.add(step.op, *operands, b.constant(step.param, np.int64)))
             case _:
                 values.append(b.add(step.op, *operands))
+    if narrow:
+        return b.add("Cast", values[-1], to=call.dtype(0))
     return values[-1] if steps else b.add("Identity", values[0])
 
 
@@ -238,6 +268,8 @@ def _einsum_cases() -> tuple[Case, ...]:
         ("ii->i", (5, 5)),
         ("ii", (5, 5)),
         ("b i i -> b i", (2, 5, 5)),
+        ("ijij,i->j", (3, 4, 3, 4), (3,)),
+        ("iii", (3, 3, 3)),
         ("ab,bc,cd->ad", (3, 5), (5, 7), (7, 2)),
         ("bij,bjk,bk->bi", (2, 3, 4), (2, 4, 5), (2, 5)),
         ("Ab,bC", (3, 5), (5, 2)),

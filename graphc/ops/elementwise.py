@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from graphc.dtypes import is_float
+from graphc.dtypes import find
 from graphc.expr import Number
 from graphc.op import Attr, Call, Case, Laws, Op, Samples, register
 from graphc.ops.precision import ANY, FLOATING, DtypeSet, in_float32
@@ -116,4 +116,5 @@ def kind_of(x: Number) -> str:
     """'f', 'i', 'u' or 'b': the kind of number that a scalar body was given, whether an Expr or Python's own."""
     if isinstance(x, (bool, int, float)):
         return "b" if isinstance(x, bool) else "i" if isinstance(x, int) else "f"
-    return "f" if is_float(x.dtype) else x.dtype.kind
+    found = find(x.dtype)
+    return "O" if found is None else found.family[0]

@@ -117,6 +117,7 @@ register(
         ("y", "indices"),
         flops=_pool_flops,
         per_sample=True,
+        tolerance=0.0,
         samples=Samples(
             (*FLOATS, "int8", "uint8"),
             cases=pool_cases() + pool_cases(n_outputs=2) + pool_cases(({"storage_order": 1},), n_outputs=2)[:4],
@@ -127,7 +128,7 @@ register(
 
 
 # --- AveragePool and LpPool -------------------------------------------------------------------------------------------
-def _counts(spatial: Shape, g: Geometry, include_pad: bool) -> np.ndarray:
+def counts(spatial: Shape, g: Geometry, include_pad: bool) -> np.ndarray:
     """How many elements each window averages: those inside x, or inside x and its declared padding."""
     total = np.ones((), int)
     for size, k, s, d, begin, end, out in zip(
@@ -141,8 +142,7 @@ def _counts(spatial: Shape, g: Geometry, include_pad: bool) -> np.ndarray:
 
 def _averagepool_reference(x, *, kernel_shape, count_include_pad, **options):
     g = windows(x.shape[2:], kernel_shape, **options)
-    counts = _counts(x.shape[2:], g, count_include_pad).astype(x.dtype)
-    return window_view(x, g, 0).sum(_kernel_axes(g)) / counts
+    return window_view(x, g, 0).sum(_kernel_axes(g)) / counts(x.shape[2:], g, count_include_pad).astype(x.dtype)
 
 
 register(
@@ -319,6 +319,7 @@ register(
         _maxunpool_infer,
         _maxunpool_reference,
         {"kernel_shape": Attr("ints"), "strides": Attr("ints", None), "pads": Attr("ints", None)},
+        tolerance=0.0,
         samples=Samples(cases=_maxunpool_cases()),
         values=(2,),
         family=Family.INDEX,

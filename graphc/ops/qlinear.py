@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial, reduce
 from typing import Any, overload
 
 import numpy as np
@@ -17,6 +18,8 @@ from graphc.types import TensorType, may_be, prod
 
 BYTES = names("int", "uint", bits=(8,))
 SCALES = FLOAT_NAMES
+EXACT = 2**24  # whole numbers of float32 up to here are exact
+FLOAT32 = np.dtype(np.float32)
 
 
 def check_zero_point(call: Call, i: int, of: int) -> None:
@@ -216,13 +219,37 @@ def _check_channels(call: Call, i: int, channels) -> None:
 
 
 def _emit_conv(b, call: Call, x, x_zero, w, w_zero):
-    """The int32 convolution, exact in floats: float32 where every partial sum stays below 2^24, else float64; by algorithms
-    that make no other sums."""
-    largest = 255 * 255 * math.prod(w.shape[1:])
-    dtype = np.dtype(np.float32 if largest < 2**24 else np.float64)
-    x = _emit_centred(b, x, x_zero, dtype)
-    w = _emit_centred(b, w, _emit_channels(b, w_zero, len(w.shape), 0), dtype)
+    """The int32 convolution, exact in floats, by algorithms that make no other sums: in float32, of so few channels at a time that
+    every partial sum stays below 2^24; in float64 where groups are too large for that."""
+    zeros = _emit_channels(b, w_zero, len(w.shape), 0)
+    sizes = _magnitudes(w, zeros)
+    most = len(sizes) if call.attrs.group == 1 else 1
+    parts = next((n for n in range(1, most + 1) if _largest(sizes, n) < EXACT), 1)
+    if _largest(sizes, parts) >= EXACT or parts == 1:
+        dtype = np.dtype(np.float32 if _largest(sizes, parts) < EXACT else np.float64)
+        return _emit_conv_of(b, call, _emit_centred(b, x, x_zero, dtype), _emit_centred(b, w, zeros, dtype))
+    lengths = b.constant([len(part) for part in np.array_split(sizes, parts)], np.int64)
+    xs, ws = (b.add("Split", v, lengths, axis=1, outputs=parts) for v in (_emit_centred(b, x, x_zero, FLOAT32), w))
+    sums = [_emit_conv_of(b, call, part, _emit_centred(b, v, zeros, FLOAT32)) for part, v in zip(xs, ws)]
+    return reduce(partial(b.add, "Add"), sums)
+
+
+def _emit_conv_of(b, call: Call, x, w):
     return b.add("Cast", b.add("Conv", x, w, exact=True, **call.attrs), to=INT32)
+
+
+def _magnitudes(w, zero) -> np.ndarray:
+    """[channels, filters]: the largest that a sum over the window of one input channel can be."""
+    channels, window = w.shape[1], math.prod(w.shape[2:])
+    if not w.is_const or not (zero is None or zero.is_const):
+        return np.full((channels, 1), 255.0 * 255 * window)
+    centred = np.abs(_centred(w.data, None if zero is None else zero.data))
+    return 255 * centred.reshape(len(centred), channels, window).sum(2).T
+
+
+def _largest(sizes: np.ndarray, parts: int) -> float:
+    """Of all sums, over the channels of a part."""
+    return max(part.sum(0).max(initial=0) for part in np.array_split(sizes, parts))
 
 
 def _conv_integer_infer(call: Call) -> list[TensorType]:

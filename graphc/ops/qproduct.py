@@ -111,13 +111,16 @@ def _moved(b: Builder, x: Value, zero: Value | None, to: np.dtype) -> tuple[Valu
     if x.type.dtype == to:
         return x, wide
     shift = 128 if to == UINT8 else -128
+    if x.is_const:
+        return b.constant((x.data.view(UINT8) ^ np.uint8(128)).view(to)), _shifted(b, wide, shift)
     bits = x if x.type.dtype == UINT8 else b.add("BitCast", x, to=UINT8)
     moved = b.add("BitwiseXor", bits, b.constant(128, UINT8))
-    shifted = b.constant(shift, INT32)
-    return (
-        moved if to == UINT8 else b.add("BitCast", moved, to=INT8),
-        shifted if wide is None else b.add("Add", wide, shifted),
-    )
+    return moved if to == UINT8 else b.add("BitCast", moved, to=INT8), _shifted(b, wide, shift)
+
+
+def _shifted(b: Builder, zero: Value | None, shift: int) -> Value:
+    by = b.constant(shift, INT32)
+    return by if zero is None else b.add("Add", zero, by)
 
 
 def _padded(b: Builder, x: Value, axis: int) -> Value:
@@ -125,6 +128,9 @@ def _padded(b: Builder, x: Value, axis: int) -> Value:
     missing = -number(x.type.shape[axis]) % DEPTH
     if not missing:
         return x
+    if x.is_const:
+        widths = [(0, missing if k == axis % x.type.rank else 0) for k in range(x.type.rank)]
+        return b.constant(np.pad(x.data, widths))
     pads = [0] * (2 * x.type.rank)
     pads[axis] = missing
     return b.add("Pad", x, _ints(b, *pads))
@@ -143,4 +149,6 @@ def _interleaved(b: Builder, w: Value) -> Value:
 
 
 def _sum(b: Builder, x: Value, axis: int) -> Value:
+    if x.is_const:  # here, as four times the bytes of a large matrix may be too many to fold
+        return b.constant(x.data.sum(axis, dtype=INT32, keepdims=True))
     return b.add("ReduceSum", b.add("Cast", x, to=INT32), _ints(b, axis), keepdims=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.dtypes import BY_NAME, SUB_BYTE, is_float, is_narrow, names
+from graphc.dtypes import SUB_BYTE, int_range, is_float, is_narrow, is_signed, names
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.cast import cast_array
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
@@ -19,13 +19,6 @@ QUANTIZED = (
 )
 SCALES = (*FLOAT_NAMES, "int32", "float8_e8m0fnu")
 UINT8 = np.dtype(np.uint8)
-
-
-def int_range(dtype: np.dtype) -> tuple[int, int]:
-    """Smallest and largest number of an integer dtype, those of 2 and 4 bits included."""
-    element = BY_NAME[dtype.name]
-    bits = element.bits
-    return (0, 2**bits - 1) if element.family == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def to_quantized(q: np.ndarray, zero: np.ndarray | None, target: np.dtype, saturate: bool = True) -> np.ndarray:
@@ -47,7 +40,7 @@ def emit_quantized(b, q, zero, target: np.dtype, saturate: bool = True):
     if is_float(target):
         return b.add("Cast", q, to=target, saturate=saturate)
     low, high = (b.constant(limit, q.dtype) for limit in int_range(target))
-    if BY_NAME[target.name].family == "uint":  # a Cast of NaN is 0, the lowest
+    if not is_signed(target):  # a Cast of NaN is 0, the lowest
         return b.add("Cast", b.add("Clip", q, low, high), to=target)
     return b.add("Cast", b.add("Min", b.add("Where", b.add("Greater", q, low), q, low), high), to=target)
 
@@ -96,15 +89,52 @@ def aligned(s: np.ndarray, shape: Shape, axis: int, block: int) -> np.ndarray:
 
 
 def _emit_aligned(b, call: Call, i: int):
-    """Operand i (scale or zero point; None if absent) reshaped to broadcast against x."""
+    """Operand i (scale or zero point; None if absent) reshaped to broadcast against `_emit_split` of x."""
     if not call.has(i):
         return None
     s, rank = call.inputs[i], call.rank(0)
+    if call.attrs.block_size:
+        return _emit_spread(b, call, s)
     if call.rank(i) == 0 or (call.shape(i) == (1,) and rank > 0) or rank == 1:
         call.attrs.ignore("axis")
         return s
     axis = call.axis_of(call.attrs.axis, rank) if rank else None
     return b.add("Reshape", s, b.constant([-1 if k == axis else 1 for k in range(rank)], np.int64))
+
+
+def _whole_blocks(call: Call) -> bool:
+    """Are there blocks, and is the last of them as long as the others?"""
+    if not call.attrs.block_size:
+        return False
+    axis = call.axis_of(call.attrs.axis, call.rank(0))
+    return call.shape(0)[axis] % call.attrs.block_size == 0
+
+
+def _emit_spread(b, call: Call, s):
+    """A number for each block: an axis of one beside it, or where the last block is not whole as many of it as x has elements."""
+    axis, block, shape = call.axis_of(call.attrs.axis, call.rank(0)), call.attrs.block_size, call.shape(0)
+    s, after = b.add("Unsqueeze", s, b.constant([axis + 1], np.int64)), shape[axis + 1 :]
+    if _whole_blocks(call):
+        return s
+    blocks = -(-shape[axis] // block)
+    s = b.add("Expand", s, b.constant([*shape[:axis], blocks, block, *after], np.int64))
+    s = b.add("Reshape", s, b.constant([*shape[:axis], blocks * block, *after], np.int64), allowzero=True)
+    return b.add("Slice", s, *(b.constant([n], np.int64) for n in (0, shape[axis], axis)))
+
+
+def _emit_split(b, call: Call):
+    """x; of blocks that are all whole, with an axis for them and one for what is in them."""
+    x, block, shape = call.inputs[0], call.attrs.block_size, call.shape(0)
+    if not _whole_blocks(call):
+        return x
+    axis = call.axis_of(call.attrs.axis, call.rank(0))
+    parts = [*shape[:axis], shape[axis] // block, block, *shape[axis + 1 :]]
+    return b.add("Reshape", x, b.constant(parts, np.int64), allowzero=True)
+
+
+def _emit_joined(b, call: Call, y):
+    """The inverse."""
+    return b.add("Reshape", y, b.constant(call.shape(0), np.int64), allowzero=True) if _whole_blocks(call) else y
 
 
 # --- QuantizeLinear ---------------------------------------------------------------------------------------------------
@@ -142,14 +172,15 @@ def _quantize_reference(x, scale, zero=None, *, axis, block_size, output_dtype, 
 
 
 def _quantize_expand(b, call: Call):
-    """Div, Round, Add, Clip and Cast; None for scales by block."""
-    if call.attrs.block_size:
+    """Div, Round, Add, Clip and Cast; None for scales by block of what has no known shape."""
+    if call.attrs.block_size and not call.type(0).is_static:
         return None
     dtype = _division_dtype(call.dtype(0), call.dtype(1), call.attrs.precision)
-    x, scale = (b.add("Cast", v, to=dtype) for v in (call.inputs[0], _emit_aligned(b, call, 1)))
+    x, scale = (b.add("Cast", v, to=dtype) for v in (_emit_split(b, call), _emit_aligned(b, call, 1)))
     q = b.add("Div", x, scale)
     q = b.add("Cast", q, to=np.float32) if is_narrow(dtype) else q
-    return emit_quantized(b, q, _emit_aligned(b, call, 2), _quantize_target(call), call.attrs.saturate)
+    q = emit_quantized(b, q, _emit_aligned(b, call, 2), _quantize_target(call), call.attrs.saturate)
+    return _emit_joined(b, call, q)
 
 
 _BLOCKS = {"axis": Attr(int, 1), "block_size": Attr(int, 0)}
@@ -181,6 +212,7 @@ def _quantize_cases() -> tuple[Case, ...]:
         Case((Tensor((4,)), _scales(4), _zeros("int8", 4)), {"axis": 0}),
         Case((x, _scales(2, 2, 5), _zeros("int8", 2, 2, 5)), {"axis": 1, "block_size": 2}),
         Case((x, _scales(2, 3, 2)), {"axis": 2, "block_size": 3, "output_dtype": "int16"}),
+        Case((Tensor((2, 6)), _scales(2, 2), _zeros("uint8", 2, 2)), {"axis": -1, "block_size": 3}),
         Case((x, _scales()), {"output_dtype": "uint16"}),
         Case((Tensor(()), _scales())),
         Case((Tensor((3, 4), -300, 300, "int32"), _scales(), _zeros("int8"))),
@@ -229,16 +261,16 @@ def _dequantize_reference(x, scale, zero=None, *, axis, block_size, output_dtype
 
 
 def _dequantize_expand(b, call: Call):
-    """Cast, Sub and Mul; None for scales by block."""
-    if call.attrs.block_size:
+    """Cast, Sub and Mul; None for scales by block of what has no known shape."""
+    if call.attrs.block_size and not call.type(0).is_static:
         return None
     result = call.attrs.output_dtype or call.dtype(1)
     wide = np.dtype(np.float64 if call.dtype(1) == np.float64 else np.float32)
-    x, scale, zero = call.inputs[0], _emit_aligned(b, call, 1), _emit_aligned(b, call, 2)
+    x, scale, zero = _emit_split(b, call), _emit_aligned(b, call, 1), _emit_aligned(b, call, 2)
     y = b.add("Cast", x, to=wide)
     if zero is not None:
         y = b.add("Sub", y, b.add("Cast", zero, to=wide))
-    return b.add("Cast", b.add("Mul", y, b.add("Cast", scale, to=wide)), to=result)
+    return _emit_joined(b, call, b.add("Cast", b.add("Mul", y, b.add("Cast", scale, to=wide)), to=result))
 
 
 def _dequantize_cases() -> tuple[Case, ...]:
@@ -255,6 +287,7 @@ def _dequantize_cases() -> tuple[Case, ...]:
         Case((Tensor((3, 4), -999, 999, "int32"), _scales(1))),
         Case((x("uint16", 3, 4), Const(0.25, "float32"), _zeros("uint16")), {"output_dtype": "float32"}),
         Case((x("int8", 2, 3, 5), _scales(2, 3, 3), _zeros("int8", 2, 3, 3)), {"axis": 2, "block_size": 2}),
+        Case((x("uint8", 4, 3), _scales(2, 3), _zeros("uint8", 2, 3)), {"axis": 0, "block_size": 2}),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc import expr as e
-from graphc.dtypes import is_float, is_integer
+from graphc.dtypes import int_range, is_float, is_integer
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Reduction, Samples, Tensor, register
 from graphc.ops.cast import truncated
@@ -71,11 +71,11 @@ def _mean(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:
 
 
 def _lowest(dtype: np.dtype):
-    return False if dtype == BOOL else -np.inf if is_float(dtype) else np.iinfo(dtype).min
+    return False if dtype == BOOL else -np.inf if is_float(dtype) else int_range(dtype)[0]
 
 
 def _highest(dtype: np.dtype):
-    return True if dtype == BOOL else np.inf if is_float(dtype) else np.iinfo(dtype).max
+    return True if dtype == BOOL else np.inf if is_float(dtype) else int_range(dtype)[1]
 
 
 def _log_sum_exp(x: np.ndarray, axes: tuple[int, ...], keepdims: bool) -> np.ndarray:

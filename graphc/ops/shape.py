@@ -138,6 +138,7 @@ register(
         ("x",),
         same_type,
         lambda x: x,
+        tolerance=0.0,
         samples=Samples(ANY, cases=(Case((Tensor((2, 3)),)), Case((Tensor(()),)))),
         family=Family.MOVEMENT,
         objects=True,
@@ -151,6 +152,7 @@ register(
         _reshape,
         {"allowzero": Attr(bool, False, settled=True)},
         values=(1,),
+        tolerance=0.0,
         samples=Samples(
             ANY,
             cases=(
@@ -171,6 +173,7 @@ register(
         _flattened,
         _flatten,
         {"axis": Attr(int, 1)},
+        tolerance=0.0,
         samples=Samples(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
         family=Family.MOVEMENT,
     )
@@ -182,6 +185,7 @@ register(
         _squeezed,
         _squeeze,
         values=(1,),
+        tolerance=0.0,
         samples=Samples(
             ANY,
             cases=(
@@ -200,6 +204,7 @@ register(
         _unsqueezed,
         lambda x, axes: np.expand_dims(x, tuple(int(a) for a in np.ravel(axes))),
         values=(1,),
+        tolerance=0.0,
         samples=Samples(
             ANY,
             cases=(

@@ -26,8 +26,9 @@ def _erf(x: e.Expr) -> e.Expr:
     """Of integers, which opsets 9 to 12 have, cut off: 1 where the float64 result is 1."""
     if kind_of(x) == "f":
         return e.erf(x)
-    at_least_one = e.where(x > _ONE, e.const(1, x.dtype), 0)
-    return at_least_one if kind_of(x) == "u" else e.where(x < -_ONE, -1, at_least_one)
+    wide = e.cast(x, "float64")  # two bits do not hold the bound
+    at_least_one = e.where(wide > _ONE, e.const(1, x.dtype), 0)
+    return at_least_one if kind_of(x) == "u" else e.where(wide < -_ONE, -1, at_least_one)
 
 
 _ONE = 5  # erf(5) is 1 - 1.5e-12, erf(6) 1 - 2e-17

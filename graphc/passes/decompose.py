@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from graphc.graph import Graph, Node, Value
+from graphc.graph import Builder, Graph, Node, Value
 from graphc.passes.log import Log
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 from graphc.unread import all_attributes_read, require_operands_read
@@ -15,14 +16,19 @@ EXPANSION = "its expansion into other operators"
 
 @dataclass(frozen=True)
 class Decompose:
-    """Expand every operator that has an expansion, except those named in `keep`, until none is left.
+    """Expand every operator that has an expansion, except those named in `keep`, until none is left. Of these, too, a use that no
+    kernel computes, but kernels compute what it stands for: compiles tells.
 
     Elementwise operators with a scalar body are kept: backends serve them by kind. An expansion may also decline: then
     the node stays, and the log says so.
+
+    domains: only operators of other domains than ONNX's, so that what follows sees what they are made of.
     """
 
     keep: frozenset[str] = frozenset()
     name: str = "decompose"
+    compiles: Callable[[Node], bool] = lambda node: False
+    domains: bool = False
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
         once = Rewrite(self.name)
@@ -34,7 +40,24 @@ class Decompose:
         raise RecursionError(f"expansions do not end: {sorted({n.op.name for n in graph.nodes if self.wants(n)})}")
 
     def wants(self, node: Node) -> bool:
-        return node.op.expand is not None and node.op.scalar is None and node.op.name not in self.keep
+        if node.op.expand is None or node.op.scalar is not None or (self.domains and "::" not in node.op.name):
+            return False
+        return node.op.name not in self.keep or self._better_in_parts(node)
+
+    def _better_in_parts(self, node: Node) -> bool:
+        if any(v.type is None or not v.type.is_static for v in (*node.operands, *node.outputs)) or self.compiles(node):
+            return False
+        assert node.op.expand is not None
+        parts = Builder()
+        known: set[Value] = set()
+        if node.op.expand(parts, node.call) is None:
+            return False
+        for n in parts.nodes:
+            if all(v.is_const or v in known for v in n.operands):
+                known.update(n.outputs)
+            elif not self.compiles(n) and not self.wants(n):
+                return False
+        return True
 
     def expand(self, node: Node, sweep: Sweep) -> tuple[Value, ...] | Skip | None:
         if not self.wants(node):

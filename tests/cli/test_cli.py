@@ -606,6 +606,7 @@ def test_sequences_and_optionals(tmp_path: Path):
     assert "sequence(float32[?, 3])" in invoke("show", path).output
     assert "SequenceInsert" in invoke("explain", path).output
     assert "and so does the whole model" in invoke("compare", path).output
+    assert "s[1] [1, 3]" in invoke("bench", path, "--rounds", 1).output
     np.savez(tmp_path / "s.npz", *[np.full((i, 3), i, np.float32) for i in (1, 2)])
     np.save(tmp_path / "o.npy", np.float32([7, 8]))
     invoke("export", path, exported)

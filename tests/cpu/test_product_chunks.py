@@ -69,3 +69,28 @@ def test_every_batch_size_uses_the_same_packed_weights():
     model = graphc.compile(b.build([b.add("MatMul", x, b.constant(w))]), threads=1)
     weights = {model.plan({"x": (n, 64)}).memory.weights for n in (2, 7, 33, 300)}
     assert len(weights) == 1
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu:portable"])
+@pytest.mark.parametrize("dtype", ["int32", "uint64", "float64"])
+@pytest.mark.parametrize(
+    "a, b, perm",
+    [
+        ((3, 5), (5, 7), None),
+        ((70, 33), (33, 130), None),
+        ((37, 20), (41, 20), (1, 0)),
+        ((2, 3, 9, 20), (2, 1, 66, 20), (0, 1, 3, 2)),
+        ((4, 1, 20), (20, 300), None),
+    ],
+)
+def test_products_of_other_dtypes_are_exact(a: tuple, b: tuple, perm: tuple | None, dtype: str, target: str):
+    """Integers wrap around; whole numbers in float64 are exact."""
+    rng, most = np.random.default_rng(0), 2**31 - 1 if dtype != "float64" else 1000
+    x, w = (rng.integers(0, most, shape).astype(dtype) for shape in (a, b))
+    g = Builder("product")
+    right = g.input("w", dtype, b)
+    y = g.add("MatMul", g.input("x", dtype, a), right if perm is None else g.add("Transpose", right, perm=perm))
+    model = graphc.compile(g.build({"y": y}), target=target, threads=2)
+    want = np.matmul(x, w if perm is None else w.transpose(perm))
+    np.testing.assert_array_equal(model.run({"x": x, "w": w})["y"], want)
+    assert not [s for s in model.plan().steps if s.host]

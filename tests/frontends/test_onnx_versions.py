@@ -5,10 +5,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import graphc
 from graphc import frontends
 from graphc.backends.reference import run
 from graphc.errors import CheckError, GraphcWarning
-from graphc.frontends.onnx_versions import _RULES, NEWEST_OPSET
+from graphc.frontends.onnx_load import GRADIENT
+from graphc.frontends.onnx_versions import _RULES, NEWEST_OPSET, RENAMED
 from graphc.op import all_ops
 
 RNG = np.random.default_rng(0)
@@ -191,7 +193,7 @@ def test_dft_axis():
 @pytest.mark.parametrize(
     "op, opset, inputs, attrs, n_outputs, message",
     [
-        ("Scan", 8, [M, M], {"num_scan_inputs": 1}, 1, "Scan of opset 8"),
+        ("Scan", 8, [M, M], {"num_scan_inputs": 1}, 1, "attribute 'body' is missing"),
         ("BatchNormalization", 9, [X, *[CHANNEL] * 4], {}, 5, "training form"),
         ("Resize", 10, [X, F32([1, 1, 2, 0.5])], {}, 1, "enlarges one axis and shrinks another"),
         ("Slice", 9, [M], {"starts": [0]}, 1, "attribute 'ends' is missing"),
@@ -204,6 +206,52 @@ def test_dft_axis():
 def test_old_forms_that_can_not_be_loaded(op, opset, inputs, attrs, n_outputs, message):
     with pytest.raises(CheckError, match=message):
         load(op, opset, inputs, attrs, n_outputs)
+
+
+SCAN8 = """<ir_version: 3, opset_import: ["" : 8]>
+g (int64[b] lens, float[2, 3] first, float[2, t, 3] x, float[2, t, 1] z) => (float[2, 3] last, float[2, t, 3] sums) {
+  last, sums = Scan <num_scan_inputs = 2, directions = [0, 1], body = s (float[3] a, float[3] e, float[1] r)
+      => (float[3] c, float[3] d) { h = Mul(e, r)  c = Add(a, h)  d = Identity(c) }> (LENS first, x, z)
+}"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+@pytest.mark.parametrize("lengths", [None, (4, 4), (4, 1), (2, 3), (0, 4)])
+def test_scan_of_samples(lengths, target):
+    """Opset 8: a batch axis, and a length for each sequence; results are zero behind their end."""
+    text = SCAN8.replace("LENS", "lens," if lengths else ",").replace(
+        "int64[b] lens, ", "int64[b] lens, " if lengths else ""
+    )
+    first, x, z = (RNG.normal(size=s).astype(np.float32) for s in ((2, 3), (2, 4, 3), (2, 4, 1)))
+    feeds = {"first": first, "x": x, "z": z, **({"lens": np.array(lengths)} if lengths else {})}
+    got = graphc.compile(onnx.parser.parse_model(text), target=target).run(feeds)
+    sums = np.zeros((2, 4, 3), np.float32)
+    last = first.copy()
+    for sample in range(2):
+        n = lengths[sample] if lengths else 4
+        for i in range(n):
+            last[sample] += x[sample, i] * z[sample, n - 1 - i]
+            sums[sample, i] = last[sample]
+    np.testing.assert_allclose(got["sums"], sums, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got["last"], last, rtol=1e-5, atol=1e-6)
+
+
+def test_scan_of_a_batch_of_any_size_is_refused():
+    text = SCAN8.replace("LENS", "lens,").replace("[2,", "[b,")
+    with pytest.raises(CheckError, match="of a batch of b samples"):
+        frontends.load(onnx.parser.parse_model(text))
+
+
+def test_every_operator_of_onnx_can_be_read():
+    """Of all domains and versions: it has a record, an older form of one, or a body of other operators."""
+    known = all_ops().keys() | RENAMED | {"Constant", GRADIENT}
+    missing = set()
+    for schema in onnx.defs.get_all_schemas_with_history():
+        name = schema.name if schema.domain in ("", "ai.onnx") else f"{schema.domain}::{schema.name}"
+        body = schema.has_function or schema.has_context_dependent_function
+        if not (name in known or body or schema.since_version > NEWEST_OPSET):
+            missing.add(name)
+    assert not missing
 
 
 def test_dropout_that_looks_like_training_warns():

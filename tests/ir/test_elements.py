@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from graphc.dtypes import BY_NAME, ELEMENTS, find, is_float, is_integer, is_narrow, names
+from graphc.dtypes import BY_NAME, ELEMENTS, find, int_range, is_float, is_integer, is_narrow, is_signed, names
 from graphc.frontends.onnx_data import DTYPES as ONNX
 from graphc.frontends.yaml_literals import DTYPES as YAML
 from graphc.op import FLOATS, INTS
 from graphc.ops.contract import FLOAT_NAMES
 from graphc.ops.qlinear import BYTES
-from graphc.ops.quantize import QUANTIZED, int_range
+from graphc.ops.quantize import QUANTIZED
 from graphc.types import dtype_name
 
 
@@ -20,6 +20,7 @@ def test_row_agrees_with_numpy(element):
     assert element.family == "string" or element.item == dtype.itemsize
     assert is_float(dtype) == (element.family == "float")
     assert is_integer(dtype) == (element.family in ("int", "uint"))
+    assert is_signed(dtype) == (element.family == "int")
     assert is_narrow(dtype) == (is_float(dtype) and dtype.itemsize < 4)
     assert BY_NAME[element.accumulates_in].bits >= element.bits
     if is_integer(dtype):
@@ -41,10 +42,12 @@ def test_lists():
 
 def test_kernels_compute_with():
     from graphc.backends.llvm.emit import memory_type, register_type
-    from graphc.dtypes import NATIVE
+    from graphc.dtypes import MOVED, NATIVE, STORED
 
     assert {*NATIVE} == {"bool", "float16", "bfloat16", *FLOATS, *INTS}
-    for name in NATIVE:
+    assert {*STORED} == {e.name for e in ELEMENTS if 0 < e.bits <= 8} - NATIVE
+    assert {*MOVED} == {e.name for e in ELEMENTS} - {"string"}
+    for name in NATIVE | STORED:
         assert register_type(BY_NAME[name].numpy) and memory_type(BY_NAME[name].numpy)
 
 

@@ -143,6 +143,22 @@ def test_a_cast_to_the_same_dtype_is_nothing():
     assert e.cast(x, "int8") == e.Expr("cast", (x,), np.dtype("int8"))
 
 
+def test_bits_of_another_dtype():
+    bits = e.bitcast(e.arg(0, F32), "int32")
+    assert bits.dtype == I32
+    assert [e.evaluate(bits, [x]) for x in (1.0, -0.0)] == [0x3F800000, -(2**31)]
+
+
+def test_what_a_tree_rounds():
+    """What only converts, compares and chooses rounds nothing; parts that are shared are looked at once."""
+    x = e.arg(0, F32)
+    assert e.rounded(e.where(x < 1, e.maximum(x, 0), e.cast(e.arg(1, I32), F32))) == set()
+    assert e.rounded(e.cast(e.arg(0, F64) * 2, F32) > 1) == {F64}
+    for _ in range(60):
+        x = x + x
+    assert e.rounded(x) == {F32}
+
+
 def test_trees_read_as_formulas():
     x = e.arg(0, F32)
     assert str(e.maximum(x * 2, 0) + e.cast(x < 1, F32)) == "(max((x0 * 2.0), 0.0) + float32((x0 < 1.0)))"

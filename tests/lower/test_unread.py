@@ -15,6 +15,7 @@ from suite import OPS, as_inputs, compiled, use
 import graphc
 from graphc.errors import GraphcError, UnsupportedError
 from graphc.graph import Builder
+from graphc.interpret import interpret
 from graphc.lower.registry import NEUTRAL
 from graphc.op import _REGISTRY, Attr, Op, register
 from graphc.passes.decompose import EXPANSION
@@ -125,10 +126,24 @@ def test_a_kernel_that_passes_over_something(forgotten: str, monkeypatch: pytest
         compiled(SUMS).plan()
 
 
-@pytest.mark.parametrize(("rows", "depth"), [(128, 256), (2048, 96)], ids=["strassen", "packed rows"])
-def test_products_that_share_a_packed_operand_read_it(rows: int, depth: int):
+def test_attributes_that_decided_the_layout_are_read():
+    """A concatenation of channels that begin inside blocks: its kernel is for that axis alone."""
+    b, rng = Builder("parts"), np.random.default_rng(0)
+
+    def conv(x, channels):
+        filters = rng.standard_normal((channels, x.shape[1], 3, 3), np.float32)
+        return b.add("Conv", x, b.constant(filters), pads=[1, 1, 1, 1])
+
+    x = b.input("x", np.float32, [1, 3, 12, 12])
+    graph = b.build({"y": conv(b.add("Concat", conv(x, 20), conv(x, 7), axis=1), 5)})
+    data = rng.standard_normal((1, 3, 12, 12), np.float32)
+    want = interpret(graph, {"x": data})["y"]
+    np.testing.assert_allclose(graphc.compile(graph)(data), want, rtol=0, atol=1e-5 * np.abs(want).max())
+
+
+def test_products_that_share_a_packed_operand_read_it():
     """Queries, keys and values: the first packs the rows, the others read what it packed."""
-    b = Builder("projections")
+    b, rows, depth = Builder("projections"), 128, 256
     x = b.input("x", np.float32, [rows, depth])
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal((depth, 512), np.float32) for _ in range(3)]

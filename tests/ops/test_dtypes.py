@@ -27,6 +27,7 @@ REFUSED = {
     ("Resize", "T1", "string"): "takes numeric operands, not string",
     ("GridSample", "T1", "string"): "takes numbers, not strings",
     ("Col2Im", "T", "string"): "takes numbers, not strings",
+    ("TfIdfVectorizer", "T", "string"): "the pool has int32 or int64",
 }
 """What the schema allows and graphc refuses, by operator, type variable and dtype, and how it says so."""
 

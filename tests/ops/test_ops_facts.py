@@ -12,10 +12,13 @@ from graphc.graph import Builder
 from graphc.interpret import run_node
 from graphc.lower.layout import _is_finite
 from graphc.op import Case, Laws, Tensor, all_ops
+from graphc.types import dtype_from_name
 
 PER_SAMPLE = [n for n, op in all_ops().items() if op.per_sample]
 OF_FLOATS = [
-    n for n, op in all_ops().items() if op.elementwise and "float32" in op.samples.dtypes and n not in ("Where", "Cast")
+    n
+    for n, op in all_ops().items()
+    if op.elementwise and "float32" in op.samples.dtypes and n not in ("Where", "Cast", "RoundTo")
 ]
 LAWFUL = [(n, dtype) for n, op in all_ops().items() if op.laws != Laws() for dtype in op.samples.dtypes]
 OF_TYPES = [n for n, op in all_ops().items() if op.type_only]
@@ -127,3 +130,26 @@ def test_values_of_one_type_stand_for_each_other(name: str):
         for x, y in zip(run_node(node, one), run_node(node, mixed)):
             np.testing.assert_array_equal(x, y)
         assert changed or not one[0].size
+
+
+EXACT = [n for n, op in all_ops().items() if op.exact and "float32" in op.samples.dtypes and op.samples.cases]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_results_are_numbers_of_the_operands_type(name: str, dtype: str):
+    """Of operands that a narrower type has."""
+    op, kind = all_ops()[name], dtype_from_name(dtype)
+    for case in op.samples.cases:
+        arrays = [_narrowed(a, kind) for a in operands(op, case)]
+        _, node = build(name, case, arrays)
+        results = [y for y in run_node(node, arrays) if y.dtype == np.float32]
+        if name == "RoundTo" and node.attrs["to"] != kind:
+            continue
+        for y in results:
+            np.testing.assert_array_equal(y, _narrowed(y, kind))
+
+
+def _narrowed(a: np.ndarray | None, kind: np.dtype) -> np.ndarray | None:
+    with np.errstate(over="ignore"):
+        return a.astype(kind).astype(a.dtype) if a is not None and a.dtype == np.float32 else a

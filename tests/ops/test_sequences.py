@@ -95,7 +95,7 @@ def same(got, want):
 
 
 def test_every_operator_is_here():
-    assert CASES.keys() == {name for name, op in all_ops().items() if op.family is Family.SEQUENCE}
+    assert CASES.keys() == {name for name, op in all_ops().items() if op.family is Family.SEQUENCE and "::" not in name}
 
 
 @pytest.mark.parametrize("name, operands, attrs, want", EVERY)

@@ -404,3 +404,16 @@ def test_a_real_composite():
     after = rewritten(Decompose(), build(make))
     assert "LayerNormalization" not in [n.op.name for n in after.nodes]
     same_results(build(make), after)
+
+
+def test_a_kept_operator_without_a_kernel_for_a_use_is_expanded_where_its_parts_have_one():
+    g = build(lambda b: b.add(OUTER, image(b)))
+    keep = frozenset({"Outer", "Inner"})
+
+    def has(*names: str) -> Decompose:
+        return Decompose(keep, compiles=lambda node: node.op.name in names)
+
+    assert left(has("Outer", "Inner", "Relu"), g) == ["Outer"], "it has a kernel"
+    assert left(has("Inner", "Relu"), g) == ["Inner", "Relu", "Inner"]
+    assert left(has("Relu"), g) == ["Relu"] * 5
+    assert left(has(), g) == ["Outer"], "its parts would run on the host as well"

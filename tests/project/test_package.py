@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import graphc
+from graphc.op import get_op
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"numba", "llvmlite", "onnx", "yaml"}
@@ -91,6 +92,27 @@ def test_the_package_says_that_it_is_typed():
 def test_the_page_of_operators_is_up_to_date():
     page = runpy.run_path(str(ROOT / "docs" / "operators.py"))
     assert page["PAGE"].read_text() == page["render"](), "run: python docs/operators.py"
+
+
+@pytest.fixture(scope="module")
+def operator_table() -> dict:
+    return runpy.run_path(str(ROOT / "docs" / "operator_table.py"))
+
+
+SHOWN = ("MatMul", "Conv", "GridSample", "Softmax", "And")
+
+
+def test_the_table_of_operators_is_up_to_date(operator_table: dict):
+    """Some of its rows; the test below has all."""
+    lines = operator_table["PAGE"].read_text().splitlines()
+    assert set(operator_table["render"](get_op(name) for name in SHOWN)) <= set(lines), (
+        "run: python docs/operator_table.py"
+    )
+
+
+@pytest.mark.slow
+def test_the_whole_table_of_operators_is_up_to_date(operator_table: dict):
+    assert operator_table["PAGE"].read_text() == operator_table["page"](), "run: python docs/operator_table.py"
 
 
 def test_folders_named_like_parts_of_graphc_may_lie_beside_a_program(tmp_path: Path):

@@ -27,7 +27,7 @@ def main() -> int:
     args = parser.parse_args()
     found = files(args.out, PACKAGES)
     results = []
-    for file in found:
+    for file in sorted(found, key=lambda f: f.path.stat().st_size):
         kept = result_of(args.out, file)
         wanted = args.only in file.name
         if wanted and not args.table and (args.again or not kept.exists()):
@@ -37,7 +37,7 @@ def main() -> int:
             if wanted and not args.table:
                 print(line(results[-1]), flush=True)
     if args.table:
-        DOCUMENT.write_text(page(results), encoding="utf-8")
+        DOCUMENT.write_text(page(sorted(results, key=lambda r: r["name"])), encoding="utf-8")
     return 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from graphc.backends.cpu.conv import algorithms, dense_window
-from graphc.backends.cpu.conv.conv_planes import emit_planes, serves
+from graphc.backends.cpu.conv.conv_planes import FEW, emit_planes, serves, wants_planes
 from graphc.backends.cpu.conv.depthwise import emit_depthwise
 from graphc.backends.cpu.conv.direct import emit_direct
 from graphc.backends.cpu.conv.pointwise import emit_pointwise
@@ -42,13 +42,16 @@ def allowed(node: Node, policy: Policy) -> Policy:
 
 
 def form(node: Node, target: Target) -> str | None:
-    """Few input channels are read from planes: a block of them would be mostly padding. None: the plain kernel on dense
-    operands, for what the packed ones do not do (weights that are computed at run time, float64, no elements)."""
+    """Few input channels are read from planes: a block of them would be mostly padding; and so are those that become few, as a
+    vector of them would be. None: the plain kernel on dense operands, for what the packed ones do not do (weights that are
+    computed at run time, float64, no elements)."""
     if node.output.dtype != np.float32 or not all(v.is_const for v in node.operands[1:]):
         return None
     if 0 in node.output.shape or 0 in node.inputs[0].shape:
         return None
-    return "planar" if node.inputs[0].shape[1] <= 4 and node.attrs["group"] == 1 else "blocked"
+    if node.attrs["group"] == 1 and (node.inputs[0].shape[1] <= FEW or wants_planes(window_of(node), target)):
+        return "planar"
+    return "blocked"
 
 
 def halo(node: Node, choice: Choice | None) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tiles import heights_of
 from graphc.dtypes import FLOAT32
+from graphc.graph import Node
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
@@ -27,14 +28,31 @@ from graphc.sizes import choose
 
 ENOUGH = 8  # sums that hide the latency of the multiply-add
 MAX_COLUMNS = 7  # of a window, for which a kernel of its own is made
+FEW = 4  # input channels that are read from planes by all kernels
+LARGE = 9  # positions of a window for which blocks of channels are taken apart
 FEWEST = 9  # products of a sum: with less, storing vectors of pixels as pixels of channels is most of the work
 
 
 def serves(group: Group, w: Window, target: Target) -> bool:
     """Is its input planar, so that it pays to have pixels in the lanes?"""
-    few = w.out_channels <= target.vl // 2 and group.anchor.inputs[0].type.blocks.c == 1
-    enough = w.channels * math.prod(w.kernel) >= FEWEST
-    return few and enough and w.out[2] >= target.vl and w.stride[2] == 1 and not group.operands
+    return group.anchor.inputs[0].type.blocks.c == 1 and fits(w, target) and not group.operands
+
+
+def fits(w: Window, target: Target) -> bool:
+    """Do vectors of pixels make its few output channels?"""
+    few, enough = w.out_channels <= target.vl // 2, w.channels * math.prod(w.kernel) >= FEWEST
+    return few and enough and w.out[2] >= target.vl and w.stride[2] == 1
+
+
+def wants_planes(w: Window, target: Target) -> bool:
+    """Is it worth to take the blocks of many input channels apart? Each element is read for enough products."""
+    return fits(w, target) and math.prod(w.kernel) >= LARGE
+
+
+def takes_no_operands(node: Node) -> bool:
+    """Is it a convolution of many planes, whose epilogue has no other operands? Other kernels take blocks."""
+    layout = node.inputs[0].type.layout
+    return node.op.name == "Conv" and layout is not None and layout.c == 1 and node.inputs[0].shape[1] > FEW
 
 
 def _vectors(target: Target, channels: int, pixels: int) -> int:

@@ -57,7 +57,12 @@ def is_blocked(v: Value) -> bool:
 class CpuRegistry(Registry):
     def lowering_of(self, node: Node) -> Lower:
         found = _BLOCKED.get(node.op.name)
-        return found.lower if found and is_blocked(node.inputs[0]) else super().lowering_of(node)
+        if found is None or not is_blocked(node.inputs[0]):
+            return super().lowering_of(node)
+        found.form(
+            node, node.inputs[0].type.blocks.c
+        )  # what the form was chosen by is taken account of (graphc/unread.py)
+        return found.lower
 
 
 RULES = CpuRegistry("CPU", NEUTRAL)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphc.backends.cpu.conv.conv_planes import takes_no_operands
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES, follows_blocks, rule_of
 from graphc.backends.cpu.product import product_epilogue
@@ -57,8 +58,9 @@ def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
     """A full tensor of the result's layout, or one number per channel (or column)."""
     if v.dtype != np.float32:
         return f"dtype {v.dtype}"
-    blocked = out.type.layout is not None
-    if not blocked:
+    if takes_no_operands(anchor):
+        return "pixels are in the lanes"
+    if out.type.layout is None:
         return product_epilogue.accepts_epilogue_operand(v, out)
     if v.type.layout is None and not v.is_const:
         return "it is not blocked"

@@ -1,4 +1,4 @@
-"""MatMul and Gemm: packed panels and register tiles in float32, a plain loop in other dtypes."""
+"""MatMul and Gemm: packed panels and register tiles in float32, tiles of operands as they lie in other dtypes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from graphc.backends.cpu.product.gemm_block import (
     MatmulAny,
     PackB,
     PackRows,
+    PlainTile,
     ProductTile,
 )
 from graphc.backends.cpu.product.matrices import Product, product_of
@@ -32,22 +33,28 @@ from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import FMA
-from graphc.dtypes import is_narrow
+from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, Dot
+from graphc.converted import origin
+from graphc.dtypes import BY_NAME, is_narrow
 from graphc.graph import Node, Value
 from graphc.lower.constants import channel_vector
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Kernel
 from graphc.lower.registry import native_dtypes
-from graphc.lower.storage import Buffer, Ref, Storage
+from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
 from graphc.passes.canonicalize import is_bias
 from graphc.report import StepInfo
 from graphc.sizes import hint_of, is_size, largest, smallest
+from graphc.types import TensorType, dtype_name
 
 BLOCKS_PER_THREAD = 4  # of rows; with fewer, several threads work on one
 ALONE_BYTES = 32768  # of packed rows, up to which each thread packs its own rather than wait for others
 REUSED = 4  # tiles of rows from which on there is time to fetch the next panel while one is in use
 ROWS = 0.61  # of level 2 that a block of packed rows may fill: it stays there, beside a panel
+PLAIN_TILE = (
+    4,
+    4,
+)  # rows, vectors of columns of a tile whose operands are read where they lie; half as many vectors of few registers
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
 
 
@@ -101,12 +108,21 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
         return
-    panels = panels_of(lo.target, p.m, p.n, p.k)
+    panels = panels_of(lo.target, p.m, p.n, p.k, _dot_of(lo, p, node.inputs[1]))
     weights, b_batch = packed_b(lo, node.name, node.inputs[1], p, b, panels)
-    reason = f"{size}; tile {panels.mr}x{panels.nv}" + ("" if node.inputs[1].is_const else "; packed at run time")
+    kept = f"; weights in {panels.dot.name}" if panels.dot is not FMA else ""
+    reason = f"{size}; tile {panels.mr}x{panels.nv}{kept}" + ("" if node.inputs[1].is_const else "; packed at run time")
     info = lo.info(group, "gemm", "gemm", reason)
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
+
+
+def _dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
+    """Weights that a file has in a narrow type stay in it where there is one row: it waits for their bytes."""
+    alone = not is_size(p.m) and p.m == 1
+    if not alone or not b.is_const or not lo.target.converts_half or b.dtype != np.float32:
+        return FMA
+    return DOTS.get(dtype_name(origin(b.data).dtype), FMA)
 
 
 def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
@@ -200,7 +216,6 @@ def _packed_rows(lo: CpuLowering, p: Product, panels: Panels, a: Ref, info: Step
     if key not in lo.packed_rows:
         nbytes = math.prod(p.batch) * -(-p.m // panels.mr) * panels.mr * panels.padded * panels.dot.item
         to = lo.packed_rows[key] = Ref(Buffer(f"{info.output}/rows", nbytes))
-        lo.packed_from[to.buffer] = a.buffer
         reason = "rows of a product, once for all its columns"
         step = StepInfo(0, info.nodes[:1], ("Pack",), "pack_rows", "", reason, info.output, 0, 2 * nbytes)
         args = PACK_ROWS(
@@ -226,12 +241,13 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
 
         def make() -> np.ndarray:
             # the logical [batch, k, n] view, then tiles of nv vectors, the last one narrower
-            data = np.ascontiguousarray(v.data).view(b.type.dtype)  # of bytes: four in the place of a float
+            narrow = panels.dot.name in (FLOAT16.name, BFLOAT16.name)
+            source = origin(v.data) if narrow else v.data
+            data = np.ascontiguousarray(source).view(source.dtype if narrow else b.type.dtype)  # four bytes for a float
             item = data.itemsize
             shape = [d for d, s in zip(p.batch, p.b_batch) if s][::-1]
-            view = np.lib.stride_tricks.as_strided(
-                data, (*shape, p.k, p.n), (*[s for s in p.b_batch if s][::-1], *p.b)
-            ).reshape(count, p.k, p.n)
+            steps = (s * item // FMA.item for s in (*[s for s in p.b_batch if s][::-1], *p.b))
+            view = np.lib.stride_tricks.as_strided(data, (*shape, p.k, p.n), tuple(steps)).reshape(count, p.k, p.n)
             out = np.zeros((count, size // item), data.dtype)
             width = nv * vl
             for t in range(tiles):
@@ -241,7 +257,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
                 out[:, at : at + padded * wide].reshape(count, padded, wide)[:, : p.k, : part.shape[2]] = part
             return out
 
-        recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides))
+        recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides), *panels.dot.recipe)
         return Ref(lo.weights.pack(v.data, recipe, make)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
@@ -270,9 +286,41 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
 
 
 def _emit_plain(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage, y: Storage) -> None:
+    dtype = group.output.dtype
+    if p.b[1] != dtype.itemsize:  # columns that are no neighbours
+        b = _transposed(lo, group, p, b)
+        p = replace(p, b=(p.n * dtype.itemsize, dtype.itemsize), b_batch=_packed_batch(p, dtype.itemsize))
+    mr, nv = PLAIN_TILE if lo.target.registers >= 32 else (PLAIN_TILE[0], PLAIN_TILE[1] // 2)
+    tiles = {
+        f"{name}{'_edge' if masked else ''}": PlainTile(dtype.name, rows, 1 if masked else nv, masked)
+        for name, rows in (("tile", mr), ("row", 1))
+        for masked in (False, True)
+    }
+    tiles["edge"] = tiles.pop("tile_edge")
     args = MATMUL_ANY(
-        a=a.ref, b=b.ref, y=y.ref, m=p.m, n=p.n, k=p.k, a_row=p.a[0], a_column=p.a[1], b_row=p.b[0], b_column=p.b[1],
-        y_row=p.y_row, dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
+        a=a.ref, b=b.ref, y=y.ref, m=p.m, n=p.n, k=p.k, a_row=p.a[0], a_column=p.a[1], b_row=p.b[0], y_row=p.y_row,
+        mr=mr, nv=nv, lanes=lo.target.lanes(BY_NAME[dtype.name]), **tiles,
+        dims=p.batch, a_batch=p.a_batch, b_batch=p.b_batch, y_batch=p.y_batch,
     )  # fmt: skip
-    name = group.output.dtype.name
-    lo.emit(MatmulAny(name), args, lo.info(group, f"matmul_{name}", "plain loop"), writes=[y.ref])
+    info = lo.info(group, f"matmul_{dtype.name}", "operands as they lie")
+    lo.emit(MatmulAny(dtype.name), args, info, writes=[y.ref])
+
+
+def _packed_batch(p: Product, item: int) -> tuple[int, ...]:
+    """Strides of the batch dims of b, where its matrices follow each other."""
+    strides, step = [], p.k * p.n * item
+    for d, s in zip(p.batch, p.b_batch):
+        strides.append(step if s else 0)
+        step *= d if s else 1
+    return tuple(strides)
+
+
+def _transposed(lo: CpuLowering, group: Group, p: Product, b: Storage) -> Storage:
+    """b as [batch, k, n] in a row."""
+    item = b.type.dtype.itemsize
+    kept = [(d, s) for d, s in zip(p.batch, p.b_batch) if s][::-1]
+    t = TensorType(b.type.dtype, (*(d for d, _ in kept), p.k, p.n))
+    to = Ref(Buffer(f"{group.output.name}/columns", t.nbytes))
+    info = lo.info(group, "copy_strided")
+    lo.copy(b.ref, (*(s for _, s in kept), *p.b), to, dense_strides(t), t.extents, item, info)
+    return Storage(to, t, dense_strides(t))

@@ -24,8 +24,10 @@ PACK_ROWS = Block(f"a to m k row column mr dims*{BATCH_DIMS} a_batch*{BATCH_DIMS
 PACK_B = Block(
     "b to batch b_batch to_batch k n row column nv last_nv panel"
 )  # one batch dim; nv, last_nv, panel: as above
+# tile: mr rows, nv vectors of `lanes` columns; edge: as many rows, the columns behind; row, row_edge: the same of one row. The
+# columns of b are neighbours
 MATMUL_ANY = Block(
-    f"a b y m n k a_row a_column b_row b_column y_row dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
+    f"a b y m n k a_row a_column b_row y_row tile edge row row_edge mr nv lanes dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
     f"y_batch*{BATCH_DIMS}"
 )
 
@@ -49,8 +51,18 @@ class PackB(Kernel, name="pack_b"):
 
 
 @dataclass(frozen=True, eq=False)
+class PlainTile(Kernel, name="plain_tile"):
+    """A register tile of a product: see product/plain_tile_micro.py."""
+
+    dtype: str
+    mr: int
+    nv: int
+    masked: bool
+
+
+@dataclass(frozen=True, eq=False)
 class MatmulAny(Kernel, name="matmul_any"):
-    """A matrix product as plain loops."""
+    """A matrix product of operands as they lie."""
 
     block: ClassVar[Block] = MATMUL_ANY
     dtype: str

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import from_dtype, njit
+from numba import njit
 
 from graphc.backends.cpu.codegen.intrinsics import (
     STEP,
+    block_address,
+    call5,
     call6,
     copy_bytes,
     fill_bytes,
     load_f32,
     store_f32,
     store_i64,
-    typed_memory,
 )
 from graphc.backends.cpu.conv.conv_row_block import BLOCK_BYTES, CONV_ROW
 from graphc.backends.cpu.conv.row_block_njit import point_operand, start_block, stride_operand
@@ -25,6 +26,8 @@ from graphc.backends.cpu.sizes import BATCH_DIMS, CACHE_LINE
 from graphc.backends.cpu.tile.dot import FMA
 
 ITEM = FMA.item  # bytes per step of a row and of a column; other inner steps move as many (tile/dot.py)
+
+STRIP_TILES = 8  # tiles of rows for which `matmul_any` reads a strip of columns
 
 STAGES, EDGE_STAGES, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
 FIRST, MIDDLE, LAST = 0, 1, 2  # stages of a sum
@@ -239,31 +242,43 @@ def pack_b(target):
     return pack_b, STEP
 
 
-@driver(MatmulAny, computes=True)
+@driver(MatmulAny)
 def matmul_any(target, dtype):
-    """y = a b in any numeric dtype, row by row."""
+    """y = a b in any number dtype. A unit of work is some rows of one batch index: a strip of b serves all of them. A tile that
+    overlaps the one before takes the place of a tail of rows."""
     A, B, Y, M, N, K = MATMUL_ANY["a b y m n k"]
-    A_ROW, A_COLUMN, B_ROW, B_COLUMN, Y_ROW = MATMUL_ANY["a_row a_column b_row b_column y_row"]
-    DIMS, A_BATCH, B_BATCH, Y_BATCH = MATMUL_ANY["dims a_batch b_batch y_batch"]
-    load, store = typed_memory(from_dtype(np.dtype(dtype)))
+    A_ROW, Y_ROW, TILE, EDGE, ROW, ROW_EDGE = MATMUL_ANY["a_row y_row tile edge row row_edge"]
+    MR, NV, LANES, DIMS = MATMUL_ANY["mr nv lanes dims"]
+    A_BATCH, B_BATCH, Y_BATCH = MATMUL_ANY["a_batch b_batch y_batch"]
     item = np.dtype(dtype).itemsize
 
     def matmul_any(a, tid, nth):
-        rows, columns, depth = a[M], a[N], a[K]
-        work = product_of(a, DIMS, BATCH_DIMS) * rows
-        first, end = piece(a, work, nth, 0)
+        rows, columns, lanes, mr = a[M], a[N], a[LANES], a[MR]
+        tile, edge = a[TILE], a[EDGE]
+        if rows < mr:
+            mr, tile, edge = 1, a[ROW], a[ROW_EDGE]
+        unit = STRIP_TILES * mr
+        units = (rows + unit - 1) // unit
+        block = block_address(a)
+        first, end = piece(a, product_of(a, DIMS, BATCH_DIMS) * units, nth, 0)
         while first < end:
             for k in range(first, end):
-                index = k // rows
-                m = k - index * rows
+                index = k // units
+                m0 = (k - index * units) * unit
+                m1 = min(rows, m0 + unit)
                 at = a[A] + offset_of(a, index, DIMS, A_BATCH, BATCH_DIMS)
                 bt = a[B] + offset_of(a, index, DIMS, B_BATCH, BATCH_DIMS)
-                y = a[Y] + offset_of(a, index, DIMS, Y_BATCH, BATCH_DIMS) + m * a[Y_ROW]
-                fill_bytes(y, columns * item, 0)
-                for i in range(depth):
-                    x = load(at + m * a[A_ROW] + i * a[A_COLUMN])
-                    for j in range(columns):
-                        store(y + j * item, load(y + j * item) + x * load(bt + i * a[B_ROW] + j * a[B_COLUMN]))
-            first, end = piece(a, work, nth, end)
+                y = a[Y] + offset_of(a, index, DIMS, Y_BATCH, BATCH_DIMS)
+                j = 0
+                while j < columns:
+                    micro, wide = edge, lanes
+                    if columns - j >= a[NV] * lanes:
+                        micro, wide = tile, a[NV] * lanes
+                    for start in range(m0, m1, mr):
+                        m = min(start, rows - mr)
+                        left, to = at + m * a[A_ROW], y + m * a[Y_ROW] + j * item
+                        call5(micro, block, left, bt + j * item, to, min(wide, columns - j))
+                    j += wide
+            first, end = piece(a, product_of(a, DIMS, BATCH_DIMS) * units, nth, end)
 
     return matmul_any, STEP

@@ -43,6 +43,8 @@ def panels_of(target: Target, m: int, n: int, k: int, dot: Dot = FMA) -> Panels:
     vectors = -(-n // vl)
     padded = -(-k // vl) * vl
     mr, nv = product_tile(target, m, vectors)
+    if dot.b.bits < FMA.b.bits and dot.k == 1:  # each vector of weights has a register
+        nv = min(nv, (target.registers - 1) // 2)
     tiles = -(-vectors // nv)
     return Panels(mr, nv, (vectors - 1) % nv + 1, tiles, (n - 1) % vl + 1, padded, vl, dot)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from llvmlite import ir
 
@@ -25,6 +25,7 @@ from graphc.backends.cpu.conv.conv_row_micro import (
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteTile
 from graphc.backends.cpu.product.gemm_block import ProductTile
+from graphc.backends.cpu.product.half_tile_micro import HALF_TILES
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
@@ -36,7 +37,7 @@ from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many
 NEAR = -1  # instead: one row, weights in the caches, nothing is fetched ahead
-TILES: Mapping[Dot, type[Tile]] = {FMA: Tile, BYTES: ByteTile}
+TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {FMA: Tile, BYTES: ByteTile, **HALF_TILES}
 PARTIAL, OTHER = XS_D, XS_H  # of the block, where a sum ends: addresses of two tiles of partial sums
 
 
@@ -71,8 +72,9 @@ def product_tile(
     0: it is not; NEAR: for one row, whose loop is short enough for the stride prefetcher. Measured on Zen 5 with weights that come from memory, 128x768 by 768x3072: 207 GFLOP/s where each
     panel is fetched only just before its first use, 218 where the one before it fetches it; 128x3072 by 3072x768: 199 and
     210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
-    'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: 'bytes' for
-    four bytes in the place of each float of a and b, and sums in int32, which are stored as they are: a name of tile/dot.py.
+    'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: a name of
+    tile/dot.py: 'bytes' for four bytes in the place of each float of a and b, and sums in int32, which are stored as they are;
+    'float16' and 'bfloat16' for b of these types.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args

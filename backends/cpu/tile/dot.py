@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.backends.cpu.target import Target
-from graphc.dtypes import FLOAT32, INT8, INT32, SUB_BYTE, UINT8, Element, pack_bits
+from graphc.dtypes import BY_NAME, FLOAT32, INT8, INT32, SUB_BYTE, UINT8, Element, pack_bits
 
 
 @dataclass(frozen=True)
@@ -63,4 +63,6 @@ class Dot:
 
 FMA = Dot("", FLOAT32, FLOAT32, FLOAT32, 1)
 BYTES = Dot("bytes", UINT8, INT8, INT32, 4)  # AVX-512 VNNI, elsewhere some instructions: product/byte_tile_micro.py
-DOTS = {dot.name: dot for dot in (FMA, BYTES)}
+# float32 by narrow weights, for one row: product/half_tile_micro.py
+FLOAT16, BFLOAT16 = (Dot(name, FLOAT32, BY_NAME[name], FLOAT32, 1) for name in ("float16", "bfloat16"))
+DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16)}

@@ -64,9 +64,7 @@ class Tile:
             return
         q = self.q
         for u in range(depth):
-            ws = [
-                q.load_raw(q.offset(w, (u * self.nv + j) * self.weights), self.element, self.vl) for j in range(self.nv)
-            ]
+            ws = [self.load(q.offset(w, (u * self.nv + j) * self.weights)) for j in range(self.nv)]
             for m in range(self.mr):
                 s = self.spread(x, m * xm, u, xu)
                 for j in range(self.nv):
@@ -77,6 +75,14 @@ class Tile:
         lines, self.lines = self.lines, NO_FETCH
         self.fma_steps(x, w, 1, xm, 0, x)
         self.lines = lines
+
+    def load(self, pointer: ir.Value) -> ir.Value:
+        """A vector of weights."""
+        return self.q.load_raw(pointer, self.element, self.vl)
+
+    def load_assembly(self, source: str, to: str) -> list[str]:
+        """The same as instructions, from memory."""
+        return [f"vmovups {source}, {to}"]
 
     def spread(self, x: ir.Value, row: int, u: int, xu: int) -> ir.Value:
         """What step u multiplies the weights with: of the row that begins `row` steps behind x."""
@@ -124,7 +130,7 @@ class Tile:
                 some = range(u * self.lines // depth, (u + 1) * self.lines // depth)
                 lines += [f"prefetcht1 {line * CACHE_LINE}({next_w})" for line in some]
             at = [f"{(u * self.nv + j) * self.weights}({ws})" for j in range(self.nv)]
-            lines += [f"vmovups {at[j]}, {weight(j)}" for j in range(held)]
+            lines += [line for j in range(held) for line in self.load_assembly(at[j], weight(j))]
             for m in range(self.mr):
                 lines.append(self.spread_assembly(xs, m * xm, u, xu, spread, constants + temporaries))
                 for j in range(self.nv):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphc import expr as e
 from graphc.backends.cpu.sizes import padded
 from graphc.backends.cpu.verbs.index_block import GATHER, REVERSE_SEQUENCE, SCATTER, Gather, ReverseSequence, Scatter
@@ -18,9 +20,9 @@ from graphc.lower.verbs import Lookup
 from graphc.report import StepInfo
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graphc.backends.cpu.lower.lowering import CpuLowering
+
+WORD = 8  # bytes that one instruction moves, at most
 
 
 def _lookup(k: Lookup) -> dict[str, Any]:
@@ -71,6 +73,10 @@ def scatter(
     info: StepInfo,
 ) -> None:
     dtype = updates.type.dtype
+    if reduction == "none":  # bytes, as words
+        item = min(dtype.itemsize, WORD)
+        words = dtype.itemsize // item
+        dtype, total, block = np.dtype(f"u{item}"), total * words, block * words
     scratch, stride = lo.scratch(name, 8 * 3)  # result and operands of the micro-kernel
     args = SCATTER(
         **_lookup(lookup), x=x or 0, y=y, updates=updates.ref, total=total, block=max(block, 1), item=dtype.itemsize,

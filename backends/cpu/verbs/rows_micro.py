@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.kernel import micro
@@ -12,6 +11,7 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.verbs.rows_block import MapRow
 from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
+from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
 
 
@@ -28,7 +28,7 @@ def map_row(
     n, table = fn.args
     out = q.pointer(q.slot(table, 0))
     rows = [q.pointer(q.slot(table, 1 + i)) for i in range(len(kinds))]
-    types = [np.dtype(t) for t in dtypes]
+    types = [BY_NAME[t].numpy for t in dtypes]
     single = {i: q.load(rows[i], types[i], 1) for i, k in enumerate(kinds) if k == "s"}
     repeated = {i: q.load(rows[i], types[i], target.vl) for i, k in enumerate(kinds) if k == "c"}
 
@@ -41,7 +41,7 @@ def map_row(
             at = q.offset(rows[i], q.b.mul(index, i64(types[i].itemsize)))
             return q.load(at, types[i], lanes)
 
-        value = expr_code.emit(q, expression, operand, lanes)
+        value = expr_code.emit_to_store(q, expression, operand, lanes)
         q.store(value, q.offset(out, q.b.mul(index, i64(expression.dtype.itemsize))), expression.dtype, lanes)
 
     each_vector(q, n, target.vl, step)

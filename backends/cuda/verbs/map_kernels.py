@@ -31,7 +31,7 @@ def map_elements(expression: Expr, dtypes: tuple[str, ...], loops: int) -> Code:
         records = [MAP.size + MAP.record_size * k for k in range(len(kinds))]
         to, *operands = (place(q, q.slot(block, r + REF), at, block, r + STRIDES) for r in records)
         values = [q.load(q.pointer(x), kind, 1) for x, kind in zip(operands, kinds[1:])]
-        q.store(expr_code.emit(q, expression, values, 1), q.pointer(to), kinds[0], 1)
+        q.store(expr_code.emit_to_store(q, expression, values, 1), q.pointer(to), kinds[0], 1)
 
     element = device(emit, types.void, types.int64, types.int64)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,16 @@ from graphc.types import MaybeNone, TensorType
 DOMAIN = "com.microsoft"
 Expand = Callable[[Builder, Call], "Value | tuple[Value, ...]"]
 Check = Callable[[Call], None]
+
+
+def where_static(expand: Callable[[Builder, Call], Any]) -> Callable[[Builder, Call], Any]:
+    """The expansion, for operands whose dims are all known."""
+
+    def run(b: Builder, call: Call) -> Any:
+        known = all(v is None or (v.type is not None and v.type.is_static) for v in call.inputs)
+        return expand(b, call) if known else None
+
+    return run
 
 
 def contrib(
@@ -73,6 +84,11 @@ def _types_of(expand: Expand, check: Check) -> Callable[[Call], list[TensorType 
         return [v.type for v in (results if isinstance(results, tuple) else (results,))]
 
     return infer
+
+
+def operands(call: Call, count: int) -> tuple[Any, ...]:
+    """`count` operands, None for those that are left out at the end."""
+    return (*call.inputs, *[None] * count)[:count]
 
 
 def applied(op: str, *arrays: np.ndarray | None, **attrs) -> np.ndarray:
