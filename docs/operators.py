@@ -48,6 +48,18 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
+- `QuantizeLinear` of NaN is the lowest number of the type, as in ONNX Runtime and (for signed types) the reference.
+- Quantised operators of `com.microsoft` equal ONNX Runtime's in every element. `QLinearAdd`, `QLinearMul` and
+  `QLinearAveragePool` add the zero point before they round, the others after it. `QLinearAveragePool` with `count_include_pad`
+  divides by the whole kernel also where `ceil_mode` lets a window reach beyond the padding. `QLinearSoftmax` multiplies by 1 / y_scale rounded
+  down: 254 for a scale of 1/255. Zero points that the schema calls optional are 0 where they are left out.
+- `com.microsoft::MaxpoolWithMask` ends a row of a window at its first masked element and never masks the first element of a
+  plane, as ONNX Runtime does. `Tokenizer` finds the longest match at a place, and refuses separators that match nothing.
+  `CDist` takes one matrix product, so that a distance of a row to itself need not be 0. `Inverse` of a singular matrix holds infinities
+  and NaN.
+- `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
+  it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
+  file does not tell.
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)
@@ -80,6 +92,8 @@ Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 - `TopK` and `Unique` hold NaN for larger than infinity. To `Unique` all NaN are one number, but rows that hold one differ, as in
   NumPy.
 - `LRN` has NaN in the channels only whose window holds one. `Relu` and `Sign` keep NaN.
+- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
+  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 - Taps of `GridSample` outside the image are zeros, not products with a pixel: an infinity beside them stays one.
 - `Attention` gives zeros for a query whose keys a mask hides, NaN where the scores themselves are -inf.
 - Which sign a sum, an extreme or a norm of zeros has is left open, but for `Max`, `Min` (the last) and the first of `CumSum`.

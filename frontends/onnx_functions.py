@@ -34,9 +34,16 @@ class FunctionCall:
         return opset_versions(self.body.opset_import)
 
 
+OTHER_NAMES = {
+    "onnx.brevitas": "qonnx.custom_op.general",
+    "finn.custom_op.general": "qonnx.custom_op.general",
+}  # of domains
+
+
 def operator_name(node: NodeProto) -> str:
     """The name under which graphc knows the operator: 'domain::name' outside of ONNX's main domain."""
-    return node.op_type if node.domain in DEFAULT_DOMAINS else f"{node.domain}::{node.op_type}"
+    domain = OTHER_NAMES.get(node.domain, node.domain)
+    return node.op_type if domain in DEFAULT_DOMAINS else f"{domain}::{node.op_type}"
 
 
 def opset_versions(imports: Iterable) -> dict[str, int]:

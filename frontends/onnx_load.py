@@ -530,8 +530,16 @@ def _declared(proto: GraphProto) -> dict[str, TensorType]:
     return found
 
 
+_HINTS = {  # of domains whose operators have no meaning apart from the machine that wrote them
+    "com.microsoft.nchwc": "ONNX Runtime saved this model with weights in blocks as wide as the registers of that machine, which "
+    "the file does not tell: save it with graph_optimization_level ORT_ENABLE_EXTENDED, or use the model before"
+}
+
+
 def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
     domain = f" of domain '{proto.domain}'" if proto.domain not in DEFAULT_DOMAINS else ""
+    if proto.domain in _HINTS:
+        return UnsupportedError(f"operator '{proto.op_type}'{domain} is not supported", hint=_HINTS[proto.domain])
     close = get_close_matches(operator_name(proto), known, 2, 0.8)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return UnsupportedError(

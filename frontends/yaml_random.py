@@ -12,11 +12,11 @@ from graphc.dtypes import is_float, is_integer
 from graphc.frontends.yaml_args import Number
 from graphc.frontends.yaml_registry import LayerBuilder, layer
 from graphc.graph import Value
+from graphc.ops._draws import Draws
 from graphc.ops.random_bits import random_bits
 from graphc.types import dtype_name
 
 Kind = Literal["bernoulli", "normal", "uniform", "categorical"]
-FLOAT64 = np.dtype(np.float64)
 
 
 @layer
@@ -61,10 +61,11 @@ def _wide(c: LayerBuilder, x: Value) -> Value:
     return x if x.dtype.itemsize >= 4 else c.add("Cast", x, to=np.dtype(np.float32))
 
 
-class _Source:
+class _Source(Draws):
     """Random numbers of one step."""
 
     def __init__(self, c: LayerBuilder, seed: int | Value, draw: int | Value) -> None:
+        super().__init__(c.add, c.const)
         self.c = c
         self._seed, self._draw = self._key(self._number("seed", seed)), self._number("draw", draw)
 
@@ -90,61 +91,24 @@ class _Source:
         bits: Value = self.c.add("RandomBits", self.c.add("Positions", like), self._draw, self._seed)
         return bits
 
-    def fraction(self, bits: Value, first: int, count: int, dtype: np.dtype, end: float = 1) -> Value:
-        """Bits `first` and above, `count` of them, as a number from 0 up to the end."""
-        if first:
-            bits = self.c.add("BitShift", bits, self.c.const(np.uint64(first), np.uint64), direction="RIGHT")
-        if first + count < 64:
-            bits = self.c.add("BitwiseAnd", bits, self.c.const(np.uint64(2**count - 1), np.uint64))
-        return self.op("Mul", self.c.add("Cast", bits, to=dtype), end * 2.0**-count)
-
-    def uniform(self, like: Value) -> Value:
-        """From 0 up to 1, which is not reached: as many bits as the type has digits."""
-        digits = 53 if like.dtype == FLOAT64 else 24
-        return self.fraction(self.bits(like), 64 - digits, digits, like.dtype)
-
-    def op(self, op: str, x: Value, *others: Value | float) -> Value:
-        """An operator of values and numbers of x's type."""
-        operands = (v if isinstance(v, Value) else self.c.const(v, x.dtype) for v in others)
-        result: Value = self.c.add(op, x, *operands)
-        return result
-
 
 def _bernoulli(s: _Source, p: Value) -> Value:
-    drawn: Value = s.c.add("Cast", s.op("Less", s.uniform(p), p), to=p.dtype)
+    drawn: Value = s.c.add("Cast", s.op("Less", s.uniform(s.bits(p), p.dtype), p), to=p.dtype)
     return drawn
 
 
 def _uniform(s: _Source, x: Value, low: Number = 0, high: Number = 1) -> Value:
     if not low < high:
         raise s.c.fail(f"low must be below high, and {low} is not below {high}")
-    return _scaled(s, s.uniform(x), low, high - low)
+    return _scaled(s, s.uniform(s.bits(x), x.dtype), low, high - low)
 
 
 def _normal(s: _Source, x: Value, spread: Value | None = None, *, mean: Number = 0, std: Number = 1) -> Value:
-    """sqrt(-2 ln u) sin(pi/2 v), where u is uniform in (0, 1] and v in [-1, 1) (Box, Muller 1958: the cosine of an angle anywhere
-    on the circle is the sine of one in the half of it). u has 40 bits, so that it comes near to 0."""
     if std < 0:
         raise s.c.fail(f"std must not be negative, as {std} is")
     like = x if spread is None or spread.shape == x.shape else s.op("Add", x, spread)
-    bits = s.bits(like)
-    u = s.op("Add", s.fraction(bits, 24, 40, x.dtype), 2.0**-41)
-    v = s.op("Sub", s.fraction(bits, 0, 24, x.dtype, 2), 1.0)
-    z = s.op("Mul", s.op("Sqrt", s.op("Mul", s.op("Log", u), -2.0)), _sine(s, v))
+    z = s.normal(s.bits(like), x.dtype)
     return _scaled(s, z, mean, std) if spread is None else s.op("Add", x, s.op("Mul", spread, z))
-
-
-# of sin(pi/2 x)/x in powers of x*x, to 1e-8 (Hastings, Approximations for digital computers, 1955, sheet 16)
-SINE = (1.57079631847, -0.64596371106, 0.07968967928, -0.00467376557, 0.00015148419)
-
-
-def _sine(s: _Source, x: Value) -> Value:
-    """sin(pi/2 x), |x| <= 1, in sums and products, which kernels compute in vectors: the operator Sin takes 20 times as long."""
-    square = s.op("Mul", x, x)
-    total = s.op("Mul", square, SINE[-1])
-    for term in SINE[-2:0:-1]:
-        total = s.op("Mul", square, s.op("Add", total, term))
-    return s.op("Mul", x, s.op("Add", total, SINE[0]))
 
 
 def _scaled(s: _Source, z: Value, shift: Number, by: Number) -> Value:
@@ -153,19 +117,10 @@ def _scaled(s: _Source, z: Value, shift: Number, by: Number) -> Value:
 
 
 def _categorical(s: _Source, x: Value, *, of: str = "", axis: int = -1) -> Value:
-    """Of exponential variables E, p/E is largest for each class with its probability p, and so is log p - log E (Gumbel 1954).
-
-    E is -ln(1 - u). Near 0, where many classes are decided, 1 - u has lost digits of u: times u/(1 - (1 - u)) they are back, as
-    in Kahan's log1p (Goldberg 1991, theorem 4).
-    """
+    """Of exponential variables E, p/E is largest for each class with its probability p, and so is log p - log E (Gumbel 1954)."""
     if not of:
         raise s.c.fail("categorical needs 'of'", "of: probabilities, or of: logits")
-    one = s.c.const(1.0, x.dtype)
-    u = s.op("Add", s.fraction(s.bits(x), 24, 40, x.dtype), 2.0**-41)
-    rest = s.op("Sub", one, u)
-    lost = s.op("Sub", one, rest)
-    exact = s.op("Div", s.op("Mul", s.op("Neg", s.op("Log", rest)), u), lost)
-    exponential = s.c.add("Where", s.op("Greater", lost, 0.0), exact, u)
+    exponential = s.exponential(s.bits(x), x.dtype)
     race = s.op("Div", x, exponential) if of == "probabilities" else s.op("Sub", x, s.op("Log", exponential))
     drawn: Value = s.c.add("ArgMax", race, axis=axis, keepdims=0)
     return drawn

@@ -373,10 +373,13 @@ class Compilation:
         parts = cut(bound, self.backend.kernel_operators(), compiled)
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix, compiled)}
 
-        def suffix(arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
-            return self._compile_suffix(parts.suffix, arrays, valued, many)
+        def plan(g: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
+            return self._compile_suffix(g, arrays, valued, many if g is parts.suffix else None)
 
-        return Segmented(parts, wanted, make, suffix, self.backend.outlook, compiled, many is None)
+        def values_of(g: Graph) -> set[str]:
+            return {*shape_like_inputs(g), *conditions(g, compiled)}
+
+        return Segmented(parts, wanted, make, plan, self.backend.outlook, compiled, many is None, values_of)
 
     def _compile_suffix(
         self, suffix: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], begun: Many | None

@@ -6,7 +6,9 @@ Slow and obvious on purpose. The reference backend, constant folding and the con
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TypedDict
 
@@ -56,6 +58,30 @@ def run_graph(graph: Graph, arrays: Sequence[np.ndarray], *, strict: bool = True
             if last_use[v] == i and v not in kept:
                 env.pop(v, None)
     return [_lookup(env, v) for v in graph.outputs]
+
+
+# Runs a graph that a node holds, in the place of `run_graph`
+RunHeld = Callable[[Graph, Sequence[np.ndarray]], list[np.ndarray]]
+_run_held: ContextVar[RunHeld | None] = ContextVar("run_held", default=None)
+
+
+@contextmanager
+def held_graphs_run_by(run: RunHeld | None) -> Iterator[None]:
+    """Within, references of control flow give the graphs that they hold to `run`."""
+    token = _run_held.set(run)
+    try:
+        yield
+    finally:
+        _run_held.reset(token)
+
+
+def run_held(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A graph that a node holds; graphs within it are run as they always are."""
+    run = _run_held.get()
+    if run is None:
+        return run_graph(graph, arrays, strict=False)
+    with held_graphs_run_by(None):
+        return run(graph, arrays)
 
 
 def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = True) -> tuple[np.ndarray, ...]:

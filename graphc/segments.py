@@ -16,8 +16,9 @@ import numpy as np
 from graphc.bounded import Bounded, bounded
 from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
-from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
+from graphc.executable import Executable, taken
 from graphc.graph import Graph, Node, Rewriter, Value
+from graphc.held_programs import Bind, HeldPrograms, Plans, Wanted
 from graphc.loop_rows import CollectingLoop, collecting_loop
 from graphc.report import Pending, Plan, StepInfo
 from graphc.sizes import holds_sizes, is_size_array
@@ -129,6 +130,7 @@ def suffix_inputs(
     inputs: Sequence[np.ndarray],
     results: Sequence[np.ndarray],
     loops: Mapping[Node, CollectingLoop] | None = None,
+    held: Mapping[Node, HeldPrograms] | None = None,
 ) -> list[np.ndarray]:
     """The suffix's inputs from the graph's and the prefix's results: bounded nodes' results are the heads of their buffers, the
     data-dependent ones run here, through their references but for compiled loops."""
@@ -139,7 +141,7 @@ def suffix_inputs(
         produced += form.results(results[at : at + len(form.static.outputs)])
         at += len(form.static.outputs)
     if parts.data_dependent:
-        produced += _on_the_host(parts, inputs, results, loops or {})
+        produced += _on_the_host(parts, inputs, results, loops or {}, held or {})
     return [*inputs, *results[:computed], *produced]
 
 
@@ -148,8 +150,9 @@ def _on_the_host(
     inputs: Sequence[np.ndarray],
     results: Sequence[np.ndarray],
     loops: Mapping[Node, CollectingLoop],
+    held: Mapping[Node, HeldPrograms],
 ) -> Iterator[np.ndarray]:
-    from graphc.interpret import run_node
+    from graphc.interpret import held_graphs_run_by, run_node
 
     env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
     for node in parts.data_dependent:
@@ -157,7 +160,9 @@ def _on_the_host(
         if node in loops:
             made = loops[node].run(operands)
         else:
-            made = list(run_node(node, operands, strict=not holds_sizes([v.type for v in node.outputs])))
+            strict = not holds_sizes([v.type for v in node.outputs])
+            with held_graphs_run_by(held.get(node)):
+                made = list(run_node(node, operands, strict=strict))
         for a, _ in zip(made, node.outputs):
             yield np.ascontiguousarray(a) if a.ndim else a
 
@@ -170,13 +175,15 @@ class Segmented(Executable):
         parts: CutGraph,
         wanted: Collection[str],
         compile_prefix: Callable[[Graph], Executable],
-        bind: Callable[[Sequence[np.ndarray], Sequence[int]], tuple[Executable, bool]],
+        bind: Bind,
         outlook: Callable[[Graph], tuple[Pending, ...]],
         compiled: Compiled = never,
         alone: bool = True,
+        values_of: Wanted = lambda graph: (),
     ) -> None:
-        """alone: for these shapes, else for many. Raises CantServeMany where a loop that collects rows is to be for many. wanted: the suffix's inputs whose values decide shapes or branches. bind: its inputs, and which of them these are -> an
-        executable, and whether it is for many shapes. outlook: what will become of the suffix's nodes."""
+        """alone: for these shapes, else for many. Raises CantServeMany where a loop that collects rows is to be for many. wanted: the suffix's inputs whose values decide shapes or branches. bind: a
+        graph, its inputs, and which of them these are -> an executable, and whether it is for many shapes. values_of: such inputs
+        of a held graph. outlook: what will become of the suffix's nodes."""
         if not parts.prefix.nodes and not parts.data_dependent and not wanted:
             node = parts.suffix.nodes[0]
             raise GraphcError(
@@ -184,7 +191,7 @@ class Segmented(Executable):
                 hint="run this model with target='reference' and report it",
                 op=node.op.name, node=node.name, source=node.source,
             )  # fmt: skip
-        self.parts, self._bind, self._outlook = parts, bind, outlook
+        self.parts, self._outlook = parts, outlook
         self.prefix = compile_prefix(parts.prefix)
         found = ((n, collecting_loop(n, compiled, compile_prefix)) for n in parts.data_dependent)
         self._loops = {n: loop for n, loop in found if loop is not None}
@@ -192,10 +199,15 @@ class Segmented(Executable):
             raise CantServeMany("a Loop collects as many rows as its condition says")
         if any(is_size_array(v.data) for n in parts.data_dependent for v in n.operands):
             raise CantServeMany("sizes are the operands of an operator that runs on the host")
-        self._valued = [i for i, v in enumerate(parts.suffix.inputs) if v.name in wanted]
-        self._suffixes: dict[tuple, Executable] = {}
-        self._many = Shared()
+        self._plans = Plans(parts.suffix, wanted, bind)
+        self._valued = self._plans.valued
+        self._held = {
+            n: HeldPrograms(n, bind, values_of)
+            for n in parts.data_dependent
+            if n.op.holds_graphs and n not in self._loops
+        }
         self._last: tuple[Executable, list[np.ndarray]] | None = None  # and inputs as its last ones were
+        self._direct = _direct(parts)
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         return self.prefix.holds(arrays)
@@ -205,29 +217,19 @@ class Segmented(Executable):
 
     def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
         """Inputs on a device stay there; what the prefix makes of them comes to the host, where the rest is planned."""
+        if self._direct is not None and stream is None and out is None and {*map(type, arrays)} <= {np.ndarray}:
+            results = self.prefix.run(arrays)
+            made = suffix_inputs(self.parts, arrays, results)
+            return [_own(made[i]) for i in self._direct]
         results = [np.asarray(r) for r in self.prefix.run_on(stream, arrays)]
-        values: list[Any] = suffix_inputs(self.parts, [np.asarray(a) for a in arrays], results, self._loops)
+        values: list[Any] = suffix_inputs(self.parts, [np.asarray(a) for a in arrays], results, self._loops, self._held)
         values[: len(arrays)] = [values[i] if i in self._valued else a for i, a in enumerate(arrays)]
         values = taken(values, self._valued)
         return self._suffix(values).run_on(stream, values, out)
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
         """The rest of the graph for these shapes, planned when such turn up first."""
-        found = self._many.holding(values)
-        if found is not None:
-            self._note(found, values)
-            return found
-        key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self._valued))
-        suffix = self._suffixes.get(key)
-        if suffix is None:
-            with PLANNING:
-                suffix = self._many.holding(values) or self._suffixes.get(key)
-                if suffix is None:
-                    suffix, for_many = self._bind(values, self._valued)
-                    if for_many:
-                        self._many.add(suffix)
-                    else:
-                        remember(self._suffixes, key, suffix)
+        suffix = self._plans.of(values)
         self._note(suffix, values)
         return suffix
 
@@ -266,6 +268,22 @@ class Segmented(Executable):
             steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
             pending = last.pending
         return replace(prefix, steps=tuple(steps), measure=_unmeasured, pending=pending)
+
+
+def _direct(parts: CutGraph) -> list[int] | None:
+    """Where nothing is left to compute: which of the suffix's inputs its results are. None where something is, or where a result
+    may be an array of the caller's, a constant, or another result."""
+    if parts.suffix.nodes or parts.data_dependent:
+        return None
+    given = len(parts.prefix.inputs)
+    places = {v: i for i, v in enumerate(parts.suffix.inputs) if i >= given}
+    found = [places.get(v, -1) for v in parts.suffix.outputs]
+    return None if -1 in found or len({*found}) < len(found) else found
+
+
+def _own(a: np.ndarray) -> np.ndarray:
+    """The array, copied where it is a small part of a buffer."""
+    return a.copy() if a.base is not None and 2 * a.nbytes < a.base.nbytes else a
 
 
 def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:

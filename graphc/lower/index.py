@@ -19,6 +19,7 @@ from graphc.lower.limits import INDEX_DIMS
 from graphc.lower.lowering import Lowering
 from graphc.lower.registry import lowers, moved_dtypes, native_dtypes
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides
+from graphc.lower.strides import collapse
 from graphc.lower.verbs import Lookup
 from graphc.types import TensorType
 
@@ -56,6 +57,23 @@ def limits(node: Node, target: Any = None) -> str | None:
     return native_dtypes(node) if node.attrs.get("reduction", "none") != "none" else moved_dtypes(node)
 
 
+def element_limits(node: Node, target: Any = None) -> str | None:
+    """The same of a position for each element, where loops that walk data and positions as one are one."""
+    data, index = (v.type for v in node.operands[:2])
+    if index.rank > INDEX_DIMS and data.is_static and index.is_static:
+        loops, _ = collapse(list(index.extents), [list(dense_strides(index)), own_strides(node)])
+        if len(loops) > INDEX_DIMS:
+            return f"positions over {len(loops)} loops, of {INDEX_DIMS} at most"
+    return native_dtypes(node)
+
+
+def own_strides(node: Node) -> list[int]:
+    """Of a position for each element: bytes that the place itself advances along each axis."""
+    t = node.inputs[0].type
+    axis = node.attrs["axis"] % t.rank
+    return [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 def _emit_gather(lo: Lowering, group: Group, x: Storage, lookup: Lookup, block: int, where: Sequence[int]) -> None:
     node = group.nodes[0]
@@ -85,14 +103,13 @@ def lower_gather(lo: Lowering, group: Group) -> None:
     gather_along(lo, group, x, x.type.extents, node.attrs["axis"] % x.type.rank, positions(lo, group, node.inputs[1]))
 
 
-@lowers("GatherElements", supported=limits)
+@lowers("GatherElements", supported=element_limits)
 def lower_gather_elements(lo: Lowering, group: Group) -> None:
     node = group.nodes[0]
     x, index = lo.read(node.inputs[0]), positions(lo, group, node.inputs[1])
     t, axis = x.type, node.attrs["axis"] % x.type.rank
-    own = [0 if i == axis else s for i, s in enumerate(dense_strides(t))]
     axes = [(t.extents[axis], dense_strides(t)[axis])]
-    lookup = Lookup(index, index.type.extents, index.strides, own, axes)
+    lookup = Lookup(index, index.type.extents, index.strides, own_strides(node), axes)
     _emit_gather(lo, group, x, lookup, t.dtype.itemsize, [axis])
 
 

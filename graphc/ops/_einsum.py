@@ -17,7 +17,7 @@ class EinsumStep:
     """One operator of a plan. Operands are registers: the einsum's operands come first, then each step's result.
 
     param: Transpose perm, ReduceSum/Squeeze/Unsqueeze axes (axes that are summed are dropped), Reshape shape (0 copies
-    the operand's dim, -1 takes what is left), MatMul and Mul nothing.
+    the operand's dim, -1 takes what is left), Slice the end and step along the last axis, MatMul and Mul nothing.
     """
 
     op: str
@@ -32,15 +32,12 @@ class _NotLowerable(Exception):
 def einsum_plan(equation: str, shapes: Sequence[Shape]) -> tuple[EinsumStep, ...] | None:
     """Lower an einsum, its operands taken from left to right, to transpositions, sums, MatMul and Mul.
 
-    The last step is the result; no step means that the one operand is. None where it can't be done: an operand's
-    diagonal is taken, or merging or splitting axes needs two symbolic dims or an empty one. Raises ValueError on a bad
-    equation.
+    The last step is the result; no step means that the one operand is. None where it can't be done: a diagonal of unknown size
+    is taken, or merging or splitting axes needs two symbolic dims or an empty one. Raises ValueError on a bad equation.
     """
     terms, output = parse_einsum(equation, [len(s) for s in shapes])
-    if any(len(set(term)) < len(term) for term in terms):
-        return None
-    plan = _Plan(terms, shapes)
     try:
+        plan = _Plan(terms, shapes)
         result = 0
         for i in range(1, len(terms)):
             later = (label for term in terms[i + 1 :] for label in term)
@@ -94,7 +91,11 @@ def _labels(text: str, rank: int) -> Labels:
 def _sizes(terms: Sequence[Labels], shapes: Sequence[Shape]) -> dict[Label, Dim]:
     sizes: dict[Label, Dim] = {}
     for term, shape in zip(terms, shapes):
+        own: dict[Label, Dim] = {}
         for label, dim in zip(term, shape):
+            first = own.setdefault(label, dim)
+            if isinstance(first, int) and isinstance(dim, int) and first != dim:
+                raise ValueError(f"index '{label}' has size {first} in one place and {dim} in another")
             try:
                 sizes[label] = broadcast((sizes.get(label, dim),), (dim,))[0]
             except ValueError:
@@ -116,12 +117,27 @@ class _Plan:
         ):  # an axis of 1 that is longer elsewhere broadcasts: drop it
             ones = tuple(k for k, label in enumerate(term) if shape[k] == 1 and self.sizes[label] != 1)
             kept = tuple(label for k, label in enumerate(term) if k not in ones)
-            self._operand[i] = self._add("Squeeze", (i,), kept, ones) if ones else i
+            self._operand[i] = self._diagonals(self._add("Squeeze", (i,), kept, ones) if ones else i)
 
     def _add(self, op: str, operands: tuple[int, ...], labels: Labels, param: Sequence[int] = ()) -> int:
         self.steps.append(EinsumStep(op, operands, tuple(param)))
         self.labels.append(labels)
         return len(self.labels) - 1
+
+    def _diagonals(self, i: int) -> int:
+        """Register i with each label once: of n x n elements side by side, every (n + 1)-th lies on the diagonal."""
+        for label, count in Counter(self.labels[i]).items():
+            for _ in range(count - 1):
+                labels, n = self.labels[i], self.sizes[label]
+                if not isinstance(n, int):
+                    raise _NotLowerable
+                own = [k for k, other in enumerate(labels) if other == label]
+                lead = tuple(k for k in range(len(labels)) if k not in own[:2])
+                kept = tuple(labels[k] for k in lead)
+                i = self._add("Transpose", (i,), (*kept, label, label), (*lead, *own[:2]))
+                i = self._reshape(i, kept, [(label, label)])
+                i = self._add("Slice", (i,), (*kept, label), (n * n, n + 1))
+        return i
 
     def total(self, i: int, keep: Collection[Label]) -> int:
         """Register i summed over the labels not in `keep`."""

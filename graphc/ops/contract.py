@@ -218,7 +218,7 @@ def _einsum_infer(call: Call) -> list[TensorType]:
 
 
 def _einsum_expand(b, call: Call):
-    """Transpositions, sums, MatMul and Mul; None where `einsum_plan` gives none or MatMul lacks the dtype."""
+    """Transpositions, slices, sums, MatMul and Mul; None where `einsum_plan` gives none or MatMul lacks the dtype."""
     steps = einsum_plan(call.attrs.equation, [v.shape for v in call.inputs])
     if steps is None or call.dtype(0).name not in MATMUL_NAMES:
         return None
@@ -231,6 +231,9 @@ def _einsum_expand(b, call: Call):
                 values.append(b.add("Transpose", *operands, perm=step.param))
             case "ReduceSum":
                 values.append(b.add("ReduceSum", *operands, b.constant(step.param, np.int64), keepdims=False))
+            case "Slice":
+                end, stride = step.param
+                values.append(b.add("Slice", *operands, *(b.constant([k], np.int64) for k in (0, end, -1, stride))))
             case "Reshape" | "Squeeze" | "Unsqueeze":
                 values.append(b.add(step.op, *operands, b.constant(step.param, np.int64)))
             case _:
@@ -265,6 +268,8 @@ def _einsum_cases() -> tuple[Case, ...]:
         ("ii->i", (5, 5)),
         ("ii", (5, 5)),
         ("b i i -> b i", (2, 5, 5)),
+        ("ijij,i->j", (3, 4, 3, 4), (3,)),
+        ("iii", (3, 3, 3)),
         ("ab,bc,cd->ad", (3, 5), (5, 7), (7, 2)),
         ("bij,bjk,bk->bi", (2, 3, 4), (2, 4, 5), (2, 5)),
         ("Ab,bC", (3, 5), (5, 2)),

@@ -14,7 +14,7 @@ import numpy as np
 from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Node, Value, constant
-from graphc.interpret import run_graph
+from graphc.interpret import run_held
 from graphc.objects import common, is_object
 from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.sizes import whole
@@ -33,7 +33,7 @@ def specialise(graph: Graph, types: Sequence[TensorType | None], data: Sequence[
 def _run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Results of the held graph. Where it does not fit its operands, which binding lets pass, its type rules say so best."""
     try:
-        return run_graph(graph, arrays, strict=False)
+        return run_held(graph, arrays)
     except GraphcError:
         specialise(graph, [TensorType(a.dtype, a.shape) for a in arrays], [None] * len(arrays))
         raise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from graphc.dims import minimum
 from graphc.errors import InputError
+from graphc.graph import Builder, Value
 from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
@@ -396,12 +398,30 @@ def _affine_type(call: Call) -> list[TensorType]:
     return [theta.with_shape((same_dim(call, 0, (size[0], theta.shape[0])), *size[2:], r))]
 
 
-def _affine_grid(theta, size, align_corners):
-    dims = [int(d) for d in size[2:]]
+def _affine_expand(b: Builder, call: Call) -> Value | None:
+    """The positions of an untransformed grid, a column each, times theta; None where sizes are open."""
+    theta, size = call.inputs[0], call.ints(1)[2:]
+    if not all(isinstance(d, int) for d in size):
+        return None
+    wide = np.dtype(np.float64 if theta.dtype == np.float64 else np.float32)
+    positions = _untransformed(size, call.attrs.align_corners).reshape(-1, len(size) + 1)
+    grid = b.add(
+        "MatMul", b.constant(positions, wide), b.add("Transpose", b.add("Cast", theta, to=wide), perm=(0, 2, 1))
+    )
+    shape = b.constant([0, *size, len(size)], np.int64)
+    return b.add("Cast", b.add("Reshape", grid, shape), to=theta.dtype)
+
+
+def _untransformed(dims: Sequence[int], align_corners: bool) -> np.ndarray:
+    """[*dims, (x, y, z, 1)] of the elements' centers, the corners at -1 and 1."""
     steps = [(np.arange(d) * 2 / max(d - 1, 1) if align_corners else (2 * np.arange(d) + 1) / d) - 1 for d in dims]
     steps = [np.zeros(1) if align_corners and d == 1 else s for d, s in zip(dims, steps)]
     mesh = np.meshgrid(*steps, indexing="ij")
-    homogeneous = np.stack([*reversed(mesh), np.ones(dims)], -1).astype(widen(theta).dtype)  # [D, H, W, (x, y, z, 1)]
+    return np.stack([*reversed(mesh), np.ones(dims)], -1)
+
+
+def _affine_grid(theta, size, align_corners):
+    homogeneous = _untransformed([int(d) for d in size[2:]], align_corners).astype(widen(theta).dtype)
     return np.einsum("nij,...j->n...i", widen(theta), homogeneous).astype(theta.dtype)
 
 
@@ -412,6 +432,7 @@ register(
         _affine_type,
         _affine_grid,
         {"align_corners": Attr(bool, False)},
+        expand=_affine_expand,
         values=(1,),
         samples=Samples(
             FLOATS,

@@ -9,7 +9,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.precision import FLOAT32
-from graphc.ops.random import generator
+from graphc.ops.random import drawn_bits, uniform
 from graphc.types import TensorType, may_be
 
 RATIO = 0.5  # where none is given
@@ -45,8 +45,8 @@ def _reference(x, ratio=None, training_mode=None, *, seed):
         return x, np.ones(x.shape, bool)
     ratio = RATIO if ratio is None else float(np.reshape(ratio, ()))
     _require_ratio(ratio)
-    stream = generator(None if seed is None else float(seed))
-    mask = stream.uniform(0, 1, x.shape).astype(FLOAT32) >= FLOAT32.type(ratio)
+    drawn = uniform(drawn_bits(x.shape, None if seed is None else float(seed)), FLOAT32)
+    mask = drawn >= FLOAT32.type(ratio)
     return np.where(mask, x.astype(np.float64) / (1 - ratio), 0).astype(x.dtype), mask
 
 

@@ -73,7 +73,8 @@ move(
 )
 
 
-def _fold_geometry(rank: int, dilations, pads, strides) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+def fold_geometry(rank: int, dilations, pads, strides) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Dilations, pads and strides of Col2Im, with the defaults of those that are not given."""
     return dilations or (1,) * rank, pads or (0,) * (2 * rank), strides or (1,) * rank
 
 
@@ -83,7 +84,7 @@ def _folded(call: Call) -> list[TensorType]:
         raise call.fail("takes numbers, not strings")
     if x.rank != 3 or len(image) != len(block):
         raise call.fail(f"takes columns [N, C*block, L]; image {image} and block {block} must have one size per axis")
-    dilations, pads, strides = _fold_geometry(len(image), call.attrs.dilations, call.attrs.pads, call.attrs.strides)
+    dilations, pads, strides = fold_geometry(len(image), call.attrs.dilations, call.attrs.pads, call.attrs.strides)
     if not len(dilations) == len(strides) == len(pads) // 2 == len(image):
         raise call.fail(f"dilations, strides and pads must fit {len(image)} axes")
     counts = [
@@ -97,7 +98,7 @@ def _folded(call: Call) -> list[TensorType]:
 
 def _col2im(x, image, block, dilations, pads, strides):
     image, block = [int(d) for d in image], [int(d) for d in block]
-    dilations, pads, strides = _fold_geometry(len(image), dilations, pads, strides)
+    dilations, pads, strides = fold_geometry(len(image), dilations, pads, strides)
     n, c = x.shape[0], x.shape[1] // math.prod(block)
     padded = [d + pads[i] + pads[len(image) + i] for i, d in enumerate(image)]
     counts = [(d - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1 for i, d in enumerate(padded)]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from graphc.dtypes import is_float
-from graphc.op import FLOATS, Call, Case, Family, Op, Samples, Tensor, register
+from graphc.op import FLOATS, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
 from graphc.types import TensorType
@@ -36,7 +36,14 @@ register(
         flops=_det_flops,
         tolerance=1e-5,
         samples=Samples(
-            FLOATS, cases=(Case((Tensor((3, 3)),)), Case((Tensor((2, 1, 4, 4)),)), Case((Tensor((1, 1)),)))
+            FLOATS,
+            cases=(
+                Case((Tensor((3, 3)),)),
+                Case((Tensor((2, 1, 4, 4)),)),
+                Case((Tensor((1, 1)),)),
+                Case((Tensor((3, 17, 17), -1, 1),)),
+                Case((Const([[[0, 2], [3, 1]], [[1, 2], [2, 4]], [[0, 0], [0, 1]]], "float32"),)),
+            ),
         ),
         family=Family.CONTRACTION,
     )

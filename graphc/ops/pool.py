@@ -128,7 +128,7 @@ register(
 
 
 # --- AveragePool and LpPool -------------------------------------------------------------------------------------------
-def _counts(spatial: Shape, g: Geometry, include_pad: bool) -> np.ndarray:
+def counts(spatial: Shape, g: Geometry, include_pad: bool) -> np.ndarray:
     """How many elements each window averages: those inside x, or inside x and its declared padding."""
     total = np.ones((), int)
     for size, k, s, d, begin, end, out in zip(
@@ -142,8 +142,7 @@ def _counts(spatial: Shape, g: Geometry, include_pad: bool) -> np.ndarray:
 
 def _averagepool_reference(x, *, kernel_shape, count_include_pad, **options):
     g = windows(x.shape[2:], kernel_shape, **options)
-    counts = _counts(x.shape[2:], g, count_include_pad).astype(x.dtype)
-    return window_view(x, g, 0).sum(_kernel_axes(g)) / counts
+    return window_view(x, g, 0).sum(_kernel_axes(g)) / counts(x.shape[2:], g, count_include_pad).astype(x.dtype)
 
 
 register(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from graphc.graph import Builder, Value
 from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
+from graphc.ops._fourier import PAIRS, REAL, Transform, transform
 from graphc.ops.movement import same_dim
 from graphc.ops.precision import widen
-from graphc.types import Dim, TensorType, may_be
+from graphc.types import Dim, TensorType, may_be, number, prod
 
 _FLOAT32 = Attr("dtype", np.dtype(np.float32))
 
@@ -42,13 +45,20 @@ def _dft_type(call: Call) -> list[TensorType]:
     if call.attrs.onesided and not may_be(x.shape[-1], 2 if call.attrs.inverse else 1):
         raise call.fail(f"onesided takes {'complex' if call.attrs.inverse else 'real'} signals, not {x}")
     shrink = call.attrs.onesided and call.attrs.inverse
-    length: Dim = _scalar(call, 1) if call.has(1) else (x.shape[axis] - 1) * 2 if shrink else x.shape[axis]
+    length = _dft_length(call, axis)
     if isinstance(length, int) and length < 1:
         raise call.fail(f"dft_length is {length}")
     dims = list(x.shape)
     dims[axis] = length // 2 + 1 if call.attrs.onesided and not call.attrs.inverse else length
     dims[-1] = 1 if shrink else 2
     return [x.with_shape(dims)]
+
+
+def _dft_length(call: Call, axis: int) -> Dim:
+    if call.has(1):
+        return _scalar(call, 1)
+    size: Dim = call.shape(0)[axis]
+    return (size - 1) * 2 if call.attrs.onesided and call.attrs.inverse else size
 
 
 def _dft(x, dft_length=None, axis=None, *, inverse, onesided):
@@ -63,6 +73,49 @@ def _dft(x, dft_length=None, axis=None, *, inverse, onesided):
     return y.astype(x.dtype)
 
 
+def _dft_expand(b: Builder, call: Call) -> Value | None:
+    """Products of matrices along one axis (graphc/ops/_fourier.py); None where sizes are open."""
+    x, t = call.inputs[0], call.type(0)
+    if not t.is_static or 0 in t.shape:
+        return None
+    axis = call.axis_of(_scalar(call, 2) if call.has(2) else -2, t.rank)
+    n = int(number(_dft_length(call, axis)))
+    aside = [*(i for i in range(t.rank - 1) if i != axis), axis, t.rank - 1]
+    x = b.add("Cast", x, to=t.dtype if t.dtype == np.float64 else np.float32)
+    x = x if aside == sorted(aside) else b.add("Transpose", x, perm=aside)
+    lead = x.shape[:-2]
+    x = b.add("Reshape", x, b.constant([prod(lead), *x.shape[-2:]], np.int64))
+    y = _spectra(b, x, n, call.attrs.onesided, call.attrs.inverse)
+    y = b.add("Reshape", y, b.constant([*lead, *y.shape[1:]], np.int64))
+    y = y if aside == sorted(aside) else b.add("Transpose", y, perm=[aside.index(i) for i in range(t.rank)])
+    return b.add("Cast", y, to=t.dtype)
+
+
+def _spectra(b: Builder, x: Value, n: int, onesided: bool, inverse: bool) -> Value:
+    """[batch, frequencies, 2] of signals [batch, length, 1 or 2] of n numbers, the first ones or with zeros behind them. onesided
+    and inverse: signals [batch, n, 1] of the lower half of their spectra."""
+    batch, half = x.shape[0], n // 2 + 1
+    mirrored = onesided and inverse
+    x = _fitted(b, x, half if mirrored else n)
+    if mirrored:  # number n - k is the conjugate of number k
+        k = np.arange(n)
+        x = b.add("Gather", x, b.constant(np.minimum(k, n - k), np.int64), axis=1)
+        signs = np.stack([np.ones(n), np.where(k < half, 1, -1)], -1)
+        x = b.add("Mul", x, b.constant(signs, x.dtype))
+    wanted = half if onesided and not inverse else n
+    t = Transform(n, 1 if inverse else -1, wanted, 1 / n if inverse else 1)
+    y = transform(b, x, batch, PAIRS if x.shape[-1] == 2 else REAL, t, REAL if mirrored else PAIRS)
+    return b.add("Unsqueeze", y, b.constant([-1], np.int64)) if mirrored else y
+
+
+def _fitted(b: Builder, x: Value, n: int) -> Value:
+    """Signals [batch, length, parts] cut to n numbers, or with zeros behind them."""
+    size = x.shape[1]
+    if size > n:
+        return _cut(b, x, n)
+    return b.add("Pad", x, b.constant([0, 0, 0, 0, n - size, 0], np.int64)) if size < n else x
+
+
 register(
     Op(
         "DFT",
@@ -70,6 +123,7 @@ register(
         _dft_type,
         _dft,
         {"inverse": Attr(bool, False), "onesided": Attr(bool, False)},
+        expand=_dft_expand,
         values=(1, 2),
         tolerance=1e-5,
         samples=Samples(
@@ -80,6 +134,11 @@ register(
                 Case((Tensor((2, 6, 1)), Const(9)), {"onesided": True}),
                 Case((Tensor((2, 5, 3, 2)), Const(4), Const(-3))),
                 Case((Tensor((2, 5, 2)),), {"onesided": True, "inverse": True}),
+                Case((Tensor((2, 256, 1)),), {"onesided": True}),
+                Case((Tensor((3, 100, 2)),), {"inverse": True}),
+                Case((Tensor((2, 5, 66, 2)), Const(128)), {"onesided": True, "inverse": True}),
+                Case((Tensor((1, 263, 1)),)),
+                Case((Tensor((1, 134, 2)), Const(5000)), {"inverse": True}),
             ),
         ),
         family=Family.CONTRACTION,
@@ -121,6 +180,32 @@ def _stft(x, frame_step, window=None, frame_length=None, *, onesided):
     return as_pairs((np.fft.rfft if onesided else np.fft.fft)(z)).astype(x.dtype)
 
 
+def _stft_expand(b: Builder, call: Call) -> Value | None:
+    """The frames, of runs that each of them is made of, times the window, and their transforms; None where sizes are open."""
+    x, t = call.inputs[0], call.type(0)
+    length, step = _frame_length(call), _scalar(call, 1)
+    if not t.is_static or not isinstance(length, int) or t.shape[0] == 0:
+        return None
+    length = int(length)
+    batch, size, parts = *t.shape[:2], t.shape[2] if t.rank == 3 else 1
+    count, run = (size - length) // step + 1, math.gcd(length, step)
+    x = b.add("Cast", x, to=t.dtype if t.dtype == np.float64 else np.float32)
+    x = b.add("Reshape", x, b.constant([batch, size, parts], np.int64))
+    if run > 1:
+        x = _cut(b, x, (count - 1) * step + length)
+        x = b.add("Reshape", x, b.constant([batch, x.shape[1] // run, run * parts], np.int64))
+    first = b.add("Range", *(b.constant(k, np.int64) for k in (0, count * (step // run), step // run)))
+    first = b.add("Unsqueeze", first, b.constant([1], np.int64))
+    frames = b.add("Gather", x, b.add("Add", first, b.constant(np.arange(length // run), np.int64)), axis=1)
+    frames = b.add("Reshape", frames, b.constant([batch * count, length, parts], np.int64))
+    if call.has(2):
+        window = b.add("Cast", call.inputs[2], to=frames.dtype)
+        frames = b.add("Mul", frames, b.add("Unsqueeze", window, b.constant([-1], np.int64)))
+    y = _spectra(b, frames, length, call.attrs.onesided, False)
+    y = b.add("Reshape", y, b.constant([batch, count, *y.shape[1:]], np.int64))
+    return b.add("Cast", y, to=t.dtype)
+
+
 register(
     Op(
         "STFT",
@@ -128,6 +213,7 @@ register(
         _stft_type,
         _stft,
         {"onesided": Attr(bool, True)},
+        expand=_stft_expand,
         values=(1, 3),
         tolerance=1e-5,
         samples=Samples(
@@ -136,11 +222,18 @@ register(
                 Case((Tensor((2, 20, 1)), Const(3), None, Const(8))),
                 Case((Tensor((1, 16, 1)), Const(4), Tensor((6,)))),
                 Case((Tensor((1, 16, 2)), Const(5), Tensor((8,)), Const(8)), {"onesided": False}),
+                Case((Tensor((2, 403, 1)), Const(40), Tensor((100,)))),
             ),
         ),
         family=Family.CONTRACTION,
     )
 )
+
+
+def _cut(b: Builder, x: Value, n: Dim) -> Value:
+    """The first n numbers of signals [batch, length, parts]."""
+    cut: Value = b.add("Slice", x, *(b.constant([k], np.int64) for k in (0, n, 1)))
+    return cut
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------

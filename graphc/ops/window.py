@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Op, Samples, Tensor, register
 from graphc.ops._geometry import (
     AUTO_PAD,
@@ -293,6 +294,43 @@ def _deform_reference(x, w, offset, b=None, mask=None, *, group, offset_group, k
     return y if b is None else y + b.reshape(-1, *[1] * rank)
 
 
+def _deform_expand(b: Builder, call: Call) -> Value | None:
+    """The windows' positions plus offsets, as positions of a grid in float64, which are sampled; then a product of matrices.
+    None where sizes are open."""
+    x, w, offset = call.inputs[:3]
+    if not all(call.type(i).is_static for i in (0, 1, 2)) or 0 in (*x.shape, *offset.shape, *w.shape):
+        return None
+    g, groups, group = geometry(call), call.attrs.offset_group, call.attrs.group
+    (n, c, *sizes), kernel, outs = x.shape, numbers(g.kernel), numbers(g.out_spatial)
+    rank, taps, out = len(sizes), math.prod(kernel), math.prod(outs)
+
+    def shaped(v: Value, *shape: Dim) -> Value:
+        return b.add("Reshape", v, b.constant(shape, np.int64))
+
+    tap_grid, out_grid = np.indices(kernel).reshape(rank, taps, 1), np.indices(outs).reshape(rank, 1, out)
+    first = [out_grid[k] * g.strides[k] - g.pads_begin[k] + tap_grid[k] * g.dilations[k] for k in range(rank)]
+    scale = 2 / np.array(sizes, np.float64)[:, None]
+    moved = b.add("Cast", shaped(offset, n * groups, taps, rank, out), to=np.float64)
+    at = b.add("Add", moved, b.constant(np.stack(first, 1), np.float64))  # [n, taps, rank, out], in pixels
+    at = b.add("Add", b.add("Mul", at, b.constant(scale, np.float64)), b.constant(scale / 2 - 1, np.float64))
+    at = b.add("Gather", at, b.constant(np.arange(rank)[::-1], np.int64), axis=2)  # a grid has the last axis first
+    at = b.add("Transpose", at, perm=(0, 1, 3, 2))
+    wide = x.dtype if x.dtype == np.float64 else np.dtype(np.float32)
+    spread = (taps, out, *[1] * (rank - 2)) if rank > 1 else (taps * out,)
+    source = shaped(b.add("Cast", x, to=wide), n * groups, c // groups, *sizes)
+    columns = b.add("GridSample", source, shaped(at, n * groups, *spread, rank))
+    if call.has(4):
+        columns = shaped(columns, n, groups, c // groups, taps * out)
+        mask = b.add("Cast", call.inputs[4], to=wide)
+        columns = b.add("Mul", columns, shaped(mask, n, groups, 1, taps * out))
+    columns = shaped(columns, n, group, c // group * taps, out)
+    filters = shaped(b.add("Cast", w, to=wide), group, w.shape[0] // group, c // group * taps)
+    y = shaped(b.add("MatMul", filters, columns), n, w.shape[0], *outs)
+    if call.has(3):
+        y = b.add("Add", y, shaped(b.add("Cast", call.inputs[3], to=wide), -1, *[1] * rank))
+    return b.add("Cast", y, to=x.dtype)
+
+
 def _deform_cases() -> tuple[Case, ...]:
     def case(x, w, out, offset_group=1, bias=False, mask=False, **attrs):
         taps = int(np.prod(w[2:]))
@@ -319,6 +357,7 @@ register(
         _deform_infer,
         in_float32(_deform_reference),
         {**WINDOW_ATTRS, "group": Attr(int, 1), "offset_group": Attr(int, 1)},
+        expand=_deform_expand,
         macs=conv_macs,
         samples=Samples(cases=_deform_cases()),
         windowed=True,

@@ -98,7 +98,12 @@ def test_what_no_kernel_serves_runs_as_before_and_says_why():
     x, n = b.input("x", *VECTOR), b.input("n", *SCALAR)
 
     def make(i: Builder, turn: Value, going: Value, s: Value) -> list[Value]:
-        return [going, i.add("Det", i.add("Mul", i.add("Reshape", s, i.constant([8, 1, 1], I64)), i.constant(2, F32)))]
+        images, region = i.add("Reshape", s, i.constant([1, 8, 1, 1], I64)), i.constant([[0, 0, 0, 0, 0]], np.float64)
+        pooled = i.add("MaxRoiPool", i.add("Cast", images, to=np.float64), region, pooled_shape=(1, 1))
+        return [
+            going,
+            i.add("Mul", i.add("Cast", i.add("Reshape", pooled, i.constant([8], I64)), to=F32), i.constant(2, F32)),
+        ]
 
     (y,) = loop(b, n, None, [x], [], make, 1)
     graph = b.build({"y": y})
@@ -106,7 +111,7 @@ def test_what_no_kernel_serves_runs_as_before_and_says_why():
     feeds = {"x": vector(), "n": np.array(3)}
     agree(model.run(feeds), graphc.compile(graph, target="reference").run(feeds))
     (step,) = [s for s in steps_of(model) if s.host]
-    assert step.ops == ("Loop",) and "Det" in step.reason
+    assert step.ops == ("Loop",) and "MaxRoiPool" in step.reason
 
 
 # --- around it ----------------------------------------------------------------------------------------------------------

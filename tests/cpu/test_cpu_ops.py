@@ -14,29 +14,20 @@ from graphc.op import Family
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({
-    "AffineGrid", "Bernoulli", "Col2Im", "DFT", "DeformConv", "Det",
-    "Multinomial", "RandomNormalLike", "RandomUniformLike", "RegexFullMatch",
-    "STFT", "StringConcat", "StringNormalizer", "StringSplit", "TensorScatter",
+    "RegexFullMatch",
+    "StringConcat", "StringNormalizer", "StringSplit",
 })  # fmt: skip
-HOST |= {f"com.microsoft::{n}" for n in ("BifurcationDetector", "Irfft", "Rfft")}
+HOST |= {f"com.microsoft::{n}" for n in (
+    "BifurcationDetector", "DynamicTimeWarping", "Inverse", "Irfft", "MaxpoolWithMask", "MurmurHash3", "Rfft", "Tokenizer", "Unique",
+)}  # fmt: skip
 HOST |= {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
 SOMETIMES_HOST = {
-    "DequantizeLinear": ("DequantizeLinear has no CPU kernel",),  # blocks of scales
-    "Einsum": ("Einsum has no CPU kernel",),  # a diagonal
     "ImageDecoder": ("the shape of its result follows from data",),
     "GRU": ("GRU has no float64 kernel",),
-    "GridSample": (
-        "mode 'cubic' has no kernel",
-        "only images of two dims have a kernel",
-        "GridSample has no float64 kernel",
-    ),
     "LSTM": ("LSTM has no float64 kernel",),
     "MaxRoiPool": ("MaxRoiPool has no float64 kernel",),
-    "QuantizeLinear": ("QuantizeLinear has no CPU kernel",),  # blocks of scales
     "RNN": ("RNN has no float64 kernel",),
-    "RoiAlign": ("mode 'max' has no kernel", "RoiAlign has no float64 kernel"),
-    "Unique": ("distinct rows have no kernel",),
     "com.microsoft::DynamicQuantizeLSTM": ("com.microsoft::DynamicQuantizeLSTM has no CPU kernel",),  # a clip
 } | {
     f"ai.onnx.ml::{name}": ("dtype object has no machine code", f"ai.onnx.ml::{name} has no CPU kernel")  # strings

@@ -47,3 +47,25 @@ def test_the_bounded_form_gives_the_results_at_the_head_of_its_buffers(one: Use)
     for got, want in zip(form.results(made), one.run(), strict=True):
         np.testing.assert_array_equal(got, want)
     assert bounded(form.static) is None
+
+
+# --- distinct rows ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_distinct_rows(axis: int, is_sorted: bool, where: tuple[str, int]):
+    rng = np.random.default_rng(4)
+    for shape, dtype in (((9, 4, 2), "float32"), ((30, 3, 1), "int8"), ((1, 5, 3), "float64"), ((70, 2, 2), "uint64")):
+        x = rng.integers(0, 2, shape).astype(dtype)
+        one = use("Unique", x, axis=axis, sorted=is_sorted, n_outputs=4)
+        model = compiled(one, *where)
+        assert not host_reasons(model, one)
+        for got, want in zip(results(model, one), one.run(), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_rows_that_hold_nan_differ_and_zeros_do_not():
+    x = np.array([[1, np.nan], [1, np.nan], [0.0, 2], [-0.0, 2]], np.float32)
+    one = use("Unique", x, axis=0, n_outputs=4)
+    rows, first, inverse, counts = results(compiled(one), one)
+    np.testing.assert_array_equal(rows, x[[2, 0, 1]])
+    assert first.tolist() == [2, 0, 1] and inverse.tolist() == [1, 2, 0, 0] and counts.tolist() == [2, 1, 1]

@@ -66,7 +66,9 @@ def test_a_rank():
 
 
 def test_a_dtype():
-    assert "float32[6, 2], the file declares float64[6, 2]" in _told(_rows([4, 3], [6, 2], TensorProto.DOUBLE), (4, 3))[0]
+    assert (
+        "float32[6, 2], the file declares float64[6, 2]" in _told(_rows([4, 3], [6, 2], TensorProto.DOUBLE), (4, 3))[0]
+    )
 
 
 def test_a_size_that_only_later_shapes_contradict():

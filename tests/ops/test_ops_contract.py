@@ -38,10 +38,8 @@ def test_dtypes(name, case, dtype):
 def test_einsum_expands(name, case):
     arrays = opcheck.operands(get_op(name), case)
     actual = opcheck.expanded(name, case, arrays)
-    repeats = "ii" in case.attrs["equation"].replace(" ", "")
-    assert (actual is None) == repeats
-    if actual is not None:
-        opcheck.agree(actual, opcheck.reference(name, case, arrays))
+    assert actual is not None
+    opcheck.agree(actual, opcheck.reference(name, case, arrays))
 
 
 def interpret(steps, arrays):
@@ -53,6 +51,8 @@ def interpret(steps, arrays):
                 y = x.transpose(step.param)
             case "ReduceSum":
                 y = x.sum(step.param)
+            case "Slice":
+                y = x[..., : step.param[0] : step.param[1]]
             case "Squeeze":
                 y = x.squeeze(step.param)
             case "Unsqueeze":
@@ -71,10 +71,13 @@ def interpret(steps, arrays):
 def equations(draw):
     letters = "abcde"
     sizes = {letter: draw(st.integers(1, 4)) for letter in letters}
-    terms = [draw(st.lists(st.sampled_from(letters), max_size=4, unique=True)) for _ in range(draw(st.integers(1, 3)))]
+    terms = [draw(st.lists(st.sampled_from(letters), max_size=4)) for _ in range(draw(st.integers(1, 3)))]
     used = sorted({letter for term in terms for letter in term})
     output = draw(st.permutations(used))[: draw(st.integers(0, len(used)))]
-    shapes = [tuple(draw(st.sampled_from((1, sizes[x], sizes[x]))) for x in term) for term in terms]
+    shapes = []
+    for term in terms:
+        own = {x: draw(st.sampled_from((1, sizes[x], sizes[x]))) for x in term}
+        shapes.append(tuple(own[x] for x in term))
     return f"{','.join(map(''.join, terms))}->{''.join(output)}", shapes
 
 

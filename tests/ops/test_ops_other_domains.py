@@ -14,11 +14,10 @@ import graphc
 from graphc.op import Const, all_ops
 
 ML, MS = "ai.onnx.ml", "com.microsoft"
-TRAINING = "ai.onnx.preview.training"  # ONNX Runtime has none of it
 OPS = {
     name: op
     for name, op in all_ops().items()
-    if ("::" in name and not name.startswith(TRAINING) and not op.objects) or name == "SimplifiedLayerNormalization"
+    if (name.startswith((f"{ML}::", f"{MS}::")) and not op.objects) or name == "SimplifiedLayerNormalization"
 }
 WITHOUT_KERNEL = {  # in ONNX Runtime, for all of their operands or some; the references are held against formulas elsewhere
     f"{MS}::{name}"

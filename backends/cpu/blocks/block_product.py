@@ -22,7 +22,6 @@ from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Buffer, Ref
 
-
 OTHERS = 8  # registers for what is multiplied
 
 

@@ -20,6 +20,11 @@ REGIONS = Block(
 # columns; first, end: columns that any bin needs; line: memory for a row of the image and a vector
 PLANE = Block("rows row_ends columns column_ends line out_h out_w h w first end")
 
+# The largest corner, or the mean (`average`), of samples one by one; items of the images and regions: bytes
+REGION_SAMPLES = Block(
+    "x regions batch wide y images channels h w count out_h out_w scale half ratio average item region_item"
+)
+
 # the same; regions [count, 5], the number of the image first. ends: of each thread, the first pixel of each row and column of
 # bins and the one behind the last
 REGION_MAXIMA = Block("x regions y images channels h w count out_h out_w scale ends stride")
@@ -29,6 +34,12 @@ class Regions(Kernel, name="regions"):
     """Averages over the bins of regions."""
 
     block: ClassVar[Block] = REGIONS
+
+
+class RegionSamples(Kernel, name="region_samples"):
+    """Means or largest weighted pixels over the bins of regions."""
+
+    block: ClassVar[Block] = REGION_SAMPLES
 
 
 class RegionMaxima(Kernel, name="region_maxima"):

@@ -1,6 +1,7 @@
 """What the quantised operators of com.microsoft share: bytes, the scale and zero point that they stand for, and their checks.
 
-A byte q stands for (q - zero) · scale. Results are rint(v / scale) + zero, saturated; all in float32.
+A byte q stands for (q - zero) · scale. Results are rint(v / scale) + zero, saturated; all in float32. QLinearAdd, QLinearMul and
+QLinearAveragePool round v / scale + zero instead: halves go to the other side where the zero point is odd.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def scalar(b: Builder, v: Value | None) -> Value | None:
     return v if v is None or not v.shape else b.add("Reshape", v, b.constant([], np.int64))
 
 
-def wide(b: Builder, scale: Value) -> np.dtype:
+def wide(scale: Value) -> np.dtype:
     """float32, or the dtype of wider scales (tests ask for the truth in float64)."""
     return np.promote_types(FLOAT32, scale.dtype)
 
@@ -63,13 +64,16 @@ def emit_centred(b: Builder, x: Value, zero: Value | None, dtype) -> Value:
 
 def emit_real(b: Builder, x: Value, scale: Value, zero: Value | None) -> Value:
     """What bytes with one scale stand for."""
-    scale, zero = scalar(b, scale), scalar(b, zero)
-    return b.add("Mul", emit_centred(b, x, zero, wide(b, scale)), scale)
+    centred = emit_centred(b, x, scalar(b, zero), wide(scale))
+    return b.add("Mul", centred, b.add("Cast", scalar(b, scale), to=wide(scale)))
 
 
-def emit_bytes(b: Builder, v: Value, scale: Value, zero: Value | None, dtype) -> Value:
-    """A real value in bytes of one scale."""
-    return emit_quantized(b, b.add("Div", v, scalar(b, scale)), scalar(b, zero), np.dtype(dtype))
+def emit_bytes(b: Builder, v: Value, scale: Value, zero: Value | None, dtype, *, shifted: bool = False) -> Value:
+    """A real value in bytes of one scale; `shifted` adds the zero point before it rounds."""
+    q, zero = b.add("Div", v, scalar(b, scale)), scalar(b, zero)
+    if shifted and zero is not None:
+        q, zero = b.add("Add", q, b.add("Cast", zero, to=q.dtype)), None
+    return emit_quantized(b, q, zero, np.dtype(dtype))
 
 
 # --- references -------------------------------------------------------------------------------------------------------
@@ -79,8 +83,11 @@ def real(x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None) -> np.ndarra
     return np.asarray(centred * scale.reshape(()).astype(kind))
 
 
-def in_bytes(v: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, dtype) -> np.ndarray:
-    return to_quantized(v / scale.reshape(()), None if zero is None else zero.reshape(()), np.dtype(dtype))
+def in_bytes(v: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, dtype, *, shifted: bool = False) -> np.ndarray:
+    q, offset = v / scale.reshape(()), np.zeros((), dtype) if zero is None else zero.reshape(())
+    if shifted:
+        return to_quantized(q + offset.astype(q.dtype), None, np.dtype(dtype))
+    return to_quantized(q, offset, np.dtype(dtype))
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, get_op, register
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, window_view, windows
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
-from graphc.ops.contrib.record import DOMAIN, applied, composed, contrib
+from graphc.ops.contrib.record import DOMAIN, applied, composed, operands
 from graphc.ops.index import checked
-from graphc.ops.movement import same_dim
+from graphc.ops.movement import INF, same_dim
 from graphc.ops.pool import pool_shape
 from graphc.ops.shape import ANY
 from graphc.types import TensorType, may_be
@@ -91,7 +91,7 @@ def _expand_crop(b: Builder, call: Call) -> Value:
     return b.add("Transpose", y, perm=[0, 3, 1, 2])
 
 
-def _crop_positions(start: float, end: float, size: int, count: int) -> np.ndarray:
+def _crop_positions(start: np.floating, end: np.floating, size: int, count: int) -> np.ndarray:
     if count == 1:
         return np.array([(start + end) * start.dtype.type(0.5) * (size - 1)])
     step = (end - start) * (size - 1) / (count - 1)
@@ -142,27 +142,23 @@ composed(
 
 
 # --- UnfoldTensor -----------------------------------------------------------------------------------------------------
-def _unfolded(call: Call) -> list[TensorType]:
-    """[…, windows, …, size]."""
+def _check_unfold(call: Call) -> None:
     x, size, step = call.type(0), call.attrs.size, call.attrs.step
     axis = call.axis_of(call.attrs.dim, x.rank)
-    dim = x.shape[axis]
-    if size < 1 or step < 1 or (isinstance(dim, int) and size > dim):
+    if size < 1 or step < 1 or (isinstance(x.shape[axis], int) and size > x.shape[axis]):
         raise call.fail(f"windows of {size}, {step} apart, along axis {axis} of {x}", "use a size from 1 to that dim")
-    return [x.with_shape((*x.shape[:axis], (dim - size) // step + 1, *x.shape[axis + 1 :], size))]
 
 
-def _expand_unfold(b: Builder, call: Call) -> Value | None:
-    """One Gather; None while the dim is not known."""
+def _expand_unfold(b: Builder, call: Call) -> Value:
+    """Element k of all windows is one Slice."""
     rank, size, step = call.rank(0), call.attrs.size, call.attrs.step
-    axis = call.axis_of(call.attrs.dim, rank)
-    dim = call.shape(0)[axis]
-    if not isinstance(dim, int):
-        return None
-    starts = np.arange(0, dim - size + 1, step)
-    taken = b.add("Gather", call.inputs[0], b.constant(starts[:, None] + np.arange(size), INT64), axis=axis)
-    order = [i for i in range(rank + 1) if i != axis + 1]
-    return b.add("Transpose", taken, perm=[*order, axis + 1])
+    axis, last = b.constant([call.axis_of(call.attrs.dim, rank)], INT64), b.constant([rank], INT64)
+    parts = []
+    for k in range(size):
+        ends = (k - size + 1) or INF
+        bounds = (b.constant([k], INT64), b.constant([ends], INT64), axis, b.constant([step], INT64))
+        parts.append(b.add("Unsqueeze", b.add("Slice", call.inputs[0], *bounds), last))
+    return b.add("Concat", *parts, axis=rank)
 
 
 def _unfold(x, dim, size, step):
@@ -171,10 +167,9 @@ def _unfold(x, dim, size, step):
     )
 
 
-contrib(
+composed(
     "UnfoldTensor",
     "x",
-    _unfolded,
     _unfold,
     _expand_unfold,
     [
@@ -183,6 +178,7 @@ contrib(
         Case((Tensor((4,)),), {"size": 4}),
     ],
     {"dim": Attr(int, -1), "size": Attr(int), "step": Attr(int, 1)},
+    check=_check_unfold,
     dtypes=ANY,
     tolerance=0.0,
     family=Family.MOVEMENT,
@@ -198,7 +194,7 @@ def _with_pads(attrs, pads) -> dict:
 
 
 def _expand_transposed(b: Builder, call: Call) -> Value:
-    x, w, _, bias = (*call.inputs, None, None)[:4]
+    x, w, _, bias = operands(call, 4)
     pads = call.ints(2) if call.has(2) else None
     return b.add("ConvTranspose", x, w, bias, **_with_pads(call.attrs, pads))
 

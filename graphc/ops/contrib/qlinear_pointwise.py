@@ -17,11 +17,13 @@ from graphc.ops.contrib.affine_bytes import (
     real,
     require_bytes,
     require_one,
+    scalar,
     scale,
     some,
     zero,
 )
-from graphc.ops.contrib.record import composed
+from graphc.ops.contrib.record import composed, operands
+from graphc.ops.quantize import emit_quantized
 
 KINDS = ("uint8", "int8")
 
@@ -38,11 +40,12 @@ def _check_pair(call: Call) -> None:
 
 def _pair(name: str, op: str, function: Callable) -> None:
     def expand(b: Builder, call: Call) -> Value:
-        x, sx, zx, y, sy, zy, s, z = (*call.inputs, None)[:8]
-        return emit_bytes(b, b.add(op, emit_real(b, x, sx, zx), emit_real(b, y, sy, zy)), s, z, call.dtype(0))
+        x, sx, zx, y, sy, zy, s, z = operands(call, 8)
+        v = b.add(op, emit_real(b, x, sx, zx), emit_real(b, y, sy, zy))
+        return emit_bytes(b, v, s, z, call.dtype(0), shifted=True)
 
     def reference(x, sx, zx, y, sy, zy, s, z=None):
-        return in_bytes(function(real(x, sx, zx), real(y, sy, zy)), s, z, x.dtype)
+        return in_bytes(function(real(x, sx, zx), real(y, sy, zy)), s, z, x.dtype, shifted=True)
 
     def case(kind: str, a: tuple[int, ...], b: tuple[int, ...]) -> Case:
         operands = (some(kind, *a), scale(0.25), zero(kind), some(kind, *b), scale(0.125), zero(kind, first=9))
@@ -80,7 +83,7 @@ def _single(
     y_scale: float,
 ) -> None:
     def expand(b: Builder, call: Call) -> Value:
-        x, sx, zx, s, z = (*call.inputs, None)[:5]
+        x, sx, zx, s, z = operands(call, 5)
         return emit_bytes(b, emit(b, emit_real(b, x, sx, zx), call), s, z, call.dtype(0))
 
     def reference(x, sx, zx, s, z=None, **given):
@@ -137,13 +140,33 @@ def _softmax(v: np.ndarray, axis: int, opset: int) -> np.ndarray:
     return powers / powers.sum(axes, keepdims=True)
 
 
-_single(
+def _expand_softmax(b: Builder, call: Call) -> Value:
+    """As ONNX Runtime has it, 1 / y_scale is a whole number, rounded down: 254 for a scale of 1/255."""
+    x, sx, zx, s, z = operands(call, 5)
+    p, zero = _emit_softmax(b, emit_real(b, x, sx, zx), call), scalar(b, z)
+    steps = b.add("Floor", b.add("Div", b.constant(1, p.dtype), scalar(b, s)))
+    return emit_quantized(b, b.add("Mul", p, steps), zero, call.dtype(0))
+
+
+def _softmax_reference(x, sx, zx, s, z=None, *, axis, opset):
+    steps = np.floor(np.ones(1, s.dtype) / s.reshape(()))
+    return in_bytes(_softmax(real(x, sx, zx), axis, opset) * steps, np.ones(1, s.dtype), z, x.dtype)
+
+
+composed(
     "QLinearSoftmax",
-    _emit_softmax,
-    _softmax,
-    [((2, 3, 5), {"opset": 13}), ((2, 3, 5), {"opset": 13, "axis": 1}), ((2, 3, 5), {"opset": 12, "axis": 1})],
+    "x x_scale x_zero_point? y_scale y_zero_point?",
+    _softmax_reference,
+    _expand_softmax,
+    [
+        Case((some(k, 2, 3, 5), scale(0.0625), zero(k), scale(2.0**-8), zero(k, first=5)), attrs)
+        for k in KINDS
+        for attrs in ({"opset": 13}, {"opset": 13, "axis": 1}, {"opset": 12, "axis": 1})
+    ],
     {"axis": Attr(int, -1), "opset": Attr(int)},
-    2.0**-8,
+    check=_check_single,
+    dtypes=("uint8",),
+    tolerance=0.0,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -26,16 +27,18 @@ from graphc.ops.contrib.affine_bytes import (
     zero,
 )
 from graphc.ops.contrib.channels_last import channels_first, emit_channels_first, require_space
-from graphc.ops.contrib.record import applied, composed
-from graphc.ops.pool import POOL_ATTRS
+from graphc.ops.contrib.record import applied, composed, operands
+from graphc.ops.pool import POOL_ATTRS, counts
 from graphc.ops.qlinear import BYTES
 from graphc.ops.quantize import emit_quantized
 from graphc.ops.shape import axes_of
+from graphc.sizes import largest
 from graphc.types import Dim
 
 _LAST = {"channels_last": Attr(bool, False)}
 _OPERANDS = "x x_scale x_zero_point? y_scale y_zero_point?"
 KINDS = ("uint8", "int8")
+MOST_TAPS = 16  # of windows that are added tap by tap
 
 
 def _check(call: Call) -> None:
@@ -58,12 +61,12 @@ def _cases(uses: Sequence[tuple[tuple[int, ...], dict]]) -> list[Case]:
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
-def _emit_mean(b: Builder, call: Call, axes: Sequence[int], keepdims: bool) -> Value:
-    """rint(Σ (q - zero) · (x_scale / (y_scale · n))) + y_zero; the sum is exact."""
-    x, sx, zx, s, z = (*call.inputs, None)[:5]
+def _emit_mean(b: Builder, call: Call, x: Value, axes: Sequence[int], keepdims: bool) -> Value:
+    """rint(Σ (q - zero) · (x_scale / (y_scale · n))) + y_zero of x, operand 0 in any order of axes; the sum is exact."""
+    _, sx, zx, s, z = operands(call, 5)
     at = b.constant(axes, np.int64)
     total = b.add("ReduceSum", emit_centred(b, x, scalar(b, zx), np.int32), at, keepdims=keepdims)
-    kind = wide(b, sx)
+    kind = wide(sx)
     count = b.add("ReduceProd", b.add("Gather", b.add("Shape", x), at), keepdims=False)
     whole = b.add("Mul", scalar(b, s), b.add("Cast", count, to=kind))
     factor = b.add("Div", scalar(b, sx), whole)
@@ -86,7 +89,7 @@ composed(
     "QLinearGlobalAveragePool",
     _OPERANDS,
     lambda x, sx, zx, s, z=None, *, channels_last: _mean(x, sx, zx, s, z, _space(x.ndim, channels_last), True),
-    lambda b, call: _emit_mean(b, call, _space(call.rank(0), call.attrs.channels_last), True),
+    lambda b, call: _emit_mean(b, call, call.inputs[0], _space(call.rank(0), call.attrs.channels_last), True),
     _cases([((2, 3, 5, 7), {}), ((2, 3, 5, 7), {"channels_last": True}), ((1, 4, 9), {}), ((1, 2, 3, 2, 5), {})]),
     _LAST,
     check=_check_map,
@@ -106,7 +109,7 @@ composed(
     lambda x, sx, zx, s, z=None, *, axes, keepdims: _mean(
         x, sx, zx, s, z, range(x.ndim) if axes is None else axes, keepdims
     ),
-    lambda b, call: _emit_mean(b, call, _mean_axes(call), call.attrs.keepdims),
+    lambda b, call: _emit_mean(b, call, call.inputs[0], _mean_axes(call), call.attrs.keepdims),
     _cases([((2, 3, 5), {"axes": (1,), "keepdims": True}), ((2, 3, 5), {"axes": (-1, 0), "keepdims": False})]),
     {"axes": Attr("ints", None), "keepdims": Attr(bool, True)},
     check=_check,
@@ -122,37 +125,67 @@ def _options(attrs) -> dict:
     return {k: v for k, v in attrs.items() if k != "channels_last"}
 
 
-def _whole_windows(space: Sequence[Dim], options: dict) -> dict:
-    """With count_include_pad a window that reaches beyond the padding (ceil_mode) is divided by all of its elements, too:
-    the padding is made larger. Raises Deferred while the sizes are not known."""
-    if not (options["ceil_mode"] and options["count_include_pad"]):
-        return options
-    if not all(isinstance(d, int) for d in space):
+def _is_global(space: Sequence[Dim], attrs) -> bool:
+    """Is one window, of all of a plane, all there is? Then it is a mean as QLinearGlobalAveragePool takes it."""
+    if attrs["kernel_shape"] != tuple(space):
+        return False
+    if attrs["auto_pad"].startswith("SAME"):
+        return all(s >= k for s, k in zip(attrs["strides"] or (1,) * len(space), attrs["kernel_shape"]))
+    return attrs["auto_pad"] == "VALID" or not any(attrs["pads"] or ())
+
+
+def _emit_average(b: Builder, q: Value, sx: Value, zx: Value | None, options: dict) -> Value:
+    """The mean of each window; with count_include_pad over its taps, also of those beyond the padding (ceil_mode).
+
+    The elements of a window are added row by row, as ONNX Runtime adds them: where both scales are the same, halves are
+    frequent, and the order of the sum decides to which side they go. Large windows, and maps of unknown size, take a pool.
+    Raises Deferred while sizes are not known that the divisor depends on.
+    """
+    space, kernel, include = q.shape[2:], options["kernel_shape"], options["count_include_pad"]
+    known, taps = all(isinstance(d, int) for d in space), math.prod(kernel)
+    beyond = include and options["ceil_mode"]
+    if not beyond and (taps > MOST_TAPS or not known):
+        return b.add("AveragePool", emit_real(b, q, sx, zx), **options)
+    if not known:
         raise Deferred("sizes of the feature map")
-    geometry = {k: v for k, v in options.items() if k not in ("kernel_shape", "count_include_pad")}
-    g = windows(space, options["kernel_shape"], **geometry)
-    reach = ((o - 1) * stride + e for o, stride, e in zip(g.out_spatial, g.strides, g.extent))
-    ends = (max(r - d - begin, end) for r, d, begin, end in zip(reach, space, g.pads_begin, g.pads_end))
-    return {**options, "ceil_mode": False, "auto_pad": "NOTSET", "pads": (*g.pads_begin, *ends)}
+    g = windows(space, kernel, **{k: v for k, v in options.items() if k not in ("kernel_shape", "count_include_pad")})
+    reach = [(o - 1) * stride + e for o, stride, e in zip(g.out_spatial, g.strides, g.extent)]
+    ends = [largest(r - d - begin, 0) for r, d, begin in zip(reach, space, g.pads_begin)]
+    padded = b.add("Pad", q, b.constant([0, 0, *g.pads_begin, 0, 0, *ends], np.int64), scalar(b, zx))
+    if taps > MOST_TAPS:
+        return b.add("AveragePool", emit_real(b, padded, sx, zx), kernel_shape=kernel, strides=g.strides)
+    axes, steps = (b.constant(v, np.int64) for v in (range(2, len(q.shape)), g.strides))
+    total = None
+    for tap in itertools.product(*map(range, kernel)):
+        behind = [t + (o - 1) * stride + 1 for t, o, stride in zip(tap, g.out_spatial, g.strides)]
+        part = b.add("Slice", padded, b.constant(tap, np.int64), b.constant(behind, np.int64), axes, steps)
+        part = emit_real(b, part, sx, zx)
+        total = part if total is None else b.add("Add", total, part)
+    assert total is not None
+    return b.add("Div", total, b.constant(taps if include else counts(space, g, False), total.dtype))
 
 
 def _expand_average(b: Builder, call: Call) -> Value:
-    x, sx, zx, s, z = (*call.inputs, None)[:5]
+    x, sx, zx, s, z = operands(call, 5)
 
     def pooled(q: Value) -> Value:
-        options = _whole_windows(q.shape[2:], _options(call.attrs))
-        return emit_bytes(b, b.add("AveragePool", emit_real(b, q, sx, zx), **options), s, z, call.dtype(0))
+        if _is_global(q.shape[2:], call.attrs):
+            return _emit_mean(b, call, q, range(2, len(q.shape)), True)
+        mean = _emit_average(b, q, sx, zx, _options(call.attrs))
+        return emit_bytes(b, mean, s, z, call.dtype(0), shifted=True)
 
     return emit_channels_first(b, x, call.attrs.channels_last, pooled)
 
 
 def _average(x, sx, zx, s, z=None, *, channels_last, kernel_shape, count_include_pad, **options):
     def pooled(q):
+        if _is_global(q.shape[2:], {"kernel_shape": kernel_shape, **options}):
+            return _mean(q, sx, zx, s, z, range(2, q.ndim), True)
         g = windows(q.shape[2:], kernel_shape, **options)
         axes = tuple(range(-len(kernel_shape), 0))
         total = window_view(real(q, sx, zx), g, 0).sum(axes)
         inside = window_view(np.ones((1, 1, *q.shape[2:]), total.dtype), g, 0).sum(axes)
-        return in_bytes(total / (math.prod(kernel_shape) if count_include_pad else inside), s, z, x.dtype)
+        return in_bytes(total / (math.prod(kernel_shape) if count_include_pad else inside), s, z, x.dtype, shifted=True)
 
     return channels_first(x, channels_last, pooled)
 
@@ -170,6 +203,9 @@ composed(
             ((1, 5, 7, 4), {"kernel_shape": (2, 4), "channels_last": True}),
             ((1, 2, 6, 7), {"kernel_shape": (3, 2), "strides": (2, 2), "ceil_mode": True, "count_include_pad": True}),
             ((1, 2, 6, 7), {**_AROUND, "strides": (2, 3), "ceil_mode": True}),
+            ((1, 9, 4, 2), {"kernel_shape": (4, 2)}),
+            ((1, 2, 6, 7), {"kernel_shape": (5, 4)}),
+            ((1, 2, 9, 9), {"kernel_shape": (4, 5), "strides": (3, 3), "ceil_mode": True, "count_include_pad": True}),
             ((1, 3, 12), {"kernel_shape": (4,), "strides": (3,), "auto_pad": "SAME_UPPER", "count_include_pad": True}),
         ]
     ),

@@ -21,7 +21,7 @@ from graphc.ops.contrib.affine_bytes import (
     zero,
 )
 from graphc.ops.contrib.channels_last import channels_first, emit_channels_first, require_space
-from graphc.ops.contrib.record import composed
+from graphc.ops.contrib.record import composed, operands
 from graphc.ops.precision import FLOAT32
 from graphc.ops.qlinear import BYTES, check_matmul_parameter, check_zero_point, emit_product
 from graphc.ops.quantize import emit_quantized, to_quantized
@@ -110,7 +110,7 @@ def _check_to_float(call: Call) -> None:
 
 
 def _expand_to_float(b: Builder, call: Call) -> Value:
-    a, w, sa, sw, za, zw, bias = (*call.inputs, None, None, None)[:7]
+    a, w, sa, sw, za, zw, bias = operands(call, 7)
     return _emit_scaled(b, emit_product(b, a, w, scalar(b, za), zw), sa, sw, bias)
 
 
@@ -148,7 +148,7 @@ def _check_dynamic(call: Call) -> None:
 
 
 def _expand_dynamic(b: Builder, call: Call) -> Value:
-    x, w, sw, zw, bias = (*call.inputs, None, None)[:5]
+    x, w, sw, zw, bias = operands(call, 5)
     a, sa, za = b.add("DynamicQuantizeLinear", x, outputs=3)
     return _emit_scaled(b, emit_product(b, a, w, za, zw), sa, sw, bias)
 
@@ -199,7 +199,7 @@ def _check_gemm(call: Call) -> None:
 
 
 def _expand_gemm(b: Builder, call: Call) -> Value:
-    x, sx, zx, w, sw, zw, c, s, z = (*call.inputs, None, None, None)[:9]
+    x, sx, zx, w, sw, zw, c, s, z = operands(call, 9)
     x = b.add("Transpose", x, perm=[1, 0]) if call.attrs.transA else x
     w = b.add("Transpose", w, perm=[1, 0]) if call.attrs.transB else w
     total = emit_product(b, x, w, scalar(b, zx), zw)
@@ -283,7 +283,7 @@ def _check_mul(call: Call) -> None:
 
 
 def _expand_mul(b: Builder, call: Call) -> Value:
-    x, zx, y, zy = (*call.inputs, None)[:4]
+    x, zx, y, zy = operands(call, 4)
     return b.add("Mul", *(emit_centred(b, v, scalar(b, z), INT32) for v, z in ((x, zx), (y, zy))))
 
 

@@ -86,6 +86,11 @@ def _types_of(expand: Expand, check: Check) -> Callable[[Call], list[TensorType 
     return infer
 
 
+def operands(call: Call, count: int) -> tuple[Any, ...]:
+    """`count` operands, None for those that are left out at the end."""
+    return (*call.inputs, *[None] * count)[:count]
+
+
 def applied(op: str, *arrays: np.ndarray | None, **attrs) -> np.ndarray:
     """The first result of another operator's reference, with its other attributes at their defaults."""
     record = get_op(op)

@@ -64,8 +64,9 @@ for _name in ("QuantizeLinear", "DequantizeLinear"):
 
 # --- movement ---------------------------------------------------------------------------------------------------------
 def _flat_pads(b: Builder, call: Call) -> Sequence[Value | None]:
-    x, _, *value = call.inputs
-    return x, b.constant(call.ints(1), np.int64), *(v and b.add("Reshape", v, b.constant([], np.int64)) for v in value)
+    x, pads, *value = call.inputs
+    flat = b.constant(call.ints(1), np.int64) if pads.is_const else b.add("Reshape", pads, b.constant([-1], np.int64))
+    return x, flat, *(v and b.add("Reshape", v, b.constant([], np.int64)) for v in value)
 
 
 def _check_pad(call: Call) -> None:
@@ -110,7 +111,7 @@ _like(
 
 # --- the others -------------------------------------------------------------------------------------------------------
 _MODES = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic"}
-_GRID = get_op("GridSample").attrs
+_GRID = dict(get_op("GridSample").attrs)
 _like(
     "GridSample",
     _GRID | {"mode": Attr(str, "bilinear", tuple(_MODES))},

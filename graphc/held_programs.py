@@ -1,0 +1,95 @@
+"""Graphs that a Loop or Scan holds and that no single program runs, as one whose shapes change from trip to trip: the trips are
+counted here, and each is a run of compiled plans, which are made as shapes turn up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from graphc.bind import bind
+from graphc.errors import GraphcError
+from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
+from graphc.graph import Graph, Node
+from graphc.interpret import run_graph
+from graphc.objects import is_object
+from graphc.sizes import is_size_array
+
+# (graph, its inputs, those whose values decide shapes) -> an executable, and whether it is for many shapes
+Bind = Callable[[Graph, Sequence[np.ndarray], Sequence[int]], tuple[Executable, bool]]
+Wanted = Callable[[Graph], Collection[str]]  # inputs whose values decide shapes or branches
+
+FEW = 8  # plans of a graph that are made without asking whether it is worth it
+MANY_NODES = 8  # of small operators: the references of fewer take less time than to find a plan
+
+
+class Plans:
+    """The plans of one graph, for the shapes that have turned up."""
+
+    def __init__(self, graph: Graph, wanted: Collection[str], bind: Bind) -> None:
+        self.graph, self._bind = graph, bind
+        self.valued = [i for i, v in enumerate(graph.inputs) if v.name in wanted]
+        self.made = 0
+        self._kept: dict[tuple, Executable] = {}
+        self._many = Shared()
+
+    def of(self, values: Sequence[np.ndarray]) -> Executable:
+        """The plan for inputs of these shapes, made when such turn up first."""
+        found = self._many.holding(values)
+        if found is not None:
+            return found
+        key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self.valued))
+        plan = self._kept.get(key)
+        if plan is None:
+            with PLANNING:
+                plan = self._many.holding(values) or self._kept.get(key)
+                if plan is None:
+                    self.made += 1
+                    plan, for_many = self._bind(self.graph, values, self.valued)
+                    if for_many:
+                        self._many.add(plan)
+                    else:
+                        remember(self._kept, key, plan)
+        return plan
+
+
+class HeldPrograms:
+    """Runs the graphs of one node: compiled, or through their references where that is not possible, or where hardly two trips
+    are alike."""
+
+    def __init__(self, node: Node, plan: Bind, wanted: Wanted) -> None:
+        graphs = [g for g in node.attrs.values() if isinstance(g, Graph)]
+        self._plans = {id(g): Plans(k := _with_constants(node, g), wanted(k), plan) for g in graphs}
+        self._runs = 0
+        self._compiled = any(_is_work(plans.graph) for plans in self._plans.values())
+
+    def __call__(self, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        plans = self._plans.get(id(graph))
+        if plans is None or not self._compiled or any(is_object(v.type) for v in graph.inputs):
+            return run_graph(graph, arrays, strict=False)
+        values = taken([np.asarray(a, order="C") for a in arrays], plans.valued)
+        self._runs += 1
+        try:
+            plan = plans.of(values)
+        except GraphcError:  # whose words are about the graph alone: those of its reference tell the trip
+            self._compiled = False
+            return run_graph(graph, arrays, strict=False)
+        if plans.made > max(FEW, self._runs // 4):
+            self._compiled = False
+        return plan.run(values)
+
+
+def _with_constants(node: Node, graph: Graph) -> Graph:
+    """The held graph, in which what it captures and is a constant is one."""
+    attrs, n = node.attrs, node.attrs.get("n_states", 0)
+    formal = {"Loop": 2 + n, "Scan": n + attrs.get("num_scan_inputs", 0)}.get(node.op.name, 0)
+    captures = node.inputs[len(node.inputs) - len(graph.inputs) + formal :]
+    named = zip(graph.inputs[formal:], captures)
+    known = {v.name: x.data for v, x in named if x is not None and x.is_const and not is_size_array(x.data)}
+    return bind(graph, {}, known) if known else graph
+
+
+def _is_work(graph: Graph) -> bool:
+    """Is there enough to do for a run of a plan?"""
+    return len(graph.nodes) >= MANY_NODES or any(n.op.macs is not None or n.op.holds_graphs for n in graph.nodes)
