@@ -13,6 +13,8 @@ from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
 from graphc.ops.ml.coupling import NEAR, ROUNDS, TINY
 
+MOST_COUPLES = 1 << 15  # samples that have memory at once
+
 
 def _numbers(node: Node, target: Any = None) -> str | None:
     x, keys, values = (v.dtype for v in node.operands)
@@ -57,7 +59,9 @@ def lower_couple(lo: CudaLowering, group: Group) -> None:
     y, n, stride = lo.write(node.output).ref, pairs.type.extents[0], 8 * k * (2 * k + 1)
     if n == 0:
         return
-    memory = lo.scratch(f"{node.output.name}/matrices", n * stride)
-    words = COUPLE(grid=-(-n // THREADS), n=n, pairs=pairs.ref, y=y, classes=k, memory=memory, stride=stride)
+    grid = min(-(-n // THREADS), MOST_COUPLES // THREADS)
+    threads = grid * THREADS
+    memory = lo.scratch(f"{node.output.name}/matrices", threads * stride)
+    words = COUPLE(grid=grid, n=n, pairs=pairs.ref, y=y, classes=k, memory=memory, stride=stride, threads=threads)
     kernel = Couple(TINY, NEAR, ROUNDS)
     lo.emit(kernel, words, lo.info(group, str(kernel)), writes=[y])

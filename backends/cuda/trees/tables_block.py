@@ -12,8 +12,8 @@ from graphc.lower.kernel import Kernel
 LOOK_UP = Block("grid n x y keys size values")
 # y[n, count] of x[n, features] and vectors[features, count]; total: n * count
 DISTANCES = Block("grid total x vectors y features count")
-# y[n, classes] of pairs[n, classes (classes - 1) / 2]; of each sample, `stride` bytes apart: memory for two matrices and a row
-COUPLE = Block("grid n pairs y classes memory stride")
+# y[n, classes] of pairs[n, classes (classes - 1) / 2]; of each of `threads`, `stride` bytes apart: memory for two matrices and a row
+COUPLE = Block("grid n pairs y classes memory stride threads")
 
 
 @dataclass(frozen=True, eq=False)

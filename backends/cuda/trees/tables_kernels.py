@@ -70,8 +70,8 @@ def distances(dtype: str) -> Code:
 
 @makes(Couple)
 def couple(tiny: float, near: float, rounds: int) -> Code:
-    """graphc/ops/ml/coupling.py, a sample per thread."""
-    N, PAIRS, Y, CLASSES, MEMORY, STRIDE = COUPLE["n pairs y classes memory stride"]
+    """graphc/ops/ml/coupling.py, a sample per thread at once."""
+    N, PAIRS, Y, CLASSES, MEMORY, STRIDE, ALL = COUPLE["n pairs y classes memory stride threads"]
 
     @register_jitable
     def fill(pairs, r, q, k):
@@ -116,12 +116,12 @@ def couple(tiny: float, near: float, rounds: int) -> Code:
                 write(p + 8 * j, read(p + 8 * j) / (1.0 + step))
 
     def couple(a):
-        sample = thread_number(THREADS)
-        if sample < word(a, N):
-            k = word(a, CLASSES)
-            r, p = word(a, MEMORY) + sample * word(a, STRIDE), word(a, Y) + sample * 8 * k
-            q = r + 8 * k * k
-            qp = q + 8 * k * k
+        number, k = thread_number(THREADS), word(a, CLASSES)
+        r = word(a, MEMORY) + number * word(a, STRIDE)
+        q = r + 8 * k * k
+        qp = q + 8 * k * k
+        for sample in range(number, word(a, N), word(a, ALL)):
+            p = word(a, Y) + sample * 8 * k
             fill(word(a, PAIRS) + sample * 8 * (k * (k - 1) // 2), r, q, k)
             for i in range(k):
                 write(p + 8 * i, 1.0 / k)
