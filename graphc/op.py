@@ -413,7 +413,7 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
                 value = np.dtype(value)
             case "tensor":
                 value = np.asarray(value)
-            case "graph" | "type":
+            case "graph" | "type" | "error":
                 pass
             case t:
                 if t is int and isinstance(value, float) and value != int(value):

@@ -29,7 +29,7 @@ class HeldGraphs:
         sweep, changed = Sweep(graph), False
         for node in graph.nodes:
             new = sweep.copy(node)
-            held = {k: self._simplified(g) for k, g in bound_graphs(new).items()} if new.op.holds_graphs else {}
+            held = bound_graphs(new, self._simplified) if new.op.holds_graphs else {}
             if all(g is new.attrs[k] for k, g in held.items()):
                 continue
             sweep.nodes.pop()
