@@ -7,6 +7,7 @@ node's last operands. So everything that a node reads is among its operands, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import count
 
 import numpy as np
@@ -17,7 +18,7 @@ from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_held
 from graphc.objects import common, is_object
 from graphc.op import Attr, Call, Op, Samples, get_op, register
-from graphc.ops.raising import raising
+from graphc.ops.raising import raising, refusal
 from graphc.sizes import whole
 from graphc.types import Dim, Sym, TensorType
 
@@ -81,7 +82,7 @@ def _if_types(call: Call) -> Types:
     results, refusals = [], []
     for graph in branches:
         try:
-            results.append(specialise(graph, types, data).outputs)
+            results.append(_valid(graph, types, data).outputs)
         except GraphcError as error:  # valid as long as the other branch is taken: a squeeze of a dim that may be 1
             refusals.append(error)
     if not results:
@@ -89,6 +90,14 @@ def _if_types(call: Call) -> Types:
     if len(results) == 1:
         return [v.type for v in results[0]]
     return [join(call, a.type, b.type, f"{a.name}|{b.name}") for a, b in zip(*results)]
+
+
+def _valid(branch: Graph, types: Types, data: Sequence[np.ndarray | None]) -> Graph:
+    """`specialise`, of a branch. Raises GraphcError where it has no types that are valid."""
+    error = refusal(branch)
+    if error is not None:
+        raise copy(error)
+    return specialise(branch, types, data)
 
 
 def _if(cond, *captures, then_branch, else_branch):
@@ -407,7 +416,7 @@ def _bound_branches(call: Call, simplified: Callable[[Graph], Graph]) -> dict[st
     refused: dict[str, GraphcError] = {}
     for key in ("then_branch", "else_branch"):
         try:
-            found[key] = simplified(_bound(call.attrs[key], call.inputs[1:]))
+            found[key] = simplified(_bound(call.attrs[key], call.inputs[1:], _valid))
         except GraphcError as error:
             refused[key] = error
     for key, error in refused.items():
@@ -447,7 +456,7 @@ def _unknown(v: Value) -> Value:
     return Value(v.name, v.type)
 
 
-def _bound(graph: Graph, operands: Sequence[Value]) -> Graph:
+def _bound(graph: Graph, operands: Sequence[Value], specialise: Callable[..., Graph] = specialise) -> Graph:
     """The held graph for operands of these types; those that it reads and that are constants are constants within."""
     read = {v for n in graph.nodes for v in n.operands} | set(graph.outputs)
     data = [x.data if v in read else None for v, x in zip(graph.inputs, operands)]

@@ -29,6 +29,7 @@ RAISE = register(
         {"error": Attr("error"), "types": Attr("type", settled=True)},
         outputs=("*ys",),
         deterministic=False,  # nothing is to run it before its turn
+        internal=True,
         family=Family.CONTROL,
     )
 )
@@ -41,3 +42,8 @@ def raising(graph: Graph, error: GraphcError, like: Graph) -> Graph:
     node = make_node(RAISE, (), attrs, name=error.node or graph.name, outputs=names, source=error.source)
     inputs = tuple(replace(v, type=w.type) for v, w in zip(graph.inputs, like.inputs))
     return replace(graph, inputs=inputs, outputs=node.outputs, nodes=(node,))
+
+
+def refusal(graph: Graph) -> GraphcError | None:
+    """What a held graph is certain to raise; None where it may run."""
+    return next((n.attrs["error"] for n in graph.nodes if n.op is RAISE), None)
