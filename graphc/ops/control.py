@@ -419,12 +419,10 @@ def _bound_branches(call: Call, simplified: Callable[[Graph], Graph]) -> dict[st
             found[key] = simplified(_bound(call.attrs[key], call.inputs[1:], _valid))
         except GraphcError as error:
             refused[key] = error
-    for key, error in refused.items():
-        if not found:
-            raise error
-        (other,) = found.values()
-        return found | {key: raising(call.attrs[key], error, other)}
-    return found
+    if not found:
+        raise next(iter(refused.values()))
+    valid = next(iter(found.values()))
+    return found | {key: raising(call.attrs[key], why, valid) for key, why in refused.items()}
 
 
 def _bound_loop(call: Call) -> dict[str, Graph]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import graphc
+from graphc.cli import main
 from graphc.errors import TypeRuleError
 
 F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -124,6 +128,17 @@ def test_a_branch_whose_inner_branch_does_not_fit_is_an_error_where_it_is_taken(
     if target != "reference":
         assert not any(step.host for step in compiled.plan({"x": (3, 5)}).steps)
     np.testing.assert_array_equal(compiled.run({"x": x[:, :1], "flag": np.array(False)})["y"], x[:, :1] + np.ones(5))
+
+
+def test_check_warns_of_a_branch_that_is_an_error_to_take(tmp_path: Path):
+    path = tmp_path / "lengths.onnx"
+    path.write_bytes(lengths_model())
+    for shape, warned in (("x=3,5", True), ("x=3,1", False)):
+        for _ in range(2):  # planned, then from disk
+            result = CliRunner().invoke(main, ["check", str(path), "--shape", shape])
+            said = [line for line in result.output.splitlines() if line.startswith("warning: If 'y': else_branch: ")]
+            assert result.exit_code == 0 and "no problems" in result.output and len(said) == warned
+            assert all("do not broadcast" in line for line in said)
 
 
 def loop_model(body_nodes, state, results, extra=(), **initializers) -> bytes:
