@@ -16,7 +16,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.exporters", description=__doc__)
     parser.add_argument("--kind", choices=KINDS, action="append", help="what the models come from; may be given again")
     parser.add_argument("--only", action="append", help="a part of the name or exporter; may be given again")
-    parser.add_argument("--target", default="cpu", help="as that of graphc.compile; 'reference' is the fastest to start")
+    parser.add_argument(
+        "--target", default="cpu", help="as that of graphc.compile; 'reference' is the fastest to start"
+    )
     arguments = parser.parse_args()
     print(TITLE)
     wrong = total = 0

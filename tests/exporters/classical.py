@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
 from exporters.frame import Case, Exported, missing
 
 SAMPLES, FEATURES = 240, 6

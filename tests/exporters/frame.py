@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +17,9 @@ import onnx
 import graphc
 from graphc.errors import GraphcWarning
 
-TOLERANCE = 2e-5  # of the largest magnitude: sums of some hundred products in another order, an Exp or a division behind them
+TOLERANCE = (
+    2e-5  # of the largest magnitude: sums of some hundred products in another order, an Exp or a division behind them
+)
 Feeds = dict[str, np.ndarray]
 
 REFERENCE = "reference"  # the target that compiles nothing: fast for models that are seen once
@@ -173,7 +177,7 @@ def _onnx_runtime(case: Exported) -> tuple[list[list[Any]], str]:
 def compare(case: Case, target: str = "cpu") -> Row:
     """Export, run and compare."""
     logging.disable(logging.CRITICAL)  # exporters tell much
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             exported = case.make()
@@ -187,7 +191,8 @@ def compare(case: Case, target: str = "cpu") -> Row:
         warnings.simplefilter("always", GraphcWarning)
         try:
             model = graphc.compile(exported.data, target=target, threads=None if target == REFERENCE else 1)
-            got = [list(model.run(feeds).values()) for feeds in exported.feeds]
+            results = [model.run(feeds) for feeds in exported.feeds]
+            got = [[result[o.name] for o in proto.graph.output] for result in results]
         except Exception as error:  # whatever it is, it is the finding
             return Row(case, **about, failed=f"graphc: {_first_line(error)}")
     warned = tuple(dict.fromkeys(str(w.message).splitlines()[0] for w in caught if w.category is GraphcWarning))

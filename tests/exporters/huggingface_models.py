@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from exporters.frame import TOLERANCE, Case, Exported
-from exporters.torch_models import DYNAMO, export
 from torch import nn
 from transformers import DynamicCache
+
+from exporters.frame import Case, Exported
+from exporters.torch_models import DYNAMO, export
 
 DEEP = 5e-5  # some layers of normalisations and softmaxes, each of which rounds
 SMALL = {
@@ -30,7 +31,6 @@ SMALL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-Make = Callable[[], torch.Tensor]
 
 
 class Named(nn.Module):
@@ -75,8 +75,12 @@ class Model:
         kind = getattr(transformers, self.name)
         config = kind.config_class
         known = inspect.signature(config).parameters
-        given = {k: v for k, v in self.config.items() if k in known or k in getattr(config, "attribute_map", {}) or k not in SMALL}
-        return kind(config(**given, attn_implementation="eager" if "eager" in self.about else "sdpa")) if False else kind(config(**given))
+        given = {
+            k: v
+            for k, v in self.config.items()
+            if k in known or k in getattr(config, "attribute_map", {}) or k not in SMALL
+        }
+        return kind(config(**given))
 
 
 def ids(*shape: int) -> torch.Tensor:
@@ -100,26 +104,78 @@ TEXT_AXES = {0: "batch", 1: "steps"}
 def encoder(name: str, ways: tuple[str, ...] = ("dynamo 18", "script 17"), **config: Any) -> Model:
     shapes: list[tuple[int, ...]] = [(2, 7), (3, 11)]
     return Model(
-        name, SMALL | config, {"input_ids": (ids, shapes, TEXT_AXES), "attention_mask": (mask, shapes, TEXT_AXES)}, ways=ways, about={"tolerance": DEEP}
+        name,
+        SMALL | config,
+        {"input_ids": (ids, shapes, TEXT_AXES), "attention_mask": (mask, shapes, TEXT_AXES)},
+        ways=ways,
+        about={"tolerance": DEEP},
     )
 
 
-def vision(name: str, size: int = 32, ways: tuple[str, ...] = ("dynamo 18", "script 17"), free: bool = True, wanted: tuple[str, ...] = (), small: bool = True, **config: Any) -> Model:
+def vision(
+    name: str,
+    size: int = 32,
+    ways: tuple[str, ...] = ("dynamo 18", "script 17"),
+    free: bool = True,
+    wanted: tuple[str, ...] = (),
+    small: bool = True,
+    **config: Any,
+) -> Model:
     runs: list[tuple[int, ...]] = [(2, 3, size, size), *([(1, 3, size, size)] if free else [])]
     base = {k: v for k, v in SMALL.items() if "token" not in k and "vocab" not in k} if small else {}
     return Model(
-        name, base | config, {"pixel_values": (numbers, runs, {0: "batch"} if free else {})}, wanted=wanted, ways=ways, about={"tolerance": DEEP}
+        name,
+        base | config,
+        {"pixel_values": (numbers, runs, {0: "batch"} if free else {})},
+        wanted=wanted,
+        ways=ways,
+        about={"tolerance": DEEP},
     )
 
 
 def sound(name: str, **config: Any) -> Model:
-    convolutions = {"conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2), "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    return Model(name, SMALL | convolutions | config, {"input_values": (numbers, [(2, 400), (1, 555)], {0: "batch", 1: "samples"})}, ways=("dynamo 18", "script 17"), about={"tolerance": DEEP})
+    convolutions = {
+        "conv_dim": (8, 8),
+        "conv_kernel": (10, 3),
+        "conv_stride": (5, 2),
+        "num_feat_extract_layers": 2,
+        "num_conv_pos_embeddings": 4,
+        "num_conv_pos_embedding_groups": 2,
+    }
+    return Model(
+        name,
+        SMALL | convolutions | config,
+        {"input_values": (numbers, [(2, 400), (1, 555)], {0: "batch", 1: "samples"})},
+        ways=("dynamo 18", "script 17"),
+        about={"tolerance": DEEP},
+    )
 
 
 def every_model() -> Iterator[Model]:
-    for name in ("BertModel", "BertForMaskedLM", "RobertaForSequenceClassification", "ElectraModel", "MPNetModel", "RoFormerModel", "XLMRobertaModel", "CamembertForTokenClassification", "ErnieModel", "NystromformerModel", "DebertaModel", "DebertaV2Model", "LayoutLMModel", "MegatronBertModel", "ConvBertModel", "SqueezeBertModel", "MobileBertModel"):
-        more = {"NystromformerModel": {"num_landmarks": 4, "segment_means_seq_len": 4}, "MobileBertModel": {"embedding_size": 12, "true_hidden_size": 12, "intra_bottleneck_size": 12}, "ConvBertModel": {"head_ratio": 2, "conv_kernel_size": 3}}.get(name, {})
+    for name in (
+        "BertModel",
+        "BertForMaskedLM",
+        "RobertaForSequenceClassification",
+        "ElectraModel",
+        "MPNetModel",
+        "RoFormerModel",
+        "XLMRobertaModel",
+        "CamembertForTokenClassification",
+        "ErnieModel",
+        "NystromformerModel",
+        "DebertaModel",
+        "DebertaV2Model",
+        "LayoutLMModel",
+        "MegatronBertModel",
+        "ConvBertModel",
+        "SqueezeBertModel",
+        "MobileBertModel",
+    ):
+        more = {
+            "NystromformerModel": {"num_landmarks": 4, "segment_means_seq_len": 4},
+            "MobileBertModel": {"embedding_size": 12, "true_hidden_size": 12, "intra_bottleneck_size": 12},
+            "ConvBertModel": {"head_ratio": 2, "conv_kernel_size": 3},
+        }.get(name, {})
         if "Deberta" in name:
             more = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
         if name in ("RobertaForSequenceClassification", "XLMRobertaModel", "CamembertForTokenClassification"):
@@ -136,29 +192,144 @@ def every_model() -> Iterator[Model]:
     yield vision("BeitModel", image_size=32, patch_size=8)
     yield vision("Dinov2Model", image_size=32, patch_size=8)
     yield vision("SwinModel", image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[2, 4], window_size=4)
-    yield vision("Swinv2Model", image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[2, 4], window_size=4)
+    yield vision(
+        "Swinv2Model", image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[2, 4], window_size=4
+    )
     yield vision("ConvNextModel", hidden_sizes=[8, 12], depths=[1, 2], num_stages=2)
     yield vision("ConvNextV2Model", hidden_sizes=[8, 12], depths=[1, 2], num_stages=2)
     yield vision("ResNetModel", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     yield vision("RegNetModel", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], groups_width=4)
     yield vision("MobileNetV2Model", small=False, depth_multiplier=0.25, min_depth=4)
-    yield vision("MobileViTModel", image_size=32, hidden_sizes=[12, 16, 20], neck_hidden_sizes=[4, 8, 8, 12, 16, 20, 24], small=False, num_attention_heads=2)
-    yield vision("SegformerForSemanticSegmentation", hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 2, 4], small=False, decoder_hidden_size=12)
+    yield vision(
+        "MobileViTModel",
+        image_size=32,
+        hidden_sizes=[12, 16, 20],
+        neck_hidden_sizes=[4, 8, 8, 12, 16, 20, 24],
+        small=False,
+        num_attention_heads=2,
+    )
+    yield vision(
+        "SegformerForSemanticSegmentation",
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 2, 2, 4],
+        small=False,
+        decoder_hidden_size=12,
+    )
     yield vision("PoolFormerModel", hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], small=False)
     yield vision("EfficientNetModel", small=False, width_coefficient=0.2, depth_coefficient=0.2, hidden_dim=16)
-    yield vision("DPTForDepthEstimation", image_size=32, patch_size=8, small=True, backbone_out_indices=[0, 1, 1, 1], neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8, is_hybrid=False, reassemble_factors=[4, 2, 1, 0.5], backbone_config=None)
-    yield vision("LevitModel", image_size=32, hidden_sizes=[16, 24, 32], num_attention_heads=[2, 2, 2], depths=[1, 1, 1], key_dim=[8, 8, 8], small=False)
-    yield vision("YolosForObjectDetection", image_size=[32, 32], patch_size=8, num_detection_tokens=5, wanted=("logits", "pred_boxes"))
-    resnet = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic", "out_features": ["stage4"]}
-    yield vision("DetrForObjectDetection", free=False, small=False, use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=resnet, d_model=24, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=32, decoder_ffn_dim=32, num_queries=6, wanted=("logits", "pred_boxes"))
-    yield vision("UperNetForSemanticSegmentation", free=False, small=False, backbone_config=resnet | {"out_features": ["stage1", "stage2", "stage3", "stage4"]}, hidden_size=16, pool_scales=[1, 2], auxiliary_in_channels=16, auxiliary_channels=8, ways=("dynamo 18", "script 17"), wanted=("logits",))
-    tiny_swin = {"model_type": "swin", "image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4, "out_features": ["stage1", "stage2", "stage3", "stage4"]}
-    yield vision("Mask2FormerForUniversalSegmentation", size=64, free=False, small=False, backbone_config=tiny_swin, hidden_dim=16, mask_feature_size=16, feature_size=16, num_attention_heads=2, encoder_layers=1, decoder_layers=2, encoder_feedforward_dim=20, dim_feedforward=20, num_queries=5, wanted=("class_queries_logits", "masks_queries_logits"))
-    yield vision("SuperPointForKeypointDetection", free=False, small=False, ways=())
+    yield vision(
+        "DPTForDepthEstimation",
+        image_size=32,
+        patch_size=8,
+        small=True,
+        backbone_out_indices=[0, 1, 1, 1],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        is_hybrid=False,
+        reassemble_factors=[4, 2, 1, 0.5],
+        backbone_config=None,
+    )
+    yield vision(
+        "LevitModel",
+        image_size=32,
+        hidden_sizes=[16, 24, 32],
+        num_attention_heads=[2, 2, 2],
+        depths=[1, 1, 1],
+        key_dim=[8, 8, 8],
+        small=False,
+    )
+    yield vision(
+        "YolosForObjectDetection",
+        image_size=[32, 32],
+        patch_size=8,
+        num_detection_tokens=5,
+        wanted=("logits", "pred_boxes"),
+    )
+    resnet = {
+        "model_type": "resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 8, 16, 16],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+        "out_features": ["stage4"],
+    }
+    yield vision(
+        "DetrForObjectDetection",
+        free=False,
+        small=False,
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=resnet,
+        d_model=24,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_queries=6,
+        wanted=("logits", "pred_boxes"),
+    )
+    yield vision(
+        "UperNetForSemanticSegmentation",
+        free=False,
+        small=False,
+        backbone_config=resnet | {"out_features": ["stage1", "stage2", "stage3", "stage4"]},
+        hidden_size=16,
+        pool_scales=[1, 2],
+        auxiliary_in_channels=16,
+        auxiliary_channels=8,
+        ways=("dynamo 18", "script 17"),
+        wanted=("logits",),
+    )
+    tiny_swin = {
+        "model_type": "swin",
+        "image_size": 32,
+        "patch_size": 2,
+        "embed_dim": 8,
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 2, 2, 4],
+        "window_size": 4,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    yield vision(
+        "Mask2FormerForUniversalSegmentation",
+        size=64,
+        free=False,
+        small=False,
+        backbone_config=tiny_swin,
+        hidden_dim=16,
+        mask_feature_size=16,
+        feature_size=16,
+        num_attention_heads=2,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_feedforward_dim=20,
+        dim_feedforward=20,
+        num_queries=5,
+        wanted=("class_queries_logits", "masks_queries_logits"),
+    )
     yield Model(
         "CLIPModel",
-        {"text_config": SMALL, "vision_config": {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}, "projection_dim": 12},
-        {"input_ids": (ids, [(3, 7)], {}), "pixel_values": (numbers, [(2, 3, 32, 32)], {}), "attention_mask": (mask, [(3, 7)], {})},
+        {
+            "text_config": SMALL,
+            "vision_config": {
+                "hidden_size": 24,
+                "intermediate_size": 40,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "image_size": 32,
+                "patch_size": 8,
+            },
+            "projection_dim": 12,
+        },
+        {
+            "input_ids": (ids, [(3, 7)], {}),
+            "pixel_values": (numbers, [(2, 3, 32, 32)], {}),
+            "attention_mask": (mask, [(3, 7)], {}),
+        },
         wanted=("logits_per_image", "text_embeds", "image_embeds"),
         ways=("dynamo 18", "script 17"),
         about={"tolerance": DEEP},
@@ -168,16 +339,59 @@ def every_model() -> Iterator[Model]:
     yield sound("HubertModel")
     yield sound("WavLMModel", num_buckets=8, max_bucket_distance=16)
     yield sound("SEWModel", squeeze_factor=2, conv_dim=(8, 8))
-    yield Model("ASTModel", SMALL | {"patch_size": 4, "time_stride": 4, "frequency_stride": 4, "max_length": 24, "num_mel_bins": 16}, {"input_values": (numbers, [(2, 24, 16)], {})}, ways=("dynamo 18", "script 17"), about={"tolerance": DEEP})
+    yield Model(
+        "ASTModel",
+        SMALL | {"patch_size": 4, "time_stride": 4, "frequency_stride": 4, "max_length": 24, "num_mel_bins": 16},
+        {"input_values": (numbers, [(2, 24, 16)], {})},
+        ways=("dynamo 18", "script 17"),
+        about={"tolerance": DEEP},
+    )
 
-    two = {"d_model": 24, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "decoder_start_token_id": 1}
+    two = {
+        "d_model": 24,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 40,
+        "decoder_ffn_dim": 40,
+        "decoder_start_token_id": 1,
+    }
     t5 = {"d_model": 24, "d_kv": 6, "d_ff": 40, "num_layers": 2, "num_heads": 4, "relative_attention_num_buckets": 8}
     source: Any = (ids, [(2, 7), (3, 5)], {0: "batch", 1: "source"})
     target: Any = (ids, [(2, 4), (3, 6)], {0: "batch", 1: "target"})
-    for name, config in {"T5ForConditionalGeneration": t5, "MT5ForConditionalGeneration": t5, "BartForConditionalGeneration": two, "MarianMTModel": two, "PegasusForConditionalGeneration": two, "M2M100ForConditionalGeneration": two, "BlenderbotForConditionalGeneration": two}.items():
-        yield Model(name, SMALL | config, {"input_ids": source, "decoder_input_ids": target}, wanted=("logits",), ways=("dynamo 18", "script 17"), about={"tolerance": DEEP})
-    yield Model("WhisperForConditionalGeneration", SMALL | two | {"num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16}, {"input_features": (numbers, [(2, 8, 40)], {}), "decoder_input_ids": (ids, [(2, 4)], {})}, wanted=("logits",), ways=("dynamo 18", "script 17"), about={"tolerance": DEEP})
-    yield Model("TrOCRForCausalLM", SMALL | two | {"cross_attention_hidden_size": 24}, {"input_ids": (ids, [(2, 4)], {}), "encoder_hidden_states": (numbers, [(2, 5, 24)], {})}, wanted=("logits",), about={"tolerance": DEEP})
+    for name, config in {
+        "T5ForConditionalGeneration": t5,
+        "MT5ForConditionalGeneration": t5,
+        "BartForConditionalGeneration": two,
+        "MarianMTModel": two,
+        "PegasusForConditionalGeneration": two,
+        "M2M100ForConditionalGeneration": two,
+        "BlenderbotForConditionalGeneration": two,
+    }.items():
+        yield Model(
+            name,
+            SMALL | config,
+            {"input_ids": source, "decoder_input_ids": target},
+            wanted=("logits",),
+            ways=("dynamo 18", "script 17"),
+            about={"tolerance": DEEP},
+        )
+    yield Model(
+        "WhisperForConditionalGeneration",
+        SMALL | two | {"num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16},
+        {"input_features": (numbers, [(2, 8, 40)], {}), "decoder_input_ids": (ids, [(2, 4)], {})},
+        wanted=("logits",),
+        ways=("dynamo 18", "script 17"),
+        about={"tolerance": DEEP},
+    )
+    yield Model(
+        "TrOCRForCausalLM",
+        SMALL | two | {"cross_attention_hidden_size": 24},
+        {"input_ids": (ids, [(2, 4)], {}), "encoder_hidden_states": (numbers, [(2, 5, 24)], {})},
+        wanted=("logits",),
+        about={"tolerance": DEEP},
+    )
 
 
 # Configurations of decoders: (batch, heads of keys, size of a head) follow from what the first step gives.
@@ -193,7 +407,12 @@ DECODERS: dict[str, dict[str, Any]] = {
     "Phi3ForCausalLM": {"num_key_value_heads": 2},
     "OPTForCausalLM": {"ffn_dim": 40, "word_embed_proj_dim": 24},
     "BloomForCausalLM": {"n_layer": 2, "n_head": 4},
-    "GPTNeoForCausalLM": {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 4},
+    "GPTNeoForCausalLM": {
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 4,
+    },
     "GPTNeoXForCausalLM": {},
     "GPTJForCausalLM": {"n_embd": 24, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 32},
     "FalconForCausalLM": {"alibi": False, "multi_query": True},
@@ -220,12 +439,17 @@ def cases() -> Iterator[Case]:
     for tool, change in TOOLS.items():
         for model in [m for m in every_model() if m.name in TOOLED]:
             made: Callable[[], Exported] = lambda m=model, c=change: c(exported(m, "script 17"), m.name)  # noqa: E731
-            yield Case("huggingface", model.name, tool, made, different=REWRITTEN[tool], tolerance=QUANTISED.get(tool, DEEP))
+            yield Case(
+                "huggingface", model.name, tool, made, different=REWRITTEN[tool], tolerance=QUANTISED.get(tool, DEEP)
+            )
 
 
 def exported(model: Model, way: str) -> Exported:
     module = Named(model.build(), tuple(model.inputs), model.wanted)
-    runs = [tuple(make(*shapes[i]) for make, shapes, _ in model.inputs.values()) for i in range(len(next(iter(model.inputs.values()))[1]))]
+    runs = [
+        tuple(make(*shapes[i]) for make, shapes, _ in model.inputs.values())
+        for i in range(len(next(iter(model.inputs.values()))[1]))
+    ]
     free = [axes for _, _, axes in model.inputs.values()]
     return export(module, runs, way, _dynamic(free, way, list(model.inputs)), list(model.inputs))
 
@@ -234,7 +458,7 @@ def _dynamic(free: list[dict[int, str]], way: str, names: list[str]) -> Any:
     if not any(free):
         return None
     if way.startswith(DYNAMO):
-        return (tuple({a: torch.export.Dim.AUTO for a in axes} for axes in free),)
+        return (tuple(dict.fromkeys(axes, torch.export.Dim.AUTO) for axes in free),)
     return dict(zip(names, free))
 
 
@@ -262,7 +486,17 @@ def decoder(name: str, way: str) -> Exported:
 
 
 # --- what ONNX Runtime's tools make of a file ----------------------------------------------------------------------------
-TOOLED = ("BertModel", "ViTModel", "BartForConditionalGeneration", "RobertaForSequenceClassification", "ConvNextModel", "ResNetModel", "SwinModel", "T5ForConditionalGeneration", "DistilBertModel")
+TOOLED = (
+    "BertModel",
+    "ViTModel",
+    "BartForConditionalGeneration",
+    "RobertaForSequenceClassification",
+    "ConvNextModel",
+    "ResNetModel",
+    "SwinModel",
+    "T5ForConditionalGeneration",
+    "DistilBertModel",
+)
 
 
 def _by_files(change: Callable[[Path, Path], None]) -> Callable[[Exported, str], Exported]:
@@ -281,7 +515,15 @@ def _optimised(level: int, half: bool = False) -> Callable[[Exported, str], Expo
         import onnx
         from onnxruntime.transformers import optimizer
 
-        kinds = {"Bert": "bert", "Rob": "bert", "Dist": "bert", "ViT": "vit", "Bart": "bart", "Swin": "swin", "T5": "bert"}
+        kinds = {
+            "Bert": "bert",
+            "Rob": "bert",
+            "Dist": "bert",
+            "ViT": "vit",
+            "Bart": "bart",
+            "Swin": "swin",
+            "T5": "bert",
+        }
         kind = next((k for n, k in kinds.items() if name.startswith(n)), "bert")
         with tempfile.TemporaryDirectory() as folder:
             before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
@@ -315,7 +557,14 @@ def _statically(form: str, per_channel: bool) -> Callable[[Exported, str], Expor
         with tempfile.TemporaryDirectory() as folder:
             before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
             before.write_bytes(exported.data)
-            quantize_static(before, after, Reader(), quant_format=QuantFormat[form], per_channel=per_channel, weight_type=QuantType.QInt8)
+            quantize_static(
+                before,
+                after,
+                Reader(),
+                quant_format=QuantFormat[form],
+                per_channel=per_channel,
+                weight_type=QuantType.QInt8,
+            )
             return Exported(after.read_bytes(), exported.feeds, exported.own)
 
     return changed
@@ -347,5 +596,10 @@ TOOLS: dict[str, Callable[[Exported, str], Exported]] = {
     "8 bits": _nbits(8),
 }
 REWRITTEN = {tool: "" if tool in ("optimizer 0", "optimizer 2") else "numbers of fewer bits" for tool in TOOLS}
-QUANTISED = {"dynamic uint8": STEP, "static QDQ": STEP, "static QDQ rows": STEP, "static QOperator": STEP, "optimizer half": 5e-3}
-_ = TOLERANCE
+QUANTISED = {
+    "dynamic uint8": STEP,
+    "static QDQ": STEP,
+    "static QDQ rows": STEP,
+    "static QOperator": STEP,
+    "optimizer half": 5e-3,
+}

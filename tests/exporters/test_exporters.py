@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from exporters.catalog import KINDS, cases
 from exporters.frame import Case, compare, missing
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, parser
+
 from exporters.catalog import KINDS
 from exporters.frame import Case, Exported, compare, count, difference, missing
-from onnx import TensorProto, helper, parser
 
 pytest.importorskip("onnxruntime")
 
@@ -37,6 +38,15 @@ def test_a_model_that_does_not():
 def test_a_file_that_says_something_else_is_compared_with_onnx_runtime_alone():
     row = compare(case(X, different="the file has a Relu"))
     assert not row.wrong and "the file has a Relu" in str(row)
+
+
+def test_an_output_that_is_listed_twice():
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3] x) => (float[1, 3] y, float[1, 3] y) { y = Relu(x) }'
+    )
+    data = parser.parse_model(text).SerializeToString()
+    y = np.maximum(X, 0)
+    assert not compare(Case("own", "twice", "by hand", lambda: Exported(data, [{"x": X}], [[y, y]]))).wrong
 
 
 def test_nothing_to_compare_with_is_wrong():
