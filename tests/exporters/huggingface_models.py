@@ -4,6 +4,7 @@ make of them."""
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -71,16 +72,23 @@ class Model:
     about: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        torch.manual_seed(0)
-        kind = getattr(transformers, self.name)
-        config = kind.config_class
-        known = inspect.signature(config).parameters
-        given = {
-            k: v
-            for k, v in self.config.items()
-            if k in known or k in getattr(config, "attribute_map", {}) or k not in SMALL
-        }
-        return kind(config(**given))
+        return build(self.name, self.config)
+
+
+def build(name: str, config: dict[str, Any]) -> nn.Module:
+    """The model with what its configuration knows of SMALL and all of `config`; its weights are such that numbers keep their size."""
+    torch.manual_seed(0)
+    kind = getattr(transformers, name)
+    other = getattr(kind.config_class, "attribute_map", {})
+    known = inspect.signature(kind.config_class).parameters
+    small = {k: v for k, v in SMALL.items() if k in known or (k in other and other[k] not in config)}
+    model = kind(kind.config_class(**(small | config))).eval()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data = torch.randn_like(weight) / math.sqrt(weight[0].numel())
+        else:
+            weight.data += torch.randn_like(weight) / 10
+    return model
 
 
 def ids(*shape: int) -> torch.Tensor:
@@ -105,7 +113,7 @@ def encoder(name: str, ways: tuple[str, ...] = ("dynamo 18", "script 17"), **con
     shapes: list[tuple[int, ...]] = [(2, 7), (3, 11)]
     return Model(
         name,
-        SMALL | config,
+        config,
         {"input_ids": (ids, shapes, TEXT_AXES), "attention_mask": (mask, shapes, TEXT_AXES)},
         ways=ways,
         about={"tolerance": DEEP},
@@ -118,14 +126,12 @@ def vision(
     ways: tuple[str, ...] = ("dynamo 18", "script 17"),
     free: bool = True,
     wanted: tuple[str, ...] = (),
-    small: bool = True,
     **config: Any,
 ) -> Model:
     runs: list[tuple[int, ...]] = [(2, 3, size, size), *([(1, 3, size, size)] if free else [])]
-    base = {k: v for k, v in SMALL.items() if "token" not in k and "vocab" not in k} if small else {}
     return Model(
         name,
-        base | config,
+        config,
         {"pixel_values": (numbers, runs, {0: "batch"} if free else {})},
         wanted=wanted,
         ways=ways,
@@ -144,7 +150,7 @@ def sound(name: str, **config: Any) -> Model:
     }
     return Model(
         name,
-        SMALL | convolutions | config,
+        convolutions | config,
         {"input_values": (numbers, [(2, 400), (1, 555)], {0: "batch", 1: "samples"})},
         ways=("dynamo 18", "script 17"),
         about={"tolerance": DEEP},
@@ -173,6 +179,7 @@ def every_model() -> Iterator[Model]:
     ):
         more = {
             "NystromformerModel": {"num_landmarks": 4, "segment_means_seq_len": 4},
+            "SqueezeBertModel": {"embedding_size": 24},
             "MobileBertModel": {"embedding_size": 12, "true_hidden_size": 12, "intra_bottleneck_size": 12},
             "ConvBertModel": {"head_ratio": 2, "conv_kernel_size": 3},
         }.get(name, {})
@@ -199,13 +206,12 @@ def every_model() -> Iterator[Model]:
     yield vision("ConvNextV2Model", hidden_sizes=[8, 12], depths=[1, 2], num_stages=2)
     yield vision("ResNetModel", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     yield vision("RegNetModel", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], groups_width=4)
-    yield vision("MobileNetV2Model", small=False, depth_multiplier=0.25, min_depth=4)
+    yield vision("MobileNetV2Model", depth_multiplier=0.25, min_depth=4)
     yield vision(
         "MobileViTModel",
         image_size=32,
         hidden_sizes=[12, 16, 20],
         neck_hidden_sizes=[4, 8, 8, 12, 16, 20, 24],
-        small=False,
         num_attention_heads=2,
     )
     yield vision(
@@ -213,17 +219,16 @@ def every_model() -> Iterator[Model]:
         hidden_sizes=[8, 8, 16, 16],
         depths=[1, 1, 1, 1],
         num_attention_heads=[1, 2, 2, 4],
-        small=False,
         decoder_hidden_size=12,
     )
-    yield vision("PoolFormerModel", hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], small=False)
-    yield vision("EfficientNetModel", small=False, width_coefficient=0.2, depth_coefficient=0.2, hidden_dim=16)
+    yield vision("PoolFormerModel", hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
+    yield vision("EfficientNetModel", width_coefficient=0.2, depth_coefficient=0.2, hidden_dim=16)
     yield vision(
         "DPTForDepthEstimation",
         image_size=32,
         patch_size=8,
-        small=True,
-        backbone_out_indices=[0, 1, 1, 1],
+        num_hidden_layers=4,
+        backbone_out_indices=[0, 1, 2, 3],
         neck_hidden_sizes=[8, 8, 8, 8],
         fusion_hidden_size=8,
         is_hybrid=False,
@@ -237,7 +242,6 @@ def every_model() -> Iterator[Model]:
         num_attention_heads=[2, 2, 2],
         depths=[1, 1, 1],
         key_dim=[8, 8, 8],
-        small=False,
     )
     yield vision(
         "YolosForObjectDetection",
@@ -257,7 +261,6 @@ def every_model() -> Iterator[Model]:
     yield vision(
         "DetrForObjectDetection",
         free=False,
-        small=False,
         use_timm_backbone=False,
         use_pretrained_backbone=False,
         backbone=None,
@@ -275,7 +278,6 @@ def every_model() -> Iterator[Model]:
     yield vision(
         "UperNetForSemanticSegmentation",
         free=False,
-        small=False,
         backbone_config=resnet | {"out_features": ["stage1", "stage2", "stage3", "stage4"]},
         hidden_size=16,
         pool_scales=[1, 2],
@@ -298,7 +300,6 @@ def every_model() -> Iterator[Model]:
         "Mask2FormerForUniversalSegmentation",
         size=64,
         free=False,
-        small=False,
         backbone_config=tiny_swin,
         hidden_dim=16,
         mask_feature_size=16,
@@ -341,7 +342,7 @@ def every_model() -> Iterator[Model]:
     yield sound("SEWModel", squeeze_factor=2, conv_dim=(8, 8))
     yield Model(
         "ASTModel",
-        SMALL | {"patch_size": 4, "time_stride": 4, "frequency_stride": 4, "max_length": 24, "num_mel_bins": 16},
+        {"patch_size": 4, "time_stride": 4, "frequency_stride": 4, "max_length": 24, "num_mel_bins": 16},
         {"input_values": (numbers, [(2, 24, 16)], {})},
         ways=("dynamo 18", "script 17"),
         about={"tolerance": DEEP},
@@ -371,7 +372,7 @@ def every_model() -> Iterator[Model]:
     }.items():
         yield Model(
             name,
-            SMALL | config,
+            config,
             {"input_ids": source, "decoder_input_ids": target},
             wanted=("logits",),
             ways=("dynamo 18", "script 17"),
@@ -379,7 +380,7 @@ def every_model() -> Iterator[Model]:
         )
     yield Model(
         "WhisperForConditionalGeneration",
-        SMALL | two | {"num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16},
+        two | {"num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16},
         {"input_features": (numbers, [(2, 8, 40)], {}), "decoder_input_ids": (ids, [(2, 4)], {})},
         wanted=("logits",),
         ways=("dynamo 18", "script 17"),
@@ -387,7 +388,7 @@ def every_model() -> Iterator[Model]:
     )
     yield Model(
         "TrOCRForCausalLM",
-        SMALL | two | {"cross_attention_hidden_size": 24},
+        two | {"cross_attention_hidden_size": 24},
         {"input_ids": (ids, [(2, 4)], {}), "encoder_hidden_states": (numbers, [(2, 5, 24)], {})},
         wanted=("logits",),
         about={"tolerance": DEEP},
@@ -403,7 +404,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "Qwen3ForCausalLM": {"num_key_value_heads": 2, "head_dim": 8},
     "GemmaForCausalLM": {"num_key_value_heads": 1, "head_dim": 8},
     "Gemma2ForCausalLM": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 16},
-    "PhiForCausalLM": {"partial_rotary_factor": 0.5, "num_key_value_heads": 4},
+    "PhiForCausalLM": {"hidden_size": 32, "partial_rotary_factor": 0.5, "num_key_value_heads": 4},
     "Phi3ForCausalLM": {"num_key_value_heads": 2},
     "OPTForCausalLM": {"ffn_dim": 40, "word_embed_proj_dim": 24},
     "BloomForCausalLM": {"n_layer": 2, "n_head": 4},
@@ -420,7 +421,6 @@ DECODERS: dict[str, dict[str, Any]] = {
     "OlmoForCausalLM": {"num_key_value_heads": 2},
     "CohereForCausalLM": {"num_key_value_heads": 2},
     "GraniteForCausalLM": {"num_key_value_heads": 2},
-    "StarcoderBaseForCausalLM": {},
     "Starcoder2ForCausalLM": {"num_key_value_heads": 2},
     "GPTBigCodeForCausalLM": {"n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 32},
     "MptForCausalLM": {"d_model": 24, "n_heads": 4, "n_layers": 2, "max_seq_len": 32},
@@ -429,12 +429,16 @@ DECODERS: dict[str, dict[str, Any]] = {
 }
 
 
+# Models with an operator that dynamo=False has no rule for.
+NOT_SCRIPTED = ("MixtralForCausalLM", "CohereForCausalLM", "FNetModel", "UperNetForSemanticSegmentation")
+
+
 def cases() -> Iterator[Case]:
     for model in every_model():
-        for way in model.ways:
+        for way in model.ways if model.name not in NOT_SCRIPTED else ("dynamo 18",):
             yield Case("huggingface", model.name, way, lambda m=model, w=way: exported(m, w), **model.about)
     for name in DECODERS:
-        for way in ("dynamo 18", "script 17"):
+        for way in ("dynamo 18",) if name in NOT_SCRIPTED else ("dynamo 18", "script 17"):
             yield Case("huggingface", f"{name} cache", way, lambda n=name, w=way: decoder(n, w), tolerance=DEEP)
     for tool, change in TOOLS.items():
         for model in [m for m in every_model() if m.name in TOOLED]:
@@ -464,11 +468,7 @@ def _dynamic(free: list[dict[int, str]], way: str, names: list[str]) -> Any:
 
 def decoder(name: str, way: str) -> Exported:
     """A prompt after some steps, then steps of one token each, which go on with the cache of the last."""
-    torch.manual_seed(0)
-    kind = getattr(transformers, name)
-    known = inspect.signature(kind.config_class).parameters
-    given = {k: v for k, v in SMALL.items() if k in known} | DECODERS[name]
-    module = Cached(kind(kind.config_class(**given))).eval()
+    module = Cached(build(name, DECODERS[name])).eval()
     with torch.no_grad():
         first = module.model(input_ids=ids(2, 3), use_cache=True).past_key_values
         past = tuple(t for layer in first.layers for t in (layer.keys, layer.values))

@@ -136,6 +136,8 @@ def _export(model: Model, way: str) -> Exported:
         )
         if isinstance(module, Of):
             dynamic = (dynamic,)
+        elif isinstance(module, nn.RNNBase):  # of a tuple the exporter would fix the steps
+            dynamic = {"input": dynamic[0]}
     return export(module, runs, way, dynamic)
 
 
