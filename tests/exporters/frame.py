@@ -41,6 +41,7 @@ class Case:
     different   why the file says something else than the model (graphc says what ONNX Runtime does)
     runtime     why ONNX Runtime's results don't count (graphc says what the model does)
     invalid     why the file is not ONNX, so that it must be refused
+    declared    why a shape that the file declares is not so, of which graphc must warn
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Case:
     different: str = ""
     runtime: str = ""
     invalid: str = ""
+    declared: str = ""
     tolerance: float = TOLERANCE
 
     def __str__(self) -> str:
@@ -96,6 +98,8 @@ class Row:
         ]
         if not any(counted.values()):
             found.append("compared with nothing")
+        if self.case.declared:
+            return found if self.warned else [*found, "no warning of the declared shape"]
         return found + list(self.warned)
 
     def __str__(self) -> str:
@@ -104,7 +108,8 @@ class Row:
             return f"{start} no file: {self.skipped}"
         numbers = f"{self.opset:5} {self.nodes:5} {_shown(self.runtime):>10} {_shown(self.own):>10}"
         refused = self.refused and f"ONNX Runtime: {self.refused}"
-        notes = filter(None, [", ".join(self.host), self.case.different, self.case.runtime, self.case.invalid, refused])
+        case = self.case
+        notes = filter(None, [", ".join(self.host), case.different, case.runtime, case.invalid, case.declared, refused])
         verdict = "WRONG" if self.wrong else "refuse" if self.case.invalid else "agrees"
         return f"{start} {numbers} {verdict:6}  {'; '.join([*notes, *self.wrong])}"
 

@@ -15,8 +15,8 @@ pytest.importorskip("onnxruntime")
 X = np.array([[1.0, -2.0, 3.0]], np.float32)
 
 
-def exported(own: np.ndarray, body: str = "y = Relu(x)", dims: str = "n, 3") -> Exported:
-    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3] x) => (float[{dims}] y) {{ {body} }}'
+def exported(own: np.ndarray, body: str = "y = Relu(x)") -> Exported:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3] x) => (float[n, 3] y) {{ {body} }}'
     return Exported(parser.parse_model(text).SerializeToString(), [{"x": X}, {"x": np.tile(X, (2, 1))}], [[own]])
 
 
@@ -55,8 +55,16 @@ def test_nothing_to_compare_with_is_wrong():
 
 
 def test_a_shape_that_turns_out_different_is_reported():
-    row = compare(case(np.maximum(X, 0), "y = Relu(x)", "n, 4"))
-    assert row.wrong
+    def exports() -> Exported:
+        text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3] x) => (float[1, 3] y) { y = Relu(x) }'
+        runs = [{"x": X}, {"x": np.tile(X, (2, 1))}]
+        return Exported(parser.parse_model(text).SerializeToString(), runs, [[np.maximum(x["x"], 0)] for x in runs])
+
+    (wrong,) = compare(Case("own", "relu", "by hand", exports)).wrong
+    assert "float32[2, 3]" in wrong
+    assert not compare(Case("own", "relu", "by hand", exports, declared="it fixes n")).wrong
+    told = compare(case(np.maximum(X, 0), declared="nothing"))
+    assert told.wrong == ["no warning of the declared shape"]
 
 
 def test_a_file_that_is_not_onnx_must_be_refused():
