@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from exporters.frame import Case, Exported
 from exporters.torch_models import DYNAMO, export
 
+SMALL_RESULT = 2e-4  # a difference of numbers that are much larger: ONNX Runtime is no nearer to the model
 DEEP = 5e-5  # some layers of normalisations and softmaxes, each of which rounds
 SMALL = {
     "vocab_size": 60,
@@ -126,6 +127,7 @@ def vision(
     ways: tuple[str, ...] = ("dynamo 18", "script 17"),
     free: bool = True,
     wanted: tuple[str, ...] = (),
+    tolerance: float = DEEP,
     **config: Any,
 ) -> Model:
     runs: list[tuple[int, ...]] = [(2, 3, size, size), *([(1, 3, size, size)] if free else [])]
@@ -135,7 +137,7 @@ def vision(
         {"pixel_values": (numbers, runs, {0: "batch"} if free else {})},
         wanted=wanted,
         ways=ways,
-        about={"tolerance": DEEP},
+        about={"tolerance": tolerance},
     )
 
 
@@ -192,9 +194,9 @@ def every_model() -> Iterator[Model]:
     yield encoder("AlbertModel", embedding_size=12)
     yield encoder("ModernBertModel", global_attn_every_n_layers=2, local_attention=6, cls_token_id=1, sep_token_id=2)
     yield encoder("FNetModel")
-    yield encoder("BertForQuestionAnswering", ways=("dynamo 18", "dynamo 23", "script 11", "script 14"))
+    yield encoder("BertForQuestionAnswering", ways=("dynamo 18", "dynamo 23", "script 14"))
 
-    yield vision("ViTModel", image_size=32, patch_size=8, ways=("dynamo 18", "dynamo 23", "script 11", "script 17"))
+    yield vision("ViTModel", image_size=32, patch_size=8, ways=("dynamo 18", "dynamo 23", "script 14", "script 17"))
     yield vision("DeiTForImageClassification", image_size=32, patch_size=8)
     yield vision("BeitModel", image_size=32, patch_size=8)
     yield vision("Dinov2Model", image_size=32, patch_size=8)
@@ -222,7 +224,7 @@ def every_model() -> Iterator[Model]:
         decoder_hidden_size=12,
     )
     yield vision("PoolFormerModel", hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
-    yield vision("EfficientNetModel", width_coefficient=0.2, depth_coefficient=0.2, hidden_dim=16)
+    yield vision("EfficientNetModel", width_coefficient=0.2, depth_coefficient=0.2, hidden_dim=256)
     yield vision(
         "DPTForDepthEstimation",
         image_size=32,
@@ -234,6 +236,7 @@ def every_model() -> Iterator[Model]:
         is_hybrid=False,
         reassemble_factors=[4, 2, 1, 0.5],
         backbone_config=None,
+        tolerance=SMALL_RESULT,
     )
     yield vision(
         "LevitModel",
@@ -301,9 +304,9 @@ def every_model() -> Iterator[Model]:
         size=64,
         free=False,
         backbone_config=tiny_swin,
-        hidden_dim=16,
-        mask_feature_size=16,
-        feature_size=16,
+        hidden_dim=32,
+        mask_feature_size=32,
+        feature_size=32,
         num_attention_heads=2,
         encoder_layers=1,
         decoder_layers=2,

@@ -388,6 +388,7 @@ def pointwise() -> Iterator[Model]:
             )
         ),
         [((3, 5), lambda: torch.rand(3, 5) + 0.5)],
+        ONLY_DYNAMO,
     )
     yield Model(
         "transcendental",
@@ -408,6 +409,7 @@ def pointwise() -> Iterator[Model]:
             )
         ),
         [(lambda: torch.rand(3, 5) * 0.8 + 0.1,)],
+        ONLY_DYNAMO,
     )
     yield Model(
         "integers and bits",
@@ -574,13 +576,10 @@ def recurrent() -> Iterator[Model]:
             [((2, 6, 4),)],
         )
         free = {0: {0: "batch", 1: "steps"}}
-        yield Model(
-            f"{name} free",
-            lambda k=kind: k(4, 5, batch_first=True),
-            [((2, 6, 4),), ((3, 9, 4),)],
-            BOTH if kind is not nn.RNN else ("script 17",),
-            free,
-        )
+        ways = {"script 17": {}, "dynamo 18": {"declared": "the file fixes the steps of the result"}}
+        for way, about in list(ways.items())[: 1 if kind is nn.RNN else 2]:
+            made = lambda k=kind: k(4, 5, batch_first=True)  # noqa: E731
+            yield Model(f"{name} free", made, [((2, 6, 4),), ((3, 9, 4),)], (way,), free, about)
     yield Model(
         "lstm state given",
         lambda: Of(lambda m, x, h, c: m(x, (h, c)), nn.LSTM(4, 5)),
