@@ -57,6 +57,7 @@ The standard's text decides; where it is silent, what the exporters of such file
   plane, as ONNX Runtime does. `Tokenizer` finds the longest match at a place, and refuses separators that match nothing.
   `CDist` takes one matrix product, so that a distance of a row to itself need not be 0. `Inverse` of a singular matrix holds infinities
   and NaN.
+- `com.microsoft::FusedMatMul` with `transA` and a vector for B multiplies the transposed A. (ONNX Runtime 1.32 does not transpose it.)
 - `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
   it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
   file does not tell.
@@ -82,6 +83,8 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.
+- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
+  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 
 Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 
@@ -92,8 +95,6 @@ Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 - `TopK` and `Unique` hold NaN for larger than infinity. To `Unique` all NaN are one number, but rows that hold one differ, as in
   NumPy.
 - `LRN` has NaN in the channels only whose window holds one. `Relu` and `Sign` keep NaN.
-- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
-  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 - Taps of `GridSample` outside the image are zeros, not products with a pixel: an infinity beside them stays one.
 - `Attention` gives zeros for a query whose keys a mask hides, NaN where the scores themselves are -inf.
 - Which sign a sum, an extreme or a norm of zeros has is left open, but for `Max`, `Min` (the last) and the first of `CumSum`.

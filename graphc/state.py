@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphc.dims import Sym
 from graphc.errors import InputError
+from graphc.objects import is_object
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
@@ -152,6 +153,9 @@ def _problem(before: TensorType | None, after: TensorType | None) -> str | None:
     """Why a result is certainly no input of the next step."""
     if before is None:
         return "the number of dims of the input must be known"
+    for t in (before, after):
+        if is_object(t):
+            return f"states are tensors, not {t}"
     if after is None:
         return None
     if before.rank != after.rank:

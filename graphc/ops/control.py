@@ -155,7 +155,15 @@ def _loop_types(call: Call) -> Types:
         items = [v.type for v in inner.outputs[1 + n :]]
     else:
         trips, items = 0, _items_of_none(body, inner, 1 + n)
+    _require_tensors(call, items)
     return [*states, *(t and t.with_shape((trips, *t.shape)) for t in items)]
+
+
+def _require_tensors(call: Call, items: Types) -> None:
+    """Raises TypeRuleError where what iterations give can't be stacked."""
+    for t in items:
+        if is_object(t):
+            raise call.fail(f"it can't stack values of type {t}", "make it a state to which the body appends")
 
 
 def _items_of_none(body: Graph, inner: Graph, first: int) -> Types:
@@ -309,6 +317,7 @@ def _scan_types(call: Call) -> Types:
         items = [v.type for v in inner.outputs[n:]]
     else:
         length, items = 0, _items_of_none(body, carried[0] if carried else body, n)
+    _require_tensors(call, items)
     collected = []
     for t, axis in zip(items, _listed(call.attrs.scan_output_axes, len(items))):
         if t is not None:

@@ -239,9 +239,12 @@ def sklearn_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
     }.items():
         yield name, lambda m=make: estimator(m, "transform", supervised=False)
     yield "ColumnTransformer", mixed_pipeline
-    yield "CountVectorizer", lambda: text(CountVectorizer)
-    yield "TfidfVectorizer", lambda: text(TfidfVectorizer)
-    yield "TfidfVectorizer bigrams", lambda: text(lambda: TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True))
+    yield "CountVectorizer", lambda: text(lambda: CountVectorizer(token_pattern="[a-z]+", lowercase=False))
+    yield "TfidfVectorizer", lambda: text(lambda: TfidfVectorizer(token_pattern="[a-z]+", lowercase=False))
+    yield (
+        "TfidfVectorizer bigrams",
+        lambda: text(lambda: TfidfVectorizer(token_pattern="[a-z]+", lowercase=False, ngram_range=(1, 2))),
+    )
 
 
 # --- gradient boosting libraries --------------------------------------------------------------------------------------
