@@ -14,6 +14,7 @@ from onnx import helper
 
 from .case import Case, all_nodes
 from .draws import is_float
+from .evaluate import full_name
 
 Test = Callable[[Case, str], bool]  # of the case and of what is said about it
 
@@ -34,7 +35,7 @@ def says(*patterns: str) -> Test:
 
 def has(*ops: str) -> Test:
     """A node of one of the operators."""
-    return lambda case, text: any(n.op_type in ops for n in all_nodes(case.model.graph))
+    return lambda case, text: any(full_name(n) in ops for n in all_nodes(case.model.graph))
 
 
 def both(*tests: Test) -> Test:

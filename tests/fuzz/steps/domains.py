@@ -11,7 +11,7 @@ from graphc.op import Case, Const, Op, all_ops
 from graphc.op import Tensor as Spec
 
 from ..draft import Draft, Reject, Tensor
-from ..draws import BOOL, is_float
+from ..draws import integer_range
 from . import step
 
 
@@ -44,6 +44,8 @@ def from_domain(d: Draft) -> object:
 
 def is_newest(name: str, opset: int) -> bool:
     """Has the operator in that opset the form that graphc's record describes?"""
+    if "::" in name:
+        return True
     if not defs.has(name, opset, ""):
         return False
     schema = defs.get_schema(name, opset, "")
@@ -64,8 +66,8 @@ def operand(d: Draft, op: Op, i: int, spec: Spec | Const, dtype: np.dtype) -> Te
     kind = np.dtype(spec.dtype or dtype)
     low, high = (v if isinstance(v, (int, float)) else v[i] for v in (op.samples.low, op.samples.high))
     low, high = low if spec.low is None else spec.low, high if spec.high is None else spec.high
-    if not is_float(kind) and kind != BOOL:
-        low, high = max(low, np.iinfo(kind).min), max(high, low)
+    if bounds := integer_range(kind):
+        low, high = max(low, bounds[0]), max(high, low)
     if i in op.values:
         return d.const(d.draw.array(kind, spec.shape, low, high))
     return d.operand(kind, spec.shape, low, high)
