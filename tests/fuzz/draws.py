@@ -93,7 +93,9 @@ class Draw:
             return self.rng.random(shape) < self.one_of(0.5, 0.5, 0.1, 0.9)
         if bounds := integer_range(dtype):
             low, high = max(math.ceil(low), bounds[0]), min(math.floor(high), bounds[1])
-            return self.rng.integers(low, high, shape, np.int64 if dtype in SMALL else dtype, endpoint=True).astype(dtype)
+            return self.rng.integers(low, high, shape, np.int64 if dtype in SMALL else dtype, endpoint=True).astype(
+                dtype
+            )
         x = self.rng.uniform(low, high, shape)
         style = style or self.one_of("uniform", "uniform", "uniform", "grid", "grid", "whole")
         if style != "uniform":

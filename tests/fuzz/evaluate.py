@@ -247,10 +247,12 @@ def _check_valid(model: ModelProto) -> None:
     versions = {o.domain: o.version for o in model.opset_import}
     for node in model.graph.node:
         version = versions[node.domain]
-        if node.domain in ("", ML) and (
-            not defs.has(node.op_type, version, node.domain)
-            or defs.get_schema(node.op_type, version, node.domain).deprecated
-        ):
+        if node.domain not in ("", ML):
+            continue
+        if not defs.has(node.op_type, version, node.domain):
+            raise Reject("not in this opset")
+        schema = defs.get_schema(node.op_type, version, node.domain)
+        if schema.deprecated or any(a.name not in schema.attributes for a in node.attribute):
             raise Reject("not in this opset")
     try:
         shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
@@ -320,7 +322,7 @@ def _check_range(node: NodeProto, native: Sequence[np.ndarray], samples: Mapping
 
 def _check_defined(native: Sequence[np.ndarray], wide: Sequence[np.ndarray], operands: Sequence[np.ndarray]) -> None:
     """Raises Reject where the result leaves the dtype's range, or is NaN or infinite though no operand is."""
-    special = any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in operands)
+    special = any(a.dtype.kind in "fV" and not np.isfinite(a.astype(np.float64)).all() for a in operands)
     for n, w in zip(native, wide):
         if n.shape != w.shape:
             raise Reject("the shape follows from rounding")

@@ -46,6 +46,11 @@ SUMS = frozenset({
 })  # fmt: skip
 SIGNED_SUMS = frozenset({"Mul", "Div"})  # of these, the ones whose zeros have a sign that no order of adding changes
 
+# They quantise their operands by scales that they compute: constants have to be moved, too, for a tie to be seen.
+ROUND_WITHIN = tuple(
+    f"com.microsoft::{name}"
+    for name in ("DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QMoE", "MatMulBnb4")
+)
 # Units that each operand may be off.
 EFFORT: Mapping[str, float] = {
     "Conv": 48, "ConvTranspose": 8, "DeformConv": 8, "MatMul": 8, "Gemm": 8, "Einsum": 8, "Attention": 8, "LSTM": 8,
@@ -55,6 +60,7 @@ EFFORT: Mapping[str, float] = {
     "ReduceSumSquare": 4, "ReduceL1": 4, "ReduceL2": 4, "ReduceLogSum": 4, "ReduceLogSumExp": 4, "CumSum": 4,
     "Softmax": 4, "LogSoftmax": 4, "AveragePool": 4, "GlobalAveragePool": 4, "LpPool": 4, "GlobalLpPool": 4,
     "Sum": 4, "Mean": 4, "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
+    **dict.fromkeys(ROUND_WITHIN, 16),
 }  # fmt: skip
 OTHER_DOMAINS = 16.0  # their operators are several steps in one
 # Of the others, and of these, a constant is what it is: an exponent, a scale that quantises, a bound, an operand of a body.

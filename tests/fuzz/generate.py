@@ -161,6 +161,8 @@ def run_steps(d: Draft, families: Mapping[str, float], wanted: int) -> None:
 
 
 def weighted(draw: Draw, steps: list[Step]) -> Step:
+    if not steps:
+        raise Reject("newer")
     weights = np.array([s.weight for s in steps])
     return steps[draw.rng.choice(len(steps), p=weights / weights.sum())]
 
@@ -181,11 +183,16 @@ def finished(d: Draft, kind: str, how: Options, nameless: str) -> Case:
         results.append(d.inputs[0].tensor)
     if d.initializers and d.draw.chance(0.04):
         results.append(d.tensors[next(iter(d.initializers))])
-    results = [d.node("Cast", t, to=TensorProto.FLOAT) if t.dtype in SMALL else t for t in results]
+    results = [readable(d, t) for t in results]
     names = list(dict.fromkeys(t.name for t in d.draw.shuffled(results)))
     for i in d.inputs if nameless else ():
         i.dims = tuple(({"?": "?", "none": None}[nameless] if isinstance(n, str) else n) for n in i.dims)
     return Case.of(d, kind, names, how)
+
+
+def readable(d: Draft, t: Tensor) -> Tensor:
+    """The value, as a float32 where it is of a small type: not all engines return those."""
+    return d.node("Cast", t, to=TensorProto.FLOAT) if t.dtype in SMALL else t
 
 
 def captured(attribute) -> list[str]:

@@ -135,6 +135,16 @@ REFUSALS = [
             "layout_ == 0 was false",
             "Pad.*Unexpected mode of 3",
             r"tensor\(bfloat16\).*is invalid",
+            "ReduceSumInteger.*type inference failed",
+        ),
+    ),
+    Known("unknown operator", "of a domain that it does not know", says("is not a registered function/op")),
+    Known(
+        "types of com.microsoft",
+        "its schemas have fewer types than graphc takes",
+        lambda case, text: (
+            any(n.domain == "com.microsoft" for n in case.model.graph.node)
+            and bool(re.search(r"Type 'tensor\(\w+\)' of input parameter .* is invalid", text))
         ),
     ),
     Known(

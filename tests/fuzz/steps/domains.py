@@ -15,6 +15,9 @@ from ..draws import integer_range
 from . import step
 
 
+UNKNOWN = ("qonnx.custom_op.general", "ai.onnx.preview.training", "com.ms.internal.nhwc")  # to ONNX Runtime
+
+
 @cache
 def uses() -> list[tuple[Op, Case]]:
     """Operators with described uses, of values that are compared: no strings, nothing random."""
@@ -34,9 +37,13 @@ def names() -> list[str]:
 def from_domain(d: Draft) -> object:
     name = d.draw.one_of(*names())
     op, case = d.draw.one_of(*(u for u in uses() if u[0].name == name))
+    if name.rpartition("::")[0] in UNKNOWN and not d.draw.chance(0.1):
+        raise Reject("no other engine to ask")
     if not is_newest(name, d.opset):
         raise Reject("another form in this opset")
-    dtype = np.dtype(op.samples.dtypes[0] if d.draw.chance(0.7) else d.draw.one_of(*op.samples.dtypes))
+    dtype = np.dtype(
+        op.samples.dtypes[0] if d.draw.chance(0.9 if "::" in name else 0.7) else d.draw.one_of(*op.samples.dtypes)
+    )
     operands = [None if spec is None else operand(d, op, i, spec, dtype) for i, spec in enumerate(case.inputs)]
     attrs = {k: attribute(v) for k, v in case.attrs.items()}
     return d.node(name, *operands, outputs=[True] * case.n_outputs, **attrs)

@@ -28,7 +28,9 @@ def floats(d: Draft, n: int, reach: float = 1.0) -> list[float]:
 
 def forest(d: Draft, features: int, targets: int, leaf: str) -> dict:
     """Random trees: splits at multiples of 1/8, moved by 1/16 so that no coarse number lies on one."""
-    rows: dict[str, list] = {k: [] for k in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing")}
+    rows: dict[str, list] = {
+        k: [] for k in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids", "missing")
+    }
     leaves: dict[str, list] = {k: [] for k in ("treeids", "nodeids", "ids", "weights")}
     mode = d.draw.one_of("BRANCH_LEQ", "BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT")
     for tree in range(d.draw.count(1, 4)):
@@ -46,7 +48,16 @@ def forest(d: Draft, features: int, targets: int, leaf: str) -> dict:
                         leaves[key].append(value)
             feature = d.draw.count(0, features - 1)
             where = d.draw.count(-16, 16) / 8 + 1 / 16
-            entry = (tree, node, feature, where if split else 0.0, mode if split else "LEAF", yes, no, d.draw.count(0, 1))
+            entry = (
+                tree,
+                node,
+                feature,
+                where if split else 0.0,
+                mode if split else "LEAF",
+                yes,
+                no,
+                d.draw.count(0, 1),
+            )
             for key, value in zip(rows, entry):
                 rows[key].append(value)
     missing = rows.pop("missing")

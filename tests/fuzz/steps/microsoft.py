@@ -77,7 +77,7 @@ def multi_head(d: Draft) -> object:
 @step(2)
 def grouped_queries(d: Draft) -> object:
     """A prompt or a step of a decoder with a cache; windows, soft caps, rotated positions."""
-    batch, size = d.draw.count(1, 2), d.draw.one_of(8, 16)
+    batch, size = d.draw.count(1, 2), d.draw.one_of(16, 32)
     shared = d.draw.one_of(1, 2)
     heads = shared * d.draw.one_of(1, 2)
     past = d.draw.one_of(0, 0, 2, 5)
@@ -239,7 +239,9 @@ def quantised(d: Draft) -> object:
             )  # fmt: skip
         case "QLinearWhere":
             choice = d.const(d.draw.rng.random(x.shape) < 0.5)
-            return d.node(op(name), choice, x, scale(), zero(), d.operand(kind, x.shape, 0, 90), scale(), zero(), scale(), zero())
+            return d.node(
+                op(name), choice, x, scale(), zero(), d.operand(kind, x.shape, 0, 90), scale(), zero(), scale(), zero()
+            )
         case _:
             return d.node(op(name), x, scale(), zero(), scale(), zero())
 
@@ -248,7 +250,9 @@ def quantised(d: Draft) -> object:
 def others(d: Draft) -> object:
     """Padding, inverses, rotated positions, gathered blocks, distances, windows."""
     x = d.pick(lambda t: t.dtype == F32 and t.rank > 0 and t.size > 0 and not t.open)
-    match d.draw.one_of("Pad", "ExpandDims", "Trilu", "CDist", "UnfoldTensor", "RotaryEmbedding", "GridSample", "Unique"):
+    match d.draw.one_of(
+        "Pad", "ExpandDims", "Trilu", "CDist", "UnfoldTensor", "RotaryEmbedding", "GridSample", "Unique"
+    ):
         case "Pad":
             pads = [d.draw.count(0, 2) for _ in range(2 * x.rank)]
             return d.node(op("Pad"), x, d.ints(*pads), d.const([0.5], F32), mode="constant")

@@ -218,7 +218,9 @@ def deformed(d: Draft) -> Tensor:
 @step(0.8, opset=11)
 def unique(d: Draft) -> object:
     """Of repeated numbers; in order of size or of place, along an axis or of all."""
-    x = d.input(d.draw.one_of("float32", "int64", "int8", "float64"), d.draw.shape(d.draw.count(1, 3), 60), -2, 2, "whole")
+    x = d.input(
+        d.draw.one_of("float32", "int64", "int8", "float64"), d.draw.shape(d.draw.count(1, 3), 60), -2, 2, "whole"
+    )
     return d.node(
         "Unique", x, axis=d.draw.one_of(None, d.axis(x)), sorted=d.draw.one_of(None, 0, 1),
         outputs=[True, *(d.draw.chance(0.6) for _ in range(3))],
@@ -235,4 +237,6 @@ def determinant(d: Draft) -> Tensor:
 @step(0.6, opset=26)
 def products_so_far(d: Draft) -> Tensor:
     x = d.pick(lambda t: is_float(t.dtype) and t.rank > 0 and t.size > 0)
-    return d.node("CumProd", x, d.const(d.axis(x), I64), exclusive=d.draw.one_of(None, 1), reverse=d.draw.one_of(None, 1))
+    return d.node(
+        "CumProd", x, d.const(d.axis(x), I64), exclusive=d.draw.one_of(None, 1), reverse=d.draw.one_of(None, 1)
+    )
