@@ -14,7 +14,6 @@ from ..draft import Draft, Reject, Tensor
 from ..draws import integer_range
 from . import step
 
-
 UNKNOWN = ("qonnx.custom_op.general", "ai.onnx.preview.training", "com.ms.internal.nhwc")  # to ONNX Runtime
 
 

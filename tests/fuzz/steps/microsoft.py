@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..draft import Draft, Reject, Tensor
-from ..draws import BFLOAT16, F32, I64, is_float
+from ..draws import BFLOAT16, F32, I64
 from . import step
 from .images import image
 from .products import sequence, weights
