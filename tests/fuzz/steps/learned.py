@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx import TensorProto, numpy_helper
 
 from ..draft import Draft, Reject, Tensor
 from ..draws import F32, I64
@@ -95,6 +96,33 @@ def tree_classifier(d: Draft) -> tuple:
         op("TreeEnsembleClassifier"), x, classlabels_int64s=list(range(classes)), base_values=base,
         post_transform=transform(d), outputs=2, **attrs,
     )  # fmt: skip
+
+
+@step(1.5, opset=21)
+def trees_of_five(d: Draft) -> Tensor:
+    """TreeEnsemble, the form that version 5 of the domain has: comparisons of each kind, sets of members."""
+    x, targets, roots = table(d), d.draw.count(1, 3), d.draw.count(1, 3)
+    rows = [
+        (
+            d.draw.one_of(0, 0, 1, 2, 3, 4, 5, 6), d.draw.count(0, x.shape[1] - 1), d.draw.count(-16, 16) / 8 + 1 / 16,
+            d.draw.count(0, 2 * roots - 1), d.draw.count(0, 2 * roots - 1),
+        )
+        for _ in range(roots)
+    ]  # fmt: skip
+    modes, features, splits, yes, no = (list(column) for column in zip(*rows))
+    members = [v for m in modes if m == 6 for v in (*d.draw.some((-1.0, 0.0, 0.25, 1.0, 2.0)), np.nan)]
+    return d.node(
+        op("TreeEnsemble"), x, n_targets=targets, tree_roots=list(range(roots)), nodes_featureids=features,
+        nodes_modes=tensor(modes, np.uint8), nodes_splits=tensor(splits, F32), nodes_truenodeids=yes,
+        nodes_falsenodeids=no, nodes_trueleafs=[1] * roots, nodes_falseleafs=[1] * roots,
+        leaf_targetids=[d.draw.count(0, targets - 1) for _ in range(2 * roots)],
+        leaf_weights=tensor(floats(d, 2 * roots), F32), membership_values=tensor(members, F32) if members else None,
+        aggregate_function=d.draw.one_of(None, 0, 1, 2, 3), post_transform=d.draw.one_of(None, 0, 0, 3),
+    )  # fmt: skip
+
+
+def tensor(values: list, dtype) -> TensorProto:
+    return numpy_helper.from_array(np.array(values, dtype))
 
 
 @step(1.5)
